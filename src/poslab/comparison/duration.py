@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from poslab.data.run_data import RunData
+from poslab.runs.precision import autocast
 from poslab.runs.recipe import Recipe
 from poslab.training.components import task_and_model_of
 
@@ -60,7 +61,7 @@ def _seconds(recipe: Recipe, data: RunData, clock: Callable[[], float]) -> float
 
     def step(rows: int) -> float:
         began = clock()
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with autocast(precision, torch.device("cpu")):
             loss = task.loss(model, items.__getitems__(list(range(rows)))).loss
         loss.backward()
         return clock() - began

@@ -21,13 +21,13 @@ from poslab.comparison.cell_run import in_words
 from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.comparison.results import Results
 from poslab.data.run_data import RunData
-from poslab.evaluation.measure import precision_of
 from poslab.evaluation.peak_memory import peak_bytes
 from poslab.evaluation.subjects import on_device, trained_data
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import device_named, load
+from poslab.runs.precision import autocast, precision_of
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import device_of
 from poslab.training.environment import environment
@@ -100,8 +100,7 @@ def _costs(runs: Mapping[str, RunDirectory], lengths: Sequence[int], baseline: s
     models = {name: load(run.path, device, trust=run.trust) for name, run in runs.items()}
     data = trained_data(first, recipe, load_checkpoint(first.best_checkpoint))
     data.connect(recipe.task.of(data), None)  # the same items under every encoding
-    is_mixed = precision_of(first) == "bf16-mixed"
-    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
+    with torch.no_grad(), autocast(precision_of(first), device):
         return [cost for length in lengths for cost in _at(length, models, recipe, data, baseline)]
 
 

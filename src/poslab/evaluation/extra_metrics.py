@@ -215,7 +215,7 @@ def measure_extra(
         ValueError: for a length without room for the texts of a metric.
     """
     tested, measured = Tested(run, heed), known or run.unmeasured()
-    with run.precision(), torch.no_grad():
+    with run.autocast(), torch.no_grad():
         for name, length in wanted:
             if (name, length) in measured.scores:
                 continue

@@ -19,11 +19,11 @@ from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.evaluation.subjects import on_device, trained_data
 from poslab.evaluation.token_scores import score_tokens
 from poslab.evaluation.windows import Windows
-from poslab.io.reading import read_json
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import device_named, load
+from poslab.runs.precision import autocast, precision_of
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.task import Observation, Task, device_of
@@ -67,7 +67,7 @@ def measure(
     """
     opened = OpenedRun.of(run, split, device, trust)
     measured = known or opened.unmeasured()
-    with opened.precision():
+    with opened.autocast():
         return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, heed)
 
 
@@ -80,7 +80,7 @@ class OpenedRun:
         task, data, recipe: of the run; the data is connected, and leaves out no item.
         split: whose items are read.
         checkpoint: SHA-256 of the checkpoint of the model.
-        is_mixed: True if it was trained in mixed precision.
+        precision: of its training; None if it is not known.
     """
 
     model: Model
@@ -89,7 +89,7 @@ class OpenedRun:
     recipe: Recipe
     split: str
     checkpoint: str
-    is_mixed: bool
+    precision: str | None
 
     @classmethod
     def of(
@@ -106,15 +106,15 @@ class OpenedRun:
         data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
         task = recipe.task.of(data)
         data.connect(task, None)  # all items, so that they are the same under every encoding
-        return cls(model, task, data, recipe, split, digest, precision_of(directory) == "bf16-mixed")
+        return cls(model, task, data, recipe, split, digest, precision_of(directory))
 
     def unmeasured(self) -> MeasuredRun:
         """Return its scores before any are measured."""
         return MeasuredRun(self.recipe.encoding_name, self.split, {}, {}, self.checkpoint)
 
-    def precision(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
         """Return the context in which the model computes as in its training."""
-        return torch.autocast(device_of(self.model).type, torch.bfloat16, enabled=self.is_mixed)
+        return autocast(self.precision, device_of(self.model))
 
 
 def scored(
@@ -160,14 +160,6 @@ def scored(
             measured = measured.joined(MeasuredRun(measured.encoding, split, scores, values, measured.checkpoint))
             keep(measured)
     return measured
-
-
-def precision_of(run: RunDirectory) -> Any:
-    """Return the precision of a run's training; None if it is not known."""
-    try:
-        return read_json(run.environment_file).get("precision")
-    except ValueError:  # the file is lost
-        return None
 
 
 def fitting(model: Model, items: HeldOut) -> np.ndarray:

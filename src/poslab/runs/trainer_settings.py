@@ -25,13 +25,16 @@ class TrainerSettings:
         devices: processes on this machine, one per device; `auto` is all GPUs, or one process on a CPU.
         num_nodes: machines; with more than one, torchrun or SLURM starts the processes on each.
         strategy: `ddp` (each device holds the model), `fsdp` (the devices share it), or `auto`.
-        precision: `auto` is bf16-mixed where the hardware has it, else 32-true.
+        precision: `auto` is bf16-mixed where the hardware has it, else 32-true. `16-mixed` (float16, under a scale
+            of the loss that leaves out steps whose gradients overflow) is for GPUs without bfloat16.
         micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
         validations: number of validations in a run, after each of which the best state is kept; positive.
         saves: number of saves of the last state in a run; positive.
         log_every: steps between two records of training metrics; positive.
         hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
-        compile: True compiles the model (torch.compile).
+        compile: True compiles the model (torch.compile), `blocks` each of its blocks by itself, which is ready sooner.
+        activation_checkpointing: True keeps of each block its input alone, and computes the rest again in the backward
+            pass: less memory for about a third more time, and the same numbers.
         deterministic: True runs only algorithms that give the same bits each time; a GPU has faster ones that do not.
         profiler: prints where the time is spent, `simple` or `advanced`; null for none.
         lightning: further arguments of Lightning's Trainer; null for none.
@@ -42,13 +45,14 @@ class TrainerSettings:
     devices: int | Literal["auto"] = 1
     num_nodes: int = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    precision: Literal["auto", "32-true", "bf16-mixed", "bf16-true"] = "auto"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
     micro_batch_size: int | None = None
     validations: int = 5
     saves: int = 10
     log_every: int = 10
     hang_after: int = 1800
-    compile: bool = False
+    compile: bool | Literal["blocks"] = False
+    activation_checkpointing: bool = False
     deterministic: bool = False
     profiler: Literal["simple", "advanced"] | None = None
     lightning: Mapping[str, Any] | None = None
@@ -68,6 +72,8 @@ class TrainerSettings:
         """Raise ValueError if this machine does not have the devices."""
         if self.on_gpu and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=gpu needs a GPU, and this machine has none")
+        if self.precision == "16-mixed" and not self.on_gpu:
+            raise ValueError("trainer.precision=16-mixed needs a GPU: on a CPU, choose bf16-mixed or 32-true")
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)
         if self.devices != "auto" and not 1 <= self.devices <= available:
             kind = "GPUs" if self.on_gpu else "CPU cores"

@@ -75,6 +75,15 @@ class Private(Step):
                 "positions must not be randomized with step=private on rows of several lengths: it draws as many "
                 "positions as the longest row of a batch has tokens"
             )
+        if config["trainer"].get("activation_checkpointing"):
+            raise ValueError(
+                "trainer.activation_checkpointing must be false with step=private: a smaller step.chunk saves memory"
+            )
+        if config["trainer"].get("precision") == "16-mixed":
+            raise ValueError(
+                "trainer.precision must not be 16-mixed with step=private: the scale of the loss would change the "
+                "clipping; choose bf16-mixed or 32-true"
+            )
         if config["trainer"].get("precision") == "bf16-true":
             raise ValueError(
                 "trainer.precision must not be bf16-true with step=private: sums of gradients would be rounded by more "

@@ -195,5 +195,7 @@ def quieten_lightning() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=PossibleUserWarning)
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`")  # a test needs no callbacks
+    # of a first step whose gradients overflow, under a scale of the loss
+    warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`")
     warnings.filterwarnings("ignore", message="Total length of .* is zero")  # trainer.max_steps=0
     warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")

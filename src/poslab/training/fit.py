@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +12,16 @@ import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from poslab.adaptation.base import num_learning
 from poslab.adaptation.full import Full
 from poslab.configuration.labels import choice_of
 from poslab.data.run_data import RunData
+from poslab.models import Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
+from poslab.runs.trainer_settings import TrainerSettings
 from poslab.training.checkpoints import RunCheckpoints
 from poslab.training.components import (
     callbacks_of,
@@ -95,10 +99,8 @@ def train_here(
         size = sum(parameter.numel() for parameter in teacher.model.parameters())
         kind, length = type(teacher.model).__name__, teacher.longest
         console.print(f"teacher: {kind} with {size:,} parameters, which reads {length:,} tokens ({teacher.source})")
-    if settings.compile:
-        model.compile()
-        if teacher is not None:
-            teacher.model.compile()
+    for each in (model, *(() if teacher is None else (teacher.model,))):
+        set_up_passes(each, settings)
 
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
@@ -226,6 +228,15 @@ def _forget(run: RunDirectory) -> None:
     of_loggers = (file for pattern in ("*_id", "events.out.tfevents.*") for file in run.path.glob(pattern))
     for file in (*written, *of_loggers):
         file.unlink(missing_ok=True)
+
+
+def set_up_passes(model: Model, settings: TrainerSettings) -> None:
+    """Let a model compute as the trainer's settings say: which changes no number but for rounding."""
+    if settings.activation_checkpointing:
+        for block in model.attention_sites:
+            block.forward = functools.partial(recomputed, block.forward, use_reentrant=False)
+    for part in model.attention_sites if settings.compile == "blocks" else [model] if settings.compile else []:
+        part.compile()
 
 
 def _require_space(run: RunDirectory, parameters: int, learning: int) -> None:

@@ -96,6 +96,8 @@ class Learner(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer, schedule = self.optimizer_settings.build(self.model, self.trainer.max_steps)
+        if self._leaves_out_overflows:  # its gradients lose their scale before they are clipped, not in its step
+            optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def tags(self, split: str) -> list[str]:
@@ -164,12 +166,17 @@ class Learner(L.LightningModule):
     def require_finite(self) -> None:
         """Raise NonFiniteLossError if this step has spoilt the model, which must then not be saved."""
         loss, counted, norm = self._step_sums[0].item(), self._step_sums[2].item(), float(self._gradient_norm)
-        if not math.isfinite(loss) or not math.isfinite(norm):
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self._leaves_out_overflows):
             raise NonFiniteLossError(
                 f"the loss at step {self.trainer.global_step} is {loss / max(1, counted):.4g} with a gradient norm of "
                 f"{norm:.4g}: try a smaller optimizer.lr (now {self.optimizer_settings.lr:g}) or a longer "
                 "optimizer.warmup_fraction"
             )
+
+    @property
+    def _leaves_out_overflows(self) -> bool:
+        """True if a step whose gradients overflow is left out, as under a scale of the loss (16-mixed)."""
+        return getattr(self.trainer.precision_plugin, "scaler", None) is not None
 
     def _record_step(self, step: int) -> None:
         self.require_finite()
@@ -179,7 +186,8 @@ class Learner(L.LightningModule):
         for name, total, number in zip(self.objective.terms, terms[::2], terms[1::2], strict=True):
             if number:
                 metrics[name] = total / number
-        metrics["gradient_norm"] = float(self._gradient_norm)
+        if math.isfinite(self._gradient_norm):
+            metrics["gradient_norm"] = float(self._gradient_norm)
         settings = self.optimizer_settings
         metrics["learning_rate"] = settings.lr * settings.lr_fraction(step - 1, self.trainer.max_steps)
         metrics |= self.gradients.metrics(step)
