@@ -54,7 +54,11 @@ Each command resumes after an interruption: rows that a file already has are not
 `--parts`, `--encodings`, `--lengths` and the like measure only some rows. `--quick` checks in a minute or two that a
 command runs.
 
-A file holds figures of one machine only, and each machine has its own folder."""
+A file holds figures of one machine only, and each machine has its own folder.
+
+Nothing on this page was measured on a GPU. `python benchmarks/gpu.py` measures in at most nine minutes what only a GPU
+can show (routes beside the dense one, kernels, biases, long texts, training steps of up to 1B parameters, sharding), and
+writes a page of its own, `outputs/gpu.md`. On a CPU it runs in a reduced form."""
 
 
 def page(machines: Sequence[Measured]) -> str:
