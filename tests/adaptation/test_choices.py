@@ -41,6 +41,13 @@ def test_an_encoding_learns_alone_or_is_refused_if_it_cannot(encoding):
             adaptation("encoding").apply(model)
 
 
+@pytest.mark.parametrize("encoding", ["t5", "learned", "rotary"])
+def test_all_but_an_encoding_learns(encoding):
+    model = small_decoder(encoding)
+    adaptation("frozen_encoding").apply(model)
+    assert learning(model) == {name for name, _ in model.named_parameters() if not name.startswith("encodings.")}
+
+
 def test_a_temperature_belongs_to_the_encoding():
     model = small_decoder("rotary", temperature=temperature("ssmax"))
     adaptation("encoding").apply(model)

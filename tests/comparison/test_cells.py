@@ -174,9 +174,42 @@ def test_words_have_no_ends():
     assert (len(tuned.trials), tuned.at_the_edge, len(results)) == (2, [], 6)
 
 
+TRANSFER = {
+    "reversing": {"train": {"dataset": "reverse"}, "after": "copying"},
+    "copying": {"train": {"dataset": "copy"}},
+    "copying_again": {"train": {"dataset": "copy"}, "after": "reversing", "after_encoding": "rotary"},
+}
+
+
+def test_a_run_waits_for_the_one_that_it_begins_with():
+    made, results, rounds = plan(cases=TRANSFER, seeds=1), {}, []
+    while cells := [cell for cell in made.wanted(results)[0] if cell.identity not in results]:
+        rounds.append({cell.case: {c.after for c in cells if c.case == cell.case} for cell in cells})
+        results |= {cell.identity: CellResult() for cell in cells}
+    first, second, third = rounds
+    assert first == {"copying": {None}}
+    assert second == {"reversing": {f"runs/copying/{name}/seed_1" for name in ("none", "rotary", "slow")}}
+    assert third.keys() == {"copying_again"} and len(third["copying_again"]) == 1
+    wanted, unknown = made.wanted(results)
+    assert (len(wanted), unknown) == (9, 0)
+    assert len({cell.directory for cell in wanted}) == 9
+    assert all(cell_of(cell.as_plain_data()) == cell for cell in wanted)
+
+
+def test_trials_begin_with_the_tuned_run_of_the_first_seed():
+    made = plan(cases=TRANSFER, tuning=TUNING)
+    results = tried(made, lambda cell: cell.point["optimizer.lr"])
+    assert {cell.after for cell in made.wanted(results)[0] if cell.is_trial} == {None}
+    best = [cell for cell in made.wanted(results)[0] if not cell.is_trial and cell.seed == 1]
+    assert {cell.case for cell in best} == {"copying"}
+    results |= {cell.identity: CellResult() for cell in best}
+    trials = [cell for cell in made.wanted(results)[0] if cell.is_trial and cell.case == "reversing"]
+    assert {cell.after for cell in trials} == {cell.directory.as_posix() for cell in best}
+
+
 def test_a_cell_of_an_earlier_database_is_the_same_cell():
     cell = plan().cell("copying", "none", 1, {})
-    earlier = {key: value for key, value in cell.as_plain_data().items() if key != "extra"}
+    earlier = {key: value for key, value in cell.as_plain_data().items() if key not in ("extra", "after")}
     assert cell_of(earlier) == cell and cell_of(earlier).identity == cell.identity
 
 
@@ -190,7 +223,13 @@ def test_a_metric_beside_those_of_the_task_makes_another_cell_in_the_same_direct
 def test_a_cell_of_a_database_is_checked():
     cell = plan(tuning=TUNING).wanted({})[0][0]
     assert cell_of(cell.as_plain_data()) == cell
-    for node in (None, {}, {**cell.as_plain_data(), "case": "../x"}, {**cell.as_plain_data(), "seed": "1"}):
+    for node in (
+        None,
+        {},
+        {**cell.as_plain_data(), "case": "../x"},
+        {**cell.as_plain_data(), "seed": "1"},
+        {**cell.as_plain_data(), "after": "runs/../../x"},
+    ):
         with pytest.raises(ValueError, match="the storage holds something else than a cell"):
             cell_of(node)
 

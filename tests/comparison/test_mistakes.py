@@ -29,6 +29,7 @@ WHOLE: dict[str, Any] = {
             "encodings": ["none", "rotary"],
         },
         "copying": {"train": {"dataset": "copy"}},
+        "reversing": {"train": {"dataset": "reverse"}, "after": "copying", "after_encoding": "rotary"},
     },
     "seeds": [1, 2],
     "metrics": {"exact_match@beyond": {"direction": "maximize"}},
@@ -84,6 +85,9 @@ RIGHT: dict[tuple[Any, ...], tuple[Any, ...]] = {
     ("cases", "text", "gate", "at_most"): (5,),
     ("cases", "text", "tuning"): (None, {}),
     ("cases", "text", "tuning", "metric"): ("", "x"),
+    ("cases", "reversing", "train"): ({}, {"a": None}),
+    ("cases", "reversing", "train", "dataset"): ODD,
+    ("cases", "reversing", "after_encoding"): (None,),
     ("gate", "metric"): ("x",),
     ("gate", "at_least"): (5,),
     ("encodings", 2): ("x",),
@@ -225,3 +229,28 @@ def test_an_encoding_may_have_keys_of_its_positions_and_its_rate():
     own = {"positions": "randomized", "positions.max_position": 64, "optimizer.encoding_lr_multiplier": 0.02}
     made = comparison(encodings=["rotary", {"name": "far", "encoding": "rotary", **own}])
     assert made.choices_by_encoding["far"] == {"encoding": "rotary", **own}
+
+
+@pytest.mark.parametrize(
+    ("changes", "mistake"),
+    [
+        (
+            {"copying": {"after": "reversing"}},
+            "cases.reversing.after must end at a case that begins anew, got reversing",
+        ),
+        (
+            {"reversing": {"after": "reversing"}},
+            "cases.reversing.after must end at a case that begins anew, got reversi",
+        ),
+        ({"reversing": {"after": "copyin"}}, "cases.reversing.after: there is no case copyin; did you mean 'copying'"),
+        ({"copying": {"encodings": ["rotary", "slow"]}}, "cases.reversing.after: copying has no runs of none"),
+        ({"copying": {"after_encoding": "none"}}, "cases.copying.after_encoding must have the case that it is of"),
+        ({"reversing": {"train": {"init_from": "x"}}}, "cases.reversing must have init_from or after, not both"),
+    ],
+)
+def test_a_case_follows_another_one(changes, mistake):
+    cases: dict[str, Any] = {"reversing": {"train": {}, "after": "copying"}, "copying": {"train": {}}}
+    for name, node in changes.items():
+        cases[name] |= node
+    with pytest.raises(ValueError, match=f"^{mistake}"):
+        comparison(cases=cases)

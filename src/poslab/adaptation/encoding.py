@@ -1,4 +1,4 @@
-"""Training of positional encodings alone."""
+"""Training of positional encodings alone, and of all else."""
 
 from __future__ import annotations
 
@@ -20,3 +20,11 @@ class EncodingOnly(Adaptation):
             names = sorted({type(one).__name__ for stack in model.stacks.values() for one in stack})
             raise ValueError(f"adapt=encoding needs an encoding that has parameters, got {' and '.join(names)}")
         return parameters
+
+
+class AllButEncoding(Adaptation):
+    """All weights learn but those of positional encodings and temperatures, which stay as the run begins."""
+
+    def learning(self, model: Model) -> Sequence[nn.Parameter]:
+        frozen = {id(parameter) for parameter in parameters_of_encodings(model)}
+        return [parameter for parameter in model.parameters() if id(parameter) not in frozen]

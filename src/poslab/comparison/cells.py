@@ -45,6 +45,7 @@ class Cell:
         definition: number of the configuration of this case and encoding, which grows when their files change.
         lengths: of the test.
         extra: tags of the metrics that are measured beside those of its task.
+        after: directory of the run that it begins with, within that of the comparison; None begins anew.
     """
 
     case: str
@@ -55,6 +56,7 @@ class Cell:
     definition: int = 1
     lengths: Sequence[int] = ()
     extra: Sequence[str] = ()
+    after: str | None = None
 
     @property
     def identity(self) -> str:
@@ -69,9 +71,9 @@ class Cell:
     def directory(self) -> Path:
         """Directory of its run within that of the comparison; the lengths of the test do not change it."""
         kind = "trials" if self.is_trial else "runs"
-        made_of = [dict(self.point), self.definition]
+        made_of = [dict(self.point), self.definition, *([] if self.after is None else [self.after])]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
-        is_plain = not self.point and self.definition == 1
+        is_plain = not self.point and self.definition == 1 and self.after is None
         return Path(kind) / self.case / self.encoding / (f"seed_{self.seed}" + ("" if is_plain else f"_{digest}"))
 
     @property
@@ -140,8 +142,8 @@ class CellPlan:
     def wanted(self, results: Mapping[str, CellResult | None]) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
 
-        A cell of the comparison is known once its encoding is tuned. Cells go round robin: a seed of all encodings
-        comes before the next seed of any.
+        A cell of the comparison is known once its encoding is tuned, and the run that it begins with is finished. Cells
+        go round robin: a seed of all encodings comes before the next seed of any.
 
         Args:
             results: of the finished cells by identity; None of one that failed for good.
@@ -154,17 +156,33 @@ class CellPlan:
         for seed in self.comparison.seed_list:
             for pair in pairs:
                 choice = tuned[pair]
-                if choice is None:
+                if choice is None or (cell := self._begun(*pair, seed, choice.point, results)) is None:
                     unknown += 1
                 else:
-                    known.append(self.cell(*pair, seed, choice.point))
+                    known.append(cell)
         return known, unknown
 
-    def cell(self, case: str, encoding: str, seed: int, point: Point) -> Cell:
+    def cell(self, case: str, encoding: str, seed: int, point: Point, after: str | None = None) -> Cell:
         """Return a cell of the comparison."""
         definition = self.definitions[f"{case}/{encoding}"]
         extra = extra_tags(self.comparison, case, self.trained[case])
-        return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]), tuple(extra))
+        return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]), tuple(extra), after)
+
+    def _begun(
+        self, case: str, encoding: str, seed: int, point: Point, results: Mapping[str, CellResult | None]
+    ) -> Cell | None:
+        """Return a cell of the comparison with the run that it begins with; None while that is not finished."""
+        earlier = self.comparison.earlier_pair(case, encoding)
+        if earlier is None:
+            return self.cell(case, encoding, seed, point)
+        after = self._earlier(earlier, seed, results)
+        return None if after is None else self.cell(case, encoding, seed, point, after)
+
+    def _earlier(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> str | None:
+        """Return the directory of a finished run; None if it is not finished."""
+        choice = self.tuned(*pair, results)
+        cell = None if choice is None else self._begun(*pair, seed, choice.point, results)
+        return None if cell is None or cell.identity not in results else cell.directory.as_posix()
 
     def tuned(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> TunedPoint | None:
         """Return the choice of a tuning; None while a trial is missing."""
@@ -172,7 +190,7 @@ class CellPlan:
         if tuning is None:
             return TunedPoint({}, (), ())
         cells = list(self._trials(case, encoding, results))
-        if any(cell.identity not in results for cell in cells):
+        if not cells or any(cell.identity not in results for cell in cells):
             return None
         trials = [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
         best, _ = _best(trials, tuning)
@@ -186,15 +204,22 @@ class CellPlan:
         return any(key in space and value not in space[key] for key, value in cell.point.items())
 
     def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:
-        """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends."""
-        tuning = self.comparison.tuning_of(case)
+        """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends.
+
+        There are none while the run that they begin with is not finished.
+        """
+        tuning, after = self.comparison.tuning_of(case), None
         if tuning is None:
             return
+        if (earlier := self.comparison.earlier_pair(case, encoding)) is not None:
+            after = self._earlier(earlier, self.comparison.seed_list[0], results)
+            if after is None:
+                return
         definition, space = self.definitions[f"{case}/{encoding}"], tuning.space_of(encoding)
         points = _points(space, tuning.trials_of(encoding), tuning.seed)
         done: list[tuple[Point, float]] = []
         for _ in range(1 + MOST_EXTENSIONS):
-            cells = [Cell(case, encoding, tuning.seed, point, True, definition) for point in points]
+            cells = [Cell(case, encoding, tuning.seed, point, True, definition, after=after) for point in points]
             yield from cells
             if any(cell.identity not in results for cell in cells):
                 return
@@ -281,9 +306,16 @@ def cell_of(node: Any) -> Cell:
     try:
         cell = Cell(**{**node, "lengths": tuple(node["lengths"]), "extra": tuple(node.get("extra", ()))})
         names_fit = all(re.fullmatch(NAME, name) for name in (cell.case, cell.encoding))
+        is_run = cell.after is None or re.fullmatch(rf"runs/{NAME}/{NAME}/{NAME}", cell.after)
         integers = (cell.seed, cell.definition, *cell.lengths)
         are_tags = all(isinstance(tag, str) for tag in cell.extra)
-        if not (names_fit and are_tags and all(type(n) is int for n in integers) and isinstance(cell.point, Mapping)):
+        if not (
+            names_fit
+            and are_tags
+            and is_run
+            and all(type(n) is int for n in integers)
+            and isinstance(cell.point, Mapping)
+        ):
             raise ValueError
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"the storage holds something else than a cell: {str(node)[:80]}") from error

@@ -134,6 +134,9 @@ class Case:
         gate: in place of that of the comparison.
         tuning: metric and direction of its tuning, in place of those of the comparison.
         encodings: names of those that it compares, such as those that serve an encoder; None are all.
+        after: case with whose run, of the same seed, a run of this one begins (`init_from`); None begins anew. Trials
+            of a tuning begin with the run of the first seed.
+        after_encoding: encoding of that run; None is that of the run itself.
     """
 
     train: Mapping[str, Any]
@@ -142,6 +145,8 @@ class Case:
     gate: Mapping[Any, Any] | None = None
     tuning: Mapping[Any, Any] | None = None
     encodings: Sequence[str] | None = None
+    after: str | None = None
+    after_encoding: str | None = None
 
     def __post_init__(self) -> None:
         if self.lengths is not None and not self.lengths:
@@ -250,6 +255,12 @@ class Comparison:
     def pairs(self) -> list[tuple[str, str]]:
         """Each case with each of its encodings."""
         return [(case, encoding) for case in self.all_cases for encoding in self.encodings_of(case)]
+
+    def earlier_pair(self, case: str, encoding: str) -> tuple[str, str] | None:
+        """Return the case and the encoding with whose run a run begins; None if it begins anew."""
+        node = self.all_cases[case]
+        of = encoding if node.after_encoding is None else node.after_encoding
+        return None if node.after is None else (node.after, of)
 
     def criteria(self, case: str) -> list[Criterion]:
         """Return the metrics that decide on a case, the first of which is that of the answer."""

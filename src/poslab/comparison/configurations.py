@@ -44,7 +44,8 @@ class CellConfigurations:
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """Return the resolved configuration of a cell."""
-        return self._of(cell.case, cell.encoding, cell.seed, cell.point)
+        config = self._of(cell.case, cell.encoding, cell.seed, cell.point)
+        return config if cell.after is None else {**config, "init_from": f"{self._comparison.output}/{cell.after}"}
 
     def definition(self, case: str, encoding: str) -> dict[str, Any]:
         """Return the resolved configuration of an encoding on a case, of seed 1 and not tuned."""

@@ -96,12 +96,38 @@ def _in_cases(comparison: Comparison) -> Iterator[str]:
             yield f"metrics must name at least one that decides on {case}, such as bits_per_byte@4x"
         comparison.gate_of(case)  # raises ValueError for a mistake
         yield from _keys_of_a_run(f"cases.{case}.train", node.train)
+        yield from _in_what_comes_before(comparison, case)
         if node.tuning is not None and comparison.tuning is None:
             yield f"cases.{case}.tuning must have a tuning of the whole comparison, whose space it shares"
     figures = [(case, f"table_{file_name(case)}") for case in comparison.all_cases]
     for case in comparison.all_cases:
         figures += [(case, f"curves_{file_name(case)}_{criterion.name}") for criterion in comparison.criteria(case)]
     yield from _alike("cases", figures)
+
+
+def _in_what_comes_before(comparison: Comparison, case: str) -> Iterator[str]:
+    """Yield mistakes in the case with whose runs those of a case begin."""
+    node, cases = comparison.all_cases[case], comparison.all_cases
+    if node.after is None:
+        if node.after_encoding is not None:
+            yield f"cases.{case}.after_encoding must have the case that it is of, as in after: {next(iter(cases))}"
+        return
+    seen = [case]
+    while (place := cases[seen[-1]].after) is not None:
+        if place not in cases:
+            yield f"cases.{seen[-1]}.after: there is no case {place}{nearest(place, cases)}"
+            return
+        if place in seen:
+            yield f"cases.{case}.after must end at a case that begins anew, got {' after '.join([*seen, place])}"
+            return
+        seen.append(place)
+    there, key = comparison.encodings_of(node.after), "after" if node.after_encoding is None else "after_encoding"
+    for name in comparison.encodings_of(case) if node.after_encoding is None else [node.after_encoding]:
+        if name not in there:
+            yield f"cases.{case}.{key}: {node.after} has no runs of {name}{nearest(name, there)}"
+    for keys in (comparison.train, node.train):
+        if "init_from" in map(plain, keys):
+            yield f"cases.{case} must have init_from or after, not both"
 
 
 def _in_tuning(comparison: Comparison) -> Iterator[str]:
