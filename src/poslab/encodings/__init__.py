@@ -37,9 +37,13 @@ from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.dual_chunk import DualChunk
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
+from poslab.encodings.rotary.rerope import ReRoPE
 from poslab.encodings.rotary.rotary import Rotary
+from poslab.encodings.rotary.self_extend import SelfExtend
+from poslab.encodings.rotary.string import String
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
@@ -71,6 +75,7 @@ __all__ = [
     "Deberta",
     "Diagonal",
     "DistanceBias",
+    "DualChunk",
     "EncodingFactory",
     "Fire",
     "Forgetting",
@@ -99,12 +104,14 @@ __all__ = [
     "PretrainedFacts",
     "QueryRows",
     "Randomized",
+    "ReRoPE",
     "RelativeProjection",
     "RelativeTable",
     "Rotary",
     "RotaryMixed",
     "SSMax",
     "Sandwich",
+    "SelfExtend",
     "Shaw",
     "Shifted",
     "Sinusoidal",
@@ -112,6 +119,7 @@ __all__ = [
     "StackEncodings",
     "StackShape",
     "StickBreaking",
+    "String",
     "SwinV2Bias",
     "T5Axes",
     "T5Bias",
