@@ -40,7 +40,7 @@ from poslab.encodings.relative.tupe import Tupe
 from poslab.encodings.rotary.dual_chunk import DualChunk
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
-from poslab.encodings.rotary.rerope import ReRoPE
+from poslab.encodings.rotary.rerope import LeakyReRoPE, ReRoPE
 from poslab.encodings.rotary.rotary import Rotary
 from poslab.encodings.rotary.self_extend import SelfExtend
 from poslab.encodings.rotary.string import String
@@ -84,6 +84,7 @@ __all__ = [
     "Interpolated",
     "KerpleLog",
     "KerplePower",
+    "LeakyReRoPE",
     "Learned",
     "LearnedAlibi",
     "LearnedAxes",

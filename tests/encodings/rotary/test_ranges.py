@@ -11,10 +11,22 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Visibility, attend
-from poslab.encodings import DualChunk, Positions, QueryRows, ReRoPE, Rotary, SelfExtend, String
+from poslab.encodings import (
+    DualChunk,
+    LeakyReRoPE,
+    OwnPositions,
+    Positions,
+    QueryRows,
+    ReRoPE,
+    Rotary,
+    SelfExtend,
+    String,
+)
 from poslab.encodings.rotary.scalings import rope_ntk
+from poslab.pretrained.borrow import borrow
 from poslab.testing import check_encoding
 from poslab.testing.float64 import Float64
+from tests.pretrained.tiny import some_tokens, tiny
 
 HEAD_DIM, PAIRS, LENGTH = 16, 8, 60
 
@@ -46,7 +58,7 @@ RANGED = {
     ),
     "rerope": (partial(ReRoPE, training_length=80), lambda i, j: [min(i - j, 10)] * PAIRS),
     "leaky_rerope": (
-        partial(ReRoPE, training_length=80, factor=4.0),
+        partial(LeakyReRoPE, training_length=80, factor=4.0),
         lambda i, j: [i - j if i - j < 10 else 10 + (i - j - 10) / 4] * PAIRS,
     ),
     "dual_chunk": (partial(DualChunk, training_length=40, chunk=20, local=6), dual_chunk),
@@ -130,7 +142,7 @@ def test_defaults_are_those_of_the_authors_at_their_training_lengths():
         (partial(SelfExtend, group=[0]), "group must be an integer or a list, each item a positive integer, got [0]"),
         (partial(DualChunk, chunk=8, local=8), "local must be below chunk, which is 8, got 8"),
         (partial(String, offset=4, local=5), "local must be at most offset, which is 4, got 5"),
-        (partial(ReRoPE, factor=0.5), "factor must be a number of at least 1 or null, got 0.5"),
+        (partial(LeakyReRoPE, factor=0.5), "factor must be a number of at least 1, got 0.5"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(encoding, sentence):
@@ -144,9 +156,21 @@ def test_a_wrong_hyperparameter_is_named(encoding, sentence):
     "encoding",
     [
         partial(SelfExtend, training_length=16, group=[2, 3]),
-        partial(ReRoPE, training_length=32, factor=2.0),
+        partial(LeakyReRoPE, training_length=32, factor=2.0),
         partial(DualChunk, training_length=8),
     ],
 )
 def test_they_keep_the_contract_where_20_tokens_are_in_all_ranges(encoding):
     check_encoding(encoding)
+
+
+def test_a_pretrained_model_reads_a_text_within_the_window_as_before_and_a_longer_one_otherwise():
+    model, ids = tiny("llama"), some_tokens()
+    with torch.no_grad():
+        own, inside, beyond = (
+            borrow(model, encoding=encoding)(ids)
+            for encoding in (OwnPositions, partial(SelfExtend, window=11), partial(SelfExtend, window=4))
+        )
+    torch.testing.assert_close(inside, own, rtol=0, atol=1e-5)
+    torch.testing.assert_close(beyond[:, :4], own[:, :4], rtol=0, atol=1e-5)
+    assert (beyond[:, 4:] - own[:, 4:]).abs().max() > 0.01
