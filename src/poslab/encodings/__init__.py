@@ -50,6 +50,7 @@ from poslab.encodings.sampling.cape import Cape
 from poslab.encodings.sampling.centred import Centred
 from poslab.encodings.sampling.contiguous import Contiguous
 from poslab.encodings.sampling.diagonal import Diagonal
+from poslab.encodings.sampling.fractional import Fractional
 from poslab.encodings.sampling.interpolated import Interpolated
 from poslab.encodings.sampling.mrope import MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Randomized
@@ -81,6 +82,7 @@ __all__ = [
     "Forgetting",
     "Fourier",
     "FourierFeatures",
+    "Fractional",
     "Interpolated",
     "KerpleLog",
     "KerplePower",
