@@ -11,7 +11,9 @@ from poslab.encodings.absolute.sinusoidal_grid import SinusoidalGrid
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
+from poslab.encodings.bias.bam import Bam
 from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
+from poslab.encodings.bias.dynamic_position_bias import DynamicPositionBias
 from poslab.encodings.bias.fire import Fire
 from poslab.encodings.bias.kerple import KerpleLog, KerplePower
 from poslab.encodings.bias.relative_table import RelativeTable
@@ -26,6 +28,8 @@ from poslab.encodings.content.forgetting import Forgetting
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
+from poslab.encodings.content.tapa import Tapa
+from poslab.encodings.content.wall import Wall
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
 from poslab.encodings.own import OwnPositions
@@ -66,6 +70,7 @@ __all__ = [
     "V2PE",
     "Abacus",
     "Alibi",
+    "Bam",
     "BiasTable",
     "Cape",
     "Centred",
@@ -77,6 +82,7 @@ __all__ = [
     "Diagonal",
     "DistanceBias",
     "DualChunk",
+    "DynamicPositionBias",
     "EncodingFactory",
     "Fire",
     "Forgetting",
@@ -126,6 +132,7 @@ __all__ = [
     "SwinV2Bias",
     "T5Axes",
     "T5Bias",
+    "Tapa",
     "Temperature",
     "TemperatureFactory",
     "Tisa",
@@ -133,6 +140,7 @@ __all__ = [
     "TransformerXL",
     "Tupe",
     "VectorTable",
+    "Wall",
     "XPos",
     "rnope",
 ]
