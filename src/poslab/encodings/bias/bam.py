@@ -35,7 +35,8 @@ class Bam(DistanceBias):
 
     Left out: the location of the authors' code, which moves the prior away from the query, and which they do not train.
 
-    Source: Bianchessi et al., "Bayesian Attention Mechanism" (arXiv 2505.22842, 2025); the formula is that of its code.
+    Source: Bianchessi et al., "Bayesian Attention Mechanism: A Probabilistic Framework for Positional Encoding and
+    Context Length Extrapolation" (2025); the formula is that of its code.
     """
 
     def __init__(self, num_heads: Count, metric: Metric | None = None) -> None:

@@ -40,8 +40,8 @@ def mrrope(
 
     Claimed to extend without fine-tuning, Pro better than YaRN.
 
-    Source: "MrRoPE: Mixed-radix Rotary Position Embedding" (ICLR 2026), equations 13 to 16 and 26, as others' code has
-    them; its own code is not known.
+    Source: MrRoPE, mixed-radix rotary position embedding (arXiv 2601.22181, ICLR 2026), equations 13 to 16 and 26, as
+    the code of others has them; its own is not known.
     """
     check_factor(factor)
     check_training_length(training_length)

@@ -216,14 +216,17 @@ def rope_clipped(
     Source: Li et al., "CoPE: Clipped RoPE as A Scalable Free Lunch for Long Context LLMs" (2026), and its code.
     """
     check_training_length(training_length)
-    pairs = len(inverse_frequencies)
-    if clipped is None:
-        clipped = int((inverse_frequencies * training_length < 2 * math.pi).sum())
-    if not 0 <= clipped < pairs:
+    pairs, slowest = len(inverse_frequencies), 2 * math.pi / training_length
+    if clipped is None and slowest > 1:  # the fastest frequency of every spectrum
+        raise ValueError(f"clipped must be given where no pair completes a turn within {training_length} tokens")
+    if clipped is not None and not 1 <= clipped < pairs:
         raise ValueError(f"clipped must leave at least one of {pairs} frequencies, got {clipped}")
-    share = torch.linspace(0, 1, clipped, device=inverse_frequencies.device)
-    kept = (1 + (math.pi * share).cos()) / 2 if soft else torch.zeros_like(share)
-    return torch.cat([inverse_frequencies[: pairs - clipped], inverse_frequencies[pairs - clipped :] * kept]), 1.0
+    index = torch.arange(pairs, device=inverse_frequencies.device)
+    stay = (inverse_frequencies >= slowest).sum() if clipped is None else index.new_tensor(pairs - clipped)
+    if not soft:
+        return inverse_frequencies.where(index < stay, 0.0), 1.0
+    share = ((index - stay) / (pairs - 1 - stay).clamp_min(1)).clamp(0, 1)
+    return inverse_frequencies * (1 + (math.pi * share).cos()) / 2, 1.0
 
 
 def fmrope(inverse_frequencies: Tensor, training_length: TrainingLength) -> tuple[Tensor, float]:

@@ -34,7 +34,8 @@ class Fractional(PositionSampler):
     - Decoding continues one by one from the last position of the prompt. Beyond L the paper would move all tokens
       closer together with each new one.
 
-    Source: "random float sampling" of arXiv 2602.14050 (EACL 2026).
+    Source: Shimizu, Taniguchi, Matsuo, "Position Encoding with Random Float Sampling Enhances Length Generalization of
+    Transformers" (EACL Findings 2026).
     """
 
     real = True
