@@ -38,8 +38,6 @@ def mrrope(
         progressive: True for Pro, False for Uni.
         attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them alone).
 
-    Claimed to extend without fine-tuning, Pro better than YaRN.
-
     Source: MrRoPE, mixed-radix rotary position embedding (arXiv 2601.22181, ICLR 2026), equations 13 to 16 and 26, as
     the code of others has them; its own is not known.
     """
