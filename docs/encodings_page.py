@@ -289,11 +289,11 @@ class Encoding(Choice):
             return "stick"
         if "embed" in hooks:
             return "embedding"
+        if "rotate_query" in hooks:
+            return "rotation"
         if "logits" in hooks:
             return "content"
-        if "pair_bias" in hooks and not encoding.relative:
-            return "queries"
-        return "rotation" if "rotate_query" in hooks else "bias"
+        return "queries" if "pair_bias" in hooks and not encoding.relative else "bias"
 
     @property
     def caption(self) -> str:

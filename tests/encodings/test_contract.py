@@ -50,6 +50,7 @@ def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_to
         partial(e.RelativeProjection, rank=3, extent=6),
         partial(e.RelativeProjection, rank=1, extent=1),
         partial(e.StickBreaking, attend_current=True),
+        partial(e.Wall, gate_bias=0.0),
         partial(e.Deberta, max_distance=16, num_buckets=8),
         partial(e.Deberta, max_distance=5, num_buckets=None),
         partial(e.MusicTransformer, num_distances=6),
@@ -75,7 +76,7 @@ def test_other_hyperparameters_and_patterns_keep_it_too(other):
     check_encoding(other)
 
 
-ALONE = ("cope", "fire", "forgetting", "path", "relative_projection", "stick_breaking")
+ALONE = ("cope", "fire", "path", "relative_projection", "stick_breaking")
 """Causal encodings that no other stands for in an encoder."""
 
 

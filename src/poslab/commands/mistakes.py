@@ -25,7 +25,7 @@ from poslab.configuration.folders import CONF
 MISTAKE = 2
 FAILURE = 1
 
-MOST_LISTED = 60
+MOST_LISTED = 90
 """Choices of a group that a mistake lists; there are more datasets, which --help shows by family."""
 
 WIDTH = 80

@@ -11,7 +11,9 @@ from poslab.encodings.absolute.sinusoidal_grid import SinusoidalGrid
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
+from poslab.encodings.bias.bam import Bam
 from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
+from poslab.encodings.bias.dynamic_position_bias import DynamicPositionBias
 from poslab.encodings.bias.fire import Fire
 from poslab.encodings.bias.kerple import KerpleLog, KerplePower
 from poslab.encodings.bias.relative_table import RelativeTable
@@ -26,6 +28,8 @@ from poslab.encodings.content.forgetting import Forgetting
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
+from poslab.encodings.content.tapa import Tapa
+from poslab.encodings.content.wall import Wall
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
 from poslab.encodings.own import OwnPositions
@@ -37,15 +41,20 @@ from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.dual_chunk import DualChunk
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
+from poslab.encodings.rotary.rerope import LeakyReRoPE, ReRoPE
 from poslab.encodings.rotary.rotary import Rotary
+from poslab.encodings.rotary.self_extend import SelfExtend
+from poslab.encodings.rotary.string import String
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
 from poslab.encodings.sampling.centred import Centred
 from poslab.encodings.sampling.contiguous import Contiguous
 from poslab.encodings.sampling.diagonal import Diagonal
+from poslab.encodings.sampling.fractional import Fractional
 from poslab.encodings.sampling.interpolated import Interpolated
 from poslab.encodings.sampling.mrope import MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Randomized
@@ -61,6 +70,7 @@ __all__ = [
     "V2PE",
     "Abacus",
     "Alibi",
+    "Bam",
     "BiasTable",
     "Cape",
     "Centred",
@@ -71,14 +81,18 @@ __all__ = [
     "Deberta",
     "Diagonal",
     "DistanceBias",
+    "DualChunk",
+    "DynamicPositionBias",
     "EncodingFactory",
     "Fire",
     "Forgetting",
     "Fourier",
     "FourierFeatures",
+    "Fractional",
     "Interpolated",
     "KerpleLog",
     "KerplePower",
+    "LeakyReRoPE",
     "Learned",
     "LearnedAlibi",
     "LearnedAxes",
@@ -99,12 +113,14 @@ __all__ = [
     "PretrainedFacts",
     "QueryRows",
     "Randomized",
+    "ReRoPE",
     "RelativeProjection",
     "RelativeTable",
     "Rotary",
     "RotaryMixed",
     "SSMax",
     "Sandwich",
+    "SelfExtend",
     "Shaw",
     "Shifted",
     "Sinusoidal",
@@ -112,9 +128,11 @@ __all__ = [
     "StackEncodings",
     "StackShape",
     "StickBreaking",
+    "String",
     "SwinV2Bias",
     "T5Axes",
     "T5Bias",
+    "Tapa",
     "Temperature",
     "TemperatureFactory",
     "Tisa",
@@ -122,6 +140,7 @@ __all__ = [
     "TransformerXL",
     "Tupe",
     "VectorTable",
+    "Wall",
     "XPos",
     "rnope",
 ]

@@ -12,7 +12,7 @@ from poslab.encodings import Positions
 from poslab.encodings.base import QueryRows
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.models import Decoder
-from tests.encodings.agreement import D_MODEL, HEAD_DIM, HEADS, attention_tensors, tensors
+from tests.encodings.agreement import D_MODEL, HEAD_DIM, HEADS, assert_same, attention_tensors, tensors
 from tests.stacked import stacked
 
 
@@ -60,6 +60,20 @@ def test_the_bias_is_that_of_x_transformers():
     other.to_forget_gates[0].load_state_dict(encoding.gate.state_dict())
     ours = biases(encoding.state(x, Positions.range(40), None))
     torch.testing.assert_close(ours, other(x), rtol=1e-5, atol=1e-5)
+
+
+def test_in_an_encoder_the_bias_is_that_of_x_transformers_too():
+    torch.manual_seed(0)
+    encoding, (x,) = Forgetting(D_MODEL, HEADS, 0.5, causal=False), tensors((2, 40, D_MODEL))
+    other = DataDependentAlibi(D_MODEL, HEADS, causal=False)
+    both = [encoding.gate, encoding.gate_ahead]
+    with torch.no_grad():
+        for name in ("weight", "bias"):
+            getattr(other.to_forget_gates[0], name).copy_(torch.cat([getattr(gate, name) for gate in both]))
+    key_state = encoding.state(x, Positions.range(40), None)
+    rows = QueryRows(None, slice(0, 40), 0, 1.0, None, key_state, key_state)
+    ours = encoding.logits(*torch.zeros(2, 2, HEADS, 40, 2), rows)
+    assert_same(ours, other(x), [x])
 
 
 def test_sums_go_over_the_tokens_between_in_the_same_document_and_not_over_padding():

@@ -16,7 +16,18 @@ from poslab.attention import Visibility
 from poslab.attention.attend import attend
 from poslab.encodings import Positions, Rotary
 from poslab.encodings.rotary.longrope import longrope
-from poslab.encodings.rotary.scalings import hope, llama3, rope_dynamic_ntk, rope_linear, rope_ntk, rotary_proportional
+from poslab.encodings.rotary.mrrope import mrrope
+from poslab.encodings.rotary.resonance import resonance
+from poslab.encodings.rotary.scalings import (
+    fmrope,
+    hope,
+    llama3,
+    rope_clipped,
+    rope_dynamic_ntk,
+    rope_linear,
+    rope_ntk,
+    rotary_proportional,
+)
 from poslab.encodings.rotary.yarn import yarn
 from poslab.testing import check_encoding
 
@@ -238,6 +249,64 @@ def test_hope_turns_what_turns_round_within_the_training_length_and_nothing_else
     torch.testing.assert_close(ours[0, 0] * HEAD_DIM**-0.5, torch.tensor(expected) * HEAD_DIM**-0.5, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("head_dim", "clipped"), [(128, 20), (32, 3), (32, 1)])
+def test_clipped_frequencies_slow_down_along_a_cosine(head_dim, clipped):
+    plain = Rotary(head_dim, base=500_000.0).spectrum(1)
+    expected = plain.tolist()
+    for place, m in enumerate(range(head_dim // 2 - clipped, head_dim // 2)):
+        expected[m] *= (1 + math.cos(math.pi * place / max(clipped - 1, 1))) / 2
+    scaling = partial(rope_clipped, training_length=8_192, clipped=clipped)
+    torch.testing.assert_close(Rotary(head_dim, base=500_000.0, scaling=scaling).spectrum(1), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("training_length", [8, 100, 4_096])
+def test_a_hard_clip_is_hope_or_proportional_and_the_soft_one_begins_at_the_same_pair(training_length):
+    stopped = Rotary(HEAD_DIM, scaling=partial(hope, training_length=training_length)).spectrum(1)
+    hard = partial(rope_clipped, training_length=training_length, soft=False)
+    assert torch.equal(Rotary(HEAD_DIM, scaling=hard).spectrum(1), stopped)
+    kept = int((stopped > 0).sum())
+    soft = Rotary(HEAD_DIM, scaling=partial(rope_clipped, training_length=training_length)).spectrum(1)
+    assert torch.equal(soft[: kept + 1], Rotary(HEAD_DIM).spectrum(1)[: kept + 1]) and soft[-1] < 1e-9
+    proportional = Rotary(HEAD_DIM, scaling=partial(rotary_proportional, proportion=0.75)).spectrum(1)
+    assert torch.equal(Rotary(HEAD_DIM, scaling=partial(hard, clipped=4)).spectrum(1), proportional)
+
+
+def test_fmrope_is_rotary_with_the_training_length_as_its_base():
+    ours = Rotary(HEAD_DIM, base=500_000.0, scaling=partial(fmrope, training_length=300)).spectrum(1)
+    torch.testing.assert_close(ours, torch.tensor([300 ** (-2 * m / HEAD_DIM) for m in range(HEAD_DIM // 2)]))
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+@pytest.mark.parametrize(
+    ("head_dim", "training_length", "base"), [(128, 4_096, 10_000.0), (64, 32, 500_000.0), (8, 256, 100.0)]
+)
+def test_mrrope_divides_by_the_powers_of_its_formula(progressive, head_dim, training_length, base):
+    """The second has no pair of 32 turns, the third none of less than one."""
+    scaling = partial(mrrope, training_length=training_length, factor=8.0, progressive=progressive)
+    spectrum, attention_factor = Rotary(head_dim, base, scaling=scaling).scaled_frequencies(1)
+    plain = [base ** (-2 * m / head_dim) for m in range(head_dim // 2)]
+    fast = [m for m, theta in enumerate(plain) if theta * training_length / (2 * math.pi) > 32]
+    slow = [m for m, theta in enumerate(plain) if theta * training_length / (2 * math.pi) < 1]
+    low, high = (fast or [0])[-1], (slow or [len(plain)])[0]
+    for m, theta in enumerate(plain):
+        t, n = min(max(m - low, 0), high - low), high - low
+        exponent = t * (t + 1) / (n * (n + 1)) if progressive else t / n
+        assert spectrum[m].item() == pytest.approx(theta / 8**exponent, rel=1e-6)
+    assert attention_factor == pytest.approx(0.1 * math.log(8) + 1)
+
+
+@pytest.mark.parametrize(
+    "of", [None, partial(yarn, training_length=256, factor=4.0), partial(hope, training_length=64)]
+)
+def test_under_resonance_each_pair_comes_back_after_a_whole_number_of_tokens(of):
+    before, factor = Rotary(64, scaling=of).scaled_frequencies(1)
+    spectrum, own_factor = Rotary(64, scaling=partial(resonance, of=of)).scaled_frequencies(1)
+    assert own_factor == factor
+    for theta, rounded in zip(before.tolist(), spectrum.tolist(), strict=True):
+        expected = 2 * math.pi / round(2 * math.pi / theta) if theta else 0.0
+        assert rounded == pytest.approx(expected, rel=1e-6)
+
+
 @pytest.mark.parametrize("head_dim", [2, 8, 10, 128])
 def test_longrope_without_lists_is_plain_up_to_the_training_length_and_yarn_beyond(head_dim):
     rotary = Rotary(head_dim, scaling=partial(longrope, training_length=64, factor=8.0))
@@ -318,6 +387,15 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
         (
             partial(rotary_proportional, proportion=0.05),
             "proportion must keep at least one of 16 frequencies, got 0.05, which keeps none",
+        ),
+        (
+            partial(rope_clipped, training_length=8, clipped=16),
+            "clipped must leave at least one of 16 frequencies, got 16",
+        ),
+        (partial(mrrope, training_length=8, factor=0.5), "factor must be a number of at least 1, got 0.5"),
+        (
+            partial(resonance, of=partial(rope_dynamic_ntk, training_length=8)),
+            "of must be a scaling that does not depend on the length of the text",
         ),
         (3, "scaling must be a class or function or null, got 3"),
     ],

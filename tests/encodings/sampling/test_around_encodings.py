@@ -77,7 +77,7 @@ def test_evaluation_has_no_chance_in_it(encoding, sampler):
         first = decoder(tokens)
         assert torch.equal(decoder(tokens), first)
         torch.testing.assert_close(decoder(tokens[1:2]), first[1:2], rtol=0, atol=1e-5)
-        if sampler != "randomized":
+        if sampler not in ("randomized", "fractional"):  # which move tokens in evaluation too
             torch.testing.assert_close(first, small_decoder(encoding)(tokens), rtol=0, atol=1e-5)
 
 

@@ -40,7 +40,8 @@ class CoPE(PositionalEncoding):
     `--cope-nodiv`; with that option, and in x-transformers, only q . k is divided, as here: what an encoding adds is
     unscaled everywhere in this laboratory, and embeddings that begin at zero get sqrt(D) times the gradient. The
     functions are the same up to that factor. A temperature scales q . k, but neither the gates nor q . e. Counts are
-    float32, since sums in bfloat16 stop growing at 256. The other CoPE, clipped rotary embeddings, is unrelated.
+    float32, since sums in bfloat16 stop growing at 256. The other CoPE, clipped rotary embeddings
+    (`encoding=rope_clipped`), is unrelated.
 
     Source: Golovneva, Wang, Weston, Sukhbaatar, "Contextual Position Encoding: Learning to Count What's Important"
     (2024), section 4.

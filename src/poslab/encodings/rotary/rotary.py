@@ -19,6 +19,9 @@ from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.allocations import Allocation
 from poslab.encodings.rotary.scalings import Scaling
 
+Fraction = Annotated[float, Range(above=0, at_most=1)]
+"""Share of the channels of a head that turn."""
+
 Layout = Literal["half_split", "interleaved", "blocks"]
 """Channels of a pair: m and m + r / 2, or 2m and 2m + 1, or half-split within the block of each axis."""
 
@@ -113,7 +116,7 @@ class Rotary(PositionalEncoding):
         self,
         head_dim: Count,
         base: Base = 10_000.0,
-        fraction: Annotated[float, Range(above=0, at_most=1)] = 1.0,
+        fraction: Fraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         allocation: Allocation | None = None,

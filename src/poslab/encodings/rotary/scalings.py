@@ -4,7 +4,7 @@ A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float
 channels that turn, and, if it has arguments of these names, of `base`, the frequency base, and `length`, the current
 length: a number that every key position is below (`Positions.stop`). It returns the scaled frequencies and an attention
 factor, whose square multiplies the logits. Its other arguments are hyperparameters; one out of its range raises
-ValueError. With `length` it depends on the length. The longer scalings, `yarn` and `longrope`, have their own files.
+ValueError. With `length` it depends on the length. `yarn`, `longrope`, `mrrope` and `resonance` have their own files.
 
 Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is the number
 of turns of a pair of channels within the training length. None has parameters; each costs r / 2 numbers a forward pass,
@@ -20,7 +20,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from poslab.arguments import NOT_EXTREME, NOT_HUGE, Positive, Range
+from poslab.arguments import NOT_EXTREME, NOT_HUGE, Count, Positive, Range
 from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
 
 Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
@@ -186,6 +186,71 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
             f"{training_length} tokens, got {cycles}"
         )
     return inverse_frequencies.where(inverse_frequencies >= slowest, 0.0), 1.0
+
+
+def rope_clipped(
+    inverse_frequencies: Tensor,
+    training_length: TrainingLength,
+    clipped: Count | None = None,
+    soft: bool = True,
+) -> tuple[Tensor, float]:
+    """Slow the last n frequencies down to a standstill, the later the more (clipped RoPE, "CoPE" of 2026).
+
+        theta'(m) = theta(m) (1 + cos(pi u)) / 2,    u = (m - (P - n)) / (n - 1),  m = P - n, ..., P - 1,  P = r / 2
+
+    The first of them keeps its frequency and the last stands still. A hard clip stops all n: that of a number is
+    `rotary_proportional`, that of null is `hope` with one cycle.
+
+    Use it when a rotary model should read beyond its training length, and stopping the slow pairs at once costs too
+    much at short lengths.
+
+    Args:
+        training_length: L, at least 2. For a null `clipped`.
+        clipped: n, at least 1 and below the number of pairs (authors: 20 of 64 at base 500,000 and L = 8,192). Null is
+            the number of pairs that do not complete a turn within L.
+        soft: True for the cosine, False for the hard clip.
+
+    For training from the start or a continuation of it, also claimed before YaRN. With n = 1 the soft clip changes
+    nothing. Trap: `encoding=cope` is another one, contextual position encoding.
+
+    Source: Li et al., "CoPE: Clipped RoPE as A Scalable Free Lunch for Long Context LLMs" (2026), and its code.
+    """
+    check_training_length(training_length)
+    pairs, slowest = len(inverse_frequencies), 2 * math.pi / training_length
+    if clipped is None and slowest > 1:  # the fastest frequency of every spectrum
+        raise ValueError(f"clipped must be given where no pair completes a turn within {training_length} tokens")
+    if clipped is not None and not 1 <= clipped < pairs:
+        raise ValueError(f"clipped must leave at least one of {pairs} frequencies, got {clipped}")
+    index = torch.arange(pairs, device=inverse_frequencies.device)
+    stay = (inverse_frequencies >= slowest).sum() if clipped is None else index.new_tensor(pairs - clipped)
+    if not soft:
+        return inverse_frequencies.where(index < stay, 0.0), 1.0
+    share = ((index - stay) / (pairs - 1 - stay).clamp_min(1)).clamp(0, 1)
+    return inverse_frequencies * (1 + (math.pi * share).cos()) / 2, 1.0
+
+
+def fmrope(inverse_frequencies: Tensor, training_length: TrainingLength) -> tuple[Tensor, float]:
+    """Take the training length as the base (FMRoPE, frequency-matched rotary position embedding).
+
+        theta'(m) = L ** (-2m / r)
+
+    The `base` of the encoding is not read.
+
+    Use it when you train a rotary model that should read somewhat beyond its training length: no pair is so slow that
+    training hardly turns it.
+
+    Args:
+        training_length: L, at least 2.
+
+    Claimed: a larger base is better within the training length and worse beyond. At test time the authors also set L to
+    the length of the text, which makes it better there and worse at short lengths.
+
+    Source: Oka et al., "Frequency Bands in RoPE: Base Frequency and Context Length Shape the
+    Interpolation-Extrapolation Trade-off" (ICLR 2026), section 6.
+    """
+    check_training_length(training_length)
+    turning = 2 * len(inverse_frequencies)
+    return geometric_frequencies(turning, float(training_length), inverse_frequencies.device), 1.0
 
 
 def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) -> Tensor:
