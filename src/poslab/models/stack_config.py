@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.attention import Route
-from poslab.encodings import EncodingFactory, PositionSampler, StackShape, TemperatureFactory
+from poslab.encodings import EncodingFactory, PositionSampler, Sinks, StackShape, TemperatureFactory
 
 Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
 """Inner width of a feed-forward layer over that of the model."""
@@ -34,6 +34,8 @@ class StackConfig:
         qk_norm: True normalises queries and keys per head.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
         window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
+        sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
+            or "windows" for those in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.
@@ -55,6 +57,7 @@ class StackConfig:
     qk_norm: bool = False
     dropout: Share = 0.0
     window: Count | None = None
+    sinks: Sinks | None = None
     attention: Route = "auto"
     positions: PositionSampler | None = None
     temperature: TemperatureFactory | None = None
