@@ -261,6 +261,11 @@ def test_every_preset_is_compared() -> None:
     assert {*FILES} == {*THEIRS, "t5", "deberta", "bloom", "mpt"}
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_the_page_of_models_has_it(name: str) -> None:
+    assert f"`{name}`" in (CONF.parent / "docs" / "models.md").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_preset_trains(name: str, tmp_path: Path) -> None:

@@ -103,8 +103,9 @@ def attend(
         state_BHSE: result of `encoding.state` for the tokens of all keys; None if the encoding has no state.
         temperature: factor on the logits by the number of visible keys; None for none.
         sinks_H: logit of the attention sink of each query head, which joins the softmax of every query and has no
-            value, so that weights sum to less than 1; None for none. On a CPU it costs nothing. On a GPU, attention
-            that SDPA would serve goes by FlexAttention, and by SDPA with a T x S mask where that has no kernel.
+            value, so that weights sum to less than 1; None for none. Exact on every route. On a CPU the operator of the
+            distance route serves what SDPA would, in O(T) memory; on a GPU FlexAttention does, and where it has no
+            kernel, SDPA with a T x S mask.
 
     Raises:
         ValueError: if there is no such route, it is not exact for the encoding, or the arguments do not fit together.

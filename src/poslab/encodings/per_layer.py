@@ -114,7 +114,7 @@ def rnope(
     to reach far beyond the training length.
 
     This is the form of Cohere 2. SmolLM3 has no window; Llama 4 has chunks of 8,192 tokens instead of a sliding window,
-    and a temperature in the layers without position.
+    and a temperature in the layers without position, which `PerLayer` can have.
 
     Raises:
         ValueError: for an argument out of its range.

@@ -88,6 +88,8 @@ def checked_decoder(model: Model) -> Decoder:
         raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
     if len(model.encodings.sinks):
         raise ValueError("sinks must be null to be exported: no class of transformers with this decoder has them")
+    if model.stack.canon is not None:
+        raise ValueError("canon must be null to be exported: no class of transformers with this decoder has it")
     if model.shape.head_dim % 2:
         raise ValueError(f"head_dim must be even to be exported, got {model.shape.head_dim}")
     check_sampler(model.position_sampler, model.max_length)
