@@ -1,4 +1,4 @@
-"""Short causal convolution (Canon). Dimension letters: B batch, T new tokens, S tokens with those before, M model dim."""
+"""Short causal convolution (Canon). Dimension letters: B batch, T new tokens, S with those before, M model dim."""
 
 from __future__ import annotations
 
