@@ -48,6 +48,10 @@ YARN = {"beta_fast": 32.0, "beta_slow": 1.0}
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama3_1": ("llama", {"rope_parameters": rope(500_000.0, "llama3", factor=8.0, **LLAMA3)}),
     "qwen3": ("qwen3", {"rope_parameters": rope(1_000_000.0)}),
+    "qwen3_5": (
+        "qwen3_5_text",
+        {"layer_types": 8 * ["full_attention"], "rope_parameters": rope(10_000_000.0, partial_rotary_factor=0.25)},
+    ),
     "gemma3": ("gemma3_text", {"sliding_window": SHARE}),
     "gemma4": ("gemma4_text", {"sliding_window": SHARE, "hidden_size_per_layer_input": 0, "global_head_dim": 16}),
     "olmo3": (
@@ -196,7 +200,10 @@ def shown(kind: str, options: dict[str, Any], is_silent: bool) -> list[tuple[Ten
     return show.layers
 
 
-@pytest.mark.parametrize("name", THEIRS)
+SLOW = {"qwen3_5": pytest.mark.slow}  # its file imports flash-linear-attention, for layers that are not used here
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in THEIRS])
 def test_layers_turn_scale_and_hide_as_those_of_transformers(name: str) -> None:
     kind, options = THEIRS[name]
     theirs = shown(kind, options, False)

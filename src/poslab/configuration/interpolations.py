@@ -22,7 +22,7 @@ def check_interpolations(node: Any, file: Path) -> None:
     `${oc.env:SECRET}` would put a secret into printed and stored text.
 
     Raises:
-        ValueError: naming the file, for an interpolation that is not another key, `now` or `hydra`.
+        ValueError: naming the file, for an interpolation that is not another key, a share of one, `now` or `hydra`.
     """
     for text in texts(node):
         rest = text
