@@ -167,7 +167,7 @@ def test_layers_with_windows_may_have_sinks_alone(pattern, window, expected):
 
 
 def test_sinks_need_a_softmax():
-    with pytest.raises(ValueError, match=r"^sinks needs a softmax, which StickBreaking replaces$"):
+    with pytest.raises(ValueError, match=r"^sinks need a softmax, which StickBreaking replaces$"):
         StackEncodings(StickBreaking, SHAPE, sinks="all")
     assert len(StackEncodings(Forgetting, SHAPE, sinks="all").sinks) == 4
 

@@ -132,7 +132,7 @@ class StackEncodings(nn.Module):
         """For each layer, the number of tokens of a chunk, of which a token sees its own alone; None for no chunks."""
         for layer in layers:
             if sinks == "all" or (sinks and (window or self.windows[layer] or self.chunks[layer])):
-                self._require_softmax(layer, "sinks")
+                self._require_softmax(layer, "sinks need")
                 self.sinks[str(layer)] = nn.Parameter(torch.zeros(shape.num_heads))
 
     def _of_layers(self, of_kinds: Sequence[T | None] | None) -> list[T | None]:
@@ -162,13 +162,13 @@ class StackEncodings(nn.Module):
         of_layers = self._of_layers(pattern.temperatures or [temperature] * len(pattern.encodings))
         for layer, of_layer in enumerate(of_layers):
             if of_layer is not None:
-                self._require_softmax(layer, "temperature")
+                self._require_softmax(layer, "temperature needs")
                 self.temperatures[str(layer)] = self.shape.fill(of_layer)
 
-    def _require_softmax(self, layer: int, name: str) -> None:
+    def _require_softmax(self, layer: int, they_need: str) -> None:
         encoding = self.layer(layer)
         if type(encoding).weights is not PositionalEncoding.weights:
-            raise ValueError(f"{name} needs a softmax, which {type(encoding).__name__} replaces")
+            raise ValueError(f"{they_need} a softmax, which {type(encoding).__name__} replaces")
 
     def layer(self, index: int) -> PositionalEncoding:
         """Return the encoding of layer `index`, counted from 0."""
