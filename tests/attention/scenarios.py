@@ -6,7 +6,7 @@ With queries, keys and values for these scenarios, and what attention makes of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -121,10 +121,12 @@ def by_definition(
     k: Tensor,
     v: Tensor,
     factor: Callable[[int, int], float] = lambda head, count: 1.0,
+    sinks: Sequence[float] = (),
 ) -> Tensor:
     """Attention one query and one key at a time, in float64; nothing where nothing is seen.
 
-    The factor of the scaled logits is that of a head and of the number of keys that a query sees.
+    The factor of the scaled logits is that of a head and of the number of keys that a query sees. A sink is one more
+    logit of each head, without a value.
     """
     tables = instance.prepare(scenario.queries, scenario.keys)
     q, k = instance.rotate_query(q, tables).double(), instance.rotate_key(k, tables).double()
@@ -140,7 +142,9 @@ def by_definition(
                 if isinstance(instance, DistanceBias):
                     bias = instance.bias_at(query_ids[b, i] - key_ids[b, seen])[h].double()
                     logits = [logit + bias[n] for n, logit in enumerate(logits)]
-                weights = torch.stack(logits).softmax(0)
+                if sinks:
+                    logits = [*logits, torch.tensor(sinks[h], dtype=torch.float64)]
+                weights = torch.stack(logits).softmax(0)[: len(seen)]
                 y[b, h, i] = sum(weight * v[b, group, j].double() for weight, j in zip(weights, seen, strict=True))
     return y.float()
 

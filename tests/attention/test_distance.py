@@ -105,8 +105,10 @@ def operands(length: int = 40, dtype: torch.dtype = torch.float32) -> list[Tenso
 def test_it_is_an_operator_of_pytorch(dtype):
     """With a fake kernel, a gradient and a schema that are what the operator does."""
     real = torch.ones(2, 40, dtype=torch.bool)
-    torch.library.opcheck(distance_attention, (*operands(dtype=dtype), 0, 40, 0.3))
-    torch.library.opcheck(distance_attention, (*operands(dtype=dtype), -40, 40, 0.3, None, None, real))
+    torch.library.opcheck(distance_attention, (*operands(dtype=dtype), None, 0, 40, 0.3))
+    torch.library.opcheck(
+        distance_attention, (*operands(dtype=dtype), torch.zeros(HEADS, 1), -40, 40, 0.3, None, None, real)
+    )
 
 
 @pytest.mark.parametrize("learns", [True, False])
@@ -116,9 +118,10 @@ def test_both_operators_keep_their_promises_for_transposed_views(dtype, learns):
     with torch.no_grad():
         inputs = [x.mT.contiguous().mT for x in operands(dtype=dtype)]
         assert not any(x.is_contiguous() for x in inputs)
-        outputs = distance_attention(*inputs, 0, 40, 0.3)
-        arguments = (inputs[0], *inputs, *outputs, learns, 0, 40, 0.3, *[None] * OF_ROWS)
-        torch.library.opcheck(distance_attention, (*inputs, 0, 40, 0.3))
+        sinks = torch.randn(HEADS, 1) if learns else None
+        outputs = distance_attention(*inputs, sinks, 0, 40, 0.3)
+        arguments = (inputs[0], *inputs, sinks, *outputs, learns, 0, 40, 0.3, *[None] * OF_ROWS)
+        torch.library.opcheck(distance_attention, (*inputs, sinks, 0, 40, 0.3))
         torch.library.opcheck(distance_attention_backward, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -131,7 +134,7 @@ def test_in_half_precision_the_bias_stays_float32(dtype, tolerance):
     q, k = (torch.zeros(1, 1, length, 16, dtype=dtype) for length in (1, 64))
 
     def shares(by_key: Tensor) -> Tensor:
-        return distance_attention(q, k, values, by_key.flip(0)[None], -64, 64, 1.0)[0][0, 0, 0].double()
+        return distance_attention(q, k, values, by_key.flip(0)[None], None, -64, 64, 1.0)[0][0, 0, 0].double()
 
     expected = bias.double().softmax(0).view(16, 4).sum(1)
     assert ((shares(bias) - expected).abs() / expected).max() < tolerance
@@ -153,7 +156,7 @@ def test_in_bfloat16_gradients_are_about_as_near_the_exact_ones_as_those_of_pyto
     exact_gradients = torch.autograd.grad((y * weight.double()).sum(), exact)
     kernel = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=matrix(bias.detach()), scale=scale)
     kernel_gradients = torch.autograd.grad((kernel.float() * weight).sum(), [q, k, v])
-    ours = distance_attention(q, k, v, bias, 0, LENGTH, scale)[0]
+    ours = distance_attention(q, k, v, bias, None, 0, LENGTH, scale)[0]
     gradients = torch.autograd.grad((ours.float() * weight).sum(), [q, k, v, bias])
 
     def error(gradient: Tensor, expected: Tensor) -> float:
@@ -177,7 +180,7 @@ def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(shared, hidden)
     segments_dim = 0 if hidden == "segments" else None
 
     def loss(q, k, v, bias, segments):
-        output, _ = DistanceAttention.apply(q, k, v, bias, 0, length, 0.3, segments, segments, None, None, None)
+        output, _ = DistanceAttention.apply(q, k, v, bias, None, 0, length, 0.3, segments, segments, None, None, None)
         return output.square().sum()
 
     of_one = torch.func.grad(loss, argnums=(0, 1, 2, 3))

@@ -131,10 +131,10 @@ def test_the_operators_keep_their_promises(learns: bool, rows: int) -> None:
     q, k, v = (torch.randn(2, HEADS, 30, HEAD_DIM) for _ in range(3))
     with torch.no_grad():
         inputs = (q, k, v, tables.values.detach())
-        own = (-30, 30, 0.3, None, None, None, tables.query_places, tables.key_places)
-        assert len(own) == 3 + OF_ROWS
+        own = (None, -30, 30, 0.3, None, None, None, tables.query_places, tables.key_places)
+        assert len(own) == 4 + OF_ROWS
         torch.library.opcheck(distance_attention, (*inputs, *own))
-        arguments = (q, *inputs, *distance_attention(*inputs, *own), learns, *own)
+        arguments = (q, *inputs, None, *distance_attention(*inputs, *own), learns, *own[1:])
         torch.library.opcheck(distance_attention_backward, arguments, test_utils=("test_schema", "test_faketensor"))
 
 
@@ -148,7 +148,7 @@ def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(rows: str) -> N
     in_dims = (0, 0, 0, None, *[None if rows == "shared" else 0] * 2)
 
     def loss(q: Tensor, k: Tensor, v: Tensor, values: Tensor, *places: Tensor) -> Tensor:
-        output, _ = DistanceAttention.apply(q, k, v, values, -30, 30, 0.3, None, None, None, *places)
+        output, _ = DistanceAttention.apply(q, k, v, values, None, -30, 30, 0.3, None, None, None, *places)
         return output.square().sum()
 
     of_one = torch.func.grad(loss, argnums=(0, 1, 2, 3))

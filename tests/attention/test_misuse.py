@@ -348,19 +348,21 @@ WRONG_OPERANDS: dict[str, dict[int, Callable[[Tensor], Any]]] = {
     "float64 keys": {1: Tensor.double},
     "a bias in float64": {3: Tensor.double},
     "a bias in bfloat16": {3: Tensor.bfloat16},
-    "short segments": {7: lambda _: torch.ones(BATCH, 3, dtype=torch.int64), 8: lambda _: torch.ones(BATCH, LENGTH)},
-    "three rows of real keys": {9: lambda _: torch.ones(3, LENGTH, dtype=torch.bool)},
-    "places of queries alone": {10: lambda _: torch.ones(1, LENGTH, dtype=torch.int64)},
-    "short places": {place: lambda _: torch.ones(1, LENGTH - 1, dtype=torch.int64) for place in (10, 11)},
-    "places that are no integers": {place: lambda _: torch.ones(1, LENGTH) for place in (10, 11)},
-    "short real keys": {9: lambda _: torch.ones(BATCH, LENGTH - 1, dtype=torch.bool)},
+    "a sink for one head": {4: lambda _: torch.zeros(1, 1)},
+    "sinks in float64": {4: lambda _: torch.zeros(HEADS, 1, dtype=torch.float64)},
+    "short segments": {8: lambda _: torch.ones(BATCH, 3, dtype=torch.int64), 9: lambda _: torch.ones(BATCH, LENGTH)},
+    "three rows of real keys": {10: lambda _: torch.ones(3, LENGTH, dtype=torch.bool)},
+    "places of queries alone": {11: lambda _: torch.ones(1, LENGTH, dtype=torch.int64)},
+    "short places": {place: lambda _: torch.ones(1, LENGTH - 1, dtype=torch.int64) for place in (11, 12)},
+    "places that are no integers": {place: lambda _: torch.ones(1, LENGTH) for place in (11, 12)},
+    "short real keys": {10: lambda _: torch.ones(BATCH, LENGTH - 1, dtype=torch.bool)},
 }
 
 
 def operands() -> list[Any]:
     generator = torch.Generator().manual_seed(0)
     q, k, v = torch.randn(3, BATCH, HEADS, LENGTH, HEAD_DIM, generator=generator).unbind()
-    return [q, k, v, torch.randn(HEADS, 2 * LENGTH - 1, generator=generator), 0, LENGTH, 0.3, *[None] * OF_ROWS]
+    return [q, k, v, torch.randn(HEADS, 2 * LENGTH - 1, generator=generator), None, 0, LENGTH, 0.3, *[None] * OF_ROWS]
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -376,7 +378,7 @@ def test_the_operators_themselves_refuse_sizes_that_do_not_fit(kind, device):
     with pytest.raises(ValueError, match=r"must"):
         distance_attention(*inputs)
     with pytest.raises(ValueError, match=r"must"):
-        distance_attention_backward(output, *inputs[:4], output, log_sum, True, *inputs[4:])
+        distance_attention_backward(output, *inputs[:5], output, log_sum, True, *inputs[5:])
 
 
 @pytest.mark.parametrize("place", ["gradient", "output", "log_sum"])
@@ -386,14 +388,14 @@ def test_the_backward_operator_refuses_results_of_other_sizes(place):
     kept = {"gradient": output, "output": output, "log_sum": log_sum}
     kept[place] = kept[place][:, :, :-1]
     with pytest.raises(ValueError, match=r"must be as q"):
-        distance_attention_backward(kept["gradient"], *inputs[:4], kept["output"], kept["log_sum"], True, *inputs[4:])
+        distance_attention_backward(kept["gradient"], *inputs[:5], kept["output"], kept["log_sum"], True, *inputs[5:])
 
 
 @pytest.mark.parametrize("nearest", [-(2**40), -LENGTH, 0, LENGTH, 2**40])
 @pytest.mark.parametrize("furthest", [-(2**40), -1, 0, LENGTH, 2**40])
 def test_the_operator_takes_any_range_of_distances(nearest, furthest):
     q, k, v, bias, *_ = operands()
-    output, _ = distance_attention(q, k, v, bias, nearest, furthest, 0.3)
+    output, _ = distance_attention(q, k, v, bias, None, nearest, furthest, 0.3)
     place = torch.arange(LENGTH)
     distance = place.unsqueeze(-1) - place
     hidden = (distance < nearest) | (distance > furthest)

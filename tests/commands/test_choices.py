@@ -199,7 +199,7 @@ def test_the_family_of_a_file_goes_before_that_of_the_files_that_it_begins_with(
 def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family():
     steps = [composed("experiment=kazemnejad2023", f"dataset={x}")["trainer"]["max_steps"] for x in ("copy", "pcfg")]
     assert steps == [40_000, 100_000]
-    files = list((CONF / "experiment").glob("*/*.yaml"))
+    files = [file for file in (CONF / "experiment").glob("*/*.yaml") if file.parent.name != "models"]
     assert files
     for file in files:
         experiment = next(x for x in (*PAPERS, "small") if file.stem.startswith(f"{x}_"))

@@ -22,6 +22,7 @@ from poslab.commands.words import parsed
         (["dataset.files=[/a b/c.txt,'x, y=z']"], "_files-ab-c.txt-x-y-z"),
         (["dataset.path=" + 50 * "x"], "_path-" + 20 * "x"),
         ([f"model.{key}=1" for key in "abcdefghijklmnop"], "".join(f"_{key}-1" for key in "abcdefghijkl")),
+        (["experiment=models/gemma3", "seed=2"], "_experiment-models-gemma3_seed-2"),
         (["~temperature", "attention=dense"], "_attention-dense"),
     ],
 )

@@ -120,8 +120,11 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         *(("Shifted", {"max_shift": x}, f"max_shift must be an integer of at least 0, got {x}") for x in (-1, nan)),
         ("LogN", {"training_length": 1}, "training_length must be an integer of at least 2, got 1"),
         ("LogN", {"training_length": nan}, "training_length must be an integer of at least 2, got nan"),
-        ("SSMax", {"initial_scale": 0.0}, "initial_scale must be a positive number, got 0.0"),
-        ("SSMax", {"initial_scale": inf}, "initial_scale must be a positive number, got inf"),
+        ("SSMax", {"initial_scale": -0.1}, "initial_scale must be a number of at least 0, got -0.1"),
+        ("SSMax", {"initial_scale": inf}, "initial_scale must be a number of at least 0, got inf"),
+        ("HeadScale", {"initial_scale": 0.0}, "initial_scale must be a positive number, got 0.0"),
+        ("Llama4Temperature", {"training_length": 0}, "training_length must be a positive integer, got 0"),
+        ("Llama4Temperature", {"training_length": 8, "rate": 0.0}, "rate must be a positive number, got 0.0"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(encoding, hyperparameters, sentence):

@@ -3,10 +3,11 @@ from math import nan
 
 import pytest
 import torch
-from transformers import Cohere2Config
+from transformers import Cohere2Config, Llama4TextConfig
+from transformers.masking_utils import create_chunked_causal_mask
 from transformers.models.cohere2 import modeling_cohere2
 
-from poslab.attention import MultiHeadAttention, self_attention_contexts
+from poslab.attention import MultiHeadAttention, Visibility, self_attention_contexts
 from poslab.encodings import (
     Abacus,
     Alibi,
@@ -15,6 +16,7 @@ from poslab.encodings import (
     PerLayer,
     Positions,
     Rotary,
+    SSMax,
     StackEncodings,
     StackShape,
     StickBreaking,
@@ -51,6 +53,86 @@ def test_of_every_four_layers_of_rnope_the_last_has_no_position_and_sees_all():
     assert kinds(encodings) == ["Rotary"] * 3 + ["NoPosition"] + ["Rotary"] * 3
     assert encodings.windows == [5, 5, 5, None, 5, 5, 5]
     assert encodings.layer(0).base == 100.0
+
+
+@pytest.mark.parametrize(
+    ("order", "others", "expected"),
+    [
+        ([0, 0, 1], {}, [0, 0, 1, 0, 0, 1, 0]),
+        ([0, 0, 1], {"from_last": True}, [1, 0, 0, 1, 0, 0, 1]),
+        (None, {"from_last": True}, [1, 2, 0, 1, 2, 0, 1, 2][1:]),
+        ([0, 0, 1], {"first": 2, "last": 1}, [2, 0, 1, 0, 0, 1, 1]),
+        ([0], {"from_last": True, "first": 0, "last": 2}, [0, 0, 0, 0, 0, 0, 2]),
+    ],
+)
+def test_layers_have_kinds_in_an_order_from_either_end_with_exceptions(order, others, expected):
+    pattern = PerLayer([Rotary, Alibi, NoPosition], [4, None, 9], chunks=[None, 5, None], order=order, **others)
+    encodings = StackEncodings(pattern, SHAPE)
+    assert kinds(encodings) == [["Rotary", "Alibi", "NoPosition"][kind] for kind in expected]
+    assert encodings.windows == [[4, None, 9][kind] for kind in expected]
+    assert encodings.chunks == [[None, 5, None][kind] for kind in expected]
+
+
+def test_a_pattern_gives_some_layers_a_temperature():
+    pattern = PerLayer([Rotary, NoPosition], temperatures=[None, SSMax], order=[0, 0, 1])
+    encodings = StackEncodings(pattern, SHAPE)
+    assert [encodings.temperature(layer) is not None for layer in range(7)] == [False, False, True] * 2 + [False]
+    assert [context.temperature is encodings.temperature(layer) for layer, context in enumerate(contexts(encodings))]
+    assert [name for name, _ in encodings.named_parameters()] == ["temperatures.2.scales", "temperatures.5.scales"]
+
+
+def contexts(encodings, positions=None, real=None):
+    return self_attention_contexts(encodings, Positions.range(12) if positions is None else positions, real)
+
+
+def test_a_pattern_with_temperatures_and_a_temperature_of_all_layers_are_refused():
+    with pytest.raises(ValueError, match=r"^temperature must be null under an encoding that has temperatures of its "):
+        StackEncodings(PerLayer([Rotary, NoPosition], temperatures=[None, SSMax]), SHAPE, SSMax)
+
+
+@pytest.mark.parametrize("left", [0, 2, 5])
+def test_chunks_are_those_of_llama_4(left):
+    config = Llama4TextConfig(attention_chunk_size=4, attn_implementation="eager")
+    real = torch.arange(12) >= torch.tensor([[left], [0]])
+    theirs = create_chunked_causal_mask(config, torch.zeros(2, 12, 1), real.long(), None)
+    encodings = StackEncodings(PerLayer([Rotary], chunks=[4]), SHAPE)
+    context = contexts(encodings, Positions.padded(real), real)[0]
+    ours = context.visibility.mask(12, 12, real.device) & real[:, None, :, None]
+    assert torch.equal(ours, (theirs == 0) & real[:, None, :, None])
+
+
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("queries", [12, 3])
+def test_chunks_begin_anew_in_each_document(queries, window):
+    segments = torch.tensor([[7] * 5 + [2] * 7, [1] * 1 + [3] * 10 + [0]])
+    places = [[*range(5), *range(7)], [0, *range(10), 0]]
+    whole = Positions.packed(segments)
+    last = Positions(whole.ids[:, -queries:], whole.stop, True, segments[:, -queries:])
+    visibility = Visibility.between(last, whole, window=window, chunk=4)
+    expected = [
+        [
+            [
+                j <= i < j + (window or 12)
+                and bool(segments[b, i] == segments[b, j])
+                and places[b][i] // 4 == places[b][j] // 4
+                for j in range(12)
+            ]
+            for i in range(12 - queries, 12)
+        ]
+        for b in range(2)
+    ]
+    assert torch.equal(visibility.mask(queries, 12, segments.device)[:, 0], torch.tensor(expected))
+    assert torch.equal(visibility.counts(queries, 12, segments.device), torch.tensor(expected).sum(-1).float())
+
+
+def test_a_decoder_with_chunks_reads_with_a_cache_what_it_reads_at_once():
+    torch.manual_seed(0)
+    pattern = PerLayer([Rotary, NoPosition], chunks=[5, None], temperatures=[None, SSMax], order=[0, 0, 1])
+    decoder, tokens = stacked(Decoder, 11, pattern, 32, 3, 4).eval(), torch.arange(30)[None] % 11
+    cache = decoder.new_cache()
+    with torch.no_grad():
+        in_parts = [decoder(part, cache=cache) for part in tokens.split([7, 1, 1, 21], dim=1)]
+        torch.testing.assert_close(torch.cat(in_parts, dim=1), decoder(tokens), rtol=1e-4, atol=1e-5)
 
 
 def test_a_window_of_the_model_narrows_those_of_the_pattern():
@@ -151,6 +233,10 @@ WINDOWS = "windows must be a list, each item a positive integer or null or null"
         (partial(PerLayer, []), "encodings must name at least one encoding, got none"),
         (partial(PerLayer, [Rotary], [1, 2]), "windows must have one entry for each of the 1 encodings, got 2"),
         *((partial(PerLayer, [Rotary], [wrong]), f"{WINDOWS}, got [{wrong}]") for wrong in (0, nan)),
+        (partial(PerLayer, [Rotary], chunks=[1, 2]), "chunks must have one entry for each of the 1 encodings, got 2"),
+        (partial(PerLayer, [Rotary], order=[]), "order must name at least one kind of layers, got none"),
+        (partial(PerLayer, [Rotary], order=[0, 1]), "order must name kinds of layers from 0 to 0, got 1"),
+        (partial(PerLayer, [Rotary], last=1), "last must name kinds of layers from 0 to 0, got 1"),
         (partial(rnope, every=1), "every must be an integer of at least 2, got 1"),
         (partial(rnope, window=0), "window must be a positive integer or null, got 0"),
         (partial(rnope, window=nan), "window must be a positive integer or null, got nan"),

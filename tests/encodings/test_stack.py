@@ -107,6 +107,8 @@ def test_an_attention_that_would_lose_a_window_or_a_temperature_is_refused():
     with pytest.raises(ValueError, match=r"^encoding has a window, which this attention does not call: "):
         windowed.require_hooks(HOOKS)
     windowed.require_hooks({*HOOKS, "window"})
+    with pytest.raises(ValueError, match=r"^encoding has a chunk and a sink, which this attention does not call: "):
+        StackEncodings(PerLayer([Rotary], chunks=[3]), SHAPE, sinks="all").require_hooks(HOOKS)
     scaled = StackEncodings(Rotary, SHAPE, SSMax)
     with pytest.raises(ValueError, match=r"^encoding has a temperature, which this attention does not call: "):
         scaled.require_hooks(HOOKS)

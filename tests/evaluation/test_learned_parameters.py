@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from poslab.encodings import Rotary, StackEncodings, StackShape
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from tests.encoding_choices import EVERY_ENCODING, small_decoder, stack, temperature
 from tests.evaluation.test_learned_curves import changed
@@ -54,6 +55,17 @@ def test_the_sharpness_of_tisa_is_shown_as_it_acts():
 def test_what_has_too_many_numbers_is_left_out():
     assert set(learned_parameters(stack("tisa"), most=20)["parameter"]) == {"amplitudes", "sharpness", "offsets"}
     assert learned_parameters(stack("tisa"), most=19).empty
+
+
+def test_the_logits_of_sinks_are_told_for_each_layer_and_head():
+    shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8)
+    encodings, start = (StackEncodings(Rotary, shape, sinks="all") for _ in range(2))
+    with torch.no_grad():
+        encodings.sinks["1"].copy_(torch.tensor([1.0, -2.0, 0.5, 0.0]))
+    frame = learned_parameters(encodings, start)
+    assert of(frame, "sink", "layer 1") == [1.0, -2.0, 0.5, 0.0]
+    assert of(frame, "sink", "layer 0") == of(frame, "sink", "layer 1", "start") == [0.0] * 4
+    assert set(frame["place"]) == {f"head {head}" for head in range(4)}
 
 
 def test_scales_of_a_temperature_are_told_for_each_layer():

@@ -86,6 +86,7 @@ def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path):
         (["encoding=alibi"], "rotary"),
         (["encoding=rotary", "attention=flash"], None),
         (["encoding=none", "attention=flash"], "rotary"),
+        (["experiment=models/cohere2"], None),
     ],
 )
 def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(tmp_path, choices, other):

@@ -87,6 +87,7 @@ def attend(
     *,
     state_BHSE: Tensor | None = None,
     temperature: Temperature | None = None,
+    sinks_H: Tensor | None = None,
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
@@ -101,6 +102,10 @@ def attend(
         route: forces a route; `auto` is the cheapest exact one.
         state_BHSE: result of `encoding.state` for the tokens of all keys; None if the encoding has no state.
         temperature: factor on the logits by the number of visible keys; None for none.
+        sinks_H: logit of the attention sink of each query head, which joins the softmax of every query and has no
+            value, so that weights sum to less than 1; None for none. Exact on every route. On a CPU the operator of the
+            distance route serves what SDPA would, in O(T) memory; on a GPU FlexAttention does, and where it has no
+            kernel, SDPA with a T x S mask.
 
     Raises:
         ValueError: if there is no such route, it is not exact for the encoding, or the arguments do not fit together.
@@ -133,26 +138,37 @@ def attend(
         route = route_under_bias(bias, q_BHTD, num_keys)
     if route in ("blockwise", "dense"):
         block = num_queries if route == "dense" else BLOCK
-        return by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, block)
+        return by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, block, sinks_H)
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if route == "flex":
         rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale)
-        return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale)
+        return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale, sinks_H)
     if isinstance(bias, BiasOfPositions):
         raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
-    if bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
+    on_cpu = q_BHTD.device.type == "cpu"
+    if (
+        sinks_H is not None
+        and not on_cpu
+        and bias is None
+        and num_queries == num_keys
+        and q_BHTD.shape[-1] >= LEAST_WIDTH
+    ):
+        return _by_flex(q_BHTD, k_BGSD, v_BGSD, None, None, visibility, scale, sinks_H)
+    if sinks_H is None and bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
-    if bias is None and visibility.hides_nothing(num_queries, num_keys):
+    if sinks_H is None and bias is None and visibility.hides_nothing(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale)
-    if q_BHTD.device.type == "cpu":
+    if on_cpu:
         if bias is None:  # a bias of zeros, since a mask would need T x S numbers
             bias = BiasTable(q_BHTD.new_zeros(1, num_queries + num_keys - 1, dtype=torch.float32), num_queries)
-        return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale)
+        return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale, sinks_H)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
     if bias is not None:
         visible, matrix = mask, bias.matrix()
         mask = (matrix if visible is None else matrix.masked_fill(~visible, float("-inf"))).to(q_BHTD.dtype)
+    if sinks_H is not None:
+        k_BGSD, v_BGSD, mask = _with_sink(q_BHTD, k_BGSD, v_BGSD, mask, sinks_H)
     return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, attn_mask=mask)
 
 
@@ -195,6 +211,7 @@ def _by_distance(
     bias: BiasTable | BiasOfLattice,
     visibility: Visibility,
     scale: float,
+    sinks_H: Tensor | None,
 ) -> Tensor:
     group, width = q_BHTD.shape[1] // k_BGSD.shape[1], v_BGSD.shape[-1]
     widest = max(q_BHTD.shape[-1], width)
@@ -203,7 +220,7 @@ def _by_distance(
         k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
     values_HN = bias.for_heads(q_BHTD.shape[1])
     places = (bias.query_places, bias.key_places) if isinstance(bias, BiasOfLattice) else ()
-    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, values_HN, visibility, scale, *places)[..., :width]
+    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, values_HN, visibility, scale, sinks_H, *places)[..., :width]
 
 
 def _by_flex(
@@ -214,6 +231,7 @@ def _by_flex(
     pair_bias: Tensor | None,
     visibility: Visibility,
     scale: float,
+    sinks_H: Tensor | None,
 ) -> Tensor:
     if isinstance(bias, BiasTable):
         bias = BiasTable(bias.for_heads(q_BHTD.shape[1]), bias.num_queries)
@@ -223,7 +241,22 @@ def _by_flex(
         matrix = bias.matrix()
         bias, pair_bias = None, matrix if pair_bias is None else matrix + pair_bias
     q_BHTD, k_BGSD, v_BGSD = _in_one_dtype(q_BHTD, k_BGSD, v_BGSD)
-    return attend_by_flex(q_BHTD, k_BGSD, v_BGSD, bias, pair_bias, visibility, scale)
+    return attend_by_flex(q_BHTD, k_BGSD, v_BGSD, bias, pair_bias, visibility, scale, sinks_H)
+
+
+def _with_sink(
+    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, mask: Tensor | None, sinks_H: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return keys and values with one more of zeros, and a mask that has its logit, (1 or B, H, T, S + 1)."""
+    (_, num_heads, num_queries, _), num_keys = q_BHTD.shape, k_BGSD.shape[2]
+    if mask is None:
+        mask = q_BHTD.new_zeros(1, 1, 1, num_keys)
+    elif mask.dtype == torch.bool:
+        mask = q_BHTD.new_zeros(mask.shape).masked_fill(~mask, float("-inf"))
+    mask = mask.expand(-1, num_heads, num_queries, -1)
+    sink = sinks_H.to(mask.dtype).view(-1, 1, 1).expand(*mask.shape[:-1], 1)
+    k_BGSD, v_BGSD = (functional.pad(x, (0, 0, 0, 1)) for x in (k_BGSD, v_BGSD))
+    return k_BGSD, v_BGSD, torch.cat([mask, sink], dim=-1)
 
 
 def _in_one_dtype(q_BHTD: Tensor, *others: Tensor) -> tuple[Tensor, ...]:

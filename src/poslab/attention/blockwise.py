@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from poslab.attention.visibility import Visibility
@@ -30,6 +31,7 @@ def by_blocks(
     scale: float | Tensor,
     state_BHSE: Tensor | None,
     block: int,
+    sinks_H: Tensor | None = None,
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), computed in float32 at least; training keeps inputs and one block.
 
@@ -39,13 +41,14 @@ def by_blocks(
         encoding, tables, visibility, state_BHSE: as in `attend`.
         scale: factor on the products of queries and keys, a number or (1 or B, 1 or H, T, 1).
         block: largest number of query rows in a block.
+        sinks_H: as in `attend`.
     """
     num_queries = q_BHTD.shape[-2]
     k_BHSD, v_BHSD = (in_float32_for_each_head(x, q_BHTD) for x in (k_BGSD, v_BGSD))
 
     def output_of(q_BHRD: Tensor, start: int) -> Tensor:
         weights_BHRS, rows = weights_of_block(
-            q_BHRD, start, num_queries, k_BHSD, encoding, tables, visibility, scale, state_BHSE
+            q_BHRD, start, num_queries, k_BHSD, encoding, tables, visibility, scale, state_BHSE, sinks_H
         )
         with torch.autocast(q_BHRD.device.type, enabled=False):
             return encoding.values(weights_BHRS, v_BHSD[:, :, rows.keys], rows).to(v_BGSD.dtype)
@@ -70,6 +73,7 @@ def weights_of_block(
     visibility: Visibility,
     scale: float | Tensor,
     state_BHSE: Tensor | None,
+    sinks_H: Tensor | None = None,
 ) -> tuple[Tensor, QueryRows]:
     """Return the attention weights of a block of query rows, (B, H, R, S), and its `QueryRows`.
 
@@ -78,13 +82,19 @@ def weights_of_block(
     Args:
         q_BHRD: queries `start` to `start + R - 1` of the T = num_queries ones, rotated by the encoding.
         k_BHSD: all keys, rotated by the encoding, in float32 at least, for each query head.
-        encoding, tables, visibility, scale, state_BHSE: as in `by_blocks`.
+        encoding, tables, visibility, scale, state_BHSE, sinks_H: as in `by_blocks`.
     """
     rows = slice(start, start + q_BHRD.shape[-2])
     query_rows = rows_of_block(rows, num_queries, k_BHSD, tables, visibility, scale, state_BHSE)
     with torch.autocast(q_BHRD.device.type, enabled=False):
         logits_BHRS = encoding.logits(q_BHRD.to(k_BHSD.dtype), k_BHSD[:, :, query_rows.keys], query_rows)
-        return encoding.weights(logits_BHRS, query_rows.visible), query_rows
+        visible = query_rows.visible
+        if sinks_H is None:
+            return encoding.weights(logits_BHRS, visible), query_rows
+        sink_BHR1 = sinks_H.to(logits_BHRS.dtype).view(-1, 1, 1).expand(*logits_BHRS.shape[:-1], 1)
+        visible = None if visible is None else functional.pad(visible, (0, 1), value=True)
+        with_sink = encoding.weights(torch.cat([logits_BHRS, sink_BHR1], dim=-1), visible)
+        return with_sink[..., :-1], query_rows
 
 
 def rows_of_block(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +33,7 @@ class AttentionContext:
         temperature: factor on the logits by the number of visible keys; None for none.
         route: forces an attention route; `auto` is the cheapest exact one.
         cache: cache of this layer's keys and values; None for none.
+        sinks: logit of the sink of each head, (H,); None for none.
     """
 
     encoding: PositionalEncoding
@@ -41,6 +43,7 @@ class AttentionContext:
     temperature: Temperature | None = None
     route: Route = "auto"
     cache: LayerCache | None = None
+    sinks: Tensor | None = None
 
     def state(self, x_BTM: Tensor) -> Tensor | None:
         """Return the encoding's state of the new tokens, (B, H, T, E), by the input of the layer; None without one."""
@@ -68,6 +71,7 @@ class AttentionContext:
             self.route,
             state_BHSE=state_BHSE,
             temperature=self.temperature,
+            sinks_H=self.sinks,
         )
 
 
@@ -89,7 +93,7 @@ def self_attention_contexts(
         real: (B, T) bool, False at padding; None if there is none.
         cache: cache of earlier tokens, to which these are added; None if there are none.
         causal, window: as in `Visibility`, one window for all layers or one for each; a pattern of encodings can narrow
-            them.
+            them, and cut the text into chunks.
         route: as in `attend`.
     """
     key_positions, real_keys = positions, real
@@ -124,14 +128,21 @@ def contexts_of_layers(
         windows: as in `Visibility`, one for each layer.
     """
     tables = encodings.prepare(query_positions, key_positions)
-    # Layers with the same window share one visibility, and the masks made of it.
+    # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
     narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]
-    visibilities = {
-        w: Visibility.between(query_positions, key_positions, causal=causal, window=w, real_keys=real_keys)
-        for w in dict.fromkeys(narrower)
-    }
+    rules = list(zip(narrower, encodings.chunks, strict=True))
+    between = partial(Visibility.between, query_positions, key_positions, causal=causal, real_keys=real_keys)
+    visibilities = {(window, chunk): between(window=window, chunk=chunk) for window, chunk in dict.fromkeys(rules)}
     return [
-        AttentionContext(encodings.layer(i), tables[i], key_positions, visibilities[w], encodings.temperature(i), route)
-        for i, w in enumerate(narrower)
+        AttentionContext(
+            encodings.layer(i),
+            tables[i],
+            key_positions,
+            visibilities[rule],
+            encodings.temperature(i),
+            route,
+            sinks=encodings.sinks_of(i),
+        )
+        for i, rule in enumerate(rules)
     ]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention.distance_blocks import blocks, by_rows
-from poslab.attention.distance_gradients import KERNEL_BLOCK, gradients
+from poslab.attention.distance_gradients import KERNEL_BLOCK, gradient_of_sinks, gradients
 from poslab.attention.visibility import Visibility
 
 OF_ROWS = 5
@@ -29,6 +29,7 @@ def attend_by_distance(
     bias_HN: Tensor,
     visibility: Visibility,
     scale: float,
+    sinks_H: Tensor | None = None,
     query_places: Tensor | None = None,
     key_places: Tensor | None = None,
 ) -> Tensor:
@@ -39,6 +40,7 @@ def attend_by_distance(
         bias_HN: values of a `BiasTable` or a `BiasOfLattice` for each head.
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
+        sinks_H: logit of the sink of each head; None for none.
         query_places, key_places: those of a `BiasOfLattice`; None for a `BiasTable`.
     """
     num_queries, num_keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
@@ -50,8 +52,9 @@ def attend_by_distance(
     operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
     hiding = (visibility.query_segments, visibility.key_segments, visibility.real_keys)
     bias_HN = bias_HN.to(_dtype_of_bias(q_BHTD))
+    sinks_H1 = None if sinks_H is None else sinks_H.to(bias_HN.dtype).unsqueeze(1)
     of_rows = (*hiding, query_places, key_places)
-    output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, nearest, furthest, scale, *of_rows)
+    output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, nearest, furthest, scale, *of_rows)
     return output
 
 
@@ -60,7 +63,15 @@ def _dtype_of_bias(q_BHTD: Tensor) -> torch.dtype:
     return torch.promote_types(q_BHTD.dtype, torch.float32)
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, of_rows: tuple[Tensor | None, ...], *like_q: Tensor) -> None:
+def _check(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    sinks: Tensor | None,
+    of_rows: tuple[Tensor | None, ...],
+    *like_q: Tensor,
+) -> None:
     """Raise ValueError for operands of wrong sizes, which the kernel does not compare and would read past."""
     if not (q.dim() == k.dim() == v.dim() == 4 and bias.dim() == 2):
         raise ValueError("q, k, v and bias must have 4, 4, 4 and 2 dimensions")
@@ -77,6 +88,8 @@ def _check(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, of_rows: tuple[Tensor 
         raise ValueError(f"bias must be {expected} for {num_queries} queries and {num_keys} keys, got {bias.shape}")
     if not (q.dtype == k.dtype == v.dtype and bias.dtype == _dtype_of_bias(q)):
         raise ValueError(f"q, k and v must have one dtype and bias {_dtype_of_bias(q)}, got {bias.dtype}")
+    if sinks is not None and (sinks.shape != (num_heads, 1) or sinks.dtype != bias.dtype):
+        raise ValueError(f"sinks must be {(num_heads, 1)}, {bias.dtype}, got {tuple(sinks.shape)}, {sinks.dtype}")
     for x, length in zip(of_rows, (num_queries, num_keys, num_keys, num_queries, num_keys), strict=True):
         if x is not None and (x.dim() != 2 or x.shape[0] not in (1, batch) or x.shape[1] != length):
             raise ValueError(f"segments, real_keys and places must be (1 or {batch}, {length}), got {tuple(x.shape)}")
@@ -91,6 +104,7 @@ def distance_attention(
     k_BHSD: Tensor,
     v_BHSD: Tensor,
     bias_HN: Tensor,
+    sinks_H1: Tensor | None,
     nearest: int,
     furthest: int,
     scale: float,
@@ -105,11 +119,12 @@ def distance_attention(
     Args:
         bias_HN: bias at successive distances, from that of the first query to the last key on; or values of a
             `BiasOfLattice`.
+        sinks_H1: logit of the sink of each head, which counts in the sum; None for none.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
         others: as in `attend_by_distance` and `Visibility`.
     """
     of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, of_rows)
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, of_rows)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
     q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
@@ -119,13 +134,18 @@ def distance_attention(
         output, log_sum = flash(q, k, v, attn_mask=mask, scale=scale)
         output_BHTD[:, :, rows] = output.flip(2)
         log_sum_BHT[:, :, rows] = log_sum.flip(2)
+    if sinks_H1 is not None:
+        of_keys_BHT, log_sum_BHT = log_sum_BHT, torch.logaddexp(log_sum_BHT, sinks_H1)
+        output_BHTD *= (of_keys_BHT - log_sum_BHT).exp().unsqueeze(-1)
     return output_BHTD, log_sum_BHT
 
 
 @distance_attention.register_fake
-def _(q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+def _(
+    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, sinks_H1: Tensor | None, *others: Any
+) -> tuple[Tensor, Tensor]:
     of_rows = (*others[3:], *[None] * OF_ROWS)[:OF_ROWS]  # arguments that are at their defaults are left out
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, of_rows)
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, of_rows)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
 
@@ -137,6 +157,7 @@ def distance_attention_backward(
     k_BHSD: Tensor,
     v_BHSD: Tensor,
     bias_HN: Tensor,
+    sinks_H1: Tensor | None,
     output_BHTD: Tensor,
     log_sum_BHT: Tensor,
     bias_learns: bool,
@@ -148,25 +169,32 @@ def distance_attention_backward(
     real_keys: Tensor | None,
     query_places: Tensor | None,
     key_places: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys, values and bias, the last zero unless `bias_learns`: see `gradients`."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, keys, values, bias and sinks: see `gradients`.
+
+    That of the bias is zero unless `bias_learns`, and that of the sinks empty if there are none.
+    """
     of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
     inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
-    _check(*inputs, of_rows, gradient_BHTD, *outputs)
-    return gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *of_rows)
+    _check(*inputs, sinks_H1, of_rows, gradient_BHTD, *outputs)
+    others = gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *of_rows)
+    return *others, gradient_of_sinks(gradient_BHTD, *outputs, sinks_H1)
 
 
 @distance_attention_backward.register_fake
-def _(gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, *others: Any) -> tuple[Tensor, ...]:
+def _(
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, sinks: Tensor | None, *others: Any
+) -> tuple[Tensor, ...]:
     output, log_sum = others[:2]
-    _check(q, k, v, bias, others[-OF_ROWS:], gradient, output, log_sum)
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, bias))
+    _check(q, k, v, bias, sinks, others[-OF_ROWS:], gradient, output, log_sum)
+    of_sinks = bias.new_empty(len(bias), 0) if sinks is None else sinks
+    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, bias, of_sinks))
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    q, k, v, bias, ctx.nearest, ctx.furthest, ctx.scale, *of_rows = inputs
+    q, k, v, bias, sinks, ctx.nearest, ctx.furthest, ctx.scale, *of_rows = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(q, k, v, bias, *output, *of_rows)
+    ctx.save_for_backward(q, k, v, bias, sinks, *output, *of_rows)
 
 
 def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
@@ -174,8 +202,9 @@ def _backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...
     kept, of_rows = saved[:-OF_ROWS], saved[-OF_ROWS:]
     learns = ctx.needs_input_grad[3]
     settings = (ctx.nearest, ctx.furthest, ctx.scale, *of_rows)
-    q, k, v, bias = _DistanceAttentionBackward.apply(gradient, *kept, learns, *settings)
-    return q, k, v, bias if learns else None, None, None, None, *[None] * OF_ROWS
+    q, k, v, bias, sinks = _DistanceAttentionBackward.apply(gradient, *kept, learns, *settings)
+    of_sinks = sinks if ctx.needs_input_grad[4] else None
+    return q, k, v, bias if learns else None, of_sinks, None, None, None, *[None] * OF_ROWS
 
 
 distance_attention.register_autograd(_backward, setup_context=_keep)
@@ -209,7 +238,7 @@ def _over_a_dimension(
 
 
 def _heads_of(num_dimensions: int) -> int:
-    """Return the dimension of the heads: the first of a bias (H, N), the second of everything else."""
+    """Return the dimension of the heads: the first of a bias (H, N) or sinks (H, 1), the second of everything else."""
     return 0 if num_dimensions == 2 else 1
 
 

@@ -106,6 +106,20 @@ def gradients(
     return q_gradient, k_gradient.to(k_BHSD.dtype), v_gradient.to(v_BHSD.dtype), bias_gradient
 
 
+def gradient_of_sinks(
+    gradient_BHTD: Tensor, output_BHTD: Tensor, log_sum_BHT: Tensor, sinks_H1: Tensor | None
+) -> Tensor:
+    """Return the gradient of the logits of sinks, (H, 1), or (H, 0) without any.
+
+    It is minus the sum over queries of the sink's weight times (output . gradient of the output): a sink has no value.
+    Arguments as in `gradients`; the log of the sum counts the sink.
+    """
+    if sinks_H1 is None:
+        return log_sum_BHT.new_zeros(log_sum_BHT.shape[1], 0)
+    of_products_BHT = (gradient_BHTD.to(log_sum_BHT.dtype) * output_BHTD).sum(-1)
+    return -(of_products_BHT * (sinks_H1 - log_sum_BHT).exp()).sum((0, 2)).unsqueeze(1)
+
+
 def _add_gradients(
     gradients: tuple[Tensor, ...], kept: Sequence[Tensor], scale: float, some_blocks: Iterator[Block]
 ) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, create_block_mask, flex_attention
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.distance import BiasTable
@@ -37,6 +37,7 @@ def attend_by_flex(
     pair_bias: Tensor | None,
     visibility: Visibility,
     scale: float,
+    sinks_H: Tensor | None = None,
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
@@ -48,6 +49,7 @@ def attend_by_flex(
         pair_bias: bias of queries and keys, (1 or B, H, T, S); None for none.
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
+        sinks_H: logit of the sink of each query head; None for none.
 
     Raises:
         ValueError: for gradients on a CPU, where it has none.
@@ -62,7 +64,7 @@ def attend_by_flex(
     if pair_bias is not None:
         pair_bias = _padded(pair_bias, 0, more_keys, 0, more_queries)
     try:
-        output: Tensor = _fast(flex_attention, q_BHTD.device)(
+        made = _fast(flex_attention, q_BHTD.device)(
             _padded(q_BHTD, 0, 0, 0, more_queries),
             _padded(k_BGSD, 0, 0, 0, more_keys),
             _padded(v_BGSD, 0, 0, 0, more_keys),
@@ -70,9 +72,14 @@ def attend_by_flex(
             block_mask=block_mask(visibility, num_queries, num_keys, q_BHTD.device),
             scale=scale,
             enable_gqa=q_BHTD.shape[1] != k_BGSD.shape[1],
+            **({} if sinks_H is None else {"return_aux": AuxRequest(lse=True)}),
         )
     except NotImplementedError as error:  # training on a CPU
         raise ValueError(f"attention must not be flex here: {error}") from error
+    output: Tensor = made if sinks_H is None else made[0]
+    if sinks_H is not None:
+        # Of the sum of exponentials with the sink, this share is that of the keys.
+        output = (output * (made[1].lse - sinks_H.float().view(-1, 1)).sigmoid().unsqueeze(-1)).to(output.dtype)
     return output[:, :, :num_queries]
 
 

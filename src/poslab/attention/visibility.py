@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from poslab.encodings.positions import Positions, first_of_document
 
@@ -47,10 +48,20 @@ class Visibility:
         *,
         causal: bool = True,
         window: int | None = None,
+        chunk: int | None = None,
         real_keys: Tensor | None = None,
     ) -> Visibility:
-        """Return the visibility of tokens at these positions, with their documents."""
-        return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
+        """Return the visibility of tokens at these positions, with their documents.
+
+        With a chunk, each document falls into chunks of so many tokens, padding not counted, and a query sees its own
+        chunk only, as if it were a document. The queries must then be the last of the keys.
+        """
+        if chunk is None or chunk >= key_positions.length:
+            return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
+        chunks = chunks_of(key_positions, chunk, real_keys)
+        if real_keys is None:  # true anyway, and routes need not look further
+            window = chunk if window is None else min(window, chunk)
+        return cls(causal, window, chunks[:, chunks.shape[1] - query_positions.length :], chunks, real_keys)
 
     def for_rows(self, num_rows: int) -> Visibility:
         """Return the same rules for each of several rows; one row of a rule serves all."""
@@ -122,3 +133,22 @@ class Visibility:
         before = torch.nn.functional.pad(self.real_keys.cumsum(1), (1, 0))
         rows = before.shape[0]
         return (before.gather(1, stop.expand(rows, -1)) - before.gather(1, first.expand(rows, -1))).float()
+
+
+def chunks_of(positions: Positions, chunk: int, real: Tensor | None = None) -> Tensor:
+    """Return a number of the chunk of each token, (1 or B, S), which no other chunk of its row has.
+
+    Args:
+        positions: of the tokens.
+        chunk: tokens of a chunk.
+        real: (B, S) bool, False at padding, which is not counted; None if there is none.
+    """
+    place = torch.arange(positions.length, device=positions.ids.device)[None]
+    if real is not None:
+        place = functional.pad(real.cumsum(1), (1, -1))
+    if positions.segments is None:
+        return place // chunk
+    segments = positions.segments.long()
+    rows = max(len(place), len(segments))
+    place, first = place.expand(rows, -1), first_of_document(segments).expand(rows, -1)
+    return segments * (positions.length + 1) + (place - place.gather(1, first)) // chunk

@@ -24,9 +24,14 @@ def groups() -> list[str]:
 
 def choices(group: str) -> list[str]:
     """Return the choices of a group, those of ./conf too; a file that begins with `_` is only a part of others."""
-    return sorted(
-        {path.stem for folder in _folders() for path in (folder / group).glob("[!_]*.yaml") if path.is_file()}
-    )
+    files = [
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in _folders()
+        for pattern in ("[!_]*.yaml", "models/[!_]*.yaml")
+        for path in (folder / group).glob(pattern)
+        if path.is_file()
+    ]
+    return sorted(set(files))
 
 
 def _folders() -> list[Path]:

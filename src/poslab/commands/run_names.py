@@ -82,4 +82,5 @@ def _varies(override: Override) -> bool:
 def _names_a_run(override: Override) -> bool:
     """Return whether an override of a single run is a short one that changes what it learns."""
     value = shown(override.value())
-    return not _key(override).startswith(UNNAMED) and re.fullmatch(r"[\w.+-]+", value, re.ASCII) is not None
+    is_short = re.fullmatch(r"(models/)?[\w.+-]+", value, re.ASCII) is not None
+    return not _key(override).startswith(UNNAMED) and is_short

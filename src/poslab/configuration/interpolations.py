@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_KNOWN = re.compile(r"\$\{(now:[^${}]*|hydra:[\w.]+|oc\.select:(?:pretrained|dataset)\.[^${}]*|[\w.\[\]]*)\}")
-"""Interpolations of conf/: another key, the time, Hydra's facts of the job, and what a model or dataset may know."""
+_KNOWN = re.compile(
+    r"\$\{(now:[^${}]*|hydra:[\w.]+|oc\.select:(?:pretrained|dataset)\.[^${}]*|divided:[\w.,]*|[\w.\[\]]*)\}"
+)
+"""Interpolations of conf/: another key, the time, Hydra's facts of the job, what a model or dataset may know, and
+a share of a number."""
 DEEPEST = 3
 """Most interpolations within each other; those of conf/ have 1."""
 
@@ -19,7 +22,7 @@ def check_interpolations(node: Any, file: Path) -> None:
     `${oc.env:SECRET}` would put a secret into printed and stored text.
 
     Raises:
-        ValueError: naming the file, for an interpolation that is not another key, `now` or `hydra`.
+        ValueError: naming the file, for an interpolation that is not another key, a share of one, `now` or `hydra`.
     """
     for text in texts(node):
         rest = text

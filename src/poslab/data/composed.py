@@ -13,6 +13,17 @@ from poslab.configuration.of_pretrained import is_pretrained, without_usual
 from poslab.io.packages import in_package
 
 
+def divided(number: int, divisor: int) -> int:
+    """Return a number divided by another, rounded down, at least 1: `${divided:${dataset.sequence_length},16}`.
+
+    Models at any size have windows and heads that are shares of other sizes.
+    """
+    return max(1, int(number) // int(divisor))
+
+
+OmegaConf.register_new_resolver("divided", divided, replace=True)
+
+
 def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 

@@ -60,8 +60,10 @@ from poslab.encodings.sampling.mrope import MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Randomized
 from poslab.encodings.sampling.shifted import Shifted
 from poslab.encodings.sampling.v2pe import V2PE
-from poslab.encodings.stack import EncodingFactory, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings.stack import EncodingFactory, Sinks, StackEncodings, StackShape, TemperatureFactory
 from poslab.encodings.temperature.base import Temperature
+from poslab.encodings.temperature.head_scale import HeadScale
+from poslab.encodings.temperature.llama4 import Llama4Temperature
 from poslab.encodings.temperature.log_n import LogN
 from poslab.encodings.temperature.ssmax import SSMax
 from poslab.encodings.tokens import Tokens
@@ -89,6 +91,7 @@ __all__ = [
     "Fourier",
     "FourierFeatures",
     "Fractional",
+    "HeadScale",
     "Interpolated",
     "KerpleLog",
     "KerplePower",
@@ -97,6 +100,7 @@ __all__ = [
     "LearnedAlibi",
     "LearnedAxes",
     "LearnedGrid",
+    "Llama4Temperature",
     "LogN",
     "MRope",
     "MRopeReset",
@@ -123,6 +127,7 @@ __all__ = [
     "SelfExtend",
     "Shaw",
     "Shifted",
+    "Sinks",
     "Sinusoidal",
     "SinusoidalGrid",
     "StackEncodings",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ class StackShape:
         return factory(**{name: value for name, value in known.items() if name in parameters})
 
 
-WINDOW, TEMPERATURE = "window", "temperature"
+WINDOW, CHUNK, TEMPERATURE, SINK = "window", "chunk", "temperature", "sink"
 """Names, for `StackEncodings.require_hooks`, of the effects of a stack that are not hooks."""
 
 EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
@@ -71,6 +71,9 @@ EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
 
 TemperatureFactory = Callable[..., Temperature]
 """A `Temperature` class, or a partial of one."""
+
+Sinks = Literal["all", "windows"]
+"""Layers whose heads have an attention sink: all, or those in which a token does not see all tokens."""
 
 
 @contextmanager
@@ -90,14 +93,22 @@ class StackEncodings(nn.Module):
     Args:
         factory: makes the encodings, with hyperparameters bound; gets its other arguments from the shape.
         shape: stack that the encodings serve.
-        temperature: makes the factor on the logits of each layer; None for none.
+        temperature: makes the factor on the logits of each layer; None for none, or those of a pattern.
+        sinks: layers whose heads have an attention sink, a learned logit which joins the softmax and whose weight is
+            dropped, at 0 before training; None for none.
+        window: number of last tokens that a token sees in all layers, which counts for `sinks`; None for all.
 
     Raises:
         ValueError: for an encoding that this stack cannot have.
     """
 
     def __init__(
-        self, factory: EncodingFactory, shape: StackShape, temperature: TemperatureFactory | None = None
+        self,
+        factory: EncodingFactory,
+        shape: StackShape,
+        temperature: TemperatureFactory | None = None,
+        sinks: Sinks | None = None,
+        window: int | None = None,
     ) -> None:
         super().__init__()
         self.shape = shape
@@ -106,20 +117,33 @@ class StackEncodings(nn.Module):
         self.distinct = nn.ModuleList()
         self._places: list[int] = []
         """Index into `distinct` for each layer."""
-        self.temperatures = nn.ModuleList()
+        self.temperatures = nn.ModuleDict()
+        self.sinks = nn.ParameterDict()
+        """Logit of the sink of each head, (H,), by the number of the layer."""
+        layers = range(shape.num_layers)
+        self._kinds = [pattern.kind(layer, shape.num_layers) for layer in layers]
         with own_random_numbers():
             self._make(pattern, temperature)
         if sum("embed" in instance.hooks for instance in self) > 1:
             raise ValueError("encodings must have at most one that mixes position into embeddings, which is done once")
-        windows = pattern.windows or [None] * len(pattern.encodings)
-        self.windows = [windows[layer % len(windows)] for layer in range(shape.num_layers)]
+        self.windows = self._of_layers(pattern.windows)
         """For each layer, the number of last tokens that a token sees; None for all."""
+        self.chunks = self._of_layers(pattern.chunks)
+        """For each layer, the number of tokens of a chunk, of which a token sees its own alone; None for no chunks."""
+        for layer in layers:
+            if sinks == "all" or (sinks and (window or self.windows[layer] or self.chunks[layer])):
+                self._require_softmax(layer, "sinks need")
+                self.sinks[str(layer)] = nn.Parameter(torch.zeros(shape.num_heads))
+
+    def _of_layers(self, of_kinds: Sequence[T | None] | None) -> list[T | None]:
+        """Return what each layer has, by what the kinds of layers have."""
+        return [None if of_kinds is None else of_kinds[kind] for kind in self._kinds]
 
     def _make(self, pattern: PerLayer, temperature: TemperatureFactory | None) -> None:
         """Make the encodings and temperatures of all layers."""
         shared: dict[int, int] = {}
-        for layer in range(self.shape.num_layers):
-            maker = pattern.encodings[layer % len(pattern.encodings)]
+        for maker in self._of_layers(pattern.encodings):
+            assert maker is not None
             if id(maker) not in shared:
                 instance = _made(maker, self.shape)
                 self.distinct.append(instance)
@@ -131,11 +155,20 @@ class StackEncodings(nn.Module):
             if instance.hooks != {"embed"}:
                 raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
             self.distinct.append(instance)
-        if temperature is not None:
-            for instance in self:
-                if type(instance).weights is not PositionalEncoding.weights:
-                    raise ValueError(f"temperature needs a softmax, which {type(instance).__name__} replaces")
-            self.temperatures.extend(self.shape.fill(temperature) for _ in range(self.shape.num_layers))
+        if temperature is not None and pattern.temperatures is not None:
+            raise ValueError(
+                "temperature must be null under an encoding that has temperatures of its own for its layers"
+            )
+        of_layers = self._of_layers(pattern.temperatures or [temperature] * len(pattern.encodings))
+        for layer, of_layer in enumerate(of_layers):
+            if of_layer is not None:
+                self._require_softmax(layer, "temperature needs")
+                self.temperatures[str(layer)] = self.shape.fill(of_layer)
+
+    def _require_softmax(self, layer: int, they_need: str) -> None:
+        encoding = self.layer(layer)
+        if type(encoding).weights is not PositionalEncoding.weights:
+            raise ValueError(f"{they_need} a softmax, which {type(encoding).__name__} replaces")
 
     def layer(self, index: int) -> PositionalEncoding:
         """Return the encoding of layer `index`, counted from 0."""
@@ -148,7 +181,13 @@ class StackEncodings(nn.Module):
 
     def temperature(self, index: int) -> Temperature | None:
         """Return the temperature of layer `index`, if there is one."""
-        return self.temperatures[index] if len(self.temperatures) else None  # type: ignore[return-value]
+        if str(index) not in self.temperatures:
+            return None
+        return self.temperatures[str(index)]  # type: ignore[return-value]
+
+    def sinks_of(self, index: int) -> Tensor | None:
+        """Return the logit of the sink of each head of layer `index`, (H,), if it has any."""
+        return self.sinks.get(str(index), None)
 
     def __iter__(self) -> Iterator[PositionalEncoding]:
         return iter(self.distinct)  # type: ignore[arg-type]
@@ -175,13 +214,18 @@ class StackEncodings(nn.Module):
         """Refuse attention layers or a model that do not apply everything that this stack has.
 
         Args:
-            called: as in `PositionalEncoding.require_hooks`, with `window` where the attention applies `windows`, and
-                `temperature` where it multiplies its logits.
+            called: as in `PositionalEncoding.require_hooks`, with `window` and `chunk` where the attention applies
+                `windows` and `chunks`, `temperature` where it multiplies its logits, and `sink` where it adds `sinks`.
 
         Raises:
-            ValueError: as each encoding does; for windows or a temperature that are not called.
+            ValueError: as each encoding does; for windows, chunks, temperatures or sinks that are not called.
         """
-        own = {WINDOW: any(self.windows), TEMPERATURE: len(self.temperatures) > 0}
+        own = {
+            WINDOW: any(self.windows),
+            CHUNK: any(self.chunks),
+            TEMPERATURE: len(self.temperatures) > 0,
+            SINK: len(self.sinks) > 0,
+        }
         for encoding in self:
             encoding.require_hooks(called if isinstance(called, str) else set(called) - own.keys())
         if lost := [name for name, is_there in own.items() if is_there and name not in called]:

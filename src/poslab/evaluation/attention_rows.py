@@ -111,6 +111,6 @@ def rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
         for start in range(0, num_queries, rows):
             with torch.no_grad():
                 q_BHRD = q_BHTD[:, :, start : start + rows]
-                under = (context.encoding, context.tables, context.visibility, scale, reached.state)
+                under = (context.encoding, context.tables, context.visibility, scale, reached.state, context.sinks)
                 weights_BHRS, _ = weights_of_block(q_BHRD, start, num_queries, k_BHSD, *under)
             yield RowsOfLayer(layer, start, weights_BHRS)

@@ -22,7 +22,7 @@ MOST = 64
 def learned_parameters(
     encodings: StackEncodings, start: StackEncodings | None = None, most: int = MOST
 ) -> pd.DataFrame:
-    """Return the learned numbers of a stack's encodings and temperatures (their `learned()`), one in each row.
+    """Return the learned numbers of a stack's encodings, temperatures (their `learned()`) and sinks, one in each row.
 
     Args:
         encodings: of a model, `model.encodings`.
@@ -41,10 +41,14 @@ def learned_parameters(
     for layer in range(len(encodings.windows)):
         if (temperature := encodings.temperature(layer)) is not None:
             pairs.append((f"layer {layer}", temperature, None if start is None else start.temperature(layer)))
+    learned = [(layers, one.learned(), {} if before is None else before.learned()) for layers, one, before in pairs]
+    for layer in map(int, encodings.sinks):
+        at_start = None if start is None else start.sinks_of(layer)
+        before = {} if at_start is None else {"sink": at_start}
+        learned.append((f"layer {layer}", {"sink": encodings.sinks[str(layer)]}, before))
     records = []
-    for layers, module, before in pairs:
-        initial = {} if before is None else before.learned()
-        for name, values in module.learned().items():
+    for layers, named, initial in learned:
+        for name, values in named.items():
             if values.numel() > most:
                 continue
             # Biases of a network inside of an encoding may have as many numbers as there are heads.

@@ -8,6 +8,7 @@ from torch.nn import functional
 from poslab.attention import AttentionContext, MultiHeadAttention
 from poslab.encodings import StackShape
 from poslab.models.memory import LayerMemory
+from poslab.models.short_convolution import ShortConvolution
 from poslab.models.stack_config import StackConfig
 
 
@@ -42,20 +43,35 @@ class Block(nn.Module):
 
     def __init__(self, stack: StackConfig, shape: StackShape, cross_attention: bool = False) -> None:
         super().__init__()
+        if stack.canon is not None and not shape.causal:
+            raise ValueError(f"canon must be null in a model that is not causal, got {stack.canon}")
         self.attention_norm = nn.RMSNorm(stack.d_model)
+        self.attention_canon = _canon(stack, "A")
         self.attention = attention_layer(stack, shape)
         if cross_attention:
             self.memory_norm = nn.RMSNorm(stack.d_model)
         self.memory_attention = attention_layer(stack, shape) if cross_attention else None
         self.mlp_norm = nn.RMSNorm(stack.d_model)
+        self.mlp_canon = _canon(stack, "C")
         self.mlp = GatedMlp(stack.d_model, stack.mlp_hidden)
         self.dropout = nn.Dropout(stack.dropout)
 
     def forward(self, x_BTM: Tensor, context: AttentionContext, memory: LayerMemory | None = None) -> Tensor:
         """Return the output of the block, (B, T, M); a memory is given if and only if the block attends to one."""
-        x_BTM = x_BTM + self.dropout(self.attention(self.attention_norm(x_BTM), context))
+        normed_BTM = self.attention_norm(x_BTM)
+        if self.attention_canon is not None:
+            normed_BTM = self.attention_canon(normed_BTM, context)
+        x_BTM = x_BTM + self.dropout(self.attention(normed_BTM, context))
         if self.memory_attention is not None:
             assert memory is not None
             attended_BTM = self.memory_attention(self.memory_norm(x_BTM), memory.context, memory.states)
             x_BTM = x_BTM + self.dropout(attended_BTM)
-        return x_BTM + self.dropout(self.mlp(self.mlp_norm(x_BTM)))
+        normed_BTM = self.mlp_norm(x_BTM)
+        if self.mlp_canon is not None:
+            normed_BTM = self.mlp_canon(normed_BTM, context)
+        return x_BTM + self.dropout(self.mlp(normed_BTM))
+
+
+def _canon(stack: StackConfig, place: str) -> ShortConvolution | None:
+    """Return the short convolution of a place, if the stack has one there."""
+    return ShortConvolution(stack.d_model, place) if place in (stack.canon or "") else None

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.attention import Route
-from poslab.encodings import EncodingFactory, PositionSampler, StackShape, TemperatureFactory
+from poslab.encodings import EncodingFactory, PositionSampler, Sinks, StackShape, TemperatureFactory
 
 Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
 """Inner width of a feed-forward layer over that of the model."""
 
 Share = Annotated[float, Range(at_least=0, below=1)]
 """Share that is dropped."""
+
+Canon = Literal["A", "C", "AC"]
+"""Places of short convolutions in a block, as the paper of Canon layers names them."""
 
 
 @with_checked_arguments
@@ -34,6 +37,10 @@ class StackConfig:
         qk_norm: True normalises queries and keys per head.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
         window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
+        sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
+            or "windows" for those in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
+        canon: places of short convolutions, which show a layer the tokens just before: "A", before attention, "C",
+            before the feed-forward layer, or "AC"; None: none. Of causal stacks alone.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.
@@ -55,6 +62,8 @@ class StackConfig:
     qk_norm: bool = False
     dropout: Share = 0.0
     window: Count | None = None
+    sinks: Sinks | None = None
+    canon: Canon | None = None
     attention: Route = "auto"
     positions: PositionSampler | None = None
     temperature: TemperatureFactory | None = None

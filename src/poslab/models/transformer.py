@@ -65,7 +65,7 @@ class Transformer(CheckedArguments, nn.Module):
         self.stack = stack
         self.shape = stack.shape(self.causal, digits)
         self.position_sampler = stack.positions
-        self.encodings = StackEncodings(stack.encoding, self.shape, stack.temperature)
+        self.encodings = StackEncodings(stack.encoding, self.shape, stack.temperature, stack.sinks, stack.window)
         for instance in self.encodings:
             choose_route(instance, stack.attention)
         self.embedding = nn.Embedding(vocab_size, stack.d_model)

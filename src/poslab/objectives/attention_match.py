@@ -70,7 +70,7 @@ def _weights(reached: Reached) -> Tensor:
     """Return the attention weights of a layer by definition, (B, H, T, S) float32."""
     q_BHTD, k_BHSD, scale = reached.as_they_meet()
     context, length = reached.context, q_BHTD.shape[2]
-    under = (context.encoding, context.tables, context.visibility, scale, reached.state)
+    under = (context.encoding, context.tables, context.visibility, scale, reached.state, context.sinks)
     return weights_of_block(q_BHTD, 0, length, k_BHSD, *under)[0].float()
 
 

@@ -17,6 +17,9 @@ from poslab.encodings.pretrained_facts import PretrainedFacts
 MOST_NUMBERS = 2**28
 """Most numbers of the encodings that a description makes, 1 GiB in float32: 65,536 learned rows of width 4,096."""
 
+OF_PATTERN = ("chunks", "temperatures", "order", "from_last", "first", "last")
+"""Arguments of a pattern that a description has where they are not the usual; earlier ones had none of them."""
+
 OURS = "poslab."
 """Beginning of the modules whose classes a description may name."""
 
@@ -36,6 +39,7 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
     distinct = list({id(factory): factory for factory in pattern.encodings}.values())
     places = {id(factory): place for place, factory in enumerate(distinct)}
     embedding, temperature = pattern.embedding, encodings.temperature_factory
+    of_pattern = {name: getattr(pattern, name) for name in OF_PATTERN}
     return {
         "encodings": [_node(factory, facts) for factory in distinct],
         "layers": [places[id(factory)] for factory in pattern.encodings],
@@ -43,6 +47,7 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
         "embedding": None if embedding is None else _node(embedding, facts),
         "temperature": None if temperature is None else _node(temperature, facts),
         "digits": list(encodings.shape.digits),
+        **{name: _value(value, name) for name, value in of_pattern.items() if value != getattr(PerLayer, name)},
     }
 
 
@@ -63,7 +68,13 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
             None if description[key] is None else build({key: description[key]}, key, kind)
             for key, kind in (("embedding", Callable[..., PositionalEncoding]), ("temperature", TemperatureFactory))
         )
-        pattern = PerLayer([kinds[place] for place in layers], windows, embedding)
+        others = {name: description[name] for name in OF_PATTERN if name in description}
+        if "temperatures" in others:
+            others["temperatures"] = [
+                None if node is None else build({"temperature": node}, "temperature", TemperatureFactory)
+                for node in others["temperatures"]
+            ]
+        pattern = PerLayer([kinds[place] for place in layers], windows, embedding, **others)
         of_stack = (pattern, shape(description["digits"]), temperature)
         with torch.device("meta"):
             _check_size(StackEncodings(*of_stack))

@@ -46,7 +46,7 @@ class Subject:
 
     def shape(self, causal: bool = True) -> StackShape:
         """Return the shape of the stack that the encoding is built into."""
-        pattern = len(self.factory.encodings) if isinstance(self.factory, PerLayer) else 1
+        pattern = len(self.factory.repeating) if isinstance(self.factory, PerLayer) else 1
         usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
         return StackShape(**{**usual, **self.sizes}, causal=causal, digits=DIGITS)
 

@@ -34,8 +34,10 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
     choices = _choices(run)
     if choices is not None:
-        # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from.
-        if "--config-name" not in choices and (other := _other_encoding(recipe)) is not None:
+        # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from, and the positions
+        # of a model set keys of their own encoding.
+        is_whole = "--config-name" in choices or any(choice.startswith("experiment=models/") for choice in choices)
+        if not is_whole and (other := _other_encoding(recipe)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")
         more = assignment("init_from", run.path)
         commands["train on"] = poslab_command("train", *without("init_from", choices), more)

@@ -85,9 +85,9 @@ def _weights(host: Any) -> dict[str, Tensor]:
 
 
 def _is_plain(exchange: Exchange) -> bool:
-    """Return True if nothing but encodings acts in attention: no temperature, and no windows of a pattern."""
+    """Return True if nothing but encodings acts in attention: no temperature, and no windows or chunks of a pattern."""
     encodings = exchange.encodings
-    return not len(encodings.temperatures) and not any(encodings.windows)
+    return not len(encodings.temperatures) and not any(encodings.windows) and not any(encodings.chunks)
 
 
 def _own(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:

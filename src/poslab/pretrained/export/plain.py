@@ -45,12 +45,14 @@ def plain_form(model: Model, length: int) -> Form:
         ValueError: if no class could have it, with Poslab either.
     """
     decoder = checked_decoder(model)
-    if decoder.stack.temperature is not None:
-        name = type(decoder.encodings.temperature(0)).__name__
+    for temperature in decoder.encodings.temperatures.values():
+        name = type(temperature).__name__
         raise NotPlainError(
             f"temperature {name} multiplies the logits by the number of visible keys, which no class of transformers "
             "does"
         )
+    if any(decoder.encodings.chunks):
+        raise NotPlainError("encoding has chunks, which no class of transformers with this decoder has")
     head_dim = decoder.shape.head_dim
     rotary, positioned = _rotary(decoder)
     config, rope = _config(decoder, rotary, positioned, length)
@@ -84,6 +86,10 @@ def checked_decoder(model: Model) -> Decoder:
         raise ValueError(f"model must be a decoder to be exported, got {type(model).__name__}")
     if model.pooling is not None or model.output.out_features != model.vocab_size:
         raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
+    if len(model.encodings.sinks):
+        raise ValueError("sinks must be null to be exported: no class of transformers with this decoder has them")
+    if model.stack.canon is not None:
+        raise ValueError("canon must be null to be exported: no class of transformers with this decoder has it")
     if model.shape.head_dim % 2:
         raise ValueError(f"head_dim must be even to be exported, got {model.shape.head_dim}")
     check_sampler(model.position_sampler, model.max_length)
