@@ -77,7 +77,8 @@ def test_the_memory_knows_no_positions_unless_it_is_told_to():
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [(Sinusoidal, "is mixed into embeddings"), (CoPE, "is causal"), (Forgetting, "is causal")]
+    ("kind", "reason"),
+    [(Sinusoidal, "is mixed into embeddings"), (CoPE, "is causal"), (Forgetting, "has a state of each token")],
 )
 def test_what_does_not_serve_two_sequences_is_refused_between_them(kind, reason):
     with pytest.raises(ValueError, match=reason):

@@ -192,9 +192,8 @@ def as_they_meet(
 
 def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
     """Return zeros with gradients of zero, (B, H, T, D), where there are no queries or no keys."""
-    group = q_BHTD.shape[1] // k_BGSD.shape[1]
-    k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BGSD, v_BGSD))
-    return (q_BHTD @ k_BHSD.mT).to(v_BHSD.dtype) @ v_BHSD
+    none_of_them = sum(x[..., :0].sum().to(v_BGSD.dtype) for x in (q_BHTD, k_BGSD, v_BGSD))
+    return v_BGSD.new_zeros(*q_BHTD.shape[:3], v_BGSD.shape[-1]) + none_of_them
 
 
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:
