@@ -37,6 +37,7 @@ from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.learned import RotaryLearned
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
 from poslab.encodings.rotary.rotary import Rotary
@@ -102,6 +103,7 @@ __all__ = [
     "RelativeProjection",
     "RelativeTable",
     "Rotary",
+    "RotaryLearned",
     "RotaryMixed",
     "SSMax",
     "Sandwich",
