@@ -77,7 +77,7 @@ PLACES = {
     "weights": "attention weights",
     "values": "values",
 }
-"""The place where a hook acts; `state`, which is not here, only remembers."""
+"""The place where a hook acts; `state` and `with_state`, which are not here, only remember for others."""
 
 CAPTIONS = {
     "bias": "The bias on the logits, for each head at initialisation; at -40 nothing is left of a key.",
@@ -289,7 +289,7 @@ class Encoding(Choice):
             return "stick"
         if "embed" in hooks:
             return "embedding"
-        if "logits" in hooks:
+        if {"logits", "with_state"} & hooks:
             return "content"
         if "pair_bias" in hooks and not encoding.relative:
             return "queries"

@@ -26,7 +26,7 @@ from poslab.encodings.temperature import Temperature
 Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
 """Way to compute attention; `auto` is the cheapest route that is exact."""
 
-_LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale"})
+_LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale", "state", "with_state"})
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,
@@ -123,7 +123,7 @@ def attend(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
-    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, temperature)
+    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, temperature, state_BHSE)
     if not (q_BHTD.numel() and k_BGSD.numel()):
         return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
@@ -137,7 +137,8 @@ def attend(
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if route == "flex":
-        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale)
+        query_state = _of_queries(state_BHSE, num_queries)
+        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, query_state, state_BHSE)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale)
     if isinstance(bias, BiasOfPositions):
         raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
@@ -163,6 +164,7 @@ def as_they_meet(
     tables: Any,
     visibility: Visibility,
     temperature: Temperature | None = None,
+    state_BHSE: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, float | Tensor]:
     """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
@@ -171,7 +173,17 @@ def as_they_meet(
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
         scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+    query_state = _of_queries(state_BHSE, q_BHTD.shape[-2])
+    if state_BHSE is not None and query_state is not None:
+        tables = encoding.with_state(tables, query_state, state_BHSE)
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
+
+
+def _of_queries(state_BHSE: Tensor | None, num_queries: int) -> Tensor | None:
+    """Return the state of the last tokens, which are the queries: the same tensor if all are."""
+    if state_BHSE is None or state_BHSE.shape[2] == num_queries:
+        return state_BHSE
+    return state_BHSE[:, :, state_BHSE.shape[2] - num_queries :]
 
 
 def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ from poslab.encodings.relative.tupe import Tupe
 from poslab.encodings.rotary.learned import RotaryLearned
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
+from poslab.encodings.rotary.repo import RePo, repo
 from poslab.encodings.rotary.rotary import Rotary
+from poslab.encodings.rotary.selective import SelectiveRotary
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
@@ -100,6 +102,7 @@ __all__ = [
     "PretrainedFacts",
     "QueryRows",
     "Randomized",
+    "RePo",
     "RelativeProjection",
     "RelativeTable",
     "Rotary",
@@ -107,6 +110,7 @@ __all__ = [
     "RotaryMixed",
     "SSMax",
     "Sandwich",
+    "SelectiveRotary",
     "Shaw",
     "Shifted",
     "Sinusoidal",
@@ -125,5 +129,6 @@ __all__ = [
     "Tupe",
     "VectorTable",
     "XPos",
+    "repo",
     "rnope",
 ]

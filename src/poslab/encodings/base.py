@@ -18,7 +18,19 @@ from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
-HOOKS = ("embed", "rotate_query", "rotate_key", "scale", "bias", "pair_bias", "state", "logits", "weights", "values")
+HOOKS = (
+    "embed",
+    "rotate_query",
+    "rotate_key",
+    "scale",
+    "bias",
+    "pair_bias",
+    "state",
+    "with_state",
+    "logits",
+    "weights",
+    "values",
+)
 
 
 class PositionalEncoding(Described):
@@ -146,6 +158,19 @@ class PositionalEncoding(Described):
             past_BHPE: state of the P past tokens; None if there are none.
         """
         return None
+
+    def with_state(self, tables: Any, query_state_BHTE: Tensor, key_state_BHSE: Tensor) -> Any:
+        """Return the tables of a layer for `rotate_query` and `rotate_key`, made of the states of its tokens.
+
+        Queries and keys can so rotate by content on the routes of a rotation by position. The other hooks get the
+        tables of `prepare`.
+
+        Args:
+            tables: result of `prepare`.
+            query_state_BHTE, key_state_BHSE: `state` of the queries and of all keys; the same tensor where each query
+                is a key and the other way round.
+        """
+        return tables
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         """Return the logits of a block of query rows before any mask, (B, H, R, S)."""
