@@ -37,6 +37,7 @@ from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
+from poslab.encodings.rotary.fope import FoPE
 from poslab.encodings.rotary.learned import RotaryLearned
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
@@ -76,6 +77,7 @@ __all__ = [
     "DistanceBias",
     "EncodingFactory",
     "Fire",
+    "FoPE",
     "Forgetting",
     "Fourier",
     "FourierFeatures",
