@@ -70,6 +70,8 @@ PLACES = {
     "embed": "token embeddings",
     "rotate_query": "queries and keys",
     "rotate_key": "queries and keys",
+    "rotate_value": "values",
+    "rotate_output": "output",
     "scale": "scale of logits",
     "bias": "logits",
     "pair_bias": "logits",

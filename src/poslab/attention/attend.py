@@ -26,7 +26,8 @@ from poslab.encodings.temperature import Temperature
 Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
 """Way to compute attention; `auto` is the cheapest route that is exact."""
 
-_LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale", "state", "with_state"})
+_ROTATIONS = frozenset({"rotate_query", "rotate_key", "rotate_value", "rotate_output"})
+_LIGHT = _ROTATIONS | {"embed", "scale", "state", "with_state"}
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,
@@ -122,8 +123,27 @@ def attend(
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )
+    turning = _with_state(encoding, tables, state_BHSE, q_BHTD.shape[-2])
+    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
+    v_BGSD = encoding.rotate_value(v_BGSD, turning)
+    y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, route, forced)
+    return encoding.rotate_output(y_BHTD, turning)
+
+
+def _averages(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    encoding: PositionalEncoding,
+    tables: Any,
+    visibility: Visibility,
+    scale: float | Tensor,
+    state_BHSE: Tensor | None,
+    route: Route,
+    forced: Route,
+) -> Tensor:
+    """Return the averages of values by attention, (B, H, T, D), of queries, keys and values that are rotated."""
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
-    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, temperature, state_BHSE)
     if not (q_BHTD.numel() and k_BGSD.numel()):
         return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
@@ -173,10 +193,16 @@ def as_they_meet(
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
         scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
-    query_state = _of_queries(state_BHSE, q_BHTD.shape[-2])
-    if state_BHSE is not None and query_state is not None:
-        tables = encoding.with_state(tables, query_state, state_BHSE)
+    tables = _with_state(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
+
+
+def _with_state(encoding: PositionalEncoding, tables: Any, state_BHSE: Tensor | None, num_queries: int) -> Any:
+    """Return the tables of a layer for its rotations."""
+    query_state = _of_queries(state_BHSE, num_queries)
+    if state_BHSE is None or query_state is None:
+        return tables
+    return encoding.with_state(tables, query_state, state_BHSE)
 
 
 def _of_queries(state_BHSE: Tensor | None, num_queries: int) -> Tensor | None:

@@ -44,6 +44,7 @@ from poslab.encodings.rotary.pope import PoPE
 from poslab.encodings.rotary.repo import RePo, repo
 from poslab.encodings.rotary.rotary import Rotary
 from poslab.encodings.rotary.selective import SelectiveRotary
+from poslab.encodings.rotary.values import RotaryValues
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
@@ -110,6 +111,7 @@ __all__ = [
     "Rotary",
     "RotaryLearned",
     "RotaryMixed",
+    "RotaryValues",
     "SSMax",
     "Sandwich",
     "SelectiveRotary",

@@ -22,6 +22,8 @@ HOOKS = (
     "embed",
     "rotate_query",
     "rotate_key",
+    "rotate_value",
+    "rotate_output",
     "scale",
     "bias",
     "pair_bias",
@@ -134,6 +136,14 @@ class PositionalEncoding(Described):
         """Return the keys as they meet the queries; here H is the number of key-value heads."""
         return k_BHSD
 
+    def rotate_value(self, v_BHSD: Tensor, tables: Any) -> Tensor:
+        """Return the values as they are averaged, of the same width; here H is the number of key-value heads."""
+        return v_BHSD
+
+    def rotate_output(self, y_BHTD: Tensor, tables: Any) -> Tensor:
+        """Return the output of each query from the averages of values, of the same width."""
+        return y_BHTD
+
     def scale(self, tables: Any) -> float:
         """Return the factor on the usual scale of the logits, `head_dim ** -0.5`."""
         return 1.0
@@ -160,7 +170,7 @@ class PositionalEncoding(Described):
         return None
 
     def with_state(self, tables: Any, query_state_BHTE: Tensor, key_state_BHSE: Tensor) -> Any:
-        """Return the tables of a layer for `rotate_query` and `rotate_key`, made of the states of its tokens.
+        """Return the tables of a layer for its rotations, `rotate_query` and the like, made of its tokens' states.
 
         Queries and keys can so rotate by content on the routes of a rotation by position. The other hooks get the
         tables of `prepare`.

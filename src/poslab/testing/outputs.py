@@ -43,7 +43,9 @@ def output_by_blocks(
     turning = tables if state is None else encoding.with_state(tables, state[:, :, asking], state)
     q_BHTD, k_BGSD = encoding.rotate_query(q_BHTD, turning), encoding.rotate_key(k_BGSD, turning)
     scale = attention.head_dim**-0.5 * encoding.scale(tables)
+    v_BGSD = encoding.rotate_value(v_BGSD, turning)
     y = by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, case.visibility(queries), scale, state, block)
+    y = encoding.rotate_output(y, turning)
     return [y, *_gradients(y, [x_BSM, *encoding.parameters()])]
 
 
