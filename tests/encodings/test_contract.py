@@ -75,7 +75,7 @@ def test_other_hyperparameters_and_patterns_keep_it_too(other):
     check_encoding(other)
 
 
-ALONE = ("cope", "fire", "forgetting", "path", "relative_projection", "stick_breaking")
+ALONE = ("cope", "fire", "forgetting", "grape_a", "path", "relative_projection", "selective_rotary", "stick_breaking")
 """Causal encodings that no other stands for in an encoder."""
 
 

@@ -23,6 +23,7 @@ from poslab.encodings.bias.tisa import Tisa
 from poslab.encodings.content.cope import CoPE
 from poslab.encodings.content.dape import Dape, DapeV2
 from poslab.encodings.content.forgetting import Forgetting
+from poslab.encodings.content.grape import GrapeA
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
@@ -82,6 +83,7 @@ __all__ = [
     "Forgetting",
     "Fourier",
     "FourierFeatures",
+    "GrapeA",
     "Interpolated",
     "KerpleLog",
     "KerplePower",
