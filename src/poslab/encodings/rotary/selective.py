@@ -31,8 +31,7 @@ class SelectiveRotary(RotationByContent):
     tokens wide and separate for each number. exp(b) is there with `steps` alone: it begins as the step of rotary. With
     `gate`, phi_t has the factor sigmoid(w_h . x'_t + c_h).
 
-    Use it when a decoder should track a state that tokens change, and in layers with forget gates, which its authors
-    find its best partners.
+    Use it when a decoder should track a state that tokens change.
 
     Args:
         d_model, num_heads, num_kv_heads, head_dim: M, H, G and D; M must be a multiple of G.
@@ -49,7 +48,7 @@ class SelectiveRotary(RotationByContent):
     Causal only, and relative: position is only what lies between. A state is D numbers for each key-value head: its
     angles, and what the convolution reads of it again. Costs two products of width `rank` for a token and a cumulative
     sum, then what rotary costs, on the same routes. Its authors claim that it solves tasks of state tracking that
-    rotary cannot.
+    rotary cannot, and is best with forget gates, which this class does not have.
 
     Traps: sums of angles are float64, and kept modulo 2 pi, so they are as exact after a million tokens as after one.
     Padding and other documents turn queries and keys alike, and so change nothing; the convolution stops at their edge.
