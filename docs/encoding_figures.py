@@ -122,8 +122,9 @@ def logit_change(
         None if state_BHSE is None else state_BHSE[:, :, row],
         state_BHSE,
     )
-    q_BHRD = encoding.rotate_query(vectors_BHSD, tables)[:, :, row]
-    return encoding.logits(q_BHRD, encoding.rotate_key(vectors_BHSD, tables), rows)[0, :, 0] - 1
+    turning = tables if state_BHSE is None else encoding.with_state(tables, state_BHSE, state_BHSE)
+    q_BHRD = encoding.rotate_query(vectors_BHSD, turning)[:, :, row]
+    return encoding.logits(q_BHRD, encoding.rotate_key(vectors_BHSD, turning), rows)[0, :, 0] - 1
 
 
 def change_by_distance(

@@ -70,6 +70,8 @@ PLACES = {
     "embed": "token embeddings",
     "rotate_query": "queries and keys",
     "rotate_key": "queries and keys",
+    "rotate_value": "values",
+    "rotate_output": "output",
     "scale": "scale of logits",
     "bias": "logits",
     "pair_bias": "logits",
@@ -77,7 +79,7 @@ PLACES = {
     "weights": "attention weights",
     "values": "values",
 }
-"""The place where a hook acts; `state`, which is not here, only remembers."""
+"""The place where a hook acts; `state` and `with_state`, which are not here, only remember for others."""
 
 CAPTIONS = {
     "bias": "The bias on the logits, for each head at initialisation; at -40 nothing is left of a key.",
@@ -289,6 +291,8 @@ class Encoding(Choice):
             return "stick"
         if "embed" in hooks:
             return "embedding"
+        if "with_state" in hooks:
+            return "content"
         if "rotate_query" in hooks:
             return "rotation"
         if "logits" in hooks:

@@ -57,8 +57,8 @@ command runs.
 A file holds figures of one machine only, and each machine has its own folder.
 
 Nothing on this page was measured on a GPU. `python benchmarks/gpu.py` measures in at most nine minutes what only a GPU
-can show (routes beside the dense one, kernels, biases, long texts, training steps of up to 1B parameters, sharding), and
-writes a page of its own, `outputs/gpu.md`. On a CPU it runs in a reduced form."""
+can show (routes beside the dense one, kernels, biases, long texts, training steps of up to 1B parameters, sharding),
+and writes a page of its own, `outputs/gpu.md`. On a CPU it runs in a reduced form."""
 
 
 def page(machines: Sequence[Measured]) -> str:

@@ -119,7 +119,7 @@ def test_generation_with_a_cache_is_generation_without(name, encoding):
     assert torch.equal(model.generate(**greedy()), model.generate(**greedy(use_cache=False)))
 
 
-@pytest.mark.parametrize("encoding", ["path", "abacus", "t5"])
+@pytest.mark.parametrize("encoding", ["path", "selective_rotary", "abacus", "t5"])
 def test_beams_take_the_states_of_their_tokens_along(encoding):
     model = tiny("llama")
     exchange(model, choice(encoding), digits=DIGITS)

@@ -17,6 +17,7 @@ from poslab.encodings import (
     PerLayer,
     PositionalEncoding,
     Rotary,
+    RotaryLearned,
     Sinusoidal,
 )
 from poslab.encodings.frequencies import inverse_frequencies
@@ -227,6 +228,15 @@ class NoGradient(Alibi):
         return super().bias_at(distance) + self.height.detach()
 
 
+class FrequenciesThatNeverLearn(RotaryLearned):
+    """Has a frequency that trains in no run, as where a rotation has no gradient for its tables."""
+
+    def prepare(self, query_positions, key_positions):
+        return Rotation(
+            *(x.detach() if isinstance(x, torch.Tensor) else x for x in super().prepare(query_positions, key_positions))
+        )
+
+
 class HidesAHook(Rotary):
     def __init__(self, head_dim):
         super().__init__(head_dim)
@@ -304,6 +314,8 @@ TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
         (TurnsGradientsTheSameWay, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
         (LearnsFromNeighboursAlone, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
         (NoGradient, "a_gradient_reaches_every_parameter", "no gradient reaches distinct.0.height"),
+        (FrequenciesThatNeverLearn, "a_gradient_reaches_every_parameter", "no gradient reaches distinct.0.log_factor"),
+        (FrequenciesThatNeverLearn, "gradients_are_derivatives", "a gradient against the difference of two outputs"),
         (TablesInTheStateDict, "a_state_dict_makes_the_same_encoding", "state_dict holds tables"),
         (RemembersTheLongest, "no_history_matters", "an earlier text left something behind"),
         (LeavesATraceOfTraining, "no_history_matters", "an earlier text left something behind"),

@@ -26,7 +26,8 @@ from poslab.encodings.temperature import Temperature
 Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
 """Way to compute attention; `auto` is the cheapest route that is exact."""
 
-_LIGHT = frozenset({"embed", "rotate_query", "rotate_key", "scale"})
+_ROTATIONS = frozenset({"rotate_query", "rotate_key", "rotate_value", "rotate_output"})
+_LIGHT = _ROTATIONS | {"embed", "scale", "state", "with_state"}
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,
@@ -127,8 +128,28 @@ def attend(
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )
+    turning = _with_state(encoding, tables, state_BHSE, q_BHTD.shape[-2])
+    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
+    v_BGSD = encoding.rotate_value(v_BGSD, turning)
+    y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, sinks_H, route, forced)
+    return encoding.rotate_output(y_BHTD, turning)
+
+
+def _averages(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    encoding: PositionalEncoding,
+    tables: Any,
+    visibility: Visibility,
+    scale: float | Tensor,
+    state_BHSE: Tensor | None,
+    sinks_H: Tensor | None,
+    route: Route,
+    forced: Route,
+) -> Tensor:
+    """Return the averages of values by attention, (B, H, T, D), of queries, keys and values that are rotated."""
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
-    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, tables, visibility, temperature)
     if not (q_BHTD.numel() and k_BGSD.numel()):
         return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
@@ -142,7 +163,8 @@ def attend(
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if route == "flex":
-        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale)
+        query_state = _of_queries(state_BHSE, num_queries)
+        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, query_state, state_BHSE)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale, sinks_H)
     if isinstance(bias, BiasOfPositions):
         raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
@@ -179,6 +201,7 @@ def as_they_meet(
     tables: Any,
     visibility: Visibility,
     temperature: Temperature | None = None,
+    state_BHSE: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, float | Tensor]:
     """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
@@ -187,7 +210,23 @@ def as_they_meet(
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
         scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+    tables = _with_state(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
+
+
+def _with_state(encoding: PositionalEncoding, tables: Any, state_BHSE: Tensor | None, num_queries: int) -> Any:
+    """Return the tables of a layer for its rotations."""
+    query_state = _of_queries(state_BHSE, num_queries)
+    if state_BHSE is None or query_state is None:
+        return tables
+    return encoding.with_state(tables, query_state, state_BHSE)
+
+
+def _of_queries(state_BHSE: Tensor | None, num_queries: int) -> Tensor | None:
+    """Return the state of the last tokens, which are the queries: the same tensor if all are."""
+    if state_BHSE is None or state_BHSE.shape[2] == num_queries:
+        return state_BHSE
+    return state_BHSE[:, :, state_BHSE.shape[2] - num_queries :]
 
 
 def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:

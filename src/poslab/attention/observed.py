@@ -34,7 +34,13 @@ class Reached(NamedTuple):
         """Return queries, keys of each head, and their scale, as the definition reads them."""
         context = self.context
         q_BHTD, k_BGSD, scale = as_they_meet(
-            self.queries, self.keys, context.encoding, context.tables, context.visibility, context.temperature
+            self.queries,
+            self.keys,
+            context.encoding,
+            context.tables,
+            context.visibility,
+            context.temperature,
+            self.state,
         )
         return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale
 

@@ -25,6 +25,7 @@ from poslab.encodings.bias.tisa import Tisa
 from poslab.encodings.content.cope import CoPE
 from poslab.encodings.content.dape import Dape, DapeV2
 from poslab.encodings.content.forgetting import Forgetting
+from poslab.encodings.content.grape import GrapeA
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
@@ -42,12 +43,17 @@ from poslab.encodings.relative.shaw import Shaw
 from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
 from poslab.encodings.rotary.dual_chunk import DualChunk
+from poslab.encodings.rotary.fope import FoPE
+from poslab.encodings.rotary.learned import RotaryLearned
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
+from poslab.encodings.rotary.repo import RePo, repo
 from poslab.encodings.rotary.rerope import LeakyReRoPE, ReRoPE
 from poslab.encodings.rotary.rotary import Rotary
+from poslab.encodings.rotary.selective import SelectiveRotary
 from poslab.encodings.rotary.self_extend import SelfExtend
 from poslab.encodings.rotary.string import String
+from poslab.encodings.rotary.values import RotaryValues
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.sampling.cape import Cape
@@ -87,10 +93,12 @@ __all__ = [
     "DynamicPositionBias",
     "EncodingFactory",
     "Fire",
+    "FoPE",
     "Forgetting",
     "Fourier",
     "FourierFeatures",
     "Fractional",
+    "GrapeA",
     "HeadScale",
     "Interpolated",
     "KerpleLog",
@@ -117,13 +125,17 @@ __all__ = [
     "PretrainedFacts",
     "QueryRows",
     "Randomized",
+    "RePo",
     "ReRoPE",
     "RelativeProjection",
     "RelativeTable",
     "Rotary",
+    "RotaryLearned",
     "RotaryMixed",
+    "RotaryValues",
     "SSMax",
     "Sandwich",
+    "SelectiveRotary",
     "SelfExtend",
     "Shaw",
     "Shifted",
@@ -147,5 +159,6 @@ __all__ = [
     "VectorTable",
     "Wall",
     "XPos",
+    "repo",
     "rnope",
 ]

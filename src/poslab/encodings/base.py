@@ -18,7 +18,21 @@ from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
-HOOKS = ("embed", "rotate_query", "rotate_key", "scale", "bias", "pair_bias", "state", "logits", "weights", "values")
+HOOKS = (
+    "embed",
+    "rotate_query",
+    "rotate_key",
+    "rotate_value",
+    "rotate_output",
+    "scale",
+    "bias",
+    "pair_bias",
+    "state",
+    "with_state",
+    "logits",
+    "weights",
+    "values",
+)
 
 
 class PositionalEncoding(Described):
@@ -122,6 +136,14 @@ class PositionalEncoding(Described):
         """Return the keys as they meet the queries; here H is the number of key-value heads."""
         return k_BHSD
 
+    def rotate_value(self, v_BHSD: Tensor, tables: Any) -> Tensor:
+        """Return the values as they are averaged, of the same width; here H is the number of key-value heads."""
+        return v_BHSD
+
+    def rotate_output(self, y_BHTD: Tensor, tables: Any) -> Tensor:
+        """Return the output of each query from the averages of values, of the same width."""
+        return y_BHTD
+
     def scale(self, tables: Any) -> float:
         """Return the factor on the usual scale of the logits, `head_dim ** -0.5`."""
         return 1.0
@@ -146,6 +168,19 @@ class PositionalEncoding(Described):
             past_BHPE: state of the P past tokens; None if there are none.
         """
         return None
+
+    def with_state(self, tables: Any, query_state_BHTE: Tensor, key_state_BHSE: Tensor) -> Any:
+        """Return the tables of a layer for its rotations, `rotate_query` and the like, made of its tokens' states.
+
+        Queries and keys can so rotate by content on the routes of a rotation by position. The other hooks get the
+        tables of `prepare`.
+
+        Args:
+            tables: result of `prepare`.
+            query_state_BHTE, key_state_BHSE: `state` of the queries and of all keys; the same tensor where each query
+                is a key and the other way round.
+        """
+        return tables
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         """Return the logits of a block of query rows before any mask, (B, H, R, S)."""

@@ -40,9 +40,12 @@ def output_by_blocks(
     tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
     q_BHTD = attention.query(x_BSM[:, asking]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
     k_BGSD, v_BGSD = attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
-    q_BHTD, k_BGSD = encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables)
+    turning = tables if state is None else encoding.with_state(tables, state[:, :, asking], state)
+    q_BHTD, k_BGSD = encoding.rotate_query(q_BHTD, turning), encoding.rotate_key(k_BGSD, turning)
     scale = attention.head_dim**-0.5 * encoding.scale(tables)
+    v_BGSD = encoding.rotate_value(v_BGSD, turning)
     y = by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, case.visibility(queries), scale, state, block)
+    y = encoding.rotate_output(y, turning)
     return [y, *_gradients(y, [x_BSM, *encoding.parameters()])]
 
 

@@ -126,6 +126,46 @@ def test_gradients_of_the_rotation_are_those_of_the_plain_formula(rotate, plainl
         torch.testing.assert_close(our, their, rtol=1e-6, atol=1e-6 * float(their.detach().abs().max()))
 
 
+def tables_of_each(*shape: int) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(*shape, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 1, 5), (2, 3, 5)], ids=["one row", "each row", "each head"])
+@pytest.mark.parametrize("rotate", [rotate_half_split, rotate_interleaved])
+def test_gradients_reach_cosines_and_sines_that_need_them(rotate, shape):
+    x = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    cos, sin = tables_of_each(*shape)
+    assert torch.autograd.gradcheck(rotate, (x, cos, sin))
+    assert torch.autograd.gradgradcheck(rotate, (x, cos, sin))
+    for needed in ((cos, sin.detach()), (cos.detach(), sin)):
+        assert torch.autograd.gradcheck(rotate, (x.detach(), *needed))
+
+
+@pytest.mark.parametrize("rotate", [rotate_half_split, rotate_interleaved])
+def test_gradients_of_cosines_are_float32_for_queries_in_bfloat16_and_the_same_under_a_transform(rotate):
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(2, 3, 5, 6, generator=generator).bfloat16(), torch.randn(2, 3, 5, 6, generator=generator)
+    cos, sin = (table.detach().float() for table in tables_of_each(5))
+
+    def total(cos: Tensor, x: Tensor, weight: Tensor = weight) -> Tensor:
+        return (rotate(x, cos, sin) * weight).sum()
+
+    (ours,) = torch.autograd.grad(total(learned := cos.clone().requires_grad_(), x), learned)
+    # The gradient of a number that was rounded to bfloat16 is rounded so, too.
+    (exact,) = torch.autograd.grad(total(learned, x.double(), weight.bfloat16().double()), learned)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, exact, rtol=1e-6, atol=1e-6)
+    of_rows = torch.func.vmap(torch.func.grad(total), in_dims=(None, 0, 0))(cos, x[:, None], weight[:, None])
+    torch.testing.assert_close(of_rows.sum(0), ours, rtol=1e-5, atol=1e-5)
+
+
+def test_the_rotation_keeps_queries_for_the_backward_pass_only_where_tables_learn():
+    x, (cos, sin) = torch.randn(1, 2, 5, 6, dtype=torch.float64, requires_grad=True), tables_of_each(5)
+    for tables, kept in (((cos.detach(), sin.detach()), 2), ((cos, sin), 3)):
+        assert len(rotate_half_split(x, *tables).grad_fn.saved_tensors) == kept
+
+
 @pytest.mark.parametrize("layout", ["half_split", "interleaved"])
 def test_a_bfloat16_query_turns_by_float32_angles(layout):
     query = torch.ones(1, 1, 4_096, HEAD_DIM, dtype=torch.bfloat16)

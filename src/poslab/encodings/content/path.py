@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.content.convolution import causal_convolution
 from poslab.encodings.positions import Positions
 
 
@@ -70,7 +71,6 @@ class PaTH(PositionalEncoding):
         self.group = num_heads // num_kv_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = head_dim
-        self.conv_width = conv_width
         width = num_kv_heads * head_dim
         self.down = nn.Parameter(torch.randn(rank, d_model) * d_model**-0.5)
         self.up = nn.Parameter(torch.randn(width, rank) * rank**-0.5)
@@ -86,7 +86,8 @@ class PaTH(PositionalEncoding):
             x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
             projected_BGTD = self._by_head(_linear(_linear(x_BTM, self.down), self.up))
             past = None if past_BHPE is None else past_BHPE[..., self.head_dim : 2 * self.head_dim]
-            w_BGTD = functional.silu(self._convolved(projected_BGTD, positions, past))
+            kernel_GDW = self.kernel.unflatten(0, (self.num_kv_heads, self.head_dim))
+            w_BGTD = functional.silu(causal_convolution(projected_BGTD, kernel_GDW, positions, past))
             # As flash-linear-attention does; a w of zero, from zero inputs, makes H the identity.
             w_BGTD = w_BGTD * (w_BGTD.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
             beta_BGT1 = self._by_head(2 * _linear(x_BTM, self.beta_weight, self.beta_bias).sigmoid())
@@ -114,32 +115,9 @@ class PaTH(PositionalEncoding):
         """Turn (B, T, G * n) into (B, G, T, n)."""
         return x.unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
 
-    def _convolved(self, new_BGTD: Tensor, positions: Positions, past_BGPD: Tensor | None) -> Tensor:
-        """Return the convolution at the new tokens, with zeros before the first token of a text."""
-        reach, length = self.conv_width - 1, new_BGTD.shape[2]
-        whole = new_BGTD if past_BGPD is None else torch.cat([past_BGPD, new_BGTD], dim=2)
-        whole = functional.pad(whole, (0, 0, reach, 0))[:, :, -(reach + length) :]
-        follows = functional.pad(_follows_previous_token(positions), (reach, 0))[..., -(reach + length) :]
-        kernel = self.kernel.to(new_BGTD.dtype).view(self.num_kv_heads, 1, self.head_dim, self.conv_width)
-        convolved = kernel[..., 0] * new_BGTD
-        reached = torch.ones_like(follows[..., :length])
-        for lag in range(1, self.conv_width):
-            reached = reached & follows[..., reach - lag + 1 :][..., :length]
-            earlier = whole[:, :, reach - lag :][:, :, :length]
-            convolved = convolved + kernel[..., lag] * earlier.where(reached[..., None, :, None], 0.0)
-        return convolved
-
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
-
-
-def _follows_previous_token(positions: Positions) -> Tensor:
-    """Return True where a token continues the one before it, (T,) or (B, T): not in padding or across documents."""
-    follows = positions.ids[..., 1:] > positions.ids[..., :-1]
-    if positions.segments is not None:
-        follows = follows & (positions.segments[:, 1:] == positions.segments[:, :-1])
-    return functional.pad(follows, (1, 0))
 
 
 def _change_by_reflections(

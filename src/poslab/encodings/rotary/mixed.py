@@ -15,7 +15,7 @@ from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, inverse_frequencies
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Rotation, check_width
+from poslab.encodings.rotary.rotary import Rotation, check_width, rotate_interleaved
 
 Axes = Annotated[int, Range(at_least=2), NOT_HUGE]
 
@@ -88,11 +88,11 @@ class RotaryMixed(PositionalEncoding):
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
         check_width(q_BHTD, self.head_dim)
-        return rotate_by_learned(q_BHTD, tables.query_cos, tables.query_sin)
+        return rotate_interleaved(q_BHTD, tables.query_cos, tables.query_sin)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
         check_width(k_BHSD, self.head_dim)
-        return rotate_by_learned(k_BHSD, tables.key_cos, tables.key_sin)
+        return rotate_interleaved(k_BHSD, tables.key_cos, tables.key_sin)
 
     def _cos_sin(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines at coordinates (..., T, A or 1), (..., G, T, P) float32."""
@@ -105,12 +105,6 @@ class RotaryMixed(PositionalEncoding):
         angles = [p_T1 * f_GP.unsqueeze(-2) for p_T1, f_GP in zip(on_axes, frequencies_AGP, strict=True)]
         angle = torch.stack(angles).sum(0)
         return angle.cos(), angle.sin()
-
-
-def rotate_by_learned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the channel pairs (2m, 2m + 1) of x as `rotate_interleaved` does; gradients reach cos and sin too."""
-    first, second = x[..., 0::2], x[..., 1::2]
-    return torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2).to(x.dtype)
 
 
 def _rotation(axes: int) -> Tensor:

@@ -170,11 +170,15 @@ class Rotary(PositionalEncoding):
 
     def _scaled(self, width: int, length: int, device: torch.device | None) -> tuple[Tensor, float]:
         """Return the scaled spectrum of so many channels, and the attention factor, at a length."""
-        frequencies = inverse_frequencies(width, self.base, device)
+        frequencies = self._unscaled(width, device)
         if self.scaling is None:
             return frequencies, 1.0
         known = {"base": self.base, "length": length}
         return self.scaling(frequencies, **{name: known[name] for name in known if name in self._needs})
+
+    def _unscaled(self, width: int, device: torch.device | None) -> Tensor:
+        """Return the spectrum of so many channels before any scaling, (width / 2,) float32."""
+        return inverse_frequencies(width, self.base, device)
 
     def _allocated(self, lengths: Sequence[int], device: torch.device | None) -> tuple[list[int], Tensor, float]:
         """Return the axis and the scaled frequency of each pair that turns, and the attention factor."""
@@ -244,7 +248,7 @@ def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the channel pairs (m, m + r / 2) of the first r channels of x by the given angles.
 
     x is (B, H, T, D) of any dtype, which the result has too; the product is float32. cos and sin are (T, r / 2) or
-    (B, 1, T, r / 2), float32, not trained.
+    (1 or B, 1 or H, T, r / 2), float32; if they need gradients, x is kept for the backward pass.
     """
     turned: Tensor = _RotateHalfSplit.apply(x, cos, sin)
     return turned
@@ -263,17 +267,18 @@ def rotate_blocks(x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
     return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
 
 
-class _KeepsTables(torch.autograd.Function):
-    """Base of rotations, whose gradient is the rotation back: the backward pass needs the tables alone."""
+class _Rotate(torch.autograd.Function):
+    """Base of rotations: the gradient of x is the rotation back, which needs the tables alone; theirs needs x."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[1:])
+        x, cos, sin = inputs
+        ctx.save_for_backward(cos, sin, *([x] if any(ctx.needs_input_grad[1:]) else []))
 
 
-class _RotateHalfSplit(_KeepsTables):
+class _RotateHalfSplit(_Rotate):
     """Rotation of the pairs (m, m + r / 2)."""
 
     @staticmethod
@@ -285,12 +290,14 @@ class _RotateHalfSplit(_KeepsTables):
         return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return rotate_half_split(gradients[0], cos, -sin), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        cos, sin, *x = ctx.saved_tensors
+        half = cos.shape[-1]
+        of_tables = _gradients_of_tables(gradients[0], x, cos, slice(0, half), slice(half, 2 * half))
+        return rotate_half_split(gradients[0], cos, -sin), *of_tables
 
 
-class _RotateInterleaved(_KeepsTables):
+class _RotateInterleaved(_Rotate):
     """Rotation of the pairs (2m, 2m + 1)."""
 
     @staticmethod
@@ -303,9 +310,24 @@ class _RotateInterleaved(_KeepsTables):
         return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return rotate_interleaved(gradients[0], cos, -sin), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        cos, sin, *x = ctx.saved_tensors
+        turning = 2 * cos.shape[-1]
+        of_tables = _gradients_of_tables(gradients[0], x, cos, slice(0, turning, 2), slice(1, turning, 2))
+        return rotate_interleaved(gradients[0], cos, -sin), *of_tables
+
+
+def _gradients_of_tables(
+    gradient: Tensor, kept: list[Tensor], cos: Tensor, first: slice, second: slice
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of cosines and sines, in float32 and summed over all that share them; None without x."""
+    if not kept:
+        return None, None
+    dtype = torch.promote_types(cos.dtype, kept[0].dtype)
+    gradient, x = gradient.to(dtype), kept[0].to(dtype)
+    of_cos = gradient[..., first] * x[..., first] + gradient[..., second] * x[..., second]
+    of_sin = gradient[..., second] * x[..., first] - gradient[..., first] * x[..., second]
+    return of_cos.sum_to_size(cos.shape).to(cos.dtype), of_sin.sum_to_size(cos.shape).to(cos.dtype)
 
 
 def _is_traced() -> bool:

@@ -1,10 +1,11 @@
 """Scalings of rotary frequencies: how a spectrum that was trained at one length turns at another.
 
 A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float32, in radians per position for the r
-channels that turn, and, if it has arguments of these names, of `base`, the frequency base, and `length`, the current
-length: a number that every key position is below (`Positions.stop`). It returns the scaled frequencies and an attention
-factor, whose square multiplies the logits. Its other arguments are hyperparameters; one out of its range raises
-ValueError. With `length` it depends on the length. `yarn`, `longrope`, `mrrope` and `resonance` have their own files.
+channels that turn (those of the base, or what has been learned in their place), and, if it has arguments of these
+names, of `base`, the frequency base, and `length`, the current length: a number that every key position is below
+(`Positions.stop`). It returns the scaled frequencies and an attention factor, whose square multiplies the logits. Its
+other arguments are hyperparameters; one out of its range raises ValueError. With `length` it depends on the length.
+`yarn`, `longrope`, `mrrope` and `resonance` have their own files.
 
 Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is the number
 of turns of a pair of channels within the training length. None has parameters; each costs r / 2 numbers a forward pass,
@@ -258,7 +259,9 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
     turning = 2 * len(inverse_frequencies)
     if turning < 4:
         raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {turning}")
-    return geometric_frequencies(turning, base * factor ** (turning / (turning - 2)), inverse_frequencies.device)
+    device = inverse_frequencies.device
+    learned = inverse_frequencies / geometric_frequencies(turning, base, device)  # exactly 1 where nothing is learned
+    return learned * geometric_frequencies(turning, base * factor ** (turning / (turning - 2)), device)
 
 
 def check_factor(factor: float) -> None:
