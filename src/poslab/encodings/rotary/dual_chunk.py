@@ -22,8 +22,8 @@ class DualChunk(RangedRotary):
 
     Distances are exact within a chunk, and between neighbouring chunks up to w tokens.
 
-    Use it in the place of a trained rotary encoding (`encoding@swap=dual_chunk`) when the model should read many times
-    its training length without any further training.
+    Use it when a trained rotary model should read many times its training length without any further training: it takes
+    the place of the encoding (`encoding@swap=dual_chunk`).
 
     Args:
         head_dim: head dimension D.

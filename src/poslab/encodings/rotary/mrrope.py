@@ -29,8 +29,8 @@ def mrrope(
     Between them YaRN mixes two frequencies; here each pair is slowed by a factor more than the one before it, by equal
     factors or by growing ones.
 
-    Use it where `yarn` is used: when a trained rotary model should read several times its length, with or without a
-    short fine-tuning.
+    Use it when a trained rotary model should read several times its length, with or without a short fine-tuning, as
+    `yarn` is used.
 
     Args:
         training_length: L, at least 2.

@@ -19,8 +19,8 @@ class ReRoPE(RangedRotary):
 
         logit(i, j) = q_i . R(-rel(i - j)) k_j / sqrt(D),    rel(d) = min(d, w)
 
-    Use it in the place of a trained rotary encoding (`encoding@swap=rerope`) when the model should read texts of any
-    length without any further training.
+    Use it when a trained rotary model should read texts of any length without any further training: it takes the place
+    of the encoding (`encoding@swap=rerope`).
 
     Args:
         head_dim: head dimension D.
@@ -65,8 +65,8 @@ class LeakyReRoPE(ReRoPE):
 
         logit(i, j) = q_i . R(-rel(i - j)) k_j / sqrt(D),    rel(d) = d if d < w, else w + (d - w) / k
 
-    Use it in the place of a trained rotary encoding (`encoding@swap=leaky_rerope`) when the model should read several
-    times its training length without any further training, and the order of far tokens matters.
+    Use it when a trained rotary model should read several times its training length without any further training, and
+    the order of far tokens matters: it takes the place of the encoding (`encoding@swap=leaky_rerope`).
 
     Args:
         factor: k, at least 1 (author: 16).

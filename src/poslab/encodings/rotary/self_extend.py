@@ -20,8 +20,8 @@ class SelfExtend(RangedRotary):
         logit(i, j) = q_i . R(-rel(i, j)) k_j / sqrt(D)
         rel(i, j) = i - j if i - j < W, else floor(i / G) - floor(j / G) + W - floor(W / G)
 
-    Use it in the place of a trained rotary encoding (`encoding@swap=self_extend`) when the model should read several
-    times its training length without any further training.
+    Use it when a trained rotary model should read several times its training length without any further training: it
+    takes the place of the encoding (`encoding@swap=self_extend`).
 
     Args:
         head_dim: head dimension D.

@@ -20,8 +20,8 @@ class String(RangedRotary):
     A text of L tokens has the distance d only L - d times, so that the largest distances are hardly trained. The last
     ones are dropped, and nearer ones serve instead.
 
-    Use it in the place of a trained rotary encoding (`encoding@swap=string`) when a model uses the far end of its
-    window badly. It is not for texts beyond the training length.
+    Use it when a trained rotary model uses the far end of its window badly: it takes the place of the encoding
+    (`encoding@swap=string`). It is not for texts beyond the training length.
 
     Args:
         head_dim: head dimension D.
