@@ -10,6 +10,14 @@ from torch import Tensor, nn
 from poslab.attention.context import AttentionContext
 
 
+class HeadNorm(nn.RMSNorm):
+    """RMSNorm of the channels of a head in the precision of its weight: autocast makes queries and keys shorter."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = super().forward(x.to(self.weight.dtype))
+        return normed
+
+
 class MultiHeadAttention(nn.Module):
     """Multi-head attention under any encoding, to the sequence itself or to a memory (cross-attention).
 
@@ -29,8 +37,8 @@ class MultiHeadAttention(nn.Module):
         self.query = nn.Linear(d_model, num_heads * head_dim, bias=False)
         self.key_value = nn.Linear(d_model, 2 * num_kv_heads * head_dim, bias=False)
         self.output = nn.Linear(num_heads * head_dim, d_model, bias=False)
-        self.query_norm = nn.RMSNorm(head_dim) if qk_norm else nn.Identity()
-        self.key_norm = nn.RMSNorm(head_dim) if qk_norm else nn.Identity()
+        self.query_norm = HeadNorm(head_dim) if qk_norm else nn.Identity()
+        self.key_norm = HeadNorm(head_dim) if qk_norm else nn.Identity()
 
     def forward(self, x_BTM: Tensor, context: AttentionContext, memory_BSM: Tensor | None = None) -> Tensor:
         """Return the attention output, (B, T, M).
