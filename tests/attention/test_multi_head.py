@@ -50,6 +50,7 @@ def test_qk_norm_makes_attention_blind_to_the_length_of_queries_and_keys():
     torch.testing.assert_close(ours(x, rotary), before, rtol=0, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("error:Mismatch dtype")
 @pytest.mark.parametrize("qk_norm", [False, True])
 @pytest.mark.parametrize("make", [lambda: Rotary(8), lambda: T5Bias(4, 8, 32)])
 def test_it_runs_under_bf16_autocast(qk_norm, make):
