@@ -1,4 +1,4 @@
-"""What only a GPU can show, in at most nine minutes: `python benchmarks/gpu.py`.
+"""Measurements that need a GPU, in at most nine minutes: `python benchmarks/gpu.py`.
 
 It prints each table as it is measured, and writes all of them to a page. What the time does not allow is left out, and
 said to be. On a CPU it runs in a reduced form, which shows that it runs. Parts:

@@ -7,10 +7,11 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from poslab.encodings import EncodingFactory, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
@@ -75,6 +76,16 @@ small_decoder = partial(small_model, Decoder)
 def some_tokens(batch: int, length: int) -> Tensor:
     """Token ids (batch, length), always the same."""
     return torch.randint(VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(1))
+
+
+def is_another(name: str) -> bool:
+    """Return True for a choice whose file begins with that of another one, such as a scaling; mrope stands for axes."""
+    return "defaults" in OmegaConf.load(CONF / "encoding" / f"{name}.yaml") and name != "mrope"
+
+
+def quick_or_slow(name: str) -> Any:
+    """Return a name for a parametrisation, slow if another choice stands for it."""
+    return pytest.param(name, marks=pytest.mark.slow) if is_another(name) else name
 
 
 EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml") if path.stem != "own")

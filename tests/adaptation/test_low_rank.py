@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from poslab.adaptation.base import num_learning
 from poslab.adaptation.low_rank import LowRank, LowRankUpdate, merged, updated
 from poslab.models import Decoder, Encoder, EncoderDecoder, Model
-from tests.encoding_choices import EVERY_ENCODING, small_decoder, small_model, some_tokens
+from tests.encoding_choices import EVERY_ENCODING, quick_or_slow, small_decoder, small_model, some_tokens
 
 MODELS = {
     "decoder": (Decoder, (some_tokens(2, 12),)),
@@ -41,7 +41,7 @@ def learning(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("encoding", EVERY_ENCODING)
+@pytest.mark.parametrize("encoding", map(quick_or_slow, EVERY_ENCODING))
 def test_a_fresh_update_changes_no_logit_under_any_encoding(encoding):
     model, tokens = small_decoder(encoding), some_tokens(2, 12)
     with torch.no_grad():

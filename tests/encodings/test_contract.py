@@ -1,26 +1,18 @@
 """Claims that every encoding of conf/encoding keeps, whatever it computes: a new YAML file is held to them at once."""
 
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 
 from poslab import encodings as e
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from poslab.testing import CHECKS, Subject, check_encoding
-from tests.encoding_choices import BIASED, CONF, ENCODINGS, EVERY_ENCODING, encoding, factory
+from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory, quick_or_slow
 
 # tests/models/test_compile.py compiles every encoding.
 QUICK_CHECKS = {name: check for name, check in CHECKS.items() if name != "check_it_compiles_without_a_break"}
-
-
-def quick_or_slow(name: str) -> Any:
-    """A name, slow if its file begins with another one: rotary stands for its scalings, mrope for its axes."""
-    is_another = "defaults" in OmegaConf.load(CONF / "encoding" / f"{name}.yaml") and name != "mrope"
-    return pytest.param(name, marks=pytest.mark.slow) if is_another else name
 
 
 @pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))

@@ -8,7 +8,7 @@ from poslab.encodings import Positions, Shaw
 from poslab.encodings.bias.alibi import slope_exponents
 from poslab.evaluation.attention_rows import attention_rows
 from poslab.models import Decoder
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, small_decoder, some_tokens
+from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, quick_or_slow, small_decoder, some_tokens
 from tests.stacked import stacked
 
 LENGTH = 23
@@ -59,7 +59,7 @@ def value_of_distance(encoding, length: int) -> Tensor:
     return torch.stack([torch.stack([table[max(-k, min(k, j - i)) + k] for j in range(length)]) for i in range(length)])
 
 
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
 @pytest.mark.parametrize("where", ["contiguous", "scattered"])
 def test_weights_and_values_give_what_the_attention_of_each_layer_gives(name, where):
     model, tokens = decoder(name), some_tokens(2, LENGTH)
@@ -78,7 +78,7 @@ def test_weights_and_values_give_what_the_attention_of_each_layer_gives(name, wh
         torch.testing.assert_close(ours, output, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
 def test_rows_sum_to_one_under_a_softmax_and_to_less_under_stick_breaking(name):
     for weights in whole(decoder(name), some_tokens(2, LENGTH)):
         assert (weights >= 0).all()

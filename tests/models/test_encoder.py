@@ -5,11 +5,19 @@ import torch
 
 from poslab.models import Encoder, Outputs
 from poslab.models.pooling import pooled
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_decoder, small_model, some_tokens
+from tests.encoding_choices import (
+    EVERY_ENCODING,
+    VOCAB_SIZE,
+    encoding,
+    quick_or_slow,
+    small_decoder,
+    small_model,
+    some_tokens,
+)
 
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
 
-each_encoding = pytest.mark.parametrize("name", BIDIRECTIONAL)
+each_encoding = pytest.mark.parametrize("name", map(quick_or_slow, BIDIRECTIONAL))
 
 
 @each_encoding

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from poslab.encodings import CoPE, Forgetting, Rotary, Sinusoidal
 from poslab.models import EncoderDecoder
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, factory, small_model, some_tokens
+from tests.encoding_choices import (
+    EVERY_ENCODING,
+    VOCAB_SIZE,
+    encoding,
+    factory,
+    quick_or_slow,
+    small_model,
+    some_tokens,
+)
 
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
 CROSSING = [name for name in BIDIRECTIONAL if not {"embed", "state"} & encoding(name).hooks]
@@ -23,7 +31,7 @@ def written(model: EncoderDecoder, source: Tensor, target: Tensor, real: Tensor 
     return torch.stack([writing.next_logits(target[:, place : place + 1]) for place in range(target.shape[1])], dim=1)
 
 
-@pytest.mark.parametrize("name", BIDIRECTIONAL)
+@pytest.mark.parametrize("name", map(quick_or_slow, BIDIRECTIONAL))
 def test_token_by_token_it_gives_the_logits_of_the_full_pass(name):
     model, source, target = small(name), some_tokens(2, 13), some_tokens(2, 7)
     real = torch.arange(13) < torch.tensor([[13], [9]])

@@ -12,7 +12,7 @@ from poslab.encodings.tokens import PATCH
 from poslab.models import Decoder, Encoder, Outputs
 from poslab.tasks.patch_classification import PatchBatch
 from poslab.tasks.picture_classification import PictureClassification
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_model, some_tokens
+from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, quick_or_slow, small_model, some_tokens
 
 SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
 """Rows and columns of pictures of several numbers of patches; some have equally many."""
@@ -43,7 +43,7 @@ def model_of(name: str, kind: Any = Encoder, **arguments: Any) -> Any:
     return small_model(kind, name, grid=(3, 4), outputs=Outputs(3, pooled=True), patch_width=12, **arguments)
 
 
-@pytest.mark.parametrize("name", OF_PICTURES)
+@pytest.mark.parametrize("name", map(quick_or_slow, OF_PICTURES))
 def test_pictures_of_several_sizes_in_a_batch_are_each_as_alone(name):
     model = model_of(name)
     with torch.no_grad():

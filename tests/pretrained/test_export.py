@@ -57,7 +57,7 @@ from poslab.pretrained.export.plain import plain_form
 from poslab.pretrained.export.tokenizer import fast_tokenizer
 from poslab.runs.directory import RunDirectory
 from tests.commands.running import Running, python
-from tests.encoding_choices import EVERY_ENCODING, factory
+from tests.encoding_choices import EVERY_ENCODING, factory, quick_or_slow
 from tests.training.runs import SMALL, composed, words
 from tests.written_run import CONF, write_run
 
@@ -295,7 +295,7 @@ def test_what_no_class_has_is_exported_under_its_encoding(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
 @pytest.mark.usefixtures("in_this_process")
 def test_every_encoding_of_a_decoder_is_exported(name, tmp_path):
     model = decoder(factory(name, training_length=TRAINED), digits=tuple(range(10))).float()

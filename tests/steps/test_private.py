@@ -20,7 +20,7 @@ from poslab.steps import Situation
 from poslab.steps.private import Private, PrivateGradients
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
-from tests.encoding_choices import EVERY_ENCODING, factory, small_decoder, small_model, some_tokens
+from tests.encoding_choices import EVERY_ENCODING, factory, quick_or_slow, small_decoder, small_model, some_tokens
 from tests.training.runs import recorded, run_of, small, stop_run, weights
 
 TASK = LanguageModelling({"train": 1.0})
@@ -80,7 +80,7 @@ def test_the_gradients_are_those_of_a_loop_over_rows(name, chunk):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
 def test_every_encoding_has_gradients_of_rows(name):
     model = small_decoder(name)
     found = gradients_of(model, Private(clip=CLIP), some_batch(3))

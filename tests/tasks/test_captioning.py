@@ -27,7 +27,7 @@ from poslab.tasks.captioning import CaptionBatch, CaptionDecoding, Captioning
 from poslab.training.checking import check
 from tests.commands.running import Running, python
 from tests.data.pictures.small import write_captioned
-from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, factory
+from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, factory, quick_or_slow
 from tests.encodings.sampling.test_on_axes import TEXT, Qwen2VLModel, rope_index
 from tests.stacked import stacked
 from tests.training.runs import CONF, composed, opened, run_of
@@ -129,7 +129,7 @@ def assert_alone_and_step_by_step(model: Model, rows: tuple[int, ...]) -> None:
             torch.testing.assert_close(torch.cat(written), alone[0, patches - 1 :], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
 def test_a_caption_is_as_alone_and_as_step_by_step_under_every_encoding(name):
     assert_alone_and_step_by_step(decoder(name), (4, 2))
 

@@ -182,10 +182,9 @@ class Exchange:
         ]
         of_length = {count: self._contexts(queries, keys, real, count) for count in dict.fromkeys(kept)}
         contexts = [of_length[count][i] for i, count in enumerate(kept)]
-        if cache is not None and self._has_state:
-            contexts = [
-                replace(context, cache=_Memory(cache, len(contexts) + i, past)) for i, context in enumerate(contexts)
-            ]
+        for i, context in enumerate(contexts):
+            if cache is not None and "state" in context.encoding.hooks:
+                contexts[i] = replace(context, cache=_Memory(cache, len(contexts) + i, past))
         return Reading(contexts, queries, keys, tokens)
 
     def _contexts(self, queries: Positions, keys: Positions, real: Tensor | None, kept: int) -> list[AttentionContext]:
