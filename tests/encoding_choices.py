@@ -77,7 +77,10 @@ def some_tokens(batch: int, length: int) -> Tensor:
     return torch.randint(VOCAB_SIZE, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
-EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml") if path.stem != "own")
+OF_ENCODERS = ["convolutional"]
+"""Encodings that a decoder cannot have."""
+EVERY_ENCODING = sorted({path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"own", *OF_ENCODERS})
+"""All others."""
 ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
 """Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""
 

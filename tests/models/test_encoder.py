@@ -5,9 +5,17 @@ import torch
 
 from poslab.models import Encoder, Outputs
 from poslab.models.pooling import pooled
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, small_decoder, small_model, some_tokens
+from tests.encoding_choices import (
+    EVERY_ENCODING,
+    OF_ENCODERS,
+    VOCAB_SIZE,
+    encoding,
+    small_decoder,
+    small_model,
+    some_tokens,
+)
 
-BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
+BIDIRECTIONAL = [*OF_ENCODERS, *(name for name in EVERY_ENCODING if not encoding(name).causal_only)]
 
 each_encoding = pytest.mark.parametrize("name", BIDIRECTIONAL)
 
