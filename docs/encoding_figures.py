@@ -218,6 +218,18 @@ def embedding_curves(make: MakeStack, shape: StackShape) -> Figure:
     return figure
 
 
+def neighbour_curve(make: MakeStack, shape: StackShape) -> Figure:
+    """Draw the length of what one embedding adds to a token at each distance, over its mean length."""
+    encoding, furthest = make(False).layer(0), NEAR[1]
+    distance_T = furthest - torch.arange(2 * furthest + 1)
+    alone_TTM = torch.eye(len(distance_T)).unsqueeze(-1) * torch.randn(shape.d_model)
+    embedded_TTM = encoding.embed(alone_TTM, Positions.range(len(distance_T))).detach()
+    length_T = (embedded_TTM - alone_TTM)[:, furthest].norm(dim=-1)
+    figure, axes = _axes(DISTANCE_LABEL, "length of what is added")
+    axes.plot(distance_T, length_T / length_T[length_T > 0].mean(), color="tab:blue")
+    return figure
+
+
 def stick_curves(make: MakeStack, shape: StackShape) -> Figure:
     """Attention weights of equal keys, which no softmax makes."""
     encoding, furthest = make(True).layer(0), NEAR[0]
@@ -307,6 +319,7 @@ PICTURES: dict[str, Callable[[MakeStack, StackShape], Figure]] = {
     "content": content_band,
     "queries": query_curves,
     "embedding": embedding_curves,
+    "neighbours": neighbour_curve,
     "stick": stick_curves,
     "layers": layer_panels,
 }

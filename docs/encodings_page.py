@@ -90,6 +90,8 @@ CAPTIONS = {
     "queries": "The change to the logits of one head at initialisation, for queries at several positions.",
     "embedding": "Inner product of the vectors that are added at a query and at an earlier key, divided by that of the "
     "query with itself, at initialisation.",
+    "neighbours": "The length of what an embedding adds to a token at each distance, over its mean, at initialisation. "
+    "Embeddings after the token are at negative distances.",
     "stick": "The attention weights of keys that all have the same logit.",
     "layers": "The change of each layer to the logit of a query and an equal key.",
 }
@@ -239,8 +241,9 @@ class Encoding(Choice):
 
     @cached_property
     def shape(self) -> StackShape:
-        """Of the default decoder."""
-        return Recipe.of(resolved(self.config)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
+        """Of the default decoder, whatever its encoding."""
+        plain = Encoding("encoding", "none").config
+        return Recipe.of(resolved(plain)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
 
     def make(self, causal: bool = True) -> StackEncodings:
         """Its encodings in a decoder or in an encoder, with fresh parameters."""
@@ -249,8 +252,8 @@ class Encoding(Choice):
 
     @cached_property
     def stack(self) -> StackEncodings:
-        """Its encodings in the default decoder."""
-        return self.make()
+        """Its encodings in the default decoder, or in an encoder of that shape if it is for encoders alone."""
+        return self.make(not self.bidirectional_only)
 
     @cached_property
     def layers(self) -> list[PositionalEncoding]:
@@ -277,9 +280,19 @@ class Encoding(Choice):
         return ", ".join(dict.fromkeys(places)) or "nothing"
 
     @property
+    def bidirectional_only(self) -> bool:
+        """True if it is for encoders alone."""
+        return getattr(self.documents[0], "bidirectional_only", False)
+
+    @property
     def causal_only(self) -> bool:
         """True if one of its layers is for decoders alone."""
         return any(layer.causal_only for layer in self.layers)
+
+    @property
+    def attention(self) -> str:
+        """The attention that it serves: `causal only`, `bidirectional only` or `both`."""
+        return "causal only" if self.causal_only else "bidirectional only" if self.bidirectional_only else "both"
 
     @property
     def picture(self) -> str:
@@ -287,6 +300,8 @@ class Encoding(Choice):
         encoding, hooks = self.layers[0], self.layers[0].hooks
         if len({type(layer) for layer in self.layers}) > 1:
             return "layers"
+        if self.bidirectional_only:
+            return "neighbours"
         if "weights" in hooks:
             return "stick"
         if "embed" in hooks:
@@ -454,7 +469,7 @@ def _overview(
                 encoding.document.formula,
                 f"{encoding.num_parameters:,}",
                 encoding.places,
-                "causal" if encoding.causal_only else "both",
+                encoding.attention.removesuffix(" only"),
                 encoding.routes,
                 *_over_none(costs.get(encoding.name)),
                 *(_bits(runs.get(encoding.name, {}).get(length)) for length in lengths),
@@ -467,7 +482,7 @@ def _overview(
         f"**Parameters**: of the whole stack in the default decoder (`size=tiny`), with {shape.num_layers} layers of "
         f"width {shape.d_model}, {shape.num_heads} heads of {shape.head_dim} dimensions, and a training length of "
         f"{TRAINING_LENGTH} tokens. The pictures show its first layer.\n\n"
-        "**Attention**: causal only, or both causal and bidirectional.\n\n"
+        "**Attention**: causal only, bidirectional only, or both.\n\n"
         "**Route**: the cheapest one that is exact for the encoding (see [architecture](architecture.md)).\n\n"
         f"**Time** and **memory**: of a training step of that decoder on rows of {TRAINING_LENGTH} tokens in float32, "
         "divided by those under `none`. Time is the median of steps that alternate with steps under `none`. Memory is "
@@ -502,7 +517,7 @@ def _encoding_section(
     facts = {
         "Parameters": learned,
         "Acts on": encoding.places,
-        "Attention": "causal only" if encoding.causal_only else "causal and bidirectional",
+        "Attention": encoding.attention.replace("both", "causal and bidirectional"),
         "Length": "any" if end is None else f"ends at {end:,} positions, as configured",
         "A shift of all positions": shifted,
         "Route": encoding.routes,

@@ -88,7 +88,10 @@ def quick_or_slow(name: str) -> Any:
     return pytest.param(name, marks=pytest.mark.slow) if is_another(name) else name
 
 
-EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml") if path.stem != "own")
+OF_ENCODERS = ["convolutional"]
+"""Encodings that a decoder cannot have."""
+EVERY_ENCODING = sorted({path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"own", *OF_ENCODERS})
+"""All others."""
 ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
 """Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""
 

@@ -32,7 +32,7 @@ from poslab.encodings import (
 from poslab.encodings.rotary.allocations import axial
 from poslab.encodings.sampling.places import PlaceSampler, SequenceSampler
 from poslab.generation.token_choice import Sampling
-from poslab.models import Decoder, Model
+from poslab.models import Decoder, Encoder, Model
 from poslab.models.stack_config import StackConfig
 from poslab.pretrained.hosted import HostedModel
 from tests.encoding_choices import CONF
@@ -155,9 +155,9 @@ def output(made: Any) -> Iterator[Tensor]:
     elif isinstance(made, OwnPositions):
         yield HostedModel(OwnPositions, right("HostedModel")["path"])(tokens)
     elif not isinstance(made, StackShape):
-        yield from output(
-            stacked(Decoder, 10, made if isinstance(made, PerLayer) else (lambda: made), **SIZES, digits=(1, 2))
-        )
+        kind = Encoder if getattr(made, "bidirectional_only", False) else Decoder
+        factory = made if isinstance(made, PerLayer) else (lambda: made)
+        yield from output(stacked(kind, 10, factory, **SIZES, digits=(1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from poslab import encodings as e
-from poslab.encodings import DistanceBias, PositionalEncoding, Positions
+from poslab.attention import Visibility, attend
+from poslab.encodings import DistanceBias, PositionalEncoding, Positions, StackEncodings
 from poslab.encodings.base import HOOKS
 from poslab.testing import CHECKS, Subject, check_encoding
-from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, encoding, factory, quick_or_slow
+from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, OF_ENCODERS, encoding, factory, quick_or_slow
 
 # tests/models/test_compile.py compiles every encoding.
 QUICK_CHECKS = {name: check for name, check in CHECKS.items() if name != "check_it_compiles_without_a_break"}
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", map(quick_or_slow, [*EVERY_ENCODING, *OF_ENCODERS]))
 @pytest.mark.parametrize("check", QUICK_CHECKS.values(), ids=QUICK_CHECKS)
 def test_every_encoding_keeps_the_contract(name, check):
     check(Subject(factory(name)))
@@ -98,6 +99,18 @@ ALONE = ("cope", "fire", "grape_a", "path", "relative_projection", "selective_ro
 def test_a_causal_encoding_is_refused_in_an_encoder_with_the_name_of_its_bidirectional_form(name, instead):
     with pytest.raises(ValueError, match=rf"^encoding {type(encoding(name)).__name__} is causal, .* form.* {instead}$"):
         encoding(name, causal=False)
+
+
+@pytest.mark.parametrize("name", OF_ENCODERS)
+def test_an_encoding_of_encoders_is_refused_in_a_decoder_and_in_causal_attention(name):
+    kind = type(encoding(name, causal=False)).__name__
+    with pytest.raises(ValueError, match=rf"^encoding {kind} is bidirectional, .* causal: .* needs model=encoder$"):
+        encoding(name)
+    with pytest.raises(ValueError, match=rf"^encoding {kind} is bidirectional"):
+        StackEncodings(e.PerLayer([e.Rotary], embedding=factory(name)), Subject(e.Rotary).shape())
+    q = torch.ones(1, 4, 3, 8)
+    with pytest.raises(ValueError, match=rf"^{kind} was made for bidirectional attention, and visibility is causal$"):
+        attend(q, q, q, encoding(name, causal=False), None, Visibility())
 
 
 def effects(

@@ -5,6 +5,8 @@ import numpy as np
 from poslab.evaluation.conclusion import Headline, conclusion
 from poslab.evaluation.item_scores import ItemScores
 from poslab.evaluation.length_figures import ALL
+from poslab.tasks.picture_classification import OF_SIDES
+from poslab.tasks.task import OF_EXAMPLES, OF_WINDOWS
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.normal(0, 0.1, 60)
@@ -25,11 +27,11 @@ def right(share: float, items: int = 50) -> ItemScores:
 
 def of_text(**scores: dict[int, ItemScores]) -> Headline:
     trained = dict.fromkeys(scores, 64)
-    return Headline("{} bits per byte", False, scores, trained, ("in", "windows of {:,} tokens"))
+    return Headline("{} bits per byte", False, scores, trained, OF_WINDOWS)
 
 
 def of_task(**scores: dict[int, ItemScores]) -> Headline:
-    return Headline("an accuracy of {} %", True, scores, dict.fromkeys(scores, 10), ("at", "length {:,}"))
+    return Headline("an accuracy of {} %", True, scores, dict.fromkeys(scores, 10), OF_EXAMPLES)
 
 
 def test_one_run_has_its_figures_and_how_far_it_holds():
@@ -100,6 +102,15 @@ def test_a_share_is_better_if_it_is_more_and_is_told_over_all_lengths():
     )
     words = "none does not hold beyond the training length (at length 20: an accuracy of 20.0 %)."
     assert reach == f"{words} {HOLDS}"
+
+
+def test_lengths_of_pictures_are_sides_throughout():
+    scores = {"none": {28: right(0.6), 56: right(0.6), 112: right(0)}, "T5": {28: right(0.8), 56: right(0.2)}}
+    text = " ".join(conclusion(Headline("an accuracy of {} %", True, scores, dict.fromkeys(scores, 28), OF_SIDES)))
+    assert "At a side of 28 pixels, the training side, T5 is the best: " in text
+    assert "none holds up to a side of 56 pixels, 2 times the training side (at a side of 112 pixels: an acc" in text
+    assert "T5 does not hold beyond the training side (at a side of 56 pixels: " in text
+    assert text.endswith(" % worse than at the training side.)") and "length" not in text
 
 
 def test_a_task_that_is_never_right_does_not_hold():

@@ -7,6 +7,7 @@ from poslab.models import Encoder, Outputs
 from poslab.models.pooling import pooled
 from tests.encoding_choices import (
     EVERY_ENCODING,
+    OF_ENCODERS,
     VOCAB_SIZE,
     encoding,
     quick_or_slow,
@@ -15,7 +16,7 @@ from tests.encoding_choices import (
     some_tokens,
 )
 
-BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
+BIDIRECTIONAL = [*OF_ENCODERS, *(name for name in EVERY_ENCODING if not encoding(name).causal_only)]
 
 each_encoding = pytest.mark.parametrize("name", map(quick_or_slow, BIDIRECTIONAL))
 

@@ -12,14 +12,23 @@ from poslab.encodings.tokens import PATCH
 from poslab.models import Decoder, Encoder, Outputs
 from poslab.tasks.patch_classification import PatchBatch
 from poslab.tasks.picture_classification import PictureClassification
-from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, encoding, quick_or_slow, small_model, some_tokens
+from tests.encoding_choices import (
+    EVERY_ENCODING,
+    OF_ENCODERS,
+    VOCAB_SIZE,
+    encoding,
+    quick_or_slow,
+    small_model,
+    some_tokens,
+)
 
 SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
 """Rows and columns of pictures of several numbers of patches; some have equally many."""
 
 OF_THREE_AXES = ("mrope", "mrope_interleaved")
 
-OF_PICTURES = [name for name in EVERY_ENCODING if not encoding(name).causal_only and name not in OF_THREE_AXES]
+OF_BOTH = (name for name in EVERY_ENCODING if not encoding(name).causal_only)
+OF_PICTURES = [name for name in (*OF_ENCODERS, *OF_BOTH) if name not in OF_THREE_AXES]
 
 
 class Source:

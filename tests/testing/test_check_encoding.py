@@ -10,12 +10,14 @@ from torch import nn
 
 from poslab.encodings import (
     Alibi,
+    Convolutional,
     Forgetting,
     KerpleLog,
     LearnedAlibi,
     NoPosition,
     PerLayer,
     PositionalEncoding,
+    Positions,
     Rotary,
     RotaryLearned,
     Sinusoidal,
@@ -275,6 +277,16 @@ class QuarterTurnInDense(Rotary):
         return super().hooks - {"logits"}
 
 
+class ReadsPadding(Convolutional):
+    def embed(self, x_BTM, positions, tokens=None):
+        return super().embed(x_BTM, positions)
+
+
+class ReadsOtherDocuments(Convolutional):
+    def embed(self, x_BTM, positions, tokens=None):
+        return super().embed(x_BTM, Positions.range(positions.length), tokens)
+
+
 DECODING = "decoding_with_a_cache_is_the_full_pass"
 ROUNDING = "float32_is_float64_but_for_the_rounding_of_angles"
 TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
@@ -294,6 +306,8 @@ TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
         (RotatesCachedKeysByTheirPlace, DECODING, "decoding in 20 parts from 0: off by"),
         (LooksAhead, "padding_changes_nothing", "other padding: off by"),
         (LooksAhead, "packed_documents_do_not_see_each_other", "after a change of the first: off by"),
+        (ReadsPadding, "padding_changes_nothing", "other padding: off by"),
+        (ReadsOtherDocuments, "packed_documents_do_not_see_each_other", "after a change of the first: off by"),
         (AbsoluteBias, "a_relative_encoding_does_not_feel_a_shift", "AbsoluteBias after a shift by 1,000: off by"),
         (AnglesInHalfPrecision, "low_precision_loses_no_position", "tables differ under bfloat16 autocast"),
         (BiasRounded, ROUNDING, "float32 at position 0 against float64"),

@@ -125,6 +125,8 @@ def attend(
         name = type(encoding).__name__
         form = "it has no other form" if encoding.causal_only else f"make it by {name}(causal=False, ...)"
         raise ValueError(f"{name} was made for causal attention, and visibility is not causal: {form}")
+    if encoding.bidirectional_only and visibility.causal:
+        raise ValueError(f"{type(encoding).__name__} was made for bidirectional attention, and visibility is causal")
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )

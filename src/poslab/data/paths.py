@@ -81,7 +81,7 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
     Args:
         argument: name of the argument that names the folder, for messages.
         folder: as a user types it.
-        suffixes: of the files, in small letters; others are not read.
+        suffixes: of the files, in small letters; others, and hidden ones, are not read.
         content: what files hold, for messages.
 
     Raises:
@@ -95,7 +95,8 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
     files = []
     for one in classes:
         require_unicode(argument, one.name)
-        own = sorted(path for path in one.iterdir() if path.suffix.lower() in suffixes and path.is_file())
+        shown = (path for path in one.iterdir() if not path.name.startswith("."))
+        own = sorted(path for path in shown if path.suffix.lower() in suffixes and path.is_file())
         if not own:
             what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"
             raise ValueError(f"{argument} must hold {what}")

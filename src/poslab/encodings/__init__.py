@@ -1,6 +1,7 @@
 """Positional encodings behind one contract; nothing here depends on the laboratory but the checks of arguments."""
 
 from poslab.encodings.absolute.abacus import Abacus
+from poslab.encodings.absolute.convolutional import Convolutional
 from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.fourier_features import FourierFeatures
 from poslab.encodings.absolute.learned import Learned
@@ -84,6 +85,7 @@ __all__ = [
     "Centred",
     "CoPE",
     "Contiguous",
+    "Convolutional",
     "Dape",
     "DapeV2",
     "Deberta",

@@ -57,6 +57,9 @@ class PositionalEncoding(Described):
     causal_only: bool = False
     """True if it is undefined where a query sees keys ahead of it."""
 
+    bidirectional_only: bool = False
+    """True if it is undefined where a query sees no key ahead of it."""
+
     causal: bool = False
     """True if it was made for queries that see no key ahead of them, and would be wrong for others."""
 

@@ -151,7 +151,7 @@ class StackEncodings(nn.Module):
                     shared[id(maker)] = len(self.distinct) - 1
             self._places.append(shared.get(id(maker), len(self.distinct) - 1))
         if pattern.embedding is not None:
-            instance = self.shape.fill(pattern.embedding)
+            instance = _made(pattern.embedding, self.shape)
             if instance.hooks != {"embed"}:
                 raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
             self.distinct.append(instance)
@@ -260,4 +260,6 @@ def _made(maker: Callable[..., Any], shape: StackShape) -> PositionalEncoding:
         if not form:
             other = f"{name} has no bidirectional form, and needs model=decoder"
         raise ValueError(f"encoding {name} is causal, and this attention is not: {other}")
+    if made.bidirectional_only and shape.causal:
+        raise ValueError(f"encoding {name} is bidirectional, and this attention is causal: {name} needs model=encoder")
     return made

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from poslab.evaluation.intervals import difference, interval
 from poslab.evaluation.item_scores import ItemScores
 from poslab.evaluation.length_figures import ALL
+from poslab.tasks.task import LengthWords
 
 TOLERANCE = 0.05
 """Share by which a metric may be worse than at the training length where a model still holds."""
@@ -26,7 +27,7 @@ class Headline:
         is_share: whether it is from 0 to 100 and more is better; otherwise less is better.
         scores: by model and length.
         trained: longest length of training, by model.
-        at: a place in words: a preposition, and a length such as `windows of {:,} tokens`.
+        words: words for a length.
         seed: of the bootstrap.
     """
 
@@ -34,7 +35,7 @@ class Headline:
     is_share: bool
     scores: Mapping[str, Mapping[int, ItemScores]]
     trained: Mapping[str, int]
-    at: tuple[str, str]
+    words: LengthWords
     seed: int = 0
 
     def shown(self, value: float) -> str:
@@ -53,8 +54,14 @@ class Headline:
         """Return a length in words, with its preposition."""
         if length == ALL:
             return "over all lengths"
-        trained = ", the training length" if set(self.trained.values()) == {length} else ""
-        return f"{self.at[0]} {self.at[1].format(length)}{trained}"
+        trained = f", {self.training}" if set(self.trained.values()) == {length} else ""
+        preposition, words = self.words.at
+        return f"{preposition} {words.format(length)}{trained}"
+
+    @property
+    def training(self) -> str:
+        """The length of training in words, such as `the training side`."""
+        return f"the training {self.words.name}"
 
 
 def conclusion(headline: Headline) -> list[str]:
@@ -122,7 +129,8 @@ def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) 
             f"{' and '.join(names)} {PLURAL[verb] if len(names) > 1 else verb} {reach}"
             for (verb, reach), names in reaches.items()
         ]
-        yield f"{'; '.join(words)}. (To hold is to be at most {TOLERANCE * 100:g} % worse than at the training length.)"
+        means = f"To hold is to be at most {TOLERANCE * 100:g} % worse than at {headline.training}."
+        yield f"{'; '.join(words)}. ({means})"
 
 
 PLURAL = {"holds": "hold", "does not hold": "do not hold", "is": "are"}
@@ -132,12 +140,12 @@ def _reach(headline: Headline, own: Mapping[int, ItemScores], lengths: Sequence[
     """Return how far a model holds, as a verb and the rest; the first of ascending lengths is the longest trained."""
     reference, sign = own[lengths[0]].value, -1 if headline.is_share else 1
     if headline.is_share and reference == 0:
-        return "is", "never right at the training length"
+        return "is", f"never right at {headline.training}"
     holds = [sign * (own[length].value - reference) <= TOLERANCE * reference for length in lengths]
     last = holds.index(False) - 1 if False in holds else len(lengths) - 1
-    noun = headline.at[1]
-    reach = f"up to {noun.format(lengths[last])}, {lengths[last] / lengths[0]:.2g} times the training length"
+    noun = headline.words.at[1]
+    reach = f"up to {noun.format(lengths[last])}, {lengths[last] / lengths[0]:.2g} times {headline.training}"
     if last + 1 == len(lengths):
         return "holds", f"{reach}, the longest that were tested"
-    fails = f"({headline.at[0]} {noun.format(lengths[last + 1])}: {headline.value(own[lengths[last + 1]])})"
-    return ("does not hold", f"beyond the training length {fails}") if last == 0 else ("holds", f"{reach} {fails}")
+    fails = f"({headline.place(lengths[last + 1])}: {headline.value(own[lengths[last + 1]])})"
+    return ("does not hold", f"beyond {headline.training} {fails}") if last == 0 else ("holds", f"{reach} {fails}")

@@ -191,14 +191,9 @@ class Subject:
             return f"by its authors alone, on texts of {self.pretrained_length:,} tokens"
         return f"on {self.task.length_words.trained.format(self.longest_trained)}"
 
-    @property
-    def at(self) -> tuple[str, str]:
-        """Words for the place of a figure: a preposition, and a length to be filled in."""
-        return self.task.length_words.at
-
     def place_of(self, length: int) -> str:
         """Return a length in words, with its preposition: `at a side of 28 pixels`."""
-        preposition, words = self.at
+        preposition, words = self.task.length_words.at
         return f"{preposition} {words.format(length)}"
 
     def stack_title(self, stack: str) -> str:

@@ -1,4 +1,4 @@
-"""Predictions of a trained run for a text."""
+"""Predictions of a trained run for a text, or for the file of a picture or a sound."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ def serve(
     max_new_tokens: int = 400,
     trust: str | Sequence[str] = (),
 ) -> Server:
-    """Return a function that predicts, for a text, what a run has learned.
+    """Return a function that predicts, for a text or a file, what a run has learned.
 
         classify = poslab.serve("outputs/2026-01-31_12-00-00_question_types_rotary")
         classify("Who wrote Hamlet?").text
 
     A text is that of an example: to be classified (two of them separated by a tab), a source, a question and its
-    context separated by a tab, or symbols of an algorithmic task separated by spaces.
+    context separated by a tab, or symbols of an algorithmic task separated by spaces. Of a picture or a sound it is the
+    path of its file: the function predicts the class, or writes the caption. A picture is brought to the side of
+    training; a sound is read from its beginning, for the seconds of training.
 
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
@@ -41,9 +43,9 @@ def serve(
 
     Raises:
         ValueError: as `load` does; for a device that this machine lacks; for fewer than 1 beam, or several where
-            nothing is written token by token, as by a classifier; for a language model, which continues texts and has
-            no answer (`poslab.generation.streaming.generate`); and by the function, for a text that its task cannot
-            read.
+            nothing is written token by token, as by a classifier; for a model of text or pixels alone, which has no
+            answer (`poslab.generation.streaming.generate` continues a text); and by the function, for a text or file
+            that its task cannot read, and for any video.
     """
     directory = RunDirectory.of(run, trust)
     if type(beams) is not int or beams < 1:

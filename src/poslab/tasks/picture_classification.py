@@ -13,7 +13,9 @@ from poslab.models import Model
 from poslab.tasks.patch_classification import PatchClassification
 from poslab.tasks.task import LengthWords, Prediction, Search
 
-OF_SIDES = LengthWords("a side in pixels", ("at", "a side of {:,} pixels"), "pictures with a side of {:,} pixels")
+OF_SIDES = LengthWords(
+    "a side in pixels", ("at", "a side of {:,} pixels"), "pictures with a side of {:,} pixels", "side"
+)
 
 
 class PictureClassification(PatchClassification):

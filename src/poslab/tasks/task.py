@@ -47,11 +47,13 @@ class LengthWords(NamedTuple):
         of: what has the length, such as `the example`.
         at: place of a figure: a preposition, and words with a length to be filled in.
         trained: what a model was trained on up to a length that is to be filled in.
+        name: the length itself, such as `side`.
     """
 
     of: str
     at: tuple[str, str]
     trained: str
+    name: str = "length"
 
 
 OF_EXAMPLES = LengthWords("the example", ("at", "length {:,}"), "examples of length up to {:,}")

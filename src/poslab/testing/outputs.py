@@ -15,7 +15,7 @@ from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibi
 from poslab.attention.blockwise import by_blocks
 from poslab.attention.cache import LayerCache
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
-from poslab.models import Decoder
+from poslab.models import Model
 from poslab.testing.subject import LENGTH, Case, Subject, some_tokens
 
 
@@ -53,14 +53,15 @@ def attended(
     subject: Subject,
     encodings: StackEncodings,
     positions: Positions,
-    causal: bool = True,
+    causal: bool | None = None,
     inputs: Tensor | None = None,
     real: Tensor | None = None,
 ) -> list[Tensor]:
     """Return each layer's attention output over the same inputs, with the layer's own encoding mixed in by `embed`.
 
-    Tokens where `real` is False are not seen.
+    Tokens where `real` is False are not seen; `causal` None is that of the stack.
     """
+    causal = encodings.shape.causal if causal is None else causal
     inputs = subject.inputs if inputs is None else inputs
     tokens, outputs = Tokens(some_tokens(*inputs.shape[:2])), []
     for layer in range(len(encodings.windows)):
@@ -80,13 +81,13 @@ def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: i
     k_BGSD, v_BGSD = projected.permute(2, 0, 3, 1, 4)
     state = encoding.state(x_1SM[:, :-8], before, None)
     cache.append(k_BGSD, v_BGSD, *([] if state is None else [state]))
-    tables = encoding.prepare(rest, whole)
-    context = AttentionContext(encoding, tables, whole, Visibility(), encodings.temperature(layer), cache=cache)
+    tables, visibility = encoding.prepare(rest, whole), Visibility(encodings.shape.causal)
+    context = AttentionContext(encoding, tables, whole, visibility, encodings.temperature(layer), cache=cache)
     output: Tensor = attention(x_1SM[:, -8:], context)
     return output
 
 
-def decoded_in_parts(decoder: Decoder, tokens_BT: Tensor, parts: list[int], first: Positions) -> Tensor:
+def decoded_in_parts(decoder: Model, tokens_BT: Tensor, parts: list[int], first: Positions) -> Tensor:
     """Return the logits of all tokens, read part by part; only the first part is given its positions."""
     cache, logits, place = decoder.new_cache(), [], 0
     with torch.no_grad():

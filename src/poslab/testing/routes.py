@@ -104,20 +104,20 @@ def check_a_query_that_sees_nothing_gives_zero(subject: Subject) -> None:
 
 
 def check_it_compiles_without_a_break(subject: Subject) -> None:
-    """Compare a compiled training step of a decoder with an eager one, on the flash and distance routes."""
-    decoder, tokens = subject.decoder(), some_tokens()
-    if any(choose_route(encoding) == "blockwise" for encoding in decoder.encodings):
+    """Compare a compiled training step of a model with an eager one, on the flash and distance routes."""
+    model, tokens = subject.model(), some_tokens()
+    if any(choose_route(encoding) == "blockwise" for encoding in model.encodings):
         return
     torch._dynamo.reset()
-    compiled = torch.compile(decoder, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     steps = []
-    for model in (decoder, compiled):
+    for one in (model, compiled):
         try:
-            logits = model(tokens[:, :-1]).flatten(0, 1)
+            logits = one(tokens[:, :-1]).flatten(0, 1)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise AssertionError(f"it does not compile into one graph: {str(error).splitlines()[0]}") from error
         loss = nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
-        gradients = torch.autograd.grad(loss, list(decoder.parameters()), allow_unused=True, materialize_grads=True)
+        gradients = torch.autograd.grad(loss, list(model.parameters()), allow_unused=True, materialize_grads=True)
         steps.append([loss, *gradients])
     for ours, expected in zip(steps[1], steps[0], strict=True):
-        assert_near(ours, expected, 1e-5, "a training step of the compiled decoder")
+        assert_near(ours, expected, 1e-5, "a training step of the compiled model")

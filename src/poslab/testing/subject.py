@@ -21,7 +21,7 @@ from poslab.encodings import (
     TemperatureFactory,
     Tokens,
 )
-from poslab.models import Decoder, StackConfig
+from poslab.models import Decoder, Encoder, StackConfig
 
 VOCAB_SIZE = 50
 DIGITS = tuple(range(25))
@@ -50,10 +50,14 @@ class Subject:
         usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
         return StackShape(**{**usual, **self.sizes}, causal=causal, digits=DIGITS)
 
-    def stack(self, causal: bool = True) -> StackEncodings:
-        """Return its encodings in evaluation mode, with parameters moved away from their initial values."""
+    def stack(self, causal: bool | None = None) -> StackEncodings:
+        """Return its encodings in evaluation mode, with parameters moved away from their initial values.
+
+        `causal` None is True unless it is bidirectional only.
+        """
+        shape = self.shape(self.is_causal if causal is None else causal)
         torch.manual_seed(0)
-        encodings = StackEncodings(self.factory, self.shape(causal), self.temperature)
+        encodings = StackEncodings(self.factory, shape, self.temperature)
         stir(encodings)
         return encodings.eval()
 
@@ -73,16 +77,17 @@ class Subject:
         """Inputs, (B, T, M)."""
         return torch.randn(BATCH, LENGTH, self.shape().d_model, generator=torch.Generator().manual_seed(7))
 
-    def decoder(self, num_layers: int | None = None, **arguments: Any) -> Decoder:
-        """Return a decoder in evaluation mode."""
+    def model(self, num_layers: int | None = None, **arguments: Any) -> Decoder | Encoder:
+        """Return a decoder in evaluation mode, or an encoder if it is bidirectional only."""
         others = ("causal", "digits", "pretrained")
         sizes = {name: size for name, size in vars(self.shape()).items() if name not in others}
         sizes["num_layers"] = num_layers or sizes["num_layers"]
+        kind = Decoder if self.is_causal else Encoder
         torch.manual_seed(2)
         stack = StackConfig(encoding=self.factory, temperature=self.temperature, **sizes, **arguments)
-        decoder = Decoder(stack, VOCAB_SIZE, digits=DIGITS)
-        stir(decoder.encodings)
-        return decoder.eval()
+        model = kind(stack, VOCAB_SIZE, digits=DIGITS)
+        stir(model.encodings)
+        return model.eval()
 
     @functools.cached_property
     def depends_on_length(self) -> bool:
@@ -107,8 +112,17 @@ class Subject:
 
     @functools.cached_property
     def directions(self) -> list[bool]:
-        """Values of `causal` to check: True, and False if the encoding is bidirectional too."""
-        return [True] if any(encoding.causal_only for encoding in self.stack()) else [True, False]
+        """Values of `causal` to check: True unless it is bidirectional only, and False unless it is causal only."""
+        pattern = self.factory if isinstance(self.factory, PerLayer) else PerLayer([self.factory])
+        makers = [*pattern.encodings, *([] if pattern.embedding is None else [pattern.embedding])]
+        made = [self.shape().fill(maker) for maker in makers]
+        causal = [] if any(encoding.bidirectional_only for encoding in made) else [True]
+        return causal + ([] if any(encoding.causal_only for encoding in made) else [False])
+
+    @property
+    def is_causal(self) -> bool:
+        """True unless it is bidirectional only."""
+        return self.directions[0]
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from poslab.data.pictures.emoji import Emoji
 from poslab.data.pictures.fashion_mnist import CLASSES, FILES, FashionMnist, read_idx
 from poslab.data.pictures.folder import PictureFolder, read_picture
 from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
+from poslab.data.pictures.pixels import Pixels
 from poslab.data.pictures.stamps import Stamps
 from poslab.data.sounds.folder import SoundFolder
 from poslab.data.sounds.prompts import Prompts
 from poslab.data.sounds.reading import read_sound
 from poslab.data.sounds.spoken_captions import SpokenCaptions
+from tests.training.runs import composed
 
 from .small import bars, write_fashion, write_idx, write_pictures
 
@@ -105,6 +107,17 @@ def test_sizes_that_do_not_fit_are_refused(arguments, message):
         Glyphs(**COMMON | arguments)
 
 
+def test_a_patch_of_several_pixels_is_refused_where_a_pixel_is_a_token():
+    with pytest.raises(ValueError, match=r"^patch must be 1 where each pixel is a token, got 2$"):
+        Pixels(**COMMON | {"patch": 2, "sides": [7]})
+
+
+@pytest.mark.parametrize("dataset", ["fashion_mnist", "sounds", "moving_pictures", "stamps"])
+def test_a_patch_of_nothing_is_refused_by_its_own_key(dataset):
+    with pytest.raises(ValueError, match=r"^dataset\.patch must be .*, got null$"):
+        composed(f"dataset={dataset}", "dataset.patch=null")
+
+
 def test_a_sequence_length_below_the_patches_of_a_picture_is_refused():
     with pytest.raises(ValueError, match=r"^sequence_length must be at least 4, the patches of a picture with a side"):
         Glyphs(**COMMON | {"sequence_length": 3}).check()
@@ -174,6 +187,8 @@ def test_a_folder_of_pictures_is_read_by_class(tmp_path):
     folder = write_pictures(tmp_path / "p", [(8, 8), (16, 8)])
     Image.new("RGB", (8, 8), "red").save(folder / "dog" / "x.JPG", format="JPEG")
     (folder / "dog" / "Thumbs.db").write_bytes(b"not a picture")
+    for hidden in (".DS_Store", "._0.png"):
+        (folder / "dog" / hidden).write_bytes(b"not a picture")
     (folder / ".cache").mkdir()
     source = PictureFolder(path=str(folder), **COMMON)
     train = source.examples()["train"]

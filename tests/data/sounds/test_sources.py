@@ -24,7 +24,8 @@ COMMON: dict[str, Any] = {"seconds": 0.2, "length_multiples": [2], "sequence_len
 def test_a_folder_of_sounds_is_read_by_class(tmp_path):
     folder = write_sounds(tmp_path / "s", count=3)
     soundfile.write(folder / "rising" / "x.OGG", tone(0.2, 400), 16_000, format="OGG")
-    (folder / "rising" / "notes.txt").write_text("not a sound")
+    for other in ("notes.txt", ".DS_Store", "._000.wav"):
+        (folder / "rising" / other).write_text("not a sound")
     os.mkfifo(folder / "rising" / "pipe.wav")
     source = SoundFolder(path=str(folder), **COMMON)
     source.check()

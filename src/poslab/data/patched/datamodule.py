@@ -92,10 +92,14 @@ class PatchedDataModule(RunData):
         lines = [f"{source.title}: {source.in_words(counts)}"]
         if source.kind in (PICTURES, SOUNDS, VIDEOS):
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
-            of_test = self.labels("test", self.longest_trained)
-            most = 100 * (of_test == np.bincount(of_test).argmax()).mean()
-            lines.append(f"{len(facts.classes)} classes: {shown}; the most frequent one is {most:.1f} % of the test")
+            most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f} % of the test"
+            lines.append(f"{len(facts.classes)} classes: {shown}; {most}")
         return lines
+
+    def most_frequent(self, length: int) -> float:
+        """Return the share of the most frequent class of the test at a length in per cent; 0 without arrays."""
+        of_test = self.labels("test", length)
+        return 100 * float(np.bincount(of_test, minlength=1).max()) / max(1, len(of_test))
 
     def stored(self, split: str, length: int) -> StoredArrays:
         """Return the arrays of a split on the disk, at a length."""

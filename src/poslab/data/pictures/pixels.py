@@ -34,10 +34,10 @@ class Pixels(FashionMnist):
     kind: ClassVar[PatchedArrays] = PIXELS
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integer("levels", self.levels, least=2, most=256)
         if self.patch != 1:
             raise ValueError(f"patch must be 1 where each pixel is a token, got {self.patch}")
+        super().__post_init__()
+        require_integer("levels", self.levels, least=2, most=256)
 
     @property
     def symbols(self) -> Sequence[str]:

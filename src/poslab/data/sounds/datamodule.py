@@ -43,8 +43,12 @@ class SoundDataModule(PatchedDataModule):
         return None  # crops are no fixed set
 
     def report_lines(self) -> list[str]:
-        counts = [f"{self._num_fitting('test', length):,} of {length} frames" for length in self.lengths_asked]
-        return [*super().report_lines(), f"sounds of the test that are long enough: {', '.join(counts)}"]
+        counts = (
+            f"{self._num_fitting('test', length):,} of {length} frames, {self.most_frequent(length):.1f} %"
+            for length in self.lengths_asked
+        )
+        what = "sounds of the test that are long enough, and their most frequent class"
+        return [*super().report_lines(), f"{what}: {'; '.join(counts)}"]
 
     def stored(self, split: str, length: int) -> StoredArrays:
         """Return the whole sounds of a split, which serve all lengths."""

@@ -63,7 +63,9 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         name: {length: items for (protocol, length), items in own.items.items() if protocol == NON_OVERLAPPING}
         for name, own in found.items()
     }
-    headline = Headline("{} bits per byte", False, scores, training_lengths(subjects), subjects[0].at, settings.seed)
+    headline = Headline(
+        "{} bits per byte", False, scores, training_lengths(subjects), subjects[0].task.length_words, settings.seed
+    )
     rows = pd.concat(by_length, names=["model"]).reset_index("model")
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
     caption = "Lower is better. Columns are window lengths in tokens, and a dash is beyond the end of the encoding. "
@@ -110,7 +112,7 @@ def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     }
     is_share = task.headline not in task.open_ended
     form = f"an {task.headline} of {{}} %" if is_share else f"a {task.headline} of {{}}"
-    headline = Headline(form, is_share, scores, trained, subjects[0].at, settings.seed)
+    headline = Headline(form, is_share, scores, trained, task.length_words, settings.seed)
     caption = f"Columns are lengths: the {data.length_means}. A dash is beyond the end of the encoding. {ONE_SEED}"
     decimals = {metric: 3 if metric in task.open_ended else 1 for metric in shown}
     table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption, multiples_of)
