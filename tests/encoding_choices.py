@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -83,9 +83,9 @@ def is_another(name: str) -> bool:
     return "defaults" in OmegaConf.load(CONF / "encoding" / f"{name}.yaml") and name != "mrope"
 
 
-def quick_or_slow(name: str) -> Any:
-    """Return a name for a parametrisation, slow if another choice stands for it."""
-    return pytest.param(name, marks=pytest.mark.slow) if is_another(name) else name
+def quick_or_slow(names: Iterable[str]) -> list[Any]:
+    """Return names for a parametrisation, slow if another choice stands for them."""
+    return [pytest.param(name, marks=pytest.mark.slow) if is_another(name) else name for name in names]
 
 
 OF_ENCODERS = ["convolutional"]

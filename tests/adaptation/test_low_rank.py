@@ -41,7 +41,7 @@ def learning(model: nn.Module) -> set[str]:
     return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-@pytest.mark.parametrize("encoding", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("encoding", quick_or_slow(EVERY_ENCODING))
 def test_a_fresh_update_changes_no_logit_under_any_encoding(encoding):
     model, tokens = small_decoder(encoding), some_tokens(2, 12)
     with torch.no_grad():

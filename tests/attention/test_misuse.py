@@ -203,7 +203,7 @@ def routes(name: str, among: tuple[Route, ...] = ROUTES) -> list[Route]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_what_has_one_row_or_an_odd_layout_is_served_as_defined(name):
     for kind, change in SERVED.items():
         odd = change(call(name))
@@ -216,7 +216,7 @@ def test_what_has_one_row_or_an_odd_layout_is_served_as_defined(name):
 
 
 @pytest.mark.parametrize("rows", [1, BATCH])
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_rows_of_tables_are_rows_of_the_batch(name, rows):
     odd = of_tables(LENGTH, LENGTH, rows)(call(name))
     if made(name).prepare(odd.queries, odd.keys) is not None:
@@ -226,7 +226,7 @@ def test_rows_of_tables_are_rows_of_the_batch(name, rows):
             torch.testing.assert_close(some.attended(name, "auto"), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_what_does_not_fit_is_refused_in_one_sentence(name):
     right = call(name)
     for kind, change in REFUSED.items():
@@ -267,7 +267,7 @@ def test_heads_that_are_wider_than_the_rotation_are_refused(name):
         wider.attended(name, "auto")
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 @pytest.mark.parametrize(("num_queries", "num_keys"), [(0, 0), (0, LENGTH)])
 @pytest.mark.parametrize("batch", [0, BATCH])
 def test_an_empty_text_has_an_empty_output_and_gradients_of_zero(name, num_queries, num_keys, batch):
@@ -290,7 +290,7 @@ def test_without_keys_every_query_gets_zero(name):
     assert not attend(q, k, k, encoding_of_both, tables, Visibility(causal=False)).any()
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_a_model_reads_an_empty_text(name):
     model = small_decoder(name)
     logits = model(torch.zeros(2, 0, dtype=torch.int64))

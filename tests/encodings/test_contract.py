@@ -16,7 +16,7 @@ from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, OF_ENCODER
 QUICK_CHECKS = {name: check for name, check in CHECKS.items() if name != "check_it_compiles_without_a_break"}
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, [*EVERY_ENCODING, *OF_ENCODERS]))
+@pytest.mark.parametrize("name", quick_or_slow([*EVERY_ENCODING, *OF_ENCODERS]))
 @pytest.mark.parametrize("check", QUICK_CHECKS.values(), ids=QUICK_CHECKS)
 def test_every_encoding_keeps_the_contract(name, check):
     check(Subject(factory(name)))

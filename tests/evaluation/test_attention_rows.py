@@ -59,7 +59,7 @@ def value_of_distance(encoding, length: int) -> Tensor:
     return torch.stack([torch.stack([table[max(-k, min(k, j - i)) + k] for j in range(length)]) for i in range(length)])
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 @pytest.mark.parametrize("where", ["contiguous", "scattered"])
 def test_weights_and_values_give_what_the_attention_of_each_layer_gives(name, where):
     model, tokens = decoder(name), some_tokens(2, LENGTH)
@@ -78,7 +78,7 @@ def test_weights_and_values_give_what_the_attention_of_each_layer_gives(name, wh
         torch.testing.assert_close(ours, output, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_rows_sum_to_one_under_a_softmax_and_to_less_under_stick_breaking(name):
     for weights in whole(decoder(name), some_tokens(2, LENGTH)):
         assert (weights >= 0).all()

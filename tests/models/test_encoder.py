@@ -18,7 +18,7 @@ from tests.encoding_choices import (
 
 BIDIRECTIONAL = [*OF_ENCODERS, *(name for name in EVERY_ENCODING if not encoding(name).causal_only)]
 
-each_encoding = pytest.mark.parametrize("name", map(quick_or_slow, BIDIRECTIONAL))
+each_encoding = pytest.mark.parametrize("name", quick_or_slow(BIDIRECTIONAL))
 
 
 @each_encoding

@@ -31,7 +31,7 @@ def written(model: EncoderDecoder, source: Tensor, target: Tensor, real: Tensor 
     return torch.stack([writing.next_logits(target[:, place : place + 1]) for place in range(target.shape[1])], dim=1)
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, BIDIRECTIONAL))
+@pytest.mark.parametrize("name", quick_or_slow(BIDIRECTIONAL))
 def test_token_by_token_it_gives_the_logits_of_the_full_pass(name):
     model, source, target = small(name), some_tokens(2, 13), some_tokens(2, 7)
     real = torch.arange(13) < torch.tensor([[13], [9]])

@@ -52,7 +52,7 @@ def model_of(name: str, kind: Any = Encoder, **arguments: Any) -> Any:
     return small_model(kind, name, grid=(3, 4), outputs=Outputs(3, pooled=True), patch_width=12, **arguments)
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, OF_PICTURES))
+@pytest.mark.parametrize("name", quick_or_slow(OF_PICTURES))
 def test_pictures_of_several_sizes_in_a_batch_are_each_as_alone(name):
     model = model_of(name)
     with torch.no_grad():

@@ -295,7 +295,7 @@ def test_what_no_class_has_is_exported_under_its_encoding(name, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 @pytest.mark.usefixtures("in_this_process")
 def test_every_encoding_of_a_decoder_is_exported(name, tmp_path):
     model = decoder(factory(name, training_length=TRAINED), digits=tuple(range(10))).float()

@@ -80,7 +80,7 @@ def test_the_gradients_are_those_of_a_loop_over_rows(name, chunk):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_every_encoding_has_gradients_of_rows(name):
     model = small_decoder(name)
     found = gradients_of(model, Private(clip=CLIP), some_batch(3))

@@ -129,7 +129,7 @@ def assert_alone_and_step_by_step(model: Model, rows: tuple[int, ...]) -> None:
             torch.testing.assert_close(torch.cat(written), alone[0, patches - 1 :], rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", map(quick_or_slow, EVERY_ENCODING))
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_a_caption_is_as_alone_and_as_step_by_step_under_every_encoding(name):
     assert_alone_and_step_by_step(decoder(name), (4, 2))
 

@@ -98,7 +98,7 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
     assert figures >= {"per_length", "attention_overview", "attention_by_distance", "attention_by_head", "learned_bias"}
     assert made.left_out.keys() == {"retrieval", "rotary"}
     assert {"accuracy@4", "accuracy@8", "accuracy@16"} <= made.metrics.keys()
-    assert made.lead is not None and "at a side of 8 pixels, the training length" in made.lead.text
+    assert made.lead is not None and "at a side of 8 pixels, the training side" in made.lead.text
 
 
 @pytest.mark.parametrize("sides", [[4], [4, 8]])
