@@ -224,6 +224,22 @@ def test_a_worker_that_measures_shows_that_it_is_alive_and_stops_after_a_signal(
     assert read_measured(file_of(run)).lengths == {2}
 
 
+def test_a_run_does_not_begin_with_one_that_diverged_or_failed(run):
+    run.metrics_file.unlink()  # which leaves its checkpoints
+
+    class OneJobAfter(OneJob):
+        output = run.path.parent
+
+    class OneTrialAfter:
+        user_attrs = {"cell": {**cell(2).as_plain_data(), "after": "runs/addition/rotary/seed_1"}}  # noqa: RUF012
+
+    earlier = run.path.parent / OneTrialAfter.user_attrs["cell"]["after"]
+    shutil.copytree(run.path, earlier)
+    job = OneJobAfter(run)
+    with pytest.raises(ValueError, match=rf"^{earlier} is not finished, with which this run begins$"):
+        train_cell(job, job, OneTrialAfter(), lambda: None)
+
+
 def test_a_gpu_gives_the_scores_of_the_cpu(run):
     if not torch.cuda.is_available():
         pytest.skip("there is no GPU")

@@ -254,3 +254,11 @@ def test_a_case_follows_another_one(changes, mistake):
         cases[name] |= node
     with pytest.raises(ValueError, match=f"^{mistake}"):
         comparison(cases=cases)
+
+
+def test_a_run_does_not_begin_with_two_others():
+    cases = {"reversing": {"train": {}, "after": "copying"}, "copying": {"train": {}}}
+    tuning = {"metric": "loss", "direction": "minimize", "space": {"init_from": ["x", "y"]}}
+    for twice in ({"overrides": ["init_from=x"]}, {"tuning": tuning}):
+        with pytest.raises(ValueError, match=r"^cases\.reversing must have init_from or after, not both$"):
+            comparison(cases=cases, **twice)

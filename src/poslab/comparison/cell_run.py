@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from optuna.exceptions import UpdateFinishedTrialError
@@ -39,6 +40,7 @@ def train_cell(
     A run whose loss is no longer a number is a result.
 
     Raises:
+        ValueError: if the run that it begins with has diverged or failed.
         JobLostError: if somebody else has ended the trial.
         RunInterruptedError: after a signal.
         Exception: any other error of a run.
@@ -52,6 +54,10 @@ def train_cell(
     def observer(*_: object) -> str | None:
         return AS_LOST if study.current(trial).state.is_finished() else None
 
+    if cell.after is not None:
+        earlier = RunDirectory(Path(study.plan.comparison.output) / cell.after)
+        if not earlier.is_finished:  # it diverged or failed, but may have a checkpoint
+            raise ValueError(f"{earlier.path} is not finished, with which this run begins")
     try:
         metrics = train_or_resume(run, configurations.of(cell), observer, heed, begins)
     except NonFiniteLossError as error:

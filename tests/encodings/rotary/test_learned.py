@@ -14,7 +14,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.mistral_large4.modeling_mistral_large4 import MistralLarge4TextRotaryEmbedding
 
 from poslab.encodings import Positions, Rotary, RotaryLearned, StackEncodings, StackShape
-from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
+from poslab.encodings.rotary.scalings import fmrope, llama3, rope_dynamic_ntk, rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.runs.optimizers import parameter_groups
 from tests.encoding_choices import small_decoder
@@ -99,6 +99,13 @@ def test_a_scaling_acts_on_what_was_learned(name):
     ours = RotaryLearned(HEAD_DIM, base, scaling=SCALINGS[name])
     ours.log_factor.data = torch.arange(0, HEAD_DIM, 2) / HEAD_DIM * math.log(base / 500.0)
     torch.testing.assert_close(ours.spectrum(LENGTH), other.spectrum(LENGTH), rtol=1e-5, atol=0)
+
+
+def test_under_fmrope_factors_are_learned_on_the_spectrum_of_its_base():
+    ours = learned(scaling=partial(fmrope, training_length=300))
+    expected = Rotary(HEAD_DIM, 300.0).spectrum(1) * ours.log_factor.exp()
+    torch.testing.assert_close(ours.spectrum(1), expected, rtol=1e-6, atol=0)
+    assert torch.autograd.grad(ours.spectrum(1).sum(), ours.log_factor)[0].all()
 
 
 @pytest.mark.parametrize(("sharing", "instances"), [("model", 1), ("layer", 2)])

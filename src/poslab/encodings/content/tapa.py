@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from poslab.arguments import Positive, Range
+from poslab.arguments import Range
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
@@ -26,7 +26,7 @@ class Tapa(PositionalEncoding):
     Args:
         head_dim: head dimension D, at least 2.
         share: share A / D of the channels that are the amplitude, in (0, 1), rounded down (paper: 0.5).
-        alpha: power of the distance (above 0; paper: 0.1).
+        alpha: power of the distance, in (0, 4], at which no distance overflows (paper: 0.1).
 
     No parameters. Causal and bidirectional, with left and right the same. Claimed to keep its perplexity at twice the
     length that it was tuned for. Costs two products of half the width, and a cosine for each query and key, block by
@@ -42,7 +42,7 @@ class Tapa(PositionalEncoding):
         self,
         head_dim: Annotated[int, Range(at_least=2), Range(at_most=2**31 - 1)],
         share: Annotated[float, Range(above=0, below=1)] = 0.5,
-        alpha: Positive = 0.1,
+        alpha: Annotated[float, Range(above=0), Range(at_least=1e-9), Range(at_most=4)] = 0.1,
     ) -> None:
         super().__init__()
         self.amplitude = int(share * head_dim)

@@ -230,12 +230,12 @@ def rope_clipped(
     return inverse_frequencies * (1 + (math.pi * share).cos()) / 2, 1.0
 
 
-def fmrope(inverse_frequencies: Tensor, training_length: TrainingLength) -> tuple[Tensor, float]:
+def fmrope(inverse_frequencies: Tensor, base: float, training_length: TrainingLength) -> tuple[Tensor, float]:
     """Take the training length as the base (FMRoPE, frequency-matched rotary position embedding).
 
         theta'(m) = L ** (-2m / r)
 
-    The `base` of the encoding is not read.
+    The `base` of the encoding does not matter; factors that were learned on its frequencies are kept.
 
     Use it when you train a rotary model that should read somewhat beyond its training length: no pair is so slow that
     training hardly turns it.
@@ -250,8 +250,7 @@ def fmrope(inverse_frequencies: Tensor, training_length: TrainingLength) -> tupl
     Interpolation-Extrapolation Trade-off" (ICLR 2026), section 6.
     """
     check_training_length(training_length)
-    turning = 2 * len(inverse_frequencies)
-    return geometric_frequencies(turning, float(training_length), inverse_frequencies.device), 1.0
+    return _of_base(inverse_frequencies, base, float(training_length)), 1.0
 
 
 def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) -> Tensor:
@@ -259,9 +258,14 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
     turning = 2 * len(inverse_frequencies)
     if turning < 4:
         raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {turning}")
-    device = inverse_frequencies.device
+    return _of_base(inverse_frequencies, base, base * factor ** (turning / (turning - 2)))
+
+
+def _of_base(inverse_frequencies: Tensor, base: float, other: float) -> Tensor:
+    """Return the spectrum of another base, with the factors that were learned on that of its own."""
+    turning, device = 2 * len(inverse_frequencies), inverse_frequencies.device
     learned = inverse_frequencies / geometric_frequencies(turning, base, device)  # exactly 1 where nothing is learned
-    return learned * geometric_frequencies(turning, base * factor ** (turning / (turning - 2)), device)
+    return learned * geometric_frequencies(turning, other, device)
 
 
 def check_factor(factor: float) -> None:
