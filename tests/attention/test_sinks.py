@@ -170,6 +170,8 @@ def test_sinks_need_a_softmax():
     with pytest.raises(ValueError, match=r"^sinks need a softmax, which StickBreaking replaces$"):
         StackEncodings(StickBreaking, SHAPE, sinks="all")
     assert len(StackEncodings(Forgetting, SHAPE, sinks="all").sinks) == 4
+    with pytest.raises(ValueError, match=r"^sinks must be all, windows or null, got 'none'$"):
+        StackEncodings(Rotary, SHAPE, sinks="none")
 
 
 @pytest.mark.slow

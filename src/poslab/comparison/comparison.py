@@ -262,6 +262,11 @@ class Comparison:
         of = encoding if node.after_encoding is None else node.after_encoding
         return None if node.after is None else (node.after, of)
 
+    @cached_property
+    def continued(self) -> list[str]:
+        """The cases of which each run begins with what a run under the same encoding has learned."""
+        return [name for name, node in self.all_cases.items() if node.after is not None and node.after_encoding is None]
+
     def criteria(self, case: str) -> list[Criterion]:
         """Return the metrics that decide on a case, the first of which is that of the answer."""
         own = self.all_cases[case].metrics

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -118,6 +118,8 @@ class StackEncodings(nn.Module):
         self._places: list[int] = []
         """Index into `distinct` for each layer."""
         self.temperatures = nn.ModuleDict()
+        if sinks not in (None, *get_args(Sinks)):
+            raise ValueError(f"sinks must be all, windows or null, got {shown(sinks)}")
         self.sinks = nn.ParameterDict()
         """Logit of the sink of each head, (H,), by the number of the layer."""
         layers = range(shape.num_layers)

@@ -375,3 +375,13 @@ def test_that_all_encodings_were_timed_on_one_machine_is_checked():
     del found.speeds["copying"].runs["slow"]
     assert check(found) == (False, "slow not timed")
     assert "same machine, for speeds at each length" not in set(checks(results()).frame["check"])
+
+
+def test_weights_that_an_earlier_run_has_learned_are_not_said_to_be_equal():
+    copying = {"train": {"experiment": "small", "dataset": "copy"}}
+    cases = {"copying": copying, "again": {**copying, "after": "copying"}}
+    assert "(on again: those that a run of the same encoding has learned)" in methods(results(cases=cases))
+    assert "encodings share are the same, so that" in methods(results())
+    checked = checks(results(cases=cases)).frame.set_index("check")["case"]
+    assert checked["same first shared weights for the same seed"] == "copying"
+    assert checked["same data order for the same seed"] == "all"

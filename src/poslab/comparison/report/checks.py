@@ -34,7 +34,10 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     wanted = len(results.comparison.encodings_of(case)) * len(results.comparison.seed_list)
     wanted = len(every) if results.places else wanted  # runs that exist already need not have the same seeds
     yield "all runs are finished", len(every) == wanted, f"{len(every)} of {wanted}"
-    for name, what in (("data order", "batch"), ("first shared weights", "weights")):
+    alike = {"batch": "data order", "weights": "first shared weights"}
+    if case in results.comparison.continued:  # they are those that each encoding has learned
+        del alike["weights"]
+    for what, name in alike.items():
         pairs = {seed: {own[seed][1].start.get(what) for own in runs.values() if seed in own} for seed in _seeds(runs)}
         differing = [seed for seed, found in pairs.items() if len(found) > 1]
         missing = any(None in found for found in pairs.values())

@@ -33,9 +33,11 @@ def _runs(results: Results) -> Iterator[str]:
     if results.places and not all(len(results.shared_seeds(case)) >= FEWEST_SEEDS for case in comparison.cases):
         yield "Runs of the same seed are pairs where two encodings share at least 2 seeds."
     elif len(of_pairs) and of_pairs["holds"].all():
+        continued = comparison.continued
+        exception = f" (on {listed(continued)}: those that a run of the same encoding has learned)" if continued else ""
         yield (
             "For the same seed, the order of the data and the first values of all weights that encodings share are the "
-            "same, so that runs of one seed are pairs."
+            f"same{exception}, so that runs of one seed are pairs."
         )
     else:
         yield (

@@ -293,7 +293,11 @@ def _is_pretrained(results: Results, case: str) -> bool:
     runs = [cell for cell, _ in results.cells if cell.case == case and cell.identity in results.places]
     kept = RunDirectory(results.place(runs[0]), tuple(comparison.trust)).config() if runs else {}
     is_hosted = "pretrained" in (chosen.get("model"), typed.get("model")) or "path" in kept.get("model", ())
-    return is_hosted or any(own.get("init_from") not in (None, "null") for own in (chosen, typed, kept))
+    return (
+        is_hosted
+        or comparison.all_cases[case].after is not None
+        or any(own.get("init_from") not in (None, "null") for own in (chosen, typed, kept))
+    )
 
 
 def _fits(results: Results, case: str, encoding: str, needs: Needs) -> bool:
