@@ -94,7 +94,7 @@ def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
     assert completed("poslab train encoding=rott") == ["encoding=rotten"]
     assert completed("poslab evaluate str") == ["stride="]
     assert completed("poslab sweep n_t") == ["n_trials="]
-    assert completed("poslab sweep sweep=rotary_") == ["sweep=rotary_base"]
+    assert completed("poslab sweep sweep=rotary_b") == ["sweep=rotary_base"]
     assert completed("poslab compare comparison=same_") == ["comparison=same_encoding"]
     for words in (["-sc", "install=bash"], ["train", "--shell-completion", "install=bash"]):
         assert typed(*words).stdout.rstrip().endswith("-F hydra_bash_completion poslab")
