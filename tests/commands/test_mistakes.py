@@ -39,8 +39,7 @@ MISTAKES = {
     "trainer=tpu": "trainer=tpu: there is no such choice",
     "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? choices: fast, overfit, profiler\n",
     "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? choices: "
-    "gelberg2025, gelberg2025_small, huang2020, huang2020_small, kazemnejad2023, peng2023, peng2023_small, ruoss2023, "
-    "small, small_gpu, zhu2023, zhu2023_small\n",
+    "gelberg2025, gelberg2025_small, huang2020, huang2020_small, kazemnejad2023, models/afmoe, ",
     "experiment=small/bbc_topics": "experiment=small/bbc_topics: that is written experiment=small dataset=bbc_topics\n",
     "experiment=ruoss2023/small/copy": "experiment=ruoss2023/small/copy: that is written experiment=small "
     "dataset=copy\n",
@@ -124,7 +123,7 @@ MISTAKES = {
     # Trainer
     "trainer.devices=all": "trainer.devices must be an integer or auto, got 'all'",
     "trainer.max_steps=1.5": "trainer.max_steps must be an integer, got 1.5",
-    "trainer.precision=32-tru": "trainer.precision must be one of auto, 32-true, bf16-mixed, bf16-true, "
+    "trainer.precision=32-tru": "trainer.precision must be one of auto, 32-true, bf16-mixed, 16-mixed, bf16-true, "
     "got '32-tru'; did you mean '32-true'?",
     "trainer.accelerator=tpu": "trainer.accelerator must be one of auto, cpu, gpu, got 'tpu'; did you mean 'gpu'?",
     "trainer.micro_batch_size=3": "trainer.micro_batch_size must divide the 8 windows that each device has of a batch",

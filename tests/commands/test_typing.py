@@ -111,7 +111,7 @@ TYPED = {
     "evaluate run=run lengths=16,32": "lengths=16,32: -m runs several values one after another: "
     "python -m src.evaluate -m lengths=16,32; a list is written 'lengths=[16,32]'\n",
     "sweep sweep=rotary_base encoding=alibi": "encoding.base: there is no such key under encoding=alibi, and "
-    "sweep=rotary_base searches it; it is one of encoding=hope, ",
+    "sweep=rotary_base searches it; it is one of encoding=dual_chunk, ",
     # Classes
     "train encoding._target_=poslab.models.Decoder": "encoding._target_ must name a PositionalEncoding or ",
     "train encoding._target_=poslab.encodings.temperature.ssmax.SSMax": "encoding._target_ must name a PositionalEnc",

@@ -69,8 +69,10 @@ def test_weights_and_values_give_what_the_attention_of_each_layer_gives(name, wh
     outputs, values = attended(model, tokens, positions)
     assert len(layers) == len(outputs) == 2
     for layer, (weights, output, value) in enumerate(zip(layers, outputs, values, strict=True)):
-        ours = torch.einsum("bhts,bshd->bthd", weights, value)
         encoding = model.encodings.layer(layer)
+        tables = encoding.prepare(*[positions or Positions.range(LENGTH)] * 2)
+        averages_BHTD = weights @ encoding.rotate_value(value.transpose(1, 2), tables)
+        ours = encoding.rotate_output(averages_BHTD, tables).transpose(1, 2)
         if isinstance(encoding, Shaw):
             at = value_of_distance(encoding, ids[-1] + 1)
             at = at[ids[:, None], ids] if positions is not None else at[:LENGTH, :LENGTH]

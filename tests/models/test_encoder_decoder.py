@@ -16,10 +16,13 @@ from tests.encoding_choices import (
     quick_or_slow,
     small_model,
     some_tokens,
+    stack,
 )
 
 BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
-CROSSING = [name for name in BIDIRECTIONAL if not {"embed", "state"} & encoding(name).hooks]
+CROSSING = [
+    name for name in BIDIRECTIONAL if not {"embed", "state"} & {hook for one in stack(name) for hook in one.hooks}
+]
 
 
 small = partial(small_model, EncoderDecoder)

@@ -34,7 +34,7 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     Raises:
         ValueError: naming the full key, if the dataset cannot be built.
     """
-    follows = any(key in composed.dataset for key in ("task", "patch"))
+    follows = "dataset" in composed and any(key in composed.dataset for key in ("task", "patch"))
     if follows and None in (composed.dataset.get("sequence_length", 0), composed.dataset.get("grid", 0)):
         from poslab.data.algorithmic.examples import AlgorithmicExamples
         from poslab.data.patched.source import PatchedSource
