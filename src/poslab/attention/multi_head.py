@@ -11,7 +11,7 @@ from poslab.attention.context import AttentionContext
 
 
 class HeadNorm(nn.RMSNorm):
-    """RMSNorm of the channels of a head in the precision of its weight: autocast makes queries and keys shorter."""
+    """RMSNorm of the channels of a head, computed in the type of its weight, whatever autocast makes of the input."""
 
     def forward(self, x: Tensor) -> Tensor:
         normed: Tensor = super().forward(x.to(self.weight.dtype))

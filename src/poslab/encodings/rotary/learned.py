@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from poslab.arguments import Count, Range
+from poslab.arguments import Count
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Rotary, Rotation
+from poslab.encodings.rotary.rotary import Fraction, Layout, Rotary, Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
 
@@ -55,8 +55,8 @@ class RotaryLearned(Rotary):
         self,
         head_dim: Count,
         base: Base = 10_000.0,
-        fraction: Annotated[float, Range(above=0, at_most=1)] = 1.0,
-        layout: Literal["half_split", "interleaved"] = "half_split",
+        fraction: Fraction = 1.0,
+        layout: Layout = "half_split",
         scaling: Scaling | None = None,
         sharing: Literal["model", "layer"] = "model",
     ) -> None:
