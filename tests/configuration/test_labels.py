@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from poslab.configuration.folders import CONF
 from poslab.configuration.labels import choice_name, label, labels, shown, written
 from poslab.data.composed import resolved
-from tests.encoding_choices import EVERY_ENCODING
+from tests.encoding_choices import EVERY_ENCODING, quick_or_slow
 
 
 def config(*overrides: str) -> dict:
@@ -78,7 +78,7 @@ def test_the_label_of_one_run_names_what_differs_from_its_choices(overrides, exp
     assert label(config(*overrides)) == expected
 
 
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
 def test_an_encoding_as_it_is_chosen_is_found_by_its_configuration_and_is_its_own_label(name):
     chosen = config(f"encoding={name}")
     assert choice_name(CONF, "encoding", chosen["encoding"]) == name

@@ -24,21 +24,26 @@ CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted((CONF / "dataset").glob("*.yaml"))
 
 
+@cache
+def loaded(path: Path) -> Any:
+    return OmegaConf.load(path)
+
+
 def bases(path: Path) -> list[Path]:
     """The files that a choice begins with."""
-    names = OmegaConf.load(path).get("defaults", [])
+    names = loaded(path).get("defaults", [])
     direct = [path.with_name(f"{name}.yaml") for name in names if isinstance(name, str) and name != "_self_"]
     return direct + [base for one in direct for base in bases(one)]
 
 
 def keys(path: Path) -> set[str]:
-    return {str(key) for key in OmegaConf.load(path)}
+    return {str(key) for key in loaded(path)}
 
 
 def class_of(path: Path) -> type:
     """The class of a choice, without the fifth of a second in which Hydra composes it."""
     named = next(file for file in (path, *bases(path)) if "_target_" in keys(file))
-    return get_class(OmegaConf.load(named)["_target_"])
+    return get_class(loaded(named)["_target_"])
 
 
 CLASSES = {path.stem: class_of(path) for path in FILES if not path.stem.startswith("_")}

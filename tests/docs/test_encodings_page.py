@@ -15,7 +15,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig
 
 from poslab.encodings import PositionalEncoding, StackEncodings
-from tests.encoding_choices import composed, composed_alone
+from tests.encoding_choices import choice
 
 TEXTS = {path: path.read_text(encoding="utf-8") for path in (PAGE, *sorted(FOLDER.iterdir()))}
 GROUPS = ("encoding", "positions", "temperature")
@@ -69,7 +69,7 @@ def test_what_the_pages_say_is_what_the_code_says_now(made):
 def test_every_choice_is_given_a_section_with_its_picture_and_hyperparameters(path, made):
     (text,) = ("\n".join(found[title(path)]) for found in map(sections, made.values()) if title(path) in found)
     assert len(re.findall(r"!\[.*\]\(.*\)", text)) == 1
-    for key in keys(composed_alone(f"{path.parent.name}/{path.stem}")[path.parent.name], path.parent.name):
+    for key in keys(choice(path.parent.name, path.stem), path.parent.name):
         assert f"| `{key}` |" in text
     if path.parent.name == "encoding":
         assert re.search(rf"^\| \[{path.stem}\]\(encodings/\w+\.md#{path.stem}\) \| ", made[PAGE], re.M)
@@ -84,7 +84,7 @@ def test_the_code_of_an_encoding_makes_what_the_choice_makes(name):
     if "encodings" in names:
         assert isinstance(names["encodings"], StackEncodings)
     else:
-        target = get_object(composed(f"encoding={name}").encoding._target_)
+        target = get_object(choice("encoding", name)._target_)
         assert type(ours) in (target, get_type_hints(target).get("return"))
 
 

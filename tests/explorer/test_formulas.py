@@ -19,7 +19,7 @@ from poslab.evaluation.base_bound import first_violation, smallest_base
 from poslab.evaluation.wavelengths import spectrum_of, wavelengths
 from poslab.explorer.page import DATA, write_explorer
 from poslab.testing.float64 import Float64
-from tests.encoding_choices import composed, composed_alone
+from tests.encoding_choices import choice, composed
 from tests.report.chromium import CHROMIUM, chromium
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
@@ -74,7 +74,7 @@ def encoding(browser, name, knobs, model) -> tuple[PositionalEncoding, StackShap
     assert chosen == f"encoding={name}"
     own = [word for word in words if word.startswith("encoding.")]
     own.append(f"dataset.sequence_length={model['trained']}")
-    config = OmegaConf.merge(composed_alone(f"encoding/{name}"), OmegaConf.from_dotlist(own))
+    config = OmegaConf.merge({"encoding": choice("encoding", name)}, OmegaConf.from_dotlist(own))
     heads = LEARNED[name]["num_heads"] if name in LEARNED else model["heads"]
     width = model["heads"] * model["headDim"]
     shape = StackShape(width, 2, heads, heads, model["headDim"], causal=True, digits=(0,))

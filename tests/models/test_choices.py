@@ -14,15 +14,14 @@ from poslab.configuration.build import keys_of
 from poslab.configuration.of_pretrained import usual
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
-from tests.encoding_choices import CONF, composed
+from tests.encoding_choices import CONF, choice, composed
 from tests.stacked import stacked
 
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 FILES = [path for group in ("encoding", "positions", "temperature") for path in sorted(CONF.glob(f"{group}/*.yaml"))]
-CHOICES = [f"{path.parent.name}={path.stem}" for path in FILES]
 FILLED_IN = {*StackShape.__dataclass_fields__, "shape", "inverse_frequencies", "base", "length", "pairs", "axes"}
 """Arguments that the program gives to an encoding or, the last five, to a scaling or an allocation of frequencies."""
-OF_GRIDS = {"encoding=rotary_axial": {"base": 100.0}}
+OF_GRIDS = {"rotary_axial": {"base": 100.0}}
 """Defaults of files that are made for pictures, where those of the class are for texts."""
 
 
@@ -30,10 +29,10 @@ def hyperparameters(config) -> dict:
     return {key: value for key, value in OmegaConf.to_container(config, resolve=False).items() if key[0] != "_"}
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_a_file_has_every_hyperparameter_with_the_default_of_its_class(choice):
-    config = composed(choice)[choice.partition("=")[0]]
-    assert_says_all(OmegaConf.to_container(config, resolve=False), OF_GRIDS.get(choice, {}))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}={path.stem}")
+def test_a_file_has_every_hyperparameter_with_the_default_of_its_class(path):
+    config = choice(path.parent.name, path.stem)
+    assert_says_all(OmegaConf.to_container(config, resolve=False), OF_GRIDS.get(path.stem, {}))
 
 
 def assert_says_all(node: dict, defaults: dict) -> None:

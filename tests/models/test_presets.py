@@ -27,7 +27,7 @@ import poslab.data.composed  # the share of a length in windows
 from poslab.attention import AttentionContext, self_attention_contexts
 from poslab.attention.attend import as_they_meet
 from poslab.encodings import Positions, StackEncodings, StackShape
-from tests.encoding_choices import CONF, composed_alone
+from tests.encoding_choices import CONF, choice
 from tests.training.runs import recorded, run_of, small
 
 FILES = {file.stem: file for file in sorted(CONF.glob("experiment/models/*.yaml"))}
@@ -153,7 +153,7 @@ def preset(name: str) -> DictConfig:
     config = OmegaConf.create({"model": {"num_heads": HEADS}, "dataset": {"sequence_length": LENGTH}})
     for group in ("encoding", "temperature"):
         if group in chosen:
-            config = OmegaConf.merge(config, {group: composed_alone(f"{group}/{chosen[group]}")[group]})
+            config = OmegaConf.merge(config, {group: choice(group, chosen[group])})
     made = OmegaConf.merge(config, {key: file[key] for key in file if key != "defaults"})
     assert isinstance(made, DictConfig)
     return made

@@ -32,7 +32,7 @@ def check_gradients_are_derivatives(subject: Subject) -> None:
     for causal in subject.directions:
         for contiguous in (True, False):
             positions = Positions(torch.arange(LENGTH), LENGTH, contiguous)
-            encodings, x = subject.stack(causal).double(), subject.inputs.double().requires_grad_()
+            encodings, x = subject.new_stack(causal).double(), subject.inputs.double().requires_grad_()
             apart = {id(encoding.get_parameter(name)) for encoding in encodings for name in encoding.straight_through}
             sources = [x, *(parameter for parameter in encodings.parameters() if id(parameter) not in apart)]
             generator = torch.Generator().manual_seed(10)

@@ -76,7 +76,7 @@ def check_low_precision_loses_no_position(subject: Subject) -> None:
 
 def check_a_model_in_bfloat16_keeps_its_tables_in_float32(subject: Subject) -> None:
     """Require that tables and states of an encoding in bfloat16 equal those in float32 with rounded parameters."""
-    lowered, rounded = subject.stack().to(torch.bfloat16), _rounded(subject.stack())
+    lowered, rounded = subject.new_stack().to(torch.bfloat16), _rounded(subject.new_stack())
     x = _long_text(subject, rounded)
     tables, states = _tables_and_states(lowered, x.bfloat16())
     exact_tables, exact_states = _tables_and_states(rounded, x.bfloat16().float())
@@ -86,7 +86,7 @@ def check_a_model_in_bfloat16_keeps_its_tables_in_float32(subject: Subject) -> N
 
 def check_a_trip_to_bfloat16_rounds_parameters_alone(subject: Subject) -> None:
     """Require that `.to(bfloat16)` and back rounds parameters, but no table or frequency."""
-    travelled, rounded = subject.stack().to(torch.bfloat16).float(), _rounded(subject.stack())
+    travelled, rounded = subject.new_stack().to(torch.bfloat16).float(), _rounded(subject.new_stack())
     positions = Positions.range(LENGTH, 0 if travelled.max_length else 2_000)
     ours, expected = attended(subject, travelled, positions), attended(subject, rounded, positions)
     for one, other in zip(ours, expected, strict=True):

@@ -43,6 +43,8 @@ class Subject:
     factory: EncodingFactory
     temperature: TemperatureFactory | None = None
     sizes: dict[str, Any] = field(default_factory=dict)
+    _stacks: dict[bool, StackEncodings] = field(default_factory=dict, init=False, repr=False)
+    """Stacks that checks share, by `causal`."""
 
     def shape(self, causal: bool = True) -> StackShape:
         """Return the shape of the stack that the encoding is built into."""
@@ -53,8 +55,16 @@ class Subject:
     def stack(self, causal: bool | None = None) -> StackEncodings:
         """Return its encodings in evaluation mode, with parameters moved away from their initial values.
 
-        `causal` None is True unless it is bidirectional only.
+        They are made once: a check that changes them takes those of `new_stack`. `causal` None is True unless it is
+        bidirectional only.
         """
+        causal = self.is_causal if causal is None else causal
+        if causal not in self._stacks:
+            self._stacks[causal] = self.new_stack(causal)
+        return self._stacks[causal]
+
+    def new_stack(self, causal: bool | None = None) -> StackEncodings:
+        """Return encodings equal to those of `stack`, made anew."""
         shape = self.shape(self.is_causal if causal is None else causal)
         torch.manual_seed(0)
         encodings = StackEncodings(self.factory, shape, self.temperature)

@@ -1,6 +1,5 @@
 import pytest
 import torch
-from fla.ops.path_attn.naive import naive_path_attn
 from torch import Tensor
 
 from poslab.encodings import Positions
@@ -70,6 +69,8 @@ def test_logits_and_gradients_are_those_of_products_of_matrices(forget_gate):
 @pytest.mark.parametrize("forget_gate", [False, True])
 @pytest.mark.parametrize("length", [30, 150])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(forget_gate, length):
+    from fla.ops.path_attn.naive import naive_path_attn  # which takes seconds to import
+
     path = path_attention(forget_gate=forget_gate)
     query, key, value, x = attention_tensors(length)
     state = path.state(x, Positions.range(length), None).detach()

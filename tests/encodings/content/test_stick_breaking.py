@@ -1,6 +1,5 @@
 import pytest
 import torch
-from fla.ops.stickbreaking_attn.naive import naive_stickbreaking_attn
 from torch import Tensor
 
 from poslab.attention import Visibility
@@ -22,6 +21,8 @@ def shares(encoding: StickBreaking, query: Tensor, key: Tensor, visibility: Visi
 @pytest.mark.parametrize("attend_current", [False, True])
 @pytest.mark.parametrize("size", [1.0, 6.0])
 def test_attention_and_gradients_are_those_of_flash_linear_attention(attend_current, size):
+    from fla.ops.stickbreaking_attn.naive import naive_stickbreaking_attn  # which takes seconds to import
+
     length = 60
     query, key, value, _ = attention_tensors(length)
     query, key = ((size * x).detach().requires_grad_() for x in (query, key))

@@ -10,7 +10,7 @@ from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder
 from poslab.training.checking import check
-from tests.encoding_choices import CONF, VOCAB_SIZE, composed, composed_alone, small_decoder, some_tokens
+from tests.encoding_choices import CONF, VOCAB_SIZE, choice, composed, small_decoder, some_tokens
 from tests.stacked import stacked
 from tests.training.runs import composed as composed_run
 
@@ -25,7 +25,7 @@ each_encoding = pytest.mark.parametrize("encoding", ["rotary", "t5", "alibi", "s
 
 
 def sampler_of(name: str) -> PositionSampler:
-    made: PositionSampler = instantiate(composed_alone(f"positions/{name}").positions)
+    made: PositionSampler = instantiate(choice("positions", name))
     return made
 
 
