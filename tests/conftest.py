@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 # long. The variable is for the commands that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
+# What torch.compile makes in tests runs for less time than a C++ compiler takes to optimise it.
+os.environ["TORCHINDUCTOR_DEBUG_COMPILE"] = "1"
 
 # The handler that absl adds when it is imported closes its stream when Hydra sets up logging. Unless it is the standard
 # error, that is the file in which pytest captures it, and every later test of this process fails.

@@ -9,7 +9,7 @@ from poslab import encodings as e
 from poslab.attention import Visibility, attend
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions, StackEncodings
 from poslab.encodings.base import HOOKS
-from poslab.testing import CHECKS, Subject, check_encoding
+from poslab.testing import CHECKS, Subject
 from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, OF_ENCODERS, encoding, factory, quick_or_slow
 
 # tests/models/test_compile.py compiles every encoding.
@@ -86,7 +86,9 @@ def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_to
     ids=lambda other: other.func.__name__ if isinstance(other, partial) else "pattern",
 )
 def test_other_hyperparameters_and_patterns_keep_it_too(other):
-    check_encoding(other)
+    subject = Subject(other)
+    for check in (CHECKS if isinstance(other, e.PerLayer) else QUICK_CHECKS).values():
+        check(subject)
 
 
 ALONE = ("cope", "fire", "grape_a", "path", "relative_projection", "selective_rotary", "stick_breaking")

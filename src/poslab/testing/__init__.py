@@ -37,5 +37,6 @@ def check_encoding(encoding: EncodingFactory, *, temperature: TemperatureFactory
         sizes: sizes of the small stack, where it needs others than d_model=32, num_layers=2, num_heads=4,
             num_kv_heads=2, head_dim=8.
     """
+    subject = Subject(encoding, temperature, sizes)
     for check in CHECKS.values():
-        check(Subject(encoding, temperature, sizes))
+        check(subject)
