@@ -406,6 +406,12 @@ def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
     assert str(caught.value) == sentence
 
 
+def test_a_single_pair_has_no_slow_ones_to_clip():
+    sentence = "^fraction must turn at least 4 channels of each head to clip some of them, got 2$"
+    with pytest.raises(ValueError, match=sentence):
+        Rotary(2, scaling=partial(rope_clipped, training_length=8, clipped=1))
+
+
 @pytest.mark.parametrize(
     ("kind", "hyperparameters", "sentence"),
     [

@@ -220,6 +220,8 @@ def rope_clipped(
     pairs, slowest = len(inverse_frequencies), 2 * math.pi / training_length
     if clipped is None and slowest > 1:  # the fastest frequency of every spectrum
         raise ValueError(f"clipped must be given where no pair completes a turn within {training_length} tokens")
+    if clipped is not None and pairs < 2:
+        raise ValueError(f"fraction must turn at least 4 channels of each head to clip some of them, got {2 * pairs}")
     if clipped is not None and not 1 <= clipped < pairs:
         raise ValueError(f"clipped must leave at least one of {pairs} frequencies, got {clipped}")
     index = torch.arange(pairs, device=inverse_frequencies.device)
