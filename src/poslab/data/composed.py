@@ -13,15 +13,25 @@ from poslab.configuration.of_pretrained import is_pretrained, without_usual
 from poslab.io.packages import in_package
 
 
-def divided(number: int, divisor: int) -> int:
-    """Return a number divided by another, rounded down, at least 1: `${divided:${dataset.sequence_length},16}`.
+def divided(number: Any, divisor: int, least: int = 1) -> int:
+    """Return a number divided by another, rounded down, at least `least`: `${divided:${dataset.sequence_length},16}`.
 
-    Models at any size have windows and heads that are shares of other sizes.
+    Models at any size have windows that are shares of lengths. What is not an integer has the least share: the key that
+    it is of says that it must be one.
     """
-    return max(1, int(number) // int(divisor))
+    return max(least, number // divisor) if isinstance(number, int) else least
+
+
+def groups(heads: Any, size: int) -> int:
+    """Return the most groups of equally many heads, at least `size` in each: `${groups:${model.num_heads},4}`.
+
+    Heads that are too few, or not an integer, are one group.
+    """
+    return next(number for number in range(divided(heads, size), 0, -1) if number == 1 or heads % number == 0)
 
 
 OmegaConf.register_new_resolver("divided", divided, replace=True)
+OmegaConf.register_new_resolver("groups", groups, replace=True)
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
