@@ -157,12 +157,11 @@ class CellPlan:
         for seed in self.comparison.seed_list:
             for pair in pairs:
                 choice = tuned[pair]
-                if self._is_blocked(*pair, seed, results):
-                    continue
-                if choice is None or (cell := self._begun(*pair, seed, choice.point, results)) is None:
-                    unknown += 1
-                else:
+                cell = None if choice is None else self._begun(*pair, seed, choice.point, results)
+                if cell is not None:
                     known.append(cell)
+                elif not self._is_blocked(*pair, seed, results):
+                    unknown += 1
         return known, unknown
 
     def blocked(self, results: Mapping[str, CellResult | None]) -> list[Cell]:
