@@ -228,7 +228,7 @@ def rope_clipped(
     stay = (inverse_frequencies >= slowest).sum() if clipped is None else index.new_tensor(pairs - clipped)
     if not soft:
         return inverse_frequencies.where(index < stay, 0.0), 1.0
-    share = ((index - stay) / (pairs - 1 - stay).clamp_min(1)).clamp(0, 1)
+    share = ((index - stay).to(inverse_frequencies.dtype) / (pairs - 1 - stay).clamp_min(1)).clamp(0, 1)
     return inverse_frequencies * (1 + (math.pi * share).cos()) / 2, 1.0
 
 
