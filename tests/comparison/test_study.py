@@ -89,6 +89,18 @@ def test_a_cell_that_fails_for_good_leaves_the_others(studies):
     assert study.results()[cell_of_trial(trial).identity] is None
 
 
+def test_a_study_is_settled_without_the_runs_that_would_begin_with_one_that_diverged(studies):
+    cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
+    study = studies(cases=cases, seeds=1)
+    for _ in range(3):
+        trial = study.take("worker")
+        is_lost = cell_of_trial(trial).encoding == "none"
+        study.complete(trial, CellResult(diverged="the loss is nan") if is_lost else DONE)
+    assert finish_all(study) == ["again: rotary, seed 1", "again: slow, seed 1"]
+    assert study.is_settled() and study.jobs().unfinished == 0
+    assert [cell.label for cell in study.plan.blocked(study.results())] == ["again: none, seed 1"]
+
+
 def test_a_cell_that_two_processes_added_is_trained_once(studies):
     study = studies()
     study.add_trial(study.new_trial(study.record()))
