@@ -106,8 +106,8 @@ def _there(path: str) -> Path | None:
 def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size with a pretrained model, the name of one with a new model, and a dataset of another family than an
-    experiment has settings for.
+    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model, and a
+    dataset of another family than an experiment has settings for.
 
     Args:
         conf: the folder of configurations.
@@ -118,6 +118,11 @@ def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     if choices.get("pretrained") is not None and choices.get("model") != "pretrained":
         raise ValueError(f"pretrained={choices['pretrained']} needs model=pretrained, got model={choices.get('model')}")
     experiment, family = choices.get("experiment"), choices.get("family")
+    if choices.get("model") == "pretrained" and str(experiment).startswith("models/"):
+        raise ValueError(
+            f"experiment={experiment} goes with models of ours: a pretrained model has heads of its own; choose "
+            "encoding= and its keys as the file has them"
+        )
     if str(experiment).startswith(("families/", "datasets/")):
         raise ValueError(f"experiment={experiment} is a part of experiments, and not one itself")
     files = sorted((conf / "experiment" / "families").glob(f"{experiment}_*.yaml"))
