@@ -171,7 +171,7 @@ class Subject:
         return [*untrained, *self._turned_otherwise()]
 
     def _turned_otherwise(self) -> Iterator[str]:
-        """Yield where a swap that goes on with the rotation of training has other hyperparameters than that."""
+        """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""
         own, new = self.recipe.config["encoding"], self.swap.get("encoding") or {}
         for name in dict.fromkeys(name for encoding in self.model.encodings for name in encoding.of_trained):
             if name in own and name in new and own[name] != new[name]:
