@@ -268,9 +268,10 @@ def steps() -> Iterator[Row]:
             except torch.OutOfMemoryError:
                 yield name, way, "out of memory", "-", "-", "-"
                 continue
+            finally:
+                del model, calls  # before the next one is made
             step, ideal = seconds["step"], share * seconds["products"]
             yield name, way, f"{1e3 * step:,.1f}", memory, f"{size.tokens / step:,.0f}", f"{ideal / step:.2f}"
-            del model, calls  # before the next one is made
 
 
 def sharding() -> Iterator[Row]:

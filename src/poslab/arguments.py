@@ -198,7 +198,9 @@ def _described(hint: Any, value: Any) -> str:
     if origin in (Union, types.UnionType):
         # An integer is a number. Which of the two comes first depends on the unions that Python has cached.
         kinds = [option for option in get_args(hint) if option is not int or float not in get_args(hint)]
-        return " or ".join(_described(option, value) for option in kinds)
+        texts = [_described(option, value) for option in kinds]
+        # Without a comma, null would be one of the items.
+        return (", or " if any(text.startswith("a list") and " or " in text for text in texts) else " or ").join(texts)
     if origin is Literal:
         return ("one of " if len(get_args(hint)) > 1 else "") + ", ".join(_choices(hint))
     if origin in (list, tuple, Sequence):

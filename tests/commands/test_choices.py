@@ -33,6 +33,13 @@ TINY_MODEL = (
 )
 
 
+def test_the_positions_of_a_model_are_not_those_of_a_pretrained_one() -> None:
+    chosen = {"model": "pretrained", "experiment": "models/gemma3"}
+    with pytest.raises(ValueError, match=r"^experiment=models/gemma3 goes with models of ours: a pretrained model has"):
+        poslab.data.composed.check_choices(CONF, chosen)
+    poslab.data.composed.check_choices(CONF, {**chosen, "model": "decoder"})
+
+
 def assert_trained(run: RunDirectory, steps: int = 2) -> None:
     """A run that came to its end and changed the model."""
     assert run.metrics()["steps"] == steps

@@ -207,6 +207,45 @@ def test_trials_begin_with_the_tuned_run_of_the_first_seed():
     assert {cell.after for cell in trials} == {cell.directory.as_posix() for cell in best}
 
 
+def blocked(made, results):
+    return {(cell.case, cell.encoding, cell.seed) for cell in made.blocked(results)}
+
+
+@pytest.mark.parametrize("lost", [None, CellResult(diverged="the loss is nan")])
+def test_a_run_is_not_wanted_after_one_that_failed_or_diverged_until_that_has_succeeded(lost):
+    made = plan(cases=TRANSFER)
+    copying = [cell for cell in made.wanted({})[0] if cell.case == "copying"]
+    results = {cell.identity: lost if cell.label == "copying: rotary, seed 2" else CellResult() for cell in copying}
+    reversing = [cell for cell in made.wanted(results)[0] if cell.case == "reversing"]
+    assert {(cell.encoding, cell.seed) for cell in reversing} == {
+        ("none", 1), ("rotary", 1), ("slow", 1), ("none", 2), ("slow", 2)
+    }  # fmt: skip
+    results |= {cell.identity: CellResult() for cell in reversing}
+    wanted, unknown = made.wanted(results)
+    after_it = {("reversing", "rotary", 2), *(("copying_again", name, 2) for name in ("none", "rotary", "slow"))}
+    assert (len(wanted), unknown, blocked(made, results)) == (18 - 4, 0, after_it)
+    results[next(cell for cell in copying if cell.label == "copying: rotary, seed 2").identity] = CellResult()
+    assert not blocked(made, results) and "reversing: rotary, seed 2" in [c.label for c in made.wanted(results)[0]]
+
+
+def test_all_runs_are_blocked_where_the_tuning_cannot_begin():
+    made = plan(cases=TRANSFER, tuning=TUNING)
+    results = tried(made, lambda cell: cell.point["optimizer.lr"])
+    copying = [cell for cell in made.wanted(results)[0] if not cell.is_trial]
+    results |= {cell.identity: None if cell.label == "copying: rotary, seed 1" else CellResult() for cell in copying}
+    assert blocked(made, results) >= {("reversing", "rotary", seed) for seed in (1, 2)}
+    results = {**results, **tried_more(made, results)}
+    assert not [c for c in made.wanted(results)[0] if c.case == "reversing" and c.encoding == "rotary"]
+    assert made.wanted(results)[1] == 0
+
+
+def tried_more(made, results):
+    """Finish all that is wanted, wave after wave; return all results."""
+    while new := [cell for cell in made.wanted(results)[0] if cell.identity not in results]:
+        results = results | {cell.identity: CellResult({"validation/loss": 1.0}) for cell in new}
+    return results
+
+
 def test_a_cell_of_an_earlier_database_is_the_same_cell():
     cell = plan().cell("copying", "none", 1, {})
     earlier = {key: value for key, value in cell.as_plain_data().items() if key not in ("extra", "after")}

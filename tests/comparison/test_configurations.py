@@ -40,3 +40,21 @@ def test_a_key_that_one_of_the_encodings_lacks_is_found_with_it():
 def test_what_an_encoding_sets_is_not_set_for_all():
     with pytest.raises(ValueError, match=r"^encoding.base is what slow of the encodings sets"):
         configurations(overrides=["encoding.base=5"])
+
+
+def test_a_start_reads_the_run_that_a_case_begins_with_before_that_is_trained():
+    cases = {
+        "copying": {"train": {"experiment": "small", "dataset": "copy"}},
+        "reversing": {
+            "train": {"experiment": "small", "dataset": "reverse"},
+            **{"after": "copying", "after_encoding": "rotary"},
+        },
+    }
+    fitted = {"name": "fitted", "encoding": "t5", "start": "fitted"}
+    made = configurations(encodings=["rotary", fitted], cases=cases)
+    made.check("reversing", "fitted")
+    with pytest.raises(ValueError, match=r"^copying under fitted: start=fitted needs a model with earlier positions"):
+        made.check("copying", "fitted")
+    cases["reversing"]["train"]["model.num_layers"] = 7
+    with pytest.raises(ValueError, match=r"^reversing under fitted: start=fitted needs a model.num_layers of \d, as"):
+        configurations(encodings=["rotary", fitted], cases=cases).check("reversing", "fitted")

@@ -89,6 +89,47 @@ def test_a_cell_that_fails_for_good_leaves_the_others(studies):
     assert study.results()[cell_of_trial(trial).identity] is None
 
 
+def test_a_cell_that_failed_for_good_is_taken_once_more_when_somebody_has_finished_its_run(studies):
+    cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
+    study = studies(cases=cases, seeds=1)
+    trial, for_good = study.take("worker"), Failure("the data is not there", can_pass=False)
+    study.fail(trial, for_good)
+    finish_all(study)
+    label = cell_of_trial(trial).label
+    assert study.is_settled() and len(study.plan.blocked(study.results())) == 1
+    metrics = study.directory_of(trial) / "metrics.json"
+    metrics.parent.mkdir(parents=True)
+    metrics.write_text("{}")
+    again = study.take("worker")
+    assert cell_of_trial(again).label == label
+    study.fail(again, for_good)  # its test, for its training is finished
+    assert study.take("worker") is None and study.is_settled()
+
+
+def test_a_run_begins_with_one_that_failed_for_good_and_that_somebody_has_finished(studies):
+    cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
+    study = studies(cases=cases, seeds=1)
+    trial = study.take("worker")
+    study.fail(trial, Failure("the data is not there", can_pass=False))
+    finish_all(study)
+    run = study.directory_of(trial)
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    assert finish_all(study) == ["copying: none, seed 1", "again: none, seed 1"]
+
+
+def test_a_study_is_settled_without_the_runs_that_would_begin_with_one_that_diverged(studies):
+    cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
+    study = studies(cases=cases, seeds=1)
+    for _ in range(3):
+        trial = study.take("worker")
+        is_lost = cell_of_trial(trial).encoding == "none"
+        study.complete(trial, CellResult(diverged="the loss is nan") if is_lost else DONE)
+    assert finish_all(study) == ["again: rotary, seed 1", "again: slow, seed 1"]
+    assert study.is_settled() and study.jobs().unfinished == 0
+    assert [cell.label for cell in study.plan.blocked(study.results())] == ["again: none, seed 1"]
+
+
 def test_a_cell_that_two_processes_added_is_trained_once(studies):
     study = studies()
     study.add_trial(study.new_trial(study.record()))

@@ -117,6 +117,12 @@ def test_a_message_that_begins_with_no_argument_stays_as_it_is() -> None:
     assert with_full_key("litres=3 is much", "kettle", {"kettle": node(litres=3)}) == "kettle.litres=3 is much"
 
 
+def test_an_argument_in_a_list_is_named_with_its_place_unless_several_have_it() -> None:
+    config = {"kettles": {"all": [{"label": "a"}, {"litres": 3, "label": "b"}]}}
+    assert with_full_key("litres must be more", "kettles", config) == "kettles.all[1].litres must be more"
+    assert with_full_key("label must be longer", "kettles", config) == "label must be longer"
+
+
 def test_things_within_things_are_checked_too() -> None:
     config = {"tray": node("Tray", kettle=node(litres="two"))}
     assert mistake(config, "tray") == "tray.kettle.litres must be a number, got 'two'"

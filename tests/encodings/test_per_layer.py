@@ -224,7 +224,7 @@ def test_a_causal_encoding_in_an_encoder_is_refused():
         StackEncodings(PerLayer([Rotary, StickBreaking]), shape)
 
 
-WINDOWS = "windows must be a list, each item a positive integer or null or null"
+WINDOWS = "windows must be a list, each item a positive integer or null, or null"
 
 
 @pytest.mark.parametrize(

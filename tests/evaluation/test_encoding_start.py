@@ -101,3 +101,13 @@ def test_a_swap_keeps_the_weights_of_what_is_of_the_same_class_and_shape(folder)
     assert all(torch.equal(wider.model.state_dict()[name], weight) for name, weight in own.items())
     other = subject(run.path, swap={"encoding": T5 | {"num_buckets": 16}})
     assert other.untrained == {"T5Bias": 2 * 16}, "the scales of SSMax are still those of the run"
+
+
+def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
+    run = run_of(small(folder, "encoding=rotary", "encoding.base=300.0", *STEPS), folder / "rotary")
+    rerope = {"_target_": "poslab.encodings.rotary.rerope.ReRoPE", "training_length": 16, "layout": "half_split"}
+    others = {"fraction": 1.0, "scaling": None}
+    assert subject(run.path, swap={"encoding": {**rerope, **others, "base": 300.0}}).warnings == []
+    (warning,) = subject(run.path, swap={"encoding": {**rerope, **others, "base": 10_000.0}}).warnings
+    assert warning.endswith(" has another base than the model was trained with: swap.base=300.0 is the same")
+    assert subject(run.path, swap={"encoding": ROTARY}).warnings == []

@@ -11,7 +11,17 @@ import pytest
 import torch
 
 import poslab
-from poslab.encodings import Alibi, EncodingFactory, Learned, NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
+from poslab.encodings import (
+    Alibi,
+    EncodingFactory,
+    Learned,
+    NoPosition,
+    PerLayer,
+    PositionalEncoding,
+    Positions,
+    Rotary,
+    T5Bias,
+)
 from poslab.encodings.rotary.scalings import rotary_proportional
 from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Decoder
@@ -111,6 +121,20 @@ def test_a_text_in_pieces_is_the_whole_text(name, encoding):
         for piece in (slice(0, 6), slice(6, 8), slice(8, 11)):
             own.append(model(ids[:1, piece], cache=cache))
         torch.testing.assert_close(torch.cat(own, dim=1), whole[:1], **CLOSE)
+
+
+def test_chunks_are_counted_from_the_first_token_once_a_window_of_the_model_has_dropped_it():
+    model = hosted("mistral", PerLayer([Rotary], chunks=[4]))  # its cache has the last 5 tokens
+    ids, real = left_padded(some_tokens())
+    with torch.no_grad():
+        whole = model.host(ids, attention_mask=real).logits
+        cache, pieces = None, []
+        for stop in range(6, 12):
+            start = 0 if cache is None else stop - 1
+            read = model.host(ids[:, start:stop], attention_mask=real[:, :stop], cache=cache, use_cache=True)
+            cache = read.cache
+            pieces.append(read.logits)
+    torch.testing.assert_close(torch.cat(pieces, dim=1)[real.bool()], whole[real.bool()], **CLOSE)
 
 
 @pytest.mark.parametrize("name", CAUSAL)

@@ -8,8 +8,12 @@ import pytest
 import torch
 
 import poslab
+from poslab.encodings import PerLayer, Rotary
+from poslab.models import Decoder
 from poslab.runs.checkpoint import OWN_STATE
+from poslab.runs.loading import untrained
 from tests.runs.trap import Trap
+from tests.stacked import stacked
 from tests.training.runs import weights as saved_weights
 from tests.written_run import write_run
 
@@ -128,3 +132,10 @@ def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
 def test_a_run_without_its_tokenizer_is_refused(run):
     (run.path / "tokenizer.json").unlink()
     assert_refused(run.path, r".*run holds no tokenizer\.json")
+
+
+def test_sinks_that_no_training_has_set_are_counted():
+    """As where a swap gives windows to layers that had none, under model.sinks=windows."""
+    model = stacked(Decoder, 11, PerLayer([Rotary, Rotary], [4, None]), 32, 2, 4, sinks="windows")
+    assert untrained(model, {}) == {"sink": 4}
+    assert untrained(model, dict(model.named_parameters())) == {}

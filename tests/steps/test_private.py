@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from poslab.data.batch import TokenBatch
 from poslab.data.order import BatchPlan, IndependentOrder
-from poslab.encodings.sampling.randomized import Randomized
+from poslab.encodings import Fractional, Randomized
+from poslab.encodings.sampling.pose import Pose
 from poslab.models import Encoder, EncoderDecoder
 from poslab.objectives.objective import OwnLoss
 from poslab.runs.directory import RunDirectory
@@ -241,11 +242,12 @@ def test_an_encoding_of_the_cross_attention_that_reads_the_length_of_a_padded_ba
         Private().check(config, model, 1, lengths_vary=True)
 
 
-def test_positions_that_depend_on_the_longest_row_of_a_batch_are_refused():
+@pytest.mark.parametrize("sampler", [Randomized(), Pose(), Fractional(64)])
+def test_positions_that_depend_on_the_longest_row_of_a_batch_are_refused(sampler):
     model, config = small_decoder("rotary"), {"trainer": {}, "optimizer": {"gradient_clip": None}}
-    model.position_sampler = Randomized()
+    model.position_sampler = sampler
     Private().check(config, model, 1, lengths_vary=False)
-    with pytest.raises(ValueError, match="positions must not be randomized with step=private"):
+    with pytest.raises(ValueError, match=f"positions must not be {type(sampler).__name__.lower()} with step=private"):
         Private().check(config, model, 1, lengths_vary=True)
 
 

@@ -277,6 +277,13 @@ class QuarterTurnInDense(Rotary):
         return super().hooks - {"logits"}
 
 
+class DividesIntegers(Alibi):
+    """Divides integers by integers, which gives numbers of PyTorch's default dtype."""
+
+    def bias_at(self, distance):
+        return super().bias_at(distance) * (1 + distance.long().abs() / 7)
+
+
 class ReadsPadding(Convolutional):
     def embed(self, x_BTM, positions, tokens=None):
         return super().embed(x_BTM, positions)
@@ -321,6 +328,7 @@ TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
         (PerLayer([Rotary, SaysNothingInBfloat16]), "low_precision_loses_no_position", "attention in bfloat16: off by"),
         (AnglesByAMatrixProduct, "low_precision_loses_no_position", "attention in bfloat16: off by"),
         (StateUnderAutocast, "low_precision_loses_no_position", "states differ under bfloat16 autocast"),
+        (DividesIntegers, "the_default_dtype_of_pytorch_changes_nothing", "where torch.bfloat16 is the default of"),
         (BiasInTheDtypeOfTheModel, TABLES, "tables differ in a bfloat16 model"),
         (StateInTheDtypeOfTheModel, TABLES, "states differ in a bfloat16 model"),
         (CountsFromTheEndIfContiguous, "contiguous_positions_are_no_others", "contiguous positions against the same"),

@@ -117,6 +117,7 @@ def contexts_of_layers(
     causal: bool,
     windows: Sequence[int | None],
     route: Route,
+    dropped: int | Tensor = 0,
 ) -> list[AttentionContext]:
     """Return the contexts of all layers, without a cache.
 
@@ -126,13 +127,16 @@ def contexts_of_layers(
         key_positions: positions of all S keys; the last T are those of the queries.
         real_keys, causal: as in `Visibility`.
         windows: as in `Visibility`, one for each layer.
+        dropped: as in `Visibility.between`.
     """
     tables = encodings.prepare(query_positions, key_positions)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
     narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]
     rules = list(zip(narrower, encodings.chunks, strict=True))
-    between = partial(Visibility.between, query_positions, key_positions, causal=causal, real_keys=real_keys)
+    between = partial(
+        Visibility.between, query_positions, key_positions, causal=causal, real_keys=real_keys, dropped=dropped
+    )
     visibilities = {(window, chunk): between(window=window, chunk=chunk) for window, chunk in dict.fromkeys(rules)}
     return [
         AttentionContext(

@@ -50,15 +50,17 @@ class Visibility:
         window: int | None = None,
         chunk: int | None = None,
         real_keys: Tensor | None = None,
+        dropped: int | Tensor = 0,
     ) -> Visibility:
         """Return the visibility of tokens at these positions, with their documents.
 
         With a chunk, each document falls into chunks of so many tokens, padding not counted, and a query sees its own
-        chunk only, as if it were a document. The queries must then be the last of the keys.
+        chunk only, as if it were a document. The queries must then be the last of the keys. `dropped` are the tokens
+        before the keys that a cache has dropped, padding not counted, of a single document: a number, or (B, 1).
         """
-        if chunk is None or chunk >= key_positions.length:
+        if chunk is None or (isinstance(dropped, int) and chunk >= dropped + key_positions.length):
             return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
-        chunks = chunks_of(key_positions, chunk, real_keys)
+        chunks = chunks_of(key_positions, chunk, real_keys, dropped)
         if real_keys is None:  # true anyway, and routes need not look further
             window = chunk if window is None else min(window, chunk)
         return cls(causal, window, chunks[:, chunks.shape[1] - query_positions.length :], chunks, real_keys)
@@ -135,19 +137,20 @@ class Visibility:
         return (before.gather(1, stop.expand(rows, -1)) - before.gather(1, first.expand(rows, -1))).float()
 
 
-def chunks_of(positions: Positions, chunk: int, real: Tensor | None = None) -> Tensor:
+def chunks_of(positions: Positions, chunk: int, real: Tensor | None = None, dropped: int | Tensor = 0) -> Tensor:
     """Return a number of the chunk of each token, (1 or B, S), which no other chunk of its row has.
 
     Args:
         positions: of the tokens.
         chunk: tokens of a chunk.
         real: (B, S) bool, False at padding, which is not counted; None if there is none.
+        dropped: as of `Visibility.between`.
     """
     place = torch.arange(positions.length, device=positions.ids.device)[None]
     if real is not None:
         place = functional.pad(real.cumsum(1), (1, -1))
     if positions.segments is None:
-        return place // chunk
+        return (place + dropped) // chunk
     segments = positions.segments.long()
     rows = max(len(place), len(segments))
     place, first = place.expand(rows, -1), first_of_document(segments).expand(rows, -1)

@@ -40,7 +40,7 @@ def train_cell(
     A run whose loss is no longer a number is a result.
 
     Raises:
-        ValueError: if the run that it begins with has diverged or failed.
+        FileNotFoundError: if the run that it begins with is not on a disk of this machine.
         JobLostError: if somebody else has ended the trial.
         RunInterruptedError: after a signal.
         Exception: any other error of a run.
@@ -56,8 +56,8 @@ def train_cell(
 
     if cell.after is not None:
         earlier = RunDirectory(Path(study.plan.comparison.output) / cell.after)
-        if not earlier.is_finished:  # it diverged or failed, but may have a checkpoint
-            raise ValueError(f"{earlier.path} is not finished, with which this run begins")
+        if not earlier.is_finished:  # it was removed, or another machine trained it
+            raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
     try:
         metrics = train_or_resume(run, configurations.of(cell), observer, heed, begins)
     except NonFiniteLossError as error:

@@ -142,8 +142,9 @@ class CellPlan:
     def wanted(self, results: Mapping[str, CellResult | None]) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
 
-        A cell of the comparison is known once its encoding is tuned, and the run that it begins with is finished. Cells
-        go round robin: a seed of all encodings comes before the next seed of any.
+        A cell of the comparison is known once its encoding is tuned, and the run that it begins with is finished. Those
+        that are `blocked` are not wanted. Cells go round robin: a seed of all encodings comes before the next seed of
+        any.
 
         Args:
             results: of the finished cells by identity; None of one that failed for good.
@@ -156,11 +157,31 @@ class CellPlan:
         for seed in self.comparison.seed_list:
             for pair in pairs:
                 choice = tuned[pair]
-                if choice is None or (cell := self._begun(*pair, seed, choice.point, results)) is None:
-                    unknown += 1
-                else:
+                cell = None if choice is None else self._begun(*pair, seed, choice.point, results)
+                if cell is not None:
                     known.append(cell)
+                elif not self._is_blocked(*pair, seed, results):
+                    unknown += 1
         return known, unknown
+
+    def blocked(self, results: Mapping[str, CellResult | None]) -> list[Cell]:
+        """Return the runs, not tuned, that cannot begin: what they or their tuning begin with diverged or failed."""
+        every = ((*pair, seed) for seed in self.comparison.seed_list for pair in self.comparison.pairs)
+        return [self.cell(*one, {}) for one in every if self._is_blocked(*one, results)]
+
+    def _is_blocked(self, case: str, encoding: str, seed: int, results: Mapping[str, CellResult | None]) -> bool:
+        earlier = self.comparison.earlier_pair(case, encoding)
+        if earlier is None:
+            return False
+        of_tuning = [] if self.comparison.tuning_of(case) is None else self.comparison.seed_list[:1]
+        return any(self._is_lost(earlier, one, results) for one in (seed, *of_tuning))
+
+    def _is_lost(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> bool:
+        """Return whether a run diverged or failed, or is blocked."""
+        if self._is_blocked(*pair, seed, results):
+            return True
+        run = self._run(pair, seed, results)
+        return run is not None and run.identity in results and not _has_ended_well(results[run.identity])
 
     def cell(self, case: str, encoding: str, seed: int, point: Point, after: str | None = None) -> Cell:
         """Return a cell of the comparison."""
@@ -171,7 +192,7 @@ class CellPlan:
     def _begun(
         self, case: str, encoding: str, seed: int, point: Point, results: Mapping[str, CellResult | None]
     ) -> Cell | None:
-        """Return a cell of the comparison with the run that it begins with; None while that is not finished."""
+        """Return a cell of the comparison with the run that it begins with; None unless that has ended well."""
         earlier = self.comparison.earlier_pair(case, encoding)
         if earlier is None:
             return self.cell(case, encoding, seed, point)
@@ -179,10 +200,15 @@ class CellPlan:
         return None if after is None else self.cell(case, encoding, seed, point, after)
 
     def _earlier(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> str | None:
-        """Return the directory of a finished run; None if it is not finished."""
+        """Return the directory of a run that has ended well; None of any other."""
+        run = self._run(pair, seed, results)
+        is_there = run is not None and _has_ended_well(results.get(run.identity))
+        return run.directory.as_posix() if run is not None and is_there else None
+
+    def _run(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> Cell | None:
+        """Return a run of the comparison; None while it is not known."""
         choice = self.tuned(*pair, results)
-        cell = None if choice is None else self._begun(*pair, seed, choice.point, results)
-        return None if cell is None or cell.identity not in results else cell.directory.as_posix()
+        return None if choice is None else self._begun(*pair, seed, choice.point, results)
 
     def tuned(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> TunedPoint | None:
         """Return the choice of a tuning; None while a trial is missing."""
@@ -206,7 +232,7 @@ class CellPlan:
     def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:
         """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends.
 
-        There are none while the run that they begin with is not finished.
+        There are none unless the run that they begin with has ended well.
         """
         tuning, after = self.comparison.tuning_of(case), None
         if tuning is None:
@@ -254,6 +280,11 @@ def _points(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[d
         return combinations
     chosen = np.random.default_rng(seed).permutation(len(combinations))[:count]
     return [combinations[place] for place in sorted(chosen)]
+
+
+def _has_ended_well(result: CellResult | None) -> bool:
+    """Return whether a run has neither failed nor diverged, by its result; None of one that failed or is not there."""
+    return result is not None and not result.diverged
 
 
 def _value(result: CellResult | None, tuning: Tuning) -> float:

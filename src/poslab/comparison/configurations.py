@@ -95,8 +95,10 @@ class CellConfigurations:
 
     def _checked(self, case: str, encoding: str, point: Point) -> Recipe:
         shown = "".join(f" with {key}={value}" for key, value in point.items())
+        begins_with = self._comparison.earlier_pair(case, encoding)
+        earlier = None if begins_with is None else self.definition(*begins_with)
         try:
-            recipe = check(self._of(case, encoding, 1, point))
+            recipe = check(self._of(case, encoding, 1, point), earlier=earlier)
         except ValueError as error:
             raise ValueError(f"{case} under {encoding}{shown}: {error}") from error
         if recipe.trainer.num_nodes > 1:

@@ -65,6 +65,11 @@ class Results:
         wanted, _ = self.plan.wanted(self.finished)
         return [c for c in wanted if c.identity in self.finished and self.finished[c.identity] is None]
 
+    @cached_property
+    def blocked(self) -> list[Cell]:
+        """The runs that cannot begin, since those that they begin with diverged or failed."""
+        return self.plan.blocked(self.finished)
+
     def place(self, cell: Cell) -> Path:
         """Return the directory of a run."""
         return self.places.get(cell.identity, Path(self.comparison.output) / cell.directory)

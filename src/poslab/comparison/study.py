@@ -13,6 +13,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from poslab.comparison.cells import Cell, CellPlan, CellResult, cell_of, result_of
+from poslab.pool.failure import Failure
+from poslab.runs.directory import RunDirectory
+from poslab.tuning.attributes import UNFINISHED
 from poslab.tuning.queue import TrialQueue
 from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempts
 
@@ -42,7 +45,8 @@ class ComparisonStudy(TrialQueue):
         by_identity = _by_identity(trials)
         wanted, unknown = self.plan.wanted(self._results(trials))
         firsts = [by_identity[cell.identity] for cell in wanted if cell.identity in by_identity]
-        return TrialRecord.following(firsts, trials, len(wanted) - len(firsts) + unknown)
+        missing = len(wanted) - len(firsts) + unknown
+        return TrialRecord.following(firsts, trials, missing, self._finished_since(trials))
 
     def new_trial(self, record: TrialRecord) -> FrozenTrial | None:
         if not record.missing:
@@ -63,13 +67,26 @@ class ComparisonStudy(TrialQueue):
             trial.set_user_attr(RESULT, asdict(result))
             self.tell(trial, [0.0])
 
+    def fail(self, trial: AnyTrial, failure: Failure) -> None:
+        with contextlib.suppress(UpdateFinishedTrialError):
+            self.storage.set_trial_user_attr(trial._trial_id, UNFINISHED, not self._run_of(trial).is_finished)
+        super().fail(trial, failure)
+
+    def _finished_since(self, trials: Sequence[FrozenTrial]) -> set[int]:
+        """Return the numbers of the cells that failed and whose run somebody has finished since, as by `resume`."""
+        failed = (trial for trial in trials if trial.state == TrialState.FAIL and trial.user_attrs.get(UNFINISHED))
+        return {trial.number for trial in failed if self._run_of(trial).is_finished}
+
+    def _run_of(self, trial: AnyTrial) -> RunDirectory:
+        return RunDirectory(self.directory_of(trial))
+
     def results(self) -> dict[str, CellResult | None]:
         """Return the results of the finished cells by identity; None of one that failed for good."""
         return self._results(self.get_trials(deepcopy=False))
 
     def _results(self, trials: Sequence[FrozenTrial]) -> dict[str, CellResult | None]:
         firsts = list(_by_identity(trials).values())
-        finished = TrialRecord.following(firsts, trials, 0).finished
+        finished = TrialRecord.following(firsts, trials, 0, self._finished_since(trials)).finished
         return {cell_of_trial(trial).identity: result_of_trial(trial) for trial in finished}
 
 

@@ -176,6 +176,10 @@ def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
     for key, value in node.items():
         if isinstance(value, Mapping):
             yield from _owners(name, value, f"{path}.{key}")
+        elif isinstance(value, list):
+            items = [(f"{path}.{key}[{place}]", item) for place, item in enumerate(value) if isinstance(item, Mapping)]
+            owners = [owner for place, item in items for owner in _owners(name, item, place)]
+            yield from owners if len(owners) == 1 else ()  # of several, it is not known which
 
 
 def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[..., Any]:

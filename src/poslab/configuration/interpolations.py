@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 _KNOWN = re.compile(
-    r"\$\{(now:[^${}]*|hydra:[\w.]+|oc\.select:(?:pretrained|dataset)\.[^${}]*|divided:[\w.,]*|[\w.\[\]]*)\}"
+    r"\$\{(now:[^${}]*|hydra:[\w.]+|oc\.select:(?:pretrained|dataset)\.[^${}]*|(?:divided|groups):[\w.,]*|"
+    r"[\w.\[\]]*)\}"
 )
 """Interpolations of conf/: another key, the time, Hydra's facts of the job, what a model or dataset may know, and
-a share of a number."""
+shares of a number."""
 DEEPEST = 3
 """Most interpolations within each other; those of conf/ have 1."""
 

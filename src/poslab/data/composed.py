@@ -13,15 +13,25 @@ from poslab.configuration.of_pretrained import is_pretrained, without_usual
 from poslab.io.packages import in_package
 
 
-def divided(number: int, divisor: int) -> int:
-    """Return a number divided by another, rounded down, at least 1: `${divided:${dataset.sequence_length},16}`.
+def divided(number: Any, divisor: int, least: int = 1) -> int:
+    """Return a number divided by another, rounded down, at least `least`: `${divided:${dataset.sequence_length},16}`.
 
-    Models at any size have windows and heads that are shares of other sizes.
+    Models at any size have windows that are shares of lengths. What is not an integer has the least share: the key that
+    it is of says that it must be one.
     """
-    return max(1, int(number) // int(divisor))
+    return max(least, number // divisor) if isinstance(number, int) else least
+
+
+def groups(heads: Any, size: int) -> int:
+    """Return the most groups of equally many heads, at least `size` in each: `${groups:${model.num_heads},4}`.
+
+    Heads that are too few, or not an integer, are one group.
+    """
+    return next(number for number in range(divided(heads, size), 0, -1) if number == 1 or heads % number == 0)
 
 
 OmegaConf.register_new_resolver("divided", divided, replace=True)
+OmegaConf.register_new_resolver("groups", groups, replace=True)
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
@@ -96,8 +106,8 @@ def _there(path: str) -> Path | None:
 def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size with a pretrained model, the name of one with a new model, and a dataset of another family than an
-    experiment has settings for.
+    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model, and a
+    dataset of another family than an experiment has settings for.
 
     Args:
         conf: the folder of configurations.
@@ -108,6 +118,11 @@ def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
     if choices.get("pretrained") is not None and choices.get("model") != "pretrained":
         raise ValueError(f"pretrained={choices['pretrained']} needs model=pretrained, got model={choices.get('model')}")
     experiment, family = choices.get("experiment"), choices.get("family")
+    if choices.get("model") == "pretrained" and str(experiment).startswith("models/"):
+        raise ValueError(
+            f"experiment={experiment} goes with models of ours: a pretrained model has heads of its own; choose "
+            "encoding= and its keys as the file has them"
+        )
     if str(experiment).startswith(("families/", "datasets/")):
         raise ValueError(f"experiment={experiment} is a part of experiments, and not one itself")
     files = sorted((conf / "experiment" / "families").glob(f"{experiment}_*.yaml"))

@@ -69,6 +69,9 @@ class PositionalEncoding(Described):
     of_pretrained: ClassVar[Sequence[str]] = ()
     """Names of the hyperparameters that a pretrained model gives, unless they are given (`PretrainedFacts`)."""
 
+    of_trained: ClassVar[Sequence[str]] = ()
+    """Names of the hyperparameters that must be those of the rotary encoding under which its model was trained."""
+
     bidirectional_form: ClassVar[str | None] = None
     """Choice of conf/encoding that replaces a causal encoding in bidirectional attention; None if there is none."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poslab.arguments import shown
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import choice_of, label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
@@ -162,11 +163,20 @@ class Subject:
             for group, node in self.swap.items()
             if isinstance(node, Mapping)
         }
-        return [
+        untrained = [
             f"{names.get(owner, owner)} learns {count:,} numbers, which no training has set: the results of "
             f"{self.name} are those of an untrained encoding"
             for owner, count in self.untrained.items()
         ]
+        return [*untrained, *self._turned_otherwise()]
+
+    def _turned_otherwise(self) -> Iterator[str]:
+        """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""
+        own, new = self.recipe.config["encoding"], self.swap.get("encoding") or {}
+        for name in dict.fromkeys(name for encoding in self.model.encodings for name in encoding.of_trained):
+            if name in own and name in new and own[name] != new[name]:
+                same = "" if isinstance(own[name], Mapping) else f": swap.{name}={shown(own[name])} is the same"
+                yield f"{self.name} has another {name} than the model was trained with{same}"
 
     @property
     def training_length(self) -> int:

@@ -42,7 +42,8 @@ class EncoderDecoder(CheckedArguments, Model):
         digits: ids of the tokens that are one digit each, for encodings that need them.
         cross_encoding: factory of the encoding of the cross-attention; None is no position there, as in T5, whose
             position biases are in both self-attentions alone. An encoding that is mixed into embeddings, or has a state
-            of each token, does not serve attention between two sequences.
+            of each token, does not serve attention between two sequences. The windows of a pattern do not act there,
+            and chunks and temperatures are refused.
 
     Raises:
         ValueError: as `Transformer` does, and for a `cross_encoding` that does not serve two sequences.
@@ -71,6 +72,10 @@ class EncoderDecoder(CheckedArguments, Model):
                 name = type(instance).__name__
                 raise ValueError(f"cross_encoding {name} {reason}, and does not serve attention to another sequence")
             choose_route(instance, stack.attention)
+        cross = self.cross_encodings
+        kept = {"chunks": any(cross.chunks), "temperatures": len(cross.temperatures)}
+        if lost := " and ".join(name for name, is_there in kept.items() if is_there):
+            raise ValueError(f"cross_encoding must not have {lost}: attention to another sequence has none")
         self.route = stack.attention
         self.output = nn.Linear(stack.d_model, vocab_size, bias=False)
         self.encoder.initialize(self.output)

@@ -189,11 +189,20 @@ class Exchange:
 
     def _contexts(self, queries: Positions, keys: Positions, real: Tensor | None, kept: int) -> list[AttentionContext]:
         """Return the contexts of all layers for the last `kept` keys: a cache with a window drops earlier ones."""
-        if kept < keys.length:
+        dropped: int | Tensor = keys.length - kept
+        if dropped:
             keys = replace(keys, ids=keys.ids[..., -kept:])
-            real = None if real is None else real[:, -kept:]
+            if real is not None:
+                real, dropped = real[:, -kept:], real[:, :-kept].sum(1, keepdim=True)
         return contexts_of_layers(
-            self.encodings, queries, keys, real, causal=self.family.causal, windows=self.windows, route=self.route
+            self.encodings,
+            queries,
+            keys,
+            real,
+            causal=self.family.causal,
+            windows=self.windows,
+            route=self.route,
+            dropped=dropped,
         )
 
     def _cache(self, named: dict[str, Any]) -> Any:

@@ -161,12 +161,16 @@ def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
 
 
 def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
-    """Count the learned numbers of a model's encodings and temperatures that are not in a run's weights, by class."""
+    """Count the learned numbers of a model's encodings and temperatures that are not in a run's weights, by class.
+
+    Those of attention sinks are counted as `sink`.
+    """
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         is_trained = name in weights and torch.equal(weights[name], parameter.detach().cpu())
         if name.startswith(ENCODINGS) and not is_trained:
-            owner = type(model.get_submodule(".".join(name.split(".")[:3]))).__name__  # encodings.distinct.0
+            path = name.split(".")[:3]  # encodings.distinct.0, or encodings.sinks.0, which is a parameter
+            owner = "sink" if path[1] == "sinks" else type(model.get_submodule(".".join(path))).__name__
             counts[owner] = counts.get(owner, 0) + parameter.numel()
     return counts
 

@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_map
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.configuration.command_line import pip_install
-from poslab.encodings.sampling.randomized import Randomized
+from poslab.encodings import PositionSampler
 from poslab.models import Model
 from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
 from poslab.steps.step import Gradients, Situation, Step
@@ -70,11 +70,13 @@ class Private(Step):
                 "step=private needs an encoding that does not depend on the length of a text: in a padded batch, the "
                 "gradient of a row would depend on the longest row"
             )
-        if lengths_vary and any(isinstance(module, Randomized) for module in model.modules()):
-            raise ValueError(
-                "positions must not be randomized with step=private on rows of several lengths: it draws as many "
-                "positions as the longest row of a batch has tokens"
-            )
+        samplers = (module for module in model.modules() if isinstance(module, PositionSampler))
+        for sampler in samplers if lengths_vary else ():
+            if sampler.reads_longest_row:
+                raise ValueError(
+                    f"positions must not be {type(sampler).__name__.lower()} with step=private on rows of several "
+                    "lengths: those of a row would depend on the longest row of its batch"
+                )
         if config["trainer"].get("activation_checkpointing"):
             raise ValueError(
                 "trainer.activation_checkpointing must be false with step=private: a smaller step.chunk saves memory"

@@ -93,6 +93,22 @@ def check_a_trip_to_bfloat16_rounds_parameters_alone(subject: Subject) -> None:
         assert torch.equal(one, other), "a trip to bfloat16 and back changed more than parameters"
 
 
+def check_the_default_dtype_of_pytorch_changes_nothing(subject: Subject) -> None:
+    """Require the same outputs where PyTorch makes numbers in another dtype by default, as in a run in bf16-true."""
+    encodings, positions = subject.stack(), Positions.range(LENGTH)
+    with torch.no_grad():
+        expected = attended(subject, encodings, positions)
+        for dtype in (torch.bfloat16, torch.float64):
+            before = torch.get_default_dtype()
+            torch.set_default_dtype(dtype)
+            try:
+                outputs = attended(subject, encodings, positions)
+            finally:
+                torch.set_default_dtype(before)
+            for ours, exact in zip(outputs, expected, strict=True):
+                assert torch.equal(ours, exact), f"the output is another one where {dtype} is the default of PyTorch"
+
+
 def _rounding_of_angles(encoding: PositionalEncoding, position: int) -> float:
     """Return the effect on the output of attention of rounding an angle at a position to float32."""
     if "embed" in encoding.hooks:

@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from poslab.models import Model
 
 
-def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
+def check(
+    config: Mapping[str, Any], checkpoint: Path | None = None, earlier: Mapping[str, Any] | None = None
+) -> Recipe:
     """Check a resolved configuration by building all parts of a run that are quick to build; return its recipe.
 
-    The parts are on no device; `checkpoint` is the one to resume from.
+    The parts are on no device.
+
+    Args:
+        config: the configuration.
+        checkpoint: the one to resume from; None begins anew.
+        earlier: configuration of a run that is still to be trained, with which this one will begin; None if none is.
 
     Raises:
         ValueError: in one sentence that names the key.
@@ -44,7 +51,7 @@ def check(config: Mapping[str, Any], checkpoint: Path | None = None) -> Recipe:
     if recipe.start.needs_earlier and checkpoint is None:
         from poslab.training.first_encoding import check_start
 
-        check_start(recipe, model)
+        check_start(recipe, model, None if earlier is None else Recipe.of(earlier))
     lengths_vary = recipe.source.kind is not WINDOWS
     with full_keys("step", recipe.config):
         recipe.step.check(recipe.config, model, recipe.trainer.processes, lengths_vary)

@@ -19,12 +19,13 @@ from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Task
 
 
-def check_start(recipe: Recipe, model: Model) -> None:
+def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None) -> None:
     """Check the start of a run as far as it can be without data.
 
     Args:
         recipe: of the run.
         model: its model, on no device.
+        begins_with: recipe of a run that is still to be trained, with which it will begin; None if none is.
 
     Raises:
         ValueError: in one sentence that begins with `start` or `init_from`.
@@ -33,7 +34,9 @@ def check_start(recipe: Recipe, model: Model) -> None:
         return
     if model.encodings.keeps_own_positions:
         raise ValueError("start must be fresh under encoding=own, which exchanges nothing")
-    if recipe.init_from is not None:
+    if begins_with is not None:
+        earlier = begins_with.model
+    elif recipe.init_from is not None:
         try:
             run = RunDirectory.of(recipe.init_from, trusted_packages(recipe.config))
             earlier = recipe_of(run).model

@@ -32,3 +32,6 @@ REASON, CAN_PASS = "reason", "can_pass"
 
 FROM_OUTSIDE = "from_outside"
 """Of a failed trial: whether somebody else ended its worker, so that the trial itself is not to blame."""
+
+UNFINISHED = "unfinished"
+"""Of a failed cell of a comparison: whether its run was not finished when it failed."""

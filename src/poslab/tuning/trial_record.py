@@ -11,7 +11,7 @@ stays waiting.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -28,11 +28,13 @@ AnyTrial = Trial | FrozenTrial
 class TrialRecord:
     """The record of a study's trials at one moment.
 
-    It has the attempts at each trial in the budget, in order, and the number of trials still missing.
+    It has the attempts at each trial in the budget, in order, and the number of trials still missing. `finished_since`
+    are the numbers of failed attempts whose run somebody has finished since, and which are retried whatever the reason.
     """
 
     attempts: list[list[FrozenTrial]]
     missing: int
+    finished_since: Collection[int] = ()
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], n_trials: int) -> TrialRecord:
@@ -41,7 +43,13 @@ class TrialRecord:
         return cls.following(firsts, trials, n_trials - len(firsts))
 
     @classmethod
-    def following(cls, firsts: Sequence[FrozenTrial], trials: Sequence[FrozenTrial], missing: int) -> TrialRecord:
+    def following(
+        cls,
+        firsts: Sequence[FrozenTrial],
+        trials: Sequence[FrozenTrial],
+        missing: int,
+        finished_since: Collection[int] = (),
+    ) -> TrialRecord:
         """Return the record of the trials in the budget, by their first attempts, in order, among all of a study."""
         retries: dict[int, FrozenTrial] = {}
         for trial in sorted(trials, key=lambda trial: trial.number):
@@ -53,7 +61,7 @@ class TrialRecord:
             while chain[-1].number in retries:
                 chain.append(retries[chain[-1].number])
             attempts.append(chain)
-        return cls(attempts, missing)
+        return cls(attempts, missing, finished_since)
 
     @property
     def all_attempts(self) -> list[FrozenTrial]:
@@ -71,8 +79,7 @@ class TrialRecord:
         return [
             chain[-1]
             for chain in self.attempts
-            if chain[-1].state == TrialState.FAIL
-            and may_retry([FailedAttempt(recorded_failure(t), t.user_attrs.get(BEGAN_AFTER, -1)) for t in chain])
+            if chain[-1].state == TrialState.FAIL and (chain[-1].number in self.finished_since or _may_retry(chain))
         ]
 
     @property
@@ -104,6 +111,10 @@ class TrialRecord:
     def is_settled(self) -> bool:
         """True if all trials of the budget are finished."""
         return self.unfinished == 0
+
+
+def _may_retry(chain: Sequence[FrozenTrial]) -> bool:
+    return may_retry([FailedAttempt(recorded_failure(t), t.user_attrs.get(BEGAN_AFTER, -1)) for t in chain])
 
 
 def first_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -163,6 +163,19 @@ def test_runs_that_failed_for_good_are_not_promised_by_a_command():
     )
 
 
+def test_runs_that_cannot_begin_are_not_promised_either():
+    case = {"train": {"experiment": "small", "dataset": "copy"}}
+    every = results(seeds=2, tuning=TUNING, cases={"copying": case, "again": {**case, "after": "copying"}})
+    failed = {
+        name: None if (cell := json.loads(name))["encoding"] == "slow" and not cell["is_trial"] else one
+        for name, one in every.finished.items()
+        if json.loads(name)["case"] == "copying" or json.loads(name)["encoding"] != "slow"
+    }
+    (_, text) = recommendation(dataclasses.replace(every, finished=failed), Needs(start="pretrained"), TYPED)
+    assert "This trains what is missing" not in text and text.startswith("again: take none")
+    assert text.endswith("2 runs cannot begin: those that they begin with diverged or failed.")
+
+
 def test_a_comparison_that_is_not_finished_is_finished_before_it_gets_more_seeds():
     every = results(seeds=2)
     there = {n: one for n, one in every.finished.items() if json.loads(n)["seed"] == 1}

@@ -69,6 +69,17 @@ def test_where_directions_meet_nothing_it_is_alibi():
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+def test_its_slopes_are_float32_where_bfloat16_is_the_default_of_pytorch():
+    """As in a step of a run in bf16-true."""
+    grape = GrapeA(num_heads=3, head_dim=8, max_exponent=7.3)
+    expected = grape.learned()["slopes"]
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(grape.learned()["slopes"], expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_it_begins_with_the_slopes_of_alibi_and_tells_what_it_learned():
     encoding = GrapeA(H, D)
     assert encoding.learned()["slopes"].tolist() == pytest.approx([2.0**-x for x in encoding.exponents])

@@ -83,6 +83,19 @@ def test_a_model_has_the_same_random_numbers_again_and_another_seed_has_others()
     assert not small_decoder("fope").encodings.state_dict()
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_the_default_dtype_of_pytorch_while_it_is_made_changes_no_random_number(dtype):
+    """transformers sets it while it loads a model."""
+    ours = FoPE(D, H, G, training_length=L)
+    torch.set_default_dtype(dtype)
+    try:
+        other = FoPE(D, H, G, training_length=L)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, again in zip(ours._coefficients_GNP, other._coefficients_GNP, strict=True):
+        assert one.dtype == again.dtype == torch.float32 and torch.equal(one, again)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -72,6 +72,16 @@ def test_on_any_number_of_axes_the_first_directions_are_a_rotation(axes):
     assert start.det().item() == pytest.approx(1, abs=1e-6)
 
 
+def test_directions_are_drawn_where_bfloat16_is_the_default_of_pytorch():
+    """As where transformers loads a model in bfloat16; there is no orthogonal matrix in it."""
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        frequencies = RotaryMixed(8, 2, 2).frequencies
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert frequencies.dtype == torch.float32 and frequencies.isfinite().all()
+
+
 def test_gradients_reach_the_frequencies_as_they_do_by_differences():
     encoding, positions = mixed().double(), Positions.grid(3, 4)
     q, k = (x.double() for x in queries_and_keys(encoding, 12))

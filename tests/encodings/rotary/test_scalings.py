@@ -259,6 +259,24 @@ def test_clipped_frequencies_slow_down_along_a_cosine(head_dim, clipped):
     torch.testing.assert_close(Rotary(head_dim, base=500_000.0, scaling=scaling).spectrum(1), torch.tensor(expected))
 
 
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        partial(rope_clipped, training_length=8_192, clipped=20),
+        *(partial(mrrope, training_length=4_096, progressive=progressive) for progressive in (True, False)),
+    ],
+)
+def test_where_bfloat16_is_the_default_of_pytorch_frequencies_are_float32(scaling):
+    """As in a step of a run in bf16-true."""
+    rotary = Rotary(128, base=500_000.0, scaling=scaling)
+    expected = rotary.spectrum(1)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        assert torch.equal(rotary.spectrum(1), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("training_length", [8, 100, 4_096])
 def test_a_hard_clip_is_hope_or_proportional_and_the_soft_one_begins_at_the_same_pair(training_length):
     stopped = Rotary(HEAD_DIM, scaling=partial(hope, training_length=training_length)).spectrum(1)
@@ -404,6 +422,12 @@ def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
     with pytest.raises(ValueError) as caught:
         Rotary(HEAD_DIM, scaling=scaling)
     assert str(caught.value) == sentence
+
+
+def test_a_single_pair_has_no_slow_ones_to_clip():
+    sentence = "^fraction must turn at least 4 channels of each head to clip some of them, got 2$"
+    with pytest.raises(ValueError, match=sentence):
+        Rotary(2, scaling=partial(rope_clipped, training_length=8, clipped=1))
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,16 @@ class _Remedy:
     estimated: Callable[[str], float] | None
 
     def missing(self) -> Counter[str]:
-        """Return the number of runs and trials of each case that are neither finished nor failed for good."""
+        """Return the number of runs and trials of each case that are to be trained: not finished, failed or blocked."""
         results = self.results
         known, _ = results.plan.wanted(results.finished)
-        return self._wanted() - Counter(cell.case for cell in known if cell.identity in results.finished)
+        ended = Counter(cell.case for cell in known if cell.identity in results.finished)
+        for cell in results.blocked:
+            ended[cell.case] += 1
+            if cell.seed == results.comparison.seed_list[0]:  # that of the run with which its trials begin
+                tuning = results.comparison.tuning_of(cell.case)
+                ended[cell.case] += 0 if tuning is None else tuning.trials_of(cell.encoding)
+        return self._wanted() - ended
 
     def finished(self, case: str) -> Iterator[str]:
         """Yield the command that trains the runs that are missing, and how many of a case it does not."""
@@ -108,6 +114,8 @@ class _Remedy:
                 f"{amount(len(failed), 'run')} failed for good, and the same command does not train them again: see "
                 f"{log}."
             )
+        if blocked := [cell for cell in self.results.blocked if cell.case == case]:
+            yield f"{amount(len(blocked), 'run')} cannot begin: those that they begin with diverged or failed."
 
     def with_more_seeds(self) -> Iterator[str]:
         """Yield the command that trains two more seeds."""

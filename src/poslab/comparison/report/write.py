@@ -214,10 +214,12 @@ def _counted(results: Results) -> str:
     comparison = results.comparison
     # Runs that exist already need not have the same seeds.
     total = "" if results.places else f" of {len(comparison.pairs) * len(comparison.seed_list)}"
-    failed = f" ({len(results.failed)} failed)" if results.failed else ""
+    counts = {"failed": len(results.failed), "cannot begin": len(results.blocked)}
+    others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return (
-        f"{len(results.cells)}{total} runs{failed}: {len(comparison.choices_by_encoding)} encodings, "
-        f"{amount(len(comparison.cases), 'case')}, {amount(len(comparison.seed_list), 'seed')}."
+        f"{len(results.cells)}{total} runs{others and f' ({others})'}: "
+        f"{len(comparison.choices_by_encoding)} encodings, {amount(len(comparison.cases), 'case')}, "
+        f"{amount(len(comparison.seed_list), 'seed')}."
     )
 
 
@@ -244,6 +246,12 @@ def _print(results: Results, console: Console, table: pd.DataFrame, sentences: l
         count = amount(len(results.failed), "run")
         console.print(
             f"{count} failed, such as {cell.label}: see {results.place(cell) / 'train.log'}",
+            soft_wrap=True,
+        )
+    if results.blocked:
+        count = amount(len(results.blocked), "run")
+        console.print(
+            f"{count} cannot begin, such as {results.blocked[0].label}: what they begin with diverged or failed",
             soft_wrap=True,
         )
 

@@ -67,8 +67,8 @@ class GrapeA(PositionalEncoding):
 
     def learned(self) -> dict[str, Tensor]:
         """Return the slopes softplus(w) m and the directions of length 1."""
-        slopes = torch.tensor(self.exponents, device=self.strength.device).neg().exp2()
-        learned = {"slopes": functional.softplus(self.strength.to(torch.float32)) * slopes}
+        exponents = torch.tensor(self.exponents, device=self.strength.device, dtype=torch.float32)
+        learned = {"slopes": functional.softplus(self.strength.to(torch.float32)) * exponents.neg().exp2()}
         for name, direction in (("query", self.query_direction), ("key", self.key_direction)):
             if direction is not None:
                 learned[f"{name}_direction"] = functional.normalize(direction.to(torch.float32), dim=-1)

@@ -83,7 +83,7 @@ class FoPE(PositionalEncoding):
         shape = (2, num_kv_heads, self.num_frequencies, columns)
         drawn = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
         step = math.ceil(self.num_frequencies / columns)
-        ones = torch.zeros(shape[2:], device="cpu")
+        ones = torch.zeros_like(drawn[0, 0])
         ones[torch.arange(0, self.num_frequencies, step), torch.arange(math.ceil(self.num_frequencies / step))] = 1.0
         self._coefficients_GNP = (ones + gain * math.sqrt(2 / sum(shape[2:])) * drawn).unbind()
 

@@ -109,6 +109,6 @@ class RotaryMixed(PositionalEncoding):
 
 def _rotation(axes: int) -> Tensor:
     """Return a rotation of space, (A, A), drawn uniformly."""
-    directions = nn.init.orthogonal_(torch.empty(axes, axes))
+    directions = nn.init.orthogonal_(torch.empty(axes, axes, dtype=torch.float32))  # there is none in bfloat16
     directions[-1] *= directions.det().sign()
     return directions

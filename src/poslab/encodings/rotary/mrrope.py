@@ -47,7 +47,7 @@ def mrrope(
     low = ((turns > 32).sum() - 1).clamp_min(0)
     steps = ((turns >= 1).sum() - low).clamp_min(1)
     index = torch.arange(len(inverse_frequencies), device=inverse_frequencies.device)
-    step = (index - low).clamp_min(0).minimum(steps)
+    step = (index - low).clamp_min(0).minimum(steps).to(inverse_frequencies.dtype)
     exponent = step * (step + 1) / (steps * (steps + 1)) if progressive else step / steps
     by_default = 0.1 * math.log(factor) + 1.0
     return inverse_frequencies / factor**exponent, chosen_attention_factor(attention_factor, by_default)

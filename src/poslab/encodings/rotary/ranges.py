@@ -52,6 +52,7 @@ class RangedRotary(PositionalEncoding):
 
     causal_only = True
     of_pretrained = ("base", "fraction")
+    of_trained = ("base", "fraction", "layout", "scaling")
 
     def __init__(self, head_dim: int, base: float, fraction: float, layout: Layout, scaling: Scaling | None) -> None:
         super().__init__()

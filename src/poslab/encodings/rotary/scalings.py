@@ -220,13 +220,15 @@ def rope_clipped(
     pairs, slowest = len(inverse_frequencies), 2 * math.pi / training_length
     if clipped is None and slowest > 1:  # the fastest frequency of every spectrum
         raise ValueError(f"clipped must be given where no pair completes a turn within {training_length} tokens")
+    if clipped is not None and pairs < 2:
+        raise ValueError(f"fraction must turn at least 4 channels of each head to clip some of them, got {2 * pairs}")
     if clipped is not None and not 1 <= clipped < pairs:
         raise ValueError(f"clipped must leave at least one of {pairs} frequencies, got {clipped}")
     index = torch.arange(pairs, device=inverse_frequencies.device)
     stay = (inverse_frequencies >= slowest).sum() if clipped is None else index.new_tensor(pairs - clipped)
     if not soft:
         return inverse_frequencies.where(index < stay, 0.0), 1.0
-    share = ((index - stay) / (pairs - 1 - stay).clamp_min(1)).clamp(0, 1)
+    share = ((index - stay).to(inverse_frequencies.dtype) / (pairs - 1 - stay).clamp_min(1)).clamp(0, 1)
     return inverse_frequencies * (1 + (math.pi * share).cos()) / 2, 1.0
 
 

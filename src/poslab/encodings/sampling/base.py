@@ -25,6 +25,9 @@ class PositionSampler(CheckedArguments, nn.Module):
     real: ClassVar[bool] = False
     """True if it draws real numbers, which not every encoding accepts."""
 
+    reads_longest_row: ClassVar[bool] = False
+    """True if, in training, the positions of a row depend on the longest row of its batch."""
+
     max_length: int | None = None
     """Longest text that it has positions for; None if there is no end."""
 

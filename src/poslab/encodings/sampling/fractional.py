@@ -39,6 +39,7 @@ class Fractional(PositionSampler):
     """
 
     real = True
+    reads_longest_row = True
 
     def __init__(self, training_length: Count) -> None:
         super().__init__()

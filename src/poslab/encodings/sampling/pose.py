@@ -47,6 +47,7 @@ class Pose(PositionSampler):
     """
 
     bounded_by = "target_length"
+    reads_longest_row = True
 
     def __init__(self, target_length: Count = 4096, chunks: Annotated[int, Range(at_least=2), NOT_HUGE] = 2) -> None:
         super().__init__()

@@ -45,6 +45,7 @@ class Randomized(PositionSampler):
     """
 
     bounded_by = "max_position"
+    reads_longest_row = True
 
     def __init__(
         self, max_position: Count = 2_048, seed: Annotated[int, Range(at_least=0), Range(at_most=2**63 - 1)] = 0
