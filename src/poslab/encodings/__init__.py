@@ -27,6 +27,7 @@ from poslab.encodings.content.cope import CoPE
 from poslab.encodings.content.dape import Dape, DapeV2
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.encodings.content.grape import GrapeA
+from poslab.encodings.content.grape_ap import GrapeAP
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
@@ -101,6 +102,7 @@ __all__ = [
     "FourierFeatures",
     "Fractional",
     "GrapeA",
+    "GrapeAP",
     "HeadScale",
     "Interpolated",
     "KerpleLog",
