@@ -1,6 +1,7 @@
 """Positional encodings behind one contract; nothing here depends on the laboratory but the checks of arguments."""
 
 from poslab.encodings.absolute.abacus import Abacus
+from poslab.encodings.absolute.bipe import Bilevel, bipe
 from poslab.encodings.absolute.convolutional import Convolutional
 from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.fourier_features import FourierFeatures
@@ -82,6 +83,7 @@ __all__ = [
     "Alibi",
     "Bam",
     "BiasTable",
+    "Bilevel",
     "Cape",
     "Centred",
     "CoPE",
@@ -163,6 +165,7 @@ __all__ = [
     "VectorTable",
     "Wall",
     "XPos",
+    "bipe",
     "repo",
     "rnope",
 ]
