@@ -74,7 +74,7 @@ class Bilevel(PositionalEncoding):
         if tokens is not None and tokens.segments is not None:
             before_BS = before_BS - before_BS.gather(1, first_of_document(tokens.segments))
         ids_BT = before_BS[:, before_BS.shape[1] - positions.length :]
-        return replace(positions, ids=ids_BT, contiguous=False, places=None)
+        return replace(positions, ids=ids_BT, contiguous=False)
 
     def _ids(self, tokens: Tokens | None) -> Tensor:
         if tokens is None:
