@@ -28,10 +28,10 @@ End = Annotated[int, Range(at_least=0), NOT_HUGE]
 class Bilevel(PositionalEncoding):
     """Bilevel positions: a learned vector for the place within a segment, and segments as positions for all layers.
 
-        x_t = embedding_t + W[min(t - begin_t, N - 1)],    attention has token t at position  ends before t
+        x_t = embedding_t + W[min(t - begin_t, N - 1)],    attention has token t at position s_t
 
-    A segment begins behind each token of `ends`, and where its document begins. The encodings of the layers read the
-    number of the segment in place of the position; see `bipe`.
+    with s_t the number of segments that ended before t in its document, and begin_t the first token of its own segment.
+    A segment begins behind each token of `ends`, and where its document begins. `bipe` has the published forms.
 
     Use it when texts fall into sentences or lines, and an encoding of `per_layer` should count these.
 
@@ -98,14 +98,14 @@ def bipe(
     with s_t the number of segments that ended before t in its document, and begin_t the first token of its own segment.
     Under BiPE-RoPE queries and keys turn by s_i - s_j, under BiPE-ALiBi the bias is that of s_i - s_j.
 
-    Use it when texts fall into sentences or lines and will be longer than in training: segments hardly grow with a
-    text, and there are far fewer of them than tokens.
+    Use it when texts fall into sentences or lines and will be longer than in training: places within a segment stay as
+    small, and there are far fewer segments than tokens.
 
     Args:
         ends: ids of the tokens that end a segment, to which they belong themselves (paper: the full stop and the end of
             a line). With `dataset.tokenizer=bytes` these are 46 and 10.
         over: factory of the encoding that reads the numbers of segments (paper: `Rotary` or `Alibi`).
-        num_embeddings: rows N of W; later places of a segment share the last one (paper: 1,024).
+        num_embeddings: rows N of W; later places of a segment share the last one (authors: 1,024).
 
     Parameters: W, `table.weight` (N, M), once for the whole model, and those of `over` in each layer.
 
@@ -120,6 +120,6 @@ def bipe(
         ValueError: without ends, for an argument out of its range, and where the tokens are not given.
 
     Source: He et al., "Two Stones Hit One Bird: Bilevel Positional Encoding for Better Length Extrapolation" (ICML
-    2024), section 4, and its code.
+    2024), and its code.
     """
     return PerLayer([over], embedding=partial(Bilevel, ends=ends, num_embeddings=num_embeddings))
