@@ -12,7 +12,6 @@ from typing import Annotated
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from poslab.arguments import NOT_HUGE, Count, Range, checked
 from poslab.encodings.base import PositionalEncoding
@@ -69,8 +68,8 @@ class Bilevel(PositionalEncoding):
         return x_BTM + added_BTM.to(x_BTM.dtype)
 
     def move(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
-        ends_BS = self._ends(self._ids(tokens))
-        before_BS = functional.pad(ends_BS.cumsum(dim=1), (1, -1))
+        ends_BS = self._ends(self._ids(tokens)).long()
+        before_BS = ends_BS.cumsum(dim=1) - ends_BS
         if tokens is not None and tokens.segments is not None:
             before_BS = before_BS - before_BS.gather(1, first_of_document(tokens.segments))
         ids_BT = before_BS[:, before_BS.shape[1] - positions.length :]
