@@ -132,9 +132,8 @@ def contexts_of_layers(
         tokens: tokens up to the last key; None without any.
         windows: as in `Visibility`, one for each layer.
     """
+    tables = encodings.prepare(query_positions, key_positions, tokens)
     moved_keys = encodings.move(key_positions, tokens)
-    same = query_positions is key_positions
-    tables = encodings.prepare(moved_keys if same else encodings.move(query_positions, tokens), moved_keys)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
     narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]

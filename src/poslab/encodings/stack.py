@@ -248,9 +248,16 @@ class StackEncodings(nn.Module):
             positions = encoding.move(positions, tokens)
         return positions
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> list[Any]:
-        """Return the tables of each layer; layers that share an encoding share its tables."""
-        tables = [encoding.prepare(query_positions, key_positions) for encoding in self]
+    def prepare(self, query_positions: Positions, key_positions: Positions, tokens: Tokens | None = None) -> list[Any]:
+        """Return the tables of each layer, for moved positions; layers that share an encoding share its tables.
+
+        Args:
+            query_positions, key_positions: of the last tokens and of all that they may see.
+            tokens: as in `move`.
+        """
+        keys = self.move(key_positions, tokens)
+        queries = keys if query_positions is key_positions else self.move(query_positions, tokens)
+        tables = [encoding.prepare(queries, keys) for encoding in self]
         return [tables[place] for place in self._places]
 
 
