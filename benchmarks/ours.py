@@ -60,9 +60,9 @@ class AttentionLayer(nn.Module):
     def forward(self, x_BTM: Tensor) -> Tensor:
         """Return the output of the layer, tables included."""
         positions = Positions.range(x_BTM.shape[1], device=x_BTM.device)
-        tokens = Tokens(torch.zeros(x_BTM.shape[:2], dtype=torch.int64, device=x_BTM.device))
-        (context,) = self_attention_contexts(self.encodings, positions)
-        return self.attention(self.encodings.embed(x_BTM, positions, tokens), context)
+        tokens_BT = torch.zeros(x_BTM.shape[:2], dtype=torch.int64, device=x_BTM.device)
+        (context,) = self_attention_contexts(self.encodings, positions, tokens_BS=tokens_BT)
+        return self.attention(self.encodings.embed(x_BTM, positions, Tokens(tokens_BT)), context)
 
 
 class MaskedLayer(nn.Module):

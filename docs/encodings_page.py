@@ -68,6 +68,7 @@ OWN_MODEL = {
 
 PLACES = {
     "embed": "token embeddings",
+    "move": "positions",
     "rotate_query": "queries and keys",
     "rotate_key": "queries and keys",
     "rotate_value": "values",
@@ -273,7 +274,7 @@ class Encoding(Choice):
     @property
     def places(self) -> str:
         """The places where it acts, in words."""
-        hooks = set().union(*(layer.hooks for layer in self.layers))
+        hooks = set().union(*(encoding.hooks for encoding in self.stack))
         if not any(map(_rescales, self.layers)):
             hooks.discard("scale")
         places = [place for hook, place in PLACES.items() if hook in hooks]
@@ -506,8 +507,9 @@ def _row(choice: Choice) -> list[str]:
 def _encoding_section(
     encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any], runs: dict[str, Any]
 ) -> Iterator[str]:
-    owners = "one for all layers" if len(encoding.stack.distinct) == 1 else "in each layer"
-    shapes = {name: tuple(p.shape) for layer in encoding.layers for name, p in layer.named_parameters()}
+    learning = [one for one in encoding.stack if any(True for _ in one.parameters())]
+    owners = "one for all layers" if all(one.shared_by_layers for one in learning) else "in each layer"
+    shapes = {name: tuple(p.shape) for one in learning for name, p in one.named_parameters()}
     named = ", ".join(f"`{name}` {shape if shape else 'a number'}" for name, shape in shapes.items())
     learned = f"{encoding.num_parameters:,}: {named}, {owners}" if shapes else "none"
     end = encoding.stack.max_length

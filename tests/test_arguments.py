@@ -107,6 +107,7 @@ RIGHT: dict[str, dict[str, Any]] = {
         if "training_length" in inspect.signature(factory).parameters
     },
     "PerLayer": {"encodings": [NoPosition, Rotary]},
+    "bipe": {"ends": [1, 2]},
     "StackConfig": STACK,
     "StackShape": SIZES,
 }

@@ -1,9 +1,14 @@
+from functools import partial
+
 import pytest
 import torch
+from transformers.models.deepseek_v3.configuration_deepseek_v3 import DeepseekV3Config
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Attention, DeepseekV3RotaryEmbedding
 
 from poslab.attention import AttentionContext, MultiHeadAttention, Visibility
 from poslab.attention.cache import LayerCache
 from poslab.encodings import NoPosition, PositionalEncoding, Positions, Rotary, T5Bias
+from poslab.encodings.rotary.yarn import yarn
 
 
 def layer(**arguments) -> MultiHeadAttention:
@@ -31,6 +36,33 @@ def test_without_position_it_is_the_multi_head_attention_of_pytorch_also_to_a_me
         future = torch.ones(7, 7, dtype=torch.bool).triu(1)
         actual, (expected, _) = ours(x, under(NoPosition())), theirs(x, x, x, attn_mask=future)
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", [None, partial(yarn, training_length=8, factor=16.0)])
+def test_with_a_shared_key_and_a_fraction_it_is_the_attention_of_deepseek_without_compression(scaling):
+    rope = {"rope_type": "default", "rope_theta": 10_000.0}
+    if scaling is not None:
+        rope |= {"rope_type": "yarn", "original_max_position_embeddings": 8, "max_position_embeddings": 128}
+        rope |= {"factor": 16.0, "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0}
+    sizes = {"qk_rope_head_dim": 4, "qk_nope_head_dim": 6, "v_head_dim": 10, "kv_lora_rank": 32, "q_lora_rank": None}
+    heads = {"hidden_size": 32, "num_attention_heads": 3, "num_key_value_heads": 3}
+    config = DeepseekV3Config(**sizes, **heads, rope_parameters=rope, attn_implementation="eager")
+    theirs, ours = DeepseekV3Attention(config, 0), layer(num_heads=3, num_kv_heads=3, head_dim=10, shared_key=0.4)
+    theirs.kv_a_layernorm = torch.nn.Identity()
+    with torch.no_grad():
+        theirs.kv_a_proj_with_mqa.weight[:32] = torch.eye(32)
+        shared, own, values = ours.key_value.weight.split([4, 3 * 6, 3 * 10])
+        theirs.kv_a_proj_with_mqa.weight[32:] = shared
+        own, values = (x.unflatten(0, (3, -1)) for x in (own, values))
+        theirs.kv_b_proj.weight.copy_(torch.cat([own, values], dim=1).flatten(0, 1))
+        theirs.q_proj.weight.copy_(ours.query.weight.unflatten(0, (3, -1)).roll(-4, dims=1).flatten(0, 1))
+    theirs.o_proj.weight = ours.output.weight
+    theirs, ours, x = theirs.double(), ours.double(), torch.randn(2, 7, 32, dtype=torch.float64)
+    cos_sin = DeepseekV3RotaryEmbedding(config)(x.float(), torch.arange(7)[None])
+    future = torch.full((7, 7), float("-inf"), dtype=torch.float64).triu(1)[None, None]
+    expected, _ = theirs(x, tuple(y.double() for y in cos_sin), future)
+    rotary = Rotary(10, fraction=0.4, layout="interleaved", scaling=scaling)
+    torch.testing.assert_close(ours(x, under(rotary)), expected, rtol=0, atol=1e-6)
 
 
 def test_the_head_dimension_is_free_of_the_width():

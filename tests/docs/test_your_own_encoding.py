@@ -18,7 +18,7 @@ from poslab.encodings import CoPE, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from tests.conftest import ROOT
 from tests.docs.guides import copy_of_repository, typed
-from tests.encoding_choices import EVERY_ENCODING, encoding, factory
+from tests.encoding_choices import EVERY_ENCODING, factory, stack
 
 GUIDE = (ROOT / "docs" / "your-own-encoding.md").read_text()
 
@@ -211,7 +211,8 @@ def test_its_own_attention_takes_the_encodings_whose_hooks_it_calls(
     served, positions = [], Positions.range(10)
     for name in EVERY_ENCODING:
         is_windowed = bool(getattr(factory(name), "windows", None))
-        if encoding(name).hooks <= {"rotate_query", "rotate_key", "scale", "bias"} and not is_windowed:
+        hooks = {hook for one in stack(name, num_layers=1) for hook in one.hooks}
+        if hooks <= {"rotate_query", "rotate_key", "scale", "bias"} and not is_windowed:
             served.append(name)
             ours = attention(factory(name))
             q, k, v = torch.randn(3, 1, 4, 10, 16, generator=torch.Generator().manual_seed(0)).unbind()

@@ -65,6 +65,7 @@ def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_to
         partial(e.SelectiveRotary, conv_width=2, steps=True, gate=True),
         partial(e.FoPE, training_length=100, base=20.0, gain=0.6, clipped="ones"),
         partial(e.GrapeA, gates="key"),
+        partial(e.GrapeAP, width=2),
         partial(e.XPos, scale_base=64.0),
         e.rnope(every=2, window=6),
         e.PerLayer([e.Alibi, partial(e.Rotary, base=100.0)]),
@@ -91,7 +92,7 @@ def test_other_hyperparameters_and_patterns_keep_it_too(other):
         check(subject)
 
 
-ALONE = ("cope", "fire", "grape_a", "path", "relative_projection", "selective_rotary", "stick_breaking")
+ALONE = ("cope", "fire", "grape_a", "grape_ap", "path", "relative_projection", "selective_rotary", "stick_breaking")
 """Causal encodings that no other stands for in an encoder."""
 
 

@@ -45,6 +45,12 @@ def rope(base: float, kind: str = "default", **others: Any) -> dict[str, Any]:
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": SHARE}
 YARN = {"beta_fast": 32.0, "beta_slow": 1.0}
 
+LATENT = {
+    **{"num_key_value_heads": HEADS, "kv_lora_rank": 32, "q_lora_rank": 32, "v_head_dim": 16},
+    **{"qk_rope_head_dim": 8, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 8},
+}
+"""Sizes of latent attention."""
+
 THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama3_1": ("llama", {"rope_parameters": rope(500_000.0, "llama3", factor=8.0, **LLAMA3)}),
     "qwen3": ("qwen3", {"rope_parameters": rope(1_000_000.0)}),
@@ -115,6 +121,46 @@ THEIRS: dict[str, tuple[str, dict[str, Any]]] = {
             )
         },
     ),
+    "deepseek_v3": (
+        "deepseek_v3",
+        {
+            **{**LATENT, "qk_nope_head_dim": 16, "head_dim": 8},
+            "rope_parameters": rope(
+                10_000.0,
+                "yarn",
+                factor=40.0,
+                original_max_position_embeddings=SHARE,
+                mscale=1.0,
+                mscale_all_dim=1.0,
+                **YARN,
+            ),
+        },
+    ),
+    "mistral4": (
+        "mistral4",
+        {
+            **{**LATENT, "qk_nope_head_dim": 8},
+            "rope_parameters": rope(
+                10_000.0,
+                "yarn",
+                factor=128.0,
+                original_max_position_embeddings=SHARE,
+                mscale=1.0,
+                mscale_all_dim=1.0,
+                llama_4_scaling_beta=0.1,
+                **YARN,
+            ),
+        },
+    ),
+    "mistral_large4": (
+        "mistral_large4_text",
+        {
+            **{**LATENT, "qk_nope_head_dim": 8},
+            "rope_parameters": rope(
+                10_000.0, "yarn", factor=2048.0, original_max_position_embeddings=SHARE, attention_factor=1.0, **YARN
+            ),
+        },
+    ),
     "modernbert": ("modernbert", {"local_attention": 2 * (SHARE - 1)}),
     "ultrabert": ("ultrabert", {"sliding_window": SHARE - 1}),
     "nomic_bert": ("nomic_bert", {}),
@@ -125,6 +171,9 @@ SILENT: dict[str, dict[str, Any]] = {
     "llama4": {"attn_temperature_tuning": False},
     "ministral3": {
         "rope_parameters": {**THEIRS["ministral3"][1]["rope_parameters"], "llama_4_scaling_beta": 0.0},
+    },
+    "mistral4": {
+        "rope_parameters": {**THEIRS["mistral4"][1]["rope_parameters"], "llama_4_scaling_beta": 0.0},
     },
 }
 """What silences a temperature."""
@@ -196,6 +245,8 @@ def shown(kind: str, options: dict[str, Any], is_silent: bool) -> list[tuple[Ten
     for module in model.modules():
         if is_silent and type(module).__name__.endswith("RotaryEmbedding"):
             module.register_forward_hook(silent)
+        if not is_silent and type(module).__name__.endswith("SoftmaxScaling"):
+            module.scale.fill_(0.3)
     model(torch.arange(TOKENS)[None] % 10 + 1)
     return show.layers
 
@@ -210,10 +261,18 @@ def test_layers_turn_scale_and_hide_as_those_of_transformers(name: str) -> None:
     unturned = shown(kind, {**options, **SILENT.get(name, {})}, True)
     causal = name not in ("modernbert", "ultrabert", "nomic_bert")
     encodings = stack_of(name, len(theirs), theirs[0][0].shape[-1], causal)
+    for temperature in encodings.temperatures.values():
+        for scales in temperature.parameters(recurse=False):
+            scales.data = torch.where(scales == 0, 0.3, scales)
     contexts = self_attention_contexts(encodings, Positions.range(TOKENS), causal=causal)
+    turning = options.get("qk_rope_head_dim", 0)
+    assert turning == int(preset(name).get("model", {}).get("shared_key", 0.0) * theirs[0][0].shape[-1])
     for layer, context in enumerate(contexts):
         (q, k, mask, module), (plain_q, plain_k, _, _) = theirs[layer], unturned[layer]
         expected = q @ k.repeat_interleave(HEADS // k.shape[1], dim=1).mT
+        if turning:
+            expected = expected * module.scaling * q.shape[-1] ** 0.5
+            plain_q, plain_k = (turning_first(x, turning) for x in (plain_q, plain_k))
         torch.testing.assert_close(logits(plain_q, plain_k, context), expected, rtol=1e-5, atol=1e-5)
         visible = context.visibility.mask(TOKENS, TOKENS, q.device)
         everything = torch.ones(1, 1, TOKENS, TOKENS, dtype=torch.bool)
@@ -222,6 +281,12 @@ def test_layers_turn_scale_and_hide_as_those_of_transformers(name: str) -> None:
             has_norm = any(part in ("q_norm", "qk_norm") for part, _ in module.named_children())
             assert has_norm == preset(name).get("model", {}).get("qk_norm", False)
         assert (context.sinks is None) == (getattr(module, "sinks", None) is None)
+
+
+def turning_first(x: Tensor, turning: int) -> Tensor:
+    """Heads whose last channels are the first and the second of each pair that turns, in our order."""
+    pairs = x[..., -turning:].unflatten(-1, (2, -1)).mT.flatten(-2)
+    return torch.cat([pairs, x[..., :-turning]], dim=-1)
 
 
 @torch.no_grad()

@@ -193,6 +193,11 @@ def test_a_model_of_several_stacks_is_refused():
         position_logits(small_model(EncoderDecoder, "t5"), [])
 
 
+def test_a_model_whose_attention_counts_something_else_than_tokens_is_refused():
+    with pytest.raises(ValueError, match=r"^start=fitted counts tokens, and attention under Bilevel does not$"):
+        position_logits(small_decoder("bipe"), [])
+
+
 def test_documents_of_a_row_and_padding_have_their_own_positions():
     model = small_decoder("learned").double()
     ids_BT = tokens_of_ours(4, 6)

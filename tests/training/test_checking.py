@@ -80,3 +80,10 @@ def test_an_encoding_that_ends_before_the_window_is_refused():
         check(composed("encoding=learned", "encoding.max_length=100", "dataset.sequence_length=101"))
     assert str(error.value) == "encoding.max_length=100 ends before dataset.sequence_length=101"
     check(composed("encoding=learned", "encoding.max_length=101", "dataset.sequence_length=101"))
+
+
+def test_a_sampler_of_positions_that_attention_never_reads_is_refused():
+    with pytest.raises(ValueError) as error:
+        check(composed("encoding=bipe", "positions=randomized"))
+    assert str(error.value) == "positions must be contiguous under an encoding that gives tokens others, got Randomized"
+    check(composed("encoding=bipe"))

@@ -27,7 +27,7 @@ Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
 """Way to compute attention; `auto` is the cheapest route that is exact."""
 
 _ROTATIONS = frozenset({"rotate_query", "rotate_key", "rotate_value", "rotate_output"})
-_LIGHT = _ROTATIONS | {"embed", "scale", "state", "with_state"}
+_LIGHT = _ROTATIONS | {"embed", "move", "scale", "state", "with_state"}
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,

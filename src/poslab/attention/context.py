@@ -16,7 +16,7 @@ from torch import Tensor
 from poslab.attention.attend import Route, attend
 from poslab.attention.cache import KeyValueCache, LayerCache
 from poslab.attention.visibility import Visibility
-from poslab.encodings import PositionalEncoding, Positions, StackEncodings
+from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
 from poslab.encodings.temperature import Temperature
 
 
@@ -28,7 +28,7 @@ class AttentionContext:
         encoding: encoding of queries and keys. The stack owns it: as a part of each layer that it serves, it would be
             in checkpoints once per layer, and FSDP could not decide which layer's shard it belongs to.
         tables: the encoding's tables for the queries and all keys.
-        key_positions: positions of the keys.
+        key_positions: positions of the keys, as the encodings moved them.
         visibility: keys that each query sees.
         temperature: factor on the logits by the number of visible keys; None for none.
         route: forces an attention route; `auto` is the cheapest exact one.
@@ -84,6 +84,7 @@ def self_attention_contexts(
     causal: bool = True,
     window: int | Sequence[int | None] | None = None,
     route: Route = "auto",
+    tokens_BS: Tensor | None = None,
 ) -> list[AttentionContext]:
     """Return the contexts of all layers of a stack that attends to itself.
 
@@ -95,13 +96,15 @@ def self_attention_contexts(
         causal, window: as in `Visibility`, one window for all layers or one for each; a pattern of encodings can narrow
             them, and cut the text into chunks.
         route: as in `attend`.
+        tokens_BS: ids of past and new tokens, as in `Tokens`, by which an encoding may move positions; None without.
     """
     key_positions, real_keys = positions, real
     if cache is not None:
         key_positions, real_keys = cache.append_positions(positions, real)
+    tokens = None if tokens_BS is None else Tokens(tokens_BS, key_positions.segments)
     windows = list(window) if isinstance(window, Sequence) else [window] * len(encodings.windows)
     contexts = contexts_of_layers(
-        encodings, positions, key_positions, real_keys, causal=causal, windows=windows, route=route
+        encodings, positions, key_positions, real_keys, tokens, causal=causal, windows=windows, route=route
     )
     if cache is None:
         return contexts
@@ -113,6 +116,7 @@ def contexts_of_layers(
     query_positions: Positions,
     key_positions: Positions,
     real_keys: Tensor | None,
+    tokens: Tokens | None,
     *,
     causal: bool,
     windows: Sequence[int | None],
@@ -126,10 +130,12 @@ def contexts_of_layers(
         query_positions: positions of the T queries.
         key_positions: positions of all S keys; the last T are those of the queries.
         real_keys, causal: as in `Visibility`.
+        tokens: tokens up to the last key; None without any.
         windows: as in `Visibility`, one for each layer.
         dropped: as in `Visibility.between`.
     """
-    tables = encodings.prepare(query_positions, key_positions)
+    tables = encodings.prepare(query_positions, key_positions, tokens)
+    moved_keys = encodings.move(key_positions, tokens)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
     narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]
@@ -142,7 +148,7 @@ def contexts_of_layers(
         AttentionContext(
             encodings.layer(i),
             tables[i],
-            key_positions,
+            moved_keys,
             visibilities[rule],
             encodings.temperature(i),
             route,

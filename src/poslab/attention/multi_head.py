@@ -5,6 +5,7 @@ Dimension letters: B batch, H heads, G key-value heads, T queries, S keys, D hea
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from poslab.attention.context import AttentionContext
@@ -27,15 +28,27 @@ class MultiHeadAttention(nn.Module):
         num_kv_heads: key-value heads G, a divisor of H; fewer than H is grouped-query attention (Ainslie et al. 2023).
         head_dim: head dimension D; H * D need not be M.
         qk_norm: True normalises queries and keys per head (RMSNorm) before the encoding rotates them.
+        shared_key: share of the channels of a key, the first ones, that all heads have in common, rounded down: under
+            an encoding that turns these alone, the decoupled rotary embedding of DeepSeek (Liu et al. 2024, V2).
     """
 
-    def __init__(self, d_model: int, num_heads: int, num_kv_heads: int, head_dim: int, qk_norm: bool = False) -> None:
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        qk_norm: bool = False,
+        shared_key: float = 0.0,
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = head_dim
         self.query = nn.Linear(d_model, num_heads * head_dim, bias=False)
-        self.key_value = nn.Linear(d_model, 2 * num_kv_heads * head_dim, bias=False)
+        self.num_shared = int(shared_key * head_dim)
+        num_copies = (num_kv_heads - 1) * self.num_shared
+        self.key_value = nn.Linear(d_model, 2 * num_kv_heads * head_dim - num_copies, bias=False)
         self.output = nn.Linear(num_heads * head_dim, d_model, bias=False)
         self.query_norm = HeadNorm(head_dim) if qk_norm else nn.Identity()
         self.key_norm = HeadNorm(head_dim) if qk_norm else nn.Identity()
@@ -76,10 +89,20 @@ class MultiHeadAttention(nn.Module):
         """
         source = x_BTM if memory_BSM is None else memory_BSM
         q_BHTD = self.queries(x_BTM)
-        both = self.key_value(source).unflatten(-1, (2, self.num_kv_heads, self.head_dim))
-        k_BGSD, v_BGSD = both.permute(2, 0, 3, 1, 4)
+        k_BGSD, v_BGSD = self.keys_and_values(self.key_value(source))
         k_BGSD = self.key_norm(k_BGSD)
         if memory_BSM is not None and "state" in context.encoding.hooks:
             name = type(context.encoding).__name__
             raise ValueError(f"encoding {name} serves attention of a sequence to itself alone")
         return q_BHTD, k_BGSD, v_BGSD, context.state(x_BTM)
+
+    def keys_and_values(self, projected_BSN: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values of all heads, (B, G, S, D), of the N numbers that `key_value` makes of each token."""
+        if not self.num_shared:
+            both = projected_BSN.unflatten(-1, (2, self.num_kv_heads, self.head_dim))
+            k_BGSD, v_BGSD = both.permute(2, 0, 3, 1, 4)
+            return k_BGSD, v_BGSD
+        heads, width = self.num_kv_heads, self.head_dim - self.num_shared
+        shared, own, values = projected_BSN.split([self.num_shared, heads * width, heads * self.head_dim], dim=-1)
+        own_BGSN, v_BGSD = (x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2) for x in (own, values))
+        return torch.cat([shared[:, None].expand(-1, heads, -1, -1), own_BGSN], dim=-1), v_BGSD

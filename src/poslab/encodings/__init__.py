@@ -1,6 +1,7 @@
 """Positional encodings behind one contract; nothing here depends on the laboratory but the checks of arguments."""
 
 from poslab.encodings.absolute.abacus import Abacus
+from poslab.encodings.absolute.bipe import Bilevel, bipe
 from poslab.encodings.absolute.convolutional import Convolutional
 from poslab.encodings.absolute.fourier import Fourier
 from poslab.encodings.absolute.fourier_features import FourierFeatures
@@ -27,6 +28,7 @@ from poslab.encodings.content.cope import CoPE
 from poslab.encodings.content.dape import Dape, DapeV2
 from poslab.encodings.content.forgetting import Forgetting
 from poslab.encodings.content.grape import GrapeA
+from poslab.encodings.content.grape_ap import GrapeAP
 from poslab.encodings.content.path import PaTH
 from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
@@ -81,6 +83,7 @@ __all__ = [
     "Alibi",
     "Bam",
     "BiasTable",
+    "Bilevel",
     "Cape",
     "Centred",
     "CoPE",
@@ -101,6 +104,7 @@ __all__ = [
     "FourierFeatures",
     "Fractional",
     "GrapeA",
+    "GrapeAP",
     "HeadScale",
     "Interpolated",
     "KerpleLog",
@@ -161,6 +165,7 @@ __all__ = [
     "VectorTable",
     "Wall",
     "XPos",
+    "bipe",
     "repo",
     "rnope",
 ]

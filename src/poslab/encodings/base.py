@@ -20,6 +20,7 @@ from poslab.encodings.tokens import Tokens
 
 HOOKS = (
     "embed",
+    "move",
     "rotate_query",
     "rotate_key",
     "rotate_value",
@@ -129,6 +130,17 @@ class PositionalEncoding(Described):
             tokens: past and new tokens, in storage order; None where the caller has none.
         """
         return x_BTM
+
+    def move(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
+        """Return other positions of tokens for the attention of all layers, which may depend on what is read.
+
+        Which keys a query sees still follows the given positions.
+
+        Args:
+            positions: of the last T tokens.
+            tokens: past and new tokens, in storage order, as `embed` has them.
+        """
+        return positions
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Any:
         """Return float32 tables, made once per forward pass, for the other hooks of every layer."""

@@ -154,7 +154,7 @@ class StackEncodings(nn.Module):
             self._places.append(shared.get(id(maker), len(self.distinct) - 1))
         if pattern.embedding is not None:
             instance = _made(pattern.embedding, self.shape)
-            if instance.hooks != {"embed"}:
+            if instance.hooks - {"move"} != {"embed"}:
                 raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
             self.distinct.append(instance)
         if temperature is not None and pattern.temperatures is not None:
@@ -242,9 +242,22 @@ class StackEncodings(nn.Module):
             x_BTM = encoding.embed(x_BTM, positions, tokens)
         return x_BTM
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> list[Any]:
-        """Return the tables of each layer; layers that share an encoding share its tables."""
-        tables = [encoding.prepare(query_positions, key_positions) for encoding in self]
+    def move(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
+        """Return the positions of tokens for attention, moved by every encoding; arguments as in an encoding."""
+        for encoding in self:
+            positions = encoding.move(positions, tokens)
+        return positions
+
+    def prepare(self, query_positions: Positions, key_positions: Positions, tokens: Tokens | None = None) -> list[Any]:
+        """Return the tables of each layer, for moved positions; layers that share an encoding share its tables.
+
+        Args:
+            query_positions, key_positions: of the last tokens and of all that they may see.
+            tokens: as in `move`.
+        """
+        keys = self.move(key_positions, tokens)
+        queries = keys if query_positions is key_positions else self.move(query_positions, tokens)
+        tables = [encoding.prepare(queries, keys) for encoding in self]
         return [tables[place] for place in self._places]
 
 

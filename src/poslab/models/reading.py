@@ -20,7 +20,7 @@ class Reading:
     Args:
         contexts: one for each layer.
         positions: of the new tokens, behind those of registers.
-        key_positions: of past and new tokens.
+        key_positions: of past and new tokens, as the encodings moved them.
         tokens: past and new tokens; None where a caller has embeddings alone.
     """
 
@@ -63,10 +63,12 @@ class Reading:
             positions = positions.behind(registers)
             ids = functional.pad(ids, (registers, 0), value=PADDING)
             real = None if real is None else functional.pad(real, (registers, 0), value=True)
-        contexts = self_attention_contexts(encodings, positions, real, cache, causal=causal, window=window, route=route)
+        tokens_BS = ids if cache is None else cache.append_tokens(ids)
+        contexts = self_attention_contexts(
+            encodings, positions, real, cache, causal=causal, window=window, route=route, tokens_BS=tokens_BS
+        )
         key_positions = contexts[0].key_positions
-        tokens = Tokens(ids if cache is None else cache.append_tokens(ids), key_positions.segments)
-        return cls(contexts, positions, key_positions, tokens)
+        return cls(contexts, positions, key_positions, Tokens(tokens_BS, key_positions.segments))
 
 
 def end_of_positions(encodings: StackEncodings, sampler: PositionSampler | None) -> int | None:

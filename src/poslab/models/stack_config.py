@@ -16,6 +16,9 @@ Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
 Share = Annotated[float, Range(at_least=0, below=1)]
 """Share that is dropped."""
 
+SharedKey = Annotated[float, Range(at_least=0, at_most=1)]
+"""Share of the channels of a key that all heads have in common."""
+
 Canon = Literal["A", "C", "AC"]
 """Places of short convolutions in a block, as the paper of Canon layers names them."""
 
@@ -35,6 +38,8 @@ class StackConfig:
         mlp_ratio: inner width of the feed-forward layers over M, rounded up to a multiple of 32. With 8/3 the three
             gated matrices hold as many numbers as two plain ones of 4 M.
         qk_norm: True normalises queries and keys per head.
+        shared_key: share of the channels of a key, the first ones, that all heads have in common, in [0, 1]. Under
+            rotary with a `fraction` as large these alone turn, as in DeepSeek's latent attention.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
         window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
         sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
@@ -60,6 +65,7 @@ class StackConfig:
     head_dim: Count | None = None
     mlp_ratio: Ratio = 8 / 3
     qk_norm: bool = False
+    shared_key: SharedKey = 0.0
     dropout: Share = 0.0
     window: Count | None = None
     sinks: Sinks | None = None

@@ -141,7 +141,8 @@ class Exchange:
         context = reading.contexts[layer]
         if self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False):
             # Made anew in each layer: its backward pass may be one of its own (use_reentrant), which frees the graph.
-            tables = context.encoding.prepare(reading.positions, context.key_positions)
+            queries = self.encodings.move(reading.positions, reading.tokens)
+            tables = context.encoding.prepare(queries, context.key_positions)
             context = replace(context, tables=tables)
         state = None
         if self._has_state:
@@ -180,14 +181,16 @@ class Exchange:
         kept = [
             past + length if cache is None else cache.get_mask_sizes(length, i)[0] for i in range(len(self.windows))
         ]
-        of_length = {count: self._contexts(queries, keys, real, count) for count in dict.fromkeys(kept)}
+        of_length = {count: self._contexts(queries, keys, real, tokens, count) for count in dict.fromkeys(kept)}
         contexts = [of_length[count][i] for i, count in enumerate(kept)]
         for i, context in enumerate(contexts):
             if cache is not None and "state" in context.encoding.hooks:
                 contexts[i] = replace(context, cache=_Memory(cache, len(contexts) + i, past))
-        return Reading(contexts, queries, keys, tokens)
+        return Reading(contexts, queries, self.encodings.move(keys, tokens), tokens)
 
-    def _contexts(self, queries: Positions, keys: Positions, real: Tensor | None, kept: int) -> list[AttentionContext]:
+    def _contexts(
+        self, queries: Positions, keys: Positions, real: Tensor | None, tokens: Tokens | None, kept: int
+    ) -> list[AttentionContext]:
         """Return the contexts of all layers for the last `kept` keys: a cache with a window drops earlier ones."""
         dropped: int | Tensor = keys.length - kept
         if dropped:
@@ -199,6 +202,7 @@ class Exchange:
             queries,
             keys,
             real,
+            tokens,
             causal=self.family.causal,
             windows=self.windows,
             route=self.route,

@@ -67,10 +67,13 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
         readings: passes over texts; at least two texts where positions are in the embeddings.
 
     Raises:
-        ValueError: for fewer texts, or a model of several stacks.
+        ValueError: for fewer texts, a model of several stacks, or one whose attention has tokens at other positions.
     """
     if len(model.stacks) > 1:
         raise ValueError("start=fitted serves models of one stack, and this one has an encoder and a decoder")
+    for encoding in model.encodings:
+        if "move" in encoding.hooks:
+            raise ValueError(f"start=fitted counts tokens, and attention under {type(encoding).__name__} does not")
     embeds = model.position_rows is not None or any("embed" in encoding.hooks for encoding in model.encodings)
     layers = [_LayerSums(embeds) for _ in range(model.encodings.shape.num_layers)]
     for reading in readings:

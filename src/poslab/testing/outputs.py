@@ -102,8 +102,9 @@ def context_of(
     encodings: StackEncodings, layer: int, positions: Positions, visibility: Visibility, route: Route = "auto"
 ) -> AttentionContext:
     """Return the context of one layer of a stack that attends to itself."""
-    tables = encodings.prepare(positions, positions)[layer]
-    return AttentionContext(encodings.layer(layer), tables, positions, visibility, encodings.temperature(layer), route)
+    encoding = encodings.layer(layer)
+    tables = encoding.prepare(positions, positions)
+    return AttentionContext(encoding, tables, positions, visibility, encodings.temperature(layer), route)
 
 
 def _gradients(y: Tensor, sources: list[Tensor]) -> list[Tensor]:

@@ -127,7 +127,7 @@ def _tables_and_states(encodings: StackEncodings, x: Tensor) -> tuple[list[Tenso
     """Return the tables of a text whose last 8 tokens are queries, and the states of its tokens."""
     length = x.shape[1]
     positions = Positions.range(length)
-    tables = encodings.prepare(Positions.range(8, length - 8), positions)
+    tables = [encoding.prepare(Positions.range(8, length - 8), positions) for encoding in encodings]
     states = [encoding.state(x, positions, None) for encoding in encodings]
     return list(tensors_of(tables)), list(tensors_of(states))
 

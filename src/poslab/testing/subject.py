@@ -115,7 +115,7 @@ class Subject:
         encodings = self.stack(self.directions[-1])
         try:
             encodings.embed(self.inputs, positions, Tokens(some_tokens()))
-            encodings.prepare(positions, positions)
+            encodings.prepare(positions, positions, Tokens(some_tokens()))
         except ValueError:
             return False
         return True

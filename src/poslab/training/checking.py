@@ -85,11 +85,17 @@ def _check_memory(model: Model, recipe: Recipe) -> None:
 
 def _check_positions(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if a model lacks positions for its longest training texts."""
+    from poslab.encodings import Contiguous
+
     sampler, sequence_length = recipe.model.positions, recipe.source.sequence_length
     end = model.encodings.max_length
     most = None if sampler is None else getattr(sampler, sampler.bounded_by)
     if sampler is not None and most is not None and most < sequence_length:
         raise ValueError(f"positions.{sampler.bounded_by}={most} ends before dataset.sequence_length={sequence_length}")
+    if not isinstance(sampler, Contiguous | None) and any("move" in encoding.hooks for encoding in model.encodings):
+        raise ValueError(
+            f"positions must be contiguous under an encoding that gives tokens others, got {type(sampler).__name__}"
+        )
     if sampler is not None and sampler.real:
         _embed_real_positions(model)
     registers = model.num_registers

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from poslab.attention import MultiHeadAttention
 from poslab.encodings import NoPosition, PositionalEncoding, Positions, PositionSampler, Rotary
 from poslab.models import Decoder, Model
 from poslab.pretrained.description import describe
@@ -234,7 +235,10 @@ def _weights(decoder: Decoder, order: list[int]) -> Iterator[tuple[str, Tensor]]
     yield "lm_head.weight", own["output.weight"]
     for number in range(decoder.shape.num_layers):
         block, layer = f"blocks.{number}", f"model.layers.{number}"
-        key, value = own[f"{block}.attention.key_value.weight"].chunk(2)
+        attention = decoder.blocks[number].attention
+        assert isinstance(attention, MultiHeadAttention)
+        heads = attention.keys_and_values(own[f"{block}.attention.key_value.weight"].T[None])
+        key, value = (x_1GMD[0].transpose(1, 2).flatten(0, 1).contiguous() for x_1GMD in heads)
         gate, up = own[f"{block}.mlp.gate_up.weight"].chunk(2)
         yield f"{layer}.input_layernorm.weight", own[f"{block}.attention_norm.weight"]
         yield f"{layer}.self_attn.q_proj.weight", reordered(own[f"{block}.attention.query.weight"])
