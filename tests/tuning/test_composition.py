@@ -36,3 +36,10 @@ def test_a_key_that_nothing_reads_is_refused_and_one_that_a_value_refers_to_is_r
         composer.resolved(["+sed=3"])
     assert composer.resolved(["+steps=7", "trainer.max_steps=${steps}"])["trainer"]["max_steps"] == 7
     assert composer.resolved(["+trainer.lightning.accumulate_grad_batches=2"])["seed"] == 1
+
+
+def test_a_value_may_refer_to_what_follows_from_another_key():
+    composer = Composer(CONF, [])
+    windows = composer.override("encoding.windows", ["${divided:${dataset.sequence_length},16}", None])
+    chosen = composer.resolved(["encoding=per_layer", "dataset.sequence_length=512", windows])
+    assert chosen["encoding"]["windows"] == [32, None]

@@ -47,10 +47,10 @@ def trusting(packages: Sequence[str]) -> list[str]:
 
 
 def in_hydras_grammar(value: Any) -> str:
-    """Return a value as Hydra reads it on a command line; texts in quotes, except for interpolations."""
+    """Return a value as Hydra reads it on a command line; texts in quotes."""
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    if isinstance(value, Path) or (isinstance(value, str) and "${" not in value):
+    if isinstance(value, str | Path):
         # Backslashes are literal in Hydra's grammar, except before a quote.
         return "'" + re.sub(r"(\\*)('|$)", lambda x: 2 * x[1] + ("\\'" if x[2] else ""), str(value)) + "'"
     if isinstance(value, list):
