@@ -136,7 +136,7 @@ def test_registers_have_no_place_on_a_grid(monkeypatch):
     model = model_of("rotary", registers=2)
     seen: list[Positions] = []
     prepare = type(model.encodings).prepare
-    monkeypatch.setattr(type(model.encodings), "prepare", lambda self, q, k: (seen.append(q), prepare(self, q, k))[1])
+    monkeypatch.setattr(type(model.encodings), "prepare", lambda self, q, *k: (seen.append(q), prepare(self, q, *k))[1])
     TASK.logits(model, batch_of([(2, 3)]))
     assert seen[0].length == 8 and seen[0].places is not None and seen[0].places.nowhere is not None
     assert seen[0].places.nowhere.tolist() == [True] * 2 + [False] * 6

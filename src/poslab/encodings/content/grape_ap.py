@@ -87,7 +87,9 @@ class GrapeAP(PositionalEncoding):
             psi_BHRS = psi_BHRS.masked_fill(~rows.visible, 0.0)
         # Summed from the query back, so that near keys lose no precision to far ones, and shifted past the key itself.
         sums_BHRS = functional.pad(psi_BHRS.flip(-1).cumsum(-1).flip(-1)[..., 1:], (0, 1))
-        return sums_BHRS * -torch.tensor(self.exponents, device=psi_BHRS.device).neg().exp2().view(-1, 1, 1)
+        return sums_BHRS * -torch.tensor(
+            self.exponents, device=psi_BHRS.device, dtype=psi_BHRS.dtype
+        ).neg().exp2().view(-1, 1, 1)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         return super().logits(q_BHRD, k_BHSD, rows) - self.content_positions(q_BHRD, k_BHSD, rows)
