@@ -178,6 +178,7 @@ def parameter_count(decoder: nn.Module) -> int:
         ({"tie_embeddings": False}, 50 * 32),
         ({"qk_norm": True}, 2 * (8 + 8)),
         ({"shared_key": 0.5}, -2 * 32 * 4),  # channels of the second head
+        ({"shared_query": True}, -2 * 32 * 2 * 8),
         ({"num_kv_heads": 4}, 2 * 32 * 2 * 2 * 8),
         ({"head_dim": 16}, 2 * (2 * 32 * 4 * 8 + 32 * 2 * 2 * 8)),
         ({"mlp_ratio": 4.0}, 2 * 3 * 32 * (128 - 96)),

@@ -179,6 +179,7 @@ ARCHITECTURES = {
     "qk_norm of a part of the head": (partial(Rotary, fraction=0.5), {"qk_norm": True}, "qwen3"),
     "qk_norm with a window": (Rotary, {"qk_norm": True, "window": 5}, "qwen3"),
     "qk_norm with some windows": (PerLayer([Rotary] * 2, [5, None]), {"qk_norm": True}, "qwen3"),
+    "shared queries": (Rotary, {"shared_query": True}, "llama"),
     "a shared part of the keys": (partial(Rotary, fraction=0.5), {"shared_key": 0.5}, "llama"),
     "rnope": (rnope(every=3), {}, "smollm3"),
     "rnope with a window": (rnope(every=2, window=5, base=700.0), {}, "smollm3"),

@@ -30,6 +30,7 @@ class MultiHeadAttention(nn.Module):
         qk_norm: True normalises queries and keys per head (RMSNorm) before the encoding rotates them.
         shared_key: share of the channels of a key, the first ones, that all heads have in common, rounded down: under
             an encoding that turns these alone, the decoupled rotary embedding of DeepSeek (Liu et al. 2024, V2).
+        shared_query: True gives heads 2h and 2h + 1 the same query, as RoPE++ needs.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class MultiHeadAttention(nn.Module):
         head_dim: int,
         qk_norm: bool = False,
         shared_key: float = 0.0,
+        shared_query: bool = False,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = head_dim
-        self.query = nn.Linear(d_model, num_heads * head_dim, bias=False)
+        self.heads_of_query = 2 if shared_query else 1
+        self.query = nn.Linear(d_model, num_heads // self.heads_of_query * head_dim, bias=False)
         self.num_shared = int(shared_key * head_dim)
         num_copies = (num_kv_heads - 1) * self.num_shared
         self.key_value = nn.Linear(d_model, 2 * num_kv_heads * head_dim - num_copies, bias=False)
@@ -76,9 +79,13 @@ class MultiHeadAttention(nn.Module):
 
     def queries(self, x_BTM: Tensor) -> Tensor:
         """Return queries (B, H, T, D), not rotated."""
-        q_BTHD = self.query(x_BTM).unflatten(-1, (self.num_heads, self.head_dim))
-        q_BHTD: Tensor = self.query_norm(q_BTHD.transpose(1, 2))
+        q_BHTD: Tensor = self.query_norm(self.of_heads(self.query(x_BTM)))
         return q_BHTD
+
+    def of_heads(self, projected_BTN: Tensor) -> Tensor:
+        """Return queries of all heads, (B, H, T, D), of the N numbers that `query` makes of each token."""
+        q_BHTD = projected_BTN.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+        return q_BHTD.repeat_interleave(self.heads_of_query, dim=1) if self.heads_of_query > 1 else q_BHTD
 
     def project(
         self, x_BTM: Tensor, context: AttentionContext, memory_BSM: Tensor | None = None

@@ -47,6 +47,7 @@ from poslab.encodings.relative.transformer_xl import TransformerXL
 from poslab.encodings.relative.tupe import Tupe
 from poslab.encodings.rotary.dual_chunk import DualChunk
 from poslab.encodings.rotary.fope import FoPE
+from poslab.encodings.rotary.imaginary import RoPEPlusPlus
 from poslab.encodings.rotary.learned import RotaryLearned
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
@@ -135,6 +136,7 @@ __all__ = [
     "ReRoPE",
     "RelativeProjection",
     "RelativeTable",
+    "RoPEPlusPlus",
     "Rotary",
     "RotaryLearned",
     "RotaryMixed",

@@ -30,9 +30,8 @@ class GatedMlp(nn.Module):
 
 def attention_layer(stack: StackConfig, shape: StackShape) -> MultiHeadAttention:
     """Return a new attention layer of the sizes of a stack."""
-    return MultiHeadAttention(
-        stack.d_model, shape.num_heads, shape.num_kv_heads, shape.head_dim, stack.qk_norm, stack.shared_key
-    )
+    sizes = (stack.d_model, shape.num_heads, shape.num_kv_heads, shape.head_dim)
+    return MultiHeadAttention(*sizes, stack.qk_norm, stack.shared_key, stack.shared_query)
 
 
 class Block(nn.Module):

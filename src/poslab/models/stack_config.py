@@ -40,6 +40,7 @@ class StackConfig:
         qk_norm: True normalises queries and keys per head.
         shared_key: share of the channels of a key, the first ones, that all heads have in common, in [0, 1]. Under
             rotary with a `fraction` as large these alone turn, as in DeepSeek's latent attention.
+        shared_query: True gives each two neighbouring heads the same query, as RoPE++ needs.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
         window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
         sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
@@ -66,6 +67,7 @@ class StackConfig:
     mlp_ratio: Ratio = 8 / 3
     qk_norm: bool = False
     shared_key: SharedKey = 0.0
+    shared_query: bool = False
     dropout: Share = 0.0
     window: Count | None = None
     sinks: Sinks | None = None
@@ -95,4 +97,6 @@ class StackConfig:
         num_kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
         if self.num_heads % num_kv_heads:
             raise ValueError(f"num_kv_heads must divide num_heads={self.num_heads}, got {num_kv_heads}")
+        if self.shared_query and self.num_heads % 2:
+            raise ValueError(f"num_heads must be even with shared_query=true, got {self.num_heads}")
         return StackShape(self.d_model, self.num_layers, self.num_heads, num_kv_heads, head_dim, causal, tuple(digits))

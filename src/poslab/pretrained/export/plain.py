@@ -237,11 +237,12 @@ def _weights(decoder: Decoder, order: list[int]) -> Iterator[tuple[str, Tensor]]
         block, layer = f"blocks.{number}", f"model.layers.{number}"
         attention = decoder.blocks[number].attention
         assert isinstance(attention, MultiHeadAttention)
-        heads = attention.keys_and_values(own[f"{block}.attention.key_value.weight"].T[None])
-        key, value = (x_1GMD[0].transpose(1, 2).flatten(0, 1).contiguous() for x_1GMD in heads)
+        of_queries = attention.of_heads(own[f"{block}.attention.query.weight"].T[None])
+        heads = (of_queries, *attention.keys_and_values(own[f"{block}.attention.key_value.weight"].T[None]))
+        query, key, value = (x_1HMD[0].transpose(1, 2).flatten(0, 1).contiguous() for x_1HMD in heads)
         gate, up = own[f"{block}.mlp.gate_up.weight"].chunk(2)
         yield f"{layer}.input_layernorm.weight", own[f"{block}.attention_norm.weight"]
-        yield f"{layer}.self_attn.q_proj.weight", reordered(own[f"{block}.attention.query.weight"])
+        yield f"{layer}.self_attn.q_proj.weight", reordered(query)
         yield f"{layer}.self_attn.k_proj.weight", reordered(key)
         yield f"{layer}.self_attn.v_proj.weight", value
         yield f"{layer}.self_attn.o_proj.weight", own[f"{block}.attention.output.weight"]
