@@ -82,6 +82,7 @@ def test_a_printed_command_is_that_of_its_environment(monkeypatch):
     assert words_after("evaluate", poslab_command("evaluate", "run=a b")) == ["run=a b"]
 
 
+@pytest.mark.slow
 def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
     (tmp_path / "conf" / "encoding").mkdir(parents=True)
     (tmp_path / "conf" / "encoding" / "rotten.yaml").write_text("_target_: mine.Rotten\n")

@@ -254,6 +254,7 @@ def llama(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_pretrained_model_is_evaluated_under_encodings_before_any_training(llama, text, tmp_path, evaluate):
     encodings = "encodings=[own,{name: linear_2, encoding: rope_linear, encoding.factor: 2}]"
     of_text = [word for word in text if "sequence_length" not in word]

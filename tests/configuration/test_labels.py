@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from poslab.configuration.folders import CONF
 from poslab.configuration.labels import choice_name, label, labels, shown, written
 from poslab.data.composed import resolved
-from tests.encoding_choices import EVERY_ENCODING, quick_or_slow
+from tests.encoding_choices import EVERY_ENCODING, choice
 
 
 def config(*overrides: str) -> dict:
@@ -78,9 +79,14 @@ def test_the_label_of_one_run_names_what_differs_from_its_choices(overrides, exp
     assert label(config(*overrides)) == expected
 
 
-@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
-def test_an_encoding_as_it_is_chosen_is_found_by_its_configuration_and_is_its_own_label(name):
-    chosen = config(f"encoding={name}")
+@pytest.fixture(scope="module")
+def usual():
+    return config("dataset.sequence_length=512")
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_an_encoding_as_it_is_chosen_is_found_by_its_configuration_and_is_its_own_label(name, usual):
+    chosen = {**usual, "encoding": OmegaConf.to_container(choice("encoding", name), resolve=True)}
     assert choice_name(CONF, "encoding", chosen["encoding"]) == name
     assert label(chosen) == name
 

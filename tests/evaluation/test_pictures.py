@@ -71,6 +71,7 @@ def test_an_encoding_of_the_order_in_storage_keeps_its_lines_beside_the_maps(tra
     assert "learned_bias_by_offset" not in figures
 
 
+@pytest.mark.slow
 def test_biases_of_offsets_are_maps_and_models_stand_side_by_side(trained):
     runs = [trained(f"encoding={name}") for name in ("relative_table", "rotary_mixed")]
     figures = named(evaluated(*runs, parts=["attention", "encoding", "receptive_field", "rotary"]))

@@ -181,6 +181,7 @@ def test_the_command_gives_the_model_and_the_length(browser, model):
     assert found == {name: model[name] for name in found}
 
 
+@pytest.mark.slow
 def test_a_knob_begins_at_the_value_of_the_configuration(browser):
     everything = browser.run("Object.entries(ENCODINGS).map(([name, { knobs }]) => [name, [...knobs, ...MODEL_KNOBS]])")
     for name, knobs in everything:

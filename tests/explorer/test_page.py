@@ -153,6 +153,7 @@ def test_an_address_gives_the_state_that_wrote_it_and_nonsense_the_usual_one(bro
     ]
 
 
+@pytest.mark.slow
 @in_a_browser
 def test_two_encodings_of_one_kind_share_a_scale(browser, page):
     browser.open(page, 1280)

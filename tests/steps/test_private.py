@@ -260,6 +260,7 @@ def test_a_start_that_reads_rows_of_training_is_refused():
         )
 
 
+@pytest.mark.slow
 def test_a_run_survives_steps_without_a_row(tmp_path):
     more = ("dataset.batch_size=1", "trainer.max_steps=6", "seed=42")
     run = run_of(small(tmp_path, *PRIVATE, *more), tmp_path / "run")

@@ -215,6 +215,7 @@ def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
 LEARNS = ("trainer.max_steps=150", "optimizer.lr=1e-2")
 
 
+@pytest.mark.slow
 def test_captions_of_training_are_learned_by_heart_from_the_pictures(trained):
     run = trained(*LEARNS)
     (data, task), model = opened(run.config()), poslab.load(run.path / "checkpoints" / "last.ckpt")

@@ -101,6 +101,7 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
     assert made.lead is not None and "at a side of 8 pixels, the training side" in made.lead.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [[4], [4, 8]])
 def test_pictures_of_a_single_patch_are_evaluated_without_a_receptive_field(trained, sides):
     run = trained("encoding=rotary_axial", "dataset.side=4", f"dataset.sides={sides}")

@@ -88,6 +88,7 @@ def test_a_run_is_tested_at_every_number_of_frames_on_the_same_videos(trained):
         assert len(scores.sums) == 20
 
 
+@pytest.mark.slow
 def test_an_evaluation_shows_what_needs_no_text(trained):
     made = evaluate([subject(trained("encoding=rotary_axial").path)], Settings(), announce=lambda part: None)
     assert {"accuracy@2", "accuracy@4", "accuracy@8"} <= made.metrics.keys()

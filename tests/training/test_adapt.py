@@ -167,6 +167,7 @@ def test_the_output_layer_of_classes_learns_with_the_norms(tmp_path):
     assert (2, 16) in shapes and all(len(shape) == 1 for shape in shapes if shape != (2, 16))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("positions", ["pose", "randomized"])
 def test_a_pretrained_model_learns_the_positions_of_longer_texts(folder, full, positions):
     reach = {"pose": "positions.target_length=64", "randomized": "positions.max_position=64"}[positions]

@@ -65,6 +65,7 @@ def test_a_longer_table_begins_with_the_rows_of_a_run(trained):
     assert label(run.config()) == "learned max_length=40"
 
 
+@pytest.mark.slow
 def test_a_bias_of_a_run_is_fitted_to_that_run(trained):
     folder, source = trained
     words = [f"init_from={source.path}", "encoding=t5", "start=fitted", ZERO]

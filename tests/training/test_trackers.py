@@ -125,6 +125,7 @@ def test_a_server_that_cannot_be_had_is_one_sentence_and_leaves_no_run(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_account_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb")
 

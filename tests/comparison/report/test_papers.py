@@ -101,6 +101,7 @@ def test_our_mean_stands_beside_a_published_value_of_the_same_case():
     assert list(table["our metric"].fillna("")) == [criterion.metric, "", "exact_match@10"]
 
 
+@pytest.mark.slow
 def test_smallest_bases_of_rotary_are_computed_beside_those_of_the_paper():
     made = read_comparison(COMPARISONS, {"comparison": "papers/rope_base2024"}, [])
     table = values_table(results(), published_results(made))

@@ -351,6 +351,7 @@ def timed(found, relative=lambda name, length: 1.0):
     return dataclasses.replace(found, speeds=speeds)
 
 
+@pytest.mark.slow
 def test_speed_and_memory_stand_at_each_length(tmp_path):
     found = timed(results(output=str(tmp_path)), lambda name, length: 1.5 if name == "none" else 1.0)
     write(found, HarmlessConsole(io.StringIO(), width=80), "python -m src.compare comparison=question")

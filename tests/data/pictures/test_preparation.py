@@ -37,6 +37,7 @@ def opened(source: PictureSource) -> PatchedDataModule:
     return data
 
 
+@pytest.mark.slow
 def test_stored_pictures_are_those_of_the_source_at_each_side(tmp_path):
     source = fashion(tmp_path)
     numbers = {side: {} for side in (8, 16)}
