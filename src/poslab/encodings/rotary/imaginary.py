@@ -22,9 +22,10 @@ class RoPEPlusPlus(Rotary):
     imaginary part of a query and an equal key is 0 at distance 0, and is positive up to longer distances than the real
     one.
 
-    Use it with `model.shared_query=true`, where heads 2h and 2h + 1 share their query, and `model.num_kv_heads` of at
-    most half of the heads, so that they share keys and values: they then differ by this alone. Otherwise it is `Rotary`
-    with other initial weights, since projections to queries absorb a turn.
+    Use it when a rotary model should also look far, with `model.shared_query=true`, where heads 2h and 2h + 1 share
+    their query, and `model.num_kv_heads` of at most half of the heads, so that they share keys and values: they then
+    differ by this alone. Otherwise it is `Rotary` with other initial weights, since projections to queries absorb a
+    turn.
 
     Args:
         head_dim: head dimension D.
