@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -80,8 +81,7 @@ class Alibi(DistanceBias):
     def slopes(self, device: torch.device) -> Tensor:
         """Return the slope of each head, (H,) float32."""
         # Made at each call: `.to(bfloat16)` would round a buffer.
-        exponents = slope_exponents(self.num_heads, self.max_exponent)
-        return 2.0 ** -torch.tensor(exponents, device=device, dtype=torch.float32)
+        return slopes_of(slope_exponents(self.num_heads, self.max_exponent), device)
 
     def bias_at(self, distance: Tensor) -> Tensor:
         discounted = distance.abs().to(torch.float32)
@@ -127,3 +127,8 @@ def slope_exponents(num_heads: int, max_exponent: float = 8.0) -> list[float]:
     exponents = [max_exponent * h / power for h in range(1, power + 1)]
     between = [max_exponent * h / (2 * power) for h in range(1, 2 * power + 1, 2)]
     return exponents + between[: num_heads - power]
+
+
+def slopes_of(exponents: Sequence[float], device: torch.device) -> Tensor:
+    """Return slopes, `2 ** -exponent`, (H,) float32."""
+    return 2.0 ** -torch.tensor(exponents, device=device, dtype=torch.float32)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.bias.alibi import slope_exponents
+from poslab.encodings.bias.alibi import slope_exponents, slopes_of
 from poslab.encodings.distance import Pairs
 from poslab.encodings.positions import Positions
 
@@ -67,8 +67,8 @@ class GrapeA(PositionalEncoding):
 
     def learned(self) -> dict[str, Tensor]:
         """Return the slopes softplus(w) m and the directions of length 1."""
-        exponents = torch.tensor(self.exponents, device=self.strength.device, dtype=torch.float32)
-        learned = {"slopes": functional.softplus(self.strength.to(torch.float32)) * exponents.neg().exp2()}
+        slopes = slopes_of(self.exponents, self.strength.device)
+        learned = {"slopes": functional.softplus(self.strength.to(torch.float32)) * slopes}
         for name, direction in (("query", self.query_direction), ("key", self.key_direction)):
             if direction is not None:
                 learned[f"{name}_direction"] = functional.normalize(direction.to(torch.float32), dim=-1)

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.bias.alibi import slope_exponents
+from poslab.encodings.bias.alibi import slope_exponents, slopes_of
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotary import rotate_half_split
 
@@ -87,9 +87,7 @@ class GrapeAP(PositionalEncoding):
             psi_BHRS = psi_BHRS.masked_fill(~rows.visible, 0.0)
         # Summed from the query back, so that near keys lose no precision to far ones, and shifted past the key itself.
         sums_BHRS = functional.pad(psi_BHRS.flip(-1).cumsum(-1).flip(-1)[..., 1:], (0, 1))
-        return sums_BHRS * -torch.tensor(
-            self.exponents, device=psi_BHRS.device, dtype=psi_BHRS.dtype
-        ).neg().exp2().view(-1, 1, 1)
+        return sums_BHRS * -slopes_of(self.exponents, psi_BHRS.device).view(-1, 1, 1)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         return super().logits(q_BHRD, k_BHSD, rows) - self.content_positions(q_BHRD, k_BHSD, rows)
