@@ -194,6 +194,11 @@ def test_the_parameters_are_those_counted_by_hand(arguments, more):
     assert parameter_count(stacked(Decoder, 50, **sizes | arguments)) == 50 * 32 + 2 * block + 32 + more
 
 
+def test_shared_channels_have_one_scale_in_all_heads():
+    with pytest.raises(ValueError, match=r"^qk_norm must be false with shared_key: it would give each head its own"):
+        small_decoder("none", shared_key=0.5, qk_norm=True)
+
+
 def test_tied_embeddings_stay_one_matrix_in_another_dtype():
     tied = small_decoder("none", tie_embeddings=True).to(torch.bfloat16)
     assert tied.output.weight is tied.embedding.weight

@@ -94,6 +94,7 @@ def test_the_memory_knows_no_positions_unless_it_is_told_to():
         (CoPE, "is causal"),
         (Forgetting, "has a state of each token"),
         (PerLayer([Rotary, Rotary], chunks=[4, None]), "^cross_encoding must not have chunks: "),
+        (PerLayer([Rotary], windows=[4]), "^cross_encoding must not have windows: "),
         (PerLayer([Rotary], chunks=[4], temperatures=[HeadScale]), "^cross_encoding must not have chunks and temperat"),
     ],
 )

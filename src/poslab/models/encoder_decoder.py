@@ -73,7 +73,7 @@ class EncoderDecoder(CheckedArguments, Model):
                 raise ValueError(f"cross_encoding {name} {reason}, and does not serve attention to another sequence")
             choose_route(instance, stack.attention)
         cross = self.cross_encodings
-        kept = {"chunks": any(cross.chunks), "temperatures": len(cross.temperatures)}
+        kept = {"windows": any(cross.windows), "chunks": any(cross.chunks), "temperatures": len(cross.temperatures)}
         if lost := " and ".join(name for name, is_there in kept.items() if is_there):
             raise ValueError(f"cross_encoding must not have {lost}: attention to another sequence has none")
         self.route = stack.attention

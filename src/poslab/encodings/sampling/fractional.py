@@ -30,6 +30,8 @@ class Fractional(PositionSampler):
     Traps:
     - The paper's positions are in [0, 1); these are L times as far apart, for the frequencies and slopes that encodings
       have.
+    - In a padded batch n is the number of tokens of its longest row, so that a short one is read otherwise beside a
+      long one than alone.
     - Documents of a packed row, and rows with padding, have the first positions of a draw for the whole row.
     - Decoding continues one by one from the last position of the prompt. Beyond L the paper would move all tokens
       closer together with each new one.
