@@ -6,9 +6,11 @@ A page has a section for each comparison, and begins with what to take and what 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ class Part:
         title: of the section.
         text: what was compared.
         no_evidence: what the comparison does not show.
-        metrics: that have a table of all cases.
+        metrics: that have a table: of the cases that they decide, or of all where they decide none.
         pictures: patterns of the names of pictures.
         summary: yields the first sentences from results.csv; none where runs that they need are missing.
     """
@@ -80,11 +82,15 @@ class ComparisonPage:
         results = _results(folder)
         seeds = results["seed"].nunique()
         yield from (f"## {part.title}", part.text, "### Every case")
-        yield f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
-        yield from tables(results, part.metrics)
+        luck = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
+        yield f"{luck} {made(folder)['legend']}".strip()
+        yield from tables(folder, part.metrics)
         yield from beside_the_paper(folder)
         yield "### Pictures"
         yield from pictures(folder, part.pictures, Path("figures") / self.name / str(self.part_name(folder)))
+        if (timed := folder / "speeds.md").exists():
+            yield "### Speed and memory"
+            yield re.sub("^# ", "#### ", timed.read_text(encoding="utf-8").strip(), flags=re.MULTILINE)
         yield from origin(folder)
 
 
@@ -93,7 +99,7 @@ def _results(folder: Path) -> pd.DataFrame:
 
 
 def made(folder: Path) -> dict[str, Any]:
-    """Return question, answer, methods and command of a comparison."""
+    """Return question, answer, legend, pictures, methods and command of a comparison."""
     content: dict[str, Any] = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     return content
 
@@ -108,13 +114,20 @@ def means(results: pd.DataFrame) -> pd.Series:
     return results.groupby(["metric", "case", "encoding"])["value"].mean()
 
 
-def by_case(results: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the mean over seeds of a metric, a row for each encoding and a column for each case; dashes for none.
+def by_case(folder: Path, metric: str) -> pd.DataFrame:
+    """Return a row for each encoding and a column for each case that the metric decides, with the signs of verdicts.
+
+    Where it decides none, the columns are all cases with results, and have means over seeds; dashes stand for none.
 
     Args:
-        results: results.csv of a comparison.
+        folder: of the comparison.
         metric: its tag, such as `bits_per_byte@1024`.
     """
+    results, decided = _results(folder), pd.read_csv(folder / "table.csv", dtype=str, index_col="encoding")
+    cases = _in_order(results["case"])
+    columns = {metric: cases[0]} if len(cases) == 1 else {f"{case} {metric}": case for case in cases}
+    if columns := {column: case for column, case in columns.items() if column in decided}:
+        return decided[list(columns)].rename(columns=columns).reset_index()
     rows = results[results["metric"] == metric]
     means = rows.groupby(["encoding", "case"], sort=False)["value"].mean().unstack()
     means = means.reindex(index=_in_order(rows["encoding"]), columns=_in_order(rows["case"]))
@@ -123,13 +136,13 @@ def by_case(results: pd.DataFrame, metric: str) -> pd.DataFrame:
     return shown.rename_axis(columns=None).reset_index()
 
 
-def tables(results: pd.DataFrame, metrics: Sequence[str]) -> Iterator[str]:
-    """Yield a heading and the table of all cases for each metric that has results."""
+def tables(folder: Path, metrics: Sequence[str]) -> Iterator[str]:
+    """Yield a heading and the table of cases for each metric that has results."""
+    with_results = set(_results(folder)["metric"])
     for metric in metrics:
-        if metric not in set(results["metric"]):
-            continue
-        yield f"**{metric}**"
-        yield markdown(by_case(results, metric))
+        if metric in with_results:
+            yield f"**{metric}**"
+            yield markdown(by_case(folder, metric))
 
 
 def beside_the_paper(folder: Path) -> Iterator[str]:
@@ -141,28 +154,33 @@ def beside_the_paper(folder: Path) -> Iterator[str]:
 
 
 def pictures(folder: Path, patterns: Sequence[str], place: Path) -> Iterator[str]:
-    """Copy the pictures of these patterns, with results.csv and differences.csv, and yield a link to each.
+    """Copy the pictures of these patterns, with results.csv and differences.csv, and yield each with its words.
 
     Args:
         folder: of the comparison.
-        patterns: of the names of pictures.
+        patterns: of the names of pictures; a caption that several share stands below the first.
         place: folder of the copies within docs/.
     """
     shutil.rmtree(DOCS / place, ignore_errors=True)
     (DOCS / place).mkdir(parents=True)
     for name in ("results.csv", "differences.csv"):
         shutil.copy(folder / name, DOCS / place / name)
-    for file in (file for pattern in patterns for file in sorted((folder / "figures").glob(pattern))):
-        shutil.copy(file, DOCS / place / file.name)
-        title = file.stem.replace("_", " ")
-        yield f"![{title}]({(place / file.name).as_posix()})\n\n{title.capitalize()}."
+    seen = set()
+    for name, of in made(folder)["pictures"].items():
+        if any(fnmatch(name, pattern) for pattern in patterns):
+            shutil.copy(folder / "figures" / f"{name}.png", DOCS / place / f"{name}.png")
+            caption = "" if of["caption"] in seen else f" {in_markdown(of['caption'])}"
+            seen.add(of["caption"])
+            title = in_markdown(of["title"])
+            yield f"![{title}]({(place / name).as_posix()}.png)\n\n{title}.{caption}"
 
 
 def origin(folder: Path) -> Iterator[str]:
     """Yield the checks, the methods and the command of a comparison."""
     content = made(folder)
     yield "### Checks"
-    yield markdown(pd.read_csv(folder / "figures" / "checks.csv").astype(str))
+    checks = pd.read_csv(folder / "figures" / "checks.csv").astype(str)
+    yield markdown(checks.replace({"True": "yes", "False": "no"}))
     yield "### How it was made"
     yield str(content["methods"])
     yield f"```bash\n{content['command']}\n```"

@@ -20,7 +20,7 @@ test. Each encoding is tuned. An encoding has learned a task if it writes at lea
 lengths exactly.""",
         "the paper's scale (12 layers of width 768), its other tasks, and its mean rank over 17 splits",
         ("exact_match@beyond", "exact_match@trained"),
-        ("curves_*.png", "differences_*.png"),
+        ("curves_*", "differences_*"),
     ),
     "t5_rate": Part(
         "T5's table at other rates",
@@ -29,7 +29,7 @@ The table of T5's bias learns at 0.02 to 5 times the rate of the other weights. 
 3e-5, at which it hardly moves.""",
         "other tasks than copying",
         ("exact_match@beyond", "exact_match@trained"),
-        ("curves_*.png", "differences_*.png"),
+        ("curves_*", "differences_*"),
     ),
 }
 

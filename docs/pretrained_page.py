@@ -87,7 +87,7 @@ steps of both together under one encoding. Scalings have a factor of 4.""",
             *("bits_per_byte@1024", "bits_per_byte@256", "bits_per_byte@4096", "sliding_bits_per_byte@1024"),
             *("passkey_accuracy@256", "passkey_accuracy@1024", "passkey_loss@1024"),
         ),
-        ("curves_*[!g]_bits_per_byte.png", "differences_*_5_bits_per_byte_1024.png"),
+        ("curves_*[!g]_bits_per_byte", "differences_*_5_bits_per_byte_1024"),
         _way_to_alibi,
     ),
     "pretrained_minilm": Part(
@@ -104,7 +104,7 @@ distillation from its untouched self, on news articles (`topics`, cut at 128 tok
         "other encoders, other tasks than these two, distillation for more than minutes, and texts of other forms than "
         "pass keys beyond 512 tokens",
         ("cosine", "probe_accuracy", "passkey_ndcg@512", "passkey_ndcg@1024", "passkey_ndcg@2048"),
-        ("curves_*_passkey_ndcg.png", "differences_*_cosine.png"),
+        ("curves_*_passkey_ndcg", "differences_*_cosine"),
         _beyond_the_rows,
     ),
     "pretrained_smollm2": Part(
@@ -117,7 +117,7 @@ text in its training.""",
         "only lose here. Recovery without positions takes billions of tokens in the paper of DroPE; a few thousand "
         "tokens show how steep its beginning is, and neither where it ends nor which encoding would win",
         ("bits_per_byte@512", "bits_per_byte@2048"),
-        ("curves_*[!g]_bits_per_byte.png",),
+        ("curves_*[!g]_bits_per_byte",),
         _recovered,
     ),
 }

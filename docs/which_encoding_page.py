@@ -42,7 +42,7 @@ Take orders between encodings from here, not values.
             *("bits_per_byte@4x", "sliding_bits_per_byte@4x", "bits_per_byte@1x"),
             *("exact_match@beyond", "exact_match@trained", "accuracy"),
         ),
-        ("curves_*.png", "differences_*.png", "seeds_*_beyond.png"),
+        ("curves_*", "differences_*_training_bits_per_byte_4x", "differences_copying_*", "seeds_*_beyond"),
     ),
     "same_encoding": Part(
         "One encoding under two names",
@@ -51,7 +51,7 @@ How far apart are runs that differ in nothing but rounding? Ten seeds of rotary,
 differs by a millionth. A comparison must say "not told apart" here, or "equal".""",
         "chance in other cases than this one",
         ("bits_per_byte@1x", "bits_per_byte@4x"),
-        ("differences_*.png", "seeds_*.png"),
+        ("differences_*", "seeds_*"),
         _spread,
     ),
 }

@@ -50,15 +50,24 @@ def folder(tmp_path: Path) -> Path:
     rows.append({"case": "full_5", "encoding": "alibi", "seed": 1, "metric": "passkey_accuracy@256", "value": 0.0})
     pd.DataFrame(rows).to_csv(path / "results.csv", index=False)
     (path / "differences.csv").write_text("case\n")
+    (path / "table.csv").write_text(f"encoding,full_5 {AT}\nrotary,2.75\nalibi,2.25 ▲\n")
+    (path / "speeds.md").write_text("# full_5\n\n| encoding | MB at 256 |\n\n# zero_shot\n")
+    caption = "The mean over seeds."
+    titles = {"full_5_bits_per_byte": "full_5: bits", "full_20_bits_per_byte": "full_20: bits"}
     content = {
         "answer": ["full_5: take alibi."],
+        "legend": "Beside rotary, the baseline: ▲ better.",
+        "pictures": {
+            f"curves_{name}": {"title": title, "caption": caption}
+            for name, title in {**titles, "full_5_sliding_bits_per_byte": "full_5: sliding bits"}.items()
+        },
         "methods": "Two seeds.",
         "command": "python -m src.compare comparison=pretrained_rotary",
     }
     (path / "comparison.json").write_text(json.dumps(content))
     pd.DataFrame([{"check": "all runs are finished", "holds": True}]).to_csv(path / "figures" / "checks.csv")
-    for name in ("curves_full_5_bits_per_byte.png", "curves_full_5_sliding_bits_per_byte.png"):
-        (path / "figures" / name).write_bytes(b"a picture")
+    for name in content["pictures"]:
+        (path / "figures" / f"{name}.png").write_bytes(b"a picture")
     return path
 
 
@@ -71,21 +80,39 @@ def test_the_page_begins_with_what_to_take_and_what_has_no_evidence(folder, docs
     assert text.index("- full_5: take alibi.") < text.index("## What has no evidence")
 
 
-def test_a_metric_has_a_row_for_each_encoding_and_a_column_for_each_case(folder, docs):
+def table_lines(text: str) -> list[list[str]]:
+    """The cells of each line of a table."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+
+
+def test_a_metric_has_a_column_for_each_case_that_it_decides_with_signs_that_are_explained(folder, docs):
     text = made(docs, "pretrained", folder)
-    lines = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")
-    ]
-    assert ["encoding", "from_scratch", "full_5", "zero_shot"] in lines
+    lines = table_lines(text)
+    assert lines[0] == ["encoding", "full_5"]
+    assert ["rotary", "2.75"] in lines and ["alibi", "2.25 ▲"] in lines
+    assert "Means over 2 seeds. Beside rotary, the baseline: ▲ better." in text
+
+
+def test_a_metric_that_decides_no_case_has_a_column_for_each_with_results(folder, docs):
+    (folder / "table.csv").write_text("encoding,full_5 loss\n")
+    lines = table_lines(made(docs, "pretrained", folder))
+    assert lines[0] == ["encoding", "from_scratch", "full_5", "zero_shot"]
     assert ["rotary", "3.000", "2.750", "3.500"] in lines and ["alibi", "2.000", "2.250", "–"] in lines
 
 
-def test_only_the_pictures_of_the_page_are_copied(folder, docs):
+def test_only_the_pictures_of_the_page_are_copied_and_what_they_share_is_said_once(folder, docs):
     text = made(docs, "pretrained", folder)
     copied = docs / "figures" / "pretrained" / "pretrained_rotary"
-    names = ["curves_full_5_bits_per_byte.png", "differences.csv", "results.csv"]
+    names = ["curves_full_20_bits_per_byte.png", "curves_full_5_bits_per_byte.png", "differences.csv", "results.csv"]
     assert sorted(file.name for file in copied.iterdir()) == names
-    assert "figures/pretrained/pretrained_rotary/curves_full_5_bits_per_byte.png" in text
+    place = "figures/pretrained/pretrained_rotary"
+    assert f"![full_5: bits]({place}/curves_full_5_bits_per_byte.png)\n\nfull_5: bits. The mean over seeds.\n" in text
+    assert f"![full_20: bits]({place}/curves_full_20_bits_per_byte.png)\n\nfull_20: bits.\n" in text
+
+
+def test_speeds_are_a_section_with_a_heading_for_each_case(folder, docs):
+    text = made(docs, "pretrained", folder)
+    assert "### Speed and memory\n\n#### full_5\n\n| encoding | MB at 256 |\n\n#### zero_shot\n" in text
 
 
 @pytest.mark.slow

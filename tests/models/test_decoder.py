@@ -195,7 +195,7 @@ def test_the_parameters_are_those_counted_by_hand(arguments, more):
 
 
 def test_shared_channels_have_one_scale_in_all_heads():
-    with pytest.raises(ValueError, match=r"^qk_norm must be false with shared_key: it would give each head its own"):
+    with pytest.raises(ValueError, match=r"^qk_norm must be false with shared_key: it would give each head a scale"):
         small_decoder("none", shared_key=0.5, qk_norm=True)
 
 

@@ -101,6 +101,6 @@ class StackConfig:
             raise ValueError(f"num_heads must be even with shared_query=true, got {self.num_heads}")
         if self.shared_key and self.qk_norm:
             raise ValueError(
-                "qk_norm must be false with shared_key: it would give each head its own scale of the channels they share"
+                "qk_norm must be false with shared_key: it would give each head a scale of its own for what they share"
             )
         return StackShape(self.d_model, self.num_layers, self.num_heads, num_kv_heads, head_dim, causal, tuple(digits))

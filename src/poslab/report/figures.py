@@ -24,7 +24,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which colour-blind people can distinguish; black and grey are for comparisons."""
 
 LINES = ("-", "--", "-.", ":")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")
 
 Style = Mapping[str, Any]
 """Colour, line and marker of something that is drawn in several figures."""
@@ -128,7 +128,10 @@ class Picture(ReportFigure):
 
 
 def style(place: int) -> Style:
-    """Return a style for the line at a place. Neighbours differ in colour, line and marker, in grey print too."""
+    """Return a style for the line at a place.
+
+    Neighbours differ in colour, line and marker, in grey print too, and lines of the same colour in the other two.
+    """
     kinds = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
     return {kind: values[place % len(values)] for kind, values in kinds.items()}
 

@@ -10,6 +10,7 @@ from poslab.comparison.comparison import Criterion
 from poslab.comparison.report.answers import cost, listed
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
+from poslab.report.digits import readable
 from poslab.report.figures import Table
 
 SIGNS = {
@@ -41,9 +42,10 @@ def overview(results: Results) -> pd.DataFrame:
 def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
     baseline, positioned = results.comparison.baseline, results.positioned_items(case, criterion)
     scores, verdicts = results.scores(case, criterion), results.verdicts(case, criterion, baseline)
-    cells = []
+    means = {encoding: results.mean(case, criterion, encoding) for encoding in scores}
+    known = {encoding: mean for encoding, mean in means.items() if not math.isnan(mean)}
+    shown, cells = dict(zip(known, readable(list(known.values())), strict=True)), []
     for encoding in results.comparison.choices_by_encoding:
-        mean = results.mean(case, criterion, encoding) if encoding in scores else math.nan
         word = verdicts[encoding].word if encoding in verdicts else None
         if encoding in results.not_learned(case) and encoding in (baseline, *verdicts):
             word = Word.NOT_LEARNED
@@ -53,12 +55,8 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
             word = None
         sign = "" if word is None else SIGNS[word]
         items, total = positioned.get(encoding, (0, 0))
-        cells.append(f"{_shown(mean)}{'*' if items < total else ''} {sign}".strip())
+        cells.append(f"{shown.get(encoding, '–')}{'*' if items < total else ''} {sign}".strip())
     return cells
-
-
-def _shown(mean: float) -> str:
-    return "–" if math.isnan(mean) else f"{mean:.4g}"
 
 
 def fewer_items(results: Results, case: str) -> str:

@@ -33,7 +33,7 @@ from poslab.comparison.report.tuned import tuned_table, tuning_pictures
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import caution
 from poslab.io.writing import write_atomically
-from poslab.report.figures import ReportFigure, Table
+from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
 from poslab.report.text_tables import in_markdown, latex, markdown
 
@@ -70,12 +70,24 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     write_atomically(output / "table.tex", latex(table, caption))
     said, notes = conclusions(results), list(reservations(results))
     sentences = [*(f"{case}: {text}" for case, text in said.items()), *notes]
-    made_of = {"question": comparison.question, "answer": sentences, "methods": methods(results), "command": typed}
-    write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
     overall = Table(
         "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
     )
     lead, sections = Section("Answer", "\n\n".join(sentences), [overall]), list(_sections(results))
+    made_of = {
+        "question": comparison.question,
+        "answer": sentences,
+        "legend": legend,
+        "pictures": {
+            figure.name: {"title": f"{section.title}: {figure.title}", "caption": figure.caption}
+            for section in sections
+            for figure in section.figures
+            if isinstance(figure, Picture)
+        },
+        "methods": methods(results),
+        "command": typed,
+    }
+    write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
     drawn = write_figures(output / "figures", [lead, *sections], figure_width)
     facts = {"runs": _counted(results), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
