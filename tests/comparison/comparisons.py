@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from poslab.comparison.cells import CellPlan
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.mistakes import checked
+from poslab.comparison.plan import CellPlan
 
 TUNING = {"metric": "loss", "direction": "minimize", "space": {"optimizer.lr": [1e-3, 2e-3, 4e-3]}}
 

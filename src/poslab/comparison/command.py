@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from poslab.comparison.cells import CellPlan, Point
+from poslab.comparison.cells import Point
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered, study_of
@@ -16,6 +16,7 @@ from poslab.comparison.display import Display, counts, plan_table
 from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.plan import CellPlan
 from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
 from poslab.comparison.report.write import write
 from poslab.comparison.results import Results

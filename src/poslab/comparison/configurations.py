@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from poslab.comparison.cells import Cell, Point, beyond_ends
+from poslab.comparison.cells import Cell, Point
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.mistakes import GROUPS_OF_ENCODINGS, plain
+from poslab.comparison.tuned_points import beyond_ends
 from poslab.configuration.command_line import in_hydras_grammar
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check

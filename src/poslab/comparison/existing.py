@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from poslab.comparison.cell_run import machine_of, measured, start_of
-from poslab.comparison.cells import CellPlan, CellResult
+from poslab.comparison.cells import CellResult
 from poslab.comparison.comparison import Comparison, file_name
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.mistakes import checked
+from poslab.comparison.plan import CellPlan
 from poslab.comparison.results import Results
 from poslab.configuration.labels import APART, choice_name, labels
 from poslab.data.run_data import RunData

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellPlan, CellResult, TunedPoint
+from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.comparison import Comparison, Criterion
 from poslab.comparison.lengths import at_lengths, is_share, tag_of, value
+from poslab.comparison.plan import CellPlan
 from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
 from poslab.comparison.statistics.verdict import Verdict, verdicts
+from poslab.comparison.tuned_points import TunedPoint
 from poslab.evaluation.item_files import read_measured
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
 from poslab.tasks.task import Task

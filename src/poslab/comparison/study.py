@@ -12,7 +12,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from poslab.comparison.cells import Cell, CellPlan, CellResult, cell_of, result_of
+from poslab.comparison.cells import Cell, CellResult, cell_of, result_of
+from poslab.comparison.plan import CellPlan
 from poslab.pool.failure import Failure
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.attributes import UNFINISHED

@@ -31,9 +31,9 @@ def open_study(order: Order) -> tuple[ComparisonStudy, Train[Trial, CellResult]]
     from pathlib import Path
 
     from poslab.comparison.cell_run import train_cell
-    from poslab.comparison.cells import CellPlan
     from poslab.comparison.comparison import Comparison
     from poslab.comparison.configurations import CellConfigurations
+    from poslab.comparison.plan import CellPlan
     from poslab.comparison.study import ComparisonStudy
     from poslab.tuning.storage import open_storage
 

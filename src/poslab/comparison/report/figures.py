@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from poslab.comparison.cells import TunedPoint
 from poslab.comparison.comparison import Criterion, Tuning
 from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
 from poslab.comparison.statistics.over_cases import Summary
+from poslab.comparison.tuned_points import TunedPoint
 from poslab.configuration.labels import written
 from poslab.report.figures import COLOURS, WIDTH, Picture, Style, legend_columns, new_figure, style, without_marker
 
