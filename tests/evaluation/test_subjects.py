@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from poslab.data.text_files import TextFiles
-from poslab.evaluation.subjects import Subject, subject, with_different_names
+from poslab.evaluation.subject import Subject
+from poslab.evaluation.subjects import subject, with_different_names
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import composed
 
@@ -26,7 +27,9 @@ from tests.training.runs import composed
 def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, environment: object, name: str) -> None:
     if environment is not None:
         (tmp_path / "environment.json").write_text(json.dumps(environment))
-    one = SimpleNamespace(run=RunDirectory(tmp_path), recipe=SimpleNamespace(source=TextFiles.__new__(TextFiles)))
+    one = SimpleNamespace(
+        choices=RunDirectory(tmp_path).choices() or [], recipe=SimpleNamespace(source=TextFiles.__new__(TextFiles))
+    )
     assert Subject.dataset.fget(one) == name  # type: ignore[attr-defined]
 
 
@@ -39,7 +42,7 @@ def test_another_encoding_in_a_run_of_another_task_is_refused(tmp_path: Path) ->
 
 def of_config(config: dict[str, object], **swap: object) -> Subject:
     recipe = SimpleNamespace(config=config)
-    others = dict.fromkeys(("path", "run", "model", "task", "data", "split", "text", "untrained", "start"))
+    others = dict.fromkeys(("path", "run", "model", "task", "data", "split", "text", "untrained", "start", "choices"))
     return Subject(name="", recipe=recipe, swap=swap, **others)  # type: ignore[arg-type]
 
 

@@ -22,7 +22,8 @@ from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost, keep_speeds
 from poslab.comparison.results import Results
 from poslab.data.run_data import RunData
 from poslab.evaluation.peak_memory import peak_bytes
-from poslab.evaluation.subjects import on_device, trained_data
+from poslab.evaluation.subject import on_device
+from poslab.evaluation.subjects import trained_data
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory

@@ -23,7 +23,8 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
-from poslab.evaluation.subjects import Subject, pretrained_subject, subject, with_different_names
+from poslab.evaluation.subject import Subject
+from poslab.evaluation.subjects import pretrained_subject, subject, with_different_names
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
 from poslab.runs.loading import device_named

@@ -9,7 +9,7 @@ from importlib import import_module
 from poslab.evaluation import parts
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import ABILITIES, OF_PRETRAINED, Subject
+from poslab.evaluation.subject import ABILITIES, OF_PRETRAINED, Subject
 
 
 def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:

@@ -38,7 +38,7 @@ from poslab.evaluation.sentence_vectors import (
     sentence_vectors,
     unit_vectors,
 )
-from poslab.evaluation.subjects import on_device
+from poslab.evaluation.subject import on_device
 from poslab.models import Model
 from poslab.runs.recipe import Recipe
 from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification

@@ -16,7 +16,8 @@ from poslab.data.datamodule import TextDataModule
 from poslab.data.run_data import HELD_OUT, HeldOut, RunData
 from poslab.evaluation.extrapolation import sampled_units
 from poslab.evaluation.item_scores import ItemScores, MeasuredRun
-from poslab.evaluation.subjects import on_device, trained_data
+from poslab.evaluation.subject import on_device
+from poslab.evaluation.subjects import trained_data
 from poslab.evaluation.token_scores import score_tokens
 from poslab.evaluation.windows import Windows
 from poslab.models import Model

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from poslab.evaluation.subjects import Subject, on_device
+from poslab.evaluation.subject import Subject, on_device
 from poslab.generation.beam_search import beam_search
 from poslab.models import ForwardPass
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import Subject
+from poslab.evaluation.subject import Subject
 from poslab.report.figures import ReportFigure
 
 MULTIPLES = (1, 2, 4, 8, 16)

@@ -181,6 +181,13 @@ class RunDirectory:
                 raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
         return ADDED | config | {"trust": list(self.trust)}
 
+    def choices(self) -> list[str] | None:
+        """Read the words of the command line that composed its configuration; None if they are lost or damaged."""
+        with contextlib.suppress(ValueError):
+            typed = read_json(self.environment_file).get("choices")
+            return typed if isinstance(typed, list) and all(isinstance(word, str) for word in typed) else None
+        return None
+
     def metrics(self) -> dict[str, float]:
         """Read the final metrics of a finished run.
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from poslab.configuration.command_line import assignment, poslab_command, trusting
 from poslab.encodings import Alibi, Rotary
-from poslab.io.reading import read_json
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task
@@ -49,8 +48,7 @@ def _choices(run: RunDirectory) -> list[str] | None:
 
     A resumed run may be a stranger's, and its words must not make people trust a package, or make Hydra run something.
     """
-    choices = read_json(run.environment_file).get("choices")
-    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
+    if (choices := run.choices()) is None:
         return None
     others = [choice.lstrip("+~") for choice in choices if not choice.startswith(OF_HYDRA)]
     trusts = [choice.partition("=")[2] for choice in others if choice.startswith("trust")]

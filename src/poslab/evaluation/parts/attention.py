@@ -26,7 +26,7 @@ from poslab.evaluation.offset_pictures import attention_offset_pictures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.side_by_side import named, slug_of, titled
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.report.page import Section
 

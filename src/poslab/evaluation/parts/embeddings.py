@@ -24,7 +24,7 @@ from poslab.evaluation.sentence_vectors import (
 )
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.models import Model
 from poslab.report.figures import Table
 from poslab.report.page import Section

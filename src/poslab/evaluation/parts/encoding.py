@@ -15,7 +15,7 @@ from poslab.evaluation.learned_parameters import learned_parameters, norms_pictu
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_text, token_labels
 from poslab.evaluation.side_by_side import named, slug_of, titled
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 

@@ -15,7 +15,7 @@ from poslab.evaluation.length_figures import ALL, overview_table
 from poslab.evaluation.measure import measure, scored
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.evaluation.task_figures import metrics_by_length, metrics_figures, metrics_shown
 from poslab.report.page import Section
 

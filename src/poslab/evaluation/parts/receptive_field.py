@@ -19,7 +19,7 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.receptive_field import reach, receptive_field, receptive_field_picture
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag, training_lengths
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 

@@ -10,7 +10,7 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.retrieval import at_chance, retrieval, retrieval_figures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.report.page import Section
 
 PLACE = 2

@@ -12,7 +12,7 @@ from poslab.evaluation.rotary_axes import axis_figures, axis_sentence, axis_turn
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, titled
-from poslab.evaluation.subjects import Ability, Subject
+from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
