@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -65,6 +66,26 @@ def test_every_encoding_is_timed_at_each_length_that_it_has_positions_for(result
     assert found.at("learned", 2).relative_speed > 0
     assert found.at("learned", 3) is None
     assert {"python", "packages", "commit"} == set(found.versions)
+
+
+def test_a_run_whose_weights_are_gone_is_not_timed_and_its_figures_stay(places, tmp_path):
+    """A study that goes on elsewhere takes no weights along."""
+    made = plan(encodings=["rotary", "learned"], seeds=2, output=str(tmp_path))
+    made.lengths["copying"] = [2]
+    cells, _ = made.wanted({})
+    at = {
+        cell.identity: shutil.copytree(places[cell.encoding], tmp_path / f"{cell.encoding}_{cell.seed}")
+        for cell in cells
+    }
+    tasks = dict.fromkeys(made.comparison.cases, WrittenAnswers)
+    results = Results(made, {cell.identity: CellResult() for cell in cells}, tasks, at)
+    shutil.rmtree(tmp_path / "rotary_1" / "checkpoints")
+    console = HarmlessConsole(quiet=True)
+    timed = with_speeds(results, console).speeds["copying"]
+    assert timed.runs == {"rotary": str(tmp_path / "rotary_2"), "learned": str(tmp_path / "learned_1")}
+    for place in at.values():
+        shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    assert with_speeds(results, console).speeds["copying"] == timed
 
 
 def test_what_is_kept_is_measured_again_only_if_missing_or_of_another_machine(results, measurements, monkeypatch):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,16 +44,18 @@ def with_kept_speeds(results: Results) -> Results:
     """Return results with the speeds of their runs that the directory of the comparison keeps."""
     kept = {}
     for case, speeds in kept_speeds(Path(results.comparison.output)).items():
-        if case in results.comparison.cases and speeds.runs.items() <= _paths(_first_runs(results, case)).items():
-            kept[case] = speeds
+        if case in results.comparison.cases:
+            paths = {(name, str(run.path)) for name, run in _runs(results, case)}
+            if paths.issuperset(speeds.runs.items()):
+                kept[case] = speeds
     return replace(results, speeds=kept)
 
 
 def with_speeds(results: Results, console: Console) -> Results:
     """Return results with the speeds of their runs, measured where they are not kept, or are of another machine.
 
-    They are those of the first finished seed of each encoding. The directory of the comparison keeps those of a case
-    once they are complete. A case that cannot be timed has none.
+    They are those of the first finished seed of each encoding whose weights are there. The directory of the comparison
+    keeps those of a case once they are complete. A case that cannot be timed has none.
     """
     torch.set_flush_denormal(True)  # as in training
     for case in results.comparison.cases:
@@ -83,13 +85,20 @@ def _paths(runs: Mapping[str, RunDirectory]) -> dict[str, str]:
     return {name: str(run.path) for name, run in runs.items()}
 
 
-def _first_runs(results: Results, case: str) -> dict[str, RunDirectory]:
-    """Return the first finished run of each encoding of a case, of those on this disk that did not diverge."""
-    found: dict[str, RunDirectory] = {}
+def _runs(results: Results, case: str) -> Iterator[tuple[str, RunDirectory]]:
+    """Yield the finished runs of a case on this disk that did not diverge, each with its encoding."""
     for cell, result in results.cells:
-        if cell.case == case and not result.diverged and cell.encoding not in found:
+        if cell.case == case and not result.diverged:
             with contextlib.suppress(ValueError):  # it is on another disk, or damaged
-                found[cell.encoding] = RunDirectory.of(results.place(cell), tuple(results.comparison.trust))
+                yield cell.encoding, RunDirectory.of(results.place(cell), tuple(results.comparison.trust))
+
+
+def _first_runs(results: Results, case: str) -> dict[str, RunDirectory]:
+    """Return the first of these runs of each encoding whose weights are there."""
+    found: dict[str, RunDirectory] = {}
+    for name, run in _runs(results, case):
+        if run.best_checkpoint.is_file():
+            found.setdefault(name, run)
     return found
 
 
