@@ -14,6 +14,7 @@ from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
 from poslab.encodings.bias.bam import Bam
+from poslab.encodings.bias.beit import BeitBias
 from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
 from poslab.encodings.bias.dynamic_position_bias import DynamicPositionBias
 from poslab.encodings.bias.fire import Fire
@@ -83,6 +84,7 @@ __all__ = [
     "Abacus",
     "Alibi",
     "Bam",
+    "BeitBias",
     "BiasTable",
     "Bilevel",
     "Cape",
