@@ -16,6 +16,8 @@ from poslab.data.patched.source import PatchedSource
 from poslab.data.sounds.log_mel import BINS, FRAMES_PER_SECOND, normalised_log_mel
 from poslab.data.sounds.reading import MOST_SECONDS, read_sound, require_reader
 
+# Raise it with every change of the spectrogram of the same sound: old ones are then not found.
+VERSION = 2
 MOST_FRAMES = MOST_SECONDS * FRAMES_PER_SECOND
 
 
@@ -119,7 +121,7 @@ class SoundSource(PatchedSource):
         return self.trained_length
 
     def form(self, length: int) -> list[int]:
-        return []
+        return [VERSION]
 
     def may_have(self, sizes_N2: np.ndarray, length: int) -> bool:
         frames_N, bins_N = sizes_N2.T
