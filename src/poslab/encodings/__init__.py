@@ -50,6 +50,7 @@ from poslab.encodings.rotary.dual_chunk import DualChunk
 from poslab.encodings.rotary.fope import FoPE
 from poslab.encodings.rotary.imaginary import RoPEPlusPlus
 from poslab.encodings.rotary.learned import RotaryLearned
+from poslab.encodings.rotary.mhrope import MHRoPE
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
 from poslab.encodings.rotary.repo import RePo, repo
@@ -119,6 +120,7 @@ __all__ = [
     "LearnedGrid",
     "Llama4Temperature",
     "LogN",
+    "MHRoPE",
     "MRope",
     "MRopeReset",
     "MusicTransformer",
