@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.data import cache
 from poslab.data.paths import matching_files
-from poslab.data.source import Source, require_text
+from poslab.data.source import PreparedSource, require_text
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -95,10 +95,10 @@ class HubRows:
             raise ValueError(f"path {self.path!r} cannot be read: {_one_line(error)}") from error
 
 
-class HubSource(Source):
+class HubSource(PreparedSource):
     """A source by the name of its data set on the Hub, or in local files of a format that `load_dataset` reads.
 
-    It comes last among several bases, whose defaults count rather than those of `Source`.
+    It comes last among several bases, whose defaults count rather than those of `PreparedSource`.
 
     Args:
         path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
@@ -106,7 +106,7 @@ class HubSource(Source):
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
         train_split: name of the training split (default `train`).
         validation_split, test_split: names of held-out splits; None holds out a share of the training split.
-        others: those of `Source`.
+        others: those of `PreparedSource`.
     """
 
     path: str | None = None
