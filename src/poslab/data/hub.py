@@ -1,5 +1,6 @@
 """Data sets that the library `datasets` loads, with errors of one sentence that begins with the argument to change."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from poslab.data import cache
 from poslab.data.paths import matching_files
 from poslab.data.source import PreparedSource, require_text
+from poslab.io.reading import read_json
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -67,9 +69,12 @@ class HubRows:
     def _builder(self) -> "DatasetBuilder":
         from datasets import load_dataset_builder
 
-        arguments = {"data_files": self.data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
+        path, data_files = self.path, self.data_files
+        if path is not None and data_files is None and (saved := _saved_files(path)):
+            path, data_files = "arrow", saved
+        arguments = {"data_files": data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
         with self._errors():
-            return load_dataset_builder(self.path, self.name, **arguments)
+            return load_dataset_builder(path, self.name, **arguments)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -101,7 +106,8 @@ class HubSource(PreparedSource):
     It comes last among several bases, whose defaults count rather than those of `PreparedSource`.
 
     Args:
-        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        path: as of `load_dataset`: `owner/name` on the Hub, a format (`json`, `parquet`, `text`, `csv`) or a folder;
+            or a folder of `save_to_disk`, where a data set without splits is `train`.
         name: configuration of the data set, where it has several.
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
         train_split: name of the training split (default `train`).
@@ -132,6 +138,25 @@ class HubSource(PreparedSource):
             for pattern in _patterns(self.data_files):
                 if "://" not in pattern:
                     matching_files("data_files", pattern)
+
+
+def _saved_files(path: str) -> dict[str, list[str]]:
+    """Return the files of each split that `save_to_disk` wrote into a folder; none for any other path."""
+    folder = os.path.expanduser(path)
+    try:
+        if os.path.isfile(os.path.join(folder, "dataset_dict.json")):
+            splits = read_json(Path(folder, "dataset_dict.json"))["splits"]
+            folders = {split: Path(folder, split) for split in splits}
+        else:
+            folders = {"train": Path(folder)} if os.path.isfile(os.path.join(folder, "state.json")) else {}
+        return {
+            split: [str(of_split / file["filename"]) for file in read_json(of_split / "state.json")["_data_files"]]
+            for split, of_split in folders.items()
+        }
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"path must hold what save_to_disk wrote, but {path!r} names no files of its rows") from error
+    except ValueError as error:
+        raise ValueError(f"path must hold what save_to_disk wrote, but {error}") from error
 
 
 def _patterns(data_files: Any) -> list[str]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from poslab.data.bounds import require_choice
-from poslab.data.examples.cells import as_written
+from poslab.data.examples.cells import as_written, is_missing
 from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_text
 
@@ -72,18 +72,20 @@ class HubColumns(HubSource):
 
         `document` is a string, where there is one.
         """
-        from datasets import Value
+        from datasets import Value, concatenate_datasets
 
         name, part, _ = split.partition("[")
         require_choice(argument, name, self._source)
         rows = self._kept_rows.load(split) if part else self._source[name]
         columns = self._all_columns
-        within = rows.flatten().column_names
+        undivided = [column for column, feature in rows.features.items() if hasattr(feature, "decode_example")]
+        within = rows.remove_columns(undivided).flatten()  # a picture has parts too
         for column_argument, column in columns.items():
-            require_choice(column_argument, column, within if "." in column else rows.column_names)
-        if any(column not in rows.column_names for column in columns.values()):
-            rows = rows.flatten()
-        rows = rows.select_columns(list(columns.values()))
+            require_choice(column_argument, column, (within if "." in column else rows).column_names)
+        direct = [column for column in columns.values() if column in rows.column_names]
+        nested = [column for column in columns.values() if column not in direct]
+        parts = [part.select_columns(chosen) for part, chosen in ((rows, direct), (within, nested)) if chosen]
+        rows = concatenate_datasets(parts, axis=1)
         if self.document is not None and "string" not in str(rows.features[self.document].dtype):
             features = rows.features.copy()
             features[self.document] = Value("string")
@@ -101,6 +103,13 @@ class HubColumns(HubSource):
     @cached_property
     def _source(self) -> Any:
         return self._kept_rows.load()
+
+
+def is_unlabelled(value: Any, feature: Any) -> bool:
+    """Return whether a value of a column of classes stands for none: null, a blank, or -1 where classes have names."""
+    from datasets import ClassLabel
+
+    return is_missing(value) or (isinstance(feature, ClassLabel) and value == UNLABELLED)
 
 
 def class_names(feature: Any, column: str) -> Callable[[Any], str]:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.data.examples.cells import is_missing
 from poslab.data.examples.hub_examples import HubExamples, rewritten
-from poslab.data.hub_columns import UNLABELLED, class_names
+from poslab.data.hub_columns import class_names, is_unlabelled
 from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class HubClassification(HubExamples):
     column_arguments = ("text", "text_pair", "label")
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
-        from datasets import ClassLabel, LargeList, List, Value
+        from datasets import LargeList, List, Value
 
         feature = rows.features["label"]
         several = isinstance(feature, List | LargeList)
@@ -45,7 +45,7 @@ class HubClassification(HubExamples):
 
         def named(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
             label = row["label"]
-            if any(map(is_missing, row.values())) or (isinstance(one, ClassLabel) and label == UNLABELLED):
+            if any(map(is_missing, row.values())) or is_unlabelled(label, one):
                 return []
             return [row | {"label": [name(value) for value in label] if isinstance(label, list) else name(label)}]
 

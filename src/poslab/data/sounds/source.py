@@ -112,6 +112,6 @@ class SoundSource(PatchedSource):
         """Return the whole spectrogram of a sound, (frames, 80, 1), whatever the length: it is cropped later."""
         return normalised_log_mel(wave_N)[..., None].astype(self.dtype)
 
-    def in_words(self, counts: str) -> str:
+    def in_words(self, counts: str, channels: int) -> str:
         patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch_sizes))} bins and frames"
         return f"{counts} sounds, {patches} in {self.seconds:g} seconds"
