@@ -181,7 +181,12 @@ def bomb() -> bytes:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(b"not a picture", ""), (b"", ""), (png()[:60], ""), (bomb(), "it has 10,000 x 10,000 pixels$")],
+    [
+        (b"not a picture", "it is not PNG, JPEG, GIF, WEBP$"),
+        (b"", "it is not PNG"),
+        (png()[:60], ""),
+        (bomb(), "it has 10,000 x 10,000 pixels$"),
+    ],
     ids=["text", "nothing", "cut", "bomb"],
 )
 def test_a_damaged_picture_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:

@@ -86,7 +86,8 @@ def test_a_run_crops_the_sounds_of_each_split(tmp_path: Path) -> None:
 def test_a_damaged_sound_and_a_column_of_none_are_one_sentence(tmp_path: Path) -> None:
     rows(flac(16_000), b"not a sound").save_to_disk(tmp_path / "saved")
     source = HubSounds(path=str(tmp_path / "saved"), **COMMON)
-    with pytest.raises(ValueError, match=r"^audio must hold whole sounds, but row 1 of 'train' is not one: "):
+    message = r"^audio must hold whole sounds, but row 1 of 'train' is not one: Format not recognised"
+    with pytest.raises(ValueError, match=message):
         list(source.arrays([0, 1], 20))
     source = HubSounds(path=str(tmp_path / "saved"), audio="label", label="audio", **COMMON)
     with pytest.raises(ValueError, match=r"^audio must hold sounds, and 'label' holds ClassLabel"):
