@@ -56,8 +56,7 @@ def test_each_axis_has_the_whole_spectrum():
     spectrum = encoding.spectrum(LENGTH)
     assert torch.equal(spectrum, Rotary(D).spectrum(LENGTH))
     on_axes = encoding.spectrum_on_axes((2, 3, 5))
-    for head in range(HEADS):
-        axis = (0, 0, 1, 1, 1, 2, 2, 2)[head // GROUP]
+    for head, axis in enumerate((0, 0, 1, 1, 1, 2, 2, 2)):
         expected = torch.zeros(3, D // 2)
         expected[axis] = spectrum
         assert torch.equal(on_axes[:, head], expected)

@@ -20,8 +20,8 @@ class BeitBias(RelativeTable):
     where c is 0 if the query alone stands nowhere, 1 if the key alone does, and 2 if both do. Class tokens and
     registers stand nowhere.
 
-    Use it where `RelativeTable` suits and the model has a class token (`model.registers=1`, `model.pooling=first`):
-    each head learns how much patches attend to it, and it to them.
+    Use it when `RelativeTable` suits and the model has a class token (`model.registers=1`, `model.pooling=first`): each
+    head learns how much patches attend to it, and it to them.
 
     Args:
         num_heads: heads H.

@@ -27,8 +27,8 @@ class MHRoPE(Rotary):
     R is the rotation of `Rotary`, so that each axis has the whole spectrum. The heads of the first axis come first. On
     a text, and wherever coordinates are equal on all axes, every head turns as under `Rotary`, bit for bit.
 
-    Use it for sequences of text and pictures, with `positions=mrope_reset`, in models of many heads: an axis loses no
-    frequency to another one, as it does under an allocation.
+    Use it when a model of many heads reads text and pictures, with `positions=mrope_reset`: an axis loses no frequency
+    to another one, as it does under an allocation.
 
     Args:
         head_dim: head dimension D.
@@ -69,8 +69,7 @@ class MHRoPE(Rotary):
     def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor | None:
         on_axes = super().spectrum_on_axes(lengths)
         assert on_axes is not None
-        of_keys_AGP = on_axes.unflatten(-1, (-1, self.rotary_dim // 2)).squeeze(1)
-        return of_keys_AGP if len(lengths) == 1 else of_keys_AGP.repeat_interleave(self.group, dim=1)
+        return on_axes.unflatten(-1, (-1, self.rotary_dim // 2)).squeeze(1)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
         tables = super().prepare(query_positions, key_positions)
