@@ -64,8 +64,7 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
             rate = opened.samplerate
             wave_N = _mono(opened, opened.frames, rate)  # of Ogg, the number is an estimate
     except Exception as error:  # whatever the library meets in a file that is not as it should be
-        is_of_library = isinstance(error, soundfile.LibsndfileError)
-        reason = one_line(error.error_string if is_of_library else str(error))
+        reason = one_line(getattr(error, "error_string", str(error)))  # of the library's, without the file
         named = repr(str(file)) if name is None else name
         raise ValueError(f"{argument} must hold whole sounds, but {named} is not one: {reason}") from error
     return at_16_khz(wave_N, rate)
