@@ -115,8 +115,8 @@ class BiasOfLattice:
         middle = num_offsets // 2
         query_places, key_places = _numbers(queries.places, sizes) + middle, _numbers(keys.places, sizes)
         if queries.nowhere is not None or keys.nowhere is not None:
-            # So far from all others that a query meets the next middle + 1 numbers, a key those behind, and both the
-            # last one.
+            # Behind the values of offsets stand those of a query that is nowhere, by key, of such a key, by query, and
+            # of both; the places of such tokens lead there.
             query_places = _set_nowhere(query_places, queries, num_offsets + middle)
             key_places = _set_nowhere(key_places, keys, -num_offsets - 1)
             counts = (middle + 1, num_offsets, 1)
