@@ -11,7 +11,7 @@ from torch.nn.attention import flex_attention as pytorch
 
 from poslab.attention import Visibility, attend, distance_gradients
 from poslab.attention.distance import OF_ROWS, DistanceAttention, distance_attention, distance_attention_backward
-from poslab.encodings import Alibi, Positions, RelativeTable, T5Axes
+from poslab.encodings import Alibi, BeitBias, Positions, T5Axes
 from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
 from poslab.encodings.offsets import BiasOfLattice, BiasOfOffsets
 
@@ -32,8 +32,16 @@ def t5_axes(axes: int = 2) -> T5Axes:
     return T5Axes(HEADS, HEAD_DIM, 4, axes, num_buckets=12, max_distance=16)
 
 
+def beit(axes: int = 2) -> BeitBias:
+    torch.manual_seed(0)
+    made = BeitBias(HEADS, [24] * axes)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter)
+    return made
+
+
 def pairs_of(bias: DistanceBias, queries: Positions, keys: Positions) -> BiasOfOffsets:
-    return BiasOfOffsets(queries, keys, bias.bias_of)
+    return BiasOfOffsets(queries, keys, bias.bias_of, bias.bias_nowhere())
 
 
 def last(positions: Positions, count: int) -> Positions:
@@ -82,10 +90,23 @@ def test_every_route_gives_what_pairs_give_by_definition(grid: str, rules: dict,
     torch.testing.assert_close(ours, dense, rtol=1e-4, atol=5e-5)
 
 
+@pytest.mark.parametrize("route", ["distance", "blockwise", "flex"])
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_what_stands_nowhere_has_numbers_of_its_own(route: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pytorch, "_validate_device", lambda *_: None)  # as below
+    bias, positions = beit(), GRIDS["registers"]
+    tables, exact = bias.prepare(positions, positions), pairs_of(bias, positions, positions)
+    assert isinstance(tables, BiasOfLattice)
+    ours = output_and_gradients(bias, tables, Visibility(False), route)
+    torch.testing.assert_close(
+        ours, output_and_gradients(bias, exact, Visibility(False), "dense"), rtol=1e-4, atol=5e-5
+    )
+
+
 @pytest.mark.parametrize("causal", [True, False])
-@pytest.mark.parametrize("grid", ["one", "registers"])
-def test_the_last_cells_may_ask_all(grid: str, causal: bool) -> None:
-    keys, bias = GRIDS[grid], t5_axes()
+@pytest.mark.parametrize(("grid", "made"), [("one", t5_axes), ("registers", t5_axes), ("registers", beit)])
+def test_the_last_cells_may_ask_all(grid: str, causal: bool, made: Callable[[], DistanceBias]) -> None:
+    keys, bias = GRIDS[grid], made()
     queries = last(keys, 140)
     tables = bias.prepare(queries, keys)
     assert isinstance(tables, BiasOfLattice)
@@ -159,7 +180,7 @@ def test_gradients_of_each_sample_under_vmap_are_those_of_a_loop(rows: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [t5_axes, lambda: RelativeTable(HEADS, [6, 6])], ids=["t5_axes", "relative_table"])
+@pytest.mark.parametrize("made", [t5_axes, beit])
 def test_it_compiles_without_a_break(made: Callable[[], DistanceBias]) -> None:
     bias, positions = made(), Positions.grids(SIZES // 3, 30, (6, 6)).behind(1)
     q, k, v = (torch.randn(2, HEADS, 31, HEAD_DIM).requires_grad_() for _ in range(3))

@@ -53,6 +53,17 @@ def test_own_splits_are_used(tmp_path: Path, arguments: dict[str, Any], path: st
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
+def test_what_save_to_disk_wrote_is_read(tmp_path: Path, arguments: dict[str, Any], streaming: bool) -> None:
+    of_split = {"train": range(30), "dev": range(30, 33), "test": range(33, 35)}
+    rows = {split: datasets.Dataset.from_dict({"text": list(map(story, seeds))}) for split, seeds in of_split.items()}
+    datasets.DatasetDict(rows).save_to_disk(tmp_path / "saved")
+    splits = {"validation_split": "dev", "test_split": "test"}
+    datamodule = opened(path=str(tmp_path / "saved"), streaming=streaming, **splits, **arguments)
+    assert text_of(datamodule, "test") == "".join(map(story, range(33, 35)))
+
+
+@pytest.mark.slow
 def test_a_missing_split_is_held_out_by_document(tmp_path: Path, arguments: dict[str, Any]) -> None:
     data_files = {"train": write(tmp_path / "a.json", range(40)), "dev": write(tmp_path / "b.json", range(40, 42))}
     datamodule = opened(path="json", data_files=data_files, validation_split="dev", test_fraction=0.1, **arguments)

@@ -60,6 +60,7 @@ def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_to
         partial(e.Tupe, num_buckets=8, max_distance=16),
         partial(e.Tupe, max_length=330),
         partial(e.PoPE, base=100.0, delta_init="uniform"),
+        partial(e.MHRoPE, sections=[1, 1], fraction=0.5, layout="interleaved"),
         partial(e.Rotary, layout="interleaved"),
         partial(e.Rotary, fraction=0.5, layout="interleaved"),
         partial(e.SelectiveRotary, conv_width=2, steps=True, gate=True),

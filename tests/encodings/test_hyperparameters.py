@@ -56,8 +56,9 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         ("KerpleLog", {"metric": "taxi"}, "metric must be one of euclidean, manhattan, chebyshev or null, got 'taxi'"),
         *(
             (name, {"grid": [4, 0]}, r"grid must be a list, each item a positive integer, got \[4, 0\]")
-            for name in ("RelativeTable", "SwinV2Bias", "LearnedGrid", "LearnedAxes")
+            for name in ("RelativeTable", "BeitBias", "SwinV2Bias", "LearnedGrid", "LearnedAxes")
         ),
+        ("BeitBias", {"grid": [4]}, r"grid must have cells on at least two axes, got \[4\]"),
         ("FourierFeatures", {"grid": [4, 1]}, r"grid must be a list, each item an integer of at least 2, got \[4, 1\]"),
         ("FourierFeatures", {"num_bands": 1}, "num_bands must be an integer of at least 2, got 1"),
         ("SwinV2Bias", {"width": 0}, "width must be a positive integer, got 0"),

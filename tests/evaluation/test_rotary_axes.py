@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from poslab.encodings import PerLayer, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
+from poslab.encodings import MHRoPE, PerLayer, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
 from poslab.encodings.rotary import allocations
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk
 from poslab.encodings.sampling.centred import Centred
@@ -126,6 +126,14 @@ def test_figures_are_those_that_say_something_of_a_rotation(encoding, names):
     cosines = figures["rotary_cosines"].figure.axes[0].images[0].get_array()
     assert cosines.shape == (15, 27) and float(cosines[7, 13]) == pytest.approx(1)
     assert all(smallest_label(figures[name]) >= 8 for name in figures if name != "rotary_axes")
+
+
+def test_heads_that_read_one_axis_each_have_a_map_each():
+    encodings, found = stack(partial(MHRoPE, base=100)), grids((4, 7))
+    turns = axis_turns(encodings, found)
+    assert turns.groupby("head")["axis"].unique().map(list).tolist() == [["height"], ["width"]]
+    figures = {figure.name: figure for figure in axis_figures(encodings, found, turns)}
+    assert len([panel for panel in figures["rotary_cosines"].figure.axes if panel.images]) == 2
 
 
 def test_mixtures_of_a_single_head_have_their_directions():

@@ -74,7 +74,7 @@ def batch_of(*rows: int, counts: bool = True) -> CaptionBatch:
 def decoder(name: str, positions: PositionSampler | None = None, registers: int = 0, **hyperparameters: Any) -> Any:
     torch.manual_seed(0)
     encoding = factory(name, **{"grid": (1, 3, 4)} | ON_THREE_AXES.get(name, {}) | hyperparameters)
-    sizes = {"d_model": 48, "num_layers": 2, "num_heads": 4, "num_kv_heads": 2, "head_dim": 24}
+    sizes = {"d_model": 48, "num_layers": 2, "num_heads": 6, "num_kv_heads": 3, "head_dim": 24}
     options = {"positions": positions, "registers": registers, "digits": DIGITS, "patch_width": 12}
     return stacked(Decoder, VOCAB_SIZE, encoding, **sizes, **options).eval()
 

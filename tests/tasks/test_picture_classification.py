@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features
+from datasets import Image as ImageColumn
 from PIL import Image
 from torch.nn import functional
 
@@ -141,6 +143,20 @@ def test_pictures_of_ones_own_of_any_shape_are_trained_on(tmp_path):
     more = ["dataset.sides=[32]", *TINY, "model.registers=1", "model.pooling=first", "trainer.max_steps=3"]
     metrics = run_of(composed(*words, *more), tmp_path / "run").metrics()
     assert {"test/accuracy@16", "test/accuracy@32"} <= metrics.keys()
+
+
+@pytest.mark.slow
+def test_a_class_token_reads_pictures_of_the_hub_under_the_biases_of_beit(tmp_path):
+    pictures, labels = bars(200)
+    features = Features({"image": ImageColumn(), "label": ClassLabel(num_classes=8)})
+    columns = {"image": list(map(Image.fromarray, pictures)), "label": labels}
+    Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "saved")
+    data = ["dataset=hub_pictures", f"dataset.path={tmp_path}/saved", f"dataset.cache_dir={tmp_path}/cache"]
+    token = ["encoding=beit", "model.registers=1", "model.pooling=first", "dataset.side=8", "dataset.sides=[16]"]
+    run = run_of(composed(*data, *token, *TINY, "trainer.max_steps=60", "optimizer.lr=1e-2"), tmp_path / "run")
+    assert run.metrics()["test/accuracy@8"] > 40  # chance is 12.5, and one layer does not tell the upper patches apart
+    of_query, of_key, of_both = poslab.load(run.path).encodings.layer(0).nowhere
+    assert of_query.all() and of_both.all() and not of_key.any()  # the class token alone is read
 
 
 def test_the_training_length_is_the_patches_of_a_picture():

@@ -174,13 +174,15 @@ def _is_number(value: Any) -> bool:
 def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
     """Return a value of a file of choices in a run, where `${dataset.sequence_length}` stands for another key.
 
-    `${oc.select:dataset.grid,[${dataset.sequence_length}]}` is the first key, and a list of the second without it.
+    `${oc.select:dataset.grid,[${dataset.sequence_length}]}` is the first key, and without it the list, which may have
+    integers too.
     """
     if not isinstance(value, str):
         return value
     if selected := re.fullmatch(r"\$\{oc\.select:([\w.]+),\[(.*)\]\}", value):
         first = _resolved(f"${{{selected[1]}}}", config)
-        return [_resolved(selected[2], config)] if first is None else first
+        others = (int(item) if item.isdecimal() else _resolved(item, config) for item in selected[2].split(","))
+        return list(others) if first is None else first
     found = re.fullmatch(r"\$\{([\w.]+)\}", value)
     if found is None:
         return value

@@ -1,5 +1,6 @@
 """Data sets that the library `datasets` loads, with errors of one sentence that begins with the argument to change."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.data import cache
 from poslab.data.paths import matching_files
-from poslab.data.source import Source, require_text
+from poslab.data.source import PreparedSource, require_text
+from poslab.io.reading import read_json
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -67,9 +69,12 @@ class HubRows:
     def _builder(self) -> "DatasetBuilder":
         from datasets import load_dataset_builder
 
-        arguments = {"data_files": self.data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
+        path, data_files = self.path, self.data_files
+        if path is not None and data_files is None and (saved := _saved_files(path)):
+            path, data_files = "arrow", saved
+        arguments = {"data_files": data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
         with self._errors():
-            return load_dataset_builder(self.path, self.name, **arguments)
+            return load_dataset_builder(path, self.name, **arguments)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -95,18 +100,19 @@ class HubRows:
             raise ValueError(f"path {self.path!r} cannot be read: {_one_line(error)}") from error
 
 
-class HubSource(Source):
+class HubSource(PreparedSource):
     """A source by the name of its data set on the Hub, or in local files of a format that `load_dataset` reads.
 
-    It comes last among several bases, whose defaults count rather than those of `Source`.
+    It comes last among several bases, whose defaults count rather than those of `PreparedSource`.
 
     Args:
-        path: as of `load_dataset`: `owner/name` on the Hub, or a format (`json`, `parquet`, `text`, `csv`).
+        path: as of `load_dataset`: `owner/name` on the Hub, a format (`json`, `parquet`, `text`, `csv`) or a folder;
+            or a folder of `save_to_disk`, where a data set without splits is `train`.
         name: configuration of the data set, where it has several.
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
         train_split: name of the training split (default `train`).
         validation_split, test_split: names of held-out splits; None holds out a share of the training split.
-        others: those of `Source`.
+        others: those of `PreparedSource`.
     """
 
     path: str | None = None
@@ -132,6 +138,25 @@ class HubSource(Source):
             for pattern in _patterns(self.data_files):
                 if "://" not in pattern:
                     matching_files("data_files", pattern)
+
+
+def _saved_files(path: str) -> dict[str, list[str]]:
+    """Return the files of each split that `save_to_disk` wrote into a folder; none for any other path."""
+    folder = os.path.expanduser(path)
+    try:
+        if os.path.isfile(os.path.join(folder, "dataset_dict.json")):
+            splits = read_json(Path(folder, "dataset_dict.json"))["splits"]
+            folders = {split: Path(folder, split) for split in splits}
+        else:
+            folders = {"train": Path(folder)} if os.path.isfile(os.path.join(folder, "state.json")) else {}
+        return {
+            split: [str(of_split / file["filename"]) for file in read_json(of_split / "state.json")["_data_files"]]
+            for split, of_split in folders.items()
+        }
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"path must hold what save_to_disk wrote, but {path!r} names no files of its rows") from error
+    except ValueError as error:
+        raise ValueError(f"path must hold what save_to_disk wrote, but {error}") from error
 
 
 def _patterns(data_files: Any) -> list[str]:

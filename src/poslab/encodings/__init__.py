@@ -14,6 +14,7 @@ from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import Alibi
 from poslab.encodings.bias.alibi_learned import LearnedAlibi
 from poslab.encodings.bias.bam import Bam
+from poslab.encodings.bias.beit import BeitBias
 from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
 from poslab.encodings.bias.dynamic_position_bias import DynamicPositionBias
 from poslab.encodings.bias.fire import Fire
@@ -49,6 +50,7 @@ from poslab.encodings.rotary.dual_chunk import DualChunk
 from poslab.encodings.rotary.fope import FoPE
 from poslab.encodings.rotary.imaginary import RoPEPlusPlus
 from poslab.encodings.rotary.learned import RotaryLearned
+from poslab.encodings.rotary.mhrope import MHRoPE
 from poslab.encodings.rotary.mixed import RotaryMixed
 from poslab.encodings.rotary.pope import PoPE
 from poslab.encodings.rotary.repo import RePo, repo
@@ -83,6 +85,7 @@ __all__ = [
     "Abacus",
     "Alibi",
     "Bam",
+    "BeitBias",
     "BiasTable",
     "Bilevel",
     "Cape",
@@ -117,6 +120,7 @@ __all__ = [
     "LearnedGrid",
     "Llama4Temperature",
     "LogN",
+    "MHRoPE",
     "MRope",
     "MRopeReset",
     "MusicTransformer",

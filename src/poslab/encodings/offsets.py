@@ -34,15 +34,20 @@ def length_of(offset: Tensor, metric: Metric) -> Tensor:
 
 @dataclass(frozen=True)
 class BiasOfOffsets:
-    """Logit bias per head for tokens on several axes, made block by block; 0 where query or key stands nowhere.
+    """Logit bias per head for tokens on several axes, made block by block.
 
-    `bias_of` returns the bias of every head at offsets (..., A), query minus key, as (H, ...) float32. Where only one
-    of the two has places, the other is a text, at the same number on every axis.
+    Where only one of queries and keys has places, the other is a text, at the same number on every axis.
+
+    Args:
+        queries, keys: positions of T queries and of S keys.
+        bias_of: returns the bias of every head at offsets (..., A), query minus key, as (H, ...) float32.
+        nowhere: (H, 3) float32, the bias of a query that stands nowhere, of such a key, and of both; None is 0.
     """
 
     queries: Positions
     keys: Positions
     bias_of: Callable[[Tensor], Tensor]
+    nowhere: Tensor | None = None
 
     @property
     def made_for(self) -> MadeFor:
@@ -55,9 +60,13 @@ class BiasOfOffsets:
         offset = queries_R1A - keys_1SA
         with torch.autocast(offset.device.type, enabled=False):
             bias = self.bias_of(offset[None] if offset.dim() == 3 else offset[:, 0]).transpose(0, 1)
-        for positions, tokens, dim in ((self.queries, rows, -1), (self.keys, keys, -2)):
-            if positions.nowhere is not None:
-                bias = torch.where(positions.nowhere[..., tokens].unsqueeze(dim).unsqueeze(-3), 0.0, bias)
+        of_query, of_key, of_both = _nowhere(self.nowhere, bias).unsqueeze(-1).unsqueeze(-1).unbind(1)
+        if self.queries.nowhere is not None:
+            query_is_nowhere = self.queries.nowhere[..., None, rows, None]
+            bias = torch.where(query_is_nowhere, of_query, bias)
+            of_key = torch.where(query_is_nowhere, of_both, of_key)
+        if self.keys.nowhere is not None:
+            bias = torch.where(self.keys.nowhere[..., None, None, keys], of_key, bias)
         return bias
 
 
@@ -79,10 +88,17 @@ class BiasOfLattice:
     key_places: Tensor
 
     @classmethod
-    def between(cls, queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor]) -> BiasOfLattice | None:
+    def between(
+        cls,
+        queries: Positions,
+        keys: Positions,
+        bias_of: Callable[[Tensor], Tensor],
+        nowhere: Tensor | None = None,
+    ) -> BiasOfLattice | None:
         """Return the bias of a function of offsets; None if coordinates are not cells, or have too many offsets.
 
         Too many are more than a quarter of the T x S pairs: the function is then called at the pairs themselves.
+        Arguments as of `BiasOfOffsets`.
         """
         if queries.places is None or keys.places is None:
             return None
@@ -99,10 +115,14 @@ class BiasOfLattice:
         middle = num_offsets // 2
         query_places, key_places = _numbers(queries.places, sizes) + middle, _numbers(keys.places, sizes)
         if queries.nowhere is not None or keys.nowhere is not None:
-            values = functional.pad(values, (0, num_offsets + 1))
-            # So far from all others that they meet zeros alone.
-            query_places = _set_nowhere(query_places, queries, middle + num_offsets)
-            key_places = _set_nowhere(key_places, keys, middle - num_offsets)
+            # Behind the values of offsets stand those of a query that is nowhere, by key, of such a key, by query, and
+            # of both; the places of such tokens lead there.
+            query_places = _set_nowhere(query_places, queries, num_offsets + middle)
+            key_places = _set_nowhere(key_places, keys, -num_offsets - 1)
+            counts = (middle + 1, num_offsets, 1)
+            of_nowhere = _nowhere(nowhere, values).split(1, dim=1)
+            behind = [one.expand(len(values), count) for one, count in zip(of_nowhere, counts, strict=True)]
+            values = torch.cat([values, *behind], dim=1)
         return cls(values, query_places, key_places)
 
     @property
@@ -123,10 +143,15 @@ class BiasOfLattice:
 
 
 def bias_of_places(
-    queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor]
+    queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor], nowhere: Tensor | None = None
 ) -> BiasOfLattice | BiasOfOffsets:
-    """Return the bias of a function of offsets, as a lattice where there is one."""
-    return BiasOfLattice.between(queries, keys, bias_of) or BiasOfOffsets(queries, keys, bias_of)
+    """Return the bias of a function of offsets, as a lattice where there is one; arguments as of `BiasOfOffsets`."""
+    return BiasOfLattice.between(queries, keys, bias_of, nowhere) or BiasOfOffsets(queries, keys, bias_of, nowhere)
+
+
+def _nowhere(nowhere: Tensor | None, bias: Tensor) -> Tensor:
+    """Return the bias where a query stands nowhere, or a key, or both, (H or 1, 3)."""
+    return bias.new_zeros(1, 3) if nowhere is None else nowhere
 
 
 def _numbers(places: Places, sizes: tuple[int, ...]) -> Tensor:

@@ -18,7 +18,7 @@ from poslab.data.kinds.captions import CAPTIONS
 from poslab.data.kinds.kind import Rows
 from poslab.data.patched.patches import normalised, patches_of
 from poslab.data.pictures.captions import CaptionSource
-from poslab.data.pictures.folder import read_picture
+from poslab.data.pictures.reading import read_picture
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import Centred, MRope, Positions, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH

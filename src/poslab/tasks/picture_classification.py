@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from poslab.data.kinds.patched import PICTURES
-from poslab.data.pictures.folder import read_picture
+from poslab.data.pictures.reading import read_picture
 from poslab.models import Model
 from poslab.tasks.patch_classification import PatchClassification
 from poslab.tasks.task import LengthWords, Prediction, Search

@@ -15,10 +15,15 @@ from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 
 def check_a_gradient_reaches_every_parameter(subject: Subject) -> None:
-    """Require a finite gradient, somewhere not zero, for each parameter of the encoding and of the temperature."""
+    """Require a finite gradient, somewhere not zero, for each parameter of the encoding and of the temperature.
+
+    It may come from a text, or from a grid behind a token that stands nowhere.
+    """
     model, tokens = subject.model().train(), some_tokens()
-    logits = model(tokens[:, :-1]).flatten(0, 1)
-    nn.functional.cross_entropy(logits, tokens[:, 1:].flatten()).backward()
+    for positions in [None, *(Positions.grid(*sizes).behind(1) for sizes in subject.grids)]:
+        read = tokens if positions is None else nn.functional.pad(tokens, (1, 0))
+        logits = model(read, positions)[:, :-1].flatten(0, 1)
+        nn.functional.cross_entropy(logits, read[:, 1:].flatten()).backward()
     for name, parameter in model.encodings.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, f"no gradient reaches {name}"
         assert parameter.grad.isfinite().all(), f"the gradient of {name} is not finite"

@@ -18,9 +18,10 @@ from torch.nn import functional
 from poslab.data.pictures.captions import CaptionFolder
 from poslab.data.pictures.emoji import Emoji
 from poslab.data.pictures.fashion_mnist import CLASSES, FILES, FashionMnist, read_idx
-from poslab.data.pictures.folder import PictureFolder, read_picture
+from poslab.data.pictures.folder import PictureFolder
 from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
 from poslab.data.pictures.pixels import Pixels
+from poslab.data.pictures.reading import read_picture
 from poslab.data.pictures.stamps import Stamps
 from poslab.data.sounds.folder import SoundFolder
 from poslab.data.sounds.prompts import Prompts

@@ -125,6 +125,13 @@ def test_spectrograms_are_made_once_for_all_lengths_and_patches(tmp_path):
     assert len({prepare(source, length) for source in (one, other) for length in source.all_lengths}) == 1
 
 
+def test_spectrograms_that_an_earlier_version_made_are_made_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as earlier:
+        earlier.setattr("poslab.data.sounds.source.VERSION", 1)
+        old = prepare(source_of(tmp_path), 16)
+    assert prepare(source_of(tmp_path), 16) != old
+
+
 def test_sounds_that_are_all_too_short_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"^seconds must be at most the duration of some sounds of train, got 4$"):
         opened(source_of(tmp_path, seconds=4, sequence_length=100))

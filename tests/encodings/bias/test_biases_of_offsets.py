@@ -13,6 +13,7 @@ from torch import Tensor
 from poslab.attention import Visibility, attend
 from poslab.encodings import (
     Alibi,
+    BeitBias,
     DistanceBias,
     KerpleLog,
     KerplePower,
@@ -34,6 +35,7 @@ BIASES = {
     "sandwich": partial(Sandwich, HEADS, dim=8, metric="euclidean"),
     "t5_axes": partial(T5Axes, HEADS, HEAD_DIM, 16, num_buckets=8, max_distance=6),
     "relative_table": partial(RelativeTable, HEADS, grid=[3, 5]),
+    "beit": partial(BeitBias, HEADS, grid=[3, 5]),
     "swin_v2": partial(SwinV2Bias, HEADS, grid=[3, 5], width=6),
 }
 SIZES = torch.tensor([[[3, 5]], [[4, 2]], [[1, 7]]])
@@ -93,10 +95,12 @@ def test_pictures_of_several_sizes_are_each_as_alone(bias: DistanceBias) -> None
         torch.testing.assert_close(together[row, :, :count, :count], bias_matrix(bias, alone, alone), rtol=0, atol=1e-6)
 
 
-def test_tokens_that_stand_nowhere_have_no_bias(bias: DistanceBias) -> None:
+def test_tokens_that_stand_nowhere_have_no_bias_unless_it_is_learned(bias: DistanceBias) -> None:
     positions, grid = Positions.grid(3, 5).behind(2), Positions.grid(3, 5)
     ours = bias_matrix(bias, positions, positions)
-    assert (ours[:, :2] == 0).all() and (ours[:, :, :2] == 0).all()
+    of_query, of_key, of_both = bias.nowhere.unbind() if isinstance(bias, BeitBias) else torch.zeros(3, HEADS)
+    assert (ours[:, :2, 2:] == of_query.view(-1, 1, 1)).all() and (ours[:, 2:, :2] == of_key.view(-1, 1, 1)).all()
+    assert (ours[:, :2, :2] == of_both.view(-1, 1, 1)).all()
     torch.testing.assert_close(ours[:, 2:, 2:], bias_matrix(bias, grid, grid), rtol=0, atol=1e-6)
 
 

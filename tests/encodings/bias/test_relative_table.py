@@ -7,7 +7,7 @@ from transformers import BeitConfig
 from transformers.models.beit.modeling_beit import BeitRelativePositionBias
 from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 
-from poslab.encodings import Positions, RelativeTable
+from poslab.encodings import BeitBias, Positions, RelativeTable
 from tests.encodings.agreement import bias_matrix
 
 
@@ -27,19 +27,38 @@ def test_on_its_own_grid_it_is_the_bias_of_swin(grid):
     assert torch.equal(bias_matrix(ours, positions, positions), swin()[0])
 
 
-def beit(ours: RelativeTable) -> BeitRelativePositionBias:
-    height, width = ours.grid
-    config = BeitConfig(image_size=(height * 16, width * 16), patch_size=16, hidden_size=12, num_attention_heads=3)
-    theirs = BeitRelativePositionBias(config)
-    theirs.relative_position_bias_table.data[:-3] = ours.table.data
-    return theirs
+def both_of_beit(grid: tuple[int, int], heads: int = 3) -> tuple[BeitBias, BeitRelativePositionBias]:
+    """Our bias and that of transformers, with the same numbers."""
+    torch.manual_seed(0)
+    height, width = grid
+    config = BeitConfig(image_size=(height * 16, width * 16), patch_size=16, hidden_size=12, num_attention_heads=heads)
+    ours, theirs = BeitBias(heads, grid), BeitRelativePositionBias(config)
+    table = torch.nn.init.normal_(theirs.relative_position_bias_table)
+    ours.table.data, ours.nowhere.data = table.data.split([len(table) - 3, 3])
+    return ours, theirs
 
 
-@pytest.mark.parametrize("larger", [(4, 4), (6, 4), (7, 9)])
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (7, 7)])
+def test_with_a_class_token_on_its_own_grid_it_is_the_bias_of_beit(grid):
+    ours, theirs = both_of_beit(grid)
+    positions = Positions.grid(*grid).behind(1)
+    index = theirs.generate_relative_position_index(grid)
+    expected = theirs.relative_position_bias_table[index].movedim(-1, 0)
+    assert torch.equal(bias_matrix(ours, positions, positions), expected)
+
+
+@pytest.mark.parametrize("larger", [(6, 4), (7, 9)])
 def test_on_a_larger_grid_it_is_the_resized_bias_of_beit(larger):
-    ours, positions = relative_table([4, 4]), Positions.grid(*larger)
-    theirs = beit(ours)(larger)[0, :, 1:, 1:]  # without the class token
-    torch.testing.assert_close(bias_matrix(ours, positions, positions), theirs, rtol=0, atol=1e-5)
+    ours, theirs = both_of_beit((4, 4))
+    positions = Positions.grid(*larger).behind(1)
+    torch.testing.assert_close(bias_matrix(ours, positions, positions), theirs(larger)[0], rtol=0, atol=1e-5)
+
+
+def test_all_registers_share_the_numbers_of_the_class_token():
+    ours, theirs = both_of_beit((4, 4))
+    positions = Positions.grid(4, 4).behind(3)
+    tokens = [0, 0, 0, *range(1, 17)]
+    assert torch.equal(bias_matrix(ours, positions, positions), theirs((4, 4))[0][:, tokens][:, :, tokens])
 
 
 @pytest.mark.parametrize("larger", [(5, 8), (4, 8)])

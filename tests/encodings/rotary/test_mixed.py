@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.encodings import Positions, RotaryMixed
+from poslab.encodings import Interpolated, Positions, RotaryMixed
 from poslab.runs.optimizers import parameter_groups
 from tests.encoding_choices import small_decoder
 
@@ -50,6 +50,15 @@ def test_logits_are_those_of_a_double_loop_over_the_formula(sizes):
                     key = complex(*k[g, j, 2 * m : 2 * m + 2].tolist())
                     expected += (query * cmath.exp(1j * angle) * key.conjugate()).real
                 assert ours[h, i, j].item() == pytest.approx(expected, abs=4e-6)
+
+
+def test_interpolated_positions_divide_the_frequencies_of_each_axis():
+    encoding, slower = mixed(), mixed()
+    larger = Positions.grid(6, 15)
+    q, k = queries_and_keys(encoding, larger.length)
+    interpolated = logits(encoding, q, k, Interpolated([3, 5])(larger, 1))
+    slower.frequencies.data /= torch.tensor([2, 3]).view(2, 1, 1)
+    torch.testing.assert_close(interpolated, logits(slower, q, k, larger), rtol=0, atol=1e-5)
 
 
 def test_frequencies_begin_along_orthogonal_directions_that_each_head_draws():

@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-from poslab.data.examples.cells import as_written, is_missing
+from poslab.data.examples.cells import is_missing
 from poslab.data.examples.hub_examples import HubExamples, rewritten
+from poslab.data.hub_columns import class_names, is_unlabelled
 from poslab.data.kinds.classes import CLASSES
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-UNLABELLED = -1
 
 
 class HubClassification(HubExamples):
@@ -35,25 +34,18 @@ class HubClassification(HubExamples):
     column_arguments = ("text", "text_pair", "label")
 
     def from_rows(self, rows: "Dataset", split_argument: str) -> "Dataset":
-        from datasets import ClassLabel, LargeList, List, Value
+        from datasets import LargeList, List, Value
 
         feature = rows.features["label"]
         several = isinstance(feature, List | LargeList)
         one = feature.feature if several else feature
-        names = one.names if isinstance(one, ClassLabel) else None
-        if names is None and not str(getattr(one, "dtype", "")).startswith(
-            ("int", "uint", "bool", "string", "large_string")
-        ):
-            raise ValueError(f"label must hold classes, and {self.label!r} holds {one}")
+        name = class_names(one, self.label)
         text = Value("string")
         types = dict.fromkeys(rows.column_names, text) | {"label": List(text) if several else text}
 
-        def name(value: Any) -> str:
-            return as_written(value).strip() if names is None else names[value]
-
         def named(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
             label = row["label"]
-            if any(map(is_missing, row.values())) or (names is not None and label == UNLABELLED):
+            if any(map(is_missing, row.values())) or is_unlabelled(label, one):
                 return []
             return [row | {"label": [name(value) for value in label] if isinstance(label, list) else name(label)}]
 

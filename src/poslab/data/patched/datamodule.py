@@ -89,7 +89,7 @@ class PatchedDataModule(RunData):
     def report_lines(self) -> list[str]:
         facts, source = self.facts, self.source
         counts = ", ".join(f"{count:,} {name}" for name, count in facts.num_examples.items())
-        lines = [f"{source.title}: {source.in_words(counts)}"]
+        lines = [f"{source.title}: {source.in_words(counts, facts.channels)}"]
         if source.kind in (PICTURES, SOUNDS, VIDEOS):
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
             most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f} % of the test"

@@ -152,8 +152,8 @@ class PatchedSource(PreparedSource):
         """An array of training in words, such as `a picture with a side of 28 pixels`."""
 
     @abstractmethod
-    def in_words(self, counts: str) -> str:
-        """Return a line for people on what there is, given the number of arrays of each split."""
+    def in_words(self, counts: str, channels: int) -> str:
+        """Return a line for people on what there is, given the number of arrays of each split, and `channels`."""
 
     @abstractmethod
     def examples(self) -> Splits:

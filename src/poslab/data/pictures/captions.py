@@ -14,7 +14,7 @@ from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.normal_form import normal_form
 from poslab.data.kinds.captions import CAPTIONS, Captions
 from poslab.data.paths import folder_of, require_content
-from poslab.data.pictures.folder import SUFFIXES, channels_of, read_picture
+from poslab.data.pictures.reading import SUFFIXES, channels_of, read_picture
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import Source, require_text
 from poslab.io.reading import read_text

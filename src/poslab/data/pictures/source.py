@@ -74,8 +74,8 @@ class PictureSource(PatchedSource):
     def one_trained(self) -> str:
         return f"a picture with a side of {self.side} pixels"
 
-    def in_words(self, counts: str) -> str:
-        colours = "grey" if self.channels == 1 else "colour"
+    def in_words(self, counts: str, channels: int) -> str:
+        colours = "grey" if channels == 1 else "colour"
         patches = f"{self.patches_at(self.side)} patches of {self.patch} x {self.patch} pixels"
         return f"{counts} pictures in {colours}, {patches} at a side of {self.side}"
 

@@ -3,19 +3,19 @@
 from functools import cached_property
 
 from poslab.data.paths import files_of_classes, require_content
+from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.sounds.reading import SUFFIXES
-from poslab.data.sounds.source import Sound, SoundSource
 from poslab.data.source import require_text
 
 
-class SoundFolder(SoundSource):
+class SoundFolder(SoundFiles):
     """WAV, FLAC and Ogg files in one folder for each class, which has its name; equal files are one.
 
     Files of different rates or microphones tell classes apart as well as what is heard. Links are followed.
 
     Args:
         path: folder that holds the folders of the classes.
-        others: those of `SoundSource`.
+        others: those of `SoundFiles`.
     """
 
     path: str | None = None

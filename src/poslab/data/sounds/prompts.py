@@ -4,7 +4,7 @@ import os
 from functools import cached_property
 from pathlib import Path
 
-from poslab.data.sounds.source import Sound, SoundSource
+from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.source import require_text
 
 VOICES = {
@@ -17,7 +17,7 @@ VOICES = {
 """The folder of each language."""
 
 
-class Prompts(SoundSource):
+class Prompts(SoundFiles):
     """The prompts of Asterisk, a telephone system, at 8 kHz; the class is the language: en, es, fr, it or ru.
 
     They come from Debian (or Ubuntu): apt-get install asterisk-core-sounds-{en,es,fr,it,ru}-wav. A prompt has the same
@@ -26,7 +26,7 @@ class Prompts(SoundSource):
 
     Args:
         folder: of the voices (default `/usr/share/asterisk/sounds`).
-        others: those of `SoundSource`.
+        others: those of `SoundFiles`.
     """
 
     folder: str = "/usr/share/asterisk/sounds"

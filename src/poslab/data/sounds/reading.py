@@ -2,6 +2,7 @@
 
 import importlib.util
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,13 @@ def require_reader(name: str) -> None:
         raise ValueError(f"{name} needs the package soundfile, which reads sounds: pip install soundfile")
 
 
-def read_sound(argument: str, path: Path) -> np.ndarray:
+def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> np.ndarray:
     """Return the sound of a file at 16 kHz, (N,) float32, as of `at_16_khz`; several channels become their mean.
 
     Args:
         argument: name of the argument that names the file, for messages.
-        path: of a WAV, FLAC, Ogg Vorbis or Opus file.
+        file: path of a WAV, FLAC, Ogg Vorbis or Opus file, or its contents.
+        name: of the file in messages; None is its path.
 
     Raises:
         ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has a rate
@@ -49,20 +51,22 @@ def read_sound(argument: str, path: Path) -> np.ndarray:
     import soundfile
 
     try:
-        require_regular(path)
-        with soundfile.SoundFile(path) as file:
-            if file.format not in FORMATS:
-                raise ValueError(f"it is a file of the format {file.format}")
-            if not RATES[0] <= file.samplerate <= RATES[1]:
-                raise ValueError(f"it has {file.samplerate:,} samples in a second")
-            if file.channels > MOST_CHANNELS or file.frames > MOST_SECONDS * file.samplerate:
-                seconds = file.frames / file.samplerate
-                raise ValueError(f"it has {file.channels} channels of {seconds:,.0f} seconds")
-            rate = file.samplerate
-            wave_N = _mono(file, file.frames, rate)  # of Ogg, the number is an estimate
+        if isinstance(file, Path):
+            require_regular(file)
+        with soundfile.SoundFile(file) as opened:
+            if opened.format not in FORMATS:
+                raise ValueError(f"it is a file of the format {opened.format}")
+            if not RATES[0] <= opened.samplerate <= RATES[1]:
+                raise ValueError(f"it has {opened.samplerate:,} samples in a second")
+            if opened.channels > MOST_CHANNELS or opened.frames > MOST_SECONDS * opened.samplerate:
+                seconds = opened.frames / opened.samplerate
+                raise ValueError(f"it has {opened.channels} channels of {seconds:,.0f} seconds")
+            rate = opened.samplerate
+            wave_N = _mono(opened, opened.frames, rate)  # of Ogg, the number is an estimate
     except Exception as error:  # whatever the library meets in a file that is not as it should be
-        reason = one_line(str(error))
-        raise ValueError(f"{argument} must hold whole sounds, but {str(path)!r} is not one: {reason}") from error
+        reason = one_line(getattr(error, "error_string", str(error)))  # of the library's, without the file
+        named = repr(str(file)) if name is None else name
+        raise ValueError(f"{argument} must hold whole sounds, but {named} is not one: {reason}") from error
     return at_16_khz(wave_N, rate)
 
 

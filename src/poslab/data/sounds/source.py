@@ -1,36 +1,19 @@
 """The base class of all sources of sounds. Dimension letters: N sounds."""
 
-from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from poslab.data.bounds import require_integer
-from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.kinds.patched import SOUNDS
 from poslab.data.patched.source import PatchedSource
 from poslab.data.sounds.log_mel import BINS, FRAMES_PER_SECOND, normalised_log_mel
-from poslab.data.sounds.reading import MOST_SECONDS, read_sound, require_reader
+from poslab.data.sounds.reading import MOST_SECONDS, require_reader
 
+# Raise it with every change of the spectrogram of the same sound: old ones are then not found.
+VERSION = 2
 MOST_FRAMES = MOST_SECONDS * FRAMES_PER_SECOND
-
-
-class Sound(NamedTuple):
-    """A file of a sound.
-
-    Args:
-        path: of the file.
-        label: its class.
-        document: what no two splits share; empty for the sound itself.
-    """
-
-    path: Path
-    label: str
-    document: str = ""
 
 
 class SoundSource(PatchedSource):
@@ -61,8 +44,6 @@ class SoundSource(PatchedSource):
     dtype = "float16"
     channels = 1
     length_means = "duration of a crop in frames of 10 ms"
-    path_argument = "folder"
-    """Name of the argument that names the files, for messages."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.patch, int) and not (isinstance(self.patch, Sequence) and len(self.patch) == 2):
@@ -87,8 +68,6 @@ class SoundSource(PatchedSource):
     def check(self) -> None:
         super().check()
         require_reader(f"dataset={self.title}")
-        if len(classes := {sound.label for sound in self.sounds}) < 2:
-            raise ValueError(f"dataset={self.title} must have sounds of at least two classes, got {', '.join(classes)}")
 
     def require_length(self, name: str, length: int) -> None:
         width = self.patch_sizes[1]
@@ -119,7 +98,7 @@ class SoundSource(PatchedSource):
         return self.trained_length
 
     def form(self, length: int) -> list[int]:
-        return []
+        return [VERSION]
 
     def may_have(self, sizes_N2: np.ndarray, length: int) -> bool:
         frames_N, bins_N = sizes_N2.T
@@ -129,33 +108,10 @@ class SoundSource(PatchedSource):
     def one_trained(self) -> str:
         return f"a crop of {self.seconds:g} seconds"
 
-    def in_words(self, counts: str) -> str:
+    def spectrogram(self, wave_N: np.ndarray) -> np.ndarray:
+        """Return the whole spectrogram of a sound, (frames, 80, 1), whatever the length: it is cropped later."""
+        return normalised_log_mel(wave_N)[..., None].astype(self.dtype)
+
+    def in_words(self, counts: str, channels: int) -> str:
         patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch_sizes))} bins and frames"
         return f"{counts} sounds, {patches} in {self.seconds:g} seconds"
-
-    @property
-    @abstractmethod
-    def sounds(self) -> list[Sound]:
-        """All sounds in an order that does not change; errors are those of `examples`."""
-
-    @cached_property
-    def identity(self) -> str:
-        sounds = self.sounds
-        return fingerprint([one.path for one in sounds], [[one.label, one.document] for one in sounds])
-
-    def examples(self) -> Splits:
-        sounds = self.sounds
-        columns: dict[str, list[Any]] = {
-            "content": [fingerprint([one.path]) for one in sounds],
-            "label": [one.label for one in sounds],
-            "number": list(range(len(sounds))),
-        }
-        if sounds[0].document:
-            columns["document"] = [one.document for one in sounds]
-        return {"train": as_examples(**columns)}
-
-    def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
-        """Yield whole spectrograms, (frames, 80, 1), whatever the length: frames come first, to be cropped."""
-        for number in numbers:
-            wave = read_sound(self.path_argument, self.sounds[number].path)
-            yield normalised_log_mel(wave)[..., None].astype(self.dtype)

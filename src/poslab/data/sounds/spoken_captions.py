@@ -7,14 +7,14 @@ from functools import cached_property
 from pathlib import Path
 
 from poslab.data.bounds import require_integer
-from poslab.data.sounds.source import Sound, SoundSource
+from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.source import require_text
 
 PACKAGE = "tuxpaint-stamps-default"
 NAME = re.compile(r"(.+)_desc_(\w+)\.ogg")
 
 
-class SpokenCaptions(SoundSource):
+class SpokenCaptions(SoundFiles):
     """The captions of Tux Paint's stamps, spoken; the class is the language, such as fr, ro, ru, ca, bg and es.
 
     They come from Debian (or Ubuntu): apt-get install tuxpaint-stamps-default. All languages of a stamp are in one
@@ -23,7 +23,7 @@ class SpokenCaptions(SoundSource):
     Args:
         folder: of the stamps (default `/usr/share/tuxpaint/stamps`).
         least_captions: languages of fewer captions are left out, at least 1 (default 800).
-        others: those of `SoundSource`.
+        others: those of `SoundFiles`.
     """
 
     folder: str = "/usr/share/tuxpaint/stamps"

@@ -118,7 +118,7 @@ class MovingPictures(PatchedSource):
     def one_trained(self) -> str:
         return f"a video of {self.frames} frames"
 
-    def in_words(self, counts: str) -> str:
+    def in_words(self, counts: str, channels: int) -> str:
         patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch))} frames and pixels"
         return f"{counts} videos of drawn paths, {patches} in {self.frames} frames of {self.canvas} x {self.canvas}"
 

@@ -17,7 +17,7 @@ from poslab.encodings.positions import Positions
 
 
 class RelativeTable(OffsetBias):
-    """Relative position bias of Swin and BEiT: one learned number per head and offset on the grid of training.
+    """Relative position bias of Swin: one learned number per head and offset on the grid of training.
 
         logit(i, j) = q_i . k_j / sqrt(D) + table[i_1 - j_1, ..., i_A - j_A, h]
 
@@ -29,7 +29,7 @@ class RelativeTable(OffsetBias):
 
     Args:
         num_heads: heads H.
-        grid: number of cells on each axis of the grid of training (Swin: [7, 7], BEiT: [14, 14]; each at least 1).
+        grid: number of cells on each axis of the grid of training (Swin: [7, 7]; each at least 1).
 
     Parameters, for each layer its own: `table` (N, H) with N = (2 n_1 - 1) ... (2 n_A - 1) rows, the last axis
     fastest; normal with standard deviation 0.02, cut at two of them in Swin's code (here at -2 and 2).
@@ -37,13 +37,13 @@ class RelativeTable(OffsetBias):
     Causal and bidirectional. A smaller grid reads the middle of the table, as a corner of a picture would. The offsets
     of a larger one are multiplied by (2 n - 1) / (2 m - 1), on an axis of m cells: BEiT's table is so resized, by
     bilinear interpolation. Little is claimed for it: `SwinV2Bias` was made for that. A text is at the same number on
-    every axis, with one bias for all distances of at least n - 1. A token that stands nowhere has no bias. Costs N
-    numbers per head, and their gradients; on a larger grid one number for each query and key, block by block.
+    every axis, with one bias for all distances of at least n - 1. A token that stands nowhere has no bias; `BeitBias`
+    learns one. Costs N numbers per head, and their gradients; on a larger grid one number for each query and key, block
+    by block.
 
-    Traps: Swin shares the table among its windows, which are of one size. BEiT has three more rows, for class tokens.
-    transformers reads a table of BEiT with height and width exchanged where it resizes one that is not square.
+    Trap: Swin shares the table among its windows, which are of one size.
 
-    Source: Liu et al., "Swin Transformer" (ICCV 2021), section 3.2; Bao et al., "BEiT" (ICLR 2022).
+    Source: Liu et al., "Swin Transformer" (ICCV 2021), section 3.2.
     """
 
     shared_by_layers = False

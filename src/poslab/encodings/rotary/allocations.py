@@ -118,7 +118,7 @@ def sections(pairs: int, axes: int, sections: Sequence[Count] = (2, 3, 3)) -> Sp
     Source: Wang et al., "Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any Resolution" (2024),
     section 2.1.
     """
-    counts = _counts(pairs, axes, sections)
+    counts = in_proportion(pairs, axes, sections)
     order = [axis for axis, count in enumerate(counts) for _ in range(count)]
     return Spectra([2 * pairs] * len(counts), list(zip(order, range(pairs), strict=True)))
 
@@ -139,7 +139,7 @@ def interleaved_sections(pairs: int, axes: int, sections: Sequence[Count] = (6, 
 
     Source: Huang et al., "Revisiting Multimodal Positional Encoding in Vision-Language Models" (ICLR 2026).
     """
-    counts = _counts(pairs, axes, sections)
+    counts = in_proportion(pairs, axes, sections)
     num_axes = len(counts)
     if any(num_axes * (counts[axis] - 1) + axis >= pairs for axis in range(1, num_axes) if counts[axis]):
         raise ValueError(f"sections must leave one in {num_axes} of {pairs} pairs to each axis, got {counts} pairs")
@@ -188,12 +188,12 @@ def meta(pairs: int, axes: int) -> Spectra:
     return Spectra([2 * pairs] * 3, [(META[m % len(META)], m) for m in range(pairs)])
 
 
-def _counts(pairs: int, axes: int, sections: Sequence[int]) -> list[int]:
-    """Return how many pairs each axis has, in proportion to the sections."""
+def in_proportion(number: int, axes: int, sections: Sequence[int]) -> list[int]:
+    """Return how many of a number of pairs, or heads, each axis has, in proportion to the sections."""
     _check_axes("sections", len(sections), axes)
     if not sections:
         raise ValueError("sections must have a number for each axis, got none")
-    ends = [round(pairs * end / sum(sections)) for end in accumulate(sections)]
+    ends = [round(number * end / sum(sections)) for end in accumulate(sections)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 

@@ -42,9 +42,10 @@ class RotaryMixed(PositionalEncoding):
     frequencies base ** (-k / n) along each of A orthogonal directions, drawn uniformly for each head.
 
     Causal and bidirectional. A text, whose position counts on every axis alike, turns by the sum of the frequencies of
-    all axes, so it is not that of `Rotary`. Computed in float32. Costs twice the memory of rotary in training, since
-    queries and keys are kept for the gradient of F, and tables of D numbers for each position and head of a layer.
-    Channels of a pair are 2m and 2m + 1.
+    all axes, so it is not that of `Rotary`. Its authors scale nothing for larger pictures, whose cells count on;
+    `positions=interpolated` brings them into the range of training. Computed in float32. Costs twice the memory of
+    rotary in training, since queries and keys are kept for the gradient of F, and tables of D numbers for each position
+    and head of a layer. Channels of a pair are 2m and 2m + 1.
 
     Raises:
         ValueError: for an argument out of its range, and for positions on another number of axes than A.

@@ -1,0 +1,123 @@
+"""Named columns of the rows of data sets on the Hugging Face Hub."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from poslab.data.bounds import require_choice
+from poslab.data.examples.cells import as_written, is_missing
+from poslab.data.hub import HubRows, HubSource
+from poslab.data.source import require_text
+
+if TYPE_CHECKING:
+    pass
+
+UNLABELLED = -1
+"""The number of no class."""
+
+
+class HubColumns(HubSource):
+    """A source that reads named columns of the rows of a data set on the Hub.
+
+    A column within another is written with a point: `translation.en`.
+
+    Args:
+        revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` has the rows of many data
+            sets whose owners offer only a script, which `load_dataset` no longer runs.
+        document: a column of documents, whose examples all come into one split; None: each stands alone.
+        train_split, validation_split, test_split: as of `HubSource`, or parts as `train[:10%]` or `train[:50000]`.
+        others: those of `HubSource`.
+    """
+
+    revision: str | None = None
+    document: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.revision is not None:
+            require_text("revision", self.revision)
+        for what, named in (("name a column", self._all_columns), ("be a split", self.splits)):
+            owners: dict[str, str] = {}
+            for argument, name in named.items():
+                require_text(argument, name)
+                if owners.setdefault(name, argument) != argument:
+                    raise ValueError(f"{argument} must {what} of its own, and {owners[name]} is {name!r} too")
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, str]:
+        """The columns that rows must have, by the arguments that name them."""
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The names of the given splits, by argument."""
+        arguments = ("train_split", "validation_split", "test_split")
+        return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Values of other arguments of a subclass that decide which examples come out."""
+        return ()
+
+    @cached_property
+    def identity(self) -> str:
+        return json.dumps(
+            [*self._kept_rows.identity, self.kind.name, self.columns, self.document, self.splits, *self.settings]
+        )
+
+    def rows(self, argument: str, split: str) -> Any:
+        """Return the rows of a split that an argument names, with columns named as the arguments are.
+
+        `document` is a string, where there is one.
+        """
+        from datasets import Value, concatenate_datasets
+
+        name, part, _ = split.partition("[")
+        require_choice(argument, name, self._source)
+        rows = self._kept_rows.load(split) if part else self._source[name]
+        columns = self._all_columns
+        undivided = [column for column, feature in rows.features.items() if hasattr(feature, "decode_example")]
+        within = rows.remove_columns(undivided).flatten()  # a picture has parts too
+        for column_argument, column in columns.items():
+            require_choice(column_argument, column, (within if "." in column else rows).column_names)
+        direct = [column for column in columns.values() if column in rows.column_names]
+        nested = [column for column in columns.values() if column not in direct]
+        parts = [part.select_columns(chosen) for part, chosen in ((rows, direct), (within, nested)) if chosen]
+        rows = concatenate_datasets(parts, axis=1)
+        if self.document is not None and "string" not in str(rows.features[self.document].dtype):
+            features = rows.features.copy()
+            features[self.document] = Value("string")
+            rows = rows.cast(features, load_from_cache_file=False)
+        return rows.rename_columns({column: argument for argument, column in columns.items() if column != argument})
+
+    @property
+    def _all_columns(self) -> dict[str, str]:
+        return self.columns | ({"document": self.document} if self.document is not None else {})
+
+    @cached_property
+    def _kept_rows(self) -> HubRows:
+        return HubRows(self.cache, self.path, self.name, self.data_files, self.revision)
+
+    @cached_property
+    def _source(self) -> Any:
+        return self._kept_rows.load()
+
+
+def is_unlabelled(value: Any, feature: Any) -> bool:
+    """Return whether a value of a column of classes stands for none: null, a blank, or -1 where classes have names."""
+    from datasets import ClassLabel
+
+    return is_missing(value) or (isinstance(feature, ClassLabel) and value == UNLABELLED)
+
+
+def class_names(feature: Any, column: str) -> Callable[[Any], str]:
+    """Return the function that names the class of a value, for a column of classes; ValueError for any other column."""
+    from datasets import ClassLabel
+
+    if isinstance(feature, ClassLabel):
+        return lambda value: feature.names[value]
+    if not str(getattr(feature, "dtype", "")).startswith(("int", "uint", "bool", "string", "large_string")):
+        raise ValueError(f"label must hold classes, and {column!r} holds {feature}")
+    return lambda value: as_written(value).strip()

@@ -1,0 +1,113 @@
+"""The base class of sources of pictures and sounds on the Hugging Face Hub."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.examples.cells import is_missing
+from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
+from poslab.data.patched.source import PatchedSource
+from poslab.data.paths import require_regular
+from poslab.io.terminal import one_line
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+class HubArrays(PatchedSource, HubColumns):
+    """Files and their classes in the rows of a data set on the Hub: pictures, or sounds.
+
+    A column has the contents of files, or paths of files on this machine, as `datasets` makes of a folder. Classes have
+    the names that the data set gives them. Rows without a file or a class (-1 or null) are left out.
+
+    Args:
+        label: the column of the class (default `label`).
+        others: those of `PatchedSource` and `HubColumns`.
+    """
+
+    label: str = "label"
+
+    file_argument: ClassVar[str]
+    """The argument that names the column of files."""
+
+    @property
+    @abstractmethod
+    def file_type(self) -> Any:
+        """The type of that column in `datasets`, under which files are not decoded."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        return {name: getattr(self, name) for name in (self.file_argument, "label")}
+
+    def examples(self) -> Splits:
+        return self._examples
+
+    def files(self, numbers: Sequence[int]) -> Iterator[tuple[BytesIO, str]]:
+        """Yield the contents of the files of examples by number, and their names for messages."""
+        for number in numbers:
+            argument, row = self._place(number)
+            yield BytesIO(self._content(self._tables[argument][row], number)), self._named(number)
+
+    @cached_property
+    def _examples(self) -> Splits:
+        splits, first = {}, 0
+        for argument, rows in self._tables.items():
+            found = []
+            feature = rows.features["label"]
+            name = class_names(feature, self.label)
+            for number, row in enumerate(rows, first):
+                if any(map(is_missing, row.values())) or is_unlabelled(row["label"], feature):
+                    continue
+                content = hashlib.sha256(self._content(row, number)).hexdigest()
+                of_document = {} if self.document is None else {"document": row["document"]}
+                found.append({"content": content, "label": name(row["label"]), "number": number, **of_document})
+            if not found:
+                raise ValueError(f"{argument} must have classes, and no row of {self.splits[argument]!r} has one")
+            columns = {column: [example[column] for example in found] for column in found[0]}
+            splits[argument.removesuffix("_split")] = as_examples(**columns)
+            first += len(rows)
+        return splits
+
+    @cached_property
+    def _tables(self) -> "dict[str, Dataset]":
+        """The rows of each split, whose files are not decoded, by the argument that names it."""
+        return {argument: self._encoded(self.rows(argument, split)) for argument, split in self.splits.items()}
+
+    def _encoded(self, rows: "Dataset") -> "Dataset":
+        feature, column = rows.features[self.file_argument], self.columns[self.file_argument]
+        if not isinstance(feature, type(self.file_type)) and not (isinstance(feature, dict) and "bytes" in feature):
+            raise ValueError(f"{self.file_argument} must hold {self.kind.name}s, and {column!r} holds {feature}")
+        return rows.cast_column(self.file_argument, self.file_type)
+
+    def _content(self, row: dict[str, Any], number: int) -> bytes:
+        """Return the contents of the file of a row."""
+        file = row[self.file_argument]
+        if file["bytes"] is not None:
+            content: bytes = file["bytes"]
+            return content
+        try:
+            path = Path(file["path"])
+            require_regular(path)
+            return path.read_bytes()
+        except (OSError, TypeError, ValueError) as error:
+            reason = one_line(str(error))
+            raise ValueError(
+                f"{self.file_argument} must hold files, but that of {self._named(number)} cannot be read: {reason}"
+            ) from error
+
+    def _named(self, number: int) -> str:
+        argument, row = self._place(number)
+        return f"row {row} of {self.splits[argument]!r}"
+
+    def _place(self, number: int) -> tuple[str, int]:
+        """Return the argument of the split of an example, whose number counts the rows of all, and its row there."""
+        for argument, rows in self._tables.items():
+            if number < len(rows):
+                return argument, number
+            number -= len(rows)
+        raise IndexError(f"there is no row {number} behind the last one")

@@ -1,0 +1,225 @@
+"""Pictures in the rows of a data set of `datasets` are those of a folder, and mistakes are one sentence."""
+
+import io
+import os
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Image as ImageColumn
+from PIL import Image
+
+from poslab.data.examples.splitting import split_examples
+from poslab.data.patched.datamodule import PatchedDataModule
+from poslab.data.pictures.folder import PictureFolder
+from poslab.data.pictures.hub import HubPictures
+
+from .small import write_pictures
+
+pytestmark = pytest.mark.usefixtures("hub_cache")
+
+COMMON: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4}
+FEATURES = Features({"image": ImageColumn(), "label": ClassLabel(names=["cat", "dog"])})
+
+
+def png(seed: int = 0, mode: str = "RGB") -> bytes:
+    """The contents of a file of 12 by 8 pixels."""
+    shape = (8, 12, 3) if mode == "RGB" else (8, 12)
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def rows(*contents: bytes | str | None, labels: list[int] | None = None) -> Dataset:
+    """A data set of these files, contents or paths, of the two classes in turn."""
+    files = [{"bytes": x, "path": None} if isinstance(x, bytes) else x and {"path": x} for x in contents]
+    columns = {"image": files, "label": labels or [number % 2 for number in range(len(contents))]}
+    return Dataset.from_dict(columns, features=FEATURES)
+
+
+def saved(path: Path, **splits: Dataset) -> dict[str, Any]:
+    DatasetDict(splits).save_to_disk(path)
+    return {"path": str(path), **COMMON}
+
+
+def of_a_folder(folder: Path) -> Dataset:
+    """The rows of pictures in one folder for each class, in order of their paths."""
+    paths = sorted(map(str, folder.glob("*/*.png")))
+    return rows(*paths, labels=[int("dog" in path) for path in paths])
+
+
+def as_folder(folder: Path) -> dict[str, Any]:
+    return {"path": str(folder)}
+
+
+def as_parquet(folder: Path) -> dict[str, Any]:
+    path = str(folder.with_name("rows.parquet"))
+    of_a_folder(folder).to_parquet(path)
+    return {"path": "parquet", "data_files": path}
+
+
+def as_parquet_without_types(folder: Path) -> dict[str, Any]:
+    """As other libraries write it."""
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(
+        pyarrow.parquet.read_table(as_parquet(folder)["data_files"]).replace_schema_metadata(),
+        folder.with_name("plain.parquet"),
+    )
+    return {"path": "parquet", "data_files": str(folder.with_name("plain.parquet"))}
+
+
+def as_saved_splits(folder: Path) -> dict[str, Any]:
+    return saved(folder.with_name("saved"), train=of_a_folder(folder))
+
+
+def as_saved_rows(folder: Path) -> dict[str, Any]:
+    of_a_folder(folder).save_to_disk(folder.with_name("saved"))
+    return {"path": str(folder.with_name("saved"))}
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [(as_folder, "RGB"), (as_parquet, "L"), (as_parquet, "RGB"), (as_saved_splits, "RGB"), (as_saved_rows, "L")],
+)
+def test_the_pictures_of_a_folder_are_the_same_in_every_format(tmp_path: Path, written: Callable, mode: str) -> None:
+    folder = write_pictures(tmp_path / "s", [(8, 8), (12, 8), (40, 30)], mode=mode)
+    ours, theirs = HubPictures(**COMMON | written(folder)), PictureFolder(path=str(folder), **COMMON)
+    assert ours.channels == theirs.channels == (3 if mode == "RGB" else 1)
+    examples, expected = ours.examples()["train"], theirs.examples()["train"]
+    assert examples["label"][:] == expected["label"][:]
+    numbers = list(range(12))
+    assert examples["number"][:] == numbers
+    for one, other in zip(ours.arrays(numbers, 16), theirs.arrays(numbers, 16), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_classes_without_names_are_their_numbers_in_a_table_of_another_library(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "s", [(8, 8)])
+    source = HubPictures(**COMMON | as_parquet_without_types(folder))
+    assert source.examples()["train"]["label"][:] == ["0"] * 6 + ["1"] * 6
+    assert source.channels == 3
+
+
+@pytest.mark.slow
+def test_a_run_reads_the_published_test_and_prepares_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = rows(*map(png, range(20)))
+    arguments = saved(tmp_path / "saved", train=train, test=rows(*map(png, range(20, 24))))
+    data = PatchedDataModule(HubPictures(**arguments, test_split="test"))
+    data.prepare_data()
+    data.setup()
+    assert data.facts.num_examples == {"train": 18, "validation": 2, "test": 4}
+    assert data.facts.classes == ["cat", "dog"]
+    monkeypatch.delattr("poslab.data.patched.hub.HubArrays.examples")
+    again = PatchedDataModule(HubPictures(**arguments, test_split="test"))
+    again.prepare_data()
+    again.setup()
+    assert (
+        again.report_lines()[0] == "hub_pictures: 18 train, 2 validation, 4 test pictures in colour, 4 patches of "
+        "4 x 4 pixels at a side of 8"
+    )
+
+
+def test_other_rows_are_prepared_anew(tmp_path: Path) -> None:
+    first = HubPictures(**saved(tmp_path / "saved", train=rows(*map(png, range(4)))))
+    before, same = first.identity, HubPictures(path=first.path, **COMMON).identity
+    shutil.rmtree(tmp_path / "saved")
+    other = HubPictures(**saved(tmp_path / "saved", train=rows(*map(png, range(1, 5)))))
+    assert before == same != other.identity
+
+
+def test_rows_without_a_picture_or_a_class_are_left_out(tmp_path: Path) -> None:
+    table = rows(png(0), None, png(2), png(3), labels=[0, 1, -1, 1])
+    source = HubPictures(**saved(tmp_path / "saved", train=table))
+    train = source.examples()["train"]
+    assert (train["label"][:], train["number"][:]) == (["cat", "dog"], [0, 3])
+    assert len(list(source.arrays([0, 3], 8))) == 2
+
+
+def test_pictures_of_one_document_are_in_one_split(tmp_path: Path) -> None:
+    table = rows(*map(png, range(20))).add_column("camera", [number // 4 for number in range(20)])
+    splits = split_examples(HubPictures(**saved(tmp_path / "saved", train=table), document="camera"))
+    of_split = [set(split["document"]) for split in splits.values()]
+    assert sum(map(len, of_split)) == len(set.union(*of_split)) == 5
+
+
+def test_columns_that_are_not_there_or_hold_something_else_are_named(tmp_path: Path) -> None:
+    table = rows(png(0), png(1)).add_column("text", ["a", "b"]).add_column("score", [0.5, 1.0])
+    arguments = saved(tmp_path / "saved", train=table)
+    for others, message in [
+        ({"image": "img"}, r"^image must be one of image, label, text, score, got 'img'"),
+        ({"label": "class"}, r"^label must be one of image, label, text, score, got 'class'$"),
+        ({"image": "text"}, r"^image must hold pictures, and 'text' holds Value\('string'\)$"),
+        ({"label": "score"}, r"^label must hold classes, and 'score' holds Value\('float64'\)$"),
+        ({"train_split": "training"}, r"^train_split must be one of train, got 'training'; did you mean 'train'\?$"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            HubPictures(**arguments | others).examples()
+
+
+def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
+    source = HubPictures(**saved(tmp_path / "saved", train=rows(png(0), png(1), labels=[-1, -1])))
+    with pytest.raises(ValueError, match=r"^train_split must have classes, and no row of 'train' has one$"):
+        source.examples()
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 10,000 by 10,000 pixels."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not a picture", "it is not PNG, JPEG, GIF, WEBP$"),
+        (b"", "it is not PNG"),
+        (png()[:60], ""),
+        (bomb(), "it has 10,000 x 10,000 pixels$"),
+    ],
+    ids=["text", "nothing", "cut", "bomb"],
+)
+def test_a_damaged_picture_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:
+    source = HubPictures(**saved(tmp_path / "saved", train=rows(png(0), content)))
+    assert len(source.examples()["train"]) == 2
+    message = rf"^image must hold whole pictures, but row 1 of 'train' is not one: {reason}"
+    with pytest.raises(ValueError, match=message):
+        list(source.arrays([0, 1], 8))
+
+
+def test_files_that_are_gone_or_are_no_files_are_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    for path, reason in (("gone.png", "No such file"), ("pipe.png", "it is no regular file"), ("\0", "null")):
+        parquet = tmp_path / "x.parquet"
+        plain = Features({"image": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
+        file = {"bytes": None, "path": str(tmp_path / path)}
+        Dataset.from_dict({"image": [file], "label": ["cat"]}, features=plain).to_parquet(parquet)
+        source = HubPictures(path="parquet", data_files=str(parquet), **COMMON)
+        with pytest.raises(ValueError, match=rf"^image must hold files, but that of row 0 of 'train' .*: .*{reason}"):
+            source.examples()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("dataset_dict.json", "{}", "names no files of its rows$"),
+        ("dataset_dict.json", '{"splits": ["other"]}', "state.json"),
+        ("train/state.json", '{"_data_files": [{}]}', "names no files of its rows$"),
+        ("train/state.json", "[", "is damaged: it is not JSON$"),
+    ],
+)
+def test_a_damaged_folder_of_save_to_disk_is_refused(tmp_path: Path, name: str, content: str, reason: str) -> None:
+    arguments = saved(tmp_path / "saved", train=rows(png(0), png(1)))
+    (tmp_path / "saved" / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"^path must hold what save_to_disk wrote, but .*{reason}"):
+        HubPictures(**arguments).examples()

@@ -1,0 +1,100 @@
+"""Sounds in the rows of a data set of `datasets` are those of a folder, and mistakes are one sentence."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from datasets import Audio, ClassLabel, Dataset, Features, Value
+
+from poslab.data.sounds.datamodule import SoundDataModule
+from poslab.data.sounds.folder import SoundFolder
+from poslab.data.sounds.hub import HubSounds
+
+from .small import tone, write_sounds
+
+pytestmark = pytest.mark.usefixtures("hub_cache")
+
+COMMON: dict[str, Any] = {"seconds": 0.2, "length_multiples": [2], "sequence_length": 5}
+FILES = Features({"bytes": Value("binary"), "path": Value("string")})
+
+
+def rows(*contents: bytes, labels: list[int] | None = None) -> Dataset:
+    """A data set of these files, of two classes in turn; `datasets` itself would need torchcodec to make one."""
+    columns = {
+        "audio": [{"bytes": content, "path": None} for content in contents],
+        "label": labels or [number % 2 for number in range(len(contents))],
+    }
+    features = Features({"audio": dict(FILES), "label": ClassLabel(names=["falling", "rising"])})
+    return Dataset.from_dict(columns, features=features).cast_column("audio", Audio(sampling_rate=16_000))
+
+
+def of_a_folder(folder: Path) -> Dataset:
+    paths = sorted(folder.glob("*/*.wav"))
+    return rows(*(path.read_bytes() for path in paths), labels=[int(path.parent.name == "rising") for path in paths])
+
+
+def flac(rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, tone(0.5, 440, rate), rate, format="FLAC")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("format", ["parquet", "saved"])
+def test_the_sounds_of_a_folder_are_the_same_in_every_format(tmp_path: Path, format: str) -> None:
+    folder = write_sounds(tmp_path / "s", count=3)
+    if format == "parquet":
+        of_a_folder(folder).to_parquet(tmp_path / "x.parquet")
+        ours = HubSounds(path="parquet", data_files=str(tmp_path / "x.parquet"), **COMMON)
+    else:
+        of_a_folder(folder).save_to_disk(tmp_path / "saved")
+        ours = HubSounds(path=str(tmp_path / "saved"), **COMMON)
+    theirs = SoundFolder(path=str(folder), **COMMON)
+    ours.check()
+    examples, expected = ours.examples()["train"], theirs.examples()["train"]
+    assert (examples["label"][:], examples["number"][:]) == (expected["label"][:], list(range(6)))
+    for one, other in zip(ours.arrays(range(6), 20), theirs.arrays(range(6), 20), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_another_rate_and_format_is_brought_to_16_khz(tmp_path: Path) -> None:
+    rows(flac(22_050), flac(16_000)).save_to_disk(tmp_path / "saved")
+    one, other = HubSounds(path=str(tmp_path / "saved"), **COMMON).arrays([0, 1], 20)
+    assert one.shape == other.shape == (48, 80, 1)
+
+
+def test_a_class_may_stand_within_another_column(tmp_path: Path) -> None:
+    table = rows(flac(16_000), flac(22_050)).add_column("said", [{"by": "x"}, {"by": "y"}])
+    table.save_to_disk(tmp_path / "saved")
+    source = HubSounds(path=str(tmp_path / "saved"), label="said.by", **COMMON)
+    assert source.examples()["train"]["label"][:] == ["x", "y"]
+    assert len(list(source.arrays([0, 1], 20))) == 2
+
+
+@pytest.mark.slow
+def test_a_run_crops_the_sounds_of_each_split(tmp_path: Path) -> None:
+    of_a_folder(write_sounds(tmp_path / "s")).save_to_disk(tmp_path / "saved")
+    data = SoundDataModule(HubSounds(path=str(tmp_path / "saved"), **COMMON))
+    data.prepare_data()
+    data.setup()
+    assert data.facts.classes == ["falling", "rising"] and sum(data.facts.num_examples.values()) == 48
+    assert data.lengths_of("test") == [20, 40]
+
+
+def test_a_damaged_sound_and_a_column_of_none_are_one_sentence(tmp_path: Path) -> None:
+    rows(flac(16_000), b"not a sound").save_to_disk(tmp_path / "saved")
+    source = HubSounds(path=str(tmp_path / "saved"), **COMMON)
+    message = r"^audio must hold whole sounds, but row 1 of 'train' is not one: Format not recognised"
+    with pytest.raises(ValueError, match=message):
+        list(source.arrays([0, 1], 20))
+    source = HubSounds(path=str(tmp_path / "saved"), audio="label", label="audio", **COMMON)
+    with pytest.raises(ValueError, match=r"^audio must hold sounds, and 'label' holds ClassLabel"):
+        source.examples()
+
+
+def test_a_folder_of_files_is_for_another_choice_where_the_library_cannot_read_it(tmp_path: Path) -> None:
+    folder = write_sounds(tmp_path / "s", count=2)
+    with pytest.raises(ValueError, match=r"^path cannot be read: .*torchcodec"):
+        HubSounds(path=str(folder), **COMMON).examples()
