@@ -58,7 +58,7 @@ def test_the_windows_of_a_step_do_not_depend_on_devices_and_micro_batches(
 def test_targets_are_the_tokens_that_follow(text: dict[str, Any], attach: Callable[..., Any]) -> None:
     datamodule = attach(TextFiles(**text))
     whole = datamodule._tokens["train"].ids.tolist()
-    tokens, targets, segments, _ = next(iter(datamodule.train_dataloader()))
+    tokens, targets, segments, *_ = next(iter(datamodule.train_dataloader()))
     assert tokens.shape == targets.shape == (12, 32)
     assert tokens.dtype == targets.dtype == torch.int64
     assert segments is None

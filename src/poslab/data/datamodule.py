@@ -53,8 +53,13 @@ class TextDataModule(RunData):
         folder = prepare(self.corpus)
         facts = cache.read_facts(folder, cache.Facts)
         tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in cache.SPLITS}
-        needed = self.corpus.sequence_length + 1
         for name, count in facts.num_tokens.items():
+            needed = self.corpus.sequence_length + 1
+            if name == "train" and self.num_earlier and count < (whole := self.num_earlier + needed):
+                raise ValueError(
+                    f"sequence_length of {self.corpus.sequence_length} takes {whole} tokens a window with the "
+                    f"{self.num_earlier} before it that the teacher reads, and train holds only {count}"
+                )
             if count < needed:
                 raise ValueError(
                     f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
@@ -105,7 +110,7 @@ class TextDataModule(RunData):
             return training_loader(rows, plan, drawn.items, corpus.num_workers)
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
-        windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate)
+        windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate, self.num_earlier)
         return training_loader(windows, plan, order.items, corpus.num_workers)
 
     @property

@@ -70,6 +70,9 @@ class RunData(pl.LightningDataModule, ABC):
     draws_independently = False
     """True if each row of training is in a batch with the same probability, whatever the others are."""
 
+    num_earlier = 0
+    """Number of tokens before each window of training that its batch has too, for a teacher that reads them."""
+
     length_means: str = "number of tokens"
     """The meaning of the lengths of `lengths_of`."""
 

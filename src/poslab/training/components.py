@@ -39,6 +39,7 @@ def prepared_data(recipe: Recipe) -> RunData:
     """
     datamodule = recipe.data()
     datamodule.draws_independently = recipe.step.draws_independently
+    datamodule.num_earlier = recipe.objective.num_earlier(recipe.source.sequence_length)
     with full_keys("dataset", recipe.config):
         first_alone(datamodule.prepare_data)
         datamodule.setup()
