@@ -15,7 +15,7 @@ from poslab.data.preparation import prepare
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.streaming import StreamLoader
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.data.windows import EvaluationWindows, TrainingWindows
+from poslab.data.windows import DrawnWindows, EvaluationWindows, TrainingWindows
 
 TOKENS_AT_ONCE = 2**24
 """Tokens of a file that are searched together, which bounds the memory."""
@@ -107,7 +107,7 @@ class TextDataModule(RunData):
         if self.draws_independently:
             rows = self._rows_of_training()
             drawn = IndependentOrder(len(rows), corpus.batch_size, corpus.seed)
-            return training_loader(rows, plan, drawn.items, corpus.num_workers)
+            return training_loader(rows, plan, drawn.draws, corpus.num_workers)
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
         windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate, self.num_earlier)
@@ -117,9 +117,9 @@ class TextDataModule(RunData):
     def num_rows(self) -> int | None:
         return None if self.corpus.streaming else len(self._rows_of_training())
 
-    def _rows_of_training(self) -> EvaluationWindows:
+    def _rows_of_training(self) -> DrawnWindows:
         """Return the windows of the training text that do not overlap."""
-        return EvaluationWindows(self._tokens["train"], self.corpus.sequence_length, self.task.collate)
+        return DrawnWindows(self._tokens["train"], self.corpus.sequence_length, self.task.collate)
 
     def held_out(self, split: str, length: int) -> EvaluationWindows:
         if not 1 <= length < (most := self.num_tokens[split]):

@@ -126,6 +126,11 @@ class IndependentOrder:
         of_part = drawn[first // len(places) :: self.batch_size // len(places)]
         return [int(row) for row in of_part] or [self.num_rows]
 
+    def draws(self, places: range) -> list[int]:
+        """Return the rows of a micro-batch, each plus (N + 1) times its step, for random choices in a row."""
+        step = places.start // self.batch_size
+        return [row + (self.num_rows + 1) * step for row in self.items(places)]
+
 
 @dataclass(frozen=True)
 class BatchPlan:

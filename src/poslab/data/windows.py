@@ -57,6 +57,17 @@ class EvaluationWindows(Windows):
         return np.full(len(self), self.length)
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
-        index_BU = self.length * np.asarray(numbers)[:, None] + np.arange(self.length + 1)
+        return self.batch(numbers, numbers)
+
+    def batch(self, places: Sequence[int], numbers: Sequence[int]) -> Batch:
+        """Return the windows at some places, by whose numbers a task makes its random choices."""
+        index_BU = self.length * np.asarray(places)[:, None] + np.arange(self.length + 1)
         last = len(self.tokens) - 1
         return self.collate(TextWindows(self.tokens.ids[np.minimum(index_BU, last)], numbers), index_BU <= last)
+
+
+class DrawnWindows(EvaluationWindows):
+    """The same windows by numbers of draws, as `IndependentOrder.draws` has them: no two steps share one."""
+
+    def __getitems__(self, draws: Sequence[int]) -> Batch:
+        return self.batch([draw % (len(self) + 1) for draw in draws], draws)
