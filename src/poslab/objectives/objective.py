@@ -58,6 +58,9 @@ class Objective(ABC):
         """Return the number of tokens before each window of training, of this length, that a teacher reads too."""
         return 0
 
+    processes_per_window: int = 1
+    """Number of processes that share each window of training."""
+
     @abstractmethod
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         """Return the sums of a model in training on a batch; `teacher` is None for objectives that have none."""
