@@ -187,15 +187,18 @@ class StackEncodings(nn.Module):
             return None
         return self.temperatures[str(index)]  # type: ignore[return-value]
 
-    def sinks_of(self, index: int) -> nn.Parameter | None:
+    def sinks_of(self, index: int) -> Tensor | None:
         """Return the logit of the sink of each head of layer `index`, (H,), if it has any."""
         return self.sinks.get(str(index), None)
 
     def parameters_of_layer(self, index: int) -> list[nn.Parameter]:
         """Return what the encoding, temperature and sinks of layer `index` learn; other layers may share it."""
-        temperature, sinks = self.temperature(index), self.sinks_of(index)
-        modules = [self.layer(index), *([] if temperature is None else [temperature])]
-        return [p for module in modules for p in module.parameters()] + ([] if sinks is None else [sinks])
+        learned: list[nn.Parameter] = [*self.layer(index).parameters()]
+        if (temperature := self.temperature(index)) is not None:
+            learned += temperature.parameters()
+        if str(index) in self.sinks:
+            learned.append(self.sinks[str(index)])
+        return learned
 
     def __iter__(self) -> Iterator[PositionalEncoding]:
         return iter(self.distinct)  # type: ignore[arg-type]
