@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from poslab.objectives.context_parallel import ContextParallel
 from poslab.objectives.objective import Objective, OwnLoss
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
+from poslab.training.fit import run_test
 from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
 from tests.training.runs import recorded, run_of, small
 
@@ -81,6 +83,9 @@ def test_a_run_of_processes_that_share_its_windows_learns_as_one_process(tmp_pat
     assert found == pytest.approx(expected, rel=1e-5)
     tokens = [torch.load(run.last_checkpoint, weights_only=True)["trained"]["tokens"] for run in (one, two)]
     assert tokens == [2 * 16 * 4] * 2
+    metrics = two.metrics()
+    two.metrics_file.write_text(json.dumps({tag: value for tag, value in metrics.items() if "test" not in tag}))
+    assert run_test(two) == pytest.approx({tag: metrics[tag] for tag in metrics if "test" in tag}, rel=1e-5)
 
 
 MISTAKES: dict[str, tuple[str, str]] = {
