@@ -83,6 +83,7 @@ def test_a_longer_window_has_the_loss_of_its_task_beyond_the_teacher(tmp_path, t
     assert "which reads 32 tokens" in other.log_file.read_text()
 
 
+@pytest.mark.slow
 def test_a_teacher_reads_the_text_before_the_windows_of_a_run(tmp_path, teacher):
     """The windows are those of a run without it."""
     plain, alike, longer = (
