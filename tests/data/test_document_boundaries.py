@@ -39,7 +39,7 @@ def test_every_token_but_the_first_of_each_document_is_predicted_once(
 def test_windows_number_their_documents(text: dict[str, Any], attach: Callable[..., Any]) -> None:
     text |= {"sequence_length": 2000, "length_multiples": [1]}
     datamodule = attach(TextFiles(document_boundaries=True, **text))
-    tokens, _, segments, _ = next(iter(datamodule.train_dataloader()))
+    tokens, _, segments, *_ = next(iter(datamodule.train_dataloader()))
     for row, numbers in zip(tokens.tolist(), segments.tolist(), strict=True):
         current = 0
         for token, number in zip(row, numbers, strict=True):

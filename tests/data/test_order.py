@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,10 +56,19 @@ def test_the_windows_of_a_step_do_not_depend_on_devices_and_micro_batches(
     assert steps(world_size, accumulate) == steps(1, 1)
 
 
+def test_processes_that_share_windows_have_the_same_ones() -> None:
+    def places(rank: int) -> list[range]:
+        trainer = SimpleNamespace(max_steps=3, world_size=4, global_rank=rank, accumulate_grad_batches=2, global_step=0)
+        return list(BatchPlan.of(trainer, 8, processes_per_window=2))
+
+    assert places(0) == places(1) == list(BatchPlan(8, world_size=2, rank=0, accumulate=2, last_step=3))
+    assert places(2) == places(3) == list(BatchPlan(8, world_size=2, rank=1, accumulate=2, last_step=3))
+
+
 def test_targets_are_the_tokens_that_follow(text: dict[str, Any], attach: Callable[..., Any]) -> None:
     datamodule = attach(TextFiles(**text))
     whole = datamodule._tokens["train"].ids.tolist()
-    tokens, targets, segments, _ = next(iter(datamodule.train_dataloader()))
+    tokens, targets, segments, *_ = next(iter(datamodule.train_dataloader()))
     assert tokens.shape == targets.shape == (12, 32)
     assert tokens.dtype == targets.dtype == torch.int64
     assert segments is None

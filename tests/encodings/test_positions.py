@@ -53,6 +53,15 @@ def test_joined_positions_stand_side_by_side_whether_rows_share_them_or_not():
     assert (joined.stop, joined.contiguous) == (10, False)
 
 
+def test_the_parts_of_a_text_are_its_positions_one_after_another():
+    packed = Positions.packed(torch.tensor([[0, 0, 0, 1, 1, 2]]))
+    first, last = packed.part(slice(0, 4)), packed.part(slice(4, 6))
+    assert (first.ids.tolist(), last.ids.tolist()) == ([[0, 1, 2, 0]], [[1, 0]])
+    whole = first.followed_by(last)
+    assert torch.equal(whole.ids, packed.ids) and torch.equal(whole.segments, packed.segments)
+    assert whole.contiguous and whole.stop == first.stop == packed.stop
+
+
 def test_documents_may_not_get_lost_when_positions_are_joined():
     packed = Positions.packed(torch.tensor([[0, 0, 1]]))
     with pytest.raises(ValueError, match=r"^segments must be given for all tokens or for none"):

@@ -205,6 +205,35 @@ def test_the_loss_of_next_tokens_is_that_of_a_loop_over_tokens():
     assert step.own == case.task.sums(ours, batch)
 
 
+@pytest.mark.parametrize("match", ["logits", "hidden"])
+@pytest.mark.parametrize("name", ["next tokens", "next tokens of documents"])
+def test_a_teacher_of_a_longer_context_reads_the_text_before_the_window(name, match):
+    """By a loop over tokens: each model reads its own part of the document of a token, up to that token."""
+    case, num_earlier, weight = CASES[name], 5, 0.3
+    student, teacher = model_of(case, 2).double(), model_of(case, 1).double().eval()
+    rows = TextWindows(WINDOWS[:, num_earlier:], range(4), WINDOWS[:, :num_earlier])
+    batch = case.task.collate(rows, np.ones_like(rows.tokens, dtype=bool))
+    objective = Distillation(teacher="a run", weight=weight, match=match, distance="mse", temperature=1.0)
+    step = objective.sums(case.task, student, batch, Teacher(teacher, 12, "a run"))
+
+    boundary = getattr(case.task, "boundary", None)
+    expected, distances, counted = 0.0, np.zeros((4, 7)), np.zeros((4, 7))
+    for row, place in np.ndindex(4, 7):
+        end = num_earlier + place + 1
+        ends = [at + 1 for at in range(end - 1) if WINDOWS[row, at] == boundary]
+        theirs, ours = (torch.from_numpy(WINDOWS[row, max([first, *ends]) : end])[None] for first in (0, num_earlier))
+        log_p, log_q = teacher(theirs)[0, -1].log_softmax(-1), student(ours)[0, -1].log_softmax(-1)
+        apart = teacher.hidden_states(theirs)[0, -1] - student.hidden_states(ours)[0, -1]
+        distance = (log_p.exp() * (log_p - log_q)).sum() if match == "logits" else apart.square().mean()
+        distances[row, place] = distance.item()
+        counted[row, place] = WINDOWS[row, end - 1] != boundary
+        expected += (1 - weight) * counted[row, place] * -log_q[WINDOWS[row, end]].item()
+    if match == "hidden":  # a mean over the tokens of a row
+        distances[:] = distances.mean(1, keepdims=True)
+    assert step.loss.item() == pytest.approx(expected + weight * (distances * counted).sum(), rel=1e-5)
+    assert step.own == case.task.sums(case.task.logits(student, batch), batch)
+
+
 def test_a_text_that_the_teacher_has_not_read_as_a_whole_has_the_loss_of_its_class_alone():
     case = CASES["classes"]
     step, batch = step_of(case, [1], 8, weight=1.0)
@@ -292,6 +321,11 @@ def test_the_first_tokens_of_a_short_batch_are_the_batch(name):
         ({"weight": 1.5}, r"weight must lie in \[0, 1\], got 1.5"),
         ({"temperature": 0}, "temperature must be a positive number, got 0"),
         ({"within": 0}, "within must be a positive integer or null, got 0"),
+        ({"within": 8, "teacher_length": 8}, "within must be null with teacher_length, all of which the teacher reads"),
+        (
+            {"match": "relations", "teacher_length": 8},
+            "match must be logits or hidden with teacher_length, got relations",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from poslab.data.batch import TokenBatch
+from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.order import BatchPlan, IndependentOrder
 from poslab.encodings import Fractional, Randomized
 from poslab.encodings.sampling.pose import Pose
@@ -22,7 +22,7 @@ from poslab.steps.private import Private, PrivateGradients
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
 from tests.encoding_choices import EVERY_ENCODING, factory, quick_or_slow, small_decoder, small_model, some_tokens
-from tests.training.runs import recorded, run_of, small, stop_run, weights
+from tests.training.runs import opened, recorded, run_of, small, stop_run, weights
 
 TASK = LanguageModelling({"train": 1.0})
 ROWS, CLIP = 7, 0.05
@@ -185,6 +185,28 @@ def test_micro_batches_share_the_rows_of_a_step_and_a_resumed_run_draws_the_same
 def test_a_batch_without_rows_has_one_that_does_not_count():
     order = IndependentOrder(num_rows=50, batch_size=1, seed=1)
     assert any(order.items(range(step, step + 1)) == [50] for step in range(20))
+
+
+def test_each_step_draws_the_masks_of_its_rows_anew_and_a_resumed_run_the_same(tmp_path):
+    data, _ = opened(small(tmp_path, "model=encoder", "dataset.batch_size=128"))
+    data.draws_independently = True
+
+    def masked(first: int) -> list[dict[tuple[int, ...], tuple[int, ...]]]:
+        """Where the rows of each step have targets, by their text; all rows are different."""
+        plan = BatchPlan(128, first_step=first, last_step=4)
+        return [
+            {
+                tuple(torch.where(targets == IGNORE, tokens, targets).tolist()): tuple(targets.ne(IGNORE).tolist())
+                for tokens, targets in zip(batch.tokens, batch.targets, strict=True)
+            }
+            for batch in data.training_batches(plan)
+        ]
+
+    steps = masked(0)
+    again = [text for text in steps[0] if text in steps[1]]
+    assert len(again) > 5
+    assert sum(steps[0][text] == steps[1][text] for text in again) < len(again) / 4
+    assert masked(2) == steps[2:]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule
@@ -15,7 +16,7 @@ from lightning.pytorch import LightningModule
 import poslab
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
-from tests.training.runs import composed, recorded, run_of, small, stop_run, weights, words
+from tests.training.runs import composed, opened, recorded, run_of, small, stop_run, weights, words
 
 TEXT = words(1200)
 
@@ -80,6 +81,46 @@ def test_a_longer_window_has_the_loss_of_its_task_beyond_the_teacher(tmp_path, t
     assert curves(run, "train/loss") == curves(other, "train/loss")
     assert curves(run, "train/gradient_norm")[1] != pytest.approx(curves(other, "train/gradient_norm")[1], rel=1e-3)
     assert "which reads 32 tokens" in other.log_file.read_text()
+
+
+@pytest.mark.slow
+def test_a_teacher_reads_the_text_before_the_windows_of_a_run(tmp_path, teacher):
+    """The windows are those of a run without it."""
+    plain, alike, longer = (
+        run_of(distilled(tmp_path, teacher, f"objective.teacher_length={length}"), tmp_path / length)
+        for length in ("null", "16", "48")
+    )
+    one, other = weights(plain.last_checkpoint), weights(alike.last_checkpoint)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert curves(longer, "train/loss")[1] == curves(plain, "train/loss")[1]
+    assert curves(longer, "train/distillation")[1] != pytest.approx(curves(plain, "train/distillation")[1], rel=1e-3)
+    assert longer.metrics().keys() == plain.metrics().keys()
+    assert "which reads 48 tokens" in longer.log_file.read_text()
+
+
+def test_a_batch_has_the_text_before_its_windows(tmp_path):
+    data, _ = opened(small(tmp_path))
+    (plain,) = data.first_batches(1)
+    data.num_earlier = 40
+    (longer,) = data.first_batches(1)
+    text = data.tokens("train")
+    assert torch.equal(plain.tokens, longer.tokens) and plain.earlier is None
+    for earlier, tokens in zip(longer.earlier, longer.tokens, strict=True):
+        whole = torch.cat([earlier, tokens]).numpy()
+        around = np.lib.stride_tricks.sliding_window_view(np.append(text, text[:16]), 56)
+        assert (around == whole).all(1).any()  # the end of the text stands before its beginning
+
+
+def test_a_stream_has_no_text_before_its_windows(tmp_path, teacher):
+    (tmp_path / "part.parquet").touch()
+    data = ["dataset=hub", "dataset.path=parquet", f"dataset.data_files={tmp_path}/*.parquet", "dataset.streaming=true"]
+    with pytest.raises(ValueError, match=r"^objective.teacher_length must be null with dataset.streaming=true"):
+        check(composed(*data, "objective=distil", f"objective.teacher={teacher.path}", "objective.teacher_length=999"))
+
+
+def test_a_text_that_is_shorter_than_the_teacher_reads_is_told(tmp_path, teacher):
+    with pytest.raises(ValueError, match=r"^dataset.sequence_length of 16 takes 9001 tokens a window with the 8984 "):
+        run_of(distilled(tmp_path, teacher, "objective.teacher_length=9000"), tmp_path / "run")
 
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_interrupted(tmp_path, teacher):
@@ -169,6 +210,18 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
         ("objective.match=relations", "objective.relation_heads=3"),
         "objective.relation_heads must divide 16, the width of all heads of the student, got 3",
     ),
+    "a teacher that reads less": (
+        ("objective.teacher_length=15",),
+        "objective.teacher_length must be at least dataset.sequence_length=16, got 15",
+    ),
+    "a teacher of no next tokens": (
+        ("objective.teacher_length=32", "model=encoder"),
+        "objective.teacher_length must be null unless a decoder predicts the next tokens of a text",
+    ),
+    "a teacher of private rows": (
+        ("objective.teacher_length=32", "step=private"),
+        "objective.teacher_length must be null with step=private",
+    ),
     "two stacks": (
         ("model=encoder_decoder", "objective.match=relations"),
         "objective.match must be logits for EncoderDecoder, which has no single stack of attention layers",
@@ -217,6 +270,8 @@ def test_positions_of_the_teacher_that_end_are_told(tmp_path):
     check(distilled(tmp_path, source, "dataset.sequence_length=32"))
     with pytest.raises(ValueError, match=r"^objective.within must be at most 16, where the positions of the "):
         check(distilled(tmp_path, source, "objective.within=17"))
+    with pytest.raises(ValueError, match=r"^objective.teacher_length must be at most 16, where the positions of "):
+        check(distilled(tmp_path, source, "objective.teacher_length=17"))
 
 
 def test_another_tokenizer_is_told_before_training(tmp_path, teacher):

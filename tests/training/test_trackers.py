@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import multiprocessing
 
 from poslab.runs.directory import RunDirectory
+from poslab.training.trackers import MLflow
 from tests.training.runs import recorded, run_of, small, stop_run
 
 Values = dict[str, list[tuple[int, float]]]
@@ -105,6 +108,37 @@ def test_it_gets_what_tensorboard_gets_and_goes_on_when_the_run_resumes(name, tm
     for tag, values in expected.items():
         assert dict(found[tag]) == dict(values), tag
     assert {tag for _, tag, _ in recorded(run)} <= found.keys()
+
+
+def begin(number: int, folder: str) -> None:
+    """Record a run in a process of its own."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    directory = Path(folder, f"run{number}")
+    directory.mkdir()
+    logger = MLflow(directory, None)
+    logger.begin({"seed": number}, [])
+    logger.log_metrics({"train/loss": number}, 1)
+    logger.finish({})
+
+
+@pytest.mark.slow
+def test_processes_that_begin_at_once_share_a_database(tmp_path):
+    tracking = pytest.importorskip("mlflow.tracking")
+    multiprocessing.spawn(begin, (str(tmp_path),), nprocs=4)
+    client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (experiment,) = [found for found in client.search_experiments() if found.name == "poslab"]
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.metrics["train/loss"] for run in runs) == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_run_record_one_run(tmp_path):
+    pytest.importorskip("mlflow")
+    run = run_of(
+        small(tmp_path, *MORE, "trainer=ddp_cpu", "logger=[tensorboard,csv,mlflow]"), tmp_path / "runs" / "run"
+    )
+    found = of_mlflow(run)
+    assert all(dict(found[tag]) == dict(values) for tag, values in of_tensorboard(run).items())
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Batches of tokens.
 
-Dimension letters: B windows or examples, T tokens of a row.
+Dimension letters: B windows or examples, T tokens of a row, E tokens before it.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,12 +30,14 @@ class TokenBatch(NamedTuple):
         targets: the token to predict, such as the next one, (B, T) int64; `IGNORE` (-100) where there is none.
         segments: number of the document within its row, from 0, (B, T) int64; None unless documents are kept apart.
         real: (B, T) bool, False at padding; None where there is none.
+        earlier: token ids of the text before each row, (B, E) int64, which only a teacher reads; None for no teacher.
     """
 
     tokens: Tensor
     targets: Tensor
     segments: Tensor | None = None
     real: Tensor | None = None
+    earlier: Tensor | None = None
 
     @property
     def num_tokens(self) -> int | Tensor:

@@ -29,6 +29,7 @@ import numpy as np
 import xxhash
 
 from poslab.arguments import Range, with_checked_arguments
+from poslab.io.locking import lock, locked_folder
 from poslab.io.reading import read_json
 from poslab.io.terminal import one_line
 
@@ -142,11 +143,11 @@ def new_folder(folder: Path) -> Iterator[Path]:
         temporary = _temporary(folder)
         try:
             # A folder looks left over until its own lock is held: no other process may look before.
-            with _locked(folder.parent):
+            with locked_folder(folder.parent):
                 _remove_left_over(folder.parent)
                 temporary.mkdir()
                 file = (temporary / CHECKSUMS).open("w")
-                _lock(file)
+                lock(file)
             with file:
                 yield temporary
                 if not folder.exists():
@@ -157,22 +158,6 @@ def new_folder(folder: Path) -> Iterator[Path]:
                     _sync(folder.parent, deep=False)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(descriptor)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(file: Any) -> None:
-    with suppress(OSError):  # a file system without locks: see `_is_left_over`
-        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 @contextmanager

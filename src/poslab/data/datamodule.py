@@ -15,7 +15,7 @@ from poslab.data.preparation import prepare
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.streaming import StreamLoader
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.data.windows import EvaluationWindows, TrainingWindows
+from poslab.data.windows import DrawnWindows, EvaluationWindows, TrainingWindows
 
 TOKENS_AT_ONCE = 2**24
 """Tokens of a file that are searched together, which bounds the memory."""
@@ -53,8 +53,13 @@ class TextDataModule(RunData):
         folder = prepare(self.corpus)
         facts = cache.read_facts(folder, cache.Facts)
         tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in cache.SPLITS}
-        needed = self.corpus.sequence_length + 1
         for name, count in facts.num_tokens.items():
+            needed = self.corpus.sequence_length + 1
+            if name == "train" and self.num_earlier and count < (whole := self.num_earlier + needed):
+                raise ValueError(
+                    f"sequence_length of {self.corpus.sequence_length} takes {whole} tokens a window with the "
+                    f"{self.num_earlier} before it that the teacher reads, and train holds only {count}"
+                )
             if count < needed:
                 raise ValueError(
                     f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
@@ -102,19 +107,19 @@ class TextDataModule(RunData):
         if self.draws_independently:
             rows = self._rows_of_training()
             drawn = IndependentOrder(len(rows), corpus.batch_size, corpus.seed)
-            return training_loader(rows, plan, drawn.items, corpus.num_workers)
+            return training_loader(rows, plan, drawn.draws, corpus.num_workers)
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
-        windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate)
+        windows = TrainingWindows(tokens, corpus.sequence_length, self.task.collate, self.num_earlier)
         return training_loader(windows, plan, order.items, corpus.num_workers)
 
     @property
     def num_rows(self) -> int | None:
         return None if self.corpus.streaming else len(self._rows_of_training())
 
-    def _rows_of_training(self) -> EvaluationWindows:
+    def _rows_of_training(self) -> DrawnWindows:
         """Return the windows of the training text that do not overlap."""
-        return EvaluationWindows(self._tokens["train"], self.corpus.sequence_length, self.task.collate)
+        return DrawnWindows(self._tokens["train"], self.corpus.sequence_length, self.task.collate)
 
     def held_out(self, split: str, length: int) -> EvaluationWindows:
         if not 1 <= length < (most := self.num_tokens[split]):

@@ -126,6 +126,11 @@ class IndependentOrder:
         of_part = drawn[first // len(places) :: self.batch_size // len(places)]
         return [int(row) for row in of_part] or [self.num_rows]
 
+    def draws(self, places: range) -> list[int]:
+        """Return the rows of a micro-batch, each plus (N + 1) times its step, for random choices in a row."""
+        step = places.start // self.batch_size
+        return [row + (self.num_rows + 1) * step for row in self.items(places)]
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -158,14 +163,17 @@ class BatchPlan:
             )
 
     @classmethod
-    def of(cls, trainer: "Trainer", batch_size: int) -> "BatchPlan":
-        """Return the plan of a trainer in its present state; one that resumes has read its checkpoint."""
+    def of(cls, trainer: "Trainer", batch_size: int, processes_per_window: int = 1) -> "BatchPlan":
+        """Return the plan of a trainer in its present state; one that resumes has read its checkpoint.
+
+        Processes that share each window, those of successive numbers, have the same plan.
+        """
         if trainer.max_steps < 0:
             raise ValueError("trainer.max_steps must be set: a run is a number of steps, not of epochs")
         return cls(
             batch_size=batch_size,
-            world_size=trainer.world_size,
-            rank=trainer.global_rank,
+            world_size=trainer.world_size // processes_per_window,
+            rank=trainer.global_rank // processes_per_window,
             accumulate=trainer.accumulate_grad_batches,
             first_step=trainer.global_step,
             last_step=trainer.max_steps,

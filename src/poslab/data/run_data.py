@@ -70,6 +70,12 @@ class RunData(pl.LightningDataModule, ABC):
     draws_independently = False
     """True if each row of training is in a batch with the same probability, whatever the others are."""
 
+    num_earlier = 0
+    """Number of tokens before each window of training that its batch has too, for a teacher that reads them."""
+
+    processes_per_window = 1
+    """Number of processes that share each window of training."""
+
     length_means: str = "number of tokens"
     """The meaning of the lengths of `lengths_of`."""
 
@@ -147,7 +153,7 @@ class RunData(pl.LightningDataModule, ABC):
     def train_dataloader(self) -> Iterable[Batch]:
         """Return the micro-batches of the whole run for this process, from the trainer's present step on."""
         assert self.trainer is not None
-        return self.training_batches(BatchPlan.of(self.trainer, self.batch_size))
+        return self.training_batches(BatchPlan.of(self.trainer, self.batch_size, self.processes_per_window))
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """Return one loader for each length of `validation`."""

@@ -1,6 +1,6 @@
 """Windows of a token file as batches, gathered in one indexing operation each.
 
-Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows).
+Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows), E tokens before it.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,25 @@ class Windows:
 
 
 class TrainingWindows(Windows):
-    """Windows anywhere in a token file, numbered by their first token."""
+    """Windows anywhere in a token file, numbered by their first token.
+
+    Args:
+        tokens, length, collate: as of `Windows`.
+        num_earlier: E, tokens before each window that a batch has too. The end of the file stands before its beginning,
+            as one document before another.
+    """
+
+    def __init__(self, tokens: TokenFile, length: int, collate: Collate, num_earlier: int = 0) -> None:
+        super().__init__(tokens, length, collate)
+        self.num_earlier = num_earlier
 
     def __getitems__(self, starts: Sequence[int]) -> Batch:
-        index_BU = np.asarray(starts)[:, None] + np.arange(self.length + 1)
-        return self.collate(TextWindows(self.tokens.ids[index_BU], starts), np.ones_like(index_BU, dtype=bool))
+        first_B1 = np.asarray(starts)[:, None]
+        index_BU = first_B1 + np.arange(self.length + 1)
+        index_BE = (first_B1 + np.arange(-self.num_earlier, 0)) % len(self.tokens)
+        earlier = self.tokens.ids[index_BE] if self.num_earlier else None
+        windows = TextWindows(self.tokens.ids[index_BU], starts, earlier)
+        return self.collate(windows, np.ones_like(index_BU, dtype=bool))
 
 
 class EvaluationWindows(Windows):
@@ -43,6 +57,17 @@ class EvaluationWindows(Windows):
         return np.full(len(self), self.length)
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
-        index_BU = self.length * np.asarray(numbers)[:, None] + np.arange(self.length + 1)
+        return self.batch(numbers, numbers)
+
+    def batch(self, places: Sequence[int], numbers: Sequence[int]) -> Batch:
+        """Return the windows at some places, by whose numbers a task makes its random choices."""
+        index_BU = self.length * np.asarray(places)[:, None] + np.arange(self.length + 1)
         last = len(self.tokens) - 1
         return self.collate(TextWindows(self.tokens.ids[np.minimum(index_BU, last)], numbers), index_BU <= last)
+
+
+class DrawnWindows(EvaluationWindows):
+    """The same windows by numbers of draws, as `IndependentOrder.draws` has them: no two steps share one."""
+
+    def __getitems__(self, draws: Sequence[int]) -> Batch:
+        return self.batch([draw % (len(self) + 1) for draw in draws], draws)

@@ -82,6 +82,12 @@ class Positions:
         """Ids as (T,) or (B, 1, T), which broadcasts over heads."""
         return self.ids if self.ids.dim() == 1 else self.ids.unsqueeze(1)
 
+    def part(self, tokens: slice) -> Positions:
+        """Return the positions of some of the tokens of a text; `stop` stays that of all."""
+        assert self.places is None
+        segments = None if self.segments is None else self.segments[:, tokens]
+        return replace(self, ids=self.ids[..., tokens], segments=segments)
+
     def select(self, rows_R: Tensor) -> Positions:
         """Return the positions of these rows; ids that serve all rows stay as they are."""
         ids = self.ids if self.ids.dim() == 1 else self.ids[rows_R]

@@ -191,6 +191,15 @@ class StackEncodings(nn.Module):
         """Return the logit of the sink of each head of layer `index`, (H,), if it has any."""
         return self.sinks.get(str(index), None)
 
+    def parameters_of_layer(self, index: int) -> list[nn.Parameter]:
+        """Return what the encoding, temperature and sinks of layer `index` learn; other layers may share it."""
+        learned: list[nn.Parameter] = [*self.layer(index).parameters()]
+        if (temperature := self.temperature(index)) is not None:
+            learned += temperature.parameters()
+        if str(index) in self.sinks:
+            learned.append(self.sinks[str(index)])
+        return learned
+
     def __iter__(self) -> Iterator[PositionalEncoding]:
         return iter(self.distinct)  # type: ignore[arg-type]
 

@@ -47,6 +47,9 @@ class Distillation(Objective):
     The teacher reads the first `within` tokens of a sequence. It makes the predictions of tokens among them; that of a
     whole sequence, such as a class, only if it has read all of it.
 
+    With `teacher_length` the window of the student is the last part of what the teacher reads: the student learns what
+    the teacher predicts with the text before the window, too.
+
     Args:
         teacher: run directory or checkpoint; `untouched` is the pretrained model of the run with its own positions,
             before any training.
@@ -61,6 +64,8 @@ class Distillation(Objective):
             widths. None is the number of heads of the student. More make finer relations (MiniLMv2: 48).
         rotation: relations of queries and keys `before` their rotation by position, so of content alone, or `after`.
         within: most tokens that the teacher reads; None is its training length.
+        teacher_length: tokens that the teacher of a language model reads, those of a window of training and the ones
+            before it; at least the length of the window. None is the window alone. Not for attention and relations.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2, for t^2; Agarwal et
     al., "On-Policy Distillation of Language Models" (ICLR 2024), for the divergences; Wang et al., "MiniLM" (NeurIPS
@@ -78,6 +83,7 @@ class Distillation(Objective):
     relation_heads: int | None = None
     rotation: Rotation = "before"
     within: int | None = None
+    teacher_length: int | None = None
 
     def __post_init__(self) -> None:
         if not self.teacher:
@@ -90,28 +96,38 @@ class Distillation(Objective):
             raise ValueError(f"relation_heads must be a positive integer or null, got {self.relation_heads}")
         if self.within is not None and self.within < 1:
             raise ValueError(f"within must be a positive integer or null, got {self.within}")
+        if self.teacher_length is not None and self.within is not None:
+            raise ValueError("within must be null with teacher_length, all of which the teacher reads")
+        if self.teacher_length is not None and self.match in ("attention", "relations"):
+            raise ValueError(f"match must be logits or hidden with teacher_length, got {self.match}")
 
     def matched(self, teacher: Teacher) -> Match:
         """Return what the student learns of a teacher."""
         return self.match or ("logits" if teacher.predicts else "hidden")
 
+    def num_earlier(self, sequence_length: int) -> int:
+        return 0 if self.teacher_length is None else self.teacher_length - sequence_length
+
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         assert teacher is not None
         read, match = task.first_tokens(batch, teacher.longest), self.matched(teacher)
+        read_by_teacher = task.with_earlier_tokens(read)
         if match == "hidden":
             with torch.no_grad():
-                theirs = task.hidden_states(teacher.model, read)
+                theirs = task.hidden_states(teacher.model, read_by_teacher)
             with recorded_hidden_states(model) as states:
                 logits = task.logits(model, batch)
         elif match == "logits":
             with torch.no_grad():
-                theirs = task.logits(teacher.model, read)
+                theirs = task.logits(teacher.model, read_by_teacher)
             logits = task.logits(model, batch)
         else:
             with torch.no_grad(), reaching(teacher.model) as seen_by_teacher:
                 task.logits(teacher.model, read)
             with reaching(model) as seen:
                 logits = task.logits(model, batch)
+        if read_by_teacher is not read:
+            theirs = theirs[:, -read.tokens.shape[1] :]
         own = task.sums(logits, batch)
         is_pooled = task.outputs is not None and task.outputs.pooled
         first = logits if is_pooled else logits[:, : teacher.longest]

@@ -54,6 +54,13 @@ class Objective(ABC):
     terms: ClassVar[tuple[str, ...]] = ()
     """The names of the means that it records beside the metrics of the task, such as `distillation`."""
 
+    def num_earlier(self, sequence_length: int) -> int:
+        """Return the number of tokens before each window of training, of this length, that a teacher reads too."""
+        return 0
+
+    processes_per_window: int = 1
+    """Number of processes that share each window of training."""
+
     @abstractmethod
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         """Return the sums of a model in training on a batch; `teacher` is None for objectives that have none."""

@@ -25,6 +25,8 @@ class TrainerSettings:
         devices: processes on this machine, one per device; `auto` is all GPUs, or one process on a CPU.
         num_nodes: machines; with more than one, torchrun or SLURM starts the processes on each.
         strategy: `ddp` (each device holds the model), `fsdp` (the devices share it), or `auto`.
+        context_parallel: processes that share each window of training, for windows longer than fit into one device; 1
+            gives each window to one process.
         precision: `auto` is bf16-mixed where the hardware has it, else 32-true. `16-mixed` (float16, under a scale
             of the loss that leaves out steps whose gradients overflow) is for GPUs without bfloat16.
         micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
@@ -45,6 +47,7 @@ class TrainerSettings:
     devices: int | Literal["auto"] = 1
     num_nodes: int = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    context_parallel: int = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
     micro_batch_size: int | None = None
     validations: int = 5
@@ -60,7 +63,7 @@ class TrainerSettings:
     def __post_init__(self) -> None:
         if self.max_steps < 0:
             raise ValueError(f"max_steps must not be negative, got {self.max_steps}")
-        for name in ("num_nodes", "validations", "saves", "log_every", "hang_after"):
+        for name in ("num_nodes", "context_parallel", "validations", "saves", "log_every", "hang_after"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
         if self.max_steps > MOST_STEPS:
@@ -86,10 +89,16 @@ class TrainerSettings:
         Raises:
             ValueError: if the batch cannot be divided.
         """
-        share, rest = divmod(batch_size, self.processes)
-        if rest:
+        if self.processes % self.context_parallel:
             raise ValueError(
-                f"dataset.batch_size must be divisible by the number of devices, {self.processes}, got {batch_size}"
+                f"trainer.context_parallel must divide the number of devices, {self.processes}, "
+                f"got {self.context_parallel}"
+            )
+        share, rest = divmod(batch_size, self.data_parallel)
+        if rest:
+            of = "devices" if self.context_parallel == 1 else "groups of devices that share a window"
+            raise ValueError(
+                f"dataset.batch_size must be divisible by the number of {of}, {self.data_parallel}, got {batch_size}"
             )
         micro_batches, rest = divmod(share, self.micro_batch_size or share)
         if rest:
@@ -115,6 +124,11 @@ class TrainerSettings:
     def processes(self) -> int:
         """Processes on all machines."""
         return self.local_processes * self.num_nodes
+
+    @property
+    def data_parallel(self) -> int:
+        """Groups of processes that have windows of their own; a group of one without context parallelism."""
+        return self.processes // self.context_parallel
 
     @property
     def validate_every(self) -> int:

@@ -93,6 +93,11 @@ class Private(Step):
             )
         if config.get("dataset", {}).get("overfit"):
             raise ValueError("dataset.overfit must be false with step=private, which draws every row in each step")
+        if (config.get("objective") or {}).get("teacher_length"):
+            raise ValueError(
+                "objective.teacher_length must be null with step=private: the gradient of a row would depend on the "
+                "text of the rows before it"
+            )
         if (config.get("start") or {}).get("batches"):
             raise ValueError(
                 "start must not be fitted with step=private: it reads rows of training without clipping or noise"

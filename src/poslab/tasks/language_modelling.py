@@ -47,8 +47,17 @@ class LanguageModelling(TokenPrediction):
 
     def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
         batch = next_token_batch(rows.tokens, self.boundary)
+        if rows.earlier is not None:
+            batch = batch._replace(earlier=torch.from_numpy(rows.earlier.astype(np.int64)))
         missing_BT = torch.from_numpy(~counts[:, 1:])
         return batch if counts.all() else batch._replace(targets=batch.targets.masked_fill(missing_BT, IGNORE))
+
+    def with_earlier_tokens(self, batch: TokenBatch) -> TokenBatch:
+        if batch.earlier is None:
+            return batch
+        tokens = torch.cat([batch.earlier, batch.tokens], dim=1)
+        targets = torch.cat([torch.full_like(batch.earlier, IGNORE), batch.targets], dim=1)
+        return TokenBatch(tokens, targets, None if self.boundary is None else segments(tokens, self.boundary))
 
     def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         metrics = with_perplexity(loss, accuracy)

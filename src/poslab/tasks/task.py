@@ -229,6 +229,10 @@ class Task(ABC):
         A prediction does not count where what it needs is lost.
         """
 
+    def with_earlier_tokens(self, batch: Any) -> Any:
+        """Return a batch whose rows begin with the text before them; the same batch if it has none."""
+        return batch
+
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
         """Return the hidden states of a model that reads no source on a batch, (B, T, M)."""
         return model.hidden_states(batch.tokens, real=batch.real)

@@ -47,6 +47,8 @@ def check(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
         )
     recipe.trainer.micro_batches(recipe.source.batch_size)
+    if recipe.trainer.context_parallel > 1:
+        _check_context_parallel(model, recipe)
     _check_checkpoints(recipe.init_from, checkpoint)
     if recipe.start.needs_earlier and checkpoint is None:
         from poslab.training.first_encoding import check_start
@@ -107,6 +109,38 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
         elif stop > sequence_length:
             needed = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
         raise ValueError(f"encoding.max_length={end} ends before {needed}")
+
+
+def _check_context_parallel(model: Model, recipe: Recipe) -> None:
+    """Raise ValueError if several processes cannot share a window, or would not learn as one."""
+    from poslab.data.corpus import Corpus
+    from poslab.models import Decoder
+    from poslab.models.short_convolution import ShortConvolution
+    from poslab.objectives.objective import OwnLoss
+    from poslab.steps import Standard
+
+    key = f"trainer.context_parallel={recipe.trainer.context_parallel}"
+    length = recipe.source.sequence_length
+    if not (isinstance(model, Decoder) and isinstance(recipe.source, Corpus)):
+        raise ValueError(
+            "trainer.context_parallel must be 1 unless a decoder of ours predicts the next tokens of a text"
+        )
+    if length % recipe.trainer.context_parallel:
+        raise ValueError(f"dataset.sequence_length must be divisible by {key}, got {length}")
+    if not isinstance(recipe.objective, OwnLoss):
+        raise ValueError(f"objective must be own with {key}")
+    if not isinstance(recipe.step, Standard):
+        raise ValueError(f"step must be standard with {key}")
+    if recipe.model.positions is not None:
+        raise ValueError(f"positions must be contiguous with {key}, got {type(recipe.model.positions).__name__}")
+    if recipe.trainer.compile:
+        raise ValueError(f"trainer.compile must be false with {key}")
+    if model.num_registers:
+        raise ValueError(f"model.registers must be 0 with {key}, got {model.num_registers}")
+    if any(isinstance(module, ShortConvolution) for module in model.modules()):
+        raise ValueError(f"model.canon must be null with {key}: a convolution would read tokens of another process")
+    if stateful := [type(encoding).__name__ for encoding in model.encodings if "state" in encoding.hooks]:
+        raise ValueError(f"encoding must not have a state of each token with {key}, which {stateful[0]} has")
 
 
 def _embed_real_positions(model: Model) -> None:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.models import Model
+from poslab.objectives.context_parallel import ContextParallel
 from poslab.objectives.objective import Teacher
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, first_alone
@@ -39,6 +40,8 @@ def prepared_data(recipe: Recipe) -> RunData:
     """
     datamodule = recipe.data()
     datamodule.draws_independently = recipe.step.draws_independently
+    datamodule.processes_per_window = recipe.trainer.context_parallel
+    datamodule.num_earlier = recipe.objective.num_earlier(recipe.source.sequence_length)
     with full_keys("dataset", recipe.config):
         first_alone(datamodule.prepare_data)
         datamodule.setup()
@@ -88,11 +91,12 @@ def learner_of(
         if not found:
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     recipe.adapt.apply(model)
+    shared = recipe.trainer.context_parallel
     situation = Situation(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.num_rows)
     return Learner(
         model,
         task,
-        recipe.objective,
+        recipe.objective if shared == 1 else ContextParallel(shared),
         recipe.optimizer,
         recipe.step.begin(situation),
         batch_size=datamodule.batch_size,

@@ -95,7 +95,7 @@ def _begin(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]
         longest = facts.training_length
     if earlier.max_length is not None:
         longest = min(longest, earlier.max_length)
-    pieces = recipe.trainer.processes * recipe.trainer.micro_batches(data.batch_size)
+    pieces = recipe.trainer.data_parallel * recipe.trainer.micro_batches(data.batch_size)
 
     def readings() -> Iterator[ForwardPass]:
         for batch in data.first_batches(recipe.start.batches, pieces):

@@ -197,7 +197,7 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     quieten_lightning()
     torch.set_flush_denormal(True)
     recipe = recipe_of(run)
-    settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, profiler=None)
+    settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, context_parallel=1, profiler=None)
     settings.require_devices()
     datamodule = prepared_data(recipe)
     first_step_of(run.best_checkpoint, datamodule)

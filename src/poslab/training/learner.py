@@ -124,11 +124,11 @@ class Learner(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         sums = self.gradients.sums(self.objective, self.task, self.model, batch, self.teacher)
         self._step_sums[:3] += torch.stack([sums.own.loss.detach(), sums.own.correct, sums.own.counted])
-        self._step_sums[3] += batch.num_tokens
+        self._step_sums[3] += batch.num_tokens / self.objective.processes_per_window
         if sums.terms:
             self._step_sums[5:] += torch.stack([number for term in sums.terms for number in term])
         # As if each row counted once; the end of the step corrects it to the mean over all that count.
-        rows = self.batch_size // (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        rows = self.batch_size / (self.trainer.world_size * self.trainer.accumulate_grad_batches)
         return sums.loss / rows
 
     def backward(self, loss: Tensor, *_: Any, **__: Any) -> None:

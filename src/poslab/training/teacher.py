@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from poslab.configuration.build import full_keys, trusted_packages
+from poslab.data.corpus import Corpus
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.encodings import StackShape
 from poslab.models import Model
@@ -30,6 +31,8 @@ def check_teacher(recipe: Recipe, student: Model) -> None:
     objective = recipe.objective
     if not isinstance(objective, Distillation):
         return
+    if objective.teacher_length is not None:
+        _check_teacher_length(recipe, objective.teacher_length)
     loaded = _loaded(recipe, objective)
     match, teacher = objective.matched(loaded), loaded.model
     if match != "logits" and recipe.trainer.compile:
@@ -59,6 +62,21 @@ def check_teacher(recipe: Recipe, student: Model) -> None:
         raise ValueError(
             f"objective.teacher={objective.teacher} must be a model for the task of this run, got {_named(teacher)}, "
             f"which lacks {lacking[0]}"
+        )
+
+
+def _check_teacher_length(recipe: Recipe, length: int) -> None:
+    """Raise ValueError if the data of a run has no text before its windows, or a window is longer than this."""
+    source = recipe.source
+    if not isinstance(source, Corpus) or not recipe.task.predicts_next_tokens:
+        raise ValueError("objective.teacher_length must be null unless a decoder predicts the next tokens of a text")
+    if source.streaming:
+        raise ValueError(
+            "objective.teacher_length must be null with dataset.streaming=true, which keeps no earlier text"
+        )
+    if length < source.sequence_length:
+        raise ValueError(
+            f"objective.teacher_length must be at least dataset.sequence_length={source.sequence_length}, got {length}"
         )
 
 
@@ -98,11 +116,12 @@ def teacher_of(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> Teacher | No
 def _loaded(recipe: Recipe, objective: Distillation) -> Teacher:
     """Return the teacher of a run on the CPU; ValueError if it cannot be loaded, or has too few positions."""
     teacher = _untouched(recipe) if objective.teacher == UNTOUCHED else _trained(recipe, str(objective.teacher))
-    end, within = teacher.model.max_length, objective.within
-    longest = teacher.longest if within is None else within
+    end, key = teacher.model.max_length, "within" if objective.teacher_length is None else "teacher_length"
+    given = objective.within or objective.teacher_length
+    longest = teacher.longest if given is None else given
     if end is not None and longest > end:
         raise ValueError(
-            f"objective.within must be at most {end}, where the positions of the teacher end, got {longest}"
+            f"objective.{key} must be at most {end}, where the positions of the teacher end, got {longest}"
         )
     return replace(teacher, longest=longest)
 

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from poslab.configuration.command_line import pip_install
+from poslab.io.locking import locked_folder
 from poslab.training.loggers import RunLogger, columns
 
 _ID = re.compile("[A-Za-z0-9_-]{1,128}")
@@ -134,7 +135,8 @@ class MLflow(Tracker, MLFlowLogger):
         Tracker.__init__(self, directory, first_step)
         for name in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # both log each table and experiment they make
             logging.getLogger(name).setLevel(logging.ERROR)
-        with _in_a_sentence(self.service):
+        # Processes that make a database at once, as those of a run or a sweep, would spoil it.
+        with _in_a_sentence(self.service), locked_folder(self.directory.parent):
             MLFlowLogger.__init__(
                 self,
                 experiment,
@@ -144,7 +146,8 @@ class MLflow(Tracker, MLFlowLogger):
             )
 
     def begun(self, config: Mapping[str, Any]) -> str:
-        identity = self.run_id
+        with locked_folder(self.directory.parent):  # for it makes the experiment
+            identity = self.run_id
         assert identity is not None
         if self.id_file.exists():
             self.experiment.update_run(identity, status="RUNNING")

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from poslab.adaptation.low_rank import LowRank
-from poslab.encodings import PositionalEncoding
+from poslab.encodings import Fire, KerpleLog, PerLayer, PositionalEncoding, Rotary, Shaw, SSMax
+from poslab.models import Decoder, EncoderDecoder
 from poslab.runs.optimizers import AdamW
 from tests.encoding_choices import small_decoder
+from tests.stacked import stacked
 
 
 def decay_and_lr(model: nn.Module, optimizer: AdamW, max_steps: int = 100) -> dict[str, tuple[float, float]]:
@@ -144,6 +146,32 @@ def test_lower_layers_learn_more_slowly_and_embeddings_as_if_below_the_first():
             assert rate == 0.125
         else:
             assert rate == (3.0 if name.startswith("encodings.") else 1.0), name
+
+
+def test_an_encoding_of_some_layers_learns_as_the_last_of_them():
+    torch.manual_seed(0)
+    pattern = PerLayer([Fire, KerpleLog, Rotary], order=[0, 1, 1, 2], temperatures=[None, None, SSMax])
+    model = stacked(Decoder, 50, pattern, 32, 4, 4, sinks="all")
+    rates = {
+        name: lr
+        for name, (_, lr) in decay_and_lr(model, AdamW(lr=1.0, layer_lr_decay=0.5, encoding_lr_multiplier=3.0)).items()
+        if name.startswith("encodings.")
+    }
+    expected = {"distinct.0": 3 / 8, "distinct.1": 3 / 2, "temperatures.3": 3.0}
+    expected |= {f"sinks.{layer}": 0.5 ** (3 - layer) for layer in range(4)}
+    assert {name.split(".")[1] for name in rates} == {"distinct", "temperatures", "sinks"}
+    for name, rate in rates.items():
+        assert rate == expected[".".join(name.split(".")[1:3])], name
+
+
+def test_encodings_of_an_encoder_are_below_those_of_its_decoder():
+    torch.manual_seed(0)
+    model = stacked(EncoderDecoder, 50, Shaw, 32, 2, 4)
+    rates = {name: lr for name, (_, lr) in decay_and_lr(model, AdamW(lr=1.0, layer_lr_decay=0.5)).items()}
+    for stack, above in (("encoder", 2), ("decoder", 0)):
+        for layer in range(2):
+            of_layer = f"{stack}.encodings.distinct.{layer}."
+            assert {rates[name] for name in rates if name.startswith(of_layer)} == {5.0 * 0.5 ** (above + 1 - layer)}
 
 
 def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step():

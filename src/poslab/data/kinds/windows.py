@@ -17,7 +17,9 @@ class TextWindows(NamedTuple):
     Args:
         tokens: token ids, (B, U), any integer dtype.
         numbers: of the windows, B; random choices in a window are a function of its number.
+        earlier: token ids of the text before each window, (B, E); None where nobody reads them.
     """
 
     tokens: np.ndarray
     numbers: Sequence[int]
+    earlier: np.ndarray | None = None

@@ -35,8 +35,9 @@ class OptimizerSettings(ABC):
     Args:
         lr: learning rate after the warm-up; positive.
         encoding_lr_multiplier: learning rate of encoding parameters over `lr`; positive.
-        layer_lr_decay: learning rate of a layer over that of the layer after it, in (0, 1]. Token embeddings count as
-            the layer before the first; what is outside of layers otherwise, such as the output layer, has `lr`.
+        layer_lr_decay: learning rate of a layer over that of the layer after it, in (0, 1]. An encoding counts as the
+            last layer that it serves, token embeddings as the layer before the first; what is outside of layers
+            otherwise, such as the output layer, has `lr`.
         weight_decay: decay of the matrices of linear layers; not negative.
         warmup_fraction: share of the steps in which the learning rate rises from 0, in [0, 1].
         schedule: shape of the learning rate after them; see `Schedule`.
@@ -101,6 +102,10 @@ def _layers_above(model: nn.Module) -> dict[int, int]:
     of_layers = {
         id(parameter): len(layers) - 1 - place for place, layer in enumerate(layers) for parameter in layer.parameters()
     }
+    for name, stack in model.stacks.items() if isinstance(model, Model) and layers else ():
+        top = len(layers) if name == "encoder" else stack.shape.num_layers  # an encoder comes first, all others last
+        for index in range(stack.shape.num_layers):  # the last layer of those that share an encoding counts
+            of_layers |= {id(parameter): top - 1 - index for parameter in stack.parameters_of_layer(index)}
     return embeddings | of_layers
 
 

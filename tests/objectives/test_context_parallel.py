@@ -1,0 +1,111 @@
+"""Processes that share each window have its loss and its gradient, under every encoding that they do not refuse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+
+from poslab.data.kinds.windows import TextWindows
+from poslab.models import Decoder
+from poslab.objectives.context_parallel import ContextParallel
+from poslab.objectives.objective import Objective, OwnLoss
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.training.checking import check
+from poslab.training.fit import run_test
+from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
+from tests.training.runs import recorded, run_of, small
+
+WINDOWS = np.random.default_rng(0).integers(40, size=(2, 49))
+
+MODELS: dict[str, dict[str, Any]] = {
+    "a sliding window": {"name": "rotary", "window": 7},
+    "sinks": {"name": "rotary", "sinks": "all"},
+    "dense": {"name": "alibi", "attention": "dense"},
+    "normed and shared keys": {"name": "rotary", "qk_norm": True, "shared_key": 0.5},
+} | {name: {"name": name} for name in EVERY_ENCODING if "state" not in encoding(name).hooks}
+
+
+def loss_and_gradient(objective: Objective, boundary: int | None, **arguments: Any) -> tuple[Tensor, Tensor]:
+    model: Decoder = small_decoder(**arguments).double().train()
+    task = LanguageModelling({"train": 1.0}, boundary)
+    batch = task.collate(TextWindows(WINDOWS, [0, 1]), np.ones_like(WINDOWS, dtype=bool))
+    sums = objective.sums(task, model, batch, None)
+    sums.loss.backward()
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
+    return torch.stack([sums.loss.detach(), *sums.own[1:]]), torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def compare(rank: int, folder: str, processes: int) -> None:
+    """Write a line for each model whose sums or gradients are not those of one process."""
+    store = distributed.FileStore(f"{folder}/store", processes)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=processes)
+    objective, wrong = ContextParallel(processes), []
+    for name, arguments in MODELS.items():
+        for boundary in (None, 3):
+            found, expected = (loss_and_gradient(each, boundary, **arguments) for each in (objective, OwnLoss()))
+            for ours, theirs in zip(found, expected, strict=True):
+                distributed.all_reduce(ours)
+                difference = (ours - theirs).abs().max() / theirs.abs().max()
+                if not difference < 1e-6:  # of logits, which are rounded to float32
+                    wrong.append(f"{name}, boundary {boundary}: {difference:.2g}")
+    if rank == 0:
+        Path(folder, "wrong").write_text("\n".join(wrong))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_together_have_the_loss_and_the_gradient_of_one(tmp_path, processes):
+    multiprocessing.spawn(compare, (str(tmp_path), processes), processes)
+    assert not (tmp_path / "wrong").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "sharing",
+    [["trainer.micro_batch_size=1"], ["trainer.strategy=fsdp", "trainer.activation_checkpointing=true"]],
+    ids=["ddp", "fsdp"],
+)
+def test_a_run_of_processes_that_share_its_windows_learns_as_one_process(tmp_path, sharing):
+    shape = ["dataset.document_boundaries=true", "dataset.batch_size=2", "encoding=t5", "model.num_layers=2"]
+    one = run_of(small(tmp_path, *shape), tmp_path / "one")
+    two = run_of(small(tmp_path, *shape, "trainer=ddp_cpu", "trainer.context_parallel=2", *sharing), tmp_path / "two")
+    expected, found = (
+        {(step, tag): value for step, tag, value in recorded(run) if "per_second" not in tag and "memory" not in tag}
+        for run in (one, two)
+    )
+    assert found == pytest.approx(expected, rel=1e-5)
+    tokens = [torch.load(run.last_checkpoint, weights_only=True)["trained"]["tokens"] for run in (one, two)]
+    assert tokens == [2 * 16 * 4] * 2
+    metrics = two.metrics()
+    two.metrics_file.write_text(json.dumps({tag: value for tag, value in metrics.items() if "test" not in tag}))
+    assert run_test(two) == pytest.approx({tag: metrics[tag] for tag in metrics if "test" in tag}, rel=1e-5)
+
+
+MISTAKES: dict[str, tuple[str, str]] = {
+    "devices": ("trainer=cpu", "trainer.context_parallel must divide the number of devices, 1, got 2"),
+    "batch": ("trainer.micro_batch_size=3", "trainer.micro_batch_size must divide the 4 windows that each device has"),
+    "encoder": ("model=encoder", "trainer.context_parallel must be 1 unless a decoder of ours predicts the next "),
+    "length": ("dataset.sequence_length=17", "dataset.sequence_length must be divisible by trainer.context_parallel=2"),
+    "step": ("step=private", "step must be standard with trainer.context_parallel=2"),
+    "positions": ("positions=shifted", "positions must be contiguous with trainer.context_parallel=2, got Shifted"),
+    "compile": ("trainer.compile=blocks", "trainer.compile must be false with trainer.context_parallel=2"),
+    "registers": ("model.registers=1", "model.registers must be 0 with trainer.context_parallel=2, got 1"),
+    "canon": ("model.canon=AC", "model.canon must be null with trainer.context_parallel=2"),
+    "state": ("encoding=forgetting", "encoding must not have a state of each token with trainer.context_parallel=2, "),
+    "teacher": ("objective=distil", "objective must be own with trainer.context_parallel=2"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_processes_cannot_share_is_one_sentence(tmp_path, mistake):
+    override, sentence = MISTAKES[mistake]
+    with pytest.raises(ValueError) as error:
+        check(small(tmp_path, "trainer=ddp_cpu", "trainer.context_parallel=2", override))
+    assert str(error.value).startswith(sentence), error.value
