@@ -21,7 +21,7 @@ from poslab.report.text_tables import in_markdown, markdown
 DOCS = Path(__file__).resolve().parent
 
 
-def _nothing(results: pd.DataFrame) -> Iterator[str]:
+def _nothing(folder: Path) -> Iterator[str]:
     """Yield no sentence."""
     yield from ()
 
@@ -36,7 +36,7 @@ class Part:
         no_evidence: what the comparison does not show.
         metrics: that have a table: of the cases that they decide, or of all where they decide none.
         pictures: patterns of the names of pictures.
-        summary: yields the first sentences from results.csv; none where runs that they need are missing.
+        summary: yields the first sentences from the folder; none where runs that they need are missing.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Part:
     no_evidence: str
     metrics: tuple[str, ...]
     pictures: tuple[str, ...]
-    summary: Callable[[pd.DataFrame], Iterator[str]] = _nothing
+    summary: Callable[[Path], Iterator[str]] = _nothing
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class ComparisonPage:
         parts = {folder: self.parts[str(self.part_name(folder))] for folder in folders}
         blocks = [self.introduction, "## What to take"]
         for folder, part in parts.items():
-            sentences = " ".join(part.summary(_results(folder)))
+            sentences = " ".join(part.summary(folder))
             blocks += [f"**{part.title}.** {sentences}".strip(), answer(folder)]
         lacking = "\n".join(f"- {part.title}: {part.no_evidence}." for part in parts.values())
         blocks += ["## What has no evidence", lacking]
@@ -79,7 +79,7 @@ class ComparisonPage:
         (DOCS / f"{self.name}.md").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
 
     def _section(self, folder: Path, part: Part) -> Iterator[str]:
-        results = _results(folder)
+        results = results_of(folder)
         seeds = results["seed"].nunique()
         yield from (f"## {part.title}", part.text, "### Every case")
         luck = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
@@ -94,8 +94,14 @@ class ComparisonPage:
         yield from origin(folder)
 
 
-def _results(folder: Path) -> pd.DataFrame:
+def results_of(folder: Path) -> pd.DataFrame:
+    """Return a row for each run and metric of a comparison."""
     return pd.read_csv(folder / "results.csv")
+
+
+def verdicts_of(folder: Path) -> pd.DataFrame:
+    """Return a row for each case, metric and encoding of a comparison, with the `word` of its verdict."""
+    return pd.read_csv(folder / "differences.csv")
 
 
 def made(folder: Path) -> dict[str, Any]:
@@ -109,9 +115,9 @@ def answer(folder: Path) -> str:
     return "\n".join(f"- {in_markdown(sentence)}" for sentence in made(folder)["answer"])
 
 
-def means(results: pd.DataFrame) -> pd.Series:
-    """Return the means over seeds of results.csv, by metric, case and encoding."""
-    return results.groupby(["metric", "case", "encoding"])["value"].mean()
+def means(folder: Path) -> pd.Series:
+    """Return the means over seeds, by metric, case and encoding."""
+    return results_of(folder).groupby(["metric", "case", "encoding"])["value"].mean()
 
 
 def by_case(folder: Path, metric: str) -> pd.DataFrame:
@@ -123,7 +129,7 @@ def by_case(folder: Path, metric: str) -> pd.DataFrame:
         folder: of the comparison.
         metric: its tag, such as `bits_per_byte@1024`.
     """
-    results, decided = _results(folder), pd.read_csv(folder / "table.csv", dtype=str, index_col="encoding")
+    results, decided = results_of(folder), pd.read_csv(folder / "table.csv", dtype=str, index_col="encoding")
     cases = _in_order(results["case"])
     columns = {metric: cases[0]} if len(cases) == 1 else {f"{case} {metric}": case for case in cases}
     if columns := {column: case for column, case in columns.items() if column in decided}:
@@ -138,7 +144,7 @@ def by_case(folder: Path, metric: str) -> pd.DataFrame:
 
 def tables(folder: Path, metrics: Sequence[str]) -> Iterator[str]:
     """Yield a heading and the table of cases for each metric that has results."""
-    with_results = set(_results(folder)["metric"])
+    with_results = set(results_of(folder)["metric"])
     for metric in metrics:
         if metric in with_results:
             yield f"**{metric}**"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 from comparison_page import ComparisonPage, Part, means  # beside this file
@@ -26,9 +27,9 @@ AT, LONGEST, SHORT = "bits_per_byte@1024", "passkey_ndcg@2048", "bits_per_byte@5
 """Metrics of the first sentences."""
 
 
-def _way_to_alibi(results: pd.DataFrame) -> Iterator[str]:
+def _way_to_alibi(folder: Path) -> Iterator[str]:
     """Yield how much of the advantage of ALiBi from scratch a rotary model has after little further training."""
-    of = means(results)
+    of = means(folder)
     rotary, alibi = (of.get((AT, "from_scratch", encoding)) for encoding in ("rotary", "alibi"))
     if rotary is None or alibi is None:
         return
@@ -48,9 +49,9 @@ def _way_to_alibi(results: pd.DataFrame) -> Iterator[str]:
         yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."
 
 
-def _beyond_the_rows(results: pd.DataFrame) -> Iterator[str]:
+def _beyond_the_rows(folder: Path) -> Iterator[str]:
     """Yield which encoding finds most in long texts after distillation, and what it has kept."""
-    of = means(results)
+    of = means(folder)
     found = of.get((LONGEST, "topics_after"))
     if found is None:
         return
@@ -65,9 +66,9 @@ def _beyond_the_rows(results: pd.DataFrame) -> Iterator[str]:
     yield f"Beside it: {' and '.join(rows)}."
 
 
-def _recovered(results: pd.DataFrame) -> Iterator[str]:
+def _recovered(folder: Path) -> Iterator[str]:
     """Yield the loss of each encoding before and after the recovery."""
-    of = means(results)
+    of = means(folder)
     for encoding, after in of.get((SHORT, "recovery"), pd.Series(dtype=float)).items():
         before = of[SHORT, "zero_shot", encoding]
         yield f"Under {encoding}, {before:.3f} bits per byte become {after:.3f} by the recovery, at 512 tokens."

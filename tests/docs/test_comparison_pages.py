@@ -166,6 +166,31 @@ def test_the_page_says_how_far_pairs_of_one_encoding_spread(folder, docs):
     assert "of equal seed have a standard deviation of 0.0000, those between runs of any two seeds 1.4142" in text
 
 
+def test_the_page_says_what_to_take_for_longer_texts_and_what_has_not_learned(folder, docs):
+    study = folder.rename(folder.with_name("encoding_choice"))
+    words = {"t5": ("better", "not told apart"), "alibi": ("better", "worse"), "none": ("worse", "worse")}
+    metrics = ("bits_per_byte@4x", "sliding_bits_per_byte@4x", "bits_per_byte@1x")
+    rows = [
+        {"case": case, "metric": metric, "encoding": name, "word": beyond if metric.endswith("4x") else within}
+        for case in ("short_training", "long_training")
+        for metric in metrics
+        for name, (beyond, within) in words.items()
+    ]
+    pd.DataFrame(rows).to_csv(study / "differences.csv", index=False)
+    values = {"none": 3.5, "learned": 3.0, "sinusoidal": 2.5, "rotary": 2.0, "t5": 1.5, "alibi": 1.0}
+    results = [
+        {"case": row["case"], "metric": row["metric"], "encoding": name, "seed": 1, "value": value}
+        for row in rows
+        if row["encoding"] == "t5"
+        for name, value in values.items()
+    ]
+    pd.DataFrame(results).to_csv(study / "results.csv", index=False)
+    text = made(docs, "which_encoding", study)
+    assert "take t5: in both cases of text" in text
+    assert "they have 1.50 to 1.50 bits per byte there, and rotary 2.00" in text
+    assert "after 600 steps: none 3.50, learned 3.00, sinusoidal 2.50, rotary 2.00; after 4,000: none 3.50" in text
+
+
 def test_the_page_has_the_claims_of_a_paper(folder, docs):
     paper = folder.rename(folder.with_name("kazemnejad2023_small"))
     pd.DataFrame([{"claim": "T5 is ahead", "outcome": "holds", "evidence": "2 more"}]).to_csv(

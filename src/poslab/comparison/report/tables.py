@@ -7,10 +7,11 @@ import math
 import pandas as pd
 
 from poslab.comparison.comparison import Criterion
+from poslab.comparison.lengths import is_share
 from poslab.comparison.report.answers import cost, listed
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
-from poslab.report.digits import readable
+from poslab.report.digits import fixed, readable
 from poslab.report.figures import Table
 
 SIGNS = {
@@ -44,7 +45,11 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
     scores, verdicts = results.scores(case, criterion), results.verdicts(case, criterion, baseline)
     means = {encoding: results.mean(case, criterion, encoding) for encoding in scores}
     known = {encoding: mean for encoding, mean in means.items() if not math.isnan(mean)}
-    shown, cells = dict(zip(known, readable(list(known.values())), strict=True)), []
+    numbers = list(known.values())
+    digits = (
+        [fixed(number, 2) for number in numbers] if is_share(criterion.name, results.tasks[case]) else readable(numbers)
+    )
+    shown, cells = dict(zip(known, digits, strict=True)), []
     for encoding in results.comparison.choices_by_encoding:
         word = verdicts[encoding].word if encoding in verdicts else None
         if encoding in results.not_learned(case) and encoding in (baseline, *verdicts):
