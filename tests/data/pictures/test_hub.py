@@ -197,9 +197,9 @@ def test_a_damaged_picture_is_one_sentence_that_names_its_row(tmp_path: Path, co
         list(source.arrays([0, 1], 8))
 
 
-def written(path: Path, *files: dict[str, Any], parts: Any = Value("binary")) -> HubPictures:
+def written(path: Path, *files: dict[str, Any], parts: str = "binary") -> HubPictures:
     """Pictures of these files in a table of another library, all of one class."""
-    plain = Features({"image": {"bytes": parts, "path": Value("string")}, "label": Value("string")})
+    plain = Features({"image": {"bytes": Value(parts), "path": Value("string")}, "label": Value("string")})
     Dataset.from_dict({"image": files, "label": ["cat"] * len(files)}, features=plain).to_parquet(path)
     return HubPictures(path="parquet", data_files=str(path), **COMMON)
 
@@ -225,7 +225,7 @@ def test_a_row_with_neither_contents_nor_a_path_is_left_out(tmp_path: Path) -> N
 
 
 def test_parts_of_files_that_are_numbers_are_refused(tmp_path: Path) -> None:
-    source = written(tmp_path / "x.parquet", {"bytes": 5, "path": "x"}, parts=Value("int64"))
+    source = written(tmp_path / "x.parquet", {"bytes": 5, "path": "x"}, parts="int64")
     with pytest.raises(ValueError, match=r"^image must hold pictures, and 'image' holds .*int64"):
         source.examples()
 
