@@ -12,6 +12,7 @@ from typing import Any, Literal
 import pytest
 
 from poslab.configuration.build import build, nearest, with_full_key
+from poslab.encodings import EncodingFactory, PositionSampler
 
 
 @dataclass
@@ -151,6 +152,12 @@ def test_a_target_that_takes_every_name_is_given_every_name() -> None:
 def test_a_number_names_no_argument(target: str) -> None:
     message = mistake({"kettle": {**node(target, litres=1), 7: 2}})
     assert message == f"kettle.7: {__name__}.{target} has no such argument"
+
+
+@pytest.mark.parametrize(("kind", "name"), [(EncodingFactory, "NoPosition"), (PositionSampler, "Contiguous")])
+def test_a_module_without_arguments_has_no_such_argument(kind: Any, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^it\.base: poslab\.encodings\.{name} has no such argument$"):
+        build({"it": {"_target_": f"poslab.encodings.{name}", "base": 3}}, "it", kind)
 
 
 def test_an_argument_that_is_needed_is_named() -> None:

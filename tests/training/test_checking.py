@@ -87,3 +87,17 @@ def test_a_sampler_of_positions_that_attention_never_reads_is_refused():
         check(composed("encoding=bipe", "positions=randomized"))
     assert str(error.value) == "positions must be contiguous under an encoding that gives tokens others, got Randomized"
     check(composed("encoding=bipe"))
+
+
+@pytest.mark.parametrize("without", [["dataset=glyphs", "model=encoder"], ["dataset=python_docs", "model.registers=1"]])
+def test_a_bias_that_no_token_would_train_is_refused_on_several_devices(without):
+    beit = ["encoding=beit", *without]
+    check(composed(*beit))
+    with pytest.raises(ValueError, match=r"^encoding BeitBias needs model.registers of at least 1, and patches, on "):
+        check(composed(*beit, "trainer=ddp_cpu"))
+
+
+def test_a_bias_that_tokens_train_or_that_is_frozen_may_be_on_several_devices():
+    beit = ["dataset=glyphs", "model=encoder", "encoding=beit", "trainer=ddp_cpu"]
+    check(composed(*beit, "model.registers=1"))
+    check(composed(*beit, "adapt=frozen_encoding"))

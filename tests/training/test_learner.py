@@ -18,6 +18,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.recipe import Recipe
 from poslab.training import learner
+from poslab.training.components import learner_of
 from tests.training.runs import opened, recorded, run_of, small, weights, words
 
 IGNORE = -100
@@ -252,3 +253,15 @@ def test_a_loss_that_is_no_number_ends_the_run_in_one_sentence_and_is_not_saved(
     assert not run.is_finished
     for file in run.checkpoints.iterdir():
         assert all(weight.isfinite().all() for weight in weights(file).values()), file
+
+
+def test_processes_that_share_a_window_draw_the_same_numbers(tmp_path):
+    config = small(tmp_path, "trainer=ddp_cpu", "trainer.context_parallel=2")
+    data, task = opened(config)
+    shared = learner_of(Recipe.of(config), Recipe.of(config).model.build(257), task, data)
+    drawn = []
+    for rank in range(4):
+        shared._trainer = SimpleNamespace(global_rank=rank, accumulate_grad_batches=1)  # type: ignore[assignment]
+        shared.on_train_batch_start(None, 0)
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[1] != drawn[2] == drawn[3]

@@ -95,7 +95,8 @@ class HubRows:
         except DatasetsError as error:
             raise ValueError(f"{files} cannot be read: {_one_line(error.__cause__ or error)}") from error
         except ValueError as error:
-            raise ValueError(f"name {self.name!r} does not fit {self.path!r}: {_one_line(error)}") from error
+            wrong = f"{files} cannot be read" if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
+            raise ValueError(f"{wrong}: {_one_line(error)}") from error
         except RuntimeError as error:  # a data set that only a script of its own can read
             raise ValueError(f"path {self.path!r} cannot be read: {_one_line(error)}") from error
 

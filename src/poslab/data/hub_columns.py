@@ -4,15 +4,12 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poslab.data.bounds import require_choice
 from poslab.data.examples.cells import as_written, is_missing
 from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_text
-
-if TYPE_CHECKING:
-    pass
 
 UNLABELLED = -1
 """The number of no class."""
@@ -113,11 +110,20 @@ def is_unlabelled(value: Any, feature: Any) -> bool:
 
 
 def class_names(feature: Any, column: str) -> Callable[[Any], str]:
-    """Return the function that names the class of a value, for a column of classes; ValueError for any other column."""
+    """Return the function that names the class of a value, for a column of classes; ValueError for any other column.
+
+    The function raises ValueError for a number that has no name.
+    """
     from datasets import ClassLabel
 
+    def name_of_number(number: int) -> str:
+        names: list[str] = feature.names
+        if not 0 <= number < len(names):
+            raise ValueError(f"label must number one of {len(names)} classes, but {column!r} holds {number}")
+        return names[number]
+
     if isinstance(feature, ClassLabel):
-        return lambda value: feature.names[value]
+        return name_of_number
     if not str(getattr(feature, "dtype", "")).startswith(("int", "uint", "bool", "string", "large_string")):
         raise ValueError(f"label must hold classes, and {column!r} holds {feature}")
     return lambda value: as_written(value).strip()

@@ -36,6 +36,9 @@ class VectorTable(NamedTuple):
 class Described(CheckedArguments, nn.Module):
     """A module that shows its hyperparameters, and names what its parameters stand for."""
 
+    def __init__(self) -> None:
+        super().__init__()  # that of nn.Module has any arguments, of which a configuration would refuse none
+
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         if "__init__" in vars(cls):

@@ -46,6 +46,8 @@ def check(
         raise ValueError(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
         )
+    if recipe.trainer.processes > 1:
+        _check_nowhere(model, recipe)
     recipe.trainer.micro_batches(recipe.source.batch_size)
     if recipe.trainer.context_parallel > 1:
         _check_context_parallel(model, recipe)
@@ -109,6 +111,22 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
         elif stop > sequence_length:
             needed = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
         raise ValueError(f"encoding.max_length={end} ends before {needed}")
+
+
+def _check_nowhere(model: Model, recipe: Recipe) -> None:
+    """Raise ValueError for a bias of tokens that stand nowhere if none does: several devices need its gradient."""
+    from poslab.data.patched.source import PatchedSource
+    from poslab.encodings import DistanceBias
+
+    if model.num_registers and isinstance(recipe.source, PatchedSource):
+        return
+    for encoding in model.encodings:
+        bias = encoding.bias_nowhere() if isinstance(encoding, DistanceBias) else None
+        if bias is not None and bias.requires_grad:
+            raise ValueError(
+                f"encoding {type(encoding).__name__} needs model.registers of at least 1, and patches, on several "
+                "devices: without tokens that stand nowhere, its bias for them would have no gradient"
+            )
 
 
 def _check_context_parallel(model: Model, recipe: Recipe) -> None:

@@ -31,7 +31,7 @@ class Learner(L.LightningModule):
 
     The loss of a step is a sum over tokens or examples divided by their number in the *global* batch, so that devices,
     micro-batches and padding change nothing. The randomness of a step (dropout) depends only on the seed, the step and
-    the process, so that a resumed run needs no state of random generators.
+    the process, so that a resumed run needs no state of random generators. Processes that share a window draw alike.
 
     Args:
         model: as the task needs it.
@@ -118,7 +118,7 @@ class Learner(L.LightningModule):
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             # loss, correct, counted, tokens read, requests to stop, and each term of the objective with its number
             self._step_sums = torch.zeros(5 + 2 * len(self.objective.terms), device=self.device)
-        entropy = (self.seed, batch_idx, self.trainer.global_rank)
+        entropy = (self.seed, batch_idx, self.trainer.global_rank // self.objective.processes_per_window)
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

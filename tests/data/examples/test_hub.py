@@ -16,6 +16,7 @@ from poslab.data.examples.hub_dialogue import HubDialogue
 from poslab.data.examples.hub_examples import HubExamples
 from poslab.data.examples.hub_pairs import HubPairs
 from poslab.data.examples.splitting import split_examples
+from poslab.data.hub_columns import class_names
 
 from .contract import rows_of
 
@@ -89,6 +90,13 @@ def test_lists_of_classes_are_several(tmp_path: Path) -> None:
 def test_classes_without_names_are_written_out(tmp_path: Path, values: list[Any], names: list[str]) -> None:
     files = parquet(tmp_path / "x.parquet", {"text": ["a", "b"], "label": values})
     assert [row["label"] for row in rows_of(HubClassification(path="parquet", data_files=files))] == names
+
+
+@pytest.mark.parametrize("number", [-2, 2])
+def test_a_number_that_names_no_class_is_refused(number: int) -> None:
+    name = class_names(ClassLabel(names=["no", "yes"]), "answer")
+    with pytest.raises(ValueError, match=rf"^label must number one of 2 classes, but 'answer' holds {number}$"):
+        name(number)
 
 
 @pytest.fixture

@@ -85,12 +85,12 @@ def as_saved_rows(folder: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("written", "mode"),
+    ("saved_as", "mode"),
     [(as_folder, "RGB"), (as_parquet, "L"), (as_parquet, "RGB"), (as_saved_splits, "RGB"), (as_saved_rows, "L")],
 )
-def test_the_pictures_of_a_folder_are_the_same_in_every_format(tmp_path: Path, written: Callable, mode: str) -> None:
+def test_the_pictures_of_a_folder_are_the_same_in_every_format(tmp_path: Path, saved_as: Callable, mode: str) -> None:
     folder = write_pictures(tmp_path / "s", [(8, 8), (12, 8), (40, 30)], mode=mode)
-    ours, theirs = HubPictures(**COMMON | written(folder)), PictureFolder(path=str(folder), **COMMON)
+    ours, theirs = HubPictures(**COMMON | saved_as(folder)), PictureFolder(path=str(folder), **COMMON)
     assert ours.channels == theirs.channels == (3 if mode == "RGB" else 1)
     examples, expected = ours.examples()["train"], theirs.examples()["train"]
     assert examples["label"][:] == expected["label"][:]
@@ -197,16 +197,37 @@ def test_a_damaged_picture_is_one_sentence_that_names_its_row(tmp_path: Path, co
         list(source.arrays([0, 1], 8))
 
 
-def test_files_that_are_gone_or_are_no_files_are_named(tmp_path: Path) -> None:
+def written(path: Path, *files: dict[str, Any], parts: str = "binary") -> HubPictures:
+    """Pictures of these files in a table of another library, all of one class."""
+    plain = Features({"image": {"bytes": Value(parts), "path": Value("string")}, "label": Value("string")})
+    Dataset.from_dict({"image": files, "label": ["cat"] * len(files)}, features=plain).to_parquet(path)
+    return HubPictures(path="parquet", data_files=str(path), **COMMON)
+
+
+def test_files_that_are_gone_or_are_no_files_or_are_huge_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    for path, reason in (("gone.png", "No such file"), ("pipe.png", "it is no regular file"), ("\0", "null")):
-        parquet = tmp_path / "x.parquet"
-        plain = Features({"image": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
-        file = {"bytes": None, "path": str(tmp_path / path)}
-        Dataset.from_dict({"image": [file], "label": ["cat"]}, features=plain).to_parquet(parquet)
-        source = HubPictures(path="parquet", data_files=str(parquet), **COMMON)
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(2**30 + 1)  # takes no room on the disk
+    for path, reason in (
+        ("gone.png", "No such file"),
+        ("pipe.png", "it is no regular file"),
+        ("\0", "null"),
+        ("huge.png", "it has 1,073,741,825 bytes"),
+    ):
+        source = written(tmp_path / "x.parquet", {"bytes": None, "path": str(tmp_path / path)})
         with pytest.raises(ValueError, match=rf"^image must hold files, but that of row 0 of 'train' .*: .*{reason}"):
             source.examples()
+
+
+def test_a_row_with_neither_contents_nor_a_path_is_left_out(tmp_path: Path) -> None:
+    source = written(tmp_path / "x.parquet", {"bytes": None, "path": None}, {"bytes": png(), "path": None})
+    assert source.examples()["train"]["number"][:] == [1]
+
+
+def test_parts_of_files_that_are_numbers_are_refused(tmp_path: Path) -> None:
+    source = written(tmp_path / "x.parquet", {"bytes": 5, "path": "x"}, parts="int64")
+    with pytest.raises(ValueError, match=r"^image must hold pictures, and 'image' holds .*int64"):
+        source.examples()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+MOST_BYTES = 2**30
+"""Most bytes of a file that a row names by its path."""
+
+
 class HubArrays(PatchedSource, HubColumns):
     """Files and their classes in the rows of a data set on the Hub: pictures, or sounds.
 
@@ -61,7 +65,9 @@ class HubArrays(PatchedSource, HubColumns):
             feature = rows.features["label"]
             name = class_names(feature, self.label)
             for number, row in enumerate(rows, first):
-                if any(map(is_missing, row.values())) or is_unlabelled(row["label"], feature):
+                file = row[self.file_argument] or {}
+                has_file = any(part is not None for part in file.values())
+                if not has_file or any(map(is_missing, row.values())) or is_unlabelled(row["label"], feature):
                     continue
                 content = hashlib.sha256(self._content(row, number)).hexdigest()
                 of_document = {} if self.document is None else {"document": row["document"]}
@@ -80,9 +86,13 @@ class HubArrays(PatchedSource, HubColumns):
 
     def _encoded(self, rows: "Dataset") -> "Dataset":
         feature, column = rows.features[self.file_argument], self.columns[self.file_argument]
+        mistake = f"{self.file_argument} must hold {self.kind.name}s, and {column!r} holds {feature}"
         if not isinstance(feature, type(self.file_type)) and not (isinstance(feature, dict) and "bytes" in feature):
-            raise ValueError(f"{self.file_argument} must hold {self.kind.name}s, and {column!r} holds {feature}")
-        return rows.cast_column(self.file_argument, self.file_type)
+            raise ValueError(mistake)
+        try:
+            return rows.cast_column(self.file_argument, self.file_type)
+        except (NotImplementedError, TypeError) as error:  # as Arrow raises for parts that hold something else
+            raise ValueError(mistake) from error
 
     def _content(self, row: dict[str, Any], number: int) -> bytes:
         """Return the contents of the file of a row."""
@@ -93,7 +103,10 @@ class HubArrays(PatchedSource, HubColumns):
         try:
             path = Path(file["path"])
             require_regular(path)
-            return path.read_bytes()
+            if (size := path.stat().st_size) > MOST_BYTES:
+                raise ValueError(f"it has {size:,} bytes")
+            with path.open("rb") as opened:
+                return opened.read(size)  # not to its end, which some files of the system do not have
         except (OSError, TypeError, ValueError) as error:
             reason = one_line(str(error))
             raise ValueError(

@@ -45,7 +45,8 @@ class Abacus(PositionalEncoding):
     of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.
 
     k is drawn from torch's global generator of the device, which the training loop seeds anew for each process and
-    micro-batch: each has its own k, and a resumed run the same ones. An encoder-decoder has a table and k per stack.
+    micro-batch: each has its own k, but for processes that share a window, and a resumed run the same ones. An
+    encoder-decoder has a table and k per stack.
 
     Traps: a token of several digits, such as the `20` of a subword vocabulary, is not a digit, nor is one that includes
     the space before it; with `dataset.tokenizer=bytes` every digit is a token. A number ends at such tokens, at a space

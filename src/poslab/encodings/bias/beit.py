@@ -33,8 +33,8 @@ class BeitBias(RelativeTable):
     Causal and bidirectional. Smaller and larger grids, texts and costs are as in `RelativeTable`; numbers of tokens
     that stand nowhere are the same at every size.
 
-    Traps: without such tokens `nowhere` has no gradient, which training on several devices refuses. transformers reads
-    a table with height and width exchanged where it resizes one that is not square.
+    Traps: without such tokens `nowhere` has no gradient, which is refused on several devices. transformers reads a
+    table with height and width exchanged where it resizes one that is not square.
 
     Raises:
         ValueError: for an argument out of its range, a grid of one axis included.

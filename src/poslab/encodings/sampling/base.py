@@ -34,6 +34,9 @@ class PositionSampler(CheckedArguments, nn.Module):
     bounded_by: ClassVar[str] = "max_length"
     """Name of the attribute that bounds the length of training texts, as people type it."""
 
+    def __init__(self) -> None:
+        super().__init__()  # that of nn.Module has any arguments, of which a configuration would refuse none
+
     def forward(self, positions: Positions, batch_size: int) -> Positions:
         """Return other positions for the same tokens of `batch_size` rows, (B, T) or (T,), integer or real.
 
