@@ -127,7 +127,9 @@ def test_a_picture_is_served_by_its_path(trained, tmp_path):
             answer = classify(str(tmp_path / "one.png"))
             right += answer.text == names[label] == next(iter(answer.probabilities))
         assert right >= 6  # of 8
-    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png"):
+    with pytest.raises(
+        ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png.*: there is no such file$"
+    ):
         classify(str(tmp_path / "nowhere.png"))
     with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
         classify("~somebody-who-is-not-there/x.png")
