@@ -199,7 +199,8 @@ def test_a_damaged_picture_is_one_sentence_that_names_its_row(tmp_path: Path, co
 
 def test_files_that_are_gone_or_are_no_files_are_named(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    for path, reason in (("gone.png", "No such file"), ("pipe.png", "it is no regular file"), ("\0", "null")):
+    gone, pipe = "there is no such file", "it is no regular file"
+    for path, reason in (("gone.png", gone), ("pipe.png", pipe), ("\0", gone)):
         parquet = tmp_path / "x.parquet"
         plain = Features({"image": {"bytes": Value("binary"), "path": Value("string")}, "label": Value("string")})
         file = {"bytes": None, "path": str(tmp_path / path)}

@@ -41,12 +41,8 @@ def read_picture(argument: str, file: Path | BytesIO, channels: int, name: str |
                 raise ValueError("it has more than 8 bits in a value")
             picture = ImageOps.exif_transpose(opened)
     except Exception as error:  # whatever the library meets in a file that is not as it should be
-        if isinstance(error, UnidentifiedImageError):
-            reason = f"it is not {', '.join(FORMATS)}"
-        elif isinstance(error, FileNotFoundError):
-            reason = "there is no such file"
-        else:
-            reason = one_line(str(error))
+        is_another = isinstance(error, UnidentifiedImageError)
+        reason = f"it is not {', '.join(FORMATS)}" if is_another else one_line(str(error))
         named = repr(str(file)) if name is None else name
         raise ValueError(f"{argument} must hold whole pictures, but {named} is not one: {reason}") from error
     if picture.has_transparency_data:
