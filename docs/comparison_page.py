@@ -86,7 +86,7 @@ class ComparisonPage:
         yield f"{luck} {made(folder)['legend']}".strip()
         yield from tables(folder, part.metrics)
         yield from beside_the_paper(folder)
-        yield "### Pictures"
+        yield "### Figures"
         yield from pictures(folder, part.pictures, Path("figures") / self.name / str(self.part_name(folder)))
         if (timed := folder / "speeds.md").exists():
             yield "### Speed and memory"

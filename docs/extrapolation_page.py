@@ -53,7 +53,7 @@ def page(frame: pd.DataFrame) -> str:
     for protocol in frame["protocol"].unique():
         rows = frame[frame["protocol"] == protocol]
         blocks += [f"## {protocol.capitalize()} windows", *_tables(rows)]
-    blocks += ["## Pictures"]
+    blocks += ["## Figures"]
     blocks += [f"![{caption}]({(FIGURES / name).as_posix()}.png)\n\n{caption}" for name, caption in PICTURES.items()]
     return "\n\n".join([*blocks, REPEAT]) + "\n"
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 
 from poslab.encodings import Positions
@@ -113,3 +114,13 @@ def test_pictures_have_a_map_and_a_line_for_each_model_and_size():
     assert shapes == [(3, 3), (6, 6)] * 2
     assert len(lines.figure.axes[0].lines) == 4
     assert min(smallest_label(maps), smallest_label(lines)) >= 8
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (4, 4), (2, 6), (9, 2)])
+def test_maps_of_pictures_of_any_shape_leave_room_for_their_titles(shape):
+    field = effective_field(model_of(Encoder, "none"), TASK, [batch_of(*shape)])
+    figure = field_maps({("a", "at a side of 12 pixels"): field, ("a", "at a side of 24 pixels"): field}).figure
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    titles = [panel.title.get_window_extent(canvas.get_renderer()) for panel in figure.axes[:2]]
+    assert all(title.y1 <= figure.bbox.y1 for title in titles)

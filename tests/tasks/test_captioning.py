@@ -276,7 +276,9 @@ def test_a_picture_is_served_by_its_path(trained, tmp_path):
     text = write(str(tmp_path / "one.png")).text
     assert text and len(text) <= 5
     assert poslab.serve(trained(*LEARNS).path, beams=3)(str(tmp_path / "one.png")).text
-    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png"):
+    with pytest.raises(
+        ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png.*: there is no such file$"
+    ):
         write(str(tmp_path / "nowhere.png"))
     with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
         write("~somebody-who-is-not-there/x.png")

@@ -153,7 +153,7 @@ class Case:
             raise ValueError("lengths must hold at least one, as in [1x, 4x]")
         for length in self.lengths or ():
             if not re.fullmatch(r"[1-9]\d{0,8}x?", str(length)):
-                raise ValueError(f"lengths must be tokens, or multiples such as 4x, got {length!r}")
+                raise ValueError(f"lengths must be integers such as 512, or whole multiples such as 4x, got {length!r}")
 
 
 @with_checked_arguments

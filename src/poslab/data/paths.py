@@ -39,8 +39,10 @@ def require_content(argument: str, path: Path, content: str) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Raise ValueError for what is there and is no file, such as a pipe, which would wait for a writer."""
-    if path.exists() and not path.is_file():
+    """Raise ValueError where there is no file, or something else, such as a pipe, which would wait for a writer."""
+    if not path.exists():
+        raise ValueError("there is no such file")
+    if not path.is_file():
         raise ValueError("it is no regular file")
 
 

@@ -244,7 +244,7 @@ def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     elif examples := sum(first.data.num_examples(request.split).values()):
         evaluated = f"{examples:,} {request.split} examples of {first.dataset}"
     else:
-        evaluated = f"the {request.split} text of {first.dataset}"
+        evaluated = f"the {request.split} split of {first.dataset}"
     return {
         "model" if first.run is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),

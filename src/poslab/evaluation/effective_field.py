@@ -92,7 +92,9 @@ def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
     others = [field["gradient"][(field[list(axes)] != 0).any(axis=1)] for field in even.values()]
     colours, norm = more_is_darker(max(float(own.max()) for own in others))
     panel = (WIDTH - 0.9) / len(sizes)
-    figure = new_figure(WIDTH, 1.3 + len(models) * (0.4 + panel))
+    cells = [np.ptp(field[list(axes[-2:])].to_numpy(), axis=0) + 1 for field in fields.values()]
+    tallest = max(rows / columns for rows, columns in cells)
+    figure = new_figure(WIDTH, 1.3 + len(models) * (0.4 + panel * min(1.6, tallest)))
     panels = figure.subplots(len(models), len(sizes), squeeze=False)
     image = None
     for (row, column), own in np.ndenumerate(panels):

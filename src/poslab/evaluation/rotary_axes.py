@@ -82,8 +82,8 @@ def axis_figures(encodings: StackEncodings, grids: Mapping[str, Grid], turns: pd
     table = Table(
         name="rotary_axes",
         title="Turns of the rotary frequencies along each axis",
-        caption="Each row is a pair of channels and an axis that it reads. Turns are those from edge to edge of a "
-        "grid. A pair that completes none in training meets new angles in larger grids.",
+        caption="Each row is a pair of channels and an axis that it reads. Turns are those from edge to edge of "
+        "the grid of the first example. A pair that completes none in training meets new angles in larger grids.",
         source=SOURCE,
         frame=shown if shown["layers"].nunique() > 1 else shown.drop(columns="layers"),
     )

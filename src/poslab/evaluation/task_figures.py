@@ -86,7 +86,7 @@ def metrics_figures(
             "Of a loss less is better; anything else is from 0 to 100, and more is better. The dotted line is the "
         )
         caption += "longest length of training. "
-        caption += "Shaded: 95 % interval over items; metrics of all texts together have none."
+        caption += "Shaded: 95 % interval over items; metrics of the whole test, such as macro F1, have none."
         figures.append(Picture("metrics_by_length", "Metrics by length", caption, figure))
     names = [*shown, *sorted(set(rows["metric"]) - set(shown))]
     last = rows["length"].max() + 1
@@ -96,7 +96,7 @@ def metrics_figures(
         "per_length",
         "Every metric at every length",
         "Low and high are a 95 % interval over items, another test of as many: Wilson's or Student's for shares, the "
-        f"studentised bootstrap for losses. It says nothing of other seeds. Dashes: a metric of all texts together, or "
+        f"studentised bootstrap for losses. It says nothing of other seeds. Dashes: a metric of the whole test, or "
         f"fewer than {FEWEST} items.",
         ordered.assign(
             metric=ordered["metric"].str.replace("_", " "), length=[length_name(length) for length in ordered["length"]]

@@ -41,7 +41,10 @@ def test_costs_are_drawn_for_one_encoding_and_for_equal_values(values):
 )
 def test_curves_leave_out_what_is_not_finite_and_have_a_logarithmic_axis_only_for_numbers_above_zero(values, scale):
     rows = pd.DataFrame({"encoding": list("aabbb"), "length": [8, 16, 8, 16, 32], "value": [*values, np.inf]})
-    picture = figures.curves("curves", "title", rows.assign(metric="perplexity"), 8, STYLES, "lower")
+    picture = figures.curves(
+        "curves", "title", rows.assign(metric="perplexity"), "a side in pixels", 8, STYLES, "lower"
+    )
     assert picture.drawn("png")
+    assert picture.figure.axes[0].get_xlabel() == "length of a side in pixels"
     assert picture.figure.axes[0].get_yscale() == scale
     assert all(np.isfinite(line.get_ydata()).all() for line in picture.figure.axes[0].lines[1:])

@@ -209,9 +209,9 @@ def test_files_that_are_gone_or_are_no_files_or_are_huge_are_named(tmp_path: Pat
     with (tmp_path / "huge.png").open("wb") as file:
         file.truncate(2**30 + 1)  # takes no room on the disk
     for path, reason in (
-        ("gone.png", "No such file"),
+        ("gone.png", "there is no such file"),
         ("pipe.png", "it is no regular file"),
-        ("\0", "null"),
+        ("\0", "there is no such file"),
         ("huge.png", "it has 1,073,741,825 bytes"),
     ):
         source = written(tmp_path / "x.parquet", {"bytes": None, "path": str(tmp_path / path)})

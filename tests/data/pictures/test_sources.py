@@ -92,11 +92,11 @@ def test_a_missing_package_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"side": 10}, r"^side must be 1 to 256 times patch=4 pixels, got 10$"),
-        ({"sides": [8, 9]}, r"^sides must be 1 to 256 times patch=4 pixels, got 9$"),
-        ({"sides": [2048]}, r"^sides must be 1 to 256 times patch=4 pixels, got 2048$"),
+        ({"side": 10}, r"^side must be a multiple of patch=4 up to 1024 pixels, got 10$"),
+        ({"sides": [8, 9]}, r"^sides must be a multiple of patch=4 up to 1024 pixels, got 9$"),
+        ({"sides": [2048]}, r"^sides must be a multiple of patch=4 up to 1024 pixels, got 2048$"),
         ({"patch": 0}, r"^patch must be an integer from 1 to 2048, got 0$"),
-        ({"patch": 300, "side": 2400}, r"^side must be 1 to 6 times patch=300 pixels, got 2400$"),
+        ({"patch": 300, "side": 2400}, r"^side must be a multiple of patch=300 up to 1800 pixels, got 2400$"),
         ({"side": True}, r"^side must be a positive integer, got True$"),
         ({"test_examples": 0}, r"^test_examples must be a positive integer, got 0$"),
         ({"variants": 0}, r"^variants must be an integer from 1 to 1000, got 0$"),
@@ -106,6 +106,20 @@ def test_a_missing_package_is_named(tmp_path):
 def test_sizes_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Glyphs(**COMMON | arguments)
+
+
+@pytest.mark.parametrize(
+    ("side", "patch", "sides"),
+    [
+        (28, 4, [16, 28, 56, 112]),
+        (32, 8, [16, 32, 64, 128]),
+        (40, 40, [40, 80, 160]),
+        (1024, 16, [512, 1024, 2048]),
+        (1024, 4, [512, 1024]),
+    ],
+)
+def test_unnamed_sides_of_the_test_are_multiples_of_that_of_training(side, patch, sides):
+    assert Glyphs(side=side, patch=patch, sequence_length=(side // patch) ** 2).all_lengths == sides
 
 
 def test_a_patch_of_several_pixels_is_refused_where_a_pixel_is_a_token():

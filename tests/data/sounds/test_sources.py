@@ -139,7 +139,7 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path, arguments, message):
 
 def test_lengths_are_whole_patches(tmp_path):
     source: SoundSource = SoundFolder(path=str(tmp_path), **COMMON)
-    with pytest.raises(ValueError, match=r"^lengths must be 1 to 15000 times patch=4 frames, got 30$"):
+    with pytest.raises(ValueError, match=r"^lengths must be a multiple of patch=4 up to 60000 frames, got 30$"):
         source.require_length("lengths", 30)
 
 

@@ -46,12 +46,15 @@ def styles_of(encodings: Sequence[str]) -> Styles:
     return {name: style(place) for place, name in enumerate(encodings)}
 
 
-def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styles, better: str) -> Picture:
+def curves(
+    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int, styles: Styles, better: str
+) -> Picture:
     """Draw a metric over the length of the test.
 
     Args:
         name, title: of the picture.
         rows: a row for each encoding, seed and length, with columns `encoding`, `length` and `value`.
+        length_of: what has the length, such as `a side in pixels`.
         trained: longest length of training.
         styles: of the encodings.
         better: `lower` or `higher`.
@@ -71,7 +74,7 @@ def curves(name: str, title: str, rows: pd.DataFrame, trained: int, styles: Styl
         axes.fill_between(middle.index, by_length["min"], by_length["max"], color=line["color"], alpha=0.12, lw=0)
     if finite["value"].min() > 0 and finite["value"].max() > MOST_ON_A_LINEAR_AXIS * finite["value"].min():
         axes.set_yscale("log")
-    axes.set_xlabel("length of the test")
+    axes.set_xlabel(f"length of {length_of}")
     axes.set_ylabel(str(rows["metric"].iloc[0]).replace("_", " "))
     _legend(figure, axes)
     return Picture(

@@ -24,13 +24,15 @@ class PictureSource(PatchedSource):
     Args:
         side: in pixels, of the pictures of training and validation; 1 to 256 times `patch`, and at most 2048 (default
             28).
-        sides: of the pictures of the test, each of which has all its pictures at each side; `side` is added.
+        sides: of the pictures of the test, each of which has all its pictures at each side; `side` is added. None is
+            half as many patches along a side as in training, rounded up, twice and four times as many, up to the same
+            limit (default None).
         patch: side of a patch in pixels, at least 1 (default 4).
         others: those of `PatchedSource`; a square picture has the most patches.
     """
 
     side: int = 28
-    sides: Sequence[int] = (16, 28, 56, 112)
+    sides: Sequence[int] | None = None
     patch: int = 4
 
     kind = PICTURES
@@ -39,16 +41,16 @@ class PictureSource(PatchedSource):
 
     def __post_init__(self) -> None:
         require_integer("patch", self.patch, least=1, most=MOST_PIXELS)
-        for name, sides in (("side", [self.side]), ("sides", self.sides)):
+        for name, sides in (("side", [self.side]), ("sides", self.sides or ())):
             for side in sides:
                 require_integer(name, side, least=1)
                 self.require_length(name, side)
         super().__post_init__()
 
     def require_length(self, name: str, side: int) -> None:
-        most = min(MOST_PATCHES, MOST_PIXELS // self.patch)
-        if side % self.patch or not 1 <= side // self.patch <= most:
-            raise ValueError(f"{name} must be 1 to {most} times patch={self.patch} pixels, got {side}")
+        if side % self.patch or not 1 <= side // self.patch <= self._most_cells:
+            most = self._most_cells * self.patch
+            raise ValueError(f"{name} must be a multiple of patch={self.patch} up to {most} pixels, got {side}")
 
     @property
     def patch_sizes(self) -> tuple[int, ...]:
@@ -60,7 +62,15 @@ class PictureSource(PatchedSource):
 
     @cached_property
     def all_lengths(self) -> list[int]:
-        return sorted({self.side, *self.sides})
+        if self.sides is not None:
+            return sorted({self.side, *self.sides})
+        cells = self.side // self.patch
+        of_test = {math.ceil(cells / 2), cells, 2 * cells, 4 * cells}
+        return [number * self.patch for number in sorted(of_test) if number <= self._most_cells]
+
+    @property
+    def _most_cells(self) -> int:
+        return min(MOST_PATCHES, MOST_PIXELS // self.patch)
 
     def cells_at(self, side: int) -> list[int]:
         return [side // self.patch] * 2

@@ -72,7 +72,8 @@ class SoundSource(PatchedSource):
     def require_length(self, name: str, length: int) -> None:
         width = self.patch_sizes[1]
         if length % width or not 1 <= length <= MOST_FRAMES:
-            raise ValueError(f"{name} must be 1 to {MOST_FRAMES // width} times patch={width} frames, got {length}")
+            most = MOST_FRAMES // width * width
+            raise ValueError(f"{name} must be a multiple of patch={width} up to {most} frames, got {length}")
 
     @property
     def axes(self) -> tuple[str, ...]:

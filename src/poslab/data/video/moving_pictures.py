@@ -91,9 +91,10 @@ class MovingPictures(PatchedSource):
         self._stills.require_files(self.title)
 
     def require_length(self, name: str, length: int) -> None:
-        most = MOST_FRAMES // self.patch[0]
-        if length % self.patch[0] or not 1 <= length // self.patch[0] <= most:
-            raise ValueError(f"{name} must be 1 to {most} times patch={self.patch[0]} frames, got {length}")
+        frames = self.patch[0]
+        most = MOST_FRAMES // frames * frames
+        if length % frames or not 1 <= length <= most:
+            raise ValueError(f"{name} must be a multiple of patch={frames} up to {most} frames, got {length}")
 
     @property
     def patch_sizes(self) -> tuple[int, ...]:
