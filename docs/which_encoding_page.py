@@ -16,6 +16,8 @@ INTRODUCTION = """\
 TEXTS = ("short_training", "long_training")
 """Cases of text, of 600 and of 4,000 steps."""
 
+AT_16_TIMES = "bits_per_byte@2048"
+
 
 def _to_take(folder: Path) -> Iterator[str]:
     """Yield which encodings serve texts longer than in training, and which have learned at the trained length."""
@@ -31,6 +33,8 @@ def _to_take(folder: Path) -> Iterator[str]:
             f"After 4,000 steps they have {far[take].min():.2f} to {far[take].max():.2f} bits per byte there, and "
             f"rotary {far['rotary']:.2f}."
         )
+        if (farther := of.get((AT_16_TIMES, "long_training"))) is not None:
+            yield f"At 16 times the trained length: {', '.join(f'{name} {farther[name]:.2f}' for name in take)}."
     names = ("none", "learned", "sinusoidal", "rotary")
     after = [", ".join(f"{name} {of['bits_per_byte@1x', case, name]:.2f}" for name in names) for case in TEXTS]
     yield (
