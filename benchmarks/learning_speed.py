@@ -1,4 +1,4 @@
-"""How much does a decoder learn in few steps? Asked of x-transformers, in a loop of its own.
+"""Loss of the decoders of x-transformers after few steps, in a loop of their own.
 
     python benchmarks/learning_speed.py                       # as preset=small of comparisons/encoding_choice.yaml
     python benchmarks/learning_speed.py --steps 4000 --encodings none
