@@ -27,7 +27,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "a sliding window": {"name": "rotary", "window": 7},
     "sinks": {"name": "rotary", "sinks": "all"},
     "dense": {"name": "alibi", "attention": "dense"},
-    "normed and shared keys": {"name": "rotary", "qk_norm": True, "shared_key": 0.5},
+    "normed keys": {"name": "rotary", "qk_norm": True},
+    "shared keys": {"name": "rotary", "shared_key": 0.5},
 } | {name: {"name": name} for name in EVERY_ENCODING if "state" not in encoding(name).hooks}
 
 
