@@ -88,6 +88,16 @@ Take orders between encodings from here, not values.
         ("curves_*", "differences_*_training_bits_per_byte_4x", "differences_copying_*", "seeds_*_beyond"),
         _to_take,
     ),
+    "t5_rate": Part(
+        "T5's table at other learning rates",
+        """\
+T5's bias is a small table, which learns at `optimizer.encoding_lr_multiplier` times the rate of the other weights.
+Words to be copied exactly, at most six in training, up to twelve in the test, three seeds: `rate_1` is the rate of the
+other weights, and `rate_5` what Poslab does by default, in the study above too.""",
+        "other tasks, and other encodings with tables",
+        ("exact_match@beyond",),
+        ("curves_*", "seeds_*_beyond"),
+    ),
     "same_encoding": Part(
         "One encoding under two names",
         """\
