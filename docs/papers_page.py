@@ -22,15 +22,6 @@ lengths exactly.""",
         ("exact_match@beyond", "exact_match@trained"),
         ("curves_*", "differences_*"),
     ),
-    "t5_rate": Part(
-        "T5's table at other rates",
-        """\
-The table of T5's bias learns at 0.02 to 5 times the rate of the other weights. In the paper above it has their rate,
-3e-5, at which it hardly moves.""",
-        "other tasks than copying",
-        ("exact_match@beyond", "exact_match@trained"),
-        ("curves_*", "differences_*"),
-    ),
 }
 
 PAGE = ComparisonPage("papers", INTRODUCTION, PARTS)

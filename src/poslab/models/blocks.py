@@ -24,8 +24,7 @@ class GatedMlp(nn.Module):
         self.output = nn.Linear(hidden, d_model, bias=False)
 
     def forward(self, x_BTM: Tensor) -> Tensor:
-        # As copies, not as views: in float32 a layer of width 256 then trains 5 % faster.
-        gate, up = (half.contiguous() for half in self.gate_up(x_BTM).chunk(2, dim=-1))
+        gate, up = self.gate_up(x_BTM).chunk(2, dim=-1)
         return self.output(functional.silu(gate) * up)
 
 
