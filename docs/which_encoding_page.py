@@ -75,8 +75,8 @@ Take orders between encodings from here, not values.
   making: the decoder of x-transformers, at the same sizes in a loop of its own (`python benchmarks/learning_speed.py`),
   has 3.63 bits per byte under none, 3.62 under learned and 3.61 under sinusoidal positions then, at the best of three
   learning rates; 2.36 under rotary, 2.75 under ALiBi and 2.95 under T5's bias.
-- **long_training**: the same for 4,000 steps. By then absolute encodings have learned; `none` has not, here (3.35) or in
-  x-transformers (3.33, with `--steps 4000 --encodings none`).
+- **long_training**: the same for 4,000 steps. By then absolute encodings have learned; `none` has not, here (3.35) or
+  in x-transformers (3.33, with `--steps 4000 --encodings none`).
 - **copying**: words to be copied exactly, at most six in training, up to twelve in the test.
 - **topics**: news in five classes, at the trained length alone.""",
         "large models, [pretrained models](pretrained-models.md), lengths above 2,048 tokens, "
