@@ -2,11 +2,13 @@
 
 python benchmarks/task_references.py                # of all tasks whose data is installed
 python benchmarks/task_references.py bbc_topics
+python benchmarks/task_references.py --output benchmarks/figures/task_references.json   # for docs/tasks.md
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,14 +161,20 @@ def main() -> None:
     """Print the references of tasks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", metavar="task", help=f"of {', '.join(REFERENCES)}; default: all")
-    asked = parser.parse_args().tasks or list(REFERENCES)
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="also write them here")
+    arguments = parser.parse_args()
+    asked = arguments.tasks or list(REFERENCES)
     if unknown := [task for task in asked if task not in REFERENCES]:
         parser.error(f"task must be one of {', '.join(REFERENCES)}, got {unknown[0]}")
+    found: dict[str, dict[str, float]] = {}
     for task in asked:
         choice, references = REFERENCES[task]
         data = prepared(task, choice)
-        for name, value in (item for reference in references for item in reference(data).items()):
+        found[task] = {name: value for reference in references for name, value in reference(data).items()}
+        for name, value in found[task].items():
             print(f"{task:18} {name:22} {value:5.1f}", flush=True)
+    if arguments.output:
+        arguments.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ class Part:
         metrics: that have a table: of the cases that they decide, or of all where they decide none.
         pictures: patterns of the names of pictures.
         summary: yields the first sentences from the folder; none where runs that they need are missing.
+        closing: yields what follows the tables from the folder.
     """
 
     title: str
@@ -45,6 +46,7 @@ class Part:
     metrics: tuple[str, ...]
     pictures: tuple[str, ...]
     summary: Callable[[Path], Iterator[str]] = _nothing
+    closing: Callable[[Path], Iterator[str]] = _nothing
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class ComparisonPage:
         luck = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
         yield f"{luck} {made(folder)['legend']}".strip()
         yield from tables(folder, part.metrics)
+        yield from part.closing(folder)
         yield from beside_the_paper(folder)
         yield "### Figures"
         yield from pictures(folder, part.pictures, Path("figures") / self.name / str(self.part_name(folder)))

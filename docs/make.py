@@ -1,9 +1,9 @@
 """Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
 
-encodings.md, encodings/ and reference/ are made of the code and its configuration, performance.md and the end of
-tasks.md of the figures in benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of
-comparisons of the folders that `--comparison` names. explorer.html is made of the files of poslab.explorer; its numbers
-come from the runs that `--explorer` names. `--text` leaves the pictures as they are.
+encodings.md, encodings/ and reference/ are made of the code and its configuration, performance.md of the figures in
+benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of comparisons of the folders that
+`--comparison` names. explorer.html is made of the files of poslab.explorer; its numbers come from the runs that
+`--explorer` names. `--text` leaves the pictures as they are.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import data_time_page  # beside this file, as those below
-import encodings_page
+import encodings_page  # beside this file, as those below
 import explorer_page
 import extrapolation_page
 import papers_page
 import performance
 import pretrained_page
 import reference_page
+import tasks_page
 import which_encoding_page
 
 PAGES = {
@@ -26,9 +26,8 @@ PAGES = {
     "explorer": explorer_page.make,
     "performance": performance.make,
     "reference": reference_page.make,
-    "tasks": data_time_page.make,
 }
-COMPARED = (which_encoding_page.PAGE, papers_page.PAGE, pretrained_page.PAGE)
+COMPARED = (which_encoding_page.PAGE, papers_page.PAGE, pretrained_page.PAGE, tasks_page.PAGE)
 """Pages of comparisons."""
 
 

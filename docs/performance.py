@@ -1,7 +1,7 @@
 """Makes docs/performance.md and its pictures: `python docs/make.py performance`.
 
 The page is made of what the benchmarks wrote into benchmarks/figures, a folder for each machine: each bound that Poslab
-holds itself to with whether it is met, tables, and plots.
+holds itself to with whether it is met, tables, and plots. The time that is spent on data has one file.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from performance_bounds import GIB, OURS, Figures, Measured, bounds, every_machine  # beside this file
+from performance_bounds import FIGURES, GIB, OURS, Figures, Measured, bounds, every_machine  # beside this file
 
 DOCS = Path(__file__).resolve().parent
 PAGE = DOCS / "performance.md"
@@ -47,6 +47,7 @@ python -m pip install -e ".[bench]"
 python benchmarks/attention.py --seconds-per-cell 12 --output benchmarks/figures/MACHINE/attention.json
 python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/figures/MACHINE/train_step.json
 python benchmarks/memory.py --output benchmarks/figures/MACHINE/memory.json
+python benchmarks/data_time.py --output benchmarks/figures/data_time.json
 python docs/make.py performance
 ```
 
@@ -76,7 +77,7 @@ def page(machines: Sequence[Measured]) -> str:
             *_training(measured.train_step),
             *_memory(measured.memory),
         ]
-    return "\n\n".join([*blocks, REPEAT]) + "\n"
+    return "\n\n".join([*blocks, *_data(), REPEAT]) + "\n"
 
 
 def _machine(measured: Measured) -> Iterator[str]:
@@ -243,6 +244,22 @@ def _memory(memory: Figures) -> Iterator[str]:
     )
     gib = [f"{row['peak_bytes'] / GIB:.2f} GiB" if "peak_bytes" in row else "-" for row in rows]
     yield _table(["encoding", "peak"], [[row["encoding"], cell] for row, cell in zip(rows, gib, strict=True)])
+
+
+def _data() -> Iterator[str]:
+    measured = json.loads((FIGURES / "data_time.json").read_text(encoding="utf-8"))
+    machine, datasets = measured["machine"], measured["datasets"]
+    yield "## Time spent on data"
+    yield (
+        "The share of a training step that is spent on its batch, in each dataset's default run. The training process "
+        f"itself makes the batches ({machine['processor']}, {machine['threads']} threads). *100,000 rows* is a CSV "
+        f"file of texts with classes, prepared in {datasets['100,000 rows']['preparing_s']:.0f} s."
+    )
+    lines = []
+    for name, found in datasets.items():
+        making, step = found["making_ms"], found["making_ms"] + found["training_ms"]
+        lines.append([name, f"{making:.1f}", f"{step:.0f}", f"{100 * found['share']:.1f} %"])
+    yield _table(["dataset", "batch, ms", "step, ms", "share"], lines)
 
 
 def _table(columns: list[str], lines: Iterable[list[str]]) -> str:
