@@ -22,6 +22,16 @@ lengths exactly.""",
         ("exact_match@beyond", "exact_match@trained"),
         ("curves_*", "differences_*"),
     ),
+    "ruoss2023": Part(
+        "Random positions (Ruoss et al. 2023)",
+        """\
+Encoders of width 64 sort, find a missing symbol and reverse, with at most 10 symbols in training and up to 25 in the
+test. Positions are 0, 1, 2, ..., or a random, ordered subset of 128 (`_randomized`). The figure is the accuracy of
+symbols; chance is 20 % for sorting and 50 % for the others.""",
+        "the paper's scale (5 layers, 2,000,000 steps), its other tasks, and its maxima over seeds and learning rates",
+        ("accuracy@beyond", "accuracy@trained"),
+        ("curves_*", "differences_*"),
+    ),
 }
 
 PAGE = ComparisonPage("papers", INTRODUCTION, PARTS)
