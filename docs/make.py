@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import encodings_page  # beside this file, as those below
+import axes_page  # beside this file, as those below
+import encodings_page
 import explorer_page
 import extrapolation_page
 import papers_page
@@ -19,6 +20,7 @@ import performance
 import pretrained_page
 import reference_page
 import tasks_page
+import training_methods_page
 import which_encoding_page
 
 PAGES = {
@@ -27,7 +29,17 @@ PAGES = {
     "performance": performance.make,
     "reference": reference_page.make,
 }
-COMPARED = (which_encoding_page.PAGE, papers_page.PAGE, pretrained_page.PAGE, tasks_page.PAGE)
+COMPARED = tuple(
+    module.PAGE
+    for module in (
+        which_encoding_page,
+        papers_page,
+        pretrained_page,
+        tasks_page,
+        axes_page,
+        training_methods_page,
+    )
+)
 """Pages of comparisons."""
 
 
