@@ -17,7 +17,6 @@ AT = "bits_per_byte@1024"
 @pytest.fixture
 def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which pages are written."""
-    monkeypatch.syspath_prepend(ROOT / "docs")
     monkeypatch.setattr(importlib.import_module("comparison_page"), "DOCS", tmp_path / "docs")
     (tmp_path / "docs").mkdir()
     return tmp_path / "docs"
@@ -198,3 +197,17 @@ def test_the_page_has_the_claims_of_a_paper(folder, docs):
     )
     text = made(docs, "papers", paper)
     assert [line for line in text.splitlines() if "T5 is ahead" in line and "holds" in line and "2 more" in line]
+
+
+def test_the_page_on_tasks_sets_methods_without_a_transformer_beside_rotary(folder, docs):
+    tasks = folder.rename(folder.with_name("tasks"))
+    values = {("topics", "accuracy"): 90.0, ("translation", "bleu"): 99.0}
+    rows = [
+        {"case": case, "encoding": "rotary", "seed": 1, "metric": metric, "value": value}
+        for (case, metric), value in values.items()
+    ]
+    pd.DataFrame(rows).to_csv(tasks / "results.csv", index=False)
+    text = made(docs, "tasks", tasks)
+    assert "| topics | accuracy | 90.0 | tf-idf 96.7 |" in text
+    assert "| translation | bleu | 99.0 | copying 20.9, dictionary 35.4 |" in text
+    assert "A method without a transformer is at least as good as rotary on topics." in text

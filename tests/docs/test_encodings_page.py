@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from docs.encodings_page import CONF, DOCS, FOLDER, PAGE, pages
+from encodings_page import CONF, DOCS, FOLDER, PAGE, pages
 from hydra import initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig

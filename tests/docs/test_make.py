@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
+import extrapolation_page
 import pandas as pd
 import pytest
-from docs import extrapolation_page
 
 from tests.conftest import ROOT
 
