@@ -275,6 +275,7 @@ MISTAKES = {
     "model.path={llama} encodings=[{encoding:yarn,dataset.seed:1}]": "encodings must be names, or ",
     "model.path={llama} encodings=[yern]": "there is no such choice; did you mean 'yarn'?",
     "model.path={llama} encoding=yarn": "encodings names those of a pretrained model: encodings=[own,yarn]",
+    "model.path={llama} pretrained=minilm": "evaluate has no choice of pretrained",
     "model.path={llama} dataset=parity": "dataset must be one of texts with model=pretrained",
     "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",
     "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",

@@ -112,6 +112,9 @@ def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None
     corpus.check()
     with pytest.raises(ValueError, match=r"^sequence_length of 2000 takes 2001 tokens .* and validation holds only"):
         TextDataModule(corpus).setup()
+    to_test = TextDataModule(corpus)
+    to_test.setup("test")
+    assert 0 < len(to_test.tokens("validation")) < 2001
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_file(folder: Path) -> None:

@@ -176,6 +176,8 @@ def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
     if place:
         places = re.findall(r"[\w.]+@[\w.]+", text.splitlines()[1])
         return f"{typed}: there is no such place for {key} here{_nearest_key(typed, places)}"
+    if key in choices.groups():
+        return f"{typed}: {poslab_command(name)} has no choice of {key}"
     if key.startswith("trainer.lightning."):
         return f"{key}: an argument of Lightning's is written with a plus sign: +{key}=..."
     if elsewhere := choices_with(key):

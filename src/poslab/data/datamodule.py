@@ -1,6 +1,6 @@
 """The batches of a run over a corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,24 +47,14 @@ class TextDataModule(RunData):
         prepare(self.corpus)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the tokens; ValueError if a split does not fill a training window."""
+        """Open the tokens; ValueError if a split does not fill a training window, unless the stage is `test`."""
         if self._tokens:
             return
         folder = prepare(self.corpus)
         facts = cache.read_facts(folder, cache.Facts)
         tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in cache.SPLITS}
-        for name, count in facts.num_tokens.items():
-            needed = self.corpus.sequence_length + 1
-            if name == "train" and self.num_earlier and count < (whole := self.num_earlier + needed):
-                raise ValueError(
-                    f"sequence_length of {self.corpus.sequence_length} takes {whole} tokens a window with the "
-                    f"{self.num_earlier} before it that the teacher reads, and train holds only {count}"
-                )
-            if count < needed:
-                raise ValueError(
-                    f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
-                    f" (one more to predict), and {name} holds only {count}"
-                )
+        if stage != "test":
+            self._check_windows(facts.num_tokens)
         self.tokenizer = load_tokenizer(folder)
         self.vocab_size = self.tokenizer.vocab_size
         self.num_tokens = {
@@ -77,6 +67,21 @@ class TextDataModule(RunData):
         self.overlap = facts.overlap
         self._tokens = tokens
         self._prepared = folder.name
+
+    def _check_windows(self, num_tokens: Mapping[str, int]) -> None:
+        """Raise ValueError if a split, with that many tokens, does not fill a training window."""
+        for name, count in num_tokens.items():
+            needed = self.corpus.sequence_length + 1
+            if name == "train" and self.num_earlier and count < (whole := self.num_earlier + needed):
+                raise ValueError(
+                    f"sequence_length of {self.corpus.sequence_length} takes {whole} tokens a window with the "
+                    f"{self.num_earlier} before it that the teacher reads, and train holds only {count}"
+                )
+            if count < needed:
+                raise ValueError(
+                    f"sequence_length of {self.corpus.sequence_length} takes {needed} tokens a window"
+                    f" (one more to predict), and {name} holds only {count}"
+                )
 
     def tokens(self, split: str) -> np.ndarray:
         """Return the token ids of a split (`train`, `validation` or `test`), mapped into memory; after `setup`."""

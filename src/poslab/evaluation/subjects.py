@@ -155,7 +155,7 @@ def _prepared(recipe: Recipe) -> RunData:
     data = recipe.data()
     with full_keys("dataset", recipe.config):
         data.prepare_data()
-        data.setup()
+        data.setup("test")
     return data
 
 
