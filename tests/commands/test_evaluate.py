@@ -268,14 +268,15 @@ def test_a_pretrained_model_is_evaluated_under_encodings_before_any_training(lla
 
 
 MISTAKES = {
-    "encodings=[own]": "encodings are those of a pretrained model: it needs model.path=",
+    "encodings=[own]": "encodings are those of a pretrained model: it needs model.path= or pretrained=",
     "run={rotary} model.path=x": "model.path is that of the run, and cannot be another one",
     "model.path=nowhere/at/all": "model.path must be a folder with config.json and weights in safetensors",
     "model.path={llama} encodings=[5]": "encodings must be names, or {name: yarn_4, encoding: yarn, ",
     "model.path={llama} encodings=[{encoding:yarn,dataset.seed:1}]": "encodings must be names, or ",
     "model.path={llama} encodings=[yern]": "there is no such choice; did you mean 'yarn'?",
     "model.path={llama} encoding=yarn": "encodings names those of a pretrained model: encodings=[own,yarn]",
-    "model.path={llama} pretrained=minilm": "evaluate has no choice of pretrained",
+    "pretrained=minilm encodings=[own] model.path=nowhere/at/all": "model.path must be a folder with config.json",
+    "run={rotary} pretrained=minilm": "pretrained: python -m src.evaluate has no choice of pretrained",
     "model.path={llama} dataset=parity": "dataset must be one of texts with model=pretrained",
     "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",
     "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",

@@ -81,7 +81,7 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
             raise ValueError("encodings names those of a pretrained model: encodings=[own,yarn]")
         return
     if config["encodings"] is not None:
-        raise ValueError("encodings are those of a pretrained model: it needs model.path=")
+        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
     if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
@@ -199,7 +199,7 @@ def _sets(key: str, words: Sequence[str]) -> bool:
 
 def _taken_for_model(words: list[str]) -> list[str]:
     """Return the words that choose a pretrained model and its data, if there is no run: those of no key of its own."""
-    if not _sets("model.path", words) or _sets("run", words) or _sets("runs", words):
+    if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
         return []
     own = {key.partition(".")[0] for key in keys_of(CONF / "evaluate.yaml")} - {"model", "dataset", "temperature"}
     stay = {*own, "encoding", "encoding@swap", "swap"}
