@@ -108,7 +108,7 @@ def verdicts_of(folder: Path) -> pd.DataFrame:
 
 
 def made(folder: Path) -> dict[str, Any]:
-    """Return question, answer, legend, pictures, methods and command of a comparison."""
+    """Return question, answer, legend, pictures, methods, differences from a paper and command of a comparison."""
     content: dict[str, Any] = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     return content
 
@@ -155,11 +155,14 @@ def tables(folder: Path, metrics: Sequence[str]) -> Iterator[str]:
 
 
 def beside_the_paper(folder: Path) -> Iterator[str]:
-    """Yield the claims of a paper with their outcome, and its values, where a comparison repeats one."""
+    """Yield a paper's claims with their outcome, its values, and how we differ, where a comparison repeats one."""
     for name, heading in {"claims": "### Claims of the paper", "published": "### Published values beside ours"}.items():
         if (file := folder / "figures" / f"{name}.csv").exists():
             yield heading
             yield markdown(pd.read_csv(file).map(_cell))
+    if differences := made(folder)["differences"]:
+        yield "### What we do otherwise"
+        yield "\n".join(f"- {in_markdown(sentence)}" for sentence in differences)
 
 
 def pictures(folder: Path, patterns: Sequence[str], place: Path) -> Iterator[str]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
 from comparison_page import ComparisonPage, Part  # beside this file
+
+from poslab.comparison.report.papers import FAILS, HOLDS, OPEN, UNTESTED
 
 INTRODUCTION = """\
 # Claims of papers, tried here
@@ -11,16 +17,26 @@ INTRODUCTION = """\
 
 [comparisons/papers](../comparisons/papers) has more papers, each with its published values and claims, ready to run."""
 
+
+def _outcomes(folder: Path) -> Iterator[str]:
+    """Yield how often each outcome is that of a claim."""
+    found = pd.read_csv(folder / "figures" / "claims.csv")["outcome"].value_counts()
+    counts = ", ".join(f"{outcome} {found[outcome]}" for outcome in (HOLDS, FAILS, OPEN, UNTESTED) if outcome in found)
+    yield f"Outcomes of {found.sum()} claims of the paper: {counts}."
+
+
 PARTS = {
     "kazemnejad2023": Part(
-        "No encoding before all others (Kazemnejad et al. 2023)",
+        "`none` before all others (Kazemnejad et al. 2023)",
         """\
 Models of width 64 copy, copy one word and replace words, with at most six words in training and up to twelve in the
 test. Each encoding is tuned. An encoding has learned a task if it writes at least 99 % of the examples of trained
-lengths exactly.""",
+lengths exactly. T5's table learns at the rate of the other weights, as in the paper; at smaller rates it copies a few
+per cent beyond the trained length ([T5's table](which-encoding.md#t5s-table-at-other-learning-rates)).""",
         "the paper's scale (12 layers of width 768), its other tasks, and its mean rank over 17 splits",
         ("exact_match@beyond", "exact_match@trained"),
         ("curves_*", "differences_*"),
+        _outcomes,
     ),
     "ruoss2023": Part(
         "Random positions (Ruoss et al. 2023)",
@@ -31,6 +47,7 @@ symbols; chance is 20 % for sorting and 50 % for the others.""",
         "the paper's scale (5 layers, 2,000,000 steps), its other tasks, and its maxima over seeds and learning rates",
         ("accuracy@beyond", "accuracy@trained"),
         ("curves_*", "differences_*"),
+        _outcomes,
     ),
 }
 

@@ -61,6 +61,7 @@ def folder(tmp_path: Path) -> Path:
             for name, title in {**titles, "full_5_sliding_bits_per_byte": "full_5: sliding bits"}.items()
         },
         "methods": "Two seeds.",
+        "differences": ["Ours is smaller."],
         "command": "python -m src.compare comparison=pretrained_rotary",
     }
     (path / "comparison.json").write_text(json.dumps(content))
@@ -190,13 +191,16 @@ def test_the_page_says_what_to_take_for_longer_texts_and_what_has_not_learned(fo
     assert "after 600 steps: none 3.50, learned 3.00, sinusoidal 2.50, rotary 2.00; after 4,000: none 3.50" in text
 
 
-def test_the_page_has_the_claims_of_a_paper(folder, docs):
+def test_the_page_has_the_claims_of_a_paper_and_what_is_done_otherwise(folder, docs):
     paper = folder.rename(folder.with_name("kazemnejad2023_small"))
-    pd.DataFrame([{"claim": "T5 is ahead", "outcome": "holds", "evidence": "2 more"}]).to_csv(
+    claims = [("T5 is ahead", "holds"), ("none is ahead", "holds"), ("ALiBi is ahead", "does not hold")]
+    pd.DataFrame([{"claim": claim, "outcome": outcome, "evidence": "2 more"} for claim, outcome in claims]).to_csv(
         paper / "figures" / "claims.csv", index=False
     )
     text = made(docs, "papers", paper)
-    assert [line for line in text.splitlines() if "T5 is ahead" in line and "holds" in line and "2 more" in line]
+    assert ["T5 is ahead", "holds", "2 more"] in table_lines(text)
+    assert "Outcomes of 3 claims of the paper: holds 2, does not hold 1." in text
+    assert "### What we do otherwise\n\n- Ours is smaller.\n" in text
 
 
 def test_the_page_on_tasks_sets_methods_without_a_transformer_beside_rotary(folder, docs):

@@ -85,6 +85,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
             if isinstance(figure, Picture)
         },
         "methods": methods(results),
+        "differences": list(comparison.differences),
         "command": typed,
     }
     write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
