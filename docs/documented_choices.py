@@ -67,7 +67,8 @@ CAPTIONS = {
     "neighbours": "The length of what an embedding adds to a token at each distance, over its mean, at initialisation. "
     "Embeddings after the token are at negative distances.",
     "stick": "The attention weights of keys that all have the same logit.",
-    "layers": "The change of each layer to the logit of a query and an equal key.",
+    "layers": "The change of each layer to the logit of a query and an equal key, among random tokens where it reads "
+    "them.",
 }
 BOTH_SIDES = " Keys ahead of the query, in an encoder, are at negative distances."
 

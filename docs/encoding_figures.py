@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -136,6 +137,30 @@ def change_by_distance(
     return furthest - torch.arange(num_keys), change_HS
 
 
+def changes_by_content(
+    make: Callable[[], PositionalEncoding], shape: StackShape, furthest: int, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the distances (S,), and `change_by_distance` of all heads of several draws of weights and tokens, (N, S).
+
+    Args:
+        make: draws an encoding of one layer.
+        shape: of its stack.
+        furthest: distance, on both sides unless causal.
+        causal: whether the query sees no key ahead of it.
+    """
+    changes = []
+    for seed in range(SEEDS):
+        torch.manual_seed(seed)
+        encoding = make()
+        for parameter in encoding.parameters():
+            if parameter.dim() > 1 and not parameter.any():  # a table that begins at zero would show nothing
+                torch.nn.init.normal_(parameter, std=shape.head_dim**-0.5)
+        direction_HD = torch.randn(shape.num_heads, shape.head_dim)
+        distance_S, change_HS = change_by_distance(encoding, shape, furthest, causal, direction_HD)
+        changes.append(change_HS.detach())
+    return distance_S, torch.cat(changes)
+
+
 def position_products(encoding: PositionalEncoding, shape: StackShape, query: int) -> Tensor:
     """Inner products of what is added at the query and at 0, ..., query, over that of the query with itself, (T,)."""
     one_number = Tokens(torch.full((1, query + 1), shape.digits[0]))
@@ -175,22 +200,9 @@ def rotation_curve(make: MakeStack, shape: StackShape) -> Figure:
 def content_band(make: MakeStack, shape: StackShape) -> Figure:
     """Mean and spread over random weights and tokens, and one head of one draw."""
     causal = make(True).layer(0).causal_only
-    changes = []
-    for seed in range(SEEDS):
-        torch.manual_seed(seed)
-        encoding = make(causal).layer(0)
-        for parameter in encoding.parameters():
-            if parameter.dim() > 1 and not parameter.any():  # a table that begins at zero would show nothing
-                torch.nn.init.normal_(parameter, std=shape.head_dim**-0.5)
-        direction_HD = torch.randn(shape.num_heads, shape.head_dim)
-        distance_S, change_HS = change_by_distance(encoding, shape, TRAINING_LENGTH, causal, direction_HD)
-        changes.append(change_HS.detach())
-    change_NS = torch.cat(changes)
-    low_S, high_S = change_NS.quantile(torch.tensor([0.1, 0.9]), dim=0)
+    distance_S, change_NS = changes_by_content(lambda: make(causal).layer(0), shape, TRAINING_LENGTH, causal)
     figure, axes = _axes(DISTANCE_LABEL, CHANGE_LABEL)
-    axes.fill_between(distance_S, low_S, high_S, color="tab:blue", alpha=0.2, linewidth=0, label="middle 8 of 10 heads")
-    axes.plot(distance_S, change_NS.mean(0), color="tab:blue", label="mean of heads")
-    axes.plot(distance_S, change_NS[0], color="tab:orange", linewidth=0.8, label="one head")
+    _band(axes, distance_S, change_NS)
     _legend(axes)
     _zoom(axes, distance_S, change_NS)
     return figure
@@ -252,9 +264,16 @@ def layer_panels(make: MakeStack, shape: StackShape) -> Figure:
         kinds.setdefault((type(stack.layer(layer)).__name__, window), []).append(layer)
     figure, panels = pyplot.subplots(1, len(kinds), figsize=(6.4, 3.2), dpi=100, layout="constrained", sharex=True)
     for panel, ((name, window), layers) in zip(panels, kinds.items(), strict=True):
-        distance_S, change_HS = change_by_distance(stack.layer(layers[0]), shape, furthest, causal=True)
+        if "state" in stack.layer(layers[0]).hooks:
+            layer = partial(_layer, make, layers[0])
+            draw, (distance_S, changes) = _band, changes_by_content(layer, shape, furthest, causal=True)
+        else:
+            draw, (distance_S, changes) = (
+                _heads,
+                change_by_distance(stack.layer(layers[0]), shape, furthest, causal=True),
+            )
         seen = distance_S < (furthest + 1 if window is None else window)
-        _heads(panel, distance_S[seen], change_HS[:, seen])
+        draw(panel, distance_S[seen], changes[:, seen])
         _legend(panel)
         if window is not None:
             panel.axvspan(window, furthest, color="0.92", linewidth=0)
@@ -264,6 +283,10 @@ def layer_panels(make: MakeStack, shape: StackShape) -> Figure:
         panel.set_xlabel("distance")
     panels[0].set_ylabel(CHANGE_LABEL)
     return figure
+
+
+def _layer(make: MakeStack, number: int) -> PositionalEncoding:
+    return make(True).layer(number)
 
 
 @styled
@@ -345,6 +368,14 @@ def _heads(axes: Axes, distance_S: Tensor, change_HS: Tensor) -> None:
         for head, (change_S, colour) in enumerate(zip(change_HS, colours, strict=True), 1):
             axes.plot(distance_S, change_S, color=colour, linewidth=1.2, label=f"head {head}")
     _show_flatness(axes)
+
+
+def _band(axes: Axes, distance_S: Tensor, change_NS: Tensor) -> None:
+    """Draw the mean and the spread of heads, and one of them."""
+    low_S, high_S = change_NS.quantile(torch.tensor([0.1, 0.9]), dim=0)
+    axes.fill_between(distance_S, low_S, high_S, color="tab:blue", alpha=0.2, linewidth=0, label="middle 8 of 10 heads")
+    axes.plot(distance_S, change_NS.mean(0), color="tab:blue", label="mean of heads")
+    axes.plot(distance_S, change_NS[0], color="tab:orange", linewidth=0.8, label="one head")
 
 
 def _with_running_mean(axes: Axes, distance_S: Tensor, change_S: Tensor, colour: str, label: str) -> None:
