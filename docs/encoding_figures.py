@@ -373,9 +373,9 @@ def _heads(axes: Axes, distance_S: Tensor, change_HS: Tensor) -> None:
 def _band(axes: Axes, distance_S: Tensor, change_NS: Tensor) -> None:
     """Draw the mean and the spread of heads, and one of them."""
     low_S, high_S = change_NS.quantile(torch.tensor([0.1, 0.9]), dim=0)
-    axes.fill_between(distance_S, low_S, high_S, color="tab:blue", alpha=0.2, linewidth=0, label="middle 8 of 10 heads")
+    axes.plot(distance_S, change_NS[0], color="tab:orange", linewidth=0.6, alpha=0.5, label="one head")
+    axes.fill_between(distance_S, low_S, high_S, color="tab:blue", alpha=0.3, linewidth=0, label="middle 8 of 10 heads")
     axes.plot(distance_S, change_NS.mean(0), color="tab:blue", label="mean of heads")
-    axes.plot(distance_S, change_NS[0], color="tab:orange", linewidth=0.8, label="one head")
 
 
 def _with_running_mean(axes: Axes, distance_S: Tensor, change_S: Tensor, colour: str, label: str) -> None:
