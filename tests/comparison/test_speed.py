@@ -141,17 +141,28 @@ def test_encodings_take_turns_and_the_fastest_of_each_counts(monkeypatch):
 
         return one
 
-    monkeypatch.setattr(speed.torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(speed.time, "thread_time", lambda: now[0])
     monkeypatch.setattr(speed, "LONGEST", 1e9)
     assert speed._fastest({"a": call("a", 1.0), "b": call("b", 2.0)}) == {"a": 1.0, "b": 2.0}
     assert len(order) == 2 * (1 + speed.ROUNDS)
     assert order[2:6] in (["b", "a", "a", "b"], ["a", "b", "b", "a"])
 
 
-def test_a_single_thread_is_timed_by_its_own_time(monkeypatch):
-    monkeypatch.setattr(speed.torch, "get_num_threads", lambda: 1)
-    monkeypatch.setattr(speed.time, "process_time", iter((0.0, 4.0)).__next__)
+def test_a_processor_reads_with_one_thread_that_is_timed_by_its_own_time(monkeypatch):
+    monkeypatch.setattr(speed.time, "thread_time", iter((0.0, 4.0)).__next__)
     monkeypatch.setattr(speed.time, "perf_counter", iter((0.0, 1000.0)).__next__)
     monkeypatch.setattr(speed.torch.cuda, "is_available", lambda: False)
     assert speed._seconds(lambda: None, 2) == 2.0
+
+
+def test_threads_are_those_of_before_once_all_is_timed(results, monkeypatch):
+    threads = []
+    monkeypatch.setattr(speed, "_costs", lambda *_: threads.append(torch.get_num_threads()) or [])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert with_speeds(results, HarmlessConsole(quiet=True)).speeds["copying"].machine.endswith(", 1 thread")
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)

@@ -155,8 +155,8 @@ def machine_of(run: RunDirectory) -> str:
 
 def in_words(environment: Mapping[str, Any]) -> str:
     """Return the machine of an environment: the processor and its threads, or the GPUs."""
-    gpus = environment.get("gpus")
+    gpus, threads = environment.get("gpus"), environment.get("threads")
     return (
         ", ".join(map(str, gpus if isinstance(gpus, list) else []))
-        or f"{environment.get('processor')}, {environment.get('threads')} threads"
+        or f"{environment.get('processor')}, {threads} thread{'' if threads == 1 else 's'}"
     )

@@ -36,16 +36,17 @@ def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
         data: that of the recipe, set up.
         threads: of PyTorch in the worker that will train the run.
     """
-    with _with_threads(threads):
+    with threads_of_training(threads):
         seconds = _seconds(recipe, data, time.process_time if threads == 1 else time.perf_counter)
     if threads > 1 and is_busy():
-        with _with_threads(1):
+        with threads_of_training(1):
             seconds = min(seconds, _seconds(recipe, data, time.process_time))
     return seconds
 
 
 @contextlib.contextmanager
-def _with_threads(threads: int) -> Iterator[None]:
+def threads_of_training(threads: int) -> Iterator[None]:
+    """Give PyTorch that many threads, which take denormals for zero as in training."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)  # as in training

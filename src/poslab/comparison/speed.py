@@ -1,7 +1,8 @@
 """Speed and memory of trained models at each length of a test, measured in one run on one machine.
 
-Encodings take turns, so that any other load of the machine affects all of them. The fastest turn of each counts, since
-other programs can only slow one down; a single thread is timed by the processor's time that it gets.
+Encodings take turns, so that any other load of the machine affects all of them, and the fastest turn of each counts,
+since other programs can only slow one down. On a processor a single thread reads, timed by the processor's time that it
+gets: threads that wait for one another are hundreds of times slower where other programs run beside.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from rich.console import Console
 
 from poslab.comparison.cell_run import in_words
+from poslab.comparison.duration import threads_of_training
 from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.comparison.results import Results
 from poslab.data.run_data import RunData
@@ -57,14 +59,14 @@ def with_speeds(results: Results, console: Console) -> Results:
     They are those of the first finished seed of each encoding whose weights are there. The directory of the comparison
     keeps those of a case once they are complete. A case that cannot be timed has none.
     """
-    torch.set_flush_denormal(True)  # as in training
-    for case in results.comparison.cases:
-        if len(_first_runs(results, case)) < 2:
-            continue
-        try:
-            _keep(results, case, console)
-        except (ValueError, torch.OutOfMemoryError) as error:
-            console.print(f"{case} cannot be timed: {error}", soft_wrap=True)
+    with threads_of_training(1):
+        for case in results.comparison.cases:
+            if len(_first_runs(results, case)) < 2:
+                continue
+            try:
+                _keep(results, case, console)
+            except (ValueError, torch.OutOfMemoryError) as error:
+                console.print(f"{case} cannot be timed: {error}", soft_wrap=True)
     return with_kept_speeds(results)
 
 
@@ -153,7 +155,7 @@ def _fastest(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
 def _seconds(call: Callable[[], object], repeats: int) -> float:
     """Return the mean seconds of a call."""
     has_gpu = torch.cuda.is_available()
-    clock = time.process_time if torch.get_num_threads() == 1 and not has_gpu else time.perf_counter
+    clock = time.perf_counter if has_gpu else time.thread_time
     if has_gpu:
         torch.cuda.synchronize()
     began = clock()
