@@ -225,6 +225,9 @@ class PositionalEncoding(Described):
         """Return the output of a block of query rows, (B, H, R, D)."""
         return weights_BHRS @ v_BHSD
 
+    def require_vocabulary(self, vocab_size: int) -> None:
+        """Raise ValueError for hyperparameters that name tokens which a vocabulary of this size does not have."""
+
     def vectors(self) -> dict[str, VectorTable]:
         """Return the tables that have a learned vector for each distance or count, by name; here none."""
         return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -30,3 +31,9 @@ class Tokens:
     def length(self) -> int:
         """Number of tokens S so far."""
         return self.ids.shape[1]
+
+
+def require_ids(name: str, ids: Sequence[int], vocab_size: int) -> None:
+    """Raise ValueError, beginning with the name of an argument, for ids of tokens beyond a vocabulary."""
+    if (largest := max(ids)) >= vocab_size:
+        raise ValueError(f"{name} must be below {vocab_size:,}, the number of tokens of the vocabulary, got {largest}")

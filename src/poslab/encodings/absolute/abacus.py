@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
-from poslab.encodings.tokens import Tokens
+from poslab.encodings.tokens import Tokens, require_ids
 
 Offset = Annotated[int, Range(at_least=0), NOT_HUGE]
 """Largest shift of the indices."""
@@ -90,6 +90,9 @@ class Abacus(PositionalEncoding):
             index_BS = torch.where(is_digit_BS, index_BS + k, 0)
         added_BTM: Tensor = self.table(index_BS[:, -x_BTM.shape[1] :])
         return x_BTM + added_BTM.to(x_BTM.dtype)
+
+    def require_vocabulary(self, vocab_size: int) -> None:
+        require_ids("digits", self.digits, vocab_size)
 
     def _require_rows(self, longest: int, largest_k: int) -> None:
         """Raise ValueError if a number of so many digits may pass the table, whichever offset has been drawn."""
