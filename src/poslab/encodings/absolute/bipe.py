@@ -48,6 +48,8 @@ class Bilevel(PositionalEncoding):
     Source: as of `bipe`.
     """
 
+    counts = "segments"
+
     def __init__(self, d_model: Count, ends: Sequence[End], num_embeddings: Count = 1024) -> None:
         super().__init__()
         if not ends:
