@@ -67,6 +67,32 @@ def test_processes_together_have_the_loss_and_the_gradient_of_one(tmp_path, proc
     assert not (tmp_path / "wrong").read_text()
 
 
+def keep_draws(rank: int, folder: str) -> None:
+    """Write what the first dropout of each of two passes reads and drops, the seed of both being the same."""
+    store = distributed.FileStore(f"{folder}/store", 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    model: Decoder = small_decoder("abacus", dropout=0.5).train()
+    kept: list[Tensor] = []
+    model.dropout.register_forward_hook(lambda _, read, result: kept.extend([read[0].detach(), result == 0]))
+    task, windows = LanguageModelling({"train": 1.0}), np.tile([1, 40], (2, 25))[:, :49]  # a digit, and none
+    for _ in range(2):
+        torch.manual_seed(7)
+        batch = task.collate(TextWindows(windows, [0, 1]), np.ones_like(windows, dtype=bool))
+        ContextParallel(2).sums(task, model, batch, None)
+    torch.save(kept, f"{folder}/{rank}")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_parts_of_a_window_share_what_an_encoding_draws_and_not_the_draws_of_dropout(tmp_path):
+    multiprocessing.spawn(keep_draws, (str(tmp_path),), 2)
+    first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
+    for read, dropped, read_again, dropped_again in (first, second):
+        assert torch.equal(read, read_again) and torch.equal(dropped, dropped_again)
+    assert torch.equal(first[0], second[0])
+    assert 0.4 < (first[1] == second[1]).float().mean() < 0.6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sharing",

@@ -31,7 +31,8 @@ class Learner(L.LightningModule):
 
     The loss of a step is a sum over tokens or examples divided by their number in the *global* batch, so that devices,
     micro-batches and padding change nothing. The randomness of a step (dropout) depends only on the seed, the step and
-    the process, so that a resumed run needs no state of random generators. Processes that share a window draw alike.
+    the process, so that a resumed run needs no state of random generators. Processes that share a window begin alike,
+    and `ContextParallel` parts them.
 
     Args:
         model: as the task needs it.
