@@ -217,6 +217,12 @@ class Learner(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
         self.training_seconds = checkpoint["trained"]["seconds"]
+        # Lightning counts micro-batches, of which a step may have had another number on other devices.
+        micro_batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            more = micro_batches - counts["ready"]
+            counts.update({name: number + more for name, number in counts.items()})
 
     # Evaluation
 
