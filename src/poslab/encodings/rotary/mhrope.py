@@ -15,7 +15,8 @@ from poslab.arguments import Count
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.allocations import Spectra, in_proportion
-from poslab.encodings.rotary.rotary import Fraction, Rotary, Rotation
+from poslab.encodings.rotary.rotary import Fraction, Rotary
+from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
 
