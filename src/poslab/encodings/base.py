@@ -83,7 +83,7 @@ class PositionalEncoding(Described):
     """True if the tables depend on the number of positions so far, so that a longer text changes earlier rows."""
 
     counts: ClassVar[str] = "tokens"
-    """What attention counts from one position to the next, in the words of a report; one with `move` may differ."""
+    """Unit of the positions that attention has, in the words of a report; one with `move` may have another."""
 
     reads_axes: bool = False
     """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""
