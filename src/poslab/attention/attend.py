@@ -137,10 +137,11 @@ def attend(
     return encoding.rotate_output(y_BHTD, turning)
 
 
-def require_short_form(bias: LogitBias | None) -> None:
-    """Raise ValueError for a bias that the distance route does not serve, because it is a function of all pairs."""
+def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
+    """Return a bias that the distance route serves; raise ValueError for one that is a function of all pairs."""
     if isinstance(bias, BiasOfPositions):
         raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
+    return bias
 
 
 def _averages(
@@ -174,7 +175,7 @@ def _averages(
         query_state = _of_queries(state_BHSE, num_queries)
         rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, query_state, state_BHSE)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale, sinks_H)
-    require_short_form(bias)
+    bias = in_short_form(bias)
     on_cpu = q_BHTD.device.type == "cpu"
     if (
         sinks_H is not None

@@ -119,7 +119,7 @@ def _check_attention(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if encodings do not serve the axes of the data, or a forced route does not serve training."""
     import torch
 
-    from poslab.attention.attend import require_short_form
+    from poslab.attention.attend import in_short_form
     from poslab.data.patched.source import PatchedSource
     from poslab.encodings import Positions, StackEncodings, Tokens
 
@@ -142,7 +142,7 @@ def _check_attention(model: Model, recipe: Recipe) -> None:
         tables = made.prepare(positions, positions, tokens)
         if route == "distance":
             for layer, of_layer in enumerate(tables):
-                require_short_form(made.layer(layer).bias(of_layer))
+                in_short_form(made.layer(layer).bias(of_layer))
 
 
 def _check_nowhere(model: Model, recipe: Recipe) -> None:
