@@ -54,6 +54,14 @@ def test_a_temperature_belongs_to_the_encoding():
     assert learning(model) and all(name.startswith("encodings.") for name in learning(model))
 
 
+def test_sinks_are_an_option_of_attention_and_not_of_the_encoding():
+    apart, beside = small_decoder("t5", sinks="all"), small_decoder("t5", sinks="all")
+    adaptation("encoding").apply(apart)
+    adaptation("frozen_encoding").apply(beside)
+    sinks = {name for name, _ in apart.named_parameters() if "sinks" in name}
+    assert sinks and sinks.isdisjoint(learning(apart)) and sinks <= learning(beside)
+
+
 def test_norms_learn_alone():
     model = small_decoder("t5", qk_norm=True)
     adaptation("norms").apply(model)

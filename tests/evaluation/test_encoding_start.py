@@ -111,3 +111,16 @@ def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
     (warning,) = subject(run.path, swap={"encoding": {**rerope, **others, "base": 10_000.0}}).warnings
     assert warning.endswith(" has another base than the model was trained with: swap.base=300.0 is the same")
     assert subject(run.path, swap={"encoding": ROTARY}).warnings == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoding", "title", "counts_tokens"),
+    [("bipe", "Rotary diagnostics", False), ("bipe_alibi", "The encoding", False), ("alibi", "The encoding", True)],
+)
+def test_a_report_says_what_attention_counts_where_it_does_not_count_tokens(folder, encoding, title, counts_tokens):
+    run = run_of(small(folder, f"encoding={encoding}", *STEPS), folder / encoding)
+    settings = Settings(["encoding", "rotary"], lengths=[16])
+    (section,) = evaluate([subject(run.path)], settings, announce=lambda part: None).sections
+    assert section.title == title
+    assert ("Attention under Bilevel counts segments, not tokens" in section.text) != counts_tokens

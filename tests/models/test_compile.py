@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import PerLayer
-from poslab.models import Decoder
-from tests.encoding_choices import EVERY_ENCODING, factory, small_decoder, some_tokens
+from poslab.models import Decoder, Encoder
+from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, factory, small_model, some_tokens
 
 LENGTH = 20
 
 
-def output_and_gradients(model: Decoder, forward: Callable[..., Any]) -> list[Tensor]:
+def output_and_gradients(model: Decoder | Encoder, forward: Callable[..., Any]) -> list[Tensor]:
     y = forward(some_tokens(2, LENGTH))
     parameters = list(model.parameters())
     weight = torch.linspace(-1, 1, y.numel()).view_as(y)
@@ -26,7 +26,8 @@ def output_and_gradients(model: Decoder, forward: Callable[..., Any]) -> list[Te
 def assert_compiled_is_eager(name: str, backend: str) -> None:
     torch._dynamo.reset()
     choice = factory(name)
-    model = small_decoder(name, num_layers=len(choice.encodings) if isinstance(choice, PerLayer) else 1)
+    num_layers = len(choice.encodings) if isinstance(choice, PerLayer) else 1
+    model = small_model(Encoder if name in OF_ENCODERS else Decoder, name, num_layers=num_layers)
     expected = output_and_gradients(model, model)
     actual = output_and_gradients(model, torch.compile(model, backend=backend, fullgraph=True))
     for ours, theirs in zip(actual, expected, strict=True):
@@ -35,7 +36,7 @@ def assert_compiled_is_eager(name: str, backend: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EVERY_ENCODING)
+@pytest.mark.parametrize("name", [*EVERY_ENCODING, *OF_ENCODERS])
 def test_under_every_encoding_a_traced_model_is_the_eager_one(name):
     """Forward and backward as torch.compile traces them, without the half minute in which a C++ compiler starts."""
     assert_compiled_is_eager(name, "aot_eager")

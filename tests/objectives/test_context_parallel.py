@@ -15,11 +15,15 @@ from poslab.data.kinds.windows import TextWindows
 from poslab.models import Decoder
 from poslab.objectives.context_parallel import ContextParallel
 from poslab.objectives.objective import Objective, OwnLoss
+from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import RunEndedEarlyError
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
 from poslab.training.fit import run_test
+from poslab.training.resume import Plan
+from poslab.training.train import train
 from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
-from tests.training.runs import recorded, run_of, small
+from tests.training.runs import recorded, run_of, small, weights
 
 WINDOWS = np.random.default_rng(0).integers(40, size=(2, 49))
 
@@ -67,6 +71,32 @@ def test_processes_together_have_the_loss_and_the_gradient_of_one(tmp_path, proc
     assert not (tmp_path / "wrong").read_text()
 
 
+def keep_draws(rank: int, folder: str) -> None:
+    """Write what the first dropout of each of two passes reads and drops, the seed of both being the same."""
+    store = distributed.FileStore(f"{folder}/store", 2)
+    distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    model: Decoder = small_decoder("abacus", dropout=0.5).train()
+    kept: list[Tensor] = []
+    model.dropout.register_forward_hook(lambda _, read, result: kept.extend([read[0].detach(), result == 0]))
+    task, windows = LanguageModelling({"train": 1.0}), np.tile([1, 40], (2, 25))[:, :49]  # a digit, and none
+    for _ in range(2):
+        torch.manual_seed(7)
+        batch = task.collate(TextWindows(windows, [0, 1]), np.ones_like(windows, dtype=bool))
+        ContextParallel(2).sums(task, model, batch, None)
+    torch.save(kept, f"{folder}/{rank}")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_parts_of_a_window_share_what_an_encoding_draws_and_not_the_draws_of_dropout(tmp_path):
+    multiprocessing.spawn(keep_draws, (str(tmp_path),), 2)
+    first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
+    for read, dropped, read_again, dropped_again in (first, second):
+        assert torch.equal(read, read_again) and torch.equal(dropped, dropped_again)
+    assert torch.equal(first[0], second[0])
+    assert 0.4 < (first[1] == second[1]).float().mean() < 0.6
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "sharing",
@@ -87,6 +117,26 @@ def test_a_run_of_processes_that_share_its_windows_learns_as_one_process(tmp_pat
     metrics = two.metrics()
     two.metrics_file.write_text(json.dumps({tag: value for tag, value in metrics.items() if "test" not in tag}))
     assert run_test(two) == pytest.approx({tag: metrics[tag] for tag in metrics if "test" in tag}, rel=1e-5)
+
+
+ONE: list[str] = []
+TWO = ["trainer=ddp_cpu", "trainer.context_parallel=2", "trainer.precision=32-true"]
+IN_PIECES = ["trainer.micro_batch_size=1"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(ONE, TWO), (TWO, ONE), (IN_PIECES, ONE), (ONE, IN_PIECES)])
+def test_a_run_resumes_on_other_devices_and_with_other_micro_batches(tmp_path, before, after):
+    shape = ["encoding=t5", "dataset.batch_size=2", "trainer.max_steps=4", "trainer.validations=4"]
+    whole = run_of(small(tmp_path, *shape), tmp_path / "whole")
+    run, config = RunDirectory(tmp_path / "run"), small(tmp_path, *shape, *before)
+    with pytest.raises(RunEndedEarlyError):
+        train(Plan(run, config, None), check(config), lambda step, metrics: "enough" if step == 2 else None)
+    resumed = run_of(small(tmp_path, *shape, *after), run.path, run.last_checkpoint)
+    expected, found = weights(whole.last_checkpoint), weights(resumed.last_checkpoint)
+    assert torch.load(resumed.last_checkpoint, weights_only=True)["global_step"] == 4
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)
 
 
 MISTAKES: dict[str, tuple[str, str]] = {

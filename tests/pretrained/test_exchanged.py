@@ -27,7 +27,7 @@ from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
-from tests.encoding_choices import EVERY_ENCODING, factory, is_another
+from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, factory, is_another
 from tests.pretrained.test_own import CLOSE, greedy
 from tests.pretrained.tiny import BIDIRECTIONAL, CAUSAL, ROWS, left_padded, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
@@ -48,7 +48,7 @@ def pairs(families: list[str]) -> list:
     return [
         pytest.param(name, encoding, marks=[] if family_is_quick(name, encoding) else [pytest.mark.slow])
         for name in families
-        for encoding in EVERY_ENCODING
+        for encoding in (EVERY_ENCODING if FAMILIES[name].causal else [*EVERY_ENCODING, *OF_ENCODERS])
         if FAMILIES[name].causal or serves_both(encoding)
     ]
 

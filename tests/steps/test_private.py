@@ -14,14 +14,25 @@ from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.order import BatchPlan, IndependentOrder
 from poslab.encodings import Fractional, Randomized
 from poslab.encodings.sampling.pose import Pose
-from poslab.models import Encoder, EncoderDecoder
+from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.objectives.objective import OwnLoss
 from poslab.runs.directory import RunDirectory
 from poslab.steps import Situation
 from poslab.steps.private import Private, PrivateGradients
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
-from tests.encoding_choices import EVERY_ENCODING, factory, quick_or_slow, small_decoder, small_model, some_tokens
+from tests.encoding_choices import (
+    DIGITS,
+    EVERY_ENCODING,
+    OF_ENCODERS,
+    VOCAB_SIZE,
+    factory,
+    quick_or_slow,
+    small_decoder,
+    small_model,
+    some_tokens,
+)
+from tests.stacked import stacked
 from tests.training.runs import opened, recorded, run_of, small, stop_run, weights
 
 TASK = LanguageModelling({"train": 1.0})
@@ -64,10 +75,11 @@ def noise_of(settings: Private, model: nn.Module) -> dict[str, Tensor]:
 SOME = ["none", "rotary", "learned", "t5", "fire", "forgetting", "shaw", "path"]
 
 
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [*SOME, "convolutional"])
 @pytest.mark.parametrize("chunk", [3, 16])
 def test_the_gradients_are_those_of_a_loop_over_rows(name, chunk):
-    model, settings = small_decoder(name), Private(clip=CLIP, chunk=chunk)
+    model = small_model(Encoder if name in OF_ENCODERS else Decoder, name)
+    settings = Private(clip=CLIP, chunk=chunk)
     clipped = []
     for row in rows_by_a_loop(model, some_batch()):
         norm = torch.sqrt(sum((g**2).sum() for g in row))
@@ -86,6 +98,17 @@ def test_every_encoding_has_gradients_of_rows(name):
     model = small_decoder(name)
     found = gradients_of(model, Private(clip=CLIP), some_batch(3))
     assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+def test_what_depends_on_all_rows_together_is_refused():
+    packed = some_batch(2)._replace(segments=torch.tensor([[0] * 5 + [1] * 6] * 2))
+    with pytest.raises(ValueError, match=r"^dataset.document_boundaries must be false under Convolutional with step=p"):
+        gradients_of(small_model(Encoder, "convolutional"), Private(), packed)
+    short = stacked(Decoder, VOCAB_SIZE, factory("abacus", num_embeddings=11, max_k=0), 16, 1, 2, digits=DIGITS)
+    with pytest.raises(
+        ValueError, match=r"^num_embeddings must be above the length and the largest offset, 11, with s"
+    ):
+        gradients_of(short, Private(), some_batch(2))
 
 
 @pytest.mark.parametrize("name", SOME)

@@ -23,7 +23,7 @@ from poslab.encodings import (
     Sinusoidal,
 )
 from poslab.encodings.frequencies import inverse_frequencies
-from poslab.encodings.rotary.rotary import Rotation, rotate_half_split
+from poslab.encodings.rotary.rotation import Rotation, rotate_half_split
 from poslab.testing import CHECKS, Subject
 from poslab.testing.outputs import assert_near
 

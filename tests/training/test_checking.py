@@ -89,6 +89,51 @@ def test_a_sampler_of_positions_that_attention_never_reads_is_refused():
     check(composed("encoding=bipe"))
 
 
+@pytest.mark.parametrize(
+    "words", ["encoding=bipe_alibi", "encoding=t5 positions=randomized", "encoding=alibi positions=cape"]
+)
+def test_a_route_that_cannot_read_the_positions_of_a_bias_is_refused(words):
+    with pytest.raises(ValueError) as error:
+        check(composed(*words.split(), "attention=distance"))
+    assert str(error.value).startswith("attention must not be distance where positions are neither contiguous nor ")
+    check(composed(*words.split(), "attention=blockwise"))
+
+
+@pytest.mark.parametrize(
+    "words", ["encoding=bipe", "encoding=t5 positions=shifted", "dataset=glyphs model=encoder encoding=t5_axes"]
+)
+def test_a_route_that_can_read_them_is_taken(words):
+    check(composed(*words.split(), "attention=distance"))
+
+
+def test_a_route_without_gradients_is_refused():
+    with pytest.raises(ValueError, match=r"^attention must not be flex on a CPU, where it has no gradients$"):
+        check(composed("encoding=t5", "attention=flex", "trainer=cpu"))
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [
+        (
+            "dataset=moving_pictures encoding=mhrope model.num_kv_heads=2",
+            "model.num_kv_heads must leave a head to each of 3",
+        ),
+        (
+            "dataset=glyphs encoding=mhrope encoding.sections=[1,1,1]",
+            "encoding.sections must have a number for each axis, ",
+        ),
+        (
+            "dataset=moving_pictures encoding=rotary_mixed encoding.axes=2",
+            "encoding.axes must be 3, as the positions have",
+        ),
+    ],
+)
+def test_an_encoding_of_other_axes_than_those_of_the_data_is_refused(words, mistake):
+    with pytest.raises(ValueError) as error:
+        check(composed("model=encoder", *words.split()))
+    assert str(error.value).startswith(mistake)
+
+
 @pytest.mark.parametrize("without", [["dataset=glyphs", "model=encoder"], ["dataset=python_docs", "model.registers=1"]])
 def test_a_bias_that_no_token_would_train_is_refused_on_several_devices(without):
     beit = ["encoding=beit", *without]

@@ -1,4 +1,4 @@
-"""The tokens that are digits follow from the data of a run, wherever its model is made."""
+"""The tokens that an encoding knows by their ids are those of the data of a run, wherever its model is made."""
 
 import pytest
 import torch
@@ -40,6 +40,16 @@ def test_a_vocabulary_without_digits_is_refused_in_one_sentence(tmp_path):
         ValueError, match=r"^encoding Abacus needs digits, and no token of this vocabulary is one: [^\n]+$"
     ):
         run_of(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mistake"), [("bipe", "encoding.ends=[46,257]"), ("abacus", "+encoding.digits=[48,257]")]
+)
+def test_a_token_beyond_the_vocabulary_is_refused_in_one_sentence(tmp_path, encoding, mistake):
+    with pytest.raises(ValueError) as error:
+        run_of(small(tmp_path, f"encoding={encoding}", mistake), tmp_path / "run")
+    key = mistake.strip("+").partition("=")[0]
+    assert str(error.value) == f"{key} must be below 257, the number of tokens of the vocabulary, got 257"
 
 
 def test_a_resumed_run_draws_the_offsets_that_it_would_have_had(tmp_path):

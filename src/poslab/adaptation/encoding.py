@@ -12,7 +12,10 @@ from poslab.models import Model
 
 
 class EncodingOnly(Adaptation):
-    """Only positional encodings and temperatures learn: tables, slopes, frequencies."""
+    """Only positional encodings and temperatures learn: tables, slopes, frequencies.
+
+    Attention sinks are an option of attention, which an encoding neither has nor reads, and stay as the run begins.
+    """
 
     def learning(self, model: Model) -> Sequence[nn.Parameter]:
         parameters = parameters_of_encodings(model)
@@ -23,7 +26,7 @@ class EncodingOnly(Adaptation):
 
 
 class AllButEncoding(Adaptation):
-    """All weights learn but those of positional encodings and temperatures, which stay as the run begins."""
+    """All weights learn, attention sinks too, but those of positional encodings and temperatures."""
 
     def learning(self, model: Model) -> Sequence[nn.Parameter]:
         frozen = {id(parameter) for parameter in parameters_of_encodings(model)}

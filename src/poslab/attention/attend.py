@@ -130,11 +130,18 @@ def attend(
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )
-    turning = _with_state(encoding, tables, state_BHSE, q_BHTD.shape[-2])
+    turning = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
     v_BGSD = encoding.rotate_value(v_BGSD, turning)
     y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, sinks_H, route, forced)
     return encoding.rotate_output(y_BHTD, turning)
+
+
+def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
+    """Return a bias that the distance route serves; raise ValueError for one that is a function of all pairs."""
+    if isinstance(bias, BiasOfPositions):
+        raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
+    return bias
 
 
 def _averages(
@@ -168,8 +175,7 @@ def _averages(
         query_state = _of_queries(state_BHSE, num_queries)
         rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, query_state, state_BHSE)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale, sinks_H)
-    if isinstance(bias, BiasOfPositions):
-        raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
+    bias = in_short_form(bias)
     on_cpu = q_BHTD.device.type == "cpu"
     if (
         sinks_H is not None
@@ -203,21 +209,19 @@ def as_they_meet(
     tables: Any,
     visibility: Visibility,
     temperature: Temperature | None = None,
-    state_BHSE: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, float | Tensor]:
     """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
-    Arguments as in `attend`.
+    Arguments as in `attend`, with the tables of `tables_of_layer`.
     """
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
         scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
-    tables = _with_state(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
 
 
-def _with_state(encoding: PositionalEncoding, tables: Any, state_BHSE: Tensor | None, num_queries: int) -> Any:
-    """Return the tables of a layer for its rotations."""
+def tables_of_layer(encoding: PositionalEncoding, tables: Any, state_BHSE: Tensor | None, num_queries: int) -> Any:
+    """Return the tables that the rotations of a layer read, by the state of the tokens of all keys, if there is one."""
     query_state = _of_queries(state_BHSE, num_queries)
     if state_BHSE is None or query_state is None:
         return tables

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from poslab.attention.attend import as_they_meet
+from poslab.attention.attend import as_they_meet, tables_of_layer
 from poslab.attention.blockwise import in_float32_for_each_head
 from poslab.attention.context import AttentionContext
 from poslab.encodings import PositionalEncoding
@@ -33,14 +33,9 @@ class Reached(NamedTuple):
     def as_they_meet(self) -> tuple[Tensor, Tensor, float | Tensor]:
         """Return queries, keys of each head, and their scale, as the definition reads them."""
         context = self.context
+        tables = tables_of_layer(context.encoding, context.tables, self.state, self.queries.shape[-2])
         q_BHTD, k_BGSD, scale = as_they_meet(
-            self.queries,
-            self.keys,
-            context.encoding,
-            context.tables,
-            context.visibility,
-            context.temperature,
-            self.state,
+            self.queries, self.keys, context.encoding, tables, context.visibility, context.temperature
         )
         return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale
 

@@ -82,6 +82,9 @@ class PositionalEncoding(Described):
     depends_on_length: bool = False
     """True if the tables depend on the number of positions so far, so that a longer text changes earlier rows."""
 
+    counts: ClassVar[str] = "tokens"
+    """Unit of the positions that attention has, in the words of a report; one with `move` may have another."""
+
     reads_axes: bool = False
     """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""
 
@@ -224,6 +227,9 @@ class PositionalEncoding(Described):
     def values(self, weights_BHRS: Tensor, v_BHSD: Tensor, rows: QueryRows) -> Tensor:
         """Return the output of a block of query rows, (B, H, R, D)."""
         return weights_BHRS @ v_BHSD
+
+    def require_vocabulary(self, vocab_size: int) -> None:
+        """Raise ValueError for hyperparameters that name tokens which a vocabulary of this size does not have."""
 
     def vectors(self) -> dict[str, VectorTable]:
         """Return the tables that have a learned vector for each distance or count, by name; here none."""

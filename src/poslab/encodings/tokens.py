@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 PADDING = -1
@@ -30,3 +32,16 @@ class Tokens:
     def length(self) -> int:
         """Number of tokens S so far."""
         return self.ids.shape[1]
+
+
+def read_number(x: Tensor, instead: str) -> int:
+    """Return the number in a tensor; raise ValueError, with what to do instead, under transforms of torch.func."""
+    if torch._C._are_functorch_transforms_active():  # they map over rows, and no row knows a number of all
+        raise ValueError(f"{instead} with step=private, under which nothing can depend on all rows together")
+    return int(x)
+
+
+def require_ids(name: str, ids: Sequence[int], vocab_size: int) -> None:
+    """Raise ValueError, beginning with the name of an argument, for ids of tokens beyond a vocabulary."""
+    if (largest := max(ids)) >= vocab_size:
+        raise ValueError(f"{name} must be below {vocab_size:,}, the number of tokens of the vocabulary, got {largest}")

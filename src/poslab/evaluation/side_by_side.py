@@ -59,6 +59,17 @@ def training_lengths(subjects: Sequence[Subject]) -> dict[str, int]:
     return {one.name: one.longest_trained for one in subjects}
 
 
+def remark_on_positions(subjects: Sequence[Subject]) -> str:
+    """Return a sentence on each encoding under which attention does not count tokens; "" if it always does."""
+    encodings = (encoding for one in subjects for stack in one.model.stacks.values() for encoding in stack)
+    others = {type(encoding).__name__: encoding.counts for encoding in encodings if encoding.counts != "tokens"}
+    return "".join(
+        f" Attention under {name} counts {counted}, not tokens, and so do the distances, wavelengths and lengths of "
+        f"this section: a text has fewer {counted} than tokens."
+        for name, counted in others.items()
+    )
+
+
 def tag(one: Subject, subjects: Sequence[Subject], metric: str) -> str:
     """Return the tag of a metric, with the name of its model if there are several."""
     return f"{one.name}/{metric}" if len(subjects) > 1 else metric

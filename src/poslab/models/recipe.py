@@ -61,7 +61,7 @@ class ModelRecipe:
     def try_build(self) -> Model:
         """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""
         with torch.device("meta"):
-            return self.build(vocab_size=2, digits=[0])
+            return self._made(vocab_size=2, digits=[0])
 
     def build(
         self,
@@ -79,13 +79,15 @@ class ModelRecipe:
             patch_width: number of values of a patch; None for data without patches.
 
         Raises:
-            ValueError: for arguments that do not fit together; the message begins with the name of one.
+            ValueError: for arguments that do not fit together, or an encoding that names tokens beyond the vocabulary;
+                the message begins with the name of an argument.
         """
-        known: dict[str, Any] = {
-            "vocab_size": vocab_size,
-            "outputs": outputs,
-            "digits": digits,
-            "patch_width": patch_width,
-        }
+        model = self._made(vocab_size=vocab_size, outputs=outputs, digits=digits, patch_width=patch_width)
+        if vocab_size is not None:
+            for encoding in (encoding for stack in model.stacks.values() for encoding in stack):
+                encoding.require_vocabulary(vocab_size)
+        return model
+
+    def _made(self, **known: Any) -> Model:
         parameters = inspect.signature(self.kind).parameters
         return self.make(**{name: value for name, value in known.items() if name in parameters})

@@ -42,6 +42,8 @@ def check(
     recipe.adapt.apply(model)
     _check_memory(model, recipe)
     _check_positions(model, recipe)
+    with full_keys("model", recipe.config):
+        _check_attention(model, recipe)
     if recipe.trainer.strategy == "fsdp" and recipe.task.writes_in_tests:
         raise ValueError(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
@@ -111,6 +113,36 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
         elif stop > sequence_length:
             needed = f"position {stop - 1}, which {type(sampler).__name__} positions reach: it must be at least {stop}"
         raise ValueError(f"encoding.max_length={end} ends before {needed}")
+
+
+def _check_attention(model: Model, recipe: Recipe) -> None:
+    """Raise ValueError if encodings do not serve the axes of the data, or a forced route does not serve training."""
+    import torch
+
+    from poslab.attention.attend import in_short_form
+    from poslab.data.patched.source import PatchedSource
+    from poslab.encodings import Positions, StackEncodings, Tokens
+
+    source, route = recipe.source, recipe.config.get("attention")
+    if route == "flex" and not recipe.trainer.on_gpu:
+        raise ValueError("attention must not be flex on a CPU, where it has no gradients")
+    if isinstance(source, PatchedSource):
+        positions = Positions.grid(*source.grid_trained, axes=source.axes)
+    elif route == "distance":
+        positions = Positions.range(2)
+    else:
+        return
+    if recipe.model.positions is not None:
+        positions = recipe.model.positions(positions, 1)
+    if model.num_registers:
+        positions = positions.behind(model.num_registers)
+    tokens = Tokens(torch.zeros(1, positions.length, dtype=torch.int64))
+    for stack in model.stacks.values():
+        made = StackEncodings(stack.pattern, stack.shape)  # those of the model have no memory
+        tables = made.prepare(positions, positions, tokens)
+        if route == "distance":
+            for layer, of_layer in enumerate(tables):
+                in_short_form(made.layer(layer).bias(of_layer))
 
 
 def _check_nowhere(model: Model, recipe: Recipe) -> None:

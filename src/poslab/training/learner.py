@@ -31,7 +31,8 @@ class Learner(L.LightningModule):
 
     The loss of a step is a sum over tokens or examples divided by their number in the *global* batch, so that devices,
     micro-batches and padding change nothing. The randomness of a step (dropout) depends only on the seed, the step and
-    the process, so that a resumed run needs no state of random generators. Processes that share a window draw alike.
+    the process, so that a resumed run needs no state of random generators. Processes that share a window begin alike,
+    and `ContextParallel` parts them.
 
     Args:
         model: as the task needs it.
@@ -216,6 +217,12 @@ class Learner(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
         self.training_seconds = checkpoint["trained"]["seconds"]
+        # Lightning counts micro-batches, of which a step may have had another number on other devices.
+        micro_batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            more = micro_batches - counts["ready"]
+            counts.update({name: number + more for name, number in counts.items()})
 
     # Evaluation
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Visibility, attend, choose_route
-from poslab.attention.attend import as_they_meet
+from poslab.attention.attend import as_they_meet, tables_of_layer
 from poslab.encodings import Positions, RePo, Rotary, SelectiveRotary, repo
 from poslab.encodings.base import QueryRows
 from poslab.encodings.rotary.by_content import RotationByContent
@@ -41,7 +41,8 @@ def logits(encoding: RotationByContent, x: Tensor, q: Tensor, k: Tensor, positio
     """Of the queries that are given, the last ones, and all keys."""
     positions = positions or Positions.range(x.shape[1])
     state = encoding.state(x, positions, None)
-    q, k, scale = as_they_meet(q, k, encoding, encoding.prepare(positions, positions), Visibility(), state_BHSE=state)
+    tables = tables_of_layer(encoding, encoding.prepare(positions, positions), state, q.shape[-2])
+    q, k, scale = as_they_meet(q, k, encoding, tables, Visibility())
     return q @ k.repeat_interleave(H // G, dim=1).mT * scale
 
 

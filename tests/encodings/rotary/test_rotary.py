@@ -10,7 +10,7 @@ from transformers.models.llama import modeling_llama
 from x_transformers import x_transformers
 
 from poslab.encodings import Positions, Rotary
-from poslab.encodings.rotary.rotary import rotate_half_split, rotate_interleaved
+from poslab.encodings.rotary.rotation import rotate_half_split, rotate_interleaved
 
 HEAD_DIM = 16
 LENGTH = 64

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
-from poslab.encodings.tokens import Tokens
+from poslab.encodings.tokens import Tokens, read_number, require_ids
 
 Offset = Annotated[int, Range(at_least=0), NOT_HUGE]
 """Largest shift of the indices."""
@@ -83,13 +83,17 @@ class Abacus(PositionalEncoding):
         index_BS = index_in_number(is_digit_BS, tokens.segments)
         largest_k = self.max_k if self.training else 0
         if tokens.length + largest_k >= self.table.num_embeddings:  # in a shorter text no number is too long
-            self._require_rows(int(index_BS.max()), largest_k)
+            instead = f"num_embeddings must be above the length and the largest offset, {tokens.length + largest_k},"
+            self._require_rows(read_number(index_BS.max(), instead), largest_k)
         if largest_k:
             # A tensor, not a number, for which a step would be compiled anew for each offset.
             k = torch.randint(largest_k + 1, (), device=index_BS.device)
             index_BS = torch.where(is_digit_BS, index_BS + k, 0)
         added_BTM: Tensor = self.table(index_BS[:, -x_BTM.shape[1] :])
         return x_BTM + added_BTM.to(x_BTM.dtype)
+
+    def require_vocabulary(self, vocab_size: int) -> None:
+        require_ids("digits", self.digits, vocab_size)
 
     def _require_rows(self, longest: int, largest_k: int) -> None:
         """Raise ValueError if a number of so many digits may pass the table, whichever offset has been drawn."""

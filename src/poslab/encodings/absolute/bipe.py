@@ -18,7 +18,7 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions, first_of_document
 from poslab.encodings.rotary import Rotary
-from poslab.encodings.tokens import PADDING, Tokens
+from poslab.encodings.tokens import PADDING, Tokens, require_ids
 
 End = Annotated[int, Range(at_least=0), NOT_HUGE]
 """Id of a token that ends a segment."""
@@ -42,10 +42,13 @@ class Bilevel(PositionalEncoding):
     Parameters: `table.weight` (N, M), once for the whole model; normal with standard deviation 0.02.
 
     Raises:
-        ValueError: without ends, for an argument out of its range, and where the tokens are not given.
+        ValueError: without ends, for an argument out of its range, for ends beyond the vocabulary of the model, and
+            where the tokens are not given.
 
     Source: as of `bipe`.
     """
+
+    counts = "segments"
 
     def __init__(self, d_model: Count, ends: Sequence[End], num_embeddings: Count = 1024) -> None:
         super().__init__()
@@ -74,6 +77,9 @@ class Bilevel(PositionalEncoding):
             before_BS = before_BS - before_BS.gather(1, first_of_document(tokens.segments))
         ids_BT = before_BS[:, before_BS.shape[1] - positions.length :]
         return replace(positions, ids=ids_BT, contiguous=False)
+
+    def require_vocabulary(self, vocab_size: int) -> None:
+        require_ids("ends", self.ends, vocab_size)
 
     def _ids(self, tokens: Tokens | None) -> Tensor:
         if tokens is None:
@@ -116,7 +122,8 @@ def bipe(
     Padding is not counted. A sampler of positions would change nothing, and is refused in training.
 
     Raises:
-        ValueError: without ends, for an argument out of its range, and where the tokens are not given.
+        ValueError: without ends, for an argument out of its range, for ends beyond the vocabulary of the model, and
+            where the tokens are not given.
 
     Source: He et al., "Two Stones Hit One Bird: Bilevel Positional Encoding for Better Length Extrapolation" (ICML
     2024), and its code.

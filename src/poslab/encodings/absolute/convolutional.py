@@ -11,7 +11,7 @@ from torch.nn import functional
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.positions import Positions
-from poslab.encodings.tokens import PADDING, Tokens
+from poslab.encodings.tokens import PADDING, Tokens, read_number
 
 Kernel = Annotated[int, Range(at_least=2), NOT_HUGE]
 """Number of tokens that a convolution reads."""
@@ -45,7 +45,8 @@ class Convolutional(PositionalEncoding):
     either end, which other lengths change.
 
     Raises:
-        ValueError: for an argument out of its range, and groups that do not divide M.
+        ValueError: for an argument out of its range, groups that do not divide M, and documents of a packed row in a
+            private step.
 
     Source: Baevski et al., "wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations" (NeurIPS
     2020), section 2; Mohamed, Okhonko, Zettlemoyer, "Transformers with convolutional context for ASR" (2019).
@@ -70,7 +71,8 @@ class Convolutional(PositionalEncoding):
             added_BTM = self._convolved(read_BTM)
         else:
             places_BTM = _with_gaps(positions.segments, self.kernel_size // 2).unsqueeze(-1).expand_as(x_BTM)
-            gaps_BNM = x_BTM.new_zeros(len(x_BTM), int(places_BTM.max()) + 1, x_BTM.shape[-1])
+            last = read_number(places_BTM.max(), "dataset.document_boundaries must be false under Convolutional")
+            gaps_BNM = x_BTM.new_zeros(len(x_BTM), last + 1, x_BTM.shape[-1])
             added_BTM = self._convolved(gaps_BNM.scatter(1, places_BTM, read_BTM)).gather(1, places_BTM)
         return x_BTM + (added_BTM if apart_BT1 is None else added_BTM.masked_fill(apart_BT1, 0)).to(x_BTM.dtype)
 

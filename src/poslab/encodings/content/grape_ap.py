@@ -14,7 +14,7 @@ from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents, slopes_of
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import rotate_half_split
+from poslab.encodings.rotary.rotation import rotate_half_split
 
 
 class GrapeAP(PositionalEncoding):

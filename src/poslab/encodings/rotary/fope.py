@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import NOT_EXTREME, NOT_HUGE, Count, Range
-from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Rotation, check_width, rotate_half_split
+from poslab.encodings.rotary.by_head import TurnedByHead, rotation_by_group
+from poslab.encodings.rotary.rotation import Rotation
 
 
-class FoPE(PositionalEncoding):
+class FoPE(TurnedByHead):
     """Fourier position embedding (FoPE): each channel pair has a mixture of all frequencies, not one of its own.
 
         q'_i = q_i * c(i) + rotate_half(q_i) * s(i),    k' likewise
@@ -68,11 +68,9 @@ class FoPE(PositionalEncoding):
         clipped: Literal["identity", "ones"] = "identity",
         seed: Annotated[int, Range(at_least=0), NOT_HUGE] = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(num_heads, num_kv_heads, head_dim)
         if head_dim % 4:
             raise ValueError(f"head_dim must be a multiple of 4, got {head_dim}")
-        self.head_dim = head_dim
-        self.group = num_heads // num_kv_heads
         self.base = base
         self.clipped = clipped
         spectrum = inverse_frequencies(head_dim, base, torch.device("cpu"))
@@ -88,23 +86,9 @@ class FoPE(PositionalEncoding):
         self._coefficients_GNP = (ones + gain * math.sqrt(2 / sum(shape[2:])) * drawn).unbind()
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
-        key_cos, key_sin = self._tables(key_positions)
-        cos, sin = key_cos, key_sin
-        if query_positions is not key_positions:
-            cos, sin = self._tables(query_positions)
-        if self.group > 1:
-            cos, sin = (x.repeat_interleave(self.group, dim=-3) for x in (cos, sin))
-        return Rotation(cos, sin, key_cos, key_sin)
+        return rotation_by_group(query_positions, key_positions, self._cos_sin, self.group)
 
-    def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        check_width(q_BHTD, self.head_dim)
-        return rotate_half_split(q_BHTD, tables.query_cos, tables.query_sin)
-
-    def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        check_width(k_BHSD, self.head_dim)
-        return rotate_half_split(k_BHSD, tables.key_cos, tables.key_sin)
-
-    def _tables(self, positions: Positions) -> tuple[Tensor, Tensor]:
+    def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
         """Return c and s at positions, (G, T, P) or (B, G, T, P) float32."""
         device = positions.ids.device
         angle = angles(positions.ids_for_heads, inverse_frequencies(self.head_dim, self.base, device))

@@ -8,7 +8,8 @@ from torch import Tensor
 from poslab.arguments import Count
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Fraction, Layout, Rotary, Rotation
+from poslab.encodings.rotary.rotary import Fraction, Layout, Rotary
+from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
 

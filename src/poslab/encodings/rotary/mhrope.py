@@ -15,7 +15,8 @@ from poslab.arguments import Count
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.allocations import Spectra, in_proportion
-from poslab.encodings.rotary.rotary import Fraction, Rotary, Rotation
+from poslab.encodings.rotary.rotary import Fraction, Rotary
+from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
 
@@ -33,7 +34,8 @@ class MHRoPE(Rotary):
     Args:
         head_dim: head dimension D.
         num_heads: query heads H.
-        num_kv_heads: key-value heads G, at least one for each axis; the query heads of a group turn as their keys do.
+        num_kv_heads: key-value heads G, at least 2, and one for each axis; the query heads of a group turn as
+            their keys do.
         sections: key-value heads of each axis, or numbers in their proportion (paper: 2, 3, 3 of 8 for time, height and
             width); None shares them as evenly as possible among the axes that positions have.
         base, fraction, layout, scaling: as in `Rotary`.
@@ -62,8 +64,7 @@ class MHRoPE(Rotary):
     ) -> None:
         allocation = partial(_by_head, num_kv_heads=num_kv_heads, sections=sections)
         super().__init__(head_dim, base, fraction, layout, scaling, allocation)
-        if sections is not None:
-            allocation(1, len(sections))  # raises now if there are too few heads
+        allocation(1, 2 if sections is None else len(sections))  # raises now if there are too few heads
         self.group = num_heads // num_kv_heads
 
     def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor | None:

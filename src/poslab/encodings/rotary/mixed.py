@@ -15,7 +15,8 @@ from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, inverse_frequencies
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Rotation, check_width, rotate_interleaved
+from poslab.encodings.rotary.by_head import rotation_by_group
+from poslab.encodings.rotary.rotation import Rotation, check_width, rotate_interleaved
 
 Axes = Annotated[int, Range(at_least=2), NOT_HUGE]
 
@@ -80,12 +81,11 @@ class RotaryMixed(PositionalEncoding):
         keys = key_positions.coordinates_for_heads
         # Only differences matter. The gradient of F at position 1,000 would be a difference of far larger numbers.
         origin = keys[..., :1, :].sum(-2, keepdim=True)  # 0 without keys
-        key_cos, key_sin = self._cos_sin(keys - origin)
-        cos, sin = key_cos, key_sin
-        if query_positions is not key_positions:
-            cos, sin = self._cos_sin(query_positions.coordinates_for_heads - origin)
-        cos, sin = (x.repeat_interleave(self.group, dim=-3) for x in (cos, sin))
-        return Rotation(cos, sin, key_cos, key_sin)
+
+        def cos_sin(positions: Positions) -> tuple[Tensor, Tensor]:
+            return self._cos_sin(positions.coordinates_for_heads - origin)
+
+        return rotation_by_group(query_positions, key_positions, cos_sin, self.group)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
         check_width(q_BHTD, self.head_dim)

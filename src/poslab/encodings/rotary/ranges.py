@@ -15,7 +15,8 @@ from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Layout, Rotary, Rotation
+from poslab.encodings.rotary.rotary import Layout, Rotary
+from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
 

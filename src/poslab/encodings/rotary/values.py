@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from poslab.encodings.rotary.rotary import Rotary, Rotation
+from poslab.encodings.rotary.rotary import Rotary
+from poslab.encodings.rotary.rotation import Rotation
 
 
 class RotaryValues(Rotary):

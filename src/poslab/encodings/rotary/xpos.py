@@ -12,7 +12,7 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import check_width, rotate_half_split
+from poslab.encodings.rotary.rotation import check_width, rotate_half_split
 
 
 class ScaledRotation(NamedTuple):

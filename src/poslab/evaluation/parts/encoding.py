@@ -14,7 +14,7 @@ from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
 from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_text, token_labels
-from poslab.evaluation.side_by_side import named, slug_of, titled
+from poslab.evaluation.side_by_side import named, remark_on_positions, slug_of, titled
 from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
@@ -37,7 +37,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         if one.run is not None and not one.swap and _starts(one) is None:
             text += f" The initial state of {one.name} is unknown: its run began with the weights of another one, and "
             text += "has not kept it."
-    return Evaluation([Section("The encoding", text, figures)])
+    return Evaluation([Section("The encoding", text + remark_on_positions(subjects), figures)])
 
 
 def _starts(one: Subject) -> Mapping[str, StackEncodings] | None:

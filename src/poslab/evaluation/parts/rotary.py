@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from poslab.evaluation.grids import Grid
 from poslab.evaluation.rotary_axes import axis_figures, axis_sentence, axis_turns
 from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import lengths_of, titled
+from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
 from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
@@ -44,7 +45,8 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     if not figures:
         return Evaluation()
     text = "\n\n".join(remarks) if remarks else None
-    return Evaluation([section(figures, text)], remarks=remarks)
+    made = section(figures, text)
+    return Evaluation([replace(made, text=made.text + remark_on_positions(subjects))], remarks=remarks)
 
 
 def section(figures: list[ReportFigure], more: str | None = None) -> Section:
