@@ -65,9 +65,10 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         if not math.isfinite(value)
     } | {(name, seed) for name, own in runs.items() for seed, (_, result) in own.items() if result.diverged}
     yield "no run diverged", not diverged, f"{len(diverged)} of {len(every)}" if diverged else "none"
-    learned = {name: results.learned(case, name) for name in runs}
-    behind = [f"{name} ({count} of {total})" for name, (count, total) in learned.items() if count < total]
-    yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
+    if results.comparison.gate_of(case) is not None:
+        learned = {name: results.learned(case, name) for name in runs}
+        behind = [f"{count} of {total} of {name}" for name, (count, total) in learned.items() if count < total]
+        yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
     if results.comparison.tuning is not None:
         tuned = results.tuned(case)
         lost = [name for name, choice in tuned.items() if not choice.found]

@@ -10,9 +10,13 @@ from poslab.comparison.report.tuned import tuning_sentences
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.difference import FEWEST_SEEDS
 
+NO_RUN = "No run is finished."
+
 
 def methods(results: Results) -> str:
-    """Return the paragraphs on runs, tuning, metrics and statistics."""
+    """Return the paragraphs on runs, tuning, metrics and statistics; a sentence where no run is finished."""
+    if not results.cells:
+        return NO_RUN
     return "\n\n".join([" ".join(_runs(results)), " ".join(tuning_sentences(results)), " ".join(_statistics(results))])
 
 

@@ -100,8 +100,8 @@ def beside_the_paper(results: Results) -> Iterator[Section]:
         Table(
             "published",
             "Published values",
-            "In the unit of the paper, at its scale: only orders compare with ours. The last column says where a "
-            "value was read.",
+            "In the unit of the paper, at its scale: only orders compare with ours, but what is computed here is the "
+            "same figure. The last column says where a value was read (`secondary`: in a text that repeats it).",
             values_table(results, published),
         ),
     ]

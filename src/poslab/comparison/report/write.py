@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from rich import box
 from rich.console import Console
 from rich.table import Table as Lines
 
 from poslab.comparison.comparison import Criterion, file_name
+from poslab.comparison.published import published_results
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
 from poslab.comparison.report.checks import checks
-from poslab.comparison.report.methods import methods
-from poslab.comparison.report.papers import beside_the_paper
+from poslab.comparison.report.methods import NO_RUN, methods
+from poslab.comparison.report.papers import beside_the_paper, values_table
 from poslab.comparison.report.speeds import speed_table, speeds_frame, speeds_in_markdown
 from poslab.comparison.report.summary import OverCases
 from poslab.comparison.report.tables import (
@@ -69,7 +71,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     write_atomically(output / "table.md", f"{markdown(table)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(table, caption))
     said, notes = conclusions(results), list(reservations(results))
-    sentences = [*(f"{case}: {text}" for case, text in said.items()), *notes]
+    sentences = [*(f"{case}: {text}" for case, text in said.items()), *notes] if results.cells else [NO_RUN]
     overall = Table(
         "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
     )
@@ -239,7 +241,7 @@ def _print(results: Results, console: Console, table: pd.DataFrame, sentences: l
     for sentence in sentences:
         console.print(f"{sentence}\n")
     comparison = results.comparison
-    for case in comparison.cases:
+    for case in comparison.cases if results.cells else ():
         prefix = "" if len(comparison.cases) == 1 else f"{case} "
         lines = Lines(box=box.SIMPLE_HEAD, title=case, title_justify="left")
         lines.add_column("encoding")
@@ -250,8 +252,10 @@ def _print(results: Results, console: Console, table: pd.DataFrame, sentences: l
             if row["encoding"] in comparison.encodings_of(case):
                 lines.add_row(row["encoding"], *(_aligned(row[column]) for column in columns))
         console.print(lines)
-    if legend := _legend(results, table):
+    if results.cells and (legend := _legend(results, table)):
         console.print(legend)
+    if (published := published_results(comparison)) is not None and any(value.head_dim for value in published.values):
+        console.print(_published(values_table(results, published)))
     console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
     if results.failed:
         cell = results.failed[0]
@@ -266,6 +270,16 @@ def _print(results: Results, console: Console, table: pd.DataFrame, sentences: l
             f"{count} cannot begin, such as {results.blocked[0].label}: what they begin with diverged or failed",
             soft_wrap=True,
         )
+
+
+def _published(values: pd.DataFrame) -> Lines:
+    """Return published values, of which some are computed here too, for the terminal."""
+    lines = Lines(box=box.SIMPLE_HEAD, title="published values", title_justify="left")
+    for column in values.columns:
+        lines.add_column(column, justify="right" if is_numeric_dtype(values[column]) else "left")
+    for row in values.itertuples(index=False):
+        lines.add_row(*(str(cell) if isinstance(cell, str) else f"{cell:,.6g}" for cell in row))
+    return lines
 
 
 def _aligned(cell: str) -> str:

@@ -43,10 +43,6 @@ class RePo(RotationByContent):
     Causal and bidirectional. A state is one number for each key-value head. Costs 2 M width for each token, then what
     rotary costs, on the same routes. Nothing is claimed here beyond the training length.
 
-    Trap: the input of a bfloat16 model is rounded, and with it each p, by about 1/400 of its size. Logits of unit
-    variance are then off by about 0.005 where p is of the order of 10, and by about 0.05 where it is of that of 100,
-    twenty times as much as rounded queries and keys are worth.
-
     Raises:
         ValueError: for an argument out of its range.
 
@@ -110,6 +106,10 @@ def repo(
 
     Parameters are those of `RePo` in its layers. Causal and bidirectional. Costs somewhat more than rotary, on the same
     routes. The paper claims better reading of noisy and structured contexts, and of some longer than in training.
+
+    Trap: the input of a bfloat16 model is rounded, and with it each p, by about 1/400 of its size. Logits of unit
+    variance are then off by about 0.005 where p is of the order of 10, and by about 0.05 where it is of that of 100,
+    twenty times as much as rounded queries and keys are worth.
 
     Raises:
         ValueError: for an argument out of its range.
