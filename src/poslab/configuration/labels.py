@@ -223,6 +223,11 @@ def _files(conf: Path, group: str) -> dict[str, Mapping[str, Any]]:
     return {file.stem: content for file in files if (content := _content(file))}
 
 
+def choice_file(group: str, name: str, conf: Path = CONF) -> dict[str, Any]:
+    """Return the content of a choice, with the values that it has in a model of ours; {} if there is no such file."""
+    return _content(conf / group / f"{name}.yaml")
+
+
 def _content(file: Path) -> dict[str, Any]:
     """Return the content of a file over that of the files of its group that it names as its defaults."""
     try:
