@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -254,6 +254,19 @@ def written(label: str, conf: Path = CONF) -> str:
     first = (conf / "encoding" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     found = re.match(r"# ([^:.]{1,30}):", first)
     return f"{found[1] if found else name}{space}{rest}"
+
+
+def names_in_pictures(labels: Iterable[str], conf: Path = CONF) -> str:
+    """Return which encodings of these labels pictures name otherwise than people type them; "" if none.
+
+    names_in_pictures(["rotary_axial", "alibi"]) == "rotary_axial is Axial rotary"
+    """
+    names = {name: written(name, conf) for name in dict.fromkeys(label.partition(" ")[0] for label in labels)}
+    return "; ".join(f"{name} is {shown}" for name, shown in names.items() if _letters(name) != _letters(shown))
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.lower())
 
 
 def short_key(key: str, others: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table as Lines
 
 from poslab.configuration.build import build, full_keys
-from poslab.configuration.labels import label, labels
+from poslab.configuration.labels import label, labels, names_in_pictures
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
@@ -238,7 +238,7 @@ def _have_same_items(one: Subject, other: Subject) -> bool:
 
 def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
-    first = subjects[0]
+    first, in_pictures = subjects[0], names_in_pictures(one.name for one in subjects)
     if first.text is not None:
         evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
     elif examples := sum(first.data.num_examples(request.split).values()):
@@ -248,6 +248,7 @@ def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     return {
         "model" if first.run is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
+        **({"in pictures": in_pictures} if in_pictures else {}),
         "trained": ", ".join(dict.fromkeys(one.trained_at for one in subjects)),
         "evaluated on": evaluated,
         **({"not trained": "; ".join(warnings)} if warnings else {}),

@@ -230,6 +230,7 @@ def test_the_report_begins_with_the_answer_and_names_its_checks(written):
         < page.rindex("Verdicts: exact_match@beyond")
         < page.rindex("How it was made")
     )
+    assert "none is None (NoPE); rotary is Rotary (RoPE)" in page
     for words in ("same data order for the same seed", "copying: optimizer.lr", "Holm", "python -m src.compare"):
         assert words in page
 
