@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from poslab.arguments import Count, Positive, Range, nearest, shown, with_checked_arguments
+from poslab.configuration.lengths import LENGTH
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
@@ -37,7 +38,7 @@ class Criterion:
     margin: Positive | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_]+(@([1-9]\d{0,8}x?|trained|beyond))?", self.metric):
+        if not re.fullmatch(rf"[a-z0-9_]+(@({LENGTH}|trained|beyond))?", self.metric):
             raise ValueError(
                 f"metrics: {self.metric} must be a metric of the test, perhaps with its lengths, such as accuracy, "
                 "exact_match@beyond, exact_match@20 or bits_per_byte@4x"
@@ -128,8 +129,8 @@ class Case:
 
     Args:
         train: choices of its runs.
-        lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x`;
-            None are those of its configuration.
+        lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x` and
+            `0.5x`; None are those of its configuration.
         metrics: that decide on it, by tag, in place of those of the comparison.
         gate: in place of that of the comparison.
         tuning: metric and direction of its tuning, in place of those of the comparison.
@@ -152,8 +153,8 @@ class Case:
         if self.lengths is not None and not self.lengths:
             raise ValueError("lengths must hold at least one, as in [1x, 4x]")
         for length in self.lengths or ():
-            if not re.fullmatch(r"[1-9]\d{0,8}x?", str(length)):
-                raise ValueError(f"lengths must be integers such as 512, or whole multiples such as 4x, got {length!r}")
+            if not re.fullmatch(LENGTH, str(length)):
+                raise ValueError(f"lengths must be integers such as 512, or multiples such as 4x, got {length!r}")
 
 
 @with_checked_arguments

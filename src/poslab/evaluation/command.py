@@ -125,6 +125,7 @@ def _begin() -> bool:
 
 def _evaluated(subjects: Sequence[Subject], request: Request, is_first: bool) -> tuple[Evaluation, HarmlessConsole]:
     """Return the evaluation, and the console that has shown its progress."""
+    request = request.with_tokens(max(one.longest_trained for one in subjects))
     console = HarmlessConsole(quiet=not is_first)
     with console.status("") as status:
         evaluation = evaluate(subjects, request, announce=lambda part: status.update(f"{part} ..."))
@@ -162,6 +163,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     for key, value in (("model.head_dim", head_dim), ("dataset.sequence_length", training_length)):
         if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value}")
+    request = request.with_tokens(training_length)
     shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
     with full_keys("encoding", config):
         (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
