@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from poslab.comparison.comparison import Comparison, Criterion, Gate
+from poslab.comparison.comparison import Comparison
+from poslab.comparison.criteria import Criterion, Gate
 from tests.comparison.comparisons import TUNING, comparison
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from poslab.comparison.comparison import Comparison, Criterion
+from poslab.comparison.comparison import Comparison
+from poslab.comparison.criteria import Criterion
 from poslab.configuration.build import nearest
 from poslab.configuration.lengths import tokens, whole_tokens
 from poslab.data.run_data import RunData

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from poslab.comparison.comparison import Criterion
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.solve_rate import solved
 from poslab.comparison.statistics.verdict import Verdict, Word

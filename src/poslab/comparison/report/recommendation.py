@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from rich.console import Console
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
-from poslab.comparison.comparison import Criterion
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.report.answers import (
     Answer,
     amount,

@@ -12,7 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Lines
 
-from poslab.comparison.comparison import Criterion, file_name
+from poslab.comparison.comparison import file_name
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
 from poslab.comparison.report.checks import checks
