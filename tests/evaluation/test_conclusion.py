@@ -61,6 +61,12 @@ def test_the_best_of_several_is_compared_with_the_next():
     assert sentence.endswith(" less than T5, the next.")
 
 
+def test_the_best_of_several_beats_all_of_them_or_is_not_called_so():
+    """The next one is clearly worse; another, whose mean is worse still, may be as good."""
+    (sentence,) = conclusion(of_text(T5={64: bits(2.45, 0.02)}, none={64: bits(2.5, 1.0)}, Alibi={64: bits(2.4)}))
+    assert "Alibi and none are not told apart: 2.400 bits per byte and 2.500 bits per byte" in sentence
+
+
 def test_runs_whose_interval_holds_0_are_not_told_apart():
     (sentence,) = conclusion(of_text(Alibi={64: bits(2.4, 0.5)}, T5={64: bits(2.41, 0.5)}))
     assert "Alibi and T5 are not told apart: 2.400 bits per byte and 2.410 bits per byte, a difference of " in sentence

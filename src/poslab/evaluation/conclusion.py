@@ -96,17 +96,19 @@ def _alone(headline: Headline, scores: Mapping[str, ItemScores], length: int) ->
 
 
 def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) -> str:
-    """Return the best model at a length, and by how much it is better than the next one, if that is certain."""
-    best, second, *_ = sorted(scores, key=lambda name: scores[name].value, reverse=headline.is_share)
-    better, worse = (best, second) if headline.is_share else (second, best)
-    found, low, high = difference(scores[better], scores[worse], headline.is_share, headline.seed)
+    """Return the best model at a length, and by how much it is better than the next one, if it surely beats all."""
+    best, *others = sorted(scores, key=lambda name: scores[name].value, reverse=headline.is_share)
+    gaps = {name: _gain(headline, scores[best], scores[name]) for name in others}
+    unclear = [name for name, (_, low, _) in gaps.items() if math.isnan(low) or low <= 0]
+    second = (unclear or others)[0]
+    found, low, high = gaps[second]
     points = " points" if headline.is_share else ""
     gap = f"{headline.shown(found)}{points} ({headline.between(low, high) or 'no interval: too few items'})"
     place = headline.place(length)
     place = f"{place[0].upper()}{place[1:]}"
     if found == low == high == 0:
         return f"{place}, {best} and {second} are alike: {headline.value(scores[best])}, and no item differs."
-    if math.isnan(low) or low <= 0 <= high:
+    if unclear:
         return (
             f"{place}, {best} and {second} are not told apart: {headline.value(scores[best])} and "
             f"{headline.value(scores[second])}, a difference of {gap}."
@@ -114,6 +116,12 @@ def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) 
     among = f" of {len(scores)}" if len(scores) > 2 else ""
     than = f"{'more' if headline.is_share else 'less'} than {second}{', the next' if among else ''}"
     return f"{place}, {best} is the best{among}: {headline.value(scores[best])}, {gap} {than}."
+
+
+def _gain(headline: Headline, best: ItemScores, other: ItemScores) -> tuple[float, float, float]:
+    """Return how much better the best model is than another, and the 95 % interval."""
+    more, less = (best, other) if headline.is_share else (other, best)
+    return difference(more, less, headline.is_share, headline.seed)
 
 
 def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) -> Iterator[str]:
