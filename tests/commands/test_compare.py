@@ -7,9 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
+import optuna
 import pandas as pd
 import pytest
 from filelock import FileLock
+from optuna.trial import TrialState
+
+from poslab.comparison.study import cell_of_trial
 
 from .running import Ended, Running, python
 
@@ -93,6 +97,26 @@ def test_more_seeds_and_lengths_train_and_measure_only_what_is_missing(
     after = runs_of(tmp_path)
     assert {run: after[run] for run in before} == before
     assert sorted(set(after) - set(before)) == [f"out/runs/text/{name}/seed_3" for name in ("none", "rotary")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_commands_at_once_train_every_cell_once(tmp_path: Path, tiny: list[str], killed: bool) -> None:
+    """If one of them is killed, the other trains what is left."""
+    words = [*arguments_of(tiny), "preset=untuned", "trainer.max_steps=40", "trainer.saves=4"]
+    first, second = start(tmp_path, *words), Running(python("-m", "src.compare", *words), tmp_path)
+    if killed:
+        first.wait_until(lambda: runs_of(tmp_path), 200)
+        first.kill()
+    for running in [second] if killed else [first, second]:
+        ended = running.wait(300)
+        assert (ended.status, ended.errors) == (0, ""), ended
+    study = optuna.load_study(study_name="question_untuned", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}")
+    complete = [cell_of_trial(trial).identity for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert len(complete) == len(set(complete)) == len(runs_of(tmp_path)) == 4
+    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= killed
+    decided = pd.read_csv(tmp_path / "out" / "results.csv").query("metric == 'bits_per_byte@2x'")
+    assert len(decided) == 4 and decided["value"].between(1, 9).all()
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def learned(tmp_path_factory, text) -> Path:
 
 @pytest.mark.slow
 def test_one_run_is_evaluated_into_its_own_directory(rotary, tmp_path):
-    ended = evaluate_alone(f"run={rotary}", "lengths=[16,32,64]", ONLY_LENGTHS, directory=tmp_path)
+    ended = evaluate_alone(f"run={rotary}", "lengths=[0.5x,16,2x,64]", ONLY_LENGTHS, directory=tmp_path)
     assert (ended.status, ended.errors) == (0, "")
     assert max(map(len, ended.output.splitlines()[:-1])) <= 80
     assert list(tmp_path.iterdir()) == []
@@ -281,6 +281,8 @@ MISTAKES = {
     "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",
     "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",
     "run={rotary} lengths=[0]": "lengths must be a list, each item a positive integer or null, got [0]",
+    "run={rotary} lengths=[16,0.3x]": "lengths must be whole numbers, and 0.3x of the training length, 16, is 4.8",
+    "run={rotary} lengths=[half]": "lengths must be integers such as 512, or multiples such as 4x, got 'half'",
     "run={rotary} lengths=64": "lengths must be a list, each item an integer or null, got 64",
     "run=5": "run must name a run directory or a checkpoint, as in run=outputs/RUN, got 5",
     "runs=5": "runs must name run directories, as in runs=[outputs/A,outputs/B], got 5",

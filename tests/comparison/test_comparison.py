@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from poslab.comparison.comparison import Comparison, Criterion, Gate
+from poslab.comparison.comparison import Comparison
+from poslab.comparison.criteria import Criterion, Gate
 from tests.comparison.comparisons import TUNING, comparison
 
 
@@ -71,7 +72,7 @@ def test_a_metric_has_a_name_and_lengths():
         ({"cases": {"a": {}}}, "cases.a must have train"),
         (
             {"cases": {"a": {"train": {}, "lengths": ["x4"]}}},
-            "cases.a: lengths must be integers such as 512, or whole multiples such as 4x",
+            "cases.a: lengths must be integers such as 512, or multiples such as 4x",
         ),
         ({"cases": {"a": {"train": {"seed": 3}}}}, "cases.a.train must not have seed"),
         ({"cases": {"a": {"train": {"hydra.run.dir": "x"}}}}, "cases.a.train must not have hydra.run.dir"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from poslab.comparison.command import compare_runs
-from poslab.comparison.comparison import Criterion
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.results import Results
 from poslab.io.terminal import HarmlessConsole

@@ -24,6 +24,13 @@ def lengths_of(config, metric, lengths):
 
 def test_multiples_are_of_the_training_length(tmp_path):
     assert lengths_of(small(tmp_path), "bits_per_byte@2x", ["1x", 32, "4x"]) == [16, 32, 64]
+    assert lengths_of(small(tmp_path), "bits_per_byte@0.5x", ["0.5x", "1x"]) == [8, 16]
+    with pytest.raises(
+        ValueError, match=r"^cases.this: lengths must be whole numbers, and 0.3x of the training length"
+    ):
+        lengths_of(small(tmp_path), "bits_per_byte@1x", ["0.3x", "1x"])
+    with pytest.raises(ValueError, match=r"^cases.this: bits_per_byte@0.3x is at none of the lengths of its test, 16 "):
+        lengths_of(small(tmp_path), "bits_per_byte@0.3x", ["1x"])
 
 
 def test_a_window_longer_than_the_text_is_one_sentence(tmp_path):

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from poslab.comparison import results as comparison_results
-from poslab.comparison.comparison import Criterion
+from poslab.comparison import items as comparison_items
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.tables import fewer_items, overview
 from poslab.evaluation.item_files import read_measured, write_measured
@@ -50,7 +50,7 @@ def test_items_of_each_length_are_items_of_their_own_but_texts_are_the_same_at_a
 
 def test_a_report_reads_the_items_of_a_run_once(tmp_path, monkeypatch):
     made, read = with_items(tmp_path, WrittenAnswers), []
-    monkeypatch.setattr(comparison_results, "read_measured", lambda path: (read.append(path), read_measured(path))[1])
+    monkeypatch.setattr(comparison_items, "read_measured", lambda path: (read.append(path), read_measured(path))[1])
     for part in (overview, checks, lambda found: found.scores("copying", Criterion("exact_match@20", "maximize"))):
         part(made)
     assert sorted(read) == sorted(made.place(cell) / "scores.npz" for cell, _ in made.cells)

@@ -7,7 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from poslab.configuration.folders import CONF
-from poslab.configuration.labels import choice_name, label, labels, shown, written
+from poslab.configuration.labels import choice_name, label, labels, names_in_pictures, shown, written
 from poslab.data.composed import resolved
 from tests.encoding_choices import EVERY_ENCODING, choice
 
@@ -172,6 +172,12 @@ def test_a_class_of_ones_own_has_its_own_name():
 )
 def test_pictures_name_an_encoding_as_papers_do(label, name):
     assert written(label) == name
+
+
+def test_a_report_says_which_encodings_its_pictures_name_otherwise():
+    found = names_in_pictures(["alibi", "rotary_axial base=10", "rotary_axial", "none", "rotary_25"])
+    assert found == "rotary_axial is Axial rotary; none is None (NoPE)"
+    assert names_in_pictures(["alibi"]) == ""
 
 
 def test_an_encoding_whose_file_has_no_such_name_keeps_that_of_the_file(tmp_path):

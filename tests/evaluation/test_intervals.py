@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from poslab.evaluation.bootstrap import ratio_interval
-from poslab.evaluation.intervals import difference, interval
+from poslab.evaluation.intervals import difference, excess, interval
 from poslab.evaluation.item_scores import ItemScores
 
 RNG = np.random.default_rng(0)
@@ -66,3 +67,21 @@ def test_a_difference_is_on_the_items_that_count_in_both():
 def test_other_items_are_refused():
     with pytest.raises(ValueError, match="must be of the same items"):
         difference(scores([1.0] * 6), scores([1.0] * 6, identity="other"), is_share=True)
+
+
+def test_shares_at_two_lengths_differ_by_newcombes_interval():
+    ours, theirs = (
+        scores([100.0] * right + [0.0] * (of - right), identity=str(of)) for right, of in ((56, 70), (48, 80))
+    )
+    low, high = confint_proportions_2indep(56, 70, 48, 80, method="newcomb", compare="diff")
+    assert excess(ours, theirs, 1.0, is_share=True) == pytest.approx((100 * low, 100 * high))
+    low, high = excess(ours, theirs, 0.5, is_share=True)
+    (_, top), (bottom, _) = interval(ours, True), interval(theirs, True)
+    assert high == pytest.approx(80 - 30 + math.hypot(top - 80, 0.5 * (60 - bottom)))
+
+
+def test_losses_of_the_same_items_at_two_lengths_are_paired():
+    hard = RNG.uniform(0, 90, 50)
+    low, high = excess(scores(1.05 * hard + RNG.uniform(4, 6, 50)), scores(hard), 1.05, is_share=False)
+    assert 4 < low < high < 6
+    assert np.isnan(excess(scores([1.0, 2.0]), scores([2.0, 3.0]), 1.05, is_share=False)).all()

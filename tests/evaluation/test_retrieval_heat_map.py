@@ -60,7 +60,7 @@ def test_a_task_without_depth_has_a_row_for_each_model():
     ]
     picture = heat_map(pd.concat(frames), "copying")
     assert numbers(picture) == [["75", "13"], ["50", "0"]]
-    assert [label.get_text() for label in picture.figure.axes[0].get_yticklabels()] == ["t5", "none"]
+    assert [label.get_text() for label in picture.figure.axes[0].get_yticklabels()] == ["T5", "None (NoPE)"]
 
 
 def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_all():
@@ -69,7 +69,7 @@ def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_al
     assert isinstance(picture, Picture) and isinstance(table, Table)
     assert picture.title == "Needle: accuracy"
     assert [numbers(picture, panel) for panel in (0, 1)] == [[["50", "0"]], [["0", "0"]]]
-    assert [panel.get_title() for panel in picture.figure.axes[:2]] == ["rotary", "none"]
+    assert [panel.get_title() for panel in picture.figure.axes[:2]] == ["Rotary (RoPE)", "None (NoPE)"]
     assert table.frame["model"].tolist() == ["rotary", "rotary", "none", "none"]
 
 

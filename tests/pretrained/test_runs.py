@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from poslab.data.tokenizers import load_tokenizer
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
+from poslab.runs.directory import RunDirectory
+from poslab.runs.recipe import Recipe
 from poslab.tasks.choice import task_for
+from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
+from poslab.training.next_commands import next_commands
 from tests.commands.running import Running, assert_same_run, at_step, python
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import SMALL, composed, run_of
@@ -41,6 +46,14 @@ def test_a_run_trains_and_loads(folder, name, encoding):
     assert not torch.equal(trained.embedding.weight[:280], before.embedding.weight[:280])
     assert label(run.config()) == encoding
     assert trained(torch.arange(10)[None]).isfinite().all()
+
+
+@pytest.mark.parametrize(("encoding", "other"), [("yarn", "own"), ("own", "none")])
+def test_a_run_is_to_be_compared_with_the_positions_of_the_model_itself_or_none(folder, encoding, other):
+    words = choices(folder, "llama", f"encoding={encoding}")
+    (folder / "environment.json").write_text(json.dumps({"choices": words}))
+    said = next_commands(RunDirectory(folder), Recipe.of(composed(*words)), LanguageModelling({}))
+    assert [line.split()[-1] for line in said if line.split()[0] == "compare"] == [f"encoding={other}"]
 
 
 def test_dropout_of_the_model_acts_in_training(folder):

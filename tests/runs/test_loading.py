@@ -134,6 +134,15 @@ def test_a_run_without_its_tokenizer_is_refused(run):
     assert_refused(run.path, r".*run holds no tokenizer\.json")
 
 
+def test_a_single_encoding_does_not_take_the_place_of_a_pattern(tmp_path):
+    run = write_run(tmp_path / "run", "encoding=rnope")
+    none = {"_target_": "poslab.encodings.NoPosition", "_partial_": True}
+    with pytest.raises(ValueError, match=r"^swap must be a pattern of encodings, as the run has one "):
+        poslab.load(run.path, swap={"encoding": none})
+    swap = {"encoding": {"_target_": "poslab.encodings.PerLayer", "encodings": [none, none], "windows": [4, None]}}
+    assert poslab.load(run.path, swap=swap).encodings.windows[:2] == [4, None]
+
+
 def test_sinks_that_no_training_has_set_are_counted():
     """As where a swap gives windows to layers that had none, under model.sinks=windows."""
     model = stacked(Decoder, 11, PerLayer([Rotary, Rotary], [4, None]), 32, 2, 4, sinks="windows")

@@ -87,12 +87,20 @@ def test_a_finished_run_is_not_offered_to_be_resumed(tmp_path):
         (["encoding=rotary", "attention=flash"], None),
         (["encoding=none", "attention=flash"], "rotary"),
         (["experiment=models/cohere2"], None),
+        (["encoding=alibi_grid"], "rotary"),
+        (["model=encoder", "dataset=glyphs", "encoding=rotary_axial"], "alibi_grid"),
+        (["model=encoder", "dataset=glyphs", "encoding=alibi"], "rotary_axial"),
+        (["experiment=my_own"], None),
     ],
 )
 def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(tmp_path, choices, other):
-    command = next_of(tmp_path, choices, small(tmp_path, *choices)).get("compare")
+    known = [choice for choice in choices if choice != "experiment=my_own"]
+    config = composed(*known) if "dataset=glyphs" in known else small(tmp_path, *known)
+    command = next_of(tmp_path, choices, config).get("compare")
     assert (command is None) == (other is None)
-    assert command is None or command[-1] == f"encoding={other}"
+    if command is not None:
+        assert command[-1] == f"encoding={other}"
+        assert composed(*command[len(TRAIN) :])
 
 
 @pytest.mark.slow

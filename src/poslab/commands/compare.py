@@ -23,7 +23,7 @@ from poslab.tuning.storage_url import without_password
 OWN_KEYS = {
     "comparison": "one of the comparisons below, or the path of a file like them",
     "runs": "runs that exist, instead of a comparison: runs=[outputs/a,outputs/b] or runs=outputs/2026*",
-    "lengths": "with runs: lengths of the test, such as [256,1024] or [1x,4x]",
+    "lengths": "with runs: lengths of the test, such as [256,1024] or [0.5x,1x,4x]",
     "metrics": "with runs: what decides, as in {bits_per_byte@4x:{direction:minimize}}",
     "preset": "a variant that the file has, such as small",
     "seeds": "how many, or a list of them; more later train only what is missing",

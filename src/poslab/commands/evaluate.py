@@ -32,8 +32,11 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     _check_choices(config, runs, overrides, of_model)
     of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
     check_figure_width(config["figure"]["width"])
+    lengths, multiples = _lengths(config["lengths"])
     request = Request(
-        **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
+        **{name: config[name] for name in ("parts", "stride", "text", "seed", "split", "tokens", "device")},
+        lengths=lengths,
+        multiples=multiples,
         output=of_job if config["output"] is None else str(config["output"]),
         figure_width=config["figure"]["width"],
         trust=config["trust"],
@@ -52,6 +55,13 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         evaluate_runs(runs, request, swaps, swap_choice)
     else:
         diagnose_encoding(config, request)
+
+
+def _lengths(node: Any) -> tuple[Any, list[str]]:
+    """Return lengths as typed without the words among them, and these words, such as `0.5x`; None is the default."""
+    if not isinstance(node, list) or not any(isinstance(length, str) for length in node):
+        return node, []
+    return [n for n in node if not isinstance(n, str)] or None, [n for n in node if isinstance(n, str)]
 
 
 def _runs(config: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""A comparison: one question, the encodings and cases that answer it, and the metrics that decide."""
+"""A comparison: one question, and the encodings and cases that answer it."""
 
 from __future__ import annotations
 
@@ -10,72 +10,15 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from poslab.arguments import Count, Positive, Range, nearest, shown, with_checked_arguments
+from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
+from poslab.comparison.criteria import Criterion, Gate
+from poslab.configuration.lengths import LENGTH
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
 
 Choices = Mapping[str, Any]
 """Overrides of `python -m src.train` by key, such as `{"encoding": "rotary", "encoding.base": 1000}`."""
-
-
-@with_checked_arguments
-@dataclass(frozen=True)
-class Criterion:
-    """A metric that decides, at some lengths.
-
-    Args:
-        metric: its tag. `exact_match@20` is at length 20, `bits_per_byte@4x` at four times the training length,
-            `exact_match@trained` the mean over lengths up to those of training, `exact_match@beyond` that over longer
-            ones, and `accuracy` that of all test items.
-        direction: of the better values.
-        margin: smallest difference that matters, in the unit of the metric; None means that any does.
-    """
-
-    metric: str
-    direction: Literal["minimize", "maximize"]
-    margin: Positive | None = None
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9_]+(@([1-9]\d{0,8}x?|trained|beyond))?", self.metric):
-            raise ValueError(
-                f"metrics: {self.metric} must be a metric of the test, perhaps with its lengths, such as accuracy, "
-                "exact_match@beyond, exact_match@20 or bits_per_byte@4x"
-            )
-
-    @property
-    def name(self) -> str:
-        """The metric without its lengths."""
-        return self.metric.partition("@")[0]
-
-    @property
-    def where(self) -> str:
-        """The lengths of the metric: `20`, `4x`, `trained`, `beyond`, or "" for all."""
-        return self.metric.partition("@")[2]
-
-
-@with_checked_arguments
-@dataclass(frozen=True)
-class Gate:
-    """The value of a metric from which on a case counts as learned: `at_least` or `at_most`, in its unit."""
-
-    metric: str
-    at_least: float | None = None
-    at_most: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("gate must have at_least or at_most, as in {metric: exact_match@trained, at_least: 99}")
-        self.criterion  # noqa: B018, raises ValueError for a tag that is none
-
-    @property
-    def criterion(self) -> Criterion:
-        """The metric, of which more is better if it has to be at least something."""
-        return Criterion(self.metric, "minimize" if self.at_least is None else "maximize")
-
-    def passes(self, value: float) -> bool:
-        """Return whether a value passes; NaN does not."""
-        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
 
 @with_checked_arguments
@@ -128,8 +71,8 @@ class Case:
 
     Args:
         train: choices of its runs.
-        lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x`;
-            None are those of its configuration.
+        lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x` and
+            `0.5x`; None are those of its configuration.
         metrics: that decide on it, by tag, in place of those of the comparison.
         gate: in place of that of the comparison.
         tuning: metric and direction of its tuning, in place of those of the comparison.
@@ -152,8 +95,8 @@ class Case:
         if self.lengths is not None and not self.lengths:
             raise ValueError("lengths must hold at least one, as in [1x, 4x]")
         for length in self.lengths or ():
-            if not re.fullmatch(r"[1-9]\d{0,8}x?", str(length)):
-                raise ValueError(f"lengths must be integers such as 512, or whole multiples such as 4x, got {length!r}")
+            if not re.fullmatch(LENGTH, str(length)):
+                raise ValueError(f"lengths must be integers such as 512, or multiples such as 4x, got {length!r}")
 
 
 @with_checked_arguments

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from poslab.comparison.comparison import Comparison, Criterion
+from poslab.comparison.comparison import Comparison
+from poslab.comparison.criteria import Criterion
 from poslab.configuration.build import nearest
+from poslab.configuration.lengths import tokens, whole_tokens
 from poslab.data.run_data import RunData
 from poslab.evaluation.extra_metrics import EXTRA, OPEN_ENDED, extra_metrics_of
 from poslab.runs.recipe import Recipe
@@ -22,7 +24,10 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
     """
     task, asked = recipe.task, comparison.all_cases[case].lengths
     trained = data.longest_trained
-    lengths = data.lengths_of("test") if asked is None else sorted({_tokens(length, trained) for length in asked})
+    try:
+        lengths = sorted(data.lengths_of("test") if asked is None else {whole_tokens(n, trained) for n in asked})
+    except ValueError as error:
+        raise ValueError(f"cases.{case}: {error}") from error
     data.connect(task.of(data), None)
     for length in [] if asked is None else lengths:
         try:
@@ -58,15 +63,14 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
 def _check_extra(case: str, criterion: Criterion, data: RunData) -> None:
     """Raise ValueError for a metric beside those of the task that lacks a length, or has one that it cannot have."""
     name, texts = criterion.name, EXTRA[criterion.name].texts
-    found = at_lengths(criterion, (), data.longest_trained)
     if texts is None:
         if criterion.where:
             raise ValueError(f"cases.{case}: {criterion.metric} must be {name}, of all test items")
         return
-    if not found:
+    if criterion.where in ("", "trained", "beyond"):
         raise ValueError(f"cases.{case}: {criterion.metric} must have a length, as {name}@1024 or {name}@4x")
     try:
-        texts(data, "test", found[0])
+        texts(data, "test", whole_tokens(criterion.where, data.longest_trained))
     except ValueError as error:
         raise ValueError(f"cases.{case}: {criterion.metric}: {error}") from error
 
@@ -111,10 +115,10 @@ def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> li
     """
     where = criterion.where
     if criterion.name in EXTRA:
-        return [_tokens(where, trained)] if where not in ("", "trained", "beyond") else []
+        return [whole_tokens(where, trained)] if where not in ("", "trained", "beyond") else []
     if where in ("", "trained", "beyond"):
         return [n for n in lengths if not where or (n <= trained) == (where == "trained")]
-    return [n for n in lengths if n == _tokens(where, trained)]
+    return [n for n in lengths if n == tokens(where, trained)]
 
 
 def value(criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[int], trained: int) -> float:
@@ -126,8 +130,3 @@ def value(criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[i
         return scores[criterion.name]
     values = [scores.get(f"{criterion.name}@{n}", math.nan) for n in at_lengths(criterion, lengths, trained)]
     return sum(values) / len(values) if values else math.nan
-
-
-def _tokens(length: int | str, trained: int) -> int:
-    text = str(length)
-    return int(text[:-1]) * trained if text.endswith("x") else int(text)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from poslab.arguments import Count, with_checked_arguments
-from poslab.comparison.comparison import Comparison, Criterion, made
+from poslab.comparison.comparison import Comparison, made
+from poslab.comparison.criteria import Criterion
 
 SEEN = Literal["pdf", "raw_results", "code", "secondary"]
 """Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""

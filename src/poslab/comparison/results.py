@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
-from poslab.comparison.comparison import Comparison, Criterion
-from poslab.comparison.lengths import at_lengths, is_share, tag_of, value
+from poslab.comparison.cells import Cell, CellResult
+from poslab.comparison.comparison import Comparison
+from poslab.comparison.criteria import Criterion
+from poslab.comparison.items import measured_run, rows_of_items
+from poslab.comparison.lengths import at_lengths, is_share, value
 from poslab.comparison.plan import CellPlan
 from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
 from poslab.comparison.statistics.verdict import Verdict, verdicts
 from poslab.comparison.tuned_points import TunedPoint
-from poslab.evaluation.item_files import read_measured
-from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
+from poslab.evaluation.item_scores import ItemScores, MeasuredRun
 from poslab.tasks.task import Task
 
 
@@ -195,30 +196,22 @@ class Results:
     def _by_item(
         self, case: str, criterion: Criterion, seeds: Mapping[str, Sequence[int]]
     ) -> dict[str, np.ndarray] | None:
-        """Return the scores of test items, (S, I), by encoding; None where a run has none.
+        """Return the scores of test items, (S, I), by encoding, NaN of a run that diverged; None where a run has none.
 
         Raises:
             ValueError: if runs were tested on different items.
         """
         every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding, own in seeds.items() for seed in own}
         found = {key: self._items(criterion, *run) for key, run in every.items() if not run[1].diverged}
-        if not found or any(items is None for items in found.values()):
+        known = {key: items for key, items in found.items() if items is not None}
+        if not known or len(known) < len(found):
             return None
-        shared = [shared_items(of_length) for of_length in zip(*found.values(), strict=True)]
-        sizes = {len(runs[0].sums) for runs in shared}
-        if self.tasks[case].pools_lengths:  # each length has items of its own
-            total = sum(len(runs[0].sums) for runs in shared)
-            parts = [[one.linearised * total / (len(shared) * len(one.sums)) for one in runs] for runs in shared]
-            columns = [np.concatenate(row) for row in zip(*parts, strict=True)]
-        elif len(sizes) == 1:  # the same texts, read in windows of each length
-            (total,) = sizes
-            columns = [np.mean([one.linearised for one in row], axis=0) for row in zip(*shared, strict=True)]
-        else:
+        rows = rows_of_items(list(known.values()), self.tasks[case].pools_lengths)
+        if rows is None:
             return None
-        rows = dict(zip(found, columns, strict=True))
-        lost = np.full(total, np.nan)
+        of_run, lost = dict(zip(known, rows, strict=True)), np.full_like(rows[0], np.nan)
         return {
-            encoding: np.stack([rows.get((encoding, seed), lost) for seed in own]) for encoding, own in seeds.items()
+            encoding: np.stack([of_run.get((encoding, seed), lost) for seed in own]) for encoding, own in seeds.items()
         }
 
     def measured(self, cell: Cell) -> MeasuredRun | None:
@@ -228,23 +221,8 @@ class Results:
         A file is read once.
         """
         if cell.identity not in self._measured:
-            self._measured[cell.identity] = self._read_measured(cell)
+            self._measured[cell.identity] = measured_run(self.place(cell), cell, self.finished[cell.identity])
         return self._measured[cell.identity]
-
-    def _read_measured(self, cell: Cell) -> MeasuredRun | None:
-        try:
-            found = read_measured(self.place(cell) / SCORES)
-            if cell.extra:
-                found = found.joined(read_measured(self.place(cell) / EXTRA_SCORES))
-        except ValueError:
-            return None
-        result = self.finished[cell.identity]
-        known = {} if result is None else result.scores
-        for (metric, length), one in found.scores.items():
-            value = known.get(tag_of(metric, length), one.value)
-            if not np.isclose(one.value, value, rtol=1e-6, equal_nan=True):
-                return None
-        return found
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -223,6 +223,11 @@ def _files(conf: Path, group: str) -> dict[str, Mapping[str, Any]]:
     return {file.stem: content for file in files if (content := _content(file))}
 
 
+def choice_file(group: str, name: str, conf: Path = CONF) -> dict[str, Any]:
+    """Return the content of a choice, with the values that it has in a model of ours; {} if there is no such file."""
+    return _content(conf / group / f"{name}.yaml")
+
+
 def _content(file: Path) -> dict[str, Any]:
     """Return the content of a file over that of the files of its group that it names as its defaults."""
     try:
@@ -249,6 +254,19 @@ def written(label: str, conf: Path = CONF) -> str:
     first = (conf / "encoding" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
     found = re.match(r"# ([^:.]{1,30}):", first)
     return f"{found[1] if found else name}{space}{rest}"
+
+
+def names_in_pictures(labels: Iterable[str], conf: Path = CONF) -> str:
+    """Return which encodings of these labels pictures name otherwise than people type them; "" if none.
+
+    names_in_pictures(["rotary_axial", "alibi"]) == "rotary_axial is Axial rotary"
+    """
+    names = {name: written(name, conf) for name in dict.fromkeys(label.partition(" ")[0] for label in labels)}
+    return "; ".join(f"{name} is {shown}" for name, shown in names.items() if _letters(name) != _letters(shown))
+
+
+def _letters(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.lower())
 
 
 def short_key(key: str, others: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from rich import box
 from rich.table import Table as Lines
 
 from poslab.configuration.build import build, full_keys
-from poslab.configuration.labels import label, labels
+from poslab.configuration.labels import label, labels, names_in_pictures
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
@@ -125,6 +125,7 @@ def _begin() -> bool:
 
 def _evaluated(subjects: Sequence[Subject], request: Request, is_first: bool) -> tuple[Evaluation, HarmlessConsole]:
     """Return the evaluation, and the console that has shown its progress."""
+    request = request.with_tokens(max(one.longest_trained for one in subjects))
     console = HarmlessConsole(quiet=not is_first)
     with console.status("") as status:
         evaluation = evaluate(subjects, request, announce=lambda part: status.update(f"{part} ..."))
@@ -162,6 +163,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     for key, value in (("model.head_dim", head_dim), ("dataset.sequence_length", training_length)):
         if type(value) is not int or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value}")
+    request = request.with_tokens(training_length)
     shape = StackShape(head_dim, 1, 1, 1, head_dim, causal=True, digits=(0,))
     with full_keys("encoding", config):
         (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
@@ -238,7 +240,7 @@ def _have_same_items(one: Subject, other: Subject) -> bool:
 
 def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     warnings = [warning for one in subjects for warning in one.warnings]
-    first = subjects[0]
+    first, in_pictures = subjects[0], names_in_pictures(one.name for one in subjects)
     if first.text is not None:
         evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
     elif examples := sum(first.data.num_examples(request.split).values()):
@@ -248,6 +250,7 @@ def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     return {
         "model" if first.run is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in subjects)),
         "encodings": ", ".join(one.name for one in subjects),
+        **({"in pictures": in_pictures} if in_pictures else {}),
         "trained": ", ".join(dict.fromkeys(one.trained_at for one in subjects)),
         "evaluated on": evaluated,
         **({"not trained": "; ".join(warnings)} if warnings else {}),

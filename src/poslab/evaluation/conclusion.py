@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from poslab.evaluation.intervals import difference, interval
+from poslab.evaluation.intervals import difference, excess, interval
 from poslab.evaluation.item_scores import ItemScores
 from poslab.evaluation.length_figures import ALL
 from poslab.tasks.task import LengthWords
@@ -96,17 +96,19 @@ def _alone(headline: Headline, scores: Mapping[str, ItemScores], length: int) ->
 
 
 def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) -> str:
-    """Return the best model at a length, and by how much it is better than the next one, if that is certain."""
-    best, second, *_ = sorted(scores, key=lambda name: scores[name].value, reverse=headline.is_share)
-    better, worse = (best, second) if headline.is_share else (second, best)
-    found, low, high = difference(scores[better], scores[worse], headline.is_share, headline.seed)
+    """Return the best model at a length, and by how much it is better than the next one, if it surely beats all."""
+    best, *others = sorted(scores, key=lambda name: scores[name].value, reverse=headline.is_share)
+    gaps = {name: _gain(headline, scores[best], scores[name]) for name in others}
+    unclear = [name for name, (_, low, _) in gaps.items() if math.isnan(low) or low <= 0]
+    second = (unclear or others)[0]
+    found, low, high = gaps[second]
     points = " points" if headline.is_share else ""
     gap = f"{headline.shown(found)}{points} ({headline.between(low, high) or 'no interval: too few items'})"
     place = headline.place(length)
     place = f"{place[0].upper()}{place[1:]}"
     if found == low == high == 0:
         return f"{place}, {best} and {second} are alike: {headline.value(scores[best])}, and no item differs."
-    if math.isnan(low) or low <= 0 <= high:
+    if unclear:
         return (
             f"{place}, {best} and {second} are not told apart: {headline.value(scores[best])} and "
             f"{headline.value(scores[second])}, a difference of {gap}."
@@ -114,6 +116,12 @@ def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) 
     among = f" of {len(scores)}" if len(scores) > 2 else ""
     than = f"{'more' if headline.is_share else 'less'} than {second}{', the next' if among else ''}"
     return f"{place}, {best} is the best{among}: {headline.value(scores[best])}, {gap} {than}."
+
+
+def _gain(headline: Headline, best: ItemScores, other: ItemScores) -> tuple[float, float, float]:
+    """Return how much better the best model is than another, and the 95 % interval."""
+    more, less = (best, other) if headline.is_share else (other, best)
+    return difference(more, less, headline.is_share, headline.seed)
 
 
 def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) -> Iterator[str]:
@@ -129,7 +137,9 @@ def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) 
             f"{' and '.join(names)} {PLURAL[verb] if len(names) > 1 else verb} {reach}"
             for (verb, reach), names in reaches.items()
         ]
-        means = f"To hold is to be at most {TOLERANCE * 100:g} % worse than at {headline.training}."
+        means = (
+            f"To hold is to be at most {TOLERANCE * 100:g} % worse than at {headline.training}, with 95 % certainty."
+        )
         yield f"{'; '.join(words)}. ({means})"
 
 
@@ -137,15 +147,35 @@ PLURAL = {"holds": "hold", "does not hold": "do not hold", "is": "are"}
 
 
 def _reach(headline: Headline, own: Mapping[int, ItemScores], lengths: Sequence[int]) -> tuple[str, str]:
-    """Return how far a model holds, as a verb and the rest; the first of ascending lengths is the longest trained."""
-    reference, sign = own[lengths[0]].value, -1 if headline.is_share else 1
-    if headline.is_share and reference == 0:
-        return "is", f"never right at {headline.training}"
-    holds = [sign * (own[length].value - reference) <= TOLERANCE * reference for length in lengths]
-    last = holds.index(False) - 1 if False in holds else len(lengths) - 1
-    noun = headline.words.at[1]
-    reach = f"up to {noun.format(lengths[last])}, {lengths[last] / lengths[0]:.2g} times {headline.training}"
-    if last + 1 == len(lengths):
+    """Return how far a model surely holds, as a verb and the rest; the first of the lengths is the trained one."""
+    reference, training = own[lengths[0]], headline.training
+    if headline.is_share and reference.value == 0:
+        return "is", f"never right at {training}"
+    holds = [_holds(headline, own[length], reference) for length in lengths[1:]]
+    last = next((place for place, sure in enumerate(holds) if not sure), len(holds))
+    reach = f"up to {headline.words.at[1].format(lengths[last])}, {lengths[last] / lengths[0]:.2g} times {training}"
+    if last == len(holds):
         return "holds", f"{reach}, the longest that were tested"
-    fails = f"({headline.place(lengths[last + 1])}: {headline.value(own[lengths[last + 1]])})"
-    return ("does not hold", f"beyond {headline.training} {fails}") if last == 0 else ("holds", f"{reach} {fails}")
+    if False in holds:
+        length = lengths[1 + holds.index(False)]
+        end = f"{headline.place(length)} ({headline.value(own[length])})"
+        return ("holds", f"{reach}, but not {end}") if last else ("does not hold", end)
+    following = own[lengths[last + 1]]
+    number = min(int((one.counts > 0).sum()) for one in (reference, following))
+    ends = headline.between(*interval(following, headline.is_share, headline.seed))
+    value = f"{headline.place(lengths[last + 1])}: {headline.value(following)}{ends and f', {ends}'}"
+    too_few = f"{number:,} items are too few to tell ({value})"
+    return (
+        ("holds", f"{reach}, beyond which {too_few}")
+        if last
+        else ("is", f"not known to hold beyond {training}: {too_few}")
+    )
+
+
+def _holds(headline: Headline, scores: ItemScores, reference: ItemScores) -> bool | None:
+    """Return whether scores are at most 5 % worse than those at the training length; None if that is not certain."""
+    sign = -1 if headline.is_share else 1
+    ends = excess(scores, reference, 1 + sign * TOLERANCE, headline.is_share, headline.seed)
+    if max(sign * end for end in ends) <= 0:
+        return True
+    return False if min(sign * end for end in ends) > 0 else None

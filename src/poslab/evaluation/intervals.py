@@ -6,6 +6,7 @@ Dimension letter: N items.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from scipy import stats
@@ -54,6 +55,34 @@ def difference(scores: ItemScores, other: ItemScores, is_share: bool, seed: int 
         _student(differences_N) if is_share else ratio_interval(differences_N, np.ones(len(differences_N)), seed=seed)
     )
     return own.value - its.value, *ends
+
+
+def excess(
+    scores: ItemScores, reference: ItemScores, factor: float, is_share: bool, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval of how much more a model scores than `factor` times what it scores at another length.
+
+    Losses on the same items are paired. Otherwise the intervals of both are joined as those of independent samples,
+    which is Newcombe's for two shares and a factor of 1:
+
+        d = R - factor R',    low = d - sqrt((R - R_low)^2 + factor^2 (R'_high - R')^2),    high likewise
+
+    Other arguments are as of `interval`. The ends are NaN with fewer than 5 items at either length.
+
+    Source: Zou and Donner, "Construction of confidence limits about effect measures" (2008), section 2; Newcombe,
+        "Interval estimation for the difference between independent proportions" (1998), method 10.
+    """
+    if not is_share and scores.identity == reference.identity:
+        own, its = shared_items([scores, replace(reference, length=scores.length)])
+        differences_N = own.linearised - factor * its.linearised
+        return ratio_interval(differences_N, np.ones(len(differences_N)), seed=seed)
+    difference = scores.value - factor * reference.value
+    low, high = interval(scores, is_share, seed)
+    reference_low, reference_high = interval(reference, is_share, seed)
+    return (
+        difference - math.hypot(scores.value - low, factor * (reference_high - reference.value)),
+        difference + math.hypot(high - scores.value, factor * (reference.value - reference_low)),
+    )
 
 
 def _student(values_N: np.ndarray) -> tuple[float, float]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 from poslab.arguments import Count, Range, nearest, with_checked_arguments
+from poslab.configuration.lengths import LENGTH, whole_tokens
 from poslab.evaluation.parts import names
 
 
@@ -56,6 +58,7 @@ class Request(Settings):
         figure_width: in inches of pictures as PDF; None is that of the page.
         trust: packages beside Poslab that define parts of the runs.
         typed: words of the command line, for the report.
+        multiples: further lengths, as multiples of the training length such as `0.5x`.
     """
 
     split: Literal["test", "validation"] = "test"
@@ -65,3 +68,17 @@ class Request(Settings):
     figure_width: Annotated[float, Range(3, 20)] | None = None
     trust: Sequence[str] = ()
     typed: Sequence[str] = ()
+    multiples: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for length in self.multiples:
+            if not re.fullmatch(LENGTH, length):
+                raise ValueError(f"lengths must be integers such as 512, or multiples such as 4x, got {length!r}")
+
+    def with_tokens(self, trained: int) -> Request:
+        """Return the request with its multiples among the lengths, in the unit of the training length `trained`."""
+        if not self.multiples:
+            return self
+        lengths = [*(self.lengths or ()), *(whole_tokens(length, trained) for length in self.multiples)]
+        return replace(self, lengths=lengths, multiples=())

@@ -18,6 +18,7 @@ from torch.nn.modules.module import (
 
 from poslab.configuration.build import full_keys
 from poslab.data.tokenizers import load_tokenizer
+from poslab.encodings import PerLayer
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, load_weights
 from poslab.runs.directory import RunDirectory
@@ -60,6 +61,11 @@ def load(
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
     swapped = recipe if not swap else Recipe.of({**recipe.config, **swap})
+    if isinstance(recipe.model.encoding, PerLayer) and not isinstance(swapped.model.encoding, PerLayer):
+        raise ValueError(
+            "swap must be a pattern of encodings, as the run has one (encoding=per_layer and the like): a single "
+            "encoding would act on all layers alike, without the windows, chunks and temperatures of their training"
+        )
     file = checkpoint_file(run)
     weights = load_weights(file)
     tokenizer, record = load_tokenizer(directory.path), recipe.task.record_type.read(directory.task_file)

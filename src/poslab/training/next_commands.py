@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from poslab.configuration.command_line import assignment, poslab_command, trusting
-from poslab.encodings import Alibi, Rotary
+from poslab.configuration.labels import choice_file
+from poslab.configuration.of_pretrained import is_pretrained
+from poslab.data.patched.source import PatchedSource
+from poslab.encodings import Alibi, NoPosition, OwnPositions, PositionalEncoding, Rotary
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task
 from poslab.training.checking import check
 
-COMPARED = {"alibi": Alibi, "rotary": Rotary}
+PARTNERS = {"alibi": Alibi, "rotary": Rotary}
 """Encodings to compare a run with, by their names in conf/encoding."""
+
+PARTNERS_ON_AXES = {"rotary_axial": Rotary, "alibi_grid": Alibi}
+"""The same for data whose tokens stand on several axes."""
+
+PARTNERS_OF_PRETRAINED = {"own": OwnPositions, "none": NoPosition}
 
 OF_HYDRA = "hydra.searchpath="
 """The only setting of Hydra that is kept with a run."""
@@ -33,10 +41,7 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
     choices = _choices(run)
     if choices is not None:
-        # A whole configuration, such as best.yaml of a sweep, has no group `encoding` to choose from, and the positions
-        # of a model set keys of their own encoding.
-        is_whole = "--config-name" in choices or any(choice.startswith("experiment=models/") for choice in choices)
-        if not is_whole and (other := _other_encoding(recipe)) is not None:
+        if _leave_encoding_open(choices) and (other := _other_encoding(recipe)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")
         more = assignment("init_from", run.path)
         commands["train on"] = poslab_command("train", *without("init_from", choices), more)
@@ -70,15 +75,33 @@ def without(key: str, choices: Sequence[str]) -> list[str]:
     return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
 
 
+def _leave_encoding_open(choices: Sequence[str]) -> bool:
+    """Return whether `encoding=` composes with choices.
+
+    A whole configuration, such as best.yaml of a sweep, has no group to choose from, and an experiment may set keys of
+    its own encoding.
+    """
+    experiments = [choice.partition("=")[2] for choice in choices if choice.startswith("experiment=")]
+    files = [choice_file("experiment", name) for name in experiments]
+    return "--config-name" not in choices and all(file and "encoding" not in file for file in files)
+
+
 def _other_encoding(recipe: Recipe) -> str | None:
-    """Return another encoding that the run could have; None if its other choices rule them out."""
-    own = getattr(recipe.model.encoding, "func", None)
-    for name, encoding in COMPARED.items():
-        if own is not encoding:
-            node = {"_target_": f"{encoding.__module__}.{encoding.__name__}"}
+    """Return an encoding of another kind that the run could have; None if its other choices rule them out."""
+    own = list(recipe.model.try_build().encodings)
+    for name, kind in _partners(recipe).items():
+        if not any(isinstance(encoding, kind) for encoding in own):
             try:
-                check({**recipe.config, "encoding": node})
+                check({**recipe.config, "encoding": choice_file("encoding", name)})
             except ValueError:  # a fixed route of attention, or positions that it cannot have
                 continue
             return name
     return None
+
+
+def _partners(recipe: Recipe) -> Mapping[str, type[PositionalEncoding]]:
+    """Return encodings that serve the data of a run, by name: on pictures those that read its axes."""
+    if is_pretrained(recipe.config["model"]):
+        return PARTNERS_OF_PRETRAINED
+    several = isinstance(recipe.source, PatchedSource) and len(recipe.source.axes) > 1
+    return PARTNERS_ON_AXES if several else PARTNERS

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from poslab.comparison.comparison import Criterion
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.report import figures
 
 CRITERION = Criterion("perplexity@4x", "minimize", 0.1)

@@ -31,13 +31,14 @@ def test_the_best_is_recommended_with_its_runner_up_and_evidence():
 def test_among_encodings_that_are_not_told_apart_the_fastest_is_taken():
     text = said(means={"none": 41.0, "rotary": 40.5, "slow": 40.8})
     assert text.startswith("copying: take rotary")
-    assert "none has the best mean (42.15), but rotary is not told apart and trains faster" in text
-    assert "slow is not told apart from none either." in text
+    assert "none has the highest mean (42.15); rotary is not told apart and trains faster" in text
+    assert "slow is not told apart from none." in text
 
 
 def test_encodings_that_are_equal_are_called_so():
     text = said(means=dict.fromkeys(("none", "rotary", "slow"), 40.0), noise=0.0)
     assert text.startswith("copying: take rotary")
+    assert "none, rotary and slow have the same mean (40); rotary is equal within the margin and trains faster" in text
     assert "slow is equal to none within the margin." in text
 
 
@@ -122,7 +123,7 @@ def test_where_seeds_split_the_solve_rates_decide_as_in_the_report():
             result.scores["exact_match@20"] = 5.0
     (text,) = recommendation(found, Needs(), TYPED)
     assert "rotary is" not in text and text.startswith("copying: take rotary")
-    assert "The runner-up is none" in text
+    assert "Beside it is none" in text and "runner-up" not in text
     assert "not told apart: solved by 5 of 8 seeds" in text
 
 

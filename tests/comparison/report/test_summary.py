@@ -25,12 +25,17 @@ def nine():
 
 def test_over_eight_cases_the_answer_and_the_report_have_ranks(nine):
     assert conclusions(nine.results)["all cases"] == (
-        "none has the best mean rank, 1.0 of 3 (95 % interval 1.0\xa0to\xa01.0 over cases). "
+        "none has the lowest mean rank, 1.0 of 3 (95 % interval 1.0\xa0to\xa01.0 over cases). "
         "none and slow are better than rotary over cases."
     )
     section = nine.section(figures.styles_of(nine.encodings))
     assert [figure.name for figure in section.figures] == ["over_cases", "profile"]
     assert not list(reservations(cases(9, tuning=None)))[:-1]
+
+
+def test_encodings_of_equal_rank_are_named_together():
+    text = next(OverCases(cases(8, means=dict.fromkeys(("none", "rotary", "slow"), 40.0), noise=0.0)).sentences())
+    assert text == "none, rotary and slow have the same mean rank, 2.0 of 3."
 
 
 def test_ranks_and_counts_are_those_of_each_case(nine):

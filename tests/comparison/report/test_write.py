@@ -73,7 +73,7 @@ def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
         "take none. Its exact match beyond the training length (61.15, mean of 5 seeds; higher is better) is better "
         "than that of all others."
     )
-    assert second.startswith("It is 2")
+    assert second.startswith("none is 2")
     assert "better than rotary, the baseline (95 % interval 1" in second
 
 
@@ -81,12 +81,29 @@ def test_encodings_that_are_not_told_apart_from_the_best_are_named():
     (one,) = answers(results({"none": 41.0, "rotary": 40.5, "slow": 40.8}))
     assert set(one.alike) | {one.best} == set(MEANS)
     first = next(iter(one.sentences("rotary")))
-    assert "rotary and slow are not told apart from it (differences above" in first
+    assert first.startswith(
+        "none has the highest exact match beyond the training length (42.15, mean of 5 seeds; higher "
+    )
+    assert "; rotary and slow are not told apart from none (differences above" in first
     assert first.endswith("choose among these by cost.")
 
 
-def test_scores_of_zero_decide_nothing():
-    (one,) = answers(results(dict.fromkeys(MEANS, 0.0), noise=0.0))
+def test_encodings_of_equal_means_are_named_together():
+    (one,) = answers(results(dict.fromkeys(MEANS, 40.0), noise=0.0))
+    assert next(iter(one.sentences("rotary"))) == (
+        "none, rotary and slow have the same exact match beyond the training length (40, mean of 5 seeds; higher is "
+        "better); rotary and slow are equal to none within the margin of 2: choose among these by cost."
+    )
+    (one,) = answers(results({**dict.fromkeys(MEANS, 40.0), "slow": 30.0}, noise=0.0, seeds=1))
+    assert next(iter(one.sentences("rotary"))) == (
+        "none and rotary have the highest exact match beyond the training length (40), which one seed cannot tell from "
+        "luck."
+    )
+
+
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_scores_of_zero_decide_nothing(seeds):
+    (one,) = answers(results(dict.fromkeys(MEANS, 0.0), noise=0.0, seeds=seeds))
     assert list(one.sentences("rotary")) == [
         "the best exact match beyond the training length is 0, which decides nothing: train longer, or test shorter "
         "lengths."
@@ -213,6 +230,7 @@ def test_the_report_begins_with_the_answer_and_names_its_checks(written):
         < page.rindex("Verdicts: exact_match@beyond")
         < page.rindex("How it was made")
     )
+    assert "none is None (NoPE); rotary is Rotary (RoPE)" in page
     for words in ("same data order for the same seed", "copying: optimizer.lr", "Holm", "python -m src.compare"):
         assert words in page
 
@@ -283,6 +301,14 @@ def test_an_encoding_with_one_finished_run_is_not_the_best_while_others_have_mor
     found = finished_seeds(results({**MEANS, "slow": 90.0}), {"rotary": {1, 2, 3}, "none": {1, 2, 3}, "slow": {1}})
     (one,) = answers(found)
     assert (one.best, one.seeds) == ("none", 3)
+    assert next(iter(one.sentences("rotary"))).startswith("take none. ")
+    alike = finished_seeds(
+        results({"none": 41.0, "rotary": 40.5, "slow": 90.0}), {"rotary": {1, 2, 3}, "none": {1, 2, 3}, "slow": {1}}
+    )
+    (one,) = answers(alike)
+    assert next(iter(one.sentences("rotary"))).startswith(
+        "leaving out slow, which one seed cannot tell from luck, none has the highest exact match"
+    )
 
 
 def test_means_over_unequal_numbers_of_seeds_say_so():
@@ -296,7 +322,7 @@ def test_the_best_mean_is_not_taken_where_another_is_better_by_its_solve_rate():
     (one,) = answers(with_values(results(seeds=8), values))
     assert (one.best, one.ahead) == ("none", ["rotary"])
     first = next(iter(one.sentences("slow")))
-    assert first.startswith("none has the best mean") and "take none" not in first
+    assert first.startswith("none has the highest exact match") and "take none" not in first
     assert "but rotary is better by the test of seeds" in first
 
 

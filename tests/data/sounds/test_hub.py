@@ -94,6 +94,35 @@ def test_a_damaged_sound_and_a_column_of_none_are_one_sentence(tmp_path: Path) -
         source.examples()
 
 
+def wav(values: np.ndarray, subtype: str = "FLOAT") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, values, 16_000, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (flac(16_000)[:18] + b"\x0a\xc4\x42\xff" + b"\xff" * 4 + flac(16_000)[26:], "it has 1,558,265 seconds$"),
+        (wav(np.full(8000, np.nan)), "it has values that are not numbers up to 1,000$"),
+        (wav(np.zeros((100, 300)), "PCM_16"), "it has 300 channels$"),
+    ],
+    ids=["a header that claims 18 days", "no numbers", "300 channels"],
+)
+def test_a_hostile_sound_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:
+    rows(flac(16_000), content).save_to_disk(tmp_path / "saved")
+    source = HubSounds(path=str(tmp_path / "saved"), **COMMON)
+    with pytest.raises(ValueError, match=f"^audio must hold whole sounds, but row 1 of 'train' is not one: {reason}"):
+        list(source.arrays([0, 1], 20))
+
+
+def test_sounds_that_are_all_empty_are_one_sentence(tmp_path: Path) -> None:
+    rows(*(wav(np.zeros(number)) for number in range(20))).save_to_disk(tmp_path / "saved")
+    data = SoundDataModule(HubSounds(path=str(tmp_path / "saved"), **COMMON))
+    with pytest.raises(ValueError, match=r"^dataset=hub_sounds must have sounds for training, and all are empty$"):
+        data.prepare_data()
+
+
 def test_a_folder_of_files_is_for_another_choice_where_the_library_cannot_read_it(tmp_path: Path) -> None:
     folder = write_sounds(tmp_path / "s", count=2)
     with pytest.raises(ValueError, match=r"^path cannot be read: .*torchcodec"):

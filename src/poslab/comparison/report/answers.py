@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from poslab.comparison.comparison import Criterion
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.solve_rate import solved
 from poslab.comparison.statistics.verdict import Verdict, Word
@@ -30,9 +30,9 @@ class Answer:
 
     Args:
         case, criterion: of the answer.
-        best: encoding with the best mean among those that have learned.
-        value: its mean.
-        seeds: those of its runs that did not diverge.
+        best: encoding with the best mean among those that have learned in several seeds, or in one if none has.
+        means: of the encodings that have learned.
+        seeds: those of the runs of the best that did not diverge.
         beside: verdicts on the others beside the best, by encoding.
         not_learned: encodings that have not passed the gate.
         solved: how many of how many seeds solve the case, by encoding, where the seeds of one split.
@@ -41,92 +41,120 @@ class Answer:
     case: str
     criterion: Criterion
     best: str
-    value: float
+    means: Mapping[str, float]
     seeds: int
     beside: Mapping[str, Verdict]
     not_learned: Sequence[str]
     solved: Mapping[str, str]
 
+    def worded(self, *words: Word) -> list[str]:
+        """Return the encodings with one of these verdicts beside the best."""
+        return [name for name, verdict in self.beside.items() if verdict.word in words]
+
     @property
     def alike(self) -> list[str]:
         """Encodings that may be as good as the best: equal within the margin, or not clearly different."""
-        return [name for name, verdict in self.beside.items() if verdict.word in ALIKE]
-
-    @property
-    def decides_nothing(self) -> bool:
-        """True if the best score is 0, and no other encoding is clearly different."""
-        is_zero = self.criterion.direction == "maximize" and self.value == 0
-        return is_zero and len(self.alike) == len(self.beside)
+        return self.worded(*ALIKE)
 
     @property
     def ahead(self) -> list[str]:
         """Encodings that are better than the best mean, as pairs of seeds or solve rates can be."""
-        return [name for name, verdict in self.beside.items() if verdict.word is Word.BETTER]
+        return self.worded(Word.BETTER)
+
+    @property
+    def decides_nothing(self) -> bool:
+        """True if the best score is 0, and no other encoding is clearly different."""
+        is_zero = self.criterion.direction == "maximize" and max(self.means.values()) == 0
+        return is_zero and not self.worded(Word.BETTER, Word.WORSE)
+
+    @property
+    def is_luck(self) -> bool:
+        """True if there are others, and one seed alone to compare them by."""
+        return bool(self.worded(Word.ONE_SEED)) and not self.worded(Word.BETTER, Word.WORSE, *ALIKE)
+
+    def leaders(self, metric: str, note: str = "") -> str:
+        """Return which encodings have the best mean: `a has the lowest loss (2.31)`, `a and b have the same loss (2)`.
+
+        Means are compared by the digits that are shown. Unless all is luck, those of one seed are left out, and named.
+
+        Args:
+            metric: in words.
+            note: to stand behind the mean.
+        """
+        single = [] if self.is_luck else self.worded(Word.ONE_SEED)
+        shown = {name: f"{mean:.4g}" for name, mean in self.means.items() if name not in single}
+        choose, extreme = (min, "lowest") if self.criterion.direction == "minimize" else (max, "highest")
+        best = shown[choose(shown, key=self.means.__getitem__)]
+        names = [name for name, mean in shown.items() if mean == best]
+        rank = "same" if len(names) == len(shown) > 1 else extreme
+        aside = f"leaving out {listed(single)}, which one seed cannot tell from luck, " if single else ""
+        return f"{aside}{listed(names)} {has(names)} the {rank} {metric} ({best}{note})"
 
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
         metric, better = in_words(self.criterion), "lower" if self.criterion.direction == "minimize" else "higher"
-        shown = f"{self.value:.4g}, mean of {amount(self.seeds, 'seed')}; {better} is better"
-        words = [verdict.word for verdict in self.beside.values()]
+        note = f", mean of {amount(self.seeds, 'seed')}; {better} is better"
         if self.decides_nothing:
             yield nothing_scored(self.criterion)
-        elif Word.ONE_SEED in words and not set(words) & {Word.WORSE, *ALIKE}:
-            yield f"{self.best} has the best {metric} ({self.value:.4g}), which one seed cannot tell from luck."
+        elif self.is_luck:
+            yield f"{self.leaders(metric)}, which one seed cannot tell from luck."
         elif not self.beside:
-            yield f"{self.best} alone has a result: {metric} {shown}."
+            yield f"{self.best} alone has a result: {metric} {self.means[self.best]:.4g}{note}."
         elif self.ahead:
-            names = f"{listed(self.ahead)} {are(self.ahead)}"
             yield (
-                f"{self.best} has the best mean {metric} ({shown}), but {names} better by the test of seeds: no "
-                "encoding is clearly the one to take."
+                f"{self.leaders(metric, note)}, but {listed(self.ahead)} {are(self.ahead)} better by the test of "
+                "seeds: no encoding is clearly the one to take."
             )
         elif self.alike:
-            yield f"{self.best} has the best {metric} ({shown}), but {self._as_good()}: choose among these by cost."
+            yield f"{self.leaders(metric, note)}; {self._as_good()}: choose among these by cost."
         else:
-            others = "all others" if set(words) == {Word.WORSE} else "all others that can be compared with it"
-            yield f"take {self.best}. Its {metric} ({shown}) is better than that of {others}."
-        if baseline in self.beside and self.beside[baseline].word is Word.WORSE:
-            yield self._ahead_of(baseline)
+            which = "" if len(self.worded(Word.WORSE)) == len(self.beside) else " that can be compared with it"
+            shown = f"{self.means[self.best]:.4g}{note}"
+            yield f"take {self.best}. Its {metric} ({shown}) is better than that of all others{which}."
+        if baseline in self.worded(Word.WORSE):
+            yield self._gain_over(baseline)
         if self.not_learned:
             yield f"{listed(self.not_learned)} {has(self.not_learned)} not learned the task."
 
     def _as_good(self) -> str:
         """Return which encodings may be as good as the best, and how sure that is."""
         parts = []
-        if equal := [name for name in self.alike if self.beside[name].word is Word.EQUAL]:
-            parts.append(f"{listed(equal)} {are(equal)} equal within the margin of {self.criterion.margin:.3g}")
-        if unclear := [name for name in self.alike if name not in equal]:
+        if equal := self.worded(Word.EQUAL):
+            margin = f"within the margin of {self.criterion.margin:.3g}"
+            parts.append(f"{listed(equal)} {are(equal)} equal to {self.best} {margin}")
+        if unclear := self.worded(Word.NOT_TOLD_APART):
             found = [size for name in unclear if (size := self.beside[name].detectable)]
             enough = f" (differences above {max(found):.2g} would probably have been found)" if found else ""
-            parts.append(f"{listed(unclear)} {are(unclear)} not told apart from it{enough}")
+            parts.append(f"{listed(unclear)} {are(unclear)} not told apart from {self.best}{enough}")
         return " and ".join(parts)
 
-    def _ahead_of(self, baseline: str) -> str:
+    def _gain_over(self, baseline: str) -> str:
         verdict = self.beside[baseline]
         if verdict.solve_rates is not None:
             return (
-                f"{self.solved[self.best]} of its seeds solve the task, {self.solved[baseline]} of those of "
-                f"{baseline}, the baseline."
+                f"{self.solved[self.best]} seeds of {self.best} solve the task, {self.solved[baseline]} of {baseline}, "
+                "the baseline."
             )
         low, high = sorted(abs(end) for end in verdict.difference.interval)
         return (
-            f"It is {abs(verdict.difference.mean):.3g} better than {baseline}, the baseline "
+            f"{self.best} is {abs(verdict.difference.mean):.3g} better than {baseline}, the baseline "
             f"(95 % interval {low:.3g} to {high:.3g})."
         )
 
 
-def answer(results: Results, case: str, criterion: Criterion) -> Answer | None:
-    """Return what a case says on a metric; None where no encoding has learned."""
-    if not (ranked := results.ranked(case, criterion)):
+def answer(results: Results, case: str, criterion: Criterion, without: Collection[str] = ()) -> Answer | None:
+    """Return what a case says on a metric, some encodings left out; None where no other has learned."""
+    if not (ranked := [name for name in results.ranked(case, criterion) if name not in without]):
         return None
-    best = ranked[0]
-    beside = results.verdicts(case, criterion, best)
+    best, *_ = ranked
+    verdicts = results.verdicts(case, criterion, best)
+    beside = {name: verdict for name, verdict in verdicts.items() if name not in without}
     values = {name: results.scores(case, criterion)[name].values for name in (best, *beside)}
     return Answer(
         case,
         criterion,
         best,
-        results.mean(case, criterion, best),
+        {name: results.mean(case, criterion, name) for name in ranked},
         len(results.known_values(case, criterion, best)),
         beside,
         results.not_learned(case),

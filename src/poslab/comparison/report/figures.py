@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from poslab.comparison.comparison import Criterion, Tuning
+from poslab.comparison.comparison import Tuning
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
 from poslab.comparison.statistics.over_cases import Summary
 from poslab.comparison.tuned_points import TunedPoint

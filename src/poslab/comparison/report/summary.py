@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import are, listed
+from poslab.comparison.report.answers import are, has, listed
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import (
     FEWEST_CASES,
@@ -93,12 +93,13 @@ class OverCases:
         return {self.encodings[place]: float(p_value) for place, p_value in zip(others, found, strict=True)}
 
     def sentences(self) -> Iterator[str]:
-        """Yield which encoding ranks first, and which differ from the baseline."""
+        """Yield which encodings rank first, and which differ from the baseline."""
         first, baseline = int(np.argmin(self.ranks.value)), self.results.comparison.baseline
-        yield (
-            f"{self.encodings[first]} has the best mean rank, {self.ranks.value[first]:.1f} of {len(self.encodings)} "
-            f"(95 % interval {_span(self.ranks, first, 1)} over cases)."
-        )
+        ranks = [f"{rank:.1f}" for rank in self.ranks.value]
+        names = [name for name, rank in zip(self.encodings, ranks, strict=True) if rank == ranks[first]]
+        interval = f" (95 % interval {_span(self.ranks, first, 1)} over cases)" if len(names) == 1 else ""
+        which = "same" if len(names) == len(ranks) else "lowest"
+        yield f"{listed(names)} {has(names)} the {which} mean rank, {ranks[first]} of {len(self.encodings)}{interval}."
         means = dict(zip(self.encodings, self.scores.mean((1, 2)), strict=True))
         clear = [name for name, p_value in self.p_values.items() if p_value < ALPHA]
         for word, sign in (("better", 1), ("worse", -1)):

@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from poslab.comparison.comparison import Criterion
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.lengths import is_share
 from poslab.comparison.report.answers import cost, listed
 from poslab.comparison.results import Results

@@ -32,7 +32,9 @@ def tuned_table(results: Results) -> Table | None:
         return None
     frame = pd.DataFrame(rows)
     frame.insert(len(frame.columns) - 1, "note", frame.pop("note"))
-    caption = "The best trial of each encoding by validation. A dash: the encoding has no such key."
+    caption = (
+        "The best trial of each encoding by validation, the first of equal ones. A dash: the encoding has no such key."
+    )
     return Table("tuned", "Tuned values", caption, frame if frame["note"].any() else frame.drop(columns="note"))
 
 

@@ -13,7 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Lines
 
-from poslab.comparison.comparison import Criterion, file_name
+from poslab.comparison.comparison import file_name
+from poslab.comparison.criteria import Criterion
 from poslab.comparison.published import published_results
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
@@ -34,6 +35,7 @@ from poslab.comparison.report.tables import (
 from poslab.comparison.report.tuned import tuned_table, tuning_pictures
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import caution
+from poslab.configuration.labels import names_in_pictures
 from poslab.io.writing import write_atomically
 from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
@@ -92,7 +94,8 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     }
     write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
     drawn = write_figures(output / "figures", [lead, *sections], figure_width)
-    facts = {"runs": _counted(results), "command": typed}
+    in_pictures = names_in_pictures(comparison.choices_by_encoding)
+    facts = {"runs": _counted(results), **({"in pictures": in_pictures} if in_pictures else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
     _print(results, console, table, sentences)
 

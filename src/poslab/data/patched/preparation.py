@@ -84,7 +84,7 @@ def prepare(source: PatchedSource, length: int) -> Path:
 
     Returns: their folder.
 
-    Raises: errors of `PatchedSource`.
+    Raises: errors of `PatchedSource`; ValueError if all arrays for training are empty.
     """
     source.check()
     length = source.stored_length(length)
@@ -105,6 +105,10 @@ def prepare(source: PatchedSource, length: int) -> Path:
             np.array([number_of[label] for label in rows["label"]], np.int32).tofile(temporary / f"{name}.labels")
             counts[name] = len(rows)
             if name == "train":
+                if not sums[0].any():
+                    raise ValueError(
+                        f"dataset={source.title} must have {source.kind.name}s for training, and all are empty"
+                    )
                 mean, deviation = _moments(sums)
         if isinstance(source, Source):
             make_tokenizer(source, iter([splits["train"]["label"][:]])).save(temporary)

@@ -58,9 +58,10 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
                 raise ValueError(f"it is a file of the format {opened.format}")
             if not RATES[0] <= opened.samplerate <= RATES[1]:
                 raise ValueError(f"it has {opened.samplerate:,} samples in a second")
-            if opened.channels > MOST_CHANNELS or opened.frames > MOST_SECONDS * opened.samplerate:
-                seconds = opened.frames / opened.samplerate
-                raise ValueError(f"it has {opened.channels} channels of {seconds:,.0f} seconds")
+            if opened.channels > MOST_CHANNELS:
+                raise ValueError(f"it has {opened.channels:,} channels")
+            if opened.frames > MOST_SECONDS * opened.samplerate:
+                raise ValueError(f"it has {opened.frames / opened.samplerate:,.0f} seconds")
             rate = opened.samplerate
             wave_N = _mono(opened, opened.frames, rate)  # of Ogg, the number is an estimate
     except Exception as error:  # whatever the library meets in a file that is not as it should be

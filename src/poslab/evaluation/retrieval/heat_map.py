@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
+from poslab.configuration.labels import written
 from poslab.evaluation.retrieval.measurement import TASKS
 from poslab.report.figures import WIDTH, Picture, ReportFigure, Table, panel_grid
 
@@ -112,7 +113,7 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
     )
     height = 0.7 + 0.36 * len(lines)
     # A few lengths of one model need little room: cells much wider than high look like bars.
-    names = 0.08 * max(len(str(line)) for line in lines)
+    names = 0.08 * max(len(written(str(line))) for line in lines)
     width = min(WIDTH, 3.0 + names + 0.8 * len(lengths))
     labels = {"xlabel": "length (tokens)", "ylabel": "depth" if has_depth else ""}
     figure, panels = panel_grid(len(panel_names), 1, width, height, 1.0, sharex=True, sharey=True, **labels)
@@ -125,9 +126,9 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
         panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
         _numbers(panel, cells.to_numpy(), decimals=2 if by_loss else 0)
         panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
-        panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else str(line) for line in lines])
+        panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else written(str(line)) for line in lines])
         if len(panel_names) > 1:
-            panel.set_title(str(name), fontsize="medium")
+            panel.set_title(written(str(name)), fontsize="medium")
     label, extend = ("loss / chance", "max") if by_loss else ("accuracy (%)", "neither")
     figure.colorbar(ScalarMappable(scale, colours), ax=list(panels.flat), label=label, extend=extend)
     title = task.replace("_", " ").capitalize()
