@@ -85,7 +85,7 @@ class ComparisonPage:
         seeds = results["seed"].nunique()
         yield from (f"## {part.title}", part.text, "### Every case")
         luck = f"Means over {seeds} seeds." if seeds > 1 else "One seed: small differences may be luck."
-        yield f"{luck} {made(folder)['legend']}".strip()
+        yield " ".join(filter(None, (luck, made(folder)["legend"], *_solved(folder))))
         yield from tables(folder, part.metrics)
         yield from part.closing(folder)
         yield from beside_the_paper(folder)
@@ -111,6 +111,17 @@ def made(folder: Path) -> dict[str, Any]:
     """Return question, answer, legend, pictures, methods, differences from a paper and command of a comparison."""
     content: dict[str, Any] = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
     return content
+
+
+def _solved(folder: Path) -> Iterator[str]:
+    """Yield which signs are of shares of seeds."""
+    said = verdicts_of(folder)
+    if not (of_shares := said[said["of"] == "solve rate"]).empty:
+        names = ", ".join(f"{row.encoding} on {row.case} {row.metric}" for row in of_shares.itertuples())
+        yield (
+            "Where some seeds of an encoding solve a task and others do not, its sign is of the share of seeds that "
+            f"do, not of the mean: {names}."
+        )
 
 
 def answer(folder: Path) -> str:

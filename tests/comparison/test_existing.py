@@ -93,6 +93,7 @@ def test_another_length_of_training_is_another_case(run):
     found = compared(run(), run("encoding=alibi"), run(short), run("encoding=alibi", short), lengths=["1x", "2x"])
     assert encodings(found) == {"text_16": ["rotary", "alibi"], "text_8": ["rotary", "alibi"]}
     assert found.plan.lengths == {"text_16": [16, 32], "text_8": [8, 16]}
+    assert [one.metric for one in found.comparison.criteria("text_8")] == ["bits_per_byte@1x", "bits_per_byte@2x"]
 
 
 def test_another_task_is_another_case(run):

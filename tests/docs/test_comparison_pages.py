@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
     ]
     rows.append({"case": "full_5", "encoding": "alibi", "seed": 1, "metric": "passkey_accuracy@256", "value": 0.0})
     pd.DataFrame(rows).to_csv(path / "results.csv", index=False)
-    (path / "differences.csv").write_text("case\n")
+    (path / "differences.csv").write_text("case,metric,encoding,word,of\n")
     (path / "table.csv").write_text(f"encoding,full_5 {AT}\nrotary,2.75\nalibi,2.25 ▲\n")
     (path / "speeds.md").write_text("# full_5\n\n| encoding | MB at 256 |\n\n# zero_shot\n")
     caption = "The mean over seeds."
@@ -91,6 +91,13 @@ def test_a_metric_has_a_column_for_each_case_that_it_decides_with_signs_that_are
     assert lines[0] == ["encoding", "full_5"]
     assert ["rotary", "2.75"] in lines and ["alibi", "2.25 ▲"] in lines
     assert "Means over 2 seeds. Beside rotary, the baseline: ▲ better." in text
+
+
+def test_signs_of_shares_of_seeds_are_named(folder, docs):
+    (folder / "differences.csv").write_text(
+        f"case,metric,encoding,word,of\nfull_5,{AT},alibi,not told apart,solve rate\nfull_5,{AT},t5,better,mean\n"
+    )
+    assert f"do, not of the mean: alibi on full_5 {AT}." in made(docs, "pretrained", folder)
 
 
 def test_a_metric_that_decides_no_case_has_a_column_for_each_with_results(folder, docs):
@@ -171,7 +178,13 @@ def test_the_page_says_what_to_take_for_longer_texts_and_what_has_not_learned(fo
     words = {"t5": ("better", "not told apart"), "alibi": ("better", "worse"), "none": ("worse", "worse")}
     metrics = ("bits_per_byte@4x", "sliding_bits_per_byte@4x", "bits_per_byte@1x")
     rows = [
-        {"case": case, "metric": metric, "encoding": name, "word": beyond if metric.endswith("4x") else within}
+        {
+            "case": case,
+            "metric": metric,
+            "encoding": name,
+            "word": beyond if metric.endswith("4x") else within,
+            "of": "mean",
+        }
         for case in ("short_training", "long_training")
         for metric in metrics
         for name, (beyond, within) in words.items()

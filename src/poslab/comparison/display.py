@@ -75,9 +75,9 @@ class Display:
 
 
 def counts(record: TrialRecord) -> str:
-    """Return in words how many cells are finished, running and waiting."""
+    """Return in words how many cells are finished, running, and interrupted, which go on where they stopped."""
     failed = len(record.in_state(TrialState.FAIL))
-    others = {"failed": failed, "running": len(record.running), "waiting": len(record.waiting)}
+    others = {"failed": failed, "running": len(record.running), "interrupted": len(record.waiting)}
     rest = "".join(f", {count} {word}" for word, count in others.items() if count)
     return f"{len(record.finished)} of {len(record.finished) + record.unfinished} runs are finished{rest}"
 

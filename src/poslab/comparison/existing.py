@@ -93,7 +93,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
                 case: {
                     "train": {},
                     "lengths": lengths,
-                    "metrics": _metrics(own[0].recipe.task) if "metrics" not in rest else None,
+                    "metrics": _metrics(own[0].recipe.task, lengths) if "metrics" not in rest else None,
                     "encodings": encodings[case],
                 }
                 for case, own in cases.items()
@@ -230,7 +230,9 @@ def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> N
             )
 
 
-def _metrics(task: type[Task]) -> dict[str, Any]:
-    """Return the metrics that decide where none are named."""
+def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:
+    """Return the metrics that decide where none are named: the first one of the task, at each length that is named."""
     first = task.first_metric()
-    return {first: {"direction": "minimize" if first in task.open_ended else "maximize"}}
+    direction = "minimize" if first in task.open_ended else "maximize"
+    tags = [f"{first}@{length}" for length in lengths] if isinstance(lengths, list) else [first]
+    return {tag: {"direction": direction} for tag in tags}

@@ -67,7 +67,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     yield "no run diverged", not diverged, f"{len(diverged)} of {len(every)}" if diverged else "none"
     if results.comparison.gate_of(case) is not None:
         learned = {name: results.learned(case, name) for name in runs}
-        behind = [f"{count} of {total} of {name}" for name, (count, total) in learned.items() if count < total]
+        behind = [f"{name} with {count} of {total} seeds" for name, (count, total) in learned.items() if count < total]
         yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
     if results.comparison.tuning is not None:
         tuned = results.tuned(case)

@@ -76,7 +76,10 @@ class FurtherRuns:
             yield "This tests the same runs there:"
             yield self._command(lengths=str(lengths).replace(" ", ""))
         else:
-            yield f"With {length} among the lengths of cases.{case} in its file, this tests the same runs there:"
+            yield (
+                f"With {length} among the lengths of cases.{case} in its file, and test data as long, this tests the "
+                "same runs there:"
+            )
             yield self._command()
 
     def _training(self, runs: Counter[str], **changes: str) -> Iterator[str]:

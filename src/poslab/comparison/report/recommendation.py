@@ -96,7 +96,7 @@ def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -
         yield f"no encoding has positions for {in_words(criterion)}, of {listed(results.encodings(case))}."
         return
     able = results.ranked(case, criterion)
-    dropped = [name for name in able if not _fits(results, case, name, needs)]
+    dropped = [name for name in able if any(_unfit(results, case, name, needs))]
     if (found := answer(results, case, criterion, dropped)) is None:
         lacking = "is known to be fast and small enough" if able else "has learned it"
         considered = [name for name in results.encodings(case) if name in able or not able]
@@ -105,16 +105,22 @@ def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -
     if found.decides_nothing:
         yield nothing_scored(criterion)
         return
+    if needs.length is not None and needs.length > (tested := _longest_test(results, case)):
+        yield (
+            f"there is no evidence at length {needs.length:,}, {needs.length / tested:.3g} times the longest test. At "
+            f"length {tested:,}:"
+        )
     yield from _choice(results, found, needs)
     if dropped:
-        yield f"{listed(dropped)} {are(dropped)} too slow or too large, or not known to be fast and small enough."
+        reasons = [f"{name} ({', '.join(_unfit(results, case, name, needs))})" for name in dropped]
+        yield f"Left out: {listed(reasons)}."
     yield from _distance(results, case, needs)
     if missing := results.without_runs(case):
         yield f"{listed(missing)} {has(missing)} no finished run."
         yield from further.finished(case)
     elif found.is_luck:
         yield from further.finished(case) if further.missing()[case] else further.with_more_seeds()
-    elif (lengths := results.plan.lengths[case]) and needs.length is not None and needs.length > max(lengths):
+    elif results.plan.lengths[case] and needs.length is not None and needs.length > _longest_test(results, case):
         yield from further.tested_at(case, needs.length)
 
 
@@ -195,9 +201,13 @@ def _is_pretrained(results: Results, case: str) -> bool:
     )
 
 
-def _fits(results: Results, case: str, encoding: str, needs: Needs) -> bool:
+def _unfit(results: Results, case: str, encoding: str, needs: Needs) -> Iterator[str]:
+    """Yield why an encoding does not serve a need: what it has too little or too much of, or what is not known."""
     speed, memory = _costs(results, case, encoding, needs)
-    return (needs.speed is None or speed >= needs.speed) and (needs.memory is None or memory <= needs.memory)
+    if needs.speed is not None and not speed >= needs.speed:
+        yield f"{speed:,.0f} tokens per second" if math.isfinite(speed) else "its speed is not known"
+    if needs.memory is not None and not memory <= needs.memory:
+        yield f"{memory:,.3g} MB" if math.isfinite(memory) else "its memory is not known"
 
 
 def _speed(results: Results, case: str, encoding: str, needs: Needs) -> float:
@@ -205,15 +215,18 @@ def _speed(results: Results, case: str, encoding: str, needs: Needs) -> float:
     return speed if math.isfinite(speed) else 0.0
 
 
+def _longest_test(results: Results, case: str) -> int:
+    return max(results.plan.lengths[case], default=results.plan.trained[case])
+
+
 def _distance(results: Results, case: str, needs: Needs) -> Iterator[str]:
-    """Yield how far the evidence is from the need."""
+    """Yield what the evidence is of, and where it was timed."""
     trained = results.plan.trained[case]
-    tested = max(results.plan.lengths[case], default=trained)
     runs = [result for name in results.encodings(case) for _, result in results.runs(case, name).values()]
     size = max(result.metrics.get("parameters", 0) for result in runs)
     yield (
         f"The evidence is of models of {size:,.0f} parameters, trained up to length {trained:,} and tested up to "
-        f"{tested:,}."
+        f"{_longest_test(results, case):,}."
     )
     if needs.speed is not None or needs.memory is not None:
         if (length := _timed_at(results, case, needs)) is not None:
@@ -221,5 +234,3 @@ def _distance(results: Results, case: str, needs: Needs) -> Iterator[str]:
         else:
             machines = listed(sorted({result.machine for result in runs}))
             yield f"Speed and memory are those of training at length {trained:,} on {machines}."
-    if needs.length is not None and needs.length > tested:
-        yield f"There is no evidence at length {needs.length:,}, {needs.length / tested:.3g} times the longest test."
