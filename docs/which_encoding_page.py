@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from comparison_page import ComparisonPage, Part, means, results_of, verdicts_of  # beside this file
+
+from poslab.report.sentences import listed
 
 INTRODUCTION = """\
 # Which encoding?
@@ -28,8 +30,8 @@ def _to_take(folder: Path) -> Iterator[str]:
     if take := [name for name in ahead[ahead].index if name not in behind]:
         far = of["bits_per_byte@4x", "long_training"]
         yield (
-            f"Where texts may be longer than in training, take {_any_of(take)}. Models that learned from windows of "
-            "128 bytes read windows of 512: with each of these better than with rotary, after 600 steps of training "
+            f"Where texts may be longer than in training, take {listed(take, 'or')}. Models that learned from windows "
+            "of 128 bytes read windows of 512: with each of these better than with rotary, after 600 steps of training "
             "and after 4,000, at once and in a sliding window, and not worse in windows of 128."
         )
         yield (
@@ -47,11 +49,6 @@ def _to_take(folder: Path) -> Iterator[str]:
         "In 600 steps `none` and absolute encodings have not learned yet: bits per byte in windows of 128 are then "
         f"{after[0]}, and after 4,000 steps {after[1]}."
     )
-
-
-def _any_of(names: Sequence[str]) -> str:
-    """Return names in words: `a, b or c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _spread(folder: Path) -> Iterator[str]:

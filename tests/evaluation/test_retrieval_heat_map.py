@@ -6,7 +6,6 @@ import math
 
 import pandas as pd
 
-from poslab.evaluation.parts.retrieval import listed
 from poslab.evaluation.retrieval import at_chance, heat_map, retrieval_figures
 from poslab.report.figures import WIDTH, Picture, Table
 from tests.report.phone import smallest_label
@@ -101,12 +100,6 @@ def test_a_map_of_one_length_is_narrow_and_one_of_several_as_wide_as_other_pictu
     )
     widths = [heat_map(frame.assign(model="m"), "passkey").figure.get_figwidth() for frame in (one, many)]
     assert widths[0] < 4.5 and widths[1] == WIDTH
-
-
-def test_lengths_are_listed_as_they_ran():
-    assert [listed(lengths) for lengths in ([256], [256, 512], [256, 512, 1024])] == [
-        *("256", "256 and 512", "256, 512 and 1,024")
-    ]
 
 
 def test_a_task_that_no_model_does_better_than_a_guess_has_no_picture_but_a_line():

@@ -21,6 +21,7 @@ from poslab.commands import choices
 from poslab.commands.words import SEVERAL, config_options, unreadable
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF
+from poslab.report.sentences import listed
 
 MISTAKE = 2
 FAILURE = 1
@@ -181,7 +182,7 @@ def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
     if key.startswith("trainer.lightning."):
         return f"{key}: an argument of Lightning's is written with a plus sign: +{key}=..."
     if elsewhere := choices_with(key):
-        return f"{key}: there is no such key here; it is one of {listed(elsewhere)}"
+        return f"{key}: there is no such key here; it is one of {_first_of(elsewhere)}"
     return f"{key}: there is no such key{_nearest_key(key, known_keys(name, words))}"
 
 
@@ -225,10 +226,9 @@ def _not_utf_8(words: list[str]) -> Path | None:
     return None
 
 
-def listed(names: list[str]) -> str:
+def _first_of(names: list[str]) -> str:
     """Return the first of many names in words."""
-    *first, last = names if len(names) < 7 else [*names[:3], "others"]
-    return f"{', '.join(first)} and {last}" if first else last
+    return listed(names if len(names) < 7 else [*names[:3], "others"])
 
 
 def choices_with(key: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What decides on a case: metrics of its test, and the value of one from which on it counts as learned."""
+"""Criteria of a case: metrics of its test, and the value of one from which on it counts as learned."""
 
 from __future__ import annotations
 

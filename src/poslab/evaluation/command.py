@@ -27,6 +27,7 @@ from poslab.evaluation.subject import Subject
 from poslab.evaluation.subjects import pretrained_subject, subject, with_different_names
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
+from poslab.report.sentences import listed
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
 
@@ -146,7 +147,7 @@ def _print(console: HarmlessConsole, evaluation: Evaluation, subjects: Sequence[
 
 
 def _names(subjects: Sequence[Subject]) -> str:
-    return " and ".join(one.name for one in subjects)
+    return listed([one.name for one in subjects])
 
 
 def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from poslab.evaluation.intervals import difference, excess, interval
 from poslab.evaluation.item_scores import ItemScores
 from poslab.evaluation.length_figures import ALL
+from poslab.report.sentences import listed
 from poslab.tasks.task import LengthWords
 
 TOLERANCE = 0.05
@@ -134,7 +135,7 @@ def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) 
             reaches.setdefault(_reach(headline, own, lengths[first:]), []).append(name)
     if reaches:
         words = [
-            f"{' and '.join(names)} {PLURAL[verb] if len(names) > 1 else verb} {reach}"
+            f"{listed(names)} {PLURAL[verb] if len(names) > 1 else verb} {reach}"
             for (verb, reach), names in reaches.items()
         ]
         means = (

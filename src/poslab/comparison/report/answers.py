@@ -10,6 +10,7 @@ from poslab.comparison.criteria import Criterion
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.solve_rate import solved
 from poslab.comparison.statistics.verdict import Verdict, Word
+from poslab.report.sentences import amount, are, has, listed
 
 ALIKE = (Word.EQUAL, Word.NOT_TOLD_APART)
 
@@ -191,23 +192,3 @@ def in_words(criterion: Criterion) -> str:
 def nothing_scored(criterion: Criterion) -> str:
     """Return the answer where the best score is 0."""
     return f"the best {in_words(criterion)} is 0, which decides nothing: train longer, or test shorter lengths."
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names in words: `a`, `a and b`, `a, b and c`."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def amount(count: int, noun: str) -> str:
-    """Return `1 seed` or `5 seeds`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def are(names: Sequence[str]) -> str:
-    """Return the verb after these names."""
-    return "is" if len(names) == 1 else "are"
-
-
-def has(names: Sequence[str]) -> str:
-    """Return the verb after these names."""
-    return "has" if len(names) == 1 else "have"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from poslab.comparison.report.answers import listed
 from poslab.comparison.results import Results
 from poslab.report.figures import Table
+from poslab.report.sentences import listed
 
 
 def checks(results: Results) -> Table:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from poslab.comparison.duration import SECONDS_BESIDE_STEPS
-from poslab.comparison.report.answers import COST_METRICS, amount
+from poslab.comparison.report.answers import COST_METRICS
 from poslab.comparison.results import Results
 from poslab.configuration.command_line import poslab_command, words_after
+from poslab.report.sentences import amount
 
 OWN_KEYS = ("recommend", "report_only", "dry_run", "length", "memory", "speed", "start")
 """Keys of a command for a recommendation that a command for more evidence leaves out."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from poslab.comparison.report.answers import amount, are, in_words, listed
+from poslab.comparison.report.answers import in_words
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.tuned import tuning_sentences
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.difference import FEWEST_SEEDS
+from poslab.report.sentences import amount, are, listed
 
 NO_RUN = "No run is finished."
 

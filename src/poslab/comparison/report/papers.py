@@ -14,6 +14,7 @@ from poslab.comparison.statistics.verdict import Word
 from poslab.evaluation.base_bound import smallest_base
 from poslab.report.figures import Table
 from poslab.report.page import Section
+from poslab.report.sentences import has, listed
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not told apart", "not tested at this scale"
 """Outcomes of a claim."""
@@ -30,7 +31,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     if missing or not is_tested:
         return UNTESTED, f"{missing[0] if missing else criterion.metric} has no result at these lengths"
     if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
-        return UNTESTED, f"{' and '.join(behind)} {'have' if len(behind) > 1 else 'has'} not learned the task"
+        return UNTESTED, f"{listed(behind)} {has(behind)} not learned the task"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS, Word.DIVERGED: UNTESTED}
     return words.get(verdict.word, OPEN), verdict.beside(claim.than)

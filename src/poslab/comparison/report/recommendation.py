@@ -11,21 +11,12 @@ from rich.console import Console
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.report.answers import (
-    Answer,
-    amount,
-    answer,
-    are,
-    cost,
-    has,
-    in_words,
-    listed,
-    nothing_scored,
-)
+from poslab.comparison.report.answers import Answer, answer, cost, in_words, nothing_scored
 from poslab.comparison.report.further_runs import FurtherRuns
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.evaluation.extra_metrics import EXTRA
+from poslab.report.sentences import amount, are, has, listed
 from poslab.runs.directory import RunDirectory
 
 SPEED, MEMORY = "train_tokens_per_second", "memory"

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import are, has, listed
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import (
     FEWEST_CASES,
@@ -29,6 +28,7 @@ from poslab.comparison.statistics.over_cases import (
 from poslab.comparison.statistics.verdict import ALPHA
 from poslab.report.figures import Table
 from poslab.report.page import Section
+from poslab.report.sentences import are, has, listed
 
 THRESHOLDS = np.linspace(0, 1, 51)
 

@@ -8,11 +8,12 @@ import pandas as pd
 
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.lengths import is_share
-from poslab.comparison.report.answers import cost, listed
+from poslab.comparison.report.answers import cost
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.report.digits import fixed, readable
 from poslab.report.figures import Table
+from poslab.report.sentences import listed
 
 SIGNS = {
     Word.BETTER: "▲",

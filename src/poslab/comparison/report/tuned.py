@@ -9,9 +9,9 @@ import pandas as pd
 
 from poslab.comparison.comparison import Tuning, file_name
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import amount, has, listed
 from poslab.comparison.results import Results
 from poslab.report.figures import Picture, Table
+from poslab.report.sentences import amount, has, listed
 
 
 def tuned_table(results: Results) -> Table | None:

@@ -17,7 +17,7 @@ from poslab.comparison.comparison import file_name
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.published import published_results
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import MORE_IS_BETTER, amount, answers, cost, has, listed
+from poslab.comparison.report.answers import MORE_IS_BETTER, answers, cost
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import NO_RUN, methods
 from poslab.comparison.report.papers import beside_the_paper, values_table
@@ -39,6 +39,7 @@ from poslab.configuration.labels import names_in_pictures
 from poslab.io.writing import write_atomically
 from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
+from poslab.report.sentences import amount, has, listed
 from poslab.report.text_tables import in_markdown, latex, markdown
 
 LEGEND = {

@@ -12,6 +12,7 @@ from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.evaluation.subject import Ability, Subject
 from poslab.report.page import Section
+from poslab.report.sentences import listed
 
 PLACE = 2
 NEEDS: frozenset[Ability] = frozenset({"next_tokens"})
@@ -49,7 +50,8 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
                 evaluation.metrics[tag(one, subjects, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
     if frames:
         lengths = sorted({length for frame in frames.values() for length in frame["length"]})
-        text = f"Questions about facts somewhere in the window, in prompts of {listed(lengths)} tokens."
+        words = listed([f"{length:,}" for length in lengths])
+        text = f"Questions about facts somewhere in the window, in prompts of {words} tokens."
         figures = retrieval_figures(frames)
         if figures:
             text += " A small model of text answers few: its loss beside that of guessing says more."
@@ -57,9 +59,3 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             evaluation.frames["retrieval"] = pd.concat(frames, names=["model"]).reset_index("model")
         evaluation.sections.append(Section("Retrieval", f"{text}\n\n{at_chance(frames)}", figures))
     return evaluation
-
-
-def listed(lengths: Sequence[int]) -> str:
-    """Return numbers as a list in words: `256, 512 and 1,024`."""
-    *before, last = [f"{length:,}" for length in lengths]
-    return f"{', '.join(before)} and {last}" if before else last
