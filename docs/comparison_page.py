@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from poslab.report.sentences import listed
 from poslab.report.text_tables import in_markdown, markdown
 
 DOCS = Path(__file__).resolve().parent
@@ -117,7 +118,8 @@ def _solved(folder: Path) -> Iterator[str]:
     """Yield which signs are of shares of seeds."""
     said = verdicts_of(folder)
     if not (of_shares := said[said["of"] == "solve rate"]).empty:
-        names = ", ".join(f"{row.encoding} on {row.case} {row.metric}" for row in of_shares.itertuples())
+        groups = of_shares.groupby(["case", "metric"], sort=False)["encoding"]
+        names = "; ".join(f"{listed(list(own))} on {case} {metric}" for (case, metric), own in groups)
         yield (
             "Where some seeds of an encoding solve a task and others do not, its sign is of the share of seeds that "
             f"do, not of the mean: {names}."
