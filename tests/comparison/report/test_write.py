@@ -18,6 +18,7 @@ from poslab.comparison.report import figures
 from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import methods
+from poslab.comparison.report.speeds import _ends
 from poslab.comparison.report.tables import case_table, differences, overview, verdict_table
 from poslab.comparison.report.write import _by_seed, _counted, _legend, _sections, conclusions, write
 from poslab.comparison.results import Results
@@ -375,6 +376,11 @@ def timed(found, relative=lambda name, length: 1.0):
     runs = {name: f"runs/{name}" for name in ("none", "rotary", "slow")}
     speeds = {case: CaseSpeeds("a machine", {}, "rotary", runs, [10, 20], costs) for case in found.comparison.cases}
     return dataclasses.replace(found, speeds=speeds)
+
+
+def test_of_many_lengths_a_table_has_the_ends_and_the_longest_of_training():
+    assert _ends([3, 6, 7, 8, 9, 10, 12], trained=6) == [3, 6, 12]
+    assert _ends([256, 512, 1024], trained=128) == [256, 1024]
 
 
 @pytest.mark.slow

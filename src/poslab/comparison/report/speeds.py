@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from poslab.comparison.comparison import file_name
@@ -9,6 +11,9 @@ from poslab.comparison.reading_costs import ReadingCost
 from poslab.comparison.results import Results
 from poslab.report.figures import Table
 from poslab.report.text_tables import in_markdown, markdown
+
+MOST_LENGTHS = 5
+"""Lengths that a table has columns for."""
 
 
 def speeds_frame(results: Results) -> pd.DataFrame:
@@ -26,9 +31,10 @@ def speed_table(results: Results, case: str) -> Table | None:
     """Return a row for each encoding of a case: its speed at each length, then its memory; None if none was timed."""
     if (speeds := results.speeds.get(case)) is None or not speeds.costs:
         return None
-    rows = []
+    rows, every = [], results.plan.lengths[case]
+    lengths = every if len(every) <= MOST_LENGTHS else _ends(every, results.plan.trained[case])
     for encoding in results.encodings(case):
-        costs = {length: speeds.at(encoding, length) for length in results.plan.lengths[case]}
+        costs = {length: speeds.at(encoding, length) for length in lengths}
         of_speed = {f"speed at {length:,}": _speed(cost) for length, cost in costs.items()}
         of_memory = {f"MB at {length:,}": cost and cost.memory_mb for length, cost in costs.items()}
         rows.append({"encoding": encoding, **of_speed, **of_memory})
@@ -37,6 +43,8 @@ def speed_table(results: Results, case: str) -> Table | None:
         "then its memory, weights included. The first seed's model reads the longest test item of each length, without "
         f"training, all in turn on {speeds.machine}. A dash: it has no positions there."
     )
+    if len(lengths) < len(every):
+        caption += " speeds.csv has the other lengths."
     name = f"speeds_{file_name(case)}"
     return Table(name, "Speed and memory at each length", caption, pd.DataFrame(rows))
 
@@ -49,6 +57,12 @@ def speeds_in_markdown(results: Results) -> str:
         for case, one in tables.items()
         if one is not None
     )
+
+
+def _ends(lengths: Sequence[int], trained: int) -> list[int]:
+    """Return the shortest of sorted lengths, the longest of those of training, and the longest."""
+    within = [length for length in lengths if length <= trained]
+    return sorted({lengths[0], *within[-1:], lengths[-1]})
 
 
 def _text(cell: str | float | None) -> str:
