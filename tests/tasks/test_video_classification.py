@@ -154,7 +154,7 @@ def test_hyperparameters_follow_the_patches_of_a_video():
     ("words", "message"),
     [
         (["model=encoder_decoder"], r"^model must be decoder or encoder for video data, got encoder_decoder$"),
-        (["encoding=rotary_mixed"], r"^axes must be 3, as the positions have, got 2$"),
+        (["encoding=rotary_mixed"], r"^encoding.axes must be 3, as the positions have, got 2$"),
         (["dataset.patch=[6,4]"], r"^dataset.patch must be frames, rows and columns, got \[6, 4\]$"),
         (["dataset.grid=[2,3]"], r"^dataset.grid must be patches on the axes time, height, width, got \[2, 3\]$"),
     ],
