@@ -57,7 +57,7 @@ class Gate:
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("gate must have at_least or at_most, as in {metric: exact_match@trained, at_least: 99}")
-        self.criterion  # noqa: B018, raises ValueError for a tag that is none
+        _ = self.criterion  # raises ValueError for a tag that is none
 
     @property
     def criterion(self) -> Criterion:
