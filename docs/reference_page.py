@@ -39,14 +39,14 @@ PACKAGES = {
 FUNCTIONS = {
     "poslab.evaluation": (
         "subjects.subject",
-        "extrapolation.extrapolation",
-        "extrapolation_figures.extrapolation_figures",
-        "attention_statistics.attention_statistics",
-        "attention_statistics.attention_by_distance",
-        "attention_pictures.attention_maps",
-        "learned_curves.learned_bias",
-        "receptive_field.receptive_field",
-        "rotary_diagnostics.rotary_diagnostics",
+        "extrapolation.text.extrapolation",
+        "extrapolation.text_figures.extrapolation_figures",
+        "attention.statistics.attention_statistics",
+        "attention.statistics.attention_by_distance",
+        "attention.pictures.attention_maps",
+        "encoding.curves.learned_bias",
+        "receptive_field.of_tokens.receptive_field",
+        "rotary.diagnostics.rotary_diagnostics",
     )
 }
 """Functions for notebooks, which a package holds in its modules."""

@@ -16,7 +16,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from poslab.data.tokenizers import SubwordTokenizer
-from tests.evaluation.test_measure import ADDITION
+from tests.evaluation.scores.test_measure import ADDITION
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import composed, run_of, words
 from tests.written_run import write_run

@@ -13,9 +13,9 @@ import torch
 import poslab.comparison.cell_run as cell_run
 from poslab.comparison.cell_run import measured, train_cell
 from poslab.comparison.cells import Cell
-from poslab.evaluation.extra_metrics import measure_extra
-from poslab.evaluation.item_files import read_measured, write_measured
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.extra_metrics import measure_extra
+from poslab.evaluation.scores.item_files import read_measured, write_measured
+from poslab.evaluation.scores.measure import measure
 from poslab.pool.failure import failure_of
 from poslab.runs.checkpoint import load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory

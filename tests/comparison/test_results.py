@@ -11,8 +11,8 @@ from poslab.comparison import items as comparison_items
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.tables import fewer_items, overview
-from poslab.evaluation.item_files import read_measured, write_measured
-from poslab.evaluation.item_scores import ItemScores, MeasuredRun
+from poslab.evaluation.scores.item_files import read_measured, write_measured
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling
 from tests.comparison.report.test_write import results

@@ -5,17 +5,17 @@ from collections.abc import Callable
 
 import pytest
 
-from poslab.evaluation.attention_rows import attention_rows
+from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.command import summary
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.subjects import subject, with_different_names
 from poslab.report.figures import Picture
 from poslab.runs.directory import RunDirectory
-from tests.evaluation import test_measure
+from tests.evaluation.scores import test_measure
 from tests.report.phone import smallest_label
 
 files, run_on = test_measure.files, test_measure.run_on

@@ -10,7 +10,7 @@ import torch
 
 from poslab.data.batch import TokenBatch
 from poslab.encodings import Alibi, EncodingFactory, Forgetting, Rotary
-from poslab.evaluation.attention_rows import attention_rows, reached_attention
+from poslab.evaluation.attention.rows import attention_rows, reached_attention
 from poslab.models import Decoder, Model
 from poslab.objectives.distillation import Distillation
 from poslab.objectives.objective import Teacher

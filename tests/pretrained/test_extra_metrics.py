@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from poslab.evaluation.extra_metrics import measure_extra
-from poslab.evaluation.measure import OpenedRun
+from poslab.evaluation.scores.extra_metrics import measure_extra
+from poslab.evaluation.scores.measure import OpenedRun
 from tests.pretrained.tiny import ROWS
 from tests.training.runs import SMALL, WORDS, composed, run_of
 

@@ -14,12 +14,12 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from poslab.data import tokenizers
 from poslab.encodings import Alibi, CoPE, NoPosition, OwnPositions, Positions, Rotary, T5Bias
-from poslab.evaluation.attention_rows import attention_rows, is_readable, reached_attention
-from poslab.evaluation.attention_statistics import attention_statistics
+from poslab.evaluation.attention.rows import attention_rows, is_readable, reached_attention
+from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, evaluate_pretrained
-from poslab.evaluation.content_positions import content_positions
+from poslab.evaluation.encoding.content_positions import content_positions
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.receptive_field import receptive_field
+from poslab.evaluation.receptive_field.of_tokens import receptive_field
 from poslab.evaluation.settings import Request, Settings
 from poslab.evaluation.subjects import pretrained_subject, subject
 from poslab.pretrained import directory

@@ -18,7 +18,7 @@ from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import V2PE, Diagonal, Interpolated, MRope, MRopeReset, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.models import Decoder, Model

@@ -18,7 +18,7 @@ from torch.nn import functional
 import poslab
 from poslab.data.batch import IGNORE
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.subjects import subject

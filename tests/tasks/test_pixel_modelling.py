@@ -14,7 +14,7 @@ import poslab
 from poslab.data.batch import IGNORE
 from poslab.data.pictures.pixels import Pixels
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.models import Decoder

@@ -12,7 +12,7 @@ import poslab
 from poslab.data.sounds.log_mel import BINS
 from poslab.data.sounds.source import MOST_FRAMES
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.runs.directory import RunDirectory

@@ -12,7 +12,7 @@ import poslab
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.models import Encoder, Outputs

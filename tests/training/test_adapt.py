@@ -13,7 +13,7 @@ from torch import Tensor
 import poslab
 from poslab.adaptation.low_rank import merged
 from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.measure import measure
+from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.generation.streaming import generate

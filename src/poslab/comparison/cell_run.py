@@ -14,10 +14,10 @@ from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.lengths import tag_of
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
-from poslab.evaluation.extra_metrics import measure_extra
-from poslab.evaluation.item_files import read_measured, write_measured
-from poslab.evaluation.item_scores import MeasuredRun
-from poslab.evaluation.measure import OpenedRun, measure
+from poslab.evaluation.scores.extra_metrics import measure_extra
+from poslab.evaluation.scores.item_files import read_measured, write_measured
+from poslab.evaluation.scores.items import MeasuredRun
+from poslab.evaluation.scores.measure import OpenedRun, measure
 from poslab.io.reading import read_json
 from poslab.pool.locks import one_at_a_time
 from poslab.pool.run import train_or_resume

@@ -9,8 +9,8 @@ import numpy as np
 
 from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.lengths import tag_of
-from poslab.evaluation.item_files import read_measured
-from poslab.evaluation.item_scores import ItemScores, MeasuredRun, shared_items
+from poslab.evaluation.scores.item_files import read_measured
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun, shared_items
 
 
 def measured_run(folder: Path, cell: Cell, result: CellResult | None) -> MeasuredRun | None:

@@ -10,7 +10,7 @@ from poslab.comparison.criteria import Criterion
 from poslab.configuration.build import nearest
 from poslab.configuration.lengths import tokens, whole_tokens
 from poslab.data.run_data import RunData
-from poslab.evaluation.extra_metrics import EXTRA, OPEN_ENDED, extra_metrics_of
+from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED, extra_metrics_of
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task
 

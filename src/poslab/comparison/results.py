@@ -20,7 +20,7 @@ from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
 from poslab.comparison.statistics.verdict import Verdict, verdicts
 from poslab.comparison.tuned_points import TunedPoint
-from poslab.evaluation.item_scores import ItemScores, MeasuredRun
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.tasks.task import Task
 
 

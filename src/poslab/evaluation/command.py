@@ -21,7 +21,7 @@ from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.parts.rotary import section
-from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
+from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
 from poslab.evaluation.subject import Subject
 from poslab.evaluation.subjects import pretrained_subject, subject, with_different_names

@@ -23,7 +23,7 @@ from poslab.data.datamodule import TextDataModule
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.attention_rows import is_readable, reached_attention
+from poslab.evaluation.attention.rows import is_readable, reached_attention
 from poslab.evaluation.grids import Grid
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory

@@ -75,9 +75,9 @@ class EncodingCurves(L.Callback):
         if board is None or not _are_whole(encodings):
             return
         began = time.perf_counter()
-        from poslab.evaluation.bias_offsets import bias_by_offset, bias_maps
-        from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias, num_learned_biases
-        from poslab.evaluation.learned_parameters import learned_parameters
+        from poslab.evaluation.encoding.bias_offsets import bias_by_offset, bias_maps
+        from poslab.evaluation.encoding.curves import DRAWN, bias_picture, learned_bias, num_learned_biases
+        from poslab.evaluation.encoding.parameters import learned_parameters
 
         for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from poslab.arguments import CheckedArguments, Count
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.token_scores import evaluating
+from poslab.evaluation.scores.tokens import evaluating
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Model

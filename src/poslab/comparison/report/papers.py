@@ -11,7 +11,7 @@ from poslab.comparison.lengths import at_lengths
 from poslab.comparison.published import Claim, Published, PublishedResults, published_results
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
-from poslab.evaluation.base_bound import smallest_base
+from poslab.evaluation.rotary.base_bound import smallest_base
 from poslab.report.figures import Table
 from poslab.report.page import Section
 from poslab.report.sentences import has, listed

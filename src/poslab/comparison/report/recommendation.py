@@ -15,7 +15,7 @@ from poslab.comparison.report.answers import Answer, answer, cost, in_words, not
 from poslab.comparison.report.further_runs import FurtherRuns
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
-from poslab.evaluation.extra_metrics import EXTRA
+from poslab.evaluation.scores.extra_metrics import EXTRA
 from poslab.report.sentences import amount, are, has, listed
 from poslab.runs.directory import RunDirectory
 

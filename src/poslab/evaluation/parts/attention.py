@@ -7,22 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from torch import Tensor
 
-from poslab.evaluation.attention_offsets import AttentionOnGrids, attention_on_grids, with_cells
-from poslab.evaluation.attention_pictures import (
+from poslab.evaluation.attention.offset_pictures import attention_offset_pictures
+from poslab.evaluation.attention.offsets import AttentionOnGrids, attention_on_grids, with_cells
+from poslab.evaluation.attention.pictures import (
     attention_maps,
     attention_overview,
     distance_picture,
     divergence_picture,
     statistics_picture,
 )
-from poslab.evaluation.attention_statistics import (
+from poslab.evaluation.attention.statistics import (
     attends_to_itself,
     attention_by_distance,
     attention_divergence,
     attention_statistics,
 )
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.offset_pictures import attention_offset_pictures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.side_by_side import named, slug_of, titled

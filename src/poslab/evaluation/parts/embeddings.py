@@ -10,9 +10,7 @@ import pandas as pd
 
 from poslab.data.datamodule import TextDataModule
 from poslab.encodings import OwnPositions
-from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.length_figures import overview_table
-from poslab.evaluation.sentence_vectors import (
+from poslab.evaluation.embeddings.sentence_vectors import (
     TEXTS,
     found_own,
     found_picture,
@@ -22,6 +20,8 @@ from poslab.evaluation.sentence_vectors import (
     pooling_of,
     sentence_vectors,
 )
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.extrapolation.length_figures import overview_table
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag
 from poslab.evaluation.subject import Ability, Subject

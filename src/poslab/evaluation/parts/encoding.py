@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 
 from poslab.encodings import StackEncodings
-from poslab.evaluation.bias_offsets import bias_by_offset, bias_maps
-from poslab.evaluation.content_positions import content_positions, content_positions_picture
+from poslab.evaluation.encoding.bias_offsets import bias_by_offset, bias_maps
+from poslab.evaluation.encoding.content_positions import content_positions, content_positions_picture
+from poslab.evaluation.encoding.curves import DRAWN, bias_picture, learned_bias
+from poslab.evaluation.encoding.parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.learned_curves import DRAWN, bias_picture, learned_bias
-from poslab.evaluation.learned_parameters import learned_parameters, norms_picture, parameters_table, table_norms
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_text, token_labels
 from poslab.evaluation.side_by_side import named, remark_on_positions, slug_of, titled

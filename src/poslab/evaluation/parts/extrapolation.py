@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from poslab.evaluation.conclusion import Headline, conclusion
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, Extrapolation, extrapolate
-from poslab.evaluation.extrapolation_figures import extrapolation_figures
-from poslab.evaluation.item_scores import MeasuredRun
-from poslab.evaluation.length_figures import ALL, overview_table
-from poslab.evaluation.measure import measure, scored
+from poslab.evaluation.extrapolation.conclusion import Headline, conclusion
+from poslab.evaluation.extrapolation.length_figures import ALL, overview_table
+from poslab.evaluation.extrapolation.task_figures import metrics_by_length, metrics_figures, metrics_shown
+from poslab.evaluation.extrapolation.text import NON_OVERLAPPING, SLIDING, Extrapolation, extrapolate
+from poslab.evaluation.extrapolation.text_figures import extrapolation_figures
+from poslab.evaluation.scores.items import MeasuredRun
+from poslab.evaluation.scores.measure import measure, scored
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
 from poslab.evaluation.subject import Ability, Subject
-from poslab.evaluation.task_figures import metrics_by_length, metrics_figures, metrics_shown
 from poslab.report.page import Section
 
 PLACE = 1

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from poslab.evaluation.effective_field import (
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.receptive_field.of_patches import (
     axes_of,
     cells_away,
     cells_away_if_even,
@@ -15,8 +16,7 @@ from poslab.evaluation.effective_field import (
     effective_field,
     field_maps,
 )
-from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.receptive_field import reach, receptive_field, receptive_field_picture
+from poslab.evaluation.receptive_field.of_tokens import reach, receptive_field, receptive_field_picture
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag, training_lengths
 from poslab.evaluation.subject import Ability, Subject

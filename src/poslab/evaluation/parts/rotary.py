@@ -9,8 +9,8 @@ import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.grids import Grid
-from poslab.evaluation.rotary_axes import axis_figures, axis_sentence, axis_turns
-from poslab.evaluation.rotary_diagnostics import rotary_diagnostics
+from poslab.evaluation.rotary.axes import axis_figures, axis_sentence, axis_turns
+from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
 from poslab.evaluation.subject import Ability, Subject

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from poslab.evaluation.retrieval.task import Prompt
-from poslab.evaluation.token_scores import evaluating, loss_and_correct
+from poslab.evaluation.scores.tokens import evaluating, loss_and_correct
 
 TOKENS_AT_ONCE = 8192
 

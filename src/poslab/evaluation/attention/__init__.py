@@ -1,0 +1,1 @@
+"""Attention weights of each head: their rows, statistics, offsets and pictures."""

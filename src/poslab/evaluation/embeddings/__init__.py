@@ -1,0 +1,1 @@
+"""Sentence vectors of encoders, and what can be read from frozen vectors."""

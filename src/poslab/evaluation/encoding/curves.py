@@ -1,0 +1,161 @@
+"""Biases that a trained encoding adds to the logits, as curves over distance, beside their initial values.
+
+Dimension letters: B batch, H heads, R queries, S keys, N distances.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
+from poslab.evaluation.attention.pictures import distance_panels, head_legend, head_style
+from poslab.report.figures import Picture
+
+_BIASES = frozenset({"bias", "pair_bias"})
+
+DRAWN = 400
+"""Distances of a curve, about: as good as all of them to the eye."""
+
+
+def learned_bias(
+    encodings: StackEncodings,
+    length: int,
+    start: StackEncodings | None = None,
+    most: int | None = None,
+    on_axes: bool = False,
+) -> pd.DataFrame:
+    """Return the biases that a stack adds to the logits of the last query of a text, by distance of the key.
+
+    A bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) is the same for every query; FIRE and TUPE depend on the
+    position of the query as well. For an encoding that builds on another's bias (DAPE), it is that bias. If the stack
+    is not causal, biases of keys ahead, at negative distances, are those of the first query.
+
+    Args:
+        encodings: of a model, `model.encodings`.
+        length: tokens N of the text.
+        start: the same encodings before training, for the column `start`; None leaves it out.
+        most: about how many distances to one side, dense near 0 and sparse far away; None is all.
+        on_axes: True where tokens stand on several axes: the encodings that read these have a bias of offsets
+            (`bias_by_offset`), and are left out.
+
+    Returns:
+        Columns `layers` (those that an encoding serves), `head`, `distance` (0 to N - 1; from -(N - 1) on if not
+        causal), `bias` and perhaps `start`; no rows if no encoding has a bias.
+
+    Raises:
+        ValueError: for a text past the end of an encoding, or another number of layers at the start.
+    """
+    if length < 1:
+        raise ValueError(f"length must be a positive integer, got {length}")
+    distances = np.arange(length)
+    if most is not None and most < length:
+        distances = np.unique(np.geomspace(1, length, most).round().astype(int)) - 1
+    if both_ways := not encodings.shape.causal:
+        distances = np.concatenate([-distances[:0:-1], distances])
+    frames = [pd.DataFrame(columns=["layers", "head", "distance", "bias"])]
+    for layers, encoding, before in served(encodings, start):
+        if on_axes and (biased := biased_part(encoding)) is not None and biased.reads_axes:
+            continue
+        if (bias_HN := _bias(encoding, length, both_ways)) is None:
+            continue
+        places = itertools.product([layers], range(len(bias_HN)), distances)
+        frame = pd.DataFrame(places, columns=["layers", "head", "distance"])
+        columns = distances + both_ways * (length - 1)
+        frame["bias"] = bias_HN[:, columns].flatten().numpy()
+        if before is not None and (start_HN := _bias(before, length, both_ways)) is not None:
+            frame["start"] = start_HN[:, columns].flatten().numpy()
+        frames.append(frame)
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
+    """Draw `learned_bias`, of at least one row, over distance, with its initial value pale.
+
+    Distances past the training length (in tokens, None if unknown) are shaded.
+    """
+    names = [str(layers) for layers in bias["layers"].unique()]
+    nearest = bias["distance"].min()
+    figure, panels = distance_panels(names, "bias (nats)", height=3.2 if len(names) == 1 else 2.5)
+    furthest = bias["distance"].max()
+    for panel, layers in zip(panels.flat, names, strict=False):
+        for head, own in bias[bias["layers"] == layers].groupby("head"):
+            style = head_style(int(str(head)))
+            panel.plot(own["distance"], own["bias"], linewidth=1.3, label=str(head), **style)
+            if "start" in own:
+                panel.plot(own["distance"], own["start"], linewidth=2.5, alpha=0.25, zorder=1, **style)
+        panel.set_xlim(nearest, furthest)
+        if training_length is not None and training_length < furthest:
+            panel.axvspan(training_length, furthest, color="0.93", zorder=0)
+            if nearest < 0:
+                panel.axvspan(nearest, -training_length, color="0.93", zorder=0)
+    head_legend(figure, panels[0, 0])
+    before = " The broad pale line is its initial value." if "start" in bias else ""
+    return Picture(
+        name="learned_bias",
+        title="Bias against distance",
+        caption="Each line is one head: its bias on the logit of a key at this distance. One nat less divides "
+        f"attention by 2.7.{' Keys ahead of the query are on the left.' if nearest < 0 else ''} The shaded distances "
+        f"never occurred in training.{before}",
+        figure=figure,
+    )
+
+
+def served(
+    encodings: StackEncodings, start: StackEncodings | None = None
+) -> Iterator[tuple[str, PositionalEncoding, PositionalEncoding | None]]:
+    """Yield each encoding of a stack once: its layers in words, the encoding, and the encoding before training.
+
+    Raises:
+        ValueError: for another number of layers at the start.
+    """
+    depth = len(encodings.windows)
+    if start is not None and len(start.windows) != depth:
+        raise ValueError(f"start must be of as many layers as the encodings, {depth}, got {len(start.windows)}")
+    places: dict[int, list[int]] = {}
+    for layer in range(depth):
+        places.setdefault(id(encodings.layer(layer)), []).append(layer)
+    for own in places.values():
+        words = f"layer {own[0]}" if len(own) == 1 else f"layers {', '.join(map(str, own))}"
+        before = None if start is None else start.layer(own[0])
+        yield ("all layers" if len(own) == depth > 1 else words), encodings.layer(own[0]), before
+
+
+def num_learned_biases(encodings: StackEncodings) -> int:
+    """Return how many encodings of a stack have a bias that learns."""
+    biases = [biased_part(encoding) for encoding in encodings]
+    return sum(bias is not None and next(bias.parameters(), None) is not None for bias in biases)
+
+
+def biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
+    """Return the outermost part with a bias: what DAPE builds on; TUPE itself, although it holds a T5."""
+    parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
+    return next(parts, None)
+
+
+@torch.no_grad()
+def _bias(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor | None:
+    """Return the bias for the last of N tokens at distances 0, 1, ..., on the CPU, (H, N).
+
+    For both ways, (H, 2 N - 1), that of the first token at distances -(N - 1), ..., -1 comes before it.
+    """
+    outermost = biased_part(encoding)
+    if outermost is None:
+        return None
+    device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
+
+    def of_query(query: int) -> Tensor:
+        tables = outermost.prepare(Positions.range(1, query, device), Positions.range(length, device=device))
+        bias = outermost.bias(tables)
+        of_pairs = outermost.pair_bias(QueryRows(tables, slice(0, 1), query, 1.0))
+        added = [of_pairs, None if bias is None else bias.matrix()]
+        total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
+        return total_BHRS[0, :, 0].flip(-1).float().cpu()
+
+    behind_HN = of_query(length - 1)
+    return torch.cat([of_query(0)[:, :-1], behind_HN], dim=-1) if both_ways else behind_HN

@@ -1,0 +1,1 @@
+"""Scores of held-out tokens and items, their intervals, and the files that keep them."""

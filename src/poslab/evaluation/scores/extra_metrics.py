@@ -1,0 +1,278 @@
+"""Metrics of a trained run beside those of its task, measured where a comparison names them.
+
+| metric | runs | items |
+|---|---|---|
+| `passkey_accuracy@1024`, `passkey_loss@1024`, the same of other tasks of retrieval | next tokens | prompts |
+| `passkey_ndcg@1024` | classes | questions, each answered by one text of that length |
+| `cosine` | classes, pretrained | test texts: the vector of each, and that in the untouched model |
+| `probe_accuracy` | classes | test texts, classified by a linear probe of frozen vectors |
+
+Dimension letters: N texts, M model dim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+
+from poslab.data.batch import IGNORE
+from poslab.data.datamodule import TextDataModule
+from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.data.run_data import RunData
+from poslab.evaluation.embeddings.linear_probe import fitted_probe
+from poslab.evaluation.embeddings.sentence_vectors import (
+    TEXTS,
+    found_own,
+    passkey_texts,
+    pooling_of,
+    sentence_vectors,
+    unit_vectors,
+)
+from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, Task, make_prompts, score_answers
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.evaluation.scores.measure import OpenedRun, batches_of, fitting
+from poslab.evaluation.subject import on_device
+from poslab.models import Model
+from poslab.runs.recipe import Recipe
+from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification
+from poslab.tasks.task import device_of
+
+DEPTHS, PROMPTS = (0.0, 0.5, 1.0), 10
+"""Depths of the hidden fact in the prompts of retrieval, and prompts of each."""
+
+PROBED = 512
+"""Most training texts from which a probe learns: the first ones of the run's training, the same under every encoding
+of a seed."""
+
+SEED = 0
+"""Seed of prompts and of texts with pass keys, the same for all runs."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A run to be measured, and what is called before each batch."""
+
+    run: OpenedRun
+    heed: Callable[[], None]
+
+
+Scored = Iterator[tuple[str, np.ndarray, np.ndarray, str]]
+"""Metric, sums and counts of its items, and the identity of the items."""
+
+
+@dataclass(frozen=True)
+class ExtraMetrics:
+    """Metrics that one measurement gives.
+
+    Args:
+        names: of the metrics.
+        serves: returns whether the runs of a recipe have them.
+        score: yields them at a length; nothing where the model has no positions.
+        texts: makes its texts, from the data, the split and a length that the tag of the metric names; raises
+            ValueError for one without room. None if they are those of the test.
+        open_ended: the metrics that are not shares from 0 to 100.
+    """
+
+    names: tuple[str, ...]
+    serves: Callable[[Recipe], bool]
+    score: Callable[[Tested, int], Scored]
+    texts: Callable[[RunData, str, int], Any] | None = None
+    open_ended: frozenset[str] = frozenset()
+
+
+def _prompts(task: Task, data: RunData, split: str, length: int) -> list[list[Prompt]]:
+    """Return the prompts of retrieval for each depth; as many of one where a task has none."""
+    assert isinstance(data, TextDataModule)
+    haystack = Haystack(data.tokenizer, np.asarray(data.tokens(split)))
+    if not task.has_depth:
+        return [make_prompts(task, haystack, length, 0.0, PROMPTS * len(DEPTHS), SEED)]
+    return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
+
+
+def _retrieval(task: Task, tested: Tested, length: int) -> Scored:
+    model = tested.run.model
+    if length > (model.max_length or length):
+        return
+    prompts, scores = _prompts(task, tested.run.data, tested.run.split, length), []
+    for of_depth in prompts:
+        tested.heed()
+        scores.append(score_answers(model, of_depth))
+    identity = _digest(prompt.tokens for of_depth in prompts for prompt in of_depth)
+    correct, loss, tokens = (
+        np.concatenate([one[column].to_numpy() for one in scores]) for column in ("correct", "loss", "tokens")
+    )
+    yield f"{task.name}_accuracy", 100.0 * correct, np.ones(len(correct), np.int64), identity
+    yield f"{task.name}_loss", loss, tokens, identity
+
+
+def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return questions, and the text that answers each."""
+    return passkey_texts(data.tokenizer, length, TEXTS, SEED)
+
+
+def _search(tested: Tested, length: int) -> Scored:
+    model = tested.run.model
+    if length > (model.max_length or length):
+        return
+    questions, texts = _passkeys(tested.run.data, tested.run.split, length)
+    pooling = pooling_of(model, tested.run.recipe)
+    vectors = [sentence_vectors(model, part, pooling, tested.heed) for part in (questions, texts)]
+    found = found_own(*vectors)
+    yield "passkey_ndcg", 100.0 * found, np.ones(len(found), np.int64), _digest([*questions, *texts])
+
+
+def _likeness(tested: Tested, _: int) -> Scored:
+    untouched = tested.run.recipe.model.untouched()
+    assert untouched is not None
+    original = untouched.build(None, tested.run.task.outputs).to(device_of(tested.run.model)).eval()
+    ours, theirs = (_test_vectors(tested, model) for model in (tested.run.model, original))
+    both = ours.counts & theirs.counts
+    cosines = np.where(both, (ours.vectors * theirs.vectors).sum(1), 0.0)
+    yield "cosine", cosines, both.astype(np.int64), ours.identity
+
+
+def _probe(tested: Tested, _: int) -> Scored:
+    run = tested.run
+    assert isinstance(run.data, ExampleDataModule)
+    rows = run.data.batch_size
+    batches = max(1, min(PROBED, run.data.facts.num_examples["train"]) // rows)
+    vectors, classes = [], []
+    for batch in run.data.first_batches(batches):
+        tested.heed()
+        assert isinstance(batch, ClassBatch)
+        real = (batch.classes != IGNORE).numpy()
+        vectors.append(_vectors(run, run.model, on_device(batch, device_of(run.model)))[real])
+        classes.append(batch.classes.numpy()[real])
+    classify, test = fitted_probe(np.concatenate(vectors), np.concatenate(classes)), _test_vectors(tested, run.model)
+    right = test.counts & (classify(test.vectors) == test.classes)
+    yield "probe_accuracy", 100.0 * right, test.counts.astype(np.int64), test.identity
+
+
+def _retrieves(recipe: Recipe) -> bool:
+    return recipe.task.predicts_next_tokens
+
+
+def _classifies(recipe: Recipe) -> bool:
+    return issubclass(recipe.task, Classification) and not issubclass(recipe.task, MultiLabelClassification)
+
+
+def _has_original(recipe: Recipe) -> bool:
+    return _classifies(recipe) and recipe.model.untouched() is not None
+
+
+EVERY = (
+    *(
+        ExtraMetrics(
+            names=(f"{name}_accuracy", f"{name}_loss"),
+            serves=_retrieves,
+            score=partial(_retrieval, task),
+            texts=partial(_prompts, task),
+            open_ended=frozenset({f"{name}_loss"}),
+        )
+        for name, task in TASKS.items()
+    ),
+    ExtraMetrics(("passkey_ndcg",), _classifies, _search, _passkeys),
+    ExtraMetrics(("cosine",), _has_original, _likeness, open_ended=frozenset({"cosine"})),
+    ExtraMetrics(("probe_accuracy",), _classifies, _probe),
+)
+"""All measurements."""
+
+EXTRA: Mapping[str, ExtraMetrics] = {name: one for one in EVERY for name in one.names}
+"""The measurement of each metric, by its name."""
+
+OPEN_ENDED = frozenset(chain.from_iterable(one.open_ended for one in EVERY))
+"""The metrics that are not shares."""
+
+
+def extra_metrics_of(recipe: Recipe) -> list[str]:
+    """Return the names of the metrics that the runs of a recipe have beside those of their task."""
+    return [name for one in EVERY if one.serves(recipe) for name in one.names]
+
+
+def measure_extra(
+    run: OpenedRun,
+    wanted: Sequence[tuple[str, int | None]],
+    known: MeasuredRun | None = None,
+    keep: Callable[[MeasuredRun], None] = lambda measured: None,
+    heed: Callable[[], None] = lambda: None,
+) -> MeasuredRun:
+    """Score a run by metrics beside those of its task.
+
+    Args:
+        run: the run.
+        wanted: names of `EXTRA` with a length in tokens, or None for those of test items.
+        known, heed: as of `measure`.
+        keep: called with all scores so far once a measurement is complete.
+
+    Raises:
+        ValueError: for a length without room for the texts of a metric.
+    """
+    tested, measured = Tested(run, heed), known or run.unmeasured()
+    with run.autocast(), torch.no_grad():
+        for name, length in wanted:
+            if (name, length) in measured.scores:
+                continue
+            found = {
+                (metric, length): ItemScores(metric, length, sums.astype(np.float64), counts, identity)
+                for metric, sums, counts, identity in EXTRA[name].score(tested, length or 0)
+            }
+            measured = replace(measured, scores={**measured.scores, **found})
+            keep(measured)
+    return measured
+
+
+@dataclass(frozen=True, eq=False)
+class _Vectors:
+    """Vectors of the test texts.
+
+    Args:
+        vectors: (N, M) float32, each of norm 1.
+        classes: (N,) int, their numbers.
+        counts: (N,) bool, False for texts that the model has no positions for; their vectors are 0.
+        identity: equal for equal texts.
+    """
+
+    vectors: np.ndarray
+    classes: np.ndarray
+    counts: np.ndarray
+    identity: str
+
+
+def _test_vectors(tested: Tested, model: Model) -> _Vectors:
+    """Return the vectors of the test texts in a model."""
+    data, lengths = tested.run.data, tested.run.data.lengths_of(tested.run.split)
+    vectors, classes, counts = [], [], []
+    for length in lengths:
+        items = data.held_out(tested.run.split, length)
+        chosen, total = fitting(model, items), len(items.num_tokens)
+        own, classes_N = np.zeros((total, model.embedding.embedding_dim), np.float32), np.full(total, -1)
+        for numbers in batches_of(items.num_tokens, chosen, data.batch_size * data.training_length, equal=True):
+            tested.heed()
+            batch = on_device(items.__getitems__(numbers), device_of(model))
+            own[numbers] = _vectors(tested.run, model, batch)
+            classes_N[numbers] = batch.classes.cpu().numpy()
+        vectors.append(own)
+        classes.append(classes_N)
+        counts.append(np.isin(np.arange(total), chosen))
+    identity = " ".join(data.identity(tested.run.split, length) for length in lengths)
+    return _Vectors(np.concatenate(vectors), np.concatenate(classes), np.concatenate(counts), identity)
+
+
+def _vectors(run: OpenedRun, model: Model, batch: Any) -> np.ndarray:
+    """Return the unit vectors of the texts of a batch, (B, M) float32: those that an output layer of classes reads."""
+    return unit_vectors(run.task.hidden_states(model, batch), batch.real, pooling_of(run.model, run.recipe))
+
+
+def _digest(texts: Iterable[np.ndarray]) -> str:
+    """Return a text that is the same for the same token ids."""
+    digest = hashlib.sha256()
+    for tokens in texts:
+        digest.update(np.append(tokens, -1).astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,276 @@
+"""Scores of a trained run on each held-out item of its data, whatever its task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from poslab.data.datamodule import TextDataModule
+from poslab.data.run_data import HELD_OUT, HeldOut, RunData
+from poslab.evaluation.extrapolation.text import sampled_units
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.evaluation.scores.tokens import score_tokens
+from poslab.evaluation.scores.windows import Windows
+from poslab.evaluation.subject import on_device
+from poslab.evaluation.subjects import trained_data
+from poslab.models import Model
+from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
+from poslab.runs.directory import RunDirectory
+from poslab.runs.loading import device_named, load
+from poslab.runs.precision import autocast, precision_of
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.tasks.task import Observation, Task, device_of
+
+Scored = Iterator[tuple[str, ItemScores | float]]
+"""Metric, and the scores of its items or its value alone."""
+
+
+def measure(
+    run: str | Path,
+    lengths: Sequence[int | None] | None = None,
+    split: str = "test",
+    device: torch.device | str = "cpu",
+    trust: str | Sequence[str] = (),
+    known: MeasuredRun | None = None,
+    keep: Callable[[MeasuredRun], None] = lambda measured: None,
+    heed: Callable[[], None] = lambda: None,
+) -> MeasuredRun:
+    """Score a run on each held-out item, in the precision of its training.
+
+    The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
+    of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
+    follow the width of a test's batches, and here that of the item alone.
+
+    A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; its
+    items are documents (`sampled_units`).
+
+    Args:
+        run: run directory, for its best checkpoint by validation, or one of its checkpoints.
+        lengths: of windows or examples, those beyond the run's own test included if the data has them; None among them
+            is the whole split, where lengths are of different examples. None alone is all of the run's own.
+        split: `test` or `validation`.
+        device: of the model; `auto` is a GPU if there is one.
+        trust: as of `load`.
+        known: scores of the same checkpoint on the same split at other lengths, which are returned too.
+        keep: called with all scores so far once those of a length are complete, and not known.
+        heed: called before each batch; may raise an error to stop.
+
+    Raises:
+        ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
+    """
+    opened = OpenedRun.of(run, split, device, trust)
+    measured = known or opened.unmeasured()
+    with opened.autocast():
+        return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, heed)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A trained run to be measured.
+
+    Args:
+        model: in evaluation mode.
+        task, data, recipe: of the run; the data is connected, and leaves out no item.
+        split: whose items are read.
+        checkpoint: SHA-256 of the checkpoint of the model.
+        precision: of its training; None if it is not known.
+    """
+
+    model: Model
+    task: Task
+    data: RunData
+    recipe: Recipe
+    split: str
+    checkpoint: str
+    precision: str | None
+
+    @classmethod
+    def of(
+        cls, run: str | Path, split: str = "test", device: torch.device | str = "cpu", trust: str | Sequence[str] = ()
+    ) -> OpenedRun:
+        """Open a run; arguments and errors are those of `measure`."""
+        if split not in HELD_OUT:
+            raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
+        torch.set_flush_denormal(True)  # as in training
+        directory = RunDirectory.of(run, trust)
+        recipe = recipe_of(directory)
+        digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
+        model = load(run, device_named(str(device)), trust=trust)
+        data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
+        task = recipe.task.of(data)
+        data.connect(task, None)  # all items, so that they are the same under every encoding
+        return cls(model, task, data, recipe, split, digest, precision_of(directory))
+
+    def unmeasured(self) -> MeasuredRun:
+        """Return its scores before any are measured."""
+        return MeasuredRun(self.recipe.encoding_name, self.split, {}, {}, self.checkpoint)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the model computes as in its training."""
+        return autocast(self.precision, device_of(self.model))
+
+
+def scored(
+    model: Model,
+    task: Task,
+    data: RunData,
+    recipe: Recipe,
+    lengths: Sequence[int | None] | None,
+    measured: MeasuredRun,
+    keep: Callable[[MeasuredRun], None] = lambda measured: None,
+    heed: Callable[[], None] = lambda: None,
+) -> MeasuredRun:
+    """Return the scores of a model on each held-out item, joined to those measured so far.
+
+    Args:
+        model: in evaluation mode.
+        task, data: of its recipe, connected.
+        lengths, keep, heed: as of `measure`.
+        measured: so far, with the name and the split.
+
+    Raises:
+        ValueError: for a length that the data does not have.
+    """
+    split = measured.split
+    if lengths is None:
+        lengths = [*data.lengths_of(split), *([None] if task.pools_lengths else [])]
+    if None in lengths and not task.pools_lengths:
+        raise ValueError("lengths must be numbers, at each of which the whole split is read, got None")
+    for length in lengths:
+        if length is not None:
+            data.held_out(split, length)  # raises ValueError before anything is measured
+    score: Callable[[Any, MeasuredRun], Scored]
+    if isinstance(task, LanguageModelling):
+        assert isinstance(data, TextDataModule)
+        score = partial(_text_scores, model, data, split, heed)
+    else:
+        score = _RowScores(model, task, data, split, recipe, heed)
+    with torch.no_grad():
+        for length in lengths:
+            found = {(metric, length): one for metric, one in score(length, measured)}
+            scores = {key: one for key, one in found.items() if isinstance(one, ItemScores)}
+            values = {key: one for key, one in found.items() if not isinstance(one, ItemScores)}
+            measured = measured.joined(MeasuredRun(measured.encoding, split, scores, values, measured.checkpoint))
+            keep(measured)
+    return measured
+
+
+def fitting(model: Model, items: HeldOut) -> np.ndarray:
+    """Return the numbers of the items that the model has positions for."""
+    most = model.max_length
+    return np.flatnonzero(items.num_tokens <= most) if most is not None else np.arange(len(items.num_tokens))
+
+
+def _text_scores(
+    model: Model, data: TextDataModule, split: str, heed: Callable[[], None], length: int | None, _: MeasuredRun
+) -> Scored:
+    """Yield the scores of a text in windows of a length."""
+    assert length is not None  # each length reads the whole text
+    if not len(fitting(model, data.held_out(split, length))):
+        return
+    tokens = np.asarray(data.tokens(split))
+    units = sampled_units(tokens, data.tokenizer.end_id)
+    bits = 1 / math.log(2) / data.bytes_per_token[split]
+    for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
+        scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary, heed)
+        known = scores.context > 0  # of the predicted tokens a NaN counts
+        sums = np.bincount(units[known], bits * scores.loss[known].astype(np.float64), minlength=units.max() + 1)
+        counts = np.bincount(units[known], minlength=units.max() + 1)
+        yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
+
+
+@dataclass(frozen=True)
+class _RowScores:
+    """The scores of a task whose items are rows of batches; results on items are kept for the whole split."""
+
+    model: Model
+    task: Task
+    data: RunData
+    split: str
+    recipe: Recipe
+    heed: Callable[[], None]
+    _observed: dict[int, list[Observation | None]] = field(default_factory=dict)
+
+    def __call__(self, length: int | None, measured: MeasuredRun) -> Scored:
+        """Yield the scores at a length; None is the whole split, which may follow from those measured so far."""
+        own = self.data.lengths_of(self.split) if length is None else [length]
+        are_known = all(n in measured.lengths or n in self._observed for n in own)
+        are_means = not any(at in own for _, at in measured.values)  # all metrics over the items
+        if length is None and are_known and are_means:
+            yield from self._pooled({n: measured.at(n) for n in own if n in measured.lengths})
+            return
+        for n in own:
+            if n not in self._observed:
+                self._observed[n] = self._observe(self.data.held_out(self.split, n))
+        chosen = {n: self._observed[n] for n in own if any(self._observed[n])}
+        if not chosen:
+            return
+        rows = [row for of_length in chosen.values() for row in of_length]
+        metrics = self._metrics(rows)
+        if length is None:
+            by_length = {n: self._metrics(of_length) for n, of_length in chosen.items()}
+            metrics |= self.task.over_lengths(by_length)
+        identity = " ".join(self.data.identity(self.split, n) for n in chosen)
+        scores = [None if row is None else self.task.scores(row) for row in rows]
+        names = list(next(filter(None, scores)))
+        for metric in names:
+            sums, counts = zip(*((0.0, 0) if one is None else one[metric] for one in scores), strict=True)
+            yield metric, ItemScores(metric, length, np.array(sums, np.float64), np.array(counts), identity)
+        for metric in metrics.keys() - names:
+            yield metric, metrics[metric]
+
+    def _pooled(self, by_length: Mapping[int, Mapping[str, ItemScores]]) -> Scored:
+        """Yield the scores of the whole split from those of the items of each length, by metric."""
+        for metric in dict.fromkeys(metric for scores in by_length.values() for metric in scores):
+            parts = [scores[metric] for scores in by_length.values()]
+            sums, counts = np.concatenate([one.sums for one in parts]), np.concatenate([one.counts for one in parts])
+            yield metric, ItemScores(metric, None, sums, counts, " ".join(one.identity for one in parts))
+        values = {n: {metric: one.value for metric, one in scores.items()} for n, scores in by_length.items()}
+        yield from self.task.over_lengths(values).items()
+
+    def _observe(self, items: HeldOut) -> list[Observation | None]:
+        """Return the results on each item; None for one that the model has no positions for."""
+        # Under some, a row has other positions, or other frequencies, where it is padded.
+        reads_width = self.recipe.model.positions is not None or any(
+            encoding.depends_on_length for stack in self.model.stacks.values() for encoding in stack
+        )
+        rows_at_once = self.recipe.trainer.micro_batch_size or self.data.batch_size
+        most_tokens = rows_at_once * self.data.training_length  # what trains fits
+        if reads_width and self.task.writes_in_tests:
+            most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
+        rows: list[Observation | None] = [None] * len(items.num_tokens)
+        for numbers in batches_of(items.num_tokens, fitting(self.model, items), most_tokens, equal=reads_width):
+            self.heed()
+            batch = on_device(items.__getitems__(numbers), device_of(self.model))
+            for number, row in zip(numbers, self.task.observe_rows(self.model, batch, self.split), strict=True):
+                rows[number] = row
+        return rows
+
+    def _metrics(self, rows: Sequence[Observation | None]) -> dict[str, float]:
+        """Return the metrics of rows together, as a test does."""
+        measurement = self.task.metrics(self.split)
+        measurement.begin(device_of(self.model))
+        for row in filter(None, rows):
+            measurement.update(row)
+        return measurement.compute()
+
+
+def batches_of(num_tokens: np.ndarray, chosen: np.ndarray, most_tokens: int, equal: bool) -> Iterator[list[int]]:
+    """Yield items of about the same number of tokens, or of an equal one, as many as have `most_tokens` together."""
+    batch: list[int] = []
+    for number in chosen[np.argsort(num_tokens[chosen], kind="stable")].tolist():
+        width = num_tokens[number]
+        if batch and ((len(batch) + 1) * width > most_tokens or (equal and width != num_tokens[batch[0]])):
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch

@@ -1,0 +1,126 @@
+"""A report knows what an encoding began with, and says which numbers no training has set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import poslab
+from poslab.evaluation.encoding.parameters import learned_parameters
+from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.settings import Settings
+from poslab.evaluation.subjects import subject
+from poslab.report.figures import Table
+from poslab.runs.checkpoint import model_weights, save_atomically
+from poslab.runs.directory import RunDirectory
+from tests.training.runs import run_of, small
+
+STEPS = ("trainer.max_steps=6", "optimizer.lr=0.1")
+T5 = {"_partial_": True, "_target_": "poslab.encodings.T5Bias", "num_buckets": 32, "max_distance": 128}
+ROTARY = {"_partial_": True, "_target_": "poslab.encodings.Rotary"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def first(folder: Path) -> RunDirectory:
+    return run_of(small(folder, "encoding=kerple_log", *STEPS), folder / "first")
+
+
+@pytest.fixture(scope="module")
+def second(folder: Path, first: RunDirectory) -> RunDirectory:
+    config = small(folder, "encoding=kerple_log", f"init_from={first.path}", "seed=5", *STEPS)
+    return run_of(config, folder / "second")
+
+
+def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
+    evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]), announce=lambda part: None)
+    figures = evaluation.sections[0].figures
+    (table,) = [one for one in figures if isinstance(one, Table) and one.name == "learned_parameters"]
+    return evaluation, table.frame
+
+
+def forget_start(run: RunDirectory) -> None:
+    """Make the best checkpoint that of a version which kept no start."""
+    checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+    del checkpoint["callbacks"]["EncodingCurves"]["start"]
+    save_atomically(checkpoint, run.best_checkpoint)
+
+
+def test_a_run_from_other_weights_began_with_those_and_not_with_what_its_seed_draws(first, second):
+    began = learned_parameters(poslab.load(first.path).encodings)["learned"]
+    _, frame = evaluated(second)
+    assert frame["start"].tolist() == began.tolist()
+    assert frame["learned"].tolist() != began.tolist()
+
+
+def test_a_run_that_has_kept_no_start_says_so_where_its_seed_does_not_tell(folder, first, second):
+    _, frame = evaluated(first)
+    for run in (first, second):
+        forget_start(run)
+    assert evaluated(first)[1]["start"].tolist() == frame["start"].tolist()
+    evaluation, without = evaluated(second)
+    assert "start" not in without
+    assert "The initial state of kerple_log is unknown" in evaluation.sections[0].text
+
+
+def test_a_start_of_another_encoding_is_one_sentence(folder):
+    run = run_of(small(folder, "encoding=t5", *STEPS), folder / "spoilt")
+    checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+    checkpoint["callbacks"]["EncodingCurves"]["start"] = {"nobody": torch.zeros(3)}
+    save_atomically(checkpoint, run.best_checkpoint)
+    with pytest.raises(ValueError, match=r"^the checkpoint of .*spoilt keeps the start of another encoding$"):
+        evaluated(run)
+
+
+def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
+    swapped = subject(first.path, swap={"encoding": T5})
+    assert swapped.untrained == {"T5Bias": 2 * 32}
+    assert swapped.warnings == [
+        "t5 learns 64 numbers, which no training has set: the results of kerple_log -> t5 are those of an "
+        "untrained encoding"
+    ]
+    assert subject(first.path, swap={"encoding": ROTARY}).warnings == []
+    assert subject(first.path).warnings == []
+
+
+def test_a_swap_keeps_the_weights_of_what_is_of_the_same_class_and_shape(folder):
+    run = run_of(small(folder, "encoding=t5", "temperature=ssmax", *STEPS), folder / "ssmax")
+    trained = model_weights(torch.load(run.best_checkpoint, weights_only=True))
+    own = {name: weight for name, weight in trained.items() if name.startswith("encodings.")}
+    assert len(own) == 2, "a table, and the scales of the only layer"
+    wider = subject(run.path, swap={"encoding": T5 | {"max_distance": 64}})
+    assert wider.warnings == []
+    assert all(torch.equal(wider.model.state_dict()[name], weight) for name, weight in own.items())
+    other = subject(run.path, swap={"encoding": T5 | {"num_buckets": 16}})
+    assert other.untrained == {"T5Bias": 2 * 16}, "the scales of SSMax are still those of the run"
+
+
+def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
+    run = run_of(small(folder, "encoding=rotary", "encoding.base=300.0", *STEPS), folder / "rotary")
+    rerope = {"_target_": "poslab.encodings.rotary.rerope.ReRoPE", "training_length": 16, "layout": "half_split"}
+    others = {"fraction": 1.0, "scaling": None}
+    assert subject(run.path, swap={"encoding": {**rerope, **others, "base": 300.0}}).warnings == []
+    (warning,) = subject(run.path, swap={"encoding": {**rerope, **others, "base": 10_000.0}}).warnings
+    assert warning.endswith(" has another base than the model was trained with: swap.base=300.0 is the same")
+    assert subject(run.path, swap={"encoding": ROTARY}).warnings == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("encoding", "title", "counts_tokens"),
+    [("bipe", "Rotary diagnostics", False), ("bipe_alibi", "The encoding", False), ("alibi", "The encoding", True)],
+)
+def test_a_report_says_what_attention_counts_where_it_does_not_count_tokens(folder, encoding, title, counts_tokens):
+    run = run_of(small(folder, f"encoding={encoding}", *STEPS), folder / encoding)
+    settings = Settings(["encoding", "rotary"], lengths=[16])
+    (section,) = evaluate([subject(run.path)], settings, announce=lambda part: None).sections
+    assert section.title == title
+    assert ("Attention under Bilevel counts segments, not tokens" in section.text) != counts_tokens

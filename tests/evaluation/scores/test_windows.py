@@ -1,0 +1,63 @@
+"""Every token but the first is predicted once, by the window that the protocol says."""
+
+import numpy as np
+import pytest
+
+from poslab.data.batch import IGNORE
+from poslab.evaluation.scores.windows import Windows
+
+
+def predictions(windows: Windows, tokens: np.ndarray, rows: int, processes: int = 1) -> dict[int, list[int]]:
+    """For each predicted place of the text, the tokens that were seen before it."""
+    seen: dict[int, list[int]] = {}
+    for process in range(processes):
+        for numbers in windows.numbers(rows, process, processes):
+            batch, place_BT = windows.batch(tokens, numbers, None)
+            for row, column in zip(*np.nonzero((batch.targets != IGNORE).numpy()), strict=True):
+                place = int(place_BT[row, column])
+                assert place not in seen
+                assert batch.targets[row, column] == tokens[place]
+                assert batch.tokens.min() >= tokens[0]
+                seen[place] = batch.tokens[row, : column + 1].tolist()
+    return seen
+
+
+@pytest.mark.parametrize("num_tokens", [2, 7, 8, 9, 10, 23])
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (4, 4), (4, 1), (4, 3), (8, 5), (30, 30), (30, 7)])
+@pytest.mark.parametrize(("rows", "processes"), [(2, 1), (2, 3), (1, 1)])
+def test_each_token_but_the_first_is_predicted_once(num_tokens, length, stride, rows, processes):
+    tokens = np.arange(100, 100 + num_tokens)
+    seen = predictions(Windows(num_tokens, length, stride), tokens, rows, processes)
+    assert sorted(seen) == list(range(1, num_tokens))
+
+
+def test_windows_that_slide_by_one_see_all_that_a_window_holds():
+    tokens = np.arange(20)
+    for place, context in predictions(Windows(20, 6, 1), tokens, 3).items():
+        assert context == tokens[max(0, place - 6) : place].tolist()
+
+
+def test_windows_that_do_not_overlap_see_their_own_beginning_alone():
+    tokens = np.arange(20)
+    for place, context in predictions(Windows(20, 6, 6), tokens, 3).items():
+        assert context == tokens[(place - 1) // 6 * 6 : place].tolist()
+
+
+def test_windows_that_slide_by_a_few_see_at_least_what_the_window_before_held():
+    tokens = np.arange(50)
+    contexts = predictions(Windows(50, 10, 4), tokens, 3)
+    assert all(len(context) >= 7 for place, context in contexts.items() if place > 10)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((1, 4, 4), "num_tokens must be at least 2, got 1"),
+        ((9, 0, 1), "length must be a positive integer, got 0"),
+        ((9, 4, 5), "stride must lie between 1 and the window length 4, got 5"),
+        ((9, 4, 0), "stride must lie between 1 and the window length 4, got 0"),
+    ],
+)
+def test_a_number_out_of_its_range_is_refused(arguments, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Windows(*arguments)
