@@ -13,8 +13,10 @@ from pathlib import Path
 
 import axes_page  # beside this file, as those below
 import encodings_page
+import every_encoding_page
 import explorer_page
 import extrapolation_page
+import model_patterns_page
 import papers_page
 import performance
 import pretrained_page
@@ -38,6 +40,8 @@ COMPARED = tuple(
         tasks_page,
         axes_page,
         training_methods_page,
+        every_encoding_page,
+        model_patterns_page,
     )
 )
 """Pages of comparisons."""

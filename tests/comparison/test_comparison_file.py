@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poslab.comparison.comparison_file import comparison_files, read_comparison
-from poslab.configuration.folders import COMPARISONS
+from poslab.configuration.folders import COMPARISONS, CONF
 
 QUESTION = """
 question: Does it work?
@@ -114,3 +114,11 @@ def test_a_claim_on_what_the_command_line_or_a_preset_leaves_out_is_left_unteste
 def test_every_file_is_a_comparison(name, preset):
     made = read_comparison(COMPARISONS, {"comparison": name} | ({"preset": preset} if preset else {}), [])
     assert len(made.pairs) >= 2
+
+
+def test_every_encoding_that_reads_the_order_of_a_text_is_in_one_comparison():
+    of_axes = "alibi_grid beit fourier_features learned_axes learned_grid mhrope mrope mrope_interleaved relative_table"
+    of_axes += " rotary_axial rotary_mixed sinusoidal_grid swin_v2 t5_axes videorope"
+    named = {path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"own", "convolutional", *of_axes.split()}
+    made = read_comparison(COMPARISONS, {"comparison": "every_encoding"}, [])
+    assert set(made.encodings) == named
