@@ -11,37 +11,39 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import axes_page  # beside this file, as those below
-import encodings_page
-import every_encoding_page
-import explorer_page
-import extrapolation_page
-import model_patterns_page
-import papers_page
-import performance
-import pretrained_page
-import reference_page
-import tasks_page
-import training_methods_page
-import which_encoding_page
+from pages import (
+    axes,
+    encodings,
+    every_encoding,
+    explorer,
+    extrapolation,
+    model_patterns,
+    papers,
+    performance,
+    pretrained,
+    reference,
+    tasks,
+    training_methods,
+    which_encoding,
+)
 
 PAGES = {
-    "encodings": encodings_page.make,
-    "explorer": explorer_page.make,
+    "encodings": encodings.make,
+    "explorer": explorer.make,
     "performance": performance.make,
-    "reference": reference_page.make,
+    "reference": reference.make,
 }
 COMPARED = tuple(
     module.PAGE
     for module in (
-        which_encoding_page,
-        papers_page,
-        pretrained_page,
-        tasks_page,
-        axes_page,
-        training_methods_page,
-        every_encoding_page,
-        model_patterns_page,
+        which_encoding,
+        papers,
+        pretrained,
+        tasks,
+        axes,
+        training_methods,
+        every_encoding,
+        model_patterns,
     )
 )
 """Pages of comparisons."""
@@ -59,7 +61,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.evaluation:
-        extrapolation_page.make(arguments.evaluation)
+        extrapolation.make(arguments.evaluation)
         return
     if folders := arguments.comparison:
         page = next((page for page in COMPARED if all(map(page.part_name, folders))), None)
@@ -69,7 +71,7 @@ def main() -> None:
         page.make(folders)
         return
     if arguments.explorer:
-        explorer_page.make_data(*arguments.explorer)
+        explorer.make_data(*arguments.explorer)
         return
     if unknown := [page for page in arguments.pages if page not in PAGES]:
         parser.error(f"page must be one of {', '.join(PAGES)}, got {unknown[0]}")

@@ -2,8 +2,8 @@
 
 import re
 
-from performance import DOCS, PAGE, draw, page
-from performance_bounds import Bound, Figures, Measured, bounds, every_machine
+from pages.performance import DOCS, PAGE, draw, page
+from pages.performance_bounds import Bound, Figures, Measured, bounds, every_machine
 
 LAYER = {"part": "layers", "precision": "float32", "encoding": "t5", "batch": 1}
 LAYERS = [

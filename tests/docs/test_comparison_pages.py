@@ -17,14 +17,14 @@ AT = "bits_per_byte@1024"
 @pytest.fixture
 def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which pages are written."""
-    monkeypatch.setattr(importlib.import_module("comparison_page"), "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(importlib.import_module("pages.comparison"), "DOCS", tmp_path / "docs")
     (tmp_path / "docs").mkdir()
     return tmp_path / "docs"
 
 
 def made(docs: Path, name: str, *folders: Path) -> str:
     """The text of a page that is made of these folders."""
-    page = importlib.import_module(f"{name}_page").PAGE
+    page = importlib.import_module(f"pages.{name}").PAGE
     page.make(folders)
     return (docs / f"{page.name}.md").read_text()
 

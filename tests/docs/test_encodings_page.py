@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from encodings_page import CONF, DOCS, FOLDER, PAGE, pages
 from hydra import initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig
+from pages.encodings import CONF, DOCS, FOLDER, PAGE, pages
 
 from poslab.encodings import PositionalEncoding, StackEncodings
 from tests.encoding_choices import choice

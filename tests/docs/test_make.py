@@ -3,9 +3,9 @@
 import subprocess
 import sys
 
-import extrapolation_page
 import pandas as pd
 import pytest
+from pages import extrapolation
 
 from tests.conftest import ROOT
 
@@ -22,11 +22,11 @@ def test_the_page_on_extrapolation_is_made_of_an_evaluation(tmp_path, monkeypatc
     row = {"model": "rotary", "protocol": "sliding", "tokens": 900, "pieces": 3, "loss": 1.0, "accuracy": 40.0}
     bits = {"bits_per_byte": 1.5, "bits_low": 1.25, "bits_high": 1.75}
     pd.DataFrame([row | bits | {"length": length} for length in (16, 32)]).to_csv(tmp_path / "per_length.csv")
-    for name in extrapolation_page.PICTURES:
+    for name in extrapolation.PICTURES:
         (tmp_path / f"{name}.png").write_bytes(b"a picture")
-    monkeypatch.setattr(extrapolation_page, "DOCS", tmp_path / "docs")
-    monkeypatch.setattr(extrapolation_page, "PAGE", tmp_path / "docs" / "extrapolation.md")
-    extrapolation_page.make(tmp_path)
+    monkeypatch.setattr(extrapolation, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(extrapolation, "PAGE", tmp_path / "docs" / "extrapolation.md")
+    extrapolation.make(tmp_path)
     text = (tmp_path / "docs" / "extrapolation.md").read_text()
     assert "# Sliding windows" in text and "| rotary | 1.500 (1.25 to 1.75) | 1.500 (1.25 to 1.75) |" in text
-    assert len(list((tmp_path / "docs" / extrapolation_page.FIGURES).iterdir())) == len(extrapolation_page.PICTURES)
+    assert len(list((tmp_path / "docs" / extrapolation.FIGURES).iterdir())) == len(extrapolation.PICTURES)

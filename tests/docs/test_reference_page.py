@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from reference_page import DOCS, FOLDER, pages
+from pages.reference import DOCS, FOLDER, pages
 
 from poslab.commands.choices import choices, groups
 

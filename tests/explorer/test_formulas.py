@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from docs.encoding_figures import logit_change, position_products
+from docs.pages.encoding_figures import logit_change, position_products
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 

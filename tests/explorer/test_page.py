@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from docs.explorer_page import PAGE
+from docs.pages.explorer import PAGE
 
 from poslab.explorer import explorer_page, write_explorer
 from tests.report.chromium import CHROMIUM, chromium, complaints

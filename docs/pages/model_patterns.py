@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from comparison_page import ComparisonPage, Part  # beside this file
+from pages.comparison import ComparisonPage, Part
 
 INTRODUCTION = """\
 # Patterns of today's models, measured

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "extrapolation.md"
 FIGURES = Path("figures") / "extrapolation"
 PICTURES = {

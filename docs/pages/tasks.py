@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from comparison_page import ComparisonPage, Part, means  # beside this file
 
+from pages.comparison import ComparisonPage, Part, means
 from poslab.report.text_tables import markdown
 
 INTRODUCTION = """\
@@ -20,7 +20,7 @@ The models are small and the steps are few. The figures show that a task is lear
 the best possible result. All of them are from 0 to 100. [Papers](papers.md) has tasks at random positions, copying and
 counting."""
 
-REFERENCES = Path(__file__).resolve().parents[1] / "benchmarks" / "figures" / "task_references.json"
+REFERENCES = Path(__file__).resolve().parents[2] / "benchmarks" / "figures" / "task_references.json"
 
 DATASETS = {
     "topics": "bbc_topics",

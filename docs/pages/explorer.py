@@ -21,7 +21,7 @@ from poslab.io.reading import read_json
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 
-PAGE = Path(__file__).resolve().parent / "explorer.html"
+PAGE = Path(__file__).resolve().parents[1] / "explorer.html"
 
 HEAD_DIMS = (16, 32, 64, 96, 128, 192, 256)
 LENGTHS = tuple(2**exponent for exponent in range(6, 17))

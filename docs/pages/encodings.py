@@ -12,13 +12,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from documented_choices import TRAINING_LENGTH, Choice, Document, Encoding, choices  # beside this file
 from hydra import initialize_config_dir
 from hydra.utils import instantiate
 
+from pages.documented_choices import TRAINING_LENGTH, Choice, Document, Encoding, choices
 from poslab.configuration.folders import CONF
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "encodings.md"
 FOLDER = DOCS / "encodings"
 """One page for each family, for positions and for temperatures."""
@@ -256,7 +256,7 @@ def make(draws: bool) -> None:
 
 def draw() -> None:
     """Draw all pictures."""
-    import encoding_figures as figures  # beside this file; only who draws needs matplotlib
+    from pages import encoding_figures as figures  # only who draws needs matplotlib
 
     for encoding in choices("encoding", Encoding):
         picture = figures.draw_encoding(encoding.picture, encoding.make, encoding.shape)

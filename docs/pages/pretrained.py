@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from comparison_page import ComparisonPage, Part, means  # beside this file
+
+from pages.comparison import ComparisonPage, Part, means
 
 INTRODUCTION = """\
 # Pretrained models under another encoding, measured

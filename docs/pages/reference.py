@@ -20,7 +20,7 @@ from poslab.commands.choices import groups, keys, keys_of, meanings
 from poslab.evaluation import parts
 from poslab.io.reading import LOADER
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1]
 FOLDER = DOCS / "reference"
 CONF, COMPARISONS, SWEEPS, SRC = (DOCS.parent / name for name in ("conf", "comparisons", "sweeps", "src"))
 

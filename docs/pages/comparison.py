@@ -19,7 +19,7 @@ import pandas as pd
 from poslab.report.sentences import listed
 from poslab.report.text_tables import in_markdown, markdown
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1]
 
 
 def _nothing(folder: Path) -> Iterator[str]:

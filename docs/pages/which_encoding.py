@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from comparison_page import ComparisonPage, Part, means, results_of, verdicts_of  # beside this file
-
+from pages.comparison import ComparisonPage, Part, means, results_of, verdicts_of
 from poslab.report.sentences import listed
 
 INTRODUCTION = """\

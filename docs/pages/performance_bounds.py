@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-FIGURES = Path(__file__).resolve().parents[1] / "benchmarks" / "figures"
+FIGURES = Path(__file__).resolve().parents[2] / "benchmarks" / "figures"
 """A folder for each machine."""
 
 GIB = 2**30

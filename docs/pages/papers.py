@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from comparison_page import ComparisonPage, Part  # beside this file
 
+from pages.comparison import ComparisonPage, Part
 from poslab.comparison.report.papers import FAILS, HOLDS, OPEN, UNTESTED
 
 INTRODUCTION = """\

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from performance_bounds import FIGURES, GIB, OURS, Figures, Measured, bounds, every_machine  # beside this file
+from pages.performance_bounds import FIGURES, GIB, OURS, Figures, Measured, bounds, every_machine
 
-DOCS = Path(__file__).resolve().parent
+DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "performance.md"
 PICTURES = Path("figures") / "performance"
 NOTHING = "no encoding"
@@ -281,7 +281,7 @@ def _picture(measured: Measured, figure: str, precision: str) -> Path:
 
 def draw(measured: Measured, folder: Path = DOCS) -> None:
     """Draws all pictures of a machine."""
-    import performance_figures  # beside this file; only who draws needs matplotlib
+    from pages import performance_figures  # only who draws needs matplotlib
 
     rows = measured.attention.of("layers")
     for precision in dict.fromkeys(row["precision"] for row in rows):

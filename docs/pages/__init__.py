@@ -1,0 +1,1 @@
+"""The pages that `docs/make.py` makes, one file for each, and what they share."""
