@@ -107,7 +107,7 @@ class Answer:
                 "seeds: no encoding is clearly the one to take."
             )
         elif self.alike:
-            yield f"{self.leaders(metric, note)}; {self._as_good()}: choose among these by cost."
+            yield f"{self.leaders(metric, note)}; {self._as_good()}."
         else:
             which = "" if len(self.worded(Word.WORSE)) == len(self.beside) else " that can be compared with it"
             shown = f"{self.means[self.best]:.4g}{note}"
@@ -118,16 +118,16 @@ class Answer:
             yield f"{listed(self.not_learned)} {has(self.not_learned)} not learned the task."
 
     def _as_good(self) -> str:
-        """Return which encodings may be as good as the best, and how sure that is."""
+        """Return which encodings are as good as the best, which may be, and how sure that is."""
         parts = []
         if equal := self.worded(Word.EQUAL):
             margin = f"within the margin of {self.criterion.margin:.3g}"
-            parts.append(f"{listed(equal)} {are(equal)} equal to {self.best} {margin}")
+            parts.append(f"{listed(equal)} {are(equal)} equal to {self.best} {margin}: choose among these by cost")
         if unclear := self.worded(Word.NOT_TOLD_APART):
             found = [size for name in unclear if (size := self.beside[name].detectable)]
             enough = f" (differences above {max(found):.2g} would probably have been found)" if found else ""
-            parts.append(f"{listed(unclear)} {are(unclear)} not told apart from {self.best}{enough}")
-        return " and ".join(parts)
+            parts.append(f"{listed(unclear)} may be as good, not told apart from {self.best}{enough}")
+        return "; ".join(parts)
 
     def _gain_over(self, baseline: str) -> str:
         verdict = self.beside[baseline]

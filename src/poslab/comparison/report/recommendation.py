@@ -130,20 +130,26 @@ def _choice(results: Results, found: Answer, needs: Needs) -> Iterator[str]:
         )
         return
     faster = "trains faster" if (length := _timed_at(results, case, needs)) is None else f"reads {length:,} faster"
-    choice = max([best, *found.alike], key=lambda name: _speed(results, case, name, needs))
+    equal, unclear = found.worded(Word.EQUAL), found.worded(Word.NOT_TOLD_APART)
+    choice, fastest = (
+        max([best, *others], key=lambda name: _speed(results, case, name, needs))
+        for others in (equal, [*equal, *unclear])
+    )
     seeds = amount(len(results.known_values(case, found.criterion, choice)), "seed")
     yield f"take {choice} ({metric}: {values[choice]}, {seeds})."
     others = [name for name in found.means if name != best]
     if choice != best:
-        yield f"{found.leaders('mean')}; {choice} is {found.beside[choice].word} and {faster}."
+        yield f"{found.leaders('mean')}; {choice} is equal within the margin and {faster}."
     elif others:
         place = "The runner-up" if others[0] in found.worded(Word.WORSE) else "Beside it"
         yield f"{place} is {others[0]} ({values[others[0]]}): {found.beside[others[0]].beside(best)}."
     named = {choice, *(others[:1] if choice == best else [])}
-    if equal := [name for name in found.worded(Word.EQUAL) if name not in named]:
+    if equal := [name for name in equal if name not in named]:
         yield f"{listed(equal)} {are(equal)} equal to {best} within the margin."
-    if unclear := [name for name in found.worded(Word.NOT_TOLD_APART) if name not in named]:
-        yield f"{listed(unclear)} {are(unclear)} not told apart from {best}."
+    if unclear := [name for name in unclear if name not in named]:
+        yield f"{listed(unclear)} may be as good, not told apart from {best}."
+    if fastest != choice:
+        yield f"{fastest} {faster} than {choice}."
 
 
 def _criterion(results: Results, case: str, needs: Needs) -> Criterion:
