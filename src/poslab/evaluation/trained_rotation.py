@@ -21,7 +21,8 @@ def turned_otherwise(trained: EncodingFactory, swapped: StackEncodings) -> dict[
         The values of training by name, of the last layer that differs; a scaling is the pair of its function and its
         arguments.
     """
-    pattern, layers, differing = PerLayer.of(trained), swapped.shape.num_layers, {}
+    pattern, layers = PerLayer.of(trained), swapped.shape.num_layers
+    differing: dict[str, Any] = {}
     for layer in range(layers):
         own, new = (_arguments(one.encodings[one.kind(layer, layers)]) for one in (pattern, swapped.pattern))
         names = [name for name in swapped.layer(layer).of_trained if name in own]
