@@ -41,7 +41,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from turns import Call, now, seconds_of, take_turns
 
 from poslab.attention import Route, Visibility, attend
-from poslab.attention.attend import SERVED_HOOKS
+from poslab.attention.routes import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
 from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Model

@@ -15,8 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import flex_attention as pytorch
 
 from poslab.attention import Visibility, attend, flex
-from poslab.attention.attend import route_under_bias
 from poslab.attention.flex import LEAST_WIDTH
+from poslab.attention.routes import route_under_bias
 from poslab.encodings import BiasTable, Positions
 from tests.attention.scenarios import BATCH, HEAD_DIM, HEADS, SCENARIOS, Scenario, assert_as_dense, attended, inputs
 from tests.encoding_choices import encoding, small_decoder, some_tokens

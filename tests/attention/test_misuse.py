@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Route, Visibility, attend
-from poslab.attention.attend import SERVED_HOOKS
 from poslab.attention.distance import OF_ROWS, distance_attention, distance_attention_backward
+from poslab.attention.routes import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
 from tests.encoding_choices import EVERY_ENCODING, encoding, quick_or_slow, small_decoder
 

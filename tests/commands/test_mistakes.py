@@ -59,6 +59,8 @@ MISTAKES = {
     "did you mean 'encoding'?",
     "encodng=alibi": "encodng: there is no such key; did you mean 'encoding'?",
     "model.num_head=4": "model.num_head: there is no such key; did you mean 'model.num_heads'?",
+    "model.dim=64": "model.dim: there is no such key; did you mean 'model.d_model'?",
+    "heads=4": "heads: there is no such key; did you mean 'model.num_heads'?",
     "encoding=t5 encoding.max_distnce=4": "encoding.max_distnce: there is no such key; "
     "did you mean 'encoding.max_distance'?",
     "encoding=alibi encoding.num_buckets=4": "encoding.num_buckets: there is no such key here; "

@@ -72,6 +72,10 @@ def test_the_time_to_go_is_that_of_each_encoding(shown):
     assert "about 24 min to go with 1 worker" in "\n".join(said)
 
 
+def test_the_time_to_go_has_the_start_of_a_worker(shown):
+    assert "about 70 s to go with 1 worker" in "\n".join(shown(0, seconds=lambda encoding: 10.0))
+
+
 def test_a_range_that_was_extended_is_said_to_be(shown):
     """The best rate is the last of three: after nine trials, each encoding tries one beyond it, and `none` two."""
     said = shown(10, updates=True, losses=lambda lr: -lr, tuning=TUNING)

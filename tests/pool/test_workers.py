@@ -42,3 +42,16 @@ def test_workers_that_cannot_begin_are_not_started_for_ever(tmp_path):
 
     with pytest.raises(ProcessDiedError, match=r"no worker gets as far as its first job: .*No module named"):
         supervise(source, workers_of(source, "tests.pool.nowhere"), patience=10, show=lambda: None)
+
+
+def test_two_commands_at_once_keep_the_logs_of_their_workers_apart(tmp_path):
+    source = DirectorySource(tmp_path, ["is_fine"])
+    commands = [workers_of(source, "tests.pool.nowhere") for _ in range(2)]
+
+    for workers in commands:
+        workers.fill_up(most=1)
+    started = [worker for workers in commands for worker in workers.alive]
+
+    for worker in started:
+        worker.process.wait()
+    assert [worker.log.read_text().count("No module named") for worker in started] == [1, 1]

@@ -12,8 +12,8 @@ import torch
 from torch import distributed, multiprocessing
 
 from poslab.data.tokenizers import ByteTokenizer
+from poslab.tasks.measurement import Observation, Sums
 from poslab.tasks.sequence_to_sequence import SequenceToSequence, WritingMeasurement
-from poslab.tasks.task import Observation, Sums
 from poslab.tasks.written_text import compare, corpus_scores
 
 WORDS = ["the", "a", "ship", "Ship", "sails,", "sea.", "über", "été", "船", "на", "1,000", "re-do", "  ", "<|end|>"]

@@ -16,6 +16,13 @@ def test_an_objective_is_the_mean_of_its_metrics_at_times_of_the_training_length
     assert objective.label == "validation/bits_per_byte@1x+2x+4x"
 
 
+def test_lengths_may_be_a_part_of_the_training_length_if_it_is_whole():
+    assert Objective.of("validation/bits_per_byte@0.5x").lengths(128) == [64]
+    assert Objective.of("validation/bits_per_byte@0.5x").value(METRICS, training_length=128) == 1.0
+    with pytest.raises(ValueError, match=r"lengths must be whole numbers, and 0\.3x of the training length, 64, is"):
+        Objective.of("validation/bits_per_byte@0.3x").lengths(64)
+
+
 def test_a_metric_that_a_run_does_not_have_is_named():
     with pytest.raises(ValueError, match="the run has no validation/bits_per_byte@512"):
         Objective.of("validation/bits_per_byte@8x").value(METRICS, training_length=64)

@@ -13,8 +13,9 @@ from typing import Any
 
 from torch import Tensor
 
-from poslab.attention.attend import Route, attend
+from poslab.attention.attend import attend
 from poslab.attention.cache import KeyValueCache, LayerCache
+from poslab.attention.routes import Route
 from poslab.attention.visibility import Visibility
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
 from poslab.encodings.temperature import Temperature

@@ -31,6 +31,20 @@ MOST_LISTED = 90
 
 WIDTH = 80
 
+OTHER_NAMES = {
+    "dim": "d_model",
+    "width": "d_model",
+    "hidden_size": "d_model",
+    "n_embd": "d_model",
+    "depth": "num_layers",
+    "learning_rate": "lr",
+    "theta": "base",
+    "rope_theta": "base",
+    "block_size": "sequence_length",
+    "context_length": "sequence_length",
+}
+"""Names that other projects give to last parts of keys, where no part of the name is that of the key."""
+
 
 def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
     """Return one sentence and an exit status; no sentence for what only a bug explains.
@@ -248,10 +262,11 @@ def _nearest_key(typed: str, keys: Iterable[str]) -> str:
 
     keys, last = list(keys), typed.rpartition(".")[2]
     by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
-    if last in by_last_part:
-        return f"; did you mean {by_last_part[last]!r}?"
-    having_it = next((key for part, key in by_last_part.items() if last in part.split("_")), None)
-    return nearest(typed, keys) if having_it is None else f"; did you mean {having_it!r}?"
+    for name in (last, OTHER_NAMES.get(last)):
+        if name in by_last_part:
+            return f"; did you mean {by_last_part[name]!r}?"
+    having_it = [key for part, key in by_last_part.items() if last in part.split("_")]
+    return f"; did you mean {min(having_it, key=len)!r}?" if having_it else nearest(typed, keys)
 
 
 def known_keys(name: str, words: list[str]) -> list[str]:

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from poslab.comparison.duration import is_busy, roughly
+from poslab.comparison.duration import SECONDS_OF_WORKER, is_busy, roughly
 from poslab.comparison.study import ComparisonStudy, cell_of_trial, result_of_trial
 from poslab.tuning.display import left_in_words
 from poslab.tuning.trial_record import TrialRecord, recorded_failure
@@ -179,8 +179,10 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[tuple[str, str], float])
         left += (one.trials - one.tried + one.seeds - one.trained) * seconds[case, encoding]
         table.add_row(case, encoding, one.tuning, one.runs)
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
-    to_go = f"{roughly(left / comparison.workers)} to go {with_workers}" if left else "nothing to do"
-    to_go += " (timed while other programs kept this machine busy)" if left and is_busy() else ""
+    seconds_to_go = SECONDS_OF_WORKER + left / comparison.workers
+    seconds_to_go = SECONDS_OF_WORKER + left / comparison.workers
+    to_go = f"{roughly(seconds_to_go)} to go {with_workers}" if left else "nothing to do"
+    to_go += ", more while other programs keep this machine busy" if left and is_busy() else ""
     summary = f"{counts(study.record())}; {to_go}"
     if any(one.tried < one.trials for one in progress.values()):
         summary += "\nTuning may add runs, where the best value is at an end of its range."

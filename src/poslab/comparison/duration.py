@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from poslab.data.run_data import RunData
+from poslab.data.run_data import HELD_OUT, RunData
 from poslab.runs.precision import autocast
 from poslab.runs.recipe import Recipe
 from poslab.training.components import task_and_model_of
@@ -20,16 +20,23 @@ STEPS = 5
 LONGEST_STEP, LONGEST = 0.2, 0.5
 """Seconds of a step from which on it has enough rows, and of all steps that are timed."""
 
-SECONDS_BESIDE_STEPS = 4.0
-"""Estimated seconds of a run for its start, its validations and its test, beside its steps."""
+SECONDS_OF_WORKER = 6.0
+"""Estimated seconds until a worker takes its first run."""
+
+SECONDS_OF_START = 3.0
+"""Estimated seconds of a run for its start and its files."""
+
+READINGS_OF_TEST = 2
+"""Times that the test of a run is read: at the end of the run, and item by item for the comparison."""
 
 
 def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
     """Return the estimated seconds of a run on the processor of this machine, from steps on validation data.
 
-    Steps have as few rows as take long enough to be timed. A single thread is timed by the processor's time that it
-    gets, which other programs do not change. Several threads wait for one another, and other programs for each: on a
-    busy machine they count as no slower than one.
+    Steps have as few rows as take long enough to be timed. Validations and tests count by their tokens: those that a
+    test writes count as if they were read. A single thread is timed by the processor's time that it gets, which other
+    programs do not change. Several threads wait for one another, and other programs for each: on a busy machine they
+    count as no slower than one.
 
     Args:
         recipe: of the run.
@@ -72,6 +79,12 @@ def _seconds(recipe: Recipe, data: RunData, clock: Callable[[], float]) -> float
         loss.backward()
         return clock() - began
 
+    def read(numbers: list[int]) -> float:
+        began = clock()
+        with torch.no_grad(), autocast(precision, torch.device("cpu")):
+            task.observe(model.eval(), items.__getitems__(numbers), "validation")
+        return clock() - began
+
     rows = 1
     step(rows)  # the first one is slower
     while rows < all_rows and min(step(rows), step(rows)) < LONGEST_STEP:
@@ -79,7 +92,16 @@ def _seconds(recipe: Recipe, data: RunData, clock: Callable[[], float]) -> float
     ends, took = clock() + LONGEST, [step(rows)]
     while len(took) < STEPS and clock() < ends:
         took.append(step(rows))
-    return SECONDS_BESIDE_STEPS + recipe.trainer.max_steps * min(took) * all_rows / rows
+    steps, tokens = recipe.trainer.max_steps, {split: _tokens(data, split) for split in HELD_OUT}
+    to_read = min(recipe.trainer.validations, steps) * tokens["validation"] + READINGS_OF_TEST * tokens["test"]
+    numbers = list(range(min(rows, len(items.num_tokens))))
+    reading = min(read(numbers), read(numbers)) * to_read / int(items.num_tokens[numbers].sum())
+    return SECONDS_OF_START + steps * min(took) * all_rows / rows + reading
+
+
+def _tokens(data: RunData, split: str) -> int:
+    """Return the tokens of a held-out split, at all of its lengths."""
+    return sum(int(data.held_out(split, length).num_tokens.sum()) for length in data.lengths_of(split))
 
 
 def roughly(seconds: float) -> str:

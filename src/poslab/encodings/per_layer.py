@@ -78,6 +78,11 @@ class PerLayer:
             if wrong := [kind for kind in named if kind is not None and kind >= kinds]:
                 raise ValueError(f"{name} must name kinds of layers from 0 to {kinds - 1}, got {wrong[0]}")
 
+    @classmethod
+    def of(cls, factory: Callable[..., PositionalEncoding] | PerLayer) -> PerLayer:
+        """Return the pattern that has a factory in all layers; a pattern as it is."""
+        return factory if isinstance(factory, PerLayer) else cls([factory])
+
     @property
     def repeating(self) -> Sequence[int]:
         """Kinds of successive layers, which repeat."""

@@ -113,7 +113,7 @@ class StackEncodings(nn.Module):
         super().__init__()
         self.shape = shape
         self.temperature_factory = temperature
-        self.pattern = pattern = factory if isinstance(factory, PerLayer) else PerLayer([factory])
+        self.pattern = pattern = PerLayer.of(factory)
         self.distinct = nn.ModuleList()
         self._places: list[int] = []
         """Index into `distinct` for each layer."""

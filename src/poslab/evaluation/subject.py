@@ -25,6 +25,7 @@ from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.attention.rows import is_readable, reached_attention
 from poslab.evaluation.grids import Grid
+from poslab.evaluation.trained_rotation import turned_otherwise
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
@@ -165,11 +166,12 @@ class Subject:
 
     def _turned_otherwise(self) -> Iterator[str]:
         """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""
-        own, new = self.recipe.config["encoding"], self.swap.get("encoding") or {}
-        for name in dict.fromkeys(name for encoding in self.model.encodings for name in encoding.of_trained):
-            if name in own and name in new and own[name] != new[name]:
-                same = "" if isinstance(own[name], Mapping) else f": swap.{name}={shown(own[name])} is the same"
-                yield f"{self.name} has another {name} than the model was trained with{same}"
+        if "encoding" not in self.swap:
+            return
+        for name, trained in turned_otherwise(self.recipe.model.encoding, self.model.encodings).items():
+            is_key = name in self.swap["encoding"] and not isinstance(trained, tuple)
+            same = f": swap.{name}={shown(trained)} is the same" if is_key else ""
+            yield f"{self.name} has another {name} than the model was trained with{same}"
 
     @property
     def training_length(self) -> int:

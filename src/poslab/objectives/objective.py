@@ -9,7 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from poslab.models import Model
-from poslab.tasks.task import Sums, Task
+from poslab.tasks.measurement import Sums
+from poslab.tasks.task import Task
 
 
 class ObjectiveSums(NamedTuple):

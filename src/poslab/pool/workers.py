@@ -108,11 +108,12 @@ class Workers(Generic[J]):
             worker.process.wait()
 
     def _started(self, place: int) -> Worker:
-        log = self.directory / f"worker_{place}.log"
+        name = worker_name()
+        log = self.directory / f"{name}.log"
         self.directory.mkdir(parents=True, exist_ok=True)
         threads, gpus = self.shares[place]
         share = {"OMP_NUM_THREADS": str(threads), **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})}
-        with log.open("a") as file:
+        with log.open("x") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", self.module, str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -122,7 +123,6 @@ class Workers(Generic[J]):
                 env={**os.environ, **share},
                 start_new_session=True,  # Ctrl-C reaches only the command, which passes it on
             )
-        name = worker_name()
         assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=dict(self.order))
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it has died, which `look_after` handles

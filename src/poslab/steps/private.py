@@ -23,7 +23,8 @@ from poslab.encodings import PositionSampler
 from poslab.models import Model
 from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
 from poslab.steps.step import Gradients, Situation, Step
-from poslab.tasks.task import Sums, Task
+from poslab.tasks.measurement import Sums
+from poslab.tasks.task import Task
 
 
 @with_checked_arguments

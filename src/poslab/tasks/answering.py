@@ -18,8 +18,9 @@ from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
 from poslab.data.kinds.symbols import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
+from poslab.tasks.measurement import Means, Measurement, Observation, Scores, Sums
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.task import Means, Measurement, Observation, Prediction, Scores, Search, Sums, Task, device_of
+from poslab.tasks.task import Prediction, Search, Task, device_of
 from poslab.tasks.token_prediction import TokenPrediction
 from poslab.tasks.writing import encoded, written
 

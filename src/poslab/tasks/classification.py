@@ -21,8 +21,9 @@ from poslab.data.kinds.classes import CLASSES
 from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
+from poslab.tasks.measurement import Measurement, Sums
 from poslab.tasks.record import NamedOutputs
-from poslab.tasks.task import Distributions, Measurement, Prediction, Search, Sums, Task, device_of
+from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
 
 
 class ClassBatch(NamedTuple):

@@ -18,9 +18,9 @@ from poslab.data.kinds.patched import PIXELS
 from poslab.data.pictures.pixels import Pixels
 from poslab.encodings import Positions
 from poslab.models import Model
+from poslab.tasks.measurement import Observation, Scores
 from poslab.tasks.picture_classification import OF_SIDES
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.task import Observation, Scores
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 

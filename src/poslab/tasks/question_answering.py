@@ -22,18 +22,9 @@ from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.kinds.spans import SPANS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
+from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.task import (
-    Distributions,
-    Measurement,
-    Observation,
-    Prediction,
-    Scores,
-    Search,
-    Sums,
-    Task,
-    device_of,
-)
+from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
 
 LONGEST_ANSWER = 30
 """Tokens."""

@@ -18,9 +18,10 @@ from poslab.data.kinds.pairs import PAIRS
 from poslab.data.tokenizers import Tokenizer
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model
+from poslab.tasks.measurement import Measurement, Observation, Scores
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.target_prediction import PairBatch, TargetPrediction
-from poslab.tasks.task import Measurement, Observation, Prediction, Scores, Search, Task
+from poslab.tasks.task import Prediction, Search, Task
 from poslab.tasks.writing import encoded, written
 from poslab.tasks.written_text import MEANS, Comparison, compare, corpus_scores
 

@@ -11,21 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from poslab.data.batch import Batch
 from poslab.data.kinds.kind import Kind
 from poslab.encodings import PositionSampler
 from poslab.models import Capability, Model, Outputs
+from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
 from poslab.tasks.record import TaskRecord
-
-
-class Sums(NamedTuple):
-    """Sums over the tokens to predict, or the examples, that count in a batch. Each is a scalar tensor."""
-
-    loss: Tensor  # nats
-    correct: Tensor
-    counted: Tensor
 
 
 class Distributions(NamedTuple):
@@ -58,21 +50,6 @@ class LengthWords(NamedTuple):
 
 OF_EXAMPLES = LengthWords("the example", ("at", "length {:,}"), "examples of length up to {:,}")
 OF_WINDOWS = LengthWords("the window in tokens", ("in", "windows of {:,} tokens"), "windows of {:,} tokens")
-
-Scores = Mapping[str, tuple[float, int]]
-"""The sum of each metric that is a mean over tokens or examples, and their number, by name; shares are in per cent."""
-
-
-class Observation(NamedTuple):
-    """The results of a model on a batch, or on one row of it, for metrics.
-
-    Args:
-        sums: loss and accuracy.
-        answers: for other metrics of a task; None is nothing.
-    """
-
-    sums: Sums
-    answers: Any = None
 
 
 class Prediction(NamedTuple):
@@ -299,72 +276,6 @@ class Task(ABC):
     def example_prompt(self) -> str | None:
         """Return an input of the task, as typed in a shell; None where there is none."""
         return None
-
-
-class Measurement:
-    """The metrics of all batches and processes together, each example counted once.
-
-    Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
-
-    It is not a module, since its counts would turn to bfloat16 with a model.
-
-    Args:
-        task: of the metrics.
-        split: `validation` or `test`.
-        counts: further metrics by name, updated with each of the answers of a batch; None has none.
-    """
-
-    def __init__(self, task: Task, split: str, counts: Metric | None = None) -> None:
-        self.task = task
-        self.split = split
-        self.means = Means()
-        self.counts = counts
-
-    def update(self, observation: Observation) -> None:
-        """Add a batch."""
-        self.means.update(observation.sums)
-        if self.counts is not None:
-            for answer in observation.answers:
-                self.counts.update(*answer)
-
-    def compute(self) -> dict[str, float]:
-        """Return the metrics by name."""
-        metrics = self.task.from_means(self.split, *self.means.compute())
-        return metrics if self.counts is None else {**metrics, **self.counts.compute()}
-
-    def metrics(self) -> list[Metric]:
-        """Return its metrics."""
-        return [value for value in vars(self).values() if isinstance(value, Metric)]
-
-    def begin(self, device: torch.device) -> None:
-        """Forget all batches, and move to this device."""
-        for metric in self.metrics():
-            metric.reset()
-            metric.to(device)
-
-
-class Means(Metric):
-    """Mean loss and accuracy (0 to 100) over all batches and processes."""
-
-    full_state_update = False
-
-    loss: Tensor
-    correct: Tensor
-    counted: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in Sums._fields:
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, sums: Sums) -> None:
-        self.loss += sums.loss
-        self.correct += sums.correct
-        self.counted += sums.counted
-
-    def compute(self) -> tuple[float, float]:
-        """Return the mean loss, and the accuracy in per cent."""
-        return (self.loss / self.counted).item(), (100 * self.correct / self.counted).item()
 
 
 def device_of(model: Model) -> torch.device:

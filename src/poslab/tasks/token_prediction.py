@@ -15,7 +15,8 @@ from torch.nn import functional
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Positions
 from poslab.models import Model
-from poslab.tasks.task import Distributions, Sums, Task
+from poslab.tasks.measurement import Sums
+from poslab.tasks.task import Distributions, Task
 
 
 class TokenPrediction(Task):

@@ -18,8 +18,9 @@ from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.kinds.tags import TAGS
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
+from poslab.tasks.measurement import Measurement
 from poslab.tasks.record import NamedOutputs
-from poslab.tasks.task import Measurement, Prediction, Search, device_of
+from poslab.tasks.task import Prediction, Search, device_of
 from poslab.tasks.token_prediction import TokenPrediction
 
 Entity = tuple[int, int, str]

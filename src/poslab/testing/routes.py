@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from poslab.attention import Route, choose_route
-from poslab.attention.attend import SERVED_HOOKS
+from poslab.attention.routes import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from poslab.encodings.offsets import BiasOfPositions

@@ -123,7 +123,7 @@ class Subject:
     @functools.cached_property
     def directions(self) -> list[bool]:
         """Values of `causal` to check: True unless it is bidirectional only, and False unless it is causal only."""
-        pattern = self.factory if isinstance(self.factory, PerLayer) else PerLayer([self.factory])
+        pattern = PerLayer.of(self.factory)
         makers = [*pattern.encodings, *([] if pattern.embedding is None else [pattern.embedding])]
         made = [self.shape().fill(maker) for maker in makers]
         causal = [] if any(encoding.bidirectional_only for encoding in made) else [True]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from poslab.configuration.lengths import LENGTH, whole_tokens
+
 SPLITS = ("validation/", "train/", "memory/", "parameters")
 """Beginnings of tags that may be tuned on; test metrics never are."""
 
@@ -83,10 +85,15 @@ class Objective:
 
     @staticmethod
     def _tag(tag: str, training_length: int) -> str:
-        return re.sub(r"@(\d+)x$", lambda found: f"@{int(found.group(1)) * training_length}", tag)
+        name, _, length = tag.partition("@")
+        return f"{name}@{whole_tokens(length, training_length)}" if re.fullmatch(LENGTH, length) else tag
 
     def lengths(self, training_length: int) -> list[int]:
-        """Return the window lengths, in tokens, of its metrics."""
+        """Return the window lengths, in tokens, of its metrics.
+
+        Raises:
+            ValueError: for a multiple of the training length that is not a whole number.
+        """
         resolved = (self._tag(tag, training_length).partition("@")[2] for tag in self.metrics)
         return [int(length) for length in resolved if length.isdigit()]
 

@@ -113,6 +113,21 @@ def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
     assert subject(run.path, swap={"encoding": ROTARY}).warnings == []
 
 
+def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_training(folder):
+    chosen = ("encoding=rnope", "encoding.every=2", "encoding.base=300.0", "model.num_layers=3")
+    run = run_of(small(folder, *chosen, *STEPS), folder / "rnope")
+
+    def warnings(**bases):
+        rerope = {"_target_": "poslab.encodings.rotary.rerope.ReRoPE", "_partial_": True, "training_length": 16}
+        none = {"_target_": "poslab.encodings.absolute.none.NoPosition", "_partial_": True}
+        pattern = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [rerope | bases, none]}
+        return subject(run.path, swap={"encoding": pattern}).warnings
+
+    assert warnings(base=300.0) == []
+    (warning,) = warnings()
+    assert warning.endswith(" has another base than the model was trained with")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "title", "counts_tokens"),

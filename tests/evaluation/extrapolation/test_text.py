@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -195,6 +196,14 @@ def test_four_documents_have_no_interval():
 
 def test_documents_that_are_alike_leave_no_doubt():
     assert ratio_interval(np.full(8, 6.0), np.full(8, 3)) == (2, 2)
+
+
+@pytest.mark.parametrize(("alike", "other"), [(0.0, 5.0), (0.1, 5.0), (0.1, np.nextafter(0.1, 1))])
+def test_documents_of_which_all_but_one_are_alike_have_the_interval_of_student(alike, other):
+    """A third of the resamples does not have the other one, and no spread beyond rounding."""
+    sums = np.array([alike] * 7 + [other])
+    expected = stats.ttest_1samp(sums, 0).confidence_interval()
+    assert ratio_interval(sums, np.ones(8)) == pytest.approx((expected.low, expected.high))
 
 
 def test_the_figures_name_every_model_and_protocol():

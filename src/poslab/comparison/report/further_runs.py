@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from poslab.comparison.duration import SECONDS_BESIDE_STEPS
+from poslab.comparison.duration import SECONDS_OF_START
 from poslab.comparison.report.answers import COST_METRICS
 from poslab.comparison.results import Results
 from poslab.configuration.command_line import poslab_command, words_after
@@ -115,12 +115,12 @@ class FurtherRuns:
         return f"in about {hours:.2g} hours" if hours >= 1.5 else f"in about {minutes}"
 
     def _seconds_of_run(self, case: str) -> float:
-        """Return the mean of finished runs of a case, with their start and test, or an estimate."""
+        """Return the mean of finished runs of a case, without validations and tests, or an estimate."""
         took = [
             result.metrics[COST_METRICS["seconds"]]
             for cell, result in self.results.cells
             if cell.case == case and COST_METRICS["seconds"] in result.metrics
         ]
         if took:
-            return SECONDS_BESIDE_STEPS + sum(took) / len(took)
+            return SECONDS_OF_START + sum(took) / len(took)
         return math.nan if self.estimated is None else self.estimated(case)

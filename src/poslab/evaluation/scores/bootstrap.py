@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import stats
 
 RESAMPLES = 2000
 LEVEL = 0.95
 
 FEWEST = 5
 """Documents needed for an interval: with fewer, too many resamples hold one document alone."""
+
+ROUNDING = 1e-9
+"""Error of a resample, as a share of that of all documents, below which it is one of rounding."""
 
 
 def ratio_interval(
@@ -21,7 +25,8 @@ def ratio_interval(
     Documents are drawn with replacement. The pivot of a resample R* is `t = (R* - R) / se*`, where `se` is the error of
     a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval reaches from `R - t_high se` to
     `R - t_low se`. For few documents with skewed losses its coverage is closer to `level` than that of percentiles, BCa
-    or Student's t: `python benchmarks/interval_coverage.py`.
+    or Student's t: `python benchmarks/interval_coverage.py`. Where an end would be infinite, because too many resamples
+    hold documents that are alike, both are those of Student's t.
 
     Args:
         sums, counts: (D,) of each document, such as its loss in nats and its tokens.
@@ -46,9 +51,12 @@ def ratio_interval(
         drawn = generator.integers(len(sums), size=len(sums))
         drawn_ratio, drawn_error = _ratio_and_error(sums[drawn], counts[drawn])
         difference = drawn_ratio - ratio
-        pivots[resample] = difference / drawn_error if drawn_error else math.copysign(math.inf, difference)
+        has_error = drawn_error > ROUNDING * error
+        pivots[resample] = difference / drawn_error if has_error else math.copysign(math.inf, difference)
     low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2], method="nearest")
-    return (ratio - high * error, ratio - low * error) if error else (ratio, ratio)
+    if math.isinf(low) or math.isinf(high):
+        low, high = stats.t.interval(level, len(sums) - 1)
+    return ratio - high * error, ratio - low * error
 
 
 def _ratio_and_error(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:

@@ -18,8 +18,8 @@ from poslab.evaluation.scores.items import ItemScores, shared_items
 def interval(scores: ItemScores, is_share: bool, seed: int = 0) -> tuple[float, float]:
     """Return the 95 % interval of a metric over new items; NaN with fewer than 5 of them.
 
-    A loss has the studentised bootstrap. For a share it could be infinite, since resamples without an error have no
-    spread: items that are right or wrong have Wilson's interval, others Student's within 0 to 100.
+    A loss has the studentised bootstrap. For a share too many resamples have no error to divide by: items that are
+    right or wrong have Wilson's interval, others Student's within 0 to 100.
 
     Args:
         scores: of the items.

@@ -27,7 +27,8 @@ from poslab.runs.loading import device_named, load
 from poslab.runs.precision import autocast, precision_of
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.language_modelling import LanguageModelling
-from poslab.tasks.task import Observation, Task, device_of
+from poslab.tasks.measurement import Observation
+from poslab.tasks.task import Task, device_of
 
 Scored = Iterator[tuple[str, ItemScores | float]]
 """Metric, and the scores of its items or its value alone."""
