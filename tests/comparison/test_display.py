@@ -37,7 +37,7 @@ def shown(tmp_path):
         console = Console(file=screen, width=80)
         display = Display(console, study, 1)
         console.print(display._table(study.record()))
-        console.print(plan_table(study, {(case, name): seconds(name) for case, name in made.comparison.pairs}))
+        console.print(plan_table(study, lambda case, encoding: seconds(encoding)))
         if updates:
             display.update()
         return screen.getvalue().splitlines()
@@ -91,3 +91,10 @@ def test_a_range_that_was_extended_is_said_to_be(shown):
 @pytest.mark.parametrize("tuning", [TUNING, None])
 def test_a_plan_says_that_tuning_may_add_runs(shown, tuning):
     assert ("Tuning may add runs" in "\n".join(shown(1, tuning=tuning))) == (tuning is not None)
+
+
+def test_what_is_finished_needs_no_estimate(shown):
+    def seconds(encoding):
+        raise AssertionError(encoding)
+
+    assert "nothing to do" in shown(3, seconds=seconds, seeds=1)[-1]

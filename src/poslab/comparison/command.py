@@ -82,7 +82,7 @@ def run_comparison(
             claim(output, identity(there), "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         if dry_run:
-            console.print(plan_table(study, {pair: cases.seconds_of_run(*pair) for pair in comparison.pairs}))
+            console.print(plan_table(study, cases.seconds_of_run))
             return
         if not report_only:
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"

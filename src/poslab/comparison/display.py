@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
@@ -163,11 +163,13 @@ def _progress_table(study: ComparisonStudy, progress: Mapping[tuple[str, str], _
     return table
 
 
-def plan_table(study: ComparisonStudy, seconds: Mapping[tuple[str, str], float]) -> RenderableType:
+def plan_table(study: ComparisonStudy, seconds: Callable[[str, str], float]) -> RenderableType:
     """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
 
-    The time to go follows from the estimated seconds of a run of each case and encoding. It leaves out trials that
-    extended ranges may add.
+    Args:
+        study: of the comparison.
+        seconds: estimates those of a run of a case and an encoding, of which a run is missing. Trials that extended
+            ranges may add are left out of the time to go.
     """
     comparison, progress, left = study.plan.comparison, _progress(study), 0.0
     table = Table(box=box.SIMPLE_HEAD)
@@ -176,10 +178,10 @@ def plan_table(study: ComparisonStudy, seconds: Mapping[tuple[str, str], float])
     for name in ("tuning", "runs"):
         table.add_column(name, justify="right")
     for (case, encoding), one in progress.items():
-        left += (one.trials - one.tried + one.seeds - one.trained) * seconds[case, encoding]
+        if missing := one.trials - one.tried + one.seeds - one.trained:
+            left += missing * seconds(case, encoding)
         table.add_row(case, encoding, one.tuning, one.runs)
     with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
-    seconds_to_go = SECONDS_OF_WORKER + left / comparison.workers
     seconds_to_go = SECONDS_OF_WORKER + left / comparison.workers
     to_go = f"{roughly(seconds_to_go)} to go {with_workers}" if left else "nothing to do"
     to_go += ", more while other programs keep this machine busy" if left and is_busy() else ""
