@@ -143,7 +143,7 @@ class Rotary(PositionalEncoding):
             return None
         axes, frequencies, _ = self._allocated(lengths, None)
         axes = axes if len(lengths) > 1 else [0] * len(axes)
-        on_axes = torch.zeros(len(lengths), 1, len(axes))
+        on_axes = frequencies.new_zeros(len(lengths), 1, len(axes))
         on_axes[axes, 0, range(len(axes))] = frequencies
         return on_axes
 
