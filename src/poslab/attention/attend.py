@@ -20,6 +20,7 @@ from poslab.attention.operands import check_tables, for_one_batch
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import HOOKS, PositionalEncoding, QueryRows
 from poslab.encodings.distance import BiasTable
+from poslab.encodings.made_for import require_heads
 from poslab.encodings.offsets import BiasOfLattice, BiasOfPositions, LogitBias
 from poslab.encodings.temperature import Temperature
 
@@ -130,11 +131,21 @@ def attend(
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )
+    if sinks_H is not None:
+        _check_sinks(sinks_H, q_BHTD.shape[1], encoding)
     turning = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
     v_BGSD = encoding.rotate_value(v_BGSD, turning)
     y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, sinks_H, route, forced)
     return encoding.rotate_output(y_BHTD, turning)
+
+
+def _check_sinks(sinks_H: Tensor, num_heads: int, encoding: PositionalEncoding) -> None:
+    """Raise ValueError for sinks of another number of heads, and under an encoding without a softmax."""
+    if sinks_H.shape != (num_heads,):
+        raise ValueError(f"sinks must be ({num_heads},), a logit for each head of q, got {tuple(sinks_H.shape)}")
+    if "weights" in encoding.hooks:
+        raise ValueError(f"sinks need a softmax, which {type(encoding).__name__} replaces")
 
 
 def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
@@ -213,10 +224,15 @@ def as_they_meet(
     """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
     Arguments as in `attend`, with the tables of `tables_of_layer`.
+
+    Raises:
+        ValueError: for a temperature of another number of heads.
     """
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
-        scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+        factor = temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+        require_heads("temperature", factor.shape[1], q_BHTD.shape[1])
+        scale = scale * factor
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
 
 

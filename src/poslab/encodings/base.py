@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.described import Described, VectorTable
+from poslab.encodings.made_for import require_heads
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -209,10 +210,7 @@ class PositionalEncoding(Described):
         bias = self.bias(rows.tables)
         for bias_HRS in (None if bias is None else bias.matrix(rows.rows, rows.keys), self.pair_bias(rows)):
             if bias_HRS is not None:
-                if bias_HRS.shape[-3] not in (1, logits_BHRS.shape[1]):
-                    raise ValueError(
-                        f"bias must have one head, or one for each of {logits_BHRS.shape[1]}, got {bias_HRS.shape[-3]}"
-                    )
+                require_heads("bias", bias_HRS.shape[-3], logits_BHRS.shape[1])
                 logits_BHRS = logits_BHRS + bias_HRS
         return logits_BHRS
 
