@@ -45,8 +45,8 @@ class PositionalEncoding(Described):
     Nor are `learned`, `vectors`, `spectrum`, `spectrum_on_axes` and `content_positions`, which reports call, and `rows`
     and `fit`, by which an encoding begins near that of a trained model.
 
-    Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
-    `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
+    Constructor arguments named as the fields of `StackShape`, or `shape` (all of these), are filled in from the stack
+    that the encoding serves; all others are its hyperparameters.
     Every constructor raises ValueError for an argument out of its range.
 
     `logits`, `weights` and `values` run in float32 at least, whatever the model's dtype: an encoding that uses its
