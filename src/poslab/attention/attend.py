@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention.blockwise import BLOCK, by_blocks
+from poslab.attention.blockwise import BLOCK, Weighting, by_blocks
 from poslab.attention.distance import attend_by_distance
 from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
 from poslab.attention.operands import check_tables, for_one_batch
@@ -136,7 +136,8 @@ def attend(
     turning = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
     v_BGSD = encoding.rotate_value(v_BGSD, turning)
-    y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, sinks_H, route, forced)
+    weighting = Weighting(encoding, tables, visibility, scale, state_BHSE, sinks_H)
+    y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, weighting, route, forced)
     return encoding.rotate_output(y_BHTD, turning)
 
 
@@ -156,19 +157,11 @@ def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
 
 
 def _averages(
-    q_BHTD: Tensor,
-    k_BGSD: Tensor,
-    v_BGSD: Tensor,
-    encoding: PositionalEncoding,
-    tables: Any,
-    visibility: Visibility,
-    scale: float | Tensor,
-    state_BHSE: Tensor | None,
-    sinks_H: Tensor | None,
-    route: Route,
-    forced: Route,
+    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, weighting: Weighting, route: Route, forced: Route
 ) -> Tensor:
     """Return the averages of values by attention, (B, H, T, D), of queries, keys and values that are rotated."""
+    encoding, tables, visibility = weighting.encoding, weighting.tables, weighting.visibility
+    scale, sinks_H = weighting.scale, weighting.sinks
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     if not (q_BHTD.numel() and k_BGSD.numel()):
         return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
@@ -178,13 +171,13 @@ def _averages(
     if forced == "auto" and route == "distance":
         route = route_under_bias(bias, q_BHTD, num_keys)
     if route in ("blockwise", "dense"):
-        block = num_queries if route == "dense" else BLOCK
-        return by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, block, sinks_H)
+        return by_blocks(q_BHTD, k_BGSD, v_BGSD, weighting, num_queries if route == "dense" else BLOCK)
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if route == "flex":
-        query_state = _of_queries(state_BHSE, num_queries)
-        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, query_state, state_BHSE)
+        state = weighting.state
+        of_queries = _of_queries(state, num_queries)
+        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, of_queries, state)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale, sinks_H)
     bias = in_short_form(bias)
     on_cpu = q_BHTD.device.type == "cpu"
@@ -293,9 +286,7 @@ def _by_flex(
     scale: float,
     sinks_H: Tensor | None,
 ) -> Tensor:
-    if isinstance(bias, BiasTable):
-        bias = BiasTable(bias.for_heads(q_BHTD.shape[1]), bias.num_queries)
-    elif isinstance(bias, BiasOfLattice):
+    if isinstance(bias, BiasTable | BiasOfLattice):
         bias = replace(bias, values=bias.for_heads(q_BHTD.shape[1]))
     elif bias is not None:
         matrix = bias.matrix()
