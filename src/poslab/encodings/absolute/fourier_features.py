@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.linear import float32_linear
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
@@ -77,8 +78,7 @@ class FourierFeatures(PositionalEncoding):
         return torch.cat([across_TA.to(torch.float32) / steps_TA, angles.sin(), angles.cos()], dim=-1)
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            added = nn.functional.linear(self.features(positions), self.projection.weight.to(torch.float32))
+        added = float32_linear(self.features(positions), self.projection.weight)
         if positions.nowhere is not None:
             added = added.masked_fill(positions.nowhere.unsqueeze(-1), 0)
         return x_BTM + added.to(x_BTM.dtype)
