@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.traced import is_under_torch_func
 
 BLOCK = 128
 """Query rows of a block: few enough that its logits fit a CPU's cache, enough for large products."""
@@ -97,7 +98,7 @@ def by_blocks(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, weighting: Weighti
     if num_queries <= block:
         return output_of(q_BHTD, 0)
     blocks = zip(q_BHTD.split(block, dim=2), range(0, num_queries, block), strict=True)
-    if torch._C._are_functorch_transforms_active():  # torch.func does not support checkpoints, so everything is kept
+    if is_under_torch_func():  # it does not support checkpoints, so everything is kept
         return torch.cat([output_of(*one) for one in blocks], dim=2)
     # Nothing here is random, so there is no random state to preserve for the recomputation.
     outputs = [checkpoint(output_of, *one, use_reentrant=False, preserve_rng_state=False) for one in blocks]
