@@ -32,10 +32,13 @@ def rotation_by_group(queries: Of, keys: Of, cos_sin: Callable[[Of], tuple[Tenso
 
 
 class TurnedByHead(PositionalEncoding):
-    """Base class of encodings whose key-value heads each turn by angles of their own, in half-split pairs.
+    """Base class of encodings whose key-value heads each turn by angles of their own.
 
     A subclass makes the tables, by `rotation_by_group`.
     """
+
+    turn = staticmethod(rotate_half_split)
+    """Rotation of the pairs of channels."""
 
     def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int) -> None:
         super().__init__()
@@ -45,8 +48,8 @@ class TurnedByHead(PositionalEncoding):
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
         check_width(q_BHTD, self.head_dim)
-        return rotate_half_split(q_BHTD, tables.query_cos, tables.query_sin)
+        return self.turn(q_BHTD, tables.query_cos, tables.query_sin)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
         check_width(k_BHSD, self.head_dim)
-        return rotate_half_split(k_BHSD, tables.key_cos, tables.key_sin)
+        return self.turn(k_BHSD, tables.key_cos, tables.key_sin)

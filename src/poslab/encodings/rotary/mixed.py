@@ -12,16 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
-from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, inverse_frequencies
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.by_head import rotation_by_group
-from poslab.encodings.rotary.rotation import Rotation, check_width, rotate_interleaved
+from poslab.encodings.rotary.by_head import TurnedByHead, rotation_by_group
+from poslab.encodings.rotary.rotation import Rotation, rotate_interleaved
 
 Axes = Annotated[int, Range(at_least=2), NOT_HUGE]
 
 
-class RotaryMixed(PositionalEncoding):
+class RotaryMixed(TurnedByHead):
     """Rotary with learned frequencies that read all axes together, each head and layer its own (RoPE-Mixed).
 
         logit(i, j) = q_i . R(p_j - p_i) k_j / sqrt(D),    R(p) turns pair m of head g by sum_a p_a F[a, g, m]
@@ -57,15 +56,14 @@ class RotaryMixed(PositionalEncoding):
 
     shared_by_layers = False
     reads_axes = True
+    turn = staticmethod(rotate_interleaved)
 
     def __init__(
         self, head_dim: Count, num_heads: Count, num_kv_heads: Count, axes: Axes = 2, base: Base = 10.0
     ) -> None:
-        super().__init__()
+        super().__init__(num_heads, num_kv_heads, head_dim)
         if head_dim % (2 * axes):
             raise ValueError(f"head_dim must be a multiple of {2 * axes}, two channels for each axis, got {head_dim}")
-        self.head_dim = head_dim
-        self.group = num_heads // num_kv_heads
         directions = torch.stack([_rotation(axes) for _ in range(num_kv_heads)])  # (G, directions, A)
         along = directions.unsqueeze(-1) * inverse_frequencies(head_dim // axes, base)
         self.frequencies = nn.Parameter(along.permute(2, 0, 1, 3).flatten(2))
@@ -86,14 +84,6 @@ class RotaryMixed(PositionalEncoding):
             return self._cos_sin(positions.coordinates_for_heads - origin)
 
         return rotation_by_group(query_positions, key_positions, cos_sin, self.group)
-
-    def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        check_width(q_BHTD, self.head_dim)
-        return rotate_interleaved(q_BHTD, tables.query_cos, tables.query_sin)
-
-    def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        check_width(k_BHSD, self.head_dim)
-        return rotate_interleaved(k_BHSD, tables.key_cos, tables.key_sin)
 
     def _cos_sin(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         """Return cosines and sines at coordinates (..., T, A or 1), (..., G, T, P) float32."""
