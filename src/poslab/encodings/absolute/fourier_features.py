@@ -63,12 +63,10 @@ class FourierFeatures(PositionalEncoding):
         """Return the places, their sines and then their cosines, (..., T, A (2K + 1)) float32."""
         places, device = positions.places, positions.ids.device
         here = torch.tensor(self.grid, device=device)
-        coordinates_TA, sizes_TA = positions.ids.unsqueeze(-1), here
         if places is not None:
             places.require_axes(len(self.grid), type(self).__name__)
-            coordinates_TA, sizes_TA = places.coordinates, places.sizes
-        steps_TA = (sizes_TA - 1).clamp_min(1)
-        across_TA = 2 * coordinates_TA - steps_TA
+        steps_TA = ((here if places is None else places.sizes) - 1).clamp_min(1)
+        across_TA = 2 * positions.coordinates - steps_TA
         # Whole turns are removed before the angle is made, exactly for whole cells: the fastest turn by G / 2 of them.
         last = self.num_bands - 1
         frequencies_AK = 2 * last + (here - 2).unsqueeze(-1) * torch.arange(self.num_bands, device=device)
@@ -79,6 +77,4 @@ class FourierFeatures(PositionalEncoding):
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         added = float32_linear(self.features(positions), self.projection.weight)
-        if positions.nowhere is not None:
-            added = added.masked_fill(positions.nowhere.unsqueeze(-1), 0)
-        return x_BTM + added.to(x_BTM.dtype)
+        return x_BTM + positions.zero_nowhere(added).to(x_BTM.dtype)

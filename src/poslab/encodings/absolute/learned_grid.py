@@ -46,9 +46,7 @@ class _OfCells(PositionalEncoding):
             vectors = self.at_cells(tuple(ids.clamp_max(cells - 1) for cells in self.grid))
         else:
             places.require_axes(len(self.grid), type(self).__name__)
-            vectors = self._of_places(places)
-            if positions.nowhere is not None:
-                vectors = vectors.masked_fill(positions.nowhere.unsqueeze(-1), 0)
+            vectors = positions.zero_nowhere(self._of_places(places))
         return x_BTM + vectors.to(x_BTM.dtype)
 
     def _ids(self, positions: Positions) -> Tensor:
