@@ -132,7 +132,7 @@ class Visibility:
             first = torch.maximum(first, first_of_document(self.key_segments)[:, num_keys - num_queries :])
         if self.real_keys is None:
             return (stop - first).float()
-        before = torch.nn.functional.pad(self.real_keys.cumsum(1), (1, 0))
+        before = functional.pad(self.real_keys.cumsum(1), (1, 0))
         rows = before.shape[0]
         return (before.gather(1, stop.expand(rows, -1)) - before.gather(1, first.expand(rows, -1))).float()
 
