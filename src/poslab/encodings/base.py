@@ -275,7 +275,7 @@ class PositionalEncoding(Described):
         return None
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor | None:
-        """Return how far each key is from each query by content, (B, H, R, S); None if content is not read.
+        """Return the distance of each key from each query by content, (B, H, R, S); None if content is not read.
 
         At least 0 where a query sees the key, any number elsewhere. Arguments are those of `logits`.
         """

@@ -133,7 +133,7 @@ class Places:
     def continuation(self, length: int) -> Places:
         """Return the places of the next tokens of each row: the next cells of a grid that has begun, and then text.
 
-        Text goes on by one, on all axes alike, from the `end` of places that were moved, else after the largest
+        Text continues by one, on all axes alike, from the `end` of places that were moved, else after the largest
         coordinate so far. Where the coordinates are others than the cells, all that follows is text.
         """
         last, sizes = self.cells[..., -1:, :], self.sizes[..., -1:, :].clamp_min(1)

@@ -67,7 +67,7 @@ class Forgetting(PositionalEncoding):
         return torch.stack([functional.logsigmoid(gate_BTH).mT for gate_BTH in logits], dim=-1)
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """Return what is forgotten between key and query, -(ln f_{j+1} + ... + ln f_i) in nats, float64."""
+        """Return the forgetting between key and query, -(ln f_{j+1} + ... + ln f_i) in nats, float64."""
         assert rows.key_state is not None
         forgotten, *ahead = (self._forgotten(gates_BHS, q_BHRD, rows) for gates_BHS in rows.key_state.unbind(-1))
         # Negative ahead of the query, where a causal one sees nothing and another one has the sum of the gates ahead.

@@ -76,7 +76,7 @@ class RePo(RotationByContent):
         return angles(state_BGTE.squeeze(-1), inverse_frequencies(self.head_dim, self.base, state_BGTE.device))
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """Return how far apart the positions of queries and keys are, on either side."""
+        """Return the distance between the positions of queries and keys, at least 0."""
         assert rows.query_state is not None and rows.key_state is not None
         distance_BGRS = (rows.query_state - rows.key_state.mT).abs()
         return distance_BGRS.repeat_interleave(self.group, dim=1)
