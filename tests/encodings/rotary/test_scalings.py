@@ -468,6 +468,34 @@ def test_a_wrong_hyperparameter_of_a_scaling_is_named_when_the_encoding_is_made(
     assert str(caught.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "sentence"),
+    [
+        (partial(yarn, training_length=8, fact=2.0), "scaling.fact is not an argument of yarn; did you mean 'factor'?"),
+        (
+            partial(resonance, of=partial(yarn, training_length=8, fact=2.0)),
+            "scaling.of.fact is not an argument of yarn; did you mean 'factor'?",
+        ),
+        (
+            partial(resonance, of=partial(yarn, training_length=8, factor="two")),
+            "factor must be a number, got 'two'",
+        ),
+    ],
+)
+def test_a_misspelt_or_odd_argument_of_a_scaling_is_named(scaling, sentence):
+    with pytest.raises(ValueError) as caught:
+        Rotary(HEAD_DIM, scaling=scaling)
+    assert str(caught.value) == sentence
+
+
+def test_a_scaling_of_your_own_may_have_any_arguments():
+    def halved(frequencies, **others):
+        return frequencies * others["by"], 1.0
+
+    plain = Rotary(HEAD_DIM).spectrum(1)
+    assert torch.equal(Rotary(HEAD_DIM, scaling=partial(halved, by=0.5)).spectrum(1), plain * 0.5)
+
+
 def test_two_channels_have_no_base_to_scale():
     with pytest.raises(ValueError, match=r"^fraction must turn at least 4 channels of each head .*, got 2$"):
         Rotary(8, fraction=0.25, scaling=rope_ntk)
