@@ -121,6 +121,14 @@ class Positions:
         """True for a token that has no place among others that have, (T,) or (B, T); None if there is none."""
         return None if self.places is None else self.places.nowhere
 
+    def require_below(self, end: int, what: str, instead: str = "train with a larger max_length") -> None:
+        """Raise ValueError for positions at or past the `max_length` of an encoding, with what ends and what to do."""
+        if self.stop > end:
+            raise ValueError(
+                f"max_length={end} {what} end before position {self.stop - 1}; {instead}, or choose an encoding "
+                "without an end"
+            )
+
     def zero_nowhere(self, x: Tensor) -> Tensor:
         """Return vectors of the tokens, (T, M) or (B, T, M), with zeros for those that stand nowhere."""
         return x if self.nowhere is None else x.masked_fill(self.nowhere.unsqueeze(-1), 0)

@@ -57,9 +57,5 @@ class Learned(PositionalEncoding):
                 "positions must be integers for learned positions, got real numbers: a table has nothing between its "
                 "rows; choose positions that are integers, or another encoding"
             )
-        if positions.stop > self.table.num_embeddings:
-            raise ValueError(
-                f"max_length={self.table.num_embeddings} learned positions end before position {positions.stop - 1}; "
-                "train with a larger max_length, or choose an encoding without an end"
-            )
+        positions.require_below(self.table.num_embeddings, "learned positions")
         return x_BTM + self.table(positions.ids).to(x_BTM.dtype)

@@ -56,11 +56,9 @@ class _OfCells(PositionalEncoding):
                 "positions must be integers for learned positions, got real numbers: a text has no size to which a "
                 "table could be resampled; choose positions that are integers, or another encoding"
             )
-        if self.max_length is not None and positions.stop > self.max_length:
-            raise ValueError(
-                f"max_length={self.max_length} learned positions, the cells of grid, end before position "
-                f"{positions.stop - 1} of a text; train with a larger grid, or choose an encoding without an end"
-            )
+        if self.max_length is not None:
+            what, instead = "learned positions, the cells of grid,", "train with a larger grid"
+            positions.require_below(self.max_length, what, instead)
         return positions.ids
 
     def _of_places(self, places: Places) -> Tensor:
