@@ -321,6 +321,8 @@ def test_a_model_reads_an_empty_text(name):
 def test_a_window_that_is_not_a_positive_integer_is_refused(window):
     with pytest.raises(ValueError, match=r"^window must be a positive integer or None, got "):
         Visibility(window=window)
+    with pytest.raises(ValueError, match=r"^chunk must be a positive integer or None, got "):
+        Visibility.between(Positions.range(3), Positions.range(3), chunk=window)
 
 
 def test_segments_of_queries_or_keys_alone_are_refused():
