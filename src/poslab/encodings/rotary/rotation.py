@@ -127,7 +127,7 @@ def _gradients_of_tables(
 
 
 def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
-    """Rotate each pair of a first and a second channel in place, without a copy of either; further channels stay.
+    """Rotate each pair of a first and a second channel, without a copy of either; further channels stay.
 
     x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that turns, `sin` (..., T, r / 2) for each pair.
     """
