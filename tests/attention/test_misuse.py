@@ -15,7 +15,7 @@ from torch import Tensor
 from poslab.attention import Route, Visibility, attend
 from poslab.attention.distance import OF_ROWS, distance_attention, distance_attention_backward
 from poslab.attention.routes import SERVED_HOOKS
-from poslab.encodings import PositionalEncoding, Positions
+from poslab.encodings import PositionalEncoding, Positions, SSMax, StickBreaking
 from tests.encoding_choices import EVERY_ENCODING, encoding, quick_or_slow, small_decoder
 
 BATCH, HEADS, GROUPS, LENGTH, HEAD_DIM, D_MODEL = 2, 4, 2, 12, 8, 32
@@ -249,6 +249,23 @@ def test_a_bias_for_fewer_heads_is_refused(name):
             twice.attended(name, route)
 
 
+@pytest.mark.parametrize("route", ROUTES)
+def test_sinks_and_temperatures_of_other_heads_are_refused(route):
+    right = call("rotary")
+    rotary, tables = made("rotary"), made("rotary").prepare(right.queries, right.keys)
+    operands = (right.q, right.k, right.v, rotary, tables, right.visibility, route)
+    with pytest.raises(ValueError, match=r"^sinks must be \(4,\), a logit for each head of q, got \(3,\)$"):
+        attend(*operands, sinks_H=torch.zeros(3))
+    with pytest.raises(ValueError, match=r"^temperature must have one head, or one for each of 4, got 3$"):
+        attend(*operands, temperature=SSMax(3))
+
+
+def test_a_sink_without_a_softmax_is_refused():
+    right = call("stick_breaking")
+    with pytest.raises(ValueError, match=r"^sinks need a softmax, which StickBreaking replaces$"):
+        attend(right.q, right.k, right.v, StickBreaking(), None, right.visibility, sinks_H=torch.zeros(HEADS))
+
+
 def test_tables_that_were_forgotten_are_refused():
     prepared = [name for name in EVERY_ENCODING if type(made(name)).prepare is not PositionalEncoding.prepare]
     assert {"rotary", "t5"} <= set(prepared)
@@ -304,6 +321,8 @@ def test_a_model_reads_an_empty_text(name):
 def test_a_window_that_is_not_a_positive_integer_is_refused(window):
     with pytest.raises(ValueError, match=r"^window must be a positive integer or None, got "):
         Visibility(window=window)
+    with pytest.raises(ValueError, match=r"^chunk must be a positive integer or None, got "):
+        Visibility.between(Positions.range(3), Positions.range(3), chunk=window)
 
 
 def test_segments_of_queries_or_keys_alone_are_refused():

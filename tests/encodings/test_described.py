@@ -1,7 +1,6 @@
 """Encodings describe themselves in reports: by default with their parameters alone."""
 
 import copy
-import dataclasses
 import inspect
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from torch import nn
 
 from poslab.encodings import KerpleLog, PositionalEncoding, Rotary, StackShape
-from poslab.encodings.described import OF_THE_STACK
+from poslab.encodings.shape import OF_THE_STACK
 from tests.encoding_choices import EVERY_ENCODING, encoding, factory
 from tests.encodings.examples import TurningAndDiscounting
 
@@ -66,10 +65,6 @@ def test_every_encoding_shows_its_hyperparameters(name):
 def test_an_encoding_is_shown_as_the_call_that_makes_it(name, hyperparameters, shown):
     made = SHAPE.fill(factory(name, **hyperparameters))
     assert repr(made) == repr(copy.deepcopy(made)) == shown
-
-
-def test_what_comes_from_the_stack_is_no_hyperparameter():
-    assert {field.name for field in dataclasses.fields(StackShape)} | {"shape"} == set(OF_THE_STACK)
 
 
 def test_by_default_nothing_turns_is_a_vector_or_reads_the_content():

@@ -75,7 +75,7 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         (
             "Dape",
             {"over": KerpleLog(3)},
-            r"over must be a class of encodings or a partial of one, got KerpleLog\(metric=None\)",
+            r"over must be a class or a partial of one, got the instance KerpleLog\(metric=None\)",
         ),
         ("Forgetting", {"gate_bias": inf}, r"gate_bias must be a number in \[-1e\+09, 1e\+09\], got inf"),
         ("Forgetting", {"gate_bias": nan}, r"gate_bias must be a number in \[-1e\+09, 1e\+09\], got nan"),

@@ -1,4 +1,5 @@
 import dataclasses
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -15,6 +16,7 @@ from poslab.encodings import (
     PerLayer,
     PositionalEncoding,
     Positions,
+    PretrainedFacts,
     Rotary,
     StackEncodings,
     StackShape,
@@ -37,6 +39,24 @@ class AsksForAll(PositionalEncoding):
 
 def test_an_encoding_gets_what_it_asks_for_of_the_stack_and_its_hyperparameters():
     assert StackEncodings(partial(AsksForAll, rate=0.5), SHAPE).layer(0).asked == (32, 3, 4, 2, 8, True, 0.5)
+
+
+def test_an_encoding_gets_the_facts_of_a_pretrained_model_as_they_are():
+    class AsksForFacts(PositionalEncoding):
+        def __init__(self, pretrained):
+            super().__init__()
+            self.asked = pretrained
+
+    facts = PretrainedFacts(training_length=8, spectrum=Rotary(8).spectrum)
+    assert StackEncodings(AsksForFacts, replace(SHAPE, pretrained=facts)).layer(0).asked is facts
+
+
+@pytest.mark.parametrize(
+    ("key", "made"), [("encoding", {"factory": Alibi(4)}), ("temperature", {"factory": Alibi, "temperature": SSMax(4)})]
+)
+def test_an_instance_in_place_of_its_class_is_refused(key, made):
+    with pytest.raises(ValueError, match=rf"^{key} must be a class or a partial of one, got the instance "):
+        StackEncodings(shape=SHAPE, **made)
 
 
 @pytest.mark.parametrize(

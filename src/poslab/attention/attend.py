@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention.blockwise import BLOCK, by_blocks
+from poslab.attention.blockwise import BLOCK, Weighting, by_blocks
 from poslab.attention.distance import attend_by_distance
 from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
 from poslab.attention.operands import check_tables, for_one_batch
@@ -21,6 +21,7 @@ from poslab.attention.routes import Route, choose_route, route_under_bias
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import BiasTable
+from poslab.encodings.made_for import require_heads
 from poslab.encodings.offsets import BiasOfLattice, BiasOfPositions, LogitBias
 from poslab.encodings.temperature import Temperature
 
@@ -78,11 +79,22 @@ def attend(
     q_BHTD, k_BGSD, v_BGSD, visibility, state_BHSE = for_one_batch(
         q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, state_BHSE
     )
+    if sinks_H is not None:
+        _check_sinks(sinks_H, q_BHTD.shape[1], encoding)
     turning = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
     v_BGSD = encoding.rotate_value(v_BGSD, turning)
-    y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, sinks_H, route, forced)
+    weighting = Weighting(encoding, tables, visibility, scale, state_BHSE, sinks_H)
+    y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, weighting, route, forced)
     return encoding.rotate_output(y_BHTD, turning)
+
+
+def _check_sinks(sinks_H: Tensor, num_heads: int, encoding: PositionalEncoding) -> None:
+    """Raise ValueError for sinks of another number of heads, and under an encoding without a softmax."""
+    if sinks_H.shape != (num_heads,):
+        raise ValueError(f"sinks must be ({num_heads},), a logit for each head of q, got {tuple(sinks_H.shape)}")
+    if "weights" in encoding.hooks:
+        raise ValueError(f"sinks need a softmax, which {type(encoding).__name__} replaces")
 
 
 def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
@@ -93,19 +105,11 @@ def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
 
 
 def _averages(
-    q_BHTD: Tensor,
-    k_BGSD: Tensor,
-    v_BGSD: Tensor,
-    encoding: PositionalEncoding,
-    tables: Any,
-    visibility: Visibility,
-    scale: float | Tensor,
-    state_BHSE: Tensor | None,
-    sinks_H: Tensor | None,
-    route: Route,
-    forced: Route,
+    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, weighting: Weighting, route: Route, forced: Route
 ) -> Tensor:
     """Return the averages of values by attention, (B, H, T, D), of queries, keys and values that are rotated."""
+    encoding, tables, visibility = weighting.encoding, weighting.tables, weighting.visibility
+    scale, sinks_H = weighting.scale, weighting.sinks
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     if not (q_BHTD.numel() and k_BGSD.numel()):
         return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
@@ -115,13 +119,13 @@ def _averages(
     if forced == "auto" and route == "distance":
         route = route_under_bias(bias, q_BHTD, num_keys)
     if route in ("blockwise", "dense"):
-        block = num_queries if route == "dense" else BLOCK
-        return by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, visibility, scale, state_BHSE, block, sinks_H)
+        return by_blocks(q_BHTD, k_BGSD, v_BGSD, weighting, num_queries if route == "dense" else BLOCK)
     if isinstance(scale, Tensor):
         q_BHTD, scale = (q_BHTD * scale).to(q_BHTD.dtype), 1.0
     if route == "flex":
-        query_state = _of_queries(state_BHSE, num_queries)
-        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, query_state, state_BHSE)
+        state = weighting.state
+        of_queries = _of_queries(state, num_queries)
+        rows = QueryRows(tables, slice(0, num_queries), num_keys - num_queries, scale, None, of_queries, state)
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, bias, encoding.pair_bias(rows), visibility, scale, sinks_H)
     bias = in_short_form(bias)
     on_cpu = q_BHTD.device.type == "cpu"
@@ -161,10 +165,15 @@ def as_they_meet(
     """Return rotated queries and keys and the scale of their products, a number or (1 or B, 1 or H, T, 1).
 
     Arguments as in `attend`, with the tables of `tables_of_layer`.
+
+    Raises:
+        ValueError: for a temperature of another number of heads.
     """
     scale: float | Tensor = q_BHTD.shape[-1] ** -0.5 * encoding.scale(tables)
     if temperature is not None:
-        scale = scale * temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+        factor = temperature(visibility.counts(q_BHTD.shape[-2], k_BGSD.shape[-2], q_BHTD.device))
+        require_heads("temperature", factor.shape[1], q_BHTD.shape[1])
+        scale = scale * factor
     return encoding.rotate_query(q_BHTD, tables), encoding.rotate_key(k_BGSD, tables), scale
 
 
@@ -225,9 +234,7 @@ def _by_flex(
     scale: float,
     sinks_H: Tensor | None,
 ) -> Tensor:
-    if isinstance(bias, BiasTable):
-        bias = BiasTable(bias.for_heads(q_BHTD.shape[1]), bias.num_queries)
-    elif isinstance(bias, BiasOfLattice):
+    if isinstance(bias, BiasTable | BiasOfLattice):
         bias = replace(bias, values=bias.for_heads(q_BHTD.shape[1]))
     elif bias is not None:
         matrix = bias.matrix()

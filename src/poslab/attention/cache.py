@@ -56,8 +56,11 @@ class KeyValueCache:
 
     def __init__(self, num_layers: int) -> None:
         self.positions: Positions | None = None
+        """Positions of the P past tokens; None before the first."""
         self.real: Tensor | None = None
+        """(B, P) bool, False at padding; None if there is none."""
         self.tokens: Tensor | None = None
+        """(B, P) ids of the tokens; None if nothing reads them."""
         self.layers = [LayerCache() for _ in range(num_layers)]
         self._may_end_with_padding = False
 

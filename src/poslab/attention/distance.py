@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poslab.attention.distance_blocks import blocks, by_rows
+from poslab.attention.distance_blocks import OfRows, blocks, by_rows
 from poslab.attention.distance_gradients import KERNEL_BLOCK, gradient_of_sinks, gradients
 from poslab.attention.visibility import Visibility
 
-OF_ROWS = 5
-"""Number of the operator's last arguments, which hold a number for each query or key of a row."""
+OF_ROWS = len(OfRows._fields)
+"""Number of the operator's last arguments, which are the fields of `OfRows`."""
 
 flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
@@ -50,10 +50,9 @@ def attend_by_distance(
         nearest = 0 if num_queries > 1 else -num_keys
     # torch.func ignores the registered autograd of an operator; torch.compile needs the operator itself.
     operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
-    hiding = (visibility.query_segments, visibility.key_segments, visibility.real_keys)
     bias_HN = bias_HN.to(_dtype_of_bias(q_BHTD))
     sinks_H1 = None if sinks_H is None else sinks_H.to(bias_HN.dtype).unsqueeze(1)
-    of_rows = (*hiding, query_places, key_places)
+    of_rows = OfRows(visibility.query_segments, visibility.key_segments, visibility.real_keys, query_places, key_places)
     output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, nearest, furthest, scale, *of_rows)
     return output
 
@@ -69,7 +68,7 @@ def _check(
     v: Tensor,
     bias: Tensor,
     sinks: Tensor | None,
-    of_rows: tuple[Tensor | None, ...],
+    of_rows: OfRows,
     *like_q: Tensor,
 ) -> None:
     """Raise ValueError for operands of wrong sizes, which the kernel does not compare and would read past."""
@@ -79,9 +78,9 @@ def _check(
     num_keys = k.shape[2]
     if k.shape[:2] != q.shape[:2] or k.shape[3] != width or v.shape != k.shape or not (num_keys and width):
         raise ValueError(f"k and v must be {(batch, num_heads, 'S', width)}, got {tuple(k.shape)} and {tuple(v.shape)}")
-    query_places, key_places = of_rows[-2:]
-    is_lattice = query_places is not None
-    if is_lattice != (key_places is not None) or any(x is not None and x.dtype != torch.int64 for x in of_rows[-2:]):
+    places = (of_rows.query_places, of_rows.key_places)
+    is_lattice = places[0] is not None
+    if is_lattice != (places[1] is not None) or any(x is not None and x.dtype != torch.int64 for x in places):
         raise ValueError("places must be integers, given for queries and keys or for neither")
     if bias.shape[0] != num_heads or (bias.shape[1] != num_queries + num_keys - 1 and not is_lattice):
         expected = (num_heads, num_queries + num_keys - 1)
@@ -121,15 +120,15 @@ def distance_attention(
             `BiasOfLattice`.
         sinks_H1: logit of the sink of each head, which counts in the sum; None for none.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
-        others: as in `attend_by_distance` and `Visibility`.
+        others: as in `attend_by_distance` and `OfRows`.
     """
-    of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
+    of_rows = OfRows(query_segments, key_segments, real_keys, query_places, key_places)
     _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, of_rows)
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
     q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
     lengths = (q_BHTD.shape[-2], k_BHSD.shape[-2])
-    for rows, keys, _, _, mask in blocks(bias_HN, *lengths, KERNEL_BLOCK, nearest, furthest, *of_rows):
+    for rows, keys, _, _, mask in blocks(bias_HN, *lengths, KERNEL_BLOCK, nearest, furthest, of_rows):
         q, k, v = q_BHTD[:, :, rows].flip(2), k_BHSD[:, :, keys], v_BHSD[:, :, keys]
         output, log_sum = flash(q, k, v, attn_mask=mask, scale=scale)
         output_BHTD[:, :, rows] = output.flip(2)
@@ -144,8 +143,7 @@ def distance_attention(
 def _(
     q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, sinks_H1: Tensor | None, *others: Any
 ) -> tuple[Tensor, Tensor]:
-    of_rows = (*others[3:], *[None] * OF_ROWS)[:OF_ROWS]  # arguments that are at their defaults are left out
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, of_rows)
+    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, OfRows(*others[3:]))  # those at their defaults are left out
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
 
@@ -174,10 +172,10 @@ def distance_attention_backward(
 
     That of the bias is zero unless `bias_learns`, and that of the sinks empty if there are none.
     """
-    of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
+    of_rows = OfRows(query_segments, key_segments, real_keys, query_places, key_places)
     inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
     _check(*inputs, sinks_H1, of_rows, gradient_BHTD, *outputs)
-    others = gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, *of_rows)
+    others = gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, of_rows)
     return *others, gradient_of_sinks(gradient_BHTD, *outputs, sinks_H1)
 
 
@@ -186,7 +184,7 @@ def _(
     gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, sinks: Tensor | None, *others: Any
 ) -> tuple[Tensor, ...]:
     output, log_sum = others[:2]
-    _check(q, k, v, bias, sinks, others[-OF_ROWS:], gradient, output, log_sum)
+    _check(q, k, v, bias, sinks, OfRows(*others[-OF_ROWS:]), gradient, output, log_sum)
     of_sinks = bias.new_empty(len(bias), 0) if sinks is None else sinks
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, bias, of_sinks))
 

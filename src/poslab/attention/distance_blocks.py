@@ -18,6 +18,20 @@ import torch
 from torch import Tensor
 
 
+class OfRows(NamedTuple):
+    """Numbers of each query, (1 or B, T), and of each key, (1 or B, S), of rows of the batch; None for none.
+
+    `query_segments`, `key_segments` and `real_keys` are those of `Visibility`, `query_places` and `key_places` those of
+    a `BiasOfLattice`, which a bias of distance does not have.
+    """
+
+    query_segments: Tensor | None = None
+    key_segments: Tensor | None = None
+    real_keys: Tensor | None = None
+    query_places: Tensor | None = None
+    key_places: Tensor | None = None
+
+
 class Block(NamedTuple):
     """A block of query rows, last row first, and the keys that any of them may see."""
 
@@ -34,17 +48,7 @@ class Block(NamedTuple):
 
 
 def blocks(
-    bias_HN: Tensor,
-    num_queries: int,
-    num_keys: int,
-    block: int,
-    nearest: int,
-    furthest: int,
-    query_segments: Tensor | None,
-    key_segments: Tensor | None,
-    real_keys: Tensor | None,
-    query_places: Tensor | None,
-    key_places: Tensor | None,
+    bias_HN: Tensor, num_queries: int, num_keys: int, block: int, nearest: int, furthest: int, of_rows: OfRows
 ) -> Iterator[Block]:
     """Yield the blocks of all queries, first to last.
 
@@ -54,9 +58,9 @@ def blocks(
         num_queries, num_keys: T and S.
         block: query rows of a block; the last may have fewer.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
-        query_segments, key_segments, real_keys: as in `Visibility`.
-        query_places, key_places: as in `BiasOfLattice`; None for a bias of distance.
+        of_rows: numbers of the queries and keys.
     """
+    query_segments, key_segments, real_keys, query_places, key_places = of_rows
     distance_N = torch.arange(1 - num_queries, num_keys, device=bias_HN.device)
     hidden_N = (distance_N < nearest) | (distance_N > furthest)
     of_distance_HN = bias_HN if query_places is None else bias_HN.new_zeros(1, len(distance_N))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention.distance_blocks import Block, blocks, by_rows
+from poslab.attention.distance_blocks import Block, OfRows, blocks, by_rows
 
 KERNEL_BLOCK = 256
 """Query rows of a block for PyTorch's kernel, which cuts smaller blocks into pieces of less than 64."""
@@ -48,11 +48,7 @@ def gradients(
     nearest: int,
     furthest: int,
     scale: float,
-    query_segments: Tensor | None,
-    key_segments: Tensor | None,
-    real_keys: Tensor | None,
-    query_places: Tensor | None,
-    key_places: Tensor | None,
+    of_rows: OfRows,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values and bias; that of the bias is zero unless it learns.
 
@@ -60,7 +56,7 @@ def gradients(
         gradient_BHTD: gradient of the output.
         q_BHTD, k_BHSD, v_BHSD, bias_HN, output_BHTD, log_sum_BHT: inputs and outputs of the forward pass.
         bias_learns: True if the gradient of the bias is needed, which PyTorch's kernel does not compute.
-        nearest, furthest, query_segments, key_segments, real_keys, query_places, key_places: as in `blocks`.
+        nearest, furthest, of_rows: as in `blocks`.
         scale: factor on the products.
     """
     q_gradient = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
@@ -70,7 +66,6 @@ def gradients(
     # Contiguous as the fake kernel promises, though the bias may be a transposed view.
     bias_gradient = torch.zeros_like(bias_HN, memory_format=torch.contiguous_format)
     kept = (*(by_rows(x) for x in (gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, output_BHTD)), log_sum_BHT)
-    of_rows = (query_segments, key_segments, real_keys, query_places, key_places)
     num_queries, num_keys = q_BHTD.shape[2], k_BHSD.shape[2]
     if bias_learns:
         rows = min(BLOCK, num_queries)
@@ -86,12 +81,12 @@ def gradients(
         factors = workspaces.new_empty(2, together * rows * num_keys, dtype=product_dtype)
         for first_item in range(0, batch, items_together):
             items = slice(first_item, first_item + items_together)
-            of_items = tuple(x if x is None or len(x) == 1 else x[items] for x in of_rows)
+            of_items = OfRows(*(x if x is None or len(x) == 1 else x[items] for x in of_rows))
             for first_head in range(0, num_heads, heads_together):
                 heads = slice(first_head, first_head + heads_together)
                 some = (items, heads)
                 scaled_HN = bias_HN[heads] * LOG2_E
-                some_blocks = blocks(scaled_HN, num_queries, num_keys, BLOCK, nearest, furthest, *of_items)
+                some_blocks = blocks(scaled_HN, num_queries, num_keys, BLOCK, nearest, furthest, of_items)
                 _add_gradients_of_bias_too(
                     (q_gradient[some], k_gradient[some], v_gradient[some], bias_gradient[heads]),
                     [x[some] for x in kept],
@@ -101,7 +96,7 @@ def gradients(
                     factors,
                 )
     else:
-        all_blocks = blocks(bias_HN, num_queries, num_keys, KERNEL_BLOCK, nearest, furthest, *of_rows)
+        all_blocks = blocks(bias_HN, num_queries, num_keys, KERNEL_BLOCK, nearest, furthest, of_rows)
         _add_gradients((q_gradient, k_gradient, v_gradient), kept, scale, all_blocks)
     return q_gradient, k_gradient.to(k_BHSD.dtype), v_gradient.to(v_BHSD.dtype), bias_gradient
 

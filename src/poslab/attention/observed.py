@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from poslab.attention.attend import as_they_meet, tables_of_layer
-from poslab.attention.blockwise import in_float32_for_each_head
+from poslab.attention.blockwise import Weighting, in_float32_for_each_head
 from poslab.attention.context import AttentionContext
 from poslab.encodings import PositionalEncoding
 
@@ -30,14 +30,15 @@ class Reached(NamedTuple):
     state: Tensor | None
     context: AttentionContext
 
-    def as_they_meet(self) -> tuple[Tensor, Tensor, float | Tensor]:
-        """Return queries, keys of each head, and their scale, as the definition reads them."""
+    def as_they_meet(self) -> tuple[Tensor, Tensor, Weighting]:
+        """Return rotated queries (B, H, T, D), keys (B, H, S, D) in float32 at least, and their weighting."""
         context = self.context
         tables = tables_of_layer(context.encoding, context.tables, self.state, self.queries.shape[-2])
         q_BHTD, k_BGSD, scale = as_they_meet(
             self.queries, self.keys, context.encoding, tables, context.visibility, context.temperature
         )
-        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), scale
+        weighting = Weighting(context.encoding, context.tables, context.visibility, scale, self.state, context.sinks)
+        return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), weighting
 
 
 Show = Callable[[Reached], None]
@@ -74,7 +75,7 @@ def observed(
 
 
 def of_encodings(seen: Sequence[Reached], encodings: Iterable[PositionalEncoding]) -> list[Reached]:
-    """Return what reached attention under these encodings, such as those of a stack."""
+    """Filter what reached attention by its encoding, such as those of a stack."""
     own = {id(encoding) for encoding in encodings}
     return [one for one in seen if id(one.context.encoding) in own]
 

@@ -35,8 +35,7 @@ class Visibility:
     """Masks made by FlexAttention, by T and S."""
 
     def __post_init__(self) -> None:
-        if self.window is not None and (type(self.window) is not int or self.window < 1):
-            raise ValueError(f"window must be a positive integer or None, got {self.window!r}")
+        _check_count("window", self.window)
         if (self.query_segments is None) != (self.key_segments is None):
             raise ValueError("segments must be given for queries and keys, or for neither")
 
@@ -57,7 +56,11 @@ class Visibility:
         With a chunk, each document falls into chunks of so many tokens, padding not counted, and a query sees its own
         chunk only, as if it were a document. The queries must then be the last of the keys. `dropped` are the tokens
         before the keys that a cache has dropped, padding not counted, of a single document: a number, or (B, 1).
+
+        Raises:
+            ValueError: for a window or a chunk that is not a positive integer.
         """
+        _check_count("chunk", chunk)
         if chunk is None or (isinstance(dropped, int) and chunk >= dropped + key_positions.length):
             return cls(causal, window, query_positions.segments, key_positions.segments, real_keys)
         chunks = chunks_of(key_positions, chunk, real_keys, dropped)
@@ -132,9 +135,14 @@ class Visibility:
             first = torch.maximum(first, first_of_document(self.key_segments)[:, num_keys - num_queries :])
         if self.real_keys is None:
             return (stop - first).float()
-        before = torch.nn.functional.pad(self.real_keys.cumsum(1), (1, 0))
+        before = functional.pad(self.real_keys.cumsum(1), (1, 0))
         rows = before.shape[0]
         return (before.gather(1, stop.expand(rows, -1)) - before.gather(1, first.expand(rows, -1))).float()
+
+
+def _check_count(name: str, count: int | None) -> None:
+    if count is not None and (type(count) is not int or count < 1):
+        raise ValueError(f"{name} must be a positive integer or None, got {count!r}")
 
 
 def chunks_of(positions: Positions, chunk: int, real: Tensor | None = None, dropped: int | Tensor = 0) -> Tensor:

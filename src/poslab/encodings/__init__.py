@@ -72,7 +72,8 @@ from poslab.encodings.sampling.mrope import MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Randomized
 from poslab.encodings.sampling.shifted import Shifted
 from poslab.encodings.sampling.v2pe import V2PE
-from poslab.encodings.stack import EncodingFactory, Sinks, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings.shape import StackShape
+from poslab.encodings.stack import EncodingFactory, Sinks, StackEncodings, TemperatureFactory
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.temperature.head_scale import HeadScale
 from poslab.encodings.temperature.llama4 import Llama4Temperature

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.described import Described, VectorTable
+from poslab.encodings.made_for import require_heads
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -44,8 +45,8 @@ class PositionalEncoding(Described):
     Nor are `learned`, `vectors`, `spectrum`, `spectrum_on_axes` and `content_positions`, which reports call, and `rows`
     and `fit`, by which an encoding begins near that of a trained model.
 
-    Constructor arguments named `d_model`, `num_layers`, `num_heads`, `num_kv_heads`, `head_dim`, `causal`, `digits` or
-    `shape` (all of these) are filled in from the stack that the encoding serves; all others are its hyperparameters.
+    Constructor arguments named as the fields of `StackShape`, or `shape` (all of these), are filled in from the stack
+    that the encoding serves; all others are its hyperparameters.
     Every constructor raises ValueError for an argument out of its range.
 
     `logits`, `weights` and `values` run in float32 at least, whatever the model's dtype: an encoding that uses its
@@ -209,10 +210,7 @@ class PositionalEncoding(Described):
         bias = self.bias(rows.tables)
         for bias_HRS in (None if bias is None else bias.matrix(rows.rows, rows.keys), self.pair_bias(rows)):
             if bias_HRS is not None:
-                if bias_HRS.shape[-3] not in (1, logits_BHRS.shape[1]):
-                    raise ValueError(
-                        f"bias must have one head, or one for each of {logits_BHRS.shape[1]}, got {bias_HRS.shape[-3]}"
-                    )
+                require_heads("bias", bias_HRS.shape[-3], logits_BHRS.shape[1])
                 logits_BHRS = logits_BHRS + bias_HRS
         return logits_BHRS
 
@@ -277,7 +275,7 @@ class PositionalEncoding(Described):
         return None
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor | None:
-        """Return how far each key is from each query by content, (B, H, R, S); None if content is not read.
+        """Return the distance of each key from each query by content, (B, H, R, S); None if content is not read.
 
         At least 0 where a query sees the key, any number elsewhere. Arguments are those of `logits`.
         """

@@ -11,19 +11,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments
-
-OF_THE_STACK = (
-    "d_model",
-    "num_layers",
-    "num_heads",
-    "num_kv_heads",
-    "head_dim",
-    "causal",
-    "digits",
-    "pretrained",
-    "shape",
-)
-"""Arguments that are filled in from the stack; all others are hyperparameters."""
+from poslab.encodings.shape import OF_THE_STACK
 
 
 class VectorTable(NamedTuple):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Count
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.made_for import MadeFor, require_heads
 from poslab.encodings.positions import Positions
 
 ALL = slice(None)
@@ -71,8 +71,7 @@ class BiasTable:
         Raises:
             ValueError: for a bias with another number of heads.
         """
-        if self.values.shape[0] not in (1, num_heads):
-            raise ValueError(f"bias must have one head, or one for each of {num_heads}, got {self.values.shape[0]}")
+        require_heads("bias", len(self.values), num_heads)
         return self.values.expand(num_heads, -1)
 
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:

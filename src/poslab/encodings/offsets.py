@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.distance import ALL, BiasOfPairs, BiasTable
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.made_for import MadeFor, require_heads
 from poslab.encodings.places import Places
 from poslab.encodings.positions import Positions
 
@@ -131,8 +131,7 @@ class BiasOfLattice:
 
     def for_heads(self, num_heads: Count) -> Tensor:
         """Return the values for H heads; one head stands for all; ValueError for another number of heads."""
-        if self.values.shape[0] not in (1, num_heads):
-            raise ValueError(f"bias must have one head, or one for each of {num_heads}, got {self.values.shape[0]}")
+        require_heads("bias", len(self.values), num_heads)
         return self.values.expand(num_heads, -1)
 
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:

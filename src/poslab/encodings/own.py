@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.stack import StackShape
+from poslab.encodings.shape import StackShape
 
 
 class OwnPositions(PositionalEncoding):

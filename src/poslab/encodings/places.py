@@ -133,7 +133,7 @@ class Places:
     def continuation(self, length: int) -> Places:
         """Return the places of the next tokens of each row: the next cells of a grid that has begun, and then text.
 
-        Text goes on by one, on all axes alike, from the `end` of places that were moved, else after the largest
+        Text continues by one, on all axes alike, from the `end` of places that were moved, else after the largest
         coordinate so far. Where the coordinates are others than the cells, all that follows is text.
         """
         last, sizes = self.cells[..., -1:, :], self.sizes[..., -1:, :].clamp_min(1)
@@ -162,11 +162,10 @@ class Places:
         """
         if self.axes != later.axes:
             raise ValueError(f"places must be on the axes {', '.join(self.axes)}, got {', '.join(later.axes)}")
-        end, stop, nowhere = later.end, later.stop if self.stop is None else self.stop, None
+        end, nowhere = later.end, None
+        stops = [places.stop for places in (self, later) if places.stop is not None]
         if end is None and self.end is not None:
             end = later.coordinates.amax((-2, -1)).unsqueeze(-1) + 1
-        if self.stop is not None and later.stop is not None:
-            stop = max(self.stop, later.stop)
         if self.nowhere is not None or later.nowhere is not None:
             ours, theirs = (torch.zeros_like(p.grids).bool() if p.nowhere is None else p.nowhere for p in (self, later))
             nowhere = joined_rows(ours, theirs, 1)
@@ -178,7 +177,7 @@ class Places:
             joined_rows(self.grids, later.grids, 1),
             joined_rows(self.coordinates, later.coordinates, 2),
             end,
-            stop,
+            max(stops) if stops else None,
             nowhere,
         )
 

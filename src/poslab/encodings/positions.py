@@ -99,10 +99,14 @@ class Positions:
         )
 
     @property
+    def coordinates(self) -> Tensor:
+        """Coordinates on each axis, (T, A) or (B, T, A); without places the ids."""
+        return self.ids.unsqueeze(-1) if self.places is None else self.places.coordinates
+
+    @property
     def coordinates_for_heads(self) -> Tensor:
-        """Coordinates on each axis as (T, A) or (B, 1, T, A), which broadcasts over heads; without places the ids."""
-        coordinates = self.ids.unsqueeze(-1) if self.places is None else self.places.coordinates
-        return coordinates if coordinates.dim() == 2 else coordinates.unsqueeze(1)
+        """Coordinates as (T, A) or (B, 1, T, A), which broadcasts over heads."""
+        return self.coordinates if self.coordinates.dim() == 2 else self.coordinates.unsqueeze(1)
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -116,6 +120,18 @@ class Positions:
     def nowhere(self) -> Tensor | None:
         """True for a token that has no place among others that have, (T,) or (B, T); None if there is none."""
         return None if self.places is None else self.places.nowhere
+
+    def require_below(self, end: int, what: str, instead: str = "train with a larger max_length") -> None:
+        """Raise ValueError for positions at or past the `max_length` of an encoding, with what ends and what to do."""
+        if self.stop > end:
+            raise ValueError(
+                f"max_length={end} {what} end before position {self.stop - 1}; {instead}, or choose an encoding "
+                "without an end"
+            )
+
+    def zero_nowhere(self, x: Tensor) -> Tensor:
+        """Return vectors of the tokens, (T, M) or (B, T, M), with zeros for those that stand nowhere."""
+        return x if self.nowhere is None else x.masked_fill(self.nowhere.unsqueeze(-1), 0)
 
     def behind(self, count: int) -> Positions:
         """Return these positions behind those of `count` tokens of the same document that stand nowhere."""

@@ -2,65 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor, nn
 
-from poslab.arguments import Count, shown, with_checked_arguments
+from poslab.arguments import shown
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
-from poslab.encodings.pretrained_facts import PretrainedFacts
+from poslab.encodings.shape import StackShape
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.tokens import Tokens
 
 T = TypeVar("T")
-
-
-@with_checked_arguments
-@dataclass(frozen=True)
-class StackShape:
-    """Facts of a stack of attention layers, and of its vocabulary, that an encoding may take as arguments.
-
-    Args:
-        causal: True if a token sees only itself and those before it.
-        digits: ids of the tokens that are one decimal digit each.
-        pretrained: facts of a pretrained model; None for a model of ours.
-        others: as those of a model.
-    """
-
-    d_model: Count
-    num_layers: Count
-    num_heads: Count
-    num_kv_heads: Count
-    head_dim: Count
-    causal: bool = True
-    digits: Sequence[int] = ()
-    pretrained: PretrainedFacts | None = None
-
-    def fill(self, factory: Callable[..., T]) -> T:
-        """Call a factory with those of its arguments that are fields of the shape, or `shape`, and return the result.
-
-        Raises:
-            ValueError: for a partial that binds one of them to another value than the stack's.
-        """
-        if self.pretrained is not None:
-            factory = self.pretrained.fill(factory)
-        bound = factory.keywords if isinstance(factory, partial) else {}
-        parameters = inspect.signature(factory).parameters.keys() - bound.keys()
-        known = {**dataclasses.asdict(self), "shape": self}
-        for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve a vocabulary of its own
-            if bound[name] != known[name]:
-                own, other = shown(known[name]), shown(bound[name])
-                raise ValueError(f"{name} must be that of the stack, which is {own}, got {other}: leave it out")
-        return factory(**{name: value for name, value in known.items() if name in parameters})
 
 
 WINDOW, CHUNK, TEMPERATURE, SINK = "window", "chunk", "temperature", "sink"
@@ -138,7 +95,7 @@ class StackEncodings(nn.Module):
                 self.sinks[str(layer)] = nn.Parameter(torch.zeros(shape.num_heads))
 
     def _of_layers(self, of_kinds: Sequence[T | None] | None) -> list[T | None]:
-        """Return what each layer has, by what the kinds of layers have."""
+        """Return the value of each layer, given those of the kinds of layers."""
         return [None if of_kinds is None else of_kinds[kind] for kind in self._kinds]
 
     def _make(self, pattern: PerLayer, temperature: TemperatureFactory | None) -> None:
@@ -165,11 +122,11 @@ class StackEncodings(nn.Module):
         for layer, of_layer in enumerate(of_layers):
             if of_layer is not None:
                 self._require_softmax(layer, "temperature needs")
-                self.temperatures[str(layer)] = self.shape.fill(of_layer)
+                self.temperatures[str(layer)] = self.shape.fill(of_layer, "temperature")
 
     def _require_softmax(self, layer: int, they_need: str) -> None:
         encoding = self.layer(layer)
-        if type(encoding).weights is not PositionalEncoding.weights:
+        if "weights" in encoding.hooks:
             raise ValueError(f"{they_need} a softmax, which {type(encoding).__name__} replaces")
 
     def layer(self, index: int) -> PositionalEncoding:
@@ -192,7 +149,7 @@ class StackEncodings(nn.Module):
         return self.sinks.get(str(index), None)
 
     def parameters_of_layer(self, index: int) -> list[nn.Parameter]:
-        """Return what the encoding, temperature and sinks of layer `index` learn; other layers may share it."""
+        """Return the parameters of encoding, temperature and sinks of layer `index`; other layers may share them."""
         learned: list[nn.Parameter] = [*self.layer(index).parameters()]
         if (temperature := self.temperature(index)) is not None:
             learned += temperature.parameters()

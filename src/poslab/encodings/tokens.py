@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from poslab.encodings.traced import is_under_torch_func
 
 PADDING = -1
 """Stands for the id of padding, whatever id that has, and for that of a register."""
@@ -36,7 +37,7 @@ class Tokens:
 
 def read_number(x: Tensor, instead: str) -> int:
     """Return the number in a tensor; raise ValueError, with what to do instead, under transforms of torch.func."""
-    if torch._C._are_functorch_transforms_active():  # they map over rows, and no row knows a number of all
+    if is_under_torch_func():  # they map over rows, and no row knows a number of all
         raise ValueError(f"{instead} with step=private, under which nothing can depend on all rows together")
     return int(x)
 

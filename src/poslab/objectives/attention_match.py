@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from poslab.attention.blockwise import in_float32_for_each_head, weights_of_block
+from poslab.attention.blockwise import in_float32_for_each_head
 from poslab.attention.observed import Reached, of_encodings
 from poslab.models import Model
 from poslab.objectives.divergence import DIVERGENCES, Divergence, log_probabilities
@@ -68,10 +68,8 @@ def relation_distance(
 
 def _weights(reached: Reached) -> Tensor:
     """Return the attention weights of a layer by definition, (B, H, T, S) float32."""
-    q_BHTD, k_BHSD, scale = reached.as_they_meet()
-    context, length = reached.context, q_BHTD.shape[2]
-    under = (context.encoding, context.tables, context.visibility, scale, reached.state, context.sinks)
-    return weights_of_block(q_BHTD, 0, length, k_BHSD, *under)[0].float()
+    q_BHTD, k_BHSD, weighting = reached.as_they_meet()
+    return weighting.of_block(q_BHTD, 0, q_BHTD.shape[2], k_BHSD)[0].float()
 
 
 def _with_rest(weights_BHTS: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.attention.blockwise import BLOCK, rows_of_block
+from poslab.attention.blockwise import BLOCK
 from poslab.attention.observed import Reached, observed
 from poslab.encodings import NoPosition
 from poslab.models import ForwardPass, Model
@@ -140,13 +140,14 @@ class _LayerSums:
         real_BT = context.visibility.real_keys
         real_BT = torch.ones(batch, length, dtype=torch.bool, device=device) if real_BT is None else real_BT
         real_BT = real_BT.expand(batch, -1)
-        q_BHTD, k_BHTD, scale = reached.as_they_meet()
+        q_BHTD, k_BHTD, weighting = reached.as_they_meet()
         without = replace(context, encoding=NoPosition(), tables=None)
         plain = reached._replace(queries=seen.plain_queries, keys=seen.plain_keys, state=None, context=without)
-        plain_q_BHTD, plain_k_BHTD, plain_scale = plain.as_they_meet()
+        plain_q_BHTD, plain_k_BHTD, plain_weighting = plain.as_they_meet()
+        plain_scale = plain_weighting.scale
         for start in range(0, length, BLOCK):
             rows = slice(start, min(start + BLOCK, length))
-            block = rows_of_block(rows, length, k_BHTD, context.tables, context.visibility, scale, reached.state)
+            block = weighting.rows(rows, length, k_BHTD)
             logits_BHRS = context.encoding.logits(q_BHTD[:, :, rows].to(k_BHTD.dtype), k_BHTD[:, :, block.keys], block)
             plain_scale_R1 = plain_scale[:, :, rows] if isinstance(plain_scale, Tensor) else plain_scale
             plain_q_BHRD = plain_q_BHTD[:, :, rows].to(plain_k_BHTD.dtype)

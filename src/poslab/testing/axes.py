@@ -132,7 +132,7 @@ def check_tokens_without_a_place_change_no_distance(subject: Subject) -> None:
 
 
 def _beginnings(sizes: tuple[int, ...]) -> Iterator[Positions]:
-    """Yield a small grid, and text before one, at coordinates that go on as text does."""
+    """Yield a small grid, and text before one, at coordinates that continue as those of text."""
     small = (*[2] * (len(sizes) - 1), 3)
     yield Positions.grid(*small)
     parts = torch.tensor([[1] * len(sizes), [1] * len(sizes), small])

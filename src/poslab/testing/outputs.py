@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibility
-from poslab.attention.blockwise import by_blocks
+from poslab.attention.attend import as_they_meet
+from poslab.attention.blockwise import Weighting, by_blocks
 from poslab.attention.cache import LayerCache
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
 from poslab.models import Model
@@ -29,22 +30,21 @@ def output_and_gradients(subject: Subject, case: Case, route: Route = "auto") ->
 
 
 def output_by_blocks(
-    subject: Subject, encoding: PositionalEncoding, case: Case, asking: slice, block: int = LENGTH
+    subject: Subject, encoding: PositionalEncoding, case: Case, rows: slice, block: int = LENGTH
 ) -> list[Tensor]:
-    """Return output and gradients where the `asking` tokens attend to all, in blocks of query rows."""
+    """Return the output of these rows of queries, which attend to all tokens, by blocks of them, and its gradients."""
     attention, keys = subject.attention, case.positions
     x_BSM = subject.inputs.clone().requires_grad_()
-    segments = None if keys.segments is None else keys.segments[:, asking]
-    places = None if keys.places is None else keys.places.take(asking)
-    queries = Positions(keys.ids[..., asking], keys.stop - (LENGTH - asking.stop), keys.contiguous, segments, places)
+    segments = None if keys.segments is None else keys.segments[:, rows]
+    places = None if keys.places is None else keys.places.take(rows)
+    queries = Positions(keys.ids[..., rows], keys.stop - (LENGTH - rows.stop), keys.contiguous, segments, places)
+    visibility = case.visibility(queries)
     tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
-    q_BHTD = attention.query(x_BSM[:, asking]).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-    k_BGSD, v_BGSD = attention.key_value(x_BSM).unflatten(-1, (2, attention.num_kv_heads, -1)).permute(2, 0, 3, 1, 4)
-    turning = tables if state is None else encoding.with_state(tables, state[:, :, asking], state)
-    q_BHTD, k_BGSD = encoding.rotate_query(q_BHTD, turning), encoding.rotate_key(k_BGSD, turning)
-    scale = attention.head_dim**-0.5 * encoding.scale(tables)
-    v_BGSD = encoding.rotate_value(v_BGSD, turning)
-    y = by_blocks(q_BHTD, k_BGSD, v_BGSD, encoding, tables, case.visibility(queries), scale, state, block)
+    turning = tables if state is None else encoding.with_state(tables, state[:, :, rows], state)
+    k_BGSD, v_BGSD = attention.keys_and_values(attention.key_value(x_BSM))
+    q_BHTD, k_BGSD, scale = as_they_meet(attention.queries(x_BSM[:, rows]), k_BGSD, encoding, turning, visibility)
+    weighting = Weighting(encoding, tables, visibility, scale, state)
+    y = by_blocks(q_BHTD, k_BGSD, encoding.rotate_value(v_BGSD, turning), weighting, block)
     y = encoding.rotate_output(y, turning)
     return [y, *_gradients(y, [x_BSM, *encoding.parameters()])]
 
@@ -77,10 +77,9 @@ def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: i
     cache, encoding = LayerCache(), encodings.layer(layer)
     before = Positions.range(length - 8)
     rest, whole = Positions.range(8, length - 8), Positions.range(length)
-    projected = attention.key_value(x_1SM[:, :-8]).unflatten(-1, (2, attention.num_kv_heads, attention.head_dim))
-    k_BGSD, v_BGSD = projected.permute(2, 0, 3, 1, 4)
+    keys_and_values = attention.keys_and_values(attention.key_value(x_1SM[:, :-8]))
     state = encoding.state(x_1SM[:, :-8], before, None)
-    cache.append(k_BGSD, v_BGSD, *([] if state is None else [state]))
+    cache.append(*keys_and_values, *([] if state is None else [state]))
     tables, visibility = encoding.prepare(rest, whole), Visibility(encodings.shape.causal)
     context = AttentionContext(encoding, tables, whole, visibility, encodings.temperature(layer), cache=cache)
     output: Tensor = attention(x_1SM[:, -8:], context)

@@ -51,7 +51,7 @@ def compare_routes(subject: Subject, case: Case) -> None:
 
 
 def has_bias_of_positions(subject: Subject, case: Case) -> bool:
-    """Return whether a bias of the stack has no shorter form at these positions than one number for each pair."""
+    """Return True if a bias of the stack has no shorter form at these positions than one number for each pair."""
     positions = case.positions
     biases = (encoding.bias(encoding.prepare(positions, positions)) for encoding in subject.stack(case.causal))
     return any(isinstance(bias, BiasOfPositions) for bias in biases)
@@ -68,10 +68,8 @@ def compare_blocks(subject: Subject, case: Case) -> None:
     """Require of blocks of the queries, and of the last ones, the output and gradients of all in one block."""
     for num_queries, blocks in ((LENGTH, (7,)), (3, (2, 1))):
         for encoding in subject.kinds(case.causal):
-            asking = slice(LENGTH - num_queries, LENGTH)
-            whole, *parts = (
-                output_by_blocks(subject, encoding, case, asking, block) for block in (num_queries, *blocks)
-            )
+            rows = slice(LENGTH - num_queries, LENGTH)
+            whole, *parts = (output_by_blocks(subject, encoding, case, rows, block) for block in (num_queries, *blocks))
             for part in parts:
                 assert_all_near(part, whole, 1e-5, "blocks of query rows against all of them")
 
@@ -81,10 +79,10 @@ def check_contiguous_positions_are_no_others(subject: Subject) -> None:
     ids = torch.arange(300 - LENGTH, 300)
     for causal in subject.directions:
         kinds = subject.kinds(causal)
-        for asking in (slice(0, LENGTH), slice(13, LENGTH), *([] if causal else [slice(0, 5), slice(4, 16)])):
+        for rows in (slice(0, LENGTH), slice(13, LENGTH), *([] if causal else [slice(0, 5), slice(4, 16)])):
             for encoding in kinds:
                 shortcut, plain = (
-                    output_by_blocks(subject, encoding, Case(positions, causal), asking)
+                    output_by_blocks(subject, encoding, Case(positions, causal), rows)
                     for positions in (Positions(ids, 300, contiguous) for contiguous in (True, False))
                 )
                 for ours, expected in zip(shortcut, plain, strict=True):

@@ -55,7 +55,7 @@ class Subject:
     def stack(self, causal: bool | None = None) -> StackEncodings:
         """Return its encodings in evaluation mode, with parameters moved away from their initial values.
 
-        They are made once: a check that changes them takes those of `new_stack`. `causal` None is True unless it is
+        They are made once: a check that changes them uses those of `new_stack`. `causal` None is True unless it is
         bidirectional only.
         """
         causal = self.is_causal if causal is None else causal
@@ -145,7 +145,7 @@ class Case:
     real: Tensor | None = None
 
     def visibility(self, queries: Positions) -> Visibility:
-        """Return which tokens the last ones, at the positions of `queries`, see."""
+        """Return the visibility of all tokens to the last ones, which are at the positions of `queries`."""
         return Visibility.between(queries, self.positions, causal=self.causal, window=self.window, real_keys=self.real)
 
 

@@ -108,6 +108,11 @@ def test_under_fmrope_factors_are_learned_on_the_spectrum_of_its_base():
     assert torch.autograd.grad(ours.spectrum(1).sum(), ours.log_factor)[0].all()
 
 
+def test_frequencies_are_on_the_device_that_they_are_for():
+    frequencies, _ = learned().scaled_frequencies(1, torch.device("meta"))
+    assert frequencies.device.type == "meta"
+
+
 @pytest.mark.parametrize(("sharing", "instances"), [("model", 1), ("layer", 2)])
 def test_layers_share_alpha_or_have_their_own(sharing, instances):
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8)

@@ -448,7 +448,7 @@ def test_a_single_pair_has_no_slow_ones_to_clip():
             {"long_factors": LONG[:3]},
             "long_factors must hold 16 numbers, one for each pair of channels, got 3",
         ),
-        ("longrope", {"short_factors": [0.0] * 16}, "short_factors must hold positive numbers, got 0.0"),
+        ("longrope", {"short_factors": [0.0] * 16}, "short_factors must hold numbers in [1e-9, 1e9], got 0.0"),
         (
             "longrope",
             {"long_factors": "no.json"},
@@ -468,13 +468,53 @@ def test_a_wrong_hyperparameter_of_a_scaling_is_named_when_the_encoding_is_made(
     assert str(caught.value).startswith(sentence)
 
 
+@pytest.mark.parametrize(
+    ("scaling", "sentence"),
+    [
+        (partial(yarn, training_length=8, fact=2.0), "scaling.fact is not an argument of yarn; did you mean 'factor'?"),
+        (
+            partial(resonance, of=partial(yarn, training_length=8, fact=2.0)),
+            "scaling.of.fact is not an argument of yarn; did you mean 'factor'?",
+        ),
+        (
+            partial(resonance, of=partial(yarn, training_length=8, factor="two")),
+            "factor must be a number, got 'two'",
+        ),
+    ],
+)
+def test_a_misspelt_or_odd_argument_of_a_scaling_is_named(scaling, sentence):
+    with pytest.raises(ValueError) as caught:
+        Rotary(HEAD_DIM, scaling=scaling)
+    assert str(caught.value) == sentence
+
+
+def test_a_scaling_of_your_own_may_have_any_arguments():
+    def halved(frequencies, **others):
+        return frequencies * others["by"], 1.0
+
+    plain = Rotary(HEAD_DIM).spectrum(1)
+    assert torch.equal(Rotary(HEAD_DIM, scaling=partial(halved, by=0.5)).spectrum(1), plain * 0.5)
+
+
 def test_two_channels_have_no_base_to_scale():
     with pytest.raises(ValueError, match=r"^fraction must turn at least 4 channels of each head .*, got 2$"):
         Rotary(8, fraction=0.25, scaling=rope_ntk)
 
 
-@pytest.mark.parametrize("content", ["{}", "[1, true]", '["a"]', "[1, 2"])
+@pytest.mark.parametrize("content", ["{}", "[1, true]", '["a"]', "[1, 2", "[" * 100_000, " " * 2**20 + "[]"])
 def test_a_file_without_a_list_of_numbers_is_refused(tmp_path, content):
     (tmp_path / "factors.json").write_text(content)
     with pytest.raises(ValueError, match=r"^short_factors must name a JSON file that .*factors.json"):
         Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], short_factors=str(tmp_path / "factors.json")))
+
+
+def test_a_device_that_never_ends_is_not_read():
+    with pytest.raises(ValueError, match=r"^short_factors must name a JSON file that can be read, got '/dev/zero'"):
+        Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], short_factors="/dev/zero"))
+
+
+@pytest.mark.parametrize("factor", ["1e-300", "9" * 400])
+def test_a_factor_by_which_float32_cannot_divide_is_refused(tmp_path, factor):
+    (tmp_path / "factors.json").write_text(f"[{factor}{', 1' * (HEAD_DIM // 2 - 1)}]")
+    with pytest.raises(ValueError, match=r"^long_factors must hold numbers in \[1e-9, 1e9\], got "):
+        Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], long_factors=str(tmp_path / "factors.json")))

@@ -50,6 +50,11 @@ def test_evaluation_covers_all_positions_and_not_the_first_alone():
     assert drawn[0] < 50 and drawn[-1] >= 950 and 400 < drawn.float().mean() < 600
 
 
+def test_an_empty_text_has_no_positions():
+    drawn = Randomized(max_position=30).eval()(Positions.range(0), 2)
+    assert drawn.length == drawn.stop == 0
+
+
 def test_positions_are_not_contiguous():
     assert not Randomized()(Positions.range(5), 2).contiguous
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.linear import float32_linear
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
@@ -62,12 +63,10 @@ class FourierFeatures(PositionalEncoding):
         """Return the places, their sines and then their cosines, (..., T, A (2K + 1)) float32."""
         places, device = positions.places, positions.ids.device
         here = torch.tensor(self.grid, device=device)
-        coordinates_TA, sizes_TA = positions.ids.unsqueeze(-1), here
         if places is not None:
             places.require_axes(len(self.grid), type(self).__name__)
-            coordinates_TA, sizes_TA = places.coordinates, places.sizes
-        steps_TA = (sizes_TA - 1).clamp_min(1)
-        across_TA = 2 * coordinates_TA - steps_TA
+        steps_TA = ((here if places is None else places.sizes) - 1).clamp_min(1)
+        across_TA = 2 * positions.coordinates - steps_TA
         # Whole turns are removed before the angle is made, exactly for whole cells: the fastest turn by G / 2 of them.
         last = self.num_bands - 1
         frequencies_AK = 2 * last + (here - 2).unsqueeze(-1) * torch.arange(self.num_bands, device=device)
@@ -77,8 +76,5 @@ class FourierFeatures(PositionalEncoding):
         return torch.cat([across_TA.to(torch.float32) / steps_TA, angles.sin(), angles.cos()], dim=-1)
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            added = nn.functional.linear(self.features(positions), self.projection.weight.to(torch.float32))
-        if positions.nowhere is not None:
-            added = added.masked_fill(positions.nowhere.unsqueeze(-1), 0)
-        return x_BTM + added.to(x_BTM.dtype)
+        added = float32_linear(self.features(positions), self.projection.weight)
+        return x_BTM + positions.zero_nowhere(added).to(x_BTM.dtype)

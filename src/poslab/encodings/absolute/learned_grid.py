@@ -46,9 +46,7 @@ class _OfCells(PositionalEncoding):
             vectors = self.at_cells(tuple(ids.clamp_max(cells - 1) for cells in self.grid))
         else:
             places.require_axes(len(self.grid), type(self).__name__)
-            vectors = self._of_places(places)
-            if positions.nowhere is not None:
-                vectors = vectors.masked_fill(positions.nowhere.unsqueeze(-1), 0)
+            vectors = positions.zero_nowhere(self._of_places(places))
         return x_BTM + vectors.to(x_BTM.dtype)
 
     def _ids(self, positions: Positions) -> Tensor:
@@ -58,11 +56,9 @@ class _OfCells(PositionalEncoding):
                 "positions must be integers for learned positions, got real numbers: a text has no size to which a "
                 "table could be resampled; choose positions that are integers, or another encoding"
             )
-        if self.max_length is not None and positions.stop > self.max_length:
-            raise ValueError(
-                f"max_length={self.max_length} learned positions, the cells of grid, end before position "
-                f"{positions.stop - 1} of a text; train with a larger grid, or choose an encoding without an end"
-            )
+        if self.max_length is not None:
+            what, instead = "learned positions, the cells of grid,", "train with a larger grid"
+            positions.require_below(self.max_length, what, instead)
         return positions.ids
 
     def _of_places(self, places: Places) -> Tensor:

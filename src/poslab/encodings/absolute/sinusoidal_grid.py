@@ -50,15 +50,11 @@ class SinusoidalGrid(Sinusoidal):
         super().__init__(d_model, base, scale, layout)
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        places = positions.places
-        coordinates_TA = positions.ids.unsqueeze(-1) if places is None else places.coordinates
-        num_axes = coordinates_TA.shape[-1]
+        num_axes = positions.coordinates.shape[-1]
         if self.d_model % (2 * num_axes):
             raise ValueError(
                 f"d_model must be divisible by {2 * num_axes} for sinusoids on {num_axes} axes, got {self.d_model}"
             )
-        angle = angles(coordinates_TA, inverse_frequencies(self.d_model // num_axes, self.base, x_BTM.device))
-        table = self.waves(angle).flatten(-2)
-        if positions.nowhere is not None:
-            table = table.masked_fill(positions.nowhere.unsqueeze(-1), 0)
+        angle = angles(positions.coordinates, inverse_frequencies(self.d_model // num_axes, self.base, x_BTM.device))
+        table = positions.zero_nowhere(self.waves(angle).flatten(-2))
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

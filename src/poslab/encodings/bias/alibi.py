@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Count, Positive, Range, checked
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.offsets import Metric
 
 Offset = Annotated[float, Range(above=-1, below=1)]
@@ -89,7 +89,7 @@ class Alibi(DistanceBias):
             nearer = distance < 0 if self.asymmetry > 0 else distance > 0
             # Real positions may be closer than the offset.
             discounted = torch.where(nearer, (discounted - abs(self.asymmetry)).clamp_min(0), discounted)
-        return -self.slopes(distance.device).view(-1, *[1] * distance.dim()) * discounted
+        return -along(self.slopes(distance.device), distance) * discounted
 
 
 @checked

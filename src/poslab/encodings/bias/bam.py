@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.bias.alibi import slope_exponents
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.offsets import Metric
 
 
@@ -48,5 +48,5 @@ class Bam(DistanceBias):
         return {"scale": self.log_scale.to(torch.float32).exp(), "exponent": self.exponent.to(torch.float32)}
 
     def bias_at(self, distance: Tensor) -> Tensor:
-        scale, exponent = (x.view(-1, *[1] * distance.dim()) for x in self.learned().values())
+        scale, exponent = (along(number_H, distance) for number_H in self.learned().values())
         return -(scale * distance.abs() + 1e-5).pow(exponent)

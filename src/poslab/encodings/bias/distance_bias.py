@@ -11,6 +11,11 @@ from poslab.encodings.offsets import LogitBias, Metric, bias_of_places, length_o
 from poslab.encodings.positions import Positions
 
 
+def along(number_H: Tensor, distance: Tensor) -> Tensor:
+    """Return a number of each head as (H, 1, ...), which broadcasts over distances of any shape."""
+    return number_H.view(-1, *[1] * distance.dim())
+
+
 class DistanceBias(PositionalEncoding):
     """Base class of encodings that add a function of distance to the logits, given by `bias_at`.
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.linear import float32_linear
 
 
 class DynamicPositionBias(DistanceBias):
@@ -48,5 +49,5 @@ class DynamicPositionBias(DistanceBias):
         x = (distance.sign() * distance.abs().log1p()).unsqueeze(-1)
         for layer in self.hidden:
             assert isinstance(layer, nn.Linear)
-            x = functional.silu(functional.linear(x, layer.weight.to(x.dtype), layer.bias.to(x.dtype)))
-        return functional.linear(x, self.output.weight.to(x.dtype)).movedim(-1, 0)
+            x = functional.silu(float32_linear(x, layer.weight, layer.bias))
+        return float32_linear(x, self.output.weight).movedim(-1, 0)

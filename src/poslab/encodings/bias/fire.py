@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.linear import float32_linear
 from poslab.encodings.positions import Positions
 
 
@@ -66,16 +66,12 @@ class Fire(PositionalEncoding):
     def pair_bias(self, rows: QueryRows) -> Tensor:
         pairs: Pairs = rows.tables
         queries_R1 = pairs.query_ids[..., rows.rows].unsqueeze(-1)
-        with torch.autocast(queries_R1.device.type, enabled=False):
-            # Integers are subtracted as such: float32 holds the distance, but not all far positions.
-            distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
-            furthest_R1 = torch.maximum(queries_R1.to(torch.float32), self._threshold())
-            share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)
-            parameters = (self.hidden.weight, self.hidden.bias, self.output.weight)
-            weight, bias, output = (parameter.to(share_RS.dtype) for parameter in parameters)
-            hidden_RSW = functional.linear(share_RS.unsqueeze(-1), weight, bias).relu()
-            bias_RSH = functional.linear(hidden_RSW, output)
-        return bias_RSH.movedim(-1, -3)
+        # Integers are subtracted as such: float32 holds the distance, but not all far positions.
+        distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
+        furthest_R1 = torch.maximum(queries_R1.to(torch.float32), self._threshold())
+        share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)
+        hidden_RSW = float32_linear(share_RS.unsqueeze(-1), self.hidden.weight, self.hidden.bias).relu()
+        return float32_linear(hidden_RSW, self.output.weight).movedim(-1, -3)
 
     def _threshold(self) -> Tensor:
         return (self.multiplier.to(torch.float32) * self.threshold).abs()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.arguments import Count
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.bias.nearest import least_error, nearest_slopes
 from poslab.encodings.offsets import Metric
 
@@ -69,7 +69,7 @@ class KerpleLog(DistanceBias):
             self.raw_r2.copy_(_raw_of(log_r2_H.exp()))
 
     def bias_at(self, distance: Tensor) -> Tensor:
-        r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
+        r1, r2 = (along(rate_H, distance) for rate_H in self.learned().values())
         return -r1 * torch.log1p(r2 * distance.abs())
 
 
@@ -122,14 +122,9 @@ class KerplePower(DistanceBias):
             self.raw_r2.copy_(share_H.logit())
 
     def bias_at(self, distance: Tensor) -> Tensor:
-        r1, r2 = (_along(rate_H, distance) for rate_H in self.learned().values())
+        r1, r2 = (along(rate_H, distance) for rate_H in self.learned().values())
         # `pow` has a gradient at distance 0, which exp(r2 * log(distance)) has not.
         return -r1 * distance.abs().to(torch.float32).pow(r2)
-
-
-def _along(rate_H: Tensor, distance: Tensor) -> Tensor:
-    """Return a rate of each head as (H, 1, ...), which broadcasts over distances of any shape."""
-    return rate_H.view(-1, *[1] * distance.dim())
 
 
 def _positive(raw: Tensor) -> Tensor:

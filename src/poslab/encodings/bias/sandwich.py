@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Count
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.frequencies import Base
 from poslab.encodings.offsets import Metric
 
@@ -50,4 +50,4 @@ class Sandwich(DistanceBias):
         for m in range(1, self.dim // 2 + 1):  # one by one: for scattered positions all at once would not fit in memory
             waves += (distance * self.base ** (-2 * m / self.dim)).cos() - 1
         heads = torch.arange(1, self.num_heads + 1, device=distance.device, dtype=torch.float32)
-        return waves / (heads * (8 / self.num_heads)).view(-1, *[1] * distance.dim())
+        return waves / along(heads * (8 / self.num_heads), distance)

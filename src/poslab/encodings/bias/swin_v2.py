@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import OffsetBias
+from poslab.encodings.linear import float32_linear
 
 EXTENT = 8
 """Longest offset of the grid of training on each axis, before the logarithm."""
@@ -63,7 +64,5 @@ class SwinV2Bias(OffsetBias):
         longest = torch.tensor([max(1, n - 1) for n in self.grid], device=offset.device, dtype=torch.float32)
         scaled = EXTENT * offset.to(torch.float32) / longest
         logarithm = scaled.sign() * torch.log2(1 + scaled.abs()) / math.log2(EXTENT)
-        parameters = (self.hidden.weight, self.hidden.bias, self.output.weight)
-        weight, bias, output = (parameter.to(torch.float32) for parameter in parameters)
-        hidden = nn.functional.linear(logarithm, weight, bias).relu()
-        return HIGHEST * nn.functional.linear(hidden, output).sigmoid().movedim(-1, 0)
+        hidden = float32_linear(logarithm, self.hidden.weight, self.hidden.bias).relu()
+        return HIGHEST * float32_linear(hidden, self.output.weight).sigmoid().movedim(-1, 0)

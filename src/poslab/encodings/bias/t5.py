@@ -60,15 +60,7 @@ class T5Bias(DistanceBias):
         max_distance: Count = 128,
     ) -> None:
         super().__init__()
-        multiple = 2 if causal else 4
-        if num_buckets % multiple:
-            raise ValueError(f"num_buckets must be a positive multiple of {multiple}, got {num_buckets}")
-        exact = num_buckets // multiple
-        if max_distance <= exact:
-            raise ValueError(
-                f"max_distance must be greater than {exact} (the number of buckets that hold one distance each), "
-                f"got {max_distance}"
-            )
+        check_buckets(causal, num_buckets, max_distance)
         self.causal = causal
         self.num_buckets = num_buckets
         self.max_distance = max_distance
@@ -100,6 +92,19 @@ class T5Bias(DistanceBias):
         buckets = distance_buckets(distance, self.causal, self.num_buckets, self.max_distance)
         # A look-up of embeddings sums the gradient of each bucket deterministically.
         return nn.functional.embedding(buckets, self.table.to(torch.float32) * self.logit_scale).movedim(-1, 0)
+
+
+def check_buckets(causal: bool, num_buckets: int, max_distance: int) -> None:
+    """Raise ValueError for a number of buckets that cannot be shared out, or logarithmic ones that end too early."""
+    multiple = 2 if causal else 4
+    if num_buckets % multiple:
+        raise ValueError(f"num_buckets must be a positive multiple of {multiple}, got {num_buckets}")
+    exact = num_buckets // multiple
+    if max_distance <= exact:
+        raise ValueError(
+            f"max_distance must be greater than {exact} (the number of buckets that hold one distance each), "
+            f"got {max_distance}"
+        )
 
 
 def distance_buckets(distance: Tensor, causal: bool, num_buckets: int, max_distance: int) -> Tensor:

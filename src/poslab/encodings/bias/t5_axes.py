@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import OffsetBias
-from poslab.encodings.bias.t5 import distance_buckets
+from poslab.encodings.bias.t5 import check_buckets, distance_buckets
 
 
 class T5Axes(OffsetBias):
@@ -52,13 +52,7 @@ class T5Axes(OffsetBias):
         max_distance: Count = 256,
     ) -> None:
         super().__init__(num_axes)
-        if num_buckets % 4:
-            raise ValueError(f"num_buckets must be a positive multiple of 4, got {num_buckets}")
-        if max_distance <= num_buckets // 4:
-            raise ValueError(
-                f"max_distance must be greater than {num_buckets // 4} (the number of buckets that hold one distance "
-                f"each), got {max_distance}"
-            )
+        check_buckets(False, num_buckets, max_distance)
         self.num_buckets, self.max_distance = num_buckets, max_distance
         self.logit_scale = head_dim**0.5
         self.table = nn.Parameter(torch.empty(num_axes, num_buckets, num_heads))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.arguments import Count
-from poslab.encodings.bias.distance_bias import DistanceBias
+from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.bias.nearest import fit_by_lbfgs
 
 
@@ -54,8 +54,6 @@ class Tisa(DistanceBias):
         ahead = -distance.to(torch.float32)
         bias = torch.zeros((), device=distance.device)
         for kernel in zip(*self.learned().values(), strict=True):
-            amplitude, sharpness, offset = (
-                parameter_H.to(torch.float32).view(-1, *[1] * distance.dim()) for parameter_H in kernel
-            )
+            amplitude, sharpness, offset = (along(number_H.to(torch.float32), distance) for number_H in kernel)
             bias = bias + amplitude * torch.exp(-sharpness * (ahead - offset).square())
         return bias

@@ -16,7 +16,7 @@ from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.kerple import KerpleLog
 from poslab.encodings.positions import Positions
-from poslab.encodings.stack import StackShape
+from poslab.encodings.shape import StackShape
 
 
 class _AttentionMap(PositionalEncoding):
@@ -28,9 +28,7 @@ class _AttentionMap(PositionalEncoding):
         self, shape: StackShape, over: Callable[..., PositionalEncoding], width: int, kernel_size: int
     ) -> None:
         super().__init__()
-        if isinstance(over, nn.Module):
-            raise ValueError(f"over must be a class of encodings or a partial of one, got {over}")
-        self.over = shape.fill(over)
+        self.over = shape.fill(over, "over")
         if more := sorted(self.over.hooks - {"bias", "pair_bias"}):
             name = type(self.over).__name__
             raise ValueError(f"over must only add a bias to the logits, got {name}, which has {', '.join(more)}")

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from poslab.arguments import NOT_EXTREME, Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.linear import float32_linear
 from poslab.encodings.positions import Positions
 
 
@@ -56,19 +57,17 @@ class Forgetting(PositionalEncoding):
     ) -> None:
         super().__init__()
         self.causal = causal
-        self.gate = _gate(d_model, num_heads, gate_bias)
-        self.gate_ahead = None if causal else _gate(d_model, num_heads, gate_bias)
+        self.gate = forget_gate(d_model, num_heads, gate_bias)
+        self.gate_ahead = None if causal else forget_gate(d_model, num_heads, gate_bias)
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return the logarithm of each head's gate at each new token, and that of its gate ahead in an encoder."""
         gates = [self.gate] if self.gate_ahead is None else [self.gate, self.gate_ahead]
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            logs = [functional.linear(x_BTM, gate.weight.to(x_BTM.dtype), gate.bias.to(x_BTM.dtype)) for gate in gates]
-            return torch.stack([functional.logsigmoid(gate_BTH).mT for gate_BTH in logs], dim=-1)
+        logits = [float32_linear(x_BTM, gate.weight, gate.bias) for gate in gates]
+        return torch.stack([functional.logsigmoid(gate_BTH).mT for gate_BTH in logits], dim=-1)
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """Return what is forgotten between key and query, -(ln f_{j+1} + ... + ln f_i) in nats, float64."""
+        """Return the forgetting between key and query, -(ln f_{j+1} + ... + ln f_i) in nats, float64."""
         assert rows.key_state is not None
         forgotten, *ahead = (self._forgotten(gates_BHS, q_BHRD, rows) for gates_BHS in rows.key_state.unbind(-1))
         # Negative ahead of the query, where a causal one sees nothing and another one has the sum of the gates ahead.
@@ -88,8 +87,9 @@ class Forgetting(PositionalEncoding):
         return super().logits(q_BHRD, k_BHSD, rows) - forgotten_BHRS.to(q_BHRD.dtype)
 
 
-def _gate(d_model: int, num_heads: int, bias: float) -> nn.Linear:
-    gate = nn.Linear(d_model, num_heads)
+def forget_gate(d_model: int, num_gates: int, bias: float) -> nn.Linear:
+    """Return a new layer whose outputs are the logits of gates, with normal weights of variance 1 / M."""
+    gate = nn.Linear(d_model, num_gates)
     nn.init.normal_(gate.weight, std=d_model**-0.5)
     nn.init.constant_(gate.bias, bias)
     return gate

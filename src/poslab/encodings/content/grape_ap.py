@@ -13,6 +13,7 @@ from torch.nn import functional
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents, slopes_of
+from poslab.encodings.linear import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotation import rotate_half_split
 
@@ -68,14 +69,11 @@ class GrapeAP(PositionalEncoding):
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return p of each new token, and p as tokens on the way have it, (B, H, T, 2 W)."""
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            p_BTM = functional.linear(x_BTM, self.projection.weight.to(x_BTM.dtype))
-            p_BHTW = p_BTM.unflatten(-1, (self.num_heads, self.width)).transpose(1, 2)
-            angle = positions.ids_for_heads[..., -x_BTM.shape[1] :, None].to(torch.float32)
-            cos, sin = (x.expand(*x.shape[:-1], self.width // 2) for x in (angle.cos(), angle.sin()))
-            turned_BHTW = rotate_half_split(functional.rms_norm(p_BHTW, (self.width,)), cos, -sin)
-            return torch.cat([p_BHTW, turned_BHTW], dim=-1)
+        p_BHTW = split_heads(float32_linear(x_BTM, self.projection.weight), self.num_heads)
+        angle = positions.ids_for_heads[..., -x_BTM.shape[1] :, None].to(torch.float32)
+        cos, sin = (x.expand(*x.shape[:-1], self.width // 2) for x in (angle.cos(), angle.sin()))
+        turned_BHTW = rotate_half_split(functional.rms_norm(p_BHTW, (self.width,)), cos, -sin)
+        return torch.cat([p_BHTW, turned_BHTW], dim=-1)
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         """Return the sum of gates between key and query without its sign, -m (psi(i, j + 1) + ... + psi(i, i))."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.content.convolution import causal_convolution
+from poslab.encodings.linear import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 
 
@@ -82,19 +83,19 @@ class PaTH(PositionalEncoding):
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return, for each key-value head, w, the input of the convolution, beta and the log gates of its queries."""
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            projected_BGTD = self._by_head(_linear(_linear(x_BTM, self.down), self.up))
-            past = None if past_BHPE is None else past_BHPE[..., self.head_dim : 2 * self.head_dim]
-            kernel_GDW = self.kernel.unflatten(0, (self.num_kv_heads, self.head_dim))
-            w_BGTD = functional.silu(causal_convolution(projected_BGTD, kernel_GDW, positions, past))
-            # As flash-linear-attention does; a w of zero, from zero inputs, makes H the identity.
-            w_BGTD = w_BGTD * (w_BGTD.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
-            beta_BGT1 = self._by_head(2 * _linear(x_BTM, self.beta_weight, self.beta_bias).sigmoid())
-            parts = [w_BGTD, projected_BGTD, beta_BGT1]
-            if self.gate_weight is not None:
-                parts.append(self._by_head(functional.logsigmoid(_linear(x_BTM, self.gate_weight, self.gate_bias))))
-            return torch.cat(parts, dim=-1)
+        groups = self.num_kv_heads
+        projected_BGTD = split_heads(float32_linear(float32_linear(x_BTM, self.down), self.up), groups)
+        past = None if past_BHPE is None else past_BHPE[..., self.head_dim : 2 * self.head_dim]
+        kernel_GDW = self.kernel.unflatten(0, (groups, self.head_dim))
+        w_BGTD = functional.silu(causal_convolution(projected_BGTD, kernel_GDW, positions, past))
+        # As flash-linear-attention does; a w of zero, from zero inputs, makes H the identity.
+        w_BGTD = w_BGTD * (w_BGTD.square().sum(-1, keepdim=True) + 1e-6).rsqrt()
+        beta_BGT1 = split_heads(2 * float32_linear(x_BTM, self.beta_weight, self.beta_bias).sigmoid(), groups)
+        parts = [w_BGTD, projected_BGTD, beta_BGT1]
+        if self.gate_weight is not None:
+            gates_BTH = functional.logsigmoid(float32_linear(x_BTM, self.gate_weight, self.gate_bias))
+            parts.append(split_heads(gates_BTH, groups))
+        return torch.cat(parts, dim=-1)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         assert rows.key_state is not None
@@ -110,14 +111,6 @@ class PaTH(PositionalEncoding):
             forgotten_BHR = forgotten_BHS[..., rows.first_key : rows.first_key + q_BHRD.shape[2]]
             change = change + (forgotten_BHR.unsqueeze(-1) - forgotten_BHS.unsqueeze(-2)).to(change.dtype)
         return super().logits(q_BHRD, k_BHSD, rows) + change * rows.scale
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """Turn (B, T, G * n) into (B, G, T, n)."""
-        return x.unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return functional.linear(x, weight.to(x.dtype), None if bias is None else bias.to(x.dtype))
 
 
 def _change_by_reflections(

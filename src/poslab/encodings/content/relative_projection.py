@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.linear import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
 
@@ -64,10 +64,7 @@ class RelativeProjection(PositionalEncoding):
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return r of each head at each new token, in float32."""
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            mix_BTE = functional.linear(x_BTM, self.projection.weight.to(x_BTM.dtype))
-            return mix_BTE.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return split_heads(float32_linear(x_BTM, self.projection.weight), self.num_heads)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         assert rows.query_state is not None

@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from poslab.arguments import NOT_EXTREME, Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
+from poslab.encodings.content.forgetting import forget_gate
+from poslab.encodings.linear import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 
 CHUNK = 16
@@ -55,16 +57,12 @@ class Wall(PositionalEncoding):
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.gate = nn.Linear(d_model, num_heads * head_dim)
-        nn.init.normal_(self.gate.weight, std=d_model**-0.5)
-        nn.init.constant_(self.gate.bias, gate_bias)
+        self.gate = forget_gate(d_model, num_heads * head_dim, gate_bias)
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return the logarithm of the gate of each channel at each new token, (B, H, T, D)."""
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            gates_BTM = functional.linear(x_BTM, self.gate.weight.to(x_BTM.dtype), self.gate.bias.to(x_BTM.dtype))
-            return functional.logsigmoid(gates_BTM).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        log_gates = functional.logsigmoid(float32_linear(x_BTM, self.gate.weight, self.gate.bias))
+        return split_heads(log_gates, self.num_heads)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         assert rows.key_state is not None

@@ -16,6 +16,7 @@ from poslab.encodings.distance import Pairs
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
+from poslab.encodings.traced import is_traced
 
 
 class PositionKeysAndQueries(NamedTuple):
@@ -111,8 +112,7 @@ class Deberta(PositionalEncoding):
             row = row.masked_fill(~rows.visible, self.span)
         # Only the rows that these queries and visible keys need: at most half of them for a causal block. Finding them
         # reads a tensor, which would break a compiled graph and a transform of torch.func; these have all rows.
-        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-        first, last = (0, 2 * self.span - 1) if traced else (int(end) for end in row.aminmax())
+        first, last = (0, 2 * self.span - 1) if is_traced() else (int(end) for end in row.aminmax())
         row = row - first
         keys_HND, queries_HND = (x[:, first : last + 1].to(q_BHRD.dtype) for x in (tables.keys, tables.queries))
         content_to_position = pick(q_BHRD @ keys_HND.transpose(-2, -1), row)

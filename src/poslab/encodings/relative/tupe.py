@@ -109,11 +109,7 @@ class Tupe(PositionalEncoding):
 
     def _vectors(self, positions: Positions) -> Tensor:
         """Return LN(p) at each position, (1 or B, 1, T, M) float32."""
-        if positions.stop > len(self.table):
-            raise ValueError(
-                f"max_length={len(self.table)} positions of TUPE end before position {positions.stop - 1}; "
-                "train with a larger max_length, or choose an encoding without an end"
-            )
+        positions.require_below(len(self.table), "positions of TUPE")
         # Real positions (CAPE) have the vector of the nearest one; those at an end may round to a row past the table.
         ids = positions.ids.round().long().clamp(0, len(self.table) - 1)
         p = functional.embedding(ids if ids.dim() == 2 else ids.unsqueeze(0), self.table.float()).unsqueeze(1)

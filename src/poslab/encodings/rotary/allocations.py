@@ -189,7 +189,7 @@ def meta(pairs: int, axes: int) -> Spectra:
 
 
 def in_proportion(number: int, axes: int, sections: Sequence[int]) -> list[int]:
-    """Return how many of a number of pairs, or heads, each axis has, in proportion to the sections."""
+    """Return the number of pairs, or heads, of each axis: shares of a number in proportion to the sections."""
     _check_axes("sections", len(sections), axes)
     if not sections:
         raise ValueError("sections must have a number for each axis, got none")

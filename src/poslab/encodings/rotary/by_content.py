@@ -5,7 +5,6 @@ Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys,
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Any
 
 from torch import Tensor
@@ -27,9 +26,9 @@ class RotationByContent(TurnedByHead):
         if head_dim % 2:
             raise ValueError(f"head_dim must be even, got {head_dim}")
 
-    @abstractmethod
     def angles(self, state_BGTE: Tensor) -> Tensor:
         """Return the angle of each channel pair in a state, (B, G, T, D / 2) float32."""
+        raise NotImplementedError
 
     def with_state(self, tables: Any, query_state_BHTE: Tensor, key_state_BHSE: Tensor) -> Rotation:
         return rotation_by_group(query_state_BHTE, key_state_BHSE, self._cos_sin, self.group)

@@ -38,6 +38,7 @@ class TurnedByHead(PositionalEncoding):
     """
 
     turn = staticmethod(rotate_half_split)
+    """Rotation of the pairs of channels."""
 
     def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int) -> None:
         super().__init__()

@@ -79,4 +79,4 @@ class RotaryLearned(Rotary):
         frequencies = super()._unscaled(width, device)
         if "log_factor" not in self._parameters:  # while Rotary checks its arguments
             return frequencies
-        return frequencies * self.log_factor.to(torch.float32).exp()
+        return frequencies * self.log_factor.to(frequencies.device, torch.float32).exp()

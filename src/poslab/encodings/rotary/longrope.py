@@ -15,6 +15,9 @@ from poslab.arguments import Positive
 from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
 from poslab.encodings.rotary.yarn import by_parts, chosen_attention_factor
 
+MOST_BYTES = 2**20
+"""Size of the largest file that is read: its path may stand in the run of somebody else."""
+
 
 def longrope(
     inverse_frequencies: Tensor,
@@ -40,8 +43,9 @@ def longrope(
     Args:
         training_length: L, at least 2.
         factor: s, target length over training length (at least 1; Phi-3: 32). For the logits, and for null lists.
-        short_factors, long_factors: r / 2 positive numbers each, or the path of a JSON list, which is read once. Null
-            is all 1 for short ones, the divisors of `yarn` with ramp ends at 32 turns and 1 for long ones.
+        short_factors, long_factors: r / 2 numbers each, in [1e-9, 1e9], or the path of a JSON list of at most 1 MiB,
+            which is read once. Null is all 1 for short ones, the divisors of `yarn` with ramp ends at 32 turns and 1
+            for long ones.
         attention_factor: replaces sqrt(1 + ln s / ln L); its square multiplies the logits (above 0).
 
     Raises:
@@ -73,8 +77,8 @@ def _factors(name: str, given: Sequence[float] | str | None, pairs: int) -> list
     if len(factors) != pairs:
         raise ValueError(f"{name} must hold {pairs} numbers, one for each pair of channels, got {len(factors)}")
     for factor in factors:
-        if not 0 < factor < float("inf"):
-            raise ValueError(f"{name} must hold positive numbers, got {factor}")
+        if not 1e-9 <= factor <= 1e9:
+            raise ValueError(f"{name} must hold numbers in [1e-9, 1e9], got {factor}")
     return factors
 
 
@@ -86,9 +90,12 @@ def _read_list(name: str, path: str) -> tuple[float, ...]:
 @functools.cache
 def _read_list_once(name: str, path: str) -> tuple[float, ...]:
     """Return the list of numbers in a JSON file."""
+    file = Path(path)
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if file.stat().st_size > MOST_BYTES or not file.is_file():  # a device has a size of 0 and may never end
+            raise ValueError(f"it is not a file of at most {MOST_BYTES:,} bytes")
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} must name a JSON file that can be read, got {path!r} ({error})") from error
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
         raise ValueError(f"{name} must name a JSON file that holds a list of numbers, got {path!r}")

@@ -17,6 +17,7 @@ from torch.nn import functional
 from poslab.arguments import Count, Range, checked
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.linear import float32_linear
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.by_content import RotationByContent
@@ -68,17 +69,14 @@ class RePo(RotationByContent):
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return the position of each new token in each key-value head."""
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            gate, content, position = (x.to(x_BTM.dtype) for x in (self.gate, self.content, self.position))
-            gated_BTW = functional.silu(functional.linear(x_BTM, gate)) * functional.linear(x_BTM, content)
-            return functional.linear(gated_BTW, position).mT.unsqueeze(-1)
+        gated_BTW = functional.silu(float32_linear(x_BTM, self.gate)) * float32_linear(x_BTM, self.content)
+        return float32_linear(gated_BTW, self.position).mT.unsqueeze(-1)
 
     def angles(self, state_BGTE: Tensor) -> Tensor:
         return angles(state_BGTE.squeeze(-1), inverse_frequencies(self.head_dim, self.base, state_BGTE.device))
 
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        """Return how far apart the positions of queries and keys are, on either side."""
+        """Return the distance between the positions of queries and keys, at least 0."""
         assert rows.query_state is not None and rows.key_state is not None
         distance_BGRS = (rows.query_state - rows.key_state.mT).abs()
         return distance_BGRS.repeat_interleave(self.group, dim=1)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count, Range, check_arguments
+from poslab.arguments import Count, Range, check_arguments, nearest
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
@@ -114,9 +114,8 @@ class Rotary(PositionalEncoding):
                 f"fraction must turn an even, positive number of the head's {head_dim} channels, "
                 f"got {fraction}, which turns {rotary_dim}"
             )
-        for function in (scaling, allocation):
-            if isinstance(function, partial):
-                check_arguments(function.keywords, inspect.signature(function.func, eval_str=True).parameters)
+        _check_bound("scaling", scaling)
+        _check_bound("allocation", allocation)
         self.head_dim = head_dim
         self.base = base
         self.rotary_dim = rotary_dim
@@ -143,7 +142,7 @@ class Rotary(PositionalEncoding):
             return None
         axes, frequencies, _ = self._allocated(lengths, None)
         axes = axes if len(lengths) > 1 else [0] * len(axes)
-        on_axes = torch.zeros(len(lengths), 1, len(axes))
+        on_axes = frequencies.new_zeros(len(lengths), 1, len(axes))
         on_axes[axes, 0, range(len(axes))] = frequencies
         return on_axes
 
@@ -202,6 +201,21 @@ class Rotary(PositionalEncoding):
 
     def scale(self, tables: Rotation) -> float:
         return tables.logit_scale
+
+
+def _check_bound(key: str, function: object) -> None:
+    """Raise ValueError for an argument of a partial, or of one within it, that its function does not declare."""
+    if not isinstance(function, partial):
+        return
+    parameters = inspect.signature(function.func, eval_str=True).parameters
+    declared = {name: value for name, value in function.keywords.items() if name in parameters}
+    others = [name for name in function.keywords if name not in parameters]
+    if others and inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in parameters.values()}:
+        name = getattr(function.func, "__name__", repr(function.func))
+        raise ValueError(f"{key}.{others[0]} is not an argument of {name}{nearest(others[0], parameters)}")
+    for name, value in declared.items():
+        _check_bound(f"{key}.{name}", value)
+    check_arguments(declared, parameters)
 
 
 def _cos_sin(positions: Positions, frequencies: Tensor, axes: list[int] | None) -> tuple[Tensor, Tensor]:

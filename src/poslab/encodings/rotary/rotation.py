@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from poslab.encodings.made_for import MadeFor
+from poslab.encodings.traced import is_traced
 
 
 class Rotation(NamedTuple):
@@ -79,7 +80,7 @@ class _RotateHalfSplit(_Rotate):
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         half = cos.shape[-1]
-        if _is_traced():
+        if is_traced():
             swapped = x[..., : 2 * half].unflatten(-1, (2, half)).flip(-2).flatten(-2)
             return _turned_in_one_loop(x, swapped, torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
         return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
@@ -98,7 +99,7 @@ class _RotateInterleaved(_Rotate):
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         turning = 2 * cos.shape[-1]
-        if _is_traced():
+        if is_traced():
             swapped = x[..., :turning].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
             signed_sin = torch.stack([-sin, sin], dim=-1).flatten(-2)
             return _turned_in_one_loop(x, swapped, cos.repeat_interleave(2, dim=-1), signed_sin)
@@ -123,11 +124,6 @@ def _gradients_of_tables(
     of_cos = gradient[..., first] * x[..., first] + gradient[..., second] * x[..., second]
     of_sin = gradient[..., second] * x[..., first] - gradient[..., first] * x[..., second]
     return of_cos.sum_to_size(cos.shape).to(cos.dtype), of_sin.sum_to_size(cos.shape).to(cos.dtype)
-
-
-def _is_traced() -> bool:
-    """Return True under a compiler or a transform of torch.func, neither of which knows parts that change in place."""
-    return torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
 
 
 def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.content.convolution import causal_convolution
 from poslab.encodings.frequencies import Base, inverse_frequencies
+from poslab.encodings.linear import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.by_content import RotationByContent
 
@@ -87,34 +87,27 @@ class SelectiveRotary(RotationByContent):
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return, for each key-value head, the angles of each new token and the input of the convolution."""
-        pairs = self.head_dim // 2
-        with torch.autocast(x_BTM.device.type, enabled=False):
-            x_BTM = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32))
-            pieces = x_BTM.unflatten(-1, (self.num_kv_heads, -1))
-            x_BTM = (pieces * (pieces.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).flatten(-2)
-            down, up, kernel = (x.to(x_BTM.dtype) for x in (self.down, self.up, self.kernel))
-            projected_BGTP = self._by_head(functional.linear(functional.linear(x_BTM, down), up))
-            past = None if past_BHPE is None else past_BHPE[..., pairs:]
-            kernel_GPW = kernel.unflatten(0, (self.num_kv_heads, pairs))
-            phase_BGTP = causal_convolution(projected_BGTP, kernel_GPW, positions, past)
-            if self.log_step is not None:
-                phase_BGTP = phase_BGTP + self.log_step.to(x_BTM.dtype).exp().unsqueeze(-2)
-            if self.gate_weight is not None and self.gate_bias is not None:
-                gate_BTG = functional.linear(x_BTM, self.gate_weight.to(x_BTM.dtype), self.gate_bias.to(x_BTM.dtype))
-                phase_BGTP = phase_BGTP * self._by_head(gate_BTG.sigmoid())
-            turns_BGTP = phase_BGTP * inverse_frequencies(self.head_dim, self.base, x_BTM.device)
-            angle_BGTP = turns_BGTP.cumsum(-2, dtype=torch.float64)
-            if past_BHPE is not None:
-                angle_BGTP = angle_BGTP + past_BHPE[:, :, -1:, :pairs]
-            angle_BGTP = angle_BGTP.remainder(2 * math.pi).to(x_BTM.dtype)
-            return torch.cat([angle_BGTP, projected_BGTP], dim=-1)
+        pairs, groups = self.head_dim // 2, self.num_kv_heads
+        pieces = x_BTM.to(torch.promote_types(x_BTM.dtype, torch.float32)).unflatten(-1, (groups, -1))
+        x_BTM = (pieces * (pieces.square().sum(-1, keepdim=True) + 1e-6).rsqrt()).flatten(-2)
+        projected_BGTP = split_heads(float32_linear(float32_linear(x_BTM, self.down), self.up), groups)
+        past = None if past_BHPE is None else past_BHPE[..., pairs:]
+        kernel_GPW = self.kernel.unflatten(0, (groups, pairs))
+        phase_BGTP = causal_convolution(projected_BGTP, kernel_GPW, positions, past)
+        if self.log_step is not None:
+            phase_BGTP = phase_BGTP + self.log_step.to(x_BTM.dtype).exp().unsqueeze(-2)
+        if self.gate_weight is not None:
+            gate_BTG = float32_linear(x_BTM, self.gate_weight, self.gate_bias).sigmoid()
+            phase_BGTP = phase_BGTP * split_heads(gate_BTG, groups)
+        turns_BGTP = phase_BGTP * inverse_frequencies(self.head_dim, self.base, x_BTM.device)
+        angle_BGTP = turns_BGTP.cumsum(-2, dtype=torch.float64)
+        if past_BHPE is not None:
+            angle_BGTP = angle_BGTP + past_BHPE[:, :, -1:, :pairs]
+        angle_BGTP = angle_BGTP.remainder(2 * math.pi).to(x_BTM.dtype)
+        return torch.cat([angle_BGTP, projected_BGTP], dim=-1)
 
     def angles(self, state_BGTE: Tensor) -> Tensor:
         return state_BGTE[..., : self.head_dim // 2]
-
-    def _by_head(self, x: Tensor) -> Tensor:
-        """Turn (B, T, G * n) into (B, G, T, n)."""
-        return x.unflatten(-1, (self.num_kv_heads, -1)).transpose(1, 2)
 
 
 def _uniform(outputs: int, inputs: int) -> Tensor:

@@ -6,12 +6,10 @@ import math
 from dataclasses import replace
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
 from poslab.arguments import NOT_EXTREME, Range
 from poslab.encodings.positions import Positions
 from poslab.encodings.sampling.base import PositionSampler
+from poslab.encodings.sampling.uniform import uniform
 
 Shift = Annotated[float, Range(at_least=0), NOT_EXTREME]
 Stretch = Annotated[float, Range(at_least=1), NOT_EXTREME]
@@ -61,9 +59,9 @@ class Cape(PositionSampler):
         if not self.training:
             return positions
         device = positions.ids.device
-        shift = _uniform((batch_size, 1), self.max_global_shift, device)
-        jitter = _uniform((batch_size, positions.stop), self.max_local_shift, device)
-        log_scale = _uniform((batch_size, 1), math.log(self.max_scale), device)
+        shift = uniform((batch_size, 1), self.max_global_shift, device)
+        jitter = uniform((batch_size, positions.stop), self.max_local_shift, device)
+        log_scale = uniform((batch_size, 1), math.log(self.max_scale), device)
         ids = positions.ids.expand(batch_size, -1)
         moved = (ids + shift + jitter.gather(1, ids)) * log_scale.exp()
         only_shifted = self.max_local_shift == 0 and self.max_scale == 1
@@ -73,8 +71,3 @@ class Cape(PositionSampler):
     def stop(self, length: int) -> int:
         # One more than float64 gives, since an id is rounded to float32.
         return math.ceil((length - 1 + self.max_global_shift + self.max_local_shift) * self.max_scale) + 1
-
-
-def _uniform(shape: tuple[int, int], limit: float, device: torch.device) -> Tensor:
-    """Return uniform numbers from -limit to limit, float32."""
-    return (2 * torch.rand(shape, device=device, dtype=torch.float32) - 1) * limit

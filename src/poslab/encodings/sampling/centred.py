@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
 from poslab.arguments import NOT_EXTREME, Positive, Range
 from poslab.encodings.places import Places
 from poslab.encodings.sampling.places import PlaceSampler
+from poslab.encodings.sampling.uniform import uniform
 
 Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
 
@@ -59,12 +57,7 @@ class Centred(PlaceSampler):
         coordinates = 2 * ((places.cells + 0.5) / places.sizes) - 1
         if self.training:
             axes, device = len(places.axes), coordinates.device
-            coordinates = coordinates + _uniform(axes, self.shift, device)
-            coordinates = coordinates * _uniform(axes, math.log(self.jitter), device).exp()
-            coordinates = coordinates * _uniform(1, math.log(self.rescale), device).exp()
+            coordinates = coordinates + uniform((axes,), self.shift, device)
+            coordinates = coordinates * uniform((axes,), math.log(self.jitter), device).exp()
+            coordinates = coordinates * uniform((1,), math.log(self.rescale), device).exp()
         return places.at(self.reach * coordinates)
-
-
-def _uniform(count: int, limit: float, device: torch.device) -> Tensor:
-    """Return uniform numbers from -limit to limit, float32."""
-    return (2 * torch.rand(count, device=device, dtype=torch.float32) - 1) * limit

@@ -16,8 +16,8 @@ class Diagonal(SequenceSampler):
 
         time: s + stride * t,    height: s + stride * t + y - (H - 1) // 2,    width: the same with x and W
 
-    s is the position of the last token of text before the clip, plus 1, and text goes on at the time of the last frame,
-    plus 1.
+    s is the position of the last token of text before the clip, plus 1, and text continues at the time of the last
+    frame, plus 1.
 
     Use it with `videorope`: the text is then as far from the left of a frame as from its right.
 

@@ -14,7 +14,7 @@ class Interpolated(PlaceSampler):
 
         p = s + i * n_train / n    for cell i of n
 
-    s is 0 in a picture alone. Text behind it goes on after its largest position, as under `MRope`.
+    s is 0 in a picture alone. Text behind it continues after its largest position, as under `MRope`.
 
     Use it for pictures that are tested at higher resolutions than that of training, or to load such a model.
 

@@ -1,4 +1,4 @@
-"""Positions of M-RoPE: text on the diagonal, pictures where the text has got to."""
+"""Positions of M-RoPE: text on the diagonal, pictures at the next position of the text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from poslab.encodings.sampling.places import SequenceSampler, starts, time_axis
 
 
 class MRope(SequenceSampler):
-    """Positions of M-RoPE: each picture starts where the text has got to, and text goes on after its longest side.
+    """Positions of M-RoPE: a picture starts at the next position of the text, which continues after its longest side.
 
         p = s + cell    on every axis;    s = sum of max(sizes) over the grids before
 
@@ -19,8 +19,8 @@ class MRope(SequenceSampler):
     For sequences of text and pictures, with `mrope` or another rotary encoding that reads axes. A text alone stays as
     it is. The same in training and evaluation. Costs a cumulative sum.
 
-    Trap: after a clip of more frames than a side has patches, Qwen2-VL in transformers lets text go on within the
-    clip's times; here it goes on after the largest position.
+    Trap: after a clip of more frames than a side has patches, Qwen2-VL in transformers lets text continue within
+    the clip's times; here it continues after the largest position.
 
     Source: Wang et al., "Qwen2-VL: Enhancing Vision-Language Model's Perception of the World at Any Resolution" (2024),
     section 2.1.

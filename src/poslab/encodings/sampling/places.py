@@ -45,11 +45,11 @@ class SequenceSampler(PlaceSampler):
 
 
 def starts(places: Places, extent: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where the grid of each token starts, and where what follows the row does: sums of extents.
+    """Return the start of the grid of each token, and that of the text behind the row: sums of extents.
 
     Args:
         places: of a sequence of grids.
-        extent: (T,) or (B, T), for each token how far its grid reaches along the sequence.
+        extent: (T,) or (B, T), the length of the grid of each token along the sequence.
 
     Returns:
         (T,) or (B, T), and (1,) or (B, 1).

@@ -77,4 +77,4 @@ def _evaluation_draw(max_position: int, count: int, seed: int) -> tuple[Tensor, 
     """Return `count` ascending positions, drawn on the CPU to be the same on every device, and their stop."""
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(max_position, generator=generator)[:count].sort().values
-    return drawn, int(drawn[-1]) + 1
+    return drawn, int(drawn[-1]) + 1 if count else 0

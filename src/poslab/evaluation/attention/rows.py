@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from poslab.attention.blockwise import BLOCK, weights_of_block
+from poslab.attention.blockwise import BLOCK
 from poslab.attention.observed import Reached, of_encodings, reaching
 from poslab.encodings import Positions
 from poslab.models import ForwardPass, Model
@@ -104,13 +104,11 @@ def _observed(model: Model, read: ForwardPass) -> list[Reached]:
 def rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
     """Yield the weights of `attention_rows` from what reached the attention of each layer."""
     for layer, reached in enumerate(seen):
-        context = reached.context
         with torch.no_grad():  # never around a yield: it would hold for the caller as well
-            q_BHTD, k_BHSD, scale = reached.as_they_meet()
+            q_BHTD, k_BHSD, weighting = reached.as_they_meet()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():
                 q_BHRD = q_BHTD[:, :, start : start + rows]
-                under = (context.encoding, context.tables, context.visibility, scale, reached.state, context.sinks)
-                weights_BHRS, _ = weights_of_block(q_BHRD, start, num_queries, k_BHSD, *under)
+                weights_BHRS, _ = weighting.of_block(q_BHRD, start, num_queries, k_BHSD)
             yield RowsOfLayer(layer, start, weights_BHRS)

@@ -12,7 +12,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from poslab.attention.blockwise import rows_of_block
 from poslab.evaluation.attention.pictures import LONGEST_TEXT, WIDE, head_legend, head_style, visible_label
 from poslab.evaluation.attention.rows import reached_attention
 from poslab.models import Model
@@ -47,15 +46,14 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
     columns = ["layer", "head", "query", "key", "position"]
     frames = [pd.DataFrame(columns=columns)]
     for layer, reached in enumerate(reached_attention(model, tokens_T.unsqueeze(0))):
-        context = reached.context
         with torch.no_grad():
-            q_BHTD, k_BHSD, scale = reached.as_they_meet()
+            q_BHTD, k_BHSD, weighting = reached.as_they_meet()
         for query in queries:
             only = slice(query, query + 1)
-            rows = rows_of_block(only, length, k_BHSD, context.tables, context.visibility, scale, reached.state)
+            rows = weighting.rows(only, length, k_BHSD)
             q_BH1D = q_BHTD[:, :, only].to(k_BHSD.dtype)
             with torch.no_grad():
-                position_BH1S = context.encoding.content_positions(q_BH1D, k_BHSD[:, :, rows.keys], rows)
+                position_BH1S = reached.context.encoding.content_positions(q_BH1D, k_BHSD[:, :, rows.keys], rows)
             if position_BH1S is None:
                 continue
             position_HS = position_BH1S[0, :, 0].float().cpu()
