@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, DynamicCache, StaticCache
 
 import poslab
-from poslab.encodings import Cape, Learned, NoPosition, OwnPositions, PaTH, PerLayer, Rotary, Sinusoidal, T5Bias
+from poslab.encodings import Alibi, Cape, Learned, NoPosition, OwnPositions, PaTH, PerLayer, Rotary, Sinusoidal, T5Bias
+from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.directory import configuration
@@ -122,12 +123,41 @@ def test_encodings_that_do_not_suit_the_model_are_refused():
         borrow(tiny("bert"), PaTH)
     with refused("encoding must be own in all layers or in none"):
         borrow(tiny("llama"), PerLayer([OwnPositions, NoPosition]))
-    with refused("encoding must be a class of encodings or 'own', got 'rotary'"):
+    with refused("encoding must be a class or function or a PerLayer or own, got 'rotary'"):
         exchange(tiny("llama"), "rotary")
     with refused("positions must be integers for the learned rows of the model"):
         borrow(tiny("bert"), positions=Cape())
     with refused("attention must not be flash, which leaves out the bias of T5Bias"):
         exchange(tiny("llama"), T5Bias, attention="flash")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        (partial(Rotary, bass=3.0), "Rotary has no argument bass; did you mean 'base'?"),
+        (partial(Rotary, scaling=partial(yarn, factr=4.0)), "yarn has no argument factr; did you mean 'factor'?"),
+    ],
+)
+def test_an_argument_that_an_encoding_does_not_have_is_refused_by_its_name(encoding, message):
+    with refused(message):
+        exchange(tiny("llama"), encoding)
+
+
+@pytest.mark.parametrize("use", [borrow, exchange])
+def test_what_is_not_a_model_of_transformers_is_refused(use):
+    for other in (torch.nn.Linear(2, 2), borrow(tiny("llama"))):
+        with refused(f"model must be one of transformers, got {type(other).__name__}"):
+            use(other, NoPosition)
+
+
+@pytest.mark.parametrize("encoding", ["own", OwnPositions, Alibi])
+def test_a_borrowed_model_is_refused_after_its_positions_were_exchanged_again(encoding, tmp_path):
+    model = tiny("llama")
+    borrowed = borrow(model, Sinusoidal)
+    exchange(model, encoding)
+    for use in (lambda: borrowed(IDS), lambda: poslab.export(borrowed, tmp_path / "made")):
+        with refused("model is no longer under this encoding"):
+            use()
 
 
 def test_a_refused_exchange_leaves_the_model_as_it_was():

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
-from poslab.arguments import Count, shown, with_checked_arguments
+from poslab.arguments import Count, check_names, shown, with_checked_arguments
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
@@ -49,8 +49,10 @@ class StackShape:
         """Call a factory with those of its arguments that are fields of the shape, or `shape`, and return the result.
 
         Raises:
-            ValueError: for a partial that binds one of them to another value than the stack's.
+            ValueError: for a partial that binds one of them to another value than the stack's, or a name that the
+                factory does not have.
         """
+        check_names(factory)
         if self.pretrained is not None:
             factory = self.pretrained.fill(factory)
         bound = factory.keywords if isinstance(factory, partial) else {}

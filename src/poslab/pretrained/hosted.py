@@ -24,6 +24,7 @@ from poslab.models.reading import Reading, end_of_positions
 from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import declared, family_of, part
+from poslab.pretrained.library import library_model
 
 
 class HostedModel(CheckedArguments, Model):
@@ -63,14 +64,14 @@ class HostedModel(CheckedArguments, Model):
         attention: Route = "auto",
     ) -> None:
         super().__init__()
-        is_there = isinstance(path, nn.Module)
-        config = path.config if is_there else configuration(path)
+        given = library_model(path) if isinstance(path, nn.Module) else None
+        config = configuration(path) if given is None else given.config
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
         self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
         self.host: Any
-        self.host, self._has_trained_head = (path, True) if is_there else _host(path, config, outputs)
+        self.host, self._has_trained_head = _host(path, config, outputs) if given is None else (given, True)
         self.exchange = Exchange(self.host, self.family, self.encodings, attention)
         if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
@@ -154,6 +155,7 @@ class HostedModel(CheckedArguments, Model):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         exchange = self.exchange
+        exchange.require()
         reading = Reading.of(
             tokens_BT,
             positions,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count, Range, check_arguments
+from poslab.arguments import Count, Range, check_arguments, check_names
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
@@ -116,6 +116,7 @@ class Rotary(PositionalEncoding):
             )
         for function in (scaling, allocation):
             if isinstance(function, partial):
+                check_names(function)
                 check_arguments(function.keywords, inspect.signature(function.func, eval_str=True).parameters)
         self.head_dim = head_dim
         self.base = base
