@@ -21,6 +21,7 @@ from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.directory import configuration
 from poslab.pretrained.families import family_of
+from poslab.pretrained.hosted import HostedModel
 from poslab.training.checking import check as checked
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
@@ -231,6 +232,22 @@ def test_weights_of_another_size_or_without_a_layer_are_refused(folder):
             borrow(str(folder))
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(folder, number):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.self_attn.q_proj.weight"][0, 0] = number
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with refused(f"path={folder} is damaged: its weight model.layers.1.self_attn.q_proj.weight has numbers that are"):
+        borrow(str(folder))
+
+
+@pytest.mark.parametrize("change", [{"num_key_value_heads": 0}, {"vocab_size": -1}, {"hidden_act": "none such"}])
+def test_a_configuration_of_which_no_model_can_be_made_is_refused_without_weights_too(change, folder):
+    change_configuration(folder, change)
+    with refused(f"path={folder} cannot be read by transformers"), torch.device("meta"):
+        HostedModel(OwnPositions, str(folder))
+
+
 def test_code_of_the_folder_is_not_run(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "evil.py").write_text("raise SystemExit('run')")
@@ -359,6 +376,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
     ("words", "message"),
     [
         (["model=pretrained"], "model.path must be a folder with config.json"),
+        (["model=pretrained", "model.path="], "model.path must be a folder with config.json"),
         (["model=pretrained", f"model.path=/{'a' * 300}"], "model.path must be a folder with config.json"),
         (["model=pretrained", "model.path='~no-such-user/x'"], "model.path must be a folder with config.json"),
         (

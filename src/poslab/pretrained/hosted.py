@@ -21,7 +21,7 @@ from poslab.encodings import (
 from poslab.models.model import Capability, Model, Outputs
 from poslab.models.pooling import Pooling
 from poslab.models.reading import Reading, end_of_positions
-from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
+from poslab.pretrained.directory import configuration, tokenizer_file, with_weights, without_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import declared, family_of, part
 from poslab.pretrained.library import library_model
@@ -199,7 +199,7 @@ def _host(path: str, config: Any, outputs: Outputs | None) -> tuple[Any, bool]:
 
     auto_class = AutoModelForCausalLM if family_of(config).causal else AutoModelForMaskedLM
     if torch.get_default_device().type == "meta":
-        model, is_whole = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager"), True
+        model, is_whole = without_weights(auto_class, config, path), True
     else:
         model, is_whole = with_weights(auto_class, path, config, family_of(config).layers)
     model.train()  # as every new module is; transformers returns it in evaluation mode
