@@ -88,6 +88,6 @@ class ExchangeInPlace(Exchange):
         model.add_module(MODULE, self.encodings)
 
     def undo(self) -> None:
-        if self.is_there:
+        if self.is_current:
             super().undo()
             delattr(self.model, MODULE)

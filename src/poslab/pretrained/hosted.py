@@ -155,7 +155,7 @@ class HostedModel(CheckedArguments, Model):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         exchange = self.exchange
-        exchange.require()
+        exchange.require_current()
         reading = Reading.of(
             tokens_BT,
             positions,
