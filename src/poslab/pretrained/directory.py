@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from poslab.arguments import shown
 from poslab.io.reading import read_json
 from poslab.pretrained.library import require_transformers
 
@@ -151,7 +152,7 @@ def is_folder(path: Any) -> bool:
     if not is_name or _kind(path) is not None:
         raise ValueError(
             f"path must be a folder with {CONFIG} and weights in safetensors, or the name of a model on the hub, "
-            f"got {path!r}"
+            f"got {shown(path)}"
         )
     return False
 
