@@ -291,7 +291,7 @@ MISTAKES = {
     "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",
     "run={rotary} lengths=[0]": "lengths must be a list of integers such as 512, or multiples such as 4x, got [0]",
     "run={rotary} lengths=[16,0.3x]": "lengths must be whole numbers, and 0.3x of the training length, 16, is 4.8",
-    "run={rotary} lengths=[half]": "lengths must be a list of integers such as 512, or multiples such as 4x, got ['h",
+    "run={rotary} lengths=[x]": "lengths must be a list of integers such as 512, or multiples such as 4x, got ['x']",
     "run={rotary} lengths=64": "lengths must be a list of integers such as 512, or multiples such as 4x, got 64",
     "run=5": "run must name a run directory or a checkpoint, as in run=outputs/RUN, got 5",
     "runs=5": "runs must name run directories, as in runs=[outputs/A,outputs/B], got 5",
