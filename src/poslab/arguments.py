@@ -120,6 +120,16 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
             raise ValueError(f"{key}{name} must be {_described(hint, value)}, got {shown(value)}{suggestion}")
 
 
+def check_names(factory: Callable[..., Any]) -> None:
+    """Raise ValueError for a partial that binds a name which is not an argument of its function."""
+    if not isinstance(factory, functools.partial):
+        return
+    names = inspect.signature(factory.func).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values())
+    if wrong := next((name for name in factory.keywords if not takes_any and name not in names), None):
+        raise ValueError(f"{factory.func.__name__} has no argument {wrong}{nearest(wrong, names)}")
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'rotary'?` for the choice closest to a word or begun by it, or "" if there is none."""
     choices = list(choices)

@@ -347,6 +347,27 @@ def test_another_exchange_takes_the_place_of_the_first():
     assert torch.equal(model(ids).logits, expected)
 
 
+def test_an_exchange_is_undone_once_and_not_after_another():
+    model, ids = tiny("llama"), some_tokens()
+    own = model(ids).logits
+    first, second = exchange(model, Alibi), exchange(model, T5Bias)
+    expected = model(ids).logits
+    first.undo()
+    assert torch.equal(model(ids).logits, expected)
+    second.undo()
+    second.undo()
+    assert torch.equal(model(ids).logits, own)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_exchanged():
+    model, ids = tiny("llama"), some_tokens()
+    compiled = torch.compile(model, backend="eager")
+    exchange(compiled, Alibi)
+    assert "poslab_encodings" in dict(model.named_modules())
+    torch.testing.assert_close(compiled(ids).logits, model(ids).logits, **CLOSE)
+
+
 @pytest.mark.parametrize("encoding", ["t5", "path", "learned"])
 def test_a_model_that_has_read_a_text_keeps_nothing_of_it(encoding):
     model = tiny("llama")

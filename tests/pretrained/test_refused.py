@@ -15,11 +15,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, DynamicCache, StaticCache
 
 import poslab
-from poslab.encodings import Cape, Learned, NoPosition, OwnPositions, PaTH, PerLayer, Rotary, Sinusoidal, T5Bias
+from poslab.encodings import Alibi, Cape, Learned, NoPosition, OwnPositions, PaTH, PerLayer, Rotary, Sinusoidal, T5Bias
+from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.directory import configuration
 from poslab.pretrained.families import family_of
+from poslab.pretrained.hosted import HostedModel
 from poslab.training.checking import check as checked
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
@@ -122,12 +124,41 @@ def test_encodings_that_do_not_suit_the_model_are_refused():
         borrow(tiny("bert"), PaTH)
     with refused("encoding must be own in all layers or in none"):
         borrow(tiny("llama"), PerLayer([OwnPositions, NoPosition]))
-    with refused("encoding must be a class of encodings or 'own', got 'rotary'"):
+    with refused("encoding must be a class or function or a PerLayer or own, got 'rotary'"):
         exchange(tiny("llama"), "rotary")
     with refused("positions must be integers for the learned rows of the model"):
         borrow(tiny("bert"), positions=Cape())
     with refused("attention must not be flash, which leaves out the bias of T5Bias"):
         exchange(tiny("llama"), T5Bias, attention="flash")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        (partial(Rotary, bass=3.0), "Rotary has no argument bass; did you mean 'base'?"),
+        (partial(Rotary, scaling=partial(yarn, factr=4.0)), "yarn has no argument factr; did you mean 'factor'?"),
+    ],
+)
+def test_an_argument_that_an_encoding_does_not_have_is_refused_by_its_name(encoding, message):
+    with refused(message):
+        exchange(tiny("llama"), encoding)
+
+
+@pytest.mark.parametrize("use", [borrow, exchange])
+def test_what_is_not_a_model_of_transformers_is_refused(use):
+    for other in (torch.nn.Linear(2, 2), borrow(tiny("llama"))):
+        with refused(f"model must be one of transformers, got {type(other).__name__}"):
+            use(other, NoPosition)
+
+
+@pytest.mark.parametrize("encoding", ["own", OwnPositions, Alibi])
+def test_a_borrowed_model_is_refused_after_its_positions_were_exchanged_again(encoding, tmp_path):
+    model = tiny("llama")
+    borrowed = borrow(model, Sinusoidal)
+    exchange(model, encoding)
+    for use in (lambda: borrowed(IDS), lambda: poslab.export(borrowed, tmp_path / "made")):
+        with refused("model is no longer under this encoding"):
+            use()
 
 
 def test_a_refused_exchange_leaves_the_model_as_it_was():
@@ -199,6 +230,22 @@ def test_weights_of_another_size_or_without_a_layer_are_refused(folder):
         (folder / "config.json").write_text(json.dumps(config | change))
         with refused(f"path={folder} "):
             borrow(str(folder))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(folder, number):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.self_attn.q_proj.weight"][0, 0] = number
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with refused(f"path={folder} is damaged: its weight model.layers.1.self_attn.q_proj.weight has numbers that are"):
+        borrow(str(folder))
+
+
+@pytest.mark.parametrize("change", [{"num_key_value_heads": 0}, {"vocab_size": -1}, {"hidden_act": "none such"}])
+def test_a_configuration_of_which_no_model_can_be_made_is_refused_without_weights_too(change, folder):
+    change_configuration(folder, change)
+    with refused(f"path={folder} cannot be read by transformers"), torch.device("meta"):
+        HostedModel(OwnPositions, str(folder))
 
 
 def test_code_of_the_folder_is_not_run(folder):
@@ -329,6 +376,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
     ("words", "message"),
     [
         (["model=pretrained"], "model.path must be a folder with config.json"),
+        (["model=pretrained", "model.path="], "model.path must be a folder with config.json"),
         (["model=pretrained", f"model.path=/{'a' * 300}"], "model.path must be a folder with config.json"),
         (["model=pretrained", "model.path='~no-such-user/x'"], "model.path must be a folder with config.json"),
         (

@@ -12,7 +12,7 @@ import torch
 
 import poslab
 from poslab.configuration.labels import label
-from poslab.data.tokenizers import load_tokenizer
+from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
@@ -24,7 +24,7 @@ from poslab.training.checking import check
 from poslab.training.next_commands import next_commands
 from tests.commands.running import Running, assert_same_run, at_step, python
 from tests.pretrained import tiny as tiny_models
-from tests.training.runs import SMALL, composed, run_of
+from tests.training.runs import SMALL, composed, run_of, words
 
 
 def choices(folder: Path, name: str, *overrides: str) -> list[str]:
@@ -54,6 +54,14 @@ def test_a_run_is_to_be_compared_with_the_positions_of_the_model_itself_or_none(
     (folder / "environment.json").write_text(json.dumps({"choices": words}))
     said = next_commands(RunDirectory(folder), Recipe.of(composed(*words)), LanguageModelling({}))
     assert [line.split()[-1] for line in said if line.split()[0] == "compare"] == [f"encoding={other}"]
+
+
+def test_a_tokenizer_that_has_more_tokens_than_the_model_is_refused_before_training(folder):
+    SubwordTokenizer.train([[words(300)]], 290).save(folder / "llama")
+    with pytest.raises(
+        ValueError, match=r"^model\.path must hold the tokenizer .* has 290 tokens, .* the model has 280$"
+    ):
+        check(configuration(folder, "llama", "encoding=own"))
 
 
 def test_dropout_of_the_model_acts_in_training(folder):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.commands.choices import keys_of
+from poslab.arguments import shown
+from poslab.commands.choices import groups, keys_of
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.commands.named_runs import named_runs
@@ -32,11 +34,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     _check_choices(config, runs, overrides, of_model)
     of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
     check_figure_width(config["figure"]["width"])
-    lengths, multiples = _lengths(config["lengths"])
     request = Request(
-        **{name: config[name] for name in ("parts", "stride", "text", "seed", "split", "tokens", "device")},
-        lengths=lengths,
-        multiples=multiples,
+        **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
         output=of_job if config["output"] is None else str(config["output"]),
         figure_width=config["figure"]["width"],
         trust=config["trust"],
@@ -55,13 +54,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         evaluate_runs(runs, request, swaps, swap_choice)
     else:
         diagnose_encoding(config, request)
-
-
-def _lengths(node: Any) -> tuple[Any, list[str]]:
-    """Return lengths as typed without the words among them, and these words, such as `0.5x`; None is the default."""
-    if not isinstance(node, list) or not any(isinstance(length, str) for length in node):
-        return node, []
-    return [n for n in node if not isinstance(n, str)] or None, [n for n in node if isinstance(n, str)]
 
 
 def _runs(config: dict[str, Any]) -> list[str]:
@@ -90,8 +82,6 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
         if config.get("encoding") is not None or config.get("swap") is not None:
             raise ValueError("encodings names those of a pretrained model: encodings=[own,yarn]")
         return
-    if config["encodings"] is not None:
-        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
     if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
@@ -103,6 +93,8 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
     of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
     if runs and of_runs:
         raise ValueError(f"{of_runs[0].partition('=')[0]} is that of the run, and cannot be another one")
+    if config["encodings"] is not None:
+        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
 
 
 def _check_output(output: Path) -> None:
@@ -148,7 +140,9 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     """Compose the configurations of a pretrained model under each encoding, as `python -m src.train` does."""
     from hydra import compose
     from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import ConfigCompositionException
 
+    from poslab.commands.mistakes import composition_mistake
     from poslab.configuration.build import full_keys
     from poslab.evaluation.command import PretrainedChoice
     from poslab.pretrained.directory import configuration, download, is_folder, tokenizer_file
@@ -160,7 +154,10 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     words = [*([] if _sets("model", of_model) else ["model=pretrained"]), *of_model, f"seed={config['seed']}"]
 
     def resolved(words: Sequence[str]) -> dict[str, Any]:
-        return composer.resolve(compose("train", overrides=[*words, *searched], return_hydra_config=True))
+        try:
+            return composer.resolve(compose("train", overrides=[*words, *searched], return_hydra_config=True))
+        except ConfigCompositionException as error:  # its keys are those of training
+            raise ValueError(composition_mistake(error, "train", [*words, *searched])) from error
 
     whole = resolved([*words, "encoding=own"])
     with full_keys("model", whole):
@@ -173,7 +170,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     if not _sets("dataset.sequence_length", words):
         words.append(f"dataset.sequence_length={length}")
     found = []
-    for name, choices in _encodings(config["encodings"] or ["own"]):
+    for name, choices in _encodings("own" if config["encodings"] is None else config["encodings"]):
         own = [*words, *_in_full(choices["encoding"], [composer.override(key, choices[key]) for key in choices])]
         found.append(PretrainedChoice(name, resolved(own), own))
     return found
@@ -181,7 +178,11 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
 
 def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
     """Return the names of encodings, None where none is given, and their choices, as a comparison lists them."""
+    from poslab.comparison.comparison import NAME
+
     found: list[tuple[str | None, dict[str, Any]]] = []
+    if nodes == []:
+        raise ValueError("encodings must not be empty; null is own")
     for node in nodes if isinstance(nodes, list) else [nodes]:
         own = {"encoding": node} if isinstance(node, str) else node
         choices = {str(key): value for key, value in own.items() if key != "name"} if isinstance(own, Mapping) else {}
@@ -189,9 +190,12 @@ def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
         if not isinstance(choices.get("encoding"), str) or not groups <= {"encoding", "positions", "temperature"}:
             raise ValueError(
                 "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
-                f"positions and temperature, got {node!r}"
+                f"positions and temperature, got {shown(node)}"
             )
-        found.append((own.get("name"), choices))
+        name = own.get("name")
+        if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
+            raise ValueError(f"encodings: names must be at most 80 letters, digits, dots, - and _, got {shown(name)}")
+        found.append((name, choices))
     return found
 
 
@@ -208,12 +212,12 @@ def _sets(key: str, words: Sequence[str]) -> bool:
 
 
 def _taken_for_model(words: list[str]) -> list[str]:
-    """Return the words that choose a pretrained model and its data, if there is no run: those of no key of its own."""
+    """Return the words that choose a pretrained model and its data, if there is no run: those of keys of training."""
     if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
         return []
-    own = {key.partition(".")[0] for key in keys_of(CONF / "evaluate.yaml")} - {"model", "dataset", "temperature"}
-    stay = {*own, "encoding", "encoding@swap", "swap"}
-    return [word for word in words if "=" in word and not word.startswith(("-", "hydra")) and _top(word) not in stay]
+    own = {*map(_top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
+    of_training = {*map(_top, keys_of(CONF / "train.yaml")), *groups()} - own - {"hydra"}
+    return [word for word in words if "=" in word and (_top(word) in of_training or word.startswith("+"))]
 
 
 def _top(word: str) -> str:

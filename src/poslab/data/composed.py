@@ -72,7 +72,7 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
     for size in ("d_model", "num_layers", "num_heads"):  # of debug= and experiment=
         config["model"].pop(size, None)
     path = config["model"].get("path")
-    if isinstance(path, str):
+    if isinstance(path, str) and path:
         with full_keys("model", config):
             path = in_package(path)
             place = _there(path)
@@ -84,7 +84,7 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
             path = str(place.absolute())
             if "tokenizer" in unresolved["dataset"]:
                 tokenizer = place.absolute() / "tokenizer.json"
-                if (place / "config.json").exists() and not tokenizer.exists():
+                if (place / "config.json").exists() and not tokenizer.is_file():
                     raise ValueError(
                         f"model.path={path} must hold tokenizer.json: copy it from where the model is from, or write "
                         "it with AutoTokenizer.from_pretrained(path).save_pretrained(path) of transformers"

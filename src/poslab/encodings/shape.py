@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from poslab.arguments import Count, shown, with_checked_arguments
+from poslab.arguments import Count, check_names, shown, with_checked_arguments
 from poslab.encodings.pretrained_facts import PretrainedFacts
 
 T = TypeVar("T")
@@ -46,10 +46,11 @@ class StackShape:
 
         Raises:
             ValueError: for an instance in place of its class, and for a partial that binds one of these arguments to
-                another value than the stack's.
+                another value than the stack's, or a name that the factory does not have.
         """
         if isinstance(factory, nn.Module):
             raise ValueError(f"{key} must be a class or a partial of one, got the instance {factory}")
+        check_names(factory)
         if self.pretrained is not None:
             factory = self.pretrained.fill(factory)
         bound = factory.keywords if isinstance(factory, partial) else {}

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from poslab.arguments import Count, Range, nearest, with_checked_arguments
+from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
 from poslab.configuration.lengths import LENGTH, whole_tokens
 from poslab.evaluation.parts import names
 
@@ -41,7 +41,8 @@ class Settings:
         for name in ("parts", "lengths", "text"):
             if getattr(self, name) is not None and not getattr(self, name):
                 raise ValueError(f"{name} must not be empty; null is the default")
-        if self.lengths and self.stride is not None and self.stride > (shortest := min(self.lengths)):
+        in_tokens = [length for length in self.lengths or () if isinstance(length, int)]  # a request has multiples too
+        if in_tokens and self.stride is not None and self.stride > (shortest := min(in_tokens)):
             raise ValueError(f"stride must lie between 1 and the shortest of lengths, {shortest}, got {self.stride}")
 
 
@@ -58,7 +59,7 @@ class Request(Settings):
         figure_width: in inches of pictures as PDF; None is that of the page.
         trust: packages beside Poslab that define parts of the runs.
         typed: words of the command line, for the report.
-        multiples: further lengths, as multiples of the training length such as `0.5x`.
+        lengths: those of the settings, or multiples of the training length such as `0.5x`.
     """
 
     split: Literal["test", "validation"] = "test"
@@ -68,17 +69,18 @@ class Request(Settings):
     figure_width: Annotated[float, Range(3, 20)] | None = None
     trust: Sequence[str] = ()
     typed: Sequence[str] = ()
-    multiples: Sequence[str] = ()
+    lengths: Any = None
 
     def __post_init__(self) -> None:
+        is_list = isinstance(self.lengths, Sequence) and not isinstance(self.lengths, str)
+        if self.lengths is not None and not (is_list and all(re.fullmatch(LENGTH, str(n)) for n in self.lengths)):
+            raise ValueError(
+                f"lengths must be a list of integers such as 512, or multiples such as 4x, got {shown(self.lengths)}"
+            )
         super().__post_init__()
-        for length in self.multiples:
-            if not re.fullmatch(LENGTH, length):
-                raise ValueError(f"lengths must be integers such as 512, or multiples such as 4x, got {length!r}")
 
     def with_tokens(self, trained: int) -> Request:
-        """Return the request with its multiples among the lengths, in the unit of the training length `trained`."""
-        if not self.multiples:
+        """Return the request with lengths in tokens, by the training length `trained`."""
+        if self.lengths is None:
             return self
-        lengths = [*(self.lengths or ()), *(whole_tokens(length, trained) for length in self.multiples)]
-        return replace(self, lengths=lengths, multiples=())
+        return replace(self, lengths=[whole_tokens(length, trained) for length in self.lengths])

@@ -6,13 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from poslab.arguments import checked
 from poslab.attention import Route
 from poslab.encodings import EncodingFactory, OwnPositions, PositionalEncoding, StackEncodings, TemperatureFactory
 from poslab.pretrained.directory import download
 from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import family_of
 from poslab.pretrained.hosted import HostedModel
-from poslab.pretrained.library import require_transformers
+from poslab.pretrained.library import library_model, require_transformers
 
 MODULE = "poslab_encodings"
 """Name of the encodings among the modules of a model of transformers."""
@@ -41,6 +42,7 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
     return HostedModel(encoding, model, **options).eval()
 
 
+@checked
 def exchange(
     model: Any,
     encoding: EncodingFactory | Literal["own"],
@@ -58,7 +60,7 @@ def exchange(
     encoding are its module `poslab_encodings`.
 
     Args:
-        model: model of transformers, with or without a head.
+        model: model of transformers, with or without a head, compiled or not.
         encoding: as in `borrow`; "own" undoes an earlier exchange. Another encoding takes the place of an earlier one.
         temperature, attention, digits: as in `HostedModel`.
 
@@ -66,15 +68,12 @@ def exchange(
         ValueError: in one sentence, for a model or an encoding that cannot be exchanged.
     """
     require_transformers("poslab.exchange")
-    if not hasattr(model, "config"):
-        raise ValueError(f"model must be one of transformers, got {type(model).__name__}")
+    model = library_model(model)
     if isinstance(encoding, PositionalEncoding):
         name = type(encoding).__name__
         raise ValueError(f"encoding must be a class or a partial of one, as in partial({name}, ...), got an instance")
     family = family_of(model.config)
-    if isinstance(encoding, str):
-        if encoding != "own":
-            raise ValueError(f"encoding must be a class of encodings or 'own', got {encoding!r}")
+    if encoding == "own":
         undo(family.base_of(model))
         return None
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
@@ -89,5 +88,6 @@ class ExchangeInPlace(Exchange):
         model.add_module(MODULE, self.encodings)
 
     def undo(self) -> None:
-        super().undo()
-        delattr(self.model, MODULE)
+        if self.is_current:
+            super().undo()
+            delattr(self.model, MODULE)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from poslab.arguments import shown
 from poslab.io.reading import read_json
 from poslab.pretrained.library import require_transformers
 
@@ -72,6 +73,14 @@ def configuration(path: str) -> PreTrainedConfig:
     return config
 
 
+def without_weights(auto_class: Any, config: PreTrainedConfig, path: str) -> Any:
+    """Return a model in float32 without memory for weights; arguments and errors are those of `with_weights`."""
+    import torch
+
+    with _errors_of_library(path), torch.device("meta"):
+        return auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
+
+
 def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: str) -> tuple[Any, bool]:
     """Return a model in float32 with the weights of a folder or of the cache, and True if they hold its head too.
 
@@ -85,8 +94,7 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
     """
     import torch
 
-    with _errors_of_library(path), torch.device("meta"):
-        numbers = sum(weight.numel() for weight in auto_class.from_config(config).base_model.parameters())
+    numbers = sum(weight.numel() for weight in without_weights(auto_class, config, path).base_model.parameters())
     files = _weight_files(Path(path) if is_folder(path) else _snapshot(path), path)
     if numbers > (held := sum(file.stat().st_size for file in files)):  # those that lack would be made in memory
         raise ValueError(
@@ -115,6 +123,9 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
         raise ValueError(f"path={path} is damaged: its weights lack {lost[0]}")
     if others := sorted(key for key in info["unexpected_keys"] if f"{layers}." in key):
         raise ValueError(f"path={path} is damaged: {CONFIG} has no place for its weights {others[0]}")
+    for name, weight in model.named_parameters():
+        if not weight.isfinite().all():  # which attention may hide: some kernels leave out what is not a number
+            raise ValueError(f"path={path} is damaged: its weight {name} has numbers that are not finite")
     return model, not missing
 
 
@@ -141,7 +152,7 @@ def is_folder(path: Any) -> bool:
     if not is_name or _kind(path) is not None:
         raise ValueError(
             f"path must be a folder with {CONFIG} and weights in safetensors, or the name of a model on the hub, "
-            f"got {path!r}"
+            f"got {shown(path)}"
         )
     return False
 

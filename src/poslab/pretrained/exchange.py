@@ -77,8 +77,20 @@ class Exchange:
         self._implementation = model.config._attn_implementation
         model.set_attn_implementation(attention.NAME)
 
+    @property
+    def is_current(self) -> bool:
+        """True until it is undone, or another takes its place."""
+        return getattr(self.base, "poslab_exchange", None) is self
+
+    def require_current(self) -> None:
+        """Raise ValueError if the model is no longer under this exchange."""
+        if not self.is_current:
+            raise ValueError("model is no longer under this encoding: its positions were exchanged again after it")
+
     def undo(self) -> None:
-        """Give the model its own positions and its own attention back."""
+        """Give the model its own positions and its own attention back, if it is still under this exchange."""
+        if not self.is_current:
+            return
         for handle in self._handles:
             handle.remove()
         for parameter, learned in self._silenced:

@@ -21,9 +21,10 @@ from poslab.encodings import (
 from poslab.models.model import Capability, Model, Outputs
 from poslab.models.pooling import Pooling
 from poslab.models.reading import Reading, end_of_positions
-from poslab.pretrained.directory import configuration, tokenizer_file, with_weights
+from poslab.pretrained.directory import configuration, tokenizer_file, with_weights, without_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import declared, family_of, part
+from poslab.pretrained.library import library_model
 
 
 class HostedModel(CheckedArguments, Model):
@@ -63,14 +64,14 @@ class HostedModel(CheckedArguments, Model):
         attention: Route = "auto",
     ) -> None:
         super().__init__()
-        is_there = isinstance(path, nn.Module)
-        config = path.config if is_there else configuration(path)
+        given = library_model(path) if isinstance(path, nn.Module) else None
+        config = configuration(path) if given is None else given.config
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
         self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
         self.host: Any
-        self.host, self._has_trained_head = (path, True) if is_there else _host(path, config, outputs)
+        self.host, self._has_trained_head = _host(path, config, outputs) if given is None else (given, True)
         self.exchange = Exchange(self.host, self.family, self.encodings, attention)
         if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
@@ -154,6 +155,7 @@ class HostedModel(CheckedArguments, Model):
         cache: KeyValueCache | None = None,
     ) -> Tensor:
         exchange = self.exchange
+        exchange.require_current()
         reading = Reading.of(
             tokens_BT,
             positions,
@@ -197,7 +199,7 @@ def _host(path: str, config: Any, outputs: Outputs | None) -> tuple[Any, bool]:
 
     auto_class = AutoModelForCausalLM if family_of(config).causal else AutoModelForMaskedLM
     if torch.get_default_device().type == "meta":
-        model, is_whole = auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager"), True
+        model, is_whole = without_weights(auto_class, config, path), True
     else:
         model, is_whole = with_weights(auto_class, path, config, family_of(config).layers)
     model.train()  # as every new module is; transformers returns it in evaluation mode

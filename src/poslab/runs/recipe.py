@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from poslab.adaptation import Adaptation
     from poslab.data.run_data import RunData
     from poslab.data.sources import AnySource
-    from poslab.models import ModelRecipe
+    from poslab.models import Model, ModelRecipe
     from poslab.objectives.objective import Objective
     from poslab.runs.optimizers import OptimizerSettings
     from poslab.runs.trainer_settings import TrainerSettings
@@ -98,7 +98,7 @@ class Recipe:
         if to_train:
             with full_keys("model", config):
                 _check_tokenizer(source, model.tokenizer)
-                model.try_build()
+                _check_vocabulary(model.tokenizer, model.try_build())
 
         # These import torchmetrics, which takes as long as torch.
         from poslab.objectives.objective import Objective
@@ -197,6 +197,20 @@ def _check_tokenizer(source: AnySource, expected: Path | None) -> None:
         raise ValueError(f"path must hold {expected.name}, and there is no {expected}")
     if not Path(given).is_file() or Path(given).read_bytes() != expected.read_bytes():
         raise ValueError(f"dataset.tokenizer must be that of the pretrained model, {expected}, got {given}")
+
+
+def _check_vocabulary(tokenizer: Path | None, model: Model) -> None:
+    """Raise ValueError if a pretrained model has no embeddings for some tokens of its tokenizer."""
+    if tokenizer is None:
+        return
+    from poslab.data.tokenizers import load_tokenizer
+
+    tokens, rows = load_tokenizer(tokenizer.parent).vocab_size, model.embedding.num_embeddings
+    if tokens > rows:
+        raise ValueError(
+            f"path must hold the tokenizer of the model, and {tokenizer} has {tokens:,} tokens, of which the model has "
+            f"{rows:,}"
+        )
 
 
 def _model(config: Mapping[str, Any]) -> ModelRecipe:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count, Range, check_arguments, nearest
+from poslab.arguments import Count, Range, check_arguments, check_names
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
@@ -114,8 +114,8 @@ class Rotary(PositionalEncoding):
                 f"fraction must turn an even, positive number of the head's {head_dim} channels, "
                 f"got {fraction}, which turns {rotary_dim}"
             )
-        _check_bound("scaling", scaling)
-        _check_bound("allocation", allocation)
+        for function in (scaling, allocation):
+            _check_bound(function)
         self.head_dim = head_dim
         self.base = base
         self.rotary_dim = rotary_dim
@@ -203,19 +203,14 @@ class Rotary(PositionalEncoding):
         return tables.logit_scale
 
 
-def _check_bound(key: str, function: object) -> None:
-    """Raise ValueError for an argument of a partial, or of one within it, that its function does not declare."""
-    if not isinstance(function, partial):
-        return
-    parameters = inspect.signature(function.func, eval_str=True).parameters
-    declared = {name: value for name, value in function.keywords.items() if name in parameters}
-    others = [name for name in function.keywords if name not in parameters]
-    if others and inspect.Parameter.VAR_KEYWORD not in {parameter.kind for parameter in parameters.values()}:
-        name = getattr(function.func, "__name__", repr(function.func))
-        raise ValueError(f"{key}.{others[0]} is not an argument of {name}{nearest(others[0], parameters)}")
-    for name, value in declared.items():
-        _check_bound(f"{key}.{name}", value)
-    check_arguments(declared, parameters)
+def _check_bound(function: object) -> None:
+    """Raise ValueError for an argument of a partial, or of one within it, that its function does not take."""
+    if isinstance(function, partial):
+        check_names(function)
+        for argument in function.keywords.values():
+            _check_bound(argument)
+        parameters = inspect.signature(function.func, eval_str=True).parameters
+        check_arguments({name: v for name, v in function.keywords.items() if name in parameters}, parameters)
 
 
 def _cos_sin(positions: Positions, frequencies: Tensor, axes: list[int] | None) -> tuple[Tensor, Tensor]:

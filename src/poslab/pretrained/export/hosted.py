@@ -69,6 +69,7 @@ def exchange_of(model: Any) -> Exchange:
         if model.output is not None:
             raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
         check_sampler(model.position_sampler, model.max_length)
+        model.exchange.require_current()
         return model.exchange
     bases = (getattr(module, "poslab_exchange", None) for module in model.modules())
     found: Exchange | None = next((exchange for exchange in bases if exchange is not None), None)
