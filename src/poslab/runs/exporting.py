@@ -66,7 +66,7 @@ def export(
         return _of_model(load(run, trust=trust), to, None, length, recipe.config["model"]["path"])
     if not recipe.task.predicts_next_tokens:
         raise ValueError(f"run={run} cannot be exported: it is not a language model, and transformers has no such task")
-    length = recipe.config["dataset"]["sequence_length"]
+    length = recipe.source.sequence_length
     return write_directory(load(run, trust=trust), to, load_tokenizer(directory.path), length)
 
 
