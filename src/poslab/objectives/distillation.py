@@ -5,15 +5,15 @@ Dimension letters: B batch, T tokens, M model dim.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.attention.observed import reaching
 from poslab.models import Model
 from poslab.objectives.attention_match import Rotation, attention_distance, last_layer, relation_distance
@@ -27,6 +27,7 @@ UNTOUCHED = "untouched"
 Match = Literal["logits", "hidden", "attention", "relations"]
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class Distillation(Objective):
     """Learn from a teacher, beside the loss of the task.
@@ -75,27 +76,19 @@ class Distillation(Objective):
     terms = ("distillation",)
 
     teacher: str | None = UNTOUCHED
-    weight: float = 0.5
+    weight: Annotated[float, Range(at_least=0, at_most=1)] = 0.5
     match: Match | None = None
-    temperature: float = 2.0
+    temperature: Positive = 2.0
     divergence: Divergence = "forward"
     distance: Distance = "cosine"
-    relation_heads: int | None = None
+    relation_heads: Count | None = None
     rotation: Rotation = "before"
-    within: int | None = None
-    teacher_length: int | None = None
+    within: Count | None = None
+    teacher_length: Count | None = None
 
     def __post_init__(self) -> None:
         if not self.teacher:
             raise ValueError(f"teacher must be a run directory, a checkpoint or {UNTOUCHED}, got {self.teacher!r}")
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be a positive number, got {self.temperature}")
-        if self.relation_heads is not None and self.relation_heads < 1:
-            raise ValueError(f"relation_heads must be a positive integer or null, got {self.relation_heads}")
-        if self.within is not None and self.within < 1:
-            raise ValueError(f"within must be a positive integer or null, got {self.within}")
         if self.teacher_length is not None and self.within is not None:
             raise ValueError("within must be null with teacher_length, all of which the teacher reads")
         if self.teacher_length is not None and self.match in ("attention", "relations"):
