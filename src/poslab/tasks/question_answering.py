@@ -188,9 +188,8 @@ class QuestionAnswering(Task):
         rows: dict[str, Any] = {"question": [question], "context": [context], "answers": [[]]}
         rows |= self.kind.tokenise(rows, self.tokenizer, Reading())
         batch, device = self.collate(rows, np.array([True])), device_of(model)
-        logits_BT2 = model(batch.tokens.to(device), real=batch.real.to(device)).float().cpu()
-        log_p_BT2 = logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), -torch.inf).log_softmax(1)
-        return Prediction(batch.contexts[0].between(*best_spans(log_p_BT2)[0]))
+        read = SpanBatch(*(part.to(device) for part in batch[:4]))
+        return Prediction(batch.contexts[0].between(*best_spans(self.logits(model, read))[0]))
 
     def example_prompt(self) -> str:
         return r"$'a question\tand its context'"
