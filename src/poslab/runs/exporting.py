@@ -48,7 +48,7 @@ def export(
         trust: as in `load`.
 
     Returns:
-        What was written: class, largest difference of two logits that was measured, and differences in use.
+        The class that was written, the largest difference of two logits that was measured, and differences in use.
 
     Raises:
         ValueError: as `load` does; if `to` is taken; for a run of another task than predicting tokens, or a model or an
