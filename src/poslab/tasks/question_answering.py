@@ -188,8 +188,9 @@ class QuestionAnswering(Task):
         rows: dict[str, Any] = {"question": [question], "context": [context], "answers": [[]]}
         rows |= self.kind.tokenise(rows, self.tokenizer, Reading())
         batch, device = self.collate(rows, np.array([True])), device_of(model)
-        read = SpanBatch(*(part.to(device) for part in batch[:4]))
-        return Prediction(batch.contexts[0].between(*best_spans(self.logits(model, read))[0]))
+        tokens, real, answerable = (part.to(device) for part in batch[:3])
+        log_p_BT2 = self.logits(model, batch._replace(tokens=tokens, real=real, answerable=answerable))
+        return Prediction(batch.contexts[0].between(*best_spans(log_p_BT2)[0]))
 
     def example_prompt(self) -> str:
         return r"$'a question\tand its context'"
