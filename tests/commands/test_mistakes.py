@@ -132,7 +132,7 @@ MISTAKES = {
     "trainer=ddp_cpu dataset.batch_size=3": "dataset.batch_size must be divisible by the number of devices, 2, got 3",
     "trainer=cpu trainer.num_nodes=2": "trainer.num_nodes=2 needs torchrun or SLURM to start this on every machine",
     "trainer.max_steps=${nothing}": "trainer.max_steps: Interpolation key 'nothing' not found\n",
-    "trainer.max_steps=1000000000000000000000": "trainer.max_steps must be at most 1,000,000,000,000, got ",
+    "trainer.max_steps=1000000000000000000000": "trainer.max_steps must be an integer of at most 1000000000000, got ",
     # Data
     "dataset=text dataset.files=nothing.txt": "dataset.files names 'nothing.txt', which does not exist",
     "dataset=text dataset.files=nots.txt": "dataset.files names 'nots.txt', which does not exist; "

@@ -117,7 +117,8 @@ TYPED = {
     "train encoding._target_=poslab.encodings.temperature.ssmax.SSMax": "encoding._target_ must name a PositionalEnc",
     "train encoding._target_=poslab.encodings.Rotry": "encoding._target_: poslab.encodings has no Rotry; did you mean ",
     "train encoding._target_=collections.Counter": "encoding._target_ names collections.Counter, which is not part of ",
-    "train encoding._partial_=false trainer.max_steps=-1": "trainer.max_steps must not be negative, got -1\n",
+    "train encoding._partial_=false trainer.max_steps=-1": "trainer.max_steps must be an integer of at least 0, "
+    "got -1\n",
     "train encoding=per_layer encoding.encodings=[rotary,alibi]": "encoding.encodings must be a list, each item "
     "a class or function, got ['rotary', 'alibi']\n",
     # Directories

@@ -183,6 +183,23 @@ def test_without_a_lock_that_tells_what_was_left_is_removed_a_day_later_and_noth
     assert not any(path.exists() for path in stale)
 
 
+def test_a_folder_whose_files_cannot_be_listed_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with cache.new_folder(tmp_path / "kept") as folder:
+        (folder / "rows").write_text("one")
+    assert cache.is_kept(tmp_path / "kept")
+
+    def fail(path: Path, pattern: str) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "rglob", fail)
+        assert not cache.is_kept(tmp_path / "kept")
+    assert "kept is not as it was written: the data is prepared again" in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_full_disk_is_told_as_the_fault_of_the_cache(tmp_path: Path) -> None:
     refused = pytest.raises(ValueError, match=r"^cache_dir .* cannot be written: .*No space left")
     with refused, cache.new_folder(tmp_path / "text-1"):

@@ -1,9 +1,14 @@
 """Examples come once a pass, in batches of about the same length, and the order is a function of the seed."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
-from poslab.data.order import ExampleOrder
+from poslab.data.loaders import example_loader
+from poslab.data.order import BatchPlan, ExampleOrder
 
 LENGTHS = np.random.default_rng(0).integers(1, 400, size=1003)
 
@@ -43,3 +48,20 @@ def test_fewer_examples_than_batches_take_are_taken_again(count):
     order = ExampleOrder(LENGTHS[:count], 16, seed=1)
     taken = order.items(range(count * 5))
     assert sorted(taken) == sorted(list(range(count)) * 5)
+
+
+@pytest.mark.parametrize(("overfit", "independently"), [(False, False), (True, False), (False, True)])
+def test_the_loader_of_examples_reads_them_as_its_source_says(overfit: bool, independently: bool) -> None:
+    class Numbers:
+        def __getitems__(self, numbers: Sequence[int]) -> list[int]:
+            return list(numbers)
+
+    source: Any = SimpleNamespace(batch_size=4, seed=0, overfit=overfit, num_workers=0)
+    plan = BatchPlan(batch_size=4, last_step=8)
+    batches = list(example_loader(Numbers(), np.arange(1, 17), plan, source, independently))
+    if independently:  # a row may be in no step, or in several
+        assert len({len(batch) for batch in batches}) > 1
+    elif overfit:
+        assert all(sorted(batch) == sorted(batches[0]) for batch in batches)
+    else:
+        assert all(sorted(np.concatenate(batches[step : step + 4])) == list(range(16)) for step in (0, 4))

@@ -48,6 +48,12 @@ def test_documents_end_with_their_end(tokenizer: Tokenizer) -> None:
     assert tokenizer.decode(ids) == "onetwo é"
 
 
+def test_documents_of_many_symbols_end_with_their_end() -> None:
+    tokenizer = SymbolTokenizer([f"s{number}" for number in range(300)])
+    ids = tokenizer.encode_documents(["s299 s0", "s7"])
+    assert ids.dtype == np.uint16 and ids.tolist() == [299, 0, 301, 7, 301]
+
+
 def test_a_run_directory_is_enough_to_read_its_tokens(tokenizer: Tokenizer, tmp_path: Path) -> None:
     tokenizer.save(tmp_path)
     loaded = load_tokenizer(tmp_path)

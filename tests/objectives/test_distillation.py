@@ -318,7 +318,7 @@ def test_the_first_tokens_of_a_short_batch_are_the_batch(name):
     ("settings", "message"),
     [
         ({"teacher": None}, "teacher must be a run directory, a checkpoint or untouched, got None"),
-        ({"weight": 1.5}, r"weight must lie in \[0, 1\], got 1.5"),
+        ({"weight": 1.5}, r"weight must be a number in \[0, 1\], got 1.5"),
         ({"temperature": 0}, "temperature must be a positive number, got 0"),
         ({"within": 0}, "within must be a positive integer or null, got 0"),
         ({"within": 8, "teacher_length": 8}, "within must be null with teacher_length, all of which the teacher reads"),

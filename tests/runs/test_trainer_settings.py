@@ -15,7 +15,7 @@ DEVICES = f"trainer.devices must lie between 1 and the {CORES} CPU cores of this
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"max_steps": -1}, "max_steps must not be negative, got -1"),
+        ({"max_steps": -1}, "max_steps must be an integer of at least 0, got -1"),
         ({"num_nodes": 0}, "num_nodes must be a positive integer, got 0"),
         ({"validations": -1}, "validations must be a positive integer, got -1"),
         ({"saves": 0}, "saves must be a positive integer, got 0"),

@@ -189,7 +189,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
         ("objective.teacher=untouched",),
         "objective.teacher=untouched needs a pretrained model, which has positions of its own, got Decoder",
     ),
-    "weight": (("objective.weight=2",), "objective.weight must lie in [0, 1], got 2"),
+    "weight": (("objective.weight=2",), "objective.weight must be a number in [0, 1], got 2"),
     "word": (
         ("objective.divergence=backward",),
         "objective.divergence must be one of forward, reverse, jensen_shannon",

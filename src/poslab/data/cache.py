@@ -113,7 +113,7 @@ def is_kept(folder: Path, check: Callable[[Path], object] = lambda folder: None)
     except FileNotFoundError:
         return False
     try:
-        if damaged := _damaged_file(folder):
+        if (damaged := _damaged_file(folder)) is not None:
             raise ValueError(f"{folder / damaged} is not as it was written")
         check(folder)
         return True
@@ -185,7 +185,10 @@ def _checksum(path: Path) -> list[Any]:
 
 
 def _damaged_file(folder: Path) -> str | None:
-    """Return the first file of a folder that is not as it was written, or is a link, a pipe or a device; or None."""
+    """Return the first file of a folder that is not as it was written, or is a link, a pipe or a device; else None.
+
+    It is "" for a folder whose files cannot be listed.
+    """
     try:
         files = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")}
     except OSError:

@@ -16,8 +16,8 @@ from poslab.io.packages import in_package
 def divided(number: Any, divisor: int, least: int = 1) -> int:
     """Return a number divided by another, rounded down, at least `least`: `${divided:${dataset.sequence_length},16}`.
 
-    Models at any size have windows that are shares of lengths. What is not an integer has the least share: the key that
-    it is of says that it must be one.
+    Models at any size have windows that are shares of lengths. A number that is not an integer gives `least`: the check
+    of its own key then reports it.
     """
     return max(least, number // divisor) if isinstance(number, int) else least
 

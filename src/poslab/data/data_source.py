@@ -8,7 +8,7 @@ from poslab.data.kinds.kind import Kind
 
 @dataclass_transform(kw_only_default=True)
 class DataSource:
-    """A source of text, of examples or of an algorithmic task.
+    """A source of text, of examples, of an algorithmic task, or of arrays such as pictures.
 
     Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword.
     """

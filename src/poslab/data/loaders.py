@@ -4,10 +4,12 @@ import signal
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from poslab.data.order import BatchPlan, Items, TrainingSampler
+from poslab.data.order import BatchPlan, ExampleOrder, IndependentOrder, Items, TrainingSampler
+from poslab.data.source import PreparedSource
 
 
 class Batches(Protocol):
@@ -32,6 +34,22 @@ class RunLoader(DataLoader[Any]):
 def training_loader(batches: Batches, plan: BatchPlan, items: Items, num_workers: int) -> RunLoader:
     """Return the batches of a whole run, from the first step of the plan on."""
     return RunLoader(batches, batch_sampler=TrainingSampler(plan, items), **_settings(num_workers))  # type: ignore[arg-type]
+
+
+def example_loader(
+    batches: Batches, num_tokens: np.ndarray, plan: BatchPlan, source: PreparedSource, draws_independently: bool
+) -> RunLoader:
+    """Return the batches of a whole run over examples of these numbers of tokens, (N,).
+
+    They are those of `IndependentOrder` if `draws_independently`, else of `ExampleOrder`, by the settings of a source.
+    """
+    order: IndependentOrder | ExampleOrder
+    if draws_independently:
+        order = IndependentOrder(len(num_tokens), source.batch_size, source.seed)
+    else:
+        repeat = source.batch_size if source.overfit else None
+        order = ExampleOrder(num_tokens, source.batch_size, source.seed, repeat)
+    return training_loader(batches, plan, order.items, source.num_workers)
 
 
 def evaluation_loader(batches: Batches, numbers: list[range], num_workers: int) -> DataLoader[Any]:

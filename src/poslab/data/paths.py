@@ -43,7 +43,7 @@ def require_regular(path: Path) -> None:
     if not path.exists():
         raise ValueError("there is no such file")
     if not path.is_file():
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
 
 
 def matching_files(argument: str, pattern: str) -> list[Path]:
@@ -64,7 +64,7 @@ def matching_files(argument: str, pattern: str) -> list[Path]:
 def folder_of(argument: str, folder: str) -> Path:
     """Return the path of a folder, as a user types it; ValueError if there is none."""
     expanded = os.path.expanduser(folder)
-    if not os.path.isdir(expanded):  # unlike Path.is_dir, it takes a name that is too long for one of nothing
+    if not os.path.isdir(expanded):  # unlike Path.is_dir, it is False for a name that is too long
         raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, neighbours(folder))}")
     return Path(expanded)
 

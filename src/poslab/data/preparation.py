@@ -70,7 +70,7 @@ def _settings(corpus: Corpus) -> dict[str, object]:
         "version": VERSION,
         "source": corpus.identity,
         "deduplicate": corpus.deduplicate,
-        "fractions": [corpus.validation_fraction, corpus.test_fraction],
+        "fractions": list(corpus.fractions.values()),
     }
     if corpus.has_few_documents:
         settings["longest"] = corpus.longest
@@ -103,8 +103,7 @@ def training_pieces(training: "Dataset") -> Iterator[bytes]:
 
 def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Dataset]":
     """Hold out the splits that the source lacks."""
-    shares = {"validation": corpus.validation_fraction, "test": corpus.test_fraction}
-    missing = {name: share for name, share in shares.items() if name not in documents}
+    missing = {name: share for name, share in corpus.fractions.items() if name not in documents}
     if not missing:
         return documents
     training = documents["train"]

@@ -77,6 +77,11 @@ class PreparedSource(DataSource, ABC):
         """A string that changes whenever the source's text or examples do."""
 
     @property
+    def fractions(self) -> dict[str, float]:
+        """Shares of the data that are held out, by split."""
+        return {"validation": self.validation_fraction, "test": self.test_fraction}
+
+    @property
     def cache(self) -> Path:
         """The directory of prepared data."""
         if self.cache_dir is not None:
@@ -118,5 +123,6 @@ def default_cache() -> Path:
 
 
 def require_text(name: str, value: Any) -> None:
+    """Raise ValueError for an argument that is not a text of at least one character."""
     if not isinstance(value, str) or not value:
         raise ValueError(f"{name} must be a name or path, got {value!r}")

@@ -250,6 +250,7 @@ class SymbolTokenizer:
         self.mask_id = None
         self.vocab_size = self.end_id + 1
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
+        self._dtype = np.min_scalar_type(self.end_id)
         self.digits = tuple(self._numbers[digit] for digit in DIGITS if digit in self._numbers)
 
     def __eq__(self, other: object) -> bool:
@@ -263,14 +264,15 @@ class SymbolTokenizer:
         return self._numbers[symbol]
 
     def encode(self, text: str) -> np.ndarray:
-        return np.array([self.number(symbol) for symbol in text.split()], dtype=np.min_scalar_type(self.end_id))
+        return np.array([self.number(symbol) for symbol in text.split()], dtype=self._dtype)
 
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         places = [match.span() for match in re.finditer(r"\S+", text)]
         return self.encode(text), np.array(places, dtype=np.int64).reshape(-1, 2)
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        return np.concatenate([np.append(self.encode(text), np.uint8(self.end_id)) for text in texts])
+        end = np.array([self.end_id], dtype=self._dtype)
+        return np.concatenate([piece for text in texts for piece in (self.encode(text), end)])
 
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(self.symbols[number] for number in map(int, ids) if number < len(self.symbols))

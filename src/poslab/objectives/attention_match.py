@@ -28,8 +28,9 @@ def last_layer(model: Model, seen: list[Reached]) -> Reached:
 def attention_distance(theirs: Reached, ours: Reached, divergence: Divergence) -> Tensor:
     """Return the divergence of the attention weights of two layers, a mean over heads, (B, T) float32.
 
-    Models with different numbers of heads are compared by the mean of the weights over heads. What the weights of a
-    query lack of 1 is one more option. The student may read more tokens than the teacher: later ones are left out.
+    Models with different numbers of heads are compared by the mean of the weights over heads. If the
+    weights of a query sum to less than 1, the rest is one more option. The student may read more tokens than the
+    teacher: later ones are left out.
     """
     p_BHTS, q_BHTS = (_weights(reached) for reached in (theirs, ours))
     q_BHTS = q_BHTS[:, :, : p_BHTS.shape[2], : p_BHTS.shape[3]]
@@ -73,7 +74,7 @@ def _weights(reached: Reached) -> Tensor:
 
 
 def _with_rest(weights_BHTS: Tensor) -> Tensor:
-    """Return the logarithms of weights, and of what a row lacks of 1, (B, H, T, S + 1)."""
+    """Return the logarithms of weights, and of the rest of each row to 1, (B, H, T, S + 1)."""
     rest = (1 - weights_BHTS.sum(-1, keepdim=True)).clamp_min(0)
     return torch.cat([weights_BHTS, rest], dim=-1).clamp_min(torch.finfo(torch.float32).tiny).log()
 

@@ -28,7 +28,7 @@ class ContextParallel(Objective):
     A process computes its own tokens alone, each layer with the keys and values of the tokens before them, which the
     processes gather. So its tokens have the logits, and all processes together the gradient, of the whole window.
 
-    What an encoding draws (the offset of Abacus) is the same in all parts of a window, and dropout is drawn for each.
+    The draws of an encoding (the offset of Abacus) are the same in all parts of a window; each has its own dropout.
 
     Args:
         processes_per_window: number of processes that share a window, those of successive numbers.

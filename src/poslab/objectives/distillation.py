@@ -5,15 +5,15 @@ Dimension letters: B batch, T tokens, M model dim.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
+from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.attention.observed import reaching
 from poslab.models import Model
 from poslab.objectives.attention_match import Rotation, attention_distance, last_layer, relation_distance
@@ -27,6 +27,7 @@ UNTOUCHED = "untouched"
 Match = Literal["logits", "hidden", "attention", "relations"]
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class Distillation(Objective):
     """Learn from a teacher, beside the loss of the task.
@@ -75,27 +76,19 @@ class Distillation(Objective):
     terms = ("distillation",)
 
     teacher: str | None = UNTOUCHED
-    weight: float = 0.5
+    weight: Annotated[float, Range(at_least=0, at_most=1)] = 0.5
     match: Match | None = None
-    temperature: float = 2.0
+    temperature: Positive = 2.0
     divergence: Divergence = "forward"
     distance: Distance = "cosine"
-    relation_heads: int | None = None
+    relation_heads: Count | None = None
     rotation: Rotation = "before"
-    within: int | None = None
-    teacher_length: int | None = None
+    within: Count | None = None
+    teacher_length: Count | None = None
 
     def __post_init__(self) -> None:
         if not self.teacher:
             raise ValueError(f"teacher must be a run directory, a checkpoint or {UNTOUCHED}, got {self.teacher!r}")
-        if not 0 <= self.weight <= 1:
-            raise ValueError(f"weight must lie in [0, 1], got {self.weight}")
-        if not 0 < self.temperature < math.inf:
-            raise ValueError(f"temperature must be a positive number, got {self.temperature}")
-        if self.relation_heads is not None and self.relation_heads < 1:
-            raise ValueError(f"relation_heads must be a positive integer or null, got {self.relation_heads}")
-        if self.within is not None and self.within < 1:
-            raise ValueError(f"within must be a positive integer or null, got {self.within}")
         if self.teacher_length is not None and self.within is not None:
             raise ValueError("within must be null with teacher_length, all of which the teacher reads")
         if self.teacher_length is not None and self.match in ("attention", "relations"):
@@ -110,48 +103,51 @@ class Distillation(Objective):
 
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         assert teacher is not None
-        read, match = task.first_tokens(batch, teacher.longest), self.matched(teacher)
-        read_by_teacher = task.with_earlier_tokens(read)
-        if match == "hidden":
-            with torch.no_grad():
-                theirs = task.hidden_states(teacher.model, read_by_teacher)
-            with recorded_hidden_states(model) as states:
-                logits = task.logits(model, batch)
-        elif match == "logits":
-            with torch.no_grad():
-                theirs = task.logits(teacher.model, read_by_teacher)
-            logits = task.logits(model, batch)
-        else:
-            with torch.no_grad(), reaching(teacher.model) as seen_by_teacher:
-                task.logits(teacher.model, read)
-            with reaching(model) as seen:
-                logits = task.logits(model, batch)
-        if read_by_teacher is not read:
-            theirs = theirs[:, -read.tokens.shape[1] :]
+        read = task.first_tokens(batch, teacher.longest)
+        logits, compared = self._compared(task, model, batch, teacher, read)
         own = task.sums(logits, batch)
         is_pooled = task.outputs is not None and task.outputs.pooled
         first = logits if is_pooled else logits[:, : teacher.longest]
         taught = own if read is batch else task.sums(first, read)
-        if match == "hidden":
-            distance_BT = DISTANCES[self.distance](theirs, states[-1][:, : theirs.shape[1]])
-            term = _mean_distance(distance_BT, task.distributions(first, read).weight, read)
-        elif match != "logits":
-            layers = last_layer(teacher.model, seen_by_teacher), last_layer(model, seen)
-            distance_BT = (
-                attention_distance(*layers, self.divergence)
-                if match == "attention"
-                else relation_distance(*layers, self.divergence, self.relation_heads, self.rotation)
-            )
-            term = _mean_distance(distance_BT, task.distributions(first, read).weight, read)
-        else:
-            ours, weight = task.distributions(first, read)
-            log_p = log_probabilities(task.distributions(theirs, read).logits, self.temperature)
+        ours, weight = task.distributions(first, read)
+        if self.matched(teacher) == "logits":
+            log_p = log_probabilities(task.distributions(compared, read).logits, self.temperature)
             log_q = log_probabilities(ours, self.temperature)
             term = self.temperature**2 * (DIVERGENCES[self.divergence](log_p, log_q) * weight).sum()
+        else:
+            term = _mean_distance(compared, weight, read)
         # The loss of the task stays in the graph at a weight of 1 too: all parameters then have a gradient, as
         # processes that share them expect.
         loss = own.loss + self.weight * (term - taught.loss)
         return ObjectiveSums(loss, own, ((term.detach(), taught.counted),))
+
+    def _compared(self, task: Task, model: Model, batch: Any, teacher: Teacher, read: Any) -> tuple[Tensor, Tensor]:
+        """Run both models; return the logits of the student, and those of the teacher or a distance from it, (B, T).
+
+        The distance is that of what the student learns in place of logits; `read` is the part of the batch that the
+        teacher reads.
+        """
+        match = self.matched(teacher)
+        if match in ("attention", "relations"):
+            with torch.no_grad(), reaching(teacher.model) as seen_by_teacher:
+                task.logits(teacher.model, read)
+            with reaching(model) as seen:
+                logits = task.logits(model, batch)
+            layers = last_layer(teacher.model, seen_by_teacher), last_layer(model, seen)
+            if match == "attention":
+                return logits, attention_distance(*layers, self.divergence)
+            return logits, relation_distance(*layers, self.divergence, self.relation_heads, self.rotation)
+        read_by_teacher = task.with_earlier_tokens(read)
+        forward = task.hidden_states if match == "hidden" else task.logits
+        with torch.no_grad():
+            theirs = forward(teacher.model, read_by_teacher)
+        if read_by_teacher is not read:
+            theirs = theirs[:, -read.tokens.shape[1] :]
+        if match == "logits":
+            return task.logits(model, batch), theirs
+        with recorded_hidden_states(model) as states:
+            logits = task.logits(model, batch)
+        return logits, DISTANCES[self.distance](theirs, states[-1][:, : theirs.shape[1]])
 
 
 def _mean_distance(distance_BT: Tensor, weight: Tensor, read: Any) -> Tensor:

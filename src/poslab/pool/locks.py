@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from poslab.io.locking import lock
 from poslab.pool.failure import KILLED
 from poslab.pool.source import J, WatchedSource
 
@@ -23,8 +24,7 @@ def locked(directory: Path, worker: str) -> Iterator[None]:
     """Hold a lock for a worker, which ends with this process in any case."""
     directory.mkdir(parents=True, exist_ok=True)
     with _lock_file(directory, worker).open("w") as file:
-        with contextlib.suppress(OSError):  # without locks in the file system, heartbeats must suffice
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)  # without locks in the file system, heartbeats must suffice
         yield
         _lock_file(directory, worker).unlink(missing_ok=True)  # but not after an error: a free lock is evidence
 
@@ -33,8 +33,7 @@ def locked(directory: Path, worker: str) -> Iterator[None]:
 def one_at_a_time(directory: Path) -> Iterator[None]:
     """Prevent other commands from writing into a directory that several machines share."""
     with (directory / ".lock").open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file)
         yield
 
 

@@ -78,6 +78,11 @@ class RunDirectory:
         return self.path / "task.json"
 
     @property
+    def tokenizer_file(self) -> Path:
+        """Tokenizer of its data."""
+        return self.path / "tokenizer.json"
+
+    @property
     def start_file(self) -> Path:
         """Hashes of the first batch and of the first weights."""
         return self.path / "start.json"
@@ -150,14 +155,10 @@ class RunDirectory:
         """
         refuse_links(self.path)
         files = (
-            self.config_file,
-            self.environment_file,
-            self.metrics_file,
-            self.metrics_csv,
-            self.task_file,
-            self.start_file,
+            *(self.config_file, self.environment_file, self.metrics_file, self.metrics_csv, self.task_file),
+            *(self.start_file, self.tokenizer_file, self.log_file, self.last_checkpoint, self.best_checkpoint),
         )
-        for file in (*files, self.path / "tokenizer.json", self.log_file, self.last_checkpoint, self.best_checkpoint):
+        for file in files:
             if file.is_dir():
                 raise ValueError(f"{file} must be a file, and is a folder")
         if self.checkpoints.is_file():

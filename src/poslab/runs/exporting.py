@@ -48,7 +48,7 @@ def export(
         trust: as in `load`.
 
     Returns:
-        What was written: class, largest difference of two logits that was measured, and differences in use.
+        The class that was written, the largest difference of two logits that was measured, and differences in use.
 
     Raises:
         ValueError: as `load` does; if `to` is taken; for a run of another task than predicting tokens, or a model or an
@@ -66,7 +66,7 @@ def export(
         return _of_model(load(run, trust=trust), to, None, length, recipe.config["model"]["path"])
     if not recipe.task.predicts_next_tokens:
         raise ValueError(f"run={run} cannot be exported: it is not a language model, and transformers has no such task")
-    length = recipe.config["dataset"]["sequence_length"]
+    length = recipe.source.sequence_length
     return write_directory(load(run, trust=trust), to, load_tokenizer(directory.path), length)
 
 

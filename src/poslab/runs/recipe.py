@@ -51,7 +51,7 @@ class Recipe:
         trainer: settings of the trainer.
         seed: seed of everything random in it.
         init_from: run or checkpoint with its initial weights; None for random ones.
-        config: the configuration, as stored with the run.
+        config: the configuration, as stored with the run, with the groups that an earlier version did not have.
     """
 
     source: AnySource
@@ -74,6 +74,7 @@ class Recipe:
         Raises:
             ValueError: one sentence that names the key, for values that do not fit together.
         """
+        config = {**config, **{group: node for group, node in ADDED.items() if group not in config}}
         seed, init_from = config.get("seed"), config.get("init_from")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
@@ -90,8 +91,8 @@ class Recipe:
 
         trainer = build(config, "trainer", TrainerSettings)
         optimizer = build(config, "optimizer", OptimizerSettings)
-        adapt = build(ADDED | dict(config), "adapt", Adaptation)
-        start = build(ADDED | dict(config), "start", Start)
+        adapt = build(config, "adapt", Adaptation)
+        start = build(config, "start", Start)
         model = _model(config)
         with full_keys("model", config):
             capabilities = model.capabilities
@@ -107,8 +108,8 @@ class Recipe:
 
         task = task_for(source.kind, model.kind, capabilities)
         task.check(source, model.positions)
-        objective = build(ADDED | dict(config), "objective", Objective)
-        step = build(ADDED | dict(config), "step", Step)
+        objective = build(config, "objective", Objective)
+        step = build(config, "step", Step)
         init_from = None if init_from is None else str(init_from)
         return cls(source, task, model, objective, step, optimizer, adapt, start, trainer, seed, init_from, config)
 
@@ -165,7 +166,7 @@ class Recipe:
         """
         from lightning.pytorch.loggers import Logger
 
-        loggers = build_each(ADDED | dict(self.config), "logger", Callable[..., Logger])
+        loggers = build_each(self.config, "logger", Callable[..., Logger])
         for name, make in loggers.items():
             for argument, parameter in inspect.signature(make).parameters.items():
                 is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)

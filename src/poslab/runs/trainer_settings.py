@@ -7,14 +7,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+
+from poslab.arguments import Count, Range, with_checked_arguments
 
 MOST_STEPS = 10**12
 """More than any run has, and small enough to be counted in 64 bits with micro-batches and devices."""
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class TrainerSettings:
     """Settings of the trainer. Batch size and steps are global, whatever the number of devices.
@@ -42,34 +45,23 @@ class TrainerSettings:
         lightning: further arguments of Lightning's Trainer; null for none.
     """
 
-    max_steps: int
+    max_steps: Annotated[int, Range(at_least=0), Range(at_most=MOST_STEPS)]
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = 1
-    num_nodes: int = 1
+    num_nodes: Count = 1
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
-    context_parallel: int = 1
+    context_parallel: Count = 1
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true"] = "auto"
-    micro_batch_size: int | None = None
-    validations: int = 5
-    saves: int = 10
-    log_every: int = 10
-    hang_after: int = 1800
+    micro_batch_size: Count | None = None
+    validations: Count = 5
+    saves: Count = 10
+    log_every: Count = 10
+    hang_after: Count = 1800
     compile: bool | Literal["blocks"] = False
     activation_checkpointing: bool = False
     deterministic: bool = False
     profiler: Literal["simple", "advanced"] | None = None
     lightning: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_steps < 0:
-            raise ValueError(f"max_steps must not be negative, got {self.max_steps}")
-        for name in ("num_nodes", "context_parallel", "validations", "saves", "log_every", "hang_after"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a positive integer, got {getattr(self, name)}")
-        if self.max_steps > MOST_STEPS:
-            raise ValueError(f"max_steps must be at most {MOST_STEPS:,}, got {self.max_steps}")
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size must be a positive integer or null, got {self.micro_batch_size}")
 
     def require_devices(self) -> None:
         """Raise ValueError if this machine does not have the devices."""

@@ -220,7 +220,7 @@ class _OfRow(nn.Module):
 
 
 def _dimensions(batch: Any) -> Any:
-    """Return 0 for each tensor of a batch, the dimension of its rows, and None for what is no tensor."""
+    """Return 0 for each tensor of a batch, the dimension of its rows, and None for anything else."""
     return tree_map(lambda x: 0 if isinstance(x, Tensor) else None, batch)
 
 

@@ -28,9 +28,9 @@ from poslab.tasks.writing import encoded, written
 class Answering(TokenPrediction):
     """Predict the answer to an input, token by token.
 
-    `accuracy` is the share of symbols of answers that are right, in per cent, `exact_match` that of answers of which
-    all are, with the end that a decoder writes. Where more symbols follow the stop of an answer, the loss counts them
-    and the two do not.
+    `accuracy` is the share of right symbols among those of all answers, `exact_match` that of answers whose symbols are
+    all right, with the end that a decoder writes; both are in per cent. Symbols after the stop of an answer count in
+    the loss alone.
 
     Args:
         task: makes the examples.

@@ -61,11 +61,11 @@ def check(
     lengths_vary = recipe.source.kind is not WINDOWS
     with full_keys("step", recipe.config):
         recipe.step.check(recipe.config, model, recipe.trainer.processes, lengths_vary)
-    if recipe.config.get("objective", ADDED["objective"]) != ADDED["objective"]:
+    if recipe.config["objective"] != ADDED["objective"]:
         from poslab.training.teacher import check_teacher
 
         check_teacher(recipe, model)
-    if any(recipe.config.get(group, ADDED[group]) != ADDED[group] for group in ("callbacks", "logger")):
+    if any(recipe.config[group] != ADDED[group] for group in ("callbacks", "logger")):
         recipe.callbacks(), recipe.loggers()  # last, for they import Lightning
     return recipe
 

@@ -86,7 +86,7 @@ class ConsoleProgress(L.Callback):
             if (rate := metrics.get("train/tokens_per_second")) is not None:
                 shown += f"  {rate:,.0f} tokens/s"
         self._bar.update(self._task, completed=trainer.global_step, metrics=shown, description="train")
-        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # the step goes on
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:  # the step is not over
             self._announce_stop(pl_module, "this step and any validation that is due")
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -20,7 +20,7 @@ from poslab.tasks.task import Task
 
 
 def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None) -> None:
-    """Check the start of a run as far as it can be without data.
+    """Check a start that needs earlier positions as far as it can be without data.
 
     Args:
         recipe: of the run.
@@ -30,8 +30,6 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
     Raises:
         ValueError: in one sentence that begins with `start` or `init_from`.
     """
-    if not recipe.start.needs_earlier:
-        return
     if model.encodings.keeps_own_positions:
         raise ValueError("start must be fresh under encoding=own, which exchanges nothing")
     if begins_with is not None:

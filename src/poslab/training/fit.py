@@ -224,7 +224,7 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
 
 def _forget(run: RunDirectory) -> None:
     """Delete what a run has written that has not begun, so that its directory is free again."""
-    written = (run.task_file, run.metrics_csv, run.path / "tokenizer.json")
+    written = (run.task_file, run.metrics_csv, run.tokenizer_file)
     of_loggers = (file for pattern in ("*_id", "events.out.tfevents.*") for file in run.path.glob(pattern))
     for file in (*written, *of_loggers):
         file.unlink(missing_ok=True)

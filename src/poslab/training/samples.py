@@ -13,7 +13,7 @@ from poslab.evaluation.scores.tokens import evaluating
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Model
-from poslab.tasks.task import Search, Task
+from poslab.tasks.task import Search, Task, device_of
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
 
@@ -79,6 +79,6 @@ class Samples(CheckedArguments, L.Callback):
 
     def _continuation(self, model: Model, tokenizer: Tokenizer, prompt: str) -> str:
         tokens = tokenizer.encode(prompt).tolist() or [tokenizer.end_id]
-        read = torch.tensor([tokens], device=next(model.parameters()).device)
+        read = torch.tensor([tokens], device=device_of(model))
         most, greedy = self.search.max_new_tokens, Sampling(temperature=0)
         return tokenizer.decode([int(token) for token in generate(model, read, most, greedy, end_id=tokenizer.end_id)])

@@ -1,7 +1,7 @@
 """Loggers of other services: Weights & Biases, MLflow and Aim, which get what TensorBoard gets.
 
 A service keeps a run under an id of its own. It is written into the run directory, so that a run that resumes continues
-there. What an interrupted run recorded past its last checkpoint stands there twice.
+there. Metrics that an interrupted run recorded after its last checkpoint are there twice.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class MLflow(Tracker, MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Mark the run as failed; one that goes on to its test stays open."""
+        """Mark the run as failed; one that is still to be tested stays open."""
         if status == "failed" and self.run_id is not None:
             self.experiment.set_terminated(self.run_id, "FAILED")
 

@@ -18,8 +18,9 @@ from poslab.arguments import CheckedArguments, Range
 class WeightAverage(CheckedArguments, WeightAveraging):
     """Lightning's callback with an average in which the first weights soon count little.
 
-    After step t = 0, 1, ... the average moves by `1 - min(decay, (1 + t) / (10 + t))` of the way to the weights, as in
-    TensorFlow's moving average with `num_updates`. Validations, the test and `state_dict` of checkpoints have the
+    The average begins as the weights after the first step. After step t = 1, 2, ..., counted from 0, it moves by
+    `1 - min(decay, (1 + t) / (10 + t))` of the way to the weights, as in TensorFlow's moving average with
+    `num_updates`. Validations, the test and `state_dict` of checkpoints have the
     average; training continues from the weights themselves, which a checkpoint holds too.
 
     Args:
@@ -30,7 +31,7 @@ class WeightAverage(CheckedArguments, WeightAveraging):
 
     def __init__(self, decay: Annotated[float, Range(at_least=0, below=1)] = 0.99) -> None:
         def move(averages: Sequence[Tensor], weights: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-            step = float(num_averaged)  # the first step copies the weights
+            step = float(num_averaged)  # at least 1: the first step copies the weights without a call
             torch._foreach_lerp_(list(averages), list(weights), 1 - min(decay, (1 + step) / (10 + step)))
 
         super().__init__(use_buffers=False, multi_avg_fn=move)

@@ -20,6 +20,7 @@ from poslab.io.terminal import one_line
 from poslab.io.writing import write_atomically
 from poslab.report.page import write_figures, write_report
 from poslab.runs.errors import RunStoppedError
+from poslab.runs.recipe import Recipe
 from poslab.training.fit import run_test
 from poslab.tuning.attributes import MADE_WITH, METRICS, SPECIFICATION
 from poslab.tuning.display import best_of, outcomes, shown, shown_values
@@ -64,7 +65,7 @@ class Results:
         parts = sections(self._study, self._sweep, table, best, tested)
         drawn = write_figures(self._output / "figures", parts)
         write_report(self._output / "report.html", self._sweep.question, self._facts(record, best), parts, drawn)
-        self._print(console, record, best, tested)
+        self._print(console, record, best, tested_by_length(tested, Recipe.of(config).task.first_metric()))
 
     def _trials(self, record: TrialRecord) -> pd.DataFrame:
         """Return a table with one row for each attempt."""
@@ -136,7 +137,7 @@ class Results:
             "storage": without_password(url_of(self._sweep)),
         }
 
-    def _print(self, console: Console, record: TrialRecord, best: FrozenTrial, tested: Mapping[str, float]) -> None:
+    def _print(self, console: Console, record: TrialRecord, best: FrozenTrial, tested: str) -> None:
         default = default_trial(record.in_state(TrialState.COMPLETE))
         console.print(f"\n{len(record.finished)} trials: {outcomes(record)}")
         for objective in self._objectives:
@@ -158,12 +159,7 @@ class Results:
             luck = " (one seed a trial: some of it is luck)" if self._sweep.seeds == 1 else ""
             console.print(f"tuning was worth {worth:.4f} on validation{luck}" if worth else "the default is the best")
         if tested:
-            shown_tests = ", ".join(
-                f"{value:.4f} at {int(tag.partition('@')[2]):,}"
-                for tag, value in tested.items()
-                if tag.startswith("test/bits_per_byte@")
-            )
-            console.print(f"test of trial {best.number} alone, bits per byte by length: {shown_tests}", soft_wrap=True)
+            console.print(f"test of trial {best.number} alone, {tested}", soft_wrap=True)
         else:
             console.print(f"trial {best.number} was trained on another machine, which can test it", soft_wrap=True)
         lines = [
@@ -177,6 +173,16 @@ class Results:
             lines.append(f"  dashboard       {shlex.join(['optuna-dashboard', url])}")
         for line in lines:
             console.print(line, soft_wrap=True)
+
+
+def tested_by_length(tested: Mapping[str, float], metric: str) -> str:
+    """Return a metric of a test in words, from test metrics by tag; "" without any.
+
+    tested_by_length({"test/loss@16": 2.5, "test/loss@32": 3.0}, "loss") == "loss by length: 2.5000 at 16, 3.0000 at 32"
+    """
+    values = ((tag.removeprefix(f"test/{metric}@"), value) for tag, value in tested.items())
+    at_lengths = [f"{value:.4f} at {int(length):,}" for length, value in values if length.isdigit()]
+    return f"{metric.replace('_', ' ')} by length: {', '.join(at_lengths)}" if at_lengths else ""
 
 
 def _called(node: Mapping[str, Any]) -> str:

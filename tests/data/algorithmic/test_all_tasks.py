@@ -6,16 +6,18 @@ import importlib
 import pickle
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
 import yaml
 
+from poslab.arguments import Range
 from poslab.configuration.folders import CONF
 from poslab.data.algorithmic.length_generalization.lego import Lego
 from poslab.data.algorithmic.length_generalization.pcfg import Pcfg
 from poslab.data.algorithmic.length_generalization.scan import Scan
+from poslab.data.algorithmic.strings import StringTask
 from poslab.data.algorithmic.task import AlgorithmicTask
 from tests.data.algorithmic.solving import drawn, many, worked_examples
 
@@ -159,29 +161,29 @@ def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
     ("name", "arguments", "message"),
     [
         ("CycleNavigation", {"cycle_length": 1}, "cycle_length must be an integer of at least 2, got 1"),
-        ("CycleNavigation", {"cycle_length": 2.5}, "cycle_length must be an integer of at least 2, got 2.5"),
+        ("CycleNavigation", {"cycle_length": 2.5}, "cycle_length must be an integer, got 2.5"),
         ("ModularArithmetic", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
-        ("ModularArithmetic", {"modulus": True}, "modulus must be an integer of at least 2, got True"),
+        ("ModularArithmetic", {"modulus": True}, "modulus must be an integer, got true"),
         ("ModularArithmetic", {"operators": ()}, f"{OPERATORS} ()"),
-        ("ModularArithmetic", {"operators": "/"}, f"{OPERATORS} '/'"),
+        ("ModularArithmetic", {"operators": ["/"]}, f"{OPERATORS} ['/']"),
         ("ModularArithmeticBrackets", {"modulus": 0}, "modulus must be an integer of at least 2, got 0"),
-        ("ModularArithmeticBrackets", {"operators": "++"}, f"{OPERATORS} '++'"),
+        ("ModularArithmeticBrackets", {"operators": ["+", "+"]}, f"{OPERATORS} ['+', '+']"),
         ("SolveEquation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
         ("ReverseString", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
         ("DuplicateString", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
         ("DuplicateString", {"num_copies": 0}, "num_copies must be a positive integer, got 0"),
-        ("OddsFirst", {"num_symbols": "2"}, "num_symbols must be an integer of at least 2, got '2'"),
-        ("BucketSort", {"num_symbols": None}, "num_symbols must be an integer of at least 2, got None"),
+        ("OddsFirst", {"num_symbols": "2"}, "num_symbols must be an integer, got '2'"),
+        ("BucketSort", {"num_symbols": None}, "num_symbols must be an integer, got null"),
         ("Copy", {"num_words": 1}, "num_words must be an integer of at least 2, got 1"),
         ("ReverseThenCopy", {"num_words": 1}, "num_words must be an integer of at least 2, got 1"),
         ("Addition", {"least_digits": 0}, "least_digits must be a positive integer, got 0"),
         ("PolynomialEvaluation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
         ("Summation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
-        ("Sorting", {"num_symbols": 63}, "num_symbols must be an integer from 2 to 62, got 63"),
+        ("Sorting", {"num_symbols": 63}, "num_symbols must be an integer in [2, 62], got 63"),
         ("SortingNumbers", {"least": -1}, "least must be an integer of at least 0, got -1"),
         ("SortingNumbers", {"most": 9}, "most must be an integer of at least 10, got 9"),
         ("Lego", {"num_names": 1}, "num_names must be an integer of at least 2, got 1"),
-        ("Pcfg", {"binary_weight": 0.0}, "binary_weight must be above 0, got 0.0"),
+        ("Pcfg", {"binary_weight": 0.0}, "binary_weight must be a positive number, got 0.0"),
         ("Pcfg", {"longest_output": 9}, "longest_output must be an integer of at least 10, got 9"),
         ("Passkey", {"digits": 0}, "digits must be a positive integer, got 0"),
         ("MultiKeyRetrieval", {"num_pairs": 65}, "num_pairs must be an integer from 1 to 64, got 65"),
@@ -195,10 +197,22 @@ def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
         ("MultiQueryRecall", {"num_values": 7}, "num_pairs must be an integer from 1 to 7, got 8"),
         ("Counting", {"num_variables": 27}, "num_variables must be an integer in [1, 26], got 27"),
         ("FlipFlop", {"p_ignore": 1.5}, "p_ignore must be a number in [0, 1], got 1.5"),
-        ("MultiQueryRecall", {"power": 0.0}, "power must be above 0 and at most 1, got 0.0"),
+        ("MultiQueryRecall", {"power": 0.0}, "power must be a number in (0, 1], got 0.0"),
     ],
 )
 def test_an_argument_out_of_its_range_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError) as raised:
         TASKS[name](**arguments)
     assert str(raised.value) == message
+
+
+def test_a_task_of_ones_own_has_both_ends_of_the_range_that_it_declares() -> None:
+    class Shift(StringTask):
+        by: Annotated[int, Range(at_least=1, at_most=3)] = 1
+
+        def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+            return string[self.by :] + string[: self.by]
+
+    assert Shift(by=3).num_symbols == 2
+    with pytest.raises(ValueError, match=r"^by must be an integer in \[1, 3\], got 4$"):
+        Shift(by=4)

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from poslab.data.examples.answer_spans import spans as spans_of
 from poslab.data.examples.answers_file import AnswersFile
 from poslab.data.examples.classification_file import ClassificationFile
 from poslab.data.examples.example_files import ExampleFiles
@@ -196,6 +197,13 @@ def test_an_answer_may_have_any_form_that_data_sets_give_it(
     write_json_lines(tmp_path / "x.jsonl", [{"question": "Who?", "context": CONTEXT, "answer": answer}])
     (row,) = rows_of(AnswersFile(files=str(tmp_path / "x.jsonl")))
     assert [(answer["text"], answer["start"]) for answer in row["answers"]] == spans
+
+
+@pytest.mark.parametrize("starts", [[5], 5])
+def test_answers_with_other_numbers_of_starts_are_refused_with_their_place(starts: Any) -> None:
+    message = r"^start must be that of each answer or of none, but row 3 has \[?5\]? of \['cat', 'ran'\]$"
+    with pytest.raises(ValueError, match=message):
+        spans_of(CONTEXT, {"text": ["cat", "ran"], "answer_start": starts}, None, "row 3")
 
 
 def test_a_column_may_say_where_an_answer_begins_and_an_empty_cell_does_not(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_files_that_are_gone_or_are_no_files_or_are_huge_are_named(tmp_path: Pat
         file.truncate(2**30 + 1)  # takes no room on the disk
     for path, reason in (
         ("gone.png", "there is no such file"),
-        ("pipe.png", "it is no regular file"),
+        ("pipe.png", "it is not a regular file"),
         ("\0", "there is no such file"),
         ("huge.png", "it has 1,073,741,825 bytes"),
     ):

@@ -311,7 +311,9 @@ def test_a_path_of_no_user_or_too_long_a_name_is_one_of_nothing(source, argument
 def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     """It would wait for a writer."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match=r"^prompt must hold whole .* but .*pipe' is not one: it is no regular file$"):
+    with pytest.raises(
+        ValueError, match=r"^prompt must hold whole .* but .*pipe' is not one: it is not a regular file$"
+    ):
         read(tmp_path / "pipe")
 
 

@@ -1,18 +1,16 @@
 """The base class of all algorithmic tasks, and their examples."""
 
-import inspect
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform, get_args
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform
 
 import numpy as np
 
-from poslab.arguments import Range, check_arguments
-from poslab.data.bounds import require_integer
+from poslab.arguments import Range, with_checked_arguments
 
 AtLeastOne = Annotated[int, Range(at_least=1)]
 AtLeastTwo = Annotated[int, Range(at_least=2)]
-"""Types of a task's arguments, which it checks."""
+"""Types of a task's arguments."""
 BLANK = "__"
 """The symbol of an input in whose place a symbol of the output belongs."""
 
@@ -38,10 +36,10 @@ class AlgorithmicTask(ABC):
     """Examples of any length, made by a rule from the draws of a generator.
 
     Equally seeded generators make equal examples. The docstring of a task defines its lengths. Every task is a
-    dataclass: its attributes with an annotation are arguments, in the range that the annotation declares.
+    dataclass: its attributes with an annotation are arguments, of the type and in the range that this declares.
 
     Raises:
-        ValueError: if an argument of a task is out of its range.
+        ValueError: if an argument of a task is of another type, or out of its range.
     """
 
     stop: ClassVar[str | None] = None
@@ -52,17 +50,8 @@ class AlgorithmicTask(ABC):
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        dataclass(frozen=True)(cls)
+        with_checked_arguments(dataclass(frozen=True)(cls))
         del cls.__setattr__, cls.__delattr__  # of which a decorator of a class's own would complain
-
-    def __post_init__(self) -> None:
-        for field in fields(self):  # type: ignore[arg-type]  # each task is a dataclass
-            value, (kind, *limits) = getattr(self, field.name), get_args(field.type) or (None,)
-            if kind is int:
-                for limit in limits:
-                    require_integer(field.name, value, limit.at_least)
-            elif limits:
-                check_arguments({field.name: value}, inspect.signature(type(self)).parameters)
 
     @property
     @abstractmethod

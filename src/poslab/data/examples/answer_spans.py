@@ -17,22 +17,26 @@ def spans(context: str, answers: Any, start: Any, place: str) -> list[dict[str, 
         place: of the question, for messages.
 
     Raises:
-        ValueError: beginning with `answer` or `start`, if an answer does not stand in the context, or not at its start.
+        ValueError: beginning with `answer` or `start`, if an answer does not stand in the context, or not at its start,
+            or some answers have no start and others do.
     """
-    return [_span(context, text, begin, place) for text, begin in _texts_and_starts(answers, start)]
+    return [_span(context, text, begin, place) for text, begin in _texts_and_starts(answers, start, place)]
 
 
-def _texts_and_starts(answers: Any, start: Any) -> list[tuple[str, Any]]:
+def _texts_and_starts(answers: Any, start: Any, place: str) -> list[tuple[str, Any]]:
     if is_missing(answers):
         return []
     if isinstance(answers, Mapping):
         texts, starts = answers.get("text"), answers.get("answer_start", answers.get("start"))
         if not isinstance(texts, list):
-            return _texts_and_starts(texts, starts)
-        pairs = zip(texts, starts or [None] * len(texts), strict=True)
-        return [pair for text, begin in pairs for pair in _texts_and_starts(text, begin)]
+            return _texts_and_starts(texts, starts, place)
+        starts = starts or [None] * len(texts)
+        if not isinstance(starts, list) or len(starts) != len(texts):
+            raise ValueError(f"start must be that of each answer or of none, but {place} has {starts!r} of {texts!r}")
+        pairs = zip(texts, starts, strict=True)
+        return [pair for text, begin in pairs for pair in _texts_and_starts(text, begin, place)]
     if isinstance(answers, list):
-        return [pair for answer in answers for pair in _texts_and_starts(answer, None)]
+        return [pair for answer in answers for pair in _texts_and_starts(answer, None, place)]
     return [(answers if isinstance(answers, str) else as_written(answers), start)]
 
 

@@ -10,8 +10,8 @@ from poslab.data.batch import Batch, Collate
 from poslab.data.cache import SPLITS, read_facts
 from poslab.data.examples.preparation import Facts, prepare
 from poslab.data.examples.source import ExampleSource
-from poslab.data.loaders import RunLoader, training_loader
-from poslab.data.order import BatchPlan, ExampleOrder, IndependentOrder
+from poslab.data.loaders import RunLoader, example_loader
+from poslab.data.order import BatchPlan
 from poslab.data.overlap import STRING_BYTES
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.data.tokenizers import load_tokenizer
@@ -83,15 +83,9 @@ class ExampleDataModule(RunData):
         return [int(length) for length in np.unique(self._upper_lengths(split))]
 
     def training_batches(self, plan: BatchPlan) -> RunLoader:
-        source = self.source
-        repeat = source.batch_size if source.overfit else None
         lengths = self._lengths["train"]
         batches = self._batches("train", np.arange(len(lengths)), self.task.columns)
-        if self.draws_independently:
-            drawn = IndependentOrder(len(lengths), source.batch_size, source.seed)
-            return training_loader(batches, plan, drawn.items, source.num_workers)
-        order = ExampleOrder(lengths, source.batch_size, source.seed, repeat)
-        return training_loader(batches, plan, order.items, source.num_workers)
+        return example_loader(batches, lengths, plan, self.source, self.draws_independently)
 
     @property
     def num_rows(self) -> int | None:

@@ -123,7 +123,7 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
         "joined": joined,
         "source": source.identity,
         "deduplicate": source.deduplicate,
-        "fractions": [source.validation_fraction, source.test_fraction],
+        "fractions": list(source.fractions.values()),
         "lengths": [source.sequence_length, source.longest],
         **({} if source.source_length is None else {"source_length": source.source_length}),
         **tokenizer_settings(source),

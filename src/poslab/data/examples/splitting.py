@@ -34,8 +34,7 @@ def split_examples(source: ExampleSource | PatchedSource) -> "dict[str, Dataset]
     texts, read = ([c for c in of if c in columns] for of in (kind.texts, kind.read))
     if source.deduplicate:
         splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], texts)}, read)
-    fractions = {"validation": source.validation_fraction, "test": source.test_fraction}
-    missing = {name: fraction for name, fraction in fractions.items() if name not in splits}
+    missing = {name: fraction for name, fraction in source.fractions.items() if name not in splits}
     if not missing:
         return splits
     together = read if source.deduplicate else ()

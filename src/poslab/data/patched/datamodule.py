@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import read_facts
 from poslab.data.kinds.patched import PICTURES, SOUNDS, VIDEOS
-from poslab.data.loaders import RunLoader, training_loader
-from poslab.data.order import BatchPlan, ExampleOrder, IndependentOrder
+from poslab.data.loaders import RunLoader, example_loader
+from poslab.data.order import BatchPlan
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
@@ -62,14 +62,8 @@ class PatchedDataModule(RunData):
         return self.source.all_lengths
 
     def training_batches(self, plan: BatchPlan) -> RunLoader:
-        source = self.source
         batches = self._batches("train", self.longest_trained)
-        repeat = source.batch_size if source.overfit else None
-        if self.draws_independently:
-            drawn = IndependentOrder(len(batches.num_tokens), source.batch_size, source.seed)
-            return training_loader(batches, plan, drawn.items, source.num_workers)
-        order = ExampleOrder(batches.num_tokens, source.batch_size, source.seed, repeat)
-        return training_loader(batches, plan, order.items, source.num_workers)
+        return example_loader(batches, batches.num_tokens, plan, self.source, self.draws_independently)
 
     @property
     def num_rows(self) -> int | None:

@@ -169,7 +169,7 @@ def _settings(source: PatchedSource, length: int) -> dict[str, object]:
         "version": VERSION,
         "source": source.identity,
         "deduplicate": source.deduplicate,
-        "fractions": [source.validation_fraction, source.test_fraction],
+        "fractions": list(source.fractions.values()),
         "test_examples": source.test_examples,
         "form": source.form(length),
         **(tokenizer_settings(source) if isinstance(source, Source) else {}),

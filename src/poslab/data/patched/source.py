@@ -96,7 +96,7 @@ class PatchedSource(PreparedSource):
     def cells_of(self, sizes: np.ndarray) -> np.ndarray:
         """Return the patches on each of `axes` of arrays of these sizes, (..., A).
 
-        An axis that one patch fills, as bins of frequency may be, is none of `axes`, and comes before them.
+        An axis that one patch fills, as that of frequency may be, is not among `axes`, and comes before them.
         """
         cells: np.ndarray = sizes // np.array(self.patch_sizes)
         return cells[..., -len(self.axes) :]

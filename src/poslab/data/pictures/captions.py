@@ -157,7 +157,7 @@ def lines_of(argument: str, path: Path) -> list[str]:
     """Return the lines of a small file of UTF-8, at least one, which may be empty.
 
     Raises:
-        ValueError: beginning with `argument`, if it is none.
+        ValueError: beginning with `argument`, if it is not one.
     """
     try:
         return read_text(path).removeprefix("\ufeff").splitlines() or [""]

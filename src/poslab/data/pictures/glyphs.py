@@ -29,9 +29,8 @@ FONTS = (
 EM = (0.7, 0.9)
 """Range of the size of a font, as a share of the side. A range this narrow tells most small letters from capitals."""
 
-
 MOST_VARIANTS = 1000
-"""1,302,000 pictures."""
+"""Most pictures of a character in a font, which makes 1,302,000 in all."""
 
 
 class Glyphs(PictureSource):
@@ -66,22 +65,20 @@ class Glyphs(PictureSource):
         return {
             "train": as_examples(
                 content=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in drawn],
-                label=[character for _, character, _ in rows],
+                label=[character for _, character in rows],
                 number=list(numbers),
-                document=[font for font, _, _ in rows],
+                document=[font for font, _ in rows],
             )
         }
 
     def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
         for number in numbers:
-            font, character, _ = self._row(number)
-            yield _drawn(font, character, side, *np.random.default_rng(number).random(3))[..., None]
+            yield _drawn(*self._row(number), side, *np.random.default_rng(number).random(3))[..., None]
 
-    def _row(self, number: int) -> tuple[str, str, int]:
-        """Return the font, the character and the variant of a number."""
-        rest, variant = divmod(number, self.variants)
-        font, character = divmod(rest, len(CHARACTERS))
-        return FONTS[font], CHARACTERS[character], variant
+    def _row(self, number: int) -> tuple[str, str]:
+        """Return the font and the character of a number, of which there are `variants` in a row."""
+        font, character = divmod(number // self.variants, len(CHARACTERS))
+        return FONTS[font], CHARACTERS[character]
 
 
 def _drawn(font: str, character: str, side: int, size: float, x: float, y: float) -> np.ndarray:

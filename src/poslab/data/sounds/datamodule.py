@@ -40,7 +40,7 @@ class SoundDataModule(PatchedDataModule):
 
     @property
     def num_rows(self) -> int | None:
-        return None  # crops are no fixed set
+        return None  # crops are not a fixed set
 
     def report_lines(self) -> list[str]:
         counts = (
@@ -95,7 +95,7 @@ class CropBatches(ArrayBatches):
 
 
 class TrainingCrops:
-    """Batches of training by places of its stream, as which neighbours come.
+    """Batches of training by successive places of its stream.
 
     Args:
         crops: the sounds.

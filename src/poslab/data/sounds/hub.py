@@ -13,7 +13,7 @@ from poslab.data.sounds.source import SoundSource
 class HubSounds(SoundSource, HubArrays):
     """WAV, FLAC and Ogg files in the rows of a data set on the Hub, and a column of their classes.
 
-    They are read as those of `SoundFolder` are. A folder of files that is no such data set is for `dataset=sounds`.
+    They are read as those of `SoundFolder` are. `dataset=sounds` reads a folder of files that is not such a data set.
 
     Args:
         audio: the column of the sounds (default `audio`).

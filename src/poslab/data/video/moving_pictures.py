@@ -43,7 +43,7 @@ class MovingPictures(PatchedSource):
 
     A picture keeps one of eight directions and one of three speeds, and what leaves the canvas at an edge comes in at
     the opposite one. A video that is played backwards has the opposite class, so the order of frames matters. The path
-    of a picture is a function of its number; a longer video goes on along it.
+    of a picture is a function of its number; a longer video continues along it.
 
     Args:
         frames: of a video of training and validation, a multiple of those of a patch (default 8).

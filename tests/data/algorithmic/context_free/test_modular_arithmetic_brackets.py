@@ -20,7 +20,9 @@ def left_length(expression):
     return [*depths].index(0) + 1
 
 
-@pytest.mark.parametrize(("modulus", "operators"), [(5, "+-*"), (2, "*"), (9, ["+", "-"]), (13, ("*", "-", "+"))])
+@pytest.mark.parametrize(
+    ("modulus", "operators"), [(5, ["+", "-", "*"]), (2, ["*"]), (9, ["+", "-"]), (13, ("*", "-", "+"))]
+)
 def test_modular_arithmetic_brackets_is_what_python_makes_of_it(modulus, operators):
     assert_solved(ModularArithmeticBrackets(modulus, operators), solver(modulus))
 

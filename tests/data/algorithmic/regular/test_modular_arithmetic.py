@@ -8,7 +8,9 @@ def solver(modulus):
     return lambda expression: (str(eval("".join(expression)) % modulus),)
 
 
-@pytest.mark.parametrize(("modulus", "operators"), [(5, "+-*"), (2, "*"), (7, ["-", "+"]), (13, ("*", "-"))])
+@pytest.mark.parametrize(
+    ("modulus", "operators"), [(5, ["+", "-", "*"]), (2, ["*"]), (7, ["-", "+"]), (13, ("*", "-"))]
+)
 def test_modular_arithmetic_is_what_python_makes_of_it(modulus, operators):
     task = ModularArithmetic(modulus, operators)
     assert_solved(task, solver(modulus))

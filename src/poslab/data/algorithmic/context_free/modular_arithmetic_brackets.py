@@ -34,7 +34,6 @@ class ModularArithmeticBrackets(AlgorithmicTask):
     operators: Sequence[str] = OPERATORS
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_operators(self.operators)
 
     @property

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
 from string import ascii_uppercase
+from typing import Annotated
 
 import numpy as np
 
+from poslab.arguments import Range
 from poslab.data.algorithmic.strings import draw
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
 
 String = tuple[str, ...]
 
@@ -65,13 +66,8 @@ class Pcfg(AlgorithmicTask):
     """The symbols of strings."""
     symbols = (*letters, *UNARY, *BINARY, ",")
 
-    binary_weight: float = 0.37
-    longest_output: int = 1000
-
-    def __post_init__(self) -> None:
-        if not 0 < self.binary_weight < math.inf:
-            raise ValueError(f"binary_weight must be above 0, got {self.binary_weight}")
-        require_integer("longest_output", self.longest_output, 2 * LONGEST)
+    binary_weight: Annotated[float, Range(above=0)] = 0.37
+    longest_output: Annotated[int, Range(at_least=2 * LONGEST)] = 1000
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         arities = draw_tree(length, self.binary_weight, generator)

@@ -1,9 +1,11 @@
 """Sorting of single symbols, and of numbers of several digits."""
 
 from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Annotated
 
 import numpy as np
 
+from poslab.arguments import Range
 from poslab.data.algorithmic.strings import numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 from poslab.data.bounds import require_integer
@@ -25,10 +27,7 @@ class Sorting(AlgorithmicTask):
     Source: Kazemnejad et al. (NeurIPS 2023), table 1, sorting of single tokens; details from the authors' code.
     """
 
-    num_symbols: int = 50
-
-    def __post_init__(self) -> None:
-        require_integer("num_symbols", self.num_symbols, 2, len(ORDER))
+    num_symbols: Annotated[int, Range(at_least=2, at_most=len(ORDER))] = 50
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -57,11 +56,10 @@ class SortingNumbers(AlgorithmicTask):
 
     symbols = (*numbered(10), ",")
 
-    least: int = 10
+    least: Annotated[int, Range(at_least=0)] = 10
     most: int = 9999
 
     def __post_init__(self) -> None:
-        require_integer("least", self.least, 0)
         require_integer("most", self.most, self.least)
 
     def example(self, length: int, generator: np.random.Generator) -> Example:

@@ -1,13 +1,12 @@
 """Values of variables that a program sets and counts up."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import Annotated
 
 import numpy as np
 
-from poslab.arguments import Range, with_checked_arguments
+from poslab.arguments import Range
 from poslab.data.algorithmic.strings import numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, Example
 
@@ -15,8 +14,6 @@ SET, INCREMENT, PASS = 1, 7, 50
 """The odds of the three statements."""
 
 
-@with_checked_arguments
-@dataclass(frozen=True)
 class Counting(AlgorithmicTask):
     """The value of a variable after a program that sets variables to 0, increments them, and mostly does nothing.
 

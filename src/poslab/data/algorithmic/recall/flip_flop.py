@@ -1,19 +1,16 @@
 """Reading of the bit that was written last (flip-flop language)."""
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
-from poslab.arguments import Range, with_checked_arguments
+from poslab.arguments import Range
 from poslab.data.algorithmic.strings import numbered
 from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
 
 WRITE, READ, IGNORE = "w", "r", "i"
 
 
-@with_checked_arguments
-@dataclass(frozen=True)
 class FlipFlop(AlgorithmicTask):
     """The bit that was written last, at each read of a string of instructions, each with a bit.
 

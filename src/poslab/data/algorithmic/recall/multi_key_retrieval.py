@@ -32,7 +32,6 @@ class MultiKeyRetrieval(AlgorithmicTask):
     num_fillers: AtLeastOne = 16
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_integer("num_pairs", self.num_pairs, 1, self.num_keys)
 
     @property

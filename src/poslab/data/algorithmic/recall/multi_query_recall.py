@@ -1,9 +1,11 @@
 """Recall of several keys (MQAR)."""
 
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 
+from poslab.arguments import Range
 from poslab.data.algorithmic.strings import numbered
 from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example
 from poslab.data.bounds import require_integer
@@ -38,13 +40,10 @@ class MultiQueryRecall(AlgorithmicTask):
     num_pairs: int = 8
     num_keys: AtLeastOne = 4095
     num_values: AtLeastTwo = 4096
-    power: float = 0.01
+    power: Annotated[float, Range(above=0, at_most=1)] = 0.01
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_integer("num_pairs", self.num_pairs, 1, min(self.num_keys, self.num_values))
-        if not 0 < self.power <= 1:
-            raise ValueError(f"power must be above 0 and at most 1, got {self.power}")
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -33,7 +33,6 @@ class ModularArithmetic(AlgorithmicTask):
     operators: Sequence[str] = OPERATORS
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_operators(self.operators)
 
     @property
