@@ -2,7 +2,7 @@
 
 import pytest
 
-from poslab.tuning.results import tested_by_length
+from poslab.tuning import results
 
 
 @pytest.mark.parametrize(
@@ -14,11 +14,11 @@ from poslab.tuning.results import tested_by_length
     ],
 )
 def test_the_test_of_the_best_trial_is_in_the_metric_of_its_task(metric: str, words: str) -> None:
-    tested = {
+    scores = {
         "test/bits_per_byte": 2.5,
         "test/bits_per_byte@16": 2.5,
         "test/bits_per_byte@1024": 3.125,
         "test/accuracy@16": 50.0,
         "test/examples@16": 7.0,
     }
-    assert tested_by_length(tested, metric) == words
+    assert results.tested_by_length(scores, metric) == words
