@@ -60,7 +60,7 @@ def _beyond_the_rows(folder: Path) -> Iterator[str]:
     cosine, probe = (of[metric, "topics_after", best] for metric in ("cosine", "probe_accuracy"))
     yield (
         f"In texts of 2,048 tokens, four times its rows, {best} finds most after distillation ({found.max():.1f} % of "
-        f"the pass keys); its vectors have a cosine of {cosine:.3f} to those of the untouched model, and its probe is "
+        f"32 pass keys); its vectors have a cosine of {cosine:.3f} to those of the untouched model, and its probe is "
         f"right on {probe:.1f} % of the topics."
     )
     rows = [f"{found[name]:.1f} % under {name} rows" for name in ("copied", "interpolated") if name in found]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sysconfig
 from dataclasses import replace
+from pathlib import Path
 
 import optuna
 import pytest
@@ -38,6 +40,30 @@ def test_what_is_not_kept_changes_no_later_number(study):
     numbered(study, comparison(), Configurations(5), keep=True)
     assert set(numbered(study, comparison(), Configurations(7), keep=False).values()) == {2}
     assert set(numbered(study, comparison(), Configurations(9), keep=True).values()) == {2}
+
+
+@pytest.mark.parametrize("inside", ["outputs/model", "data/text.txt"])
+def test_a_definition_is_equal_in_another_working_folder(study, tmp_path, monkeypatch, inside):
+    class OfPath(Configurations):
+        def definition(self, case, encoding):
+            return {**super().definition(case, encoding), "model": {"paths": [str(Path.cwd() / inside)]}}
+
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        assert set(numbered(study, comparison(), OfPath(5), keep=True).values()) == {1}
+
+
+def test_a_definition_is_equal_where_packages_are_elsewhere(study, monkeypatch):
+    class OfPackage(Configurations):
+        def definition(self, case, encoding):
+            place = f"{sysconfig.get_path('purelib')}/a_model/tokenizer.json"
+            return {**super().definition(case, encoding), "model": {"path": place}}
+
+    for place in ("/one/site-packages", "/other"):
+        monkeypatch.setattr(sysconfig, "get_path", lambda name, place=place: place)
+        assert set(numbered(study, comparison(), OfPackage(5), keep=True).values()) == {1}
+    assert study.user_attrs["definition copying/none 1"]["model"]["path"] == "package:a_model/tokenizer.json"
 
 
 def test_a_comparison_takes_over_no_study_of_something_else(tmp_path):

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -15,6 +18,8 @@ from optuna.storages import RDBStorage
 
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
+from poslab.data.source import default_cache
+from poslab.io.packages import PACKAGE
 from poslab.training.resume import changes_since
 from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION
 
@@ -27,9 +32,12 @@ def numbered(
     An equal definition of before keeps its number; a new one gets the next, and is kept with the study if `keep`.
     """
     numbers = {}
+    # equal on every machine, wherever it keeps packages, data and the working folder
+    places = {sysconfig.get_path("purelib"): PACKAGE, str(default_cache()): "cache:", str(Path.cwd()): ""}
     for case, encoding in comparison.pairs:
         name = f"{case}/{encoding}"
         now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
+        now = _without_places(now, places)
         number = 1
         while (before := study.user_attrs.get(f"definition {name} {number}")) and any(changes_since(before, now)):
             number += 1
@@ -37,6 +45,19 @@ def numbered(
             study.set_user_attr(f"definition {name} {number}", now)
         numbers[name] = number
     return numbers
+
+
+def _without_places(node: Any, places: Mapping[str, str]) -> Any:
+    """Return a part of a configuration in which the beginnings of paths have other names."""
+    if isinstance(node, dict):
+        return {key: _without_places(value, places) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_places(value, places) for value in node]
+    if isinstance(node, str):
+        for place, name in places.items():
+            if node.startswith(f"{place}/"):
+                return name + node.removeprefix(f"{place}/")
+    return node
 
 
 def study_of(comparison: Comparison, storage: RDBStorage) -> optuna.Study:
