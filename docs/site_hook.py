@@ -29,6 +29,8 @@ OUTSIDE = {
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)?)\]\((?P<target>[^()\s]+)\)")
 CELLS = re.compile(r"^\|.*\|$", re.MULTILINE)
+KEYS = re.compile(r"<table>(?=\s*<thead>\s*<tr>\s*<th>(?:key|hyperparameter)</th>\s*<th>(?:value|default)</th>)")
+"""The start of a table of keys, their values and their meanings."""
 
 log = logging.getLogger("mkdocs.hooks.site")
 
@@ -57,6 +59,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         parts += [_prose(markdown[end : fence.start()], source, page), fence[0]]
         end = fence.end()
     return "".join([*parts, _prose(markdown[end:], source, page)])
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Return a page whose tables of keys have a mark for the style sheet."""
+    return KEYS.sub("<table data-keys>", html)
 
 
 def _prose(text: str, source: str, page: Page) -> str:
