@@ -29,8 +29,8 @@ OUTSIDE = {
 FENCE = re.compile(r"^(`{3,}|~{3,}).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]*(?:\[[^\[\]]*\][^\[\]]*)?)\]\((?P<target>[^()\s]+)\)")
 CELLS = re.compile(r"^\|.*\|$", re.MULTILINE)
-KEYS = re.compile(r"<table>(?=\s*<thead>\s*<tr>\s*<th>(?:key|hyperparameter)</th>\s*<th>(?:value|default)</th>)")
-"""The start of a table of keys, their values and their meanings."""
+TABLE = re.compile(r"<table>(?=\s*<thead>\s*<tr>\s*<th>[^<]*</th>\s*<th>(?P<second>\w+)</th>)")
+"""The start of a table, with the word above its second column."""
 
 log = logging.getLogger("mkdocs.hooks.site")
 
@@ -62,8 +62,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Return a page whose tables of keys have a mark for the style sheet."""
-    return KEYS.sub("<table data-keys>", html)
+    """Return a page whose tables name their second column, for the style sheet."""
+    return TABLE.sub(lambda table: f'<table data-second="{table["second"].lower()}">', html)
 
 
 def _prose(text: str, source: str, page: Page) -> str:
