@@ -18,8 +18,10 @@ Row = dict[str, Any]
 OURS, NOTHING, MASK = "Poslab", "no encoding", "SDPA with a mask"
 COLUMNS = 5
 ROUTE_COLOURS = {"flash": "tab:blue", "distance": "tab:green", "blockwise": "tab:red"}
+ROUTE_MARKS = {"flash": "o", "distance": "s", "blockwise": "^"}
 X_TRANSFORMERS, TRANSFORMERS = "x-transformers", "transformers, as named"
 PEER_COLOURS = {X_TRANSFORMERS: "tab:orange", TRANSFORMERS: "tab:purple"}
+PEER_MARKS = {X_TRANSFORMERS: "x", TRANSFORMERS: "+"}
 GREY = "0.6"
 
 
@@ -87,14 +89,14 @@ def _draw_encoding(panel: Axes, encoding: str, rows: list[Row], mask: list[Row],
         own = [row for row in rows if row["contestant"] == contestant]
         if contestant == OURS:
             route = own[0]["route"][0]
-            colour = ROUTE_COLOURS[route]
-            _line(panel, own, figure, color=colour, marker="o", markersize=3, label=f"ours, {route}", zorder=3)
+            colour, mark = ROUTE_COLOURS[route], ROUTE_MARKS[route]
+            _line(panel, own, figure, color=colour, marker=mark, markersize=3.5, label=f"ours, {route}", zorder=3)
         elif contestant not in (NOTHING, MASK):
             peer = X_TRANSFORMERS if contestant == X_TRANSFORMERS else TRANSFORMERS
-            colour = PEER_COLOURS[peer]
+            colour, mark = PEER_COLOURS[peer], PEER_MARKS[peer]
             style = "-" if peer == X_TRANSFORMERS or not named else ":"
             _line(
-                panel, own, figure, color=colour, linestyle=style, marker="x", markersize=3, linewidth=1.2, label=peer
+                panel, own, figure, color=colour, linestyle=style, marker=mark, markersize=4, linewidth=1.2, label=peer
             )
             if peer == TRANSFORMERS:
                 named.append(f"{contestant} (dotted)" if named else contestant)

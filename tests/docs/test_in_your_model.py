@@ -10,12 +10,12 @@ import torch
 
 import poslab
 from poslab.attention import Visibility, attend
-from poslab.encodings import Alibi, Positions, Rotary
+from poslab.encodings import Alibi, NoPosition, Positions, Rotary
 from tests.conftest import ROOT
 
 GUIDE = (ROOT / "docs" / "in-your-model.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
-FIVE_LINES, ROTATION, BIAS, LLAMA, BERT, PADDING, CACHE = range(7)
+FIVE_LINES, ROTATION, BIAS, LLAMA, BERT, BERT_BY_HAND, PADDING, CACHE = range(8)
 
 
 def run(place: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def whole(names: dict[str, Any], encoding: Any) -> torch.Tensor:
 
 
 def test_every_block_is_run_here() -> None:
-    assert len(BLOCKS) == 7 and GUIDE.count("```") == 14
+    assert len(BLOCKS) == 8 and GUIDE.count("```") == 16
 
 
 def test_five_lines_print_the_shape_that_they_say(capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,8 +58,17 @@ def test_a_llama_is_exchanged_and_given_back() -> None:
     assert not hasattr(names["llama"], "poslab_encodings")
 
 
-def test_bert_by_hand_is_bert_exchanged() -> None:
+def test_bert_reads_the_order_of_tokens_by_the_new_encoding_alone() -> None:
     names = run(BERT)
+    bert, ids, hidden_BTM = names["bert"], names["ids"], names["hidden_BTM"]
+    assert (bert(ids.flip(1)).last_hidden_state.flip(1) - hidden_BTM).abs().max() > 1e-4
+    poslab.exchange(bert, NoPosition)
+    hidden_BTM = bert(ids).last_hidden_state
+    torch.testing.assert_close(bert(ids.flip(1)).last_hidden_state.flip(1), hidden_BTM, rtol=1e-4, atol=1e-5)
+
+
+def test_bert_by_hand_is_bert_exchanged() -> None:
+    names = run(BERT_BY_HAND)
     bert, ids, real = names["bert"], names["ids"], names["real"]
     poslab.exchange(bert, Alibi)
     expected = bert(ids, attention_mask=real).last_hidden_state

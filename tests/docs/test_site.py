@@ -82,6 +82,10 @@ def test_a_phone_reads_and_searches_it_from_a_folder(site: Path) -> None:
                 page.open(site / name, width)
                 assert page.run("document.documentElement.scrollWidth <= window.innerWidth"), (name, width)
                 assert [word for word in complaints(page) if not word.startswith("file:")] == [], name
+        for name, second in (("reference/conf/dataset.html", "value"), ("reference/api/encodings.html", "type")):
+            page.open(site / name, 390)
+            tables = f"[...document.querySelectorAll('table[data-second={second}]')]"
+            assert page.run(f"{tables}.length && {tables}.every(table => table.scrollWidth <= window.innerWidth)"), name
         for words, expected in (("rotary_embedding", "Rotary"), ("RoPE", "encodings/rotary"), ("位置编码", "zh/")):
             page.open(site / "index.html", 1280)
             page.run(

@@ -26,7 +26,7 @@ PYTHON_FILE = "src/poslab/encodings/bias/log_cpb.py"
 YAML_FILE = "conf/encoding/log_cpb.yaml"
 TEST_FILE = "tests/encodings/bias/test_log_cpb.py"
 
-CHECK_IN_A_LINE, OWN_TESTS, TRAIN, COMPARE, ELSEWHERE, MAKE_PAGES = range(6)
+CHECK_IN_A_LINE, OWN_TESTS, TRAIN, COMPARE, COMPARISON, ELSEWHERE, MAKE_PAGES = range(7)
 """The places of its shell blocks."""
 CHECK, MISTAKE, LOAD, OWN_MODEL, OWN_ATTENTION, SPEAKING = range(6)
 """The places of its Python blocks that are no file."""
@@ -72,7 +72,7 @@ QUICK = [
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which the guide's files are where it says."""
     folder = tmp_path_factory.mktemp("checkout")
-    copy_of_repository(folder, "src", "conf", "tests", "docs", "benchmarks")
+    copy_of_repository(folder, "src", "conf", "comparisons", "tests", "docs", "benchmarks")
     for file, text in FILES.items():
         assert not (folder / file).exists(), f"{file} is not new"
         (folder / file).write_text(text)
@@ -100,7 +100,7 @@ def run(checkout: Path, place: int) -> dict[str, Any]:
 def test_it_takes_one_file_of_40_lines_and_one_yaml_file() -> None:
     assert set(FILES) == {PYTHON_FILE, YAML_FILE, TEST_FILE}
     assert len(FILES[PYTHON_FILE].splitlines()) <= 40
-    assert len(of("bash")) == 6 and len(of("python")) == 6 and len(of("text")) == 3  # each is run below
+    assert len(of("bash")) == 7 and len(of("python")) == 6 and len(of("text")) == 3  # each is run below
 
 
 def test_its_files_are_well_formed(checkout: Path) -> None:
@@ -190,6 +190,12 @@ def test_its_multirun_is_compared_by_its_table_and_loaded(here: Path, capsys: py
     model = run(here, LOAD)["model"]
     assert type(model.encodings.layer(0)).__name__ == "LogCPB"
     assert "tensor(" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_its_comparison_has_runs_of_both_encodings(checkout: Path) -> None:
+    printed = typed(checkout, of("bash")[COMPARISON], "dry_run=true")
+    assert re.search(r"text +rotary .*\n.*text +log_cpb ", printed), printed
 
 
 def test_its_own_model_takes_every_encoding(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

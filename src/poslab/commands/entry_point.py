@@ -76,8 +76,9 @@ def _help(started_as: str) -> str:
         "",
         f"{started_as} COMMAND --help lists the groups and keys of a command.",
         f"{started_as} --version prints the version.",
-        'eval "$(poslab --shell-completion install=bash)" completes words in bash; fish',
-        "and zsh have forms of their own (docs/guides/installed.md).",
+        'eval "$(poslab --shell-completion install=bash)" completes words in bash, and',
+        "in zsh after bashcompinit; in fish it is",
+        "poslab --shell-completion install=fish | source",
     ]
     return "\n".join(lines)
 

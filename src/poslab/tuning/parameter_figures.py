@@ -59,14 +59,17 @@ def slices(
         for trial in (trial for trial in complete if parameter.name in trial.params):
             x = place_of(parameter, trial.params[parameter.name])
             _, mark, colour = _mark(trial, best)
-            axes.plot([x], trial.values[:1], mark, color=colour, zorder=3 if colour == BEST else 2)
+            axes.plot([x], trial.values[:1], mark, color=colour, markersize=8, zorder=3 if colour == BEST else 2)
         low, high = ends_of(parameter)
         axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
         scale_axis(axes, parameter)
     for axes in grid[:, 0]:
         axes.set_ylabel(objective.label, fontsize=8)
     marks = {_mark(trial, best) for trial in complete}
-    handles = [grid.flat[0].plot([], [], mark, color=colour, label=label)[0] for label, mark, colour in sorted(marks)]
+    handles = [
+        grid.flat[0].plot([], [], mark, color=colour, markersize=8, label=label)[0]
+        for label, mark, colour in sorted(marks)
+    ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     return Picture(
         "slices",
@@ -81,7 +84,7 @@ def _mark(trial: FrozenTrial, best: FrozenTrial) -> tuple[str, str, str]:
     """Return the label, marker and colour of a trial."""
     is_default = first_attempt(trial) == 0
     if trial.number == best.number:
-        return ("best, the default", "D", BEST) if is_default else ("best", "o", BEST)
+        return "best, the default" if is_default else "best", "*", BEST
     return ("default", "D", DEFAULT) if is_default else ("trial", "o", OTHER)
 
 

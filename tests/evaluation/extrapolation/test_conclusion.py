@@ -133,6 +133,8 @@ def test_without_a_length_beyond_training_nothing_is_said_of_it():
 def test_too_few_items_have_no_interval_and_say_so():
     (alone,) = conclusion(of_text(Rotary={64: bits(2.5, items=3)}))
     assert alone.endswith(", the training length (no interval: 3 items are too few).")
+    (single,) = conclusion(of_text(Rotary={64: bits(2.5, items=1)}))
+    assert single.endswith("(no interval: 1 item is too few).")
     (two,) = conclusion(of_text(Alibi={64: bits(2.4, items=3)}, T5={64: bits(2.5, items=3)}))
     assert two.endswith(
         "Alibi and T5 are not told apart: 2.400 bits per byte and 2.500 bits per byte, a difference of 0.100 "

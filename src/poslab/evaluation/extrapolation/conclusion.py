@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from poslab.evaluation.extrapolation.length_figures import ALL
 from poslab.evaluation.scores.intervals import difference, excess, interval
 from poslab.evaluation.scores.items import ItemScores
-from poslab.report.sentences import listed
+from poslab.report.sentences import amount, listed
 from poslab.tasks.task import LengthWords
 
 TOLERANCE = 0.05
@@ -92,8 +92,12 @@ def _alone(headline: Headline, scores: Mapping[str, ItemScores], length: int) ->
     ((name, own),) = scores.items()
     number = int((own.counts > 0).sum())
     ends = headline.between(*interval(own, headline.is_share, headline.seed))
-    over = f"{ends} over {number:,} items" if ends else f"no interval: {number} items are too few"
+    over = f"{ends} over {number:,} items" if ends else f"no interval: {_too_few(number)}"
     return f"{name} has {headline.value(own)} {headline.place(length)} ({over})."
+
+
+def _too_few(items: int) -> str:
+    return f"{amount(items, 'item')} {'is' if items == 1 else 'are'} too few"
 
 
 def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) -> str:
@@ -165,7 +169,7 @@ def _reach(headline: Headline, own: Mapping[int, ItemScores], lengths: Sequence[
     number = min(int((one.counts > 0).sum()) for one in (reference, following))
     ends = headline.between(*interval(following, headline.is_share, headline.seed))
     value = f"{headline.place(lengths[last + 1])}: {headline.value(following)}{ends and f', {ends}'}"
-    too_few = f"{number:,} items are too few to tell ({value})"
+    too_few = f"{_too_few(number)} to tell ({value})"
     return (
         ("holds", f"{reach}, beyond which {too_few}")
         if last
