@@ -82,6 +82,9 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
         if config.get("encoding") is not None or config.get("swap") is not None:
             raise ValueError("encodings names those of a pretrained model: encodings=[own,yarn]")
         return
+    of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
+    if config["encodings"] is not None and not (runs and of_runs):
+        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
     if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
@@ -90,11 +93,8 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
         raise ValueError("encoding@swap takes the place of a run's encoding: it needs run=")
     if runs and _chooses_temperature(overrides) and config.get("swap") is None:
         raise ValueError("temperature goes with encoding@swap: to change it alone, swap in the run's own encoding")
-    of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
     if runs and of_runs:
         raise ValueError(f"{of_runs[0].partition('=')[0]} is that of the run, and cannot be another one")
-    if config["encodings"] is not None:
-        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
 
 
 def _check_output(output: Path) -> None:

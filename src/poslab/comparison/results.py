@@ -102,6 +102,11 @@ class Results:
         """Return the encodings of a case without a finished run."""
         return [name for name in self.comparison.encodings_of(case) if not self.runs(case, name)]
 
+    def has_trained(self, case: str) -> bool:
+        """Return whether a run of a case has made a step; with `trainer.max_steps=0` none has."""
+        runs = (result for name in self.encodings(case) for _, result in self.runs(case, name).values())
+        return any(result.metrics.get("steps", 1) for result in runs)
+
     def shared_seeds(self, case: str) -> list[int]:
         """Return the seeds of which every encoding with a run on a case has one."""
         seeds = [set(self.runs(case, name)) for name in self.encodings(case)]

@@ -35,6 +35,14 @@ def test_costs_are_drawn_for_one_encoding_and_for_equal_values(values):
     assert picture.figure.axes[0].get_xlabel() == "memory of training in MB (less is better)"
 
 
+@pytest.mark.parametrize(("trained", "lines"), [(8, 2), (None, 1)])
+def test_curves_mark_the_longest_length_of_training_where_there_was_any(trained, lines):
+    rows = pd.DataFrame({"encoding": "a", "length": [8, 16], "value": [2.0, 3.0], "metric": "loss"})
+    picture = figures.curves("curves", "title", rows, "the text", trained, STYLES, "lower")
+    assert len(picture.figure.axes[0].lines) == lines
+    assert ("dotted" in picture.caption) == (trained is not None)
+
+
 @pytest.mark.parametrize(
     ("values", "scale"),
     [([2.0, 3.0, 2.0, 4.0], "linear"), ([2.0, 3.0, 2.0, 900.0], "log"), ([0.0, 3.0, 0.0, 90.0], "linear")],

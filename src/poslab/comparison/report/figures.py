@@ -48,7 +48,7 @@ def styles_of(encodings: Sequence[str]) -> Styles:
 
 
 def curves(
-    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int, styles: Styles, better: str
+    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int | None, styles: Styles, better: str
 ) -> Picture:
     """Draw a metric over the length of the test.
 
@@ -56,7 +56,7 @@ def curves(
         name, title: of the picture.
         rows: a row for each encoding, seed and length, with columns `encoding`, `length` and `value`.
         length_of: what has the length, such as `a side in pixels`.
-        trained: longest length of training.
+        trained: longest length of training; None without training.
         styles: of the encodings.
         better: `lower` or `higher`.
     """
@@ -66,7 +66,8 @@ def curves(
     axes.set_xscale("log", base=2)
     axes.set_xticks(lengths, [f"{length:,}" for length in lengths], rotation=45 if len(lengths) > 8 else 0)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.axvline(trained, color="0.6", linestyle=":")
+    if trained is not None:
+        axes.axvline(trained, color="0.6", linestyle=":")
     finite = rows[np.isfinite(rows["value"])]
     for encoding, own in finite.groupby("encoding", sort=False):
         by_length = own.groupby("length")["value"].agg(["mean", "min", "max"])
@@ -81,8 +82,8 @@ def curves(
     return Picture(
         name,
         title,
-        f"The mean over seeds; the band reaches from the worst seed to the best. {better.capitalize()} is better, and "
-        "the dotted line is the longest length of training.",
+        f"The mean over seeds; the band reaches from the worst seed to the best. {better.capitalize()} is better"
+        f"{'' if trained is None else ', and the dotted line is the longest length of training'}.",
         figure,
     )
 

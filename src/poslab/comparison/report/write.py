@@ -178,7 +178,8 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             drawn.add(criterion.name)
             better = "lower" if criterion.direction == "minimize" else "higher"
             title = f"{criterion.name} by length"
-            length_of, trained = results.tasks[case].length_words.of, results.plan.trained[case]
+            length_of = results.tasks[case].length_words.of
+            trained = results.plan.trained[case] if results.has_trained(case) else None
             yield figures.curves(f"curves_{slug}_{criterion.name}", title, rows, length_of, trained, styles, better)
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
