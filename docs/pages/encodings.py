@@ -1,7 +1,7 @@
 """Makes docs/encodings.md, docs/encodings/ and their pictures: `python docs/make.py encodings`.
 
 The pages are made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
-conf/temperature, the figures of one machine in benchmarks/figures, and those of docs/default_runs.json if there is one.
+conf/temperature, the figures of one machine in benchmarks/figures, and the results behind docs/every-encoding.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from hydra import initialize_config_dir
 from hydra.utils import instantiate
 
@@ -23,7 +24,7 @@ PAGE = DOCS / "encodings.md"
 FOLDER = DOCS / "encodings"
 """One page for each family, for positions and for temperatures."""
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
-DEFAULT_RUNS = DOCS / "default_runs.json"
+RESULTS = DOCS / "figures" / "every-encoding" / "every_encoding" / "results.csv"
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
 """The rows of the benchmark that hold the costs of encodings."""
 
@@ -67,14 +68,14 @@ def pages() -> dict[Path, str]:
     encodings = choices("encoding", Encoding)
     benchmark = json.loads(BENCHMARK.read_text(encoding="utf-8"))
     costs = {row["encoding"]: row for row in benchmark["rows"] if row.items() >= MEASURED.items()}
-    runs = json.loads(DEFAULT_RUNS.read_text(encoding="utf-8")) if DEFAULT_RUNS.exists() else {}
-    made = {PAGE: [INTRODUCTION, *_families(encodings), *_overview(encodings, costs, benchmark["machine"], runs)]}
+    bits = _bits_by_length()
+    made = {PAGE: [INTRODUCTION, *_families(encodings), *_overview(encodings, costs, benchmark["machine"], bits)]}
     for family in _families_of(encodings):
         name, sentence = FAMILIES.get(family, (family, ""))
         blocks = made[FOLDER / f"{family}.md"] = [f"# {name}", sentence, MADE, LEGEND]
         for encoding in encodings:
             if encoding.family == family:
-                blocks += _encoding_section(encoding, encodings, costs, runs)
+                blocks += _encoding_section(encoding, encodings, costs, bits)
     for group, title, caption in (
         ("positions", "Positions", POSITIONS_CAPTION),
         ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
@@ -113,12 +114,12 @@ def _to(encoding: Encoding, start: str = "encodings/") -> str:
 
 
 def _overview(
-    encodings: list[Encoding], costs: dict[str, Any], machine: dict[str, Any], runs: dict[str, Any]
+    encodings: list[Encoding], costs: dict[str, Any], machine: dict[str, Any], bits: pd.DataFrame
 ) -> Iterator[str]:
     """Yield the table of all encodings, and the meaning of its columns."""
     shape = encodings[0].shape
     columns = ["encoding", "formula", "parameters", "acts on", "attention", "route", "time", "memory"]
-    lengths = ("256", "2048") if runs else ()
+    lengths = (bits.columns[0], bits.columns[-1])
     rows = []
     for encoding in encodings:
         rows.append(
@@ -130,12 +131,12 @@ def _overview(
                 encoding.attention.removesuffix(" only"),
                 encoding.routes,
                 *_over_none(costs.get(encoding.name)),
-                *(_bits(runs.get(encoding.name, {}).get(length)) for length in lengths),
+                *(_shown(bits, encoding.name, length) for length in lengths),
             ]
         )
     yield "## All encodings"
     yield LEGEND
-    yield from _table([*columns, *(f"bits at {length}" for length in lengths)], rows)
+    yield from _table([*columns, *(f"bits at {length:,}" for length in lengths)], rows)
     yield (
         f"**Parameters**: of the whole stack in the default decoder (`size=tiny`), with {shape.num_layers} layers of "
         f"width {shape.d_model}, {shape.num_heads} heads of {shape.head_dim} dimensions, and a training length of "
@@ -148,11 +149,10 @@ def _overview(
         f"(see [performance](performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
         f"{machine['torch']}. A dash: not measured."
     )
-    if runs:
-        yield (
-            "**Bits**: bits per byte on the test text after the default run of 600 steps on 256 tokens, in windows of "
-            "256 and 2,048 tokens. A dash: the encoding is not defined there, or the run has not been made yet."
-        )
+    yield (
+        "**Bits**: bits per byte of test text in windows of that many bytes, after 600 steps of a small model in "
+        f"windows of {lengths[0]} ([every encoding](every-encoding.md)). A dash: not defined there, or not trained."
+    )
 
 
 def _row(choice: Choice) -> list[str]:
@@ -162,7 +162,7 @@ def _row(choice: Choice) -> list[str]:
 
 
 def _encoding_section(
-    encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any], runs: dict[str, Any]
+    encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any], bits: pd.DataFrame
 ) -> Iterator[str]:
     learning = [one for one in encoding.stack if any(True for _ in one.parameters())]
     owners = "one for all layers" if all(one.shared_by_layers for one in learning) else "in each layer"
@@ -182,9 +182,9 @@ def _encoding_section(
         "Route": encoding.routes,
         "Time, memory over `none`": " and ".join(_over_none(costs.get(encoding.name))),
     }
-    if encoding.name in runs:
-        bits = (f"{_bits(value)} at {int(length):,}" for length, value in runs[encoding.name].items())
-        facts["Bits per byte of the default run"] = ", ".join(bits)
+    if encoding.name in bits.index:
+        values = [f"{_shown(bits, encoding.name, length)} at {length:,}" for length in bits.columns]
+        facts["Bits per byte"] = f"{', '.join(values)} ([every encoding](../every-encoding.md))"
     yield f"## {encoding.name}"
     more = [f"- **{name}:** {fact}" for name, fact in facts.items()]
     yield from _section(encoding, encoding.caption, more)
@@ -240,8 +240,18 @@ def _over_none(cost: dict[str, Any] | None) -> tuple[str, str]:
     return ("-", "-") if cost is None else (f"x {cost['time'][1]:.2f}", f"x {cost['memory']:.2f}")
 
 
-def _bits(value: float | None) -> str:
-    return "-" if value is None or not math.isfinite(value) else f"{value:.2f}"
+def _bits_by_length() -> pd.DataFrame:
+    """Return the mean bits per byte: a row for each encoding, a column for each length of windows."""
+    results = pd.read_csv(RESULTS)
+    results["length"] = results["metric"].str.extract(r"^bits_per_byte@(\d+)$", expand=False)
+    rows = results.dropna(subset="length").astype({"length": int})
+    return rows.pivot_table("value", "encoding", "length")
+
+
+def _shown(bits: pd.DataFrame, name: str, length: int) -> str:
+    """Return the mean of an encoding at a length; a dash is what has not been measured."""
+    value = bits[length].get(name, math.nan)
+    return "-" if math.isnan(value) else f"{value:.2f}"
 
 
 def make(draws: bool) -> None:

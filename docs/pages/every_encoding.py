@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pages.comparison import ComparisonPage, Part
+from collections.abc import Iterator
+from pathlib import Path
+
+from pages.comparison import ComparisonPage, Part, means
 
 INTRODUCTION = """\
 # Every encoding of texts, side by side
@@ -10,6 +13,19 @@ INTRODUCTION = """\
 `python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand.
 
 [Which encoding?](which-encoding.md) compares fewer, on more cases, each tuned: choose by that page."""
+
+LEAST = 12
+"""Encodings that the first sentences name."""
+
+
+def _least(folder: Path) -> Iterator[str]:
+    """Yield the encodings with the least bits per byte, beside rotary."""
+    of = means(folder)
+    for at, words in {"1x": "at the trained length", "4x": "in windows four times as long"}.items():
+        by_encoding = of[f"bits_per_byte@{at}", "text"].sort_values()
+        names = ", ".join(f"{name} {value:.2f}" for name, value in by_encoding.head(LEAST).items())
+        yield f"Least bits per byte {words}: {names}; rotary {by_encoding['rotary']:.2f}."
+
 
 PARTS = {
     "every_encoding": Part(
@@ -23,6 +39,7 @@ learned in so few steps.""",
         "scalings for trained models",
         ("bits_per_byte@4x", "bits_per_byte@1x", "bits_per_byte@8x"),
         ("differences_*",),
+        _least,
     ),
 }
 

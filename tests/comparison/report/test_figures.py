@@ -35,6 +35,17 @@ def test_costs_are_drawn_for_one_encoding_and_for_equal_values(values):
     assert picture.figure.axes[0].get_xlabel() == "memory of training in MB (less is better)"
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_figure_grows_with_the_legend_of_many_encodings():
+    names = [f"encoding_{place}" for place in range(60)]
+    rows = pd.DataFrame(
+        [(name, length, 2.0) for name in names for length in (8, 16)], columns=["encoding", "length", "value"]
+    )
+    picture = figures.curves("curves", "t", rows.assign(metric="loss"), "it", 8, figures.styles_of(names), "lower")
+    assert picture.drawn("png")
+    assert picture.figure.axes[0].get_window_extent().height > 200
+
+
 @pytest.mark.parametrize(("trained", "lines"), [(8, 2), (None, 1)])
 def test_curves_mark_the_longest_length_of_training_where_there_was_any(trained, lines):
     rows = pd.DataFrame({"encoding": "a", "length": [8, 16], "value": [2.0, 3.0], "metric": "loss"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,6 +41,10 @@ MOST_ON_A_LINEAR_AXIS = 30
 
 Styles = Mapping[str, Style]
 """Style of each encoding, the same in all figures."""
+
+
+ROWS_OF_LEGEND = 5
+"""Rows of a legend that a figure has room for as it is."""
 
 
 def styles_of(encodings: Sequence[str]) -> Styles:
@@ -243,6 +248,9 @@ def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], st
 
 
 def _legend(figure: Any, axes: Axes) -> None:
+    """Put a legend below a figure, which grows with it."""
     handles, labels = axes.get_legend_handles_labels()
-    columns = legend_columns(labels, figure.get_size_inches()[0])
+    width, height = figure.get_size_inches()
+    columns = legend_columns(labels, width)
+    figure.set_figheight(height + 0.18 * max(0, math.ceil(len(labels) / columns) - ROWS_OF_LEGEND))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
