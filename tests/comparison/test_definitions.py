@@ -66,6 +66,19 @@ def test_a_definition_is_equal_where_packages_are_elsewhere(study, monkeypatch):
     assert study.user_attrs["definition copying/none 1"]["model"]["path"] == "package:a_model/tokenizer.json"
 
 
+def test_a_definition_that_was_kept_with_its_places_is_equal_too(study):
+    path = {"path": str(Path.cwd() / "outputs/model")}
+    for encoding in ("none", "rotary", "slow"):
+        kept = {**Configurations(5).definition("copying", encoding), "model": path}
+        study.set_user_attr(f"definition copying/{encoding} 1", kept)
+
+    class OfPath(Configurations):
+        def definition(self, case, encoding):
+            return {**super().definition(case, encoding), "model": path}
+
+    assert set(numbered(study, comparison(), OfPath(5), keep=True).values()) == {1}
+
+
 def test_a_comparison_takes_over_no_study_of_something_else(tmp_path):
     made = comparison(output=str(tmp_path))
     storage = open_storage(made)

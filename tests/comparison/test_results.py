@@ -128,3 +128,11 @@ def test_nothing_is_said_of_items_where_all_encodings_have_all(tmp_path):
     made = with_items(tmp_path, WrittenAnswers)
     assert fewer_items(made, "copying") == ""
     assert not any("*" in cell for cell in overview(made)["exact_match@beyond"])
+
+
+def test_a_case_of_runs_without_steps_has_not_trained():
+    found = results()
+    assert found.has_trained("copying")
+    for _, result in found.cells:
+        result.metrics["steps"] = 0
+    assert not found.has_trained("copying")

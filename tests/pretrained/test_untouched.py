@@ -134,7 +134,7 @@ def test_positions_of_the_untouched_model_that_end_are_told(folder):
         check(on_text(folder, "bert", *DISTIL, "objective.within=25"))
 
 
-def test_a_mask_that_the_model_lacks_is_told(folder):
+def test_a_mask_that_the_model_lacks_is_refused(folder):
     path = folder / "bert" / "tokenizer.json"
     path.write_text(path.read_text().replace("[MASK]", "[COVER]"))
     with pytest.raises(ValueError, match=r"^objective.teacher=untouched must know all tokens of this run: the model"):

@@ -39,7 +39,9 @@ def numbered(
         now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
         now = _without_places(now, places)
         number = 1
-        while (before := study.user_attrs.get(f"definition {name} {number}")) and any(changes_since(before, now)):
+        while (before := study.user_attrs.get(f"definition {name} {number}")) and any(
+            changes_since(_without_places(before, places), now)
+        ):
             number += 1
         if before is None and keep:
             study.set_user_attr(f"definition {name} {number}", now)
