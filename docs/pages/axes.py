@@ -9,7 +9,7 @@ INTRODUCTION = """\
 
 `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
 
-[Pictures](guides/pictures.md) and [sound and video](guides/sound_and_video.md) have the commands and what each encoding
+[Pictures](guides/pictures.md) and [sound and video](guides/sound-and-video.md) have the commands and what each encoding
 reads."""
 
 PARTS = {
