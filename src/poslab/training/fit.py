@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.loggers import Logger
 from torch import distributed
 from torch.utils.checkpoint import checkpoint as recomputed
 
@@ -22,6 +23,7 @@ from poslab.models import Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import TrainerSettings
+from poslab.tasks.task import Task
 from poslab.training.checkpoints import RunCheckpoints
 from poslab.training.components import (
     callbacks_of,
@@ -82,34 +84,28 @@ def train_here(
     datamodule = prepared_data(recipe)
     first_step = first_step_of(checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
-    console.print(f"{type(model).__name__} with {recipe.encoding_name}: {parameters:,} parameters, {precision}")
+    console.print(_introduction(recipe, model))
     for line in datamodule.report_lines():
         console.print(line)
-    if recipe.init_from and checkpoint is None:
-        console.print(f"weights of {recipe.init_from}")
-        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
-            console.print(f"  {line}")
     if checkpoint is None:
-        for line in begin_encoding(recipe, model, task, datamodule):
-            console.print(f"start={choice_of(recipe.config, 'start').name}: {line}")
+        for line in _first_weights(recipe, model, task, datamodule):
+            console.print(line)
     teacher = teacher_of(recipe, task, datamodule.tokenizer)
     if teacher is not None:
-        size = sum(parameter.numel() for parameter in teacher.model.parameters())
-        kind, length = type(teacher.model).__name__, teacher.longest
-        console.print(f"teacher: {kind} with {size:,} parameters, which reads {length:,} tokens ({teacher.source})")
-    for each in (model, *(() if teacher is None else (teacher.model,))):
-        set_up_passes(each, settings)
+        console.print(
+            f"teacher: {type(teacher.model).__name__} with {_num_parameters(teacher.model):,} parameters, "
+            f"which reads {teacher.longest:,} tokens ({teacher.source})"
+        )
+        set_up_passes(teacher.model, settings)
+    set_up_passes(model, settings)
 
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
     learner = learner_of(recipe, model, task, datamodule, teacher)
-    learning = num_learning(model)
     if not isinstance(recipe.adapt, Full):
-        console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {learning:,} parameters learn")
-    _require_space(run, parameters, learning)
+        console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {num_learning(model):,} parameters learn")
+    _require_space(run, model)
     loggers = loggers_of(recipe, run.path, first_step)
     own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
     own += [RecordStartingPoint(run.start_file), *callbacks]
@@ -124,33 +120,21 @@ def train_here(
         )
     except MisconfigurationException as error:  # such as a second progress bar
         raise ValueError(f"callbacks: {error}") from error
-    if trainer.is_global_zero:
-        datamodule.tokenizer.save(run.path)
-        task.record().write(run.task_file)
-        tags = learner.tags("test" if observer is None else "validation")
-        try:
-            for logger in loggers:
-                if isinstance(logger, RunLogger):
-                    logger.begin(recipe.config, tags)
-                else:
-                    logger.log_hyperparams(columns(recipe.config))
-        except ValueError:
-            if checkpoint is None:
-                _forget(run)
-            raise
 
-    if settings.max_steps == 0:
-        trainer.validate(learner, datamodule=datamodule, verbose=False)
-        checkpoints.best_metrics = learner.validation_metrics
     try:
+        if trainer.is_global_zero:
+            datamodule.tokenizer.save(run.path)
+            task.record().write(run.task_file)
+            _begin_logs(loggers, recipe, learner.tags("test" if observer is None else "validation"))
+        if settings.max_steps == 0:
+            trainer.validate(learner, datamodule=datamodule, verbose=False)
+            checkpoints.best_metrics = learner.validation_metrics
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except MisconfigurationException as error:  # what Lightning can say only of data that is loaded
-        if checkpoint is None and trainer.is_global_zero:
+    except (MisconfigurationException, ValueError) as error:
+        if checkpoint is None and trainer.is_global_zero and trainer.global_step == 0:
             _forget(run)
-        raise ValueError(f"trainer: {error}") from error
-    except ValueError:
-        if checkpoint is None and trainer.is_global_zero and trainer.global_step == 0:  # such as by a callback
-            _forget(run)
+        if isinstance(error, MisconfigurationException):  # what Lightning can say only of data that is loaded
+            raise ValueError(f"trainer: {error}") from error
         raise
     training = {  # before the test loads the best state, which may be of an earlier step
         "train/tokens_per_second": learner.tokens_per_second,
@@ -158,29 +142,58 @@ def train_here(
         "steps": trainer.global_step,
         **{f"train/{name}": value for name, value in learner.gradients.metrics(trainer.global_step).items()},
     }
-    tested = _tested(trainer, learner, datamodule, run) if observer is None else {}
-
     metrics = {
         **checkpoints.best_metrics,
-        **tested,
+        **(_tested(trainer, learner, datamodule, run) if observer is None else {}),
         **training,
         "memory/peak_mb": peak_memory_mb(trainer.strategy.root_device),
-        "parameters": parameters,
+        "parameters": _num_parameters(model),
     }
-    if trainer.is_global_zero:
-        for logger in loggers:
-            if isinstance(logger, RunLogger):
-                logger.finish(metrics)
-        run.finish(metrics)
-        if settings.profiler:
-            console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
-        if observer is None:
-            lengths, trained = datamodule.lengths_asked, datamodule.longest_trained
-            console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
-        console.print(closing_facts(run, metrics))
-        if observer is None:
-            for line in next_commands(run, recipe, task):
-                console.print(line)
+    if not trainer.is_global_zero:
+        return
+    for logger in loggers:
+        if isinstance(logger, RunLogger):
+            logger.finish(metrics)
+    run.finish(metrics)
+    if settings.profiler:
+        console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
+    if observer is None:
+        lengths, trained = datamodule.lengths_asked, datamodule.longest_trained
+        console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
+    console.print(closing_facts(run, metrics))
+    if observer is None:
+        for line in next_commands(run, recipe, task):
+            console.print(line)
+
+
+def _num_parameters(model: Model) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _introduction(recipe: Recipe, model: Model) -> str:
+    """Return the first line of a run: its model, encoding, size and precision."""
+    settings = recipe.trainer
+    precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
+    return f"{type(model).__name__} with {recipe.encoding_name}: {_num_parameters(model):,} parameters, {precision}"
+
+
+def _first_weights(recipe: Recipe, model: Model, task: Task, datamodule: RunData) -> Iterator[str]:
+    """Give a model the weights of `init_from` and its encoding those of `start`; yield what was done, in lines."""
+    if recipe.init_from:
+        yield f"weights of {recipe.init_from}"
+        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
+            yield f"  {line}"
+    for line in begin_encoding(recipe, model, task, datamodule):
+        yield f"start={choice_of(recipe.config, 'start').name}: {line}"
+
+
+def _begin_logs(loggers: Sequence[Logger], recipe: Recipe, tags: list[str]) -> None:
+    """Give loggers the configuration of a run; `tags` are those of the metrics with which it will end."""
+    for logger in loggers:
+        if isinstance(logger, RunLogger):
+            logger.begin(recipe.config, tags)
+        else:
+            logger.log_hyperparams(columns(recipe.config))
 
 
 def run_test(run: RunDirectory) -> dict[str, float]:
@@ -239,9 +252,10 @@ def set_up_passes(model: Model, settings: TrainerSettings) -> None:
         part.compile()
 
 
-def _require_space(run: RunDirectory, parameters: int, learning: int) -> None:
+def _require_space(run: RunDirectory, model: Model) -> None:
     """Raise ValueError if the disk cannot hold the run's checkpoints."""
-    bytes_per_checkpoint = 4 * (parameters + 2 * learning)  # weights, and the two moments of AdamW of those that learn
+    # Weights, and the two moments of AdamW of those that learn.
+    bytes_per_checkpoint = 4 * (_num_parameters(model) + 2 * num_learning(model))
     there = sum(file.stat().st_size for file in run.checkpoints.glob("*.ckpt"))
     needed = max(1, 3 - there // bytes_per_checkpoint) * bytes_per_checkpoint + 10_000_000  # best, last, the next; logs
     free = shutil.disk_usage(run.path).free
