@@ -177,12 +177,13 @@ def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
 def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):
     AutoModel.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
     subjects = [pretrained_subject(*choice(folder, "bert", name)[1:]) for name in ("own", "t5")]
-    settings = Settings(["extrapolation", "embeddings"], [ROWS, 256])
+    settings = Settings(["extrapolation", "embeddings"], [10, ROWS, 256])
     evaluation = evaluate(subjects, settings, announce=lambda part: None)
     assert evaluation.left_out == {"extrapolation": "needs an output layer with weights"}
     metrics = evaluation.metrics
     assert metrics[f"own/cosine@{ROWS}"] == pytest.approx(1, abs=1e-5)
     assert metrics[f"t5/cosine@{ROWS}"] < 0.9999
+    assert [tag for tag in metrics if "t5/cosine" in tag] == ["t5/cosine@10", f"t5/cosine@{ROWS}"]
     assert math.isnan(metrics["own/passkey_ndcg@256"]) and 0 <= metrics["t5/passkey_ndcg@256"] <= 100
 
 

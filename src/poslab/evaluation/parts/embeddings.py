@@ -44,7 +44,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Return the section, and for each model the likeness and the share that is found at each length."""
     evaluation = Evaluation()
     able = [one for one in subjects if one.abilities >= NEEDS]
-    rows = pd.DataFrame([row for one in able for row in (*_likeness(one), *_retrieval(one, settings))])
+    rows = pd.DataFrame([row for one in able for row in (*_likeness(one, settings), *_retrieval(one, settings))])
     if not len(rows):
         return evaluation
     for one in able:
@@ -70,16 +70,19 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     return evaluation
 
 
-def _likeness(one: Subject) -> Iterator[dict[str, Any]]:
-    """Yield the cosines at a sixteenth, a quarter and the whole of the length that the original was trained at."""
+def _likeness(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
+    """Yield the cosines at those lengths that the original reads; by default 1/16, 1/4 and the whole of its length."""
     assert isinstance(one.data, TextDataModule) and one.pretrained_length is not None
     original, pooling = _original(one), pooling_of(one.model, one.recipe)
     tokens = np.asarray(one.data.tokens(one.split))
     around = len(framed(one.tokenizer, tokens[:0]))
-    for length in sorted({max(around + 1, one.pretrained_length // part) for part in (16, 4, 1)}):
+    longest = min(one.pretrained_length, one.model.max_length or one.pretrained_length)
+    for length in sorted(set(settings.lengths or [one.pretrained_length // part for part in (16, 4, 1)])):
         inside = length - around
+        if inside < 1 or length > longest:
+            continue
         starts = range(0, len(tokens) - inside + 1, inside)[:TEXTS]
-        if len(starts) < 2 or length > (one.model.max_length or length):
+        if len(starts) < 2:
             continue
         texts = [framed(one.tokenizer, tokens[start : start + inside]) for start in starts]
         own, its = (sentence_vectors(model, texts, pooling) for model in (one.model, original))
