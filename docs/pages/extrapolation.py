@@ -11,6 +11,7 @@ import pandas as pd
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "extrapolation.md"
 FIGURES = Path("figures") / "extrapolation"
+TABLE = "per_length.csv"
 PICTURES = {
     "bits_by_length": "Bits per byte over the window length, under both protocols; shaded: 95 % interval.",
     "loss_by_context": "Loss of a token over the number of tokens before it, in windows of each length.",
@@ -91,4 +92,4 @@ def make(evaluation: Path) -> None:
     (DOCS / FIGURES).mkdir(parents=True, exist_ok=True)
     for name in PICTURES:
         shutil.copy(evaluation / f"{name}.png", DOCS / FIGURES / f"{name}.png")
-    PAGE.write_text(page(pd.read_csv(evaluation / "per_length.csv")), encoding="utf-8")
+    PAGE.write_text(page(pd.read_csv(evaluation / TABLE)), encoding="utf-8")
