@@ -49,7 +49,7 @@ def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(better
     names = ["baseline", "none", *(f"encoding_{place}" for place in range(30))]
     values = [(name, length, way * place) for place, name in enumerate(names) for length, way in ((8, -1.0), (16, 1.0))]
     rows = pd.DataFrame(values, columns=["encoding", "length", "value"]).assign(metric="loss")
-    styles = figures.told_apart(figures.styles_of(names), rows, names[:2], better)
+    styles = figures.named_styles(figures.styles_of(names), rows, names[:2], better)
     assert set(styles) == {"baseline", "none", *(f"encoding_{place}" for place in best)}
     picture = figures.curves("curves", "t", rows, "it", None, styles, better)
     assert len(picture.figure.axes[0].lines) == len(names)
@@ -60,7 +60,7 @@ def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(better
 def test_up_to_a_dozen_curves_all_have_a_name():
     names = [f"encoding_{place}" for place in range(12)]
     rows = pd.DataFrame({"encoding": names * 2, "length": [8] * 12 + [16] * 12, "value": 2.0, "metric": "loss"})
-    styles = figures.told_apart(figures.styles_of(names), rows, names[:1], "lower")
+    styles = figures.named_styles(figures.styles_of(names), rows, names[:1], "lower")
     picture = figures.curves("curves", "t", rows, "it", None, styles, "lower")
     assert len(picture.figure.legends[0].get_texts()) == 12 and "pale" not in picture.caption
 

@@ -44,7 +44,7 @@ Styles = Mapping[str, Style]
 
 
 MOST_NAMED = 12
-"""Most curves of a figure that can be told apart."""
+"""Most curves of a figure that a reader can distinguish."""
 
 ROWS_OF_LEGEND = 5
 """Rows of a legend that a figure has room for as it is."""
@@ -55,8 +55,8 @@ def styles_of(encodings: Sequence[str]) -> Styles:
     return {name: style(place) for place, name in enumerate(encodings)}
 
 
-def told_apart(styles: Styles, rows: pd.DataFrame, always: Sequence[str], better: str) -> Styles:
-    """Return the styles of encodings whose curves can be told apart: of more than 12, `always` and the best.
+def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], better: str) -> Styles:
+    """Return the styles of the encodings whose curves have a name: of more than 12, `always` and the best.
 
     The best are those at the longest length; other arguments are as of `curves`.
     """

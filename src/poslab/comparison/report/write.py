@@ -181,7 +181,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             title = f"{criterion.name} by length"
             length_of = results.tasks[case].length_words.of
             trained = results.plan.trained[case] if results.has_trained(case) else None
-            named = figures.told_apart(styles, rows, [comparison.baseline, *without], better)
+            named = figures.named_styles(styles, rows, [comparison.baseline, *without], better)
             yield figures.curves(f"curves_{slug}_{criterion.name}", title, rows, length_of, trained, named, better)
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
