@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from poslab.report.text_tables import markdown_table
+
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "extrapolation.md"
 FIGURES = Path("figures") / "extrapolation"
@@ -68,11 +70,11 @@ def _tables(rows: pd.DataFrame) -> Iterator[str]:
     )
     heads = [f"{length:,} ({length // lengths[0]}x)" for length in lengths]
     for figure in ("bits_per_byte", "accuracy"):
-        lines = [["encoding", *heads], ["---"] * (len(heads) + 1)]
+        lines = []
         for model in rows["model"].unique():
             own = rows[rows["model"] == model].set_index("length")
             lines.append([model, *(_cell(own.loc[length], figure) for length in lengths)])
-        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        yield markdown_table(["encoding", *heads], lines)
 
 
 def _cell(row: pd.Series, figure: str) -> str:
