@@ -40,7 +40,7 @@ MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
 Styles = Mapping[str, Style]
-"""Style of each encoding, the same in all figures."""
+"""Style of each encoding, the same in all figures, but for one that names few of very many."""
 
 
 MOST_NAMED = 12
@@ -62,9 +62,10 @@ def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], bett
     """
     if rows["encoding"].nunique() <= MOST_NAMED:
         return styles
-    at_longest = rows[rows["length"] == rows["length"].max()].groupby("encoding", sort=False)["value"].mean()
-    best = at_longest.sort_values(ascending=better == "lower", kind="stable").dropna()
-    return {name: styles[name] for name in list(dict.fromkeys([*always, *best.index]))[:MOST_NAMED]}
+    finite = rows[np.isfinite(rows["value"])]
+    at_longest = finite[finite["length"] == finite["length"].max()].groupby("encoding", sort=False)["value"].mean()
+    best = at_longest.sort_values(ascending=better == "lower", kind="stable")
+    return styles_of(list(dict.fromkeys([*always, *best.index]))[:MOST_NAMED])
 
 
 def curves(
