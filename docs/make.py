@@ -1,4 +1,4 @@
-"""Makes the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
+"""Make the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
 
 encodings.md, encodings/ and reference/ are made of the code and its configuration, performance.md of the figures in
 benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of comparisons of the folders that
@@ -26,6 +26,7 @@ from pages import (
     training_methods,
     which_encoding,
 )
+from pages.comparison import has_results
 
 PAGES = {
     "encodings": encodings.make,
@@ -61,6 +62,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.evaluation:
+        if not (arguments.evaluation / extrapolation.TABLE).is_file():
+            parser.error(f"--evaluation must be the folder of one with extrapolation, got {arguments.evaluation}")
         extrapolation.make(arguments.evaluation)
         return
     if folders := arguments.comparison:
@@ -68,6 +71,8 @@ def main() -> None:
         if page is None:
             known = "; or ".join(", ".join(page.parts) for page in COMPARED)
             parser.error(f"--comparison must be folders of one page: {known}; got {' '.join(map(str, folders))}")
+        if without := [str(folder) for folder in folders if not has_results(folder)]:
+            parser.error(f"--comparison must be folders of comparisons with finished runs, got {without[0]}")
         page.make(folders)
         return
     if arguments.explorer:

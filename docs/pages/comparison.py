@@ -103,6 +103,11 @@ def results_of(folder: Path) -> pd.DataFrame:
     return pd.read_csv(folder / "results.csv")
 
 
+def has_results(folder: Path) -> bool:
+    """Return True for the folder of a comparison with finished runs."""
+    return (folder / "results.csv").is_file() and not results_of(folder).empty
+
+
 def verdicts_of(folder: Path) -> pd.DataFrame:
     """Return a row for each case, metric and encoding of a comparison, with the `word` of its verdict."""
     return pd.read_csv(folder / "differences.csv")

@@ -195,12 +195,12 @@ class Encoding(Choice):
 
     @cached_property
     def shape(self) -> StackShape:
-        """Of the default decoder, whatever its encoding."""
+        """Shape of the default decoder, whatever its encoding."""
         plain = Encoding("encoding", "none").config
         return Recipe.of(resolved(plain)).model.build(2, digits=ByteTokenizer.digits).encodings.shape
 
     def make(self, causal: bool = True) -> StackEncodings:
-        """Its encodings in a decoder or in an encoder, with fresh parameters."""
+        """Return its encodings in a decoder or in an encoder, with fresh parameters."""
         shape = self.shape if causal else StackShape(**{**vars(self.shape), "causal": False})
         return StackEncodings(instantiate(self.config.encoding, _convert_="all"), shape)
 
@@ -353,9 +353,6 @@ def shown(value: Any) -> str:
     if isinstance(value, dict):
         return str(value["_target_"]).rpartition(".")[2]
     return str(value) if isinstance(value, str) else json.dumps(value)
-
-
-# The pages
 
 
 def joined(paragraph: str) -> str:

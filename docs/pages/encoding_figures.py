@@ -8,17 +8,14 @@ Dimension letters: H heads, S key positions, T positions, D head dim, M model di
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import matplotlib
 import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -62,15 +59,6 @@ styled = matplotlib.rc_context({"font.size": 9, "axes.spines.top": False, "axes.
 """Decorator of what draws; settings of matplotlib at large stay as they are."""
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture, always with the same bytes: 64 colours are enough, and a third of the size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = io.BytesIO()
-    figure.savefig(drawn)
-    pyplot.close(figure)
-    Image.open(drawn).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, optimize=True)
-
-
 @styled
 def draw_encoding(kind: str, make: MakeStack, shape: StackShape) -> Figure:
     """Draw an encoding.
@@ -82,9 +70,6 @@ def draw_encoding(kind: str, make: MakeStack, shape: StackShape) -> Figure:
     """
     torch.manual_seed(0)
     return PICTURES[kind](make, shape)
-
-
-# Curves
 
 
 def logit_change(
@@ -131,7 +116,7 @@ def logit_change(
 def change_by_distance(
     encoding: PositionalEncoding, shape: StackShape, furthest: int, causal: bool, direction_HD: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Distances (S,) up to the furthest, on both sides unless causal, and `logit_change` at each, (H, S)."""
+    """Return distances (S,) up to the furthest, on both sides unless causal, and `logit_change` at each, (H, S)."""
     num_keys = furthest + 1 if causal else 2 * furthest + 1
     change_HS = logit_change(encoding, shape, furthest, num_keys, causal=causal, direction_HD=direction_HD)
     return furthest - torch.arange(num_keys), change_HS
@@ -162,18 +147,15 @@ def changes_by_content(
 
 
 def position_products(encoding: PositionalEncoding, shape: StackShape, query: int) -> Tensor:
-    """Inner products of what is added at the query and at 0, ..., query, over that of the query with itself, (T,)."""
+    """Return the products of what is added at 0, ..., query with that at the query, over that of the latter, (T,)."""
     one_number = Tokens(torch.full((1, query + 1), shape.digits[0]))
     added_TM = encoding.embed(torch.zeros(1, query + 1, shape.d_model), Positions.range(query + 1), one_number)[0]
     products_T = added_TM @ added_TM[-1]
     return products_T / products_T[-1]
 
 
-# Kinds of pictures
-
-
 def bias_curves(make: MakeStack, shape: StackShape) -> Figure:
-    """One curve for each head."""
+    """Draw a curve for each head."""
     causal = make(True).layer(0).causal_only or not make(True).layer(0).hooks
     distance_S, change_HS = change_by_distance(make(causal).layer(0), shape, TRAINING_LENGTH, causal)
     figure, axes = _axes(DISTANCE_LABEL, CHANGE_LABEL)
@@ -198,7 +180,7 @@ def rotation_curve(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def content_band(make: MakeStack, shape: StackShape) -> Figure:
-    """Mean and spread over random weights and tokens, and one head of one draw."""
+    """Draw the mean and the spread over random weights and tokens, and one head of one draw."""
     causal = make(True).layer(0).causal_only
     distance_S, change_NS = changes_by_content(lambda: make(causal).layer(0), shape, TRAINING_LENGTH, causal)
     figure, axes = _axes(DISTANCE_LABEL, CHANGE_LABEL)
@@ -220,7 +202,7 @@ def query_curves(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def embedding_curves(make: MakeStack, shape: StackShape) -> Figure:
-    """Inner products of position parts, for queries at several positions."""
+    """Draw the inner products of position parts, for queries at several positions."""
     encoding = make(True).eval().layer(0)
     figure, axes = _axes(DISTANCE_LABEL, "inner product of positions")
     for query, colour in reversed([*zip(_queries(encoding), QUERY_COLOURS, strict=True)]):
@@ -243,7 +225,7 @@ def neighbour_curve(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def stick_curves(make: MakeStack, shape: StackShape) -> Figure:
-    """Attention weights of equal keys, which no softmax makes."""
+    """Draw the attention weights of equal keys, which no softmax makes."""
     encoding, furthest = make(True).layer(0), NEAR[0]
     distance_S = furthest - torch.arange(furthest + 1)
     visible = (distance_S > 0).expand(1, 1, 1, -1)
@@ -348,9 +330,6 @@ PICTURES: dict[str, Callable[[MakeStack, StackShape], Figure]] = {
 }
 
 
-# How they look
-
-
 def _axes(x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure, axes = pyplot.subplots(figsize=(6.4, 3.2), dpi=100, layout="constrained")
     axes.set_xlabel(x_label)
@@ -397,7 +376,7 @@ def _legend(axes: Axes) -> None:
 
 
 def _zoom(axes: Axes, distance_S: Tensor, change_NS: Tensor) -> None:
-    """Leaves out changes below the floor, and far distances at which nothing changes any more."""
+    """Leave out changes below the floor, and far distances at which nothing changes any more."""
     change_NS = change_NS.detach().clamp_min(FLOOR)
     if change_NS.min() <= FLOOR:
         axes.set_ylim(FLOOR, float(change_NS.max()) + 1)
@@ -410,6 +389,6 @@ def _zoom(axes: Axes, distance_S: Tensor, change_NS: Tensor) -> None:
 
 
 def _queries(encoding: PositionalEncoding) -> Sequence[int]:
-    """Positions of queries, within what the encoding is defined for."""
+    """Return the positions of queries, within what the encoding is defined for."""
     end = encoding.max_length
     return QUERIES if end is None else [query * (end - 1) // QUERIES[-1] for query in QUERIES]

@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 
 from pages.documented_choices import TRAINING_LENGTH, Choice, Document, Encoding, choices
 from poslab.configuration.folders import CONF
+from poslab.report.text_tables import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "encodings.md"
@@ -60,6 +61,9 @@ POSITIONS_CAPTION = (
     "a picture of 6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."
 )
 
+COLOURS = 64
+"""Colours of a picture, which are enough, and make it a third of the size."""
+
 LEGEND = "Letters: B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j."
 
 
@@ -82,7 +86,7 @@ def pages() -> dict[Path, str]:
     ):
         blocks = made[FOLDER / f"{group}.md"] = [f"# {title}"]
         blocks += [f"The config group `{group}=`; it works with any encoding that allows it.", MADE]
-        blocks += [*_table([group, "formula", "what it does"], map(_row, choices(group)))]
+        blocks.append(markdown_table([group, "formula", "what it does"], map(_row, choices(group))))
         for choice in choices(group):
             blocks += [f"## {group}={choice.name}", *_section(choice, caption, [])]
     return {path: "\n\n".join(block.strip("\n") for block in blocks) + "\n" for path, blocks in made.items()}
@@ -101,7 +105,7 @@ def _families(encodings: list[Encoding]) -> Iterator[str]:
         name, sentence = FAMILIES.get(family, (family, ""))
         members = ", ".join(_to(encoding) for encoding in encodings if encoding.family == family)
         rows.append([f"[{name}](encodings/{family}.md)", sentence, members])
-    yield from _table(["family", "how it works", "encodings"], rows)
+    yield markdown_table(["family", "how it works", "encodings"], rows)
     yield (
         "[Positions](encodings/positions.md) and [temperatures](encodings/temperature.md) are groups of their own. "
         "They work with any encoding."
@@ -136,7 +140,7 @@ def _overview(
         )
     yield "## All encodings"
     yield LEGEND
-    yield from _table([*columns, *(f"bits at {length:,}" for length in lengths)], rows)
+    yield markdown_table([*columns, *(f"bits at {length:,}" for length in lengths)], rows)
     yield (
         f"**Parameters**: of the whole stack in the default decoder (`size=tiny`), with {shape.num_layers} layers of "
         f"width {shape.d_model}, {shape.num_heads} heads of {shape.head_dim} dimensions, and a training length of "
@@ -219,7 +223,7 @@ def _section(choice: Choice, caption: str, facts: Iterable[str]) -> Iterator[str
     if facts:
         yield "\n".join(facts)
     if choice.hyperparameters:
-        yield from _table(
+        yield markdown_table(
             ["hyperparameter", "default", "meaning"],
             [[f"`{h.key}`", f"`{h.default}`", h.comment] for h in choice.hyperparameters],
         )
@@ -230,13 +234,8 @@ def _section(choice: Choice, caption: str, facts: Iterable[str]) -> Iterator[str
         yield document.source
 
 
-def _table(columns: list[str], rows: Iterable[list[str]]) -> Iterator[str]:
-    cells = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    yield "\n".join("| " + " | ".join(row) + " |" for row in cells)
-
-
 def _over_none(cost: dict[str, Any] | None) -> tuple[str, str]:
-    """Time and memory; a dash is what has not been measured."""
+    """Return time and memory; a dash is what has not been measured."""
     return ("-", "-") if cost is None else (f"x {cost['time'][1]:.2f}", f"x {cost['memory']:.2f}")
 
 
@@ -267,13 +266,14 @@ def make(draws: bool) -> None:
 def draw() -> None:
     """Draw all pictures."""
     from pages import encoding_figures as figures  # only who draws needs matplotlib
+    from pages.small_png import save
 
     for encoding in choices("encoding", Encoding):
         picture = figures.draw_encoding(encoding.picture, encoding.make, encoding.shape)
-        figures.save(picture, DOCS / encoding.figure)
+        save(picture, DOCS / encoding.figure, COLOURS)
     shape = choices("encoding", Encoding)[0].shape
     for choice in choices("temperature"):
         temperature = shape.fill(instantiate(choice.config.temperature))
-        figures.save(figures.draw_temperature(temperature), DOCS / choice.figure)
+        save(figures.draw_temperature(temperature), DOCS / choice.figure, COLOURS)
     for choice in choices("positions"):
-        figures.save(figures.draw_positions(instantiate(choice.config.positions)), DOCS / choice.figure)
+        save(figures.draw_positions(instantiate(choice.config.positions)), DOCS / choice.figure, COLOURS)

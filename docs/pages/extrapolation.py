@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from poslab.report.text_tables import markdown_table
+
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "extrapolation.md"
 FIGURES = Path("figures") / "extrapolation"
+TABLE = "per_length.csv"
 PICTURES = {
     "bits_by_length": "Bits per byte over the window length, under both protocols; shaded: 95 % interval.",
     "loss_by_context": "Loss of a token over the number of tokens before it, in windows of each length.",
@@ -67,11 +70,11 @@ def _tables(rows: pd.DataFrame) -> Iterator[str]:
     )
     heads = [f"{length:,} ({length // lengths[0]}x)" for length in lengths]
     for figure in ("bits_per_byte", "accuracy"):
-        lines = [["encoding", *heads], ["---"] * (len(heads) + 1)]
+        lines = []
         for model in rows["model"].unique():
             own = rows[rows["model"] == model].set_index("length")
             lines.append([model, *(_cell(own.loc[length], figure) for length in lengths)])
-        yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        yield markdown_table(["encoding", *heads], lines)
 
 
 def _cell(row: pd.Series, figure: str) -> str:
@@ -91,4 +94,4 @@ def make(evaluation: Path) -> None:
     (DOCS / FIGURES).mkdir(parents=True, exist_ok=True)
     for name in PICTURES:
         shutil.copy(evaluation / f"{name}.png", DOCS / FIGURES / f"{name}.png")
-    PAGE.write_text(page(pd.read_csv(evaluation / "per_length.csv")), encoding="utf-8")
+    PAGE.write_text(page(pd.read_csv(evaluation / TABLE)), encoding="utf-8")

@@ -7,15 +7,15 @@ holds itself to with whether it is met, tables, and plots. The time that is spen
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pages.performance_bounds import FIGURES, GIB, OURS, Figures, Measured, bounds, every_machine
+from pages.performance_bounds import FIGURES, GIB, NOTHING, OURS, Figures, Measured, bounds, every_machine
+from poslab.report.text_tables import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "performance.md"
 PICTURES = Path("figures") / "performance"
-NOTHING = "no encoding"
 
 INTRODUCTION = """\
 # Performance
@@ -107,7 +107,7 @@ def _distance(attention: Figures) -> Iterator[str]:
     for precision, batch, length in dict.fromkeys((row["precision"], row["batch"], row["length"]) for row in rows):
         cells = {row["contestant"]: row for row in attention.of("distance", precision=precision, length=length)}
         lines.append([precision, f"{batch}", f"{length:,}", *(_quartiles(cells[way]["time"]) for way in ways)])
-    yield _table(["dtype", "batch", "T", *ways], lines)
+    yield markdown_table(["dtype", "batch", "T", *ways], lines)
 
 
 def _layers(measured: Measured) -> Iterator[str]:
@@ -141,7 +141,7 @@ def _layers(measured: Measured) -> Iterator[str]:
                 for encoding, contestant in dict.fromkeys(key[:2] for key in cells)
                 if contestant != NOTHING
             ]
-            yield _table(["encoding", "layer", *(f"{length:,}" for length in lengths)], lines)
+            yield markdown_table(["encoding", "layer", *(f"{length:,}" for length in lengths)], lines)
 
 
 def _blockwise(attention: Figures) -> Iterator[str]:
@@ -160,7 +160,7 @@ def _blockwise(attention: Figures) -> Iterator[str]:
         half, whole = (own.get(length, {}).get("peak_bytes") for length in (4096, 8192))
         growth = whole / half if half and whole else None
         lines.append([encoding, _quartiles(own.get(2048, {}).get("over_dense")), _times(growth)])
-    yield _table(["encoding", "time over dense", "memory, twice the length"], lines)
+    yield markdown_table(["encoding", "time over dense", "memory, twice the length"], lines)
 
 
 def _training(train_step: Figures) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _training(train_step: Figures) -> Iterator[str]:
             "`Poslab, Trainer`."
         )
         lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in trainer]
-        yield _table(["precision", "model", "speed over x-transformers"], lines)
+        yield markdown_table(["precision", "model", "speed over x-transformers"], lines)
     encodings = train_step.of("encodings")
     ours = [row for row in encodings if row["contestant"] == OURS and row["length"] == 512]
     if ours:
@@ -196,7 +196,9 @@ def _training(train_step: Figures) -> Iterator[str]:
             route = ", ".join(next(iter(own.values()))["route"])
             cells = (_times(own.get(p, {}).get(figure)) for figure in ("time", "memory") for p in precisions)
             lines.append([encoding, route, *cells])
-        yield _table(["encoding", "route", *(f"{f}, {p}" for f in ("time", "memory") for p in precisions)], lines)
+        yield markdown_table(
+            ["encoding", "route", *(f"{f}, {p}" for f in ("time", "memory") for p in precisions)], lines
+        )
     peers = [row for row in encodings if "speed" in row]
     if peers:
         yield "#### Beside peers"
@@ -220,7 +222,9 @@ def _training(train_step: Figures) -> Iterator[str]:
                     row["materialises"] or "nothing",
                 ]
             )
-        yield _table(["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"], lines)
+        yield markdown_table(
+            ["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"], lines
+        )
     if compiled := [row for row in train_step.of("compiled") if "share" in row]:
         yield "#### Compiled"
         yield (
@@ -229,7 +233,7 @@ def _training(train_step: Figures) -> Iterator[str]:
             "backward in bfloat16, and alternate with the step. The FLOPs of a token are theirs and those of causal "
             "attention."
         )
-        yield _table(["encoding", "share"], [[row["encoding"], _quartiles(row["share"])] for row in compiled])
+        yield markdown_table(["encoding", "share"], [[row["encoding"], _quartiles(row["share"])] for row in compiled])
 
 
 def _memory(memory: Figures) -> Iterator[str]:
@@ -243,7 +247,7 @@ def _memory(memory: Figures) -> Iterator[str]:
         "and distance."
     )
     gib = [f"{row['peak_bytes'] / GIB:.2f} GiB" if "peak_bytes" in row else "-" for row in rows]
-    yield _table(["encoding", "peak"], [[row["encoding"], cell] for row, cell in zip(rows, gib, strict=True)])
+    yield markdown_table(["encoding", "peak"], [[row["encoding"], cell] for row, cell in zip(rows, gib, strict=True)])
 
 
 def _data() -> Iterator[str]:
@@ -259,11 +263,7 @@ def _data() -> Iterator[str]:
     for name, found in datasets.items():
         making, step = found["making_ms"], found["making_ms"] + found["training_ms"]
         lines.append([name, f"{making:.1f}", f"{step:.0f}", f"{100 * found['share']:.1f} %"])
-    yield _table(["dataset", "batch, ms", "step, ms", "share"], lines)
-
-
-def _table(columns: list[str], lines: Iterable[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(line) + " |" for line in [columns, ["---"] * len(columns), *lines])
+    yield markdown_table(["dataset", "batch, ms", "step, ms", "share"], lines)
 
 
 def _times(figure: float | list[float] | None) -> str:
@@ -280,15 +280,15 @@ def _picture(measured: Measured, figure: str, precision: str) -> Path:
 
 
 def draw(measured: Measured, folder: Path = DOCS) -> None:
-    """Draws all pictures of a machine."""
-    from pages import performance_figures  # only who draws needs matplotlib
+    """Draw all pictures of a machine."""
+    from pages import performance_figures, small_png  # only who draws needs matplotlib
 
     rows = measured.attention.of("layers")
     for precision in dict.fromkeys(row["precision"] for row in rows):
         own = [row for row in rows if row["precision"] == precision]
         for figure, label in (("time", "time over no encoding"), ("memory", "peak memory over no encoding")):
             picture = performance_figures.draw(own, figure, f"{label}, {precision}")
-            performance_figures.save(picture, folder / _picture(measured, figure, precision))
+            small_png.save(picture, folder / _picture(measured, figure, precision), colours=256)
 
 
 def make(draws: bool) -> None:

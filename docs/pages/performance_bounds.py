@@ -12,7 +12,7 @@ FIGURES = Path(__file__).resolve().parents[2] / "benchmarks" / "figures"
 """A folder for each machine."""
 
 GIB = 2**30
-OURS = "Poslab"
+OURS, NOTHING = "Poslab", "no encoding"
 Row = dict[str, Any]
 
 
@@ -30,7 +30,7 @@ class Figures:
 
     @classmethod
     def read(cls, name: str, folder: Path) -> Figures:
-        """Those of a file; none where there is no such file yet."""
+        """Return those of a file; none where there is no such file yet."""
         path = folder / f"{name}.json"
         if not path.is_file():
             return cls([], None)
@@ -59,13 +59,13 @@ class Measured:
 
     @classmethod
     def read(cls, folder: Path) -> Measured:
-        """Those in a folder, which has the name of the machine."""
+        """Return those in a folder, which has the name of the machine."""
         return cls(folder.name, *(Figures.read(name, folder) for name in ("attention", "train_step", "memory")))
 
 
-def every_machine(folder: Path = FIGURES) -> list[Measured]:
+def every_machine() -> list[Measured]:
     """Return the figures of every machine, by its name."""
-    return [Measured.read(one) for one in sorted(folder.iterdir()) if one.is_dir()]
+    return [Measured.read(one) for one in sorted(FIGURES.iterdir()) if one.is_dir()]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Bound:
 
 
 def bounds(measured: Measured) -> Iterator[Bound]:
-    """Every bound that Poslab holds itself to, with its figures."""
+    """Yield every bound that Poslab holds itself to, with its figures."""
     attention, train_step, memory = measured.attention, measured.train_step, measured.memory
     for precision, limits in {
         "float32": {1024: 1.25, 2048: 1.25, 4096: 1.45},

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
-from PIL import Image
 
-Row = dict[str, Any]
+from pages.performance_bounds import NOTHING, OURS, Row
 
-OURS, NOTHING, MASK = "Poslab", "no encoding", "SDPA with a mask"
+MASK = "SDPA with a mask"
 COLUMNS = 5
 ROUTE_COLOURS = {"flash": "tab:blue", "distance": "tab:green", "blockwise": "tab:red"}
 ROUTE_MARKS = {"flash": "o", "distance": "s", "blockwise": "^"}
@@ -23,15 +20,6 @@ X_TRANSFORMERS, TRANSFORMERS = "x-transformers", "transformers, as named"
 PEER_COLOURS = {X_TRANSFORMERS: "tab:orange", TRANSFORMERS: "tab:purple"}
 PEER_MARKS = {X_TRANSFORMERS: "x", TRANSFORMERS: "+"}
 GREY = "0.6"
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a picture, always with the same bytes: 256 colours are enough, and half of the size."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    drawn = io.BytesIO()
-    figure.savefig(drawn)
-    pyplot.close(figure)
-    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def draw(rows: list[Row], figure: str, label: str) -> Figure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from poslab.commands import compare, sweep
 from poslab.commands.choices import groups, keys, keys_of, meanings
 from poslab.evaluation import parts
 from poslab.io.reading import LOADER
+from poslab.report.text_tables import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 FOLDER = DOCS / "reference"
@@ -40,6 +41,7 @@ FUNCTIONS = {
     "poslab.evaluation": (
         "subjects.subject",
         "extrapolation.text.extrapolation",
+        "extrapolation.text.extrapolate",
         "extrapolation.text_figures.extrapolation_figures",
         "attention.statistics.attention_statistics",
         "attention.statistics.attention_by_distance",
@@ -85,11 +87,11 @@ def _commands() -> Iterator[str]:
         "Every command takes `key=value`. `--help` prints the same as here, and shorter. A mistyped key or "
         "value ends the command with one sentence and the nearest match."
     )
-    yield from _table(["option", "what it does"], ((f"`{option}`", meaning) for option, meaning in OPTIONS.items()))
+    yield markdown_table(["option", "what it does"], ((f"`{option}`", meaning) for option, meaning in OPTIONS.items()))
     yield "## src.train"
     yield _docstring(SRC / "train.py")
     yield "Groups are chosen by `group=choice`, and every key of a choice is set by `group.key=value`:"
-    yield from _table(
+    yield markdown_table(
         ["group", "what it chooses"], ((f"[`{group}`](conf/{group}.md)", text) for group, text in meanings().items())
     )
     yield from _keys_of_command("train")
@@ -97,7 +99,7 @@ def _commands() -> Iterator[str]:
     yield _docstring(SRC / "evaluate.py")
     yield from _keys_of_command("evaluate")
     yield "Parts of an evaluation, for `parts=[...]`:"
-    yield from _table(["part", "what it shows"], ((f"`{part}`", text) for part, text in parts.meanings().items()))
+    yield markdown_table(["part", "what it shows"], ((f"`{part}`", text) for part, text in parts.meanings().items()))
     yield "## src.generate"
     yield _docstring(SRC / "generate.py")
     yield from _keys_of_command("generate")
@@ -110,9 +112,9 @@ def _commands() -> Iterator[str]:
     ):
         yield f"## src.{name}"
         yield _docstring(SRC / f"{name}.py")
-        yield from _table(["key", "meaning"], ((f"`{key}`", meaning) for key, meaning in own.items()))
+        yield markdown_table(["key", "meaning"], ((f"`{key}`", meaning) for key, meaning in own.items()))
         yield "All other keys are those of `src.train`, for every run."
-        yield from _table(["file", "question"], _questions(folder, skipped))
+        yield markdown_table(["file", "question"], _questions(folder, skipped))
     yield "## src.explore"
     yield _docstring(SRC / "explore.py")
     yield "`to=PATH` is the file of the page; without it, `outputs/explorer.html`."
@@ -131,7 +133,7 @@ def _keys_of_command(name: str) -> Iterator[str]:
         for key, comment in keys_of(file).items()
         if comment and key.partition(".")[0] != "hydra"
     ]
-    yield from _table(["key", "default", "meaning"], rows)
+    yield markdown_table(["key", "default", "meaning"], rows)
 
 
 def _questions(folder: Path, skipped: set[str]) -> Iterator[tuple[str, str]]:
@@ -155,7 +157,7 @@ def _configuration() -> Iterator[str]:
     for group in groups():
         choices = ", ".join(f"`{name}`" for name in _names(group) if not name.startswith("_"))
         rows.append((f"[{group}](conf/{group}.md)", meanings().get(group, ""), choices))
-    yield from _table(["group", "what it chooses", "choices"], rows)
+    yield markdown_table(["group", "what it chooses", "choices"], rows)
 
 
 def _names(group: str) -> list[str]:
@@ -200,7 +202,7 @@ def _file(group: str, path: Path) -> Iterator[str]:
         if value != {} or comment:
             rows.append((f"`{prefix}{key}`", _code(value), comment))
     if rows:
-        yield from _table(["key", "value", "meaning"], rows)
+        yield markdown_table(["key", "value", "meaning"], rows)
 
 
 def _first_comment(text: str) -> str:
@@ -268,8 +270,3 @@ def _package(title: str, package: str) -> Iterator[str]:
     }
     for name in sorted((name for name in exported if name != "__version__"), key=str.lower):
         yield f"::: {origins.get(name, f'{package}.{name}')}"
-
-
-def _table(columns: list[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
-    cells = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    yield "\n".join("| " + " | ".join(row) + " |" for row in cells)

@@ -36,8 +36,19 @@ TINY_MODEL = (
 def test_the_positions_of_a_model_are_not_those_of_a_pretrained_one() -> None:
     chosen = {"model": "pretrained", "experiment": "models/gemma3"}
     with pytest.raises(ValueError, match=r"^experiment=models/gemma3 goes with models of ours: a pretrained model has"):
-        poslab.data.composed.check_choices(CONF, chosen)
-    poslab.data.composed.check_choices(CONF, {**chosen, "model": "decoder"})
+        poslab.data.composed.check_choices(CONF, chosen, [])
+    poslab.data.composed.check_choices(CONF, {**chosen, "model": "decoder"}, [])
+
+
+def test_a_pretrained_model_has_one_name() -> None:
+    def check(*words: str) -> None:
+        chosen = {"model": "pretrained", "pretrained": "minilm"}
+        poslab.data.composed.check_choices(CONF, chosen, ["model=pretrained", *words])
+
+    with pytest.raises(ValueError, match=r"^pretrained=minilm and model.path= both name the pretrained model: give "):
+        check("pretrained=minilm", "model.path=DIR")
+    check("pretrained=minilm")
+    check("experiment=huang2020_small", "model.path=DIR")  # in place of the one that the file names
 
 
 def assert_trained(run: RunDirectory, steps: int = 2) -> None:

@@ -284,7 +284,7 @@ MISTAKES = {
     "model.path={llama} encodings=[{encoding:yarn,dataset.seed:1}]": "encodings must be names, or ",
     "model.path={llama} encodings=[yern]": "there is no such choice; did you mean 'yarn'?",
     "model.path={llama} encoding=yarn": "encodings names those of a pretrained model: encodings=[own,yarn]",
-    "pretrained=minilm encodings=[own] model.path=nowhere/at/all": "model.path must be a folder with config.json",
+    "pretrained=minilm encodings=[own] model.path=x": "pretrained=minilm and model.path= both name the pretrained",
     "run={rotary} pretrained=minilm": "pretrained: python -m src.evaluate has no choice of pretrained",
     "model.path={llama} dataset=parity": "dataset must be one of texts with model=pretrained",
     "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -123,11 +123,21 @@ def test_speeds_are_a_section_with_a_heading_for_each_case(folder, docs):
 
 
 @pytest.mark.slow
-def test_folders_of_several_pages_are_refused(folder):
-    command = [sys.executable, "docs/make.py", "--comparison", str(folder), "encoding_choice"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert "--comparison must be folders of one page" in ended.stderr
+def test_folders_of_several_pages_and_those_without_results_are_refused(folder, monkeypatch, capsys):
+    def refusal(*words: str) -> str:
+        """The sentence with which the command ends."""
+        monkeypatch.setattr(sys, "argv", ["docs/make.py", *words])
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(ROOT / "docs" / "make.py"), run_name="__main__")
+        return capsys.readouterr().err
+
+    assert "--comparison must be folders of one page" in refusal("--comparison", str(folder), "encoding_choice")
+    (folder / "results.csv").write_text("case,encoding,seed,metric,value\n")
+    for without in (str(folder), "encoding_choice"):
+        said = refusal("--comparison", without)
+        assert f"--comparison must be folders of comparisons with finished runs, got {without}" in said
+    said = refusal("--evaluation", str(folder))
+    assert f"--evaluation must be the folder of one with extrapolation, got {folder}" in said
 
 
 def test_the_page_says_what_a_sentence_encoder_keeps_and_finds(folder, docs):

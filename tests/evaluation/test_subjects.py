@@ -40,6 +40,11 @@ def test_another_encoding_in_a_run_of_another_task_is_refused(tmp_path: Path) ->
         subject(run.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
 
 
+def test_a_split_that_is_not_held_out_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^split must be validation or test, got train$"):
+        subject(tmp_path, split="train")
+
+
 def of_config(config: dict[str, object], **swap: object) -> Subject:
     recipe = SimpleNamespace(config=config)
     others = dict.fromkeys(("path", "run", "model", "task", "data", "split", "text", "untrained", "start", "choices"))

@@ -29,5 +29,5 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def in_this_process(monkeypatch):
     """Load directories here: a fresh process takes seconds to import transformers."""
     monkeypatch.setattr(
-        verify, "_load_in_fresh_process", lambda written, folder: fresh_process.main(str(written), folder, folder)
+        verify, "_load_in_fresh_process", lambda written, folder: fresh_process.main(str(written), folder)
     )

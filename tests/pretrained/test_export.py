@@ -7,8 +7,11 @@ import os
 import re
 import signal
 import sys
+import threading
 import unicodedata
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -588,6 +591,24 @@ def test_what_a_killed_export_has_left_is_removed_and_what_another_writes_is_not
     with directory._lock(written):
         poslab.export(run, tmp_path / "made")
     assert {path.name for path in tmp_path.iterdir()} == {"made", written.name, other.name}
+
+
+def test_an_export_that_begins_with_another_one_leaves_it_alone(tmp_path, monkeypatch):
+    def mkdir_while_another_begins(folder: Path, *arguments: Any, **named: Any) -> None:
+        """Make a folder, and let another export look for leftovers before this one can lock it."""
+        mkdir(folder, *arguments, **named)
+        if folder.name.endswith(".writing"):
+            monkeypatch.undo()
+            other = threading.Thread(target=lambda: directory._directory(tmp_path / "made").__enter__())
+            other.start()
+            other.join(0.2)  # it waits for the lock of the parent
+            others.append(other)
+
+    mkdir, others = Path.mkdir, list[threading.Thread]()
+    monkeypatch.setattr(Path, "mkdir", mkdir_while_another_begins)
+    with directory._directory(tmp_path / "made") as folder:
+        others[0].join()
+        assert folder.is_dir()
 
 
 @pytest.mark.slow

@@ -86,7 +86,7 @@ def command(
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
                 composed.trust = []  # no file can say that it is trusted
             chosen = hydra_config.runtime.choices
-            check_choices(CONF, chosen)
+            check_choices(CONF, chosen, overrides)
             check_added_keys([*groups(), *chosen, *OmegaConf.load(CONF / f"{name}.yaml")], composed, overrides)
             config = resolved(composed)
             record.add(config=config)

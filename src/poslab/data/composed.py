@@ -103,20 +103,25 @@ def _there(path: str) -> Path | None:
         return None
 
 
-def check_choices(conf: Path, choices: Mapping[str, Any]) -> None:
+def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model, and a
-    dataset of another family than an experiment has settings for.
+    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model or beside
+    its path, and a dataset of another family than an experiment has settings for.
 
     Args:
         conf: the folder of configurations.
         choices: by group, as Hydra has them.
+        overrides: as typed.
     """
     if choices.get("model") == "pretrained" and choices.get("size") is not None:
         raise ValueError(f"size={choices['size']} goes with models of ours: a pretrained model has a size of its own")
     if choices.get("pretrained") is not None and choices.get("model") != "pretrained":
         raise ValueError(f"pretrained={choices['pretrained']} needs model=pretrained, got model={choices.get('model')}")
+    if choices.get("pretrained") is not None and {"pretrained", "model.path"} <= set(map(_key, overrides)):
+        raise ValueError(
+            f"pretrained={choices['pretrained']} and model.path= both name the pretrained model: give one of the two"
+        )
     experiment, family = choices.get("experiment"), choices.get("family")
     if choices.get("model") == "pretrained" and str(experiment).startswith("models/"):
         raise ValueError(
@@ -144,6 +149,11 @@ def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequ
     read = {part for key in known for part in re.split(r"[./@]", key)}  # `encoding@swap` makes `swap`
     read.update(re.findall(r"\$\{(\w+)", str(OmegaConf.to_container(composed, resolve=False))))
     for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
+        key = _key(override)
         if override.startswith("+") and re.split(r"[./@]", key)[0] not in read:
             raise ValueError(f"+{key}: there is no such key{nearest(key, known)}")
+
+
+def _key(override: str) -> str:
+    """Return the key of an override of the command line, such as `model.path` of `+model.path=DIR`."""
+    return override.lstrip("+").partition("=")[0]

@@ -17,6 +17,12 @@ from poslab.data.tokenizers import Tokenizer
 HELD_OUT = ("validation", "test")
 
 
+def check_split(split: str) -> None:
+    """Raise ValueError unless a split is held out from training."""
+    if split not in HELD_OUT:
+        raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
+
+
 class HeldOut(Protocol):
     """Held-out examples or windows of one length, as batches of the items of these numbers.
 

@@ -14,7 +14,7 @@ from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
-from poslab.data.run_data import RunData
+from poslab.data.run_data import RunData, check_split
 from poslab.evaluation.subject import Subject, Text
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
@@ -44,9 +44,10 @@ def subject(
         trust: as of `load`.
 
     Raises:
-        ValueError: as of `load`, if the data of the run is missing or has changed, or for a swap in a run that does not
-            predict the next token of a text.
+        ValueError: as of `load`, for another split, if the data of the run is missing or has changed, or for a swap in
+            a run that does not predict the next token of a text.
     """
+    check_split(split)
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
     if swap and not recipe.task.predicts_next_tokens:

@@ -85,6 +85,14 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_text(path: Path, most: int = MOST_YAML) -> str:
     """Read a text file of at most `most` bytes; ValueError, naming the file, if it cannot be read or is another."""
+    try:
+        return read_bytes(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a file of at most `most` bytes; ValueError, naming the file, if it cannot be read or is longer."""
     if path.exists() and not path.is_file():  # a pipe waits for a writer, and a device may not end
         raise ValueError(f"{path} cannot be read: it is not a regular file")
     try:
@@ -94,7 +102,4 @@ def read_text(path: Path, most: int = MOST_YAML) -> str:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) > most:
         raise ValueError(f"{path} must be at most {most:,} bytes long, and is longer")
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text") from error
+    return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from inspect import signature
+from inspect import Parameter, signature
 from itertools import chain
 from typing import Any
 
@@ -102,9 +102,9 @@ def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[st
             "is exported could not make another"
         )
     # A default where the model under the encoding might have a fact of its own.
-    defaults = {key: parameter.default for key, parameter in signature(function).parameters.items()}
-    taken = {"training_length", *getattr(function, "of_pretrained", ())} & defaults.keys() - given.keys()
-    given |= {key: defaults[key] for key in sorted(taken) if defaults[key] is not signature(function).empty}
+    parameters = signature(function).parameters
+    taken = {"training_length", *getattr(function, "of_pretrained", ())} & parameters.keys() - given.keys()
+    given |= {key: parameters[key].default for key in sorted(taken) if parameters[key].default is not Parameter.empty}
     return {"_target_": name, **{key: _value(value, f"{name}.{key}") for key, value in given.items()}}
 
 

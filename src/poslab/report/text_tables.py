@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
@@ -18,8 +18,15 @@ IN_LATEX = {
 
 
 def markdown(frame: pd.DataFrame) -> str:
-    """Return a table of texts as Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(frame.columns), ["---"] * frame.shape[1], *_rows(frame)])
+    """Return a table of texts as Markdown, in which nothing of a cell is interpreted."""
+    cells = frame.itertuples(index=False)
+    return markdown_table(list(frame.columns), ([in_markdown(str(cell)) for cell in row] for row in cells))
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table whose cells are Markdown already, such as links; bars in them are escaped, unless they are."""
+    cells = ([re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *cells])
 
 
 def latex(frame: pd.DataFrame, caption: str) -> str:
@@ -34,10 +41,6 @@ def latex(frame: pd.DataFrame, caption: str) -> str:
 def in_markdown(text: str) -> str:
     """Return a text in one line, with the characters that Markdown would interpret escaped."""
     return re.sub(r"([|*<`\[\]\\])", r"\\\1", " ".join(text.split()))
-
-
-def _rows(frame: pd.DataFrame) -> Sequence[list[str]]:
-    return [[in_markdown(str(cell)) for cell in row] for row in frame.itertuples(index=False)]
 
 
 def _escaped(text: str) -> str:

@@ -38,11 +38,11 @@ class Composer:
         """Return the resolved form of a composed configuration."""
         own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         own.trust = self._trust
-        chosen = composed.hydra.runtime.choices
-        check_choices(self.conf, chosen)
+        chosen, overrides = composed.hydra.runtime.choices, composed.hydra.overrides.task
+        check_choices(self.conf, chosen, overrides)
         groups = (path.name for path in self.conf.iterdir() if path.is_dir())
         keys = [*groups, *chosen, *OmegaConf.load(self.conf / "train.yaml")]
-        check_added_keys(keys, own, composed.hydra.overrides.task)
+        check_added_keys(keys, own, overrides)
         return resolved(own)
 
     def is_group(self, key: str) -> bool:

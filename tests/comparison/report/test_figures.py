@@ -38,12 +38,31 @@ def test_costs_are_drawn_for_one_encoding_and_for_equal_values(values):
 @pytest.mark.filterwarnings("error")
 def test_a_figure_grows_with_the_legend_of_many_encodings():
     names = [f"encoding_{place}" for place in range(60)]
-    rows = pd.DataFrame(
-        [(name, length, 2.0) for name in names for length in (8, 16)], columns=["encoding", "length", "value"]
-    )
-    picture = figures.curves("curves", "t", rows.assign(metric="loss"), "it", 8, figures.styles_of(names), "lower")
+    rows = pd.DataFrame({"encoding": names, "value": 2.0, "cost": 3.0, "on_front": True})
+    picture = figures.pareto("cost", CRITERION, rows, "memory", figures.styles_of(names))
     assert picture.drawn("png")
     assert picture.figure.axes[0].get_window_extent().height > 200
+
+
+@pytest.mark.parametrize(("better", "best"), [("lower", range(10)), ("higher", range(20, 30))])
+def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(better, best):
+    names = ["baseline", "none", *(f"encoding_{place}" for place in range(30))]
+    values = [(name, length, way * place) for place, name in enumerate(names) for length, way in ((8, -1.0), (16, 1.0))]
+    rows = pd.DataFrame(values, columns=["encoding", "length", "value"]).assign(metric="loss")
+    styles = figures.named_styles(figures.styles_of(names), rows, names[:2], better)
+    assert set(styles) == {"baseline", "none", *(f"encoding_{place}" for place in best)}
+    picture = figures.curves("curves", "t", rows, "it", None, styles, better)
+    assert len(picture.figure.axes[0].lines) == len(names)
+    assert len(picture.figure.legends[0].get_texts()) == len(styles)
+    assert "the other 20 encodings are pale" in picture.caption
+
+
+def test_up_to_a_dozen_curves_all_have_a_name():
+    names = [f"encoding_{place}" for place in range(12)]
+    rows = pd.DataFrame({"encoding": names * 2, "length": [8] * 12 + [16] * 12, "value": 2.0, "metric": "loss"})
+    styles = figures.named_styles(figures.styles_of(names), rows, names[:1], "lower")
+    picture = figures.curves("curves", "t", rows, "it", None, styles, "lower")
+    assert len(picture.figure.legends[0].get_texts()) == 12 and "pale" not in picture.caption
 
 
 @pytest.mark.parametrize(("trained", "lines"), [(8, 2), (None, 1)])

@@ -40,8 +40,11 @@ MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
 Styles = Mapping[str, Style]
-"""Style of each encoding, the same in all figures."""
+"""Style of each encoding, the same in all figures, but for one that names few of very many."""
 
+
+MOST_NAMED = 12
+"""Most curves of a figure that a reader can distinguish."""
 
 ROWS_OF_LEGEND = 5
 """Rows of a legend that a figure has room for as it is."""
@@ -50,6 +53,19 @@ ROWS_OF_LEGEND = 5
 def styles_of(encodings: Sequence[str]) -> Styles:
     """Return a style for each encoding."""
     return {name: style(place) for place, name in enumerate(encodings)}
+
+
+def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], better: str) -> Styles:
+    """Return the styles of the encodings whose curves have a name: of more than 12, `always` and the best.
+
+    The best are those at the longest length; other arguments are as of `curves`.
+    """
+    if rows["encoding"].nunique() <= MOST_NAMED:
+        return styles
+    finite = rows[np.isfinite(rows["value"])]
+    at_longest = finite[finite["length"] == finite["length"].max()].groupby("encoding", sort=False)["value"].mean()
+    best = at_longest.sort_values(ascending=better == "lower", kind="stable")
+    return styles_of(list(dict.fromkeys([*always, *best.index]))[:MOST_NAMED])
 
 
 def curves(
@@ -62,7 +78,7 @@ def curves(
         rows: a row for each encoding, seed and length, with columns `encoding`, `length` and `value`.
         length_of: what has the length, such as `a side in pixels`.
         trained: longest length of training; None without training.
-        styles: of the encodings.
+        styles: of the encodings; those without one are pale.
         better: `lower` or `higher`.
     """
     figure = new_figure(WIDTH, 4.2)
@@ -76,7 +92,10 @@ def curves(
     finite = rows[np.isfinite(rows["value"])]
     for encoding, own in finite.groupby("encoding", sort=False):
         by_length = own.groupby("length")["value"].agg(["mean", "min", "max"])
-        line, middle = styles[str(encoding)], by_length["mean"]
+        middle = by_length["mean"]
+        if (line := styles.get(str(encoding))) is None:
+            axes.plot(middle, color="0.85", linewidth=0.8, zorder=0)
+            continue
         axes.plot(middle, label=written(str(encoding)), markersize=3.5, linewidth=1.3, **line)
         axes.fill_between(middle.index, by_length["min"], by_length["max"], color=line["color"], alpha=0.12, lw=0)
     if finite["value"].min() > 0 and finite["value"].max() > MOST_ON_A_LINEAR_AXIS * finite["value"].min():
@@ -84,13 +103,16 @@ def curves(
     axes.set_xlabel(f"length of {length_of}")
     axes.set_ylabel(str(rows["metric"].iloc[0]).replace("_", " "))
     _legend(figure, axes)
-    return Picture(
-        name,
-        title,
+    caption = (
         f"The mean over seeds; the band reaches from the worst seed to the best. {better.capitalize()} is better"
-        f"{'' if trained is None else ', and the dotted line is the longest length of training'}.",
-        figure,
+        f"{'' if trained is None else ', and the dotted line is the longest length of training'}."
     )
+    if pale := set(rows["encoding"]) - styles.keys():
+        caption += (
+            " Named are the baseline, none where it is compared, and the best at the longest length; the other "
+            f"{len(pale)} encodings are pale."
+        )
+    return Picture(name, title, caption, figure)
 
 
 def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: str) -> Picture:

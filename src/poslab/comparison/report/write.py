@@ -172,6 +172,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
     if (speeds := speed_table(results, case)) is not None:
         yield speeds
     compared, drawn = differences(results, case), set()
+    without = [name for name, choices in comparison.choices_by_encoding.items() if choices["encoding"] == "none"]
     for criterion in comparison.criteria(case):
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
         if criterion.name not in drawn and rows["length"].nunique() > 1:
@@ -180,7 +181,8 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             title = f"{criterion.name} by length"
             length_of = results.tasks[case].length_words.of
             trained = results.plan.trained[case] if results.has_trained(case) else None
-            yield figures.curves(f"curves_{slug}_{criterion.name}", title, rows, length_of, trained, styles, better)
+            named = figures.named_styles(styles, rows, [comparison.baseline, *without], better)
+            yield figures.curves(f"curves_{slug}_{criterion.name}", title, rows, length_of, trained, named, better)
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
         if not verdicts.empty:

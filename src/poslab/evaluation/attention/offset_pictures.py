@@ -36,7 +36,7 @@ def attention_offset_pictures(grids: AttentionOnGrids) -> Iterator[Picture]:
         name="attention_by_offset",
         title="Attention by offset",
         caption=f"Each map is one head. Its middle is the query's own cell, and {_directions(grids.axes)}"
-        f"{_at_no_offset(grids.axes)}. A colour is the mean attention to such a key, over the queries that have one: "
+        f"{at_no_offset(grids.axes)}. A colour is the mean attention to such a key, over the queries that have one: "
         "the rim is a mean over few. Darker is more, on a scale of square roots.",
         figure=maps_of_heads(within, "attention", ("layer", "head"), grids.axes, "mean attention (%)", more_is_darker),
     )
@@ -176,5 +176,6 @@ def _directions(axes: Sequence[str]) -> str:
     return f"{down} grows downwards, {right} to the right, in cells"
 
 
-def _at_no_offset(axes: Sequence[str]) -> str:
+def at_no_offset(axes: Sequence[str]) -> str:
+    """Return the words that stand for the axes before the last two; nothing if there is none."""
     return f", at no offset on {' and '.join(axes[:-2])}" if len(axes) > 2 else ""

@@ -23,6 +23,9 @@ from poslab.report.figures import WIDTH, Picture, Style, new_figure, panel_grid,
 LONGEST_TEXT = 64
 """Tokens whose labels are legible along an axis of `WIDE` inches."""
 
+LONGEST_LABEL = 12
+"""Most characters of the label of a token."""
+
 MOST_QUERIES = 1024
 """Queries of a map; only examples without labels, such as pictures, have more than `LONGEST_TEXT`."""
 
@@ -247,10 +250,10 @@ def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | No
         panel.text(column, row, _short(value), ha="center", va="center", fontsize="small", color=colour)
 
 
-def visible_label(token: str, longest: int = 12) -> str:
-    """Return the label of a token: white space as signs, and at most `longest` characters."""
+def visible_label(token: str) -> str:
+    """Return the label of a token: white space as signs, and at most 12 characters."""
     token = token.translate(str.maketrans(" \n\t", "\N{OPEN BOX}\N{RETURN SYMBOL}\N{RIGHTWARDS ARROW}"))
-    return token if len(token) <= longest else token[: longest - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return token if len(token) <= LONGEST_LABEL else token[: LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:

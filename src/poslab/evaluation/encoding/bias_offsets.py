@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings
-from poslab.evaluation.attention.offset_pictures import maps_of_heads, on_last_axes, signs_differ
+from poslab.evaluation.attention.offset_pictures import at_no_offset, maps_of_heads, on_last_axes, signs_differ
 from poslab.evaluation.attention.offsets import sums_by_offset
 from poslab.evaluation.encoding.curves import biased_part, served
 from poslab.report.figures import Picture
@@ -61,15 +61,14 @@ def bias_maps(bias: pd.DataFrame, axes: Sequence[str]) -> Iterator[Picture]:
     words = [("bias", "learned_bias_by_offset", "Bias by offset")]
     if "start" in bias and (bias["start"] != bias["bias"]).any():
         words.append(("start", "initial_bias_by_offset", "Bias by offset before training"))
-    here = f", at no offset on {' and '.join(axes[:-2])}" if len(axes) > 2 else ""
     for column, name, title in words:
         frame = on_last_axes(bias, axes)
         yield Picture(
             name=name,
             title=title,
             caption="Each map is one head. Its middle is the query's own cell, and a colour the bias on the logit of a "
-            f"key at that offset within the grid of training{here}: one nat less divides attention by 2.7. A bias that "
-            "is the same everywhere changes nothing.",
+            f"key at that offset within the grid of training{at_no_offset(axes)}: one nat less divides attention by "
+            "2.7. A bias that is the same everywhere changes nothing.",
             figure=maps_of_heads(frame, column, ("layers", "head"), axes, "bias (nats)", signs_differ),
         )
 

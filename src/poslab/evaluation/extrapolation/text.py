@@ -103,9 +103,7 @@ def extrapolate(
                 by_length.append(row)
                 continue
             scores = score_tokens(model, tokens, windows, end_id if keep_documents_apart else None)
-            known = scores.context > 0  # of the predicted tokens a NaN counts, and makes the mean NaN
-            sums = np.bincount(units[known], scores.loss[known].astype(np.float64), minlength=units.max() + 1)
-            counts = np.bincount(units[known], minlength=units.max() + 1)
+            sums, counts = scores.by_unit(units)
             by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
             by_position += [row | bin_ for bin_ in _by_context(scores, length)]
             items[protocol, length] = ItemScores("bits_per_byte", length, bits * sums, counts, "the same text")
@@ -126,7 +124,7 @@ BINS = ("context_from", "context_to", "tokens", "loss")
 def _summary(
     scores: TokenScores, sums: np.ndarray, counts: np.ndarray, training_length: int, bits: float, seed: int
 ) -> dict[str, float]:
-    known = scores.context > 0
+    known = scores.predicted
     loss, context = scores.loss[known].astype(np.float64), scores.context[known]
     mean = loss.mean()
     low, high = ratio_interval(sums, counts, seed=seed)
@@ -149,7 +147,7 @@ def _summary(
 
 def _by_context(scores: TokenScores, length: int) -> Iterator[dict[str, float]]:
     """Yield the mean losses of the tokens with 1, 2, 3, 4 to 5, 6 to 7, 8 to 10 ... tokens before them."""
-    known = scores.context > 0
+    known = scores.predicted
     loss, context = scores.loss[known].astype(np.float64), scores.context[known]
     octaves = math.ceil(BINS_PER_OCTAVE * math.log2(length)) + 1
     edges = np.unique(np.round(2 ** (np.arange(octaves + 1) / BINS_PER_OCTAVE)).astype(np.int64))

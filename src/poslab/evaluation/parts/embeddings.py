@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from poslab.data.datamodule import TextDataModule
-from poslab.encodings import OwnPositions
 from poslab.evaluation.embeddings.sentence_vectors import (
     TEXTS,
     found_own,
@@ -102,6 +101,6 @@ def _retrieval(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
 
 def _original(one: Subject) -> Model:
     """Return the untouched model."""
-    from poslab.pretrained.hosted import HostedModel
-
-    return HostedModel(OwnPositions, one.recipe.config["model"]["path"]).to(one.device).eval()
+    untouched = one.recipe.model.untouched()
+    assert untouched is not None
+    return untouched.build(None).to(one.device).eval()

@@ -61,9 +61,9 @@ def receptive_field(model: Model, windows: Tensor) -> pd.DataFrame:
     return pd.DataFrame({"distance": range(length), "gradient": gradient, "cumulative": gradient.cumsum()})
 
 
-def reach(field: pd.DataFrame, share: float = SHARE) -> int:
-    """Return the length of a `receptive_field`: the number of last tokens with this share (0 to 1) of the gradient."""
-    short = field["cumulative"] < share - 1e-9  # sums are rounded
+def reach(field: pd.DataFrame) -> int:
+    """Return the length of a `receptive_field`: the number of last tokens with 99 % of the gradient."""
+    short = field["cumulative"] < SHARE - 1e-9  # sums are rounded
     return min(int(short.sum()) + 1, len(field))
 
 

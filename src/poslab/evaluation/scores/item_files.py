@@ -14,6 +14,7 @@ import numpy as np
 
 from poslab.data.run_data import HELD_OUT
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.io.reading import read_bytes
 from poslab.io.writing import replacing
 
 VERSION = 1
@@ -62,15 +63,7 @@ def read_measured(path: Path) -> MeasuredRun:
     Raises:
         ValueError: naming the file, if it cannot be read, is damaged, or holds something else or another version.
     """
-    if path.exists() and not path.is_file():  # a pipe waits for a writer
-        raise ValueError(f"{path} cannot be read: it is not a regular file")
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
-    if len(content) > MOST_BYTES:
-        raise ValueError(f"{path} must be at most {MOST_BYTES:,} bytes long, and is longer")
+    content = read_bytes(path, MOST_BYTES)
     try:
         return _measured(**_arrays(content))
     except Exception as error:  # a file that is not one of ours may raise anything

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from poslab.data.datamodule import TextDataModule
-from poslab.data.run_data import HELD_OUT, HeldOut, RunData
+from poslab.data.run_data import HeldOut, RunData, check_split
 from poslab.evaluation.extrapolation.text import sampled_units
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.tokens import score_tokens
@@ -98,8 +98,7 @@ class OpenedRun:
         cls, run: str | Path, split: str = "test", device: torch.device | str = "cpu", trust: str | Sequence[str] = ()
     ) -> OpenedRun:
         """Open a run; arguments and errors are those of `measure`."""
-        if split not in HELD_OUT:
-            raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
+        check_split(split)
         torch.set_flush_denormal(True)  # as in training
         directory = RunDirectory.of(run, trust)
         recipe = recipe_of(directory)
@@ -182,9 +181,7 @@ def _text_scores(
     bits = 1 / math.log(2) / data.bytes_per_token[split]
     for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
         scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary, heed)
-        known = scores.context > 0  # of the predicted tokens a NaN counts
-        sums = np.bincount(units[known], bits * scores.loss[known].astype(np.float64), minlength=units.max() + 1)
-        counts = np.bincount(units[known], minlength=units.max() + 1)
+        sums, counts = scores.by_unit(units, bits)
         yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
 
 

@@ -42,6 +42,22 @@ class TokenScores:
     correct: np.ndarray
     context: np.ndarray
 
+    @property
+    def predicted(self) -> np.ndarray:
+        """True for tokens that are predicted, (N - 1,); the loss of one may be NaN all the same."""
+        return self.context > 0
+
+    def by_unit(self, units: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """Return the sum of the losses of each unit, float64, and the number of its predicted tokens.
+
+        Args:
+            units: (N - 1,) index of the unit of each token, as of `sampled_units`.
+            scale: factor on the losses, such as that from nats to bits per byte.
+        """
+        known, length = self.predicted, units.max() + 1
+        sums = np.bincount(units[known], scale * self.loss[known].astype(np.float64), minlength=length)
+        return sums, np.bincount(units[known], minlength=length)
+
 
 def score_tokens(
     model: nn.Module,

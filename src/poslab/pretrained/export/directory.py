@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from poslab.data.tokenizers import Tokenizer
+from poslab.io.locking import locked_folder
 from poslab.models import Model
 from poslab.pretrained.export.form import Form, NotPlainError
 from poslab.pretrained.export.hosted import hosted_form
@@ -123,9 +124,12 @@ def _directory(path: Path) -> Iterator[Path]:
     place = Path(os.path.realpath(path))
     folder = place.with_name(f".{place.name}.{secrets.token_hex(8)}.writing")
     try:
-        folder.mkdir(parents=True)
-        with _lock(folder):
-            _remove_leftovers(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as locks:
+            with locked_folder(place.parent):  # in which no other export finds the directory before its lock
+                _remove_leftovers(place)
+                folder.mkdir()
+                locks.enter_context(_lock(folder))
             yield folder
             folder.replace(place)
     except OSError as error:

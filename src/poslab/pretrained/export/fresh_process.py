@@ -1,6 +1,6 @@
 """Load a directory as its users will, and save what it computes.
 
-A script of its own, which knows nothing of Poslab: `python -P fresh_process.py DIRECTORY GIVEN COMPUTED`. Remote code
+A script of its own, which knows nothing of Poslab: `python -P fresh_process.py DIRECTORY FOLDER`. Remote code
 is trusted only for a class that needs it. It ends as soon as its standard input does.
 """
 
@@ -17,30 +17,30 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 
-def main(directory: str, given: str, computed: str) -> None:
+def main(directory: str, folder: str) -> None:
     """Save the last outputs of token ids, and the ids of texts.
 
     Args:
         directory: the directory of the model.
-        given: folder of `how.json` (class that loads the model, `auto`; whether its code is trusted, `trust`; outputs
-            at the end that are saved, `kept`), of `tokens.safetensors`, (1, T) token ids by name, shortest first, and
-            perhaps of `texts.json`.
-        computed: folder for `outputs.safetensors`, (1, at most as many as `kept`, V), `ids.json` and `class.txt`.
+        folder: has `how.json` (class that loads the model, `auto`; whether its code is trusted, `trust`; outputs at the
+            end that are saved, `kept`), `tokens.safetensors`, (1, T) token ids by name, shortest first, and perhaps
+            `texts.json`. It gets `outputs.safetensors`, (1, at most as many as `kept`, V), `ids.json` and `class.txt`.
     """
-    how = json.loads((Path(given) / "how.json").read_text())
+    beside = Path(folder)
+    how = json.loads((beside / "how.json").read_text())
     auto = getattr(transformers, how["auto"])
     options = {"local_files_only": True, "trust_remote_code": how["trust"]}
     model = auto.from_pretrained(directory, dtype=torch.float32, **options).eval()
-    tokens = load_file(Path(given) / "tokens.safetensors")
+    tokens = load_file(beside / "tokens.safetensors")
     with torch.no_grad():
         outputs = {name: last_outputs(model, tokens[name], how["kept"]) for name in sorted(tokens)}
-    save_file(outputs, Path(computed) / "outputs.safetensors")
-    (Path(computed) / "class.txt").write_text(type(model).__name__)
-    texts = Path(given) / "texts.json"
+    save_file(outputs, beside / "outputs.safetensors")
+    (beside / "class.txt").write_text(type(model).__name__)
+    texts = beside / "texts.json"
     if (Path(directory) / "tokenizer_config.json").is_file():
         tokenizer = transformers.AutoTokenizer.from_pretrained(directory, **options)
         given_texts = json.loads(texts.read_text(encoding="utf-8")) if texts.is_file() else ["a"]
-        (Path(computed) / "ids.json").write_text(json.dumps([tokenizer(text)["input_ids"] for text in given_texts]))
+        (beside / "ids.json").write_text(json.dumps([tokenizer(text)["input_ids"] for text in given_texts]))
 
 
 def last_outputs(model: Any, tokens_1T: torch.Tensor, kept: int) -> torch.Tensor:

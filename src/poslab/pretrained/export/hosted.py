@@ -150,11 +150,9 @@ def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length
     else:
         rope = rope_of(rotary, width, facts.training_length, with_rope, type(part(exchange.base, family.rotary)))
     turned = with_rope(rope)
-    if rope.parameters["rope_type"] != "dynamic":  # which stretches from max_position_embeddings on
-        turned.max_position_embeddings = max(rope.max_length, length)
+    turned.max_position_embeddings = rope.end(length)
     notes = tuple(rope.notes) if family.causal else ()
-    kind, end = rope.parameters["rope_type"], turned.max_position_embeddings
-    return Form(type(exchange.model), turned, weights, end, notes, rope_type=kind)
+    return Form(type(exchange.model), turned, weights, rope.end(length), notes, rope_type=rope.rope_type)
 
 
 def _like_llama(head_dim: int, rope: Rope) -> Any:

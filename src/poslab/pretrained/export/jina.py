@@ -71,12 +71,11 @@ def jina_form(host: Any, rotary: Rotary | None, weights: dict[str, Tensor], leng
 
     rope = rope_of(rotary, head_dim, family.facts(config).training_length, with_rope)
     turned = with_rope(rope)
-    if rope.parameters["rope_type"] != "dynamic":  # which stretches from max_position_embeddings on
-        turned.max_position_embeddings = max(rope.max_length, length)
+    turned.max_position_embeddings = rope.end(length)
     classifies = served[2] == "ForSequenceClassification"
     own = {_renamed(name, classifies): weight for name, weight in weights.items() if "position_embeddings" not in name}
     model_class = getattr(transformers, f"JinaEmbeddingsV3{served[2]}")
-    return Form(model_class, turned, own, turned.max_position_embeddings, rope_type=rope.parameters["rope_type"])
+    return Form(model_class, turned, own, rope.end(length), rope_type=rope.rope_type)
 
 
 def _renamed(name: str, classifies: bool) -> str:

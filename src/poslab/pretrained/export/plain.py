@@ -59,8 +59,7 @@ def plain_form(model: Model, length: int) -> Form:
     config, rope = _config(decoder, rotary, positioned, length)
     weights = dict(_weights(decoder, channel_order(rotary, head_dim)))
     notes = (*rope.notes, *_notes(decoder))
-    kind = rope.parameters["rope_type"]
-    return Form(_class_of(config), config, weights, rope.max_length, notes, rope_type=kind)
+    return Form(_class_of(config), config, weights, rope.max_length, notes, rope_type=rope.rope_type)
 
 
 def form_under_encoding(model: Model, length: int) -> Form:

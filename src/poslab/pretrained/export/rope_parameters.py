@@ -47,6 +47,16 @@ class Rope:
     changes_in_generation: int | None = None
 
     @property
+    def rope_type(self) -> str:
+        """Name of the rotation in transformers."""
+        return str(self.parameters["rope_type"])
+
+    def end(self, length: int) -> int:
+        """Return `max_position_embeddings` of a pretrained model that is trained further at `length` tokens."""
+        # A dynamic one is stretched from there on.
+        return self.max_length if self.rope_type == "dynamic" else max(self.max_length, length)
+
+    @property
     def notes(self) -> Iterator[str]:
         """Sentences on what differs in use although the logits of a text are the same."""
         if self.changes_in_generation is not None:
@@ -54,7 +64,7 @@ class Rope:
                 f"In generation, a text that grows past {self.changes_in_generation} tokens continues differently: "
                 "transformers keeps keys in its cache as they were rotated, Poslab rotates them anew."
             )
-        if self.parameters["rope_type"] == "dynamic":
+        if self.rope_type == "dynamic":
             yield "After a long text, transformers keeps its larger base for shorter ones, down to the training length."
 
 

@@ -182,7 +182,7 @@ def _load_in_fresh_process(directory: Path, folder: str) -> None:
     script = Path(__file__).with_name("fresh_process.py")
     alone = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
     alone["HF_MODULES_CACHE"] = folder  # of copies of remote files
-    command = [sys.executable, "-P", str(script), str(directory), folder, folder]
+    command = [sys.executable, "-P", str(script), str(directory), folder]
     # It ends when its input does: nobody writes there, and the system closes this end when this process is killed.
     theirs, ours = os.pipe()
     try:
