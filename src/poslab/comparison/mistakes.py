@@ -9,10 +9,9 @@ from typing import Any
 
 from poslab.arguments import nearest
 from poslab.comparison.comparison import Comparison, Tuning, file_name
+from poslab.comparison.costs import COSTS
 from poslab.comparison.published import published_results
 from poslab.tuning.storage_url import mistake_in_storage
-
-COSTS = ("parameters", "train_tokens_per_second", "seconds", "memory")
 
 OF_A_RUN = ("trust", "seed", "resume", "hydra")
 """Keys that belong to a single run, or to the command line."""

@@ -12,6 +12,7 @@ import pandas as pd
 
 from poslab.comparison.cells import Cell, CellResult
 from poslab.comparison.comparison import Comparison
+from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.items import measured_run, rows_of_items
 from poslab.comparison.lengths import at_lengths, is_share, value
@@ -135,6 +136,12 @@ class Results:
     def known_values(self, case: str, criterion: Criterion, encoding: str) -> list[float]:
         """Return the values of the seeds that did not diverge."""
         return [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
+
+    def cost(self, case: str, encoding: str, name: str) -> float:
+        """Return the mean cost of the runs of an encoding on a case, by its name in `COSTS`; NaN where none has it."""
+        tag = COSTS[name].tag
+        values = [result.metrics[tag] for _, result in self.runs(case, encoding).values() if tag in result.metrics]
+        return sum(values) / len(values) if values else np.nan
 
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from poslab.comparison.comparison import Tuning
+from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
+from poslab.comparison.report.answers import in_words
 from poslab.comparison.statistics.over_cases import Summary
 from poslab.comparison.tuned_points import TunedPoint
 from poslab.configuration.labels import written
@@ -27,14 +28,6 @@ WORD_COLOURS = {
     "not learned": "0.6",
 }
 """Colour of each verdict; figures also name it, for readers who do not see colours."""
-
-COST_LABELS = {
-    "parameters": "parameters",
-    "train_tokens_per_second": "tokens per second of training",
-    "seconds": "seconds of training",
-    "memory": "memory of training in MB",
-}
-"""Words for each cost."""
 
 MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
@@ -172,14 +165,14 @@ def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, style
         axes.plot(row["cost"], row["value"], own["marker"], color=own["color"], markersize=7, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel(f"{COST_LABELS[cost]} ({'more' if cost in MORE_IS_BETTER else 'less'} is better)")
+    axes.set_xlabel(f"{COSTS[cost].words} ({'more' if COSTS[cost].more_is_better else 'less'} is better)")
     lower = criterion.direction == "minimize"
     axes.set_ylabel(f"{in_words(criterion)}\n({'lower' if lower else 'higher'} is better)")
     axes.margins(0.1)
     _legend(figure, axes)
     return Picture(
         name,
-        f"{criterion.metric} against {COST_LABELS[cost]}",
+        f"{criterion.metric} against {COSTS[cost].words}",
         "No encoding beats one on the grey line in both. Encodings that have not learned the task are left out.",
         figure,
     )

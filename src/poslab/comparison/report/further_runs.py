@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from poslab.comparison.costs import COSTS
 from poslab.comparison.duration import SECONDS_OF_START
-from poslab.comparison.report.answers import COST_METRICS
 from poslab.comparison.results import Results
 from poslab.configuration.command_line import poslab_command, words_after
 from poslab.report.sentences import amount
@@ -116,10 +116,9 @@ class FurtherRuns:
 
     def _seconds_of_run(self, case: str) -> float:
         """Return the mean of finished runs of a case, without validations and tests, or an estimate."""
+        tag = COSTS["seconds"].tag
         took = [
-            result.metrics[COST_METRICS["seconds"]]
-            for cell, result in self.results.cells
-            if cell.case == case and COST_METRICS["seconds"] in result.metrics
+            result.metrics[tag] for cell, result in self.results.cells if cell.case == case and tag in result.metrics
         ]
         if took:
             return SECONDS_OF_START + sum(took) / len(took)

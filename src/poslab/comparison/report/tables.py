@@ -8,7 +8,6 @@ import pandas as pd
 
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.lengths import is_share
-from poslab.comparison.report.answers import cost
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.report.digits import fixed, readable
@@ -102,7 +101,7 @@ def case_table(results: Results, case: str) -> pd.DataFrame:
             reaches = encoding in results.reaching(case, criterion)
             row[criterion.metric] = results.mean(case, criterion, encoding) if reaches else math.nan
         for name in comparison.costs:
-            row[name] = cost(results, case, encoding, name)
+            row[name] = results.cost(case, encoding, name)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -14,10 +14,11 @@ from rich.console import Console
 from rich.table import Table as Lines
 
 from poslab.comparison.comparison import file_name
+from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.published import published_results
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import MORE_IS_BETTER, answers, cost
+from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.methods import NO_RUN, methods
 from poslab.comparison.report.papers import beside_the_paper, values_table
@@ -215,7 +216,7 @@ def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.D
             {
                 "encoding": encoding,
                 "value": results.mean(case, criterion, encoding),
-                "cost": cost(results, case, encoding, name),
+                "cost": results.cost(case, encoding, name),
             }
             for encoding in results.reaching(case, criterion)
             if encoding not in results.not_learned(case)
@@ -223,7 +224,7 @@ def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.D
         columns=["encoding", "value", "cost"],
     ).dropna()
     gain = rows["value"] * (-1 if criterion.direction == "minimize" else 1)
-    price = rows["cost"] * (-1 if name in MORE_IS_BETTER else 1)
+    price = rows["cost"] * (-1 if COSTS[name].more_is_better else 1)
     beaten = [((gain >= g) & (price <= p) & ((gain > g) | (price < p))).any() for g, p in zip(gain, price, strict=True)]
     return rows.assign(on_front=~np.array(beaten, dtype=bool))
 
