@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
 from poslab.comparison.criteria import Criterion, Gate
+from poslab.comparison.direction import Direction
 from poslab.configuration.lengths import LENGTH
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
@@ -36,7 +37,7 @@ class Tuning:
     """
 
     metric: str
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     space: Mapping[str, Any]
     of: Mapping[str, Any] = field(default_factory=dict)
     trials: Count | None = None
@@ -53,10 +54,7 @@ class Tuning:
 
     def space_of(self, encoding: str) -> dict[str, list[Any]]:
         """Return the values to try of an encoding, by key."""
-        return {
-            **{k: list(v) for k, v in self.space.items()},
-            **{k: list(v) for k, v in self.of.get(encoding, {}).items()},
-        }
+        return {**self.space, **self.of.get(encoding, {})}
 
     def trials_of(self, encoding: str) -> int:
         """Return the number of trials of an encoding, extensions aside."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from poslab.arguments import Positive, with_checked_arguments
+from poslab.comparison.direction import Direction
 from poslab.configuration.lengths import LENGTH
 
 
@@ -24,7 +24,7 @@ class Criterion:
     """
 
     metric: str
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     margin: Positive | None = None
 
     def __post_init__(self) -> None:

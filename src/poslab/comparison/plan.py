@@ -7,11 +7,13 @@ agree, and an interrupted comparison, or one with more seeds, goes on where it w
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from poslab.comparison.cells import Cell, CellResult, Point
 from poslab.comparison.comparison import Comparison, Tuning
+from poslab.comparison.direction import sign
 from poslab.comparison.lengths import extra_tags
 from poslab.comparison.tuned_points import MOST_EXTENSIONS, TunedPoint, best_of, last_values, points_of, value_beyond
 
@@ -160,6 +162,6 @@ def _has_ended_well(result: CellResult | None) -> bool:
 
 def _value(result: CellResult | None, tuning: Tuning) -> float:
     """Return the value of a trial; the worst for one that diverged or failed."""
-    worst = float("inf") if tuning.direction == "minimize" else -float("inf")
+    worst = -sign(tuning.direction) * math.inf
     value = worst if result is None or result.diverged else result.metrics.get(f"validation/{tuning.metric}", worst)
     return value if value == value else worst

@@ -14,6 +14,7 @@ from poslab.comparison.cells import Cell, CellResult
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import sign
 from poslab.comparison.items import measured_run, rows_of_items
 from poslab.comparison.lengths import at_lengths, is_share, value
 from poslab.comparison.plan import CellPlan
@@ -282,9 +283,9 @@ class Results:
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""
-        scores, sign = self.scores(case, criterion), 1 if criterion.direction == "minimize" else -1
+        scores, factor = self.scores(case, criterion), sign(criterion.direction)
         known = [n for n, one in scores.items() if np.isfinite(one.mean) and n not in self.not_learned(case)]
-        return sorted(known, key=lambda n: (scores[n].finished.sum() < FEWEST_SEEDS, sign * scores[n].mean))
+        return sorted(known, key=lambda n: (scores[n].finished.sum() < FEWEST_SEEDS, -factor * scores[n].mean))
 
     def frame(self) -> pd.DataFrame:
         """Return all finished runs, a row for each metric of a run, of its test, and that decides.

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import better
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.solve_rate import solved
 from poslab.comparison.statistics.verdict import Verdict, Word
@@ -82,8 +83,8 @@ class Answer:
 
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
-        metric, better = in_words(self.criterion), "lower" if self.criterion.direction == "minimize" else "higher"
-        note = f", mean of {amount(self.seeds, 'seed')}; {better} is better"
+        metric = in_words(self.criterion)
+        note = f", mean of {amount(self.seeds, 'seed')}; {better(self.criterion.direction)} is better"
         if self.decides_nothing:
             yield nothing_scored(self.criterion)
         elif self.is_luck:

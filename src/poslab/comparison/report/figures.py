@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from poslab.comparison.comparison import Tuning
 from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import Direction, better
 from poslab.comparison.report.answers import in_words
 from poslab.comparison.statistics.over_cases import Summary
 from poslab.comparison.tuned_points import TunedPoint
@@ -46,17 +47,18 @@ def styles_of(encodings: Sequence[str]) -> Styles:
 
 
 def curves(
-    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int | None, styles: Styles, better: str
+    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int | None, styles: Styles, direction: Direction
 ) -> Picture:
     """Draw a metric over the length of the test.
 
     Args:
         name, title: of the picture.
-        rows: a row for each encoding, seed and length, with columns `encoding`, `length` and `value`.
+        rows: a row for each encoding, seed and length, with columns `encoding`, `length`, `value` and `metric`, the
+            same in all.
         length_of: what has the length, such as `a side in pixels`.
         trained: longest length of training; None without training.
         styles: of the encodings.
-        better: `lower` or `higher`.
+        direction: of the better values.
     """
     figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
@@ -80,7 +82,8 @@ def curves(
     return Picture(
         name,
         title,
-        f"The mean over seeds; the band reaches from the worst seed to the best. {better.capitalize()} is better"
+        "The mean over seeds; the band reaches from the worst seed to the best. "
+        f"{better(direction).capitalize()} is better"
         f"{'' if trained is None else ', and the dotted line is the longest length of training'}.",
         figure,
     )
@@ -143,8 +146,7 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
         labels.append(f"{written(encoding)}{f' ({lost} of {len(values)} diverged)' if lost else ''}")
     axes.set_yticks(range(len(encodings)), labels)
     axes.set_ylim(-0.6, len(encodings) - 0.4)
-    better = "lower" if criterion.direction == "minimize" else "higher"
-    figure.supxlabel(f"{in_words(criterion)} ({better} is better)", fontsize=9)
+    figure.supxlabel(f"{in_words(criterion)} ({better(criterion.direction)} is better)", fontsize=9)
     return Picture(
         name,
         f"Every seed: {criterion.metric}",
@@ -166,8 +168,7 @@ def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, style
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel(f"{COSTS[cost].words} ({'more' if COSTS[cost].more_is_better else 'less'} is better)")
-    lower = criterion.direction == "minimize"
-    axes.set_ylabel(f"{in_words(criterion)}\n({'lower' if lower else 'higher'} is better)")
+    axes.set_ylabel(f"{in_words(criterion)}\n({better(criterion.direction)} is better)")
     axes.margins(0.1)
     _legend(figure, axes)
     return Picture(
@@ -205,8 +206,7 @@ def tuning(
         axes.set_xticks(sorted(set(values)), [f"{one:g}" for one in sorted(set(values))])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(key)
-    better = "lower" if settings.direction == "minimize" else "higher"
-    axes.set_ylabel(f"{settings.metric.replace('_', ' ')} of the validation\n({better} is better)")
+    axes.set_ylabel(f"{settings.metric.replace('_', ' ')} of the validation\n({better(settings.direction)} is better)")
     _legend(figure, axes)
     has_others = any(len(choice.point) > 1 for choice in tuned.values())
     others = " Other tuned keys have the best values of the encoding." if has_others else ""

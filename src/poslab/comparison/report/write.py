@@ -16,6 +16,7 @@ from rich.table import Table as Lines
 from poslab.comparison.comparison import file_name
 from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import sign
 from poslab.comparison.published import published_results
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import answers
@@ -25,6 +26,7 @@ from poslab.comparison.report.papers import beside_the_paper, values_table
 from poslab.comparison.report.speeds import speed_table, speeds_frame, speeds_in_markdown
 from poslab.comparison.report.summary import OverCases
 from poslab.comparison.report.tables import (
+    SIGNS,
     at_each_length,
     case_table,
     differences,
@@ -43,15 +45,7 @@ from poslab.report.page import Section, write_figures, write_report
 from poslab.report.sentences import amount, has, listed
 from poslab.report.text_tables import in_markdown, latex, markdown
 
-LEGEND = {
-    "▲": "better",
-    "▼": "worse",
-    "=": "equal within the margin",
-    "?": "not told apart",
-    "✗": "not learned",
-    "∞": "diverged",
-    "–": "no result at these lengths",
-}
+LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "no result at these lengths"}
 """Meaning of each sign in the table of all cases."""
 
 
@@ -177,11 +171,11 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
         if criterion.name not in drawn and rows["length"].nunique() > 1:
             drawn.add(criterion.name)
-            better = "lower" if criterion.direction == "minimize" else "higher"
             title = f"{criterion.name} by length"
             length_of = results.tasks[case].length_words.of
             trained = results.plan.trained[case] if results.has_trained(case) else None
-            yield figures.curves(f"curves_{slug}_{criterion.name}", title, rows, length_of, trained, styles, better)
+            name = f"curves_{slug}_{criterion.name}"
+            yield figures.curves(name, title, rows, length_of, trained, styles, criterion.direction)
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
         if not verdicts.empty:
@@ -223,7 +217,7 @@ def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.D
         ],
         columns=["encoding", "value", "cost"],
     ).dropna()
-    gain = rows["value"] * (-1 if criterion.direction == "minimize" else 1)
+    gain = rows["value"] * sign(criterion.direction)
     price = rows["cost"] * (-1 if COSTS[name].more_is_better else 1)
     beaten = [((gain >= g) & (price <= p) & ((gain > g) | (price < p))).any() for g, p in zip(gain, price, strict=True)]
     return rows.assign(on_front=~np.array(beaten, dtype=bool))
