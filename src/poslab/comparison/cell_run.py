@@ -12,7 +12,7 @@ from optuna.trial import Trial
 
 from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
-from poslab.comparison.lengths import tag_of
+from poslab.comparison.metrics import of_tag, tag_of
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
 from poslab.evaluation.scores.extra_metrics import measure_extra
 from poslab.evaluation.scores.item_files import read_measured, write_measured
@@ -101,7 +101,7 @@ def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: N
         keep = partial(_keep, run, SCORES)
         kept = measure(run.path, missing, "test", device, run.trust, known=kept, keep=keep, heed=heed)
     found, extra = [kept], _kept(run, EXTRA_SCORES, checkpoint)
-    extra_missing = [key for key in map(_metric_and_length, cell.extra) if extra is None or key not in extra.scores]
+    extra_missing = [key for key in map(of_tag, cell.extra) if extra is None or key not in extra.scores]
     if extra_missing:
         keep = partial(_keep, run, EXTRA_SCORES)
         opened = OpenedRun.of(run.path, "test", device, run.trust)
@@ -110,11 +110,6 @@ def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: N
         found.append(extra)
     values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)
     return {tag_of(metric, length): value for (metric, length), value in values.items()}
-
-
-def _metric_and_length(tag: str) -> tuple[str, int | None]:
-    metric, _, length = tag.partition("@")
-    return metric, int(length) if length else None
 
 
 def _kept(run: RunDirectory, file: str, checkpoint: str) -> MeasuredRun | None:

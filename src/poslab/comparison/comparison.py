@@ -215,6 +215,11 @@ class Comparison:
         place = "metrics" if own is None else f"cases.{case}.metrics"
         return [made(Criterion, f"{place}.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
 
+    def deciding(self, case: str) -> list[Criterion]:
+        """Return the metrics that decide on a case, and that of its gate."""
+        gate = self.gate_of(case)
+        return [*self.criteria(case), *([] if gate is None else [gate.criterion])]
+
     def gate_of(self, case: str) -> Gate | None:
         """Return the gate of a case."""
         own = self.all_cases[case].gate

@@ -44,6 +44,11 @@ class Criterion:
         """The lengths of the metric: `20`, `4x`, `trained`, `beyond`, or "" for all."""
         return self.metric.partition("@")[2]
 
+    @property
+    def names_length(self) -> bool:
+        """True if the metric is at one length, such as `20` or `4x`."""
+        return self.where not in ("", "trained", "beyond")
+
 
 @with_checked_arguments
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from poslab.comparison.cells import Cell, CellResult, Point
 from poslab.comparison.comparison import Comparison, Tuning
 from poslab.comparison.direction import sign
-from poslab.comparison.lengths import extra_tags
+from poslab.comparison.metrics import extra_tags
 from poslab.comparison.tuned_points import MOST_EXTENSIONS, TunedPoint, best_of, last_values, points_of, value_beyond
 
 

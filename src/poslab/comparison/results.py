@@ -16,7 +16,7 @@ from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.direction import sign
 from poslab.comparison.items import measured_run, rows_of_items
-from poslab.comparison.lengths import at_lengths, is_share, value
+from poslab.comparison.metrics import at_lengths, is_share, scored_lengths, tag_of, value
 from poslab.comparison.plan import CellPlan
 from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
@@ -178,10 +178,11 @@ class Results:
         ]
 
     def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
-        if not criterion.where and criterion.name in result.scores:
-            return False
-        lengths = at_lengths(criterion, cell.lengths, self.plan.trained[cell.case])
-        return any(f"{criterion.name}@{n}" not in result.scores for n in lengths)
+        lengths = self._lengths(criterion, cell, result)
+        return any(tag_of(criterion.name, length) not in result.scores for length in lengths)
+
+    def _lengths(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[int | None]:
+        return scored_lengths(criterion, result.scores, cell.lengths, self.plan.trained[cell.case])
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         """Return the scores of each encoding that reaches the lengths of a metric, for all its seeds.
@@ -239,10 +240,7 @@ class Results:
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
-        lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[cell.case]))
-        if not criterion.where and criterion.name in result.scores:
-            lengths = [None]
-        measured = self.measured(cell)
+        lengths, measured = self._lengths(criterion, cell, result), self.measured(cell)
         if not lengths or measured is None:
             return None
         found = [measured.scores.get((criterion.name, length)) for length in lengths]
@@ -309,10 +307,10 @@ class Results:
         trained, criteria = self.plan.trained[case], self.comparison.criteria(case)
         own = {n for one in criteria if one.name == metric for n in at_lengths(one, (), trained)}
         rows = [
-            {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[f"{metric}@{n}"]}
+            {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[tag]}
             for c, r in self.cells
             if c.case == case
             for n in sorted({*c.lengths, *own})
-            if f"{metric}@{n}" in r.scores
+            if (tag := tag_of(metric, n)) in r.scores
         ]
         return pd.DataFrame(rows, columns=["encoding", "seed", "length", "metric", "value"])

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.lengths import at_lengths
+from poslab.comparison.metrics import at_lengths
 from poslab.comparison.published import Claim, Published, PublishedResults, published_results
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.lengths import is_share
+from poslab.comparison.metrics import is_share
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.report.digits import fixed, readable
