@@ -233,6 +233,16 @@ class Comparison:
         own = self.all_cases[case].tuning or {}
         return made(Tuning, f"cases.{case}.tuning" if own else "tuning", {**self.tuning, **own})
 
+    def space_of(self, case: str, encoding: str) -> dict[str, list[Any]]:
+        """Return the values to try of an encoding on a case, by key; {} without a tuning."""
+        tuning = self.tuning_of(case)
+        return {} if tuning is None else tuning.space_of(encoding)
+
+    def trials_of(self, case: str, encoding: str) -> int:
+        """Return the number of trials of an encoding on a case, extensions aside; 0 without a tuning."""
+        tuning = self.tuning_of(case)
+        return 0 if tuning is None else tuning.trials_of(encoding)
+
     def as_plain_data(self) -> dict[str, Any]:
         """Return its arguments, for JSON."""
         return asdict(self)

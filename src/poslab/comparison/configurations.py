@@ -37,8 +37,7 @@ class CellConfigurations:
                 if key in map(plain, own):
                     raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
             for case in comparison.cases:
-                tuning = comparison.tuning_of(case)
-                if tuning is not None and any(key in tuning.space_of(name) for name in comparison.choices_by_encoding):
+                if any(key in comparison.space_of(case, name) for name in comparison.choices_by_encoding):
                     raise ValueError(f"{key} is tuned: its values are in the file of the comparison")
             if key == "trainer.max_steps" and comparison.budget is not None:
                 raise ValueError("trainer.max_steps follows from the budget of the comparison: budget={steps:...}")
@@ -61,9 +60,7 @@ class CellConfigurations:
         Raises:
             ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
         """
-        tuning = self._comparison.tuning_of(case)
-        space = {} if tuning is None else tuning.space_of(encoding)
-        for key, values in space.items():
+        for key, values in self._comparison.space_of(case, encoding).items():
             for value in values:
                 if mistake := self._mistake(case, encoding, key, value):
                     raise ValueError(mistake)

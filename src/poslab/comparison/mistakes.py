@@ -124,8 +124,7 @@ def _in_what_comes_before(comparison: Comparison, case: str) -> Iterator[str]:
     for name in comparison.encodings_of(case) if node.after_encoding is None else [node.after_encoding]:
         if name not in there:
             yield f"cases.{case}.{key}: {node.after} has no runs of {name}{nearest(name, there)}"
-    tuning = comparison.tuning_of(case)
-    tuned = [] if tuning is None else [tuning.space_of(name) for name in comparison.encodings_of(case)]
+    tuned = [comparison.space_of(case, name) for name in comparison.encodings_of(case)]
     for keys in (comparison.train, node.train, *tuned, [word.partition("=")[0] for word in comparison.overrides]):
         if "init_from" in map(plain, keys):
             yield f"cases.{case} must have init_from or after, not both"

@@ -122,8 +122,7 @@ class CellPlan:
 
     def is_beyond(self, cell: Cell) -> bool:
         """Return whether a cell is a trial beyond an end of its range."""
-        tuning = self.comparison.tuning_of(cell.case) if cell.is_trial else None
-        space = {} if tuning is None else tuning.space_of(cell.encoding)
+        space = self.comparison.space_of(cell.case, cell.encoding) if cell.is_trial else {}
         return any(key in space and value not in space[key] for key, value in cell.point.items())
 
     def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:

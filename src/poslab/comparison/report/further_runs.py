@@ -39,8 +39,7 @@ class FurtherRuns:
         for cell in results.blocked:
             ended[cell.case] += 1
             if cell.seed == results.comparison.seed_list[0]:  # that of the run with which its trials begin
-                tuning = results.comparison.tuning_of(cell.case)
-                ended[cell.case] += 0 if tuning is None else tuning.trials_of(cell.encoding)
+                ended[cell.case] += results.comparison.trials_of(cell.case, cell.encoding)
         return self._wanted() - ended
 
     def finished(self, case: str) -> Iterator[str]:
@@ -101,8 +100,7 @@ class FurtherRuns:
         """Return the number of runs and trials of each case."""
         comparison, wanted = self.results.comparison, Counter[str]()
         for case, encoding in comparison.pairs:
-            tuning = comparison.tuning_of(case)
-            wanted[case] += len(comparison.seed_list) + (0 if tuning is None else tuning.trials_of(encoding))
+            wanted[case] += len(comparison.seed_list) + comparison.trials_of(case, encoding)
         return wanted
 
     def _hours(self, runs: Counter[str]) -> str:
