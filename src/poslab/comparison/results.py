@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.comparison.cells import Cell, CellResult
+from poslab.comparison.cells import Cell, CellResult, Finished
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
@@ -32,14 +32,14 @@ class Results:
 
     Args:
         plan: of its cells.
-        finished: results by the identity of the cell; None of one that failed for good.
+        finished: results of its cells.
         tasks: class of the task, by case.
         places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
         speeds: measured at each length of the test, by case.
     """
 
     plan: CellPlan
-    finished: Mapping[str, CellResult | None]
+    finished: Finished
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
@@ -58,17 +58,21 @@ class Results:
         return self.plan.comparison
 
     @cached_property
+    def wanted(self) -> list[Cell]:
+        """The runs and trials that are known, finished or not."""
+        known, _ = self.plan.wanted(self.finished)
+        return known
+
+    @cached_property
     def cells(self) -> list[tuple[Cell, CellResult]]:
         """The finished runs of the comparison, trials and failures aside."""
-        wanted, _ = self.plan.wanted(self.finished)
-        found = ((cell, self.finished.get(cell.identity)) for cell in wanted if not cell.is_trial)
+        found = ((cell, self.finished.get(cell.identity)) for cell in self.wanted if not cell.is_trial)
         return [(cell, result) for cell, result in found if result is not None]
 
     @cached_property
     def failed(self) -> list[Cell]:
         """The runs that failed for good."""
-        wanted, _ = self.plan.wanted(self.finished)
-        return [c for c in wanted if c.identity in self.finished and self.finished[c.identity] is None]
+        return [c for c in self.wanted if c.identity in self.finished and self.finished[c.identity] is None]
 
     @cached_property
     def blocked(self) -> list[Cell]:

@@ -34,8 +34,7 @@ class FurtherRuns:
     def missing(self) -> Counter[str]:
         """Return the number of runs and trials of each case that are to be trained: not finished, failed or blocked."""
         results = self.results
-        known, _ = results.plan.wanted(results.finished)
-        ended = Counter(cell.case for cell in known if cell.identity in results.finished)
+        ended = Counter(cell.case for cell in results.wanted if cell.identity in results.finished)
         for cell in results.blocked:
             ended[cell.case] += 1
             if cell.seed == results.comparison.seed_list[0]:  # that of the run with which its trials begin
