@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -86,14 +86,7 @@ def run_comparison(
             return
         if not report_only:
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"
-            order = Order(
-                comparison=comparison.as_plain_data(),
-                definitions=definitions,
-                lengths=cases.lengths,
-                trained=cases.trained,
-                impossible=cases.impossible,
-                conf=str(conf),
-            )
+            order = Order(plan=asdict(plan), conf=str(conf))
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)
             console.print(f"runs are kept in {output}", soft_wrap=True)
             fail_lost(study, folder)
@@ -145,18 +138,26 @@ def compare_runs(
 
 @dataclass(frozen=True)
 class CheckedCases:
-    """Checked cases: the recipes by case and encoding, and by case the data, the task, lengths of test and training.
+    """Checked cases: the recipes by case and encoding, and by case the data and the lengths of the test.
 
     `impossible` is as of `CellPlan`, and `workers` as of `Comparison`.
     """
 
     recipes: dict[str, dict[str, Recipe]]
     data: dict[str, RunData]
-    tasks: dict[str, type[Task]]
     lengths: dict[str, list[int]]
-    trained: dict[str, int]
     impossible: dict[str, list[Point]]
     workers: int
+
+    @property
+    def tasks(self) -> dict[str, type[Task]]:
+        """The task of each case, which all encodings learn."""
+        return {case: next(iter(own.values())).task for case, own in self.recipes.items()}
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """The longest length of training of each case."""
+        return {case: data.longest_trained for case, data in self.data.items()}
 
     @property
     def threads(self) -> int:
@@ -183,16 +184,15 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
     Raises:
         ValueError: in one sentence.
     """
-    recipes, data, tasks, lengths, trained = {}, {}, {}, {}, {}
+    recipes, data, lengths = {}, {}, {}
     for case in comparison.cases:
         own = {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
         first, *others = own.values()
         if any(other.task is not first.task for other in others):
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
-        recipes[case], tasks[case], data[case] = own, first.task, prepared_data(first)
-        trained[case] = data[case].longest_trained
+        recipes[case], data[case] = own, prepared_data(first)
         lengths[case] = checked_lengths(comparison, case, first, data[case])
     impossible = {
         f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
     }
-    return CheckedCases(recipes, data, tasks, lengths, trained, impossible, comparison.workers)
+    return CheckedCases(recipes, data, lengths, impossible, comparison.workers)
