@@ -145,10 +145,10 @@ def start_of(run: RunDirectory) -> dict[str, str | None]:
 
 def machine_of(run: RunDirectory) -> str:
     """Return the processor and its threads, or the GPUs, that trained a run."""
-    return in_words(read_json(run.environment_file))
+    return machine_in_words(read_json(run.environment_file))
 
 
-def in_words(environment: Mapping[str, Any]) -> str:
+def machine_in_words(environment: Mapping[str, Any]) -> str:
     """Return the machine of an environment: the processor and its threads, or the GPUs."""
     gpus, threads = environment.get("gpus"), environment.get("threads")
     return (
