@@ -12,7 +12,7 @@ from poslab.comparison.cells import Point
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered, study_of
-from poslab.comparison.display import Display, counts, plan_table
+from poslab.comparison.display import Display, plan_table
 from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
@@ -28,9 +28,7 @@ from poslab.io.terminal import HarmlessConsole
 from poslab.io.writing import refuse_links
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
-from poslab.pool.supervise import supervise
 from poslab.pool.workers import Workers
-from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
@@ -90,13 +88,7 @@ def run_comparison(
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)
             console.print(f"runs are kept in {output}", soft_wrap=True)
             fail_lost(study, folder)
-            display = Display(console, study, comparison.workers)
-            try:
-                with display:
-                    supervise(study, workers, comparison.lost_after, display.update)
-            except (RunInterruptedError, RunStoppedError):
-                console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
-                raise
+            Display(console, study, comparison.workers).supervise(workers, comparison.lost_after)
         with one_at_a_time(output):
             found = Results(study.plan, study.results(), cases.tasks)
             results = with_kept_speeds(found) if report_only else with_speeds(found, console)
