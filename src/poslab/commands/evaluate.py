@@ -16,7 +16,9 @@ from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.commands.named_runs import named_runs
 from poslab.commands.words import check_figure_width
+from poslab.configuration.command_line import key_of
 from poslab.configuration.folders import CONF
+from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.evaluation.settings import Request
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
         own = {"encoding": node} if isinstance(node, str) else node
         choices = {str(key): value for key, value in own.items() if key != "name"} if isinstance(own, Mapping) else {}
         groups = {key.partition(".")[0] for key in choices}
-        if not isinstance(choices.get("encoding"), str) or not groups <= {"encoding", "positions", "temperature"}:
+        if not isinstance(choices.get("encoding"), str) or not groups <= set(OF_THE_ENCODING):
             raise ValueError(
                 "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
                 f"positions and temperature, got {shown(node)}"
@@ -222,7 +224,7 @@ def _taken_for_model(words: list[str]) -> list[str]:
 
 def _top(word: str) -> str:
     """Return the first name of a key: `dataset` of `+dataset.files=x`."""
-    return word.lstrip("+~").partition("=")[0].partition(".")[0]
+    return key_of(word).partition(".")[0]
 
 
 def run() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from poslab.comparison.cells import Cell, Point
 from poslab.comparison.comparison import Comparison
-from poslab.comparison.mistakes import GROUPS_OF_ENCODINGS, plain
+from poslab.comparison.mistakes import GROUPS_OF_ENCODINGS
 from poslab.comparison.tuned_points import beyond_ends
-from poslab.configuration.command_line import in_hydras_grammar
+from poslab.configuration.command_line import in_hydras_grammar, key_of
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 from poslab.tuning.composition import Composer, refuse_own_keys
@@ -30,11 +30,11 @@ class CellConfigurations:
         self._composed: dict[str, dict[str, Any]] = {}
         self._mistakes: dict[str, str] = {}
         refuse_own_keys(comparison.overrides, "a comparison")
-        for key in (plain(override).partition("=")[0] for override in comparison.overrides):
+        for key in map(key_of, comparison.overrides):
             if key in ("encoding", "seed"):
                 raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
             for name, own in comparison.choices_by_encoding.items():
-                if key in map(plain, own):
+                if key in map(key_of, own):
                     raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
             for case in comparison.cases:
                 if any(key in comparison.space_of(case, name) for name in comparison.choices_by_encoding):
@@ -77,7 +77,7 @@ class CellConfigurations:
 
         It is tried with as few cases and encodings as it may depend on.
         """
-        group = plain(key).partition(".")[0]
+        group = key_of(key).partition(".")[0]
         if group == "optimizer":
             case, encoding = self._comparison.pairs[0]
         elif group not in GROUPS_OF_ENCODINGS:

@@ -17,7 +17,7 @@ from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.mistakes import checked
 from poslab.comparison.plan import CellPlan
 from poslab.comparison.results import Results
-from poslab.configuration.labels import APART, choice_name, labels
+from poslab.configuration.labels import APART, OF_THE_ENCODING, choice_name, labels
 from poslab.data.run_data import RunData
 from poslab.evaluation.subjects import trained_data
 from poslab.io.terminal import HarmlessConsole
@@ -28,9 +28,6 @@ from poslab.tasks.task import Task
 
 MAY_DIFFER = (*APART, "seed", "dataset.seed", "dataset.length_multiples", "dataset.test_lengths")
 """Keys in which runs of one encoding on one case may differ: a comparison has seeds and lengths of its own."""
-
-OF_THE_ENCODING = ("encoding", "positions", "temperature")
-"""Groups that the name of an encoding may name, even if they are the same for all runs of each case."""
 
 LONGEST_NAME = 60
 
@@ -187,7 +184,8 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
 def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[ExistingRun], conf: Path) -> list[str]:
     """Return the name of the encoding of each run: equal for equal configurations, different for different ones.
 
-    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names.
+    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names; those
+    of the encoding may be.
     """
     own = {one: one.training for one in every}
     for group in {group for config in own.values() for group in config}.difference(OF_THE_ENCODING):
