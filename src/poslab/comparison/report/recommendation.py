@@ -15,6 +15,7 @@ from poslab.comparison.report.answers import Answer, answer, in_words, nothing_s
 from poslab.comparison.report.further_runs import FurtherRuns
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
+from poslab.configuration.command_line import poslab_command
 from poslab.evaluation.scores.extra_metrics import EXTRA
 from poslab.report.sentences import amount, are, has, listed
 from poslab.runs.directory import RunDirectory
@@ -66,7 +67,7 @@ def recommendation(
 def print_recommendation(console: Console, texts: Iterable[str]) -> None:
     """Print texts of a recommendation; commands are not wrapped, so that they can be copied."""
     for line in (line for text in texts for line in text.splitlines()):
-        console.print(line, soft_wrap=line.startswith("python "))
+        console.print(line, soft_wrap=line.startswith(poslab_command("compare")))
 
 
 def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -> Iterator[str]:
