@@ -14,6 +14,7 @@ from poslab.comparison.cell_run import machine_of, measured, start_of
 from poslab.comparison.cells import CellResult
 from poslab.comparison.comparison import Comparison, file_name
 from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.metrics import usual_direction
 from poslab.comparison.mistakes import checked
 from poslab.comparison.plan import CellPlan
 from poslab.comparison.results import Results
@@ -231,6 +232,6 @@ def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> N
 def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:
     """Return the metrics that decide where none are named: the first one of the task, at each length that is named."""
     first = task.first_metric()
-    direction = "minimize" if first in task.open_ended else "maximize"
+    direction = usual_direction(first, task)
     tags = [f"{first}@{length}" for length in lengths] if isinstance(lengths, list) else [first]
     return {tag: {"direction": direction} for tag in tags}

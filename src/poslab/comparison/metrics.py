@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import Direction
 from poslab.configuration.lengths import tokens, whole_tokens
 from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED
 from poslab.tasks.task import Task
@@ -41,6 +42,11 @@ def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
 def is_share(metric: str, task: type[Task]) -> bool:
     """Return whether the values of a metric of a task are shares, from 0 to 100."""
     return metric.removeprefix("sliding_") not in task.open_ended and metric not in OPEN_ENDED
+
+
+def usual_direction(metric: str, task: type[Task]) -> Direction:
+    """Return the direction of the better values of a metric of a task, where none is declared."""
+    return "minimize" if metric.removeprefix("sliding_") in task.open_ended else "maximize"
 
 
 def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> list[int]:
