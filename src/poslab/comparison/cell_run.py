@@ -26,10 +26,7 @@ from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors
 from poslab.runs.recipe import recipe_of
-from poslab.tuning.attributes import BEGAN_AFTER
-
-AS_LOST = "given up"
-"""Reason for which a run ends early: a heartbeat did not arrive, and another worker has its cell."""
+from poslab.tuning.queue import AS_LOST
 
 
 def train_cell(
@@ -48,9 +45,6 @@ def train_cell(
     cell = cell_of_trial(trial)
     run = RunDirectory(study.directory_of(trial), tuple(study.plan.comparison.trust))
 
-    def begins(saved_steps: int) -> None:
-        study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, saved_steps)
-
     def observer(*_: object) -> str | None:
         return AS_LOST if study.current(trial).state.is_finished() else None
 
@@ -59,13 +53,11 @@ def train_cell(
         if not earlier.is_finished:  # it was removed, or another machine trained it
             raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
     try:
-        metrics = train_or_resume(run, configurations.of(cell), observer, heed, begins)
+        metrics = train_or_resume(run, configurations.of(cell), observer, heed, partial(study.record_beginning, trial))
     except NonFiniteLossError as error:
         return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
-    except UpdateFinishedTrialError as error:
+    except (UpdateFinishedTrialError, RunEndedEarlyError) as error:
         raise JobLostError from error
-    except RunEndedEarlyError as ended:
-        raise JobLostError from ended
 
     def alive() -> None:
         """Stop after a signal; if there is none, leave a trace of this moment in the run, as training does."""
