@@ -113,13 +113,11 @@ def _compare_runs(
 
 
 def _help() -> str:
-    from poslab.commands.help import OWN, questions, table
+    from poslab.commands.help import questions_help
     from poslab.comparison.comparison_file import comparison_files
 
-    lines = [f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2", ""]
-    lines += ["Keys of a comparison:", *table(OWN_KEYS.items())]
-    lines += ["", f"All other keys are those of {poslab_command('train')}, for every run.", OWN, "", "Comparisons:"]
-    return "\n".join([*lines, *questions(comparison_files(COMPARISONS))])
+    first = f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2"
+    return questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS))
 
 
 def by_name() -> list[str]:

@@ -66,13 +66,11 @@ def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
 
 
 def _help() -> str:
-    from poslab.commands.help import OWN, questions, table
+    from poslab.commands.help import questions_help
     from poslab.tuning.sweep_file import sweep_files
 
-    lines = [f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2", "", "Keys of a sweep:"]
-    lines += table(OWN_KEYS.items())
-    lines += ["", f"All other keys are those of {poslab_command('train')}, for every trial.", OWN, "", "Sweeps:"]
-    return "\n".join([*lines, *questions(sweep_files(SWEEPS))])
+    first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
+    return questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS))
 
 
 def by_name() -> list[str]:
