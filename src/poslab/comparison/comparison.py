@@ -109,7 +109,7 @@ class Comparison:
         encodings: their names in conf/encoding, or `{name: rotary_25, encoding: rotary, encoding.fraction: 0.25}`.
         cases: arguments of `Case` by name.
         output: the directory.
-        seeds: number of seeds, from 1 on, or a list of them. Runs of the same seed are pairs.
+        seeds: number of seeds, at least 1, or a list of them. Runs of the same seed are pairs.
         metrics: that decide, by tag: `{bits_per_byte@4x: {direction: minimize, margin: 0.02}}`.
         gate: arguments of `Gate`; None counts every case as learned.
         tuning: arguments of `Tuning`; None tunes nothing.
@@ -264,7 +264,7 @@ def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
     allowed = {one.name: one for one in fields(kind) if one.name not in given}
     if unknown := [key for key in node if key not in allowed]:
         raise ValueError(f"{place}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
-    if missing := [name for name, one in allowed.items() if name not in node and _must_be_given(one)]:
+    if missing := [name for name, one in allowed.items() if name not in node and must_be_given(one)]:
         raise ValueError(f"{place} must have {missing[0]}")
     try:
         return kind(**node, **given)
@@ -272,5 +272,6 @@ def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
         raise ValueError(str(error) if str(error).startswith(place) else f"{place}: {error}") from error
 
 
-def _must_be_given(one: Field[Any]) -> bool:
+def must_be_given(one: Field[Any]) -> bool:
+    """Return whether a field of a dataclass has no default."""
     return one.default is MISSING and one.default_factory is MISSING

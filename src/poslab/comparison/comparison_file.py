@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from poslab.comparison.comparison import Comparison
+from poslab.comparison.comparison import Comparison, must_be_given
 from poslab.comparison.mistakes import checked
 from poslab.comparison.published import published_results
 from poslab.configuration.build import nearest, package_names
@@ -52,7 +52,7 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     stem = path.stem if str(typed).endswith((".yaml", ".yml")) else str(typed)
     node = {"name": stem if preset is None else f"{stem}_{preset}", **node, **given, "overrides": list(overrides)}
     node.setdefault("output", f"outputs/comparisons/{node['name']}")
-    needed = [one.name for one in fields(Comparison) if one.default is MISSING and one.default_factory is MISSING]
+    needed = [one.name for one in fields(Comparison) if must_be_given(one)]
     if missing := [key for key in needed if key not in node]:
         raise ValueError(f"{path} must have {' and '.join(missing)}")
     try:

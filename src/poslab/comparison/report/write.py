@@ -93,7 +93,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     in_pictures = names_in_pictures(comparison.choices_by_encoding)
     facts = {"runs": _counted(results), **({"in pictures": in_pictures} if in_pictures else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
-    _print(results, console, table, sentences)
+    _print(results, console, table, legend, sentences)
 
 
 def conclusions(results: Results) -> dict[str, str]:
@@ -237,7 +237,7 @@ def _counted(results: Results) -> str:
     )
 
 
-def _print(results: Results, console: Console, table: pd.DataFrame, sentences: list[str]) -> None:
+def _print(results: Results, console: Console, table: pd.DataFrame, legend: str, sentences: list[str]) -> None:
     for sentence in sentences:
         console.print(f"{sentence}\n")
     comparison = results.comparison
@@ -252,7 +252,7 @@ def _print(results: Results, console: Console, table: pd.DataFrame, sentences: l
             if row["encoding"] in comparison.encodings_of(case):
                 lines.add_row(row["encoding"], *(_aligned(row[column]) for column in columns))
         console.print(lines)
-    if results.cells and (legend := _legend(results, table)):
+    if results.cells and legend:
         console.print(legend)
     if (published := published_results(comparison)) is not None and any(value.head_dim for value in published.values):
         console.print(_published(values_table(results, published)))
