@@ -6,11 +6,11 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any
 
-from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
+from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
 from poslab.comparison.criteria import Criterion, Gate
 from poslab.comparison.direction import Direction
 from poslab.configuration.lengths import LENGTH
@@ -261,17 +261,12 @@ def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
     """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
     if not isinstance(node, Mapping):
         raise ValueError(f"{place} must hold keys, got {node!r}")
-    allowed = {one.name: one for one in fields(kind) if one.name not in given}
+    allowed = [one.name for one in fields(kind) if one.name not in given]
     if unknown := [key for key in node if key not in allowed]:
         raise ValueError(f"{place}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
-    if missing := [name for name, one in allowed.items() if name not in node and must_be_given(one)]:
+    if missing := [name for name in needed(kind) if name in allowed and name not in node]:
         raise ValueError(f"{place} must have {missing[0]}")
     try:
         return kind(**node, **given)
     except ValueError as error:
         raise ValueError(str(error) if str(error).startswith(place) else f"{place}: {error}") from error
-
-
-def must_be_given(one: Field[Any]) -> bool:
-    """Return whether a field of a dataclass has no default."""
-    return one.default is MISSING and one.default_factory is MISSING
