@@ -25,6 +25,9 @@ SIGNS = {
 }
 """Sign of each verdict, for tables in which words do not fit."""
 
+LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "no result at these lengths"}
+"""Meaning of each sign in the table of all cases."""
+
 
 def overview(results: Results) -> pd.DataFrame:
     """Return a row for each encoding and a column for each case and metric: the mean, and the sign of its verdict.
