@@ -120,6 +120,12 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
             raise ValueError(f"{key}{name} must be {_described(hint, value)}, got {shown(value)}{suggestion}")
 
 
+def needed(cls: type) -> list[str]:
+    """Return the names of the fields of a dataclass that have no default."""
+    no = dataclasses.MISSING
+    return [one.name for one in dataclasses.fields(cls) if one.default is no and one.default_factory is no]
+
+
 def check_names(factory: Callable[..., Any]) -> None:
     """Raise ValueError for a partial that binds a name which is not an argument of its function."""
     if not isinstance(factory, functools.partial):

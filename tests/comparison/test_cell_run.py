@@ -201,6 +201,9 @@ class OneJob:
     def directory_of(self, trial):
         return self.run.path
 
+    def record_beginning(self, trial, saved_steps):
+        raise AssertionError("it is finished")
+
     def of(self, cell):
         return self.run.config()
 

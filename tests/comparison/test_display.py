@@ -36,7 +36,7 @@ def shown(tmp_path):
         screen = io.StringIO()
         console = Console(file=screen, width=80)
         display = Display(console, study, 1)
-        console.print(display._table(study.record()))
+        console.print(display.table(study.record()))
         console.print(plan_table(study, lambda case, encoding: seconds(encoding)))
         if updates:
             display.update()

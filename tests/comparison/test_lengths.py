@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.comparison.lengths import checked_lengths, extra_tags, is_share
+from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.metrics import extra_tags, is_share
 from poslab.data.run_data import RunData
 from poslab.runs.recipe import Recipe
 from poslab.tasks.classification import Classification

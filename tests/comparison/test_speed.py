@@ -96,7 +96,7 @@ def test_what_is_kept_is_measured_again_only_if_missing_or_of_another_machine(re
     results.plan.lengths["copying"] = [2]
     with_speeds(results, console)
     assert len(measurements) == 2
-    monkeypatch.setattr(speed, "in_words", lambda environment: "another machine")
+    monkeypatch.setattr(speed, "machine_in_words", lambda environment: "another machine")
     assert with_speeds(results, console).speeds["copying"].machine == "another machine"
     assert len(measurements) == 3
 

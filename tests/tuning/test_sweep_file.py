@@ -55,6 +55,12 @@ def test_the_defaults_are_not_a_sweep(folder):
         read_sweep(folder, {"sweep": "defaults"}, [])
 
 
+@pytest.mark.parametrize("name", ["sampler", "pruner"])
+def test_a_sampler_or_a_pruner_without_a_target_is_one_sentence(name, folder):
+    with pytest.raises(ValueError, match=rf"^{name} must be {{_target_: optuna.{name}s...}} with its arguments, got"):
+        read_sweep(folder, {"sweep": "question", name: {"seeds": 3}}, [])
+
+
 @pytest.mark.parametrize(
     ("presets", "sentence"),
     [

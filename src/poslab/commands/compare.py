@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
-
-from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_libraries_load
 from poslab.commands.machines import launcher_and_others, run_on_machines
-from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_choices import with_config_dir
-from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import check_figure_width, written_in_full
+from poslab.commands.own_keys import be_one_process, own_keys_and_overrides, run_in_full
+from poslab.commands.words import check_figure_width
 from poslab.configuration.build import package_names
-from poslab.configuration.command_line import assignment, poslab_command
+from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.io.terminal import HarmlessConsole
 from poslab.tuning.storage_url import without_password
@@ -82,20 +78,10 @@ def main(arguments: list[str]) -> None:
         return
     _print_at_once(f"{comparison.name}: {comparison.question}")
     say_that_libraries_load()
-    shared = [assignment(key, value) for key, value in comparison.train.items()]
 
     from poslab.comparison.command import run_comparison
 
-    try:
-        try:
-            run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width)
-        except ConfigCompositionException:
-            whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
-            if whole == overrides:
-                raise
-            run_comparison(replace(comparison, overrides=whole), CONF, typed, needs, **ways, figure_width=width)
-    except HydraException as error:
-        raise ValueError(composition_mistake(error, "train", [*shared, *overrides])) from error
+    run_in_full(comparison, lambda whole: run_comparison(whole, CONF, typed, needs, **ways, figure_width=width))
 
 
 def _print_at_once(line: str) -> None:
@@ -127,13 +113,11 @@ def _compare_runs(
 
 
 def _help() -> str:
-    from poslab.commands.help import OWN, questions, table
+    from poslab.commands.help import questions_help
     from poslab.comparison.comparison_file import comparison_files
 
-    lines = [f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2", ""]
-    lines += ["Keys of a comparison:", *table(OWN_KEYS.items())]
-    lines += ["", f"All other keys are those of {poslab_command('train')}, for every run.", OWN, "", "Comparisons:"]
-    return "\n".join([*lines, *questions(comparison_files(COMPARISONS))])
+    first = f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2"
+    return questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS))
 
 
 def by_name() -> list[str]:

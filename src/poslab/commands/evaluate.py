@@ -15,8 +15,11 @@ from poslab.commands.choices import groups, keys_of
 from poslab.commands.help import evaluate_help
 from poslab.commands.hydra_command import command
 from poslab.commands.named_runs import named_runs
+from poslab.commands.own_choices import searching_words
 from poslab.commands.words import check_figure_width
+from poslab.configuration.command_line import key_of
 from poslab.configuration.folders import CONF
+from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.evaluation.settings import Request
 
 if TYPE_CHECKING:
@@ -109,7 +112,6 @@ def _check_output(output: Path) -> None:
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     """Compose the encoding that replaces a run's own; the temperature stays unless one is given."""
     from hydra import compose
-    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from poslab.configuration.of_pretrained import is_pretrained, without_usual
@@ -119,8 +121,8 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     length = directory.config()["dataset"].get("sequence_length")
     if type(length) is not int:  # a text could be an interpolation, which Hydra would resolve
         raise ValueError(f"{directory.config_file}: dataset.sequence_length must be an integer, got {length}")
-    searched = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath")]
-    composed = compose("evaluate", overrides=[f"dataset.sequence_length={length}", *overrides, *searched])
+    words = [f"dataset.sequence_length={length}", *overrides, *searching_words()]
+    composed = compose("evaluate", overrides=words)
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     if is_pretrained(directory.config()["model"]):
@@ -139,7 +141,6 @@ def _chooses_temperature(overrides: list[str]) -> bool:
 def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[PretrainedChoice]:
     """Compose the configurations of a pretrained model under each encoding, as `python -m src.train` does."""
     from hydra import compose
-    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import ConfigCompositionException
 
     from poslab.commands.mistakes import composition_mistake
@@ -150,7 +151,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     from poslab.tuning.composition import Composer
 
     composer = Composer(CONF, config["trust"])
-    searched = [word for word in HydraConfig.get().overrides.hydra if word.startswith("hydra.searchpath")]
+    searched = searching_words()
     words = [*([] if _sets("model", of_model) else ["model=pretrained"]), *of_model, f"seed={config['seed']}"]
 
     def resolved(words: Sequence[str]) -> dict[str, Any]:
@@ -187,7 +188,7 @@ def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
         own = {"encoding": node} if isinstance(node, str) else node
         choices = {str(key): value for key, value in own.items() if key != "name"} if isinstance(own, Mapping) else {}
         groups = {key.partition(".")[0] for key in choices}
-        if not isinstance(choices.get("encoding"), str) or not groups <= {"encoding", "positions", "temperature"}:
+        if not isinstance(choices.get("encoding"), str) or not groups <= set(OF_THE_ENCODING):
             raise ValueError(
                 "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
                 f"positions and temperature, got {shown(node)}"
@@ -222,7 +223,7 @@ def _taken_for_model(words: list[str]) -> list[str]:
 
 def _top(word: str) -> str:
     """Return the first name of a key: `dataset` of `+dataset.files=x`."""
-    return word.lstrip("+~").partition("=")[0].partition(".")[0]
+    return key_of(word).partition(".")[0]
 
 
 def run() -> None:

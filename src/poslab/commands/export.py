@@ -17,9 +17,11 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     Args:
         config, directory, overrides: as `command` gives them.
     """
-    for key, example in (("run", "run=outputs/RUN"), ("to", "to=my-model")):
+    for key, named, example in (
+        ("run", "a run directory or one of its checkpoints", "run=outputs/RUN"),
+        ("to", "a new directory", "to=my-model"),
+    ):
         if not isinstance(config[key], str) or not config[key]:
-            named = {"run": "a run directory or one of its checkpoints", "to": "a new directory"}[key]
             raise ValueError(f"{key} must name {named}: {example}")
 
     from poslab.pretrained.export.directory import check_target

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.commands.help import generate_help
 from poslab.commands.hydra_command import command
+from poslab.configuration.command_line import key_of
 from poslab.tasks.choice import snake
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
 def _refuse_unheeded(task: type[Task], overrides: Iterable[str]) -> None:
     """Raise ValueError if the command line has an option that means nothing to a task."""
-    given = {override.lstrip("+~").partition("=")[0].removeprefix("sampling.") for override in overrides}
+    given = {key_of(override).removeprefix("sampling.") for override in overrides}
     for option in OPTIONS:
         if option not in task.heeds and (option in given or (option in SAMPLING and "sampling" in given)):
             instead = f"heeds {', '.join(task.heeds)}" if task.heeds else "heeds no option but prompt and device"

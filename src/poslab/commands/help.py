@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -144,6 +144,20 @@ def _by_family() -> Iterator[tuple[str, list[str]]]:
     for name, datasets in sorted(families.items()):
         has_head = (CONF / "dataset" / f"_{name}.yaml").is_file()
         yield f"{name}: {description('dataset', f'_{name}')}" if has_head else name or "others", datasets
+
+
+def questions_help(first: str, run: str, own_keys: Mapping[str, str], files: QuestionFiles) -> str:
+    """Return the help of `sweep` or `compare`.
+
+    Args:
+        first: its first line.
+        run: what it trains: a run or a trial.
+        own_keys: its own keys with their meaning.
+        files: of its questions.
+    """
+    lines = [first, "", f"Keys of a {files.kind}:", *table(own_keys.items())]
+    lines += ["", f"All other keys are those of {poslab_command('train')}, for every {run}.", OWN]
+    return "\n".join([*lines, "", f"{files.kind.capitalize()}s:", *questions(files)])
 
 
 def questions(files: QuestionFiles) -> Iterator[str]:

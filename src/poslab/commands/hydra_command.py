@@ -22,7 +22,7 @@ from poslab.commands.choices import groups
 from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, in_lines, known_keys
-from poslab.commands.own_choices import searched_by_itself, with_own_choices
+from poslab.commands.own_choices import searched_by_itself, searching_words, with_own_choices
 from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
 from poslab.configuration.folders import CONF
@@ -144,8 +144,7 @@ def choices_of_configuration(name: str) -> list[str]:
         name: of the configuration unless another one is chosen.
     """
     hydra = HydraConfig.get()
-    searched = [override for override in hydra.overrides.hydra if override.startswith("hydra.searchpath")]
-    words = [word for word in searched if not searched_by_itself(word)]
+    words = [word for word in searching_words() if not searched_by_itself(word)]
     if hydra.job.config_name != name:
         words = ["--config-name", str(hydra.job.config_name), *words]
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]

@@ -18,8 +18,8 @@ from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
 from poslab.commands import choices
-from poslab.commands.words import SEVERAL, config_options, unreadable
-from poslab.configuration.command_line import poslab_command
+from poslab.commands.words import config_options, unreadable
+from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF
 from poslab.report.sentences import listed
 

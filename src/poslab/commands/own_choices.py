@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+
 from poslab.commands.choices import groups
 from poslab.commands.entry_point import COMPLETION
 from poslab.commands.hydra_files import check_folder
@@ -50,6 +52,11 @@ def with_config_dir(words: list[str]) -> list[str]:
         words = _searching(words, Path(name).resolve())
     own = _checked_folder()
     return words if own is None else _searching(words, own)
+
+
+def searching_words() -> list[str]:
+    """Return the words of the running job's command line that name folders which Hydra searches."""
+    return [word for word in HydraConfig.get().overrides.hydra if word.startswith(SEARCHED)]
 
 
 def searched_by_itself(word: str) -> bool:

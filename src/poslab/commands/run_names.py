@@ -12,16 +12,13 @@ from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from poslab.commands.words import parsed
-from poslab.configuration.labels import APART, short_key, shown
+from poslab.configuration.labels import APART, OF_THE_ENCODING, short_key, shown
 
 NAMED = ("dataset", "encoding")
 """Groups whose choice is in the name of every run directory."""
 
 UNNAMED = ("init_from", "trainer", *APART)
 """Keys of a single run that are not in its name, beside those whose value is a path or a list."""
-
-FIRST = ("encoding", "positions", "temperature")
-"""Groups whose keys stand first."""
 
 LONG = 20
 """Characters of a value in a name."""
@@ -58,7 +55,9 @@ def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
 def suffix(overrides: Sequence[Override]) -> str:
     """Return the end of a name, `_base-1e5_seed-2`, which needs no quotes, in a shell or on Hydra's command line."""
     values = {_key(override): shown(override.value()) for override in overrides if not override.is_delete()}
-    keys = sorted(values.keys() - {*NAMED}, key=lambda key: (not key.startswith(FIRST), list(values).index(key)))
+    keys = sorted(
+        values.keys() - {*NAMED}, key=lambda key: (not key.startswith(OF_THE_ENCODING), list(values).index(key))
+    )
     words = [f"_{short_key(key, keys)}-{_plain(values[key])}" for key in keys]
     return "".join(word for word, length in zip(words, accumulate(map(len, words)), strict=True) if length <= LONGEST)
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_libraries_load
 from poslab.commands.machines import launcher_and_others, run_on_machines
-from poslab.commands.mistakes import composition_mistake, known_keys
 from poslab.commands.own_choices import with_config_dir
-from poslab.commands.own_keys import be_one_process, own_keys_and_overrides
-from poslab.commands.words import written_in_full
-from poslab.configuration.command_line import assignment, poslab_command
+from poslab.commands.own_keys import be_one_process, own_keys_and_overrides, run_in_full
+from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
 if TYPE_CHECKING:
@@ -55,21 +50,10 @@ def main(arguments: list[str]) -> None:
         run_on_machines("sweep", arguments, launcher, machines, sweep.storage)
         return
     say_that_libraries_load()
-    shared = [assignment(key, value) for key, value in sweep.train.items()]
 
     from poslab.tuning.command import run_sweep
 
-    try:
-        try:
-            run_sweep(sweep, CONF)
-        except ConfigCompositionException:
-            whole = written_in_full(overrides, known_keys("train", [*shared, *overrides]))
-            if whole == overrides:
-                raise
-            run_sweep(replace(sweep, overrides=whole), CONF)
-    except HydraException as error:
-        mistake = composition_mistake(error, "train", [*shared, *overrides])
-        raise ValueError(_with_what_is_searched(mistake, sweep)) from error
+    run_in_full(sweep, lambda whole: run_sweep(whole, CONF), lambda mistake: _with_what_is_searched(mistake, sweep))
 
 
 def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
@@ -82,13 +66,11 @@ def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
 
 
 def _help() -> str:
-    from poslab.commands.help import OWN, questions, table
+    from poslab.commands.help import questions_help
     from poslab.tuning.sweep_file import sweep_files
 
-    lines = [f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2", "", "Keys of a sweep:"]
-    lines += table(OWN_KEYS.items())
-    lines += ["", f"All other keys are those of {poslab_command('train')}, for every trial.", OWN, "", "Sweeps:"]
-    return "\n".join([*lines, *questions(sweep_files(SWEEPS))])
+    first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
+    return questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS))
 
 
 def by_name() -> list[str]:

@@ -14,11 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from poslab.configuration.command_line import poslab_command
+from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
-
-SEVERAL = {"callbacks", "logger"}
-"""Groups of which several choices go together: `logger=[tensorboard,csv]`."""
 
 AS_ON_A_KEYBOARD = str.maketrans("“”„‘’‚−–—＝，：［］｛｝（）．　", "\"\"\"'''---=,:[]{}().\x20")
 """Characters that word processors, web pages and Chinese keyboards write for those of a command line."""

@@ -12,7 +12,7 @@ from optuna.trial import Trial
 
 from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
-from poslab.comparison.lengths import tag_of
+from poslab.comparison.metrics import of_tag, tag_of
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
 from poslab.evaluation.scores.extra_metrics import measure_extra
 from poslab.evaluation.scores.item_files import read_measured, write_measured
@@ -26,10 +26,7 @@ from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors
 from poslab.runs.recipe import recipe_of
-from poslab.tuning.attributes import BEGAN_AFTER
-
-AS_LOST = "given up"
-"""Reason for which a run ends early: a heartbeat did not arrive, and another worker has its cell."""
+from poslab.tuning.queue import AS_LOST
 
 
 def train_cell(
@@ -48,9 +45,6 @@ def train_cell(
     cell = cell_of_trial(trial)
     run = RunDirectory(study.directory_of(trial), tuple(study.plan.comparison.trust))
 
-    def begins(saved_steps: int) -> None:
-        study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, saved_steps)
-
     def observer(*_: object) -> str | None:
         return AS_LOST if study.current(trial).state.is_finished() else None
 
@@ -59,13 +53,11 @@ def train_cell(
         if not earlier.is_finished:  # it was removed, or another machine trained it
             raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
     try:
-        metrics = train_or_resume(run, configurations.of(cell), observer, heed, begins)
+        metrics = train_or_resume(run, configurations.of(cell), observer, heed, partial(study.record_beginning, trial))
     except NonFiniteLossError as error:
         return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
-    except UpdateFinishedTrialError as error:
+    except (UpdateFinishedTrialError, RunEndedEarlyError) as error:
         raise JobLostError from error
-    except RunEndedEarlyError as ended:
-        raise JobLostError from ended
 
     def alive() -> None:
         """Stop after a signal; if there is none, leave a trace of this moment in the run, as training does."""
@@ -101,7 +93,7 @@ def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: N
         keep = partial(_keep, run, SCORES)
         kept = measure(run.path, missing, "test", device, run.trust, known=kept, keep=keep, heed=heed)
     found, extra = [kept], _kept(run, EXTRA_SCORES, checkpoint)
-    extra_missing = [key for key in map(_metric_and_length, cell.extra) if extra is None or key not in extra.scores]
+    extra_missing = [key for key in map(of_tag, cell.extra) if extra is None or key not in extra.scores]
     if extra_missing:
         keep = partial(_keep, run, EXTRA_SCORES)
         opened = OpenedRun.of(run.path, "test", device, run.trust)
@@ -110,11 +102,6 @@ def measured(run: RunDirectory, cell: Cell, heed: Callable[[], None] = lambda: N
         found.append(extra)
     values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)
     return {tag_of(metric, length): value for (metric, length), value in values.items()}
-
-
-def _metric_and_length(tag: str) -> tuple[str, int | None]:
-    metric, _, length = tag.partition("@")
-    return metric, int(length) if length else None
 
 
 def _kept(run: RunDirectory, file: str, checkpoint: str) -> MeasuredRun | None:
@@ -150,10 +137,10 @@ def start_of(run: RunDirectory) -> dict[str, str | None]:
 
 def machine_of(run: RunDirectory) -> str:
     """Return the processor and its threads, or the GPUs, that trained a run."""
-    return in_words(read_json(run.environment_file))
+    return machine_in_words(read_json(run.environment_file))
 
 
-def in_words(environment: Mapping[str, Any]) -> str:
+def machine_in_words(environment: Mapping[str, Any]) -> str:
     """Return the machine of an environment: the processor and its threads, or the GPUs."""
     gpus, threads = environment.get("gpus"), environment.get("threads")
     return (

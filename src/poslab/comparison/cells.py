@@ -90,6 +90,10 @@ class CellResult:
     start: Mapping[str, str | None] = field(default_factory=dict)
 
 
+Finished = Mapping[str, CellResult | None]
+"""Results of the finished cells by identity; None of one that failed for good."""
+
+
 def cell_of(node: Any) -> Cell:
     """Return the cell of plain data, which a database may have.
 

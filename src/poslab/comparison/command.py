@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -12,7 +12,7 @@ from poslab.comparison.cells import Point
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered, study_of
-from poslab.comparison.display import Display, counts, plan_table
+from poslab.comparison.display import Display, plan_table
 from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
@@ -28,9 +28,7 @@ from poslab.io.terminal import HarmlessConsole
 from poslab.io.writing import refuse_links
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
-from poslab.pool.supervise import supervise
 from poslab.pool.workers import Workers
-from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
@@ -86,24 +84,11 @@ def run_comparison(
             return
         if not report_only:
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"
-            order = Order(
-                comparison=comparison.as_plain_data(),
-                definitions=definitions,
-                lengths=cases.lengths,
-                trained=cases.trained,
-                impossible=cases.impossible,
-                conf=str(conf),
-            )
+            order = Order(plan=asdict(plan), conf=str(conf))
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)
             console.print(f"runs are kept in {output}", soft_wrap=True)
             fail_lost(study, folder)
-            display = Display(console, study, comparison.workers)
-            try:
-                with display:
-                    supervise(study, workers, comparison.lost_after, display.update)
-            except (RunInterruptedError, RunStoppedError):
-                console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
-                raise
+            Display(console, study, comparison.workers).supervise(workers, comparison.lost_after)
         with one_at_a_time(output):
             found = Results(study.plan, study.results(), cases.tasks)
             results = with_kept_speeds(found) if report_only else with_speeds(found, console)
@@ -145,18 +130,26 @@ def compare_runs(
 
 @dataclass(frozen=True)
 class CheckedCases:
-    """Checked cases: the recipes by case and encoding, and by case the data, the task, lengths of test and training.
+    """Checked cases: the recipes by case and encoding, and by case the data and the lengths of the test.
 
     `impossible` is as of `CellPlan`, and `workers` as of `Comparison`.
     """
 
     recipes: dict[str, dict[str, Recipe]]
     data: dict[str, RunData]
-    tasks: dict[str, type[Task]]
     lengths: dict[str, list[int]]
-    trained: dict[str, int]
     impossible: dict[str, list[Point]]
     workers: int
+
+    @property
+    def tasks(self) -> dict[str, type[Task]]:
+        """The task of each case, which all encodings learn."""
+        return {case: next(iter(own.values())).task for case, own in self.recipes.items()}
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """The longest length of training of each case."""
+        return {case: data.longest_trained for case, data in self.data.items()}
 
     @property
     def threads(self) -> int:
@@ -183,16 +176,15 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
     Raises:
         ValueError: in one sentence.
     """
-    recipes, data, tasks, lengths, trained = {}, {}, {}, {}, {}
+    recipes, data, lengths = {}, {}, {}
     for case in comparison.cases:
         own = {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
         first, *others = own.values()
         if any(other.task is not first.task for other in others):
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
-        recipes[case], tasks[case], data[case] = own, first.task, prepared_data(first)
-        trained[case] = data[case].longest_trained
+        recipes[case], data[case] = own, prepared_data(first)
         lengths[case] = checked_lengths(comparison, case, first, data[case])
     impossible = {
         f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
     }
-    return CheckedCases(recipes, data, tasks, lengths, trained, impossible, comparison.workers)
+    return CheckedCases(recipes, data, lengths, impossible, comparison.workers)

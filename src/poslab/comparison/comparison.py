@@ -6,12 +6,13 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
+from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
 from poslab.comparison.criteria import Criterion, Gate
+from poslab.comparison.direction import Direction
 from poslab.configuration.lengths import LENGTH
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
@@ -36,7 +37,7 @@ class Tuning:
     """
 
     metric: str
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     space: Mapping[str, Any]
     of: Mapping[str, Any] = field(default_factory=dict)
     trials: Count | None = None
@@ -53,10 +54,7 @@ class Tuning:
 
     def space_of(self, encoding: str) -> dict[str, list[Any]]:
         """Return the values to try of an encoding, by key."""
-        return {
-            **{k: list(v) for k, v in self.space.items()},
-            **{k: list(v) for k, v in self.of.get(encoding, {}).items()},
-        }
+        return {**self.space, **self.of.get(encoding, {})}
 
     def trials_of(self, encoding: str) -> int:
         """Return the number of trials of an encoding, extensions aside."""
@@ -111,7 +109,7 @@ class Comparison:
         encodings: their names in conf/encoding, or `{name: rotary_25, encoding: rotary, encoding.fraction: 0.25}`.
         cases: arguments of `Case` by name.
         output: the directory.
-        seeds: number of seeds, from 1 on, or a list of them. Runs of the same seed are pairs.
+        seeds: number of seeds, at least 1, or a list of them. Runs of the same seed are pairs.
         metrics: that decide, by tag: `{bits_per_byte@4x: {direction: minimize, margin: 0.02}}`.
         gate: arguments of `Gate`; None counts every case as learned.
         tuning: arguments of `Tuning`; None tunes nothing.
@@ -217,6 +215,11 @@ class Comparison:
         place = "metrics" if own is None else f"cases.{case}.metrics"
         return [made(Criterion, f"{place}.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
 
+    def deciding(self, case: str) -> list[Criterion]:
+        """Return the metrics that decide on a case, and that of its gate."""
+        gate = self.gate_of(case)
+        return [*self.criteria(case), *([] if gate is None else [gate.criterion])]
+
     def gate_of(self, case: str) -> Gate | None:
         """Return the gate of a case."""
         own = self.all_cases[case].gate
@@ -229,6 +232,16 @@ class Comparison:
             return None
         own = self.all_cases[case].tuning or {}
         return made(Tuning, f"cases.{case}.tuning" if own else "tuning", {**self.tuning, **own})
+
+    def space_of(self, case: str, encoding: str) -> dict[str, list[Any]]:
+        """Return the values to try of an encoding on a case, by key; {} without a tuning."""
+        tuning = self.tuning_of(case)
+        return {} if tuning is None else tuning.space_of(encoding)
+
+    def trials_of(self, case: str, encoding: str) -> int:
+        """Return the number of trials of an encoding on a case, extensions aside; 0 without a tuning."""
+        tuning = self.tuning_of(case)
+        return 0 if tuning is None else tuning.trials_of(encoding)
 
     def as_plain_data(self) -> dict[str, Any]:
         """Return its arguments, for JSON."""
@@ -248,16 +261,12 @@ def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
     """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
     if not isinstance(node, Mapping):
         raise ValueError(f"{place} must hold keys, got {node!r}")
-    allowed = {one.name: one for one in fields(kind) if one.name not in given}
+    allowed = [one.name for one in fields(kind) if one.name not in given]
     if unknown := [key for key in node if key not in allowed]:
         raise ValueError(f"{place}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
-    if missing := [name for name, one in allowed.items() if name not in node and _must_be_given(one)]:
+    if missing := [name for name in needed(kind) if name in allowed and name not in node]:
         raise ValueError(f"{place} must have {missing[0]}")
     try:
         return kind(**node, **given)
     except ValueError as error:
         raise ValueError(str(error) if str(error).startswith(place) else f"{place}: {error}") from error
-
-
-def _must_be_given(one: Field[Any]) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from poslab.arguments import nearest
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.mistakes import checked
 from poslab.comparison.published import published_results
-from poslab.configuration.build import nearest, package_names
 from poslab.configuration.question_files import QuestionFiles
 
 KEYS = (
@@ -30,31 +29,18 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
 
     Args:
         folder: of the comparison files.
-        given: keys of the command line for the comparison: `comparison` (a name in the folder, or the path of a file),
-            `preset`, and arguments of `Comparison` that override those of the file.
+        given: keys of the command line for the comparison, as of `QuestionFiles.chosen`.
         overrides: choices of every run, as typed.
 
     Raises:
         ValueError: for an unknown comparison, preset or key, or an invalid value.
     """
-    given, files = dict(given), comparison_files(folder)
-    if "comparison" not in given:
-        known = ", ".join(files.names())
-        raise ValueError(f"comparison must name a comparison, or the path of a file like them (comparisons: {known})")
-    typed = given.pop("comparison")
-    path, preset = files.path(typed), given.pop("preset", None)
-    node = files.read(path, preset)
-    allowed = [argument.name for argument in fields(Comparison) if argument.name not in ("overrides", "question")]
-    if unknown := sorted(set(given) - set(allowed)):
-        raise ValueError(f"{unknown[0]}: there is no such key{nearest(unknown[0], ['comparison', 'preset', *allowed])}")
-    if "trust" in given:
-        given["trust"] = package_names(given["trust"])
-    stem = path.stem if str(typed).endswith((".yaml", ".yml")) else str(typed)
-    node = {"name": stem if preset is None else f"{stem}_{preset}", **node, **given, "overrides": list(overrides)}
+    files = comparison_files(folder)
+    path, preset, node = files.chosen(given, Comparison)
+    typed = str(given["comparison"])
+    stem = path.stem if typed.endswith((".yaml", ".yml")) else typed
+    node = {"name": stem if preset is None else f"{stem}_{preset}", **node, "overrides": list(overrides)}
     node.setdefault("output", f"outputs/comparisons/{node['name']}")
-    needed = [one.name for one in fields(Comparison) if one.default is MISSING and one.default_factory is MISSING]
-    if missing := [key for key in needed if key not in node]:
-        raise ValueError(f"{path} must have {' and '.join(missing)}")
     try:
         made = checked(Comparison(**node))
         _check_claims(made, [made.as_plain_data(), files.read(path, preset), files.read(path, None)])

@@ -9,9 +9,9 @@ from typing import Any
 
 from poslab.comparison.cells import Cell, Point
 from poslab.comparison.comparison import Comparison
-from poslab.comparison.mistakes import GROUPS_OF_ENCODINGS, plain
+from poslab.comparison.mistakes import GROUPS_OF_ENCODINGS
 from poslab.comparison.tuned_points import beyond_ends
-from poslab.configuration.command_line import in_hydras_grammar
+from poslab.configuration.command_line import in_hydras_grammar, key_of
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 from poslab.tuning.composition import Composer, refuse_own_keys
@@ -30,15 +30,14 @@ class CellConfigurations:
         self._composed: dict[str, dict[str, Any]] = {}
         self._mistakes: dict[str, str] = {}
         refuse_own_keys(comparison.overrides, "a comparison")
-        for key in (plain(override).partition("=")[0] for override in comparison.overrides):
+        for key in map(key_of, comparison.overrides):
             if key in ("encoding", "seed"):
                 raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
             for name, own in comparison.choices_by_encoding.items():
-                if key in map(plain, own):
+                if key in map(key_of, own):
                     raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
             for case in comparison.cases:
-                tuning = comparison.tuning_of(case)
-                if tuning is not None and any(key in tuning.space_of(name) for name in comparison.choices_by_encoding):
+                if any(key in comparison.space_of(case, name) for name in comparison.choices_by_encoding):
                     raise ValueError(f"{key} is tuned: its values are in the file of the comparison")
             if key == "trainer.max_steps" and comparison.budget is not None:
                 raise ValueError("trainer.max_steps follows from the budget of the comparison: budget={steps:...}")
@@ -61,9 +60,7 @@ class CellConfigurations:
         Raises:
             ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
         """
-        tuning = self._comparison.tuning_of(case)
-        space = {} if tuning is None else tuning.space_of(encoding)
-        for key, values in space.items():
+        for key, values in self._comparison.space_of(case, encoding).items():
             for value in values:
                 if mistake := self._mistake(case, encoding, key, value):
                     raise ValueError(mistake)
@@ -80,7 +77,7 @@ class CellConfigurations:
 
         It is tried with as few cases and encodings as it may depend on.
         """
-        group = plain(key).partition(".")[0]
+        group = key_of(key).partition(".")[0]
         if group == "optimizer":
             case, encoding = self._comparison.pairs[0]
         elif group not in GROUPS_OF_ENCODINGS:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 from poslab.arguments import Positive, with_checked_arguments
+from poslab.comparison.direction import Direction
 from poslab.configuration.lengths import LENGTH
 
 
@@ -24,7 +24,7 @@ class Criterion:
     """
 
     metric: str
-    direction: Literal["minimize", "maximize"]
+    direction: Direction
     margin: Positive | None = None
 
     def __post_init__(self) -> None:
@@ -43,6 +43,11 @@ class Criterion:
     def where(self) -> str:
         """The lengths of the metric: `20`, `4x`, `trained`, `beyond`, or "" for all."""
         return self.metric.partition("@")[2]
+
+    @property
+    def names_length(self) -> bool:
+        """True if the metric is at one length, such as `20` or `4x`."""
+        return self.where not in ("", "trained", "beyond")
 
 
 @with_checked_arguments

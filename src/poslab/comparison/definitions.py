@@ -80,7 +80,7 @@ def study_of(comparison: Comparison, storage: RDBStorage) -> optuna.Study:
 
 
 def identity(study: optuna.Study) -> str:
-    """Return the identity of a study, which is made when it is first asked for."""
+    """Return the identity of a study, which gets one if it has none."""
     if IDENTITY not in study.user_attrs:
         study.set_user_attr(IDENTITY, secrets.token_hex(8))
     return str(study.user_attrs[IDENTITY])

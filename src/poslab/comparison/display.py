@@ -9,52 +9,30 @@ from dataclasses import dataclass
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from poslab.comparison.duration import SECONDS_OF_WORKER, is_busy, roughly
 from poslab.comparison.study import ComparisonStudy, cell_of_trial, result_of_trial
 from poslab.tuning.display import left_in_words
+from poslab.tuning.queue_display import QueueDisplay
 from poslab.tuning.trial_record import TrialRecord, recorded_failure
 
 MOST_COLUMNS = 4
 """Cases with a column of their own in the live table, which must fit 80 characters."""
 
 
-class Display:
-    """Lines for cells that end, and a live table if the console is a terminal; `workers` are those of this machine."""
+class Display(QueueDisplay):
+    """The progress of a comparison; arguments as of `QueueDisplay`."""
 
     def __init__(self, console: Console, study: ComparisonStudy, workers: int) -> None:
-        self._console = console
+        super().__init__(console, study, workers)
         self._study = study
-        self._workers = workers
-        self._printed: set[int] = set()
-        self._live = Live(console=console, transient=True, auto_refresh=False)
 
-    def __enter__(self) -> Display:
-        record = self._study.record()
-        self._printed = {trial.number for chain in record.attempts for trial in chain if trial.state.is_finished()}
-        if record.attempts:
-            self._console.print(f"resuming: {counts(record)}", soft_wrap=True)
-        if self._console.is_terminal:
-            self._live.start()
-        return self
+    def counts(self, record: TrialRecord) -> str:
+        return counts(record)
 
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def update(self) -> None:
-        """Show what has changed."""
-        record = self._study.record()
-        for trial in record.all_attempts:
-            if trial.state.is_finished() and trial.number not in self._printed:
-                self._printed.add(trial.number)
-                self._console.print(self._line(trial), soft_wrap=True)
-        if self._live.is_started:
-            self._live.update(self._table(record), refresh=True)
-
-    def _table(self, record: TrialRecord) -> RenderableType:
+    def table(self, record: TrialRecord) -> RenderableType:
         running = [Text(f"running  {self._label(trial)}") for trial in record.running]
         for line in running:
             line.no_wrap, line.overflow = True, "ellipsis"
@@ -62,7 +40,7 @@ class Display:
         progress = _progress(self._study)
         return Group(head, _progress_table(self._study, progress), *_notes(progress), *running)
 
-    def _line(self, trial: FrozenTrial) -> str:
+    def line(self, trial: FrozenTrial, record: TrialRecord) -> str:
         label, result = self._label(trial), result_of_trial(trial)
         if trial.state == TrialState.FAIL or result is None:
             return f"failed    {label}: {recorded_failure(trial).reason}"
@@ -75,7 +53,7 @@ class Display:
 
 
 def counts(record: TrialRecord) -> str:
-    """Return in words how many cells are finished, running, and interrupted, which go on where they stopped."""
+    """Return in words how many cells are finished, running, and interrupted, which resume where they stopped."""
     failed = len(record.in_state(TrialState.FAIL))
     others = {"failed": failed, "running": len(record.running), "interrupted": len(record.waiting)}
     rest = "".join(f", {count} {word}" for word, count in others.items() if count)

@@ -53,10 +53,10 @@ def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
 
 @contextlib.contextmanager
 def threads_of_training(threads: int) -> Iterator[None]:
-    """Give PyTorch that many threads, which take denormals for zero as in training."""
+    """Give PyTorch that many threads for a while, and flush denormals to zero from then on, as training does."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # as in training
+    torch.set_flush_denormal(True)
     try:
         yield
     finally:

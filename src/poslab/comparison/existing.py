@@ -14,10 +14,11 @@ from poslab.comparison.cell_run import machine_of, measured, start_of
 from poslab.comparison.cells import CellResult
 from poslab.comparison.comparison import Comparison, file_name
 from poslab.comparison.lengths import checked_lengths
+from poslab.comparison.metrics import usual_direction
 from poslab.comparison.mistakes import checked
 from poslab.comparison.plan import CellPlan
 from poslab.comparison.results import Results
-from poslab.configuration.labels import APART, choice_name, labels
+from poslab.configuration.labels import APART, OF_THE_ENCODING, choice_name, labels
 from poslab.data.run_data import RunData
 from poslab.evaluation.subjects import trained_data
 from poslab.io.terminal import HarmlessConsole
@@ -26,16 +27,13 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Task
 
-OF_A_RUN = (*APART, "seed", "dataset.seed", "dataset.length_multiples", "dataset.test_lengths")
+MAY_DIFFER = (*APART, "seed", "dataset.seed", "dataset.length_multiples", "dataset.test_lengths")
 """Keys in which runs of one encoding on one case may differ: a comparison has seeds and lengths of its own."""
-
-OF_THE_ENCODING = ("encoding", "positions", "temperature")
-"""Groups that the name of an encoding may name, even if they are the same for all runs of each case."""
 
 LONGEST_NAME = 60
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ExistingRun:
     """A finished run: its directory, its recipe, and its data, which is that of its training."""
 
@@ -46,13 +44,13 @@ class ExistingRun:
     @property
     def dataset(self) -> dict[str, Any]:
         """Keys of its dataset that make its case, beside the task: all but the size of batches."""
-        node = _without(self.recipe.config, OF_A_RUN)["dataset"]
+        node = _without(self.recipe.config, MAY_DIFFER)["dataset"]
         return {key: value for key, value in node.items() if key != "batch_size"}
 
     @property
     def training(self) -> dict[str, Any]:
         """All other keys, which make its encoding."""
-        node = _without(self.recipe.config, (*OF_A_RUN, "dataset"))
+        node = _without(self.recipe.config, (*MAY_DIFFER, "dataset"))
         return {**node, "batch_size": self.recipe.source.batch_size}
 
 
@@ -79,9 +77,9 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     console.print(f"{len(runs)} runs, which are read, tested and named:")
     every = [_existing(run, trust) for run in runs]
     cases = _by_case(every, conf)
-    names = dict(zip(map(id, every), _encodings(cases, every, conf), strict=True))
-    encodings = {case: list(dict.fromkeys(names[id(one)] for one in own)) for case, own in cases.items()}
-    baseline = rest.get("baseline", names[id(every[0])])
+    names = dict(zip(every, _encodings(cases, every, conf), strict=True))
+    encodings = {case: list(dict.fromkeys(names[one] for one in own)) for case, own in cases.items()}
+    baseline = rest.get("baseline", names[every[0]])
     _check_encodings(encodings, baseline)
     declared = Comparison(
         **{
@@ -109,7 +107,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     trained = {case: one.data.longest_trained for case, one in firsts.items()}
     definitions = {f"{case}/{encoding}": 1 for case, encoding in comparison.pairs}
     plan = CellPlan(comparison, definitions, tested, trained)
-    cells = [(one, plan.cell(case, names[id(one)], one.recipe.seed, {})) for case, own in cases.items() for one in own]
+    cells = [(one, plan.cell(case, names[one], one.recipe.seed, {})) for case, own in cases.items() for one in own]
     places: dict[str, Path] = {}
     for one, cell in cells:
         if cell.identity in places:
@@ -187,11 +185,12 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
 def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[ExistingRun], conf: Path) -> list[str]:
     """Return the name of the encoding of each run: equal for equal configurations, different for different ones.
 
-    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names.
+    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names; those
+    of the encoding may be.
     """
-    own = {id(one): one.training for one in every}
+    own = {one: one.training for one in every}
     for group in {group for config in own.values() for group in config}.difference(OF_THE_ENCODING):
-        if all(own[id(one)].get(group) == own[id(runs[0])].get(group) for runs in cases.values() for one in runs):
+        if all(own[one].get(group) == own[runs[0]].get(group) for runs in cases.values() for one in runs):
             for config in own.values():
                 config.pop(group, None)
     groups: list[dict[str, Any]] = []
@@ -199,7 +198,7 @@ def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[Exist
         if config not in groups:
             groups.append(config)
     names = _distinct(labels(groups, conf))
-    return [names[groups.index(own[id(one)])] for one in every]
+    return [names[groups.index(own[one])] for one in every]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -233,6 +232,6 @@ def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> N
 def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:
     """Return the metrics that decide where none are named: the first one of the task, at each length that is named."""
     first = task.first_metric()
-    direction = "minimize" if first in task.open_ended else "maximize"
+    direction = usual_direction(first, task)
     tags = [f"{first}@{length}" for length in lengths] if isinstance(lengths, list) else [first]
     return {tag: {"direction": direction} for tag in tags}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
-from poslab.comparison.lengths import tag_of
+from poslab.comparison.metrics import tag_of
 from poslab.evaluation.scores.item_files import read_measured
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun, shared_items
 

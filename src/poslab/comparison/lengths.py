@@ -1,18 +1,15 @@
-"""Lengths of the tests of a comparison, and the values of metrics at them."""
+"""Lengths of the tests of a comparison, and checks of the metrics at them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.metrics import at_lengths, metrics_of
 from poslab.configuration.build import nearest
-from poslab.configuration.lengths import tokens, whole_tokens
+from poslab.configuration.lengths import whole_tokens
 from poslab.data.run_data import RunData
-from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED, extra_metrics_of
+from poslab.evaluation.scores.extra_metrics import EXTRA, extra_metrics_of
 from poslab.runs.recipe import Recipe
-from poslab.tasks.task import Task
 
 
 def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: RunData) -> list[int]:
@@ -37,7 +34,7 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
         if not count:
             raise ValueError(f"cases.{case}: lengths must be those of examples of the test, which has none of {length}")
     known = [*metrics_of(task), *extra_metrics_of(recipe)]
-    for criterion in _deciding(comparison, case):
+    for criterion in comparison.deciding(case):
         if criterion.name not in known:
             raise ValueError(
                 f"cases.{case}: there is no metric {criterion.name} in its task, which has {', '.join(known)}"
@@ -67,66 +64,9 @@ def _check_extra(case: str, criterion: Criterion, data: RunData) -> None:
         if criterion.where:
             raise ValueError(f"cases.{case}: {criterion.metric} must be {name}, of all test items")
         return
-    if criterion.where in ("", "trained", "beyond"):
+    if not criterion.names_length:
         raise ValueError(f"cases.{case}: {criterion.metric} must have a length, as {name}@1024 or {name}@4x")
     try:
         texts(data, "test", whole_tokens(criterion.where, data.longest_trained))
     except ValueError as error:
         raise ValueError(f"cases.{case}: {criterion.metric}: {error}") from error
-
-
-def metrics_of(task: type[Task]) -> list[str]:
-    """Return the names of the metrics of a task's test."""
-    names = dict.fromkeys((*task.shown, *task.validated))
-    if "bits_per_byte" in names:
-        names["sliding_bits_per_byte"] = None
-    return list(names)
-
-
-def _deciding(comparison: Comparison, case: str) -> list[Criterion]:
-    """Return the metrics of a case, with that of its gate."""
-    gate = comparison.gate_of(case)
-    return [*comparison.criteria(case), *([] if gate is None else [gate.criterion])]
-
-
-def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
-    """Return the tags of the metrics of a case beside those of its task, with lengths in tokens."""
-    extra = [criterion for criterion in _deciding(comparison, case) if criterion.name in EXTRA]
-    lengths = [at_lengths(criterion, (), trained) for criterion in extra]
-    return list(
-        dict.fromkeys(tag_of(one.name, own[0] if own else None) for one, own in zip(extra, lengths, strict=True))
-    )
-
-
-def tag_of(metric: str, length: int | None) -> str:
-    """Return the tag of a metric at a length; None is the whole test."""
-    return metric if length is None else f"{metric}@{length}"
-
-
-def is_share(metric: str, task: type[Task]) -> bool:
-    """Return whether the values of a metric of a task are shares, from 0 to 100."""
-    return metric.removeprefix("sliding_") not in task.open_ended and metric not in OPEN_ENDED
-
-
-def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> list[int]:
-    """Return the lengths of a metric, among those of the test; `trained` is the longest of training.
-
-    Metrics of texts that are made to a length have the one that they name.
-    """
-    where = criterion.where
-    if criterion.name in EXTRA:
-        return [whole_tokens(where, trained)] if where not in ("", "trained", "beyond") else []
-    if where in ("", "trained", "beyond"):
-        return [n for n in lengths if not where or (n <= trained) == (where == "trained")]
-    return [n for n in lengths if n == tokens(where, trained)]
-
-
-def value(criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[int], trained: int) -> float:
-    """Return the value of a metric from the scores of a test by tag: the mean over its lengths; NaN if one is missing.
-
-    A test without lengths has its scores under the plain name.
-    """
-    if not criterion.where and criterion.name in scores:
-        return scores[criterion.name]
-    values = [scores.get(f"{criterion.name}@{n}", math.nan) for n in at_lengths(criterion, lengths, trained)]
-    return sum(values) / len(values) if values else math.nan

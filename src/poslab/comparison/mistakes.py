@@ -9,18 +9,19 @@ from typing import Any
 
 from poslab.arguments import nearest
 from poslab.comparison.comparison import Comparison, Tuning, file_name
+from poslab.comparison.costs import COSTS
 from poslab.comparison.published import published_results
+from poslab.configuration.command_line import key_of
+from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.tuning.storage_url import mistake_in_storage
 
-COSTS = ("parameters", "train_tokens_per_second", "seconds", "memory")
-
-OF_A_RUN = ("trust", "seed", "resume", "hydra")
-"""Keys that belong to a single run, or to the command line."""
+OF_A_RUN = ("trust", "seed", "resume")
+"""Keys that belong to a single run, or to the command line, as those of Hydra do."""
 
 MAKES_CASES = ("encoding", "dataset", "experiment")
 """Groups that a comparison varies, or that make its cases, so that no tuning may."""
 
-GROUPS_OF_ENCODINGS = ("encoding", "positions", "temperature", "start")
+GROUPS_OF_ENCODINGS = (*OF_THE_ENCODING, "start")
 RATE_OF_ENCODINGS = "optimizer.encoding_lr_multiplier"
 """Groups and a key in which the encodings of a comparison may differ; all others would compare something else."""
 
@@ -40,11 +41,6 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
     """Yield the mistakes in a comparison; the parts of its file raise ValueError for their own."""
     for finds in (_in_texts, _in_lists, _in_encodings, _in_cases, _in_tuning, _in_budget, _in_paper):
         yield from finds(comparison)
-
-
-def plain(key: str) -> str:
-    """Return a key as the configuration has it, without the signs that add it or take it away."""
-    return key.lstrip("+~")
 
 
 def _in_texts(comparison: Comparison) -> Iterator[str]:
@@ -125,10 +121,9 @@ def _in_what_comes_before(comparison: Comparison, case: str) -> Iterator[str]:
     for name in comparison.encodings_of(case) if node.after_encoding is None else [node.after_encoding]:
         if name not in there:
             yield f"cases.{case}.{key}: {node.after} has no runs of {name}{nearest(name, there)}"
-    tuning = comparison.tuning_of(case)
-    tuned = [] if tuning is None else [tuning.space_of(name) for name in comparison.encodings_of(case)]
-    for keys in (comparison.train, node.train, *tuned, [word.partition("=")[0] for word in comparison.overrides]):
-        if "init_from" in map(plain, keys):
+    tuned = [comparison.space_of(case, name) for name in comparison.encodings_of(case)]
+    for keys in (comparison.train, node.train, *tuned, comparison.overrides):
+        if "init_from" in map(key_of, keys):
             yield f"cases.{case} must have init_from or after, not both"
 
 
@@ -171,15 +166,15 @@ def _in_trials(tuning: Tuning, encodings: Sequence[str]) -> Iterator[str]:
 def _set_and_tuned(comparison: Comparison, case: str, tuning: Tuning) -> Iterator[str]:
     """Yield the tuned keys that a case, an encoding or the budget already sets."""
     for name in comparison.encodings_of(case):
-        tuned = set(map(plain, tuning.space_of(name)))
+        tuned = set(map(key_of, tuning.space_of(name)))
         places: dict[str, Iterable[str]] = {
             f"cases.{case}.train": comparison.all_cases[case].train,
             f"encodings.{name}": comparison.choices_by_encoding[name],
             "budget": ["trainer.max_steps"] if comparison.budget else [],
         }
         for place, keys in places.items():
-            if both := [key for key in keys if plain(key) in tuned]:
-                yield f"{place} must not set {plain(both[0])}, which is tuned"
+            if both := [key for key in keys if key_of(key) in tuned]:
+                yield f"{place} must not set {key_of(both[0])}, which is tuned"
 
 
 def _in_budget(comparison: Comparison) -> Iterator[str]:
@@ -200,13 +195,13 @@ def _in_paper(comparison: Comparison) -> Iterator[str]:
 def _keys_of_a_run(place: str, node: Mapping[str, Any], others: Iterable[str] = ("encoding",)) -> Iterator[str]:
     """Yield the keys that a node of choices must not have."""
     for key in node:
-        if plain(key) in (*OF_A_RUN, *others) or plain(key).startswith("hydra"):
+        if key_of(key) in (*OF_A_RUN, *others) or key_of(key).startswith("hydra"):
             yield f"{place} must not have {key}"
 
 
 def _keys_beside_encodings(place: str, node: Mapping[str, Any]) -> Iterator[str]:
     for key in node:
-        if plain(key).partition(".")[0] not in GROUPS_OF_ENCODINGS and plain(key) != RATE_OF_ENCODINGS:
+        if key_of(key).partition(".")[0] not in GROUPS_OF_ENCODINGS and key_of(key) != RATE_OF_ENCODINGS:
             yield (
                 f"{place} must not have {key}: encodings differ in keys of {', '.join(GROUPS_OF_ENCODINGS)}, and in "
                 f"{RATE_OF_ENCODINGS}, alone"

@@ -1,18 +1,20 @@
 """Plan of a comparison: the cells that it wants, and the tuning before them.
 
 Which cells are wanted follows from the comparison and from the results so far alone, so that all workers and machines
-agree, and an interrupted comparison, or one with more seeds, goes on where it was.
+agree, and an interrupted comparison, or one with more seeds, resumes where it stopped.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from poslab.comparison.cells import Cell, CellResult, Point
+from poslab.comparison.cells import Cell, CellResult, Finished, Point
 from poslab.comparison.comparison import Comparison, Tuning
-from poslab.comparison.lengths import extra_tags
+from poslab.comparison.direction import sign
+from poslab.comparison.metrics import extra_tags
 from poslab.comparison.tuned_points import MOST_EXTENSIONS, TunedPoint, best_of, last_values, points_of, value_beyond
 
 
@@ -34,15 +36,12 @@ class CellPlan:
     trained: Mapping[str, int]
     impossible: Mapping[str, Sequence[Point]] = field(default_factory=dict)
 
-    def wanted(self, results: Mapping[str, CellResult | None]) -> tuple[list[Cell], int]:
+    def wanted(self, results: Finished) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
 
         A cell of the comparison is known once its encoding is tuned, and the run that it begins with is finished. Those
         that are `blocked` are not wanted. Cells go round robin: a seed of all encodings comes before the next seed of
         any.
-
-        Args:
-            results: of the finished cells by identity; None of one that failed for good.
         """
         pairs = self.comparison.pairs
         trials = {pair: list(self._trials(*pair, results)) for pair in pairs}
@@ -59,19 +58,19 @@ class CellPlan:
                     unknown += 1
         return known, unknown
 
-    def blocked(self, results: Mapping[str, CellResult | None]) -> list[Cell]:
+    def blocked(self, results: Finished) -> list[Cell]:
         """Return the runs, not tuned, that cannot begin: what they or their tuning begin with diverged or failed."""
         every = ((*pair, seed) for seed in self.comparison.seed_list for pair in self.comparison.pairs)
         return [self.cell(*one, {}) for one in every if self._is_blocked(*one, results)]
 
-    def _is_blocked(self, case: str, encoding: str, seed: int, results: Mapping[str, CellResult | None]) -> bool:
+    def _is_blocked(self, case: str, encoding: str, seed: int, results: Finished) -> bool:
         earlier = self.comparison.earlier_pair(case, encoding)
         if earlier is None:
             return False
         of_tuning = [] if self.comparison.tuning_of(case) is None else self.comparison.seed_list[:1]
         return any(self._is_lost(earlier, one, results) for one in (seed, *of_tuning))
 
-    def _is_lost(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> bool:
+    def _is_lost(self, pair: tuple[str, str], seed: int, results: Finished) -> bool:
         """Return whether a run diverged or failed, or is blocked."""
         if self._is_blocked(*pair, seed, results):
             return True
@@ -84,9 +83,7 @@ class CellPlan:
         extra = extra_tags(self.comparison, case, self.trained[case])
         return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]), tuple(extra), after)
 
-    def _begun(
-        self, case: str, encoding: str, seed: int, point: Point, results: Mapping[str, CellResult | None]
-    ) -> Cell | None:
+    def _begun(self, case: str, encoding: str, seed: int, point: Point, results: Finished) -> Cell | None:
         """Return a cell of the comparison with the run that it begins with; None unless that has ended well."""
         earlier = self.comparison.earlier_pair(case, encoding)
         if earlier is None:
@@ -94,18 +91,18 @@ class CellPlan:
         after = self._earlier(earlier, seed, results)
         return None if after is None else self.cell(case, encoding, seed, point, after)
 
-    def _earlier(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> str | None:
+    def _earlier(self, pair: tuple[str, str], seed: int, results: Finished) -> str | None:
         """Return the directory of a run that has ended well; None of any other."""
         run = self._run(pair, seed, results)
         is_there = run is not None and _has_ended_well(results.get(run.identity))
         return run.directory.as_posix() if run is not None and is_there else None
 
-    def _run(self, pair: tuple[str, str], seed: int, results: Mapping[str, CellResult | None]) -> Cell | None:
+    def _run(self, pair: tuple[str, str], seed: int, results: Finished) -> Cell | None:
         """Return a run of the comparison; None while it is not known."""
         choice = self.tuned(*pair, results)
         return None if choice is None else self._begun(*pair, seed, choice.point, results)
 
-    def tuned(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> TunedPoint | None:
+    def tuned(self, case: str, encoding: str, results: Finished) -> TunedPoint | None:
         """Return the choice of a tuning; None while a trial is missing."""
         tuning = self.comparison.tuning_of(case)
         if tuning is None:
@@ -120,11 +117,10 @@ class CellPlan:
 
     def is_beyond(self, cell: Cell) -> bool:
         """Return whether a cell is a trial beyond an end of its range."""
-        tuning = self.comparison.tuning_of(cell.case) if cell.is_trial else None
-        space = {} if tuning is None else tuning.space_of(cell.encoding)
+        space = self.comparison.space_of(cell.case, cell.encoding) if cell.is_trial else {}
         return any(key in space and value not in space[key] for key, value in cell.point.items())
 
-    def _trials(self, case: str, encoding: str, results: Mapping[str, CellResult | None]) -> Iterator[Cell]:
+    def _trials(self, case: str, encoding: str, results: Finished) -> Iterator[Cell]:
         """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends.
 
         There are none unless the run that they begin with has ended well.
@@ -160,6 +156,6 @@ def _has_ended_well(result: CellResult | None) -> bool:
 
 def _value(result: CellResult | None, tuning: Tuning) -> float:
     """Return the value of a trial; the worst for one that diverged or failed."""
-    worst = float("inf") if tuning.direction == "minimize" else -float("inf")
+    worst = -sign(tuning.direction) * math.inf
     value = worst if result is None or result.diverged else result.metrics.get(f"validation/{tuning.metric}", worst)
     return value if value == value else worst

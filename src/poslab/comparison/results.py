@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.comparison.cells import Cell, CellResult
+from poslab.comparison.cells import Cell, CellResult, Finished
 from poslab.comparison.comparison import Comparison
+from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import sign
 from poslab.comparison.items import measured_run, rows_of_items
-from poslab.comparison.lengths import at_lengths, is_share, value
+from poslab.comparison.metrics import at_lengths, is_share, scored_lengths, tag_of, value
 from poslab.comparison.plan import CellPlan
 from poslab.comparison.reading_costs import CaseSpeeds
 from poslab.comparison.statistics.difference import FEWEST_SEEDS, Scores
@@ -30,14 +32,14 @@ class Results:
 
     Args:
         plan: of its cells.
-        finished: results by the identity of the cell; None of one that failed for good.
+        finished: results of its cells.
         tasks: class of the task, by case.
         places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
         speeds: measured at each length of the test, by case.
     """
 
     plan: CellPlan
-    finished: Mapping[str, CellResult | None]
+    finished: Finished
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
@@ -56,17 +58,21 @@ class Results:
         return self.plan.comparison
 
     @cached_property
+    def wanted(self) -> list[Cell]:
+        """The runs and trials that are known, finished or not."""
+        known, _ = self.plan.wanted(self.finished)
+        return known
+
+    @cached_property
     def cells(self) -> list[tuple[Cell, CellResult]]:
         """The finished runs of the comparison, trials and failures aside."""
-        wanted, _ = self.plan.wanted(self.finished)
-        found = ((cell, self.finished.get(cell.identity)) for cell in wanted if not cell.is_trial)
+        found = ((cell, self.finished.get(cell.identity)) for cell in self.wanted if not cell.is_trial)
         return [(cell, result) for cell, result in found if result is not None]
 
     @cached_property
     def failed(self) -> list[Cell]:
         """The runs that failed for good."""
-        wanted, _ = self.plan.wanted(self.finished)
-        return [c for c in wanted if c.identity in self.finished and self.finished[c.identity] is None]
+        return [c for c in self.wanted if c.identity in self.finished and self.finished[c.identity] is None]
 
     @cached_property
     def blocked(self) -> list[Cell]:
@@ -136,6 +142,12 @@ class Results:
         """Return the values of the seeds that did not diverge."""
         return [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
 
+    def cost(self, case: str, encoding: str, name: str) -> float:
+        """Return the mean cost of the runs of an encoding on a case, by its name in `COSTS`; NaN where none has it."""
+        tag = COSTS[name].tag
+        values = [result.metrics[tag] for _, result in self.runs(case, encoding).values() if tag in result.metrics]
+        return sum(values) / len(values) if values else np.nan
+
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""
         if (case, criterion) not in self._positioned:
@@ -170,10 +182,11 @@ class Results:
         ]
 
     def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
-        if not criterion.where and criterion.name in result.scores:
-            return False
-        lengths = at_lengths(criterion, cell.lengths, self.plan.trained[cell.case])
-        return any(f"{criterion.name}@{n}" not in result.scores for n in lengths)
+        lengths = self._lengths(criterion, cell, result)
+        return any(tag_of(criterion.name, length) not in result.scores for length in lengths)
+
+    def _lengths(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[int | None]:
+        return scored_lengths(criterion, result.scores, cell.lengths, self.plan.trained[cell.case])
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         """Return the scores of each encoding that reaches the lengths of a metric, for all its seeds.
@@ -231,10 +244,7 @@ class Results:
 
     def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
-        lengths: list[int | None] = list(at_lengths(criterion, cell.lengths, self.plan.trained[cell.case]))
-        if not criterion.where and criterion.name in result.scores:
-            lengths = [None]
-        measured = self.measured(cell)
+        lengths, measured = self._lengths(criterion, cell, result), self.measured(cell)
         if not lengths or measured is None:
             return None
         found = [measured.scores.get((criterion.name, length)) for length in lengths]
@@ -275,9 +285,9 @@ class Results:
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""
-        scores, sign = self.scores(case, criterion), 1 if criterion.direction == "minimize" else -1
+        scores, factor = self.scores(case, criterion), sign(criterion.direction)
         known = [n for n, one in scores.items() if np.isfinite(one.mean) and n not in self.not_learned(case)]
-        return sorted(known, key=lambda n: (scores[n].finished.sum() < FEWEST_SEEDS, sign * scores[n].mean))
+        return sorted(known, key=lambda n: (scores[n].finished.sum() < FEWEST_SEEDS, -factor * scores[n].mean))
 
     def frame(self) -> pd.DataFrame:
         """Return all finished runs, a row for each metric of a run, of its test, and that decides.
@@ -301,10 +311,10 @@ class Results:
         trained, criteria = self.plan.trained[case], self.comparison.criteria(case)
         own = {n for one in criteria if one.name == metric for n in at_lengths(one, (), trained)}
         rows = [
-            {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[f"{metric}@{n}"]}
+            {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[tag]}
             for c, r in self.cells
             if c.case == case
             for n in sorted({*c.lengths, *own})
-            if f"{metric}@{n}" in r.scores
+            if (tag := tag_of(metric, n)) in r.scores
         ]
         return pd.DataFrame(rows, columns=["encoding", "seed", "length", "metric", "value"])

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from poslab.comparison.cell_run import in_words
+from poslab.comparison.cell_run import machine_in_words
 from poslab.comparison.duration import threads_of_training
 from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.comparison.results import Results
@@ -76,7 +76,7 @@ def _keep(results: Results, case: str, console: Console) -> None:
     here = environment(recipe_of(next(iter(runs.values()))).trainer)
     versions = {name: here[name] for name in ("python", "packages", "commit")}
     lengths, kept = list(results.plan.lengths[case]), kept_speeds(output)
-    wanted = CaseSpeeds(in_words(here), versions, results.comparison.baseline, _paths(runs), lengths, [])
+    wanted = CaseSpeeds(machine_in_words(here), versions, results.comparison.baseline, _paths(runs), lengths, [])
     if case in kept and replace(kept[case], costs=[], versions=versions) == wanted:
         return
     console.print(f"timing {case} at {len(lengths)} length{'s' if len(lengths) > 1 else ''}")

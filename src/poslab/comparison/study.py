@@ -12,7 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from poslab.comparison.cells import Cell, CellResult, cell_of, result_of
+from poslab.comparison.cells import Cell, CellResult, Finished, cell_of, result_of
 from poslab.comparison.plan import CellPlan
 from poslab.pool.failure import Failure
 from poslab.runs.directory import RunDirectory
@@ -81,11 +81,11 @@ class ComparisonStudy(TrialQueue):
     def _run_of(self, trial: AnyTrial) -> RunDirectory:
         return RunDirectory(self.directory_of(trial))
 
-    def results(self) -> dict[str, CellResult | None]:
-        """Return the results of the finished cells by identity; None of one that failed for good."""
+    def results(self) -> Finished:
+        """Return the results of the finished cells."""
         return self._results(self.get_trials(deepcopy=False))
 
-    def _results(self, trials: Sequence[FrozenTrial]) -> dict[str, CellResult | None]:
+    def _results(self, trials: Sequence[FrozenTrial]) -> Finished:
         firsts = list(_by_identity(trials).values())
         finished = TrialRecord.following(firsts, trials, 0, self._finished_since(trials)).finished
         return {cell_of_trial(trial).identity: result_of_trial(trial) for trial in finished}

@@ -12,6 +12,7 @@ import numpy as np
 
 from poslab.comparison.cells import Point
 from poslab.comparison.comparison import Tuning
+from poslab.comparison.direction import sign
 
 MOST_EXTENSIONS = 2
 """Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
@@ -62,8 +63,7 @@ def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list
 
 def best_of(trials: Sequence[tuple[Point, float]], tuning: Tuning) -> Point:
     """Return the point of the best trial, the first of equal ones."""
-    sign = 1 if tuning.direction == "minimize" else -1
-    return min(trials, key=lambda trial: sign * trial[1])[0]
+    return max(trials, key=lambda trial: sign(tuning.direction) * trial[1])[0]
 
 
 def last_values(

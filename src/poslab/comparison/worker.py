@@ -9,19 +9,15 @@ from poslab.pool.worker import run_worker
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
-    from poslab.comparison.cells import CellResult, Point
+    from poslab.comparison.cells import CellResult
     from poslab.comparison.study import ComparisonStudy
     from poslab.pool.work import Train
 
 
 class Order(TypedDict):
-    """Settings of a worker: arguments of `Comparison` and of `CellPlan`, and the folder of configurations."""
+    """Settings of a worker: the plan as plain data, and the folder of configurations."""
 
-    comparison: dict[str, Any]
-    definitions: dict[str, int]
-    lengths: dict[str, list[int]]
-    trained: dict[str, int]
-    impossible: dict[str, list[Point]]
+    plan: dict[str, Any]
     conf: str
 
 
@@ -37,8 +33,8 @@ def open_study(order: Order) -> tuple[ComparisonStudy, Train[Trial, CellResult]]
     from poslab.comparison.study import ComparisonStudy
     from poslab.tuning.storage import open_storage
 
-    comparison = Comparison(**order["comparison"])
-    plan = CellPlan(comparison, order["definitions"], order["lengths"], order["trained"], order["impossible"])
+    comparison = Comparison(**order["plan"]["comparison"])
+    plan = CellPlan(**{**order["plan"], "comparison": comparison})
     study = ComparisonStudy(plan, open_storage(comparison))
     return study, partial(train_cell, study, CellConfigurations(Path(order["conf"]), comparison))
 

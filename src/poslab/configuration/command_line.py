@@ -14,6 +14,9 @@ from poslab.configuration.folders import IS_INSTALLED
 STARTED_AS = "POSLAB_STARTED_AS"
 """Environment variable with what stands before the name of a command as it was typed; its processes inherit it."""
 
+SEVERAL = ("callbacks", "logger")
+"""Groups of which several choices go together: `logger=[tensorboard,csv]`."""
+
 
 def started_as() -> str:
     """Return what stands before the name of a command: `poslab `, or `python -m src.`, which needs a checkout."""
@@ -39,6 +42,11 @@ def assignment(key: str, value: Any) -> str:
     """Return `key=value`, the value quoted for Hydra where it needs quotes."""
     is_plain = isinstance(value, str | Path) and _is_plain(str(value))
     return f"{key}={value if is_plain else in_hydras_grammar(value)}"
+
+
+def key_of(word: str) -> str:
+    """Return the key of a word of Hydra's command line, without its value and the signs that add or remove the key."""
+    return word.lstrip("+~").partition("=")[0]
 
 
 def trusting(packages: Sequence[str]) -> list[str]:

@@ -14,6 +14,9 @@ from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import with_usual
 from poslab.io.reading import LOADER
 
+OF_THE_ENCODING = ("encoding", "positions", "temperature")
+"""Groups that together are the encoding of a run."""
+
 GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer", "adapt", "start", "dataset")
 """Groups whose choice is named in place of the class that it makes."""
 
@@ -53,9 +56,7 @@ def label(config: Mapping[str, Any], conf: Path = CONF) -> str:
         conf: folder of the choices.
     """
     encoding, *around = (
-        (group, choice_of(config, group, conf))
-        for group in ("encoding", "positions", "temperature")
-        if isinstance(config.get(group), Mapping)
+        (group, choice_of(config, group, conf)) for group in OF_THE_ENCODING if isinstance(config.get(group), Mapping)
     )
     differing = {f"encoding.{key}": value for key, value in encoding[1].own.items()}
     for group, choice in around:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from poslab.configuration.build import nearest
+from poslab.arguments import nearest, needed
+from poslab.configuration.build import package_names
 from poslab.configuration.folders import in_current_directory
 from poslab.configuration.interpolations import check_interpolations
 from poslab.io.reading import read_yaml
@@ -60,6 +61,38 @@ class QuestionFiles:
                 f"{self.kind}={name}: there is no such {self.kind}{meant} ({self.kind}s: {', '.join(sorted(known))})"
             )
         return known[str(name)]
+
+    def chosen(self, given: Mapping[str, Any], made: type) -> tuple[Path, Any, dict[str, Any]]:
+        """Return the file and the preset that a command line chooses, and the keys of both under its own.
+
+        Args:
+            given: keys of the command line: the kind (a name in the folder, or the path of a file), `preset`, and
+                arguments that override those of the file.
+            made: dataclass of the arguments. A file need not have its `name` and `output`, nor may a command line have
+                its `question` and `overrides`.
+
+        Raises:
+            ValueError: for an unknown file, preset or key, or one that is missing.
+        """
+        given = dict(given)
+        if self.kind not in given:
+            known = ", ".join(self.names())
+            raise ValueError(
+                f"{self.kind} must name a {self.kind}, or the path of a file like them ({self.kind}s: {known})"
+            )
+        path, preset = self.path(given.pop(self.kind)), given.pop("preset", None)
+        node = self.read(path, preset)
+        allowed = [one.name for one in fields(made) if one.name not in ("overrides", "question")]
+        if unknown := sorted(set(given) - set(allowed)):
+            raise ValueError(
+                f"{unknown[0]}: there is no such key{nearest(unknown[0], [self.kind, 'preset', *allowed])}"
+            )
+        if "trust" in given:
+            given["trust"] = package_names(given["trust"])
+        node |= given
+        if missing := [key for key in needed(made) if key not in (*node, "name", "output")]:
+            raise ValueError(f"{path} must have {' and '.join(missing)}")
+        return path, preset, node
 
     def question(self, name: str) -> str:
         """Return the question that the file of a name asks, for a list of them."""

@@ -31,8 +31,18 @@ def train_or_resume(
 ) -> dict[str, float]:
     """Train a run, whose directory need not exist, from its last checkpoint, unless it is finished; return its metrics.
 
-    A run without an observer is tested. `heed` raises RunInterruptedError after a signal; `begins` is called before
-    training with the number of saved steps.
+    Args:
+        run: the run.
+        config: its resolved configuration.
+        observer: sees each validation; a run without one is tested.
+        heed: called before training, and while it waits for another process; raises RunInterruptedError after a signal.
+        begins: called before training with the number of saved steps.
+
+    Raises:
+        ValueError: as `check` and `train` do.
+        FileNotFoundError: if the directory vanishes while the run is trained.
+        RunInterruptedError: after a signal.
+        RunStoppedError: as `train` does.
     """
     while run.is_held:  # by a worker that counts as lost, and learns so by its next report
         heed()

@@ -25,8 +25,8 @@ from poslab.runs.errors import DiskError, ProcessDiedError
 MOST_DEATHS_IN_VAIN = 3
 """Workers in a row that fail before they take a job, after which no further one is started."""
 
-STOPPED = (0, 128 + signal.SIGTERM, 128 + signal.SIGINT)
-"""Exit statuses of a worker that did not fail."""
+STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
+"""Exit statuses of a worker that was asked to stop."""
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,12 @@ from pathlib import Path
 from poslab.io.terminal import HarmlessConsole
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
-from poslab.pool.supervise import supervise
 from poslab.pool.workers import Workers
-from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
 from poslab.tuning.attributes import MADE_WITH
-from poslab.tuning.display import Display, counts
+from poslab.tuning.display import Display
 from poslab.tuning.joining import make_or_join
 from poslab.tuning.output import claim, keep_arguments, opened
 from poslab.tuning.results import Results
@@ -62,14 +60,7 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
         console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
         fail_lost(study, folder)
-        display = Display(console, sweep.all_objectives, sweep.workers)
-        display.begin(study.record())
-        try:
-            with display:
-                supervise(study, workers, sweep.lost_after, lambda: display.update(study.record()))
-        except (RunInterruptedError, RunStoppedError):
-            console.print(f"{counts(study.record())}: resume with the same command", soft_wrap=True)
-            raise
+        Display(console, study, sweep.workers, sweep.all_objectives).supervise(workers, sweep.lost_after)
         with one_at_a_time(output):
             Results(sweep, study, configurations).write(console)
 

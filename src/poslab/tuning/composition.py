@@ -10,12 +10,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.arguments import shown
-from poslab.configuration.command_line import in_hydras_grammar
+from poslab.configuration.command_line import SEVERAL, in_hydras_grammar, key_of
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.directory import GROUPS
-
-SEVERAL = ("callbacks", "logger")
-"""Groups of which several choices go together."""
 
 
 class Composer:
@@ -68,6 +65,6 @@ def _is_choice(choice: Any, group: str) -> bool:
 def refuse_own_keys(overrides: Sequence[str], of: str) -> None:
     """Raise ValueError for an override that belongs to a single run, such as `resume`; `of` is `a sweep`."""
     for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+        key = key_of(override)
         if key == "resume" or (key.partition(".")[0] == "hydra" and key != "hydra.searchpath"):
             raise ValueError(f"{key} belongs to a single run: the same command resumes {of}")

@@ -8,49 +8,30 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from poslab.tuning.objective import Objective
+from poslab.tuning.queue import TrialQueue
+from poslab.tuning.queue_display import QueueDisplay
 from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
-class Display:
-    """Lines for trials that end, and a live table if the console is a terminal; `workers` are those of this machine."""
+class Display(QueueDisplay):
+    """The progress of a sweep with these objectives; the other arguments are those of `QueueDisplay`."""
 
-    def __init__(self, console: Console, objectives: Sequence[Objective], workers: int) -> None:
-        self._console = console
+    def __init__(self, console: Console, queue: TrialQueue, workers: int, objectives: Sequence[Objective]) -> None:
+        super().__init__(console, queue, workers)
         self._objectives = objectives
-        self._workers = workers
-        self._printed: set[int] = set()
-        self._live = Live(console=console, transient=True, auto_refresh=False)
 
-    def __enter__(self) -> Display:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
+    def counts(self, record: TrialRecord) -> str:
+        total = len(record.attempts) + record.missing
+        others = {"running": record.running, "waiting": record.waiting}
+        rest = "".join(f", {len(trials)} {word}" for word, trials in others.items() if trials)
+        return f"{len(record.finished)} of {total}: {outcomes(record)}{rest}"
 
-    def __exit__(self, *_: object) -> None:
-        self._live.stop()
-
-    def begin(self, record: TrialRecord) -> None:
-        """Print how many trials have ended before, once, at the beginning."""
-        self._printed = {trial.number for trial in record.all_attempts if trial.state.is_finished()}
-        if record.attempts:
-            self._console.print(f"resuming: {counts(record)}", soft_wrap=True)
-
-    def update(self, record: TrialRecord) -> None:
-        """Show what has changed."""
-        for trial in record.all_attempts:
-            if trial.state.is_finished() and trial.number not in self._printed:
-                self._printed.add(trial.number)
-                self._console.print(self._line(trial, record), soft_wrap=True)
-        if self._live.is_started:
-            self._live.update(self._table(record), refresh=True)
-
-    def _line(self, trial: FrozenTrial, record: TrialRecord) -> str:
+    def line(self, trial: FrozenTrial, record: TrialRecord) -> str:
         state = STATES[trial.state]
         retry = f" (again, after trial {first_attempt(trial)})" if first_attempt(trial) != trial.number else ""
         if trial.state == TrialState.FAIL:
@@ -60,8 +41,8 @@ class Display:
         mark = mark or ("  the default" if first_attempt(trial) == 0 else "")
         return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{retry}{mark}"
 
-    def _table(self, record: TrialRecord) -> RenderableType:
-        lines = [Text(f"{counts(record)}{left_in_words(record, self._workers)}", style="bold")]
+    def table(self, record: TrialRecord) -> RenderableType:
+        lines = [Text(f"{self.counts(record)}{left_in_words(record, self._workers)}", style="bold")]
         if (best := best_of(record, self._objectives)) is not None:
             lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
         for trial in record.running:
@@ -101,14 +82,6 @@ def shown_values(trial: FrozenTrial) -> str:
 def outcomes(record: TrialRecord) -> str:
     """Return in words how many trials ended in each state."""
     return ", ".join(f"{len(record.in_state(state))} {word}" for state, word in STATES.items())
-
-
-def counts(record: TrialRecord) -> str:
-    """Return in words how many trials are finished, running and waiting."""
-    total = len(record.attempts) + record.missing
-    others = {"running": record.running, "waiting": record.waiting}
-    rest = "".join(f", {len(trials)} {word}" for word, trials in others.items() if trials)
-    return f"{len(record.finished)} of {total}: {outcomes(record)}{rest}"
 
 
 def left_in_words(record: TrialRecord, workers: int) -> str:

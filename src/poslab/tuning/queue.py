@@ -16,9 +16,20 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
-from poslab.tuning.attributes import CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF, WORKER
+from poslab.tuning.attributes import (
+    BEGAN_AFTER,
+    CAN_PASS,
+    FIRST_ATTEMPT,
+    FROM_OUTSIDE,
+    REASON,
+    RETRY_OF,
+    WORKER,
+)
 from poslab.tuning.storage import STORAGE_ERRORS
 from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempt, is_lost
+
+AS_LOST = "given up"
+"""Reason for which a run ends early: a heartbeat did not arrive, and another worker has its trial."""
 
 
 class TrialQueue(optuna.Study):
@@ -116,6 +127,10 @@ class TrialQueue(optuna.Study):
 
     def heartbeat(self, trial: AnyTrial) -> None:
         self.storage.record_heartbeat(trial._trial_id)
+
+    def record_beginning(self, trial: AnyTrial, saved_steps: int) -> None:
+        """Record that an attempt begins to train after these saved steps of its runs."""
+        self.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, saved_steps)
 
     def put_back(self, trial: AnyTrial) -> None:
         with contextlib.suppress(UpdateFinishedTrialError):

@@ -70,7 +70,8 @@ class Sweep:
         if self.storage is not None and (mistake := mistake_in_storage(str(self.storage))):
             raise ValueError(mistake)
         for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
-            if not isinstance(node, Mapping) and (node is not None or name == "sampler"):
+            is_object = isinstance(node, Mapping) and "_target_" in node
+            if not is_object and (node is not None or name == "sampler"):
                 raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")
         if "seed" in self.sampler:
             raise ValueError("sampler.seed follows from seed and the number of the trial: leave it out")

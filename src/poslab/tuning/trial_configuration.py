@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from poslab.configuration.command_line import key_of
 from poslab.data.corpus import Corpus
 from poslab.training.checking import check
 from poslab.tuning.composition import Composer, refuse_own_keys
@@ -28,7 +29,7 @@ class TrialConfigurations:
         self._objectives = sweep.all_objectives
         self._shared = [*(self._composer.override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
         refuse_own_keys(self._shared, "a sweep")
-        for key in (override.lstrip("+~").partition("=")[0] for override in sweep.overrides):
+        for key in map(key_of, sweep.overrides):
             if any(key == p.key for p in self._space.parameters):
                 raise ValueError(f"{key} is what the sweep searches: its range is in the sweep file")
 

@@ -15,15 +15,15 @@ from poslab.runs.errors import RunEndedEarlyError
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.training.observation import Observer
-from poslab.tuning.attributes import BEGAN_AFTER
 from poslab.tuning.objective import Objective
+from poslab.tuning.queue import AS_LOST
 from poslab.tuning.study import PRUNED, SweepStudy, TrialResult, directory_of
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_record import first_attempt
 
-BY_PRUNER, AS_LOST = "pruned", "given up"
-"""Reasons for which a run ends early: the decision of the pruner, or a heartbeat that did not arrive."""
+BY_PRUNER = "pruned"
+"""Reason for which a run ends early: the decision of the pruner."""
 
 
 def train_trial(
@@ -75,7 +75,7 @@ def _trained(
         observer = _reporting(study, trial, objective, length, recipe.trainer) if reports else lambda *_: None
 
         def begins(saved_steps: int, steps_before: int = steps_before) -> None:
-            study.storage.set_trial_user_attr(trial._trial_id, BEGAN_AFTER, steps_before + saved_steps)
+            study.record_beginning(trial, steps_before + saved_steps)
 
         every.append(train_or_resume(run, dict(recipe.config), observer, heed, begins))
         steps_before += recipe.trainer.max_steps

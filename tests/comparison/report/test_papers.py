@@ -45,6 +45,14 @@ def test_a_claim_on_another_metric_has_its_own_direction_and_the_words_of_the_ta
     )
 
 
+def test_a_claim_on_a_metric_that_decides_at_another_length_has_its_direction():
+    found = results(metrics={"passkey_loss@10": {"direction": "minimize"}}, gate=None)
+    for _, result in found.cells:
+        value = -result.scores["exact_match@20"]
+        result.scores.update({"passkey_loss@10": value, "passkey_loss@20": value})
+    assert outcome(found, claim(metric="passkey_loss@20"))[0] == "holds"
+
+
 def test_a_claim_about_what_neither_has_learned_is_not_tested():
     assert outcome(results(learned=lambda name: False), claim())[0] == "not tested at this scale"
 

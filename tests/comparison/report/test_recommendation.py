@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 import json
 
 import pytest
 
-from poslab.comparison.report.recommendation import Needs, recommendation
+from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
+from poslab.configuration.command_line import STARTED_AS
+from poslab.io.terminal import HarmlessConsole
 from tests.comparison.comparisons import TUNING
 from tests.comparison.report.test_write import results, timed, with_values
 
@@ -111,6 +114,17 @@ def test_one_seed_is_no_evidence_and_more_seeds_are_a_command():
     assert text.endswith(
         "This trains what is missing, in about 6 hours:\npython -m src.compare comparison=question seeds=3"
     )
+
+
+@pytest.mark.parametrize("started_as", ["python -m src.", "poslab "])
+def test_a_command_is_printed_in_one_line(monkeypatch, started_as):
+    monkeypatch.setenv(STARTED_AS, started_as)
+    command = f"{started_as}compare comparison=question {'x' * 100}"
+    printed = io.StringIO()
+    print_recommendation(HarmlessConsole(printed, width=80), [f"copying: {'a word ' * 20}\n{command}"])
+    lines = printed.getvalue().splitlines()
+    assert lines[-1] == command
+    assert max(map(len, lines[:-1])) <= 80
 
 
 def test_a_need_is_checked():

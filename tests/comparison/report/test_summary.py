@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from poslab.comparison.report import figures
+from poslab.comparison.report.conclusions import conclusions, reservations
 from poslab.comparison.report.summary import OverCases
-from poslab.comparison.report.write import conclusions, reservations
 from poslab.comparison.statistics.over_cases import mean_ranks
 from tests.comparison.report.test_write import results
 

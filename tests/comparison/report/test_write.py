@@ -17,10 +17,11 @@ from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
+from poslab.comparison.report.conclusions import conclusions
 from poslab.comparison.report.methods import methods
 from poslab.comparison.report.speeds import _ends
 from poslab.comparison.report.tables import case_table, differences, overview, verdict_table
-from poslab.comparison.report.write import _by_seed, _counted, _legend, _sections, conclusions, write
+from poslab.comparison.report.write import _by_seed, _counted, _legend, _sections, write
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole

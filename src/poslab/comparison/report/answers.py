@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from poslab.comparison.criteria import Criterion
+from poslab.comparison.direction import better
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.solve_rate import solved
 from poslab.comparison.statistics.verdict import Verdict, Word
 from poslab.report.sentences import amount, are, has, listed
 
 ALIKE = (Word.EQUAL, Word.NOT_TOLD_APART)
-
-COST_METRICS = {
-    "parameters": "parameters",
-    "train_tokens_per_second": "train/tokens_per_second",
-    "seconds": "train/seconds",
-    "memory": "memory/peak_mb",
-}
-"""Metric of a run behind each cost."""
-
-MORE_IS_BETTER = ("train_tokens_per_second",)
 
 
 @dataclass(frozen=True)
@@ -93,8 +83,8 @@ class Answer:
 
     def sentences(self, baseline: str) -> Iterator[str]:
         """Yield the answer and its evidence."""
-        metric, better = in_words(self.criterion), "lower" if self.criterion.direction == "minimize" else "higher"
-        note = f", mean of {amount(self.seeds, 'seed')}; {better} is better"
+        metric = in_words(self.criterion)
+        note = f", mean of {amount(self.seeds, 'seed')}; {better(self.criterion.direction)} is better"
         if self.decides_nothing:
             yield nothing_scored(self.criterion)
         elif self.is_luck:
@@ -167,16 +157,6 @@ def answers(results: Results) -> list[Answer]:
     """Return what each case says on its first metric."""
     found = (answer(results, case, results.comparison.criteria(case)[0]) for case in results.comparison.cases)
     return [one for one in found if one is not None]
-
-
-def cost(results: Results, case: str, encoding: str, name: str) -> float:
-    """Return the mean cost of the runs of an encoding on a case; NaN where none has it."""
-    values = [
-        r.metrics[COST_METRICS[name]]
-        for _, r in results.runs(case, encoding).values()
-        if COST_METRICS[name] in r.metrics
-    ]
-    return sum(values) / len(values) if values else math.nan
 
 
 def in_words(criterion: Criterion) -> str:

@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from poslab.comparison.comparison import Tuning
+from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.report.answers import MORE_IS_BETTER, in_words
+from poslab.comparison.direction import Direction, better
+from poslab.comparison.report.answers import in_words
 from poslab.comparison.statistics.over_cases import Summary
 from poslab.comparison.tuned_points import TunedPoint
 from poslab.configuration.labels import written
@@ -27,14 +29,6 @@ WORD_COLOURS = {
     "not learned": "0.6",
 }
 """Colour of each verdict; figures also name it, for readers who do not see colours."""
-
-COST_LABELS = {
-    "parameters": "parameters",
-    "train_tokens_per_second": "tokens per second of training",
-    "seconds": "seconds of training",
-    "memory": "memory of training in MB",
-}
-"""Words for each cost."""
 
 MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
@@ -55,7 +49,7 @@ def styles_of(encodings: Sequence[str]) -> Styles:
     return {name: style(place) for place, name in enumerate(encodings)}
 
 
-def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], better: str) -> Styles:
+def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], direction: Direction) -> Styles:
     """Return the styles of the encodings whose curves have a name: of more than 12, `always` and the best.
 
     The best are those at the longest length; other arguments are as of `curves`.
@@ -64,22 +58,23 @@ def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], bett
         return styles
     finite = rows[np.isfinite(rows["value"])]
     at_longest = finite[finite["length"] == finite["length"].max()].groupby("encoding", sort=False)["value"].mean()
-    best = at_longest.sort_values(ascending=better == "lower", kind="stable")
+    best = at_longest.sort_values(ascending=direction == "minimize", kind="stable")
     return styles_of(list(dict.fromkeys([*always, *best.index]))[:MOST_NAMED])
 
 
 def curves(
-    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int | None, styles: Styles, better: str
+    name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int | None, styles: Styles, direction: Direction
 ) -> Picture:
     """Draw a metric over the length of the test.
 
     Args:
         name, title: of the picture.
-        rows: a row for each encoding, seed and length, with columns `encoding`, `length` and `value`.
+        rows: a row for each encoding, seed and length, with columns `encoding`, `length`, `value` and `metric`, the
+            same in all.
         length_of: what has the length, such as `a side in pixels`.
         trained: longest length of training; None without training.
         styles: of the encodings; those without one are pale.
-        better: `lower` or `higher`.
+        direction: of the better values.
     """
     figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
@@ -104,7 +99,8 @@ def curves(
     axes.set_ylabel(str(rows["metric"].iloc[0]).replace("_", " "))
     _legend(figure, axes)
     caption = (
-        f"The mean over seeds; the band reaches from the worst seed to the best. {better.capitalize()} is better"
+        "The mean over seeds; the band reaches from the worst seed to the best. "
+        f"{better(direction).capitalize()} is better"
         f"{'' if trained is None else ', and the dotted line is the longest length of training'}."
     )
     if pale := set(rows["encoding"]) - styles.keys():
@@ -172,8 +168,7 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
         labels.append(f"{written(encoding)}{f' ({lost} of {len(values)} diverged)' if lost else ''}")
     axes.set_yticks(range(len(encodings)), labels)
     axes.set_ylim(-0.6, len(encodings) - 0.4)
-    better = "lower" if criterion.direction == "minimize" else "higher"
-    figure.supxlabel(f"{in_words(criterion)} ({better} is better)", fontsize=9)
+    figure.supxlabel(f"{in_words(criterion)} ({better(criterion.direction)} is better)", fontsize=9)
     return Picture(
         name,
         f"Every seed: {criterion.metric}",
@@ -194,14 +189,13 @@ def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, style
         axes.plot(row["cost"], row["value"], own["marker"], color=own["color"], markersize=7, label=label)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel(f"{COST_LABELS[cost]} ({'more' if cost in MORE_IS_BETTER else 'less'} is better)")
-    lower = criterion.direction == "minimize"
-    axes.set_ylabel(f"{in_words(criterion)}\n({'lower' if lower else 'higher'} is better)")
+    axes.set_xlabel(f"{COSTS[cost].words} ({'more' if COSTS[cost].more_is_better else 'less'} is better)")
+    axes.set_ylabel(f"{in_words(criterion)}\n({better(criterion.direction)} is better)")
     axes.margins(0.1)
     _legend(figure, axes)
     return Picture(
         name,
-        f"{criterion.metric} against {COST_LABELS[cost]}",
+        f"{criterion.metric} against {COSTS[cost].words}",
         "No encoding beats one on the grey line in both. Encodings that have not learned the task are left out.",
         figure,
     )
@@ -234,8 +228,7 @@ def tuning(
         axes.set_xticks(sorted(set(values)), [f"{one:g}" for one in sorted(set(values))])
         axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(key)
-    better = "lower" if settings.direction == "minimize" else "higher"
-    axes.set_ylabel(f"{settings.metric.replace('_', ' ')} of the validation\n({better} is better)")
+    axes.set_ylabel(f"{settings.metric.replace('_', ' ')} of the validation\n({better(settings.direction)} is better)")
     _legend(figure, axes)
     has_others = any(len(choice.point) > 1 for choice in tuned.values())
     others = " Other tuned keys have the best values of the encoding." if has_others else ""

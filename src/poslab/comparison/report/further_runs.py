@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from poslab.comparison.costs import COSTS
 from poslab.comparison.duration import SECONDS_OF_START
-from poslab.comparison.report.answers import COST_METRICS
 from poslab.comparison.results import Results
 from poslab.configuration.command_line import poslab_command, words_after
 from poslab.report.sentences import amount
@@ -34,13 +34,11 @@ class FurtherRuns:
     def missing(self) -> Counter[str]:
         """Return the number of runs and trials of each case that are to be trained: not finished, failed or blocked."""
         results = self.results
-        known, _ = results.plan.wanted(results.finished)
-        ended = Counter(cell.case for cell in known if cell.identity in results.finished)
+        ended = Counter(cell.case for cell in results.wanted if cell.identity in results.finished)
         for cell in results.blocked:
             ended[cell.case] += 1
             if cell.seed == results.comparison.seed_list[0]:  # that of the run with which its trials begin
-                tuning = results.comparison.tuning_of(cell.case)
-                ended[cell.case] += 0 if tuning is None else tuning.trials_of(cell.encoding)
+                ended[cell.case] += results.comparison.trials_of(cell.case, cell.encoding)
         return self._wanted() - ended
 
     def finished(self, case: str) -> Iterator[str]:
@@ -101,8 +99,7 @@ class FurtherRuns:
         """Return the number of runs and trials of each case."""
         comparison, wanted = self.results.comparison, Counter[str]()
         for case, encoding in comparison.pairs:
-            tuning = comparison.tuning_of(case)
-            wanted[case] += len(comparison.seed_list) + (0 if tuning is None else tuning.trials_of(encoding))
+            wanted[case] += len(comparison.seed_list) + comparison.trials_of(case, encoding)
         return wanted
 
     def _hours(self, runs: Counter[str]) -> str:
@@ -116,10 +113,9 @@ class FurtherRuns:
 
     def _seconds_of_run(self, case: str) -> float:
         """Return the mean of finished runs of a case, without validations and tests, or an estimate."""
+        tag = COSTS["seconds"].tag
         took = [
-            result.metrics[COST_METRICS["seconds"]]
-            for cell, result in self.results.cells
-            if cell.case == case and COST_METRICS["seconds"] in result.metrics
+            result.metrics[tag] for cell, result in self.results.cells if cell.case == case and tag in result.metrics
         ]
         if took:
             return SECONDS_OF_START + sum(took) / len(took)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.lengths import at_lengths
+from poslab.comparison.metrics import at_lengths, usual_direction
 from poslab.comparison.published import Claim, Published, PublishedResults, published_results
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
@@ -38,12 +38,16 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
 
 
 def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
-    """Return the metric that a tag names: the first of a case for None, a declared one, or one without a margin."""
+    """Return the metric that a tag names: the first of a case for None, a declared one, or one without a margin.
+
+    The direction of that one is declared where the metric decides at other lengths, or by the gate.
+    """
     declared = results.comparison.criteria(case)
     if metric is None:
         return declared[0]
-    name = metric.partition("@")[0].removeprefix("sliding_")
-    other = Criterion(metric, "minimize" if name in results.tasks[case].open_ended else "maximize")
+    name = metric.partition("@")[0]
+    known = (one.direction for one in results.comparison.deciding(case) if one.name == name)
+    other = Criterion(metric, next(known, usual_direction(name, results.tasks[case])))
     return next((criterion for criterion in declared if criterion.metric == metric), other)
 
 

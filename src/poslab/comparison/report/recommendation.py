@@ -11,10 +11,11 @@ from rich.console import Console
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.report.answers import Answer, answer, cost, in_words, nothing_scored
+from poslab.comparison.report.answers import Answer, answer, in_words, nothing_scored
 from poslab.comparison.report.further_runs import FurtherRuns
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
+from poslab.configuration.command_line import poslab_command
 from poslab.evaluation.scores.extra_metrics import EXTRA
 from poslab.report.sentences import amount, are, has, listed
 from poslab.runs.directory import RunDirectory
@@ -66,7 +67,7 @@ def recommendation(
 def print_recommendation(console: Console, texts: Iterable[str]) -> None:
     """Print texts of a recommendation; commands are not wrapped, so that they can be copied."""
     for line in (line for text in texts for line in text.splitlines()):
-        console.print(line, soft_wrap=line.startswith("python "))
+        console.print(line, soft_wrap=line.startswith(poslab_command("compare")))
 
 
 def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -> Iterator[str]:
@@ -178,7 +179,7 @@ def _timed_at(results: Results, case: str, needs: Needs) -> int | None:
 def _costs(results: Results, case: str, encoding: str, needs: Needs) -> tuple[float, float]:
     """Return tokens per second and MB, of reading the needed length where that was timed, else of training."""
     if (length := _timed_at(results, case, needs)) is None:
-        return cost(results, case, encoding, SPEED), cost(results, case, encoding, MEMORY)
+        return results.cost(case, encoding, SPEED), results.cost(case, encoding, MEMORY)
     found = results.speeds[case].at(encoding, length)
     return (math.nan, math.nan) if found is None else (found.tokens_per_second, found.memory_mb)
 

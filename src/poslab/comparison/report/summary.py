@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from poslab.comparison.direction import sign
 from poslab.comparison.report import figures
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import (
@@ -65,10 +66,10 @@ class OverCases:
         seeds = min(len(one.values) for found in scores.values() for one in found.values())
         gains = np.full((len(self.encodings), seeds, len(self.cases)), np.nan)
         for place, (case, found) in enumerate(scores.items()):
-            sign = -1 if criteria[case].direction == "minimize" else 1
+            factor = sign(criteria[case].direction)
             for row, encoding in enumerate(self.encodings):
                 if encoding in found and encoding not in self.results.not_learned(case):
-                    gains[row, :, place] = sign * found[encoding].values[:seeds]
+                    gains[row, :, place] = factor * found[encoding].values[:seeds]
         return np.where(np.isfinite(gains), gains, np.nan)
 
     @cached_property
@@ -102,8 +103,8 @@ class OverCases:
         yield f"{listed(names)} {has(names)} the {which} mean rank, {ranks[first]} of {len(self.encodings)}{interval}."
         means = dict(zip(self.encodings, self.scores.mean((1, 2)), strict=True))
         clear = [name for name, p_value in self.p_values.items() if p_value < ALPHA]
-        for word, sign in (("better", 1), ("worse", -1)):
-            if names := [name for name in clear if sign * (means[name] - means[baseline]) > 0]:
+        for word, side in (("better", 1), ("worse", -1)):
+            if names := [name for name in clear if side * (means[name] - means[baseline]) > 0]:
                 yield f"{listed(names)} {are(names)} {word} than {baseline} over cases."
         if not clear:
             yield f"No encoding is clearly different from {baseline} over cases."

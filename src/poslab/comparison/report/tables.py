@@ -7,8 +7,7 @@ import math
 import pandas as pd
 
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.lengths import is_share
-from poslab.comparison.report.answers import cost
+from poslab.comparison.metrics import is_share
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.verdict import Word
 from poslab.report.digits import fixed, readable
@@ -25,6 +24,9 @@ SIGNS = {
     Word.ONE_SEED: "",
 }
 """Sign of each verdict, for tables in which words do not fit."""
+
+LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "no result at these lengths"}
+"""Meaning of each sign in the table of all cases."""
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -102,7 +104,7 @@ def case_table(results: Results, case: str) -> pd.DataFrame:
             reaches = encoding in results.reaching(case, criterion)
             row[criterion.metric] = results.mean(case, criterion, encoding) if reaches else math.nan
         for name in comparison.costs:
-            row[name] = cost(results, case, encoding, name)
+            row[name] = results.cost(case, encoding, name)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -8,22 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import is_numeric_dtype
-from rich import box
 from rich.console import Console
-from rich.table import Table as Lines
 
 from poslab.comparison.comparison import file_name
+from poslab.comparison.costs import COSTS
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.published import published_results
+from poslab.comparison.direction import sign
 from poslab.comparison.report import figures
-from poslab.comparison.report.answers import MORE_IS_BETTER, answers, cost
 from poslab.comparison.report.checks import checks
+from poslab.comparison.report.conclusions import conclusions, reservations
 from poslab.comparison.report.methods import NO_RUN, methods
-from poslab.comparison.report.papers import beside_the_paper, values_table
+from poslab.comparison.report.papers import beside_the_paper
 from poslab.comparison.report.speeds import speed_table, speeds_frame, speeds_in_markdown
 from poslab.comparison.report.summary import OverCases
 from poslab.comparison.report.tables import (
+    LEGEND,
     at_each_length,
     case_table,
     differences,
@@ -32,26 +31,15 @@ from poslab.comparison.report.tables import (
     unequal_seeds,
     verdict_table,
 )
+from poslab.comparison.report.terminal import print_results
 from poslab.comparison.report.tuned import tuned_table, tuning_pictures
 from poslab.comparison.results import Results
-from poslab.comparison.statistics.over_cases import caution
 from poslab.configuration.labels import names_in_pictures
 from poslab.io.writing import write_atomically
 from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
-from poslab.report.sentences import amount, has, listed
+from poslab.report.sentences import amount
 from poslab.report.text_tables import in_markdown, latex, markdown
-
-LEGEND = {
-    "▲": "better",
-    "▼": "worse",
-    "=": "equal within the margin",
-    "?": "not told apart",
-    "✗": "not learned",
-    "∞": "diverged",
-    "–": "no result at these lengths",
-}
-"""Meaning of each sign in the table of all cases."""
 
 
 def write(results: Results, console: Console, typed: str, figure_width: float | None = None) -> None:
@@ -98,42 +86,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     in_pictures = names_in_pictures(comparison.choices_by_encoding)
     facts = {"runs": _counted(results), **({"in pictures": in_pictures} if in_pictures else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
-    _print(results, console, table, sentences)
-
-
-def conclusions(results: Results) -> dict[str, str]:
-    """Return the answer over all cases, where there are enough, and that of each case, in sentences."""
-    comparison = results.comparison
-    by_case = {one.case: " ".join(one.sentences(comparison.baseline)) for one in answers(results)}
-    for case in comparison.cases:
-        if case not in by_case:
-            by_case[case] = f"there is no answer, since {_why_no_answer(results, case)}."
-    for case in comparison.cases:
-        if missing := results.without_runs(case):
-            by_case[case] += f" {listed(missing)} {has(missing)} no finished run."
-        reaching = results.reaching(case, comparison.criteria(case)[0])
-        if ending := [name for name in results.encodings(case) if name not in reaching]:
-            by_case[case] += f" {listed(ending)} {has(ending)} no positions at these lengths."
-    ordered = {case: by_case[case] for case in comparison.cases}
-    overall = OverCases(results)
-    return {"all cases": " ".join(overall.sentences()), **ordered} if overall.enough else ordered
-
-
-def _why_no_answer(results: Results, case: str) -> str:
-    if not results.is_comparable(case):
-        return "no seed of all encodings is finished"
-    if not results.reaching(case, results.comparison.criteria(case)[0]):
-        return "no encoding has positions at these lengths"
-    return "no encoding has learned it" if results.not_learned(case) else "all runs diverged"
-
-
-def reservations(results: Results) -> Iterator[str]:
-    """Yield what is not claimed."""
-    comparison = results.comparison
-    if (warning := caution(len(OverCases(results).cases))) is not None and len(comparison.cases) > 1:
-        yield warning
-    if comparison.tuning is None:
-        yield "Nothing was tuned: every encoding has the hyperparameters of its files, which may suit some better."
+    print_results(results, console, table, legend, sentences)
 
 
 def _legend(results: Results, table: pd.DataFrame) -> str:
@@ -177,12 +130,12 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
         if criterion.name not in drawn and rows["length"].nunique() > 1:
             drawn.add(criterion.name)
-            better = "lower" if criterion.direction == "minimize" else "higher"
             title = f"{criterion.name} by length"
             length_of = results.tasks[case].length_words.of
             trained = results.plan.trained[case] if results.has_trained(case) else None
-            named = figures.named_styles(styles, rows, [comparison.baseline, *without], better)
-            yield figures.curves(f"curves_{slug}_{criterion.name}", title, rows, length_of, trained, named, better)
+            name, always = f"curves_{slug}_{criterion.name}", [comparison.baseline, *without]
+            named = figures.named_styles(styles, rows, always, criterion.direction)
+            yield figures.curves(name, title, rows, length_of, trained, named, criterion.direction)
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
         if not verdicts.empty:
@@ -217,15 +170,15 @@ def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.D
             {
                 "encoding": encoding,
                 "value": results.mean(case, criterion, encoding),
-                "cost": cost(results, case, encoding, name),
+                "cost": results.cost(case, encoding, name),
             }
             for encoding in results.reaching(case, criterion)
             if encoding not in results.not_learned(case)
         ],
         columns=["encoding", "value", "cost"],
     ).dropna()
-    gain = rows["value"] * (-1 if criterion.direction == "minimize" else 1)
-    price = rows["cost"] * (-1 if name in MORE_IS_BETTER else 1)
+    gain = rows["value"] * sign(criterion.direction)
+    price = rows["cost"] * (-1 if COSTS[name].more_is_better else 1)
     beaten = [((gain >= g) & (price <= p) & ((gain > g) | (price < p))).any() for g, p in zip(gain, price, strict=True)]
     return rows.assign(on_front=~np.array(beaten, dtype=bool))
 
@@ -242,53 +195,3 @@ def _counted(results: Results) -> str:
         f"{len(comparison.choices_by_encoding)} encodings, {amount(len(comparison.cases), 'case')}, "
         f"{amount(len(comparison.seed_list), 'seed')}."
     )
-
-
-def _print(results: Results, console: Console, table: pd.DataFrame, sentences: list[str]) -> None:
-    for sentence in sentences:
-        console.print(f"{sentence}\n")
-    comparison = results.comparison
-    for case in comparison.cases if results.cells else ():
-        prefix = "" if len(comparison.cases) == 1 else f"{case} "
-        lines = Lines(box=box.SIMPLE_HEAD, title=case, title_justify="left")
-        lines.add_column("encoding")
-        columns = [f"{prefix}{criterion.metric}" for criterion in comparison.criteria(case)]
-        for column in columns:
-            lines.add_column(column.removeprefix(prefix), justify="right")
-        for row in table.to_dict("records"):
-            if row["encoding"] in comparison.encodings_of(case):
-                lines.add_row(row["encoding"], *(_aligned(row[column]) for column in columns))
-        console.print(lines)
-    if results.cells and (legend := _legend(results, table)):
-        console.print(legend)
-    if (published := published_results(comparison)) is not None and any(value.head_dim for value in published.values):
-        console.print(_published(values_table(results, published)))
-    console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
-    if results.failed:
-        cell = results.failed[0]
-        count = amount(len(results.failed), "run")
-        console.print(
-            f"{count} failed, such as {cell.label}: see {results.place(cell) / 'train.log'}",
-            soft_wrap=True,
-        )
-    if results.blocked:
-        count = amount(len(results.blocked), "run")
-        console.print(
-            f"{count} cannot begin, such as {results.blocked[0].label}: what they begin with diverged or failed",
-            soft_wrap=True,
-        )
-
-
-def _published(values: pd.DataFrame) -> Lines:
-    """Return published values, of which some are computed here too, for the terminal."""
-    lines = Lines(box=box.SIMPLE_HEAD, title="published values", title_justify="left")
-    for column in values.columns:
-        lines.add_column(column, justify="right" if is_numeric_dtype(values[column]) else "left")
-    for row in values.itertuples(index=False):
-        lines.add_row(*(str(cell) if isinstance(cell, str) else f"{cell:,.6g}" for cell in row))
-    return lines
-
-
-def _aligned(cell: str) -> str:
-    """Return a number with room for a sign, which others in its column may have."""
-    return cell if cell[-1] in LEGEND else f"{cell}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"

@@ -8,13 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from poslab.comparison.direction import Direction, sign
 from poslab.comparison.statistics.crossed import Estimate, estimate
-
-Direction = Literal["minimize", "maximize"]
 
 FEWEST_SEEDS = 2
 """Seeds of each encoding needed for an interval."""
@@ -102,7 +100,7 @@ class Difference:
     @property
     def gain(self) -> float:
         """Return the difference with the sign of the direction: above 0 is better."""
-        return self.mean if self.direction == "maximize" else -self.mean
+        return sign(self.direction) * self.mean
 
     @property
     def interval(self) -> tuple[float, float]:

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from poslab.comparison.statistics.difference import Difference, Direction, Scores, difference, in_pairs
+from poslab.comparison.direction import Direction
+from poslab.comparison.statistics.difference import Difference, Scores, difference, in_pairs
 from poslab.comparison.statistics.holm import holm
 from poslab.comparison.statistics.power import further_seeds, smallest_detectable
 from poslab.comparison.statistics.solve_rate import (

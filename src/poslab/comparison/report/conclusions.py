@@ -1,0 +1,46 @@
+"""Conclusions of a comparison in sentences: the answer of each case and over all cases, and what is not claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from poslab.comparison.report.answers import answers
+from poslab.comparison.report.summary import OverCases
+from poslab.comparison.results import Results
+from poslab.comparison.statistics.over_cases import caution
+from poslab.report.sentences import has, listed
+
+
+def conclusions(results: Results) -> dict[str, str]:
+    """Return the answer over all cases, where there are enough, and that of each case, in sentences."""
+    comparison = results.comparison
+    by_case = {one.case: " ".join(one.sentences(comparison.baseline)) for one in answers(results)}
+    for case in comparison.cases:
+        if case not in by_case:
+            by_case[case] = f"there is no answer, since {_why_no_answer(results, case)}."
+    for case in comparison.cases:
+        if missing := results.without_runs(case):
+            by_case[case] += f" {listed(missing)} {has(missing)} no finished run."
+        reaching = results.reaching(case, comparison.criteria(case)[0])
+        if ending := [name for name in results.encodings(case) if name not in reaching]:
+            by_case[case] += f" {listed(ending)} {has(ending)} no positions at these lengths."
+    ordered = {case: by_case[case] for case in comparison.cases}
+    overall = OverCases(results)
+    return {"all cases": " ".join(overall.sentences()), **ordered} if overall.enough else ordered
+
+
+def _why_no_answer(results: Results, case: str) -> str:
+    if not results.is_comparable(case):
+        return "no seed of all encodings is finished"
+    if not results.reaching(case, results.comparison.criteria(case)[0]):
+        return "no encoding has positions at these lengths"
+    return "no encoding has learned it" if results.not_learned(case) else "all runs diverged"
+
+
+def reservations(results: Results) -> Iterator[str]:
+    """Yield what is not claimed."""
+    comparison = results.comparison
+    if (warning := caution(len(OverCases(results).cases))) is not None and len(comparison.cases) > 1:
+        yield warning
+    if comparison.tuning is None:
+        yield "Nothing was tuned: every encoding has the hyperparameters of its files, which may suit some better."
