@@ -44,14 +44,14 @@ def test_a_figure_grows_with_the_legend_of_many_encodings():
     assert picture.figure.axes[0].get_window_extent().height > 200
 
 
-@pytest.mark.parametrize(("better", "best"), [("lower", range(10)), ("higher", range(20, 30))])
-def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(better, best):
+@pytest.mark.parametrize(("direction", "best"), [("minimize", range(10)), ("maximize", range(20, 30))])
+def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(direction, best):
     names = ["baseline", "none", *(f"encoding_{place}" for place in range(30))]
     values = [(name, length, way * place) for place, name in enumerate(names) for length, way in ((8, -1.0), (16, 1.0))]
     rows = pd.DataFrame(values, columns=["encoding", "length", "value"]).assign(metric="loss")
-    styles = figures.named_styles(figures.styles_of(names), rows, names[:2], better)
+    styles = figures.named_styles(figures.styles_of(names), rows, names[:2], direction)
     assert set(styles) == {"baseline", "none", *(f"encoding_{place}" for place in best)}
-    picture = figures.curves("curves", "t", rows, "it", None, styles, better)
+    picture = figures.curves("curves", "t", rows, "it", None, styles, direction)
     assert len(picture.figure.axes[0].lines) == len(names)
     assert len(picture.figure.legends[0].get_texts()) == len(styles)
     assert "the other 20 encodings are pale" in picture.caption
@@ -60,15 +60,15 @@ def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(better
 def test_up_to_a_dozen_curves_all_have_a_name():
     names = [f"encoding_{place}" for place in range(12)]
     rows = pd.DataFrame({"encoding": names * 2, "length": [8] * 12 + [16] * 12, "value": 2.0, "metric": "loss"})
-    styles = figures.named_styles(figures.styles_of(names), rows, names[:1], "lower")
-    picture = figures.curves("curves", "t", rows, "it", None, styles, "lower")
+    styles = figures.named_styles(figures.styles_of(names), rows, names[:1], "minimize")
+    picture = figures.curves("curves", "t", rows, "it", None, styles, "minimize")
     assert len(picture.figure.legends[0].get_texts()) == 12 and "pale" not in picture.caption
 
 
 @pytest.mark.parametrize(("trained", "lines"), [(8, 2), (None, 1)])
 def test_curves_mark_the_longest_length_of_training_where_there_was_any(trained, lines):
     rows = pd.DataFrame({"encoding": "a", "length": [8, 16], "value": [2.0, 3.0], "metric": "loss"})
-    picture = figures.curves("curves", "title", rows, "the text", trained, STYLES, "lower")
+    picture = figures.curves("curves", "title", rows, "the text", trained, STYLES, "minimize")
     assert len(picture.figure.axes[0].lines) == lines
     assert ("dotted" in picture.caption) == (trained is not None)
 
@@ -80,7 +80,7 @@ def test_curves_mark_the_longest_length_of_training_where_there_was_any(trained,
 def test_curves_leave_out_what_is_not_finite_and_have_a_logarithmic_axis_only_for_numbers_above_zero(values, scale):
     rows = pd.DataFrame({"encoding": list("aabbb"), "length": [8, 16, 8, 16, 32], "value": [*values, np.inf]})
     picture = figures.curves(
-        "curves", "title", rows.assign(metric="perplexity"), "a side in pixels", 8, STYLES, "lower"
+        "curves", "title", rows.assign(metric="perplexity"), "a side in pixels", 8, STYLES, "minimize"
     )
     assert picture.drawn("png")
     assert picture.figure.axes[0].get_xlabel() == "length of a side in pixels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -32,15 +33,10 @@ def print_results(results: Results, console: Console, table: pd.DataFrame, legen
     comparison = results.comparison
     for case in comparison.cases if results.cells else ():
         prefix = "" if len(comparison.cases) == 1 else f"{case} "
-        lines = Lines(box=box.SIMPLE_HEAD, title=case, title_justify="left")
-        lines.add_column("encoding")
-        columns = [f"{prefix}{criterion.metric}" for criterion in comparison.criteria(case)]
-        for column in columns:
-            lines.add_column(column.removeprefix(prefix), justify="right")
-        for row in table.to_dict("records"):
-            if row["encoding"] in comparison.encodings_of(case):
-                lines.add_row(row["encoding"], *(_aligned(row[column]) for column in columns))
-        console.print(lines)
+        own = table[table["encoding"].isin(comparison.encodings_of(case))]
+        columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
+        for lines in _that_fit(console, case, own[["encoding", *columns]].rename(columns=columns)):
+            console.print(lines)
     if results.cells and legend:
         console.print(legend)
     if (published := published_results(comparison)) is not None and any(value.head_dim for value in published.values):
@@ -59,6 +55,31 @@ def print_results(results: Results, console: Console, table: pd.DataFrame, legen
             f"{count} cannot begin, such as {results.blocked[0].label}: what they begin with diverged or failed",
             soft_wrap=True,
         )
+
+
+def _that_fit(console: Console, title: str, table: pd.DataFrame) -> Iterator[Lines]:
+    """Yield a table of encodings by metrics, as several with fewer metrics each if the terminal is too narrow."""
+    first, *columns = table.columns
+    unbounded = console.options.update(max_width=10_000)
+    while columns:
+        for count in range(len(columns), 0, -1):
+            lines = _lines(title, table[[first, *columns[:count]]])
+            if console.measure(lines, options=unbounded).maximum <= console.width:
+                break
+        yield lines
+        columns = columns[count:]
+
+
+def _lines(title: str, table: pd.DataFrame) -> Lines:
+    """Return a table of encodings by metrics for the terminal."""
+    lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    first, *columns = table.columns
+    lines.add_column(first)
+    for column in columns:
+        lines.add_column(column, justify="right")
+    for encoding, *cells in table.itertuples(index=False):
+        lines.add_row(encoding, *map(_aligned, cells))
+    return lines
 
 
 def _published(values: pd.DataFrame) -> Lines:
