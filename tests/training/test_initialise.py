@@ -141,7 +141,7 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
 
 
 def test_an_empty_name_is_refused():
-    with pytest.raises(ValueError, match="^init_from must be a run directory or a checkpoint, got ''"):
+    with pytest.raises(ValueError, match=r"^init_from must be a run directory or a checkpoint, got ''"):
         Recipe.of(composed("init_from=''"))
 
 
