@@ -37,6 +37,17 @@ def test_a_key_that_one_of_the_encodings_lacks_is_found_with_it():
         made.check("copying", "none")
 
 
+def test_a_run_that_fits_no_weight_of_the_one_before_it_is_found_before_any_training():
+    case = {"train": {"experiment": "small", "dataset": "copy"}}
+    wider = {"train": {**case["train"], "model.d_model": 96}, "after": "copying"}
+    made = configurations(cases={"copying": case, "again": {**case, "after": "copying"}, "wider": wider})
+    made.check("again", "rotary")
+    with pytest.raises(
+        ValueError, match=r"^wider under rotary: model must have weights that fit those of the run that"
+    ):
+        made.check("wider", "rotary")
+
+
 def test_what_an_encoding_sets_is_not_set_for_all():
     with pytest.raises(ValueError, match=r"^encoding.base is what slow of the encodings sets"):
         configurations(overrides=["encoding.base=5"])

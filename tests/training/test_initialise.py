@@ -11,6 +11,7 @@ from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from poslab.encodings import EncodingFactory
 from poslab.models import Model
 from poslab.runs.directory import RunDirectory
+from poslab.runs.recipe import Recipe
 from poslab.training.initialise import initialise_from
 from tests.training.runs import composed, run_of, small, weights
 
@@ -112,6 +113,18 @@ def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_ta
         assert torch.equal(ours.state_dict()[name][257:], untouched[name][257:])
 
 
+def test_the_tokens_of_another_tokenizer_start_afresh(trained):
+    """The two vocabularies have the same size, as those that `bpe` learns on two data sets."""
+    ours = model("model.tie_embeddings=false")
+    untouched = {name: weight.clone() for name, weight in ours.state_dict().items()}
+    names = ["embedding.weight", "output.weight"]
+    lines = initialise_from(ours, str(trained.path), SymbolTokenizer(["a", "b"]))
+    assert lines == [f"{name} has the tokens of another tokenizer there, and starts afresh" for name in names]
+    theirs = weights(trained.best_checkpoint)
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(weight, untouched[name] if name in names else theirs[name])
+
+
 def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings(tmp_path):
     masked = run_of(small(tmp_path, "model=encoder"), tmp_path / "masked")
     (tmp_path / "classes.csv").write_text("text,label\n" + "".join(f"word {n},{'ab'[n % 2]}\n" for n in range(200)))
@@ -125,6 +138,11 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
     assert "output.weight has another shape ((258, 16) there, (2, 16) here), and starts afresh" in log
     theirs, ours = (weights(path)["embedding.weight"] for path in (masked.best_checkpoint, run.last_checkpoint))
     torch.testing.assert_close(ours, theirs[:257], atol=1e-20, rtol=0)
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(ValueError, match=r"^init_from must be a run directory or a checkpoint, got ''"):
+        Recipe.of(composed("init_from=''"))
 
 
 def test_a_run_of_which_nothing_fits_is_refused(trained):

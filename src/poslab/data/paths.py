@@ -10,10 +10,10 @@ from poslab.arguments import nearest
 
 
 def neighbours(path: str) -> list[str]:
-    """Return the paths beside a path that are not hidden, spelled as the path is."""
+    """Return the other paths beside a path that are not hidden, spelled as the path is."""
     folder = os.path.dirname(os.path.expanduser(path)) or "."
     entries = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    names = [name for name in entries if not name.startswith(".")]
+    names = [name for name in entries if not name.startswith(".") and name != os.path.basename(path)]
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
 

@@ -189,10 +189,10 @@ def _require_file(path: Path) -> None:
 
 
 def _another(path: Path) -> str:
-    """Return the end of a sentence that names another state to resume from; "" if there is none."""
+    """Return the end of a sentence that names another checkpoint; "" if there is none."""
     for other in sorted(path.parent.glob("[!.]*.ckpt"), reverse=True):
         if other.name != path.name and _is_intact(other):
-            return f", but {other} is whole and can be resumed"
+            return f", but {other} is whole"
     return ""
 
 

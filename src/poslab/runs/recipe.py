@@ -78,6 +78,8 @@ class Recipe:
         seed, init_from = config.get("seed"), config.get("init_from")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
+        if init_from == "":
+            raise ValueError("init_from must be a run directory or a checkpoint, got ''")
         source: AnySource = build(config, "dataset", DataSource)
         if to_train:
             with full_keys("dataset", config):

@@ -54,10 +54,13 @@ def check(
     if recipe.trainer.context_parallel > 1:
         _check_context_parallel(model, recipe)
     _check_checkpoints(recipe.init_from, checkpoint)
+    begins_with = None if earlier is None else Recipe.of(earlier)
+    if begins_with is not None:
+        _check_begins_with(recipe, begins_with)
     if recipe.start.needs_earlier and checkpoint is None:
         from poslab.training.first_encoding import check_start
 
-        check_start(recipe, model, None if earlier is None else Recipe.of(earlier))
+        check_start(recipe, model, begins_with)
     lengths_vary = recipe.source.kind is not WINDOWS
     with full_keys("step", recipe.config):
         recipe.step.check(recipe.config, model, recipe.trainer.processes, lengths_vary)
@@ -202,6 +205,15 @@ def _embed_real_positions(model: Model) -> None:
     with torch.device("meta"):
         x_BTM, ids_BT = torch.empty(1, 1, model.encodings.shape.d_model), torch.zeros(1, 1, dtype=torch.int64)
         model.encodings.embed(x_BTM, Positions(torch.empty(1), stop=1), Tokens(ids_BT))
+
+
+def _check_begins_with(recipe: Recipe, earlier: Recipe) -> None:
+    """Raise ValueError if no weight of a run that is still to be trained will fit the model that begins with it."""
+    theirs, ours = (one.model.try_build().state_dict() for one in (earlier, recipe))
+    shared = sorted(ours.keys() & theirs.keys())
+    if all(theirs[name].shape != ours[name].shape for name in shared):
+        differ = [f": {name} is {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in shared]
+        raise ValueError(f"model must have weights that fit those of the run that it begins with{''.join(differ[:1])}")
 
 
 def _check_checkpoints(init_from: str | None, checkpoint: Path | None) -> None:

@@ -19,14 +19,21 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
     """Load the weights of another run into a model, as far as they fit; return a line for each that does not.
 
     The source is a checkpoint, or a run directory for its best checkpoint. If it has the tokenizer of the training
-    data, its tokens keep their rows, whatever tokens either task adds.
+    data, its tokens keep their rows, whatever tokens either task adds. If it has another one, no row is kept: the same
+    number stands for another token.
 
     Raises:
         ValueError: for an unknown run, or one without any weight that fits.
     """
     theirs, ours = load_weights(checkpoint_file(source)), model.state_dict()
-    lines = _keep_rows(theirs, ours, tokenizer.vocab_size) if tokenizer == _tokenizer_of(source) else []
-    fitting = {name: weight for name, weight in theirs.items() if name in ours and ours[name].shape == weight.shape}
+    known = _tokenizer_of(source)
+    lines = _keep_rows(theirs, ours, tokenizer.vocab_size) if tokenizer == known else []
+    foreign = set() if known in (None, tokenizer) else _of_tokens(theirs)
+    fitting = {
+        name: weight
+        for name, weight in theirs.items()
+        if name in ours and ours[name].shape == weight.shape and name not in foreign
+    }
     one_matrix = {"embedding.weight", "output.weight"} <= ours.keys() & theirs.keys() and (
         ours["embedding.weight"].data_ptr() == ours["output.weight"].data_ptr()
     )
@@ -46,6 +53,8 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
         elif ours[name].shape != theirs[name].shape:
             shapes = f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
             lines.append(f"{name} has another shape ({shapes}), and starts afresh")
+        elif name in foreign:
+            lines.append(f"{name} has the tokens of another tokenizer there, and starts afresh")
     return lines
 
 
@@ -70,6 +79,12 @@ def _keep_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens
             line = f"{name} takes the {num_tokens:,} rows of the tokenizer ({rows}), and any others start afresh"
             lines.setdefault(here.data_ptr(), line)
     return list(lines.values())
+
+
+def _of_tokens(weights: Mapping[str, Tensor]) -> set[str]:
+    """Return the names of the weights with a row for each token; the output layer of a classifier has none."""
+    size = _vocab_size(weights)
+    return {name for name in OF_TOKENS if name in weights and len(weights[name]) == size}
 
 
 def _vocab_size(weights: Mapping[str, Tensor]) -> int | None:

@@ -56,6 +56,18 @@ def test_what_is_too_slow_too_large_or_has_not_learned_is_left_out():
     assert "no encoding has learned it" in said(learned=lambda name: False)
 
 
+def test_an_encoding_without_a_result_is_left_out_with_the_reason():
+    assert "Left out: none (not learned)." in said(learned=lambda name: name != "none")
+    assert "Left out: slow (all runs diverged)." in said(gate=None, diverged=lambda cell: cell.encoding == "slow")
+    of_all = said(gate=None, diverged=lambda cell: True)
+    assert "none (all runs diverged), rotary (all runs diverged) and slow (all runs diverged)" in of_all
+    found = results()
+    for cell, result in found.cells:
+        if cell.encoding == "slow":
+            del result.scores["exact_match@20"]
+    assert "Left out: slow (no positions there)." in " ".join(recommendation(found, Needs(length=20), TYPED))
+
+
 @pytest.mark.parametrize(("length", "tested"), [(10, 10), (11, 20), (80, 20)])
 def test_the_evidence_is_of_the_nearest_length(length, tested):
     assert f"(exact match at length {tested}: " in said(Needs(length=length))
@@ -192,6 +204,20 @@ def test_runs_that_cannot_begin_are_not_promised_either():
     (_, text) = recommendation(dataclasses.replace(every, finished=failed), Needs(start="pretrained"), TYPED)
     assert "This trains what is missing" not in text and text.startswith("again: take none")
     assert text.endswith("2 runs cannot begin: those that they begin with diverged or failed.")
+
+
+@pytest.mark.parametrize("changes", [{}, {"tuning": {**TUNING, "space": {"optimizer.lr": [4e-3, 8e-3]}}}])
+def test_a_seed_that_is_missing_has_a_command_that_trains_it(changes):
+    """Where the best value is at the end of its range, further trials are finished, which hide no missing run."""
+    every = results(**changes)
+    absent = {c.identity for c, _ in every.cells if (c.encoding, c.seed) == ("slow", 5)}
+    there = {name: one for name, one in every.finished.items() if name not in absent}
+    (text,) = recommendation(dataclasses.replace(every, finished=there), Needs(), TYPED)
+    assert text.startswith("copying: take none")
+    assert text.endswith("This trains what is missing, in about 60 minutes:\npython -m src.compare comparison=question")
+    failed = {**every.finished, **dict.fromkeys(absent)}
+    (text,) = recommendation(dataclasses.replace(every, finished=failed), Needs(), TYPED)
+    assert "1 run failed for good, and the same command does not train them again" in text
 
 
 def test_a_comparison_that_is_not_finished_is_finished_before_it_gets_more_seeds():

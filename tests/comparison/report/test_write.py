@@ -79,6 +79,14 @@ def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
     assert "better than rotary, the baseline (95 % interval 1" in second
 
 
+def test_an_encoding_beside_which_all_others_diverged_has_the_only_result():
+    found = results(gate=None, diverged=lambda cell: cell.encoding != "none")
+    (only,) = answers(found)
+    first, second = only.sentences("rotary")
+    assert first.startswith("none alone has a result: exact match beyond the training length 61.15")
+    assert second == "All runs of rotary and slow diverged."
+
+
 def test_encodings_that_are_not_told_apart_from_the_best_are_named():
     (one,) = answers(results({"none": 41.0, "rotary": 40.5, "slow": 40.8}))
     assert set(one.alike) | {one.best} == set(MEANS)

@@ -275,6 +275,9 @@ def test_folders_without_classes_or_pictures_are_refused(tmp_path):
             PictureFolder(path=str(tmp_path / "p"), **COMMON).check()
 
     refused(r"^path must be a folder, got")
+    (tmp_path / "p").touch()
+    refused(r"^path must be a folder, got '[^']*'$")  # without the file itself as a suggestion
+    (tmp_path / "p").unlink()
     (tmp_path / "p" / "cat").mkdir(parents=True)
     refused(r"^path must hold a folder for each class, at least two, but .* holds 1$")
     (tmp_path / "p" / "dog").mkdir()

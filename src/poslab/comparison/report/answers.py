@@ -89,7 +89,7 @@ class Answer:
             yield nothing_scored(self.criterion)
         elif self.is_luck:
             yield f"{self.leaders(metric)}, which one seed cannot tell from luck."
-        elif not self.beside:
+        elif len(self.worded(Word.DIVERGED)) == len(self.beside):
             yield f"{self.best} alone has a result: {metric} {self.means[self.best]:.4g}{note}."
         elif self.ahead:
             yield (
@@ -106,6 +106,8 @@ class Answer:
             yield self._gain_over(baseline)
         if self.not_learned:
             yield f"{listed(self.not_learned)} {has(self.not_learned)} not learned the task."
+        if diverged := self.worded(Word.DIVERGED):
+            yield f"All runs of {listed(diverged)} diverged."
 
     def _as_good(self) -> str:
         """Return which encodings are as good as the best, which may be, and how sure that is."""

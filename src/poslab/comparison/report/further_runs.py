@@ -33,13 +33,19 @@ class FurtherRuns:
 
     def missing(self) -> Counter[str]:
         """Return the number of runs and trials of each case that are to be trained: not finished, failed or blocked."""
-        results = self.results
-        ended = Counter(cell.case for cell in results.wanted if cell.identity in results.finished)
+        results, plan = self.results, self.results.plan
+        finished = (cell for cell in results.wanted if cell.identity in results.finished)
+        ended = Counter(cell.case for cell in finished if not plan.is_beyond(cell))
         for cell in results.blocked:
             ended[cell.case] += 1
             if cell.seed == results.comparison.seed_list[0]:  # that of the run with which its trials begin
                 ended[cell.case] += results.comparison.trials_of(cell.case, cell.encoding)
         return self._wanted() - ended
+
+    def is_unfinished(self, case: str) -> bool:
+        """Return whether a comparison that trains its runs lacks some of a case: missing, failed or blocked."""
+        lost = [*self.results.failed, *self.results.blocked]
+        return not self.results.places and (self.missing()[case] > 0 or any(cell.case == case for cell in lost))
 
     def finished(self, case: str) -> Iterator[str]:
         """Yield the command that trains the runs that are missing, and how many of a case it does not."""

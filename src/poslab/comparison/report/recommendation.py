@@ -89,10 +89,18 @@ def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -
         return
     able = results.ranked(case, criterion)
     dropped = [name for name in able if any(_unfit(results, case, name, needs))]
+    left_out = [f"{name} ({', '.join(_unfit(results, case, name, needs))})" for name in dropped]
+    left_out += [
+        f"{name} ({_why_unranked(results, case, name, criterion)})"
+        for name in results.encodings(case)
+        if name not in able
+    ]
     if (found := answer(results, case, criterion, dropped)) is None:
-        lacking = "is known to be fast and small enough" if able else "has learned it"
-        considered = [name for name in results.encodings(case) if name in able or not able]
-        yield f"no encoding {lacking}, of {listed(considered)}."
+        if able:
+            considered = [name for name in results.encodings(case) if name in able]
+            yield f"no encoding is known to be fast and small enough, of {listed(considered)}."
+        else:
+            yield f"no encoding has learned it: {listed(left_out)}."
         return
     if found.decides_nothing:
         yield nothing_scored(criterion)
@@ -103,15 +111,15 @@ def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -
             f"length {tested:,}:"
         )
     yield from _choice(results, found, needs)
-    if dropped:
-        reasons = [f"{name} ({', '.join(_unfit(results, case, name, needs))})" for name in dropped]
-        yield f"Left out: {listed(reasons)}."
+    if left_out:
+        yield f"Left out: {listed(left_out)}."
     yield from _distance(results, case, needs)
     if missing := results.without_runs(case):
         yield f"{listed(missing)} {has(missing)} no finished run."
+    if missing or further.is_unfinished(case):
         yield from further.finished(case)
     elif found.is_luck:
-        yield from further.finished(case) if further.missing()[case] else further.with_more_seeds()
+        yield from further.with_more_seeds()
     elif results.plan.lengths[case] and needs.length is not None and needs.length > _longest_test(results, case):
         yield from further.tested_at(case, needs.length)
 
@@ -205,7 +213,14 @@ def _unfit(results: Results, case: str, encoding: str, needs: Needs) -> Iterator
     if needs.speed is not None and not speed >= needs.speed:
         yield f"{speed:,.0f} tokens per second" if math.isfinite(speed) else "its speed is not known"
     if needs.memory is not None and not memory <= needs.memory:
-        yield f"{memory:,.3g} MB" if math.isfinite(memory) else "its memory is not known"
+        yield f"{memory:,.0f} MB" if math.isfinite(memory) else "its memory is not known"
+
+
+def _why_unranked(results: Results, case: str, encoding: str, criterion: Criterion) -> str:
+    """Return why an encoding with runs is not among those that can be taken."""
+    if encoding not in results.scores(case, criterion):
+        return "no positions there"
+    return "not learned" if encoding in results.not_learned(case) else "all runs diverged"
 
 
 def _speed(results: Results, case: str, encoding: str, needs: Needs) -> float:
