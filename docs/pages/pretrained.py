@@ -22,7 +22,7 @@ FURTHER = {
 }
 """Cases of further training, in words."""
 
-AT, LONGEST, SHORT = "bits_per_byte@1024", "passkey_ndcg@2048", "bits_per_byte@512"
+AT, FAR, LONGEST, SHORT = "bits_per_byte@1024", "bits_per_byte@4096", "passkey_ndcg@2048", "bits_per_byte@512"
 """Metrics of the first sentences."""
 
 
@@ -32,17 +32,18 @@ def _way_to_alibi(folder: Path) -> Iterator[str]:
     rotary, alibi = (of.get((AT, "from_scratch", encoding)) for encoding in ("rotary", "alibi"))
     if rotary is None or alibi is None:
         return
+    far = ", and at 4,096 {:.3f} and {:.3f}".format(*(of[FAR, "from_scratch", name] for name in ("rotary", "alibi")))
     yield (
         f"At 1,024 tokens, four times the length of its windows, a model from scratch has {rotary:.3f} bits per byte "
-        f"under rotary and {alibi:.3f} under ALiBi."
+        f"under rotary and {alibi:.3f} under ALiBi{far}."
     )
     for case, words in FURTHER.items():
         if (own := of.get((AT, case, "alibi"))) is not None:
             share = f", {100 * (rotary - own) / (rotary - alibi):.0f} % of the way" if rotary > alibi else ""
-            every = of[AT, case]
+            best, farthest = of[AT, case], of[FAR, case]
             yield (
                 f"With {words}, a rotary model exchanged for ALiBi has {own:.3f}{share}; the best there is "
-                f"{every.idxmin()} ({every.min():.3f})."
+                f"{best.idxmin()} ({best.min():.3f}), and at 4,096 {farthest.idxmin()} ({farthest.min():.3f})."
             )
     if (keys := of.get("passkey_accuracy@256")) is not None and keys.max() == 0:
         yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."
