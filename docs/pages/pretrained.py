@@ -29,21 +29,22 @@ AT, FAR, LONGEST, SHORT = "bits_per_byte@1024", "bits_per_byte@4096", "passkey_n
 def _way_to_alibi(folder: Path) -> Iterator[str]:
     """Yield how much of the advantage of ALiBi from scratch a rotary model has after little further training."""
     of = means(folder)
-    rotary, alibi = (of.get((AT, "from_scratch", encoding)) for encoding in ("rotary", "alibi"))
-    if rotary is None or alibi is None:
+    if (AT, "from_scratch") not in of:
         return
-    far = ", and at 4,096 {:.3f} and {:.3f}".format(*(of[FAR, "from_scratch", name] for name in ("rotary", "alibi")))
+    near, far = (of[metric, "from_scratch"] for metric in (AT, FAR))
     yield (
-        f"At 1,024 tokens, four times the length of its windows, a model from scratch has {rotary:.3f} bits per byte "
-        f"under rotary and {alibi:.3f} under ALiBi{far}."
+        f"At 1,024 tokens, four times the length of its windows, a model from scratch has {near['rotary']:.3f} bits "
+        f"per byte under rotary and {near['alibi']:.3f} under ALiBi; at 4,096, {far['rotary']:.3f} and "
+        f"{far['alibi']:.3f}."
     )
     for case, words in FURTHER.items():
-        if (own := of.get((AT, case, "alibi"))) is not None:
-            share = f", {100 * (rotary - own) / (rotary - alibi):.0f} % of the way" if rotary > alibi else ""
-            best, farthest = of[AT, case], of[FAR, case]
+        if (AT, case) in of:
+            near_now, far_now = of[AT, case], of[FAR, case]
+            share = 100 * (near["rotary"] - near_now["alibi"]) / (near["rotary"] - near["alibi"])
             yield (
-                f"With {words}, a rotary model exchanged for ALiBi has {own:.3f}{share}; the best there is "
-                f"{best.idxmin()} ({best.min():.3f}), and at 4,096 {farthest.idxmin()} ({farthest.min():.3f})."
+                f"With {words}, a rotary model exchanged for ALiBi has {near_now['alibi']:.3f}, {share:.0f} % of the "
+                f"way; the best there is {near_now.idxmin()} ({near_now.min():.3f}), and at 4,096 {far_now.idxmin()} "
+                f"({far_now.min():.3f})."
             )
     if (keys := of.get("passkey_accuracy@256")) is not None and keys.max() == 0:
         yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."
