@@ -42,9 +42,10 @@ def folder(tmp_path: Path) -> Path:
         ("zero_shot", "rotary"): 3.5,
     }
     rows = [
-        {"case": case, "encoding": encoding, "seed": seed, "metric": AT, "value": value + (seed - 1.5) / 5}
+        {"case": case, "encoding": encoding, "seed": seed, "metric": metric, "value": value * far + (seed - 1.5) / 5}
         for (case, encoding), value in values.items()
         for seed in (1, 2)
+        for metric, far in ((AT, 1), ("bits_per_byte@4096", 2))
     ]
     rows.append({"case": "full_5", "encoding": "alibi", "seed": 1, "metric": "passkey_accuracy@256", "value": 0.0})
     pd.DataFrame(rows).to_csv(path / "results.csv", index=False)
@@ -74,8 +75,8 @@ def folder(tmp_path: Path) -> Path:
 def test_the_page_begins_with_what_to_take_and_what_has_no_evidence(folder, docs):
     text = made(docs, "pretrained", folder)
     assert text.index("## What to take") < text.index("## What has no evidence") < text.index("## A rotary decoder")
-    assert "3.000 bits per byte under rotary and 2.000 under ALiBi" in text
-    assert "exchanged for ALiBi has 2.250, 75 % of the way; the best there is alibi (2.250)" in text
+    assert "3.000 bits per byte under rotary and 2.000 under ALiBi; at 4,096, 6.000 and 4.000." in text
+    assert "exchanged for ALiBi has 2.250, 75 % of the way; the best there is alibi (2.250), and at 4,096 alibi" in text
     assert "No model finds a pass key even within 256 tokens" in text
     assert text.index("- full_5: take alibi.") < text.index("## What has no evidence")
 
