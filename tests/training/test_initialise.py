@@ -24,12 +24,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return run_of(small(folder, "encoding=rotary"), folder / "run")
 
 
-def model(*overrides: str, vocab_size: int = 257) -> nn.Module:
+def model(*overrides: str, vocab_size: int = 257) -> Model:
     """A small model with weights of its own."""
     sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.sequence_length=16"]
     config = composed(*sizes, *overrides)
     torch.manual_seed(99)
-    made: nn.Module = build(
+    made: Model = build(
         config, "model", Model, vocab_size=vocab_size, encoding=build(config, "encoding", EncodingFactory)
     )
     return made
@@ -138,6 +138,24 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
     assert "output.weight has another shape ((258, 16) there, (2, 16) here), and starts afresh" in log
     theirs, ours = (weights(path)["embedding.weight"] for path in (masked.best_checkpoint, run.last_checkpoint))
     torch.testing.assert_close(ours, theirs[:257], atol=1e-20, rtol=0)
+
+
+@pytest.mark.parametrize(("others", "is_kept"), [("ab", True), ("ac", False)])
+def test_an_output_layer_is_kept_for_the_same_classes(tmp_path, others, is_kept):
+    def classifier(names: str, *overrides: str) -> RunDirectory:
+        file = tmp_path / f"{len(overrides)}.csv"
+        file.write_text("text,label\n" + "".join(f"word {n},{names[n % 2]}\n" for n in range(200)))
+        data = ["dataset=classification_file", f"dataset.files={file}", "dataset.tokenizer=bytes", *overrides]
+        shape = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer=cpu", "trainer.max_steps=1"]
+        config = composed(*data, *shape, f"dataset.cache_dir={tmp_path}/cache", "trainer.precision=32-true")
+        return run_of(config, tmp_path / f"run_{len(overrides)}")
+
+    first = classifier("ab")
+    second = classifier(others, f"init_from={first.path}", "optimizer.lr=1e-30", "optimizer.weight_decay=0")
+    line = "output.weight has other classes there, and starts afresh"
+    assert (line in second.log_file.read_text()) != is_kept
+    theirs, ours = (weights(run.last_checkpoint)["output.weight"] for run in (first, second))
+    assert torch.allclose(theirs, ours) == is_kept
 
 
 def test_an_empty_name_is_refused():

@@ -181,7 +181,8 @@ def _first_weights(recipe: Recipe, model: Model, task: Task, datamodule: RunData
     """Give a model the weights of `init_from` and its encoding those of `start`; yield what was done, in lines."""
     if recipe.init_from:
         yield f"weights of {recipe.init_from}"
-        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer):
+        classes = getattr(task.record(), "classes", ())
+        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer, classes):
             yield f"  {line}"
     for line in begin_encoding(recipe, model, task, datamodule):
         yield f"start={choice_of(recipe.config, 'start').name}: {line}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
+from poslab.io.reading import read_json
+from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_file, load_weights
 from poslab.runs.directory import RunDirectory
 
@@ -15,12 +18,18 @@ OF_TOKENS = ("embedding.weight", "encoder.embedding.weight", "decoder.embedding.
 """Weights with a row for each token: first those of the tokenizer, then those of the task, such as a mask."""
 
 
-def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list[str]:
+def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Sequence[str] = ()) -> list[str]:
     """Load the weights of another run into a model, as far as they fit; return a line for each that does not.
 
     The source is a checkpoint, or a run directory for its best checkpoint. If it has the tokenizer of the training
     data, its tokens keep their rows, whatever tokens either task adds. If it has another one, no row is kept: the same
-    number stands for another token.
+    number stands for another token. The same holds for an output layer of other classes.
+
+    Args:
+        model: of the task.
+        source: a checkpoint, or a run directory.
+        tokenizer: of the training data.
+        classes: names of the outputs of the task, in their order; none if it predicts tokens.
 
     Raises:
         ValueError: for an unknown run, or one without any weight that fits.
@@ -28,7 +37,9 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
     theirs, ours = load_weights(checkpoint_file(source)), model.state_dict()
     known = _tokenizer_of(source)
     lines = _keep_rows(theirs, ours, tokenizer.vocab_size) if tokenizer == known else []
-    foreign = set() if known in (None, tokenizer) else _of_tokens(theirs)
+    foreign = {} if known in (None, tokenizer) else dict.fromkeys(_of_tokens(theirs), "the tokens of another tokenizer")
+    if classes and _classes_of(source) not in (None, list(classes)):
+        foreign |= dict.fromkeys(_of_outputs(model), "other classes")
     fitting = {
         name: weight
         for name, weight in theirs.items()
@@ -54,7 +65,7 @@ def initialise_from(model: nn.Module, source: str, tokenizer: Tokenizer) -> list
             shapes = f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
             lines.append(f"{name} has another shape ({shapes}), and starts afresh")
         elif name in foreign:
-            lines.append(f"{name} has the tokens of another tokenizer there, and starts afresh")
+            lines.append(f"{name} has {foreign[name]} there, and starts afresh")
     return lines
 
 
@@ -62,6 +73,14 @@ def _tokenizer_of(source: str) -> Tokenizer | None:
     """Return the tokenizer of a run; None for a checkpoint outside of its run."""
     try:
         return load_tokenizer(RunDirectory.of(source).path)
+    except ValueError:
+        return None
+
+
+def _classes_of(source: str) -> Any:
+    """Return what a run says of its classes, [] if nothing; None for a checkpoint outside of its run."""
+    try:
+        return read_json(RunDirectory.of(source).task_file).get("classes", [])
     except ValueError:
         return None
 
@@ -85,6 +104,13 @@ def _of_tokens(weights: Mapping[str, Tensor]) -> set[str]:
     """Return the names of the weights with a row for each token; the output layer of a classifier has none."""
     size = _vocab_size(weights)
     return {name for name in OF_TOKENS if name in weights and len(weights[name]) == size}
+
+
+def _of_outputs(model: Model) -> set[str]:
+    """Return the names of the weights of the output layer of a task."""
+    layer = model.task_output
+    own = set() if layer is None else {id(weight) for weight in layer.parameters()}
+    return {name for name, weight in model.named_parameters() if id(weight) in own}
 
 
 def _vocab_size(weights: Mapping[str, Tensor]) -> int | None:
