@@ -140,6 +140,11 @@ def test_the_gradients_are_those_of_opacus_with_the_same_noise(name, monkeypatch
         torch.testing.assert_close(found[name_of], parameter.grad, rtol=1e-4, atol=1e-6, msg=name_of)
 
 
+def test_all_of_a_small_epsilon_is_spent():
+    gradients = Private(epsilon=0.05, delta=1e-4).begin(RUN)
+    assert 0.0495 <= gradients.metrics(RUN.max_steps)["epsilon"] <= 0.05
+
+
 def test_epsilon_is_that_of_opacus_and_ends_below_what_was_asked():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

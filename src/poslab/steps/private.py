@@ -233,7 +233,7 @@ def _chunks(batch: Any, size: int) -> Iterator[Any]:
 
 @cache
 def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """Return the smallest noise, over the bound, with which steps are private: a search of some seconds.
+    """Return the smallest noise, over the bound, with which steps are private, to 0.01 or 1 % of epsilon: some seconds.
 
     Args:
         epsilon, delta: as of `Private`, for all steps together.
@@ -250,7 +250,12 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
         warnings.simplefilter("ignore")
         try:
             found: float = get_noise_multiplier(
-                target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps, accountant="prv"
+                target_epsilon=epsilon,
+                target_delta=delta,
+                sample_rate=rate,
+                steps=steps,
+                accountant="prv",
+                epsilon_tolerance=min(0.01, epsilon / 100),
             )
         except (ValueError, RuntimeError, OverflowError, MemoryError) as error:
             raise ValueError(
