@@ -106,6 +106,14 @@ def test_encodings_of_one_axis_and_of_two_read_sounds(words_of, encoding, tmp_pa
     assert {"test/accuracy@16"} <= run_of(composed(*words), tmp_path / "run").metrics().keys()
 
 
+@pytest.mark.parametrize("encoding", ["learned_grid", "learned_axes"])
+@pytest.mark.parametrize(("interpolation", "reaches"), [("bilinear", True), ("none", False)])
+def test_learned_vectors_of_one_axis_are_resampled_for_longer_sounds(trained, encoding, interpolation, reaches):
+    run = trained(f"encoding={encoding}", f"encoding.interpolation={interpolation}", "trainer.max_steps=2")
+    assert ("test/accuracy@32" in run.metrics()) == reaches
+    assert poslab.load(run.path).max_length == (None if reaches else 4)
+
+
 def test_hyperparameters_follow_the_patches_of_a_crop():
     one = composed("dataset=spoken_captions", "encoding=learned_grid", "dataset.patch=[16,8]")
     assert one["dataset"]["sequence_length"] == 75 and one["encoding"]["grid"] == [5, 15]

@@ -96,6 +96,11 @@ class PositionalEncoding(Described):
     """Number of positions past which the encoding is undefined; None if there is no end."""
 
     @property
+    def max_patches(self) -> int | None:
+        """Number of patches past which the encoding is undefined, by default `max_length`; None if there is no end."""
+        return self.max_length
+
+    @property
     def hooks(self) -> frozenset[str]:
         """Names of the hooks that this encoding overrides."""
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))

@@ -175,8 +175,12 @@ class StackEncodings(nn.Module):
     @property
     def max_length(self) -> int | None:
         """Smallest `max_length` of the encodings; None if none ends."""
-        ends = [encoding.max_length for encoding in self if encoding.max_length is not None]
-        return min(ends) if ends else None  # torch.compile cannot read min(..., default=None)
+        return first_end([encoding.max_length for encoding in self])
+
+    @property
+    def max_patches(self) -> int | None:
+        """Smallest `max_patches` of the encodings; None if none ends."""
+        return first_end([encoding.max_patches for encoding in self])
 
     def require_hooks(self, called: Collection[str]) -> None:
         """Refuse attention layers or a model that do not apply everything that this stack has.
@@ -225,6 +229,12 @@ class StackEncodings(nn.Module):
         queries = keys if query_positions is key_positions else self.move(query_positions, tokens)
         tables = [encoding.prepare(queries, keys) for encoding in self]
         return [tables[place] for place in self._places]
+
+
+def first_end(ends: Sequence[int | None]) -> int | None:
+    """Return the smallest end; None if nothing ends."""
+    there = [end for end in ends if end is not None]
+    return min(there) if there else None  # torch.compile cannot read min(..., default=None)
 
 
 def _made(maker: Callable[..., Any], shape: StackShape) -> PositionalEncoding:

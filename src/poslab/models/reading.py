@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from poslab.attention import AttentionContext, KeyValueCache, Route, next_positions, self_attention_contexts
 from poslab.encodings import Positions, PositionSampler, StackEncodings, Tokens
+from poslab.encodings.stack import first_end
 from poslab.encodings.tokens import PADDING
 
 
@@ -71,7 +72,9 @@ class Reading:
         return cls(contexts, positions, key_positions, Tokens(tokens_BS, key_positions.segments))
 
 
-def end_of_positions(encodings: StackEncodings, sampler: PositionSampler | None) -> int | None:
-    """Return the number of positions at which encodings or a sampler end; None if neither does."""
-    ends = [end for end in (encodings.max_length, None if sampler is None else sampler.max_length) if end is not None]
-    return min(ends) if ends else None  # torch.compile cannot read min(..., default=None)
+def end_of_positions(
+    encodings: StackEncodings, sampler: PositionSampler | None, of_patches: bool = False
+) -> int | None:
+    """Return the number of tokens, or of patches, at which encodings or a sampler end; None if neither does."""
+    own = encodings.max_patches if of_patches else encodings.max_length
+    return first_end([own, None if sampler is None else sampler.max_length])

@@ -86,7 +86,7 @@ class Transformer(CheckedArguments, nn.Module):
     @property
     def max_length(self) -> int | None:
         """Number of tokens at which its encoding or its position sampler ends; None if neither does."""
-        end = end_of_positions(self.encodings, self.position_sampler)
+        end = end_of_positions(self.encodings, self.position_sampler, of_patches=self.patches is not None)
         return None if end is None else end - self.num_registers
 
     def new_cache(self) -> KeyValueCache:

@@ -31,6 +31,10 @@ class _OfCells(PositionalEncoding):
         self.reads_axes = len(grid) > 1
         self.max_length = None if self.reads_axes else grid[0]
 
+    @property
+    def max_patches(self) -> int | None:
+        return self.max_length if self.interpolation == "none" else None
+
     def at_cells(self, cells_A: tuple[Tensor, ...]) -> Tensor:
         """Return the vectors of whole cells, given on each axis, (..., T, M) float32."""
         raise NotImplementedError
