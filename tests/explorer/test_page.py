@@ -72,6 +72,10 @@ def test_pairs_that_never_complete_a_turn_are_counted_in_words(browser, page):
     assert browser.run(SENTENCES)[0] == "9 of 16 channel pairs never complete a turn within the trained 256 tokens."
     choose(browser, a="rotary", trained=512, headDim=64)
     assert browser.run(SENTENCES)[0] == "16 of 32 channel pairs never complete a turn within the trained 512 tokens."
+    choose(browser, a="hope", trained=256, headDim=32)
+    turn, stand, *_ = browser.run(SENTENCES)
+    assert turn == "0 of 7 channel pairs that turn never complete a turn within the trained 256 tokens."
+    assert stand == "9 pairs stand still, without any position."
 
 
 @in_a_browser
@@ -133,6 +137,22 @@ def test_another_encoding_keeps_a_base_that_was_chosen(browser, page):
     command = "python -m src.train encoding=yarn encoding.base=100000"
     assert browser.run("document.querySelector('#a code').textContent") == command
     assert "a=yarn&a.base=100000" in browser.run("location.hash")
+
+
+@in_a_browser
+def test_another_encoding_begins_with_its_own_value_of_a_knob_that_nobody_has_moved(browser, page):
+    browser.open(page, 1280)
+    choose(browser, a="rope_linear")
+    browser.run(
+        """(() => {
+          const select = document.querySelector("#a select");
+          select.value = "yarn";
+          select.dispatchEvent(new Event("input", { bubbles: true }));
+        })()"""
+    )
+    drawn(browser)
+    assert browser.run("state.a.knobs.factor") == 16
+    assert browser.run("document.querySelector('#a code').textContent") == "python -m src.train encoding=yarn"
 
 
 @in_a_browser

@@ -140,10 +140,14 @@ def _print(console: HarmlessConsole, evaluation: Evaluation, subjects: Sequence[
         console.print(line)
     if missing := left_out(evaluation):
         console.print(missing)
-    for one in subjects:
-        for warning in one.warnings:
+    if evaluation.lead is None:  # which begins with them
+        for warning in _warnings(subjects):
             console.print(warning, soft_wrap=True)
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
+
+
+def _warnings(subjects: Sequence[Subject]) -> list[str]:
+    return [warning for one in subjects for warning in one.warnings]
 
 
 def _names(subjects: Sequence[Subject]) -> str:
@@ -240,7 +244,7 @@ def _have_same_items(one: Subject, other: Subject) -> bool:
 
 
 def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
-    warnings = [warning for one in subjects for warning in one.warnings]
+    warnings = _warnings(subjects)
     first, in_pictures = subjects[0], names_in_pictures(one.name for one in subjects)
     if first.text is not None:
         evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
@@ -254,7 +258,7 @@ def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
         **({"in pictures": in_pictures} if in_pictures else {}),
         "trained": ", ".join(dict.fromkeys(one.trained_at for one in subjects)),
         "evaluated on": evaluated,
-        **({"not trained": "; ".join(warnings)} if warnings else {}),
+        **({"doubts": "; ".join(warnings)} if warnings else {}),
         "arguments": " ".join(request.typed),
         "made": _now(),
     }

@@ -37,5 +37,7 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
             evaluation.left_out[part] = "has nothing to show"
         evaluation.add(made)
     if evaluation.lead is not None:
-        evaluation.lead = replace(evaluation.lead, text="\n\n".join([evaluation.lead.text, *evaluation.remarks]))
+        doubts = [f"Take care: {warning}." for one in subjects for warning in one.warnings]
+        text = "\n\n".join([*doubts, evaluation.lead.text, *evaluation.remarks])
+        evaluation.lead = replace(evaluation.lead, text=text)
     return evaluation

@@ -162,7 +162,13 @@ class Subject:
             f"{self.name} are those of an untrained encoding"
             for owner, count in self.untrained.items()
         ]
-        return [*untrained, *self._turned_otherwise()]
+        return [*self._unfinished(), *untrained, *self._turned_otherwise()]
+
+    def _unfinished(self) -> Iterator[str]:
+        """Yield that its run has not come to its end."""
+        if self.run is not None and not self.run.is_finished:
+            steps = self.recipe.trainer.max_steps
+            yield f"the run of {self.name} is not finished: its weights have learned in fewer than {steps:,} steps"
 
     def _turned_otherwise(self) -> Iterator[str]:
         """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""

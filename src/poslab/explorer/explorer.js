@@ -156,9 +156,10 @@ document.addEventListener("input", ({ target }) => {
     const { values } = knobsOf(scope).find((knob) => knob.name === name);
     valuesOf(scope)[name] = values[target.value];
   } else {
-    const before = state[scope].knobs;
+    const moved = knobsOf(scope).map(({ name, start }) => [name, valuesOf(scope)[name], start]);
+    const kept = Object.fromEntries(moved.filter(([, value, start]) => value !== start));
     const knobs = ENCODINGS[target.value].knobs.map(({ name, values, start }) =>
-      [name, values.includes(before[name]) ? before[name] : start]);
+      [name, values.includes(kept[name]) ? kept[name] : start]);
     state[scope] = { name: target.value, knobs: Object.fromEntries(knobs) };
     showKnobs(scope);
   }

@@ -26,7 +26,8 @@ function wavesFigures(encoding, k, m) {
 function wavesWords(encoding, { trained, shown, still, pairs, violation }, m) {
   const slow = unfinished(trained.frequencies, m.trained);
   const never = `${plural(slow, "completes", "complete")} a turn within the trained ${tokens(m.trained)}`;
-  const words = [`${number(slow)} of ${number(pairs)} channel pairs never ${never}.`];
+  const turning = `${number(pairs - still)} channel pairs${still ? " that turn" : ""}`;
+  const words = [`${number(slow)} of ${turning} never ${never}.`];
   if (still) words.push(`${plural(still, "1 pair stands", `${still} pairs stand`)} still, without any position.`);
   if (m.shown > m.trained) words.push(newAngles(encoding, trained, shown, m));
   if (violation !== null) words.push(boundWords(violation, shown.base, m));

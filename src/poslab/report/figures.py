@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from textwrap import fill
@@ -161,8 +162,11 @@ def set_width(figure: Figure, width: float) -> None:
 
 
 def legend_columns(labels: Iterable[str], width: float) -> int:
-    """Return how many columns of a legend with these labels fit below a figure of this width in inches."""
-    return max(1, int(width / (0.6 + 0.09 * max(map(len, labels), default=1))))
+    """Return the columns of a legend below a figure of this width in inches: as many as fit, if rows are full."""
+    lengths = [len(label) for label in labels]
+    fit = max(1, int(width / (0.6 + 0.09 * max(lengths, default=1))))
+    rows = math.ceil(len(lengths) / fit)
+    return math.ceil(len(lengths) / rows) if rows else fit
 
 
 def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:

@@ -80,6 +80,16 @@ def test_a_start_of_another_encoding_is_one_sentence(folder):
         evaluated(run)
 
 
+def test_a_run_that_has_not_ended_says_so_before_its_results(folder):
+    run = run_of(small(folder, "encoding=none", *STEPS), folder / "interrupted")
+    run.metrics_file.unlink()
+    sentence = "the run of none is not finished: its weights have learned in fewer than 6 steps"
+    one = subject(run.path)
+    assert one.warnings == [sentence]
+    evaluation = evaluate([one], Settings(["extrapolation"], [16]), announce=lambda part: None)
+    assert evaluation.lead.text.startswith(f"Take care: {sentence}.\n\n")
+
+
 def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
     swapped = subject(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}

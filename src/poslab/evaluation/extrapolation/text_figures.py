@@ -5,14 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from textwrap import fill
 
-import matplotlib
 import pandas as pd
 
 from poslab.configuration.labels import written
 from poslab.evaluation.extrapolation.length_figures import lines_by_length
 from poslab.evaluation.extrapolation.text import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.scores.bootstrap import FEWEST
-from poslab.report.figures import WIDTH, Picture, ReportFigure, Table, legend_columns, panel_grid, widen
+from poslab.report.figures import (
+    WIDTH,
+    Picture,
+    ReportFigure,
+    Table,
+    legend_columns,
+    panel_grid,
+    style,
+    widen,
+    without_marker,
+)
 
 FEW = 30
 """Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
@@ -78,15 +87,14 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     columns, labels = min(2, max(1, len(models))), {"xlabel": "tokens before it", "ylabel": "loss (nats)"}
     figure, panels = panel_grid(len(models), columns, WIDTH, 2.3, margin=0.9, sharex=True, sharey=True, **labels)
     lengths = sorted(set(rows["length"]))
-    shades = matplotlib.colormaps["viridis"].resampled(len(lengths) + 1)
     for panel, model in zip(panels.flat, models, strict=False):
         for place, length in enumerate(lengths):
             own = rows[(rows["model"] == model) & (rows["length"] == length)]
             middle = (own["context_from"] * own["context_to"]) ** 0.5
             loss = own["loss"].where(own["tokens"] >= FEW)
-            panel.plot(middle, loss, color=shades(place), linewidth=1.2, label=f"{length:,}")
+            panel.plot(middle, loss, linewidth=1.2, label=f"{length:,}", **without_marker(style(place)))
         panel.set_xscale("log", base=2)
-        panel.xaxis.set_major_formatter("{x:g}")
+        panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(written(str(model)), 40 // columns), fontsize="medium")
     widen(panels[0, 0], LEAST_NATS)
