@@ -16,6 +16,7 @@ from poslab.comparison.existing import results_of_runs
 from poslab.comparison.results import Results
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
+from poslab.tuning.output import claim
 from tests.training.runs import CONF, run_of, small, words
 
 Run = Callable[..., str]
@@ -218,3 +219,17 @@ def test_a_link_in_the_directory_of_the_results_is_refused_and_what_it_points_to
     with pytest.raises(ValueError, match=r"out must hold no symbolic links"):
         compare_runs([run(), run("encoding=alibi")], {"output": str(output)}, CONF, "python -m src.compare", {})
     assert elsewhere.read_text() == "kept"
+
+
+def test_the_results_of_a_comparison_that_trains_its_runs_are_not_overwritten(tmp_path):
+    claim(tmp_path, "a study", "runs")
+    with pytest.raises(ValueError, match=r"^output=.* holds the runs of another study: give this one a directory of"):
+        compare_runs(["not read"], {"output": str(tmp_path)}, CONF, "python -m src.compare", {})
+
+
+@pytest.mark.slow
+def test_the_results_of_existing_runs_are_made_again_and_belong_to_no_comparison_that_trains_its_runs(run, tmp_path):
+    for _ in range(2):
+        compare_runs([run(), run("encoding=alibi")], {"output": str(tmp_path)}, CONF, "python -m src.compare", {})
+    with pytest.raises(ValueError, match=r"^output=.* holds the runs of another study"):
+        claim(tmp_path, "a study", "runs")

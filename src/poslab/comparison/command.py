@@ -33,8 +33,11 @@ from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
-from poslab.tuning.output import claim, keep_arguments, make, opened
+from poslab.tuning.output import check_claim, claim, keep_arguments, make, opened
 from poslab.tuning.storage import naming_storage, quieten_optuna
+
+EXISTING = "existing runs"
+"""Owner of a directory with the results of existing runs, in place of the identity of a study."""
 
 
 def run_comparison(
@@ -114,14 +117,17 @@ def compare_runs(
         conf, typed, needs, recommend, figure_width: as of `run_comparison`.
 
     Raises:
-        ValueError: as of `results_of_runs`.
+        ValueError: as of `results_of_runs`, or if the output belongs to a comparison that trains its runs, or a sweep.
     """
     console, asked = HarmlessConsole(), Needs(**needs)
+    if "output" in given:
+        check_claim(Path(str(given["output"])), EXISTING, "runs")  # before tests, which may take long
     results = results_of_runs(runs, given, conf, console)
     output = Path(results.comparison.output)
     make(output)
     refuse_links(output.absolute())
     with one_at_a_time(output):
+        claim(output, EXISTING, "runs")
         results = with_speeds(results, console)
         write(results, console, typed, figure_width)
     if recommend:

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.build import build, full_keys, nearest
-from poslab.configuration.command_line import poslab_command
+from poslab.configuration.command_line import key_of, poslab_command
 from poslab.configuration.of_pretrained import is_pretrained, without_usual
 from poslab.io.packages import in_package
 
@@ -118,7 +118,7 @@ def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[st
         raise ValueError(f"size={choices['size']} goes with models of ours: a pretrained model has a size of its own")
     if choices.get("pretrained") is not None and choices.get("model") != "pretrained":
         raise ValueError(f"pretrained={choices['pretrained']} needs model=pretrained, got model={choices.get('model')}")
-    if choices.get("pretrained") is not None and {"pretrained", "model.path"} <= set(map(_key, overrides)):
+    if choices.get("pretrained") is not None and {"pretrained", "model.path"} <= set(map(key_of, overrides)):
         raise ValueError(
             f"pretrained={choices['pretrained']} and model.path= both name the pretrained model: give one of the two"
         )
@@ -149,11 +149,6 @@ def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequ
     read = {part for key in known for part in re.split(r"[./@]", key)}  # `encoding@swap` makes `swap`
     read.update(re.findall(r"\$\{(\w+)", str(OmegaConf.to_container(composed, resolve=False))))
     for override in overrides:
-        key = _key(override)
+        key = key_of(override)
         if override.startswith("+") and re.split(r"[./@]", key)[0] not in read:
             raise ValueError(f"+{key}: there is no such key{nearest(key, known)}")
-
-
-def _key(override: str) -> str:
-    """Return the key of an override of the command line, such as `model.path` of `+model.path=DIR`."""
-    return override.lstrip("+").partition("=")[0]

@@ -14,6 +14,9 @@ from poslab.io.writing import refuse_links, write_atomically
 from poslab.tuning.storage import open_storage
 from poslab.tuning.storage_url import Stored, url_of, without_password
 
+OWNER = ".study"
+"""File with the study to which a directory belongs."""
+
 
 def opened(stored: Stored) -> RDBStorage:
     """Open the storage of a sweep or a comparison, and make its directory.
@@ -49,8 +52,13 @@ def make(output: Path) -> None:
 
 def claim(output: Path, study: str, runs: str) -> None:
     """Claim a directory, with its folder of runs, for a study; raise ValueError if it belongs to another."""
-    owner = output / ".study"
+    check_claim(output, study, runs)
+    write_atomically(output / OWNER, study)
+
+
+def check_claim(output: Path, study: str, runs: str) -> None:
+    """Raise ValueError if a directory, with its folder of runs, belongs to another study."""
+    owner = output / OWNER
     found = read_text(owner) if owner.exists() else "" if any((output / runs).glob("*")) else study
     if found != study:
         raise ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")
-    write_atomically(owner, study)

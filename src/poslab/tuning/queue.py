@@ -16,15 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
-from poslab.tuning.attributes import (
-    BEGAN_AFTER,
-    CAN_PASS,
-    FIRST_ATTEMPT,
-    FROM_OUTSIDE,
-    REASON,
-    RETRY_OF,
-    WORKER,
-)
+from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF, WORKER
 from poslab.tuning.storage import STORAGE_ERRORS
 from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempt, is_lost
 

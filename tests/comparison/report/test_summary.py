@@ -72,3 +72,14 @@ def test_an_encoding_that_has_not_learned_ranks_last_however_good_its_metric():
     found = OverCases(cases(8, learned=lambda name: name != "none"))
     assert found.ranks.value[found.encodings.index("none")] == 3
     assert "none is worse than rotary over cases." in " ".join(found.sentences())
+
+
+@pytest.mark.parametrize(("ending", "counted"), [(1, 8), (9, 0)])
+def test_a_case_in_which_no_encoding_has_positions_does_not_count(ending, counted):
+    found = cases(9)
+    for cell, result in found.cells:
+        if int(cell.case.removeprefix("case")) < ending:
+            del result.scores["exact_match@20"]
+    assert len(OverCases(found).cases) == counted
+    assert ("all cases" in conclusions(found)) == (counted == 8)
+    assert conclusions(found)["case0"].startswith("there is no answer, since no encoding has positions at these")

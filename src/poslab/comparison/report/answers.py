@@ -89,8 +89,9 @@ class Answer:
             yield nothing_scored(self.criterion)
         elif self.is_luck:
             yield f"{self.leaders(metric)}, which one seed cannot tell from luck."
-        elif len(self.worded(Word.DIVERGED)) == len(self.beside):
-            yield f"{self.best} alone has a result: {metric} {self.means[self.best]:.4g}{note}."
+        elif len(self.worded(Word.DIVERGED, Word.NOT_LEARNED)) == len(self.beside):
+            alone = "has learned the task" if self.not_learned else "has a result"
+            yield f"{self.best} alone {alone}: {metric} {self.means[self.best]:.4g}{note}."
         elif self.ahead:
             yield (
                 f"{self.leaders(metric, note)}, but {listed(self.ahead)} {are(self.ahead)} better by the test of "

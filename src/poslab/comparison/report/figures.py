@@ -34,8 +34,7 @@ MOST_ON_A_LINEAR_AXIS = 30
 """Ratio of the largest to the smallest value above which an axis is logarithmic."""
 
 Styles = Mapping[str, Style]
-"""Style of each encoding, the same in all figures, but for one that names few of very many."""
-
+"""Style of each encoding: the same in all figures, except those that name only some of many encodings."""
 
 MOST_NAMED = 12
 """Most curves of a figure that a reader can distinguish."""

@@ -15,6 +15,7 @@ import pandas as pd
 from poslab.comparison.direction import sign
 from poslab.comparison.report import figures
 from poslab.comparison.results import Results
+from poslab.comparison.statistics.difference import Scores
 from poslab.comparison.statistics.over_cases import (
     FEWEST_CASES,
     Summary,
@@ -44,8 +45,11 @@ class OverCases:
 
     @cached_property
     def cases(self) -> list[str]:
-        """The cases with a seed of all encodings."""
-        return [case for case in self.results.comparison.cases if self.results.is_comparable(case)]
+        """The cases with a seed of all encodings, of which one has positions at the lengths of the first metric."""
+        return [case for case in self.results.comparison.cases if self._scores(case)]
+
+    def _scores(self, case: str) -> dict[str, Scores]:
+        return self.results.scores(case, self.results.comparison.criteria(case)[0])
 
     @property
     def enough(self) -> bool:
@@ -61,12 +65,11 @@ class OverCases:
     @cached_property
     def gains(self) -> np.ndarray:
         """The first metric (E, S, C), large is good; NaN where a run diverged, has no result or has not learned."""
-        criteria = {case: self.results.comparison.criteria(case)[0] for case in self.cases}
-        scores = {case: self.results.scores(case, criterion) for case, criterion in criteria.items()}
+        scores = {case: self._scores(case) for case in self.cases}
         seeds = min(len(one.values) for found in scores.values() for one in found.values())
         gains = np.full((len(self.encodings), seeds, len(self.cases)), np.nan)
         for place, (case, found) in enumerate(scores.items()):
-            factor = sign(criteria[case].direction)
+            factor = sign(self.results.comparison.criteria(case)[0].direction)
             for row, encoding in enumerate(self.encodings):
                 if encoding in found and encoding not in self.results.not_learned(case):
                     gains[row, :, place] = factor * found[encoding].values[:seeds]

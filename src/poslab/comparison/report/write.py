@@ -92,7 +92,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
 def _legend(results: Results, table: pd.DataFrame) -> str:
     """Return what the signs of a table mean, and which means are over fewer seeds or test items than others."""
     comparison, used = results.comparison, set("".join(table.drop(columns="encoding").to_numpy().ravel()))
-    signs = [f"{sign} {meaning}" for sign, meaning in LEGEND.items() if sign in used]
+    signs = [f"{mark} {meaning}" for mark, meaning in LEGEND.items() if mark in used]
     meanings = f"Beside {comparison.baseline}, the baseline: {', '.join(signs)}." if signs else ""
     notes = (note(results, case) for note in (unequal_seeds, fewer_items) for case in comparison.cases)
     return " ".join(filter(None, [meanings, *notes]))

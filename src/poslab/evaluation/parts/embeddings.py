@@ -70,7 +70,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
 
 
 def _likeness(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
-    """Yield the cosines at those lengths that the original reads; by default 1/16, 1/4 and the whole of its length."""
+    """Yield the cosines at those lengths that both models read; by default 1/16, 1/4 and all of the original's."""
     assert isinstance(one.data, TextDataModule) and one.pretrained_length is not None
     original, pooling = _original(one), pooling_of(one.model, one.recipe)
     tokens = np.asarray(one.data.tokens(one.split))
