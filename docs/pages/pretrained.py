@@ -29,7 +29,7 @@ AT, FAR, LONGEST, SHORT = "bits_per_byte@1024", "bits_per_byte@4096", "passkey_n
 def _way_to_alibi(folder: Path) -> Iterator[str]:
     """Yield how much of the advantage of ALiBi from scratch a rotary model has after little further training."""
     of = means(folder)
-    if (AT, "from_scratch") not in of:
+    if any((FAR, "from_scratch", name) not in of for name in ("rotary", "alibi")):
         return
     near, far = (of[metric, "from_scratch"] for metric in (AT, FAR))
     yield (
@@ -38,7 +38,7 @@ def _way_to_alibi(folder: Path) -> Iterator[str]:
         f"{far['alibi']:.3f}."
     )
     for case, words in FURTHER.items():
-        if (AT, case) in of:
+        if (FAR, case, "alibi") in of:
             near_now, far_now = of[AT, case], of[FAR, case]
             share = 100 * (near["rotary"] - near_now["alibi"]) / (near["rotary"] - near["alibi"])
             yield (
