@@ -124,7 +124,8 @@ def _directory(path: Path) -> Iterator[Path]:
     place = Path(os.path.realpath(path))
     folder = place.with_name(f".{place.name}.{secrets.token_hex(8)}.writing")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if not place.parent.exists():  # a file there is no directory, which is said below
+            place.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as locks:
             with locked_folder(place.parent):  # in which no other export finds the directory before its lock
                 _remove_leftovers(place)
