@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pages.comparison import ComparisonPage, Part, means
+from poslab.report.sentences import listed
 
 INTRODUCTION = """\
 # Pretrained models under another encoding, measured
@@ -37,15 +38,18 @@ def _way_to_alibi(folder: Path) -> Iterator[str]:
         f"per byte under rotary and {near['alibi']:.3f} under ALiBi; at 4,096, {far['rotary']:.3f} and "
         f"{far['alibi']:.3f}."
     )
-    for case, words in FURTHER.items():
-        if (FAR, case, "alibi") in of:
-            near_now, far_now = of[AT, case], of[FAR, case]
-            share = 100 * (near["rotary"] - near_now["alibi"]) / (near["rotary"] - near["alibi"])
-            yield (
-                f"With {words}, a rotary model exchanged for ALiBi has {near_now['alibi']:.3f}, {share:.0f} % of the "
-                f"way; the best there is {near_now.idxmin()} ({near_now.min():.3f}), and at 4,096 {far_now.idxmin()} "
-                f"({far_now.min():.3f})."
-            )
+    trained = {case: words for case, words in FURTHER.items() if (FAR, case, "alibi") in of}
+    whole = near["rotary"] - near["alibi"]
+    shares = [
+        f"{100 * (near['rotary'] - of[AT, case, 'alibi']) / whole:.0f} % with {words}"
+        for case, words in trained.items()
+    ]
+    if shares:
+        yield f"Exchanged for ALiBi, a rotary model goes a part of that way: {listed(shares)}."
+        best = {
+            at: listed([f"{of[at, case].idxmin()} ({of[at, case].min():.3f})" for case in trained]) for at in (AT, FAR)
+        }
+        yield f"The best are, in the same order, {best[AT]} at 1,024 tokens, and {best[FAR]} at 4,096."
     if (keys := of.get("passkey_accuracy@256")) is not None and keys.max() == 0:
         yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."
 

@@ -76,7 +76,8 @@ def test_the_page_begins_with_what_to_take_and_what_has_no_evidence(folder, docs
     text = made(docs, "pretrained", folder)
     assert text.index("## What to take") < text.index("## What has no evidence") < text.index("## A rotary decoder")
     assert "3.000 bits per byte under rotary and 2.000 under ALiBi; at 4,096, 6.000 and 4.000." in text
-    assert "exchanged for ALiBi has 2.250, 75 % of the way; the best there is alibi (2.250), and at 4,096 alibi" in text
+    assert "goes a part of that way: 75 % with 5 % more steps in windows of 1,024." in text
+    assert "The best are, in the same order, alibi (2.250) at 1,024 tokens, and alibi (4.500) at 4,096." in text
     assert "No model finds a pass key even within 256 tokens" in text
     assert text.index("- full_5: take alibi.") < text.index("## What has no evidence")
 
