@@ -38,7 +38,7 @@ learned in so few steps.""",
         "tuned encodings, longer training, other data, and the uses that an encoding is made for: `abacus` for digits, "
         "scalings for trained models",
         ("bits_per_byte@4x", "bits_per_byte@1x", "bits_per_byte@8x"),
-        ("differences_*",),
+        ("curves_*", "differences_*"),
         _least,
     ),
 }
