@@ -44,7 +44,7 @@ def _way_to_alibi(folder: Path) -> Iterator[str]:
         f"{100 * (near['rotary'] - of[AT, case, 'alibi']) / whole:.0f} % with {words}"
         for case, words in trained.items()
     ]
-    if shares:
+    if shares and whole > 0:
         yield f"Exchanged for ALiBi, a rotary model goes a part of that way: {listed(shares)}."
         best = {
             at: listed([f"{of[at, case].idxmin()} ({of[at, case].min():.3f})" for case in trained]) for at in (AT, FAR)

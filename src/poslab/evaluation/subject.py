@@ -168,7 +168,7 @@ class Subject:
         """Yield that its run has not come to its end."""
         if self.run is not None and not self.run.is_finished:
             steps = self.recipe.trainer.max_steps
-            yield f"the run of {self.name} is not finished: its weights have learned in fewer than {steps:,} steps"
+            yield f"the run of {self.name} is not finished: it may have learned in fewer than its {steps:,} steps"
 
     def _turned_otherwise(self) -> Iterator[str]:
         """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""

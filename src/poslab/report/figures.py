@@ -162,11 +162,11 @@ def set_width(figure: Figure, width: float) -> None:
 
 
 def legend_columns(labels: Iterable[str], width: float) -> int:
-    """Return the columns of a legend below a figure of this width in inches: as many as fit, if rows are full."""
-    lengths = [len(label) for label in labels]
-    fit = max(1, int(width / (0.6 + 0.09 * max(lengths, default=1))))
+    """Return how many columns a legend has below a figure of this width in inches: the fewest in the fewest rows."""
+    lengths = [len(label) for label in labels] or [1]
+    fit = max(1, int(width / (0.6 + 0.09 * max(lengths))))
     rows = math.ceil(len(lengths) / fit)
-    return math.ceil(len(lengths) / rows) if rows else fit
+    return math.ceil(len(lengths) / rows)
 
 
 def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:

@@ -233,7 +233,9 @@ def _chunks(batch: Any, size: int) -> Iterator[Any]:
 
 @cache
 def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """Return the smallest noise, over the bound, with which steps are private, to 0.01 or 1 % of epsilon: some seconds.
+    """Return the smallest noise, over the bound, with which steps are private: a search of some seconds.
+
+    What they spend of epsilon is at most 0.01 or 1 % below it, whichever is less.
 
     Args:
         epsilon, delta: as of `Private`, for all steps together.

@@ -142,9 +142,10 @@ def train_here(
         "steps": trainer.global_step,
         **{f"train/{name}": value for name, value in learner.gradients.metrics(trainer.global_step).items()},
     }
+    tested = _tested(trainer, learner, datamodule, run) if observer is None else {}
     metrics = {
         **checkpoints.best_metrics,
-        **(_tested(trainer, learner, datamodule, run) if observer is None else {}),
+        **tested,
         **training,
         "memory/peak_mb": peak_memory_mb(trainer.strategy.root_device),
         "parameters": _num_parameters(model),

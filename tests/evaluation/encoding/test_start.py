@@ -83,7 +83,7 @@ def test_a_start_of_another_encoding_is_one_sentence(folder):
 def test_a_run_that_has_not_ended_says_so_before_its_results(folder):
     run = run_of(small(folder, "encoding=none", *STEPS), folder / "interrupted")
     run.metrics_file.unlink()
-    sentence = "the run of none is not finished: its weights have learned in fewer than 6 steps"
+    sentence = "the run of none is not finished: it may have learned in fewer than its 6 steps"
     one = subject(run.path)
     assert one.warnings == [sentence]
     evaluation = evaluate([one], Settings(["extrapolation"], [16]), announce=lambda part: None)
