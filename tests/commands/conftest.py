@@ -13,7 +13,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from poslab.commands.own_keys import ONE_OF_SEVERAL
+from poslab.commands.questions import ONE_OF_SEVERAL
 from tests.training.runs import SMALL, words
 
 from .running import DROPOUT, ROOT, TINY, Ended, Running, python

@@ -25,7 +25,7 @@ from poslab.commands import compare, sweep
 from poslab.commands.evaluate import _taken_for_model
 from poslab.commands.machines import launcher_and_others
 from poslab.commands.mistakes import known_keys
-from poslab.commands.own_keys import own_keys_and_overrides
+from poslab.commands.questions import own_keys_and_overrides
 from poslab.commands.words import options_first, parsed, written_in_full
 from poslab.comparison.comparison_file import read_comparison
 from poslab.tuning.sweep_file import read_sweep

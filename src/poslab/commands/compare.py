@@ -8,7 +8,7 @@ from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_choices import with_config_dir
-from poslab.commands.own_keys import be_one_process, own_keys_and_overrides, run_in_full
+from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_in_full
 from poslab.commands.words import check_figure_width
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import poslab_command

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from poslab.commands.compare import OWN_KEYS, main
-from poslab.commands.own_keys import own_keys_and_overrides
+from poslab.commands.questions import own_keys_and_overrides
 
 
 def mistake_in(*words: str) -> str:
