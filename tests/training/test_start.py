@@ -152,6 +152,7 @@ def test_mistakes_of_starts_of_runs_are_found_before_training(trained):
             ["encoding=t5", "start=fitted", "model.num_layers=2"],
             r"^start=fitted needs a model.num_layers of 1, .* got 2$",
         ),
+        (["encoding=t5", "model.num_heads=4"], r"^model.num_heads must be 2, as in the run that .* with, got 4$"),
     ):
         with pytest.raises(ValueError, match=sentence):
             check(small(folder, f"init_from={source.path}", *words))

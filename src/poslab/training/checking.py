@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.configuration.build import full_keys
 from poslab.data.kinds.windows import WINDOWS
+from poslab.runs.directory import RunDirectory
 from poslab.runs.earlier_versions import ADDED
 from poslab.runs.lightning_arguments import check_lightning_arguments
 from poslab.runs.recipe import Recipe
@@ -57,6 +58,9 @@ def check(
     begins_with = None if earlier is None else Recipe.of(earlier)
     if begins_with is not None:
         _check_begins_with(recipe, begins_with)
+        _check_heads(recipe.config, begins_with.config)
+    elif recipe.init_from is not None and checkpoint is None and (source := _run_of(recipe.init_from)) is not None:
+        _check_heads(recipe.config, source.config())
     if recipe.start.needs_earlier and checkpoint is None:
         from poslab.training.first_encoding import check_start
 
@@ -214,6 +218,21 @@ def _check_begins_with(recipe: Recipe, earlier: Recipe) -> None:
     if all(theirs[name].shape != ours[name].shape for name in shared):
         differ = [f": {name} is {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in shared]
         raise ValueError(f"model must have weights that fit those of the run that it begins with{''.join(differ[:1])}")
+
+
+def _check_heads(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Raise ValueError if the weights that a run begins with would be cut into other heads than those that learned."""
+    here, there = (one["model"].get("num_heads") for one in (config, earlier))
+    if None not in (here, there) and here != there:
+        raise ValueError(f"model.num_heads must be {there}, as in the run that this one begins with, got {here}")
+
+
+def _run_of(init_from: str) -> RunDirectory | None:
+    """Return the run of weights; None for a checkpoint outside of its run."""
+    try:
+        return RunDirectory.of(init_from)
+    except ValueError:
+        return None
 
 
 def _check_checkpoints(init_from: str | None, checkpoint: Path | None) -> None:
