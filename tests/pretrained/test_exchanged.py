@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 import sys
 import weakref
 from functools import partial
@@ -357,6 +358,15 @@ def test_an_exchange_is_undone_once_and_not_after_another():
     second.undo()
     second.undo()
     assert torch.equal(model(ids).logits, own)
+
+
+@pytest.mark.slow
+def test_a_pickled_model_is_the_same_in_another_process(tmp_path):
+    llama, ids = tiny("llama"), some_tokens(1, 12)
+    exchange(llama, Alibi)
+    torch.save((llama, ids, llama(ids).logits), tmp_path / "llama.pt")
+    code = f"import torch; m, ids, out = torch.load({str(tmp_path / 'llama.pt')!r}, weights_only=False); "
+    subprocess.run([sys.executable, "-c", code + "assert torch.equal(m(ids).logits, out)"], check=True)
 
 
 @pytest.mark.slow

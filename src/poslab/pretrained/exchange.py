@@ -77,6 +77,11 @@ class Exchange:
         self._implementation = model.config._attn_implementation
         model.set_attn_implementation(attention.NAME)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Let a process that has loaded a pickled model find the attention of its layers."""
+        self.__dict__.update(state)
+        attention.register()
+
     @property
     def is_current(self) -> bool:
         """True until it is undone, or another takes its place."""

@@ -7,14 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 
 from torch import Tensor, nn
 
 from poslab.encodings import PretrainedFacts, StackShape
 from poslab.encodings.frequencies import inverse_frequencies
 
-T = TypeVar("T")
+
+def _row_0(config: Any) -> int:
+    return 0
+
+
+def _row_2(config: Any) -> int:
+    return 2
+
+
+def _row_after_padding(config: Any) -> int:
+    return int(config.pad_token_id) + 1
 
 
 @dataclass(frozen=True)
@@ -29,7 +39,7 @@ class Family:
         base: the module that makes the masks and calls the layers, from transformers' base model; "" is that itself.
         rotary: the module that returns the cosine and sine of positions, from the base; None if there is none.
         rows: the learned rows of positions, from the base; None if there are none.
-        first_row: row of the first position, by the configuration.
+        first_row: row of the first position, by the configuration; a function with a name, so that models pickle.
         ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
         projection: the module that widens embeddings, from the base, which only some models of the family have.
         turns_share: True if a model of the family may turn only a share of each head (`partial_rotary_factor`).
@@ -43,7 +53,7 @@ class Family:
     base: str = ""
     rotary: str | None = None
     rows: str | None = None
-    first_row: Callable[[Any], int] = lambda config: 0
+    first_row: Callable[[Any], int] = _row_0
     ids_count_rows: bool = False
     projection: str | None = None
     turns_share: bool = False
@@ -136,7 +146,7 @@ _BERT = Family(
     causal=False,
     rows="embeddings.position_embeddings",
 )
-_ROBERTA = replace(_BERT, head=["lm_head"], first_row=lambda config: config.pad_token_id + 1, ids_count_rows=True)
+_ROBERTA = replace(_BERT, head=["lm_head"], first_row=_row_after_padding, ids_count_rows=True)
 _LLAMA = Family(layers="layers", attention="self_attn", head=["lm_head"], causal=True, rotary="rotary_emb")
 
 FAMILIES: dict[str, Family] = {
@@ -166,7 +176,7 @@ FAMILIES: dict[str, Family] = {
         causal=True,
         base="decoder",
         rows="embed_positions",
-        first_row=lambda config: 2,
+        first_row=_row_2,
         projection="project_in",
     ),
     "gpt_neox": replace(_LLAMA, attention="attention", turns_share=True),
