@@ -112,10 +112,11 @@ def test_a_run_of_another_task_is_evaluated_and_says_which_parts_it_has_no_use_f
     assert (ended.status, ended.errors) == (0, "")
     assert max(map(len, ended.output.splitlines()[:-1])) <= 80
     assert ended.output.startswith("rotary has an accuracy of ") and "95 % interval" in ended.output
-    (line,) = re.findall("left out: .*show.", ended.output.replace("\n", " "))
+    (line,) = re.findall("left out: .*distance.", ended.output.replace("\n", " "))
     reason = "needs a model that predicts the next token of a text"
     or_patches = f"receptive_field ({reason}, or reads patches)"
-    assert " ".join(line.split()) == f"left out: retrieval ({reason}); {or_patches}; encoding (has nothing to show)"
+    nothing = "encoding (no encoding has learned weights or a bias of distance)"
+    assert " ".join(line.split()) == f"left out: retrieval ({reason}); {or_patches}; {nothing}"
     metrics = json.loads((addition / "evaluation" / "metrics.json").read_text())
     expected = json.loads((addition / "metrics.json").read_text())
     assert metrics["exact_match@4"] == pytest.approx(expected["test/exact_match@4"])

@@ -32,10 +32,7 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
             evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
             continue
         announce(part)
-        made = modules[part].make(subjects, settings)
-        if not made.sections:
-            evaluation.left_out[part] = "has nothing to show"
-        evaluation.add(made)
+        evaluation.add(modules[part].make(subjects, settings))
     if evaluation.lead is not None:
         doubts = [f"Take care: {warning}." for one in subjects for warning in one.warnings]
         text = "\n\n".join([*doubts, evaluation.lead.text, *evaluation.remarks])

@@ -46,6 +46,7 @@ class Evaluation:
         self.frames |= part.frames
         self.lead = self.lead or part.lead
         self.remarks += part.remarks
+        self.left_out |= part.left_out
 
     def write(
         self, directory: Path, title: str, facts: Mapping[str, str], figure_width: float | None = None

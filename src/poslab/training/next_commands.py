@@ -43,9 +43,7 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
     if choices is not None:
         if _leave_encoding_open(choices) and (other := _other_encoding(recipe)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")
-        again = without(
-            "start", without("init_from", choices)
-        )  # a start would put a new encoding in place of the trained
+        again = without("start", without("init_from", choices))  # a start would replace the trained encoding
         commands["train on"] = poslab_command("train", *again, assignment("init_from", run.path))
     return ["next:", *(f"  {name:<10}{command}" for name, command in commands.items())]
 

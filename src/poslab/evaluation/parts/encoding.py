@@ -29,7 +29,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     for one in subjects:
         figures += titled(one, subjects, _learned(one, settings))
     if not figures:
-        return Evaluation()
+        return Evaluation(left_out={"encoding": "no encoding has learned weights or a bias of distance"})
     text = "The encoding itself after training, beside its initial state unless it was swapped in."
     if all(one.run is None for one in subjects):
         text = "The encoding itself, before any training."

@@ -43,7 +43,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             diagnostics = rotary_diagnostics(turning, one.model.encodings.shape.head_dim, one.training_length, lengths)
             figures += titled(one, subjects, diagnostics)
     if not figures:
-        return Evaluation()
+        return Evaluation(left_out={"rotary": "no encoding turns pairs of channels"})
     text = "\n\n".join(remarks) if remarks else None
     made = section(figures, text)
     return Evaluation([replace(made, text=made.text + remark_on_positions(subjects))], remarks=remarks)
