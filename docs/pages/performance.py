@@ -72,6 +72,7 @@ def page(machines: Sequence[Measured]) -> str:
             "### Bounds",
             "\n".join(str(bound) for bound in bounds(measured)),
             *_distance(measured.attention),
+            *_lattice(measured.attention),
             *_layers(measured),
             *_blockwise(measured.attention),
             *_training(measured.train_step),
@@ -108,6 +109,29 @@ def _distance(attention: Figures) -> Iterator[str]:
         cells = {row["contestant"]: row for row in attention.of("distance", precision=precision, length=length)}
         lines.append([precision, f"{batch}", f"{length:,}", *(_quartiles(cells[way]["time"]) for way in ways)])
     yield markdown_table(["dtype", "batch", "T", *ways], lines)
+
+
+def _lattice(attention: Figures) -> Iterator[str]:
+    rows = attention.of("lattice")
+    if not rows:
+        return
+    ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
+    yield "### Biases of offsets on a grid"
+    yield (
+        f"Forward plus backward of 6 heads of 32 dimensions on {rows[0]['batch']} square pictures in float32, the "
+        "making of the bias included: on the lattice, as a T x T mask of PyTorch's attention, and made for each pair "
+        "of patches. Time and peak memory are divided by those of PyTorch's attention without an encoding. Quartiles "
+        "in brackets."
+    )
+    lines = []
+    for encoding, length in dict.fromkeys((row["encoding"], row["length"]) for row in rows):
+        cells = {row["contestant"]: row for row in attention.of("lattice", encoding=encoding, length=length)}
+        nothing = cells[NOTHING]["peak_bytes"]
+        memory = [cells[way]["peak_bytes"] / nothing if way in cells else None for way in ways]
+        times = [_quartiles(cells.get(way, {}).get("time")) for way in ways]
+        lines.append([encoding, f"{length:,}", *times, *map(_times, memory)])
+    headings = [f"{figure}, {way}" for figure in ("time", "memory") for way in ways]
+    yield markdown_table(["encoding", "patches", *headings], lines)
 
 
 def _layers(measured: Measured) -> Iterator[str]:
