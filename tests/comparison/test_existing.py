@@ -7,17 +7,18 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from poslab.comparison.command import compare_runs
 from poslab.comparison.criteria import Criterion
-from poslab.comparison.existing import results_of_runs
+from poslab.comparison.existing import ExistingRun, results_of_runs
 from poslab.comparison.results import Results
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.output import claim
-from tests.training.runs import CONF, run_of, small, words
+from tests.training.runs import CONF, composed, run_of, small, words
 
 Run = Callable[..., str]
 
@@ -87,6 +88,23 @@ def test_loading_devices_and_lengths_of_the_test_make_no_encoding(run):
     found = compared(run(), other, run("encoding=alibi"))
     assert encodings(found) == {"text": ["rotary", "alibi"]}
     assert found.plan.lengths["text"] == [16, 32]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lengths"),
+    [
+        ("python_docs", "length_multiples=[1]"),
+        ("reverse_string", "test_lengths=[40]"),
+        ("fashion_mnist", "sides=[56]"),
+        ("moving_pictures", "test_frames=[64]"),
+    ],
+)
+def test_lengths_of_the_test_make_no_case_of_any_kind_of_data(dataset, lengths):
+    one, other = (
+        ExistingRun(RunDirectory(Path()), SimpleNamespace(config=composed(f"dataset={dataset}", *more)), None).dataset
+        for more in ([], [f"dataset.{lengths}"])
+    )
+    assert one == other
 
 
 def test_another_length_of_training_is_another_case(run):

@@ -72,6 +72,13 @@ def test_an_encoding_of_the_order_in_storage_keeps_its_lines_beside_the_maps(tra
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("positions", ["centred", "interpolated"])
+def test_a_run_whose_sampler_refuses_texts_is_evaluated(trained, positions):
+    made = evaluated(trained(f"positions={positions}", "encoding=rotary_axial"), parts=["attention", "receptive_field"])
+    assert {"attention_by_offset", "effective_field"} <= named(made).keys()
+
+
+@pytest.mark.slow
 def test_biases_of_offsets_are_maps_and_models_stand_side_by_side(trained):
     runs = [trained(f"encoding={name}") for name in ("relative_table", "rotary_mixed")]
     figures = named(evaluated(*runs, parts=["attention", "encoding", "receptive_field", "rotary"]))

@@ -133,6 +133,16 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_interrupted(tmp
     assert curves(resumed, "train/distillation") == curves(whole, "train/distillation")
 
 
+def test_a_run_resumes_with_its_own_teacher_alone(tmp_path, teacher):
+    shutil.copytree(teacher.path, source := tmp_path / "source")
+    config = distilled(tmp_path, str(source), "trainer.max_steps=4")
+    stopped = stop_run(config, tmp_path / "stopped", step=2)
+    shutil.rmtree(source)
+    run_of(small(tmp_path, "trainer.max_steps=1"), source)
+    with pytest.raises(ValueError, match=rf"^resume: the teacher {source} has other weights than when this run began$"):
+        run_of(config, tmp_path / "stopped", stopped.last_checkpoint)
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_a_teacher_follows_the_precision_of_its_student(tmp_path, teacher, monkeypatch, precision):
     kinds = []

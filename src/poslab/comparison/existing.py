@@ -27,7 +27,10 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Task
 
-MAY_DIFFER = (*APART, "seed", "dataset.seed", "dataset.length_multiples", "dataset.test_lengths")
+OF_THE_TEST = ("dataset.length_multiples", "dataset.test_lengths", "dataset.sides", "dataset.test_frames")
+"""Keys of the lengths of the test, of each kind of data."""
+
+MAY_DIFFER = (*APART, "seed", "dataset.seed", *OF_THE_TEST)
 """Keys in which runs of one encoding on one case may differ: a comparison has seeds and lengths of its own."""
 
 LONGEST_NAME = 60

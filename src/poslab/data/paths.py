@@ -90,17 +90,24 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
         ValueError: for fewer than two classes, for one without files, and for one whose name is not UTF-8.
     """
     place = folder_of(argument, folder)
-    classes = sorted(one for one in place.iterdir() if one.is_dir() and not one.name.startswith("."))
+    classes = [one for one in _shown(argument, place) if one.is_dir()]
     if len(classes) < 2:
         what = f"a folder for each class, at least two, but {folder!r} holds {len(classes)}"
         raise ValueError(f"{argument} must hold {what}")
     files = []
     for one in classes:
         require_unicode(argument, one.name)
-        shown = (path for path in one.iterdir() if not path.name.startswith("."))
-        own = sorted(path for path in shown if path.suffix.lower() in suffixes and path.is_file())
+        own = [path for path in _shown(argument, one) if path.suffix.lower() in suffixes and path.is_file()]
         if not own:
             what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"
             raise ValueError(f"{argument} must hold {what}")
         files += own
     return files
+
+
+def _shown(argument: str, folder: Path) -> list[Path]:
+    """Return what a folder holds and does not hide, in order of the names; ValueError if it cannot be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise ValueError(f"{argument} must be readable, but {str(folder)!r} is not: {error.strerror}") from error

@@ -89,6 +89,9 @@ class PositionalEncoding(Described):
     reads_axes: bool = False
     """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""
 
+    fits_grids: bool = False
+    """True if it fits a grid of its own to that of each picture, as no sampler must have done before it."""
+
     straight_through: frozenset[str] = frozenset()
     """Names of parameters that gradients move where their derivative is zero, such as back into a range."""
 

@@ -125,7 +125,7 @@ class Subject:
             "predictions": predicts,
             "next_tokens": self.text is not None and predicts,
             "gradients": predicts and (self.text is not None or "patches" in self.task.needs),
-            "attention": is_readable(self.model),
+            "attention": is_readable(self.model, self._reads_example() if self.reads_patches else None),
             "rotation": turns,
             "embeddings": is_encoder and isinstance(self.data, TextDataModule),
         }
@@ -236,8 +236,12 @@ class Subject:
 
     def grid_at(self, length: int) -> Grid | None:
         """Return the grid of the first held-out example of a length, as the encodings read it."""
-        first, *_ = reached_attention(self.model, partial(_read, self.task, self.example(length, 0)))
+        first, *_ = reached_attention(self.model, self._reads_example(length))
         return Grid.of(first.context.key_positions)
+
+    def _reads_example(self, length: int | None = None) -> ForwardPass:
+        """Return what has the model read the first held-out example of a length; None is the longest of training."""
+        return partial(_read, self.task, self.example(length or self.trained_lengths[-1], 0))
 
     def example(self, length: int, number: int) -> Any:
         """Return the batch of one held-out example of a length."""

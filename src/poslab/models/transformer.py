@@ -68,6 +68,8 @@ class Transformer(CheckedArguments, nn.Module):
         self.encodings = StackEncodings(stack.encoding, self.shape, stack.temperature, stack.sinks, stack.window)
         for instance in self.encodings:
             choose_route(instance, stack.attention)
+            if stack.positions is not None:
+                stack.positions.check(instance)
         self.embedding = nn.Embedding(vocab_size, stack.d_model)
         self.dropout = nn.Dropout(stack.dropout)
         self.blocks = nn.ModuleList(

@@ -24,6 +24,7 @@ from poslab.runs.optimizers import OptimizerSettings
 from poslab.steps import Gradients
 from poslab.tasks.task import Task
 from poslab.training.environment import peak_memory_mb
+from poslab.training.hashes import hash_of
 
 
 class Learner(L.LightningModule):
@@ -68,6 +69,7 @@ class Learner(L.LightningModule):
         self.task = task
         self.objective = objective
         self.teacher = teacher
+        self._teacher_hash = None if teacher is None else hash_of(teacher.model.state_dict().values())
         self.optimizer_settings = optimizer
         self.gradients = gradients
         self.batch_size = batch_size
@@ -213,8 +215,11 @@ class Learner(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trained"] = {"tokens": self.trained_tokens, "seconds": self.training_seconds}
+        checkpoint["teacher"] = self._teacher_hash
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.teacher is not None and checkpoint.get("teacher") not in (None, self._teacher_hash):
+            raise ValueError(f"resume: the teacher {self.teacher.source} has other weights than when this run began")
         self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
         self.training_seconds = checkpoint["trained"]["seconds"]
         # Lightning counts micro-batches, of which a step may have had another number on other devices.

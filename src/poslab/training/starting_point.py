@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import lightning as L
-import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from poslab.io.writing import write_atomically
+from poslab.training.hashes import hash_of
 from poslab.training.learner import Learner
-
-MOST = 4096
-"""Numbers of each tensor that are hashed."""
 
 
 class RecordStartingPoint(L.Callback):
@@ -50,16 +46,7 @@ class RecordStartingPoint(L.Callback):
         }
         is_whole = not any(isinstance(weight, DTensor) for weight in weights.values())
         hashes = {
-            "batch": _hash(part for part in batch if isinstance(part, Tensor)),
-            "weights": _hash(weights.values()) if is_whole else None,
+            "batch": hash_of(part for part in batch if isinstance(part, Tensor)),
+            "weights": hash_of(weights.values()) if is_whole else None,
         }
         write_atomically(self.file, json.dumps(hashes) + "\n")
-
-
-def _hash(tensors: Iterable[Tensor]) -> str:
-    found = hashlib.sha256()
-    for tensor in tensors:
-        flat = tensor.detach().flatten()[:MOST].cpu()
-        found.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        found.update(flat.to(torch.float64 if flat.is_floating_point() else torch.int64).numpy().tobytes())
-    return found.hexdigest()[:16]

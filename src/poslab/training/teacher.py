@@ -17,6 +17,9 @@ from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Task
 
+OF_PATCHES = ("patch", "mean", "deviation")
+"""What the record of a task says of the patches that its model reads."""
+
 
 def check_teacher(recipe: Recipe, student: Model) -> None:
     """Check the teacher of a run as far as it can be without data; a run that has none passes.
@@ -180,18 +183,19 @@ def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tok
             f"objective.teacher={objective.teacher} must have the tokenizer of this run, got another one: "
             f"{known.vocab_size:,} tokens there, {tokenizer.vocab_size:,} here"
         )
+    there, here = asdict(theirs), asdict(ours)
+    does, names = "predict", [*{**there, **here}]
     if objective.match not in (None, "logits"):  # None is logits, for a run
         if theirs.extra_tokens < ours.extra_tokens:
             raise ValueError(
                 f"objective.teacher={objective.teacher} must know the tokens of this task beside those of text: "
                 f"{theirs.extra_tokens} there, {ours.extra_tokens} here"
             )
-        return
-    there, here = asdict(theirs), asdict(ours)
-    if differing := [name for name in reversed([*{**there, **here}]) if there.get(name) != here.get(name)]:
+        does, names = "read", [name for name in OF_PATCHES if name in here]
+    if differing := [name for name in reversed(names) if there.get(name) != here.get(name)]:
         name = differing[0]
         raise ValueError(
-            f"objective.teacher={objective.teacher} must predict what this run does, but its {name} differ: "
+            f"objective.teacher={objective.teacher} must {does} what this run does, but its {name} differ: "
             f"{there.get(name)!s:.80} there, {here.get(name)!s:.80} here"
         )
 

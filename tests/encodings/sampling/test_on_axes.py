@@ -216,6 +216,16 @@ def test_samplers_of_pictures_refuse_a_text(sampler):
         sampler(Positions.range(4), 1)
 
 
+@pytest.mark.parametrize("sampler", [Centred(), Interpolated()])
+def test_a_grid_is_fitted_to_a_picture_once_by_the_sampler_or_by_the_encoding(sampler):
+    refused = rf"^positions must not be {type(sampler).__name__} under an encoding that fits its own grid"
+    for encoding in ("learned_grid", "learned_axes", "fourier_features", "relative_table"):
+        with pytest.raises(ValueError, match=refused):
+            small_decoder(encoding, positions=sampler, grid=[4, 4])
+    for encoding in ("rotary_axial", "rotary_mixed", "sinusoidal_grid", "alibi_grid", "t5_axes", "swin_v2"):
+        small_decoder(encoding, positions=sampler)
+
+
 @pytest.mark.parametrize("sampler", [MRopeReset(), Diagonal()])
 def test_samplers_that_need_an_axis_of_time_say_so(sampler):
     with pytest.raises(ValueError, match=r"^positions must have the axis time, got height, width$"):

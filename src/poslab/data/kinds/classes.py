@@ -48,7 +48,7 @@ class Classes(ExampleKind):
         found = {name for label in labels for name in ([label] if isinstance(label, str) else label)}
         if len(found) < 2:
             only = f"only {found.pop()!r}" if found else "none"
-            raise ValueError(f"label must tell at least two classes apart, and there is {only}")
+            raise ValueError(f"examples must be of at least two classes, and there is {only} among those that are kept")
         return Labels(sorted(found), several=not isinstance(splits["train"][0]["label"], str))
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:

@@ -28,7 +28,7 @@ def read_picture(argument: str, file: Path | BytesIO, channels: int, name: str |
 
     Raises:
         ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has more
-            than 50 million pixels, or more than 8 bits in a value.
+            than 50 million pixels, or is grey in more than 8 bits; those of colours are rounded to 8.
     """
     try:
         if isinstance(file, Path):

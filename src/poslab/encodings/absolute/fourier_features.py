@@ -47,6 +47,7 @@ class FourierFeatures(PositionalEncoding):
     """
 
     relative = False
+    fits_grids = True
 
     def __init__(
         self,

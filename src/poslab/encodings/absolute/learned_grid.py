@@ -23,6 +23,7 @@ class _OfCells(PositionalEncoding):
     """Base class of learned vectors that are resampled for grids of other sizes."""
 
     relative = False
+    fits_grids = True
 
     def __init__(self, grid: Sequence[int], interpolation: Interpolation) -> None:
         super().__init__()

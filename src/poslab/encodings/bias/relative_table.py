@@ -47,6 +47,7 @@ class RelativeTable(OffsetBias):
     """
 
     shared_by_layers = False
+    fits_grids = True
 
     def __init__(self, num_heads: Count, grid: Sequence[Count] = (14, 14)) -> None:
         super().__init__(len(grid))

@@ -36,6 +36,7 @@ class _AttentionMap(PositionalEncoding):
         self.relative = self.over.relative
         self.depends_on_length = self.over.depends_on_length
         self.reads_axes = self.over.reads_axes
+        self.fits_grids = self.over.fits_grids
         self.max_length = self.over.max_length
         inputs = 2 * shape.num_heads
         self.hidden_weight = nn.Parameter(torch.empty(width, inputs, kernel_size))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
 from poslab.arguments import CheckedArguments
 from poslab.encodings.positions import Positions
+
+if TYPE_CHECKING:
+    from poslab.encodings.base import PositionalEncoding
 
 
 class PositionSampler(CheckedArguments, nn.Module):
@@ -24,6 +27,9 @@ class PositionSampler(CheckedArguments, nn.Module):
 
     real: ClassVar[bool] = False
     """True if it draws real numbers, which not every encoding accepts."""
+
+    fits_grids: ClassVar[bool] = False
+    """True if it fits the grid of each picture to one range, as the encoding must not do once more."""
 
     reads_longest_row: ClassVar[bool] = False
     """True if, in training, the positions of a row depend on the longest row of its batch."""
@@ -47,6 +53,14 @@ class PositionSampler(CheckedArguments, nn.Module):
     def stop(self, length: int) -> int:
         """Return an exclusive upper bound of the ids drawn for texts of `length` tokens, in training and evaluation."""
         raise NotImplementedError
+
+    def check(self, encoding: PositionalEncoding) -> None:
+        """Raise ValueError for an encoding that would fit grids once more."""
+        if self.fits_grids and encoding.fits_grids:
+            raise ValueError(
+                f"positions must not be {type(self).__name__} under an encoding that fits its own grid to each "
+                f"picture, as {type(encoding).__name__} does: choose contiguous"
+            )
 
     def refuse_places(self, positions: Positions) -> None:
         """Raise ValueError for tokens that have places, which a sampler of their order in storage would not move."""

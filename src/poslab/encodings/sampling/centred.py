@@ -40,6 +40,8 @@ class Centred(PlaceSampler):
     Source: Simeoni et al., "DINOv3" (2025), section 3.2; the order of the three draws is that of its code.
     """
 
+    fits_grids = True
+
     def __init__(
         self,
         reach: Positive = 2 * math.pi,

@@ -30,6 +30,8 @@ class Interpolated(PlaceSampler):
     Source: Fang et al., "EVA-02: A Visual Representation for Neon Genesis" (2023); the formula is that of its code.
     """
 
+    fits_grids = True
+
     def __init__(self, grid: Sequence[Count] = (16, 16)) -> None:
         super().__init__()
         self.grid = tuple(grid)

@@ -42,11 +42,16 @@ class RowsOfLayer(NamedTuple):
         return queries.view(rows, 1) - torch.arange(keys, device=device)
 
 
-def is_readable(model: Model) -> bool:
-    """Return whether a model attends with contexts (`AttentionContext.attend`), so that its weights can be read."""
+def is_readable(model: Model, read: ForwardPass | None = None) -> bool:
+    """Return whether a model attends with contexts (`AttentionContext.attend`), so that its weights can be read.
+
+    Args:
+        model: in evaluation mode.
+        read: what has the model read; None is a token of text.
+    """
     token = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
     texts = (token, token) if "source" in model.capabilities else (token,)
-    return bool(_observed(model, lambda model: model(*texts)))
+    return bool(_observed(model, read or (lambda model: model(*texts))))
 
 
 def attention_rows(
