@@ -218,12 +218,20 @@ def test_the_family_of_a_file_goes_before_that_of_the_files_that_it_begins_with(
 def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family():
     steps = [composed("experiment=kazemnejad2023", f"dataset={x}")["trainer"]["max_steps"] for x in ("copy", "pcfg")]
     assert steps == [40_000, 100_000]
-    files = [file for file in (CONF / "experiment").glob("*/*.yaml") if file.parent.name != "models"]
+    files = [file for kind in ("datasets", "families") for file in (CONF / "experiment" / kind).glob("*.yaml")]
     assert files
     for file in files:
         experiment = next(x for x in (*PAPERS, "small") if file.stem.startswith(f"{x}_"))
         rest = file.stem.removeprefix(f"{experiment}_")
         assert rest in (choices("dataset") if file.parent.name == "datasets" else map(family, choices("dataset")))
+
+
+@pytest.mark.parametrize("match", ["logits", "relations"])
+def test_a_small_student_asks_for_its_teacher_and_leaves_the_encoding_open(match):
+    config = composed(f"experiment=small/distil_{match}", "encoding=alibi")
+    assert config["objective"]["match"] == match and config["encoding"]["_target_"].endswith("Alibi")
+    with pytest.raises(ValueError, match=r"^objective.teacher=untouched needs a pretrained model, .*: name a run or a"):
+        check(config)
 
 
 def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
