@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import absl.logging
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def seeded() -> None:
     """Every test draws the same numbers, whatever ran before it."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers of NumPy, the same for every test."""
+    return np.random.default_rng(0)
 
 
 @pytest.fixture(autouse=True)
