@@ -2,10 +2,11 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import absl.logging
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -38,6 +39,12 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers of NumPy, the same for every test."""
+    return np.random.default_rng(0)
+
+
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
     """Every test takes the handlers along that it adds to the root logger: later tests have other streams."""
@@ -50,14 +57,29 @@ def logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory):
-    """The directory of a run of four steps, trained once for all tests of all workers: copy it before you change it."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Makes a folder of a name once for all tests of all workers, and returns it: copy it before you change it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent  # each worker has a folder of its own in there
-    run = shared / "trained_run"
-    with FileLock(shared / "trained_run.lock"):
-        if not (run / "metrics.json").exists():
-            command = [sys.executable, "-m", "src.train", "debug=fast", "trainer=cpu", f"hydra.run.dir={run}"]
-            subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    return run
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, made = shared / name, shared / f"{name}.made"
+        with FileLock(shared / f"{name}.lock"):
+            if not made.exists():
+                make(folder)
+                made.touch()
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def trained_run(once: Callable[..., Path]) -> Path:
+    """The directory of a run of four steps."""
+
+    def train(run: Path) -> None:
+        command = [sys.executable, "-m", "src.train", "debug=fast", "trainer=cpu", f"hydra.run.dir={run}"]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+    return once("trained_run", train)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import runpy
 import signal
 import sys
@@ -11,7 +10,6 @@ import numpy as np
 import optuna
 import psutil
 import pytest
-from filelock import FileLock
 
 from poslab.commands.questions import ONE_OF_SEVERAL
 from tests.training.runs import SMALL, words
@@ -21,24 +19,19 @@ from .running import DROPOUT, ROOT, TINY, Ended, Running, python
 WORDS = ("time", "sea", "wind", "moved", "ship", "under", "every", "star", "until", "morning", "came", "back", "home")
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that all workers of this test session share."""
-    folder = tmp_path_factory.getbasetemp()
-    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+def write_documents(folder: Path) -> None:
+    """Write a small text of 24 documents into a new folder."""
+    folder.mkdir()
+    for number in range(24):
+        generator = np.random.default_rng(number)
+        lines = (" ".join(generator.choice(WORDS, size=12)) for _ in range(16))
+        (folder / f"{number}.txt").write_text("\n\n".join(f"{number} {i} {x}." for i, x in enumerate(lines)))
 
 
 @pytest.fixture(scope="session")
-def tiny(shared: Path) -> list[str]:
-    """The command line of a tiny run on a small text of 24 documents."""
-    folder = shared / "commands"
-    with FileLock(shared / "commands.lock"):
-        if not folder.exists():
-            folder.mkdir()
-            for number in range(24):
-                generator = np.random.default_rng(number)
-                lines = (" ".join(generator.choice(WORDS, size=12)) for _ in range(16))
-                (folder / f"{number}.txt").write_text("\n\n".join(f"{number} {i} {x}." for i, x in enumerate(lines)))
+def tiny(once: Callable[..., Path]) -> list[str]:
+    """The command line of a tiny run on a small text."""
+    folder = once("commands", write_documents)
     files = [f"dataset.files={folder}/*.txt", f"dataset.cache_dir={folder}/cache", "dataset.test_fraction=0.2"]
     return [*TINY, "dataset=text", *files]
 
@@ -101,17 +94,16 @@ def mistaken(
 
 
 @pytest.fixture(scope="session")
-def alone(shared: Path, tiny: list[str]) -> Callable[..., Path]:
-    """The directory of a tiny run with these further overrides that nothing has disturbed, the same for all workers."""
+def alone(once: Callable[..., Path], tiny: list[str]) -> Callable[..., Path]:
+    """The directory of a tiny run with these further overrides that nothing has disturbed."""
 
     def alone(name: str, *arguments: str) -> Path:
-        run = shared / f"alone-{name}"
-        with FileLock(shared / f"alone-{name}.lock"):
-            if not run.exists():
-                command = python("-m", "src.train", *arguments, *tiny, f"hydra.run.dir={run}", f"hydra.sweep.dir={run}")
-                ended = Running(command, shared).wait()
-                assert ended.status == 0, ended
-        return run
+        def train(run: Path) -> None:
+            command = python("-m", "src.train", *arguments, *tiny, f"hydra.run.dir={run}", f"hydra.sweep.dir={run}")
+            ended = Running(command, run.parent).wait()
+            assert ended.status == 0, ended
+
+        return once(f"alone-{name}", train)
 
     return alone
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import pytest
-from filelock import FileLock
 from optuna.trial import TrialState
 
 from poslab.comparison.study import cell_of_trial
@@ -32,15 +32,16 @@ presets:
 
 
 @pytest.fixture(scope="session")
-def compared(shared: Path, tiny: list[str]) -> tuple[Path, str]:
-    """The folder of a finished comparison without tuning in `out`, and what it has printed, the same for all tests."""
-    folder = shared / "compared"
-    with FileLock(shared / "compared.lock"):
-        if not (folder / "output.txt").exists():
-            folder.mkdir(exist_ok=True)
-            ended = compare(folder, *arguments_of(tiny), "preset=untuned")
-            assert ended.status == 0, ended
-            (folder / "output.txt").write_text(ended.output)
+def compared(once: Callable[..., Path], tiny: list[str]) -> tuple[Path, str]:
+    """The folder of a finished comparison without tuning in `out`, and what it has printed."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        ended = compare(folder, *arguments_of(tiny), "preset=untuned")
+        assert ended.status == 0, ended
+        (folder / "output.txt").write_text(ended.output)
+
+    folder = once("compared", make)
     return folder, (folder / "output.txt").read_text()
 
 

@@ -53,6 +53,9 @@ def test_help_and_version_import_nothing_that_takes_time():
 
 def test_the_version_is_that_of_the_package():
     assert typed("--version").stdout == f"poslab {poslab.__version__}\n"
+
+
+def test_the_package_lists_its_functions_and_nothing_that_it_imports():
     assert {"load", "serve", "borrow", "exchange", "export", "__version__"} <= set(dir(poslab))
     assert not {"Any", "TYPE_CHECKING"} & set(dir(poslab))
 

@@ -10,13 +10,13 @@ import signal
 import sqlite3
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import psutil
 import pytest
 import yaml
-from filelock import FileLock
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -36,15 +36,16 @@ def sweep(tiny: list[str]) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def swept(shared: Path, sweep: list[str]) -> tuple[Path, str]:
-    """The output of such a sweep by one worker and what it has printed, the same for all tests."""
-    folder = shared / "swept"
-    with FileLock(shared / "swept.lock"):
-        if not (folder / "output.txt").exists():
-            folder.mkdir(exist_ok=True)
-            ended = run_sweep(folder, *sweep)
-            assert ended.status == 0, ended
-            (folder / "output.txt").write_text(ended.output)
+def swept(once: Callable[..., Path], sweep: list[str]) -> tuple[Path, str]:
+    """The output of such a sweep by one worker and what it has printed."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        ended = run_sweep(folder, *sweep)
+        assert ended.status == 0, ended
+        (folder / "output.txt").write_text(ended.output)
+
+    folder = once("swept", make)
     return folder / "out", (folder / "output.txt").read_text()
 
 
@@ -119,7 +120,6 @@ def test_one_worker_with_a_seed_gives_the_same_trials_again_also_when_it_was_sto
     assert [(t.params, t.values, t.state) for t in first] == [(t.params, t.values, t.state) for t in again]
 
 
-@pytest.mark.slow
 def suspend_without_a_lock(process: psutil.Process, database: Path) -> None:
     """Suspend a process while it writes nothing: a database that it had locked would be locked for all."""
     while True:
@@ -184,7 +184,7 @@ def test_two_processes_of_a_trial_are_pruned_together(tmp_path, sweep):
     run = RunDirectory.of(tmp_path / "out" / "trials" / "0001")
     assert not run.is_held
     assert not run.is_finished
-    assert "2 processes" not in ended.errors
+    assert "error: " not in ended.errors
 
 
 @pytest.mark.slow

@@ -8,6 +8,8 @@ from poslab.comparison.comparison import Comparison
 from poslab.comparison.mistakes import checked
 from poslab.comparison.plan import CellPlan
 
+COPYING = {"train": {"experiment": "small", "dataset": "copy"}}
+
 TUNING = {"metric": "loss", "direction": "minimize", "space": {"optimizer.lr": [1e-3, 2e-3, 4e-3]}}
 
 
@@ -18,7 +20,7 @@ def comparison(**changes: Any) -> Comparison:
         "question": "Does it work?",
         "baseline": "rotary",
         "encodings": ["none", "rotary", {"name": "slow", "encoding": "rotary", "encoding.base": 1000}],
-        "cases": {"copying": {"train": {"experiment": "small", "dataset": "copy"}}},
+        "cases": {"copying": COPYING},
         "metrics": {"exact_match@beyond": {"direction": "maximize", "margin": 2}},
         "seeds": 2,
         "output": "outputs/comparisons/question",

@@ -7,7 +7,7 @@ from hydra.errors import HydraException
 
 from poslab.comparison.configurations import CellConfigurations
 from poslab.configuration.folders import CONF
-from tests.comparison.comparisons import TUNING, comparison
+from tests.comparison.comparisons import COPYING, TUNING, comparison
 
 
 def configurations(**changes) -> CellConfigurations:
@@ -38,9 +38,8 @@ def test_a_key_that_one_of_the_encodings_lacks_is_found_with_it():
 
 
 def test_a_run_that_fits_no_weight_of_the_one_before_it_is_found_before_any_training():
-    case = {"train": {"experiment": "small", "dataset": "copy"}}
-    wider = {"train": {**case["train"], "model.d_model": 96}, "after": "copying"}
-    made = configurations(cases={"copying": case, "again": {**case, "after": "copying"}, "wider": wider})
+    wider = {"train": {**COPYING["train"], "model.d_model": 96}, "after": "copying"}
+    made = configurations(cases={"copying": COPYING, "again": {**COPYING, "after": "copying"}, "wider": wider})
     made.check("again", "rotary")
     with pytest.raises(
         ValueError, match=r"^wider under rotary: model must have weights that fit those of the run that"
@@ -55,7 +54,7 @@ def test_what_an_encoding_sets_is_not_set_for_all():
 
 def test_a_start_reads_the_run_that_a_case_begins_with_before_that_is_trained():
     cases = {
-        "copying": {"train": {"experiment": "small", "dataset": "copy"}},
+        "copying": COPYING,
         "reversing": {
             "train": {"experiment": "small", "dataset": "reverse"},
             **{"after": "copying", "after_encoding": "rotary"},

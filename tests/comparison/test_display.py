@@ -12,9 +12,7 @@ from poslab.comparison.cells import CellResult
 from poslab.comparison.display import Display, plan_table
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
 from poslab.tuning.storage import open_storage
-from tests.comparison.comparisons import TUNING, plan
-
-CASE = {"train": {"experiment": "small", "dataset": "copy"}}
+from tests.comparison.comparisons import COPYING, TUNING, plan
 
 
 @pytest.fixture
@@ -46,7 +44,7 @@ def shown(tmp_path):
 
 
 def test_the_live_table_has_a_column_for_each_case_and_says_what_runs(shown):
-    lines = shown(4, cases={"one": CASE, "two": CASE}, tuning=TUNING)
+    lines = shown(4, cases={"one": COPYING, "two": COPYING}, tuning=TUNING)
     assert not any("*" in line for line in lines)
     assert lines[0].startswith("4 of 30 runs are finished, 1 running")
     words = {line.split()[0]: " ".join(line.split()[1:]) for line in lines if line.strip()}
@@ -56,7 +54,7 @@ def test_the_live_table_has_a_column_for_each_case_and_says_what_runs(shown):
 
 
 def test_many_cases_have_a_row_each(shown):
-    lines = shown(2, cases={f"a_case_with_a_long_name_{'x' * 50}_{place}": CASE for place in range(6)})
+    lines = shown(2, cases={f"a_case_with_a_long_name_{'x' * 50}_{place}": COPYING for place in range(6)})
     cases = [line for line in lines if line.startswith("  a_case")][:6]
     assert [" ".join(line.split()[-3:]) for line in cases] == ["2 of 6", *5 * ["0 of 6"]]
     assert max(map(len, lines)) <= 80

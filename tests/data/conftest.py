@@ -1,5 +1,6 @@
 """Small texts on the disk, and a cache of their own for every test."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from poslab.data import cache
 from poslab.data.corpus import Corpus
 from poslab.data.datamodule import TextDataModule
 from poslab.tasks.language_modelling import LanguageModelling
@@ -20,6 +22,11 @@ def story(seed: int, paragraphs: int = 30) -> str:
     generator = np.random.default_rng(seed)
     lines = (" ".join(generator.choice(WORDS.split(), size=12)) for _ in range(paragraphs))
     return "\n\n".join(f"story {seed} part {number}: {line}." for number, line in enumerate(lines))
+
+
+def seal(folder: Path) -> None:
+    """Write the checksums that a prepared folder has now, as a stranger can."""
+    (folder / cache.CHECKSUMS).write_text(json.dumps(cache._checksums(folder)))
 
 
 @pytest.fixture

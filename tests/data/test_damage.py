@@ -23,7 +23,7 @@ from poslab.data.source import Source
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer
 
-from .conftest import story
+from .conftest import seal, story
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
 
@@ -32,7 +32,7 @@ WAYS: dict[str, Callable[[bytes], bytes | None]] = {
     "emptied": lambda content: b"",
     "one bit flipped": lambda content: flipped(content, 8 * len(content) // 2 + 3),
     "removed": lambda content: None,
-    "replaced": lambda content: os.urandom(len(content) + 1),
+    "replaced": lambda content: bytes(len(content) + 1),
 }
 
 
@@ -139,11 +139,6 @@ def test_every_damage_to_every_file_is_found(
                 assert_named(warnings_of(capsys), path)
                 shutil.copytree(tmp_path / "whole", folder)
         shutil.rmtree(tmp_path / "whole")
-
-
-def seal(folder: Path) -> None:
-    """Writes the checksums that a folder has now, as a stranger can."""
-    (folder / cache.CHECKSUMS).write_text(json.dumps(cache._checksums(folder)))
 
 
 def say(**facts: Any) -> Callable[[Path], None]:

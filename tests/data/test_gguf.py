@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -124,8 +123,10 @@ def test_code_beside_the_file_is_neither_run_nor_offered(llama, tmp_path, monkey
     (tmp_path / "evil.py").write_text("raise SystemExit('run')")
     (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["evil.Tokenizer", null]}}')
     copied = Path(shutil.copy(file, tmp_path / "copied.gguf"))
-    with contextlib.suppress(ValueError):  # its words for a folder that holds code
-        converted(copied)
+    try:
+        assert load_tokenizer(converted(copied)).end_id == 0
+    except ValueError as refused:
+        assert "custom code" in str(refused)
 
 
 def test_a_file_that_is_not_one_is_a_sentence(tmp_path, monkeypatch):

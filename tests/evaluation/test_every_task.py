@@ -7,14 +7,13 @@ import pytest
 
 from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.command import summary
-from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
-from poslab.evaluation.subjects import subject, with_different_names
+from poslab.evaluation.subjects import subject
 from poslab.report.figures import Picture
 from poslab.runs.directory import RunDirectory
+from tests.evaluation.evaluated import evaluated, figures_of
 from tests.evaluation.scores import test_measure
 from tests.report.phone import smallest_label
 
@@ -22,18 +21,8 @@ files, run_on = test_measure.files, test_measure.run_on
 NEXT_TOKENS = ["receptive_field", "retrieval"]
 
 
-def evaluated(*runs: RunDirectory, **settings) -> Evaluation:
-    subjects = with_different_names([subject(run.path) for run in runs], [str(run.path) for run in runs])
-    return evaluate(subjects, Settings(**settings), announce=lambda part: None)
-
-
 def pictures(evaluation: Evaluation) -> list[Picture]:
-    every = [figure for section in evaluation.every_section for figure in section.figures]
-    return [figure for figure in every if isinstance(figure, Picture)]
-
-
-def names(evaluation: Evaluation) -> set[str]:
-    return {figure.name for section in evaluation.every_section for figure in section.figures}
+    return [figure for figure in figures_of(evaluation).values() if isinstance(figure, Picture)]
 
 
 @pytest.mark.parametrize(
@@ -62,8 +51,10 @@ def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_enco
     for (metric, length), one in measured.scores.items():
         assert made.metrics[metric if length is None else f"{metric}@{length}"] == pytest.approx(one.value)
     assert made.lead is not None and "t5" in made.lead.text and made.lead.figures[0].name == "overview"
-    assert names(made) >= {f"{name}{stack}" for name in ("attention_overview", "attention_layer_0") for stack in stacks}
-    assert names(made) >= {"per_length", f"learned_bias{stacks[0]}", f"learned_bias{stacks[-1]}"}
+    assert figures_of(made).keys() >= {
+        f"{name}{stack}" for name in ("attention_overview", "attention_layer_0") for stack in stacks
+    }
+    assert figures_of(made).keys() >= {"per_length", f"learned_bias{stacks[0]}", f"learned_bias{stacks[-1]}"}
     assert made.left_out.keys() == {*NEXT_TOKENS, "rotary"}
     assert all(smallest_label(picture) >= 8 for picture in pictures(made))
     assert next(iter(summary(made))) == made.lead.text.split("\n\n")[0]
@@ -85,7 +76,7 @@ def test_runs_of_one_task_stand_side_by_side_and_the_best_is_named(run_on):
     made = evaluated(*runs, parts=["extrapolation", "attention"])
     assert made.lead is not None and made.lead.text.startswith("Over all lengths, ")
     assert {"rotary/accuracy", "t5/accuracy"} <= made.metrics.keys()
-    assert {"metrics_by_length", "attention_overview_rotary", "attention_divergence"} <= names(made)
+    assert {"metrics_by_length", "attention_overview_rotary", "attention_divergence"} <= figures_of(made).keys()
 
 
 @pytest.mark.slow
@@ -113,7 +104,7 @@ def test_a_text_of_other_symbols_is_refused(run_on):
 def test_a_run_that_is_tested_beyond_its_training_alone_has_its_heads_shown(run_on):
     made = evaluated(run_on("addition", "dataset.test_lengths=[8]"), parts=["extrapolation", "attention"])
     assert made.lead is not None and " at length 8 (95 % interval " in made.lead.text
-    assert {"attention_overview", "attention_by_distance"} <= names(made)
+    assert {"attention_overview", "attention_by_distance"} <= figures_of(made).keys()
 
 
 @pytest.mark.slow

@@ -56,16 +56,16 @@ def test_every_file_is_a_part_in_the_order_of_their_places():
 def test_a_part_is_left_out_with_its_reason_where_no_model_has_what_it_needs(tmp_path):
     (tmp_path / "for_rotations.py").write_text(FILE.format(name="for_rotations", place=0, needs=NEEDS["for_rotations"]))
     still, turning = (SimpleNamespace(abilities=own) for own in ({"attention"}, {"attention", "rotation"}))
-    alone = evaluate([still], Settings(), announce=lambda part: None)
+    alone = evaluate([still], Settings())
     assert alone.left_out == {"for_rotations": "needs an encoding that turns queries and keys"}
     assert left_out(alone) == "left out: for_rotations (needs an encoding that turns queries and keys)"
-    beside = evaluate([still, turning], Settings(), announce=lambda part: None)
+    beside = evaluate([still, turning], Settings())
     assert beside.left_out == {} and left_out(beside) is None
     assert next(section.title for section in beside.sections) == "for_rotations"
 
 
 def test_only_the_parts_that_are_asked_for_are_made():
-    assert list(evaluate([], Settings(["at_the_end"]), announce=lambda part: None).metrics) == ["at_the_end"]
+    assert list(evaluate([], Settings(["at_the_end"])).metrics) == ["at_the_end"]
 
 
 def test_a_part_without_a_file_is_refused():

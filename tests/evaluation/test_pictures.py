@@ -6,13 +6,9 @@ from functools import cache
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject, with_different_names
-from poslab.report.figures import Picture, Table
 from poslab.runs.directory import RunDirectory
 from tests.data.pictures.small import write_fashion
+from tests.evaluation.evaluated import evaluated, figures_of
 from tests.report.phone import smallest_label
 from tests.training.runs import composed, run_of
 
@@ -38,18 +34,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDirect
     return trained
 
 
-def evaluated(*runs: RunDirectory, **settings) -> Evaluation:
-    subjects = with_different_names([subject(run.path) for run in runs], [str(run.path) for run in runs])
-    return evaluate(subjects, Settings(**settings), announce=lambda part: None)
-
-
-def named(evaluation: Evaluation) -> dict[str, Picture | Table]:
-    return {figure.name: figure for section in evaluation.every_section for figure in section.figures}
-
-
 def test_the_report_of_a_rotation_shows_its_axes_and_concludes_from_them(trained):
     made = evaluated(trained("encoding=rotary_axial", "model.registers=1"))
-    figures = named(made)
+    figures = figures_of(made)
     assert figures.keys() >= {"attention_by_offset", "effective_field", "effective_field_by_distance", "rotary_axes"}
     assert figures.keys() >= {"rotary_axis_wavelengths", "rotary_cosines", "attention_overview", "per_length"}
     assert not figures.keys() & {"attention_by_distance", "rotary_turns", "rotary_base_bound"}
@@ -66,7 +53,7 @@ def test_the_report_of_a_rotation_shows_its_axes_and_concludes_from_them(trained
 
 def test_an_encoding_of_the_order_in_storage_keeps_its_lines_beside_the_maps(trained):
     made = evaluated(trained("encoding=t5"), parts=["attention", "encoding", "receptive_field"])
-    figures = named(made)
+    figures = figures_of(made)
     assert {"attention_by_distance", "attention_by_offset", "learned_bias"} <= figures.keys()
     assert "learned_bias_by_offset" not in figures
 
@@ -81,7 +68,7 @@ def test_a_run_whose_sampler_refuses_texts_is_evaluated(trained, positions):
 @pytest.mark.slow
 def test_biases_of_offsets_are_maps_and_models_stand_side_by_side(trained):
     runs = [trained(f"encoding={name}") for name in ("relative_table", "rotary_mixed")]
-    figures = named(evaluated(*runs, parts=["attention", "encoding", "receptive_field", "rotary"]))
+    figures = figures_of(evaluated(*runs, parts=["attention", "encoding", "receptive_field", "rotary"]))
     assert {"learned_bias_by_offset_relative_table", "initial_bias_by_offset_relative_table"} <= figures.keys()
     assert {"rotary_directions_rotary_mixed", "attention_by_offset_rotary_mixed", "effective_field"} <= figures.keys()
     assert "learned_bias_relative_table" not in figures and "rotary_axes_relative_table" not in figures
@@ -89,7 +76,7 @@ def test_biases_of_offsets_are_maps_and_models_stand_side_by_side(trained):
 
 def test_a_picture_of_many_patches_has_its_maps(trained):
     run = trained("encoding=none", "dataset.side=36", "dataset.sides=[]")  # 81 patches, more than a text with labels
-    figures = named(evaluated(run, parts=["attention"]))
+    figures = figures_of(evaluated(run, parts=["attention"]))
     assert figures["attention_overview"].figure.axes[0].images[0].get_array().shape == (81, 81)
 
 
@@ -97,7 +84,7 @@ def test_a_decoder_of_pictures_attends_to_earlier_cells_alone(trained):
     made = evaluated(trained("model=decoder", "encoding=rotary"), parts=["attention", "receptive_field", "rotary"])
     frame = made.frames["attention_by_offset"]
     assert not ((frame["height"] == 0) & (frame["width"] > 0)).any()
-    assert "rotary_turns" in named(made)  # of the order in storage
+    assert "rotary_turns" in figures_of(made)  # of the order in storage
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor
 from poslab.encodings import NoPosition, Rotary, T5Bias
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder, PointerGenerator
+from tests.greedy import greedy
 from tests.stacked import stacked
 
 VOCAB_SIZE, END = 5, 4
@@ -34,24 +35,13 @@ def searched(writing: Any, tokens_BT: Tensor, steps: int, **arguments: Any) -> l
     return [text.tolist() for text in found]
 
 
-def greedy(model: Decoder, prompt: list[int], steps: int) -> list[int]:
-    text: list[int] = []
-    while len(text) < steps:
-        with torch.no_grad():
-            token = int(model(torch.tensor([[*prompt, *text]]))[0, -1].argmax())
-        if token == END:
-            break
-        text.append(token)
-    return text
-
-
 @pytest.mark.parametrize("encoding", [Rotary, T5Bias, NoPosition])
 @pytest.mark.parametrize("seed", range(5))
 def test_one_beam_is_greedy_decoding(encoding, seed):
     model = decoder(encoding, seed)
     prompts = [[0, 1, 2], [3, 3, 1]]
     found = searched(Continuation(model), torch.tensor(prompts), 9)
-    assert found == [greedy(model, prompt, 9) for prompt in prompts]
+    assert found == [greedy(model, prompt, 9, END) for prompt in prompts]
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])

@@ -127,7 +127,7 @@ def choice(folder: Path, name: str, encoding: str, *overrides: str) -> Pretraine
 
 def test_the_loss_before_any_training_is_that_of_the_untouched_model(folder):
     one = pretrained_subject(*choice(folder, "llama", "own")[1:], max_tokens=200)
-    evaluation = evaluate([one], Settings(["extrapolation"], [2 * ROWS]), announce=lambda part: None)
+    evaluation = evaluate([one], Settings(["extrapolation"], [2 * ROWS]))
     host = tiny_again(folder)
     text = torch.from_numpy(one.tokens.astype(np.int64))
     losses = []
@@ -170,7 +170,7 @@ def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
     monkeypatch.setattr(tokenizers, "MASK_TOKENS", ("a",))
     one = pretrained_subject(*choice(folder, "bert", "own")[1:])
     assert one.task.extra_tokens == 0 and one.task.mask == one.tokenizer.mask_id == one.tokenizer.encode("a")[0]
-    evaluation = evaluate([one], Settings(["extrapolation"], [16]), announce=lambda part: None)
+    evaluation = evaluate([one], Settings(["extrapolation"], [16]))
     assert evaluation.metrics["loss@16"] > 0
 
 
@@ -178,7 +178,7 @@ def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):
     AutoModel.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
     subjects = [pretrained_subject(*choice(folder, "bert", name)[1:]) for name in ("own", "t5")]
     settings = Settings(["extrapolation", "embeddings"], [10, ROWS, 256])
-    evaluation = evaluate(subjects, settings, announce=lambda part: None)
+    evaluation = evaluate(subjects, settings)
     assert evaluation.left_out == {"extrapolation": "needs an output layer with weights"}
     metrics = evaluation.metrics
     assert metrics[f"own/cosine@{ROWS}"] == pytest.approx(1, abs=1e-5)
@@ -199,7 +199,7 @@ def test_a_trained_run_is_evaluated_beside_the_length_of_its_authors(folder):
     config = configuration(folder, "llama", "encoding=yarn", f"dataset.sequence_length={2 * ROWS}")
     run = run_of(config, folder / "run")
     one = subject(run.path, max_tokens=200)
-    evaluation = evaluate([one], Settings(lengths=[2 * ROWS]), announce=lambda part: None)
+    evaluation = evaluate([one], Settings(lengths=[2 * ROWS]))
     assert f"loss@{ROWS}" in evaluation.metrics
     assert {"retrieval", "embeddings", "encoding"} >= evaluation.left_out.keys()
 

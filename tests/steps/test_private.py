@@ -33,7 +33,7 @@ from tests.encoding_choices import (
     some_tokens,
 )
 from tests.stacked import stacked
-from tests.training.runs import opened, recorded, run_of, small, stop_run, weights
+from tests.training.runs import assert_resumes, opened, recorded, run_of, small
 
 TASK = LanguageModelling({"train": 1.0})
 ROWS, CLIP = 7, 0.05
@@ -241,12 +241,7 @@ def test_each_step_draws_the_masks_of_its_rows_anew_and_a_resumed_run_the_same(t
     "more", [(), pytest.param(("trainer.micro_batch_size=2",), marks=pytest.mark.slow)], ids=["whole", "micro-batches"]
 )
 def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(more, tmp_path):
-    config = small(tmp_path, *PRIVATE, *more, "encoding=t5")
-    whole = run_of(config, tmp_path / "whole")
-    stopped = stop_run(config, tmp_path / "stopped", step=2)
-    again = run_of(config, stopped.path, stopped.last_checkpoint)
-    before, after = weights(whole.last_checkpoint), weights(again.last_checkpoint)
-    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+    assert_resumes(small(tmp_path, *PRIVATE, *more, "encoding=t5"), tmp_path)
 
 
 def test_a_run_says_what_it_has_spent(tmp_path):

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,17 @@ from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import V2PE, Diagonal, Interpolated, MRope, MRopeReset, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
 from poslab.models import Decoder, Model
-from poslab.runs.directory import RunDirectory
 from poslab.tasks.captioning import CaptionBatch, CaptionDecoding, Captioning
 from poslab.training.checking import check
-from tests.commands.running import Running, python
 from tests.data.pictures.small import write_captioned
 from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, factory, quick_or_slow
 from tests.encodings.sampling.test_on_axes import TEXT, Qwen2VLModel, rope_index
+from tests.evaluation.evaluated import evaluated, figures_of
 from tests.stacked import stacked
-from tests.training.runs import CONF, composed, opened, run_of
+from tests.training.runs import composed, opened
+
+from .same_metrics import assert_measured_as_tested, assert_two_processes_come_to_the_metrics_of
 
 SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
 """Rows and columns of pictures in patches; some have equally many."""
@@ -201,17 +197,6 @@ def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
     return lambda *more: [*data, *TINY, "trainer.max_steps=3", "encoding=mrope", "positions=mrope", *more]
 
 
-@pytest.fixture(scope="module")
-def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
-    """Trains a run, once for all tests that read it."""
-
-    @cache
-    def trained(*overrides: str) -> RunDirectory:
-        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
-
-    return trained
-
-
 LEARNS = ("trainer.max_steps=150", "optimizer.lr=1e-2")
 
 
@@ -253,19 +238,13 @@ def test_the_loss_of_a_test_is_that_of_all_captions_one_by_one(trained):
 
 
 def test_items_have_the_metrics_of_the_test(trained):
-    run = trained()
-    measured = measure(run.path)
+    measured = assert_measured_as_tested(trained())
     assert {metric for metric, _ in measured.scores} >= {"loss", "accuracy", "exact_match", "rouge_l"}
-    for (metric, side), scores in measured.scores.items():
-        assert scores.value == pytest.approx(run.metrics()[f"test/{metric}@{side}"], rel=1e-5)
-    for (metric, side), value in measured.values.items():
-        assert value == pytest.approx(run.metrics()[f"test/{metric}@{side}"], rel=1e-5)
 
 
 def test_an_evaluation_shows_what_needs_no_text(trained):
-    made = evaluate([subject(trained().path)], Settings(), announce=lambda part: None)
-    figures = {figure.name for section in made.every_section for figure in section.figures}
-    assert figures >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
+    made = evaluated(trained())
+    assert figures_of(made).keys() >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
     assert made.left_out.keys() == {"retrieval", "encoding"}
     assert {"chrf@8", "chrf@16"} <= made.metrics.keys()
 
@@ -325,10 +304,4 @@ def test_an_experiment_has_a_small_form(dataset):
 
 @pytest.mark.slow
 def test_two_processes_of_the_command_come_to_the_metrics_of_one(words_of, trained, tmp_path):
-    words = words_of("trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run")
-    assert Running(python("-m", "src.train", *words), CONF.parent).wait().status == 0
-    together, alone = RunDirectory(tmp_path / "run").metrics(), trained().metrics()
-    metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
-    assert len(metrics) > 20
-    for tag in metrics:
-        assert together[tag] == pytest.approx(alone[tag], rel=1e-3, abs=1e-4), tag
+    assert_two_processes_come_to_the_metrics_of(trained(), words_of(), tmp_path)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,16 @@ from torch.nn import functional
 
 import poslab
 from poslab.data.batch import IGNORE
-from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_reading import short_reading
 from poslab.evaluation.subjects import subject
-from poslab.runs.directory import RunDirectory
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.training.checking import check
-from tests.commands.running import Running, python
 from tests.data.pictures.small import bars, write_fashion, write_pictures
-from tests.training.runs import CONF, composed, opened, run_of
+from tests.evaluation.evaluated import evaluated, figures_of
+from tests.training.runs import composed, opened, run_of
+
+from .same_metrics import assert_measured_as_tested, assert_two_processes_come_to_the_metrics_of
 
 TINY = (
     *("model.d_model=32", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=16"),
@@ -42,17 +40,6 @@ def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
     files = write_fashion(folder / "files")
     data = [f"dataset.folder={files}", f"dataset.cache_dir={folder}/cache", "dataset.side=8", "dataset.sides=[4,16]"]
     return lambda *more: ["dataset=fashion_mnist", *data, *TINY, "trainer.max_steps=6", *more]
-
-
-@pytest.fixture(scope="module")
-def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
-    """Trains a run, once for all tests that read it."""
-
-    @cache
-    def trained(*overrides: str) -> RunDirectory:
-        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
-
-    return trained
 
 
 LEARNS = ("trainer.max_steps=60", "optimizer.lr=1e-2", "encoding=learned")
@@ -85,9 +72,7 @@ def test_the_loss_of_a_test_is_that_of_all_pictures_one_by_one(trained):
 
 def test_items_are_measured_at_any_side_and_have_the_metrics_of_the_test(trained):
     run = trained()
-    measured = measure(run.path)
-    for (metric, side), scores in measured.scores.items():
-        assert scores.value == pytest.approx(run.metrics()[f"test/{metric}@{side}"], rel=1e-5)
+    measured = assert_measured_as_tested(run)
     assert {side for _, side in measured.scores} == {4, 8, 16}
     assert measure(run.path, [32], "validation").scores["accuracy", 32].counts.tolist() == [1] * 20
     with pytest.raises(ValueError, match=r"^lengths must be a multiple of patch=4 up to 1024 pixels, got 30$"):
@@ -95,9 +80,14 @@ def test_items_are_measured_at_any_side_and_have_the_metrics_of_the_test(trained
 
 
 def test_an_evaluation_shows_what_needs_no_text(trained):
-    made = evaluate([subject(trained("encoding=t5", "model.registers=1").path)], Settings(), announce=lambda part: None)
-    figures = {figure.name for section in made.every_section for figure in section.figures}
-    assert figures >= {"per_length", "attention_overview", "attention_by_distance", "attention_by_head", "learned_bias"}
+    made = evaluated(trained("encoding=t5", "model.registers=1"))
+    assert figures_of(made).keys() >= {
+        "per_length",
+        "attention_overview",
+        "attention_by_distance",
+        "attention_by_head",
+        "learned_bias",
+    }
     assert made.left_out.keys() == {"retrieval", "rotary"}
     assert {"accuracy@4", "accuracy@8", "accuracy@16"} <= made.metrics.keys()
     assert made.lead is not None and "at a side of 8 pixels, the training side" in made.lead.text
@@ -107,7 +97,7 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
 @pytest.mark.parametrize("sides", [[4], [4, 8]])
 def test_pictures_of_a_single_patch_are_evaluated_without_a_receptive_field(trained, sides):
     run = trained("encoding=rotary_axial", "dataset.side=4", f"dataset.sides={sides}")
-    made = evaluate([subject(run.path)], Settings(), announce=lambda part: None)
+    made = evaluated(run)
     assert "receptive_field@4" not in made.metrics and ("receptive_field@8" in made.metrics) == (8 in sides)
 
 
@@ -238,10 +228,5 @@ def test_a_record_of_other_patches_than_those_of_the_checkpoint_is_refused(train
 
 @pytest.mark.slow
 def test_two_processes_of_the_command_come_to_the_metrics_of_one(words_of, trained, tmp_path):
-    words = words_of("trainer=ddp_cpu", "model.registers=1", f"hydra.run.dir={tmp_path}/run")
-    assert Running(python("-m", "src.train", *words), CONF.parent).wait().status == 0
-    together, alone = RunDirectory(tmp_path / "run").metrics(), trained("model.registers=1").metrics()
-    metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
-    assert len(metrics) > 20
-    for tag in metrics:
-        assert together[tag] == pytest.approx(alone[tag], rel=1e-3, abs=1e-4), tag
+    registers = "model.registers=1"
+    assert_two_processes_come_to_the_metrics_of(trained(registers), words_of(registers), tmp_path)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,17 +12,15 @@ from torch.nn import functional
 import poslab
 from poslab.data.batch import IGNORE
 from poslab.data.pictures.pixels import Pixels
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
 from poslab.models import Decoder
-from poslab.runs.directory import RunDirectory
 from poslab.tasks.pixel_modelling import PixelBatch, PixelModelling
 from poslab.training.checking import check
 from tests.data.pictures.small import write_fashion
 from tests.encoding_choices import small_model
-from tests.training.runs import composed, opened, run_of
+from tests.evaluation.evaluated import evaluated, figures_of
+from tests.training.runs import composed, opened
+
+from .same_metrics import assert_measured_as_tested
 
 SOURCE = Pixels(side=4, sides=[], sequence_length=16, levels=16)
 
@@ -74,17 +71,6 @@ def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
     return lambda *more: ["dataset=pixels", *data, *model, *trainer, *more]
 
 
-@pytest.fixture(scope="module")
-def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
-    """Trains a run, once for all tests that read it."""
-
-    @cache
-    def trained(*overrides: str) -> RunDirectory:
-        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
-
-    return trained
-
-
 def test_a_row_of_bright_pixels_is_learned(trained):
     """Noise below the bright row has 4 levels (60 of 256), so its pixels cost 2 bits; a model of counts alone, more."""
     metrics = trained("trainer.max_steps=80", "optimizer.lr=1e-2").metrics()
@@ -105,16 +91,12 @@ def test_bits_per_pixel_are_those_of_all_pictures_one_by_one(trained):
             loss += functional.cross_entropy(logits, pixels[1:]).item()
         assert run.metrics()[f"test/bits_per_pixel@{side}"] == pytest.approx(loss / 40 / math.log(2), rel=1e-5)
     assert data.vocab_size == 18  # and two tokens that no picture has
-    measured = measure(run.path)
-    for (metric, side), scores in measured.scores.items():
-        assert scores.value == pytest.approx(run.metrics()[f"test/{metric}@{side}"], rel=1e-5)
-    assert ("bits_per_pixel", 4) in measured.scores
+    assert ("bits_per_pixel", 4) in assert_measured_as_tested(run).scores
 
 
 def test_a_run_is_evaluated_and_answers_nothing(trained):
-    made = evaluate([subject(trained().path)], Settings(), announce=lambda part: None)
-    figures = {figure.name for section in made.every_section for figure in section.figures}
-    assert figures >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
+    made = evaluated(trained())
+    assert figures_of(made).keys() >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
     assert {"bits_per_pixel@4", "bits_per_pixel@8"} <= made.metrics.keys()
     with pytest.raises(ValueError, match=r"cannot answer: it has learned to predict pixels, and answers nothing$"):
         poslab.serve(trained().path)

@@ -25,8 +25,9 @@ from poslab.runs.directory import RunDirectory
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
 from poslab.training.checking import check
-from tests.commands.running import Running, python
 from tests.training.runs import CONF, composed, opened, run_of, words
+
+from .same_metrics import assert_two_processes_come_to_the_metrics_of
 
 TINY = (
     *("model.d_model=32", "model.num_layers=1", "model.num_heads=2"),
@@ -158,14 +159,7 @@ def test_the_state_is_kept_that_is_best_by_the_figure_of_its_task(trained, kind,
 @pytest.mark.parametrize("kind", ["pairs", "answers"])
 def test_two_processes_come_to_the_metrics_of_one(trained, tmp_path, files, kind):
     """Also where the examples of a length do not divide by two, and one process has none of them."""
-    command = python("-m", "src.train", *overrides_of(files, kind), "trainer=ddp_cpu", f"hydra.run.dir={tmp_path}/run")
-    assert Running(command, CONF.parent).wait().status == 0
-    together = RunDirectory(tmp_path / "run").metrics()
-    alone = trained(kind).metrics()
-    metrics = [tag for tag in alone if tag.startswith(("test/", "validation/"))]
-    assert metrics
-    for tag in metrics:
-        assert together[tag] == pytest.approx(alone[tag], rel=1e-3, abs=1e-4), tag
+    assert_two_processes_come_to_the_metrics_of(trained(kind), overrides_of(files, kind), tmp_path)
 
 
 def every_example(data: Any, length: int) -> Any:

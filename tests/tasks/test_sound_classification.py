@@ -1,7 +1,7 @@
 """Sounds are classified from patches of their spectrograms, tested at longer crops, evaluated and served."""
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 
 import pytest
 import soundfile
@@ -11,16 +11,14 @@ from torch.nn import functional
 import poslab
 from poslab.data.sounds.log_mel import BINS
 from poslab.data.sounds.source import MOST_FRAMES
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
-from poslab.runs.directory import RunDirectory
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.tasks.record import Outputs
 from poslab.training.checking import check
 from tests.data.sounds.small import sweep, write_sounds
+from tests.evaluation.evaluated import evaluated
 from tests.training.runs import composed, opened, run_of
+
+from .same_metrics import assert_measured_as_tested
 
 TINY = (
     *("model.d_model=32", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=16", "trainer=cpu"),
@@ -37,17 +35,6 @@ def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
     return lambda *more: ["dataset=sounds", *data, *TINY, *more]
 
 
-@pytest.fixture(scope="module")
-def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
-    """Trains a run, once for all tests that read it."""
-
-    @cache
-    def trained(*overrides: str) -> RunDirectory:
-        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
-
-    return trained
-
-
 def test_a_run_learns_and_is_tested_at_every_length_that_sounds_have(trained):
     run = trained(*LEARNS)
     metrics = run.metrics()
@@ -60,9 +47,7 @@ def test_a_run_learns_and_is_tested_at_every_length_that_sounds_have(trained):
 
 def test_items_have_the_metrics_of_the_test_and_its_loss_is_that_of_all_sounds_one_by_one(trained):
     run = trained(*LEARNS)
-    measured = measure(run.path)
-    for (metric, length), scores in measured.scores.items():
-        assert scores.value == pytest.approx(run.metrics()[f"test/{metric}@{length}"], rel=1e-5)
+    assert_measured_as_tested(run)
     (data, task), model = opened(run.config()), poslab.load(run.path)
     items, loss = data.held_out("test", 32), 0.0
     for number in range(len(items.num_tokens)):
@@ -73,7 +58,7 @@ def test_items_have_the_metrics_of_the_test_and_its_loss_is_that_of_all_sounds_o
 
 
 def test_an_evaluation_shows_what_needs_no_text(trained):
-    made = evaluate([subject(trained(*LEARNS).path)], Settings(), announce=lambda part: None)
+    made = evaluated(trained(*LEARNS))
     assert {"accuracy@16", "accuracy@32"} <= made.metrics.keys()
     assert made.lead is not None and "at 16 frames, the training length" in made.lead.text
 

@@ -1,7 +1,6 @@
 """Videos are classified from patches in time, height and width, and only the order of frames tells their classes."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,17 +10,15 @@ import torch
 import poslab
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
 from poslab.models import Encoder, Outputs
-from poslab.runs.directory import RunDirectory
 from poslab.tasks.video_classification import VideoClassification
 from poslab.training.checking import check
 from tests.data.pictures.small import write_fashion
 from tests.encoding_choices import small_model
-from tests.training.runs import composed, run_of
+from tests.evaluation.evaluated import evaluated
+from tests.training.runs import composed
+
+from .same_metrics import assert_measured_as_tested
 
 TINY = (
     *("model.d_model=48", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=16", "trainer=cpu"),
@@ -65,32 +62,18 @@ def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str
     return lambda *more: ["dataset=moving_pictures", *files, *sizes, *patch, *TINY, *more]
 
 
-@pytest.fixture(scope="module")
-def trained(words_of, tmp_path_factory) -> Callable[..., RunDirectory]:
-    """Trains a run, once for all tests that read it."""
-
-    @cache
-    def trained(*overrides: str) -> RunDirectory:
-        return run_of(composed(*words_of(*overrides)), tmp_path_factory.mktemp("run") / "run")
-
-    return trained
-
-
 def test_a_run_is_tested_at_every_number_of_frames_on_the_same_videos(trained):
     run = trained("encoding=rotary_axial")
     metrics = run.metrics()
     assert {"test/accuracy@2", "test/accuracy@4", "test/accuracy@8"} <= metrics.keys()
     assert metrics["test/accuracy"] == metrics["test/accuracy@4"]
     assert "by length of a video in frames" in run.log_file.read_text()
-    measured = measure(run.path)
-    for (metric, length), scores in measured.scores.items():
-        assert scores.value == pytest.approx(metrics[f"test/{metric}@{length}"], rel=1e-5)
-        assert len(scores.sums) == 20
+    assert {len(scores.sums) for scores in assert_measured_as_tested(run).scores.values()} == {20}
 
 
 @pytest.mark.slow
 def test_an_evaluation_shows_what_needs_no_text(trained):
-    made = evaluate([subject(trained("encoding=rotary_axial").path)], Settings(), announce=lambda part: None)
+    made = evaluated(trained("encoding=rotary_axial"))
     assert {"accuracy@2", "accuracy@4", "accuracy@8"} <= made.metrics.keys()
     assert made.lead is not None
 
@@ -159,7 +142,6 @@ def test_hyperparameters_follow_the_patches_of_a_video():
         (["dataset.grid=[2,3]"], r"^dataset.grid must be patches on the axes time, height, width, got \[2, 3\]$"),
     ],
 )
-def test_mistakes_are_one_sentence(words_of, words, message, tmp_path):
+def test_mistakes_are_one_sentence(words_of, words, message):
     with pytest.raises(ValueError, match=message):
         check(composed(*words_of(*words)))
-        run_of(composed(*words_of(*words)), tmp_path / "run")

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from poslab.data.composed import resolved
 from poslab.runs.directory import RunDirectory
+from poslab.runs.errors import RunInterruptedError
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 from poslab.training.fit import train_here
@@ -85,11 +87,25 @@ def stop_run(config: dict[str, Any], directory: Path, step: int, checkpoint: Pat
     """A run that is asked to stop after a step, and does so after the next."""
     run = RunDirectory(directory)
     run.start(config, {})
-    try:
+    with pytest.raises(RunInterruptedError):
         train_here(run, check(config, checkpoint), checkpoint, StopAfter(step))
-    except BaseException as stopped:
-        assert getattr(stopped, "exit_status", None) == 143, stopped
     return run
+
+
+def assert_resumes(config: dict[str, Any], folder: Path, step: int = 2) -> tuple[RunDirectory, RunDirectory]:
+    """Stop a run after a step and resume it: it has the weights of one left alone, bit for bit. Return that, and it."""
+    whole = run_of(config, folder / "whole")
+    stopped = stop_run(config, folder / "stopped", step)
+    assert torch.load(stopped.last_checkpoint, weights_only=True)["global_step"] == step + 1
+    resumed = run_of(config, stopped.path, stopped.last_checkpoint)
+    assert_same_weights(resumed, whole)
+    return whole, resumed
+
+
+def assert_same_weights(run: RunDirectory, other: RunDirectory) -> None:
+    """The last checkpoints of two runs hold the same weights, bit for bit."""
+    ours, theirs = weights(run.last_checkpoint), weights(other.last_checkpoint)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:

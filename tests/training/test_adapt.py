@@ -21,7 +21,7 @@ from poslab.generation.token_choice import Sampling
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from poslab.training.fit import run_test
-from tests.training.runs import composed, recorded, run_of, small, stop_run, weights
+from tests.training.runs import assert_resumes, composed, recorded, run_of, small, weights
 
 LORA = ("adapt=lora", "adapt.rank=2")
 
@@ -127,15 +127,9 @@ def test_a_run_begins_with_the_merged_weights_of_one_under_lora(folder, lora, ad
 
 
 @pytest.mark.parametrize("adapt", ["lora", "norms", "encoding"])
-def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(folder, full, adapt):
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(folder, full, adapt, tmp_path):
     words = ["encoding=t5", f"init_from={full.path}", f"adapt={adapt}", "model.dropout=0.1", "trainer.max_steps=6"]
-    config = small(folder, *words, "trainer.validations=1")
-    whole = run_of(config, folder / f"whole_{adapt}")
-    stopped = stop_run(config, folder / f"stopped_{adapt}", 2)
-    assert state(stopped)["global_step"] == 3
-    resumed = run_of(config, stopped.path, stopped.last_checkpoint)
-    ours, theirs = weights(resumed.last_checkpoint), weights(whole.last_checkpoint)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert_resumes(small(folder, *words, "trainer.validations=1"), tmp_path)
 
 
 def test_norms_or_encodings_change_alone(folder, full):

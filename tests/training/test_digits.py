@@ -1,11 +1,10 @@
 """The tokens that an encoding knows by their ids are those of the data of a run, wherever its model is made."""
 
 import pytest
-import torch
 
 import poslab
 from poslab.data.tokenizers import load_tokenizer
-from tests.training.runs import composed, run_of, small, stop_run, weights, words
+from tests.training.runs import assert_resumes, composed, run_of, small, words
 
 TINY = (
     *("model.d_model=16", "model.num_layers=1", "model.num_heads=2", "dataset.batch_size=8", "encoding=abacus"),
@@ -53,12 +52,7 @@ def test_a_token_beyond_the_vocabulary_is_refused_in_one_sentence(tmp_path, enco
 
 
 def test_a_resumed_run_draws_the_offsets_that_it_would_have_had(tmp_path):
-    config = composed(*ADDITION, *TINY, "trainer.micro_batch_size=4")
-    whole = run_of(config, tmp_path / "whole")
-    stopped = stop_run(config, tmp_path / "stopped", step=2)
-    resumed = run_of(config, stopped.path, stopped.last_checkpoint)
-    ours, theirs = weights(resumed.last_checkpoint), weights(whole.last_checkpoint)
-    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert_resumes(composed(*ADDITION, *TINY, "trainer.micro_batch_size=4"), tmp_path)
 
 
 def test_abacus_stands_beside_an_encoding_of_the_layers(tmp_path):

@@ -12,7 +12,7 @@ from poslab.runs.trainer_settings import TrainerSettings
 from poslab.training.checking import check
 from poslab.training.fit import set_up_passes
 from tests.encoding_choices import small_decoder, some_tokens
-from tests.training.runs import recorded, run_of, small, weights
+from tests.training.runs import assert_same_weights, recorded, run_of, small
 from tests.training.test_learner import first_gradients
 
 DROPOUT = ("model.num_layers=2", "model.dropout=0.1", "encoding=t5")
@@ -23,10 +23,7 @@ def test_recomputed_activations_give_the_same_weights_bit_for_bit(tmp_path):
         run_of(small(tmp_path, *DROPOUT, f"trainer.activation_checkpointing={is_on}"), tmp_path / is_on)
         for is_on in ("false", "true")
     )
-    expected = weights(plain.last_checkpoint)
-    assert weights(recomputed.last_checkpoint).keys() == expected.keys()
-    for name, weight in weights(recomputed.last_checkpoint).items():
-        assert torch.equal(weight, expected[name]), name
+    assert_same_weights(recomputed, plain)
 
 
 @pytest.mark.parametrize("encoding", ["rotary", "fire", "path", "deberta"])

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule
 import poslab
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
-from tests.training.runs import composed, opened, recorded, run_of, small, stop_run, weights, words
+from tests.training.runs import assert_resumes, assert_same_weights, composed, opened, recorded, run_of, small, words
 
 TEXT = words(1200)
 
@@ -90,8 +90,7 @@ def test_a_teacher_reads_the_text_before_the_windows_of_a_run(tmp_path, teacher)
         run_of(distilled(tmp_path, teacher, f"objective.teacher_length={length}"), tmp_path / length)
         for length in ("null", "16", "48")
     )
-    one, other = weights(plain.last_checkpoint), weights(alike.last_checkpoint)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert_same_weights(alike, plain)
     assert curves(longer, "train/loss")[1] == curves(plain, "train/loss")[1]
     assert curves(longer, "train/distillation")[1] != pytest.approx(curves(plain, "train/distillation")[1], rel=1e-3)
     assert longer.metrics().keys() == plain.metrics().keys()
@@ -125,11 +124,7 @@ def test_a_text_that_is_shorter_than_the_teacher_reads_is_told(tmp_path, teacher
 
 def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_interrupted(tmp_path, teacher):
     config = distilled(tmp_path, teacher, "model.dropout=0.2", "trainer.max_steps=6")
-    whole = run_of(config, tmp_path / "whole")
-    stopped = stop_run(config, tmp_path / "stopped", step=2)
-    resumed = run_of(config, tmp_path / "stopped", stopped.last_checkpoint)
-    one, other = weights(whole.last_checkpoint), weights(resumed.last_checkpoint)
-    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+    whole, resumed = assert_resumes(config, tmp_path)
     assert curves(resumed, "train/distillation") == curves(whole, "train/distillation")
 
 

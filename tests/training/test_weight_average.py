@@ -14,7 +14,7 @@ from poslab.training.checking import check
 from poslab.training.fit import train_here
 from poslab.training.interruption import StopOnSignals
 from poslab.training.samples import Samples
-from tests.training.runs import recorded, run_of, small, stop_run, weights
+from tests.training.runs import assert_resumes, recorded, run_of, small, weights
 
 STEPS = 6
 AVERAGED = ("callbacks=[ema]", "callbacks.ema.decay=0.3", f"trainer.max_steps={STEPS}", "trainer.validations=2")
@@ -56,13 +56,7 @@ def test_training_is_as_without_it_and_validation_is_not(tmp_path):
 
 
 def test_a_resumed_run_ends_with_the_same_average(tmp_path):
-    config = small(tmp_path, *AVERAGED)
-    whole = run_of(config, tmp_path / "whole")
-    stopped = stop_run(config, tmp_path / "stopped", step=2)
-    again = run_of(config, stopped.path, stopped.last_checkpoint)
-    before, after = weights(whole.last_checkpoint), weights(again.last_checkpoint)
-    assert before.keys() == after.keys()
-    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+    assert_resumes(small(tmp_path, *AVERAGED), tmp_path)
 
 
 def test_a_decay_that_never_forgets_is_refused(tmp_path):

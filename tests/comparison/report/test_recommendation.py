@@ -12,7 +12,7 @@ import pytest
 from poslab.comparison.report.recommendation import Needs, print_recommendation, recommendation
 from poslab.configuration.command_line import STARTED_AS
 from poslab.io.terminal import HarmlessConsole
-from tests.comparison.comparisons import TUNING
+from tests.comparison.comparisons import COPYING, TUNING
 from tests.comparison.report.test_write import results, timed, with_values
 
 TYPED = "python -m src.compare comparison=question report_only=true recommend=true length=80"
@@ -101,8 +101,9 @@ def test_runs_that_began_from_another_run_or_a_pretrained_model_are_evidence_for
 
 
 def test_cases_for_which_the_same_holds_are_named_together():
-    case = {"train": {"experiment": "small", "dataset": "copy"}}
-    assert said(Needs(start="pretrained"), cases={"one": case, "two": case}).startswith("one and two: there is no")
+    assert said(Needs(start="pretrained"), cases={"one": COPYING, "two": COPYING}).startswith(
+        "one and two: there is no"
+    )
 
 
 def test_where_runs_are_missing_their_number_and_time_follow_from_those_that_are_finished():
@@ -194,8 +195,7 @@ def test_runs_that_failed_for_good_are_not_promised_by_a_command():
 
 
 def test_runs_that_cannot_begin_are_not_promised_either():
-    case = {"train": {"experiment": "small", "dataset": "copy"}}
-    every = results(seeds=2, tuning=TUNING, cases={"copying": case, "again": {**case, "after": "copying"}})
+    every = results(seeds=2, tuning=TUNING, cases={"copying": COPYING, "again": {**COPYING, "after": "copying"}})
     failed = {
         name: None if (cell := json.loads(name))["encoding"] == "slow" and not cell["is_trial"] else one
         for name, one in every.finished.items()

@@ -8,7 +8,7 @@ import pytest
 
 from poslab.comparison.report.write import write
 from poslab.io.terminal import HarmlessConsole
-from tests.comparison.comparisons import TUNING
+from tests.comparison.comparisons import COPYING, TUNING
 from tests.comparison.report.test_write import results
 from tests.report.chromium import CHROMIUM, chromium, complaints
 
@@ -17,7 +17,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium"),
 ]
 
-CASE = {"train": {"experiment": "small", "dataset": "copy"}}
 METRICS = {f"exact_match@{where}": {"direction": "maximize", "margin": 2} for where in ("beyond", "trained", "20")}
 PAPER = {"title": "A paper", "arxiv": "2305.19466"}
 
@@ -27,7 +26,7 @@ def page(tmp_path_factory):
     """The page of a comparison with all that one can have: two cases, tuning, several metrics, costs, a paper."""
     folder = tmp_path_factory.mktemp("comparison")
     found = results(
-        cases={f"a_case_with_a_long_name_{place}": CASE for place in range(2)},
+        cases={f"a_case_with_a_long_name_{place}": COPYING for place in range(2)},
         metrics=METRICS,
         tuning=TUNING,
         output=str(folder),

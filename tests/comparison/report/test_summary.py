@@ -9,13 +9,12 @@ from poslab.comparison.report import figures
 from poslab.comparison.report.conclusions import conclusions, reservations
 from poslab.comparison.report.summary import OverCases
 from poslab.comparison.statistics.over_cases import mean_ranks
+from tests.comparison.comparisons import COPYING
 from tests.comparison.report.test_write import results
-
-CASE = {"train": {"experiment": "small", "dataset": "copy"}}
 
 
 def cases(count, **changes):
-    return results(cases={f"case{place}": CASE for place in range(count)}, **changes)
+    return results(cases={f"case{place}": COPYING for place in range(count)}, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_fewer_cases_claim_nothing():
 
 
 def test_an_encoding_that_some_cases_leave_out_and_runs_that_diverged_are_no_obstacle():
-    some = {f"case{place}": {**CASE, **({"encodings": ["none", "rotary"]} if place else {})} for place in range(8)}
+    some = {f"case{place}": {**COPYING, **({"encodings": ["none", "rotary"]} if place else {})} for place in range(8)}
     found = OverCases(results(cases=some, diverged=lambda cell: (cell.encoding, cell.case) == ("none", "case3")))
     assert found.encodings == ["none", "rotary"]
     assert np.isfinite(found.scores).all()

@@ -10,7 +10,7 @@ from poslab.comparison.cells import CellResult
 from poslab.comparison.report import figures
 from poslab.comparison.report.checks import checks
 from poslab.comparison.report.tuned import tuned_table, tuning_pictures, tuning_sentences
-from tests.comparison.comparisons import TUNING
+from tests.comparison.comparisons import COPYING, TUNING
 from tests.comparison.report.test_write import results
 
 OF = {**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1.0]}}, "trials": 3}
@@ -69,8 +69,7 @@ def test_an_encoding_whose_trials_all_failed_is_marked_everywhere():
 
 
 def test_what_was_tuned_alike_is_said_once():
-    case = {"train": {"experiment": "small", "dataset": "copy"}}
-    said = text(results(cases={"one": case, "two": case}, tuning=TUNING))
+    said = text(results(cases={"one": COPYING, "two": COPYING}, tuning=TUNING))
     assert said.startswith("On one and two, each encoding was tuned by 3 trials over optimizer.lr")
     assert text(results()) == "On copying, nothing was tuned."
 

@@ -28,7 +28,7 @@ from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Picture
 from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
-from tests.comparison.comparisons import TUNING, plan
+from tests.comparison.comparisons import COPYING, TUNING, plan
 
 MEANS = {"none": 60.0, "rotary": 40.0, "slow": 41.0}
 GATE = {"metric": "exact_match@trained", "at_least": 99}
@@ -212,9 +212,10 @@ def test_a_table_for_latex_escapes_names_and_draws_signs():
 def written(tmp_path_factory):
     """The directory of a written report of two cases, tuned, and what was printed."""
     folder = tmp_path_factory.mktemp("comparison")
-    case = {"train": {"experiment": "small", "dataset": "copy"}}
     screen = io.StringIO()
-    found = results(cases={"copying": case, "again": case}, tuning=TUNING, output=str(folder), costs=["parameters"])
+    found = results(
+        cases={"copying": COPYING, "again": COPYING}, tuning=TUNING, output=str(folder), costs=["parameters"]
+    )
     write(found, HarmlessConsole(screen, width=80), "python -m src.compare comparison=question")
     return folder, screen.getvalue()
 
@@ -422,8 +423,7 @@ def test_that_all_encodings_were_timed_on_one_machine_is_checked():
 
 
 def test_weights_that_an_earlier_run_has_learned_are_not_said_to_be_equal():
-    copying = {"train": {"experiment": "small", "dataset": "copy"}}
-    cases = {"copying": copying, "again": {**copying, "after": "copying"}}
+    cases = {"copying": COPYING, "again": {**COPYING, "after": "copying"}}
     assert "(on again: those that a run of the same encoding has learned)" in methods(results(cases=cases))
     assert "encodings share are the same, so that" in methods(results())
     checked = checks(results(cases=cases)).frame.set_index("check")["case"]

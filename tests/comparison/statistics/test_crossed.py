@@ -8,11 +8,6 @@ from statsmodels.stats.weightstats import ttost_paired
 from poslab.comparison.statistics.crossed import Estimate, estimate
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def test_without_items_the_estimate_is_that_of_scipys_paired_test(rng):
     ours, theirs = rng.normal(size=(2, 5))
     one = estimate([(ours - theirs)[:, None]])

@@ -20,11 +20,6 @@ from poslab.comparison.statistics.verdict import Word
 X, Y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]], float), np.array([[1, 1], [2, 2], [3, 3]], float)
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 def test_rliables_example_has_rliables_results():
     assert interquartile_mean(X).value == 1.5
     assert interquartile_mean(Y).value == 2

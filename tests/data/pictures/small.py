@@ -1,6 +1,8 @@
 """Small files in the formats of the sources of pictures."""
 
 import gzip
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,16 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     """Write bytes as MNIST's files have them, compressed."""
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
+
+
+def png(width: int, height: int, data: bytes) -> bytes:
+    """Return a PNG file of grey pixels, whose header may claim any size."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
 
 
 def bars(count: int, side: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -18,6 +18,7 @@ from poslab.data.pictures.emoji import Emoji
 from poslab.data.pictures.stamps import Stamps
 from poslab.tasks.captioning import Captioning
 
+from ..conftest import seal
 from .small import CAPTIONS, write_captioned
 
 COMMON: dict[str, Any] = {
@@ -103,7 +104,7 @@ def test_a_folder_without_its_tokenizer_is_made_again(tmp_path, capsys):
     source = folder_of(tmp_path)
     folder = prepare(source, 8)
     (folder / "tokenizer.json").write_text('{"poslab": "symbols", "symbols": [1]}')
-    (folder / cache.CHECKSUMS).write_text(json.dumps(cache._checksums(folder)))
+    seal(folder)
     assert prepare(source, 8) == folder and "the data is prepared again" in capsys.readouterr().err
 
 

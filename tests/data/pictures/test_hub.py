@@ -3,8 +3,6 @@
 import io
 import os
 import shutil
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from poslab.data.patched.datamodule import PatchedDataModule
 from poslab.data.pictures.folder import PictureFolder
 from poslab.data.pictures.hub import HubPictures
 
+from . import small
 from .small import write_pictures
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
@@ -169,23 +168,13 @@ def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
         source.examples()
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that claims 10,000 by 10,000 pixels."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", 10_000, 10_000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"not a picture", "it is not PNG, JPEG, GIF, WEBP$"),
         (b"", "it is not PNG"),
         (png()[:60], ""),
-        (bomb(), "it has 10,000 x 10,000 pixels$"),
+        (small.png(10_000, 10_000, b""), "it has 10,000 x 10,000 pixels$"),
     ],
     ids=["text", "nothing", "cut", "bomb"],
 )

@@ -3,8 +3,6 @@
 import gzip
 import io
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,7 @@ from poslab.data.sounds.reading import read_sound
 from poslab.data.sounds.spoken_captions import SpokenCaptions
 from tests.training.runs import composed
 
-from .small import bars, write_fashion, write_idx, write_pictures
+from .small import bars, png, write_fashion, write_idx, write_pictures
 
 COMMON: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4}
 
@@ -230,16 +228,6 @@ def test_transparent_places_are_white_and_pictures_are_upright(tmp_path):
     assert read_picture("path", tmp_path / "turned.jpg", 3).shape == (8, 4, 3)
 
 
-def png(width: int, height: int, data: bytes) -> bytes:
-    """Return a PNG file of grey pixels, whose header may ask for any size."""
-
-    def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
-
-
 def encoded(picture: Image.Image, format: str) -> bytes:
     file = io.BytesIO()
     picture.save(file, format=format)
@@ -248,7 +236,7 @@ def encoded(picture: Image.Image, format: str) -> bytes:
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "a text": lambda: b"this is not a picture",
-    "random bytes": lambda: os.urandom(300),
+    "random bytes": lambda: np.random.default_rng(0).bytes(300),
     "a picture of another format": lambda: encoded(Image.new("RGB", (8, 8)), "BMP"),
     "cut": lambda: encoded(Image.effect_noise((64, 64), 50), "JPEG")[:700],
     "without its pixels": lambda: png(8, 8, b""),

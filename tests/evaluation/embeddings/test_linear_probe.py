@@ -5,11 +5,9 @@ import torch
 
 from poslab.evaluation.embeddings.linear_probe import fitted_probe
 
-RNG = np.random.default_rng(0)
 
-
-def test_the_probe_is_the_minimum_of_its_objective():
-    vectors, classes = RNG.normal(size=(60, 5)), RNG.integers(3, size=60)
+def test_the_probe_is_the_minimum_of_its_objective(rng):
+    vectors, classes = rng.normal(size=(60, 5)), rng.integers(3, size=60)
     z = torch.from_numpy((vectors - vectors.mean(0)) / vectors.std(0))
     weight, bias = torch.zeros(5, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     parameters = [weight.requires_grad_(), bias.requires_grad_()]
@@ -24,21 +22,21 @@ def test_the_probe_is_the_minimum_of_its_objective():
         return total
 
     optimizer.step(objective)
-    others = RNG.normal(size=(400, 5))
+    others = rng.normal(size=(400, 5))
     expected = ((torch.from_numpy((others - vectors.mean(0)) / vectors.std(0)) @ weight) + bias).argmax(1)
     assert (fitted_probe(vectors, classes)(others) == expected.numpy()).mean() > 0.99
 
 
-def test_what_a_dimension_holds_is_read_and_what_none_holds_is_not():
-    classes = RNG.integers(3, size=300)
-    vectors = RNG.normal(size=(300, 8))
+def test_what_a_dimension_holds_is_read_and_what_none_holds_is_not(rng):
+    classes = rng.integers(3, size=300)
+    vectors = rng.normal(size=(300, 8))
     assert (fitted_probe(vectors[:200], classes[:200])(vectors[200:]) == classes[200:]).mean() < 0.6
     vectors[:, 2] += 8.0 * classes
     assert (fitted_probe(vectors[:200], classes[:200])(vectors[200:]) == classes[200:]).mean() > 0.95
 
 
-def test_scale_and_place_of_the_vectors_change_nothing():
-    vectors, classes, others = RNG.normal(size=(50, 4)), RNG.integers(2, size=50), RNG.normal(size=(80, 4))
+def test_scale_and_place_of_the_vectors_change_nothing(rng):
+    vectors, classes, others = rng.normal(size=(50, 4)), rng.integers(2, size=50), rng.normal(size=(80, 4))
     constant = np.full((50, 1), 3.0)  # a dimension without spread
     plain = fitted_probe(vectors, classes)(others)
     moved = fitted_probe(np.hstack([1e-3 * vectors + 7, constant]), classes)

@@ -41,7 +41,7 @@ def second(folder: Path, first: RunDirectory) -> RunDirectory:
 
 
 def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
-    evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]), announce=lambda part: None)
+    evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]))
     figures = evaluation.sections[0].figures
     (table,) = [one for one in figures if isinstance(one, Table) and one.name == "learned_parameters"]
     return evaluation, table.frame
@@ -86,7 +86,7 @@ def test_a_run_that_has_not_ended_says_so_before_its_results(folder):
     sentence = "the run of none is not finished: it may have learned in fewer than its 6 steps"
     one = subject(run.path)
     assert one.warnings == [sentence]
-    evaluation = evaluate([one], Settings(["extrapolation"], [16]), announce=lambda part: None)
+    evaluation = evaluate([one], Settings(["extrapolation"], [16]))
     assert evaluation.lead.text.startswith(f"Take care: {sentence}.\n\n")
 
 
@@ -146,6 +146,6 @@ def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_tr
 def test_a_report_says_what_attention_counts_where_it_does_not_count_tokens(folder, encoding, title, counts_tokens):
     run = run_of(small(folder, f"encoding={encoding}", *STEPS), folder / encoding)
     settings = Settings(["encoding", "rotary"], lengths=[16])
-    (section,) = evaluate([subject(run.path)], settings, announce=lambda part: None).sections
+    (section,) = evaluate([subject(run.path)], settings).sections
     assert section.title == title
     assert ("Attention under Bilevel counts segments, not tokens" in section.text) != counts_tokens

@@ -8,14 +8,13 @@ from poslab.evaluation.scores.items import ItemScores
 from poslab.tasks.picture_classification import OF_SIDES
 from poslab.tasks.task import OF_EXAMPLES, OF_WINDOWS
 
-RNG = np.random.default_rng(0)
-NOISE = RNG.normal(0, 0.1, 60)
+NOISE = np.random.default_rng(0).normal(0, 0.1, 60)
 HOLDS = "(To hold is to be at most 5 % worse than at the training length, with 95 % certainty.)"
 
 
 def bits(mean: float, spread: float = 0.0, items: int = 60) -> ItemScores:
-    """Items that are as hard for every model, and a spread of the model's own."""
-    own = RNG.normal(0, 1, 60)
+    """Items that are as hard for every model, and a spread of the model's own, which its mean draws."""
+    own = np.random.default_rng(round(1000 * mean)).normal(0, 1, 60)
     values = (mean + NOISE - NOISE[:items].mean() + spread * (own - own.mean()))[:items]
     return ItemScores("bits_per_byte", 0, values, np.ones(items, np.int64), "same")
 
@@ -163,9 +162,9 @@ def test_a_certain_failure_beyond_an_uncertain_length_is_named():
     )
 
 
-def test_losses_on_the_same_documents_are_paired():
+def test_losses_on_the_same_documents_are_paired(rng):
     """Documents differ far more than the losses at two lengths do."""
-    spread = RNG.normal(0, 0.8, 60)
+    spread = rng.normal(0, 0.8, 60)
     near, far = (ItemScores("b", n, 2.5 + k + spread, np.ones(60, np.int64), "same") for n, k in ((64, 0), (128, 0.06)))
     assert "T5 holds up to windows of 128 tokens" in conclusion(of_text(T5={64: near, 128: far}))[-1]
 

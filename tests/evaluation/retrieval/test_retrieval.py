@@ -17,6 +17,7 @@ from poslab.encodings import Learned
 from poslab.evaluation.retrieval import TASKS, Haystack, MultiKey, Prompt, make_prompts, retrieval, score_answers
 from poslab.models import Decoder
 from tests.encoding_choices import factory
+from tests.greedy import greedy
 from tests.stacked import stacked
 
 BYTES = ByteTokenizer()
@@ -53,14 +54,6 @@ class DigitGuesser(nn.Module):
 def small_decoder(encoding: str = "rotary", dropout: float = 0.0) -> Decoder:
     torch.manual_seed(0)
     return stacked(Decoder, BYTES.vocab_size, factory(encoding), 32, 2, 4, dropout=dropout).eval()
-
-
-def continued(model: nn.Module, tokens: list[int], count: int) -> list[int]:
-    """Greedy decoding, token by token, with everything read anew for each."""
-    for _ in range(count):
-        with torch.no_grad():
-            tokens = [*tokens, int(model(torch.tensor([tokens]))[0, -1].argmax())]
-    return tokens[-count:]
 
 
 @pytest.mark.parametrize("name", ["passkey", "needle", "multi_key", "copying"])
@@ -108,7 +101,7 @@ def prompts_partly_as_the_model_goes_on(model: nn.Module) -> tuple[list[Prompt],
     for number in range(12):
         count = 1 + number % 4
         tokens = generator.integers(BYTES.vocab_size, size=40 - count).tolist()
-        answer = continued(model, tokens, count)
+        answer = greedy(model, tokens, count)
         if number % 3 == 0:
             wrong = int(generator.integers(count))
             answer[wrong] = (answer[wrong] + 1) % BYTES.vocab_size

@@ -11,8 +11,6 @@ from poslab.evaluation.scores.bootstrap import ratio_interval
 from poslab.evaluation.scores.intervals import difference, excess, interval
 from poslab.evaluation.scores.items import ItemScores
 
-RNG = np.random.default_rng(0)
-
 
 def scores(sums, counts=None, identity="same") -> ItemScores:
     sums = np.asarray(sums, np.float64)
@@ -28,21 +26,21 @@ def test_items_that_are_right_or_wrong_have_wilsons_interval(right, of):
     assert (low, high) == pytest.approx([100 * end / (1 + z**2 / of) for end in (middle - half, middle + half)])
 
 
-def test_a_share_of_symbols_has_students_interval_and_stays_within_0_to_100():
-    values = RNG.uniform(20, 80, 30)
+def test_a_share_of_symbols_has_students_interval_and_stays_within_0_to_100(rng):
+    values = rng.uniform(20, 80, 30)
     low, high = interval(scores(values), is_share=True)
     half = stats.t.ppf(0.975, 29) * values.std(ddof=1) / math.sqrt(30)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half))
     assert interval(scores([100.0] * 9 + [50.0]), is_share=True)[1] == 100
 
 
-def test_a_loss_has_the_bootstrap_over_items():
-    sums, counts = RNG.gamma(2, 3, 40), RNG.integers(1, 9, 40)
+def test_a_loss_has_the_bootstrap_over_items(rng):
+    sums, counts = rng.gamma(2, 3, 40), rng.integers(1, 9, 40)
     assert interval(scores(sums, counts), is_share=False, seed=3) == ratio_interval(sums, counts, seed=3)
 
 
-def test_items_that_do_not_count_change_nothing():
-    values = RNG.uniform(0, 100, 12)
+def test_items_that_do_not_count_change_nothing(rng):
+    values = rng.uniform(0, 100, 12)
     padded, counts = np.append(values, [0, 0]), [1] * 12 + [0, 0]
     assert interval(scores(padded, counts), True) == pytest.approx(interval(scores(values), True))
 
@@ -53,9 +51,9 @@ def test_fewer_than_five_items_have_no_interval(is_share):
     assert np.isnan(difference(scores([1.0, 2.0]), scores([2.0, 3.0]), is_share)[1:]).all()
 
 
-def test_a_difference_is_that_of_pairs_however_different_the_items_are():
-    hard = RNG.uniform(0, 90, 50)
-    found, low, high = difference(scores(hard + RNG.uniform(4, 6, 50)), scores(hard), is_share=True)
+def test_a_difference_is_that_of_pairs_however_different_the_items_are(rng):
+    hard = rng.uniform(0, 90, 50)
+    found, low, high = difference(scores(hard + rng.uniform(4, 6, 50)), scores(hard), is_share=True)
     assert 4 < low < found < high < 6
 
 
@@ -80,8 +78,8 @@ def test_shares_at_two_lengths_differ_by_newcombes_interval():
     assert high == pytest.approx(80 - 30 + math.hypot(top - 80, 0.5 * (60 - bottom)))
 
 
-def test_losses_of_the_same_items_at_two_lengths_are_paired():
-    hard = RNG.uniform(0, 90, 50)
-    low, high = excess(scores(1.05 * hard + RNG.uniform(4, 6, 50)), scores(hard), 1.05, is_share=False)
+def test_losses_of_the_same_items_at_two_lengths_are_paired(rng):
+    hard = rng.uniform(0, 90, 50)
+    low, high = excess(scores(1.05 * hard + rng.uniform(4, 6, 50)), scores(hard), 1.05, is_share=False)
     assert 4 < low < high < 6
     assert np.isnan(excess(scores([1.0, 2.0]), scores([2.0, 3.0]), 1.05, is_share=False)).all()
