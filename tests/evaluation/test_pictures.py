@@ -62,7 +62,7 @@ def test_an_encoding_of_the_order_in_storage_keeps_its_lines_beside_the_maps(tra
 @pytest.mark.parametrize("positions", ["centred", "interpolated"])
 def test_a_run_whose_sampler_refuses_texts_is_evaluated(trained, positions):
     made = evaluated(trained(f"positions={positions}", "encoding=rotary_axial"), parts=["attention", "receptive_field"])
-    assert {"attention_by_offset", "effective_field"} <= named(made).keys()
+    assert {"attention_by_offset", "effective_field"} <= figures_of(made).keys()
 
 
 @pytest.mark.slow

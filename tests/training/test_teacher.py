@@ -16,7 +16,17 @@ from lightning.pytorch import LightningModule
 import poslab
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
-from tests.training.runs import assert_resumes, assert_same_weights, composed, opened, recorded, run_of, small, words
+from tests.training.runs import (
+    assert_resumes,
+    assert_same_weights,
+    composed,
+    opened,
+    recorded,
+    run_of,
+    small,
+    stop_run,
+    words,
+)
 
 TEXT = words(1200)
 
