@@ -8,6 +8,7 @@ from transformers.models.beit.modeling_beit import BeitRelativePositionBias
 from transformers.models.swin.modeling_swin import SwinRelativePositionBias
 
 from poslab.encodings import BeitBias, Positions, RelativeTable
+from poslab.encodings.offsets import BiasOfLattice
 from tests.encodings.agreement import bias_matrix
 
 
@@ -52,6 +53,17 @@ def test_on_a_larger_grid_it_is_the_resized_bias_of_beit(larger):
     ours, theirs = both_of_beit((4, 4))
     positions = Positions.grid(*larger).behind(1)
     torch.testing.assert_close(bias_matrix(ours, positions, positions), theirs(larger)[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("larger", [(6, 4), (7, 9)])
+def test_without_gradients_the_bias_of_one_larger_grid_is_a_lattice_of_the_same_numbers(larger):
+    ours, _ = both_of_beit((4, 4))
+    positions = Positions.grid(*larger).behind(2)
+    expected = bias_matrix(ours, positions, positions)
+    with torch.no_grad():
+        tables = ours.prepare(positions, positions)
+    assert isinstance(tables, BiasOfLattice)
+    torch.testing.assert_close(tables.matrix()[0], expected, rtol=0, atol=1e-5)
 
 
 def test_all_registers_share_the_numbers_of_the_class_token():

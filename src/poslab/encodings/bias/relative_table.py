@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import OffsetBias
-from poslab.encodings.offsets import LogitBias
+from poslab.encodings.offsets import BiasOfLattice, LogitBias
 from poslab.encodings.positions import Positions
 
 
@@ -56,7 +56,9 @@ class RelativeTable(OffsetBias):
         nn.init.trunc_normal_(self.table, std=0.02)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
-        return super().prepare(self._within_grid(query_positions), self._within_grid(key_positions))
+        queries, keys = self._within_grid(query_positions), self._within_grid(key_positions)
+        lattice = None if keys is key_positions else self._of_one_grid(query_positions, key_positions)
+        return lattice or super().prepare(queries, keys)
 
     def _within_grid(self, positions: Positions) -> Positions:
         """Return positions whose larger grids are resized to the table."""
@@ -66,9 +68,29 @@ class RelativeTable(OffsetBias):
         places.require_axes(self.num_axes, type(self).__name__)
         if all(size <= cells for size, cells in zip(places.largest, self.grid, strict=True)):
             return positions
-        here = places.sizes.new_tensor(self.grid)
-        share = (2 * here - 1) / (2 * torch.maximum(places.sizes, here) - 1)
-        return replace(positions, places=places.at(places.coordinates * share))
+        return replace(positions, places=places.at(places.coordinates * self._share(places.sizes)))
+
+    def _share(self, sizes: Tensor) -> Tensor:
+        """Return by what offsets are multiplied on grids of these sizes (..., A)."""
+        here = sizes.new_tensor(self.grid)
+        return (2 * here - 1) / (2 * torch.maximum(sizes, here) - 1)
+
+    def _of_one_grid(self, queries: Positions, keys: Positions) -> BiasOfLattice | None:
+        """Return the bias on a larger grid of one size, where offsets are few; None if tokens stand on several.
+
+        It reads the sizes, which gradients of single rows (vmap) and a compiled graph cannot.
+        """
+        if queries.places is None or keys.places is None or keys.places.sizes.is_meta:
+            return None
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        sizes_A = keys.places.sizes.new_tensor(keys.places.largest)
+        for places in (queries.places, keys.places):
+            same = (places.sizes == sizes_A).all(-1)
+            if not bool((same if places.nowhere is None else same | places.nowhere).all()):
+                return None
+        share = self._share(sizes_A)
+        return BiasOfLattice.between(queries, keys, lambda offset: self.bias_of(offset * share), self.bias_nowhere())
 
     def bias_of(self, offset: Tensor) -> Tensor:
         if not offset.is_floating_point():
