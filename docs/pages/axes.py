@@ -21,7 +21,7 @@ pixels, 7 x 7 patches, and are tested from 16 to 128 pixels, 4.57 times the side
 `_10` and `_10000` the base in their name. `learned_raster` reads the order in storage alone. `rotary_centred` has
 places that are shares of the picture, and `_augmented` varies them in training as DINOv3 does.""",
         "large models, photographs, fine-tuning at the new side, and pictures that are not square",
-        ("accuracy@1x", "accuracy@2x", "accuracy@128", "accuracy@16"),
+        ("accuracy@2x", "accuracy@128", "accuracy@1x", "accuracy@16"),
         ("curves_*", "differences_*"),
     ),
     "captions": Part(

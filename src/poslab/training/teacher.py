@@ -18,7 +18,7 @@ from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Task
 
 OF_PATCHES = ("patch", "mean", "deviation")
-"""What the record of a task says of the patches that its model reads."""
+"""Fields of the record of a task that say how its model reads patches."""
 
 
 def check_teacher(recipe: Recipe, student: Model) -> None:

@@ -269,6 +269,12 @@ def with_values(found, values):
     return found
 
 
+def test_an_answer_says_where_seeds_could_have_found_no_difference_at_all():
+    values = {"none": [70.0, 40.0], "rotary": [30.0, 45.0], "slow": [40.0, 69.0]}
+    first = next(iter(answers(with_values(results(seeds=2, gate=None), values))[0].sentences("rotary")))
+    assert "(seeds are too few, and differ too much, to find a difference from some of them)" in first
+
+
 def test_where_solve_rates_decide_tables_and_figures_show_their_difference():
     values = {"none": [99.0] * 8, "rotary": [99.0] + [1.0] * 7, "slow": [1.0] * 8}
     found = with_values(results(seeds=8), values)

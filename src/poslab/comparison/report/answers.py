@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from poslab.comparison.criteria import Criterion
 from poslab.comparison.direction import better
+from poslab.comparison.metrics import is_share
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.solve_rate import solved
 from poslab.comparison.statistics.verdict import Verdict, Word
@@ -27,6 +29,7 @@ class Answer:
         beside: verdicts on the others beside the best, by encoding.
         not_learned: encodings that have not passed the gate.
         solved: how many of how many seeds solve the case, by encoding, where the seeds of one split.
+        most: largest difference that values of the metric can have; infinity if they have no bounds.
     """
 
     case: str
@@ -37,6 +40,7 @@ class Answer:
     beside: Mapping[str, Verdict]
     not_learned: Sequence[str]
     solved: Mapping[str, str]
+    most: float
 
     def worded(self, *words: Word) -> list[str]:
         """Return the encodings with one of these verdicts beside the best."""
@@ -117,10 +121,17 @@ class Answer:
             margin = f"within the margin of {self.criterion.margin:.3g}"
             parts.append(f"{listed(equal)} {are(equal)} equal to {self.best} {margin}: choose among these by cost")
         if unclear := self.worded(Word.NOT_TOLD_APART):
-            found = [size for name in unclear if (size := self.beside[name].detectable)]
-            enough = f" (differences above {max(found):.2g} would probably have been found)" if found else ""
-            parts.append(f"{listed(unclear)} may be as good, not told apart from {self.best}{enough}")
+            parts.append(f"{listed(unclear)} may be as good, not told apart from {self.best}{self._found(unclear)}")
         return "; ".join(parts)
+
+    def _found(self, unclear: Sequence[str]) -> str:
+        """Return which differences from the best would have been found; nothing if that is not known."""
+        known = [size for name in unclear if (size := self.beside[name].detectable)]
+        if not known:
+            return ""
+        if max(known) >= self.most:
+            return " (seeds are too few, and differ too much, to find a difference from some of them)"
+        return f" (differences above {max(known):.2g} would probably have been found)"
 
     def _gain_over(self, baseline: str) -> str:
         verdict = self.beside[baseline]
@@ -153,6 +164,7 @@ def answer(results: Results, case: str, criterion: Criterion, without: Collectio
         beside,
         results.not_learned(case),
         {name: f"{solved(own).sum()} of {len(own)}" for name, own in values.items()},
+        100 if is_share(criterion.name, results.tasks[case]) else math.inf,
     )
 
 
