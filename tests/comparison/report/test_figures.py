@@ -54,7 +54,7 @@ def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(direct
     picture = figures.curves("curves", "t", rows, "it", None, styles, direction)
     assert len(picture.figure.axes[0].lines) == len(names)
     assert len(picture.figure.legends[0].get_texts()) == len(styles)
-    assert "the other 20 encodings are pale" in picture.caption
+    assert "all others are pale" in picture.caption
 
 
 def test_up_to_a_dozen_curves_all_have_a_name():

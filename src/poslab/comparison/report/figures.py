@@ -102,11 +102,9 @@ def curves(
         f"{better(direction).capitalize()} is better"
         f"{'' if trained is None else ', and the dotted line is the longest length of training'}."
     )
-    if pale := set(rows["encoding"]) - styles.keys():
-        caption += (
-            " Named are the baseline, none where it is compared, and the best at the longest length; the other "
-            f"{len(pale)} encodings are pale."
-        )
+    if set(rows["encoding"]) - styles.keys():
+        caption += " Named are the baseline, none where it is compared, and the best at the longest length; all others "
+        caption += "are pale."
     return Picture(name, title, caption, figure)
 
 
