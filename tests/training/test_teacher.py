@@ -16,6 +16,7 @@ from lightning.pytorch import LightningModule
 import poslab
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
+from tests.data.pictures.small import write_fashion
 from tests.training.runs import (
     assert_resumes,
     assert_same_weights,
@@ -294,6 +295,19 @@ def test_another_tokenizer_is_told_before_training(tmp_path, teacher):
     with pytest.raises(ValueError, match="must have the tokenizer of this run, got another one: 257 "):
         run_of(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("match", ["hidden", "relations"])
+def test_a_teacher_that_reads_other_patches_is_refused_whatever_is_matched(tmp_path, match):
+    data = ["dataset=fashion_mnist", f"dataset.folder={write_fashion(tmp_path / 'files')}", "dataset.side=12"]
+    sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer.max_steps=1", "trainer=cpu"]
+    common = [*data, *sizes, "dataset.sides=[12]", f"dataset.cache_dir={tmp_path}/cache", "dataset.batch_size=8"]
+    source = run_of(composed(*common, "dataset.patch=6"), tmp_path / "source")
+    words = ["objective=distil", f"objective.teacher={source.path}", f"objective.match={match}", "dataset.patch=4"]
+    with pytest.raises(
+        ValueError, match=r"must read what this run does, but its patch differ: \[6, 6\] there, \[4, 4\] here"
+    ):
+        run_of(composed(*common, *words), tmp_path / "run")
 
 
 def test_other_classes_are_told_before_training(tmp_path):
