@@ -310,17 +310,27 @@ def test_a_teacher_that_reads_other_patches_is_refused_whatever_is_matched(tmp_p
         run_of(composed(*common, *words), tmp_path / "run")
 
 
-def test_other_classes_are_told_before_training(tmp_path):
-    def classified(names: str, *overrides: str) -> dict[str, Any]:
-        file = tmp_path / f"{names}.csv"
-        rows = [f"{word} {number},{names[number % 2]}" for number, word in enumerate(TEXT.split()[:200])]
-        file.write_text("\n".join(["text,label", *rows]))
-        sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer.max_steps=1"]
-        data = ["dataset=classification_file", f"dataset.files={file}", "dataset.batch_size=4", "trainer=cpu"]
-        return composed(*sizes, *data, "dataset.tokenizer=bytes", *overrides)
+def classified(folder: Path, names: str, *overrides: str) -> dict[str, Any]:
+    """A run on texts of one word and a number, with the classes of these letters."""
+    file = folder / f"{names}.csv"
+    rows = [f"{word} {number},{names[number % 2]}" for number, word in enumerate(TEXT.split()[:200])]
+    file.write_text("\n".join(["text,label", *rows]))
+    sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer.max_steps=1"]
+    data = ["dataset=classification_file", f"dataset.files={file}", "dataset.batch_size=4", "trainer=cpu"]
+    return composed(*sizes, *data, "dataset.tokenizer=bytes", *overrides)
 
-    source = run_of(classified("ab"), tmp_path / "source")
-    run = run_of(classified("ab", "objective=distil", f"objective.teacher={source.path}"), tmp_path / "same")
+
+def test_other_classes_are_told_before_training(tmp_path):
+    source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
+    distil = ["objective=distil", f"objective.teacher={source.path}"]
+    run = run_of(classified(tmp_path, "ab", *distil), tmp_path / "same")
     assert "train/distillation" in {tag for _, tag, _ in recorded(run)}
     with pytest.raises(ValueError, match=r"predict what this run does, but its classes differ: \['a', 'b'\] there"):
-        run_of(classified("ac", "objective=distil", f"objective.teacher={source.path}"), tmp_path / "other")
+        run_of(classified(tmp_path, "ac", *distil), tmp_path / "other")
+
+
+def test_a_teacher_that_reads_no_example_to_its_end_is_told(tmp_path):
+    source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
+    distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
+    with pytest.raises(ValueError, match=r"^objective.within: the teacher has taught nothing in 1 steps, since no "):
+        run_of(classified(tmp_path, "ab", *distil), tmp_path / "run")

@@ -86,6 +86,7 @@ class Learner(L.LightningModule):
         """Set from outside, such as by a signal; all processes stop together after the step."""
         self.stopping = False
         self._tokens_read = torch.zeros((), dtype=torch.float64)
+        self._taught = torch.zeros(())
         self.training_seconds = 0.0
 
     def configure_model(self) -> None:
@@ -159,6 +160,12 @@ class Learner(L.LightningModule):
         if step % self.log_every == 0 or validates or step in (1, last_step):
             self._record_step(step)
         self._tokens_read = self._tokens_read + self._step_sums[3].double()
+        self._taught = self._taught + self._step_sums[6::2].sum()
+        if validates and self.teacher is not None and not self._taught.item():
+            raise ValueError(
+                f"objective.within: the teacher has taught nothing in {step} steps, since no example was within the "
+                f"{self.teacher.longest} tokens that it reads"
+            )
         now = time.perf_counter()
         self.training_seconds += now - self._counted_until
         self._counted_until = now
@@ -221,6 +228,7 @@ class Learner(L.LightningModule):
         if self.teacher is not None and checkpoint.get("teacher") not in (None, self._teacher_hash):
             raise ValueError(f"resume: the teacher {self.teacher.source} has other weights than when this run began")
         self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
+        self._taught = torch.ones(())
         self.training_seconds = checkpoint["trained"]["seconds"]
         # Lightning counts micro-batches, of which a step may have had another number on other devices.
         micro_batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
