@@ -2,6 +2,7 @@
 
 import glob
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,12 +70,17 @@ def folder_of(argument: str, folder: str) -> Path:
     return Path(expanded)
 
 
-def require_unicode(argument: str, name: str) -> None:
-    """Raise ValueError for a name that is not Unicode: no table, report or configuration can hold it."""
+def require_plain_name(argument: str, name: str) -> None:
+    """Raise ValueError for a name that no table, report or line of a log can hold.
+
+    It is not Unicode, or has a control character, such as a line feed.
+    """
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{argument} must hold names in UTF-8, got {name!r}") from error
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise ValueError(f"{argument} must hold names without control characters, got {name!r}")
 
 
 def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], content: str) -> list[Path]:
@@ -87,7 +93,8 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
         content: what files hold, for messages.
 
     Raises:
-        ValueError: for fewer than two classes, for one without files, and for one whose name is not UTF-8.
+        ValueError: for fewer than two classes, one without files, one with a folder or a link that leads nowhere, and
+            for names as `require_plain_name` says.
     """
     place = folder_of(argument, folder)
     classes = [one for one in _shown(argument, place) if one.is_dir()]
@@ -96,8 +103,16 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
         raise ValueError(f"{argument} must hold {what}")
     files = []
     for one in classes:
-        require_unicode(argument, one.name)
-        own = [path for path in _shown(argument, one) if path.suffix.lower() in suffixes and path.is_file()]
+        require_plain_name(argument, one.name)
+        entries = _shown(argument, one)
+        for path in entries:
+            if path.is_dir():
+                raise ValueError(
+                    f"{argument} must hold {content} in one folder for each class, but {str(path)!r} is a folder in one"
+                )
+            if path.is_symlink() and not path.exists():
+                raise ValueError(f"{argument} must hold {content}, but {str(path)!r} is a link that leads nowhere")
+        own = [path for path in entries if path.suffix.lower() in suffixes and path.is_file()]
         if not own:
             what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"
             raise ValueError(f"{argument} must hold {what}")

@@ -308,11 +308,14 @@ def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Pat
         read(tmp_path / "pipe")
 
 
-def test_a_class_whose_name_is_not_unicode_is_refused(tmp_path: Path) -> None:
-    """Tables, reports and records of runs could not hold it."""
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [(b"dog\xff", r"in UTF-8, got 'dog\\udcff'$"), (b"dog\n", r"without control characters, got 'dog\\n'$")],
+)
+def test_a_class_with_a_name_that_no_table_could_hold_is_refused(tmp_path: Path, name: bytes, message: str) -> None:
     folder = write_pictures(tmp_path / "p", [(8, 8)])
-    os.rename(folder / "dog", os.fsencode(folder) + b"/dog\xff")
-    with pytest.raises(ValueError, match=r"^path must hold names in UTF-8, got 'dog\\udcff'$"):
+    os.rename(folder / "dog", os.fsencode(folder / name.decode("utf8", "surrogateescape")))
+    with pytest.raises(ValueError, match="^path must hold names " + message):
         PictureFolder(path=str(folder), **COMMON).check()
 
 
@@ -322,3 +325,20 @@ def test_a_link_is_followed_and_a_pipe_is_not_a_picture(tmp_path: Path) -> None:
     (folder / "cat" / "link.png").symlink_to(tmp_path / "elsewhere.png")
     os.mkfifo(folder / "cat" / "pipe.png")
     assert list(PictureFolder(path=str(folder), **COMMON).examples()["train"]["label"]).count("cat") == 7
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda path: path.symlink_to("nothing"),
+            r"^path must hold pictures, but .*x\.png' is a link that leads nowhere$",
+        ),
+        (Path.mkdir, r"^path must hold pictures in one folder for each class, but .*x\.png' is a folder in one$"),
+    ],
+)
+def test_pictures_that_would_be_left_out_are_told(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    make(folder / "cat" / "x.png")
+    with pytest.raises(ValueError, match=message):
+        PictureFolder(path=str(folder), **COMMON).check()

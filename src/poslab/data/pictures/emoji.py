@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.arguments import nearest
-from poslab.data.paths import neighbours, require_unicode
+from poslab.data.paths import neighbours, require_plain_name
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words
 from poslab.data.source import require_text
 from poslab.io.reading import MOST_JSON, read_text
@@ -58,7 +58,7 @@ class Emoji(CaptionSource):
             if not (isinstance(name, str) and name.strip() and isinstance(image, str) and image == Path(image).name):
                 raise ValueError(f"path must hold emoji with a name and an image, but emoji.json has {emoji!r:.80}")
             for text in (name, image):
-                require_unicode("path", text)
+                require_plain_name("path", text)
             if os.path.isfile(path := drawn[0] / image):
                 captioned.append(Captioned(path, in_words(name).lower()))
         if not captioned:
