@@ -1,8 +1,8 @@
-"""A compiled training step in bf16-mixed over what the machine's matrix products alone would take.
+"""A compiled training step in bf16-mixed over what the machine's matrix products alone would take, and what it does.
 
 The products are those of the model's own linear layers, forward and backward, in bfloat16 and at its own shapes; they
 take turns with the step. The step has to do more than them: attention, which counts in the FLOPs of a token, and
-norms, activations, loss and optimizer, which do not.
+norms, activations, loss and optimizer, which do not. A profile says how much of a step each takes.
 """
 
 from __future__ import annotations
@@ -16,15 +16,29 @@ from plain_loop import PlainLoop, device, random_batch
 from results import Results, Row
 from size import Size
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 from turns import Call, ratio, take_turns
 
 PART = "compiled"
 PRECISION = "bf16-mixed"
 STEP, PRODUCTS = "Poslab, compiled", "matrix products"
+PROFILED = 5
+"""Steps of a profile."""
+
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm", "mkldnn::_linear"),
+    "attention": ("aten::_scaled_dot_product", "poslab::distance_attention"),
+    "loops of the compiler": ("## Call CompiledFxGraph",),
+}
+"""Beginnings of the names of a profile, by what a step does."""
+
+OTHERS = "loss, optimizer and others"
 
 
 def measure(results: Results, encodings: list[str], size: Size, steps: int) -> None:
     """Add the missing rows: seconds of a step, and its tokens a second over those of the products (`share`).
+
+    On a CPU that of the step has a `profile` too.
 
     Args:
         results: where they go.
@@ -58,7 +72,21 @@ def measure(results: Results, encodings: list[str], size: Size, steps: int) -> N
             if name == STEP:
                 row["tokens_per_second"] = round(size.tokens / statistics.median(own))
                 row["share"] = ratio(ideal, own)
+                if device() == "cpu":
+                    row["profile"] = profile_of(calls[STEP])
             results.add(row)
+
+
+def profile_of(step: Call) -> dict[str, float]:
+    """Return the share of the time of a CPU that each of `KINDS` takes in some steps, and `OTHERS`."""
+    with profile(activities=[ProfilerActivity.CPU]) as recorded:
+        for _ in range(PROFILED):
+            step()
+    microseconds = dict.fromkeys([*KINDS, OTHERS], 0.0)
+    for event in recorded.key_averages():
+        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), OTHERS)
+        microseconds[kind] += event.self_cpu_time_total
+    return {kind: round(own / sum(microseconds.values()), 4) for kind, own in microseconds.items()}
 
 
 def linear_shapes(model: nn.Module) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ step in one process, so that whatever else the machine does meets all; a ratio i
   it loses is the time of Lightning's loop), and that of x-transformers.
 - `encodings`: every choice of conf/encoding over `none`, and beside the peers that have it; at 2,048 tokens again those
   of which a peer materialises something of T x T.
+- `llama`: our decoder with rotary and transformers' whole Llama, as they are and under torch.compile.
 - `compiled`: bf16-mixed under torch.compile, over what the machine's matrix products alone would take.
 
 With `--output`, figures go to a JSON file as they are measured, and those that it has already are kept: a measurement
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import compiled_steps
 import encoding_steps
+import llama_steps
 import torch
 import trainer_steps
 from ours import EVERY_ENCODING
@@ -32,7 +34,7 @@ from rich.console import Console
 from rich.table import Table
 from size import Size
 
-PARTS = (trainer_steps.PART, encoding_steps.PART, compiled_steps.PART)
+PARTS = (trainer_steps.PART, encoding_steps.PART, llama_steps.PART, compiled_steps.PART)
 QUICK = Size(d_model=64, num_layers=2, num_heads=2, sequence_length=32, batch_size=2)
 LONG = Size(sequence_length=2048, batch_size=2)
 COMPILED = ["none", "rotary"]
@@ -57,7 +59,7 @@ def main() -> None:
     results = Results(arguments.output, arguments.again)
     if trainer_steps.PART in arguments.parts:
         trainer_steps.measure(results, arguments.precision, size, steps)
-        Console().print(beside_x_transformers(results.of(trainer_steps.PART), size, steps))
+        Console().print(beside(X_TRANSFORMERS, results.of(trainer_steps.PART), size, steps))
     if encoding_steps.PART in arguments.parts:
         names = arguments.encodings or EVERY_ENCODING
         encoding_steps.measure(results, arguments.precision, names, size, steps)
@@ -66,13 +68,16 @@ def main() -> None:
         for precision in arguments.precision:
             rows = [row for row in results.of(encoding_steps.PART) if row["precision"] == precision]
             Console().print(over_none(precision, rows, steps))
+    if llama_steps.PART in arguments.parts:
+        llama_steps.measure(results, arguments.precision, size, steps)
+        Console().print(beside(llama_steps.THEIRS, results.of(llama_steps.PART), size, steps))
     if compiled_steps.PART in arguments.parts:
         compiled_steps.measure(results, arguments.encodings or COMPILED, size, steps)
         Console().print(over_products(results.of(compiled_steps.PART), size))
 
 
-def beside_x_transformers(rows: list[Row], size: Size, steps: int) -> Table:
-    """Return the table of the part `trainer`."""
+def beside(peer: str, rows: list[Row], size: Size, steps: int) -> Table:
+    """Return the table of the parts `trainer` and `llama`, whose rows with a `speed` are over those of a peer."""
     hardware = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -86,9 +91,10 @@ def beside_x_transformers(rows: list[Row], size: Size, steps: int) -> Table:
     for name in ("parameters", "tokens/s", "over theirs"):
         table.add_column(name, no_wrap=True, justify="right")
     for row in rows:
-        lower, median, upper = row["speed"]
-        theirs = row["contestant"] == X_TRANSFORMERS
-        speed = "" if theirs else f"{median:.2f} ({lower:.2f} to {upper:.2f})"
+        speed = ""
+        if "speed" in row and row["contestant"] != peer:
+            lower, median, upper = row["speed"]
+            speed = f"{median:.2f} ({lower:.2f} to {upper:.2f})"
         tokens = f"{size.tokens / row['seconds']:,.0f}"
         table.add_row(row["precision"], row["contestant"], f"{row['parameters']:,}", tokens, speed)
     return table

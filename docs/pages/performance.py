@@ -45,7 +45,8 @@ On a machine that does nothing else, in a checkout:
 ```bash
 python -m pip install -e ".[bench]"
 python benchmarks/attention.py --seconds-per-cell 12 --output benchmarks/figures/MACHINE/attention.json
-python benchmarks/train_step.py --parts trainer encodings compiled --output benchmarks/figures/MACHINE/train_step.json
+python benchmarks/train_step.py --parts trainer encodings llama compiled \\
+  --output benchmarks/figures/MACHINE/train_step.json
 python benchmarks/memory.py --output benchmarks/figures/MACHINE/memory.json
 python benchmarks/data_time.py --output benchmarks/figures/data_time.json
 python docs/make.py performance
@@ -205,6 +206,14 @@ def _training(train_step: Figures) -> Iterator[str]:
         )
         lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in trainer]
         yield markdown_table(["precision", "model", "speed over x-transformers"], lines)
+    if llama := [row for row in train_step.of("llama") if "speed" in row]:
+        yield "#### Beside transformers' Llama"
+        yield (
+            "Our decoder with rotary and `LlamaForCausalLM` with PyTorch's fused attention: the same sizes and number "
+            "of parameters. Tokens per second divided by Llama's, with quartiles; both are compiled, or neither."
+        )
+        lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in llama]
+        yield markdown_table(["precision", "model", "speed over Llama"], lines)
     encodings = train_step.of("encodings")
     ours = [row for row in encodings if row["contestant"] == OURS and row["length"] == 512]
     if ours:
@@ -258,6 +267,14 @@ def _training(train_step: Figures) -> Iterator[str]:
             "attention."
         )
         yield markdown_table(["encoding", "share"], [[row["encoding"], _quartiles(row["share"])] for row in compiled])
+        if profiled := [row for row in compiled if "profile" in row]:
+            yield (
+                "Where its time goes: the share of a step in matrix products, in PyTorch's attention kernel, in the "
+                "loops that the compiler makes (norms, activations, rotations and casts), and in everything else."
+            )
+            kinds = list(profiled[0]["profile"])
+            lines = [[row["encoding"], *(f"{100 * row['profile'][kind]:.0f} %" for kind in kinds)] for row in profiled]
+            yield markdown_table(["encoding", *kinds], lines)
 
 
 def _memory(memory: Figures) -> Iterator[str]:

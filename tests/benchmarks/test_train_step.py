@@ -1,10 +1,12 @@
+import json
 import os
 import subprocess
 import sys
 
 import ours
 import pytest
-from compiled_steps import flops_per_token, linear_shapes
+from compiled_steps import KINDS, flops_per_token, linear_shapes
+from llama_steps import Llama
 from peers import peers_of
 from size import Size
 
@@ -23,6 +25,12 @@ def test_both_models_have_the_same_number_of_parameters_but_for_the_bias_of_thei
     models = ours.decoder("rotary", size), peers_of("rotary")[0].decoder(size)
     own, theirs = (sum(p.numel() for p in model.parameters()) for model in models)
     assert theirs - own == size.num_layers * 2 * 704
+
+
+def test_our_decoder_has_the_parameters_of_llama():
+    size = Size()
+    own, theirs = (sum(p.numel() for p in model.parameters()) for model in (ours.decoder("rotary", size), Llama(size)))
+    assert own == theirs
 
 
 def test_the_flops_of_a_token_are_six_for_each_weight_of_a_product_and_those_of_causal_attention():
@@ -52,8 +60,20 @@ def test_encodings_are_measured_over_none_and_beside_their_peers(tmp_path):
     assert max(map(len, text.splitlines())) <= 80
 
 
+# For one thread PyTorch 2.13 makes C++ that lacks a header.
 @pytest.mark.slow
-def test_a_compiled_step_is_measured_over_matrix_products():
-    # For one thread PyTorch 2.13 makes C++ that lacks a header.
-    text = shown("--parts", "compiled", "--encodings", "none", threads=2)
+def test_a_compiled_step_is_measured_over_matrix_products_and_profiled(tmp_path):
+    figures = tmp_path / "figures.json"
+    text = shown("--parts", "compiled", "--encodings", "none", "--output", str(figures), threads=2)
     assert [line.split()[1] for line in text.splitlines() if line.strip().startswith("none")] == ["matrix", "Poslab,"]
+    (profile,) = (row["profile"] for row in json.loads(figures.read_text())["rows"] if "profile" in row)
+    assert sum(profile.values()) == pytest.approx(1, abs=1e-3)
+    assert all(0 < profile[kind] < 1 for kind in KINDS)  # every kind is found by its names
+
+
+@pytest.mark.slow
+def test_our_decoder_is_measured_beside_llama_as_it_is_and_compiled():
+    text = shown("--parts", "llama", "--precision", "32-true", threads=2)
+    rows = [line.split()[1:3] for line in text.splitlines() if line.strip().startswith("32-true")]
+    assert [row[0] for row in rows] == ["Poslab", "Llama", "Poslab,", "Llama,"]
+    assert max(map(len, text.splitlines())) <= 80
