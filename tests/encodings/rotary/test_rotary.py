@@ -128,10 +128,10 @@ def tables_of_each(*shape: int) -> list[Tensor]:
     return [torch.randn(*shape, 3, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(2)]
 
 
-@pytest.mark.parametrize("shape", [(5,), (2, 1, 5), (2, 3, 5)], ids=["one row", "each row", "each head"])
+@pytest.mark.parametrize("shape", [(2,), (2, 1, 2), (2, 3, 2)], ids=["one row", "each row", "each head"])
 @pytest.mark.parametrize("rotate", [rotate_half_split, rotate_interleaved])
 def test_gradients_reach_cosines_and_sines_that_need_them(rotate, shape):
-    x = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    x = torch.randn(2, 3, 2, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
     cos, sin = tables_of_each(*shape)
     assert torch.autograd.gradcheck(rotate, (x, cos, sin))
     assert torch.autograd.gradgradcheck(rotate, (x, cos, sin))
