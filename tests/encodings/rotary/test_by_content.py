@@ -144,7 +144,7 @@ def test_where_content_says_nothing_steps_are_those_of_rotary():
     torch.testing.assert_close(logits(selective, x, q, k), theirs / math.sqrt(D), rtol=0, atol=1e-6)
 
 
-def test_positions_by_content_are_told_in_reports():
+def test_reports_have_the_distances_between_positions_by_content():
     encoding, (x, q, k) = made(RePo), inputs()
     state = encoding.state(x, Positions.range(S), None)
     rows = QueryRows(None, slice(2, 5), 2, 1.0, None, state[:, :, 2:5], state)

@@ -415,7 +415,7 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
         (3, "scaling must be a class or function or null, got 3"),
     ],
 )
-def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
+def test_a_wrong_scaling_is_refused_when_the_encoding_is_made(scaling, sentence):
     with pytest.raises(ValueError) as caught:
         Rotary(HEAD_DIM, scaling=scaling)
     assert str(caught.value) == sentence
