@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from ours import configuration
 
-from poslab.data.composed import resolved
 from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.run_data import RunData
@@ -99,9 +98,9 @@ def dictionary(sources: Sequence[str], targets: Sequence[str], iterations: int =
     return {words[e]: names[f] for e, (_, f) in found.items()}
 
 
-def _numbered(texts: object) -> dict[str, int]:
-    counts = Counter(word for text in texts for word in text)  # type: ignore[attr-defined]
-    return {word: number for number, word in enumerate(counts)}
+def _numbered(texts: Iterable[list[str]]) -> dict[str, int]:
+    """Return a number for each word, in the order of their first appearance."""
+    return {word: number for number, word in enumerate(dict.fromkeys(word for text in texts for word in text))}
 
 
 def neighbours_reference(data: TextDataModule) -> dict[str, float]:
@@ -150,8 +149,7 @@ REFERENCES: dict[str, tuple[str, list[Callable[[Any], dict[str, float]]]]] = {
 def prepared(dataset: str, choice: str) -> RunData:
     """Return the data that the runs of a task read."""
     own = ["dataset.length_multiples=[1]"] if choice.startswith("model=") else [f"dataset={dataset}"]
-    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        data = Recipe.of(resolved(compose("train", overrides=[choice, *own]))).data()
+    data = Recipe.of(configuration([choice, *own])).data()
     data.prepare_data()
     data.setup()
     return data
