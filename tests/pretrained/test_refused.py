@@ -25,7 +25,7 @@ from poslab.pretrained.hosted import HostedModel
 from poslab.training.checking import check as checked
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
-from tests.training.runs import composed
+from tests.training.runs import CONF, composed
 
 IDS = some_tokens()
 MASK = "attention_mask must be (batch, 11), 0 at padding"
@@ -392,5 +392,13 @@ def test_a_folder_without_a_tokenizer_says_how_to_get_one(folder):
 
 
 def test_importing_poslab_or_composing_does_not_import_transformers():
-    code = "import poslab, poslab.pretrained.hosted, sys; assert 'transformers' not in sys.modules"
+    code = f"""
+import sys
+import poslab, poslab.pretrained.hosted
+from hydra import compose, initialize_config_dir
+from poslab.data.composed import resolved
+with initialize_config_dir({str(CONF)!r}, version_base="1.3"):
+    resolved(compose("train"))
+assert "transformers" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
