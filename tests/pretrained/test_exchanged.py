@@ -243,7 +243,7 @@ def test_our_decoder_copied_into_llama_has_the_same_logits(encoding):
     for to, of in copies:
         to.weight.data = of.weight.data
     ids = some_tokens(length=2 * ROWS if ours.max_length is None else ROWS)
-    torch.testing.assert_close(theirs(ids), ours(ids), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(theirs(ids), ours(ids), **CLOSE)
 
 
 def test_a_rotation_takes_the_base_and_the_share_of_the_model():
