@@ -14,7 +14,6 @@ import torch
 import poslab
 from poslab.encodings import (
     Alibi,
-    EncodingFactory,
     Learned,
     NoPosition,
     PerLayer,
@@ -28,20 +27,10 @@ from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
-from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, factory, is_another
-from tests.pretrained.test_own import CLOSE, greedy
+from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, is_another
+from tests.pretrained.hosted import CLOSE, DIGITS, SOME, choice, greedy, hosted, serves_both
 from tests.pretrained.tiny import BIDIRECTIONAL, CAUSAL, ROWS, left_padded, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
-
-SOME = ("alibi", "learned", "rotary", "path", "shaw", "sinusoidal", "t5")
-"""An encoding of each kind of hook."""
-
-DIGITS = tuple(range(5, 15))
-
-
-def choice(name: str) -> EncodingFactory:
-    """The encoding of a choice for tiny models, whose heads have 8 dimensions."""
-    return factory(name, training_length=ROWS)
 
 
 def pairs(families: list[str]) -> list:
@@ -58,26 +47,6 @@ def family_is_quick(name: str, encoding: str) -> bool:
     if name in ("llama", "bert"):
         return not is_another(encoding)
     return name in ("gpt2", "mistral") and encoding in SOME
-
-
-def serves_both(name: str) -> bool:
-    """True for an encoding that is defined where a query sees keys ahead of it."""
-    made = choice(name)
-    kinds = [made] if not isinstance(made, poslab.encodings.PerLayer) else list(made.encodings)
-    return not any(getattr(getattr(kind, "func", kind), "causal_only", False) for kind in kinds)
-
-
-def hosted(name: str, encoding: EncodingFactory, **options):
-    """A tiny model under an encoding, in float64, with parameters of the encoding that are not at their start."""
-    torch.manual_seed(1)
-    model = borrow(tiny(name), encoding, digits=DIGITS, **options).double()
-    for parameter in model.encodings.parameters():
-        parameter.data += 0.1 * torch.rand_like(parameter)
-    return model
-
-
-def depends_on_length(model) -> bool:
-    return any(encoding.depends_on_length for encoding in model.encodings)
 
 
 @pytest.mark.parametrize(("name", "encoding"), pairs(CAUSAL))
