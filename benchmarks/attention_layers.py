@@ -26,7 +26,7 @@ WARM_AFTER = 2.0
 
 
 def layer_size(length: int) -> Size:
-    """8 heads of 64, one sequence."""
+    """Return a layer of 8 heads of 64, and one sequence."""
     return Size(d_model=512, num_layers=1, num_heads=8, sequence_length=length, batch_size=1)
 
 
@@ -113,7 +113,7 @@ def _cell(affordable: dict[str, Affordable], length: int, repeats: int, limit: f
 
 
 def _call(make: Callable[[Size], nn.Module], dtype: torch.dtype, length: int) -> Call:
-    """Forward and backward of a layer, tables, biases and masks included."""
+    """Return forward and backward of a layer, tables, biases and masks included."""
     torch.manual_seed(0)
     size = layer_size(length)
     layer = make(size).train()

@@ -45,7 +45,7 @@ def measure(
 
 
 def call(name: str, length: int, route: Route) -> Call:
-    """Forward and backward of attention without projections, tables and state included.
+    """Return forward and backward of attention without projections, tables and state included.
 
     Projections would hide what the route itself costs.
     """

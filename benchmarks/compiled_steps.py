@@ -95,12 +95,12 @@ def linear_shapes(model: nn.Module) -> list[tuple[int, int]]:
 
 
 def flops_of_products(model: nn.Module) -> int:
-    """Of the linear layers and a token: a product and a sum for each weight, forward and twice backward."""
+    """Return those of the linear layers and a token: a product and a sum a weight, forward and twice backward."""
     return sum(6 * inputs * outputs for inputs, outputs in linear_shapes(model))
 
 
 def flops_per_token(model: nn.Module, size: Size) -> int:
-    """Those of the linear layers and of causal attention, which has two products of T/2 keys with D channels a head."""
+    """Return those of the linear layers and of causal attention: two products of T/2 keys with D channels a head."""
     attention = 6 * 2 * size.num_layers * size.d_model * size.sequence_length // 2
     return flops_of_products(model) + attention
 

@@ -21,35 +21,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from lightning.pytorch.profilers import SimpleProfiler
 from machine import machine
+from ours import CONF, configuration
 
-from poslab.data.composed import resolved
 from poslab.runs.recipe import Recipe
 from poslab.training.components import learner_of, prepared_data, quieten_lightning, task_and_model_of, trainer_of
 
-ROOT = Path(__file__).resolve().parent.parent
-FIGURES = ROOT / "benchmarks" / "figures" / "data_time.json"
 MAKING, TRAINING = "[_TrainingEpochLoop].train_dataloader_next", "run_training_batch"
 ROWS = "100,000 rows"
 
 
 def datasets() -> list[str]:
-    """Those that need neither a hub nor a file of the user's own, and a file that is written here."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "conf" / "dataset").glob("[!_]*.yaml")}
+    """Return those that need neither a hub nor a file of the user's own, and a file that is written here."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (CONF / "dataset").glob("[!_]*.yaml")}
     own = re.compile(r"hub|_glue|_example_files|^files:", re.IGNORECASE | re.MULTILINE)
     return [ROWS, *sorted(name for name, text in texts.items() if not own.search(text))]
 
 
-def configuration(overrides: list[str]) -> dict[str, Any]:
-    """Return the recipe that `python -m src.train` composes of these choices."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return resolved(compose("train", overrides=overrides))
-
-
 def measured(overrides: list[str], steps: int, folder: Path) -> dict[str, float]:
-    """Seconds of preparation, milliseconds of a step and of making its batch, and the share of the latter."""
+    """Return seconds of preparation, milliseconds of a step and of making its batch, and the share of the latter."""
     recipe = Recipe.of(configuration([*overrides, f"trainer.max_steps={steps}", "trainer.validations=1"]))
     begin = time.perf_counter()
     data = prepared_data(recipe)
@@ -83,6 +74,7 @@ def file_of_rows(path: Path) -> Path:
 
 
 def main() -> None:
+    """Measure and print the share of each dataset."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datasets", nargs="+", default=datasets())
     parser.add_argument("--steps", type=int, default=30)

@@ -41,7 +41,7 @@ def measure(results: Results, dtypes: list[torch.dtype], shapes: list[tuple[int,
 
 
 def ways(batch: int, length: int, dtype: torch.dtype) -> dict[str, Call]:
-    """Forward and backward of each way; the mask is made of the learned bias, and hands its gradient back."""
+    """Return forward and backward of each way; the mask is made of the learned bias, and hands its gradient back."""
     torch.manual_seed(0)
     q, k, v = (torch.randn(batch, HEADS, length, HEAD_DIM, dtype=dtype).requires_grad_() for _ in range(3))
     gradient = torch.randn(batch, HEADS, length, HEAD_DIM, dtype=dtype)

@@ -126,7 +126,7 @@ def measured(part: Part, ends: float) -> tuple[list[Row], str]:
 
 
 def on_gpu() -> bool:
-    """Return whether this machine has a GPU."""
+    """Return True if this machine has a GPU."""
     return torch.cuda.is_available()
 
 

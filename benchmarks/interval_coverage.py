@@ -54,6 +54,7 @@ def student(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Print the coverage and the mean width of each way."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=2000)
     repetitions = parser.parse_args().repetitions

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
-from ours import CONF
+from ours import configuration
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +26,6 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from x_transformers_decoder import x_transformers_decoder
 
-from poslab.data.composed import resolved
 from poslab.data.datamodule import TextDataModule
 from poslab.runs.recipe import Recipe
 from poslab.training.components import prepared_data
@@ -45,7 +43,7 @@ RATES = (2e-3, 4e-3, 8e-3)
 
 
 def main() -> None:
-    """Trains, and prints the table."""
+    """Train, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=600, help="default: %(default)s")
     parser.add_argument("--encodings", nargs="+", choices=ENCODINGS, default=list(ENCODINGS), help="default: all")
@@ -65,8 +63,7 @@ def main() -> None:
 def _text() -> TextDataModule:
     """Return the Python documentation as bytes."""
     choices = ["dataset=python_docs", f"dataset.sequence_length={SIZE.sequence_length}", "dataset.length_multiples=[1]"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        data = prepared_data(Recipe.of(resolved(compose("train", overrides=choices))))
+    data = prepared_data(Recipe.of(configuration(choices)))
     assert isinstance(data, TextDataModule)
     return data
 

@@ -11,7 +11,7 @@ import torch
 
 
 def machine() -> dict[str, object]:
-    """Processor, threads, memory and the versions of what is measured."""
+    """Return processor, threads, memory and the versions of what is measured."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = [line.partition(":") for line in cpuinfo.read_text().splitlines()] if cpuinfo.is_file() else []
     known = {name.strip(): value.strip() for name, _, value in lines}

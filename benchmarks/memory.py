@@ -20,8 +20,7 @@ from pathlib import Path
 
 import ours
 import torch
-from hydra import compose, initialize_config_dir
-from ours import CONF, EVERY_ENCODING
+from ours import EVERY_ENCODING, configuration
 from peak import resident_bytes, resident_peak_bytes
 from results import Results, Row
 from rich import box
@@ -31,7 +30,6 @@ from torch.nn import functional
 
 from poslab.attention import Visibility
 from poslab.attention.distance import attend_by_distance
-from poslab.data.composed import resolved
 from poslab.runs.recipe import Recipe
 
 EVALUATION, TRAINING = "evaluation", "training"
@@ -41,7 +39,7 @@ LENGTH, WARM_UP = 32_768, 256
 
 
 def main() -> None:
-    """Measures in processes of their own, writes the figures as they come, and prints those of this run."""
+    """Measure in processes of their own, write the figures as they come, and print those of this run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=(EVALUATION, TRAINING), default=(EVALUATION, TRAINING))
     parser.add_argument("--encodings", nargs="+", choices=EVERY_ENCODING, default=EVERY_ENCODING, help="default: all")
@@ -77,12 +75,10 @@ def main() -> None:
 
 def evaluation(encoding: str, length: int) -> Row:
     """Return the peak of this process after an evaluation."""
-    overrides = [f"encoding={encoding}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        model = Recipe.of(resolved(compose("train", overrides))).model.build(VOCAB_SIZE)
-        if model.max_length is not None and model.max_length < length:
-            overrides.append(f"encoding.max_length={length}")
-            model = Recipe.of(resolved(compose("train", overrides))).model.build(VOCAB_SIZE)
+    choices = [f"encoding={encoding}"]
+    model = Recipe.of(configuration(choices)).model.build(VOCAB_SIZE)
+    if model.max_length is not None and model.max_length < length:
+        model = Recipe.of(configuration([*choices, f"encoding.max_length={length}"])).model.build(VOCAB_SIZE)
     tokens_BT = torch.randint(VOCAB_SIZE, (1, length + 1))
     with torch.inference_mode():
         logits_BTV = model.eval()(tokens_BT[:, :-1])

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from size import Size
 from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
 from poslab.configuration.build import build
+from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape, Tokens
 from poslab.models import Decoder
@@ -27,12 +27,12 @@ DIGITS = ByteTokenizer.digits
 
 def decoder(encoding: str, size: Size) -> Decoder:
     """Return the decoder of a training run of this size, trained on texts as long as they are measured."""
-    return Recipe.of(_configuration(encoding, size)).model.build(size.vocab_size, digits=DIGITS)
+    return Recipe.of(configuration(_choices(encoding, size))).model.build(size.vocab_size, digits=DIGITS)
 
 
 def encodings(encoding: str, size: Size) -> StackEncodings:
     """Return the encodings of a decoder of this size."""
-    config = _configuration(encoding, size)
+    config = configuration(_choices(encoding, size))
     shape = StackShape(size.d_model, size.num_layers, size.num_heads, size.num_heads, size.head_dim, digits=DIGITS)
     return StackEncodings(build(config, "encoding", EncodingFactory), shape)
 
@@ -88,15 +88,17 @@ class MaskedLayer(nn.Module):
         return self.attention.output(y_BHTD.transpose(1, 2).flatten(2))
 
 
-def _configuration(encoding: str, size: Size) -> dict[str, Any]:
+def configuration(choices: list[str]) -> dict[str, Any]:
+    """Return the configuration that `python -m src.train` composes of these choices."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = [
-            f"encoding={encoding}",
-            f"model.d_model={size.d_model}",
-            f"model.num_layers={size.num_layers}",
-            f"model.num_heads={size.num_heads}",
-            f"dataset.sequence_length={size.sequence_length}",
-        ]
-        config = OmegaConf.to_container(compose("train", overrides), resolve=True)
-    assert isinstance(config, dict)
-    return {str(key): value for key, value in config.items()}
+        return resolved(compose("train", overrides=choices))
+
+
+def _choices(encoding: str, size: Size) -> list[str]:
+    return [
+        f"encoding={encoding}",
+        f"model.d_model={size.d_model}",
+        f"model.num_layers={size.num_layers}",
+        f"model.num_heads={size.num_heads}",
+        f"dataset.sequence_length={size.sequence_length}",
+    ]

@@ -40,7 +40,7 @@ class PeerDecoder(nn.Module):
         self.output.weight = self.embedding.weight
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
-        """Logits of the next token, (B, T, V)."""
+        """Return logits of the next token, (B, T, V)."""
         x_BTM = self.embedding(tokens_BT)
         shared = self.attention.shared(x_BTM)
         blocks = zip(self.attention.layers, self.attention_norms, self.mlp_norms, self.mlps, strict=True)

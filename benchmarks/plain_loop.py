@@ -19,7 +19,7 @@ def device() -> str:
 
 
 def random_batch(size: Size) -> TokenBatch:
-    """Tokens that nothing can be learned from, which changes nothing in the time of a step."""
+    """Return tokens that nothing can be learned from, which changes nothing in the time of a step."""
     torch.manual_seed(0)
     tokens_BT = torch.randint(size.vocab_size, (size.batch_size, size.sequence_length + 1), device=device())
     return TokenBatch(tokens_BT[:, :-1].contiguous(), tokens_BT[:, 1:].contiguous(), None)
@@ -47,7 +47,7 @@ class PlainLoop:
         return sum(parameter.numel() for parameter in self.parameters)
 
     def step(self, batch: TokenBatch) -> None:
-        """One step."""
+        """Make one step."""
         with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=self.autocast):
             logits_BTV: Tensor = self.model(batch.tokens)
         loss = functional.cross_entropy(logits_BTV.flatten(0, 1).float(), batch.targets.flatten())

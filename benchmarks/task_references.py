@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from ours import configuration
 
-from poslab.data.composed import resolved
 from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.run_data import RunData
@@ -26,7 +25,7 @@ from poslab.tasks.written_text import compare, corpus_scores
 
 
 def classification_reference(data: ExampleDataModule) -> dict[str, float]:
-    """Logistic regression on TF-IDF of words and pairs of words (scikit-learn), trained on the training split."""
+    """Score logistic regression on TF-IDF of words and pairs of words (scikit-learn), trained on the training split."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import accuracy_score, f1_score
@@ -60,7 +59,7 @@ def lead_reference(data: ExampleDataModule) -> dict[str, float]:
 
 
 def dictionary_reference(data: ExampleDataModule) -> dict[str, float]:
-    """Word by word, each by what IBM's model 1 finds the most probable translation in the training pairs.
+    """Translate word by word, each as IBM's model 1 finds most probable in the training pairs, and score that.
 
     Source: Brown et al., "The Mathematics of Statistical Machine Translation" (1993), model 1.
     """
@@ -71,7 +70,7 @@ def dictionary_reference(data: ExampleDataModule) -> dict[str, float]:
 
 
 def dictionary(sources: Sequence[str], targets: Sequence[str], iterations: int = 5) -> dict[str, str]:
-    """For each word of the sources its most probable translation, by expectation maximisation of IBM's model 1."""
+    """Return the most probable translation of each source word, by expectation maximisation of IBM's model 1."""
     pairs = [(source.split(), target.split()) for source, target in zip(sources, targets, strict=True)]
     source_words, target_words = _numbered(s for s, _ in pairs), _numbered(t for _, t in pairs)
     links: dict[tuple[int, int], int] = {}
@@ -99,13 +98,13 @@ def dictionary(sources: Sequence[str], targets: Sequence[str], iterations: int =
     return {words[e]: names[f] for e, (_, f) in found.items()}
 
 
-def _numbered(texts: object) -> dict[str, int]:
-    counts = Counter(word for text in texts for word in text)  # type: ignore[attr-defined]
-    return {word: number for number, word in enumerate(counts)}
+def _numbered(texts: Iterable[list[str]]) -> dict[str, int]:
+    """Return a number for each word, in the order of their first appearance."""
+    return {word: number for number, word in enumerate(dict.fromkeys(word for text in texts for word in text))}
 
 
 def neighbours_reference(data: TextDataModule) -> dict[str, float]:
-    """Each token as it most often stands between the two beside it, both of which are given."""
+    """Predict each token as it most often stands between the two beside it, both of which are given."""
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
     counts = np.bincount((train[:-2] * size + train[2:]) * size + train[1:-1], minlength=size**3)
@@ -114,7 +113,7 @@ def neighbours_reference(data: TextDataModule) -> dict[str, float]:
 
 
 def previous_reference(data: TextDataModule) -> dict[str, float]:
-    """Each token as it most often follows the one before it."""
+    """Predict each token as it most often follows the one before it."""
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
     predicted = (
@@ -150,8 +149,7 @@ REFERENCES: dict[str, tuple[str, list[Callable[[Any], dict[str, float]]]]] = {
 def prepared(dataset: str, choice: str) -> RunData:
     """Return the data that the runs of a task read."""
     own = ["dataset.length_multiples=[1]"] if choice.startswith("model=") else [f"dataset={dataset}"]
-    with initialize_config_dir(str(Path(__file__).resolve().parents[1] / "conf"), version_base="1.3"):
-        data = Recipe.of(resolved(compose("train", overrides=[choice, *own]))).data()
+    data = Recipe.of(configuration([choice, *own])).data()
     data.prepare_data()
     data.setup()
     return data

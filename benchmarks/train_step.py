@@ -41,7 +41,7 @@ COMPILED = ["none", "rotary"]
 
 
 def main() -> None:
-    """Measures, writes the figures as they come, and prints those of this run."""
+    """Measure, write the figures as they come, and print those of this run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[trainer_steps.PART], help="default: trainer")
     parser.add_argument("--steps", type=int, default=20, help="steps of each that are measured (default: %(default)s)")

@@ -31,7 +31,7 @@ def seconds_of(call: Call) -> float:
 
 
 def ratio(seconds: Sequence[float], over: Sequence[float]) -> list[float]:
-    """Lower quartile, median and upper quartile of the ratios of turns side by side."""
+    """Return lower quartile, median and upper quartile of the ratios of turns side by side."""
     ratios = [own / other for own, other in zip(seconds, over, strict=True)]
     if len(ratios) == 1:
         ratios = ratios * 2
@@ -39,7 +39,7 @@ def ratio(seconds: Sequence[float], over: Sequence[float]) -> list[float]:
 
 
 def now() -> float:
-    """Seconds, once all that was begun is done."""
+    """Return seconds, once all that was begun is done."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter()

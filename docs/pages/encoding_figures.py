@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
+from pages.documented_choices import TRAINING_LENGTH
 from poslab.encodings import (
     PositionalEncoding,
     Positions,
@@ -35,7 +36,6 @@ from poslab.encodings.sampling.places import PlaceSampler, SequenceSampler
 MakeStack = Callable[[bool], StackEncodings]
 """Makes the encodings of a stack that is causal or not, with fresh parameters from torch's global generator."""
 
-TRAINING_LENGTH = 512
 QUERIES = (100, 400, 1_000)
 SEEDS = 8
 STICK_LOGITS = (0.0, -2.0, -4.0)

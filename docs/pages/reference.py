@@ -1,7 +1,7 @@
 """Makes docs/reference/: the commands, every file of conf/ with its keys, and the Python interface.
 
 All of it is read from the comments of conf/, sweeps/ and comparisons/, from the keys of the commands, and from what
-the packages export. `python docs/make.py reference` needs no torch for the configuration, and takes seconds.
+the packages export: `python docs/make.py reference`.
 """
 
 from __future__ import annotations

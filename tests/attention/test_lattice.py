@@ -45,7 +45,7 @@ def pairs_of(bias: DistanceBias, queries: Positions, keys: Positions) -> BiasOfO
 
 
 def last(positions: Positions, count: int) -> Positions:
-    places = positions.places._with_tensors(lambda x, own_dims: x.narrow(-own_dims, positions.length - count, count))
+    places = positions.places.take(slice(positions.length - count, None))
     return Positions(positions.ids[..., -count:], positions.stop, positions.contiguous, places=places)
 
 

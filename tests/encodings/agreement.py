@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -30,6 +31,17 @@ def assert_same(
         for y, read in ((ours, sources), (expected, expected_sources or sources))
     )
     torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """PyTorch makes numbers in another dtype, as in a run in bf16-true or while transformers loads a model."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def bias_matrix(encoding: DistanceBias, queries: Positions, keys: Positions) -> Tensor:

@@ -74,7 +74,7 @@ def test_by_default_nothing_turns_is_a_vector_or_reads_the_content():
 
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)
-def test_what_an_encoding_says_of_itself_is_named_and_finite(name):
+def test_what_an_encoding_reports_of_itself_is_named_and_finite(name):
     instance = encoding(name)
     assert all(x.isfinite().all() for x in instance.learned().values())
     assert all(table.rows.dim() == 2 for table in instance.vectors().values())

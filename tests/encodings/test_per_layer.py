@@ -77,7 +77,8 @@ def test_a_pattern_gives_some_layers_a_temperature():
     pattern = PerLayer([Rotary, NoPosition], temperatures=[None, SSMax], order=[0, 0, 1])
     encodings = StackEncodings(pattern, SHAPE)
     assert [encodings.temperature(layer) is not None for layer in range(7)] == [False, False, True] * 2 + [False]
-    assert [context.temperature is encodings.temperature(layer) for layer, context in enumerate(contexts(encodings))]
+    for layer, context in enumerate(contexts(encodings)):
+        assert context.temperature is encodings.temperature(layer)
     assert [name for name, _ in encodings.named_parameters()] == ["temperatures.2.scales", "temperatures.5.scales"]
 
 

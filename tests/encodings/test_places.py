@@ -58,10 +58,10 @@ def test_a_row_may_have_fewer_grids_than_another() -> None:
     assert places.grids.tolist() == [[0, 1, 2, 2, 2, 2, 2, 2, 3], [0] * 9]
 
 
-def test_a_grid_that_has_begun_goes_on_and_text_follows_its_largest_coordinate() -> None:
+def test_a_grid_that_is_cut_continues_and_text_follows_its_largest_coordinate() -> None:
     whole = Positions.grid(2, 3)
     begun = Positions.range(4)
-    begun = Positions(begun.ids, 4, True, places=whole.places._with_tensors(_first_four))
+    begun = Positions(begun.ids, 4, True, places=whole.places.take(slice(4)))
     continued = begun.continuation(4)
     assert continued.places.coordinates.tolist() == [[1, 1], [1, 2], [3, 3], [4, 4]]
     assert continued.places.cells.tolist() == [[1, 1], [1, 2], [0, 0], [0, 0]]
@@ -70,10 +70,6 @@ def test_a_grid_that_has_begun_goes_on_and_text_follows_its_largest_coordinate()
     joined = begun.followed_by(continued)
     assert joined.places.grids.tolist() == [0, 0, 0, 0, 0, 0, 1, 2]
     assert joined.places.cells[:6].equal(whole.places.cells)
-
-
-def _first_four(x: torch.Tensor, own_dims: int) -> torch.Tensor:
-    return x.narrow(-own_dims, 0, 4)
 
 
 def test_a_continuation_in_pieces_is_that_of_the_whole() -> None:
@@ -143,7 +139,7 @@ def test_places_are_taken_in_any_order_and_rows_of_them_selected() -> None:
     assert moved.end.tolist() == [[9]] and moved.continuation(2).coordinates.tolist() == [[[9, 9], [10, 10]]]
 
 
-def test_text_goes_on_from_the_end_that_moved_places_name() -> None:
+def test_text_continues_from_the_end_that_moved_places_name() -> None:
     places = Positions.grid(2, 2).places
     assert places is not None
     moved = places.at(places.cells - 5, end=torch.tensor([3]), stop=4)

@@ -32,7 +32,7 @@ def test_rows_with_padding_count_from_their_first_token():
         (Positions.padded(torch.tensor([[False, True, True], [True, True, True]])), [[2, 3], [3, 4]]),
     ],
 )
-def test_a_continuation_goes_on_from_the_last_position_of_each_row(positions, ids):
+def test_a_continuation_follows_the_last_position_of_each_row(positions, ids):
     continuation = positions.continuation(2)
     assert continuation.ids.tolist() == ids
     assert continuation.contiguous

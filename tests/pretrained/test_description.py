@@ -34,7 +34,7 @@ def test_a_pattern_is_made_again_from_json():
     ]
 
 
-def test_a_pattern_without_the_new_is_described_as_before():
+def test_a_pattern_without_chunks_order_and_temperatures_is_described_without_their_keys():
     keys = {"encodings", "layers", "windows", "embedding", "temperature", "digits"}
     assert describe(StackEncodings(PerLayer([Rotary, Alibi], [4, None]), SHAPE)).keys() == keys
 

@@ -14,7 +14,6 @@ import torch
 import poslab
 from poslab.encodings import (
     Alibi,
-    EncodingFactory,
     Learned,
     NoPosition,
     PerLayer,
@@ -28,20 +27,10 @@ from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
-from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, factory, is_another
-from tests.pretrained.test_own import CLOSE, greedy
+from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, is_another
+from tests.pretrained.hosted import CLOSE, DIGITS, SOME, choice, greedy, hosted, serves_both
 from tests.pretrained.tiny import BIDIRECTIONAL, CAUSAL, ROWS, left_padded, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
-
-SOME = ("alibi", "learned", "rotary", "path", "shaw", "sinusoidal", "t5")
-"""An encoding of each kind of hook."""
-
-DIGITS = tuple(range(5, 15))
-
-
-def choice(name: str) -> EncodingFactory:
-    """The encoding of a choice for tiny models, whose heads have 8 dimensions."""
-    return factory(name, training_length=ROWS)
 
 
 def pairs(families: list[str]) -> list:
@@ -60,26 +49,6 @@ def family_is_quick(name: str, encoding: str) -> bool:
     return name in ("gpt2", "mistral") and encoding in SOME
 
 
-def serves_both(name: str) -> bool:
-    """True for an encoding that is defined where a query sees keys ahead of it."""
-    made = choice(name)
-    kinds = [made] if not isinstance(made, poslab.encodings.PerLayer) else list(made.encodings)
-    return not any(getattr(getattr(kind, "func", kind), "causal_only", False) for kind in kinds)
-
-
-def hosted(name: str, encoding: EncodingFactory, **options):
-    """A tiny model under an encoding, in float64, with parameters of the encoding that are not at their start."""
-    torch.manual_seed(1)
-    model = borrow(tiny(name), encoding, digits=DIGITS, **options).double()
-    for parameter in model.encodings.parameters():
-        parameter.data += 0.1 * torch.rand_like(parameter)
-    return model
-
-
-def depends_on_length(model) -> bool:
-    return any(encoding.depends_on_length for encoding in model.encodings)
-
-
 @pytest.mark.parametrize(("name", "encoding"), pairs(CAUSAL))
 def test_later_tokens_have_no_gradient(name, encoding):
     model, ids = hosted(name, choice(encoding)), some_tokens(1, 12)
@@ -94,8 +63,6 @@ def test_later_tokens_have_no_gradient(name, encoding):
 @pytest.mark.parametrize(("name", "encoding"), pairs(list(FAMILIES)))
 def test_padding_is_invisible(name, encoding):
     model = hosted(name, choice(encoding))
-    if depends_on_length(model):
-        pytest.skip("the width of a row is its length")
     ids, real = left_padded(some_tokens())
     padded = model(ids, Positions.padded(real.bool()), real.bool())
     torch.testing.assert_close(padded[1:, 3:], model(ids[1:, 3:]), **CLOSE)
@@ -109,10 +76,6 @@ def test_a_text_in_pieces_is_the_whole_text(name, encoding):
     ids, real = left_padded(some_tokens())
     with torch.no_grad():
         whole = model.host(ids, attention_mask=real).logits
-        if depends_on_length(model):
-            pieces = model.host.generate(**greedy(max_new_tokens=1))
-            assert torch.equal(pieces[:, -1], whole[:, -1].argmax(-1))
-            return
         first = model.host(ids[:, :6], attention_mask=real[:, :6], use_cache=True)
         second = model.host(ids[:, 6:8], attention_mask=real[:, :8], cache=first.cache, use_cache=True)
         last = model.host(ids[:, 8:], attention_mask=real, cache=second.cache, use_cache=True)
@@ -249,7 +212,7 @@ def test_our_decoder_copied_into_llama_has_the_same_logits(encoding):
     for to, of in copies:
         to.weight.data = of.weight.data
     ids = some_tokens(length=2 * ROWS if ours.max_length is None else ROWS)
-    torch.testing.assert_close(theirs(ids), ours(ids), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(theirs(ids), ours(ids), **CLOSE)
 
 
 def test_a_rotation_takes_the_base_and_the_share_of_the_model():

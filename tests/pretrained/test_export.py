@@ -212,7 +212,7 @@ def test_generation_is_the_same(name):
     assert torch.equal(found[:, 7:], ours)
 
 
-def test_a_class_that_says_its_lengths():
+def test_the_configuration_of_a_class_has_the_length_that_its_scaling_stretches_to():
     lengths = {
         name: plain_form(decoder(ENCODINGS[name][0]), TRAINED).config.max_position_embeddings for name in ENCODINGS
     }
@@ -506,7 +506,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_leaves_nothing(run, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
-def test_transformers_is_asked_for(run, tmp_path, monkeypatch):
+def test_another_version_of_transformers_is_refused(run, tmp_path, monkeypatch):
     from poslab.pretrained import library
 
     for found in ("4.57.1", "5.19.0", "6.0.0"):

@@ -34,22 +34,14 @@ from poslab.pretrained.description import describe, encodings_of
 from poslab.pretrained.families import FAMILIES
 from tests.commands.running import Running, python
 from tests.encoding_choices import EVERY_ENCODING
-from tests.pretrained.test_exchanged import DIGITS, SOME, choice, serves_both
-from tests.pretrained.test_own import greedy
+from tests.pretrained.hosted import DIGITS, SOME, choice, greedy, serves_both
+from tests.pretrained.hosted import hosted as hosted_in
 from tests.pretrained.test_runs import configuration
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.training.runs import run_of
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
-
-
-def hosted(name, encoding, **options):
-    """A tiny model under an encoding whose parameters are not at their start."""
-    torch.manual_seed(1)
-    model = borrow(tiny(name, torch.float32), encoding, digits=DIGITS, **options)
-    for parameter in model.encodings.parameters():
-        parameter.data += 0.1 * torch.rand_like(parameter)
-    return model
+hosted = partial(hosted_in, dtype=torch.float32)
 
 
 def loaded(name, path):
@@ -166,8 +158,7 @@ EXPORTED = [
 def test_every_encoding_and_every_family_is_exported(name, encoding, tmp_path):
     model = hosted(name, choice(encoding))
     exported = poslab.export(model, tmp_path / "made")
-    if not any(one.depends_on_length for one in model.encodings):
-        check_generation(name, model, exported.path)
+    check_generation(name, model, exported.path)
 
 
 HEADS = {
@@ -254,7 +245,7 @@ def test_temperatures_and_windows_of_a_pattern_need_poslab(options, tmp_path):
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_a_stretched_model_says_its_length(tmp_path):
+def test_the_configuration_of_a_stretched_model_has_its_length(tmp_path):
     lengths = {
         "rows": (hosted("bert", longer), 3 * ROWS),
         "rows after the padding": (hosted("roberta", longer), 3 * ROWS + 2),

@@ -29,7 +29,7 @@ from poslab.pretrained.families import FAMILIES
 from poslab.pretrained.hosted import HostedModel
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import recipe_of
-from tests.pretrained.test_own import CLOSE
+from tests.pretrained.hosted import CLOSE
 from tests.pretrained.test_runs import configuration
 from tests.pretrained.tiny import CAUSAL, ROWS, some_tokens, tiny
 from tests.training.runs import composed, run_of

@@ -9,10 +9,8 @@ from poslab.encodings import Alibi, OwnPositions, Positions, Rotary
 from poslab.models.model import Outputs
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
+from tests.pretrained.hosted import CLOSE, greedy
 from tests.pretrained.tiny import CAUSAL, ROWS, left_padded, some_tokens, tiny
-
-CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-"""Several families compute a softmax or a rotation in float32, whatever the dtype of the model."""
 
 
 def counted(real: torch.Tensor) -> torch.Tensor:
@@ -105,10 +103,3 @@ def test_a_beam_search_is_that_of_the_untouched_model(name):
     expected = model.generate(**options)
     exchange(model, OwnPositions)
     assert torch.equal(model.generate(**options), expected)
-
-
-def greedy(**others) -> dict:
-    """Arguments of `generate` for rows padded on the left."""
-    ids, real = left_padded(some_tokens())
-    ending = {"pad_token_id": 0, "eos_token_id": None}
-    return {"inputs": ids, "attention_mask": real, "max_new_tokens": 8, "do_sample": False} | ending | others

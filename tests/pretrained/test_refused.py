@@ -25,7 +25,7 @@ from poslab.pretrained.hosted import HostedModel
 from poslab.training.checking import check as checked
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
-from tests.training.runs import composed
+from tests.training.runs import CONF, composed
 
 IDS = some_tokens()
 MASK = "attention_mask must be (batch, 11), 0 at padding"
@@ -224,14 +224,6 @@ def test_a_damaged_file_is_refused(folder, name):
     assert "\n" not in str(error.value)
 
 
-def test_weights_of_another_size_or_without_a_layer_are_refused(folder):
-    config = json.loads((folder / "config.json").read_text())
-    for change in ({"hidden_size": 64}, {"num_hidden_layers": 3}):
-        (folder / "config.json").write_text(json.dumps(config | change))
-        with refused(f"path={folder} "):
-            borrow(str(folder))
-
-
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 def test_weights_that_are_not_finite_are_refused(folder, number):
     weights = load_file(folder / "model.safetensors")
@@ -249,22 +241,13 @@ def test_a_configuration_of_which_no_model_can_be_made_is_refused_without_weight
 
 
 def test_code_of_the_folder_is_not_run(folder):
-    config = json.loads((folder / "config.json").read_text())
     (folder / "evil.py").write_text("raise SystemExit('run')")
     code = {"auto_map": {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}}
-    (folder / "config.json").write_text(json.dumps(config | code))
+    change_configuration(folder, code)
     borrow(str(folder))
     (folder / "config.json").write_text(json.dumps({"model_type": "evil"} | code))
     with refused(f"path={folder} cannot be read by transformers"):
         borrow(str(folder))
-
-
-def test_parts_of_weights_elsewhere_are_refused(folder):
-    (folder / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {}, "weight_map": {"a": "../model.safetensors"}})
-    )
-    with refused(f"path={folder} is damaged: model.safetensors.index.json names ../model.safetensors"):
-        configuration(str(folder))
 
 
 @pytest.mark.parametrize(
@@ -273,10 +256,11 @@ def test_parts_of_weights_elsewhere_are_refused(folder):
         ({"a": "pytorch_model.bin"}, "must hold weights in safetensors, and model.safetensors.index.json names 'pyt"),
         ({"a": 5}, "must hold weights in safetensors, and model.safetensors.index.json names 5"),
         ({"a": "x" * 300 + ".safetensors"}, "is damaged: model.safetensors.index.json names xxx"),
+        ({"a": "../model.safetensors"}, "is damaged: model.safetensors.index.json names ../model.safetensors"),
         ({}, "is damaged: model.safetensors.index.json must have metadata and a weight_map"),
     ],
 )
-def test_an_index_names_weights_in_safetensors_alone(parts, message, folder):
+def test_an_index_that_names_other_files_than_weights_in_safetensors_beside_it_is_refused(parts, message, folder):
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
     with refused(f"path={folder} {message}"):
@@ -288,6 +272,11 @@ def test_an_index_names_weights_in_safetensors_alone(parts, message, folder):
     [
         ({"num_hidden_layers": 10**9}, "is damaged: num_hidden_layers must be at most 1,000, got 1000000000"),
         ({"num_hidden_layers": 1}, "is damaged: config.json has no place for its weights model.layers.1."),
+        ({"num_hidden_layers": 3}, "is damaged: its weights lack model.layers.2."),
+        (
+            {"hidden_size": 64},
+            "is damaged: its weight lm_head.weight has shape (40, 32), and its config.json says (40, 64)",
+        ),
         (
             {"intermediate_size": 50},
             "is damaged: its weight model.layers.0.mlp.down_proj.weight has shape (32, 48), and its config.json says "
@@ -403,5 +392,13 @@ def test_a_folder_without_a_tokenizer_says_how_to_get_one(folder):
 
 
 def test_importing_poslab_or_composing_does_not_import_transformers():
-    code = "import poslab, poslab.pretrained.hosted, sys; assert 'transformers' not in sys.modules"
+    code = f"""
+import sys
+import poslab, poslab.pretrained.hosted
+from hydra import compose, initialize_config_dir
+from poslab.data.composed import resolved
+with initialize_config_dir({str(CONF)!r}, version_base="1.3"):
+    resolved(compose("train"))
+assert "transformers" not in sys.modules
+"""
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -128,7 +128,7 @@ def test_an_untouched_model_without_an_output_layer_for_the_task_has_no_logits(f
             check({**config, "objective": {**config["objective"], "match": "logits"}})
 
 
-def test_positions_of_the_untouched_model_that_end_are_told(folder):
+def test_learning_within_more_positions_than_the_untouched_model_has_is_refused(folder):
     check(on_text(folder, "bert", *DISTIL, f"objective.within={tiny_models.ROWS}"))
     with pytest.raises(ValueError, match=r"^objective.within must be at most 24, where the positions of the teacher"):
         check(on_text(folder, "bert", *DISTIL, "objective.within=25"))

@@ -155,7 +155,7 @@ def test_beams_on_left_padded_prompts_are_the_same_without_a_cache(beams, seed):
     assert any(sum(token in DIGITS for token in t.tolist()) > 1 for t in cached)
 
 
-def test_decoding_goes_on_in_the_last_of_packed_documents():
+def test_decoding_continues_in_the_last_of_packed_documents():
     model = stacked(Decoder, VOCAB_SIZE, Abacus, 16, 2, 2, digits=DIGITS).eval()
     model.encodings.layer(0).table.weight.data.mul_(50)
     tokens = torch.tensor([[1, 2, 5, 0, 1, 1, 2, 2], [1, OTHER, 5, 0, 1, 1, OTHER, 2]])

@@ -92,7 +92,7 @@ def test_left_padded_texts_read_from_a_cache_are_those_read_alone(window):
 
 
 @torch.no_grad()
-def test_decoding_goes_on_in_the_last_of_packed_documents():
+def test_decoding_continues_in_the_last_of_packed_documents():
     model, tokens = sensitive(), torch.tensor([[1, 3, 5, 0, 7, 1, 3, 2], [3, 2, 5, 3, 1, 1, 7, 2]])
     documents = torch.tensor([[0, 0, 0, 1, 1, 1, 1, 1], [4, 4, 4, 4, 4, 7, 7, 7]])
     cache = model.new_cache()

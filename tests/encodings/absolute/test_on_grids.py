@@ -38,8 +38,8 @@ def added(encoding: PositionalEncoding, positions: Positions) -> Tensor:
 def test_the_order_in_storage_does_not_matter(encoding: PositionalEncoding) -> None:
     positions = Positions.grid(3, 5)
     order = torch.randperm(15, generator=torch.Generator().manual_seed(1))
-    places = positions.places._with_tensors(lambda x, own_dims: x.index_select(-own_dims, order))
-    assert torch.equal(added(encoding, replace(positions, places=places)), added(encoding, positions)[:, order])
+    permuted = replace(positions, places=positions.places.take(order))
+    assert torch.equal(added(encoding, permuted), added(encoding, positions)[:, order])
 
 
 def test_cells_that_differ_on_one_axis_differ(encoding: PositionalEncoding) -> None:
@@ -59,19 +59,11 @@ def test_tokens_that_stand_nowhere_get_zeros(encoding: PositionalEncoding) -> No
     assert torch.equal(ours[:, 2:], added(encoding, Positions.grids(SIZES, 15, (3, 5))))
 
 
-def test_a_text_is_at_the_same_number_on_every_axis(encoding: PositionalEncoding) -> None:
-    if isinstance(encoding, SinusoidalGrid):
-        encoding, other = SinusoidalGrid(WIDTH), Positions.grid(3)
-    elif isinstance(encoding, FourierFeatures):
-        return  # a text has a length of its own on each axis
-    else:
-        other = replace(Positions.range(3), places=Positions.grid(3, 5).places._with_tensors(diagonal))
-    assert torch.equal(added(encoding, Positions.range(3)), added(encoding, other))
-
-
-def diagonal(x: Tensor, own_dims: int) -> Tensor:
-    """The cells (0, 0), (1, 1) and (2, 2) of three rows of five."""
-    return x.index_select(-own_dims, torch.tensor([0, 6, 12]))
+@pytest.mark.parametrize("name", [name for name in ADDED if name.startswith("Learned")])
+def test_a_token_of_a_text_is_at_the_same_number_on_every_axis_of_a_learned_grid(name: str) -> None:
+    encoding, text = ADDED[name](), Positions.range(3)
+    diagonal = Positions.grid(3, 5).places.take(torch.tensor([0, 6, 12]))  # the cells (0, 0), (1, 1) and (2, 2)
+    assert torch.equal(added(encoding, text), added(encoding, replace(text, places=diagonal)))
 
 
 def test_half_precision_and_autocast_do_not_round_what_is_added(encoding: PositionalEncoding) -> None:

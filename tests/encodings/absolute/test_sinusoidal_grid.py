@@ -45,7 +45,8 @@ def test_on_three_axes_each_has_the_sinusoids_of_one(layout):
         assert torch.equal(ours[:, axis], of_axis[positions.places.cells[:, axis]])
 
 
-def test_on_a_text_it_is_the_sinusoidal_encoding():
-    x, positions = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0)), Positions.range(9, 5)
+def test_on_a_text_or_a_grid_of_one_axis_it_is_the_sinusoidal_encoding():
+    x = torch.randn(2, 9, 32, generator=torch.Generator().manual_seed(0))
     plain = Sinusoidal(32, scale=1.0, layout="concatenated")
-    assert torch.equal(SinusoidalGrid(32).embed(x, positions), plain.embed(x, positions))
+    for positions in (Positions.range(9, 5), Positions.grid(9)):
+        assert torch.equal(SinusoidalGrid(32).embed(x, positions), plain.embed(x, positions))

@@ -10,6 +10,7 @@ import torch
 from poslab.attention import Visibility, attend
 from poslab.encodings import Alibi, GrapeA, Positions
 from poslab.encodings.base import QueryRows
+from tests.encodings.agreement import default_dtype
 
 H, D, S = 3, 6, 9
 
@@ -70,17 +71,13 @@ def test_where_directions_meet_nothing_it_is_alibi():
 
 
 def test_its_slopes_are_float32_where_bfloat16_is_the_default_of_pytorch():
-    """As in a step of a run in bf16-true."""
     grape = GrapeA(num_heads=3, head_dim=8, max_exponent=7.3)
     expected = grape.learned()["slopes"]
-    torch.set_default_dtype(torch.bfloat16)
-    try:
+    with default_dtype(torch.bfloat16):
         assert torch.equal(grape.learned()["slopes"], expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
-def test_it_begins_with_the_slopes_of_alibi_and_tells_what_it_learned():
+def test_it_begins_with_the_slopes_of_alibi_and_reports_what_it_learned():
     encoding = GrapeA(H, D)
     assert encoding.learned()["slopes"].tolist() == pytest.approx([2.0**-x for x in encoding.exponents])
     for name in ("query_direction", "key_direction"):

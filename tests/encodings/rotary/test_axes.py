@@ -39,6 +39,7 @@ from poslab.encodings.rotary.allocations import (
     space_first,
 )
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk, rope_ntk
+from tests.encodings.rotary.turned import turned
 
 HEADS, D = 2, 32
 GRIDS = [(3, 7), (7, 3), (1, 20)]
@@ -47,11 +48,6 @@ GRIDS = [(3, 7), (7, 3), (1, 20)]
 def queries_and_keys(length: int, head_dim: int = D) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return tuple(torch.randn(1, HEADS, length, head_dim, generator=generator) for _ in range(2))
-
-
-def turned(rotary: Rotary, positions: Positions, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
-    tables = rotary.prepare(positions, positions)
-    return rotary.rotate_query(query, tables), rotary.rotate_key(key, tables)
 
 
 def assert_same(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor], tolerance: float = 2e-6) -> None:

@@ -15,7 +15,7 @@ from poslab.attention.attend import as_they_meet, tables_of_layer
 from poslab.encodings import Positions, RePo, Rotary, SelectiveRotary, repo
 from poslab.encodings.base import QueryRows
 from poslab.encodings.rotary.by_content import RotationByContent
-from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder, some_tokens
+from tests.encoding_choices import encoding, small_decoder, some_tokens
 
 M, H, G, D, S = 12, 4, 2, 6, 11
 PAIRS = D // 2
@@ -132,7 +132,6 @@ def test_logits_are_those_of_a_loop_over_the_formula(encoding, angles):
 
 @pytest.mark.parametrize("name", ["selective_rotary", "repo", "rotary_learned"])
 def test_a_rotation_by_content_keeps_the_route_of_a_rotation(name):
-    assert name in EVERY_ENCODING
     assert {choose_route(layer) for layer in small_decoder(name).encodings} == {"flash"}
 
 
@@ -145,7 +144,7 @@ def test_where_content_says_nothing_steps_are_those_of_rotary():
     torch.testing.assert_close(logits(selective, x, q, k), theirs / math.sqrt(D), rtol=0, atol=1e-6)
 
 
-def test_positions_by_content_are_told_in_reports():
+def test_reports_have_the_distances_between_positions_by_content():
     encoding, (x, q, k) = made(RePo), inputs()
     state = encoding.state(x, Positions.range(S), None)
     rows = QueryRows(None, slice(2, 5), 2, 1.0, None, state[:, :, 2:5], state)
@@ -199,7 +198,7 @@ def test_every_nth_layer_is_rotary_beginning_with_the_first():
         (partial(made, SelectiveRotary, rank=0), "rank must be a positive integer, got 0"),
         (partial(SelectiveRotary, 9, 2, 2, 8), "d_model must be a multiple of the 2 key-value heads, got 9"),
         (partial(RePo, 8, 2, 2, 7), "head_dim must be even, got 7"),
-        (partial(repo, every=1), r"every must be an integer of at least 2 .*, got 1|every must be .*, got 1"),
+        (partial(repo, every=1), "every must be an integer of at least 2, got 1"),
     ],
 )
 def test_an_argument_out_of_its_range_is_refused(make, sentence):

@@ -11,14 +11,10 @@ import torch
 from poslab.encodings import FoPE, Positions, Rotary
 from poslab.encodings.rotary.scalings import hope
 from tests.encoding_choices import encoding, small_decoder
+from tests.encodings.agreement import default_dtype
+from tests.encodings.rotary.turned import turned
 
 D, H, G, L = 16, 4, 2, 64
-
-
-def turned(encoding, *x, positions):
-    tables = encoding.prepare(positions, positions)
-    q, k = x
-    return encoding.rotate_query(q, tables), encoding.rotate_key(k, tables)
 
 
 def queries_and_keys(length: int):
@@ -34,7 +30,7 @@ def test_queries_and_keys_are_those_of_a_loop_over_the_formula(base, frequencies
     assert of_cos.shape == (G, frequencies, columns)
     ids = [0, 3, 70, 200]
     q, k = queries_and_keys(len(ids))
-    ours = turned(fope, q, k, positions=Positions(torch.tensor(ids), 201))
+    ours = turned(fope, Positions(torch.tensor(ids), 201), q, k)
     for x, turned_x, group in ((q, ours[0], H // G), (k, ours[1], 1)):
         for h in range(x.shape[1]):
             for t, p in enumerate(ids):
@@ -55,9 +51,7 @@ def test_where_nothing_is_mixed_it_is_rotary_whose_slow_pairs_stand_still():
     positions = Positions.range(80, 1_000)
     fope = FoPE(D, H, G, training_length=L, gain=0.0)
     rotary = Rotary(D, scaling=partial(hope, training_length=L))
-    for ours, theirs in zip(
-        turned(fope, q, k, positions=positions), turned(rotary, q, k, positions=positions), strict=True
-    ):
+    for ours, theirs in zip(turned(fope, positions, q, k), turned(rotary, positions, q, k), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -85,13 +79,9 @@ def test_a_model_has_the_same_random_numbers_again_and_another_seed_has_others()
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_default_dtype_of_pytorch_while_it_is_made_changes_no_random_number(dtype):
-    """transformers sets it while it loads a model."""
     ours = FoPE(D, H, G, training_length=L)
-    torch.set_default_dtype(dtype)
-    try:
+    with default_dtype(dtype):
         other = FoPE(D, H, G, training_length=L)
-    finally:
-        torch.set_default_dtype(torch.float32)
     for one, again in zip(ours._coefficients_GNP, other._coefficients_GNP, strict=True):
         assert one.dtype == again.dtype == torch.float32 and torch.equal(one, again)
 

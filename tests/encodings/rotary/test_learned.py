@@ -18,8 +18,10 @@ from poslab.encodings.rotary.scalings import fmrope, llama3, rope_dynamic_ntk, r
 from poslab.encodings.rotary.yarn import yarn
 from poslab.runs.optimizers import parameter_groups
 from tests.encoding_choices import small_decoder
+from tests.encodings.rotary.turned import turned
 
 HEAD_DIM, LENGTH = 16, 48
+TEXT = Positions.range(LENGTH)
 
 
 def learned(**arguments) -> RotaryLearned:
@@ -33,12 +35,6 @@ def learned(**arguments) -> RotaryLearned:
 def queries_and_keys() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     return tuple(torch.randn(2, heads, LENGTH, HEAD_DIM, generator=generator) for heads in (4, 2))
-
-
-def turned(encoding: Rotary, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    positions = Positions.range(LENGTH)
-    tables = encoding.prepare(positions, positions)
-    return encoding.rotate_query(q, tables), encoding.rotate_key(k, tables)
 
 
 def sums_and_gradient(turned: tuple[Tensor, Tensor], parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -55,7 +51,7 @@ def test_queries_keys_and_the_gradient_of_alpha_are_those_of_mistral_large_4(bas
     theirs.alpha.data.copy_(ours.log_factor)
     cos, sin = theirs(q, torch.arange(LENGTH)[None])
     expected = sums_and_gradient(apply_rotary_pos_emb(q, k, cos, sin), theirs.alpha)
-    actual = sums_and_gradient(turned(ours, q, k), ours.log_factor)
+    actual = sums_and_gradient(turned(ours, TEXT, q, k), ours.log_factor)
     for our, their in zip(actual, expected, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
 
@@ -65,7 +61,7 @@ def test_interleaved_pairs_and_the_gradient_of_frequencies_are_those_of_rotary_e
     theirs = rotary_embedding_torch.RotaryEmbedding(HEAD_DIM, learned_freq=True)
     theirs.freqs.data.copy_(ours.learned()["frequencies"])
     expected = sums_and_gradient(tuple(map(theirs.rotate_queries_or_keys, (q, k))), theirs.freqs)
-    *actual, gradient = sums_and_gradient(turned(ours, q, k), ours.log_factor)
+    *actual, gradient = sums_and_gradient(turned(ours, TEXT, q, k), ours.log_factor)
     # d / d alpha = theta' d / d theta'
     for our, their in zip([*actual, gradient / theirs.freqs.detach()], expected, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
@@ -86,10 +82,8 @@ SCALINGS = {
 def test_it_begins_as_rotary_digit_for_digit_under_every_scaling(name, layout):
     q, k = queries_and_keys()
     arguments = {"layout": layout, "scaling": SCALINGS[name]}
-    for ours, theirs in zip(
-        turned(RotaryLearned(HEAD_DIM, **arguments), q, k), turned(Rotary(HEAD_DIM, **arguments), q, k), strict=True
-    ):
-        assert torch.equal(ours, theirs)
+    ours, theirs = (turned(make(HEAD_DIM, **arguments), TEXT, q, k) for make in (RotaryLearned, Rotary))
+    assert all(map(torch.equal, ours, theirs))
 
 
 @pytest.mark.parametrize("name", SCALINGS)

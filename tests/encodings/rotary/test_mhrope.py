@@ -9,17 +9,11 @@ from transformers import LlamaConfig
 from transformers.models.llama import modeling_llama as llama
 
 from poslab.encodings import MHRoPE, MRopeReset, Positions, Rotary
+from tests.encodings.rotary.turned import turned
 
 D, HEADS, KV_HEADS, GROUP, LENGTH = 8, 16, 8, 2, 35
 SEQUENCE = torch.tensor([[1, 1, 1], [1, 1, 1], [1, 3, 5], [1, 1, 1], [2, 2, 4], [1, 1, 1]])
 """Two words, a picture, a word, a clip, a word."""
-
-
-def turned(rotary: Rotary, positions: Positions) -> tuple[Tensor, Tensor]:
-    """Queries (1, H, T, D) and keys (1, G, T, D), always the same ones, as they meet."""
-    tables = rotary.prepare(positions, positions)
-    query, key = queries_and_keys()
-    return rotary.rotate_query(query, tables), rotary.rotate_key(key, tables)
 
 
 def queries_and_keys() -> tuple[Tensor, Tensor]:
@@ -33,8 +27,8 @@ def queries_and_keys() -> tuple[Tensor, Tensor]:
 )
 def test_each_head_is_rotary_on_its_own_axis(sections, axis_of_heads):
     positions = MRopeReset()(Positions.grids(SEQUENCE, LENGTH, (2, 3, 5)), 1)
-    ours = turned(MHRoPE(D, HEADS, KV_HEADS, sections), positions)
     query, key = queries_and_keys()
+    ours = turned(MHRoPE(D, HEADS, KV_HEADS, sections), positions, query, key)
     llama_rotary = llama.LlamaRotaryEmbedding(LlamaConfig(hidden_size=HEADS * D, num_attention_heads=HEADS))
     for head, axis in enumerate(axis_of_heads):
         cos, sin = llama_rotary(query, positions.places.coordinates[None, :, axis])
@@ -47,8 +41,8 @@ def test_a_text_turns_bit_for_bit_as_under_rotary():
     text = Positions.range(LENGTH, 1_000)
     on_the_diagonal = MRopeReset()(Positions.grids(torch.ones(LENGTH, 3, dtype=torch.long), LENGTH, (1, 1, 1)), 1)
     for positions, same in ((text, text), (on_the_diagonal, Positions.range(LENGTH))):
-        ours, expected = turned(MHRoPE(D, HEADS, KV_HEADS), positions), turned(Rotary(D), same)
-        assert all(map(torch.equal, ours, expected))
+        ours = turned(MHRoPE(D, HEADS, KV_HEADS), positions, *queries_and_keys())
+        assert all(map(torch.equal, ours, turned(Rotary(D), same, *queries_and_keys())))
 
 
 def test_each_axis_has_the_whole_spectrum():

@@ -1,8 +1,7 @@
-"""RoPE-Mixed against double loops over its formula and its initial values; gradients, groups and decay."""
+"""RoPE-Mixed against its formula in float64 and its initial values; groups and decay."""
 
 from __future__ import annotations
 
-import cmath
 import math
 
 import pytest
@@ -12,6 +11,7 @@ from torch import Tensor
 from poslab.encodings import Interpolated, Positions, RotaryMixed
 from poslab.runs.optimizers import parameter_groups
 from tests.encoding_choices import small_decoder
+from tests.encodings.agreement import assert_same, default_dtype
 
 HEADS, GROUPS = 4, 2
 
@@ -32,24 +32,23 @@ def queries_and_keys(encoding: RotaryMixed, length: int) -> tuple[Tensor, Tensor
     return tuple(torch.randn(n, length, encoding.head_dim, generator=generator) for n in (HEADS, GROUPS))
 
 
+def formula(encoding: RotaryMixed, q_HTD: Tensor, k_GTD: Tensor, cells_TA: Tensor) -> Tensor:
+    """The sum over pairs of q_i conj(k_j) exp(i (p_i - p_j) . F), (H, T, T) float64."""
+    groups = torch.arange(HEADS) // (HEADS // GROUPS)
+    apart_TSA = (cells_TA[:, None] - cells_TA).double()
+    angle_HTSP = torch.einsum("tsa,ahp->htsp", apart_TSA, encoding.frequencies[:, groups].double())
+    q_HTP, k_HSP = (torch.view_as_complex(x.double().unflatten(-1, (-1, 2))) for x in (q_HTD, k_GTD[groups]))
+    turned_HTSP = torch.polar(torch.ones_like(angle_HTSP), angle_HTSP)
+    return torch.einsum("htp,hsp,htsp->hts", q_HTP, k_HSP.conj(), turned_HTSP).real
+
+
 @pytest.mark.parametrize("sizes", [(3, 5), (5, 2), (2, 1, 3)])
-def test_logits_are_those_of_a_double_loop_over_the_formula(sizes):
-    axes, encoding = len(sizes), mixed(axes=len(sizes))
-    positions = Positions.grid(*sizes)
-    q, k = queries_and_keys(encoding, positions.length)
-    ours, frequency = logits(encoding, q, k, positions), encoding.frequencies.double()
-    cells = positions.places.cells.tolist()
-    for h in range(HEADS):
-        g = h // (HEADS // GROUPS)
-        for i, at_i in enumerate(cells):
-            for j, at_j in enumerate(cells):
-                expected = 0.0
-                for m in range(encoding.head_dim // 2):
-                    angle = sum((at_i[a] - at_j[a]) * frequency[a, g, m].item() for a in range(axes))
-                    query = complex(*q[h, i, 2 * m : 2 * m + 2].tolist())
-                    key = complex(*k[g, j, 2 * m : 2 * m + 2].tolist())
-                    expected += (query * cmath.exp(1j * angle) * key.conjugate()).real
-                assert ours[h, i, j].item() == pytest.approx(expected, abs=4e-6)
+def test_logits_and_gradients_are_those_of_the_formula(sizes):
+    encoding, positions = mixed(axes=len(sizes)), Positions.grid(*sizes)
+    sources = [x.requires_grad_() for x in queries_and_keys(encoding, positions.length)]
+    ours, expected = logits(encoding, *sources, positions), formula(encoding, *sources, positions.places.cells)
+    torch.testing.assert_close(ours.double(), expected, rtol=0, atol=4e-6)
+    assert_same(ours, expected, [*sources, encoding.frequencies])
 
 
 def test_interpolated_positions_divide_the_frequencies_of_each_axis():
@@ -81,30 +80,10 @@ def test_on_any_number_of_axes_the_first_directions_are_a_rotation(axes):
     assert start.det().item() == pytest.approx(1, abs=1e-6)
 
 
-def test_directions_are_drawn_where_bfloat16_is_the_default_of_pytorch():
-    """As where transformers loads a model in bfloat16; there is no orthogonal matrix in it."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        frequencies = RotaryMixed(8, 2, 2).frequencies
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert frequencies.dtype == torch.float32 and frequencies.isfinite().all()
-
-
-def test_gradients_reach_the_frequencies_as_they_do_by_differences():
-    encoding, positions = mixed().double(), Positions.grid(3, 4)
-    q, k = (x.double() for x in queries_and_keys(encoding, 12))
-    weight = torch.randn(HEADS, 12, 12, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    logits(encoding, q, k, positions).mul(weight).sum().backward()
-    gradient = encoding.frequencies.grad
-    with torch.no_grad():
-        for place in ((0, 0, 0), (1, 1, 5), (1, 0, 3)):
-            both = []
-            for step in (1e-2, -1e-2):  # angles are float32
-                encoding.frequencies[place] += step
-                both.append(logits(encoding, q, k, positions).mul(weight).sum().item())
-                encoding.frequencies[place] -= step
-            assert gradient[place].item() == pytest.approx((both[0] - both[1]) / 2e-2, rel=0.02, abs=0.02)
+def test_the_same_directions_are_drawn_where_bfloat16_is_the_default_of_pytorch():
+    with default_dtype(torch.bfloat16):  # in which there is no orthogonal matrix
+        frequencies = mixed().frequencies
+    assert frequencies.dtype == torch.float32 and torch.equal(frequencies, mixed().frequencies)
 
 
 def test_training_moves_the_frequencies_without_weight_decay():

@@ -30,6 +30,7 @@ from poslab.encodings.rotary.scalings import (
 )
 from poslab.encodings.rotary.yarn import yarn
 from poslab.testing import check_encoding
+from tests.encodings.agreement import default_dtype
 
 HEAD_DIM, TRAINING_LENGTH = 32, 48
 SHORT, LONG = [1.0 + m / 16 for m in range(16)], [1.0 + m for m in range(16)]
@@ -267,14 +268,10 @@ def test_clipped_frequencies_slow_down_along_a_cosine(head_dim, clipped):
     ],
 )
 def test_where_bfloat16_is_the_default_of_pytorch_frequencies_are_float32(scaling):
-    """As in a step of a run in bf16-true."""
     rotary = Rotary(128, base=500_000.0, scaling=scaling)
     expected = rotary.spectrum(1)
-    torch.set_default_dtype(torch.bfloat16)
-    try:
+    with default_dtype(torch.bfloat16):
         assert torch.equal(rotary.spectrum(1), expected)
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("training_length", [8, 100, 4_096])
@@ -418,7 +415,7 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
         (3, "scaling must be a class or function or null, got 3"),
     ],
 )
-def test_a_wrong_scaling_is_told_when_the_encoding_is_made(scaling, sentence):
+def test_a_wrong_scaling_is_refused_when_the_encoding_is_made(scaling, sentence):
     with pytest.raises(ValueError) as caught:
         Rotary(HEAD_DIM, scaling=scaling)
     assert str(caught.value) == sentence

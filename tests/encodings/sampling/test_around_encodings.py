@@ -46,7 +46,7 @@ def test_a_training_step_reaches_all_that_is_learned(encoding, sampler):
 @each_sampler
 @each_encoding
 @pytest.mark.parametrize("segments", [None, SEGMENTS])
-def test_training_is_that_of_a_model_which_is_told_the_drawn_positions(encoding, sampler, segments):
+def test_training_is_that_of_a_model_which_is_given_the_drawn_positions(encoding, sampler, segments):
     tokens = some_tokens(2, LENGTH)
     positions = Positions.range(LENGTH) if segments is None else Positions.packed(segments)
     torch.manual_seed(7)
@@ -83,7 +83,7 @@ def test_evaluation_has_no_chance_in_it(encoding, sampler):
 
 @each_sampler
 @each_encoding
-def test_generation_goes_on_one_by_one_from_the_last_position_of_the_prompt(encoding, sampler):
+def test_generation_continues_one_by_one_from_the_last_position_of_the_prompt(encoding, sampler):
     decoder, prompt = decoder_of(encoding, sampler), some_tokens(2, 6)
     new = torch.stack(list(generate(decoder, prompt, 5, Sampling(temperature=0))), dim=1)
     with torch.no_grad():
@@ -179,5 +179,5 @@ def test_a_learned_table_that_cannot_serve_the_positions_is_refused_before_train
         *([f"encoding={encoding}", "positions=cape"] for encoding in ("rotary", "t5", "alibi", "sinusoidal")),
     ],
 )
-def test_what_fits_is_taken(overrides):
+def test_positions_that_suit_the_encoding_pass_the_check_before_training(overrides):
     check(composed_run(*overrides))

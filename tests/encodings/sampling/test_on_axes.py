@@ -147,7 +147,7 @@ def rope_index(model: type, parts: list[tuple[int, int, int]]) -> tuple[torch.Te
         [TEXT, (3, 2, 3)],
     ],
 )
-def test_mrope_puts_tokens_where_qwen2_vl_does_and_text_goes_on_there(parts):
+def test_mrope_puts_tokens_where_qwen2_vl_does_and_text_continues_there(parts):
     expected, text_at = rope_index(Qwen2VLModel, parts)
     drawn = MRope()(sequence(parts), 1)
     assert drawn.places.coordinates[0].equal(expected)
@@ -162,7 +162,7 @@ def test_frames_between_time_stamps_stand_where_qwen3_vl_puts_them():
     assert drawn.continuation(1).places.coordinates[0, 0].tolist() == [text_at] * 3
 
 
-def test_after_a_clip_longer_than_its_sides_text_goes_on_after_its_last_frame():
+def test_after_a_clip_longer_than_its_sides_text_continues_after_its_last_frame():
     """The trap of the docstring: in transformers the text of (5, 2, 2) goes on at 2, within the clip's times 0 to 4."""
     parts = [(5, 2, 2), TEXT]
     theirs, _ = rope_index(Qwen2VLModel, parts)
@@ -227,7 +227,7 @@ def test_a_grid_is_fitted_to_a_picture_once_by_the_sampler_or_by_the_encoding(sa
 
 
 @pytest.mark.parametrize("sampler", [MRopeReset(), Diagonal()])
-def test_samplers_that_need_an_axis_of_time_say_so(sampler):
+def test_samplers_that_need_an_axis_of_time_refuse_places_without_one(sampler):
     with pytest.raises(ValueError, match=r"^positions must have the axis time, got height, width$"):
         sampler(Positions.grid(2, 2), 1)
 
