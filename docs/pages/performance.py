@@ -270,8 +270,8 @@ def _training(train_step: Figures) -> Iterator[str]:
         if profiled := [row for row in compiled if "profile" in row]:
             yield (
                 "Where its time goes: the share of a step in matrix products, in PyTorch's attention kernel, in the "
-                "loops that the compiler makes (norms, activations, rotations and casts), and in everything else. The first "
-                "two alone bound the share above."
+                "loops that the compiler makes (norms, activations, rotations and casts), and in everything else. "
+                "The first two alone bound the share above."
             )
             kinds = list(profiled[0]["profile"])
             lines = [[row["encoding"], *(f"{100 * row['profile'][kind]:.0f} %" for kind in kinds)] for row in profiled]

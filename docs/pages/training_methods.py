@@ -84,6 +84,18 @@ def _lost(folder: Path) -> Iterator[str]:
             )
 
 
+def _kept(folder: Path) -> Iterator[str]:
+    """Yield what the first training adds to the second, and what the second takes from the first."""
+    of = means(folder)["accuracy"].unstack("case")
+    added = (of["tweets_after_films"] - of["tweets"]).dropna()
+    lost = (of["films"] - of["films_after_tweets_after_films"]).dropna()
+    if len(added) and len(lost):
+        yield (
+            f"After films, tweets have {added.min():+.1f} to {added.max():+.1f} points of accuracy by encoding; after "
+            f"tweets, {lost.min():.1f} to {lost.max():.1f} points of films are lost."
+        )
+
+
 PRIVACY: Steps = {f"epsilon {epsilon}": ("without_privacy", f"epsilon_{epsilon}") for epsilon in (8, 3, 1)}
 
 TEACHING: Steps = {
@@ -143,11 +155,13 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
         """\
 Sentiment of film reviews, then of tweets, and films again without a further step: what serves, and what is left? Cases
 begin with the weights of another one (`tweets_after_films`), with a frozen encoding, or under rotary, and `docs` is
-text of the Python documentation. All read the tokens of films. Decoders of two layers of width 64 take 400 steps.""",
+text of the Python documentation. All read the tokens of films. Decoders of two layers of width 64 take 400 steps.
+`none`, rotary and ALiBi have nothing to freeze.""",
         "large pretrained models ([pretrained models](pretrained-models.md)), and other domains",
         ("accuracy", "bits_per_byte@1x"),
         ("differences_*",),
-        closing=_table("What the first training adds, and what is left of it", {"accuracy": 1}, TRANSFER),
+        _kept,
+        _table("What the first training adds, and what is left of it", {"accuracy": 1}, TRANSFER),
     ),
 }
 
