@@ -84,6 +84,17 @@ def _lost(folder: Path) -> Iterator[str]:
             )
 
 
+def _taught(folder: Path) -> Iterator[str]:
+    """Yield what each way of teaching changes at the trained length."""
+    of = means(folder)["bits_per_byte@1x"].unstack("case")
+    changes = {way: (of[to] - of[begun]).dropna().sort_values() for way, (begun, to) in TEACHING.items() if to in of}
+    ranges = [
+        f"{way} {change.iloc[0]:+.3f} (under {change.index[0]}) to {change.iloc[-1]:+.3f} (under {change.index[-1]})"
+        for way, change in changes.items()
+    ]
+    yield f"Bits per byte at the trained length change, by what is learned of the teacher: {listed(ranges)}."
+
+
 def _kept(folder: Path) -> Iterator[str]:
     """Yield what the first training adds to the second, and what the second takes from the first."""
     of = means(folder)["accuracy"].unstack("case")
@@ -148,7 +159,8 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
         "large teachers, teachers of another kind, and long training",
         ("bits_per_byte@1x", "bits_per_byte@4x", "sliding_bits_per_byte@4x"),
         ("curves_*[!g]_bits_per_byte", "differences_*"),
-        closing=_table("What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
+        _taught,
+        _table("What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
     ),
     "transfer": Part(
         "Another domain",
