@@ -19,7 +19,7 @@ INTRODUCTION = """\
 
 `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
 
-Does the choice of an encoding change with privacy, another optimizer, a teacher, or another domain?
+Does the choice of an encoding change with the way in which a model is trained?
 [Training](guides/training.md) has the commands."""
 
 Steps = Mapping[str, tuple[str, str]]
@@ -158,7 +158,7 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
 `without_teacher` has the same 600 steps.""",
         "large teachers, teachers of another kind, and long training",
         ("bits_per_byte@1x", "bits_per_byte@4x", "sliding_bits_per_byte@4x"),
-        ("curves_*[!g]_bits_per_byte", "differences_*"),
+        ("curves_*[!g]_bits_per_byte", "differences_*[!g]_bits_per_byte_*"),
         _taught,
         _table("What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
     ),
