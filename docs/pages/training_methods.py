@@ -22,17 +22,17 @@ INTRODUCTION = """\
 Does the choice of an encoding change with the way in which a model is trained?
 [Training](guides/training.md) has the commands."""
 
-Steps = Mapping[str, tuple[str, str]]
+Changes = Mapping[str, tuple[str, str]]
 """From one case to another, by the heading of its column."""
 
 
-def _changes(title: str, metrics: Mapping[str, int], steps: Steps, folder: Path) -> Iterator[str]:
+def _changes(title: str, metrics: Mapping[str, int], changes: Changes, folder: Path) -> Iterator[str]:
     """Yield tables of what changes from one case to another under each encoding, over runs of the same seed.
 
     Args:
         title: of the tables.
         metrics: their tags, with the decimals of their cells.
-        steps: columns.
+        changes: columns.
         folder: of the comparison.
     """
     results = results_of(folder)
@@ -42,7 +42,7 @@ def _changes(title: str, metrics: Mapping[str, int], steps: Steps, folder: Path)
         of_runs = results[results["metric"] == metric].set_index(["case", "encoding", "seed"])["value"].unstack("case")
         columns = {
             heading: (of_runs[to] - of_runs[begun]).groupby("encoding", sort=False).agg(partial(_interval, decimals))
-            for heading, (begun, to) in steps.items()
+            for heading, (begun, to) in changes.items()
             if {begun, to} <= set(of_runs)
         }
         if columns:
@@ -107,15 +107,15 @@ def _kept(folder: Path) -> Iterator[str]:
         )
 
 
-PRIVACY: Steps = {f"epsilon {epsilon}": ("without_privacy", f"epsilon_{epsilon}") for epsilon in (8, 3, 1)}
+PRIVACY: Changes = {f"epsilon {epsilon}": ("without_privacy", f"epsilon_{epsilon}") for epsilon in (8, 3, 1)}
 
-TEACHING: Steps = {
+TEACHING: Changes = {
     "logits": ("without_teacher", "logits"),
     "relations": ("without_teacher", "relations"),
     "relations after rotation": ("without_teacher", "relations_after_rotation"),
 }
 
-TRANSFER: Steps = {
+TRANSFER: Changes = {
     "tweets: after films": ("tweets", "tweets_after_films"),
     "with a frozen encoding": ("tweets", "tweets_after_films_with_a_frozen_encoding"),
     "after films under rotary": ("tweets", "tweets_after_films_under_rotary"),
@@ -124,8 +124,8 @@ TRANSFER: Steps = {
 }
 
 
-def _table(title: str, metrics: Mapping[str, int], steps: Steps) -> Callable[[Path], Iterator[str]]:
-    return partial(_changes, title, metrics, steps)
+def _table(title: str, metrics: Mapping[str, int], changes: Changes) -> Callable[[Path], Iterator[str]]:
+    return partial(_changes, title, metrics, changes)
 
 
 PARTS = {
