@@ -44,7 +44,8 @@ TYPED = {
     "train notes.txt": "'notes.txt' is not key=value; did you mean 'dataset=text dataset.files=notes.txt'?\n",
     "train help": "'help' is not key=value; did you mean '--help'?\n",
     "train *": "'*' is not key=value\n",
-    "train /tmp/a": "'/tmp/a' is not key=value\n",
+    "train /nothing/a": "'/nothing/a' is not key=value\n",
+    "train ../": "'../' is not key=value\n",
     "train =rotary": "'=...' must begin with a key, as in encoding=rotary\n",
     "train dataset=text 'dataset.files=[notes.txt,' 'b.txt]'": "dataset.files=[notes.txt, ends at a space of the "
     "shell: write 'dataset.files=[notes.txt, b.txt]'\n",
@@ -258,3 +259,11 @@ def test_help_whose_reader_ends_is_silent(tmp_path):
         ["bash", "-c", line], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (141, "", "")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_typed_by_its_whole_path_is_not_taken_for_a_group(typed, kept):
+    run = kept / "run"
+    assert typed(f"train {run}").sentences == (
+        f"error: '{run}' is not key=value; did you mean 'resume={run}' or 'init_from={run}'?\n"
+    )

@@ -113,7 +113,7 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         key, _, values = several[1].partition("=")
         if key in SEVERAL:
             return f"{several[1]}: several choices are a list, such as {key}=[{values}]"
-        is_group = (CONF / key.partition("@")[0]).is_dir()
+        is_group = key.partition("@")[0] in choices.groups()
         a_list = "" if is_group else f"; a list is written {shlex.quote(f'{key}=[{values}]')}"
         return f"{several[1]}: -m runs several values one after another: {poslab_command(name)} -m {several[1]}{a_list}"
     if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
@@ -183,7 +183,7 @@ def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
     if not key:
         return f"'{typed}=...' must begin with a key, as in encoding=rotary"
     options = config_options(words)
-    if options["config_name"] is not None and (CONF / key).is_dir():
+    if options["config_name"] is not None and key in choices.groups():
         return (
             f"{typed}: --config-name {options['config_name']} is a whole configuration, which has no choice of {key}: "
             "set single keys, such as trainer.max_steps=4"

@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from poslab.commands.choices import groups
 from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
@@ -72,7 +73,7 @@ def _refuse_odd_values(override: str) -> None:
     if key == "hydra.run.dir" and not value:
         raise ValueError("hydra.run.dir must name a directory, got nothing")
     group = key.lstrip("+").partition("@")[0]
-    if not (CONF / group).is_dir() or not group:
+    if group not in groups():
         return
     if value == "null":
         without = f"{key}=[]" if group in SEVERAL else f"~{key.lstrip('+')}"
@@ -144,9 +145,9 @@ def _meant(word: str, following: str, name: str) -> str:
     stem, path = Path(word).stem, Path(os.path.expanduser(word))
     choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
     key, colon, value = word.partition(":")
-    if (CONF / word).is_dir():
+    if word in groups():
         meant = [f"{word}={'...' if '=' in following else following}"]
-    elif colon and (CONF / key).is_dir():
+    elif colon and key in groups():
         meant = [f"{key}={value}"]
     elif choices:
         meant = [f"{choices[0].parent.name}={stem}"]
