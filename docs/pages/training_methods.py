@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -37,7 +37,7 @@ def _changes(title: str, metrics: Mapping[str, int], changes: Changes, folder: P
     """
     results = results_of(folder)
     yield f"### {title}"
-    yield "Mean difference of runs with the same seed and its 95 % interval (t), which three seeds leave wide."
+    yield "Mean difference of runs with the same seed and its 95 % interval (t), which few seeds leave wide."
     for metric, decimals in metrics.items():
         of_runs = results[results["metric"] == metric].set_index(["case", "encoding", "seed"])["value"].unstack("case")
         columns = {
@@ -124,10 +124,6 @@ TRANSFER: Changes = {
 }
 
 
-def _table(title: str, metrics: Mapping[str, int], changes: Changes) -> Callable[[Path], Iterator[str]]:
-    return partial(_changes, title, metrics, changes)
-
-
 PARTS = {
     "private": Part(
         "What privacy costs",
@@ -138,7 +134,7 @@ two layers of width 64 read 64 tokens and take 100 steps of 128 articles; each e
         ("accuracy",),
         ("differences_*",),
         _lost,
-        _table("What privacy takes away", {"accuracy": 1}, PRIVACY),
+        partial(_changes, "What privacy takes away", {"accuracy": 1}, PRIVACY),
     ),
     "optimizers": Part(
         "Another optimizer",
@@ -160,7 +156,7 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
         ("bits_per_byte@1x", "bits_per_byte@4x", "sliding_bits_per_byte@4x"),
         ("curves_*[!g]_bits_per_byte", "differences_*[!g]_bits_per_byte_*"),
         _taught,
-        _table("What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
+        partial(_changes, "What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
     ),
     "transfer": Part(
         "Another domain",
@@ -173,7 +169,7 @@ text of the Python documentation. All read the tokens of films. Decoders of two 
         ("accuracy", "bits_per_byte@1x"),
         ("differences_*",),
         _kept,
-        _table("What the first training adds, and what is left of it", {"accuracy": 1}, TRANSFER),
+        partial(_changes, "What the first training adds, and what is left of it", {"accuracy": 1}, TRANSFER),
     ),
 }
 

@@ -332,5 +332,5 @@ def test_other_classes_are_told_before_training(tmp_path):
 def test_a_teacher_that_reads_no_example_to_its_end_is_told(tmp_path):
     source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
     distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
-    with pytest.raises(ValueError, match=r"^objective.within: the teacher has taught nothing in 1 steps, since no "):
+    with pytest.raises(ValueError, match=r"^objective.within: the teacher has taught nothing by step 1, since no "):
         run_of(classified(tmp_path, "ab", *distil), tmp_path / "run")

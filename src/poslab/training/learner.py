@@ -87,6 +87,7 @@ class Learner(L.LightningModule):
         self.stopping = False
         self._tokens_read = torch.zeros((), dtype=torch.float64)
         self._taught = torch.zeros(())
+        """Predictions that the teacher has taught."""
         self.training_seconds = 0.0
 
     def configure_model(self) -> None:
@@ -160,12 +161,13 @@ class Learner(L.LightningModule):
         if step % self.log_every == 0 or validates or step in (1, last_step):
             self._record_step(step)
         self._tokens_read = self._tokens_read + self._step_sums[3].double()
-        self._taught = self._taught + self._step_sums[6::2].sum()
-        if validates and self.teacher is not None and not self._taught.item():
-            raise ValueError(
-                f"objective.within: the teacher has taught nothing in {step} steps, since no example was within the "
-                f"{self.teacher.longest} tokens that it reads"
-            )
+        if self.teacher is not None:
+            self._taught = self._taught + self._step_sums[6::2].sum()
+            if validates and not self._taught.item():
+                raise ValueError(
+                    f"objective.within: the teacher has taught nothing by step {step}, since no example was within the "
+                    f"{self.teacher.longest} tokens that it reads"
+                )
         now = time.perf_counter()
         self.training_seconds += now - self._counted_until
         self._counted_until = now
@@ -221,14 +223,15 @@ class Learner(L.LightningModule):
         return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["trained"] = {"tokens": self.trained_tokens, "seconds": self.training_seconds}
+        trained = {"tokens": self.trained_tokens, "seconds": self.training_seconds, "taught": self._taught.item()}
+        checkpoint["trained"] = trained
         checkpoint["teacher"] = self._teacher_hash
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.teacher is not None and checkpoint.get("teacher") not in (None, self._teacher_hash):
             raise ValueError(f"resume: the teacher {self.teacher.source} has other weights than when this run began")
         self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
-        self._taught = torch.ones(())
+        self._taught = torch.tensor(checkpoint["trained"].get("taught", 1.0))
         self.training_seconds = checkpoint["trained"]["seconds"]
         # Lightning counts micro-batches, of which a step may have had another number on other devices.
         micro_batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
