@@ -98,7 +98,8 @@ class Bound:
             return f"- **Not measured yet:** {self.claim}."
         worst = (min if self.at_least else max)(self.figures, key=lambda name: self.figures[name])
         shown = self.failing or [worst]
-        listed = ", ".join(f"{self.figures[name]:.2f}{self.unit} ({name})" for name in shown)
+        is_close = any(f"{self.figures[name]:.2f}" == f"{self.limit:.2f}" for name in self.failing)
+        listed = ", ".join(f"{self.figures[name]:.{3 if is_close else 2}f}{self.unit} ({name})" for name in shown)
         extreme = f"the {'smallest' if self.at_least else 'largest'} of {len(self.figures)}"
         found = (
             f"{len(self.failing)} of {len(self.figures)} do not: {listed}"
