@@ -11,7 +11,7 @@ from torch import Tensor
 
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
-from poslab.training.fit import train_here
+from poslab.training.fit import run_test, train_here
 from poslab.training.interruption import StopOnSignals
 from poslab.training.samples import Samples
 from tests.training.runs import assert_resumes, recorded, run_of, small, weights
@@ -53,6 +53,13 @@ def test_training_is_as_without_it_and_validation_is_not(tmp_path):
     losses = [{(step, tag): value for step, tag, value in recorded(run) if "loss" in tag} for run in (plain, averaged)]
     differing = {tag for step, tag in losses[0] if losses[0][step, tag] != losses[1][step, tag]}
     assert differing and all(tag.startswith(("validation/", "test/")) for tag in differing)
+
+
+def test_the_test_of_a_run_is_of_the_average_in_its_checkpoint(tmp_path):
+    run = run_of(small(tmp_path, *AVERAGED), tmp_path / "run")
+    metrics = run.metrics()
+    run.finish({tag: value for tag, value in metrics.items() if not tag.startswith("test/")})
+    assert run_test(run) == {tag: value for tag, value in metrics.items() if tag.startswith("test/")}
 
 
 def test_a_resumed_run_ends_with_the_same_average(tmp_path):
