@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import poslab.data.composed
-from poslab.commands.choices import choices, family
+from poslab.commands.choices import choices, family, groups, keys
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
@@ -228,6 +228,7 @@ def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_
 
 @pytest.mark.parametrize("match", ["logits", "relations"])
 def test_a_small_student_asks_for_its_teacher_and_leaves_the_encoding_open(match):
+    assert f"small/distil_{match}" in choices("experiment")
     config = composed(f"experiment=small/distil_{match}", "encoding=alibi")
     assert config["objective"]["match"] == match and config["encoding"]["_target_"].endswith("Alibi")
     with pytest.raises(ValueError, match=r"^objective.teacher=untouched needs a pretrained model, .*: name a run or a"):
@@ -239,6 +240,11 @@ def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
     data = small(folder)["dataset"]
     files = ["dataset=text", f"dataset.files={data['files']}", f"dataset.cache_dir={data['cache_dir']}"]
     return composed(*files, "dataset.length_multiples=[1]", "trainer=cpu", *overrides)
+
+
+def test_no_comment_of_a_key_has_a_directive_of_hydra():
+    comments = [comment for group in groups() for one in choices(group) for comment in keys(group, one).values()]
+    assert len(comments) > 1000 and not [comment for comment in comments if "@package" in comment]
 
 
 def test_every_debug_choice_is_held_to_these_claims():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def choices(group: str) -> list[str]:
     files = [
         path.relative_to(folder / group).with_suffix("").as_posix()
         for folder in _folders()
-        for pattern in ("[!_]*.yaml", "models/[!_]*.yaml")
+        for pattern in ("[!_]*.yaml", "models/[!_]*.yaml", "small/[!_]*.yaml")
         for path in (folder / group).glob(pattern)
         if path.is_file()
     ]
@@ -61,10 +62,14 @@ def meanings() -> dict[str, str]:
 
 def description(group: str, choice: str) -> str:
     """Return the first sentence of the comment that a file begins with."""
-    lines = _file(group, choice).read_text(encoding="utf-8").splitlines()
-    comment = [line for line in lines if not line.startswith("# @package")]
-    end = next((number for number, line in enumerate(comment) if not line.startswith("#")), len(comment))
-    return first_sentence(" ".join(line.lstrip("# ") for line in comment[:end]))
+    lines = _lines(_file(group, choice).read_text(encoding="utf-8"))
+    comment = takewhile(lambda line: line.startswith("#"), dropwhile(lambda line: not line, lines))
+    return first_sentence(" ".join(line.lstrip("# ") for line in comment))
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines of a file, in which Hydra's directive of a package is empty."""
+    return ["" if line.startswith("# @package") else line for line in text.splitlines()]
 
 
 def first_sentence(comment: str) -> str:
@@ -98,7 +103,7 @@ def keys_of(file: Path) -> dict[str, str]:
     """Return the dotted keys of a file of conf/, each with the comment above it; YAMLError for a broken file."""
     text = file.read_text(encoding="utf-8")
     node = yaml.compose(text, LOADER)
-    return dict(_keys(node, "", text.splitlines())) if isinstance(node, yaml.MappingNode) else {}
+    return dict(_keys(node, "", _lines(text))) if isinstance(node, yaml.MappingNode) else {}
 
 
 def _parts(group: str, choice: str) -> Iterator[Path]:

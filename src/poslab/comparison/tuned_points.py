@@ -37,6 +37,11 @@ class TunedPoint:
         return not self.trials or self.failed < len(self.trials)
 
 
+def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
+    """Return the encodings whose best value is at an end of all that were tried."""
+    return [name for name, choice in tuned.items() if choice.at_the_edge and choice.found]
+
+
 def beyond_ends(tuning: Tuning, encoding: str) -> Iterator[tuple[str, float]]:
     """Yield each key with the values beyond the ends of its range to which the tuning of an encoding may come."""
     space = tuning.space_of(encoding)

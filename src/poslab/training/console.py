@@ -15,7 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from poslab.io.terminal import HarmlessConsole
-from poslab.runs.directory import RunDirectory
 from poslab.tasks.task import Task
 from poslab.training.learner import Learner
 
@@ -182,8 +181,8 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
-    """Return the cost of a run and its directory, from its final metrics."""
+def closing_facts(metrics: Mapping[str, float]) -> Table:
+    """Return the cost of a run, from its final metrics."""
     seconds = round(metrics["train/seconds"])
     privacy = {}
     if "train/epsilon" in metrics:
@@ -195,7 +194,6 @@ def closing_facts(run: RunDirectory, metrics: Mapping[str, float]) -> Table:
             f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
             **privacy,
-            "written to": str(run.path),
         }
     )
 

@@ -161,7 +161,8 @@ def train_here(
     if observer is None:
         lengths, trained = datamodule.lengths_asked, datamodule.longest_trained
         console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
-    console.print(closing_facts(run, metrics))
+    console.print(closing_facts(metrics))
+    console.print(f"written to   {run.path}")
     if observer is None:
         for line in next_commands(run, recipe, task):
             console.print(line)

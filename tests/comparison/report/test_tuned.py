@@ -9,6 +9,7 @@ import pytest
 from poslab.comparison.cells import CellResult
 from poslab.comparison.report import figures
 from poslab.comparison.report.checks import checks
+from poslab.comparison.report.conclusions import reservations
 from poslab.comparison.report.tuned import tuned_table, tuning_pictures, tuning_sentences
 from tests.comparison.comparisons import COPYING, TUNING
 from tests.comparison.report.test_write import results
@@ -44,6 +45,8 @@ def test_trials_beyond_an_end_are_counted_and_a_best_value_there_is_named():
     assert "still at an end: a better one may lie beyond" in text(made)
     row = tuned_table(made).frame.set_index("encoding").loc["slow"]
     assert (row["trials"], row["note"]) == (5, "optimizer.lr is at an end of all that was tried")
+    (said,) = (sentence for sentence in reservations(made) if "tried" in sentence)
+    assert said == "On copying the best value of slow is at an end of all that were tried: a better one may lie beyond."
 
 
 def test_trials_that_failed_are_counted():

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import pandas as pd
 
 from poslab.comparison.results import Results
+from poslab.comparison.tuned_points import at_an_end
 from poslab.report.figures import Table
 from poslab.report.sentences import listed
 
@@ -73,8 +74,8 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         tuned = results.tuned(case)
         lost = [name for name, choice in tuned.items() if not choice.found]
         yield "every tuning found a value", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
-        edges = [name for name, choice in tuned.items() if choice.at_the_edge and name not in lost]
-        yield "no tuned value at an end of its range", not edges, listed(edges) if edges else "none"
+        ends = at_an_end(tuned)
+        yield "no tuned value at an end of its range", not ends, listed(ends) if ends else "none"
 
 
 def _seeds(runs: Mapping[str, Mapping[int, object]]) -> list[int]:

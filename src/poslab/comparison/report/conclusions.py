@@ -8,6 +8,7 @@ from poslab.comparison.report.answers import answers
 from poslab.comparison.report.summary import OverCases
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import caution
+from poslab.comparison.tuned_points import at_an_end
 from poslab.report.sentences import has, listed
 
 
@@ -44,3 +45,10 @@ def reservations(results: Results) -> Iterator[str]:
         yield warning
     if comparison.tuning is None:
         yield "Nothing was tuned: every encoding has the hyperparameters of its files, which may suit some better."
+        return
+    for case in comparison.cases:
+        if ends := at_an_end(results.tuned(case)):
+            yield (
+                f"On {case} the best value of {listed(ends)} is at an end of all that were tried: a better one "
+                "may lie beyond."
+            )

@@ -10,6 +10,7 @@ import pandas as pd
 from poslab.comparison.comparison import Tuning, file_name
 from poslab.comparison.report import figures
 from poslab.comparison.results import Results
+from poslab.comparison.tuned_points import at_an_end
 from poslab.report.figures import Picture, Table
 from poslab.report.sentences import amount, has, listed
 
@@ -86,5 +87,5 @@ def _of_case(results: Results, case: str, settings: Tuning) -> Iterator[str]:
         yield f"Trials that diverged or failed count as the worst: {listed(failed)}."
     if lost := [name for name, choice in tuned.items() if not choice.found]:
         yield f"All trials of {listed(lost)} did: {'it' if len(lost) == 1 else 'they'} {has(lost)} the first values."
-    if edges := [name for name, choice in tuned.items() if choice.at_the_edge and choice.found]:
-        yield f"The best value of {listed(edges)} is still at an end: a better one may lie beyond."
+    if ends := at_an_end(tuned):
+        yield f"The best value of {listed(ends)} is still at an end: a better one may lie beyond."
