@@ -51,6 +51,12 @@ def test_an_encoding_gets_the_facts_of_a_pretrained_model_as_they_are():
     assert StackEncodings(AsksForFacts, replace(SHAPE, pretrained=facts)).layer(0).asked is facts
 
 
+@pytest.mark.parametrize(("layers", "absent"), [(5, [1]), (6, []), (1, [1])])
+def test_kinds_of_layers_that_a_short_stack_lacks_are_known(layers, absent):
+    of_six = PerLayer([Rotary, Alibi], order=[0, 0, 0, 0, 0, 1])
+    assert StackEncodings(of_six, replace(SHAPE, num_layers=layers)).kinds_without_layer == absent
+
+
 @pytest.mark.parametrize(
     ("key", "made"), [("encoding", {"factory": Alibi(4)}), ("temperature", {"factory": Alibi, "temperature": SSMax(4)})]
 )

@@ -94,6 +94,11 @@ class StackEncodings(nn.Module):
                 self._require_softmax(layer, "sinks need")
                 self.sinks[str(layer)] = nn.Parameter(torch.zeros(shape.num_heads))
 
+    @property
+    def kinds_without_layer(self) -> list[int]:
+        """Kinds of layers of the pattern, counted from 0, of which the stack has none."""
+        return sorted(set(range(len(self.pattern.encodings))).difference(self._kinds))
+
     def _of_layers(self, of_kinds: Sequence[T | None] | None) -> list[T | None]:
         """Return the value of each layer, given those of the kinds of layers."""
         return [None if of_kinds is None else of_kinds[kind] for kind in self._kinds]

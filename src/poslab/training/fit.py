@@ -85,6 +85,9 @@ def train_here(
     first_step = first_step_of(checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
     console.print(_introduction(recipe, model))
+    if absent := model.encodings.kinds_without_layer:
+        layers, kinds = model.encodings.shape.num_layers, " or ".join(map(str, absent))
+        console.print(f"encoding: {layers} layers are too few for its pattern: none of them is of kind {kinds}")
     for line in datamodule.report_lines():
         console.print(line)
     if checkpoint is None:
