@@ -120,6 +120,11 @@ def unreadable(override: str, words: list[str], name: str) -> str:
         joined = " ".join(words[place:end])
         if _can_be_read(joined):
             return f"{override} ends at a space of the shell: write {shlex.quote(joined)}"
+    apart = override.split()
+    if len(apart) > 1 and all(
+        one.partition(".")[0].partition("=")[0] in groups() and _can_be_read(one) for one in apart
+    ):
+        return f"{override!r} is {len(apart)} words in one pair of quotes: write {' '.join(apart)}"
     key, _, value = override.partition("=")
     if not _can_be_read(f"{key}=x"):
         meant = nearest(key, groups())
@@ -154,7 +159,7 @@ def _meant(word: str, following: str, name: str) -> str:
     stem, path = Path(word).stem, Path(os.path.expanduser(word))
     choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
     key, colon, value = word.partition(":")
-    if word in groups():
+    if word.partition(".")[0] in groups() and path.suffix != ".yaml":  # also a key, such as encoding.base
         meant = [f"{word}={'...' if '=' in following else following}"]
     elif colon and key in groups():
         meant = [f"{key}={value}"]
