@@ -38,6 +38,19 @@ def test_a_list_without_brackets_is_written_with_them():
     assert own_keys_and_overrides([word], "comparison", OWN_KEYS) == ({"runs": ["a*", "b"]}, [])
 
 
+@pytest.mark.parametrize(
+    ("word", "mistake"),
+    [
+        ("optimizer=null", "optimizer=null: a group without a choice is written ~optimizer"),
+        ("callbacks=null", "callbacks=null: a group without a choice is written callbacks=[]"),
+        ("optimizer=[adamw,lion]", "optimizer must be one choice of conf/optimizer, got [adamw,lion]"),
+    ],
+)
+def test_values_that_hydra_reads_as_something_that_nobody_means_are_refused_here_too(word, mistake):
+    with pytest.raises(ValueError, match=f"^{re.escape(mistake)}$"):
+        own_keys_and_overrides([word], "comparison", OWN_KEYS)
+
+
 def test_a_choice_of_every_run_that_varies_stands_in_the_file():
     with pytest.raises(ValueError, match=r"^model=decoder,encoder: what varies stands in the file of the comparison$"):
         own_keys_and_overrides(["model=decoder,encoder"], "comparison", OWN_KEYS)

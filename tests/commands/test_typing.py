@@ -36,6 +36,13 @@ TYPED = {
     "train encoding == rotary": "there must be no spaces around an equals sign: write encoding=rotary\n",
     "generate prompt = x": "there must be no spaces around an equals sign: write prompt=x\n",
     "sweep sweep = rotary_base": "there must be no spaces around an equals sign: write sweep=rotary_base\n",
+    "train encoding.base": "'encoding.base' is not key=value; did you mean 'encoding.base=...'?\n",
+    "train encoding.base 5": "'encoding.base' is not key=value; did you mean 'encoding.base=5'?\n",
+    "train 'encoding=rotary encoding.base=5'": "'encoding=rotary encoding.base=5' is 2 words in one pair of quotes: "
+    "write encoding=rotary encoding.base=5\n",
+    "train encoding=rotary =alibi": "'=...' must begin with a key, as in encoding=rotary\n",
+    "train ëncoding=rotary": "'ëncoding' cannot be a key: keys have English letters, digits, dots and underscores; "
+    "did you mean 'encoding'?\n",
     "train encoding rotary": "'encoding' is not key=value; did you mean 'encoding=rotary'?\n",
     "train encoding:rotary": "'encoding:rotary' is not key=value; did you mean 'encoding=rotary'?\n",
     "train conf/encoding/alibi.yaml": "'conf/encoding/alibi.yaml' is not key=value; did you mean 'encoding=alibi'?\n",

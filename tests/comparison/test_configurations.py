@@ -68,3 +68,10 @@ def test_a_start_reads_the_run_that_a_case_begins_with_before_that_is_trained():
     cases["reversing"]["train"]["model.num_layers"] = 7
     with pytest.raises(ValueError, match=r"^reversing under fitted: start=fitted needs a model.num_layers of \d, as"):
         configurations(encodings=["rotary", fitted], cases=cases).check("reversing", "fitted")
+
+
+def test_a_typed_path_takes_the_place_of_the_pretrained_model_that_the_file_names(tmp_path):
+    train = {"model": "pretrained", "pretrained": "minilm", "dataset": "question_types"}
+    made = configurations(cases={"questions": {"train": train}}, overrides=[f"model.path={tmp_path}/x"])
+    with pytest.raises(ValueError, match=rf"^questions under rotary: model.path must be .* got '{tmp_path}/x'$"):
+        made.check("questions", "rotary")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.models import Outputs
-from poslab.tasks.classification import ClassCounts, ClassesRecord, Classification, LabelCounts
+from poslab.tasks.classification import ClassBatch, ClassCounts, ClassesRecord, Classification, LabelCounts
 
 
 def f1(predicted: list[int], actual: list[int]) -> float | None:
@@ -87,3 +88,19 @@ def test_the_record_of_a_model_that_does_not_classify_is_refused():
     record = ClassesRecord(outputs=Outputs(2, pooled=False), classes=["B-PER", "O"])
     with pytest.raises(ValueError, match=r"^it has learned no classes$"):
         Classification.restored(record, ByteTokenizer(), None)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_rows_that_a_teacher_reads_in_part_do_not_count_one_by_one_either(several):
+    """As private steps read them: a function of one row, for all rows at once."""
+    real = torch.tensor([[True] * 3, [True, True, False], [True, False, False]])
+    classes = torch.tensor([[1, 0], [0, 1], [1, 1]]) if several else torch.tensor([1, 0, 1])
+    task = Classification(["no", "yes"], False, ByteTokenizer(), 3)
+
+    def first(real_T, classes):
+        return task.first_tokens(ClassBatch(real_T[None].long(), real_T[None], classes[None]), 2).classes[0]
+
+    expected = classes.clone()
+    expected[0] = IGNORE
+    assert torch.equal(torch.vmap(first)(real, classes), expected)
+    assert torch.equal(task.first_tokens(ClassBatch(real.long(), real, classes), 2).classes, expected)

@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 import poslab
+from poslab.data.order import IndependentOrder
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from tests.data.pictures.small import write_fashion
@@ -43,6 +44,11 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 def distilled(folder: Path, teacher: str | RunDirectory, *overrides: str) -> dict[str, Any]:
     source = teacher.path if isinstance(teacher, RunDirectory) else teacher
     return small(folder, "objective=distil", f"objective.teacher={source}", *overrides)
+
+
+def lessons(run: RunDirectory) -> float:
+    """What a teacher has taught by the last checkpoint of a run."""
+    return float(torch.load(run.last_checkpoint, weights_only=True)["trained"]["taught"])
 
 
 def curves(run: RunDirectory, tag: str) -> dict[int, float]:
@@ -137,6 +143,7 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_interrupted(tmp
     config = distilled(tmp_path, teacher, "model.dropout=0.2", "trainer.max_steps=6")
     whole, resumed = assert_resumes(config, tmp_path)
     assert curves(resumed, "train/distillation") == curves(whole, "train/distillation")
+    assert lessons(resumed) == lessons(whole) == 6 * 4 * 16
 
 
 def test_a_run_resumes_with_its_own_teacher_alone(tmp_path, teacher):
@@ -334,3 +341,20 @@ def test_a_teacher_that_reads_no_example_to_its_end_is_told(tmp_path):
     distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
     with pytest.raises(ValueError, match=r"^objective.within: the teacher has taught nothing by step 1, since no "):
         run_of(classified(tmp_path, "ab", *distil), tmp_path / "run")
+
+
+def test_a_private_step_without_rows_is_not_taken_for_a_teacher_that_teaches_nothing(tmp_path):
+    source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
+    seed = next(s for s in range(99) if IndependentOrder(160, 1, s).items(range(1)) == [160])
+    words = ["step=private", "optimizer.gradient_clip=null", "dataset.batch_size=1", f"seed={seed}"]
+    run_of(classified(tmp_path, "ab", *words, "objective=distil", f"objective.teacher={source.path}"), tmp_path / "run")
+
+
+def test_a_run_that_resumes_with_a_teacher_that_has_taught_nothing_is_told(tmp_path):
+    source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
+    distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
+    config = classified(tmp_path, "ab", *distil, "trainer.max_steps=5", "trainer.validations=1")
+    stopped = stop_run(config, tmp_path / "run", step=2)
+    assert lessons(stopped) == 0
+    with pytest.raises(ValueError, match=r"^objective.within: the teacher has taught nothing by step 5, since no "):
+        run_of(config, stopped.path, stopped.last_checkpoint)

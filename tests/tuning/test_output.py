@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import optuna
 import pytest
 
-from poslab.tuning.output import claim
+from poslab.tuning.output import claim, opened
+from tests.comparison.comparisons import comparison
 
 
 def test_a_directory_belongs_to_the_study_that_came_first(tmp_path):
@@ -15,6 +17,20 @@ def test_a_directory_belongs_to_the_study_that_came_first(tmp_path):
     claim(tmp_path, "one", "trials")
     with pytest.raises(ValueError, match=r"^output=.* holds the trials of another study"):
         claim(tmp_path, "two", "trials")
+
+
+def test_a_comparison_leaves_nothing_in_the_directory_of_another(tmp_path):
+    """Of results of existing runs, which have no database, and of a study with one."""
+    (tmp_path / "runs").mkdir()
+    claim(tmp_path / "runs", "existing runs", "runs")
+    study = comparison(output=str(tmp_path / "study"), name="first")
+    optuna.create_study(storage=opened(study, "runs"), study_name=study.name)
+    claim(tmp_path / "study", "first", "runs")
+    for folder in ("runs", "study"):
+        with pytest.raises(ValueError, match=r"^output=.* holds the runs of another study"):
+            opened(comparison(output=str(tmp_path / folder), name="second"), "runs")
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [".study"]
+    assert optuna.get_all_study_names(opened(study, "runs")) == ["first"]
 
 
 @pytest.mark.parametrize(

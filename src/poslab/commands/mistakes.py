@@ -68,7 +68,8 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
         sentence = " ".join(str(error).split())
         return sentence + _of_size(sentence, words), MISTAKE
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        return f"{error.filename or 'the output'} cannot be written: {error.strerror}", FAILURE
+        what = "read or written" if error.errno == errno.EACCES else "written"
+        return f"{error.filename or 'the output'} cannot be {what}: {error.strerror}", FAILURE
     status = getattr(error, "exit_status", None)
     return (None, FAILURE) if status is None else (str(error), status)
 

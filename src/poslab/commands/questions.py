@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.mistakes import composition_mistake, known_keys
-from poslab.commands.words import parsed, refuse_spaces, undashed, unreadable, written_in_full
+from poslab.commands.words import parsed, refuse_odd_values, refuse_spaces, undashed, unreadable, written_in_full
 from poslab.configuration.command_line import assignment
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def own_keys_and_overrides(
             raise ValueError(f"{argument}: a list stands in brackets: write {shlex.quote(f'{key}=[{value}]')}")
         if override.is_sweep_override():
             raise ValueError(f"{argument}: what varies stands in the file of the {command}")
+        refuse_odd_values(argument)
         if key in own_keys:
             given[key] = override.value()
         else:

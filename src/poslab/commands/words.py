@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from poslab.arguments import nearest
 from poslab.commands.choices import groups
 from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
@@ -35,7 +36,7 @@ def options_first(arguments: list[str]) -> list[str]:
         raise ValueError(undashed(unknown[0], arguments))
     refuse_spaces(known.overrides)
     for override in known.overrides:
-        _refuse_odd_values(override)
+        refuse_odd_values(override, "; -m {key}=A,B runs several one after another")
     overrides = list(known.overrides)
     options = [word for word in arguments if word not in overrides or overrides.remove(word)]  # type: ignore[func-returns-value]
     return [*options, *known.overrides]
@@ -60,15 +61,22 @@ def refuse_spaces(words: list[str]) -> None:
     for number, (word, following) in enumerate(pairwise([*words, ""])):
         if following and not following.strip("="):
             joined = f"{word}={''.join(words[number + 2 : number + 3])}"
-        elif following.startswith("=") or (word.endswith("=") and word != "=" and following and "=" not in following):
+        elif ("=" not in word and following.startswith("=")) or (
+            word.endswith("=") and word != "=" and following and "=" not in following
+        ):
             joined = word.rstrip("=") + "=" + following.lstrip("=")
         else:
             continue
         raise ValueError(f"there must be no spaces around an equals sign: write {shlex.quote(joined)}")
 
 
-def _refuse_odd_values(override: str) -> None:
-    """Raise ValueError for values at which Hydra fails, or which it reads as something that nobody means."""
+def refuse_odd_values(override: str, to_have_several: str = "") -> None:
+    """Raise ValueError for values at which Hydra fails, or which it reads as something that nobody means.
+
+    Args:
+        override: a word of the command line.
+        to_have_several: the end of the sentence for a list of choices where one is wanted, with a place for the key.
+    """
     key, _, value = override.partition("=")
     if key == "hydra.run.dir" and not value:
         raise ValueError("hydra.run.dir must name a directory, got nothing")
@@ -82,9 +90,7 @@ def _refuse_odd_values(override: str) -> None:
     if value[:1] in ("[", "{") and not (group in SEVERAL and value[0] == "["):
         if group in SEVERAL:
             raise ValueError(f"{key} must be a list of choices of conf/{group}, such as {key}=[A,B], got {value}")
-        raise ValueError(
-            f"{key} must be one choice of conf/{group}, got {value}; -m {key}=A,B runs several one after another"
-        )
+        raise ValueError(f"{key} must be one choice of conf/{group}, got {value}{to_have_several.format(key=key)}")
     if ".." in Path(value).parts:
         raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
 
@@ -114,7 +120,15 @@ def unreadable(override: str, words: list[str], name: str) -> str:
         joined = " ".join(words[place:end])
         if _can_be_read(joined):
             return f"{override} ends at a space of the shell: write {shlex.quote(joined)}"
+    apart = override.split()
+    if len(apart) > 1 and all(
+        one.partition(".")[0].partition("=")[0] in groups() and _can_be_read(one) for one in apart
+    ):
+        return f"{override!r} is {len(apart)} words in one pair of quotes: write {' '.join(apart)}"
     key, _, value = override.partition("=")
+    if not _can_be_read(f"{key}=x"):
+        meant = nearest(key, groups())
+        return f"{key!r} cannot be a key: keys have English letters, digits, dots and underscores{meant}"
     if value.rstrip("]})").endswith(","):
         return f"{override} ends with a comma: leave it out, or write what follows it"
     mistake = (
@@ -145,7 +159,7 @@ def _meant(word: str, following: str, name: str) -> str:
     stem, path = Path(word).stem, Path(os.path.expanduser(word))
     choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
     key, colon, value = word.partition(":")
-    if word in groups():
+    if word.partition(".")[0] in groups() and path.suffix != ".yaml":  # also a key, such as encoding.base
         meant = [f"{word}={'...' if '=' in following else following}"]
     elif colon and key in groups():
         meant = [f"{key}={value}"]

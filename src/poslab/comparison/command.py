@@ -73,7 +73,7 @@ def run_comparison(
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
-    storage = opened(comparison)
+    storage = opened(comparison, "runs")
     with naming_storage(comparison):
         with one_at_a_time(output):
             there = study_of(comparison, storage)

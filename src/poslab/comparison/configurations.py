@@ -113,7 +113,7 @@ class CellConfigurations:
     def _compose(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:
         choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
         choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
-        words = [*(self._composer.override(key, value) for key, value in choices.items()), *self._comparison.overrides]
+        words = self._composer.words(choices, self._comparison.overrides)
         return self._composer.resolved([*words, *self._budgeted(words)])
 
     def _budgeted(self, words: list[str]) -> Iterator[str]:

@@ -13,7 +13,10 @@ from poslab.arguments import nearest
 def neighbours(path: str) -> list[str]:
     """Return the other paths beside a path that are not hidden, spelled as the path is."""
     folder = os.path.dirname(os.path.expanduser(path)) or "."
-    entries = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    try:
+        entries = sorted(os.listdir(folder))
+    except (OSError, ValueError):  # none, one that may not be read, or a name with a null character
+        entries = []
     names = [name for name in entries if not name.startswith(".") and name != os.path.basename(path)]
     return [os.path.join(os.path.dirname(path), name) for name in names]
 
@@ -66,20 +69,21 @@ def folder_of(argument: str, folder: str) -> Path:
     """Return the path of a folder, as a user types it; ValueError if there is none."""
     expanded = os.path.expanduser(folder)
     if not os.path.isdir(expanded):  # unlike Path.is_dir, it is False for a name that is too long
-        raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, neighbours(folder))}")
+        folders = [path for path in neighbours(folder) if os.path.isdir(os.path.expanduser(path))]
+        raise ValueError(f"{argument} must be a folder, got {folder!r}{nearest(folder, folders)}")
     return Path(expanded)
 
 
 def require_plain_name(argument: str, name: str) -> None:
     """Raise ValueError for a name that no table, report or line of a log can hold.
 
-    It is not Unicode, or has a control character, such as a line feed.
+    It is not Unicode, or has a control character or a separator of lines, such as a line feed.
     """
     try:
         name.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{argument} must hold names in UTF-8, got {name!r}") from error
-    if any(unicodedata.category(character) == "Cc" for character in name):
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in name):
         raise ValueError(f"{argument} must hold names without control characters, got {name!r}")
 
 
@@ -93,25 +97,27 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
         content: what files hold, for messages.
 
     Raises:
-        ValueError: for fewer than two classes, one without files, one with a folder or a link that leads nowhere, and
-            for names as `require_plain_name` says.
+        ValueError: for fewer than two classes, one without files, one with a folder, a link that leads nowhere, names
+            of two classes that look the same, and for names as `require_plain_name` says.
     """
-    place = folder_of(argument, folder)
-    classes = [one for one in _shown(argument, place) if one.is_dir()]
+    classes = [one for one in _shown(argument, folder_of(argument, folder), content) if one.is_dir()]
     if len(classes) < 2:
         what = f"a folder for each class, at least two, but {folder!r} holds {len(classes)}"
         raise ValueError(f"{argument} must hold {what}")
-    files = []
+    files: list[Path] = []
+    seen: dict[str, str] = {}
     for one in classes:
         require_plain_name(argument, one.name)
-        entries = _shown(argument, one)
+        if (alike := seen.setdefault(unicodedata.normalize("NFC", one.name.strip()), one.name)) != one.name:
+            raise ValueError(
+                f"{argument} must hold classes of different names, but {alike!a} and {one.name!a} look alike"
+            )
+        entries = _shown(argument, one, content)
         for path in entries:
             if path.is_dir():
                 raise ValueError(
                     f"{argument} must hold {content} in one folder for each class, but {str(path)!r} is a folder in one"
                 )
-            if path.is_symlink() and not path.exists():
-                raise ValueError(f"{argument} must hold {content}, but {str(path)!r} is a link that leads nowhere")
         own = [path for path in entries if path.suffix.lower() in suffixes and path.is_file()]
         if not own:
             what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"
@@ -120,9 +126,35 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
     return files
 
 
-def _shown(argument: str, folder: Path) -> list[Path]:
-    """Return what a folder holds and does not hide, in order of the names; ValueError if it cannot be read."""
+def require_one_class(argument: str, files: Sequence[Path], contents: Sequence[str], content: str) -> None:
+    """Raise ValueError for equal files in the folders of two classes, of which only one can be right.
+
+    Args:
+        argument, content: as of `files_of_classes`.
+        files: as it returns them.
+        contents: a fingerprint of each.
+    """
+    first: dict[str, Path] = {}
+    for file, own in zip(files, contents, strict=True):
+        earlier = first.setdefault(own, file)
+        if earlier.parent.name != file.parent.name:
+            raise ValueError(
+                f"{argument} must hold {content} of one class each, but {str(earlier)!r} and {str(file)!r} are equal: "
+                "delete one, or keep both with dataset.deduplicate=false"
+            )
+
+
+def _shown(argument: str, folder: Path, content: str) -> list[Path]:
+    """Return what a folder holds and does not hide, in order of the names.
+
+    Raises:
+        ValueError: if it cannot be read, or has a link that leads nowhere.
+    """
     try:
-        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        shown = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        nowhere = [path for path in shown if path.is_symlink() and not path.exists()]
     except OSError as error:
         raise ValueError(f"{argument} must be readable, but {str(folder)!r} is not: {error.strerror}") from error
+    if nowhere:
+        raise ValueError(f"{argument} must hold {content}, but {str(nowhere[0])!r} is a link that leads nowhere")
+    return shown

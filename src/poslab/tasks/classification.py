@@ -165,9 +165,8 @@ class Classification(ClassPrediction):
     def first_tokens(self, batch: ClassBatch, length: int) -> ClassBatch:
         if batch.tokens.shape[1] <= length:
             return batch
-        is_cut_B = batch.real[:, length:].any(-1)
-        classes = batch.classes.clone()
-        classes[is_cut_B] = IGNORE
+        is_cut = batch.real[:, length:].any(-1).view(-1, *[1] * (batch.classes.dim() - 1))
+        classes = batch.classes.masked_fill(is_cut, IGNORE)  # an index would fail under the vmap of private steps
         return ClassBatch(batch.tokens[:, :length], batch.real[:, :length], classes)
 
     @torch.no_grad()

@@ -86,8 +86,10 @@ class Learner(L.LightningModule):
         """Set from outside, such as by a signal; all processes stop together after the step."""
         self.stopping = False
         self._tokens_read = torch.zeros((), dtype=torch.float64)
-        self._taught = torch.zeros(())
-        """Predictions that the teacher has taught."""
+        self._predicted = torch.zeros((), dtype=torch.float64)
+        """Predictions in training that count; only a run with a teacher adds them up."""
+        self._taught = torch.zeros((), dtype=torch.float64)
+        """Those of them that the teacher has taught."""
         self.training_seconds = 0.0
 
     def configure_model(self) -> None:
@@ -162,8 +164,9 @@ class Learner(L.LightningModule):
             self._record_step(step)
         self._tokens_read = self._tokens_read + self._step_sums[3].double()
         if self.teacher is not None:
-            self._taught = self._taught + self._step_sums[6::2].sum()
-            if validates and not self._taught.item():
+            self._predicted = self._predicted + self._step_sums[2].double()
+            self._taught = self._taught + self._step_sums[6::2].sum().double()
+            if validates and self._predicted.item() and not self._taught.item():  # private steps may draw no row
                 raise ValueError(
                     f"objective.within: the teacher has taught nothing by step {step}, since no example was within the "
                     f"{self.teacher.longest} tokens that it reads"
@@ -231,7 +234,7 @@ class Learner(L.LightningModule):
         if self.teacher is not None and checkpoint.get("teacher") not in (None, self._teacher_hash):
             raise ValueError(f"resume: the teacher {self.teacher.source} has other weights than when this run began")
         self._tokens_read = torch.tensor(checkpoint["trained"]["tokens"], dtype=torch.float64)
-        self._taught = torch.tensor(checkpoint["trained"].get("taught", 1.0))
+        self._taught = torch.tensor(checkpoint["trained"].get("taught", 1.0), dtype=torch.float64)
         self.training_seconds = checkpoint["trained"]["seconds"]
         # Lightning counts micro-batches, of which a step may have had another number on other devices.
         micro_batches = checkpoint["global_step"] * self.trainer.accumulate_grad_batches

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,14 @@ class Composer:
     def is_group(self, key: str) -> bool:
         """Return whether a key is a config group."""
         return (self.conf / key).is_dir()
+
+    def words(self, choices: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
+        """Return the choices of a file and the overrides that were typed as one command line.
+
+        A typed path of a pretrained model takes the place of the one that the file names.
+        """
+        replaced = ("pretrained",) if "model.path" in map(key_of, typed) else ()
+        return [*(self.override(key, value) for key, value in choices.items() if key not in replaced), *typed]
 
     def override(self, key: str, value: Any) -> str:
         """Return an override of the command line, which removes a group if the value is null."""

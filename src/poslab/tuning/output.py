@@ -6,30 +6,37 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import optuna
 from omegaconf import OmegaConf
 from optuna.storages import RDBStorage
 
 from poslab.io.reading import read_text
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.tuning.storage import open_storage
-from poslab.tuning.storage_url import Stored, url_of, without_password
+from poslab.tuning.storage_url import DATABASE, Stored, url_of, without_password
 
 OWNER = ".study"
 """File with the study to which a directory belongs."""
 
 
-def opened(stored: Stored) -> RDBStorage:
-    """Open the storage of a sweep or a comparison, and make its directory.
+def opened(stored: Stored, runs: str) -> RDBStorage:
+    """Open the storage of a sweep or a comparison, and make its directory, with a folder of this name for its runs.
 
     Raises:
-        ValueError: if the storage cannot be reached, or the directory is a run's, holds links or cannot be made.
+        ValueError: if the storage cannot be reached, or the directory is a run's or another study's, holds links or
+            cannot be made.
     """
     output = Path(stored.output)
     if output.is_dir():
         refuse_links(output.absolute())
+    is_claimed = (output / OWNER).exists()
     if stored.storage is None:
+        if is_claimed and not (output / DATABASE).exists():
+            raise _of_another(output, runs)
         make(output)
     storage = open_storage(stored)
+    if is_claimed and stored.name not in optuna.get_all_study_names(storage):
+        raise _of_another(output, runs)
     make(output)
     return storage
 
@@ -61,4 +68,8 @@ def check_claim(output: Path, study: str, runs: str) -> None:
     owner = output / OWNER
     found = read_text(owner) if owner.exists() else "" if any((output / runs).glob("*")) else study
     if found != study:
-        raise ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")
+        raise _of_another(output, runs)
+
+
+def _of_another(output: Path, runs: str) -> ValueError:
+    return ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")

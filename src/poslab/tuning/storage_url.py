@@ -9,6 +9,9 @@ from typing import Protocol
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Default drivers, for databases named without one."""
 
+DATABASE = "study.db"
+"""File of SQLite in the directory of a sweep or a comparison that names no database."""
+
 
 class Stored(Protocol):
     """Something whose trials are in a database: a sweep or a comparison."""
@@ -16,6 +19,10 @@ class Stored(Protocol):
     @property
     def storage(self) -> str | None:
         """URL of the database; None means a file of SQLite in the directory."""
+
+    @property
+    def name(self) -> str:
+        """Name of its study in the database."""
 
     @property
     def output(self) -> str:
@@ -38,7 +45,7 @@ def mistake_in_storage(storage: str) -> str:
 
 def url_of(stored: Stored) -> str:
     """Return the URL of a database with its driver; the default is a file of SQLite."""
-    url = stored.storage or f"sqlite:///{Path(stored.output).absolute() / 'study.db'}"
+    url = stored.storage or f"sqlite:///{Path(stored.output).absolute() / DATABASE}"
     scheme, colon, rest = url.partition(":")
     return f"{DRIVERS.get(scheme, scheme)}{colon}{rest}"
 

@@ -27,7 +27,7 @@ class TrialConfigurations:
         self._composer = Composer(conf, sweep.trust)
         self._space = sweep.search_space
         self._objectives = sweep.all_objectives
-        self._shared = [*(self._composer.override(key, value) for key, value in sweep.train.items()), *sweep.overrides]
+        self._shared = self._composer.words(sweep.train, sweep.overrides)
         refuse_own_keys(self._shared, "a sweep")
         for key in map(key_of, sweep.overrides):
             if any(key == p.key for p in self._space.parameters):

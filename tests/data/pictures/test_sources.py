@@ -1,8 +1,10 @@
 """Sources of pictures read what is there, and refuse what is damaged or hostile in one sentence."""
 
+import errno
 import gzip
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -310,7 +312,11 @@ def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Pat
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [(b"dog\xff", r"in UTF-8, got 'dog\\udcff'$"), (b"dog\n", r"without control characters, got 'dog\\n'$")],
+    [
+        (b"dog\xff", r"in UTF-8, got 'dog\\udcff'$"),
+        (b"dog\n", r"without control characters, got 'dog\\n'$"),
+        ("dog\u2028".encode(), r"without control characters, got 'dog\\u2028'$"),
+    ],
 )
 def test_a_class_with_a_name_that_no_table_could_hold_is_refused(tmp_path: Path, name: bytes, message: str) -> None:
     folder = write_pictures(tmp_path / "p", [(8, 8)])
@@ -342,3 +348,60 @@ def test_pictures_that_would_be_left_out_are_told(tmp_path: Path, make: Callable
     make(folder / "cat" / "x.png")
     with pytest.raises(ValueError, match=message):
         PictureFolder(path=str(folder), **COMMON).check()
+
+
+@pytest.mark.parametrize("target", ["nothing", "pig"])
+def test_a_class_that_is_a_link_to_nowhere_or_itself_is_told(tmp_path: Path, target: str) -> None:
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    (folder / "pig").symlink_to(target)
+    with pytest.raises(ValueError, match=r"^path must hold pictures, but .*/pig' is a link that leads nowhere$"):
+        PictureFolder(path=str(folder), **COMMON).check()
+
+
+@pytest.mark.parametrize(("one", "other"), [("dog", "dog "), ("\u00e9", "e\u0301")])
+def test_two_classes_whose_names_look_alike_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    for name in (one, other):
+        shutil.copytree(folder / "cat", folder / name, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match=r"^path must hold classes of different names, but .* and .* look alike$"):
+        PictureFolder(path=str(folder), **COMMON).check()
+
+
+def test_a_picture_of_two_classes_is_refused_unless_both_are_wanted(tmp_path: Path) -> None:
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    shutil.copy(folder / "cat" / "0.png", folder / "dog" / "copy.png")
+    with pytest.raises(
+        ValueError,
+        match=r"^path must hold pictures of one class each, but .*cat/0.png' and .*dog/copy.png' are equal: ",
+    ):
+        PictureFolder(path=str(folder), **COMMON).examples()
+    both = PictureFolder(path=str(folder), deduplicate=False, **COMMON).examples()["train"]
+    assert len(both) == len(set(both["content"][:])) + 1
+
+
+def forbidden(*_: Any) -> None:
+    """Fail as the system does for a user without the right; root, who may run the tests, has every right."""
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ((Path, "is_symlink"), r"^path must be readable, but .*/p' is not: Permission denied$"),
+        ((os, "listdir"), r"^path must be a folder, got .*/q'$"),
+    ],
+)
+def test_a_folder_that_may_not_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: tuple[Any, str], message: str
+) -> None:
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    monkeypatch.setattr(*call, forbidden)
+    with pytest.raises(ValueError, match=message):
+        PictureFolder(path=str(folder) if "/p" in message else str(tmp_path / "q"), **COMMON).check()
+
+
+def test_a_folder_that_is_misspelt_is_not_taken_for_a_file_beside_it(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "pictures", [(8, 8)])
+    (tmp_path / "picture.txt").touch()
+    with pytest.raises(ValueError, match=r"did you mean '.*/pictures'\?$"):
+        PictureFolder(path=str(tmp_path / "picture"), **COMMON).check()

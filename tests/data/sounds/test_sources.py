@@ -1,6 +1,7 @@
 """Sources of sounds find their files, keep splits apart, and refuse what is wrong in one sentence."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,13 @@ def test_folders_without_classes_or_sounds_are_refused(tmp_path):
     refused(r"^path must hold sounds, but .*x.wav' is empty$")
     with pytest.raises(ValueError, match=r"^path must be a name or path, got None$"):
         SoundFolder(**COMMON)
+
+
+def test_a_sound_of_two_classes_is_refused(tmp_path):
+    folder = write_sounds(tmp_path / "s", count=3)
+    shutil.copy(folder / "falling" / "000.wav", folder / "rising" / "copy.wav")
+    with pytest.raises(
+        ValueError,
+        match=r"^path must hold sounds of one class each, but .*falling/000.wav' and .*/copy.wav' are equal: ",
+    ):
+        SoundFolder(path=str(folder), **COMMON).examples()

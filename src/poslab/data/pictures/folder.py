@@ -8,7 +8,7 @@ import numpy as np
 
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.paths import files_of_classes, require_content
+from poslab.data.paths import files_of_classes, require_content, require_one_class
 from poslab.data.pictures.reading import SUFFIXES, channels_of, read_picture
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import require_text
@@ -18,7 +18,7 @@ class PictureFolder(PictureSource):
     """PNG, JPEG, GIF and WebP files in one folder for each class, which has its name.
 
     They are grey if all files are, else in colour; transparent places become white, and of an animation the first
-    picture counts. Equal files are one. Links are followed.
+    picture counts. Equal files of a class are one. Links are followed.
 
     Args:
         path: folder that holds the folders of the classes.
@@ -47,9 +47,12 @@ class PictureFolder(PictureSource):
         return channels_of(self._files)
 
     def examples(self) -> Splits:
+        contents = [fingerprint([path]) for path in self._files]
+        if self.deduplicate:
+            require_one_class("path", self._files, contents, "pictures")
         return {
             "train": as_examples(
-                content=[fingerprint([path]) for path in self._files],
+                content=contents,
                 label=[path.parent.name for path in self._files],
                 number=list(range(len(self._files))),
             )

@@ -2,14 +2,15 @@
 
 from functools import cached_property
 
-from poslab.data.paths import files_of_classes, require_content
+from poslab.data.examples.columns import Splits
+from poslab.data.paths import files_of_classes, require_content, require_one_class
 from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.sounds.reading import SUFFIXES
 from poslab.data.source import require_text
 
 
 class SoundFolder(SoundFiles):
-    """WAV, FLAC and Ogg files in one folder for each class, which has its name; equal files are one.
+    """WAV, FLAC and Ogg files in one folder for each class, which has its name; equal files of a class are one.
 
     Files of different rates or microphones tell classes apart as well as what is heard. Links are followed.
 
@@ -31,6 +32,12 @@ class SoundFolder(SoundFiles):
         super().check()
         for sound in self.sounds:
             require_content("path", sound.path, "sounds")
+
+    def examples(self) -> Splits:
+        splits = super().examples()
+        if self.deduplicate:
+            require_one_class("path", [sound.path for sound in self.sounds], splits["train"]["content"][:], "sounds")
+        return splits
 
     @cached_property
     def sounds(self) -> list[Sound]:
