@@ -60,7 +60,7 @@ class Reading:
             tokens_BT, positions, real, cache: as in `Model.forward`.
             encodings, causal, window, route: as in `self_attention_contexts`.
             sampler: of positions; None for none.
-            registers: number of vectors that stand before the first tokens, at no place, and behind padding on the left.
+            registers: number of vectors that stand before the first real token of each row, at no place.
         """
         if positions is None:
             positions = next_positions(tokens_BT, cache)
