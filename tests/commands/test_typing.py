@@ -245,18 +245,18 @@ def test_a_key_that_an_encoding_has_itself_is_not_that_of_its_scaling():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "line",
+    ("line", "group"),
     [
-        "train encoding=yarn encoding.factor=0",
-        "train -m encoding=rope_ntk,yarn encoding.factor=0",
-        "evaluate encoding=yarn encoding.factor=0",
-        "evaluate run=run encoding@swap=yarn swap.factor=0 lengths=[16]",
-        "sweep sweep=rotary_base output=out encoding=yarn encoding.factor=0",
+        ("train encoding=yarn encoding.factor=0", "encoding"),
+        ("train -m encoding=rope_ntk,yarn encoding.factor=0", "encoding"),
+        ("evaluate encoding=yarn encoding.factor=0", "encoding"),
+        ("evaluate run=run encoding@swap=yarn swap.factor=0 lengths=[16]", "swap"),
+        ("sweep sweep=rotary_base output=out encoding=yarn encoding.factor=0", "encoding"),
     ],
 )
-def test_every_command_takes_short_keys_of_a_scaling(line, typed):
+def test_every_command_takes_short_keys_of_a_scaling(line, group, typed):
     ended = typed(line)
-    assert "error: encoding.scaling.factor must be a number of at least 1, got 0\n" in ended.errors
+    assert f"error: {group}.scaling.factor must be a number of at least 1, got 0\n" in ended.errors
     assert ended.status == 2
 
 

@@ -40,6 +40,14 @@ def test_another_encoding_in_a_run_of_another_task_is_refused(tmp_path: Path) ->
         subject(run.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
 
 
+def test_a_mistake_in_a_swap_names_the_key_that_was_typed(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    run.start(composed("dataset=python_docs"), {})
+    swap = {"_target_": "poslab.encodings.SelfExtend", "_partial_": True, "training_length": 64, "group": 0}
+    with pytest.raises(ValueError, match=r"^swap\.group must be a positive integer"):
+        subject(run.path, swap={"encoding": swap})
+
+
 def test_a_split_that_is_not_held_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^split must be validation or test, got train$"):
         subject(tmp_path, split="train")

@@ -47,6 +47,23 @@ def test_decoding_after_left_padding_in_a_window_gives_each_row_the_logits_that_
         torch.testing.assert_close(actual[1:], decoder(tokens[1:]), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("rotary", {"window": 3}), ("t5", {}), ("path", {}), ("selective_rotary", {}), ("none", {"canon": "AC"})],
+)
+def test_registers_stand_right_before_the_first_token_behind_padding(name, arguments):
+    decoder, tokens = small_decoder(name, registers=2, **arguments), some_tokens(2, LENGTH)
+    for weight in decoder.parameters():
+        weight.data += 0.3 * torch.randn_like(weight)
+    real = torch.arange(8) >= torch.tensor([[5], [0]])
+    with torch.no_grad():
+        cache = decoder.new_cache()
+        logits = [decoder(tokens[:, :8], Positions.padded(real), real, cache), decoder(tokens[:, 8:], cache=cache)]
+        actual = torch.cat(logits, dim=1)
+        torch.testing.assert_close(actual[:1, 5:], decoder(tokens[:1, 5:]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(actual[1:], decoder(tokens[1:]), rtol=0, atol=1e-4)
+
+
 def test_decoding_after_right_padding_is_refused():
     decoder, tokens = small_decoder("rotary"), some_tokens(2, LENGTH)
     real = torch.arange(8) < torch.tensor([[5], [8]])

@@ -195,11 +195,11 @@ TINY = {
 
 
 @cache
-def preset(name: str) -> DictConfig:
+def preset(name: str, length: int = LENGTH) -> DictConfig:
     """The encoding, the temperature and the keys of the model that a file chooses, for a training length of 256."""
     file = OmegaConf.load(FILES[name])
     chosen = {key.partition("/")[2]: value for each in file.defaults for key, value in each.items()}
-    config = OmegaConf.create({"model": {"num_heads": HEADS}, "dataset": {"sequence_length": LENGTH}})
+    config = OmegaConf.create({"model": {"num_heads": HEADS}, "dataset": {"sequence_length": length}})
     for group in ("encoding", "temperature"):
         if group in chosen:
             config = OmegaConf.merge(config, {group: choice(group, chosen[group])})
@@ -208,8 +208,8 @@ def preset(name: str) -> DictConfig:
     return made
 
 
-def stack_of(name: str, num_layers: int, head_dim: int, causal: bool = True) -> StackEncodings:
-    config = preset(name)
+def stack_of(name: str, num_layers: int, head_dim: int, causal: bool = True, length: int = LENGTH) -> StackEncodings:
+    config = preset(name, length)
     shape = StackShape(HEADS * head_dim, num_layers, HEADS, 2, head_dim, causal)
     temperature = instantiate(config.temperature) if "temperature" in config else None
     return StackEncodings(instantiate(config.encoding), shape, temperature, config.model.get("sinks"))
@@ -251,6 +251,7 @@ def shown(kind: str, options: dict[str, Any], is_silent: bool) -> list[tuple[Ten
     return show.layers
 
 
+ENCODERS = ("modernbert", "ultrabert", "nomic_bert", "deberta")
 SLOW = {"qwen3_5": pytest.mark.slow}  # its file imports flash-linear-attention, for layers that are not used here
 
 
@@ -259,7 +260,7 @@ def test_layers_turn_scale_and_hide_as_those_of_transformers(name: str) -> None:
     kind, options = THEIRS[name]
     theirs = shown(kind, options, False)
     unturned = shown(kind, {**options, **SILENT.get(name, {})}, True)
-    causal = name not in ("modernbert", "ultrabert", "nomic_bert")
+    causal = name not in ENCODERS
     encodings = stack_of(name, len(theirs), theirs[0][0].shape[-1], causal)
     for temperature in encodings.temperatures.values():
         for scales in temperature.parameters(recurse=False):
@@ -336,6 +337,11 @@ def test_every_preset_is_compared() -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_the_page_of_models_has_it(name: str) -> None:
     assert f"`{name}`" in (CONF.parent / "docs" / "models.md").read_text()
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_preset_serves_texts_of_few_tokens(name: str) -> None:
+    assert len(stack_of(name, 6, 48, causal=name not in ENCODERS, length=16).windows) == 6
 
 
 @pytest.mark.slow

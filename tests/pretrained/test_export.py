@@ -263,6 +263,11 @@ UNDER_ENCODING = {
         "encoding rope_dynamic_ntk changes its frequencies with the length of the text in a way that no class",
     ),
     "two windows": (PerLayer([Rotary] * 2, [3, 5]), {}, "window must be the same in all layers"),
+    "a window of one token": (
+        PerLayer([Rotary] * 2, [1, None]),
+        {"qk_norm": True},
+        "window must be at least 2 in a class, whose cache would show more than one token",
+    ),
     "rnope with qk_norm": (rnope(every=2), {"qk_norm": True}, "qk_norm must be false in a class with layers without"),
     "a temperature": (
         Rotary,
@@ -313,6 +318,7 @@ REFUSED = {
         "encoding breathing must be a class or a function of Poslab, with arguments by name",
     ),
     "random positions": (lambda: decoder(Rotary, positions=Randomized()), "positions Randomized moves tokens in"),
+    "a window of one token": (lambda: decoder(Rotary, window=1), "window must be at least 2 to be exported"),
     "an odd head": (lambda: decoder(NoPosition, head_dim=15), "head_dim must be even to be exported, got 15"),
     "an encoder": (
         lambda: Encoder(StackConfig(encoding=Rotary, d_model=8, num_layers=1, num_heads=2), 9),

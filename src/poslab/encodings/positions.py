@@ -98,6 +98,12 @@ class Positions:
             places=None if self.places is None else self.places.select(rows_R),
         )
 
+    def reordered(self, order: Tensor) -> Positions:
+        """Return the positions of the tokens of each row in another storage order, (B, T), of tokens without places."""
+        assert self.places is None
+        segments = None if self.segments is None else self.segments.gather(1, order)
+        return replace(self, ids=self.ids.expand(len(order), -1).gather(1, order), segments=segments)
+
     @property
     def coordinates(self) -> Tensor:
         """Coordinates on each axis, (T, A) or (B, T, A); without places the ids."""

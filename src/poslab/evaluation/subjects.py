@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,8 @@ def subject(
         )
     if swap:
         torch.manual_seed(seed)
-    model = load(run, device, swap, trust)
+    with _keys_of_swap() if swap else nullcontext():
+        model = load(run, device, swap, trust)
     checkpoint = load_checkpoint(checkpoint_file(run))
     data = trained_data(directory, recipe, checkpoint)
     task = _connected(recipe, data)
@@ -77,6 +80,15 @@ def subject(
         start=encoding_start(checkpoint),
         choices=directory.choices() or [],
     )
+
+
+@contextmanager
+def _keys_of_swap() -> Iterator[None]:
+    """Name a key of the encoding of a swap in a ValueError as it is typed, `swap.base` and not `encoding.base`."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(re.sub(r"^encoding\.", "swap.", str(error))) from error
 
 
 def pretrained_subject(

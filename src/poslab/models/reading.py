@@ -1,10 +1,14 @@
-"""Reading of tokens by a stack: their positions, and what its layers need. Dimension letters: B batch, T tokens."""
+"""Reading of tokens by a stack: their positions, and what its layers need.
+
+Dimension letters: B batch, R registers, T tokens, N = R + T.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,12 +27,15 @@ class Reading:
         positions: of the new tokens, behind those of registers.
         key_positions: of past and new tokens, as the encodings moved them.
         tokens: past and new tokens; None where a caller has embeddings alone.
+        order: storage order of registers and new tokens, (B, R + T), of which the registers are the first R numbers;
+            None where they stand so, or there are none.
     """
 
     contexts: list[AttentionContext]
     positions: Positions
     key_positions: Positions
     tokens: Tokens | None
+    order: Tensor | None = None
 
     @classmethod
     def of(
@@ -53,23 +60,38 @@ class Reading:
             tokens_BT, positions, real, cache: as in `Model.forward`.
             encodings, causal, window, route: as in `self_attention_contexts`.
             sampler: of positions; None for none.
-            registers: number of vectors that stand before the first tokens, at no place.
+            registers: number of vectors that stand before the first real token of each row, at no place.
         """
         if positions is None:
             positions = next_positions(tokens_BT, cache)
         if sampler is not None and not cache:
             positions = sampler(positions, tokens_BT.shape[0])
         ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
+        order = None
         if registers and not cache:
             positions = positions.behind(registers)
             ids = functional.pad(ids, (registers, 0), value=PADDING)
             real = None if real is None else functional.pad(real, (registers, 0), value=True)
+            if real is not None and positions.places is None:  # patches have no padding on the left
+                order = _behind_left_padding(real, registers)
+                positions, ids, real = positions.reordered(order), ids.gather(1, order), real.gather(1, order)
         tokens_BS = ids if cache is None else cache.append_tokens(ids)
         contexts = self_attention_contexts(
             encodings, positions, real, cache, causal=causal, window=window, route=route, tokens_BS=tokens_BS
         )
         key_positions = contexts[0].key_positions
-        return cls(contexts, positions, key_positions, Tokens(tokens_BS, key_positions.segments))
+        return cls(contexts, positions, key_positions, Tokens(tokens_BS, key_positions.segments), order)
+
+
+def _behind_left_padding(real_BN: Tensor, registers: int) -> Tensor:
+    """Return the numbers of registers and tokens, (B, N), with the registers right before the first real token.
+
+    Distances in storage, of windows, biases and convolutions, are then those of a row without padding.
+    """
+    padding_B1 = real_BN[:, registers:].int().argmax(dim=1, keepdim=True)
+    place = torch.arange(real_BN.shape[1], device=real_BN.device)
+    behind = torch.where(place < padding_B1 + registers, place - padding_B1, place)
+    return torch.where(place < padding_B1, place + registers, behind)
 
 
 def end_of_positions(

@@ -147,12 +147,14 @@ class Transformer(CheckedArguments, nn.Module):
             x_BTM = self.patches(tokens_BT, patches, self.embedding)
         if self.registers is not None and reading.positions.length > x_BTM.shape[1]:
             x_BTM = torch.cat([self.registers.to(x_BTM.dtype).expand(len(x_BTM), -1, -1), x_BTM], dim=1)
+        if reading.order is not None:
+            x_BTM = _gathered(x_BTM, reading.order)
         x_BTM = self.dropout(self.encodings.embed(x_BTM, reading.positions, reading.tokens))
         memories = [None] * len(self.blocks) if memory is None else memory.for_layers(reading.positions)
         for block, context, memory_of_layer in zip(self.blocks, reading.contexts, memories, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)
         normed_BTM: Tensor = self.norm(x_BTM)
-        return normed_BTM
+        return normed_BTM if reading.order is None else _gathered(normed_BTM, reading.order.argsort(dim=1))
 
     def initialize(self, output: nn.Linear) -> None:
         """Draw normal weights, also of `output`; those that write to the residual stream are smaller, as in GPT-2.
@@ -165,3 +167,8 @@ class Transformer(CheckedArguments, nn.Module):
                 std = module.in_features**-0.5 * (residual_scale if name.endswith(".output") else 1.0)
                 nn.init.normal_(module.weight, std=std)
         nn.init.normal_(self.embedding.weight, std=0.02)
+
+
+def _gathered(x_BTM: Tensor, order_BT: Tensor) -> Tensor:
+    """Return the vectors of each row in another order."""
+    return x_BTM.gather(1, order_BT.unsqueeze(-1).expand(-1, -1, x_BTM.shape[-1]))

@@ -14,6 +14,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.mistral_large4.modeling_mistral_large4 import MistralLarge4TextRotaryEmbedding
 
 from poslab.encodings import Positions, Rotary, RotaryLearned, StackEncodings, StackShape
+from poslab.encodings.rotary.resonance import resonance
 from poslab.encodings.rotary.scalings import fmrope, llama3, rope_dynamic_ntk, rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.runs.optimizers import parameter_groups
@@ -65,6 +66,22 @@ def test_interleaved_pairs_and_the_gradient_of_frequencies_are_those_of_rotary_e
     # d / d alpha = theta' d / d theta'
     for our, their in zip([*actual, gradient / theirs.freqs.detach()], expected, strict=True):
         torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("of", [None, partial(rope_linear, factor=4.0)])
+def test_under_resonance_alpha_has_the_gradient_of_frequencies_that_are_not_rounded(of):
+    gradients = []
+    for scaling in (of, partial(resonance, of=of)):
+        encoding = learned(scaling=scaling)
+        spectrum = encoding.spectrum(LENGTH)
+        gradients.append(torch.autograd.grad((spectrum * torch.arange(HEAD_DIM / 2)).sum(), encoding.log_factor)[0])
+    assert torch.equal(*gradients) and gradients[0][1:].all()
+
+
+def test_a_frequency_that_learns_to_be_above_two_turns_a_token_stays_finite_under_resonance():
+    encoding = RotaryLearned(HEAD_DIM, scaling=resonance)
+    encoding.log_factor.data += 10
+    assert encoding.spectrum(LENGTH).isfinite().all()
 
 
 SCALINGS = {

@@ -28,7 +28,7 @@ def resonance(inverse_frequencies: Tensor, base: float, of: Scaling | None = Non
 
     The fastest pair turns by 2 pi / 6, as 2 pi is rounded to 6. A pair that stands still stays so. Wavelengths are
     rounded in float64; positions times frequencies are float32, as everywhere, so that angles come back exactly only up
-    to the rounding of that product.
+    to the rounding of that product. Learned frequencies get the gradient of those that are not rounded.
 
     Raises:
         ValueError: for a scaling that depends on the length.
@@ -42,5 +42,6 @@ def resonance(inverse_frequencies: Tensor, base: float, of: Scaling | None = Non
         if "length" in parameters:
             raise ValueError("of must be a scaling that does not depend on the length of the text")
         inverse_frequencies, factor = of(inverse_frequencies, **({"base": base} if "base" in parameters else {}))
-    wavelengths = (2 * math.pi / inverse_frequencies.to(torch.float64)).round()
-    return (2 * math.pi / wavelengths).to(inverse_frequencies.dtype), factor
+    wavelengths = (2 * math.pi / inverse_frequencies.detach().to(torch.float64)).round().clamp_min(1)
+    rounded = (2 * math.pi / wavelengths).to(inverse_frequencies.dtype)
+    return rounded + (inverse_frequencies - inverse_frequencies.detach()), factor  # a rounding has no gradient

@@ -90,6 +90,10 @@ def checked_decoder(model: Model) -> Decoder:
         raise ValueError("sinks must be null to be exported: no class of transformers with this decoder has them")
     if model.stack.canon is not None:
         raise ValueError("canon must be null to be exported: no class of transformers with this decoder has it")
+    if model.stack.window == 1:
+        raise ValueError(
+            "window must be at least 2 to be exported: the cache of transformers would show more than that"
+        )
     if model.shape.head_dim % 2:
         raise ValueError(f"head_dim must be even to be exported, got {model.shape.head_dim}")
     check_sampler(model.position_sampler, model.max_length)
@@ -155,6 +159,8 @@ def _config(
     if len(sizes) > 1:
         raise NotPlainError(f"window must be the same in all layers of a class that have one, got {sorted(sizes)}")
     window = next(iter(sizes), None)
+    if window == 1:
+        raise NotPlainError("window must be at least 2 in a class, whose cache would show more than one token")
     some_positioned = len(set(positioned)) > 1
     if stack.qk_norm and some_positioned:
         raise NotPlainError("qk_norm must be false in a class with layers without position: none has both")
