@@ -48,6 +48,7 @@ TYPED = {
     "train conf/encoding/alibi.yaml": "'conf/encoding/alibi.yaml' is not key=value; did you mean 'encoding=alibi'?\n",
     "train rotary_base": "'rotary_base' is not key=value; did you mean 'python -m src.sweep sweep=rotary_base'?\n",
     "train run": "'run' is not key=value; did you mean 'resume=run' or 'init_from=run'?\n",
+    "train dataset.txt": "'dataset.txt' is not key=value; did you mean 'dataset=text dataset.files=dataset.txt'?\n",
     "train notes.txt": "'notes.txt' is not key=value; did you mean 'dataset=text dataset.files=notes.txt'?\n",
     "train help": "'help' is not key=value; did you mean '--help'?\n",
     "train *": "'*' is not key=value\n",
@@ -150,7 +151,7 @@ TYPED = {
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, a sweep and a file."""
+    """A folder with a run, a sweep and two files."""
     folder = tmp_path_factory.mktemp("kept")
     write_run(folder / "run")
     write_run(folder / "swept" / "trials" / "0000")
@@ -160,13 +161,14 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "swept" / "best.yaml").write_text(yaml.safe_dump({"defaults": defaults, **config}))
     cut = {key: value for key, value in config.items() if key != "attention"}
     (folder / "swept" / "cut.yaml").write_text(yaml.safe_dump({"defaults": defaults, **cut}))
-    (folder / "notes.txt").write_text(words(100))
+    for name in ("notes.txt", "dataset.txt"):
+        (folder / name).write_text(words(100))
     return folder
 
 
 @pytest.fixture
 def typed(kept: Path, mistaken: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Ended]:
-    """Runs a command line, without `python -m src.`, beside the run, the sweep and the file."""
+    """Runs a command line, without `python -m src.`, beside the run, the sweep and the files."""
 
     def typed(line: str) -> Ended:
         command, *arguments = shlex.split(line)

@@ -159,7 +159,8 @@ def _meant(word: str, following: str, name: str) -> str:
     stem, path = Path(word).stem, Path(os.path.expanduser(word))
     choices = sorted(file for file in CONF.glob("*/*.yaml") if file.stem == stem)
     key, colon, value = word.partition(":")
-    if word.partition(".")[0] in groups() and path.suffix != ".yaml":  # also a key, such as encoding.base
+    is_file = path.suffix == ".yaml" or path.is_file()
+    if word.partition(".")[0] in groups() and not is_file:  # also a key, such as encoding.base
         meant = [f"{word}={'...' if '=' in following else following}"]
     elif colon and key in groups():
         meant = [f"{key}={value}"]
