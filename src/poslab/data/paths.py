@@ -97,8 +97,8 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
         content: what files hold, for messages.
 
     Raises:
-        ValueError: for fewer than two classes, one without files, one with a folder, a link that leads nowhere, names
-            of two classes that look the same, and for names as `require_plain_name` says.
+        ValueError: for fewer than two classes, one without files, one with a folder, a link that leads nowhere, two
+            classes whose names look alike, and for names as `require_plain_name` says.
     """
     classes = [one for one in _shown(argument, folder_of(argument, folder), content) if one.is_dir()]
     if len(classes) < 2:
@@ -126,17 +126,17 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
     return files
 
 
-def require_one_class(argument: str, files: Sequence[Path], contents: Sequence[str], content: str) -> None:
+def require_one_class(argument: str, files: Sequence[Path], fingerprints: Sequence[str], content: str) -> None:
     """Raise ValueError for equal files in the folders of two classes, of which only one can be right.
 
     Args:
         argument, content: as of `files_of_classes`.
         files: as it returns them.
-        contents: a fingerprint of each.
+        fingerprints: of what each holds.
     """
     first: dict[str, Path] = {}
-    for file, own in zip(files, contents, strict=True):
-        earlier = first.setdefault(own, file)
+    for file, fingerprint in zip(files, fingerprints, strict=True):
+        earlier = first.setdefault(fingerprint, file)
         if earlier.parent.name != file.parent.name:
             raise ValueError(
                 f"{argument} must hold {content} of one class each, but {str(earlier)!r} and {str(file)!r} are equal: "

@@ -99,7 +99,7 @@ class Positions:
         )
 
     def reordered(self, order: Tensor) -> Positions:
-        """Return the positions of the tokens of each row in another storage order, (B, T), of tokens without places."""
+        """Return the positions of a text whose rows are stored in another order, (B, T) token numbers."""
         assert self.places is None
         segments = None if self.segments is None else self.segments.gather(1, order)
         return replace(self, ids=self.ids.expand(len(order), -1).gather(1, order), segments=segments)

@@ -27,8 +27,8 @@ class Reading:
         positions: of the new tokens, behind those of registers.
         key_positions: of past and new tokens, as the encodings moved them.
         tokens: past and new tokens; None where a caller has embeddings alone.
-        order: storage order of registers and new tokens, (B, R + T), of which the registers are the first R numbers;
-            None where they stand so, or there are none.
+        order: numbers of the registers (0 to R - 1) and new tokens (from R) in the order of storage, (B, N); None where
+            registers stand first in all rows, or there are none.
     """
 
     contexts: list[AttentionContext]
@@ -84,7 +84,7 @@ class Reading:
 
 
 def _behind_left_padding(real_BN: Tensor, registers: int) -> Tensor:
-    """Return the numbers of registers and tokens, (B, N), with the registers right before the first real token.
+    """Return the order of storage, (B, N), in which the registers stand right before the first real token.
 
     Distances in storage, of windows, biases and convolutions, are then those of a row without padding.
     """

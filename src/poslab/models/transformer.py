@@ -170,5 +170,5 @@ class Transformer(CheckedArguments, nn.Module):
 
 
 def _gathered(x_BTM: Tensor, order_BT: Tensor) -> Tensor:
-    """Return the vectors of each row in another order."""
+    """Return the vectors (B, T, M) of each row in another order (B, T)."""
     return x_BTM.gather(1, order_BT.unsqueeze(-1).expand(-1, -1, x_BTM.shape[-1]))

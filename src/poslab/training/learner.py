@@ -87,9 +87,9 @@ class Learner(L.LightningModule):
         self.stopping = False
         self._tokens_read = torch.zeros((), dtype=torch.float64)
         self._predicted = torch.zeros((), dtype=torch.float64)
-        """Predictions in training that count; only a run with a teacher adds them up."""
+        """Predictions that counted since training began or resumed; only a run with a teacher adds them up."""
         self._taught = torch.zeros((), dtype=torch.float64)
-        """Those of them that the teacher has taught."""
+        """Predictions that the teacher has taught, also before the run was resumed."""
         self.training_seconds = 0.0
 
     def configure_model(self) -> None:

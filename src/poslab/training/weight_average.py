@@ -52,6 +52,6 @@ class WeightAverage(CheckedArguments, WeightAveraging):
             super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on with the weights and their average where training resumes; a test keeps the average."""
+        """Restore the weights and their average where training resumes; a test keeps the average."""
         if trainer.state.fn == TrainerFn.FITTING:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -49,10 +49,11 @@ class Composer:
     def words(self, choices: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
         """Return the choices of a file and the overrides that were typed as one command line.
 
-        A typed path of a pretrained model takes the place of the one that the file names.
+        A typed path of a model takes the place of the pretrained model that the file names, with its settings.
         """
-        replaced = ("pretrained",) if "model.path" in map(key_of, typed) else ()
-        return [*(self.override(key, value) for key, value in choices.items() if key not in replaced), *typed]
+        has_path = "model.path" in map(key_of, typed)
+        kept = {key: value for key, value in choices.items() if not (has_path and key == "pretrained")}
+        return [*(self.override(key, value) for key, value in kept.items()), *typed]
 
     def override(self, key: str, value: Any) -> str:
         """Return an override of the command line, which removes a group if the value is null."""

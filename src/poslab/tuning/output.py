@@ -20,11 +20,15 @@ OWNER = ".study"
 
 
 def opened(stored: Stored, runs: str) -> RDBStorage:
-    """Open the storage of a sweep or a comparison, and make its directory, with a folder of this name for its runs.
+    """Open the storage of a sweep or a comparison, and make its directory.
+
+    Args:
+        stored: the sweep or the comparison.
+        runs: what its directory holds, for messages.
 
     Raises:
-        ValueError: if the storage cannot be reached, or the directory is a run's or another study's, holds links or
-            cannot be made.
+        ValueError: if the storage cannot be reached, or the directory is a run's, holds links, cannot be made, or
+            belongs to a study that the storage lacks.
     """
     output = Path(stored.output)
     if output.is_dir():
