@@ -86,8 +86,8 @@ def train_here(
     task, model = task_and_model_of(recipe, datamodule)
     console.print(_introduction(recipe, model))
     if absent := model.encodings.kinds_without_layer:
-        layers, kinds = model.encodings.shape.num_layers, " or ".join(map(str, absent))
-        console.print(f"encoding: {layers} layers are too few for its pattern: none of them is of kind {kinds}")
+        kinds = " or ".join(map(str, absent))
+        console.print(f"encoding: no layer is of kind {kinds}: its pattern needs more layers")
     for line in datamodule.report_lines():
         console.print(line)
     if checkpoint is None:
