@@ -78,14 +78,18 @@ def _cell(row: Mapping[str, float], decimals: int) -> str:
 
 def _clear(what: str, metric: str, decimals: int, changes: Changes, folder: Path) -> Iterator[str]:
     """Yield the encodings under which each change has an interval without 0, or the range of means where none has."""
-    said = []
-    for heading, effect in _effects(metric, changes, folder).items():
+    said, effects = [], _effects(metric, changes, folder)
+    for heading, effect in effects.items():
         clear = effect[(effect["low"] > 0) | (effect["high"] < 0)]
         found = [f"{name} ({mean:+.{decimals}f})" for name, mean in clear["mean"].items()]
         ends = f"{effect['mean'].min():+.{decimals}f} to {effect['mean'].max():+.{decimals}f}"
-        said.append(f"{heading}, under {listed(found) if found else f'no encoding ({ends})'}")
+        said.append(f"{heading}, under {listed(found) if found else f'no encoding (means {ends})'}")
     if said:
-        yield f"{what} clearly, with a 95 % interval without 0, by: {'; '.join(said)}."
+        count = sum(effect["low"].notna().sum() for effect in effects.values())
+        yield (
+            f"Of {count} changes of {what}, these have a 95 % interval without 0, not corrected for their number: "
+            f"{'; '.join(said)}."
+        )
 
 
 def _orders(folder: Path) -> Iterator[str]:
@@ -106,7 +110,8 @@ def _lost(folder: Path) -> Iterator[str]:
         f"{-effect['mean'].max():.1f} to {-effect['mean'].min():.1f} at {heading}"
         for heading, effect in _effects("accuracy", PRIVACY, folder).items()
     ]
-    yield f"Privacy takes points of accuracy, by encoding {listed(said)}. Which one loses least is not told apart."
+    if said:
+        yield f"Privacy costs these points of accuracy, by encoding: {listed(said)}."
 
 
 PRIVACY: Changes = {f"epsilon {epsilon}": ("without_privacy", f"epsilon_{epsilon}") for epsilon in (8, 3, 1)}
@@ -132,7 +137,8 @@ PARTS = {
         """\
 Topics of news under DP-SGD: each article is private, at three epsilons (delta 1e-5) and without privacy. Decoders of
 two layers of width 64 read 64 tokens and take 100 steps of 128 articles; each encoding and case has a tuned rate. The
-test has 212 articles of five topics: a guess is right for about a fifth, to which models at epsilon 1 come near.""",
+test has 212 articles of five topics: guessing is right for about a fifth, and at epsilon 1 some models are hardly
+better.""",
         "large batches and long training, where privacy costs less, and pretrained models",
         ("accuracy",),
         ("differences_*",),
@@ -159,13 +165,7 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
         "large teachers, teachers of another kind, and long training",
         ("bits_per_byte@1x", "bits_per_byte@4x", "sliding_bits_per_byte@4x"),
         ("curves_*[!g]_bits_per_byte", "differences_*[!g]_bits_per_byte_*"),
-        partial(
-            _clear,
-            "Bits per byte at the trained length, of which less is better, change",
-            "bits_per_byte@1x",
-            3,
-            TEACHING,
-        ),
+        partial(_clear, "bits per byte at the trained length, of which less is better", "bits_per_byte@1x", 3, TEACHING),
         partial(_changes, "What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
     ),
     "transfer": Part(
@@ -178,7 +178,7 @@ text of the Python documentation. All read the tokens of films. Decoders of two 
         "large pretrained models ([pretrained models](pretrained-models.md)), and other domains",
         ("accuracy", "bits_per_byte@1x"),
         ("differences_*",),
-        partial(_clear, "Accuracy, in points, changes", "accuracy", 1, TRANSFER),
+        partial(_clear, "accuracy, in points", "accuracy", 1, TRANSFER),
         partial(_changes, "What the first training adds, and what is left of it", {"accuracy": 1}, TRANSFER),
     ),
 }
