@@ -15,21 +15,20 @@ INTRODUCTION = """\
 
 [Models of today](models.md) says which models follow which pattern, and has them as presets."""
 
-HELD = 1.05
-"""Bits per byte at the longest length over those at the trained one, up to which a pattern holds."""
+LOSS = 0.05
+"""Largest share by which bits per byte grow from the trained length to the longest one where a pattern holds."""
 
 
 def _held(folder: Path) -> Iterator[str]:
-    """Yield which patterns are as good at the longest length as at the trained one, by their means."""
+    """Yield which patterns hold from the trained length to the longest one, by their means."""
     of = means(folder)
     for case in ("attention", "convolutions"):
         near, far = of["bits_per_byte@128"][case], of["bits_per_byte@2048"][case]
-        is_held = far <= HELD * near
-        held = [f"{name} ({near[name]:.2f}, {far[name]:.2f})" for name in near.index[is_held]]
-        lost = [f"{name} ({near[name]:.2f}, {far[name]:.2f})" for name in near.index[~is_held]]
+        shown = {name: f"{name} ({near[name]:.2f}, {far[name]:.2f})" for name in near.index}
+        held = [name for name in near.index if far[name] <= (1 + LOSS) * near[name]]
         yield (
-            f"In `{case}`, from 128 to 2,048 bytes, {listed(held)} hold: they are at most 5 % worse. "
-            f"{listed(lost)} do not."
+            f"In `{case}`, from 128 to 2,048 bytes, {listed([shown[name] for name in held])} hold: they are at most "
+            f"{100 * LOSS:.0f} % worse. {listed([shown[name] for name in near.index.difference(held)])} do not."
         )
 
 

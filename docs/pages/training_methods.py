@@ -165,7 +165,9 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
         "large teachers, teachers of another kind, and long training",
         ("bits_per_byte@1x", "bits_per_byte@4x", "sliding_bits_per_byte@4x"),
         ("curves_*[!g]_bits_per_byte", "differences_*[!g]_bits_per_byte_*"),
-        partial(_clear, "bits per byte at the trained length, of which less is better", "bits_per_byte@1x", 3, TEACHING),
+        partial(
+            _clear, "bits per byte at the trained length, of which less is better", "bits_per_byte@1x", 3, TEACHING
+        ),
         partial(_changes, "What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
     ),
     "transfer": Part(
