@@ -133,7 +133,7 @@ TRANSFER: Changes = {
 
 PARTS = {
     "private": Part(
-        "What privacy costs",
+        "The cost of privacy",
         """\
 Topics of news under DP-SGD: each article is private, at three epsilons (delta 1e-5) and without privacy. Decoders of
 two layers of width 64 read 64 tokens and take 100 steps of 128 articles; each encoding and case has a tuned rate. The
@@ -143,7 +143,7 @@ better.""",
         ("accuracy",),
         ("differences_*",),
         _lost,
-        partial(_changes, "What privacy takes away", {"accuracy": 1}, PRIVACY),
+        partial(_changes, "Accuracy that privacy takes away", {"accuracy": 1}, PRIVACY),
     ),
     "optimizers": Part(
         "Another optimizer",
@@ -168,7 +168,7 @@ its logits, or by relations of its queries, keys and values (MiniLMv2), before o
         partial(
             _clear, "bits per byte at the trained length, of which less is better", "bits_per_byte@1x", 3, TEACHING
         ),
-        partial(_changes, "What a teacher adds", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
+        partial(_changes, "Change by a teacher", {"bits_per_byte@1x": 3, "bits_per_byte@4x": 3}, TEACHING),
     ),
     "transfer": Part(
         "Another domain",
@@ -181,7 +181,7 @@ text of the Python documentation. All read the tokens of films. Decoders of two 
         ("accuracy", "bits_per_byte@1x"),
         ("differences_*",),
         partial(_clear, "accuracy, in points", "accuracy", 1, TRANSFER),
-        partial(_changes, "What the first training adds, and what is left of it", {"accuracy": 1}, TRANSFER),
+        partial(_changes, "Gain from the first training, and its loss by the second", {"accuracy": 1}, TRANSFER),
     ),
 }
 

@@ -336,7 +336,7 @@ def test_other_classes_are_told_before_training(tmp_path):
         run_of(classified(tmp_path, "ac", *distil), tmp_path / "other")
 
 
-def test_a_teacher_that_reads_no_example_to_its_end_is_told(tmp_path):
+def test_a_teacher_that_reads_no_example_to_its_end_is_refused(tmp_path):
     source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
     distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
     with pytest.raises(ValueError, match=r"^objective.within: the teacher has taught nothing by step 1, since no "):
@@ -350,7 +350,7 @@ def test_a_private_step_without_rows_is_not_taken_for_a_teacher_that_teaches_not
     run_of(classified(tmp_path, "ab", *words, "objective=distil", f"objective.teacher={source.path}"), tmp_path / "run")
 
 
-def test_a_run_that_resumes_with_a_teacher_that_has_taught_nothing_is_told(tmp_path):
+def test_a_run_that_resumes_with_a_teacher_that_has_taught_nothing_is_refused(tmp_path):
     source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
     distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
     config = classified(tmp_path, "ab", *distil, "trainer.max_steps=5", "trainer.validations=1")

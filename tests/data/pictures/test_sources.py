@@ -343,7 +343,9 @@ def test_a_link_is_followed_and_a_pipe_is_not_a_picture(tmp_path: Path) -> None:
         (Path.mkdir, r"^path must hold pictures in one folder for each class, but .*x\.png' is a folder in one$"),
     ],
 )
-def test_pictures_that_would_be_left_out_are_told(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+def test_pictures_that_would_be_left_out_are_refused(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
     folder = write_pictures(tmp_path / "p", [(8, 8)])
     make(folder / "cat" / "x.png")
     with pytest.raises(ValueError, match=message):
@@ -351,7 +353,7 @@ def test_pictures_that_would_be_left_out_are_told(tmp_path: Path, make: Callable
 
 
 @pytest.mark.parametrize("target", ["nothing", "pig"])
-def test_a_class_that_is_a_link_to_nowhere_or_itself_is_told(tmp_path: Path, target: str) -> None:
+def test_a_class_that_is_a_link_to_nowhere_or_itself_is_refused(tmp_path: Path, target: str) -> None:
     folder = write_pictures(tmp_path / "p", [(8, 8)])
     (folder / "pig").symlink_to(target)
     with pytest.raises(ValueError, match=r"^path must hold pictures, but .*/pig' is a link that leads nowhere$"):
@@ -391,7 +393,7 @@ def forbidden(*_: Any) -> None:
         ((os, "listdir"), r"^path must be a folder, got .*/q'$"),
     ],
 )
-def test_a_folder_that_may_not_be_read_is_told(
+def test_a_folder_that_may_not_be_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: tuple[Any, str], message: str
 ) -> None:
     folder = write_pictures(tmp_path / "p", [(8, 8)])
