@@ -1,5 +1,7 @@
+import importlib.util
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +16,7 @@ from filelock import FileLock
 pytest_plugins = ["tests.storages"]
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "docs"))  # as for `python docs/make.py`: a script imports what lies next to it
 
 # Two workers with two threads each get in each other's way on two cores: tests of small models then take four times as
 # long. The variable is for the commands that tests start.
@@ -25,6 +28,14 @@ os.environ["TORCHINDUCTOR_DEBUG_COMPILE"] = "1"
 # The handler that absl adds when it is imported closes its stream when Hydra sets up logging. Unless it is the standard
 # error, that is the file in which pytest captures it, and every later test of this process fails.
 absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that needs a path, a program or a Python package which this machine lacks."""
+    for name in (name for mark in item.iter_markers("needs") for name in mark.args):
+        if not (Path(name).exists() if name.startswith("/") else shutil.which(name) or importlib.util.find_spec(name)):
+            pytest.skip(f"needs {name}")
 
 
 @pytest.hookimpl(trylast=True)

@@ -16,8 +16,11 @@ from typing import Any
 
 import pytest
 
+POSTGRESQL = "/usr/lib/postgresql"
+"""Where Debian's package of the server puts its programs."""
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs(POSTGRESQL))])
 def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
     """The URL of a storage of each kind without a study of the test's name: a real server where there is one to be."""
     return f"sqlite:///{tmp_path / 'study.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
@@ -26,9 +29,7 @@ def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a database on a PostgreSQL server of its own, on loopback."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.skip("there is no PostgreSQL server on this machine (Debian: apt-get install postgresql)")
+    binaries = sorted(Path(POSTGRESQL).glob("*/bin"))
     # Not among the folders of the tests: another session of pytest would close those to the server's user.
     folder = Path(tempfile.mkdtemp(prefix="postgresql"))
     user = _not_root(folder)

@@ -53,6 +53,7 @@ def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.needs("/usr/lib/postgresql")
 @pytest.mark.parametrize("storage_url", ["postgresql"], indirect=True)
 def test_twenty_kills_lose_no_cell_of_a_comparison(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
     arguments = ["comparison=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={storage_url}", "seeds=1"]

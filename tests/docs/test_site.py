@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.conftest import ROOT
-from tests.report.chromium import CHROMIUM, chromium, complaints
+from tests.report.chromium import chromium, complaints
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def test_links_out_of_the_folder_are_fitted_to_the_site(caplog: pytest.LogCaptur
     assert "conf/gone.yaml, which does not exist" in caplog.text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
+@pytest.mark.needs("chromium")
 def test_a_phone_reads_and_searches_it_from_a_folder(site: Path) -> None:
     with chromium() as page:
         for name in ("index.html", "encodings/rotary.html", "architecture.html", "reference/conf/dataset.html"):

@@ -20,9 +20,9 @@ from poslab.evaluation.rotary.wavelengths import spectrum_of, wavelengths
 from poslab.explorer.page import DATA, write_explorer
 from poslab.testing.float64 import Float64
 from tests.encoding_choices import choice, composed
-from tests.report.chromium import CHROMIUM, chromium
+from tests.report.chromium import chromium
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
+pytestmark = pytest.mark.needs("chromium")
 
 LEARNED = json.loads(DATA.read_text(encoding="utf-8"))
 ROTATIONS = ("rotary", "rope_linear", "rope_ntk", "rope_dynamic_ntk", "yarn", "llama3", "longrope")

@@ -6,9 +6,9 @@ import pytest
 from docs.pages.explorer import PAGE
 
 from poslab.explorer import explorer_page, write_explorer
-from tests.report.chromium import CHROMIUM, chromium, complaints
+from tests.report.chromium import chromium, complaints
 
-in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
+in_a_browser = pytest.mark.needs("chromium")
 
 SENTENCES = "[...document.querySelectorAll('#a .seen li')].map((li) => li.textContent)"
 

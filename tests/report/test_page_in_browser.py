@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from poslab.report.page import Section, write_report
-from tests.report.chromium import CHROMIUM, chromium, complaints
+from tests.report.chromium import chromium, complaints
 from tests.report.sample_report import NASTY, heat_map, sections, write_sample
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium")
+pytestmark = pytest.mark.needs("chromium")
 
 
 @pytest.fixture(scope="module")

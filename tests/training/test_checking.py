@@ -134,6 +134,14 @@ def test_an_encoding_of_other_axes_than_those_of_the_data_is_refused(words, mist
     assert str(error.value).startswith(mistake)
 
 
+def test_data_that_is_not_installed_is_named_only_once_the_configuration_is_right(tmp_path):
+    words = ["dataset=moving_pictures", "encoding=mhrope", f"dataset.folder={tmp_path}"]
+    with pytest.raises(ValueError, match=r"^model\.num_kv_heads "):
+        check(composed("model=encoder", *words, "model.num_kv_heads=2"))
+    with pytest.raises(ValueError, match="apt-get install dataset-fashion-mnist"):
+        check(composed("model=encoder", *words))
+
+
 @pytest.mark.parametrize("without", [["dataset=glyphs", "model=encoder"], ["dataset=python_docs", "model.registers=1"]])
 def test_a_bias_that_no_token_would_train_is_refused_on_several_devices(without):
     beit = ["encoding=beit", *without]

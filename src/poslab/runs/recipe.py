@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from poslab.configuration.build import build, build_each, full_keys
 from poslab.configuration.labels import label
 from poslab.data.data_source import DataSource
+from poslab.io.packages import NotInstalledError
 from poslab.runs.directory import GROUPS, RunDirectory
 from poslab.runs.earlier_versions import ADDED
 
@@ -71,6 +73,8 @@ class Recipe:
     def of(cls, config: Mapping[str, Any], to_train: bool = False) -> Recipe:
         """Build the recipe of a resolved configuration; `to_train` also checks the files of its data and its model.
 
+        Data and packages that are not installed are not checked: a caller does so once the configuration is right.
+
         Raises:
             ValueError: one sentence that names the key, for values that do not fit together.
         """
@@ -82,7 +86,7 @@ class Recipe:
             raise ValueError("init_from must be a run directory or a checkpoint, got ''")
         source: AnySource = build(config, "dataset", DataSource)
         if to_train:
-            with full_keys("dataset", config):
+            with full_keys("dataset", config), suppress(NotInstalledError):
                 source.check()
 
         # These import torch, which takes a second; the mistakes above are reported without it.

@@ -73,7 +73,9 @@ def check(
 
         check_teacher(recipe, model)
     if any(recipe.config[group] != ADDED[group] for group in ("callbacks", "logger")):
-        recipe.callbacks(), recipe.loggers()  # last, for they import Lightning
+        recipe.callbacks(), recipe.loggers()  # late, for they import Lightning
+    with full_keys("dataset", recipe.config):
+        recipe.source.check()  # last: whether its data is installed matters once the configuration is right
     return recipe
 
 

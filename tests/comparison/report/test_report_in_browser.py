@@ -10,12 +10,9 @@ from poslab.comparison.report.write import write
 from poslab.io.terminal import HarmlessConsole
 from tests.comparison.comparisons import COPYING, TUNING
 from tests.comparison.report.test_write import results
-from tests.report.chromium import CHROMIUM, chromium, complaints
+from tests.report.chromium import chromium, complaints
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: Debian's package chromium"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 
 METRICS = {f"exact_match@{where}": {"direction": "maximize", "margin": 2} for where in ("beyond", "trained", "20")}
 PAPER = {"title": "A paper", "arxiv": "2305.19466"}

@@ -10,7 +10,7 @@ from poslab.data.offline.gettext_messages import GettextMessages
 from tests.data.examples.contract import rows_of
 
 FILE = Path("/usr/share/locale/fr/LC_MESSAGES/gcc-14.mo")
-installed = pytest.mark.skipif(not FILE.is_file(), reason="needs: apt-get install gcc-14-locales")
+installed = pytest.mark.needs(str(FILE))
 
 
 def write(path: Path, messages: dict[str, str]) -> None:

@@ -9,10 +9,7 @@ from poslab.data.examples.splitting import split_examples
 from poslab.data.offline.manual_pages import ManualPages, aligned
 from tests.data.examples.contract import rows_of
 
-INSTALLED = Path("/usr/share/man/man2/read.2.gz").is_file() and Path("/usr/share/man/fr/man2/read.2.gz").is_file()
-installed = pytest.mark.skipif(
-    not INSTALLED, reason="needs: apt-get install manpages manpages-dev manpages-fr manpages-fr-dev"
-)
+installed = pytest.mark.needs("/usr/share/man/man2/read.2.gz", "/usr/share/man/fr/man2/read.2.gz")
 
 ENGLISH = """.TH x 2 2024 "Linux man-pages 6.9"
 .SH NAME

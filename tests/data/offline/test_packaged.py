@@ -36,9 +36,7 @@ SOURCES = [source for source, *_ in COUNTS]
 
 
 def installed(*sources: type[PackagedExamples]) -> pytest.MarkDecorator:
-    missing = [source for source in sources if importlib.util.find_spec(source.package) is None]
-    reason = f"needs: pip install {missing[0].install}" if missing else ""
-    return pytest.mark.skipif(bool(missing), reason=reason)
+    return pytest.mark.needs(*{source.package for source in sources})
 
 
 @pytest.mark.slow

@@ -187,7 +187,7 @@ def test_a_missing_package_is_named(tmp_path):
         Stamps(**COMMON | {"folder": str(tmp_path / "none")}).check()
 
 
-@pytest.mark.skipif(not Path(Stamps.folder).is_dir(), reason="needs Debian's tuxpaint-stamps-default")
+@pytest.mark.needs(Stamps.folder)
 def test_the_stamps_of_the_package_are_those_of_the_docstring():
     source = Stamps(**COMMON)
     assert len(source.captioned) == 951

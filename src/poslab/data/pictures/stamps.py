@@ -6,6 +6,7 @@ from functools import cached_property
 from poslab.arguments import nearest
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words, lines_of, pictures_below
 from poslab.data.source import require_text
+from poslab.io.packages import NotInstalledError
 
 PACKAGE = "tuxpaint-stamps-default"
 
@@ -37,7 +38,7 @@ class Stamps(CaptionSource):
 
     def check(self) -> None:
         if not os.path.isdir(os.path.expanduser(self.folder)):
-            raise ValueError(
+            raise NotInstalledError(
                 f"dataset=stamps needs {self.folder}, from Debian's package {PACKAGE}: "
                 f"apt-get install --no-install-recommends {PACKAGE}"
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.source import require_text
+from poslab.io.packages import NotInstalledError
 
 VOICES = {
     "en": "en_US_f_Allison",
@@ -47,7 +48,7 @@ class Prompts(SoundFiles):
             own = [Sound(path, language, str(name)) for path, name in spoken if name.parts[0] != "silence"]
             if not own:
                 package = f"asterisk-core-sounds-{language}-wav"
-                raise ValueError(
+                raise NotInstalledError(
                     f"dataset=prompts needs {folder / voice}, from Debian's package {package}: apt-get install "
                     f"asterisk-core-sounds-{{{','.join(VOICES)}}}-wav"
                 )

@@ -11,6 +11,7 @@ from scipy.signal import resample_poly
 
 from poslab.data.paths import require_regular
 from poslab.data.sounds.log_mel import RATE
+from poslab.io.packages import NotInstalledError
 from poslab.io.terminal import one_line
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga")
@@ -31,7 +32,7 @@ LOUDEST = 1000
 def require_reader(name: str) -> None:
     """Raise ValueError, beginning with a name, unless the package that reads sounds is installed."""
     if importlib.util.find_spec("soundfile") is None:
-        raise ValueError(f"{name} needs the package soundfile, which reads sounds: pip install soundfile")
+        raise NotInstalledError(f"{name} needs the package soundfile, which reads sounds: pip install soundfile")
 
 
 def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> np.ndarray:

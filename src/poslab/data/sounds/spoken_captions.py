@@ -9,6 +9,7 @@ from pathlib import Path
 from poslab.data.bounds import require_integer
 from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.source import require_text
+from poslab.io.packages import NotInstalledError
 
 PACKAGE = "tuxpaint-stamps-default"
 NAME = re.compile(r"(.+)_desc_(\w+)\.ogg")
@@ -45,7 +46,7 @@ class SpokenCaptions(SoundFiles):
         counts = Counter(sound.label for sound in found)
         kept = [sound for sound in found if counts[sound.label] >= self.least_captions]
         if not kept:
-            raise ValueError(
+            raise NotInstalledError(
                 f"dataset=spoken_captions needs {folder} with {self.least_captions:,} captions of a language, from "
                 f"Debian's package {PACKAGE}: apt-get install {PACKAGE}"
             )
