@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from .running import metrics
+from .running import ROOT, metrics
 
 LAUNCHERS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
@@ -32,3 +36,26 @@ def test_a_job_that_fails_elsewhere_fails_the_command(launcher, start, tiny, tmp
 
     assert ended.status == 2, ended
     assert len(list(tmp_path.glob("jobs/*/metrics.json"))) == 1, "the other job comes to its end"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["src.train", "-m", "hydra.sweep.dir=jobs", "seed=1,2", "hydra/launcher=submitit_slurm"],
+        [
+            "src.sweep",
+            "sweep=rotary_base",
+            "storage=postgresql://user@host/name",
+            "machines=2",
+            "hydra/launcher=submitit_slurm",
+        ],
+    ],
+)
+def test_slurm_on_a_machine_without_it_is_one_sentence(words, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-m", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert ended.returncode == 1
+    assert [line for line in ended.stderr.splitlines() if "srun" in line] == ended.stderr.splitlines(), ended.stderr
+    assert ended.stderr.startswith("error: hydra/launcher=submitit_slurm: ")

@@ -4,6 +4,7 @@ Time is that of the processor, since other work on the machine is no fault of th
 to import torch just after, in some attempts, since a processor that does other work as well is slower.
 """
 
+import os
 import re
 import resource
 import subprocess
@@ -127,3 +128,23 @@ def test_the_first_step_comes_within_six_seconds_of_work(start, tiny, tmp_path):
         return times.user + times.system
 
     assert_cheap(taken, 6, 4.6)
+
+
+@pytest.mark.parametrize(
+    ("module", "given", "expected"),
+    [
+        ("poslab.commands.train", {}, "1000"),
+        ("poslab.commands.train", {"OMP_WAIT_POLICY": "ACTIVE"}, None),
+        ("poslab.commands.train", {"GOMP_SPINCOUNT": "7"}, "7"),
+        ("poslab.encodings", {}, None),
+    ],
+)
+def test_only_commands_shorten_the_spin_of_threads_that_wait(module, given, expected):
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    program = f"import {module}, os, sys; print('torch' in sys.modules, os.environ.get('GOMP_SPINCOUNT'))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment | given, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(module == "poslab.encodings"), str(expected)]

@@ -137,3 +137,37 @@ def test_a_stop_is_announced_once_with_what_the_run_still_does(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("stopping")]
     assert lines == ([f"stopping after {announced}; Ctrl-C again stops at once"] if announced else [])
     assert max(step for step, _, _ in recorded(run)) == last_step
+
+
+class Clock(L.Callback):
+    """A clock by which a step takes a second, and one from step 20 on as many seconds as it says."""
+
+    def __init__(self, slow_step_s: float) -> None:
+        self.slow_step_s, self.now = slow_step_s, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def on_train_batch_start(self, trainer: L.Trainer, *_: object) -> None:
+        self.now += 1.0 if trainer.global_step < 20 else self.slow_step_s
+
+
+def lines_of_a_run(tmp_path, monkeypatch, capsys, slow_step_s):
+    clock = Clock(slow_step_s)
+    monkeypatch.setattr("poslab.training.console.time", clock)
+    recipe = check(small(tmp_path, "trainer.max_steps=40", "trainer.validations=1"))
+    run = RunDirectory(tmp_path / "run")
+    run.start(recipe.config, {})
+    train_here(run, recipe, None, StopOnSignals(), callbacks=[clock])
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize(("slow_step_s", "warnings"), [(2.5, 0), (6.0, 1)])
+def test_steps_that_become_three_times_as_long_are_warned_of_once(tmp_path, monkeypatch, capsys, slow_step_s, warnings):
+    lines = lines_of_a_run(tmp_path, monkeypatch, capsys, slow_step_s)
+    assert ["6 s" in line and "6 times" in line for line in lines if line.startswith("warning: ")] == [True] * warnings
+
+
+def test_a_run_without_a_terminal_prints_a_line_a_minute(tmp_path, monkeypatch, capsys):
+    lines = [line.split() for line in lines_of_a_run(tmp_path, monkeypatch, capsys, 20.0)]
+    assert [int(line[0]) for line in lines if line[-2:] == ["min", "left"]] == [22, 25, 28, 31, 34, 37]

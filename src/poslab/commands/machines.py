@@ -19,6 +19,8 @@ from poslab.runs.errors import RunStoppedError
 
 OF_HYDRA = ("hydra/launcher=", "hydra.launcher.")
 """Beginnings of the words that choose a launcher and set it up."""
+NOT_STARTED = {"RuntimeError", "FailedSubmissionError"}
+"""Names of the errors by which submitit, which need not be installed, says that it could start no job."""
 
 
 def launcher_and_others(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -67,4 +69,6 @@ def run_on_machines(
     except HydraException as error:
         raise ValueError(composition_mistake(error, "train", list(launcher))) from error
     except Exception as error:
+        if type(error).__name__ in NOT_STARTED:
+            raise
         raise RunStoppedError(f"a job has failed; what it has printed is in {folder}") from error

@@ -7,6 +7,7 @@ import errno
 import re
 import shlex
 import textwrap
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,17 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
         what = "read or written" if error.errno == errno.EACCES else "written"
         return f"{error.filename or 'the output'} cannot be {what}: {error.strerror}", FAILURE
     status = getattr(error, "exit_status", None)
+    if status is None and (launcher := _launcher(error, words)) is not None:
+        return f"{launcher}: {str(error).splitlines()[0]}", FAILURE
     return (None, FAILURE) if status is None else (str(error), status)
+
+
+def _launcher(error: BaseException, words: list[str]) -> str | None:
+    """Return the word that chooses the launcher of Hydra's which raised an error, for it starts no job; else None."""
+    modules = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    if not any(module.startswith("hydra_plugins.") for module in modules):
+        return None
+    return next((word for word in words if word.startswith("hydra/launcher=")), "hydra/launcher")
 
 
 def in_lines(line: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,13 @@ from poslab.tasks.task import Task
 from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
+
+TIMED_STEPS = 10
+"""Steps over which the time of a step is averaged: some are longer than others by their texts alone."""
+SLOW_FACTOR = 3.0
+"""A step that takes as many times the fastest one is slow enough for a warning."""
+LINE_INTERVAL_S = 60.0
+"""Seconds without a line after which a run that has no terminal prints where it is."""
 
 
 class RunConsole:
@@ -42,12 +51,14 @@ class RunConsole:
 class ConsoleProgress(L.Callback):
     """A live bar with loss, the task's headline and tokens per second, and a line for each validation.
 
-    Without a terminal the console gets only the lines.
+    Without a terminal the console gets only the lines, and another one after every minute without any. A warning tells
+    once of steps that take several times as long as the fastest ones.
     """
 
     def __init__(self, console: RunConsole) -> None:
         self.console = console
         self._says_that_it_stops = False
+        self._fastest_step_s, self._warned_of_slow_steps = math.inf, False
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -65,6 +76,8 @@ class ConsoleProgress(L.Callback):
         self._header(pl_module)
         if not trainer.is_global_zero:
             return
+        self._timed_from = trainer.global_step, time.monotonic()
+        self._newest_line = time.monotonic()
         self._bar.start()
         self._task = self._bar.add_task("train", total=trainer.max_steps, completed=trainer.global_step, metrics="")
 
@@ -87,6 +100,8 @@ class ConsoleProgress(L.Callback):
         self._bar.update(self._task, completed=trainer.global_step, metrics=shown, description="train")
         if (batch_idx + 1) % trainer.accumulate_grad_batches:  # the step is not over
             self._announce_stop(pl_module, "this step and any validation that is due")
+        else:
+            self._time_steps(trainer, shown)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit":
@@ -112,6 +127,8 @@ class ConsoleProgress(L.Callback):
             width = _width(tags)
             columns = (f"{shown_metric(task, headline, metrics[tag]):>{width}}" for tag in tags)
             self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(columns))
+            self._newest_line = time.monotonic()
+            self._timed_from = trainer.global_step, self._newest_line
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._bar.stop()
@@ -121,6 +138,29 @@ class ConsoleProgress(L.Callback):
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._bar.stop()
+
+    def _time_steps(self, trainer: L.Trainer, metrics: str) -> None:
+        """Warn once of steps that have become slow, and print where training is if no line has told it for long."""
+        step, now = trainer.global_step, time.monotonic()
+        first, began = self._timed_from
+        if step == first:
+            return
+        step_s = (now - began) / (step - first)
+        if step - first >= TIMED_STEPS:
+            self._timed_from = step, now
+            self._fastest_step_s = min(self._fastest_step_s, step_s)
+            if step_s > SLOW_FACTOR * self._fastest_step_s and not self._warned_of_slow_steps:
+                self._warned_of_slow_steps = True
+                advice = "" if trainer.strategy.root_device.type != "cpu" else "; OMP_NUM_THREADS=1 may help"
+                self.console.print(
+                    f"warning: a step takes {step_s:.2g} s, {step_s / self._fastest_step_s:.0f} times the fastest: "
+                    f"other programs may use the machine{advice}"
+                )
+        is_silent = not self.console.terminal.is_terminal and now - self._newest_line >= LINE_INTERVAL_S
+        if is_silent and step < trainer.max_steps:
+            self._newest_line = now
+            minutes = math.ceil((trainer.max_steps - step) * step_s / 60)
+            self.console.print(f"{step:>8}  {metrics}  about {minutes:,} min left")
 
     def _announce_stop(self, learner: Learner, what: str) -> None:
         """Print once what the run still does after a signal; not in the signal's handler, where printing is unsafe."""
