@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from poslab.encodings.places import Places, joined_rows
+from poslab.encodings.places import Places, check_coordinates, joined_rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Positions:
         segments: (B, T) document number of each token; None if a row is one document.
         places: places on several axes, as of patches; None for a text. The ids are then the order in storage, which
             encodings of one axis read.
+
+    Raises:
+        ValueError: for ids of another form, and on a CPU, where nothing waits for it, for real ids that are not finite.
     """
 
     ids: Tensor
@@ -31,6 +34,9 @@ class Positions:
     contiguous: bool = False
     segments: Tensor | None = None
     places: Places | None = None
+
+    def __post_init__(self) -> None:
+        check_coordinates("ids", self.ids, 1)
 
     @classmethod
     def range(cls, length: int, start: int = 0, device: torch.device | str | None = None) -> Positions:

@@ -130,7 +130,7 @@ def _spectrum(rotary: Rotary | None, head_dim: int, length: int) -> tuple[Tensor
     if rotary is None:
         return torch.zeros(head_dim // 2), 1.0
     frequencies, attention_factor = rotary.scaled_frequencies(length)
-    return functional.pad(frequencies, (0, head_dim // 2 - len(frequencies))), attention_factor
+    return functional.pad(frequencies.float(), (0, head_dim // 2 - len(frequencies))), attention_factor
 
 
 def _agrees(
