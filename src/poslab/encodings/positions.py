@@ -147,16 +147,19 @@ class Positions:
 
     def behind(self, count: int) -> Positions:
         """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
-        first = torch.arange(count, device=self.ids.device)
+        first, later = torch.arange(count, device=self.ids.device), self.shifted(count)
         return replace(
-            self,
-            ids=joined_rows(first, self.ids + count, 1),
-            stop=self.stop + count,
+            later,
+            ids=joined_rows(first, later.ids, 1),
             segments=None
             if self.segments is None
             else torch.cat([self.segments[:, :1].expand(-1, count), self.segments], dim=1),
             places=None if self.places is None else self.places.behind(count),
         )
+
+    def shifted(self, by: int) -> Positions:
+        """Return these positions further on by a number; places stay where they are."""
+        return replace(self, ids=self.ids + by, stop=self.stop + by) if by else self
 
     def continuation(self, length: int) -> Positions:
         """Return the next `length` positions, each row from its own last position and in its own last document."""

@@ -35,8 +35,8 @@ class Sinusoidal(PositionalEncoding):
             before all cosines, as Marian, RoFormer and XLNet. The two differ in the order of channels alone: a model
             trained from scratch does not notice, pretrained weights need theirs.
 
-    No parameters. Causal and bidirectional, for real positions too, with the precision of `Rotary` at far ones. Little is
-    claimed beyond the training length: the paper hoped for it, later ones measured otherwise. Costs M numbers per
+    No parameters. Causal and bidirectional, for real positions too, with the precision of `Rotary` at far ones. Little
+    is claimed beyond the training length: the paper hoped for it, later ones measured otherwise. Costs M numbers per
     token, once before the first layer.
 
     Slow to learn: a head must first find neighbours in sums of content and position. Embeddings that are not multiplied

@@ -49,10 +49,10 @@ class PoPE(PositionalEncoding):
     Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel, clamped to
     [-2 pi, 0], which the paper found to be more stable.
 
-    Causal and bidirectional, with the precision of `Rotary` at far positions. The paper claims extrapolation to ten times
-    the training length without any change. Queries and keys become 2 D wide (the scale stays that of D), so the logits
-    cost twice the time of rotary's and the cache nothing more; values are padded with zeros to 2 D for a kernel that
-    needs them as wide as keys.
+    Causal and bidirectional, with the precision of `Rotary` at far positions. The paper claims extrapolation to ten
+    times the training length without any change. Queries and keys become 2 D wide (the scale stays that of D), so the
+    logits cost twice the time of rotary's and the cache nothing more; values are padded with zeros to 2 D for a kernel
+    that needs them as wide as keys.
 
     Traps: `torch.clamp` passes no gradient from outside. Half of the first steps from zero lead outside, so that half
     of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside the
