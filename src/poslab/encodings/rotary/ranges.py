@@ -16,7 +16,7 @@ from poslab.encodings.distance import Pairs
 from poslab.encodings.frequencies import products
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Layout, Rotary
+from poslab.encodings.rotary.rotary import FactorOn, Layout, Rotary
 from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
@@ -49,16 +49,24 @@ class RangedRotary(PositionalEncoding):
     kernel); the cache holds unrotated keys, as under `Rotary`.
 
     Args:
-        head_dim, base, fraction, layout, scaling: as of `Rotary`: those of the trained model.
+        head_dim, base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
     """
 
     causal_only = True
-    of_pretrained = ("base", "fraction")
-    of_trained = ("base", "fraction", "layout", "scaling")
+    of_pretrained = ("base", "fraction", "factor_on")
+    of_trained = ("base", "fraction", "layout", "scaling", "factor_on")
 
-    def __init__(self, head_dim: int, base: float, fraction: float, layout: Layout, scaling: Scaling | None) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        base: float,
+        fraction: float,
+        layout: Layout,
+        scaling: Scaling | None,
+        factor_on: FactorOn,
+    ) -> None:
         super().__init__()
-        self.rotary = Rotary(head_dim, base, fraction, layout, scaling)
+        self.rotary = Rotary(head_dim, base, fraction, layout, scaling, factor_on=factor_on)
         self.depends_on_length = self.rotary.depends_on_length
         self.relative = type(self).relative and self.rotary.relative
 
@@ -89,7 +97,7 @@ class RangedRotary(PositionalEncoding):
             [_cos_sin(ids, frequencies, device) for ids in of_ranges]
             for of_ranges in (self.query_ids(query_ids), self.key_ids(key_ids))
         )
-        rotations = [Rotation(*q, *k, attention_factor**2) for q, k in zip(queries, cycle(keys), strict=False)]
+        rotations = [self.rotary.rotation(q, k, attention_factor) for q, k in zip(queries, cycle(keys), strict=False)]
         return Ranges(rotations, len(keys) == 1, Pairs.between(query_positions, key_positions))
 
     def rotate_query(self, q_BHTD: Tensor, tables: Ranges) -> Tensor:

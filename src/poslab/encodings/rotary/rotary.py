@@ -30,6 +30,9 @@ Fraction = Annotated[float, Range(above=0, at_most=1)]
 Layout = Literal["half_split", "interleaved", "blocks"]
 """Channels of a pair: m and m + r / 2, or 2m and 2m + 1, or half-split within the block of each axis."""
 
+FactorOn = Literal["logits", "turning"]
+"""Channels of queries and keys that an attention factor scales: all of them, or those that turn."""
+
 
 class Rotary(PositionalEncoding):
     """Rotary position embedding (RoPE): queries and keys turn by an angle proportional to their position.
@@ -64,6 +67,8 @@ class Rotary(PositionalEncoding):
             the spectrum of the channels that turn, or that of each axis; None leaves the frequencies (paper).
         allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order
             in storage alone.
+        factor_on: what an attention factor scales: "logits", or only the channels that are "turning", as in the code of
+            transformers. They differ if a fraction turns. In a pretrained rotary model it is "turning" unless given.
 
     Precision: angles are products in float32 up to position 2^20 (`Positions.stop`), where they are off by up to 0.1
     radians, as in most code, and are made in float64 for texts past it: cosines and sines are then exact to 4e-7 at
@@ -75,7 +80,7 @@ class Rotary(PositionalEncoding):
 
     The attention factor scales whole logits, as in YaRN's paper, and a rotation stays a rotation. Code that multiplies
     cosines and sines by it (transformers and most others) does the same if all channels turn; where only a fraction
-    does, that leaves the share of the other channels in the logit unscaled.
+    does, that leaves the share of the other channels in the logit unscaled, as `factor_on="turning"` does.
 
     A scaling that depends on the length reads `Positions.stop` of the keys as the length so far: a shift of all
     positions then matters, and a longer text turns its earlier tokens differently. Trap: for packed or padded rows that
@@ -100,7 +105,7 @@ class Rotary(PositionalEncoding):
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.
     """
 
-    of_pretrained = ("base", "fraction")
+    of_pretrained = ("base", "fraction", "factor_on")
 
     def __init__(
         self,
@@ -110,6 +115,7 @@ class Rotary(PositionalEncoding):
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         allocation: Allocation | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
         super().__init__()
         rotary_dim = int(fraction * head_dim)
@@ -126,6 +132,7 @@ class Rotary(PositionalEncoding):
         self.layout = layout
         self.scaling = scaling
         self.allocation = allocation
+        self.factor_on: FactorOn = "logits" if rotary_dim == head_dim else factor_on
         self.reads_axes = allocation is not None
         self._rotate = rotate_interleaved if layout == "interleaved" else rotate_half_split
         self._needs = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
@@ -194,13 +201,21 @@ class Rotary(PositionalEncoding):
         query_cos_sin = _cos_sin(query_positions, frequencies, axes)
         same = key_positions is query_positions
         key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies, axes)
-        return Rotation(*query_cos_sin, *key_cos_sin, attention_factor**2, blocks)
+        return self.rotation(query_cos_sin, key_cos_sin, attention_factor, blocks)
+
+    def rotation(
+        self, queries: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor], attention_factor: float, blocks: int = 1
+    ) -> Rotation:
+        """Return the tables of cosines and sines, with an attention factor where `factor_on` has it."""
+        if self.factor_on == "turning":
+            return Rotation(*queries, *keys, 1.0, blocks, attention_factor)
+        return Rotation(*queries, *keys, attention_factor**2, blocks)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(q_BHTD, tables.query_cos, tables.query_sin, tables.blocks)
+        return self._turned(q_BHTD, *_times(tables.channel_scale, tables.query_cos, tables.query_sin), tables.blocks)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(k_BHSD, tables.key_cos, tables.key_sin, tables.blocks)
+        return self._turned(k_BHSD, *_times(tables.channel_scale, tables.key_cos, tables.key_sin), tables.blocks)
 
     def _turned(self, x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
         check_width(x, self.head_dim)
@@ -208,6 +223,10 @@ class Rotary(PositionalEncoding):
 
     def scale(self, tables: Rotation) -> float:
         return tables.logit_scale
+
+
+def _times(scale: float, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return (cos, sin) if scale == 1.0 else (cos * scale, sin * scale)
 
 
 def _check_bound(function: object) -> None:

@@ -89,6 +89,8 @@ def rope_of(
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     default = (host or LlamaRotaryEmbedding).compute_default_rope_parameters
+    if rotary is not None and rotary.rotary_dim < head_dim and has_factor_on("turning", rotary, length):
+        raise NotPlainError("an attention factor scales the whole head in this class, not the channels that turn")
     for rope in _forms(rotary, head_dim, length):
         if _agrees(config(rope), rotary, head_dim, length, default):
             return rope
@@ -113,6 +115,11 @@ def channel_order(rotary: Rotary | None, head_dim: int) -> list[int]:
     else:
         first, second = list(range(turning // 2)), list(range(turning // 2, turning))
     return [*first, *rest[:half], *second, *rest[half:]]
+
+
+def has_factor_on(scaled: str, rotary: Rotary, length: int) -> bool:
+    """Return True if the scaling of an encoding has an attention factor, on "logits" or "turning" channels."""
+    return rotary.factor_on == scaled and rotary.scaled_frequencies(length)[1] != 1.0
 
 
 def check_order(rotary: Rotary | None, turning: int, name: str) -> None:
