@@ -244,9 +244,75 @@ def test_a_bias_for_fewer_heads_is_refused(name):
     twice = changed(q=lambda x: x.repeat(1, 2, 1, 1))(call(name))
     for route in routes(name):
         with pytest.raises(
-            ValueError, match=rf"^bias must have one head, or one for each of {2 * HEADS}, got {HEADS}$"
+            ValueError, match=rf"^(bias|encoding) must have one head, or one for each of {2 * HEADS}, got {HEADS}$"
         ):
             twice.attended(name, route)
+
+
+WRONG_SIZES: dict[str, tuple[str, Change]] = {
+    "twice the heads": ("num_heads", changed(q=lambda x: x.repeat(1, 2, 1, 1))),
+    "half of the heads": ("num_heads", changed(q=lambda x: x[:, :GROUPS])),
+    "one head": ("num_heads", changed(q=lambda x: x[:, :1], k=lambda x: x[:, :1], v=lambda x: x[:, :1])),
+    "a key for each query head": (
+        "num_kv_heads",
+        changed(k=lambda x: x.repeat(1, HEADS // GROUPS, 1, 1), v=lambda x: x.repeat(1, HEADS // GROUPS, 1, 1)),
+    ),
+    "twice the width": (
+        "head_dim",
+        changed(q=lambda x: x.repeat(1, 1, 1, 2), k=lambda x: x.repeat(1, 1, 1, 2), v=lambda x: x.repeat(1, 1, 1, 2)),
+    ),
+    "half of the width": (
+        "head_dim",
+        changed(**{x: lambda x: x[..., : HEAD_DIM // 2] for x in "qkv"}),
+    ),
+}
+"""Queries and keys of other sizes than an encoding was made for, with the argument of its constructor that says so."""
+
+
+@pytest.mark.parametrize("name", EVERY_ENCODING)
+def test_an_encoding_made_for_other_heads_or_width_is_refused(name):
+    for kind, (size, change) in WRONG_SIZES.items():
+        if size in made(name).sizes:
+            for route in routes(name, (*ROUTES, "flex")):
+                with pytest.raises(ValueError, match=r"(heads?|wide), (or one for each of \d+, )?got \d+$"):
+                    change(call(name)).attended(name, route)
+                    raise AssertionError(f"{kind}: nothing was said")
+
+
+@pytest.mark.parametrize("of", ["num_heads", "num_kv_heads", "head_dim"])
+def test_the_heads_and_width_of_an_encoding_are_those_that_it_was_given(of):
+    sizes = {"num_heads": HEADS, "num_kv_heads": GROUPS, "head_dim": HEAD_DIM}
+    for name in EVERY_ENCODING:
+        assert made(name).sizes.get(of, sizes[of]) == sizes[of]
+    assert made("dape").sizes[of] == sizes[of]
+    assert of not in made("none").sizes
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        torch.ones(3, dtype=torch.bool),
+        torch.tensor(3),
+        torch.ones(1, 2, 3, dtype=torch.int64),
+        torch.ones(3, dtype=torch.complex64),
+        torch.tensor([0.0, float("nan")]),
+        torch.tensor([0.0, float("inf")]),
+        torch.tensor([-float("inf"), 0.0], dtype=torch.float64),
+    ],
+)
+def test_positions_that_are_no_finite_numbers_in_rows_are_refused(ids):
+    with pytest.raises(ValueError, match=r"^ids must be [^\n]*, got [^\n]*$"):
+        Positions(ids, 5)
+    places = Positions.grid(1, 2).places
+    assert places is not None
+    with pytest.raises(ValueError, match=r"^coordinates must be [^\n]*, got [^\n]*$"):
+        dataclasses.replace(places, coordinates=ids.unsqueeze(-1) if ids.dim() else ids)
+
+
+@pytest.mark.parametrize("causal", ["yes", None, 1, torch.tensor(True)])
+def test_a_direction_that_is_not_true_or_false_is_refused(causal):
+    with pytest.raises(ValueError, match=r"^causal must be True or False, got "):
+        Visibility(causal=causal)
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -317,7 +383,7 @@ def test_a_model_reads_an_empty_text(name):
     model(torch.zeros(2, 0, dtype=torch.int64), cache=cache)
 
 
-@pytest.mark.parametrize("window", [0, -1, 2.5, float("nan"), True, "3"])
+@pytest.mark.parametrize("window", [0, -1, 2.5, float("nan"), True, "3", 2**63, 10**30])
 def test_a_window_that_is_not_a_positive_integer_is_refused(window):
     with pytest.raises(ValueError, match=r"^window must be a positive integer or None, got "):
         Visibility(window=window)

@@ -1,15 +1,22 @@
 """Claims that every encoding of conf/encoding keeps, whatever it computes: a new YAML file is held to them at once."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from mpmath import mp
 
 from poslab import encodings as e
 from poslab.attention import Visibility, attend
 from poslab.encodings import DistanceBias, PositionalEncoding, Positions, StackEncodings
 from poslab.encodings.base import HOOKS
+from poslab.encodings.rotary.allocations import axial
+from poslab.encodings.rotary.scalings import rope_linear, rope_ntk
+from poslab.encodings.rotary.yarn import yarn
 from poslab.testing import CHECKS, Subject
+from poslab.testing.outputs import assert_near, attended
+from poslab.testing.subject import LENGTH
 from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, OF_ENCODERS, encoding, factory, quick_or_slow
 
 # tests/models/test_compile.py compiles every encoding.
@@ -170,6 +177,75 @@ def test_rotary_keeps_4096_distinct_positions_also_in_bfloat16(dtype):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         _, query, key, _ = effects(instance, positions, dtype)
     assert len(query[0, 0].unique(dim=0)) == len(key[0, 0].unique(dim=0)) == 4_096
+
+
+@pytest.mark.parametrize("name", quick_or_slow([name for name in EVERY_ENCODING if encoding(name).relative]))
+@pytest.mark.parametrize("start", [2**20 - LENGTH // 2, 2**20, 2**24 + 1, 2**30])
+def test_a_text_beyond_a_million_positions_is_attended_as_one_at_0(name, start):
+    subject = Subject(factory(name))
+    encodings = subject.stack()
+    if encodings.max_length is None:
+        at_0, there = (attended(subject, encodings, Positions.range(LENGTH, first)) for first in (0, start))
+        for layer, (ours, expected) in enumerate(zip(there, at_0, strict=True)):
+            if encodings.layer(layer).relative:
+                assert_near(ours, expected, 1e-5, f"{name} at {start:,}")
+
+
+FAR = [2**20, 2**24 + 1, 2**30 - 1]
+
+
+def exact_waves(positions: list[int], frequencies: list[mp.mpf]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines of positions times frequencies, (T, N) float64, computed with 40 digits."""
+    waves = [[(mp.cos(p * f), mp.sin(p * f)) for f in frequencies] for p in positions]
+    cos, sin = torch.tensor([[[float(x) for x in wave] for wave in row] for row in waves], dtype=torch.float64).unbind(
+        -1
+    )
+    return cos, sin
+
+
+def test_angles_beyond_a_million_positions_are_exact_to_the_rounding_of_float32():
+    far = Positions(torch.tensor(FAR), 2**30)
+    with mp.workdps(40):
+        pairs, channels, axis = ([mp.mpf(10_000) ** -(mp.mpf(m) / n) for m in range(n)] for n in (4, 8, 2))
+        cos, sin = exact_waves(FAR, pairs)
+        linear = exact_waves(FAR, [f / 4 for f in pairs])
+        by_channel, on_axis = exact_waves(FAR, channels), exact_waves(FAR, axis)
+    assert_tables = partial(torch.testing.assert_close, rtol=0, atol=4e-7, check_dtype=False)
+    sinusoidal = e.Sinusoidal(8, layout="concatenated").embed(torch.zeros(1, 3, 8), far)[0]
+    assert_tables(sinusoidal, torch.cat([sin, cos], dim=-1))
+    for rotary, (expected_cos, expected_sin) in {
+        e.Rotary(8): (cos, sin),
+        e.RotaryLearned(8): (cos, sin),
+        e.Rotary(8, scaling=partial(rope_linear, factor=4.0)): linear,
+        e.PoPE(8, num_heads=1): by_channel,
+    }.items():
+        shifted = far if type(rotary) is not e.RotaryLearned else replace(far, ids=torch.tensor([0, *FAR]))
+        tables = rotary.prepare(shifted, shifted)
+        assert tables.key_cos.dtype == tables.key_sin.dtype == torch.float32
+        assert_tables(tables.key_cos[-3:], expected_cos)
+        assert_tables(tables.key_sin[-3:], expected_sin)
+    grid = Positions.grid(1, 3)
+    assert grid.places is not None
+    moved = replace(grid, places=grid.places.at(torch.tensor([[p, p] for p in FAR]), stop=2**30))
+    assert_tables(e.Rotary(8, allocation=axial).prepare(moved, moved).key_cos, torch.cat([on_axis[0]] * 2, dim=-1))
+
+
+def test_up_to_a_million_positions_angles_are_products_in_float32_bit_for_bit():
+    ids = torch.arange(2**20 - 300, 2**20)
+    positions = Positions(ids, 2**20)
+    exponents = torch.arange(0, 64, 2) / 64
+    angle = ids.float().unsqueeze(-1) * (1.0 / 10_000.0**exponents)
+    tables = e.Rotary(64).prepare(positions, positions)
+    assert torch.equal(tables.query_cos, angle.cos()) and torch.equal(tables.key_sin, angle.sin())
+
+
+@pytest.mark.parametrize("scaling", [None, partial(yarn, training_length=64), rope_ntk])
+def test_far_angles_are_made_without_a_break_of_the_graph(scaling):
+    rotary = e.Rotary(8, scaling=scaling)
+    prepare = torch.compile(lambda x: rotary.prepare(x, x).key_cos, backend="eager", fullgraph=True)
+    for start in (0, 2**20):
+        positions = Positions.range(16, start)
+        torch.testing.assert_close(prepare(positions), rotary.prepare(positions, positions).key_cos)
 
 
 @pytest.mark.parametrize("name", BIASED)

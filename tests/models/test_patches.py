@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from poslab.attention import next_positions
 from poslab.data.pictures.source import PictureSource
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
@@ -156,6 +157,30 @@ def test_a_decoder_with_registers_reads_piece_by_piece():
     with torch.no_grad():
         pieces = [model(tokens[:, a:b], cache=cache) for a, b in ((0, 4), (4, 5), (5, 9))]
         torch.testing.assert_close(torch.cat(pieces, dim=1), model(tokens), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["rotary", "learned", "t5"])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_positions_that_are_given_with_each_piece_stand_behind_the_registers_too(name, padding):
+    model, tokens = small_model(Decoder, name, registers=2), some_tokens(2, 9)
+    real = torch.arange(9) >= torch.tensor([[padding], [0]])
+    ids = torch.tensor([[0, 1, 2, 7, 8, 9, 20, 21, 22]]) + torch.tensor([[0], [5]])
+    cache = model.new_cache()
+    with torch.no_grad():
+        pieces = [
+            model(tokens[:, a:b], Positions(ids[:, a:b], int(ids[:, :b].max()) + 1), real[:, a:b], cache)
+            for a, b in ((0, 4), (4, 5), (5, 9))
+        ]
+        whole = model(tokens, Positions(ids, 28), real)
+        torch.testing.assert_close(torch.cat(pieces, dim=1)[real], whole[real], rtol=0, atol=1e-5)
+        following = next_positions(tokens[:, :2], cache)
+        assert following.ids.tolist() == [[23, 24], [28, 29]] and following.stop == 30
+        ours = model(tokens[:, :2], following, cache=cache)
+        longer = [
+            torch.cat(pair, dim=1) for pair in ((tokens, tokens[:, :2]), (ids, following.ids), (real, real[:, -2:]))
+        ]
+        whole = model(longer[0], Positions(longer[1], 30), longer[2])
+        torch.testing.assert_close(ours, whole[:, -2:], rtol=0, atol=1e-5)
 
 
 def test_registers_take_positions_of_an_encoding_that_ends():

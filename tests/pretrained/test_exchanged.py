@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import torch
 import poslab
 from poslab.encodings import (
     Alibi,
+    DualChunk,
     Learned,
     NoPosition,
     PerLayer,
@@ -22,7 +24,9 @@ from poslab.encodings import (
     Rotary,
     T5Bias,
 )
+from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import rotary_proportional
+from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.peak_memory import peak_bytes
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
@@ -262,6 +266,35 @@ def test_a_model_turns_as_its_configuration_says_under_the_same_scaling():
     assert stretched.encodings.layer(0).base == 500.0
     ours = hosted("llama", partial(Rotary, scaling=partial(poslab.encodings.rotary.scalings.rope_linear, factor=2.0)))
     torch.testing.assert_close(ours(ids), tiny("llama", rope_parameters=rope)(ids).logits, **CLOSE)
+
+
+SCALED: dict[str, tuple[Any, dict[str, Any]]] = {
+    "yarn": (partial(yarn, factor=4.0, training_length=12), {"factor": 4.0, "original_max_position_embeddings": 12}),
+    "longrope": (
+        partial(longrope, factor=3.0, training_length=12, short_factors=[1.0, 2.0], long_factors=[1.5, 3.0]),
+        {
+            "short_factor": [1.0, 2.0],
+            "long_factor": [1.5, 3.0],
+            "factor": 3.0,
+            "original_max_position_embeddings": 12,
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_an_attention_factor_scales_the_channels_that_turn_as_in_the_untouched_model(kind):
+    scaling, keys = SCALED[kind]
+    rope = {"rope_type": kind, "rope_theta": 5000.0, "partial_rotary_factor": 0.5, **keys}
+    ids = some_tokens(length=ROWS)
+    theirs = tiny("gpt_neox", rope_parameters=rope)(ids).logits
+    ours = borrow(tiny("gpt_neox", rope_parameters=rope), partial(Rotary, scaling=scaling))
+    assert ours.encodings.layer(0).factor_on == "turning"
+    torch.testing.assert_close(ours(ids), theirs, **CLOSE)
+    whole_logits = borrow(tiny("gpt_neox", rope_parameters=rope), partial(Rotary, scaling=scaling, factor_on="logits"))
+    assert (whole_logits(ids) - theirs).abs().max() > 0.01 * theirs.abs().max()
+    in_chunks = borrow(tiny("gpt_neox", rope_parameters=rope), partial(DualChunk, scaling=scaling, chunk=40, local=2))
+    torch.testing.assert_close(in_chunks(ids), theirs, **CLOSE)
 
 
 def test_windows_of_layers_are_the_models_own():

@@ -262,6 +262,11 @@ UNDER_ENCODING = {
         {},
         "encoding rope_dynamic_ntk changes its frequencies with the length of the text in a way that no class",
     ),
+    "a factor on a part": (
+        partial(scaled(yarn, training_length=TRAINED, fraction=0.5), factor_on="turning"),
+        {},
+        "an attention factor scales the whole head in this class",
+    ),
     "two windows": (PerLayer([Rotary] * 2, [3, 5]), {}, "window must be the same in all layers"),
     "a window of one token": (
         PerLayer([Rotary] * 2, [1, None]),

@@ -68,6 +68,7 @@ PLAIN = {
     ("gpt_neox", "yarn"): ("GPTNeoXForCausalLM", "yarn"),
     ("gpt_neox", "its share"): ("GPTNeoXForCausalLM", "default"),
     ("gpt_neox", "its share, linear"): ("GPTNeoXForCausalLM", "linear"),
+    ("gpt_neox", "its share, yarn"): ("GPTNeoXForCausalLM", "yarn"),
     ("gpt_neox", "none"): ("GPTNeoXForCausalLM", "longrope"),
     ("modernbert", "rotary"): ("ModernBertForMaskedLM", "default"),
     ("modernbert", "none"): ("ModernBertForMaskedLM", "proportional"),
@@ -86,7 +87,7 @@ PLAIN = {
 
 UNDER_ENCODING = (
     *(("llama", "t5"), ("llama", "path"), ("mistral", "alibi"), ("gpt2", "rotary")),
-    *(("gpt2", "sinusoidal"), ("opt", "t5"), ("gpt_neox", "its share, yarn"), ("gpt_neox", "alibi"), ("bert", "t5")),
+    *(("gpt2", "sinusoidal"), ("opt", "t5"), ("gpt_neox", "whole logits, yarn"), ("gpt_neox", "alibi"), ("bert", "t5")),
     *(("bert", "shaw"), ("roberta", "alibi"), ("distilbert", "rotary"), ("electra", "learned"), ("modernbert", "t5")),
 )
 """Pairs of each family and of each kind of hook that no plain class has."""
@@ -100,6 +101,7 @@ def encoding_of(name):
         "its share": Rotary,
         "its share, linear": partial(Rotary, scaling=rope_linear),
         "its share, yarn": partial(Rotary, scaling=partial(yarn, factor=2.0)),
+        "whole logits, yarn": partial(Rotary, scaling=partial(yarn, factor=2.0), factor_on="logits"),
     }
     return own.get(name) or choice(name)
 

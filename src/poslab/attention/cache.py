@@ -61,6 +61,8 @@ class KeyValueCache:
         """(B, P) bool, False at padding; None if there is none."""
         self.tokens: Tensor | None = None
         """(B, P) ids of the tokens; None if nothing reads them."""
+        self.registers = 0
+        """Registers of a model before the tokens; they are among the P past tokens."""
         self.layers = [LayerCache() for _ in range(num_layers)]
         self._may_end_with_padding = False
 
@@ -69,7 +71,7 @@ class KeyValueCache:
         return 0 if self.positions is None else self.positions.length
 
     def continuation(self, length: int) -> Positions:
-        """Return the positions of the next tokens, each row from its own last one.
+        """Return the positions of the next tokens, each row from its own last one; registers have none.
 
         Raises:
             ValueError: if a row ends with padding, after which new tokens would not follow its last one.
@@ -78,7 +80,7 @@ class KeyValueCache:
         if self._may_end_with_padding and self.real is not None and not bool(self.real[:, -1].all()):
             raise ValueError("decoding continues after the last token of each row: pad prompts on the left")
         self._may_end_with_padding = False
-        return self.positions.continuation(length)
+        return self.positions.continuation(length).shifted(-self.registers)
 
     def select(self, rows_R: Tensor) -> None:
         """Keep these rows of the batch, each any number of times, as a beam search does."""

@@ -5,6 +5,7 @@ Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.made_for import MadeFor, require_heads
 
 
 def for_one_batch(
@@ -32,6 +33,7 @@ def for_one_batch(
         ValueError: if they do not fit together.
     """
     check_heads(q_BHTD, k_BGSD, v_BGSD)
+    check_sizes(encoding.sizes, q_BHTD.shape[1], k_BGSD.shape[1], q_BHTD.shape[-1])
     num_queries, num_keys, device = q_BHTD.shape[2], k_BGSD.shape[2], q_BHTD.device
     if visibility.causal and num_queries > num_keys:
         raise ValueError(
@@ -83,6 +85,18 @@ def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.dev
         )
     _check_device("tables", made_for.device, device)
     return made_for.num_rows
+
+
+def check_sizes(sizes: Mapping[str, int], num_heads: int, num_kv_heads: int, head_dim: int) -> None:
+    """Raise ValueError unless an encoding of these `sizes` serves so many heads of that width.
+
+    One head serves all of the queries, and one key-value head is that of all.
+    """
+    if (width := sizes.get("head_dim", head_dim)) != head_dim:
+        raise ValueError(f"queries and keys must be head_dim={width} wide, got {head_dim}")
+    require_heads("encoding", sizes.get("num_heads", num_heads), num_heads)
+    if num_kv_heads > 1:
+        require_heads("encoding", sizes.get("num_kv_heads", num_kv_heads), num_kv_heads)
 
 
 def check_heads(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> None:

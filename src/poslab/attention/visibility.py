@@ -35,6 +35,8 @@ class Visibility:
     """Masks made by FlexAttention, by T and S."""
 
     def __post_init__(self) -> None:
+        if type(self.causal) is not bool:
+            raise ValueError(f"causal must be True or False, got {self.causal!r}")
         _check_count("window", self.window)
         if (self.query_segments is None) != (self.key_segments is None):
             raise ValueError("segments must be given for queries and keys, or for neither")
@@ -141,7 +143,7 @@ class Visibility:
 
 
 def _check_count(name: str, count: int | None) -> None:
-    if count is not None and (type(count) is not int or count < 1):
+    if count is not None and (type(count) is not int or not 1 <= count < 2**63):  # at most what int64 holds
         raise ValueError(f"{name} must be a positive integer or None, got {count!r}")
 
 

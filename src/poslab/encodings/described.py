@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments
 from poslab.encodings.shape import OF_THE_STACK
+
+SIZES = ("num_heads", "num_kv_heads", "head_dim")
+"""Arguments of encodings that are sizes of queries and keys."""
 
 
 class VectorTable(NamedTuple):
@@ -23,6 +27,9 @@ class VectorTable(NamedTuple):
 
 class Described(CheckedArguments, nn.Module):
     """A module that shows its hyperparameters, and names what its parameters stand for."""
+
+    sizes: Mapping[str, int] = MappingProxyType({})
+    """Heads and width that it was made for: those of `num_heads`, `num_kv_heads` and `head_dim` that it was given."""
 
     def __init__(self) -> None:
         super().__init__()  # that of nn.Module has any arguments, of which a configuration would refuse none
@@ -56,7 +63,11 @@ def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(constructor)
     def remember(self: Described, *positional: Any, **named: Any) -> None:
-        vars(self).setdefault("_given", (positional, named))
+        if "_given" not in vars(self):
+            given = inspect.signature(constructor).bind(self, *positional, **named).arguments
+            known = {**vars(given.get("shape", object)), **given}
+            vars(self)["_given"] = (positional, named)
+            vars(self)["sizes"] = {name: known[name] for name in SIZES if name in known}
         constructor(self, *positional, **named)
 
     return remember

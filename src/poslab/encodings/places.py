@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from poslab.encodings.traced import is_traced
+
 AXES: dict[int, tuple[str, ...]] = {
     1: ("time",),
     2: ("height", "width"),
@@ -44,6 +46,9 @@ class Places:
     end: Tensor | None = None
     stop: int | None = None
     nowhere: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        check_coordinates("coordinates", self.coordinates, 2)
 
     @classmethod
     def of_grids(cls, sizes: Tensor, length: int, largest: Sequence[int], axes: Sequence[str] | None = None) -> Places:
@@ -191,6 +196,20 @@ class Places:
             coordinates=change(self.coordinates, 2),
             nowhere=None if self.nowhere is None else change(self.nowhere, 1),
         )
+
+
+def check_coordinates(name: str, x: Tensor, own_dims: int) -> None:
+    """Raise ValueError unless x has `own_dims` dimensions, or one more for rows, and holds finite numbers.
+
+    Numbers are read on a CPU alone, where nothing waits for them, and not in a compiled model.
+    """
+    if x.dim() not in (own_dims, own_dims + 1):
+        form = ("tokens", "axes")[:own_dims]
+        raise ValueError(f"{name} must be ({', '.join(form)}) or (batch, {', '.join(form)}), got {tuple(x.shape)}")
+    if x.dtype == torch.bool or x.is_complex():
+        raise ValueError(f"{name} must be integers or real numbers, got {x.dtype}")
+    if x.is_floating_point() and x.device.type == "cpu" and not is_traced() and not bool(x.isfinite().all()):
+        raise ValueError(f"{name} must be finite, got {x[~x.isfinite()][0]}")
 
 
 def joined_rows(ours: Tensor, later: Tensor, own_dims: int) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from poslab.encodings.places import Places, joined_rows
+from poslab.encodings.places import Places, check_coordinates, joined_rows
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Positions:
         segments: (B, T) document number of each token; None if a row is one document.
         places: places on several axes, as of patches; None for a text. The ids are then the order in storage, which
             encodings of one axis read.
+
+    Raises:
+        ValueError: for ids of another form, and on a CPU, where nothing waits for it, for real ids that are not finite.
     """
 
     ids: Tensor
@@ -31,6 +34,9 @@ class Positions:
     contiguous: bool = False
     segments: Tensor | None = None
     places: Places | None = None
+
+    def __post_init__(self) -> None:
+        check_coordinates("ids", self.ids, 1)
 
     @classmethod
     def range(cls, length: int, start: int = 0, device: torch.device | str | None = None) -> Positions:
@@ -141,16 +147,19 @@ class Positions:
 
     def behind(self, count: int) -> Positions:
         """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
-        first = torch.arange(count, device=self.ids.device)
+        first, later = torch.arange(count, device=self.ids.device), self.shifted(count)
         return replace(
-            self,
-            ids=joined_rows(first, self.ids + count, 1),
-            stop=self.stop + count,
+            later,
+            ids=joined_rows(first, later.ids, 1),
             segments=None
             if self.segments is None
             else torch.cat([self.segments[:, :1].expand(-1, count), self.segments], dim=1),
             places=None if self.places is None else self.places.behind(count),
         )
+
+    def shifted(self, by: int) -> Positions:
+        """Return these positions further on by a number; places stay where they are."""
+        return replace(self, ids=self.ids + by, stop=self.stop + by) if by else self
 
     def continuation(self, length: int) -> Positions:
         """Return the next `length` positions, each row from its own last position and in its own last document."""

@@ -68,7 +68,11 @@ class Reading:
             positions = sampler(positions, tokens_BT.shape[0])
         ids = tokens_BT if real is None else tokens_BT.masked_fill(~real, PADDING)
         order = None
-        if registers and not cache:
+        if cache:
+            positions = positions.shifted(cache.registers)
+        elif registers:
+            if cache is not None:
+                cache.registers = registers
             positions = positions.behind(registers)
             ids = functional.pad(ids, (registers, 0), value=PADDING)
             real = None if real is None else functional.pad(real, (registers, 0), value=True)

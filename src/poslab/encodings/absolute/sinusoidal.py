@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
@@ -35,8 +35,9 @@ class Sinusoidal(PositionalEncoding):
             before all cosines, as Marian, RoFormer and XLNet. The two differ in the order of channels alone: a model
             trained from scratch does not notice, pretrained weights need theirs.
 
-    No parameters. Causal and bidirectional, for real positions too. Little is claimed beyond the training length: the
-    paper hoped for it, later ones measured otherwise. Costs M numbers per token, once before the first layer.
+    No parameters. Causal and bidirectional, for real positions too, with the precision of `Rotary` at far ones. Little
+    is claimed beyond the training length: the paper hoped for it, later ones measured otherwise. Costs M numbers per
+    token, once before the first layer.
 
     Slow to learn: a head must first find neighbours in sums of content and position. Embeddings that are not multiplied
     (`scale=1`) are far smaller than the sinusoids at first, and slower still.
@@ -68,7 +69,8 @@ class Sinusoidal(PositionalEncoding):
         self._interleaved = layout == "interleaved"
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        table = self.waves(angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device)))
+        dtype = angle_dtype(positions.stop)
+        table = self.waves(angles(positions.ids, inverse_frequencies(self.d_model, self.base, x_BTM.device, dtype)))
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)
 
     def waves(self, angle: Tensor) -> Tensor:

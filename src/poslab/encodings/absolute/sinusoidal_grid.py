@@ -6,7 +6,7 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.absolute.sinusoidal import Layout, Sinusoidal
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
@@ -55,6 +55,7 @@ class SinusoidalGrid(Sinusoidal):
             raise ValueError(
                 f"d_model must be divisible by {2 * num_axes} for sinusoids on {num_axes} axes, got {self.d_model}"
             )
-        angle = angles(positions.coordinates, inverse_frequencies(self.d_model // num_axes, self.base, x_BTM.device))
+        width, dtype = self.d_model // num_axes, angle_dtype(*positions.lengths)
+        angle = angles(positions.coordinates, inverse_frequencies(width, self.base, x_BTM.device, dtype))
         table = positions.zero_nowhere(self.waves(angle).flatten(-2))
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

@@ -45,6 +45,7 @@ class Sandwich(DistanceBias):
         self.num_heads, self.dim, self.base = num_heads, dim, base
 
     def bias_at(self, distance: Tensor) -> Tensor:
+        # In float32: a cosine is off by up to 0.1 at a distance of 2^20.
         distance = distance.to(torch.float32)
         waves = torch.zeros_like(distance)
         for m in range(1, self.dim // 2 + 1):  # one by one: for scattered positions all at once would not fit in memory

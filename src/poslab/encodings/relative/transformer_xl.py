@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import skew
@@ -104,6 +104,7 @@ class TransformerXL(PositionalEncoding):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> KeysByDistance | SinusoidsByPosition:
         device = key_positions.ids.device
+        dtype = angle_dtype(query_positions.stop, key_positions.stop)
         # For a single query, projecting the sinusoids of all S distances would cost more than the rest of the layer.
         if query_positions.contiguous and key_positions.contiguous and query_positions.length > 1:
             least = 0 if self.causal else 1 - query_positions.length
@@ -112,17 +113,17 @@ class TransformerXL(PositionalEncoding):
             if self.max_distance is not None:
                 distance = distance.clamp(-self.max_distance, self.max_distance)
             with torch.autocast(device.type, enabled=False):
-                keys_HND = torch.cat(self._sinusoid(distance), dim=-1) @ self.position_key.float()
+                keys_HND = torch.cat(self._sinusoid(distance, dtype), dim=-1) @ self.position_key.float()
                 return KeysByDistance(keys_HND, MadeFor(1, query_positions.length, key_positions.length, device))
         # Only differences count, and angles near zero are the most exact: the first key of each row is at 0. Heads
         # share a dimension of size 1.
         origin = key_positions.ids[..., :1]
-        query_sin, query_cos = self._sinusoid((query_positions.ids - origin).unsqueeze(-2))
-        key_sin, key_cos = self._sinusoid((key_positions.ids - origin).unsqueeze(-2))
+        query_sin, query_cos = self._sinusoid((query_positions.ids - origin).unsqueeze(-2), dtype)
+        key_sin, key_cos = self._sinusoid((key_positions.ids - origin).unsqueeze(-2), dtype)
         limit = None
         if self.max_distance is not None:
             ends = torch.tensor([self.max_distance, -self.max_distance], device=device)
-            limit = torch.cat(self._sinusoid(ends), dim=-1)
+            limit = torch.cat(self._sinusoid(ends, dtype), dim=-1)
         pairs = Pairs.between(query_positions, key_positions)
         return SinusoidsByPosition(query_sin, query_cos, key_sin, key_cos, pairs, limit)
 
@@ -156,6 +157,6 @@ class TransformerXL(PositionalEncoding):
         scores_BHRS = torch.where(distance > self.max_distance, behind, scores_BHRS)
         return torch.where(distance < -self.max_distance, ahead, scores_BHRS)
 
-    def _sinusoid(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        angle = angles(ids, inverse_frequencies(self.d_model, self.base, ids.device))
+    def _sinusoid(self, ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        angle = angles(ids, inverse_frequencies(self.d_model, self.base, ids.device, dtype))
         return angle.sin(), angle.cos()

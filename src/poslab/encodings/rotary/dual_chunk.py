@@ -8,7 +8,7 @@ from torch import Tensor
 from poslab.arguments import Count
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary
-from poslab.encodings.rotary.rotary import Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -30,7 +30,7 @@ class DualChunk(RangedRotary):
         training_length: L of the model, at least 2, for null arguments.
         chunk: c, the largest position; it should be below L; null is 3 L / 4 (authors).
         local: w, below c; null is L / 16 (authors' code).
-        base, fraction, layout, scaling: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
 
     No parameters. Causal. Up to s tokens it is the trained rotary encoding. Where chunks begin depends on the position,
     so a shift changes the output. Costs three products of queries and keys, block by block of query rows; queries
@@ -54,8 +54,9 @@ class DualChunk(RangedRotary):
         fraction: Fraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
-        super().__init__(head_dim, base, fraction, layout, scaling)
+        super().__init__(head_dim, base, fraction, layout, scaling, factor_on)
         self.chunk = max(2, 3 * training_length // 4) if chunk is None else chunk
         self.local = max(1, training_length // 16) if local is None else local
         self.stride = self.chunk - self.local

@@ -6,13 +6,14 @@ Dimension letters: B batch, G key-value heads, T queries, S keys, D head dim, N 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from poslab.arguments import NOT_EXTREME, NOT_HUGE, Count, Range
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.by_head import TurnedByHead, rotation_by_group
 from poslab.encodings.rotary.rotation import Rotation
@@ -86,12 +87,13 @@ class FoPE(TurnedByHead):
         self._coefficients_GNP = (ones + gain * math.sqrt(2 / sum(shape[2:])) * drawn).unbind()
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Rotation:
-        return rotation_by_group(query_positions, key_positions, self._cos_sin, self.group)
+        dtype = angle_dtype(query_positions.stop, key_positions.stop)
+        return rotation_by_group(query_positions, key_positions, partial(self._cos_sin, dtype=dtype), self.group)
 
-    def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
+    def _cos_sin(self, positions: Positions, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return c and s at positions, (G, T, P) or (B, G, T, P) float32."""
         device = positions.ids.device
-        angle = angles(positions.ids_for_heads, inverse_frequencies(self.head_dim, self.base, device))
+        angle = angles(positions.ids_for_heads, inverse_frequencies(self.head_dim, self.base, device, dtype))
         angle = angle[..., : self.num_frequencies]
         of_cos, of_sin = (x.to(device) for x in self._coefficients_GNP)
         with torch.autocast(device.type, enabled=False):  # a mixture of cosines, of which TF32 keeps enough

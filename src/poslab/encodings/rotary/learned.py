@@ -75,8 +75,8 @@ class RotaryLearned(Rotary):
         same = query_positions is key_positions
         return super().prepare(keys if same else replace(query_positions, ids=query_positions.ids - origin), keys)
 
-    def _unscaled(self, width: int, device: torch.device | None) -> Tensor:
-        frequencies = super()._unscaled(width, device)
+    def _unscaled(self, width: int, device: torch.device | None, dtype: torch.dtype = torch.float32) -> Tensor:
+        frequencies = super()._unscaled(width, device, dtype)
         if "log_factor" not in self._parameters:  # while Rotary checks its arguments
             return frequencies
-        return frequencies * self.log_factor.to(frequencies.device, torch.float32).exp()
+        return frequencies * self.log_factor.to(frequencies).exp()

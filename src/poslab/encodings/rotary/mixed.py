@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
-from poslab.encodings.frequencies import Base, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, in_dtype, inverse_frequencies, products
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.by_head import TurnedByHead, rotation_by_group
 from poslab.encodings.rotary.rotation import Rotation, rotate_interleaved
@@ -80,20 +80,21 @@ class RotaryMixed(TurnedByHead):
         # Only differences matter. The gradient of F at position 1,000 would be a difference of far larger numbers.
         origin = keys[..., :1, :].sum(-2, keepdim=True)  # 0 without keys
 
+        dtype = angle_dtype(*query_positions.lengths, *key_positions.lengths)
+
         def cos_sin(positions: Positions) -> tuple[Tensor, Tensor]:
-            return self._cos_sin(positions.coordinates_for_heads - origin)
+            return self._cos_sin(positions.coordinates_for_heads - origin, dtype)
 
         return rotation_by_group(query_positions, key_positions, cos_sin, self.group)
 
-    def _cos_sin(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    def _cos_sin(self, coordinates: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return cosines and sines at coordinates (..., T, A or 1), (..., G, T, P) float32."""
-        frequencies_AGP = self.learned()["frequencies"]
+        frequencies_AGP = in_dtype(self.learned()["frequencies"], dtype)
         num_axes = len(frequencies_AGP)
         if coordinates.shape[-1] not in (1, num_axes):
             raise ValueError(f"axes must be {coordinates.shape[-1]}, as the positions have, got {num_axes}")
-        on_axes = coordinates.to(torch.float32).expand(*coordinates.shape[:-1], num_axes).unsqueeze(-1).unbind(-2)
-        # Elementwise on purpose, as in `angles`.
-        angles = [p_T1 * f_GP.unsqueeze(-2) for p_T1, f_GP in zip(on_axes, frequencies_AGP, strict=True)]
+        on_axes = coordinates.expand(*coordinates.shape[:-1], num_axes).unsqueeze(-1).unbind(-2)
+        angles = [products(p_T1, f_GP.unsqueeze(-2)) for p_T1, f_GP in zip(on_axes, frequencies_AGP, strict=True)]
         angle = torch.stack(angles).sum(0)
         return angle.cos(), angle.sin()
 

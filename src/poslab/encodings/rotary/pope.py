@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
@@ -49,9 +49,10 @@ class PoPE(PositionalEncoding):
     Parameters: `delta` (H, D), each layer its own: the phase at which a head looks for a channel, clamped to
     [-2 pi, 0], which the paper found to be more stable.
 
-    Causal and bidirectional. The paper claims extrapolation to ten times the training length without any change.
-    Queries and keys become 2 D wide (the scale stays that of D), so the logits cost twice the time of rotary's and the
-    cache nothing more; values are padded with zeros to 2 D for a kernel that needs them as wide as keys.
+    Causal and bidirectional, with the precision of `Rotary` at far positions. The paper claims extrapolation to ten
+    times the training length without any change. Queries and keys become 2 D wide (the scale stays that of D), so the
+    logits cost twice the time of rotary's and the cache nothing more; values are padded with zeros to 2 D for a kernel
+    that needs them as wide as keys.
 
     Traps: `torch.clamp` passes no gradient from outside. Half of the first steps from zero lead outside, so that half
     of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside the
@@ -82,11 +83,12 @@ class PoPE(PositionalEncoding):
 
     def spectrum(self, length: int) -> Tensor:
         """Return the inverse frequency of each channel, (D,) float32."""
-        return self._frequencies()
+        return self._frequencies(1)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Phases:
-        key_cos, key_sin = self._cos_sin(key_positions)
-        cos, sin = (key_cos, key_sin) if key_positions is query_positions else self._cos_sin(query_positions)
+        end = max(query_positions.stop, key_positions.stop)
+        key_cos, key_sin = self._cos_sin(key_positions, end)
+        cos, sin = (key_cos, key_sin) if key_positions is query_positions else self._cos_sin(query_positions, end)
         delta_H1D = self.learned()["delta"].unsqueeze(1)
         # The phase of a query is i * theta - delta. At position 1,000,000 float32 would round delta away in the
         # difference, so the addition theorem adds it.
@@ -99,12 +101,12 @@ class PoPE(PositionalEncoding):
     def rotate_key(self, k_BHSD: Tensor, tables: Phases) -> Tensor:
         return _polar(k_BHSD, tables.key_cos, tables.key_sin)
 
-    def _frequencies(self, device: torch.device | None = None) -> Tensor:
+    def _frequencies(self, end: int, device: torch.device | None = None) -> Tensor:
         # One per channel, where rotary has one per pair.
-        return inverse_frequencies(2 * self.head_dim, self.base, device)
+        return inverse_frequencies(2 * self.head_dim, self.base, device, angle_dtype(end))
 
-    def _cos_sin(self, positions: Positions) -> tuple[Tensor, Tensor]:
-        angle = angles(positions.ids_for_heads, self._frequencies(positions.ids.device))
+    def _cos_sin(self, positions: Positions, end: int) -> tuple[Tensor, Tensor]:
+        angle = angles(positions.ids_for_heads, self._frequencies(end, positions.ids.device))
         return angle.cos(), angle.sin()
 
 

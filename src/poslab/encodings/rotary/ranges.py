@@ -13,9 +13,10 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.frequencies import products
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Layout, Rotary
+from poslab.encodings.rotary.rotary import FactorOn, Layout, Rotary
 from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
@@ -48,16 +49,24 @@ class RangedRotary(PositionalEncoding):
     kernel); the cache holds unrotated keys, as under `Rotary`.
 
     Args:
-        head_dim, base, fraction, layout, scaling: as of `Rotary`: those of the trained model.
+        head_dim, base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
     """
 
     causal_only = True
-    of_pretrained = ("base", "fraction")
-    of_trained = ("base", "fraction", "layout", "scaling")
+    of_pretrained = ("base", "fraction", "factor_on")
+    of_trained = ("base", "fraction", "layout", "scaling", "factor_on")
 
-    def __init__(self, head_dim: int, base: float, fraction: float, layout: Layout, scaling: Scaling | None) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        base: float,
+        fraction: float,
+        layout: Layout,
+        scaling: Scaling | None,
+        factor_on: FactorOn,
+    ) -> None:
         super().__init__()
-        self.rotary = Rotary(head_dim, base, fraction, layout, scaling)
+        self.rotary = Rotary(head_dim, base, fraction, layout, scaling, factor_on=factor_on)
         self.depends_on_length = self.rotary.depends_on_length
         self.relative = type(self).relative and self.rotary.relative
 
@@ -80,9 +89,15 @@ class RangedRotary(PositionalEncoding):
     def prepare(self, query_positions: Positions, key_positions: Positions) -> Ranges:
         device = key_positions.ids.device
         frequencies, attention_factor = self.rotary.scaled_frequencies(key_positions.stop, device)
-        queries = [_cos_sin(ids, frequencies) for ids in self.query_ids(query_positions.ids_for_heads.unsqueeze(-1))]
-        keys = [_cos_sin(ids, frequencies) for ids in self.key_ids(key_positions.ids_for_heads.unsqueeze(-1))]
-        rotations = [Rotation(*q, *k, attention_factor**2) for q, k in zip(queries, cycle(keys), strict=False)]
+        # In the dtype of the frequencies, since positions may become real numbers.
+        query_ids, key_ids = (
+            positions.ids_for_heads.unsqueeze(-1).to(frequencies) for positions in (query_positions, key_positions)
+        )
+        queries, keys = (
+            [_cos_sin(ids, frequencies, device) for ids in of_ranges]
+            for of_ranges in (self.query_ids(query_ids), self.key_ids(key_ids))
+        )
+        rotations = [self.rotary.rotation(q, k, attention_factor) for q, k in zip(queries, cycle(keys), strict=False)]
         return Ranges(rotations, len(keys) == 1, Pairs.between(query_positions, key_positions))
 
     def rotate_query(self, q_BHTD: Tensor, tables: Ranges) -> Tensor:
@@ -111,7 +126,7 @@ class RangedRotary(PositionalEncoding):
         return logits_BHRS
 
 
-def _cos_sin(ids: Tensor, frequencies: Tensor) -> tuple[Tensor, Tensor]:
+def _cos_sin(ids: Tensor, frequencies: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the cosine and sine of position times frequency, (..., T, P) float32."""
-    angle = ids.to(torch.float32) * frequencies
+    angle = products(ids, frequencies).to(device)
     return angle.cos(), angle.sin()

@@ -10,7 +10,7 @@ from torch import Tensor
 from poslab.arguments import NOT_EXTREME, Count, Range
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary
-from poslab.encodings.rotary.rotary import Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -26,7 +26,7 @@ class ReRoPE(RangedRotary):
         head_dim: head dimension D.
         training_length: L of the model, at least 2, for a null `window`.
         window: w, distances below it are exact; null is L / 8 (author: 512 of 4,096).
-        base, fraction, layout, scaling: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
 
     No parameters. Causal. The order of far tokens is not known. Up to w tokens it is the trained rotary encoding. Costs
     two products of queries and keys, block by block of query rows; queries and keys become 2 D wide.
@@ -46,8 +46,9 @@ class ReRoPE(RangedRotary):
         fraction: Fraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
-        super().__init__(head_dim, base, fraction, layout, scaling)
+        super().__init__(head_dim, base, fraction, layout, scaling, factor_on)
         self.window = max(1, training_length // 8) if window is None else window
 
     def query_ids(self, ids: Tensor) -> list[Tensor]:
@@ -88,8 +89,9 @@ class LeakyReRoPE(ReRoPE):
         fraction: Fraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
-        super().__init__(head_dim, training_length, window, base, fraction, layout, scaling)
+        super().__init__(head_dim, training_length, window, base, fraction, layout, scaling, factor_on)
         self.factor = factor
 
     def query_ids(self, ids: Tensor) -> list[Tensor]:

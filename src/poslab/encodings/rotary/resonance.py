@@ -27,8 +27,9 @@ def resonance(inverse_frequencies: Tensor, base: float, of: Scaling | None = Non
             are taken; null leaves theta' = theta (paper: none and YaRN).
 
     The fastest pair turns by 2 pi / 6, as 2 pi is rounded to 6. A pair that stands still stays so. Wavelengths are
-    rounded in float64; positions times frequencies are float32, as everywhere, so that angles come back exactly only up
-    to the rounding of that product. Learned frequencies get the gradient of those that are not rounded.
+    rounded in float64; positions times frequencies are float32 up to position 2^20, as everywhere, so that angles come
+    back exactly only up to the rounding of that product. Learned frequencies get the gradient of those that are not
+    rounded.
 
     Raises:
         ValueError: for a scaling that depends on the length.

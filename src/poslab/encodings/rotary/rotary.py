@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poslab.arguments import Count, Range, check_arguments, check_names
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, inverse_frequencies, products
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.allocations import Allocation
 from poslab.encodings.rotary.rotation import (
@@ -29,6 +29,9 @@ Fraction = Annotated[float, Range(above=0, at_most=1)]
 
 Layout = Literal["half_split", "interleaved", "blocks"]
 """Channels of a pair: m and m + r / 2, or 2m and 2m + 1, or half-split within the block of each axis."""
+
+FactorOn = Literal["logits", "turning"]
+"""Channels of queries and keys that an attention factor scales: all of them, or those that turn."""
 
 
 class Rotary(PositionalEncoding):
@@ -64,14 +67,20 @@ class Rotary(PositionalEncoding):
             the spectrum of the channels that turn, or that of each axis; None leaves the frequencies (paper).
         allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order
             in storage alone.
+        factor_on: what an attention factor scales: "logits", or only the channels that are "turning", as in the code of
+            transformers. They differ if a fraction turns. In a pretrained rotary model it is "turning" unless given.
 
-    Causal and bidirectional. No parameters. Computed in float32 whatever the dtype of the model. Costs two products for
+    Precision: angles are products in float32 up to position 2^20 (`Positions.stop`), where they are off by up to 0.1
+    radians, as in most code, and are made in float64 for texts past it: cosines and sines are then exact to 4e-7 at
+    every position below 2^30. All encodings of rotations and sinusoids have this bound.
+
+    Causal and bidirectional. No parameters. Tables are float32 whatever the dtype of the model. Costs two products for
     each number of queries and keys, and tables of r numbers for each position, which all layers share. Without a
     scaling, little is claimed beyond the training length.
 
     The attention factor scales whole logits, as in YaRN's paper, and a rotation stays a rotation. Code that multiplies
     cosines and sines by it (transformers and most others) does the same if all channels turn; where only a fraction
-    does, that leaves the share of the other channels in the logit unscaled.
+    does, that leaves the share of the other channels in the logit unscaled, as `factor_on="turning"` does.
 
     A scaling that depends on the length reads `Positions.stop` of the keys as the length so far: a shift of all
     positions then matters, and a longer text turns its earlier tokens differently. Trap: for packed or padded rows that
@@ -96,7 +105,7 @@ class Rotary(PositionalEncoding):
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.
     """
 
-    of_pretrained = ("base", "fraction")
+    of_pretrained = ("base", "fraction", "factor_on")
 
     def __init__(
         self,
@@ -106,6 +115,7 @@ class Rotary(PositionalEncoding):
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         allocation: Allocation | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
         super().__init__()
         rotary_dim = int(fraction * head_dim)
@@ -122,6 +132,7 @@ class Rotary(PositionalEncoding):
         self.layout = layout
         self.scaling = scaling
         self.allocation = allocation
+        self.factor_on: FactorOn = "logits" if rotary_dim == head_dim else factor_on
         self.reads_axes = allocation is not None
         self._rotate = rotate_interleaved if layout == "interleaved" else rotate_half_split
         self._needs = set() if scaling is None else {"base", "length"} & set(inspect.signature(scaling).parameters)
@@ -135,19 +146,22 @@ class Rotary(PositionalEncoding):
 
     def spectrum(self, length: int) -> Tensor:
         """Return the inverse frequencies of the pairs on a text, (r / 2,) float32."""
-        return self.scaled_frequencies(length)[0]
+        return self.scaled_frequencies(length)[0].to(torch.float32)
 
     def spectrum_on_axes(self, lengths: Sequence[int]) -> Tensor | None:
         if self.allocation is None:
             return None
         axes, frequencies, _ = self._allocated(lengths, None)
         axes = axes if len(lengths) > 1 else [0] * len(axes)
-        on_axes = frequencies.new_zeros(len(lengths), 1, len(axes))
-        on_axes[axes, 0, range(len(axes))] = frequencies
+        on_axes = torch.zeros(len(lengths), 1, len(axes), dtype=torch.float32)
+        on_axes[axes, 0, range(len(axes))] = frequencies.to(torch.float32)
         return on_axes
 
     def scaled_frequencies(self, length: int, device: torch.device | None = None) -> tuple[Tensor, float]:
-        """Return the inverse frequencies, (r / 2,) float32, and the attention factor at this length of the text."""
+        """Return the inverse frequencies, (r / 2,), and the attention factor at this length of the text.
+
+        They are float32, and float64 for a length past 2^20 (`angle_dtype`).
+        """
         if self.allocation is not None:
             _, frequencies, attention_factor = self._allocated((length,), device)
             return frequencies, attention_factor
@@ -155,15 +169,15 @@ class Rotary(PositionalEncoding):
 
     def _scaled(self, width: int, length: int, device: torch.device | None) -> tuple[Tensor, float]:
         """Return the scaled spectrum of so many channels, and the attention factor, at a length."""
-        frequencies = self._unscaled(width, device)
+        frequencies = self._unscaled(width, device, angle_dtype(length))
         if self.scaling is None:
             return frequencies, 1.0
         known = {"base": self.base, "length": length}
         return self.scaling(frequencies, **{name: known[name] for name in known if name in self._needs})
 
-    def _unscaled(self, width: int, device: torch.device | None) -> Tensor:
-        """Return the spectrum of so many channels before any scaling, (width / 2,) float32."""
-        return inverse_frequencies(width, self.base, device)
+    def _unscaled(self, width: int, device: torch.device | None, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the spectrum of so many channels before any scaling, (width / 2,)."""
+        return inverse_frequencies(width, self.base, device, dtype)
 
     def _allocated(self, lengths: Sequence[int], device: torch.device | None) -> tuple[list[int], Tensor, float]:
         """Return the axis and the scaled frequency of each pair that turns, and the attention factor."""
@@ -187,13 +201,21 @@ class Rotary(PositionalEncoding):
         query_cos_sin = _cos_sin(query_positions, frequencies, axes)
         same = key_positions is query_positions
         key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies, axes)
-        return Rotation(*query_cos_sin, *key_cos_sin, attention_factor**2, blocks)
+        return self.rotation(query_cos_sin, key_cos_sin, attention_factor, blocks)
+
+    def rotation(
+        self, queries: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor], attention_factor: float, blocks: int = 1
+    ) -> Rotation:
+        """Return the tables of cosines and sines, with an attention factor where `factor_on` has it."""
+        if self.factor_on == "turning":
+            return Rotation(*queries, *keys, 1.0, blocks, attention_factor)
+        return Rotation(*queries, *keys, attention_factor**2, blocks)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(q_BHTD, tables.query_cos, tables.query_sin, tables.blocks)
+        return self._turned(q_BHTD, *_times(tables.channel_scale, tables.query_cos, tables.query_sin), tables.blocks)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(k_BHSD, tables.key_cos, tables.key_sin, tables.blocks)
+        return self._turned(k_BHSD, *_times(tables.channel_scale, tables.key_cos, tables.key_sin), tables.blocks)
 
     def _turned(self, x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
         check_width(x, self.head_dim)
@@ -201,6 +223,10 @@ class Rotary(PositionalEncoding):
 
     def scale(self, tables: Rotation) -> float:
         return tables.logit_scale
+
+
+def _times(scale: float, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    return (cos, sin) if scale == 1.0 else (cos * scale, sin * scale)
 
 
 def _check_bound(function: object) -> None:
@@ -215,13 +241,12 @@ def _check_bound(function: object) -> None:
 
 def _cos_sin(positions: Positions, frequencies: Tensor, axes: list[int] | None) -> tuple[Tensor, Tensor]:
     """Return the cosine and sine of position times frequency, (..., T, r / 2) float32; pair m reads `axes[m]`."""
-    if axes is None:
-        angle = angles(positions.ids_for_heads, frequencies)
-    else:
-        coordinates = positions.coordinates_for_heads.to(torch.float32)
+    coordinates = positions.ids_for_heads.unsqueeze(-1)
+    if axes is not None:
+        coordinates = positions.coordinates_for_heads
         if coordinates.shape[-1] > 1:
             coordinates = coordinates.index_select(-1, torch.tensor(axes, device=coordinates.device))
-        angle = coordinates * frequencies  # elementwise on purpose, as in `angles`
+    angle = products(coordinates, frequencies)
     return angle.cos(), angle.sin()
 
 

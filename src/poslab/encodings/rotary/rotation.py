@@ -19,7 +19,8 @@ class Rotation(NamedTuple):
     """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r turning channels.
 
     `logit_scale` is the factor on the usual scale of the logits: the square of a scaling's attention factor. The
-    channels that turn are so many `blocks`, each with pairs of its own.
+    channels that turn are so many `blocks`, each with pairs of its own. `channel_scale` is the factor on these channels
+    of queries, and of keys: an attention factor that is not in the scale of the logits.
     """
 
     query_cos: Tensor
@@ -28,6 +29,7 @@ class Rotation(NamedTuple):
     key_sin: Tensor
     logit_scale: float = 1.0
     blocks: int = 1
+    channel_scale: float = 1.0
 
     @property
     def made_for(self) -> MadeFor:

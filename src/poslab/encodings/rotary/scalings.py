@@ -1,7 +1,7 @@
 """Scalings of rotary frequencies: how a spectrum that was trained at one length turns at another.
 
-A scaling is a pure function of the unscaled inverse frequencies, (r / 2,) float32, in radians per position for the r
-channels that turn (those of the base, or what has been learned in their place), and, if it has arguments of these
+A scaling is a pure function of the unscaled inverse frequencies, (r / 2,), in radians per position for the r channels
+that turn (those of the base, or what has been learned in their place), and, if it has arguments of these
 names, of `base`, the frequency base, and `length`, the current length: a number that every key position is below
 (`Positions.stop`). It returns the scaled frequencies and an attention factor, whose square multiplies the logits. Its
 other arguments are hyperparameters; one out of its range raises ValueError. With `length` it depends on the length.
@@ -265,9 +265,11 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
 
 def _of_base(inverse_frequencies: Tensor, base: float, other: float) -> Tensor:
     """Return the spectrum of another base, with the factors that were learned on that of its own."""
-    turning, device = 2 * len(inverse_frequencies), inverse_frequencies.device
-    learned = inverse_frequencies / geometric_frequencies(turning, base, device)  # exactly 1 where nothing is learned
-    return learned * geometric_frequencies(turning, other, device)
+    own, others = (
+        geometric_frequencies(2 * len(inverse_frequencies), b, inverse_frequencies.device, inverse_frequencies.dtype)
+        for b in (base, other)
+    )
+    return inverse_frequencies / own * others  # the quotient is exactly 1 where nothing is learned
 
 
 def check_factor(factor: float) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from poslab.arguments import Count
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary
-from poslab.encodings.rotary.rotary import Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -30,7 +30,7 @@ class SelfExtend(RangedRotary):
         group: G, tokens that share a position (authors: 8). A list has one for each equal share of the pairs that turn,
             the fastest first (dimension-wise positions; its authors: eight, found for each model, such as 2, 8, 2, 8,
             32, 32, 32, 4 for Llama 3 8B).
-        base, fraction, layout, scaling: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
 
     No parameters. Causal. Of N tokens the largest relative position is W + (N - W) / G, which should stay below L, by
     the authors' rule of thumb below two thirds of it. Up to W tokens it is the trained rotary encoding. Which tokens
@@ -57,8 +57,9 @@ class SelfExtend(RangedRotary):
         fraction: Fraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
-        super().__init__(head_dim, base, fraction, layout, scaling)
+        super().__init__(head_dim, base, fraction, layout, scaling, factor_on)
         self.window = max(1, training_length // 4) if window is None else window
         self.groups = [group] if isinstance(group, int) else list(group)
         pairs = self.rotary.rotary_dim // 2

@@ -7,7 +7,7 @@ from torch import Tensor
 from poslab.arguments import Count, Positive
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary, Ranges
-from poslab.encodings.rotary.rotary import Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -31,7 +31,7 @@ class String(RangedRotary):
             128 to 512, for L = 131,072).
         attention_factor: a, whose square multiplies the logits, those of near tokens too (above 0; authors:
             0.1 ln 2 + 1).
-        base, fraction, layout, scaling: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
 
     No parameters. Causal. Up to S tokens only the factor differs from the trained rotary encoding. Costs two products
     of queries and keys, block by block of query rows; queries become 2 D wide, and keys turn once.
@@ -53,8 +53,9 @@ class String(RangedRotary):
         fraction: Fraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
+        factor_on: FactorOn = "logits",
     ) -> None:
-        super().__init__(head_dim, base, fraction, layout, scaling)
+        super().__init__(head_dim, base, fraction, layout, scaling, factor_on)
         self.offset = max(1, training_length // 3) if offset is None else offset
         self.local = max(1, min(128, training_length // 16)) if local is None else local
         if self.local > self.offset:

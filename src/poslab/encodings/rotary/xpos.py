@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotation import check_width, rotate_half_split
@@ -85,13 +85,18 @@ class XPos(PositionalEncoding):
 
     def spectrum(self, length: int) -> Tensor:
         """Return the inverse frequencies, (D / 2,) float32."""
-        return self._frequencies()
+        return inverse_frequencies(self.head_dim, self.base)
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> ScaledRotation:
-        query_ids, key_ids = query_positions.ids_for_heads, key_positions.ids_for_heads
+        query_ids, key_ids = (
+            positions.ids_for_heads.to(torch.promote_types(positions.ids.dtype, torch.int64))  # real ones stay real
+            for positions in (query_positions, key_positions)
+        )
         ends = query_ids if query_positions.length else key_ids.new_zeros(1)  # no queries have no middle
-        centre = (ends.amin(-1, keepdim=True) + ends.amax(-1, keepdim=True)) / 2
-        return ScaledRotation(*self._tables(query_ids - centre, 1.0), *self._tables(key_ids - centre, -1.0))
+        twice = ends.amin(-1, keepdim=True) + ends.amax(-1, keepdim=True)  # the centre, an integer if positions are
+        dtype = angle_dtype(query_positions.stop, key_positions.stop)
+        queries, keys = ((2 * ids - twice) / 2 for ids in (query_ids, key_ids))
+        return ScaledRotation(*self._tables(queries, 1.0, dtype), *self._tables(keys, -1.0, dtype))
 
     def rotate_query(self, q_BHTD: Tensor, tables: ScaledRotation) -> Tensor:
         check_width(q_BHTD, self.head_dim)
@@ -101,12 +106,9 @@ class XPos(PositionalEncoding):
         check_width(k_BHSD, self.head_dim)
         return _rotate_and_scale(k_BHSD, tables.key_cos, tables.key_sin, tables.key_log_scale)
 
-    def _frequencies(self, device: torch.device | None = None) -> Tensor:
-        return inverse_frequencies(self.head_dim, self.base, device)
-
-    def _tables(self, places: Tensor, sign: float) -> tuple[Tensor, Tensor, Tensor]:
+    def _tables(self, places: Tensor, sign: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         # Angles are counted from the centre too: float32 holds the difference exactly, but not always the angle itself.
-        angle = angles(places, self._frequencies(places.device))
+        angle = angles(places, inverse_frequencies(self.head_dim, self.base, places.device, dtype))
         pairs = torch.arange(0, self.head_dim, 2, device=places.device, dtype=torch.float32) / self.head_dim
         log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()
         return angle.cos(), angle.sin(), angles(places, log_zeta * (sign / self.scale_base))

@@ -77,9 +77,9 @@ def by_parts(
     # times, their ramp runs backwards and interpolates nothing; here it interpolates all pairs but the first.
     first = max(first, 0)
     last = max(min(last, turning - 1), first + 0.001)
-    device = inverse_frequencies.device
+    device, dtype = inverse_frequencies.device, inverse_frequencies.dtype
     # A learned frequency stands on the ramp where the pair does that turns as fast; exactly its own index if unlearned.
-    faster = (inverse_frequencies / geometric_frequencies(turning, base, device)).log() / math.log(base)
+    faster = (inverse_frequencies / geometric_frequencies(turning, base, device, dtype)).log() / math.log(base)
     index = torch.arange(len(inverse_frequencies), device=device, dtype=torch.float32) - turning / 2 * faster
     ramp = ((index - first) / (last - first)).clamp(0, 1)
     return inverse_frequencies / factor * ramp + inverse_frequencies * (1 - ramp)

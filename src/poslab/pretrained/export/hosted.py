@@ -19,7 +19,7 @@ from poslab.pretrained.exchanged_classes import model_class, under_encoding
 from poslab.pretrained.export.form import Form, NotPlainError
 from poslab.pretrained.export.jina import jina_form
 from poslab.pretrained.export.plain import check_sampler
-from poslab.pretrained.export.rope_parameters import Rope, check_order, rope_of
+from poslab.pretrained.export.rope_parameters import Rope, check_order, has_factor_on, rope_of
 from poslab.pretrained.families import part
 from poslab.pretrained.hosted import HostedModel
 
@@ -133,8 +133,8 @@ def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length
     if family.turns_share:
         width = int(head_dim * (facts.fraction or 1.0)) if rotary is None else rotary.rotary_dim
     check_order(rotary, width, name)
-    if rotary is not None and width != head_dim and rotary.scaled_frequencies(length)[1] != 1.0:
-        raise NotPlainError(f"{name} does not scale the logits of the channels that stand still by an attention factor")
+    if rotary is not None and width != head_dim and has_factor_on("logits", rotary, length):
+        raise NotPlainError(f"{name} does not scale channels that stand still by an attention factor")
 
     def with_rope(rope: Rope) -> Any:
         turned, parameters = copy.deepcopy(config), dict(rope.parameters)

@@ -89,6 +89,8 @@ def rope_of(
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     default = (host or LlamaRotaryEmbedding).compute_default_rope_parameters
+    if rotary is not None and rotary.rotary_dim < head_dim and has_factor_on("turning", rotary, length):
+        raise NotPlainError("an attention factor scales the whole head in this class, not the channels that turn")
     for rope in _forms(rotary, head_dim, length):
         if _agrees(config(rope), rotary, head_dim, length, default):
             return rope
@@ -115,6 +117,11 @@ def channel_order(rotary: Rotary | None, head_dim: int) -> list[int]:
     return [*first, *rest[:half], *second, *rest[half:]]
 
 
+def has_factor_on(scaled: str, rotary: Rotary, length: int) -> bool:
+    """Return True if the scaling of an encoding has an attention factor, on "logits" or "turning" channels."""
+    return rotary.factor_on == scaled and rotary.scaled_frequencies(length)[1] != 1.0
+
+
 def check_order(rotary: Rotary | None, turning: int, name: str) -> None:
     """Raise NotPlainError unless a rotation turns the pairs (m, m + r / 2) of the first r channels, as a class does."""
     if rotary is None:
@@ -130,7 +137,7 @@ def _spectrum(rotary: Rotary | None, head_dim: int, length: int) -> tuple[Tensor
     if rotary is None:
         return torch.zeros(head_dim // 2), 1.0
     frequencies, attention_factor = rotary.scaled_frequencies(length)
-    return functional.pad(frequencies, (0, head_dim // 2 - len(frequencies))), attention_factor
+    return functional.pad(frequencies.float(), (0, head_dim // 2 - len(frequencies))), attention_factor
 
 
 def _agrees(
