@@ -98,11 +98,15 @@ class TrialQueue(optuna.Study):
 
     def _retry(self, failed: FrozenTrial) -> FrozenTrial:
         kept = {name: failed.user_attrs[name] for name in self.kept_by_retries}
+        is_drawn = BEGAN_AFTER in failed.user_attrs  # a kill in the midst of drawing leaves some parameters
+        if is_drawn:
+            kept[BEGAN_AFTER] = -1  # so has a retry that does not begin either
         return create_trial(
             state=TrialState.WAITING,
-            params=failed.params,
-            distributions=failed.distributions,
+            params=failed.params if is_drawn else {},
+            distributions=failed.distributions if is_drawn else {},
             intermediate_values=failed.intermediate_values,
+            system_attrs=failed.system_attrs,
             user_attrs={**kept, RETRY_OF: failed.number, FIRST_ATTEMPT: first_attempt(failed)},
         )
 

@@ -134,6 +134,11 @@ def first_attempt(trial: AnyTrial) -> int:
     return number
 
 
+def planned_number(trial: AnyTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Return the number of a trial among those of a study that are not retries; a retry has that of its first."""
+    return sum(first.number < first_attempt(trial) for first in trials if RETRY_OF not in first.user_attrs)
+
+
 def default_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
     """Return the attempt at trial 0, the default, among these trials; None if there is none."""
     return next((trial for trial in trials if first_attempt(trial) == 0), None)
