@@ -18,7 +18,7 @@ from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
 from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF, WORKER
 from poslab.tuning.storage import STORAGE_ERRORS
-from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempt, is_lost
+from poslab.tuning.trial_record import AnyTrial, TrialRecord, check_trials, first_attempt, is_lost
 
 AS_LOST = "given up"
 """Reason for which a run ends early: a heartbeat did not arrive, and another worker has its trial."""
@@ -38,6 +38,12 @@ class TrialQueue(optuna.Study):
     ) -> None:
         super().__init__(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
         self.storage = storage
+
+    def checked_trials(self) -> list[FrozenTrial]:
+        """Return all trials; raise DamagedStorageError for those that Poslab does not write."""
+        trials = self.get_trials(deepcopy=False)
+        check_trials(trials, len(self.directions))
+        return trials
 
     @abstractmethod
     def record(self) -> TrialRecord:
