@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 from sqlalchemy import create_engine
 
-from poslab.pool.failure import Failure
+from poslab.pool.failure import KILLED, Failure
 from poslab.runs.earlier_versions import ADDED
 from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION
 from poslab.tuning.storage import open_storage
@@ -81,6 +81,42 @@ def test_a_retry_of_a_trial_that_died_before_it_had_parameters_gets_those_that_t
 
     assert expected[0] == 10000.0, "the first is the default"
     assert [base(taken(study)) for _ in range(2)] == expected
+
+
+def drawn(trial: Trial) -> tuple[Any, ...]:
+    """The point of a trial of `small_sweep`."""
+    base = trial.suggest_float("encoding.base", 100, 1e5, log=True)
+    return base, trial.suggest_categorical("encoding.fraction", [0.5, 1.0])
+
+
+GRID = {"encoding.base": [100.0, 200.0, 400.0, 800.0], "encoding.fraction": [1.0]}
+
+
+@pytest.mark.parametrize("search", [{"name": "RandomSampler"}, {"name": "GridSampler", "search_space": GRID}])
+def test_kills_do_not_change_which_points_are_tried(search, tmp_path):
+    sampler = {"_target_": f"optuna.samplers.{search['name']}", **{k: v for k, v in search.items() if k != "name"}}
+    sweep = small_sweep(tmp_path, n_trials=4, sampler=sampler)
+    workers = [joined(sweep), joined(sweep)]
+    in_memory = optuna.create_study(sampler=workers[0].sampler)
+    planned = {drawn(in_memory.ask()) for _ in range(4)}
+    assert len(planned) == 4
+
+    ends = ["killed as it is drawn", "killed", "complete", "killed", "complete", "killed as it is drawn", "complete"]
+    for taking, end in enumerate([*ends, "complete"]):
+        study = workers[taking % 2]
+        trial = taken(study)
+        trial.suggest_float("encoding.base", 100, 1e5, log=True)
+        if end != "killed as it is drawn":
+            drawn(trial)
+            study.record_beginning(trial, 0)
+        if end == "complete":
+            study.complete(trial, TrialResult([1.0], {}))
+        else:
+            study.fail(trial, KILLED)
+
+    record = workers[0].record()
+    assert record.is_settled
+    assert {tuple(trial.params.values()) for trial in record.in_state(TrialState.COMPLETE)} == planned
 
 
 def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path):

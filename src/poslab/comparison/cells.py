@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.comparison.comparison import NAME
+from poslab.tuning.attributes import DamagedStorageError
 
 SCORES = "scores.npz"
 """File of a run with the scores of its test items."""
@@ -115,7 +116,7 @@ def cell_of(node: Any) -> Cell:
         ):
             raise ValueError
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"the storage holds something else than a cell: {str(node)[:80]}") from error
+        raise DamagedStorageError(f"holds something else than a cell: {str(node)[:80]}") from error
     return cell
 
 
@@ -135,5 +136,5 @@ def result_of(node: Any) -> CellResult:
         if not all(one is None or isinstance(one, str) for one in starts):
             raise ValueError
     except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"the storage holds something else than a result: {str(node)[:80]}") from error
+        raise DamagedStorageError(f"holds something else than a result: {str(node)[:80]}") from error
     return result

@@ -73,8 +73,8 @@ def run_comparison(
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
-    storage = opened(comparison, "runs")
     with naming_storage(comparison):
+        storage = opened(comparison, "runs")
         with one_at_a_time(output):
             there = study_of(comparison, storage)
             definitions = numbered(there, comparison, configurations, keep=not (dry_run or report_only))

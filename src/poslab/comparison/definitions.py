@@ -21,7 +21,7 @@ from poslab.comparison.configurations import CellConfigurations
 from poslab.data.source import default_cache
 from poslab.io.packages import PACKAGE
 from poslab.training.resume import changes_since
-from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION
+from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION, DamagedStorageError
 
 
 def numbered(
@@ -39,9 +39,11 @@ def numbered(
         now: dict[str, Any] = json.loads(json.dumps(configurations.definition(case, encoding)))
         now = _without_places(now, places)
         number = 1
-        while (before := study.user_attrs.get(f"definition {name} {number}")) and any(
-            changes_since(_without_places(before, places), now)
-        ):
+        while (before := study.user_attrs.get(f"definition {name} {number}")) is not None:
+            if not isinstance(before, dict):
+                raise DamagedStorageError(f"is damaged: definition {number} of {name} is none that Poslab writes")
+            if not any(changes_since(_without_places(before, places), now)):
+                break
             number += 1
         if before is None and keep:
             study.set_user_attr(f"definition {name} {number}", now)

@@ -42,7 +42,7 @@ class ComparisonStudy(TrialQueue):
         self._output = Path(plan.comparison.output)
 
     def record(self) -> TrialRecord:
-        trials = self.get_trials(deepcopy=False)
+        trials = self.checked_trials()
         by_identity = _by_identity(trials)
         wanted, unknown = self.plan.wanted(self._results(trials))
         firsts = [by_identity[cell.identity] for cell in wanted if cell.identity in by_identity]
@@ -52,7 +52,7 @@ class ComparisonStudy(TrialQueue):
     def new_trial(self, record: TrialRecord) -> FrozenTrial | None:
         if not record.missing:
             return None
-        trials = self.get_trials(deepcopy=False)
+        trials = self.checked_trials()
         there = _by_identity(trials)
         wanted, _ = self.plan.wanted(self._results(trials))
         missing = next((cell for cell in wanted if cell.identity not in there), None)
@@ -83,7 +83,7 @@ class ComparisonStudy(TrialQueue):
 
     def results(self) -> Finished:
         """Return the results of the finished cells."""
-        return self._results(self.get_trials(deepcopy=False))
+        return self._results(self.checked_trials())
 
     def _results(self, trials: Sequence[FrozenTrial]) -> Finished:
         firsts = list(_by_identity(trials).values())

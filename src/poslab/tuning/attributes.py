@@ -1,5 +1,10 @@
 """Names of the user attributes of a study and its trials."""
 
+
+class DamagedStorageError(ValueError):
+    """Contents of a storage that Poslab does not write; `naming_storage` names the storage before the message."""
+
+
 SPECIFICATION = "asked"
 """Of a study: its space, configuration, objectives and search, which must not change."""
 

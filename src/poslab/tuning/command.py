@@ -46,8 +46,8 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     directions = [objective.direction for objective in sweep.all_objectives]
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
-    storage = opened(sweep, "trials")
     with naming_storage(sweep):
+        storage = opened(sweep, "trials")
         with one_at_a_time(output):
             study = make_or_join(sweep, storage, default, config)
             claim(output, study.user_attrs[MADE_WITH]["id"], "trials")

@@ -13,7 +13,7 @@ from optuna.study import StudyDirection
 
 from poslab.training.environment import commit
 from poslab.training.resume import changes_since, differing_keys
-from poslab.tuning.attributes import IDENTITY, MADE_WITH, QUESTION, SPECIFICATION
+from poslab.tuning.attributes import IDENTITY, MADE_WITH, QUESTION, SPECIFICATION, DamagedStorageError
 from poslab.tuning.study import SweepStudy
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_record import begun_trials
@@ -50,12 +50,16 @@ def make_or_join(
         study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
         study.set_user_attr(QUESTION, sweep.question)
         study.set_user_attr(SPECIFICATION, specification)
-    if differing := list(_differing(study.user_attrs[SPECIFICATION], specification)):
+    kept, made = study.user_attrs[SPECIFICATION], study.user_attrs.get(MADE_WITH)
+    is_whole = isinstance(kept, dict) and isinstance(kept.get("configuration"), dict) and isinstance(made, dict)
+    if not is_whole or not made.keys() >= {"optuna", "commit", "seed"} or not isinstance(made.get("id"), str):
+        raise DamagedStorageError(f"is damaged: the study {sweep.name} lacks what it was begun with")
+    if differing := list(_differing(kept, specification)):
         raise ValueError(
             f"the study {sweep.name} was begun with another {differing[0]}, and trials that differ in it cannot be "
             "compared: repeat the command that began it, or give this sweep a name of its own (name=...)"
         )
-    if (begun := begun_trials(study.get_trials(deepcopy=False))) > sweep.n_trials:
+    if (begun := begun_trials(study.checked_trials())) > sweep.n_trials:
         raise ValueError(
             f"n_trials must be at least {begun}, as many trials of {sweep.name} as have begun already, "
             f"got {sweep.n_trials}"

@@ -18,7 +18,7 @@ from poslab.pool.failure import Failure
 from poslab.pool.source import Jobs, TakenJob
 from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF, WORKER
 from poslab.tuning.storage import STORAGE_ERRORS
-from poslab.tuning.trial_record import AnyTrial, TrialRecord, first_attempt, is_lost
+from poslab.tuning.trial_record import AnyTrial, TrialRecord, check_trials, first_attempt, is_lost
 
 AS_LOST = "given up"
 """Reason for which a run ends early: a heartbeat did not arrive, and another worker has its trial."""
@@ -38,6 +38,12 @@ class TrialQueue(optuna.Study):
     ) -> None:
         super().__init__(study_name=name, storage=storage, sampler=sampler, pruner=pruner)
         self.storage = storage
+
+    def checked_trials(self) -> list[FrozenTrial]:
+        """Return all trials; raise DamagedStorageError for those that Poslab does not write."""
+        trials = self.get_trials(deepcopy=False)
+        check_trials(trials, len(self.directions))
+        return trials
 
     @abstractmethod
     def record(self) -> TrialRecord:
@@ -98,11 +104,15 @@ class TrialQueue(optuna.Study):
 
     def _retry(self, failed: FrozenTrial) -> FrozenTrial:
         kept = {name: failed.user_attrs[name] for name in self.kept_by_retries}
+        is_drawn = BEGAN_AFTER in failed.user_attrs  # a kill in the midst of drawing leaves some parameters
+        if is_drawn:
+            kept[BEGAN_AFTER] = -1  # so has a retry that does not begin either
         return create_trial(
             state=TrialState.WAITING,
-            params=failed.params,
-            distributions=failed.distributions,
+            params=failed.params if is_drawn else {},
+            distributions=failed.distributions if is_drawn else {},
             intermediate_values=failed.intermediate_values,
+            system_attrs=failed.system_attrs,
             user_attrs={**kept, RETRY_OF: failed.number, FIRST_ATTEMPT: first_attempt(failed)},
         )
 

@@ -1,7 +1,8 @@
-"""Samplers and pruners, seeded so that the randomness of a trial depends only on its number."""
+"""Samplers and pruners, seeded so that the randomness of a trial depends only on its number, retries not counted."""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,21 +11,22 @@ import numpy as np
 from optuna import Study, create_study
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler, QMCSampler
+from optuna.samplers import BaseSampler, GridSampler, QMCSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from poslab.configuration.build import build
 from poslab.tuning.space import Space
-from poslab.tuning.trial_record import first_attempt
+from poslab.tuning.trial_record import first_attempt, planned_number
 
 OPTUNA = "optuna"
 
 
 class NumberedSampler(BaseSampler):
-    """A sampler that gives trial 0 the default and draws every other trial under a seed made of its number.
+    """A sampler that gives trial 0 the default and draws every other trial under a seed made of its place in the plan.
 
-    So workers do not draw equal trials, and a sweep that was stopped draws the same ones after it resumes.
+    That is its number without the retries before it. So workers do not draw equal trials, and a sweep draws the same
+    ones however often it is stopped and its trials are retried.
 
     Args:
         node: `_target_` and arguments of an Optuna sampler.
@@ -47,10 +49,13 @@ class NumberedSampler(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         if _is_default(trial):
             return
-        if not isinstance(self._sampler, QMCSampler):  # all points of a quasi-random sequence share a seed
-            entropy = np.random.SeedSequence((self._seed, first_attempt(trial)))
+        trials = study._storage.get_all_trials(study._study_id, deepcopy=False)  # a pruner hides some from the study
+        planned = copy.copy(trial)
+        planned.number = planned_number(trial, trials)  # a grid takes its point by the number
+        if not isinstance(self._sampler, GridSampler | QMCSampler):  # all points of a sequence share a seed
+            entropy = np.random.SeedSequence((self._seed, planned.number))
             self._sampler = self._seeded(int(entropy.generate_state(1)[0]))
-        self._sampler.before_trial(study, trial)
+        self._sampler.before_trial(study, planned)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {} if _is_default(trial) else self._sampler.infer_relative_search_space(study, trial)

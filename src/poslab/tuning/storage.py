@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from poslab.configuration.command_line import pip_install
 from poslab.runs.errors import RunStoppedError
-from poslab.tuning.storage_url import Stored, url_of, without_password
+from poslab.tuning.attributes import DamagedStorageError
+from poslab.tuning.storage_url import MAX_TRIALS, Stored, url_of, without_password
 
 STORAGE_ERRORS = (StorageInternalError, SQLAlchemyError)
 """Errors of a storage that cannot be reached, perhaps for a moment."""
@@ -28,6 +31,12 @@ SECONDS_TO_ANSWER = 10
 
 SECONDS_TO_WAIT_FOR_SQLITE = 60
 """Longest time that a process waits for another one that writes."""
+
+MAX_ROWS = 1_000_000
+"""Most rows of a table, other than that of the trials, in a file of SQLite."""
+
+MAX_FILE_BYTES, MAX_VALUE_BYTES = 500_000_000, 10_000_000
+"""Most bytes of a file of SQLite and of a value in it; 1,000 trials need about 5,000,000."""
 
 STEPS_TO_MAKE_TABLES = 20
 """Attempts to open a new database: more than the tables and rows that Optuna makes."""
@@ -43,7 +52,7 @@ def open_storage(stored: Stored) -> RDBStorage:
     """Open a database.
 
     Raises:
-        ValueError: if it cannot be reached, or its driver is not installed.
+        ValueError: if it cannot be reached, its driver is not installed, or a file of SQLite is damaged or too large.
     """
     url = url_of(stored)
     quieten_optuna()
@@ -51,6 +60,8 @@ def open_storage(stored: Stored) -> RDBStorage:
         return _patient_database(url, stored)
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: {pip_install('databases')}") from error
+    except DamagedStorageError as error:
+        raise ValueError(f"storage={without_password(url)} {error}") from error
     except ValueError as error:  # whose text may hold a part of the password
         raise ValueError(
             f"storage={without_password(url)} is not the URL of a database; a special character is written as %40 for @"
@@ -61,12 +72,24 @@ def open_storage(stored: Stored) -> RDBStorage:
 
 @contextlib.contextmanager
 def naming_storage(stored: Stored) -> Iterator[None]:
-    """Turn an outage of the storage into a RunStoppedError that names it."""
+    """Turn an outage of the storage into a RunStoppedError that names it, and damage into a ValueError that does."""
     url = without_password(url_of(stored))
     try:
         yield
     except STORAGE_ERRORS as error:
         raise RunStoppedError(f"storage={url} cannot be used any more: {first_line(error)}") from error
+    except DamagedStorageError as error:
+        raise ValueError(f"storage={url} {error}") from error
+    except Exception as error:
+        if not _is_raised_by_optunas_storage(error):
+            raise
+        raise ValueError(f"storage={url} is damaged: {repr(error)[:300]}") from error
+
+
+def _is_raised_by_optunas_storage(error: Exception) -> bool:
+    """Return whether Optuna met an error while it read a storage: values of wrong types make it raise anything."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__", "").startswith("optuna.storages.") for frame in frames)
 
 
 def _patient_database(url: str, stored: Stored) -> RDBStorage:
@@ -89,6 +112,8 @@ def _database(url: str, stored: Stored) -> RDBStorage:
     file, is_sqlite = url.partition("///")[2].partition("?")[0], url.startswith("sqlite")
     if is_sqlite and file and not Path(file).parent.is_dir():
         raise OSError(f"there is no folder {Path(file).parent}")
+    if is_sqlite and Path(file).is_file():
+        _check_file(Path(file))
     seconds = {"timeout": SECONDS_TO_WAIT_FOR_SQLITE} if is_sqlite else {"connect_timeout": SECONDS_TO_ANSWER}
     storage = RDBStorage(
         url,
@@ -99,10 +124,41 @@ def _database(url: str, stored: Stored) -> RDBStorage:
     if is_sqlite:
         # Optuna relies on SELECT ... FOR UPDATE, which SQLite lacks: without a lock from the beginning of each
         # transaction, two processes could take the same trial.
-        event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(storage.engine, "connect", _prepare)
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
     return storage
+
+
+def _prepare(connection: sqlite3.Connection, _: object = None) -> None:
+    connection.isolation_level = None
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+
+
+def _check_file(file: Path) -> None:
+    """Raise DamagedStorageError for a file of SQLite that is damaged, or could take for ever to read."""
+    if (size := file.stat().st_size) > MAX_FILE_BYTES:
+        raise DamagedStorageError(f"must have at most {MAX_FILE_BYTES:,} bytes, and has {size:,}")
+    with contextlib.closing(sqlite3.connect(file, timeout=SECONDS_TO_WAIT_FOR_SQLITE)) as connection:
+        _prepare(connection)
+        try:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()  # finds pages that are read in circles
+            if said != "ok":
+                raise DamagedStorageError(f"is damaged: {' '.join(said.split())}")
+            computed = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%' OR "
+                "(type = 'table' AND EXISTS (SELECT 1 FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0))"
+            ).fetchone()
+            if computed:
+                raise DamagedStorageError(f"must hold plain tables alone, and {computed[0]} is computed as it is read")
+            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                quoted, most = table.replace('"', '""'), 2 * MAX_TRIALS if table == "trials" else MAX_ROWS
+                (rows,) = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()
+                if rows > most:
+                    raise DamagedStorageError(f"must have at most {most:,} rows of {table}, and has {rows:,}")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise DamagedStorageError(f"cannot be reached: {first_line(error)}") from error
 
 
 def first_line(error: Exception) -> str:

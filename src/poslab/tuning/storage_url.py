@@ -12,6 +12,9 @@ DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg",
 DATABASE = "study.db"
 """File of SQLite in the directory of a sweep or a comparison that names no database."""
 
+MAX_TRIALS = 10_000
+"""Most trials of a study, retries aside: each look at it reads all of them."""
+
 
 class Stored(Protocol):
     """Something whose trials are in a database: a sweep or a comparison."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from poslab.tuning.objective import Objective, objectives_of
 from poslab.tuning.space import Space
-from poslab.tuning.storage_url import mistake_in_storage
+from poslab.tuning.storage_url import MAX_TRIALS, mistake_in_storage
 
 MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)], "direction": "minimize"}
 """Default objective: tuning an encoding at its training length alone reveals little."""
@@ -24,7 +24,7 @@ class Sweep:
         question: one sentence.
         train: choices of every trial, by key, as for `python -m src.train`.
         space: as for `Space`.
-        n_trials: number of trials, the default configuration included.
+        n_trials: number of trials, the default configuration included; at most 10,000.
         output: the directory.
         objectives: each as for `Objective.of`.
         sampler: `_target_` and arguments of an Optuna sampler.
@@ -61,6 +61,8 @@ class Sweep:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least:
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if self.n_trials > MAX_TRIALS:
+            raise ValueError(f"n_trials must be at most {MAX_TRIALS:,}, got {self.n_trials:,}")
         if not isinstance(self.question, str) or not self.question:
             raise ValueError("question must be a sentence")
         if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):

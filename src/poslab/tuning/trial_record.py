@@ -11,6 +11,7 @@ stays waiting.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,20 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from poslab.pool.failure import LOST, Failure
 from poslab.pool.retries import FailedAttempt, may_retry
-from poslab.tuning.attributes import BEGAN_AFTER, CAN_PASS, FIRST_ATTEMPT, FROM_OUTSIDE, REASON, RETRY_OF
+from poslab.tuning.attributes import (
+    BEGAN_AFTER,
+    CAN_PASS,
+    FIRST_ATTEMPT,
+    FROM_OUTSIDE,
+    METRICS,
+    REASON,
+    RETRY_OF,
+    WORKER,
+    DamagedStorageError,
+)
+
+TYPES = {WORKER: str | None, RETRY_OF: int, BEGAN_AFTER: int, METRICS: dict}
+"""Types of user attributes of trials."""
 
 AnyTrial = Trial | FrozenTrial
 """A trial in training, or one as it was read."""
@@ -117,6 +131,23 @@ def _may_retry(chain: Sequence[FrozenTrial]) -> bool:
     return may_retry([FailedAttempt(recorded_failure(t), t.user_attrs.get(BEGAN_AFTER, -1)) for t in chain])
 
 
+def check_trials(trials: Sequence[FrozenTrial], objectives: int) -> None:
+    """Raise DamagedStorageError for trials of a study with so many objectives that no version of Poslab writes."""
+    for trial in trials:
+        kept = trial.user_attrs
+        wrong = [name for name, kind in TYPES.items() if name in kept and not isinstance(kept[name], kind)]
+        if not wrong and not all(isinstance(value, int | float) for value in kept.get(METRICS, {}).values()):
+            wrong = [METRICS]
+        values = trial.values or []
+        are_finite = all(isinstance(value, float) and math.isfinite(value) for value in values)
+        if trial.state == TrialState.COMPLETE and not (len(values) == objectives and are_finite):
+            wrong = ["value"]
+        if not all(type(number) is int and number >= 0 for number in (trial.number, first_attempt(trial))):
+            wrong = ["number"]
+        if wrong:
+            raise DamagedStorageError(f"is damaged: the {wrong[0]} of trial {trial.number} is none that Poslab writes")
+
+
 def first_attempts(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials that are not retries, by number."""
     return [trial for trial in sorted(trials, key=lambda trial: trial.number) if RETRY_OF not in trial.user_attrs]
@@ -132,6 +163,11 @@ def first_attempt(trial: AnyTrial) -> int:
     """Return the number of the trial that this one is an attempt at: its own, unless it is a retry."""
     number: int = trial.user_attrs.get(FIRST_ATTEMPT, trial.number)
     return number
+
+
+def planned_number(trial: AnyTrial, trials: Sequence[FrozenTrial]) -> int:
+    """Return the number of a trial among those of a study that are not retries; a retry has that of its first."""
+    return sum(first.number < first_attempt(trial) for first in trials if RETRY_OF not in first.user_attrs)
 
 
 def default_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:

@@ -104,6 +104,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "numbers that are none": lambda: encoded(np.full(100, np.nan), "WAV", "FLOAT"),
     "endless numbers": lambda: encoded(np.full(100, np.inf), "WAV", "FLOAT"),
     "enormous numbers": lambda: encoded(np.full(100, 1e30), "WAV", "FLOAT"),
+    "half a WAV": lambda: encoded(tone(1, 440), "WAV", "PCM_16")[:16_000],
+    "a WAV without its last byte": lambda: encoded(tone(1, 440), "WAV", "PCM_16")[:-1],
+    "half a WAV of four channels": lambda: encoded(np.zeros((800, 4)), "WAVEX", "PCM_24")[:5000],
     "half a FLAC": lambda: encoded(tone(1, 440), "FLAC", "PCM_16")[:4000],
     "a FLAC with a hole": lambda: _with_hole(encoded(tone(1, 440), "FLAC", "PCM_16")),
 }
@@ -111,6 +114,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 def _with_hole(data: bytes) -> bytes:
     return data[:3000] + bytes(8000) + data[11_000:]
+
+
+def test_a_wav_that_was_written_to_a_pipe_is_read(tmp_path):
+    whole = encoded(tone(1, 440), "WAV", "PCM_16")
+    (tmp_path / "x.wav").write_bytes(whole[:4] + b"\xff" * 4 + whole[8:40] + b"\xff" * 4 + whole[44:])
+    assert len(read_sound("path", tmp_path / "x.wav")) == 16_000
 
 
 @pytest.mark.parametrize("way", HOSTILE)

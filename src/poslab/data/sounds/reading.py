@@ -1,6 +1,7 @@
 """Files of sounds, read within bounds. Dimension letters: N samples, C channels."""
 
 import importlib.util
+import re
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +22,12 @@ FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
 RATES = (4_000, 192_000)
 MOST_SECONDS, MOST_CHANNELS = 600, 8
 """Bounds of a file; a few bytes can ask for any numbers."""
+
+CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)$", re.MULTILINE)
+"""Line of libsndfile's log for a WAV file with another number of bytes than its header claims."""
+
+STREAMED = 2**31 - 2**16
+"""Least number of bytes that a program claims of a WAV file that it writes to a pipe, before it knows how many."""
 
 LARGEST_TERM = 2_000
 """Largest denominator of a ratio of rates."""
@@ -45,8 +52,8 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
 
     Raises:
         ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has a rate
-            beyond 4 to 192 kHz, more than 8 channels or more than 10 minutes. A file that is cut may be read as far
-            as it goes.
+            beyond 4 to 192 kHz, more than 8 channels or more than 10 minutes. An Ogg file that is cut may be read as
+            far as it goes.
     """
     require_reader(argument)
     import soundfile
@@ -63,6 +70,9 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
                 raise ValueError(f"it has {opened.channels:,} channels")
             if opened.frames > MOST_SECONDS * opened.samplerate:
                 raise ValueError(f"it has {opened.frames / opened.samplerate:,.0f} seconds")
+            cut = CUT.search(opened.extra_info)
+            if cut and int(cut[2]) < int(cut[1]) < STREAMED:
+                raise ValueError(f"its header claims {int(cut[1]):,} bytes of sound, and it holds {int(cut[2]):,}")
             rate = opened.samplerate
             wave_N = _mono(opened, opened.frames, rate)  # of Ogg, the number is an estimate
     except Exception as error:  # whatever the library meets in a file that is not as it should be
