@@ -18,7 +18,7 @@ from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
 from poslab.commands import choices
-from poslab.commands.words import config_options, unreadable
+from poslab.commands.words import SEARCHED, config_options, searching, unreadable
 from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF
 from poslab.report.sentences import listed
@@ -251,7 +251,7 @@ def choices_with(key: str) -> list[str]:
     group, _, rest = key.partition(".")
     found = []
     for choice in choices.choices(group) if rest else []:
-        with contextlib.suppress(YAMLError, UnicodeDecodeError, OSError):  # broken, and not what this is about
+        with contextlib.suppress(YAMLError, ValueError, OSError):  # broken, and not what this is about
             if key in choices.keys(group, choice):
                 found.append(f"{group}={choice}")
     return found
@@ -277,8 +277,10 @@ def known_keys(name: str, words: list[str]) -> list[str]:
         name: of the configuration, unless the command line chooses another.
         words: of the command line; one of several values of a choice stands for all.
     """
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
+
+    from poslab.configuration.outside_files import initialized
 
     options = config_options(words)
     groups = choices.groups()
@@ -287,13 +289,11 @@ def known_keys(name: str, words: list[str]) -> list[str]:
         for word in words
         if word.partition("=")[0].partition("@")[0] in groups
     ]
-    chosen += [word for word in words if word.startswith("hydra.searchpath=")]
-    folder = CONF
+    chosen += [word for word in words if word.startswith(f"{SEARCHED}=")]
     if options["config_dir"] is not None:
-        folder = Path(options["config_dir"]).resolve()
-        chosen.append(f"hydra.searchpath=['file://{CONF}']")
+        chosen = searching(chosen, Path(options["config_dir"]).resolve())
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialized(CONF):
         try:
             config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
         except (HydraException, OmegaConfBaseException, ValueError):  # another mistake, which is reported next

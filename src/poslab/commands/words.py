@@ -16,8 +16,11 @@ from hydra.errors import HydraException
 
 from poslab.arguments import nearest
 from poslab.commands.choices import groups
-from poslab.configuration.command_line import SEVERAL, poslab_command
+from poslab.configuration.command_line import SEVERAL, assignment, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
+
+SEARCHED = "hydra.searchpath"
+"""Key of the folders that Hydra searches for choices."""
 
 AS_ON_A_KEYBOARD = str.maketrans("“”„‘’‚−–—＝，：［］｛｝（）．　", "\"\"\"'''---=,:[]{}().\x20")
 """Characters that word processors, web pages and Chinese keyboards write for those of a command line."""
@@ -27,13 +30,17 @@ def options_first(arguments: list[str]) -> list[str]:
     """Return a command line with its options before its overrides, as Hydra reads it.
 
     Raises:
-        ValueError: for an option that there is not, spaces around an equals sign, and the like.
+        ValueError: for an option that there is not or that could run code, spaces around an equals sign, and the like.
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which would print a usage of eight lines
     known, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         raise ValueError(undashed(unknown[0], arguments))
+    if known.experimental_rerun is not None:
+        raise ValueError("--experimental-rerun reads a pickle, which can run any code: resume=RUN continues a run")
+    if known.config_path is not None:
+        raise ValueError("--config-path would replace conf/: --config-dir adds a folder to it")
     refuse_spaces(known.overrides)
     for override in known.overrides:
         refuse_odd_values(override, "; -m {key}=A,B runs several one after another")
@@ -99,6 +106,14 @@ def parsed(words: Iterable[str]) -> list[Override]:
     """Return overrides as Hydra reads them; OverrideParseException for one that it cannot read."""
     overrides: list[Override] = OverridesParser.create().parse_overrides(list(words))
     return overrides
+
+
+def searching(words: list[str], folder: Path) -> list[str]:
+    """Return words by which Hydra searches a folder after those that they name already."""
+    typed = [word for word in words if word.startswith(f"{SEARCHED}=")]
+    before: Any = parsed(typed[-1:])[0].value() if typed else []
+    others = [word for word in words if word not in typed]
+    return [*others, assignment(SEARCHED, [*before, f"file://{folder}"])]
 
 
 def unreadable(override: str, words: list[str], name: str) -> str:
