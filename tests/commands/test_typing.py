@@ -210,6 +210,29 @@ SCALED = sorted(
 )
 
 
+@pytest.mark.parametrize(
+    ("command", "key", "words"),
+    [
+        ("train", "encoding", ["encoding=rotary", "encoding=alibi"]),
+        ("train", "seed", ["seed=1", "++seed=1"]),
+        ("train", "encoding.base", ["-m", "encoding.base=5,6", "--config-dir", ".", "encoding.base=7"]),
+        ("train", "hydra.run.dir", ["hydra.run.dir=a", "hydra.run.dir=b"]),
+        ("evaluate", "run", ["run=a", "run=b"]),
+        ("sweep", "workers", ["sweep=rotary_base", "workers=1", "workers=2"]),
+        ("compare", "encoding", ["encoding=rotary", "encoding=alibi", "comparison=text"]),
+    ],
+)
+def test_a_key_that_is_given_twice_is_a_mistake(command, key, words, mistaken):
+    ended = mistaken(f"src.{command}", *words, repeated=True)
+    assert (ended.status, ended.errors.count("\n")) == (2, 1)
+    assert f"{key} is given twice" in ended.errors
+
+
+def test_the_same_group_at_two_places_is_no_mistake():
+    words = ["encoding=rotary", "encoding@swap=alibi", "encoding.base=5"]
+    assert options_first(words) == words
+
+
 def test_an_option_may_stand_among_the_choices():
     words = ["seed=1,2", "-m", "encoding=rotary", "--config-dir", "mine", "~debug"]
     assert options_first(words) == ["-m", "--config-dir", "mine", "seed=1,2", "encoding=rotary", "~debug"]

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.mistakes import composition_mistake, known_keys
-from poslab.commands.words import parsed, refuse_odd_values, refuse_spaces, undashed, unreadable, written_in_full
+from poslab.commands.words import (
+    parsed,
+    refuse_odd_values,
+    refuse_repeated,
+    refuse_spaces,
+    undashed,
+    unreadable,
+    written_in_full,
+)
 from poslab.configuration.command_line import assignment
 
 if TYPE_CHECKING:
@@ -34,11 +42,13 @@ def own_keys_and_overrides(
     """Return the values of the own keys of a command, and the choices of every run as they were typed.
 
     Raises:
-        ValueError: for an option, spaces around an equals sign, and values that Hydra cannot read.
+        ValueError: for an option, spaces around an equals sign, a key that is given twice, and values that Hydra cannot
+            read.
     """
     given: dict[str, Any] = {}
     overrides: list[str] = []
     refuse_spaces(arguments)
+    refuse_repeated(word for word in arguments if "=" in word)
     for argument in arguments:
         if argument in ("-m", "--multirun"):
             raise ValueError(f"{argument}: a {command} takes key=value alone; --help lists the keys")

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 
 from poslab.arguments import nearest
 from poslab.commands.choices import groups
-from poslab.configuration.command_line import SEVERAL, assignment, poslab_command
+from poslab.configuration.command_line import SEVERAL, assignment, key_of, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
 SEARCHED = "hydra.searchpath"
@@ -30,7 +30,8 @@ def options_first(arguments: list[str]) -> list[str]:
     """Return a command line with its options before its overrides, as Hydra reads it.
 
     Raises:
-        ValueError: for an option that there is not or that could run code, spaces around an equals sign, and the like.
+        ValueError: for an option that there is not or that could run code, spaces around an equals sign, a key that is
+            given twice, and the like.
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which would print a usage of eight lines
@@ -42,6 +43,7 @@ def options_first(arguments: list[str]) -> list[str]:
     if known.config_path is not None:
         raise ValueError("--config-path would replace conf/: --config-dir adds a folder to it")
     refuse_spaces(known.overrides)
+    refuse_repeated(known.overrides)
     for override in known.overrides:
         refuse_odd_values(override, "; -m {key}=A,B runs several one after another")
     overrides = list(known.overrides)
@@ -75,6 +77,15 @@ def refuse_spaces(words: list[str]) -> None:
         else:
             continue
         raise ValueError(f"there must be no spaces around an equals sign: write {shlex.quote(joined)}")
+
+
+def refuse_repeated(words: Iterable[str]) -> None:
+    """Raise ValueError for a group or a key that is given twice, of which Hydra would take the last."""
+    typed: dict[str, str] = {}
+    for word in words:
+        if (key := key_of(word)) in typed:
+            raise ValueError(f"{key} is given twice, by {typed[key]} and {word}: leave one of them out")
+        typed[key] = word
 
 
 def refuse_odd_values(override: str, to_have_several: str = "") -> None:
