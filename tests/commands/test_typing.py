@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poslab.commands.mistakes import known_keys
+from poslab.commands.choices import choices
+from poslab.commands.mistakes import OTHER_CHOICES, known_keys
 from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from tests.training.runs import CONF, composed, words
 from tests.written_run import write_run
@@ -299,3 +300,54 @@ def test_a_run_that_is_typed_by_its_whole_path_is_not_taken_for_a_group(typed, k
     assert typed(f"train {run}").sentences == (
         f"error: '{run}' is not key=value; did you mean 'resume={run}' or 'init_from={run}'?\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    {
+        "train encoding=rope": "'rotary'",
+        "train encoding=RoPE": "'rotary'",
+        "train encoding=nope": "'none'",
+        "train encoding=fox": "'forgetting'",
+        "train encoding=ntk": "'rope_ntk'",
+        "train encoding=sin": "'sinusoidal'",
+        "train encoding=absolute": "'learned' or 'sinusoidal'",
+        "train encoding=relative": "'shaw' or 't5'",
+        "train encoding=t5_bias": "'t5'",
+        "evaluate run=outputs/rotary encoding@swap=nope": "'none'",
+        "sweep sweep=rotary_base encoding=rope": "'rotary'",
+        "train lora=true": "'adapt=lora'",
+        "train epochs=3": "'trainer.max_steps'",
+        "train trainer.epochs=3": "'trainer.max_steps'",
+        "train output_dir=x": "'hydra.run.dir'",
+        "evaluate output_dir=x": "'output'",
+        "sweep sweep=rotary_base output_dir=x": "'output'",
+        "sweep sweep=rotary_base n_trial=3": "'n_trials'",
+        "compare comparison=text worker=3": "'workers'",
+        "export output=x run=outputs/rotary": "'to'",
+        "train --hepl": "'--help'",
+        "sweep --hepl": "'--help'",
+        "train --help rotery": "'--help encoding=rotary'",
+        "train --help rotary": "'--help encoding=rotary'",
+        "evaluate run=outputs/rotery": "'outputs/rotary'",
+        "evaluate run=output/rotary": "'outputs/rotary'",
+        "generate run=outputs/rotari prompt=x": "'outputs/rotary'",
+        "train resume=outputs/rot": "'outputs/rotary'",
+        "train init_from=outputs/rot": "'outputs/rotary'",
+        "export run=outputs/rotery to=x": "'outputs/rotary'",
+        "compare runs=outputs/rotery": "'outputs/rotary'",
+    }.items(),
+    ids=lambda text: text.replace("/", "|"),
+)
+def test_names_of_the_literature_and_slips_have_a_hint(line, meant, tmp_path, mistaken):
+    (tmp_path / "outputs" / "rotary").mkdir(parents=True)
+    (tmp_path / "outputs" / "rotary" / "config.yaml").write_text("seed: 1\n")
+    command, *arguments = line.split()
+    ended = mistaken(f"src.{command}", *arguments)
+    assert ended.status == 2
+    assert f"did you mean {meant}?" in ended.sentences
+
+
+def test_hints_name_choices_of_conf_and_no_choice_is_in_their_way():
+    meant = {ours for names in OTHER_CHOICES.values() for ours in names.split("' or '")}
+    assert meant <= set(choices("encoding")) and not OTHER_CHOICES.keys() & set(choices("encoding"))

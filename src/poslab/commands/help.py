@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -126,7 +127,10 @@ def _choices(group: str) -> Iterator[str]:
     from poslab.configuration.build import nearest
 
     if group not in meanings():
-        raise ValueError(f"{group}: there is no such group{nearest(group, meanings())}")
+        of_choices = {choice: f"{each}={choice}" for each in reversed(meanings()) for choice in choices(each)}
+        matches = difflib.get_close_matches(group, of_choices, n=1)
+        meant = f"; did you mean '--help {of_choices[matches[0]]}'?" if matches else ""
+        raise ValueError(f"{group}: there is no such group{nearest(group, meanings()) or meant}")
     yield f"{group}: {meanings()[group]}"
     if group != "dataset":
         yield from table((choice, description(group, choice)) for choice in choices(group))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -74,12 +74,15 @@ def own_keys_and_overrides(
     return given, overrides
 
 
-def run_in_full(question: Q, run: Callable[[Q], None], explained: Callable[[str], str] = str) -> None:
+def run_in_full(
+    question: Q, run: Callable[[Q], None], own_keys: Iterable[str], explained: Callable[[str], str] = str
+) -> None:
     """Run a sweep or a comparison; if a choice has an unknown key, with keys of a scaling written out.
 
     Args:
         question: the sweep or the comparison.
         run: runs it.
+        own_keys: of the command, beside those of a run.
         explained: returns the sentence for a configuration that cannot be composed, from that of `composition_mistake`.
 
     Raises:
@@ -95,7 +98,7 @@ def run_in_full(question: Q, run: Callable[[Q], None], explained: Callable[[str]
                 raise
             run(replace(question, overrides=whole))
     except HydraException as error:
-        raise ValueError(explained(composition_mistake(error, "train", words))) from error
+        raise ValueError(explained(composition_mistake(error, "train", words, own_keys))) from error
 
 
 def be_one_process() -> None:

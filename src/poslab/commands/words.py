@@ -22,6 +22,9 @@ from poslab.configuration.folders import CONF, SWEEPS
 SEARCHED = "hydra.searchpath"
 """Key of the folders that Hydra searches for choices."""
 
+OPTIONS = ("--help", "--multirun", "--config-dir", "--config-name", "--cfg")
+"""Options of which a misspelt one may be meant."""
+
 AS_ON_A_KEYBOARD = str.maketrans("“”„‘’‚−–—＝，：［］｛｝（）．　", "\"\"\"'''---=,:[]{}().\x20")
 """Characters that word processors, web pages and Chinese keyboards write for those of a command line."""
 
@@ -58,6 +61,8 @@ def _refuse(message: str) -> NoReturn:
 def undashed(option: str, arguments: list[str]) -> str:
     """Return what is wrong with an option that there is not."""
     key, equals, value = option.lstrip("-").partition("=")
+    if not equals and (meant := nearest(option, OPTIONS)):
+        return f"{option}: there is no such option{meant}"
     if not equals:
         following = arguments[arguments.index(option) + 1 :][:1]
         value = following[0] if following and "=" not in following[0] and following[0][0] != "-" else "..."
