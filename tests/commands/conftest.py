@@ -14,7 +14,7 @@ import pytest
 from poslab.commands.questions import ONE_OF_SEVERAL
 from tests.training.runs import SMALL, words
 
-from .running import DROPOUT, ROOT, TINY, Ended, Running, python
+from .running import DROPOUT, ROOT, TINY, Ended, Running, last_of_each, python
 
 WORDS = ("time", "sea", "wind", "moved", "ship", "under", "every", "star", "until", "morning", "came", "back", "home")
 
@@ -73,15 +73,18 @@ def mistaken(
     """Runs `python -m MODULE` in this very process, which has imported already what takes seconds.
 
     It runs in the directory of the test, unless another one is given, and prints no traceback unless it is asked for.
+    Of several words with the same key it has the last, unless all are asked for.
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     verbosity = optuna.logging.get_verbosity()
     for name in ONE_OF_SEVERAL:  # which a sweep takes out of the environment
         monkeypatch.delenv(name, raising=False)
 
-    def run(module: str, *arguments: str, directory: Path = tmp_path, full_error: str = "0") -> Ended:
+    def run(
+        module: str, *arguments: str, directory: Path = tmp_path, full_error: str = "0", repeated: bool = False
+    ) -> Ended:
         monkeypatch.chdir(directory)
-        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        monkeypatch.setattr(sys, "argv", [module, *(arguments if repeated else last_of_each(arguments))])
         monkeypatch.setenv("HYDRA_FULL_ERROR", full_error)
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(ROOT / f"{module.replace('.', '/')}.py"), run_name="__main__")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +57,12 @@ presets:
 TIMED = {"train/tokens_per_second", "train/seconds", "memory/peak_mb"}
 
 
+def last_of_each(words: Sequence[str]) -> list[str]:
+    """The words of a command line without those whose key a later one sets again, as fixtures give most of them."""
+    last = {word.lstrip("+~").partition("=")[0]: place for place, word in enumerate(words) if word[0] != "-"}
+    return [word for place, word in enumerate(words) if "=" not in word or place in last.values() or word[0] == "-"]
+
+
 class Ended(NamedTuple):
     """A command that has ended. Its status is as a shell shows it: 137 after a SIGKILL."""
 
@@ -86,6 +92,7 @@ class Running:
         self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
         self._errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
         whole = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        command = last_of_each(command)
         self.process: WarmProcess | subprocess.Popen[bytes]
         if command[:2] == python("-m") and is_ours(command[2]) and not cold:
             files = self._output.name, self._errors.name

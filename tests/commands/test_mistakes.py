@@ -274,7 +274,7 @@ def test_a_model_without_a_width_is_said_to_go_without_a_size(words, hint):
         ("/size: null", "cannot override size in this way: write override /size@_global_.size"),
         (
             "/encoding@_global_.encoding: t5",
-            "cannot override encoding in this way: choose encoding= on the command line",
+            "cannot override encoding: choose encoding= on the command line",
         ),
     ],
 )
@@ -282,4 +282,5 @@ def test_an_override_that_a_file_cannot_make_is_explained(train, tmp_path, overr
     (tmp_path / "my_conf" / "model").mkdir(parents=True)
     (tmp_path / "my_conf" / "model" / "thin.yaml").write_text(f"defaults:\n  - override {override}\n")
     ended = train("--config-dir", "my_conf", "model=thin")
-    assert (ended.status, ended.errors) == (2, f"error: model/thin.yaml {message}\n")
+    assert ended.status == 2
+    assert ended.errors.endswith(f"model/thin.yaml {message}\n")

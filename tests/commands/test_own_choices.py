@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from poslab.commands.choices import choices
+from poslab.commands.mistakes import choices_with
 from poslab.commands.own_packages import OwnPackages
 from poslab.configuration.folders import CONF
 
@@ -56,13 +57,44 @@ def test_no_other_package_is_trusted_for_it(encoding, mistaken, small):
     assert (ended.status, "add trust=my_lab" in ended.errors) == (2, True)
 
 
-@pytest.mark.parametrize("content", ["hydra: {callbacks: {x: {_target_: os.system}}}", "a: ${oc.env:SECRET}"])
-def test_a_folder_that_could_run_code_or_read_secrets_is_left_aside(content, encoding, mistaken):
+@pytest.mark.parametrize("content", ["# @package hydra.callbacks\nx: {_target_: os.system}", "a: ${oc.env:SECRET}"])
+def test_a_choice_that_could_run_code_or_read_secrets_is_refused_where_it_is_named(content, encoding, mistaken):
     encoding.with_name("evil.yaml").write_text(content)
-    ended = mistaken("src.train", "--cfg", "job", "encoding=alibi")
-    assert ended.status == 0
-    assert ended.errors.startswith("poslab: ./conf is not read: ") and ended.errors.count("\n") == 1
-    assert "mine" not in mistaken("src.train", "--cfg", "job", "encoding=alibi").output
+    other = mistaken("src.train", "--cfg", "job", "encoding=mine")
+    assert (other.status, other.errors) == (0, "")
+    named = mistaken("src.train", "--cfg", "job", "encoding=evil")
+    assert (named.status, named.errors.count("\n")) == (2, 1)
+    assert "conf/encoding/evil.yaml must" in named.errors
+
+
+CALLBACK = "hydra.callbacks\nx: {_target_: logging.FileHandler, filename: ran}\n"
+"""A package and its contents by which Hydra writes the file `ran` when a command begins."""
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "is_refused"),
+    [
+        ("conf/experiment/datasets/None_python_docs.yaml", [], False),
+        ("conf/experiment/families/None_text.yaml", [], False),
+        ("conf/family/text.yaml", [], False),
+        ("conf/encoding/evil.yaml", ["encoding=evil"], True),
+        ("conf/encoding/evil.yaml", ["-m", "encoding=rotary,evil"], True),
+        ("conf/encoding/evil.yaml", ["encoding=evil.yaml"], True),
+        ("folder/experiment/datasets/None_python_docs.yaml", ["--config-dir", "folder"], False),
+        ("folder/encoding/evil.yaml", ["--config-dir", "folder", "encoding=evil"], True),
+        ("folder/encoding/evil.yaml", ["hydra.searchpath=[file://folder]", "encoding=evil"], True),
+        ("folder/best.yaml", ["--config-dir", "folder", "--config-name", "best"], True),
+        ("folder/best.yaml", ["--config-dir", "conf", "--config-name", "../folder/best"], True),
+        ("folder/train.yaml", ["--config-path", "folder"], True),
+    ],
+)
+def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, tmp_path, mistaken):
+    (tmp_path / "conf" / "encoding").mkdir(parents=True)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(f"# @package _global_\n# @package {CALLBACK}")
+    ended = mistaken("src.train", *words, "+nothing_trains=1")
+    assert (ended.status, "+nothing_trains" in ended.errors) == (2, not is_refused), ended
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, mistaken):
@@ -92,13 +124,14 @@ def test_the_choices_of_poslab_are_no_choices_of_ones_own(mistaken):
     assert mistaken("src.train", "--cfg", "job", directory=CONF.parent).errors == ""
 
 
-def test_choices_of_a_folder_that_is_not_read_are_not_offered(tmp_path, monkeypatch):
+def test_a_broken_file_hides_no_other_choice(tmp_path, monkeypatch):
     (tmp_path / "conf" / "encoding" / "folder.yaml").mkdir(parents=True)
     (tmp_path / "conf" / "encoding" / "mine.yaml").write_text("_target_: mine.Mine\n")
     monkeypatch.chdir(tmp_path)
     assert "mine" in choices("encoding") and "folder" not in choices("encoding")
     (tmp_path / "conf" / "encoding" / "broken.yaml").write_bytes(b"\x00\xff hydra")
-    assert "mine" not in choices("encoding") and "rotary" in choices("encoding")
+    assert {"mine", "rotary"} <= set(choices("encoding"))
+    assert choices_with("encoding.base")
 
 
 def test_files_of_the_current_directory_run_only_if_they_are_trusted(tmp_path):

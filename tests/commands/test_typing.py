@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poslab.commands.mistakes import known_keys
+from poslab.commands.choices import choices
+from poslab.commands.mistakes import OTHER_CHOICES, known_keys
 from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from tests.training.runs import CONF, composed, words
 from tests.written_run import write_run
@@ -210,6 +211,29 @@ SCALED = sorted(
 )
 
 
+@pytest.mark.parametrize(
+    ("command", "key", "words"),
+    [
+        ("train", "encoding", ["encoding=rotary", "encoding=alibi"]),
+        ("train", "seed", ["seed=1", "++seed=1"]),
+        ("train", "encoding.base", ["-m", "encoding.base=5,6", "--config-dir", ".", "encoding.base=7"]),
+        ("train", "hydra.run.dir", ["hydra.run.dir=a", "hydra.run.dir=b"]),
+        ("evaluate", "run", ["run=a", "run=b"]),
+        ("sweep", "workers", ["sweep=rotary_base", "workers=1", "workers=2"]),
+        ("compare", "encoding", ["encoding=rotary", "encoding=alibi", "comparison=text"]),
+    ],
+)
+def test_a_key_that_is_given_twice_is_a_mistake(command, key, words, mistaken):
+    ended = mistaken(f"src.{command}", *words, repeated=True)
+    assert (ended.status, ended.errors.count("\n")) == (2, 1)
+    assert f"{key} is given twice" in ended.errors
+
+
+def test_the_same_group_at_two_places_is_no_mistake():
+    words = ["encoding=rotary", "encoding@swap=alibi", "encoding.base=5"]
+    assert options_first(words) == words
+
+
 def test_an_option_may_stand_among_the_choices():
     words = ["seed=1,2", "-m", "encoding=rotary", "--config-dir", "mine", "~debug"]
     assert options_first(words) == ["-m", "--config-dir", "mine", "seed=1,2", "encoding=rotary", "~debug"]
@@ -276,3 +300,54 @@ def test_a_run_that_is_typed_by_its_whole_path_is_not_taken_for_a_group(typed, k
     assert typed(f"train {run}").sentences == (
         f"error: '{run}' is not key=value; did you mean 'resume={run}' or 'init_from={run}'?\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("line", "meant"),
+    {
+        "train encoding=rope": "'rotary'",
+        "train encoding=RoPE": "'rotary'",
+        "train encoding=nope": "'none'",
+        "train encoding=fox": "'forgetting'",
+        "train encoding=ntk": "'rope_ntk'",
+        "train encoding=sin": "'sinusoidal'",
+        "train encoding=absolute": "'learned' or 'sinusoidal'",
+        "train encoding=relative": "'shaw' or 't5'",
+        "train encoding=t5_bias": "'t5'",
+        "evaluate run=outputs/rotary encoding@swap=nope": "'none'",
+        "sweep sweep=rotary_base encoding=rope": "'rotary'",
+        "train lora=true": "'adapt=lora'",
+        "train epochs=3": "'trainer.max_steps'",
+        "train trainer.epochs=3": "'trainer.max_steps'",
+        "train output_dir=x": "'hydra.run.dir'",
+        "evaluate output_dir=x": "'output'",
+        "sweep sweep=rotary_base output_dir=x": "'output'",
+        "sweep sweep=rotary_base n_trial=3": "'n_trials'",
+        "compare comparison=text worker=3": "'workers'",
+        "export output=x run=outputs/rotary": "'to'",
+        "train --hepl": "'--help'",
+        "sweep --hepl": "'--help'",
+        "train --help rotery": "'--help encoding=rotary'",
+        "train --help rotary": "'--help encoding=rotary'",
+        "evaluate run=outputs/rotery": "'outputs/rotary'",
+        "evaluate run=output/rotary": "'outputs/rotary'",
+        "generate run=outputs/rotari prompt=x": "'outputs/rotary'",
+        "train resume=outputs/rot": "'outputs/rotary'",
+        "train init_from=outputs/rot": "'outputs/rotary'",
+        "export run=outputs/rotery to=x": "'outputs/rotary'",
+        "compare runs=outputs/rotery": "'outputs/rotary'",
+    }.items(),
+    ids=lambda text: text.replace("/", "|"),
+)
+def test_names_of_the_literature_and_slips_have_a_hint(line, meant, tmp_path, mistaken):
+    (tmp_path / "outputs" / "rotary").mkdir(parents=True)
+    (tmp_path / "outputs" / "rotary" / "config.yaml").write_text("seed: 1\n")
+    command, *arguments = line.split()
+    ended = mistaken(f"src.{command}", *arguments)
+    assert ended.status == 2
+    assert f"did you mean {meant}?" in ended.sentences
+
+
+def test_hints_name_choices_of_conf_and_no_choice_is_in_their_way():
+    meant = {ours for names in OTHER_CHOICES.values() for ours in names.split("' or '")}
+    assert meant <= set(choices("encoding")) and not OTHER_CHOICES.keys() & set(choices("encoding"))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from tests.commands.running import last_of_each
 from tests.conftest import ROOT
 from tests.docs.guides import blocks, copy_of_repository, typed
 
@@ -27,9 +29,9 @@ def lines(page: Path) -> list[str]:
 
 
 def reduced(line: str, more: dict[str, str]) -> str:
-    """The command with the choices of its program behind it, before a comment."""
+    """The command with the choices of its program, which replace its own, and without a comment."""
     (program,) = re.findall(r"-m (src\.\w+)", line)
-    return f"{line.partition('  #')[0]} {more.get(program, '')}"
+    return shlex.join(last_of_each(shlex.split(f"{line.partition('  #')[0]} {more.get(program, '')}")))
 
 
 @pytest.mark.slow

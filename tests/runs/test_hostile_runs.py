@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +15,14 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 import poslab
 from poslab.commands import evaluate, generate
-from poslab.commands.hydra_files import check_config_dir
+from poslab.commands.words import options_first
+from poslab.configuration.interpolations import check_interpolations
+from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, initialized
 from poslab.io.reading import read_json, read_yaml
 from poslab.runs.checkpoint import OWN_STATE, load_weights
 from poslab.runs.directory import RunDirectory
@@ -250,13 +253,21 @@ def test_a_sweep_file_grants_no_trust_and_names_nothing_of_others(folder, conten
     assert "evil_package" not in sys.modules
 
 
-def test_what_the_best_file_of_a_sweep_says_of_hydra_is_where_it_writes(tmp_path):
+def composed_with(folder: Path, *words: str, name: str = "train") -> DictConfig:
+    """Compose a configuration with a folder of choices that may be a stranger's."""
+    overrides = [f"hydra.searchpath=['file://{folder}']", *words]
+    with initialized(CONF):
+        return compose(name, overrides=overrides, return_hydra_config=True)
+
+
+def test_the_best_file_of_a_sweep_says_where_it_writes(tmp_path):
     best = {
         "defaults": ["_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}],
         "hydra": {"output_subdir": None, "job": {"name": "train"}, "run": {"dir": "outputs/${now:%Y}"}},
     }
     (tmp_path / "best.yaml").write_text(yaml.safe_dump(best))
-    check_config_dir([f"--config-dir={tmp_path}", "--config-name", "best"])
+    composed = OmegaConf.to_container(composed_with(tmp_path, name="best").hydra)
+    assert isinstance(composed, dict) and composed["run"] == {"dir": "outputs/${now:%Y}"}
 
 
 @pytest.mark.parametrize(
@@ -266,71 +277,140 @@ def test_what_the_best_file_of_a_sweep_says_of_hydra_is_where_it_writes(tmp_path
         "hydra: {launcher: {_target_: os.system}}",
         "hydra: {job_logging: {handlers: {x: {(): os.system}}}}",
         "hydra: {job: {name: train, env_set: {LD_PRELOAD: evil.so}}}",
+        "hydra: {job: {env_copy: [NOT_SET]}}",
         "hydra: {searchpath: ['pkg://evil_package']}",
+        "hydra: ${x}\nx: {searchpath: ['pkg://evil_package']}",
         '"\\x68ydra": {callbacks: {x: {_target_: os.system}}}',
-        "defaults: [{override hydra/launcher: evil}]",
-        "defaults: [hydra/callbacks: evil]",
-        "defaults: [dataset@hydra.callbacks: evil]",
+        "defaults: [{override hydra/launcher: basic}, {override hydra/job_logging: stdout}]",
+        "defaults: [/encoding@hydra.callbacks: rotary]",
         "# @package hydra.callbacks\nx: {_target_: os.system}",
-        "# @package _global_\nhydra: {sweeper: {_target_: os.system}}",
-        "a: {b: {hydra: 1}}",
+        "# @package _global_\n# @package hydra.callbacks\nx: {_target_: os.system}",
         "hydra: [1",
         "hydra: &a [1]\nx: *a",
     ],
 )
-@pytest.mark.parametrize("place", ["best.yaml", "dataset/evil.yaml"])
-@pytest.mark.parametrize("option", ["--config-dir", "-cd", "--config-d", "--config-path", "-cp"])
-def test_a_folder_of_choices_cannot_make_hydra_run_code(tmp_path, content, place, option):
-    (tmp_path / place).parent.mkdir(exist_ok=True)
-    (tmp_path / place).write_text(content)
-    with pytest.raises(ValueError, match=str(tmp_path / place)):
-        check_config_dir([option, str(tmp_path)])
+@pytest.mark.parametrize("name", ["best", "experiment/evil"])
+def test_a_folder_of_choices_cannot_make_hydra_run_code(tmp_path, content, name):
+    file = tmp_path / f"{name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content if name == "best" else f"# @package _global_\n{content}")
+    with pytest.raises((ValueError, HydraException), match=rf"{tmp_path}/{name}.yaml|'{name}'"):
+        composed_with(tmp_path, name="best") if name == "best" else composed_with(tmp_path, "experiment=evil")
+    assert "evil_package" not in sys.modules
 
 
-def test_a_folder_of_choices_has_no_choices_of_hydra(tmp_path):
-    (tmp_path / "hydra" / "launcher").mkdir(parents=True)
-    (tmp_path / "hydra" / "launcher" / "evil.yaml").write_text("_target_: os.system")
-    with pytest.raises(ValueError, match="must not set hydra of Hydra"):
-        check_config_dir(["--config-dir", str(tmp_path)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("experiment/datasets/None_python_docs", "experiment/families/None_text", "family/text", "encoding/rotary"),
+        *("hydra/job_logging/none", "hydra/launcher/basic", "hydra/callbacks/x", "seed/1", "train"),
+    ],
+)
+def test_a_folder_of_choices_answers_only_names_that_were_typed(tmp_path, name):
+    (tmp_path / f"{name}.yaml").parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"{name}.yaml").write_text("# @package _global_\nseed: 666\nhydra: {job: {name: evil}}\n")
+    assert OmegaConf.select(composed_with(tmp_path, "seed=1"), "seed") == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "# @package _global_\nseed: 666",
+        "# @package optimizer\nlr: 666",
+        "# @package encoding\n# @package dataset\ncache_dir: /victim",
+        "defaults: [/experiment: small]",
+        "defaults: [/logger@_global_.logger: wandb]",
+        "defaults: [override /optimizer: lion]",
+        "defaults: [override /dataset@_global_.dataset: copy]",
+        "defaults: [_base]",
+    ],
+)
+def test_a_choice_fills_the_package_of_its_group_alone(tmp_path, content):
+    (tmp_path / "encoding").mkdir()
+    (tmp_path / "encoding" / "evil.yaml").write_text(content)
+    (tmp_path / "encoding" / "_base.yaml").write_text("# @package _global_\nseed: 666")
+    with pytest.raises(ValueError, match=rf"{tmp_path}/encoding/\w+.yaml (must fill|cannot override)"):
+        composed_with(tmp_path, "encoding=evil")
+
+
+def test_choices_of_ones_own_name_others_and_experiments_set_any_key_of_a_run(tmp_path):
+    files = {
+        "encoding/_head.yaml": "base: 3",
+        "encoding/mine.yaml": "defaults: [_head, rotary, _self_]\nbase: 5",
+        "dataset/mine.yaml": "# @package dataset\ndefaults: [_classes, _self_]\ntest_fraction: 0.5",
+        "model/mine.yaml": "defaults: [_self_, /encoding@cross: mine, override /size@_global_.size: null]\nwide: 7",
+        "experiment/models/mine.yaml": "# @package _global_\n"
+        "defaults: [override /encoding: mine, override /dataset: mine, override /model: mine]\n"
+        "seed: 9\nlogger: null\nhydra: {run: {dir: elsewhere}}",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    composed = composed_with(tmp_path, "experiment=models/mine")
+    assert (composed.seed, composed.encoding.base, composed.hydra.run.dir) == (9, 5, "elsewhere")
+    assert (composed.dataset.test_fraction, composed.model.wide, composed.model.cross.base) == (0.5, 7, 5)
+    assert composed_with(tmp_path, "+encoding@other=mine").other.base == 5
+
+
+def test_what_files_from_outside_may_fill_and_choose_is_what_those_of_conf_do():
+    headers: dict[str, set[str]] = {}
+    chosen: dict[str, set[str]] = {}
+    for file in CONF.glob("*/**/*.yaml"):
+        check_interpolations(read_yaml(file), file)
+        group, text = file.relative_to(CONF).parts[0], file.read_text()
+        headers.setdefault(group, set()).update(re.findall("^# @package (.*)", text, re.M) or [group])
+        chosen.setdefault(group, set()).update(re.findall(r"override /(\w+)", text))
+    assert {group: found.pop() for group, found in headers.items() if group not in found} == PACKAGES
+    own = {group: found for group, found in chosen.items() if found and group not in PACKAGES}
+    assert own == ALSO_CHOSEN
 
 
 @pytest.mark.parametrize("link", ["dataset", "dataset/evil.yaml", "best.yaml"])
-def test_a_folder_of_choices_holds_no_links(tmp_path, link):
-    """Hydra follows them, and what they lead to would not be checked."""
+def test_a_folder_of_choices_leads_to_no_file_outside_it(tmp_path, link):
+    """Hydra follows links, and what they lead to may be a secret."""
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    (elsewhere / "evil.yaml").write_text("# @package hydra.callbacks\nx: {_target_: os.system}")
+    (elsewhere / "evil.yaml").write_text("seed: 1")
     (tmp_path / "mine" / "dataset").mkdir(parents=True)
     if link == "dataset":
         (tmp_path / "mine" / "dataset").rmdir()
     (tmp_path / "mine" / link).symlink_to(elsewhere / ("" if link == "dataset" else "evil.yaml"))
-    with pytest.raises(ValueError, match=f"{tmp_path}/mine/{link} is one"):
-        check_config_dir(["--config-dir", str(tmp_path / "mine")])
+    with pytest.raises(ValueError, match=rf"{tmp_path}/mine/.* must not be a symbolic link"):
+        if link == "best.yaml":
+            composed_with(tmp_path / "mine", name="best")
+        else:
+            composed_with(tmp_path / "mine", "dataset=evil")
 
 
 def test_a_folder_of_choices_may_lie_behind_a_link(tmp_path):
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "best.yaml").write_text("defaults: [train]\nseed: 4")
     (tmp_path / "link").symlink_to(tmp_path / "mine")
-    check_config_dir(["--config-dir", str(tmp_path / "link")])
+    assert composed_with(tmp_path / "link", name="best").seed == 4
 
 
 @pytest.mark.parametrize(
     "defaults", ["[../evil]", "[/../evil]", "[dataset: ../../evil]", "[dataset: [a, ../../evil]]", "[../evil@x: y]"]
 )
 def test_a_folder_of_choices_chooses_no_file_outside_it(tmp_path, defaults):
-    (tmp_path / "best.yaml").write_text(f"defaults: {defaults}")
-    with pytest.raises(ValueError, match=r"best\.yaml: defaults must name files of"):
-        check_config_dir(["--config-dir", str(tmp_path)])
+    (tmp_path / "mine" / "dataset").mkdir(parents=True)
+    (tmp_path / "mine" / "dataset" / "a.yaml").write_text("a: 1")
+    (tmp_path / "mine" / "best.yaml").write_text(f"defaults: {defaults}")
+    (tmp_path / "evil.yaml").write_text("seed: 666")
+    with pytest.raises(ValueError, match=r"\.\./evil.* must be a file of"):
+        composed_with(tmp_path / "mine", name="best")
+    with pytest.raises(ValueError, match=r"\.\./evil must be a file of"):
+        composed_with(tmp_path / "mine", name="../evil")
 
 
 OUTSIDE = ["/victim", "../victim", "outputs/../../victim", "'${now:/victim}'", "'${now:..}/victim'"]
-OUTSIDE += ["'${now:..}/${now:..}/victim'", "'${place}/victim'", "'${hydra:runtime.cwd}/victim'", "3", "null"]
+OUTSIDE += ["'${now:..}/${now:..}/victim'", "'${place}/victim'", "'${hydra:runtime.cwd}/victim'"]
 
 
 @pytest.mark.parametrize(
     "hydra",
     [
-        *(f"{{output_subdir: {folder}}}" for folder in ("../victim", "/victim", "src", "[1]")),
+        *(f"{{output_subdir: {folder}}}" for folder in ("../victim", "/victim", "src")),
         *(f"{{run: {{dir: {folder}}}}}" for folder in OUTSIDE),
         "{sweep: {dir: ../victim}}",
         "{sweep: {subdir: ../../victim}}",
@@ -338,9 +418,10 @@ OUTSIDE += ["'${now:..}/${now:..}/victim'", "'${place}/victim'", "'${hydra:runti
     ],
 )
 def test_a_folder_of_choices_writes_below_the_working_directory(tmp_path, hydra):
-    (tmp_path / "best.yaml").write_text(f"place: ..\nhydra: {hydra}")
+    defaults = "defaults: [_self_, override hydra/job_logging: none, override hydra/hydra_logging: none]"
+    (tmp_path / "best.yaml").write_text(f"{defaults}\nplace: ..\nhydra: {hydra}")
     with pytest.raises(ValueError, match=r"best\.yaml: hydra\.[\w.]+ must be (a path below|null or)"):
-        check_config_dir(["--config-dir", str(tmp_path), "--config-name", "best"])
+        composed_with(tmp_path, name="best")
 
 
 SECRETS = [
@@ -364,18 +445,7 @@ SECRETS = [
 def test_a_folder_of_choices_reads_no_environment(tmp_path, text, place):
     (tmp_path / "best.yaml").write_text(place.replace("X", f"'{text}'"))
     with pytest.raises(ValueError, match=r"best\.yaml (must (have no|not have an) interpolation|is not YAML)"):
-        check_config_dir(["--config-dir", str(tmp_path)])
-
-
-def test_every_file_of_conf_could_be_that_of_a_stranger(tmp_path):
-    """Their choices and interpolations are allowed, as is what they say of Hydra but for its help and its launchers."""
-    shutil.copytree(CONF, tmp_path / "conf")
-    for name in ("train", "evaluate", "generate", "export"):
-        file = tmp_path / "conf" / f"{name}.yaml"
-        config = yaml.safe_load(file.read_text())
-        kept = {key: config["hydra"][key] for key in ("run", "sweep", "output_subdir")}
-        file.write_text(yaml.safe_dump(config | {"hydra": kept}))
-    check_config_dir(["--config-dir", str(tmp_path / "conf")])
+        composed_with(tmp_path, name="best")
 
 
 @pytest.mark.parametrize(
@@ -612,4 +682,4 @@ def test_a_checkpoint_with_one_wrong_bit_never_loads_as_other_weights(run):
 
 def test_a_pickle_of_hydra_is_not_read():
     with pytest.raises(ValueError, match="reads a pickle"):
-        check_config_dir(["--experimental-rerun", "outputs/RUN/config.pickle"])
+        options_first(["--experimental-rerun", "outputs/RUN/config.pickle"])

@@ -10,9 +10,8 @@ from typing import Any
 
 import yaml
 
-from poslab.commands.hydra_files import check_folder
 from poslab.configuration.folders import CONF, in_current_directory
-from poslab.io.reading import LOADER
+from poslab.io.reading import LOADER, read_yaml
 
 FAMILY = "override /family@_global_.family"
 """Matches the family of a dataset in the defaults list of its file."""
@@ -36,15 +35,8 @@ def choices(group: str) -> list[str]:
 
 
 def _folders() -> list[Path]:
-    """Return the folders of choices that Hydra searches: ./conf only if its files may be read."""
-    own = in_current_directory(CONF)
-    try:
-        if own is not None:
-            check_folder(own)
-            return [CONF, own]
-    except (ValueError, OSError):
-        pass  # a line of `with_own_choices` says so
-    return [CONF]
+    """Return the folders of choices that Hydra searches, ./conf too."""
+    return [CONF, *filter(None, [in_current_directory(CONF)])]
 
 
 def _file(group: str, choice: str) -> Path:
@@ -100,7 +92,9 @@ def keys(group: str, choice: str) -> dict[str, str]:
 
 
 def keys_of(file: Path) -> dict[str, str]:
-    """Return the dotted keys of a file of conf/, each with the comment above it; YAMLError for a broken file."""
+    """Return the dotted keys of a choice's file, each with the comment above it; YAMLError or ValueError if broken."""
+    if not file.is_relative_to(CONF):
+        read_yaml(file)  # a few aliases of a stranger's can stand for terabytes
     text = file.read_text(encoding="utf-8")
     node = yaml.compose(text, LOADER)
     return dict(_keys(node, "", _lines(text))) if isinstance(node, yaml.MappingNode) else {}

@@ -81,7 +81,9 @@ def main(arguments: list[str]) -> None:
 
     from poslab.comparison.command import run_comparison
 
-    run_in_full(comparison, lambda whole: run_comparison(whole, CONF, typed, needs, **ways, figure_width=width))
+    run_in_full(
+        comparison, lambda whole: run_comparison(whole, CONF, typed, needs, **ways, figure_width=width), OWN_KEYS
+    )
 
 
 def _print_at_once(line: str) -> None:

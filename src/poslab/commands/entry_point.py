@@ -62,7 +62,7 @@ def _main(started_as: str) -> NoReturn:
     else:
         from poslab.arguments import nearest
 
-        meant = nearest(name, COMMANDS)
+        meant = nearest(name, [*COMMANDS, "--help", "help"])
         print(f"error: {name!r} is not a command{meant} ({started_as} --help lists them)", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)

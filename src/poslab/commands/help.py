@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import OmegaConf
 
 from poslab.commands.choices import choices, description, family, first_sentence, keys_of, meanings
@@ -13,6 +14,7 @@ from poslab.commands.mistakes import WIDTH, as_typed
 from poslab.commands.own_choices import with_own_choices
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF
+from poslab.configuration.outside_files import initialized
 from poslab.configuration.question_files import QuestionFiles
 from poslab.evaluation import parts
 
@@ -115,7 +117,7 @@ def _groups(words: list[str]) -> list[str]:
 def _keys(words: list[str]) -> Iterator[str]:
     """Yield every key of a run under the overrides of a command line."""
     overrides = with_own_choices([word for word in words if "=" in word])
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialized(CONF):
         config = OmegaConf.to_yaml(compose("train", overrides=overrides))
     yield from (f"  {line}" for line in config.splitlines())
 
@@ -125,7 +127,10 @@ def _choices(group: str) -> Iterator[str]:
     from poslab.configuration.build import nearest
 
     if group not in meanings():
-        raise ValueError(f"{group}: there is no such group{nearest(group, meanings())}")
+        of_choices = {choice: f"{each}={choice}" for each in reversed(meanings()) for choice in choices(each)}
+        matches = difflib.get_close_matches(group, of_choices, n=1)
+        meant = f"; did you mean '--help {of_choices[matches[0]]}'?" if matches else ""
+        raise ValueError(f"{group}: there is no such group{nearest(group, meanings()) or meant}")
     yield f"{group}: {meanings()[group]}"
     if group != "dataset":
         yield from table((choice, description(group, choice)) for choice in choices(group))

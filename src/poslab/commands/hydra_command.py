@@ -19,13 +19,13 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.commands.choices import groups
-from poslab.commands.hydra_files import check_config_dir
 from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, in_lines, known_keys
 from poslab.commands.own_choices import searched_by_itself, searching_words, with_own_choices
 from poslab.commands.words import held_by_each_job, options_first, written_in_full
 from poslab.configuration.build import trusted_packages
 from poslab.configuration.folders import CONF
+from poslab.configuration.outside_files import checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
 
@@ -101,13 +101,15 @@ def command(
             if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
                 raise FailedJobError(statuses[-1]) from None
 
-    run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)
+    def run() -> None:
+        with checked():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+
     try:
         if help_on is not None and HELP & set(sys.argv[1:]):
             print(help_on([word for word in sys.argv[1:] if word not in HELP]), flush=True)
             _leave(0)
         sys.argv[1:] = options_first(sys.argv[1:])
-        check_config_dir(sys.argv[1:])
         sys.argv[1:] = with_own_choices(sys.argv[1:])
         sys.argv += noting(sys.argv[1:]) if after_jobs is not None else []
         try:

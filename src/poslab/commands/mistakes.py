@@ -19,7 +19,7 @@ from yaml import MarkedYAMLError, YAMLError
 from yaml.constructor import ConstructorError
 
 from poslab.commands import choices
-from poslab.commands.words import config_options, unreadable
+from poslab.commands.words import SEARCHED, config_options, searching, unreadable
 from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF
 from poslab.report.sentences import listed
@@ -43,8 +43,30 @@ OTHER_NAMES = {
     "rope_theta": "base",
     "block_size": "sequence_length",
     "context_length": "sequence_length",
+    "epochs": "max_steps",
+    "num_epochs": "max_steps",
+    "max_epochs": "max_steps",
+    "num_train_epochs": "max_steps",
+    "lora": "adapt=lora",
+    "output": "to hydra.run.dir",
+    "output_dir": "output to hydra.run.dir",
 }
-"""Names that other projects give to last parts of keys, where no part of the name is that of the key."""
+"""Names that other projects give to last parts of keys, where no part of the name is that of the key: the first of ours
+that the command has, or a word to type."""
+
+OTHER_CHOICES = {
+    "rope": "rotary",
+    "nope": "none",
+    "fox": "forgetting",
+    "ntk": "rope_ntk",
+    "sin": "sinusoidal",
+    "absolute": "learned' or 'sinusoidal",
+    "ape": "learned' or 'sinusoidal",
+    "relative": "shaw' or 't5",
+    "rpe": "shaw' or 't5",
+    "t5_bias": "t5",
+}
+"""Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""
 
 
 def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
@@ -108,13 +130,14 @@ def _of_size(sentence: str, words: list[str]) -> str:
     return f"; size= gives it: leave that out with ~size, or {in_file}"
 
 
-def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
+def composition_mistake(error: Exception, name: str, words: list[str], own_keys: Iterable[str] = ()) -> str:
     """Return what is wrong with an override, with the nearest choice or key.
 
     Args:
         error: what Hydra raised.
         name: of the command.
         words: of its command line, of which choices of groups bring in keys.
+        own_keys: that it has beside those of a run.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         return _of_choice(error.missing_cfg_file.removeprefix("/"), list(error.options), words)
@@ -144,7 +167,7 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         if deleted[1] in SEVERAL:
             return f"~{deleted[1]}: a group without a choice is written {deleted[1]}=[]"
         if deleted[1] not in choices.groups():
-            return _of_key(deleted[1], text, name, words)
+            return _of_key(deleted[1], text, name, words, own_keys)
     if "Error resolving interpolation '${experiment}" in text:
         words_deleted = [word for word in words if word.startswith("~")]
         return f"{' '.join(words_deleted)} must be left out: the settings of an experiment follow it"
@@ -155,7 +178,7 @@ def composition_mistake(error: Exception, name: str, words: list[str]) -> str:
         )
         return f"{file}.yaml cannot override {group} in this way: {instead}"
     if override := re.search(r"Could not override '([^']*)'", text):
-        return _of_key(override[1], text, name, words)
+        return _of_key(override[1], text, name, words, own_keys)
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return " ".join(f"{text} {_of_interpolation(cause)}".split())
@@ -184,12 +207,14 @@ def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
     if len(there_are) > MOST_LISTED:
         listed = f"{len(there_are)} choices: {poslab_command('train')} --help {group} lists them"
     meant = nearest(choice, there_are) or nearest(Path(choice).stem, there_are)
+    if group == "encoding" and (ours := OTHER_CHOICES.get(choice.lower())):
+        meant = f"; did you mean '{ours}'?"
     if group == "dataset" and Path(choice).is_file():
         meant = f"; did you mean 'dataset=text dataset.files={choice}'?"
     return f"{group}={choice}: there is no such choice{meant} ({listed})"
 
 
-def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
+def _of_key(typed: str, text: str, name: str, words: list[str], own_keys: Iterable[str]) -> str:
     """Return what is wrong with a key that the configuration does not have."""
     key, place, _ = typed.partition("@")
     if not key:
@@ -209,7 +234,7 @@ def _of_key(typed: str, text: str, name: str, words: list[str]) -> str:
         return f"{key}: an argument of Lightning's is written with a plus sign: +{key}=..."
     if elsewhere := choices_with(key):
         return f"{key}: there is no such key here; it is one of {_first_of(elsewhere)}"
-    return f"{key}: there is no such key{_nearest_key(key, known_keys(name, words))}"
+    return f"{key}: there is no such key{_nearest_key(key, [*own_keys, *known_keys(name, words)])}"
 
 
 def _of_interpolation(error: OmegaConfBaseException) -> str:
@@ -262,7 +287,7 @@ def choices_with(key: str) -> list[str]:
     group, _, rest = key.partition(".")
     found = []
     for choice in choices.choices(group) if rest else []:
-        with contextlib.suppress(YAMLError, UnicodeDecodeError, OSError):  # broken, and not what this is about
+        with contextlib.suppress(YAMLError, ValueError, OSError):  # broken, and not what this is about
             if key in choices.keys(group, choice):
                 found.append(f"{group}={choice}")
     return found
@@ -274,9 +299,9 @@ def _nearest_key(typed: str, keys: Iterable[str]) -> str:
 
     keys, last = list(keys), typed.rpartition(".")[2]
     by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
-    for name in (last, OTHER_NAMES.get(last)):
-        if name in by_last_part:
-            return f"; did you mean {by_last_part[name]!r}?"
+    for name in (last, *OTHER_NAMES.get(last, "").split()):
+        if name in by_last_part or "=" in name or "." in name:
+            return f"; did you mean {by_last_part.get(name, name)!r}?"
     having_it = [key for part, key in by_last_part.items() if last in part.split("_")]
     return f"; did you mean {min(having_it, key=len)!r}?" if having_it else nearest(typed, keys)
 
@@ -288,8 +313,10 @@ def known_keys(name: str, words: list[str]) -> list[str]:
         name: of the configuration, unless the command line chooses another.
         words: of the command line; one of several values of a choice stands for all.
     """
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from hydra.core.global_hydra import GlobalHydra
+
+    from poslab.configuration.outside_files import initialized
 
     options = config_options(words)
     groups = choices.groups()
@@ -298,13 +325,11 @@ def known_keys(name: str, words: list[str]) -> list[str]:
         for word in words
         if word.partition("=")[0].partition("@")[0] in groups
     ]
-    chosen += [word for word in words if word.startswith("hydra.searchpath=")]
-    folder = CONF
+    chosen += [word for word in words if word.startswith(f"{SEARCHED}=")]
     if options["config_dir"] is not None:
-        folder = Path(options["config_dir"]).resolve()
-        chosen.append(f"hydra.searchpath=['file://{CONF}']")
+        chosen = searching(chosen, Path(options["config_dir"]).resolve())
     GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with initialized(CONF):
         try:
             config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
         except (HydraException, OmegaConfBaseException, ValueError):  # another mistake, which is reported next

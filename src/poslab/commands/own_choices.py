@@ -4,39 +4,33 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
 from poslab.commands.choices import groups
 from poslab.commands.entry_point import COMPLETION
-from poslab.commands.hydra_files import check_folder
-from poslab.commands.words import config_options, parsed
-from poslab.configuration.command_line import assignment
+from poslab.commands.words import SEARCHED, config_options, searching
 from poslab.configuration.folders import CONF, in_current_directory
-
-SEARCHED = "hydra.searchpath"
 
 
 def with_own_choices(words: list[str]) -> list[str]:
     """Return a command line of Hydra's that finds the choices of ./conf too, where this folder has any.
 
-    Those of Poslab come first. The folder may be that of any other project, so that its files are checked as those of
-    `--config-dir` are; if one is refused, a line on the standard error says that the folder is not read.
+    Those of Poslab come first. The folder may be that of any other project: `CheckedLoader` reads only what is named.
     """
-    folder = _checked_folder(silent=bool(COMPLETION & set(words)))
+    folder = _own_folder(silent=bool(COMPLETION & set(words)))
     if folder is None:
         return words
     if COMPLETION & set(words):  # Hydra completes from the folders of its options alone
         return words if config_options(words)["config_dir"] else ["--config-dir", str(folder), *words]
-    return _searching(words, folder)
+    return searching(words, folder)
 
 
 def with_config_dir(words: list[str]) -> list[str]:
     """Return words of a sweep or a comparison with `--config-dir FOLDER` and ./conf as folders that Hydra searches.
 
     Raises:
-        ValueError: for a folder that does not exist, or that `check_folder` refuses.
+        ValueError: for a folder that does not exist.
     """
     words = list(words)
     for option in ("--config-dir", "-cd"):
@@ -48,10 +42,9 @@ def with_config_dir(words: list[str]) -> list[str]:
     for name in (word.partition("=")[2] for word in named):
         if not name or not Path(name).is_dir():
             raise ValueError(f"--config-dir must be followed by a folder of choices, got {name!r}")
-        check_folder(Path(name))
-        words = _searching(words, Path(name).resolve())
-    own = _checked_folder()
-    return words if own is None else _searching(words, own)
+        words = searching(words, Path(name).resolve())
+    own = _own_folder()
+    return words if own is None else searching(words, own)
 
 
 def searching_words() -> list[str]:
@@ -62,32 +55,17 @@ def searching_words() -> list[str]:
 def searched_by_itself(word: str) -> bool:
     """Return whether a word is what `with_own_choices` adds, and will add to the next command in this directory."""
     folder = in_current_directory(CONF)
-    return folder is not None and word == _searching([], folder)[0]
+    return folder is not None and word == searching([], folder)[0]
 
 
-def _searching(words: list[str], folder: Path) -> list[str]:
-    """Return words by which Hydra searches a folder after those that they name already."""
-    typed = [word for word in words if word.startswith(f"{SEARCHED}=")]
-    before: Any = parsed(typed[-1:])[0].value() if typed else []
-    others = [word for word in words if word not in typed]
-    return [*others, assignment(SEARCHED, [*before, f"file://{folder}"])]
-
-
-def _checked_folder(silent: bool = False) -> Path | None:
-    """Return ./conf if it holds choices of the user's that may be read; print what may not."""
+def _own_folder(silent: bool = False) -> Path | None:
+    """Return ./conf if it holds choices of the user's; print which one has the name of one of Poslab's."""
     folder = in_current_directory(CONF)
     if folder is None or not any((folder / group).is_dir() for group in groups()):
         return None
-    readable, note = True, ""
-    try:
-        check_folder(folder)
-        files = sorted(file.relative_to(folder) for group in groups() for file in (folder / group).glob("*.yaml"))
-        if taken := next((file for file in files if (CONF / file).is_file()), None):
-            note = f"conf/{taken} is not read, because Poslab has a choice of that name"
-    except (ValueError, OSError) as error:
-        readable, note = False, f"./conf is not read: {error}"
-    if note and not silent:
-        from poslab.io.terminal import one_line
-
-        print(f"poslab: {one_line(note)}", file=sys.stderr, flush=True)
-    return folder if readable else None
+    files = sorted(file.relative_to(folder) for group in groups() for file in (folder / group).glob("*.yaml"))
+    taken = next((file for file in files if (CONF / file).is_file()), None)
+    if taken is not None and not silent:
+        note = f"conf/{taken} is not read, because Poslab has a choice of that name"
+        print(f"poslab: {note}", file=sys.stderr, flush=True)
+    return folder

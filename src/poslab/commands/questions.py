@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra.errors import ConfigCompositionException, HydraException
 
 from poslab.commands.mistakes import composition_mistake, known_keys
-from poslab.commands.words import parsed, refuse_odd_values, refuse_spaces, undashed, unreadable, written_in_full
+from poslab.commands.words import (
+    parsed,
+    refuse_odd_values,
+    refuse_repeated,
+    refuse_spaces,
+    undashed,
+    unreadable,
+    written_in_full,
+)
 from poslab.configuration.command_line import assignment
 
 if TYPE_CHECKING:
@@ -34,11 +42,13 @@ def own_keys_and_overrides(
     """Return the values of the own keys of a command, and the choices of every run as they were typed.
 
     Raises:
-        ValueError: for an option, spaces around an equals sign, and values that Hydra cannot read.
+        ValueError: for an option, spaces around an equals sign, a key that is given twice, and values that Hydra cannot
+            read.
     """
     given: dict[str, Any] = {}
     overrides: list[str] = []
     refuse_spaces(arguments)
+    refuse_repeated(word for word in arguments if "=" in word)
     for argument in arguments:
         if argument in ("-m", "--multirun"):
             raise ValueError(f"{argument}: a {command} takes key=value alone; --help lists the keys")
@@ -64,12 +74,15 @@ def own_keys_and_overrides(
     return given, overrides
 
 
-def run_in_full(question: Q, run: Callable[[Q], None], explained: Callable[[str], str] = str) -> None:
+def run_in_full(
+    question: Q, run: Callable[[Q], None], own_keys: Iterable[str], explained: Callable[[str], str] = str
+) -> None:
     """Run a sweep or a comparison; if a choice has an unknown key, with keys of a scaling written out.
 
     Args:
         question: the sweep or the comparison.
         run: runs it.
+        own_keys: of the command, beside those of a run.
         explained: returns the sentence for a configuration that cannot be composed, from that of `composition_mistake`.
 
     Raises:
@@ -85,7 +98,7 @@ def run_in_full(question: Q, run: Callable[[Q], None], explained: Callable[[str]
                 raise
             run(replace(question, overrides=whole))
     except HydraException as error:
-        raise ValueError(explained(composition_mistake(error, "train", words))) from error
+        raise ValueError(explained(composition_mistake(error, "train", words, own_keys))) from error
 
 
 def be_one_process() -> None:

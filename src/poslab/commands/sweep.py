@@ -53,7 +53,12 @@ def main(arguments: list[str]) -> None:
 
     from poslab.tuning.command import run_sweep
 
-    run_in_full(sweep, lambda whole: run_sweep(whole, CONF), lambda mistake: _with_what_is_searched(mistake, sweep))
+    run_in_full(
+        sweep,
+        lambda whole: run_sweep(whole, CONF),
+        OWN_KEYS,
+        lambda mistake: _with_what_is_searched(mistake, sweep),
+    )
 
 
 def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:

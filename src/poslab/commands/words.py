@@ -16,8 +16,14 @@ from hydra.errors import HydraException
 
 from poslab.arguments import nearest
 from poslab.commands.choices import groups
-from poslab.configuration.command_line import SEVERAL, poslab_command
+from poslab.configuration.command_line import SEVERAL, assignment, key_of, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
+
+SEARCHED = "hydra.searchpath"
+"""Key of the folders that Hydra searches for choices."""
+
+OPTIONS = ("--help", "--multirun", "--config-dir", "--config-name", "--cfg")
+"""Options of which a misspelt one may be meant."""
 
 AS_ON_A_KEYBOARD = str.maketrans("“”„‘’‚−–—＝，：［］｛｝（）．　", "\"\"\"'''---=,:[]{}().\x20")
 """Characters that word processors, web pages and Chinese keyboards write for those of a command line."""
@@ -27,14 +33,20 @@ def options_first(arguments: list[str]) -> list[str]:
     """Return a command line with its options before its overrides, as Hydra reads it.
 
     Raises:
-        ValueError: for an option that there is not, spaces around an equals sign, and the like.
+        ValueError: for an option that there is not or that could run code, spaces around an equals sign, a key that is
+            given twice, and the like.
     """
     parser = get_args_parser()
     parser.error = _refuse  # type: ignore[method-assign]  # which would print a usage of eight lines
     known, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         raise ValueError(undashed(unknown[0], arguments))
+    if known.experimental_rerun is not None:
+        raise ValueError("--experimental-rerun reads a pickle, which can run any code: resume=RUN continues a run")
+    if known.config_path is not None:
+        raise ValueError("--config-path would replace conf/: --config-dir adds a folder to it")
     refuse_spaces(known.overrides)
+    refuse_repeated(known.overrides)
     for override in known.overrides:
         refuse_odd_values(override, "; -m {key}=A,B runs several one after another")
     overrides = list(known.overrides)
@@ -49,6 +61,8 @@ def _refuse(message: str) -> NoReturn:
 def undashed(option: str, arguments: list[str]) -> str:
     """Return what is wrong with an option that there is not."""
     key, equals, value = option.lstrip("-").partition("=")
+    if not equals and (meant := nearest(option, OPTIONS)):
+        return f"{option}: there is no such option{meant}"
     if not equals:
         following = arguments[arguments.index(option) + 1 :][:1]
         value = following[0] if following and "=" not in following[0] and following[0][0] != "-" else "..."
@@ -68,6 +82,15 @@ def refuse_spaces(words: list[str]) -> None:
         else:
             continue
         raise ValueError(f"there must be no spaces around an equals sign: write {shlex.quote(joined)}")
+
+
+def refuse_repeated(words: Iterable[str]) -> None:
+    """Raise ValueError for a group or a key that is given twice, of which Hydra would take the last."""
+    typed: dict[str, str] = {}
+    for word in words:
+        if (key := key_of(word)) in typed:
+            raise ValueError(f"{key} is given twice, by {typed[key]} and {word}: leave one of them out")
+        typed[key] = word
 
 
 def refuse_odd_values(override: str, to_have_several: str = "") -> None:
@@ -99,6 +122,14 @@ def parsed(words: Iterable[str]) -> list[Override]:
     """Return overrides as Hydra reads them; OverrideParseException for one that it cannot read."""
     overrides: list[Override] = OverridesParser.create().parse_overrides(list(words))
     return overrides
+
+
+def searching(words: list[str], folder: Path) -> list[str]:
+    """Return words by which Hydra searches a folder after those that they name already."""
+    typed = [word for word in words if word.startswith(f"{SEARCHED}=")]
+    before: Any = parsed(typed[-1:])[0].value() if typed else []
+    others = [word for word in words if word not in typed]
+    return [*others, assignment(SEARCHED, [*before, f"file://{folder}"])]
 
 
 def unreadable(override: str, words: list[str], name: str) -> str:

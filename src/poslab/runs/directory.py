@@ -14,7 +14,9 @@ from typing import IO, Any
 
 from omegaconf import OmegaConf
 
+from poslab.arguments import nearest
 from poslab.configuration.build import package_names
+from poslab.data.paths import neighbours
 from poslab.io.reading import read_json, read_yaml
 from poslab.io.writing import refuse_links, write_atomically
 from poslab.runs.earlier_versions import ADDED, as_of_now
@@ -253,13 +255,16 @@ class RunDirectory:
 
 
 def _instead(path: Path) -> str:
-    """Return a hint for a path that is not a run directory: the run that it is in, or the newest in it."""
+    """Return a hint for a path that is not a run directory: the run that it is in, the newest in it, or the nearest."""
     if (path / "sweep.yaml").is_file():
         return f"; it is that of a sweep, whose runs are in {path / 'trials'}"
     around = [parent for parent in path.parents if path.exists() and (parent / "config.yaml").is_file()]
     within = sorted(path.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
     meant = [*around[:1], *(file.parent for file in within[-1:])]
-    return f"; did you mean {str(meant[0])!r}?" if meant else ""
+    if meant or path.exists():
+        return f"; did you mean {str(meant[0])!r}?" if meant else ""
+    runs = [str(file.parent) for file in Path().glob("outputs/*/config.yaml")]
+    return nearest(str(path), [*neighbours(str(path)), *runs])
 
 
 def _locked(file: IO[Any], kind: int) -> bool:

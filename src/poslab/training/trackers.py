@@ -232,4 +232,5 @@ def _require(package: str) -> None:
     try:
         __import__(package)
     except ImportError as error:
-        raise ValueError(f"logger={package} needs a package that is not installed: {pip_install('loggers')}") from error
+        install = "pip install aim" if package == "aim" else pip_install("loggers")
+        raise ValueError(f"logger={package} needs a package that is not installed: {install}") from error

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.arguments import shown
 from poslab.configuration.command_line import SEVERAL, in_hydras_grammar, key_of
+from poslab.configuration.outside_files import initialized
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.directory import GROUPS
 
@@ -24,7 +25,7 @@ class Composer:
 
     def composed(self, overrides: Sequence[str]) -> DictConfig:
         """Return an unresolved configuration, with the settings of Hydra, which raises an error for an unknown key."""
-        with initialize_config_dir(str(self.conf), version_base="1.3"):
+        with initialized(self.conf):
             return compose("train", overrides=list(overrides), return_hydra_config=True)
 
     def resolved(self, overrides: Sequence[str]) -> dict[str, Any]:

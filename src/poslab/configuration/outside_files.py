@@ -1,0 +1,222 @@
+"""Let files of `./conf`, `--config-dir` and `hydra.searchpath` fill their own part of a configuration alone."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import hydra._internal.hydra as hydras_own
+from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.default_element import GroupDefault, ResultDefault
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from yaml import MarkedYAMLError
+
+from poslab.configuration.interpolations import check_interpolations
+from poslab.io.reading import read_yaml
+
+PATHS = {"job.name", "run.dir", "sweep.dir", "sweep.subdir"}
+"""Keys of Hydra that such a file may set: they say where below the working directory a run is written."""
+OUTPUT_SUBDIRS = (None, ".hydra")
+"""Folders of a run into which such a file may let Hydra write: none, or one that nothing else uses."""
+OF_THE_JOB = re.compile(r"\$\{(now:[\w%-]*|hydra:runtime\.choices\.\w+|hydra:job\.num|hydra\.job\.num)\}")
+"""Interpolations whose values are names, not paths."""
+
+PACKAGES = {"debug": "_global_", "experiment": "_global_", "pretrained": "_global_", "size": "model"}
+"""Packages that the choices of a group fill, where it is not that of the group; those of conf/ do too."""
+ALSO_CHOSEN = {"dataset": {"family", "model"}, "model": {"size"}}
+"""Groups of which the choices of another group choose; those of conf/ do too. Those of `PACKAGES` choose of any."""
+
+
+@contextmanager
+def checked() -> Iterator[None]:
+    """Let Hydra compose with `CheckedLoader`."""
+    hydras_own.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined, misc]
+    try:
+        yield
+    finally:
+        hydras_own.ConfigLoaderImpl = ConfigLoaderImpl  # type: ignore[attr-defined, misc]
+
+
+@contextmanager
+def initialized(conf: Path) -> Iterator[None]:
+    """Let `hydra.compose` compose from a folder with `CheckedLoader`."""
+    with checked(), initialize_config_dir(str(conf), version_base="1.3"):
+        yield
+
+
+class CheckedLoader(ConfigLoaderImpl):
+    """Loader of configurations that Hydra may have from anybody's files, as it builds what the node `hydra` names.
+
+    A file from outside conf/ is read only if the command line names it, or a file from outside that is read. It fills
+    the package of its group. The node `hydra` is what Poslab's own files make of the typed words, except for where
+    below the working directory a run is written. `compose` and `hydra.main` raise ValueError that names the file.
+    """
+
+    def _parse_overrides_and_create_caching_repo(
+        self, config_name: str | None, overrides: list[str]
+    ) -> tuple[list[Override], CachingConfigRepository]:
+        typed = OverridesParser.create().parse_overrides(overrides)
+        repository = _Repository(self.repository, config_name, typed)
+        # Without a name, since a primary configuration could name packages to search, which Hydra imports.
+        self._process_config_searchpath(None, typed, repository)
+        return typed, repository
+
+    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        composed = super()._compose_config_from_defaults_list(defaults, repo)
+        if isinstance(repo, _Repository) and repo.outside:
+            repo.check_packages(defaults)
+            primary = next(default.config_path for default in defaults if default.primary)
+            self._check_hydra(composed, repo, "train" if primary in repo.outside else primary)
+        return composed
+
+    def _check_hydra(self, composed: DictConfig, repo: _Repository, primary: str | None) -> None:
+        """Raise ValueError if the node `hydra` differs from that without files from outside."""
+        path = ConfigSearchPathImpl()
+        path.config_search_path = [e for e in self.config_search_path.get_path() if not _is_outside(str(e.provider))]
+        words = [str(word.input_line) for word in repo.typed if word.key_or_group.startswith("hydra/")]
+        own = ConfigLoaderImpl(path)
+        defaults = own.compute_defaults_list(primary, words, RunMode.RUN).defaults
+        expected = own._compose_config_from_defaults_list(defaults, own.repository)
+        nodes = [OmegaConf.to_container(each)["hydra"] for each in (composed, expected)]  # type: ignore[index,call-overload]
+        settings, ours = (dict(_dotted(node)) if isinstance(node, dict) else {"": node} for node in nodes)
+        files = ", ".join(map(str, repo.outside.values()))
+        for key in sorted({key for key in {**settings, **ours} if settings.get(key, ...) != ours.get(key, ...)}):
+            value = settings.get(key)
+            if key not in PATHS | {"output_subdir"}:
+                raise ValueError(
+                    f"{files} must not set {f'hydra.{key}'.rstrip('.')} of Hydra, which can run any code: if it is "
+                    "yours, give it on the command line"
+                )
+            if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
+                place = "null or .hydra" if key == "output_subdir" else "a path below the working directory"
+                raise ValueError(f"{files}: hydra.{key} must be {place}, got {value!r}: give it on the command line")
+
+
+class _Repository(CachingConfigRepository):
+    """The files of one composition: those of Poslab and Hydra, then those from outside that are named.
+
+    Args:
+        delegate: repository of all of them.
+        config_name: of the primary configuration.
+        typed: overrides of the command line.
+    """
+
+    delegate: ConfigRepository
+
+    def __init__(self, delegate: ConfigRepository, config_name: str | None, typed: Sequence[Override]) -> None:
+        super().__init__(delegate)
+        self._find_ours()
+        self.typed = typed
+        self.outside: dict[str | None, Path] = {}
+        """Files from outside that were read, by their names."""
+        self._named = {config_name}
+        for word in typed:
+            value = None if word.is_sweep_override() else word.value()
+            self._named |= {f"{word.key_or_group}/{name}" for name in (value if isinstance(value, list) else [value])}
+
+    def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
+        super().initialize_sources(config_search_path)
+        self._find_ours()
+
+    def _find_ours(self) -> None:
+        self._ours = copy.copy(self.delegate)
+        self._ours.sources = [source for source in self.delegate.sources if not _is_outside(source.provider)]
+
+    def group_exists(self, config_path: str) -> bool:
+        return self._ours.group_exists(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        key = f"config_path={config_path}"
+        if key not in self.cache:
+            if Path(config_path).is_absolute() or ".." in Path(config_path).parts:
+                raise ValueError(f"{config_path} must be a file of conf/ or --config-dir, and not one elsewhere")
+            if self._ours.config_exists(config_path):
+                self.cache[key] = self._ours.load_config(config_path)
+            else:
+                self.cache[key] = self._load_from_outside(config_path) if config_path in self._named else None
+        return self.cache[key]
+
+    def _load_from_outside(self, config_path: str) -> ConfigResult | None:
+        source = next((source for source in self.delegate.sources if source.is_config(config_path)), None)
+        if source is None:
+            return None
+        folder = Path(source.path)
+        file = folder / (config_path if config_path.endswith(".yaml") else f"{config_path}.yaml")
+        if source.scheme() == "file":
+            if not file.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"{file} must not be a symbolic link to a file outside {folder}: put a copy there")
+            try:
+                check_interpolations(read_yaml(file), file)
+            except ValueError as error:
+                if isinstance(error.__context__, MarkedYAMLError | UnicodeDecodeError):
+                    self.delegate.load_config(config_path)  # raises an error with the column
+                raise
+        loaded = self.delegate.load_config(config_path)
+        assert loaded is not None
+        package, header = _package(config_path), loaded.header["package"]
+        if header not in (None, package):
+            raise ValueError(f"{file} must fill the package {package} alone, got # @package {header}")
+        for default in copy.deepcopy(loaded.defaults_list or []):
+            chosen = str(default.group).lstrip("/") if isinstance(default, GroupDefault) else ""
+            if default.is_override() and package != "_global_" and chosen not in ALSO_CHOSEN.get(package, ()):
+                raise ValueError(f"{file} cannot override {chosen}: choose {chosen}= on the command line")
+            for base in PurePosixPath(config_path).parents:
+                default.parent_base_dir = base.as_posix().removeprefix(".")
+                if isinstance(default, GroupDefault) and default.is_options():
+                    self._named |= {f"{default.get_group_path()}/{name}" for name in default.get_options()}
+                elif not default.is_self() and default.get_name() is not None:
+                    self._named.add(default.get_config_path())
+        self.outside[config_path] = file
+        return loaded
+
+    def check_packages(self, defaults: Sequence[ResultDefault]) -> None:
+        """Raise ValueError for a choice that a file from outside puts elsewhere than into the package of its group."""
+        for default in defaults:
+            parent = str(default.parent)
+            if parent in self.outside and _package(parent) != "_global_":
+                packages = {str(each.package) for each in defaults if each.config_path == parent}
+                if not any(f"{default.package}.".startswith(f"{package}.") for package in packages):
+                    raise ValueError(
+                        f"{self.outside[parent]} must fill {' or '.join(sorted(packages))} alone, and puts "
+                        f"{default.config_path} into {default.package or 'the whole configuration'}"
+                    )
+
+
+def _package(config_path: str) -> str:
+    """Return the package that a file may fill: that of its group, or all of it for a primary configuration."""
+    group, slash, _ = config_path.partition("/")
+    return PACKAGES.get(group, group) if slash else "_global_"
+
+
+def _is_outside(provider: str) -> bool:
+    """Return whether a folder is named on a command line, and may be a stranger's."""
+    return provider == "command-line" or provider.startswith("hydra.searchpath")
+
+
+def _is_below(path: Any) -> bool:
+    """Return whether a path of Hydra's stays below the working directory whatever its interpolations become."""
+    if not isinstance(path, str):
+        return False
+    rest = OF_THE_JOB.sub("x", path)
+    return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
+
+
+def _dotted(node: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted keys of nested nodes with their values."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
