@@ -240,8 +240,7 @@ def recorded(run: Path, step: int, split: str = "train") -> bool:
 
 def metrics(run: Path) -> dict[str, float]:
     """The metrics in metrics.json, times and memory left out."""
-    metrics: dict[str, float] = json.loads((run / "metrics.json").read_text())
-    return {tag: value for tag, value in metrics.items() if tag not in TIMED}
+    return {tag: value for tag, value in RunDirectory(run).metrics().items() if tag not in TIMED}
 
 
 def checkpoint(run: Path, name: str) -> dict[str, Any]:
