@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import re
 import signal
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
+
+from poslab.runs.directory import RunDirectory
 
 from .warm import WarmProcess, is_copy, is_ours, words_and_environment
 

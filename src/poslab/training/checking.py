@@ -241,7 +241,9 @@ def _check_checkpoints(init_from: str | None, checkpoint: Path | None) -> None:
     key = "init_from" if checkpoint is None else "resume"
     try:
         if checkpoint is not None:
-            check_configuration(RunDirectory.of(checkpoint), load_checkpoint(checkpoint))
+            state = load_checkpoint(checkpoint)
+            if (run := _run_of(str(checkpoint))) is not None:
+                check_configuration(run, state)
         elif init_from is not None:
             load_checkpoint(checkpoint_file(init_from))
     except ValueError as error:
