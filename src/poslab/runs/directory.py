@@ -232,7 +232,8 @@ class RunDirectory:
         if DATA in self.trust:
             print(one_line(f"trust={DATA}: {self.path} may {' and '.join(reached)}"), file=sys.stderr)
             return
-        raise UntrustedRunError(f"{self.path} was not started here, and would {' and '.join(reached)}", self.trust)
+        does = f"{self.path} was not started here, and would {' and '.join(reached)}"
+        raise UntrustedRunError(f"{does}, which needs trust={DATA}", self.trust)
 
     def choices(self) -> list[str] | None:
         """Read the words of the command line that composed its configuration; None if they are lost or damaged."""
