@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
 import os
 import re
 import signal
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple
 
 import psutil
 import torch
+
+from poslab.runs.directory import RunDirectory
 
 from .warm import WarmProcess, is_copy, is_ours, words_and_environment
 
@@ -247,8 +248,7 @@ def recorded(run: Path, step: int, split: str = "train") -> bool:
 
 def metrics(run: Path) -> dict[str, float]:
     """The metrics in metrics.json, times and memory left out."""
-    metrics: dict[str, float] = json.loads((run / "metrics.json").read_text())
-    return {tag: value for tag, value in metrics.items() if tag not in TIMED}
+    return {tag: value for tag, value in RunDirectory(run).metrics().items() if tag not in TIMED}
 
 
 def checkpoint(run: Path, name: str) -> dict[str, Any]:

@@ -201,3 +201,31 @@ def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
         ValueError, match=r"^path 'some/where' cannot be reached on the Hugging Face Hub: Couldn't reach"
     ):
         prepare(HubText(path="some/where", **arguments))
+
+
+def test_an_address_of_a_protocol_that_is_not_there_is_told_in_one_sentence(arguments: dict[str, Any]) -> None:
+    """Some protocols need a package, and connections have errors of their own."""
+    address = "ssh://127.0.0.1:9/x.csv"
+    with pytest.raises(ValueError, match=rf"^data_files '{address}' cannot be read: .") as error:
+        prepare(HubText(path="csv", data_files=address, **arguments))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.tar", "a.xml"])
+def test_a_folder_of_another_format_is_refused_by_its_name(
+    tmp_path: Path, arguments: dict[str, Any], name: str
+) -> None:
+    """They may hold code, or need a package."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / name).write_bytes(b"x")
+    kind = {".h5": "hdf5", ".tar": "webdataset", ".xml": "xml"}[name[1:]]
+    with pytest.raises(ValueError, match=rf"^path '.*data' cannot be read: it has files of {kind}, and not of json"):
+        prepare(HubText(path=str(tmp_path / "data"), **arguments))
+
+
+@pytest.mark.parametrize("path", ["hdf5", "ssh://127.0.0.1/x", "pandas", "sql", "cvs", "a/b/c"])
+def test_a_path_that_is_no_format_and_no_name_is_refused_before_a_server_is_asked(
+    arguments: dict[str, Any], path: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^path must be owner/name on the Hub, .* got '{path}'"):
+        HubText(path=path, data_files="a", **arguments).check()

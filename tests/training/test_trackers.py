@@ -110,6 +110,23 @@ def test_it_gets_what_tensorboard_gets_and_goes_on_when_the_run_resumes(name, tm
     assert {tag for _, tag, _ in recorded(run)} <= found.keys()
 
 
+def test_a_server_that_does_not_answer_is_one_sentence_that_names_it(tmp_path, monkeypatch):
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    logger = MLflow(tmp_path, None)
+    calls = (
+        lambda: logger.begin({"seed": 1}, []),
+        lambda: logger.log_metrics({"train/loss": 1.0}, 1),
+        lambda: logger.finish({}),
+        lambda: logger.finalize("failed"),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"^logger=mlflow: .*127\.0\.0\.1") as error:
+            call()
+        assert "\n" not in str(error.value)
+
+
 def begin(number: int, folder: str) -> None:
     """Record a run in a process of its own."""
     os.environ.pop("MLFLOW_TRACKING_URI", None)

@@ -23,11 +23,13 @@ from poslab.commands.jobs import DIRECTORIES, JobRecord, noting
 from poslab.commands.mistakes import as_typed, explained, in_lines, known_keys
 from poslab.commands.own_choices import searched_by_itself, searching_words, with_own_choices
 from poslab.commands.words import held_by_each_job, options_first, written_in_full
-from poslab.configuration.build import trusted_packages
+from poslab.configuration.build import DATA, trusted_packages
+from poslab.configuration.command_line import poslab_command, trusting
 from poslab.configuration.folders import CONF
 from poslab.configuration.outside_files import checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
+from poslab.runs.errors import UntrustedRunError
 
 HELP = {"-h", "--help"}
 READ_NO_FURTHER = 128 + signal.SIGPIPE
@@ -170,6 +172,7 @@ def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoRet
 
 def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
     """Report errors in one sentence, and collect the exit statuses of those reported."""
+    typed = sys.argv[1:]
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
     statuses: list[int] = []
@@ -188,6 +191,10 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
         from poslab.tuning.storage_url import without_password
 
         sentence, status = explained(error, name, sys.argv[1:])
+        if isinstance(error, UntrustedRunError):
+            trusted = trusting(list(dict.fromkeys([*error.trust, DATA])))
+            words = [word for word in typed if not word.startswith("trust=")]
+            sentence = f"{sentence}; if you want that: {poslab_command(name, *words, *trusted)}"
         if sentence is None or show_traceback:
             print(harmless(without_password("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
         if sentence is not None:

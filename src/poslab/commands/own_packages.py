@@ -13,6 +13,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
+from poslab.configuration.build import DATA
+
 
 class OwnPackages(MetaPathFinder):
     """Finds some packages in a directory, after everything that is installed.
@@ -43,6 +45,6 @@ class OwnPackages(MetaPathFinder):
 def find_trusted_packages(words: Sequence[str]) -> None:
     """Let the packages that `trust=` names on a command line be imported from the current directory."""
     named = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("trust=")]
-    names = [name.partition(".")[0] for name in re.findall(r"[\w.]+", " ".join(named))]
+    names = [name.partition(".")[0] for name in re.findall(r"[\w.]+", " ".join(named)) if name != DATA]
     if names and not sys.flags.safe_path:
         sys.meta_path.append(OwnPackages(names, os.getcwd()))

@@ -35,6 +35,9 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
     from poslab.training.checking import check
 
     recipe = check(planned.config, planned.checkpoint)
+    if planned.logs_to is not None and not planned.run.is_finished:
+        reached = [f"record with logger {name}" for name in planned.logs_to]
+        planned.run.require_trust([*recipe.source.reaches(), *reached])
 
     from poslab.training.train import train
 

@@ -14,6 +14,7 @@ from poslab.comparison.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.metrics import of_tag, tag_of
 from poslab.comparison.study import ComparisonStudy, cell_of_trial
+from poslab.configuration.build import DATA
 from poslab.evaluation.scores.extra_metrics import measure_extra
 from poslab.evaluation.scores.item_files import read_measured, write_measured
 from poslab.evaluation.scores.items import MeasuredRun
@@ -23,7 +24,7 @@ from poslab.pool.locks import one_at_a_time
 from poslab.pool.run import train_or_resume
 from poslab.pool.source import JobLostError
 from poslab.runs.checkpoint import checkpoint_digest
-from poslab.runs.directory import RunDirectory
+from poslab.runs.directory import RunDirectory, read_with_checksum
 from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors
 from poslab.runs.recipe import recipe_of
 from poslab.tuning.queue import AS_LOST
@@ -43,7 +44,7 @@ def train_cell(
         Exception: any other error of a run.
     """
     cell = cell_of_trial(trial)
-    run = RunDirectory(study.directory_of(trial), tuple(study.plan.comparison.trust))
+    run = RunDirectory(study.directory_of(trial), (*study.plan.comparison.trust, DATA))  # that of `configurations`
 
     def observer(*_: object) -> str | None:
         return AS_LOST if study.current(trial).state.is_finished() else None
@@ -129,7 +130,7 @@ def start_of(run: RunDirectory) -> dict[str, str | None]:
     Raises:
         ValueError: naming the file, if it is damaged.
     """
-    start = read_json(run.start_file) if run.start_file.exists() else {}
+    start = read_with_checksum(run.start_file) if run.start_file.exists() else {}
     if not all(one is None or isinstance(one, str) for one in start.values()):
         raise ValueError(f"{run.start_file} must hold hashes, which are texts")
     return start

@@ -14,6 +14,9 @@ from typing import Any, Union, get_args, get_origin
 from poslab.arguments import check_arguments, shown
 from poslab.arguments import nearest as nearest  # re-exported for readers of a configuration
 
+DATA = "data"
+"""The word among the packages of `trust=` that trusts no package: it lets a run read its data from where it says."""
+
 FACTORIES = "poslab.encodings"
 """The package whose functions, beside its classes, may be named. Functions elsewhere could build a configuration."""
 
@@ -224,7 +227,7 @@ _DOTTED_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def _is_within(path: str, packages: Sequence[str]) -> bool:
-    return any(f"{path}.".startswith(f"{package}.") for package in packages)
+    return any(f"{path}.".startswith(f"{package}.") for package in packages if package != DATA)
 
 
 def _parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

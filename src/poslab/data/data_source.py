@@ -18,6 +18,13 @@ class DataSource:
         """The kind of its data, by which its task is found."""
         raise NotImplementedError
 
+    def reaches(self) -> list[str]:
+        """Return what it reads beyond the files of this machine, or writes outside the user's cache, in a few words.
+
+        A run of somebody else does so only after `trust=data`.
+        """
+        return []
+
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         dataclass(kw_only=True)(cls)

@@ -1,6 +1,7 @@
 """Data sets that the library `datasets` loads, with errors of one sentence that begins with the argument to change."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poslab.arguments import nearest
 from poslab.data import cache
 from poslab.data.paths import matching_files
 from poslab.data.source import PreparedSource, require_text
@@ -17,7 +19,10 @@ from poslab.io.reading import read_json
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
 
-FORMATS = ("json", "parquet", "text", "csv")
+FORMATS = ("json", "parquet", "text", "csv", "imagefolder", "audiofolder")
+"""Formats of files that are read; `datasets` has others, some of which could run code, or reach any server."""
+
+NAME_ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -67,14 +72,19 @@ class HubRows:
 
     @cached_property
     def _builder(self) -> "DatasetBuilder":
-        from datasets import load_dataset_builder
+        from datasets import config, load_dataset_builder
 
+        config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would report every reading of a local file to a server
         path, data_files = self.path, self.data_files
         if path is not None and data_files is None and (saved := _saved_files(path)):
             path, data_files = "arrow", saved
         arguments = {"data_files": data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
         with self._errors():
-            return load_dataset_builder(path, self.name, **arguments)
+            builder = load_dataset_builder(path, self.name, **arguments)
+            kind = type(builder).__module__.rpartition(".")[2]
+            if kind not in (*FORMATS, "arrow"):  # of a folder, or on the Hub
+                raise RuntimeError(f"it has files of {kind}, and not of {', '.join(FORMATS)}")
+            return builder
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -97,8 +107,10 @@ class HubRows:
         except ValueError as error:
             wrong = f"{files} cannot be read" if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
             raise ValueError(f"{wrong}: {_one_line(error)}") from error
-        except RuntimeError as error:  # a data set that only a script of its own can read
-            raise ValueError(f"path {self.path!r} cannot be read: {_one_line(error)}") from error
+        except Exception as error:  # a protocol may need a package, and has errors of its own
+            argument = "path" if isinstance(error, RuntimeError) else files
+            reason = _one_line(error) or type(error).__name__
+            raise ValueError(f"{argument} {getattr(self, argument)!r} cannot be read: {reason}") from error
 
 
 class HubSource(PreparedSource):
@@ -107,8 +119,8 @@ class HubSource(PreparedSource):
     It comes last among several bases, whose defaults count rather than those of `PreparedSource`.
 
     Args:
-        path: as of `load_dataset`: `owner/name` on the Hub, a format (`json`, `parquet`, `text`, `csv`) or a folder;
-            or a folder of `save_to_disk`, where a data set without splits is `train`.
+        path: as of `load_dataset`: `owner/name` on the Hub, one of `FORMATS`, or a folder of such files; or a folder of
+            `save_to_disk`, where a data set without splits is `train`.
         name: configuration of the data set, where it has several.
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
         train_split: name of the training split (default `train`).
@@ -137,8 +149,22 @@ class HubSource(PreparedSource):
             if not self.data_files:
                 raise ValueError(f"data_files must name the files that path={self.path} reads, got {self.data_files!r}")
             for pattern in _patterns(self.data_files):
-                if "://" not in pattern:
+                if not _is_remote(pattern):
                     matching_files("data_files", pattern)
+        elif not (os.path.isdir(os.path.expanduser(str(self.path))) or NAME_ON_HUB.fullmatch(str(self.path))):
+            choices = f"owner/name on the Hub, a folder, or one of {', '.join(FORMATS)}"
+            raise ValueError(f"path must be {choices}, got {self.path!r}{nearest(str(self.path), FORMATS)}")
+
+    def reaches(self) -> list[str]:
+        remote = [f"read dataset.data_files={one}" for one in _patterns(self.data_files or ()) if _is_remote(one)]
+        if self.path not in FORMATS:
+            folder = os.path.expanduser(str(self.path))
+            names_files = any(os.path.isfile(os.path.join(folder, name)) for name in ("README.md", ".huggingface.yaml"))
+            if not os.path.isdir(folder):
+                remote.append(f"read dataset.path={self.path} from the Hugging Face Hub")
+            elif names_files and not _saved_files(folder):
+                remote.append(f"read dataset.path={folder}, whose README.md may name files of any server,")
+        return [*remote, *super().reaches()]
 
 
 def _saved_files(path: str) -> dict[str, list[str]]:
@@ -168,6 +194,11 @@ def _patterns(data_files: Any) -> list[str]:
     if not isinstance(values, Iterable):
         raise ValueError(f"data_files must name files by a path, a glob, a list or a mapping, got {values!r}")
     return [pattern for value in values for pattern in _patterns(value)]
+
+
+def _is_remote(pattern: str) -> bool:
+    """Return whether `datasets` takes a path or glob for an address, such as `zip://a.csv::http://server/b.zip`."""
+    return "://" in pattern or "::" in pattern
 
 
 def _one_line(error: BaseException) -> str:

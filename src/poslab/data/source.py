@@ -71,6 +71,10 @@ class PreparedSource(DataSource, ABC):
                 f"cache_dir must be a directory that can be written, got {str(self.cache_dir or self.cache)!r}"
             )
 
+    def reaches(self) -> list[str]:
+        is_inside = self.cache.resolve().is_relative_to(default_cache().resolve())
+        return [] if is_inside else [f"write into dataset.cache_dir={self.cache_dir}"]
+
     @cached_property
     @abstractmethod
     def identity(self) -> str:

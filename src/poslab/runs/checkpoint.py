@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
+import sys
 import zipfile
 import zlib
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,16 @@ import torch
 
 from poslab.adaptation.low_rank import merged
 from poslab.io.plain_pickle import load_plain
+from poslab.io.terminal import one_line
 from poslab.io.writing import replacing
 from poslab.runs.directory import RunDirectory
 
 OWN_STATE = "RunCheckpoints"
 """Key of Poslab's own state among those of a checkpoint's callbacks; other programs have none."""
+CONFIG = "config"
+"""Key, in `OWN_STATE`, of the hashes of the configuration of the run; checkpoints of earlier versions have none."""
+MAY_CHANGE = {"dataset", "trainer", "callbacks", "logger"}
+"""Groups of a configuration that say where a run finds its data and how it is computed: a user may move either."""
 CHECKSUM = "checksum"
 """Key of the checksum of all else in a checkpoint; those of earlier versions have none."""
 MODEL = "model."
@@ -94,6 +102,31 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not is_right:
         raise ValueError(f"the checkpoint {path} is damaged: its checksum is wrong{_another(path)}")
     return checkpoint
+
+
+def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> None:
+    """Check that the configuration of a run is still that of its checkpoint, where the checkpoint knows it.
+
+    A change of the groups `MAY_CHANGE` is only a line of warning.
+
+    Raises:
+        ValueError: naming the groups that have changed.
+    """
+    known, now = checkpoint["callbacks"][OWN_STATE].get(CONFIG), run.config_hashes()
+    if not isinstance(known, dict):
+        return
+    changed = sorted(key for key in {**known, **now} if known.get(key) != now.get(key))
+    what = ", ".join(changed)
+    sentence = f"{run.config_file} was edited, or is damaged: its checkpoint was trained with another {what}"
+    if not MAY_CHANGE.issuperset(changed):
+        raise ValueError(f"{sentence}; undo the edit, or start a new run with init_from={run.path}")
+    if changed:
+        _warn_once(sentence)
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    print(one_line(f"warning: {sentence}"), file=sys.stderr)
 
 
 def checkpoint_digest(path: Path) -> str:

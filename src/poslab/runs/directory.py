@@ -5,8 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
+import hmac
 import json
+import os
+import secrets
+import sys
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +21,21 @@ from typing import IO, Any
 from omegaconf import OmegaConf
 
 from poslab.arguments import nearest
-from poslab.configuration.build import package_names
+from poslab.configuration.build import DATA, package_names
 from poslab.data.paths import neighbours
+from poslab.data.source import default_cache
+from poslab.io.locking import locked_folder
 from poslab.io.reading import read_json, read_yaml
-from poslab.io.writing import refuse_links, write_atomically
+from poslab.io.terminal import one_line
+from poslab.io.writing import refuse_links, replacing, write_atomically
 from poslab.runs.earlier_versions import ADDED, as_of_now
-from poslab.runs.errors import RunTakenError
+from poslab.runs.errors import RunTakenError, UntrustedRunError
 
 SECONDS_TO_LET_GO = 7
 """Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
+
+CHECKSUM = "checksum"
+"""Key of the checksum in `metrics.json` and `start.json`, which those of earlier versions do not have."""
 
 GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
 
@@ -37,7 +49,8 @@ class RunDirectory:
 
     Args:
         path: the directory; it need not exist yet.
-        trust: packages beside Poslab that its configuration may name, given by the user who opens it.
+        trust: packages beside Poslab that its configuration may name, given by the user who opens it, and `data` for
+            data of anywhere.
     """
 
     path: Path
@@ -184,6 +197,46 @@ class RunDirectory:
                 raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
         return ADDED | config | {"trust": list(self.trust)}
 
+    def config_hashes(self) -> dict[str, str]:
+        """Return the hash of each group and key of `config.yaml`, by which a checkpoint knows its configuration.
+
+        Raises:
+            ValueError: if the file does not hold a configuration.
+        """
+        config = {key: value for key, value in read_yaml(self.config_file).items() if key not in ("trust", "resume")}
+        return {key: hashlib.sha256(repr(_sorted(value)).encode()).hexdigest() for key, value in config.items()}
+
+    def _signature(self) -> str | None:
+        """Return what only this user's key makes of the configuration; None without a key."""
+        try:
+            key = (default_cache() / "key").read_bytes()
+        except OSError:
+            return None
+        return hmac.new(key, json.dumps(self.config_hashes(), sort_keys=True).encode(), "sha256").hexdigest()
+
+    def require_trust(self, reached: Sequence[str]) -> None:
+        """Check that the user lets the run reach beyond this machine's files and the user's cache.
+
+        Users have started their own runs that way: `start` has signed the configuration.
+
+        Args:
+            reached: what it does there, such as `read dataset.path=owner/name`.
+
+        Raises:
+            UntrustedRunError: if it is not signed, and `data` is not trusted.
+        """
+        if not reached:
+            return
+        with contextlib.suppress(ValueError):  # a damaged environment.json
+            signature = read_json(self.environment_file).get("signature")
+            if signature is not None and signature == self._signature():
+                return
+        if DATA in self.trust:
+            print(one_line(f"trust={DATA}: {self.path} may {' and '.join(reached)}"), file=sys.stderr)
+            return
+        does = f"{self.path} was not started here, and would {' and '.join(reached)}"
+        raise UntrustedRunError(f"{does}, which needs trust={DATA}", self.trust)
+
     def choices(self) -> list[str] | None:
         """Read the words of the command line that composed its configuration; None if they are lost or damaged."""
         with contextlib.suppress(ValueError):
@@ -199,7 +252,7 @@ class RunDirectory:
         Raises:
             ValueError: naming the file, if they are not numbers, or its steps are not a count.
         """
-        metrics = read_json(self.metrics_file)
+        metrics = read_with_checksum(self.metrics_file)
         for tag, value in metrics.items():
             if not (isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST_INTEGER)):
                 raise ValueError(f"{self.metrics_file}: {tag} must be a number, got {str(value)[:40]!r}")
@@ -211,7 +264,8 @@ class RunDirectory:
     def start(self, config: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
         """Write the resolved configuration and the environment of the run, before it begins or is resumed.
 
-        The environment of a resumption is listed under `resumed` of the first.
+        The configuration is written once, and signed. The environment of a resumption is listed under `resumed` of the
+        first.
 
         Raises:
             ValueError: if the directory cannot be written.
@@ -221,7 +275,10 @@ class RunDirectory:
             for folder in (self.path, self.checkpoints):
                 for leftover in filter(Path.is_file, folder.glob(".*.writing")):  # of a run that was killed meanwhile
                     leftover.unlink()
-            write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+            if not self.config_file.exists():
+                write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+                _make_key()
+                environment = {**environment, "signature": self._signature()}
             write_atomically(self.environment_file, json.dumps(self._with_resumed(environment), indent=2) + "\n")
 
     @contextlib.contextmanager
@@ -251,7 +308,49 @@ class RunDirectory:
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Write the final metrics, which marks the run as finished."""
-        write_atomically(self.metrics_file, json.dumps(metrics, indent=2) + "\n")
+        write_with_checksum(self.metrics_file, metrics)
+
+
+def write_with_checksum(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON file of values with a checksum among them, by which `read_with_checksum` finds damage."""
+    write_atomically(path, json.dumps({**values, CHECKSUM: _checksum(values)}, indent=2) + "\n")
+
+
+def read_with_checksum(path: Path) -> dict[str, Any]:
+    """Return the values of a file of `write_with_checksum`.
+
+    Raises:
+        ValueError: naming the file, as `read_json` does, and if they are not those that were written.
+    """
+    values = read_json(path)
+    known = values.pop(CHECKSUM, None)
+    if known is not None and known != _checksum(values):
+        raise ValueError(f"{path} is damaged, or was edited: its checksum is wrong")
+    return values
+
+
+def _checksum(values: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(values, sort_keys=True).encode())
+
+
+def _sorted(value: Any) -> Any:
+    """Return plain data with the keys of its dictionaries in order."""
+    if isinstance(value, Mapping):
+        return sorted((repr(key), _sorted(item)) for key, item in value.items())
+    return list(map(_sorted, value)) if isinstance(value, list) else value
+
+
+def _make_key() -> None:
+    """Make the key by which a user's runs are known, in the user's cache, unless it is there or cannot be written."""
+    file = default_cache() / "key"
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with locked_folder(file.parent):
+            if file.exists():
+                return
+            with replacing(file) as new:
+                os.fchmod(new.fileno(), 0o600)
+                new.write(secrets.token_bytes(32))
 
 
 def _instead(path: Path) -> str:

@@ -5,8 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+
+class UntrustedRunError(ValueError):
+    """A run of somebody else that needs `trust=data` for what it does beyond its own files.
+
+    Args:
+        message: what it does.
+        trust: the packages that are trusted so far.
+    """
+
+    def __init__(self, message: str, trust: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.trust = tuple(trust)
 
 
 class RunStoppedError(RuntimeError):

@@ -20,7 +20,7 @@ from poslab.configuration.build import full_keys
 from poslab.data.tokenizers import load_tokenizer
 from poslab.encodings import PerLayer
 from poslab.models import Model
-from poslab.runs.checkpoint import checkpoint_file, load_weights
+from poslab.runs.checkpoint import check_configuration, checkpoint_file, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 
@@ -56,6 +56,7 @@ def load(
 
     Raises:
         ValueError: if there is no such run, or one of its files is missing, damaged, of something else, or holds code;
+            if its configuration has changed since the checkpoint was written;
             if it names a class of a package that is not trusted; or for a swap that does not fit the model.
     """
     directory = RunDirectory.of(run, trust)
@@ -67,7 +68,10 @@ def load(
             "encoding would act on all layers alike, without the windows, chunks and temperatures of their training"
         )
     file = checkpoint_file(run)
-    weights = load_weights(file)
+    checkpoint = load_checkpoint(file)
+    check_configuration(directory, checkpoint)
+    if not (weights := model_weights(checkpoint)):
+        raise ValueError(f"the checkpoint {file} holds no weights of a model")
     tokenizer, record = load_tokenizer(directory.path), recipe.task.record_type.read(directory.task_file)
     known = (tokenizer.vocab_size + record.extra_tokens, record.outputs, tokenizer.digits, record.patch_width)
     if not _fits(swapped, known, weights, whole=not swap):

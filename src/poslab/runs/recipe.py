@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,6 +54,7 @@ class Recipe:
         seed: seed of everything random in it.
         init_from: run or checkpoint with its initial weights; None for random ones.
         config: the configuration, as stored with the run, with the groups that an earlier version did not have.
+        read_from: run whose `config.yaml` it was read from; None for what the user has typed.
     """
 
     source: AnySource
@@ -68,6 +69,7 @@ class Recipe:
     seed: int
     init_from: str | None
     config: Mapping[str, Any]
+    read_from: RunDirectory | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any], to_train: bool = False) -> Recipe:
@@ -125,7 +127,15 @@ class Recipe:
         return label(self.config)
 
     def data(self) -> RunData:
-        """Return its data, not yet prepared."""
+        """Return its data, not yet prepared.
+
+        Raises:
+            UntrustedRunError: if it was read from a run of somebody else, and reaches beyond this machine's files.
+        """
+        if self.read_from is not None:
+            with full_keys("dataset", self.config):
+                self.source.check()
+            self.read_from.require_trust(self.source.reaches())
         from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
         from poslab.data.corpus import Corpus
         from poslab.data.datamodule import TextDataModule
@@ -190,7 +200,7 @@ def recipe_of(run: RunDirectory) -> Recipe:
     config = run.config()
     if missing := sorted(GROUPS - config.keys()):
         raise ValueError(f"{run.path} is not a run directory: its config.yaml names no {missing[0]}")
-    return Recipe.of(config)
+    return replace(Recipe.of(config), read_from=run)
 
 
 def _check_tokenizer(source: AnySource, expected: Path | None) -> None:

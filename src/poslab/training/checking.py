@@ -238,12 +238,14 @@ def _run_of(init_from: str) -> RunDirectory | None:
 
 
 def _check_checkpoints(init_from: str | None, checkpoint: Path | None) -> None:
-    from poslab.runs.checkpoint import checkpoint_file, load_checkpoint
+    from poslab.runs.checkpoint import check_configuration, checkpoint_file, load_checkpoint
 
     key = "init_from" if checkpoint is None else "resume"
     try:
         if checkpoint is not None:
-            load_checkpoint(checkpoint)
+            state = load_checkpoint(checkpoint)
+            if (run := _run_of(str(checkpoint))) is not None:
+                check_configuration(run, state)
         elif init_from is not None:
             load_checkpoint(checkpoint_file(init_from))
     except ValueError as error:

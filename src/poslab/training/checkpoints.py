@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from poslab.runs.checkpoint import OWN_STATE, load_checkpoint, save_atomically
+from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
 from poslab.runs.errors import RunInterruptedError
 from poslab.training.interruption import StopOnSignals
 from poslab.training.learner import Learner
@@ -21,10 +22,14 @@ class RunCheckpoints(Checkpoint):
     """A callback that saves the last and the best state of a run, and ends the run after a request to stop.
 
     After a validation both are written, `best.ckpt` first: a run that resumes from `last.ckpt` makes again what a kill
-    between the two has lost. The last state is also saved every `save_every` steps.
+    between the two has lost. The last state is also saved every `save_every` steps. Both record `config`, the hashes of
+    the run's configuration.
     """
 
-    def __init__(self, directory: Path, save_every: int, signals: StopOnSignals) -> None:
+    def __init__(
+        self, directory: Path, save_every: int, signals: StopOnSignals, config: Mapping[str, str] | None = None
+    ) -> None:
+        self.config = dict(config or {})
         self.save_every = save_every
         self.signals = signals
         self.best = directory / "best.ckpt"
@@ -38,7 +43,7 @@ class RunCheckpoints(Checkpoint):
         return OWN_STATE
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best_step": self.best_step, "best_figures": self.best_metrics}
+        return {"best_step": self.best_step, "best_figures": self.best_metrics, CONFIG: self.config}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         step, metrics = state_dict.get("best_step"), state_dict.get("best_figures")

@@ -104,7 +104,8 @@ def train_here(
 
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
-    checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals)
+    hashes = run.config_hashes() if is_first else None
+    checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals, hashes)
     learner = learner_of(recipe, model, task, datamodule, teacher)
     if not isinstance(recipe.adapt, Full):
         console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {num_learning(model):,} parameters learn")
@@ -221,7 +222,8 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     datamodule = prepared_data(recipe)
     first_step_of(run.best_checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
-    loggers = [logger for logger in loggers_of(recipe, run.path, None) if isinstance(logger, RunTensorBoard)]
+    makers = recipe.loggers().values()
+    loggers = [RunTensorBoard(run.path, None)] if any(make.func is RunTensorBoard for make in makers) else []
     learner = learner_of(recipe, model, task, datamodule)
     trainer = trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=loggers)
     tested = _tested(trainer, learner, datamodule, run)

@@ -14,6 +14,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
+from poslab.configuration.build import DATA
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunEndedEarlyError, RunInterruptedError
 from poslab.runs.processes import hung
@@ -77,7 +78,7 @@ def launch(
 
 def _started(run: RunDirectory, checkpoint: Path | None, processes: int, messages: str) -> PContext:
     """Start the processes, which write their errors into the directory `messages`."""
-    trust = ",".join(run.trust)
+    trust = ",".join([*run.trust, DATA])  # checked in this process
     arguments = ["-m", "poslab.training.worker", str(os.getpid()), messages, trust, str(run.path)]
     if checkpoint is not None:
         arguments.append(str(checkpoint))

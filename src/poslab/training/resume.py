@@ -25,6 +25,7 @@ class Plan(NamedTuple):
         may_move: the run may take a directory of a similar name where this one holds a run.
         choices: words of a command line that compose the configuration again; None if unknown.
         remark: a line to print before it begins.
+        logs_to: loggers of a run that is read, beside those in its directory, which the user has not typed.
     """
 
     run: RunDirectory
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
     may_move: bool = False
     choices: list[str] | None = None
     remark: str | None = None
+    logs_to: Sequence[str] | None = None
 
 
 def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named: bool = True) -> Plan:
@@ -81,7 +83,14 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
             f"leave that out, or start a new run from its weights with {assignment('init_from', run.path)}"
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
-    return Plan(run, own, checkpoint if checkpoint.exists() else None)
+    others = [] if _is_given("logger", given, config) else _other_loggers(own)
+    return Plan(run, own, checkpoint if checkpoint.exists() else None, logs_to=others)
+
+
+def _other_loggers(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the loggers of a configuration that record elsewhere than in the run directory."""
+    loggers = config["logger"] if isinstance(config["logger"], Mapping) else {}
+    return [name for name, node in loggers.items() if node not in ADDED["logger"].values()]
 
 
 def require_free(run: RunDirectory) -> None:

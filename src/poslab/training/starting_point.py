@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import lightning as L
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from poslab.io.writing import write_atomically
+from poslab.runs.directory import write_with_checksum
 from poslab.training.hashes import hash_of
 from poslab.training.learner import Learner
 
@@ -49,4 +48,4 @@ class RecordStartingPoint(L.Callback):
             "batch": hash_of(part for part in batch if isinstance(part, Tensor)),
             "weights": hash_of(weights.values()) if is_whole else None,
         }
-        write_atomically(self.file, json.dumps(hashes) + "\n")
+        write_with_checksum(self.file, hashes)

@@ -6,6 +6,7 @@ there. Metrics that an interrupted run recorded after its last checkpoint are th
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -157,17 +158,20 @@ class MLflow(Tracker, MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
+        with _in_a_sentence(self.service):
+            super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        assert self.run_id is not None
-        self.experiment.set_terminated(self.run_id)
+        with _in_a_sentence(self.service):
+            assert self.run_id is not None
+            self.experiment.set_terminated(self.run_id)
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Mark the run as failed; one that is still to be tested stays open."""
-        if status == "failed" and self.run_id is not None:
-            self.experiment.set_terminated(self.run_id, "FAILED")
+        with _in_a_sentence(self.service):
+            if status == "failed" and self.run_id is not None:
+                self.experiment.set_terminated(self.run_id, "FAILED")
 
 
 class Aim(Tracker, Logger):
@@ -221,9 +225,11 @@ def _in_a_sentence(service: str) -> Iterator[None]:
     """Turn what a client raises, such as without an account or a server, into a ValueError of one line."""
     try:
         yield
-    except (ValueError, OSError):
+    except ValueError:
         raise
     except Exception as error:  # clients have classes of their own, which share no base
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"logger={service}: {first}") from error
 
