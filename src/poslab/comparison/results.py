@@ -48,7 +48,7 @@ class Results:
     _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
         default_factory=dict, init=False, repr=False
     )
-    _verdicts: dict[tuple[str, Criterion, str], dict[str, Verdict]] = field(
+    _verdicts: dict[tuple[str, Criterion, str, bool], dict[str, Verdict]] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -264,24 +264,28 @@ class Results:
         passed = {name: self.learned(case, name) for name in self.encodings(case)}
         return [name for name, (count, total) in passed.items() if 2 * count <= total]
 
-    def verdicts(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
-        """Return the verdict on each encoding beside a baseline; none if the baseline has no run."""
-        if (case, criterion, baseline) not in self._verdicts:
-            self._verdicts[case, criterion, baseline] = self._judge(case, criterion, baseline)
-        return self._verdicts[case, criterion, baseline]
+    def verdicts(self, case: str, criterion: Criterion, baseline: str, all_pairs: bool = False) -> dict[str, Verdict]:
+        """Return the verdict on each encoding beside a baseline; none if the baseline has no run.
 
-    def _judge(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
-        scores = self.scores(case, criterion)
-        if baseline not in scores:
-            return {}
-        return verdicts(
-            scores,
-            baseline,
-            criterion.direction,
-            criterion.margin or 0.0,
-            share=is_share(criterion.name, self.tasks[case]),
-            not_learned=self.not_learned(case),
-        )
+        A baseline that is chosen by its scores needs `all_pairs`, as of `statistics.verdict.verdicts`.
+        """
+        key = (case, criterion, baseline, all_pairs)
+        if key not in self._verdicts:
+            scores = self.scores(case, criterion)
+            self._verdicts[key] = (
+                {}
+                if baseline not in scores
+                else verdicts(
+                    scores,
+                    baseline,
+                    criterion.direction,
+                    criterion.margin or 0.0,
+                    share=is_share(criterion.name, self.tasks[case]),
+                    not_learned=self.not_learned(case),
+                    all_pairs=all_pairs,
+                )
+            )
+        return self._verdicts[key]
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""

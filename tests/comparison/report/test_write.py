@@ -76,7 +76,7 @@ def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
         "than that of all others."
     )
     assert second.startswith("none is 2")
-    assert "better than rotary, the baseline (95 % interval 1" in second
+    assert "better than rotary, the baseline (95 % interval of this pair alone, 1" in second
 
 
 def test_an_encoding_beside_which_all_others_diverged_has_the_only_result():
