@@ -36,6 +36,7 @@ class Results:
         tasks: class of the task, by case.
         places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
         speeds: measured at each length of the test, by case.
+        splits: version of the present split of the data, by case.
     """
 
     plan: CellPlan
@@ -43,6 +44,7 @@ class Results:
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
+    splits: Mapping[str, int] = field(default_factory=dict)
     _measured: dict[str, MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
     _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
@@ -68,6 +70,14 @@ class Results:
         """The finished runs of the comparison, trials and failures aside."""
         found = ((cell, self.finished.get(cell.identity)) for cell in self.wanted if not cell.is_trial)
         return [(cell, result) for cell, result in found if result is not None]
+
+    @cached_property
+    def of_earlier_splits(self) -> list[str]:
+        """The cases with finished runs or trials on another version of the split than their data has now."""
+        known = ((cell.case, self.finished.get(cell.identity)) for cell in self.wanted)
+        versions = {(case, result.start.get("split", "1")) for case, result in known if result is not None}
+        old = {case for case, version in versions if version != str(self.splits.get(case, 1))}
+        return [case for case in self.comparison.cases if case in old]
 
     @cached_property
     def failed(self) -> list[Cell]:
