@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import yaml
 
 from poslab.comparison.comparison_file import comparison_files, read_comparison
 from poslab.configuration.folders import COMPARISONS, CONF
@@ -109,11 +112,44 @@ def test_a_claim_on_what_the_command_line_or_a_preset_leaves_out_is_left_unteste
     assert read_comparison(tmp_path, given, []).claims
 
 
-@pytest.mark.parametrize("name", comparison_files(COMPARISONS).names())
-@pytest.mark.parametrize("preset", [None, "small"])
-def test_every_file_is_a_comparison(name, preset):
+@pytest.mark.parametrize(("key", "value"), [("train", {"trainer.max_steps": 5}), ("metrics", {}), ("gate", None)])
+def test_a_key_of_a_preset_that_a_case_would_override_is_refused_unless_the_preset_sets_it_there_too(
+    tmp_path, key, value
+):
+    node = yaml.safe_load(QUESTION)
+    node["cases"]["text"].setdefault(key, value)
+    node["presets"] = {"small": {key: value}}
+    file, given = tmp_path / "question.yaml", {"comparison": "question", "preset": "small"}
+    file.write_text(json.dumps(node))
+    name = "train.trainer.max_steps" if key == "train" else key
+    with pytest.raises(ValueError, match=rf"presets.small.{name} .* cases.text.{name}"):
+        read_comparison(tmp_path, given, [])
+    node["presets"]["small"]["cases"] = {"text": {key: node["cases"]["text"][key]}}
+    file.write_text(json.dumps(node))
+    comparison_files(tmp_path).read(file, "small")
+
+
+FILES = comparison_files(COMPARISONS)
+WITH_PRESETS = [
+    (name, preset)
+    for name in FILES.names()
+    for preset in (None, *(yaml.safe_load(FILES.path(name).read_text()).get("presets") or {}))
+]
+
+
+@pytest.mark.parametrize(("name", "preset"), WITH_PRESETS)
+def test_every_file_is_a_comparison_in_which_no_case_overrides_what_a_preset_chooses(name, preset):
     made = read_comparison(COMPARISONS, {"comparison": name} | ({"preset": preset} if preset else {}), [])
     assert len(made.pairs) >= 2
+    chosen = {} if preset is None else yaml.safe_load(FILES.path(name).read_text())["presets"][preset]
+    for case, node in made.all_cases.items():
+        of_case = {**chosen.get("train", {}), **((chosen.get("cases") or {}).get(case) or {}).get("train", {})}
+        assert of_case.items() <= {**made.train, **node.train}.items()
+
+
+def test_the_readmes_comparison_trains_the_few_steps_of_its_preset():
+    made = read_comparison(COMPARISONS, {"comparison": "text", "preset": "small"}, [])
+    assert {**made.train, **made.all_cases["text"].train}["trainer.max_steps"] == 600
 
 
 def test_every_encoding_that_reads_the_order_of_a_text_is_in_one_comparison():

@@ -66,6 +66,13 @@ def test_a_metric_of_another_task_is_one_sentence(tmp_path):
         lengths_of(small(tmp_path), "probe_accuracy", [16])
 
 
+@pytest.mark.parametrize("tag", ["perplexity@4x", "loss@4x", "accuracy@4x", "loss", "accuracy@beyond"])
+def test_a_metric_that_a_text_has_no_scores_of_is_refused_before_training(tmp_path, tag):
+    message = rf"^cases.this: there is no metric {tag.partition('@')[0]} in its task, which has bits_per_byte, sliding_"
+    with pytest.raises(ValueError, match=message):
+        lengths_of(small(tmp_path), tag, ["1x", "4x"])
+
+
 def test_extra_metrics_have_lengths_in_tokens():
     tags = ("bits_per_byte@4x", "passkey_loss@4x", "passkey_accuracy@300", "cosine")
     metrics = {tag: {"direction": "minimize"} for tag in tags}

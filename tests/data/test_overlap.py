@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from poslab.data.deduplication import drop_repeated_paragraphs, drop_shared_paragraphs
-from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
+from poslab.data.overlap import SEPARATOR, near_copies, shared_bytes, shared_fraction
 
 from .conftest import story
 
@@ -31,6 +31,20 @@ def test_strings_are_found_across_the_pieces_that_training_is_hashed_in(monkeypa
     monkeypatch.setattr("poslab.data.overlap._PIECE_BYTES", 100)
     training = story(1).encode()
     assert shared_bytes(training[250:450], [training]).all()
+
+
+def test_near_copies_share_half_of_their_strings_and_are_alike_over_others() -> None:
+    """They are copies under another headline, in another form, with another end, and templates with other numbers."""
+    body, other = (" ".join(story(number, paragraphs=1).split()) for number in (1, 2))
+    prize = "Urgent! You have won a prize of your choice. Claim it from a land line today: code {}, call {}"
+    texts = [
+        *(f"Rates rise\n\n{body}", f"Bank acts again\n\n{body.upper()}!", f"{body} {other[: len(body) // 3]}"),
+        *(other, prize.format(900, "09061701461"), prize.format(2000, "08712300220")),
+        *("Ok...", "ok", "Okay", ""),
+    ]
+    groups = near_copies(texts)
+    alike = {frozenset(np.flatnonzero(groups == group).tolist()) for group in groups}
+    assert alike == {frozenset(own) for own in ({0, 1, 2}, {3}, {4, 5}, {6, 7}, {8}, {9})}
 
 
 def test_a_text_shorter_than_60_bytes_shares_nothing() -> None:

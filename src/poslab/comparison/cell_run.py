@@ -125,7 +125,7 @@ def _keep(run: RunDirectory, file: str, new: MeasuredRun) -> None:
 
 
 def start_of(run: RunDirectory) -> dict[str, str | None]:
-    """Return the hashes of the first batch and weights of a run; empty of a run of an earlier version.
+    """Return the hashes of the first batch and weights of a run, and its version of the split; empty of older runs.
 
     Raises:
         ValueError: naming the file, if it is damaged.

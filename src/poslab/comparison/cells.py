@@ -81,7 +81,8 @@ class CellResult:
         scores: of its test by tag, such as `bits_per_byte@1024`; empty for a trial.
         diverged: the reason why it has no scores, if its loss was no longer a number; "" if it has.
         machine: processor and threads, or the name of the GPU.
-        start: hashes of the first `batch` and of the first `weights` outside the encoding.
+        start: hashes of the first `batch` and of the first `weights` outside the encoding, and version of the
+            `split`.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)

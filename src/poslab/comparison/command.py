@@ -86,6 +86,7 @@ def run_comparison(
             console.print(plan_table(study, cases.seconds_of_run))
             return
         if not report_only:
+            check_splits(Results(plan, study.results(), cases.tasks, splits=cases.splits))
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"
             order = Order(plan=asdict(plan), conf=str(conf))
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)
@@ -93,7 +94,7 @@ def run_comparison(
             fail_lost(study, folder)
             Display(console, study, comparison.workers).supervise(workers, comparison.lost_after)
         with one_at_a_time(output):
-            found = Results(study.plan, study.results(), cases.tasks)
+            found = Results(study.plan, study.results(), cases.tasks, splits=cases.splits)
             results = with_kept_speeds(found) if report_only else with_speeds(found, console)
             write(results, console, typed, figure_width)
         if recommend:
@@ -153,6 +154,11 @@ class CheckedCases:
         return {case: next(iter(own.values())).task for case, own in self.recipes.items()}
 
     @property
+    def splits(self) -> dict[str, int]:
+        """The version of the split of the data of each case."""
+        return {case: next(iter(own.values())).source.split_version for case, own in self.recipes.items()}
+
+    @property
     def trained(self) -> dict[str, int]:
         """The longest length of training of each case."""
         return {case: data.longest_trained for case, data in self.data.items()}
@@ -174,6 +180,15 @@ class CheckedCases:
     def mean_seconds_of_run(self, case: str) -> float:
         """Return the estimated seconds of a run of a case, the mean over its encodings."""
         return mean(self.seconds_of_run(case, encoding) for encoding in self.recipes[case])
+
+
+def check_splits(results: Results) -> None:
+    """Raise ValueError for finished runs with which runs on the present data cannot be compared."""
+    if old := results.of_earlier_splits:
+        raise ValueError(
+            f"cases.{old[0]} has finished runs on an earlier split of its data: choose another output= (and storage=), "
+            "where all runs are made again"
+        )
 
 
 def _checked(comparison: Comparison, configurations: CellConfigurations) -> CheckedCases:

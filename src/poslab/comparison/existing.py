@@ -126,7 +126,8 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
             scores = measured(one.run, cell)
             metrics, machine, start = one.run.metrics(), machine_of(one.run), start_of(one.run)
         finished[cell.identity] = CellResult(metrics, scores, machine=machine, start=start)
-    return Results(plan, finished, {case: one.recipe.task for case, one in firsts.items()}, places)
+    splits = {case: one.recipe.source.split_version for case, one in firsts.items()}
+    return Results(plan, finished, {case: one.recipe.task for case, one in firsts.items()}, places, splits=splits)
 
 
 def _existing(path: str, trust: Sequence[str]) -> ExistingRun:

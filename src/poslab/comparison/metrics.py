@@ -25,11 +25,10 @@ def of_tag(tag: str) -> tuple[str, int | None]:
 
 
 def metrics_of(task: type[Task]) -> list[str]:
-    """Return the names of the metrics of a task's test."""
-    names = dict.fromkeys((*task.shown, *task.validated))
-    if "bits_per_byte" in names:
-        names["sliding_bits_per_byte"] = None
-    return list(names)
+    """Return the names of the metrics of a task's test that have scores at each length."""
+    if "bits_per_byte" in task.validated:  # a text has those of its bytes alone
+        return ["bits_per_byte", "sliding_bits_per_byte"]
+    return list(dict.fromkeys((*task.shown, *task.validated)))
 
 
 def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:

@@ -36,6 +36,7 @@ class Results:
         tasks: class of the task, by case.
         places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
         speeds: measured at each length of the test, by case.
+        splits: version of the present split of the data, by case.
     """
 
     plan: CellPlan
@@ -43,12 +44,13 @@ class Results:
     tasks: Mapping[str, type[Task]]
     places: Mapping[str, Path] = field(default_factory=dict)
     speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
+    splits: Mapping[str, int] = field(default_factory=dict)
     _measured: dict[str, MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
     _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
         default_factory=dict, init=False, repr=False
     )
-    _verdicts: dict[tuple[str, Criterion, str], dict[str, Verdict]] = field(
+    _verdicts: dict[tuple[str, Criterion, str, bool], dict[str, Verdict]] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -68,6 +70,14 @@ class Results:
         """The finished runs of the comparison, trials and failures aside."""
         found = ((cell, self.finished.get(cell.identity)) for cell in self.wanted if not cell.is_trial)
         return [(cell, result) for cell, result in found if result is not None]
+
+    @cached_property
+    def of_earlier_splits(self) -> list[str]:
+        """The cases with finished runs or trials on another version of the split than their data has now."""
+        known = ((cell.case, self.finished.get(cell.identity)) for cell in self.wanted)
+        versions = {(case, result.start.get("split", "1")) for case, result in known if result is not None}
+        old = {case for case, version in versions if version != str(self.splits.get(case, 1))}
+        return [case for case in self.comparison.cases if case in old]
 
     @cached_property
     def failed(self) -> list[Cell]:
@@ -264,24 +274,28 @@ class Results:
         passed = {name: self.learned(case, name) for name in self.encodings(case)}
         return [name for name, (count, total) in passed.items() if 2 * count <= total]
 
-    def verdicts(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
-        """Return the verdict on each encoding beside a baseline; none if the baseline has no run."""
-        if (case, criterion, baseline) not in self._verdicts:
-            self._verdicts[case, criterion, baseline] = self._judge(case, criterion, baseline)
-        return self._verdicts[case, criterion, baseline]
+    def verdicts(self, case: str, criterion: Criterion, baseline: str, all_pairs: bool = False) -> dict[str, Verdict]:
+        """Return the verdict on each encoding beside a baseline; none if the baseline has no run.
 
-    def _judge(self, case: str, criterion: Criterion, baseline: str) -> dict[str, Verdict]:
-        scores = self.scores(case, criterion)
-        if baseline not in scores:
-            return {}
-        return verdicts(
-            scores,
-            baseline,
-            criterion.direction,
-            criterion.margin or 0.0,
-            share=is_share(criterion.name, self.tasks[case]),
-            not_learned=self.not_learned(case),
-        )
+        A baseline that is chosen by its scores needs `all_pairs`, as of `statistics.verdict.verdicts`.
+        """
+        key = (case, criterion, baseline, all_pairs)
+        if key not in self._verdicts:
+            scores = self.scores(case, criterion)
+            self._verdicts[key] = (
+                {}
+                if baseline not in scores
+                else verdicts(
+                    scores,
+                    baseline,
+                    criterion.direction,
+                    criterion.margin or 0.0,
+                    share=is_share(criterion.name, self.tasks[case]),
+                    not_learned=self.not_learned(case),
+                    all_pairs=all_pairs,
+                )
+            )
+        return self._verdicts[key]
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""

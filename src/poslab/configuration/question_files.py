@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ class QuestionFiles:
         out. Any other key replaces an earlier one.
 
         Raises:
-            ValueError: for an unknown preset or key.
+            ValueError: for an unknown preset or key, or a key of the preset that a case of the file overrides.
         """
         contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
         known = sorted({str(name) for node in contents for name in node["presets"]})
@@ -113,9 +113,14 @@ class QuestionFiles:
             raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
         merged: dict[str, Any] = {"train": {}}
         for node in contents:
-            presets = node.pop("presets")
-            for layer in (node, presets.get(preset, {})):
-                merged = _over(merged, layer)
+            chosen = node.pop("presets").get(preset, {})
+            merged = _over(merged, node)
+            for case, key in _overridden(merged, chosen):
+                raise ValueError(
+                    f"{path}: presets.{preset}.{key} would be overridden by cases.{case}.{key}: set "
+                    f"presets.{preset}.cases.{case}.{key} too"
+                )
+            merged = _over(merged, chosen)
         return merged
 
     def _contents(self, path: Path) -> dict[str, Any]:
@@ -147,6 +152,23 @@ def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
         joined = {**cases, **others, **{name: _over(cases[name], others[name]) for name in both}}
         merged["cases"] = {name: case for name, case in joined.items() if name not in left_out}
     return merged
+
+
+def _overridden(node: Mapping[str, Any], preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each case of a node with a key that it has over that of a preset, which does not set it for the case."""
+    for name, case in _mapping(node.get("cases")).items():
+        own = _mapping(preset.get("cases")).get(name, {})
+        if own is not None:  # null leaves the case out
+            yield from ((str(name), key) for key in sorted(_keys(case) & _keys(preset) - _keys(own)))
+
+
+def _keys(node: Any) -> set[str]:
+    """Return the keys that a case may have in place of those of all cases."""
+    return {f"train.{key}" for key in _mapping(_mapping(node).get("train"))} | {"gate", "metrics"} & set(_mapping(node))
+
+
+def _mapping(node: Any) -> Mapping[str, Any]:
+    return node if isinstance(node, Mapping) else {}
 
 
 def _listed(presets: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """The base class of all datasets that a configuration can name; it imports nothing slow."""
 
 from dataclasses import dataclass
-from typing import Any, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from poslab.data.kinds.kind import Kind
 
@@ -12,6 +12,9 @@ class DataSource:
 
     Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword.
     """
+
+    split_version: ClassVar[int] = 1
+    """Version of the rule that divides its examples into splits. From 2 on, near-copies stay together."""
 
     @property
     def kind(self) -> Kind:

@@ -5,7 +5,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from poslab.data.examples.normal_form import normal_form
+
 STRING_BYTES = 60
+NEAR_COPY_BYTES = 30
 SEPARATOR = b"\xff"  # between documents; it never occurs in UTF-8
 
 _PIECE_BYTES = 1 << 18
@@ -83,6 +86,26 @@ def shared_fraction(documents: Sequence[str], training: Iterable[bytes]) -> floa
     """Return the share of bytes of held-out documents inside 60-byte strings that training holds too."""
     sizes, shared = shared_by_document(documents, training)
     return float(shared.sum()) / max(1, int(sizes.sum()))
+
+
+def near_copies(texts: Sequence[str]) -> np.ndarray:
+    """Return (len(texts),) int, equal for near-copies: texts of which one has half of its 30-byte strings in the other.
+
+    Texts are compared in their normal form. Near-copies of near-copies are near-copies. A shorter text is one string.
+    """
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+
+    encoded = [np.frombuffer(normal_form(text).encode(), dtype=np.uint8) for text in texts]
+    strings = [np.unique(string_hashes(text, min(NEAR_COPY_BYTES, len(text)))) for text in encoded]
+    counts = np.array([len(hashes) for hashes in strings])
+    _, columns = np.unique(np.concatenate(strings), return_inverse=True)
+    holds = csr_array((np.ones(len(columns), dtype=np.int32), columns, np.concatenate([[0], np.cumsum(counts)])))
+    shared = (holds @ holds.T).tocoo()
+    near = 2 * shared.data >= counts[shared.row]
+    places = (shared.row[near], shared.col[near])
+    groups = connected_components(csr_array((near[near], places), shape=(len(texts), len(texts))), directed=False)[1]
+    return np.asarray(groups)
 
 
 def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:

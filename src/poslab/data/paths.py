@@ -126,18 +126,20 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
     return files
 
 
-def require_one_class(argument: str, files: Sequence[Path], fingerprints: Sequence[str], content: str) -> None:
-    """Raise ValueError for equal files in the folders of two classes, of which only one can be right.
+def require_one_class(
+    argument: str, files: Sequence[tuple[Path, str]], fingerprints: Sequence[str], content: str
+) -> None:
+    """Raise ValueError for equal files of two classes, of which only one can be right.
 
     Args:
         argument, content: as of `files_of_classes`.
-        files: as it returns them.
+        files: each with its class.
         fingerprints: of what each holds.
     """
-    first: dict[str, Path] = {}
-    for file, fingerprint in zip(files, fingerprints, strict=True):
-        earlier = first.setdefault(fingerprint, file)
-        if earlier.parent.name != file.parent.name:
+    first: dict[str, tuple[Path, str]] = {}
+    for (file, label), fingerprint in zip(files, fingerprints, strict=True):
+        earlier, other = first.setdefault(fingerprint, (file, label))
+        if other != label:
             raise ValueError(
                 f"{argument} must hold {content} of one class each, but {str(earlier)!r} and {str(file)!r} are equal: "
                 "delete one, or keep both with dataset.deduplicate=false"

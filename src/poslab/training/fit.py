@@ -112,7 +112,7 @@ def train_here(
     _require_space(run, model)
     loggers = loggers_of(recipe, run.path, first_step)
     own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
-    own += [RecordStartingPoint(run.start_file), *callbacks]
+    own += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
     own += [] if observer is None else [ObserveValidations(observer)]
     try:
         trainer = trainer_of(

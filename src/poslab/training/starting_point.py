@@ -16,13 +16,15 @@ from poslab.training.learner import Learner
 
 
 class RecordStartingPoint(L.Callback):
-    """A callback that writes the hashes of the first batch, and of the weights outside encodings, before step 1.
+    """A callback that writes the hashes of the first batch, and of the weights outside encodings, before step 1,
+    with the version of the split of the data.
 
     Weights that are shared out among processes are not hashed. A run of zero steps has the hash of no batch.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, split_version: int = 1) -> None:
         self.file = file
+        self.split_version = split_version
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -47,5 +49,6 @@ class RecordStartingPoint(L.Callback):
         hashes = {
             "batch": hash_of(part for part in batch if isinstance(part, Tensor)),
             "weights": hash_of(weights.values()) if is_whole else None,
+            "split": str(self.split_version),
         }
         write_with_checksum(self.file, hashes)

@@ -13,11 +13,12 @@ import pytest
 from matplotlib.text import Text
 
 from poslab.comparison.cells import CellResult
+from poslab.comparison.command import check_splits
 from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost
 from poslab.comparison.report import figures
 from poslab.comparison.report.answers import answers
 from poslab.comparison.report.checks import checks
-from poslab.comparison.report.conclusions import conclusions
+from poslab.comparison.report.conclusions import conclusions, reservations
 from poslab.comparison.report.methods import methods
 from poslab.comparison.report.speeds import _ends
 from poslab.comparison.report.tables import case_table, differences, overview, verdict_table
@@ -76,7 +77,7 @@ def test_the_answer_names_the_best_and_its_difference_to_the_baseline():
         "than that of all others."
     )
     assert second.startswith("none is 2")
-    assert "better than rotary, the baseline (95 % interval 1" in second
+    assert "better than rotary, the baseline (95 % interval of this pair alone, 1" in second
 
 
 def test_an_encoding_beside_which_all_others_diverged_has_the_only_result():
@@ -158,6 +159,20 @@ def test_methods_claim_pairs_only_where_the_checks_show_them():
     for result in found.finished.values():
         result.start.clear()
     assert "is not shown for all of them" in methods(found)
+
+
+def test_runs_of_an_earlier_split_are_marked_and_no_others_are_trained_beside_them():
+    now = results()
+    old = dataclasses.replace(now, splits={"copying": 2})
+    for found, holds in ((now, True), (old, False)):
+        assert checks(found).frame.set_index("check")["holds"]["data is split as it is now"] == holds
+        assert found.of_earlier_splits == ([] if holds else ["copying"])
+        assert any("earlier split" in sentence for sentence in reservations(found)) != holds
+    with pytest.raises(ValueError, match=r"^cases\.copying has finished runs on an earlier split .*output="):
+        check_splits(old)
+    for result in old.finished.values():
+        result.start["split"] = "2"
+    check_splits(dataclasses.replace(old))
 
 
 def test_runs_that_diverged_are_counted_and_weaken_the_checks():

@@ -175,3 +175,32 @@ def test_words_of_a_family_without_effects_are_better_or_worse_in_at_most_5_perc
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at each adjustment: 60 ms
     found = words_of_no_effect(draw, seeds, 200)
     assert np.mean(found) <= 0.05 + by_chance(0.05, len(found))
+
+
+def false_words_beside_the_best(draw: Draw, seeds: int, encodings: int, simulations: int) -> float:
+    """Share of simulations of no effect in which `verdicts` tells any encoding from the one with the best mean."""
+    rng = np.random.default_rng(seeds)
+    false = 0
+    for _ in range(-(-simulations // BATCH)):
+        scores = scores_of(draw, rng, seeds, encodings, items=False)[..., 0]  # (encodings, BATCH, seeds)
+        for of_encodings in scores.swapaxes(0, 1)[:simulations]:
+            made = {str(number): Scores(values) for number, values in enumerate(of_encodings)}
+            best = max(made, key=lambda name: made[name].mean)
+            found = verdicts(made, best, "maximize", all_pairs=True)
+            false += any(verdict.word in (Word.BETTER, Word.WORSE) for verdict in found.values())
+    return false / simulations
+
+
+@pytest.mark.parametrize(
+    ("encodings", "seeds", "simulations"),
+    [
+        (4, 3, 500),
+        *(pytest.param(encodings, seeds, 2000, marks=pytest.mark.slow) for encodings in (4, 10) for seeds in (3, 5)),
+    ],
+)
+def test_no_effect_is_called_worse_than_the_best_chosen_after_looking_in_at_most_5_percent(
+    encodings, seeds, simulations, monkeypatch
+):
+    monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at each adjustment: 60 ms
+    found = false_words_beside_the_best(normal, seeds, encodings, simulations)
+    assert found <= 0.05 + by_chance(0.05, simulations)

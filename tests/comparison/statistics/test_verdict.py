@@ -87,6 +87,19 @@ def test_p_values_are_adjusted_over_the_encodings_as_statsmodels_does():
     assert [verdict.word is Word.BETTER for verdict in found.values()] == list(multipletests(alone, method="holm")[0])
 
 
+def test_p_values_beside_the_best_are_adjusted_over_all_pairs_that_have_learned():
+    rng = np.random.default_rng(0)
+    scores = {
+        name: Scores(BASELINE + gain + rng.normal(size=5)) for name, gain in zip("abcd", (0, 1, 4, 8), strict=True)
+    }
+    found = verdicts(scores, "d", "maximize", all_pairs=True, not_learned=["a"])
+    pairs = [("b", "d"), ("c", "d"), ("b", "c")]
+    alone = [stats.ttest_rel(scores[one].values, scores[other].values).pvalue for one, other in pairs]
+    expected = multipletests(alone, method="holm")[1][:2]
+    assert [found[name].p_value for name in "bc"] == pytest.approx(expected)
+    assert (list(found), found["a"].word) == (["a", "b", "c"], Word.NOT_LEARNED)
+
+
 def test_a_small_p_value_among_many_encodings_is_not_told_apart():
     scores = {f"encoding {index}": Scores(BASELINE + 1.0 + 10 * NOISE) for index in range(9)}
     one = verdicts({"alibi": Scores(BASELINE), "rotary": scores["encoding 0"]}, "alibi", "maximize")["rotary"]

@@ -11,6 +11,7 @@ from datasets.utils import are_progress_bars_disabled
 
 from poslab.data.examples.columns import as_examples
 from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.data.examples.preparation import prepare
 from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split, split_examples
 from poslab.data.kinds.pairs import PAIRS
@@ -153,6 +154,30 @@ def test_what_reads_the_same_is_never_in_two_splits(documents: bool) -> None:
     assert validation and test and not train & validation and not train & test and not validation & test
     if not documents:  # nothing has to be dropped where what is alike can stay together
         assert sum(map(len, splits.values())) == 2 * len(sources)
+
+
+def test_near_copies_stay_together_where_the_version_of_the_split_says_so(tmp_path: Path) -> None:
+    @dataclass(kw_only=True)
+    class Apart(Given):
+        split_version = 2
+
+    bodies = [" ".join(story(number, paragraphs=1).split()) for number in range(60)]
+    texts = [f"{number} is the headline of {body}" for number, body in enumerate([*bodies, *bodies])]
+    splits_by_version = {}
+    for kind in (Given, Apart):
+        source = kind(given={"train": pairs(*texts)}, cache_dir=str(tmp_path), tokenizer="bytes")
+        found = {
+            name: {text.partition("of ")[2] for text in rows["source"][:]}
+            for name, rows in split_examples(source).items()
+        }
+        splits_by_version[source.split_version] = found
+        assert sum(map(len, split_examples(source).values())) == len(texts)
+        prepare(source)
+    first, second = splits_by_version[1], splits_by_version[2]
+    assert first["test"] & first["train"]
+    assert second["test"] and not second["test"] & (second["train"] | second["validation"])
+    assert not second["validation"] & second["train"]
+    assert len(list(tmp_path.glob("given-*"))) == 2  # what was prepared before is not read again
 
 
 def test_published_training_loses_what_reads_as_a_held_out_example() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from poslab.data.examples.normal_form import normal_form
 from poslab.data.examples.splitting import drop_duplicates, split_examples
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.offline.bbc_headlines import BbcHeadlines
@@ -94,6 +95,42 @@ def test_nothing_that_is_held_out_reads_as_something_in_another_split(source: ty
         for name in ("train", "validation", "test")
     )
     assert validation and test and not train & validation and not train & test and not validation & test
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(source, marks=installed(source), id=source.title) for source in (BbcTopics, SmsSpam, QuestionTypes)],
+)
+def test_near_copies_of_what_is_held_out_are_not_in_training(source: type[PackagedExamples]) -> None:
+    splits = {name: dataset["text"][:] for name, dataset in split_examples(source()).items()}
+    words = {name: [shingles(text) for text in texts] for name, texts in splits.items()}
+    holders: dict[tuple[str, ...], list[int]] = {}
+    for number, of_text in enumerate(words["train"]):
+        for shingle in of_text:
+            holders.setdefault(shingle, []).append(number)
+    for name in ("validation", "test"):
+        near = 0
+        for of_text in words[name]:
+            shared = Counter(number for shingle in of_text for number in holders.get(shingle, ()))
+            near += any(count >= 0.8 * len(of_text | words["train"][number]) for number, count in shared.items())
+        assert near <= 1
+
+
+def shingles(text: str) -> set[tuple[str, ...]]:
+    """The strings of three words of a text."""
+    words = re.findall(r"\w+", text.casefold())
+    return {tuple(words[place : place + 3]) for place in range(len(words) - 2)}
+
+
+@installed(BbcTopics)
+def test_no_article_that_is_held_out_has_the_body_of_one_in_another_split() -> None:
+    bodies = {
+        name: {normal_form(text.partition("\n\n")[2]) for text in dataset["text"][:]}
+        for name, dataset in split_examples(BbcTopics()).items()
+    }
+    assert not bodies["train"] & bodies["validation"]
+    assert not bodies["test"] & (bodies["train"] | bodies["validation"])
 
 
 @installed(BbcTopics)

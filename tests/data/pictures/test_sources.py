@@ -212,6 +212,46 @@ def test_a_folder_of_pictures_is_read_by_class(tmp_path):
     assert shapes == [(16, 16, 3), (8, 20, 3), (16, 16, 3)]
 
 
+def test_a_table_names_pictures_and_their_classes_wherever_they_are(tmp_path):
+    """Its paths start at its own folder, and it is the same data as a folder for each class."""
+    folder = write_pictures(tmp_path / "p", [(8, 8), (16, 8)])
+    files = sorted(folder.glob("*/*.png"))
+    rows = [
+        f"{file if number % 2 else file.relative_to(folder)},{file.parent.name}\n" for number, file in enumerate(files)
+    ]
+    (folder / "labels.csv").write_text("file,label\n" + "".join(rows))
+    tables, folders = (PictureFolder(path=str(path), **COMMON) for path in (folder / "labels.csv", folder))
+    tables.check()
+    assert tables.examples()["train"].to_dict() == folders.examples()["train"].to_dict()
+    assert tables.identity == folders.identity
+    (left, right) = (list(source.arrays([0, 7], 16)) for source in (tables, folders))
+    assert all(np.array_equal(*pair) for pair in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", r"^path must hold files with their classes, but .*labels.csv' is empty$"),
+        ("path,label\nx.png,a\n", r"^path must have the columns file and label, but .*labels.csv' has not both$"),
+        (
+            "file,label\nno.png,a\n",
+            r"^path must name pictures .*labels.csv' line 2 names .*no.png', which is not there$",
+        ),
+        ("file,label\ncat/0.png,a\nlabels.csv,b\n", r"^path must name .* line 3 names .*labels.csv', of another kind$"),
+        ("file,label\ncat/0.png,\n", r"^label must stand in every row, but 'label' is empty in .*labels.csv' line 2$"),
+        ("file,label\ncat/0.png,a\n", r"^path must have at least two classes, but .*labels.csv' has fewer$"),
+        ("file,label\ncat/0.png,a\ncat/0.png,b\n", r"^path must hold pictures of one class each, but .* are equal"),
+    ],
+)
+def test_a_table_that_does_not_name_pictures_of_two_classes_is_one_sentence(tmp_path, table, message):
+    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    (folder / "labels.csv").write_text(table)
+    source = PictureFolder(path=str(folder / "labels.csv"), **COMMON)
+    with pytest.raises(ValueError, match=message):
+        source.check()
+        source.examples()
+
+
 def test_grey_files_are_grey_and_a_single_one_in_colour_makes_all_colour(tmp_path):
     folder = write_pictures(tmp_path / "p", [(8, 8)], mode="L")
     assert PictureFolder(path=str(folder), **COMMON).channels == 1

@@ -141,6 +141,17 @@ def test_sizes_that_do_not_fit_are_refused(tmp_path, arguments, message):
         SoundFolder(path=str(tmp_path), **COMMON | arguments)
 
 
+def test_a_table_names_sounds_and_their_classes(tmp_path):
+    folder = write_sounds(tmp_path / "s", count=3)
+    rows = [f"s/{file.relative_to(folder)},{file.parent.name}\n" for file in sorted(folder.glob("*/*.wav"))]
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(rows))
+    tables, folders = (SoundFolder(path=str(path), **COMMON) for path in (tmp_path / "labels.csv", folder))
+    tables.check()
+    assert tables.identity == folders.identity
+    assert tables.examples()["train"].to_dict() == folders.examples()["train"].to_dict()
+    assert np.array_equal(next(iter(tables.arrays([4], 20))), next(iter(folders.arrays([4], 20))))
+
+
 def test_lengths_are_whole_patches(tmp_path):
     source: SoundSource = SoundFolder(path=str(tmp_path), **COMMON)
     with pytest.raises(ValueError, match=r"^lengths must be a multiple of patch=4 up to 60000 frames, got 30$"):

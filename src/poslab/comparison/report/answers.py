@@ -143,7 +143,7 @@ class Answer:
         low, high = sorted(abs(end) for end in verdict.difference.interval)
         return (
             f"{self.best} is {abs(verdict.difference.mean):.3g} better than {baseline}, the baseline "
-            f"(95 % interval {low:.3g} to {high:.3g})."
+            f"(95 % interval of this pair alone, {low:.3g} to {high:.3g})."
         )
 
 
@@ -152,7 +152,7 @@ def answer(results: Results, case: str, criterion: Criterion, without: Collectio
     if not (ranked := [name for name in results.ranked(case, criterion) if name not in without]):
         return None
     best, *_ = ranked
-    verdicts = results.verdicts(case, criterion, best)
+    verdicts = results.verdicts(case, criterion, best, all_pairs=True)  # the best is chosen by its scores
     beside = {name: verdict for name, verdict in verdicts.items() if name not in without}
     values = {name: results.scores(case, criterion)[name].values for name in (best, *beside)}
     return Answer(

@@ -44,6 +44,8 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         missing = any(None in found for found in pairs.values())
         shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
         yield f"same {name} for the same seed", not differing and not missing, shown
+    is_present = case not in results.of_earlier_splits
+    yield "data is split as it is now", is_present, "yes" if is_present else "some runs have an earlier split"
     known = [results.measured(cell) is not None for cell, result in every if not result.diverged]
     here = f"{sum(known)} of {len(known)} runs"
     elsewhere = (

@@ -9,7 +9,7 @@ from poslab.comparison.report.summary import OverCases
 from poslab.comparison.results import Results
 from poslab.comparison.statistics.over_cases import caution
 from poslab.comparison.tuned_points import at_an_end
-from poslab.report.sentences import has, listed
+from poslab.report.sentences import are, has, listed
 
 
 def conclusions(results: Results) -> dict[str, str]:
@@ -41,6 +41,11 @@ def _why_no_answer(results: Results, case: str) -> str:
 def reservations(results: Results) -> Iterator[str]:
     """Yield what is not claimed."""
     comparison = results.comparison
+    if old := results.of_earlier_splits:
+        yield (
+            f"{listed(old)} {are(old)} of an earlier split of the data, in which near-copies of training examples are "
+            "among those of the test: scores may be too high until the runs are made again."
+        )
     if (warning := caution(len(OverCases(results).cases))) is not None and len(comparison.cases) > 1:
         yield warning
     if comparison.tuning is None:

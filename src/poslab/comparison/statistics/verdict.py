@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class Verdict:
     Args:
         word: the verdict.
         difference: to the baseline.
-        p_value: of "there is no difference", by Holm over all encodings beside the baseline; NaN without a test.
+        p_value: of "there is no difference", by Holm over the encodings beside the baseline, or over all pairs; NaN
+            without a test.
         beyond_margin: whether it is better or worse by more than the margin.
         further_seeds: of NOT_TOLD_APART, seeds to add to find a difference of the margin with a power of 80 %; None if
             there is no margin or no number of seeds is enough.
@@ -136,6 +138,7 @@ def verdicts(
     share: bool = False,
     paired: bool = True,
     not_learned: Collection[str] = (),
+    all_pairs: bool = False,
 ) -> dict[str, Verdict]:
     """Return the verdict on each encoding but the baseline.
 
@@ -154,25 +157,33 @@ def verdicts(
         share: whether the metric is a share, 0 to 100, so that seeds may split into solved and not solved.
         paired: whether runs of the same seed are pairs.
         not_learned: encodings that have not passed the gate; they are not tested, and Holm does not count them.
+        all_pairs: whether Holm adjusts over all pairs of encodings. It must where the baseline is the best one by these
+            scores: over the encodings beside it alone, more than 5 % of cases without a difference have one that is
+            worse than the best.
 
     Raises:
         ValueError: if the seeds or items of two encodings do not fit.
     """
+    pairs = [(name, baseline) for name in scores if name != baseline]
+    if all_pairs:
+        pairs += itertools.combinations([name for name, _ in pairs if name not in not_learned], 2)
     comparisons = {}
-    for name in scores:
-        if name == baseline:
-            continue
-        ours, theirs, are_pairs = in_pairs(scores[name], scores[baseline])
+    for name, other in pairs:
+        ours, theirs, are_pairs = in_pairs(scores[name], scores[other])
         found = difference(ours, theirs, direction, paired and are_pairs)
-        learned = (name not in not_learned, baseline not in not_learned)
-        comparisons[name] = _Comparison(ours, theirs, found, share, margin, *learned)
-    tested = [name for name, comparison in comparisons.items() if comparison.untested is None]
-    alone = [comparisons[name].p_values() for name in tested]
+        learned = (name not in not_learned, other not in not_learned)
+        comparisons[name, other] = _Comparison(ours, theirs, found, share, margin, *learned)
+    tested = [pair for pair, comparison in comparisons.items() if comparison.untested is None]
+    alone = [comparisons[pair].p_values() for pair in tested]
     families = [holm(p_values).tolist() for p_values in zip(*alone, strict=True)]
     adjusted = dict(zip(tested, zip(*families, strict=True), strict=True))
+    family = (len(tested), "pairs" if all_pairs else "encodings")
     return {
-        name: _tested(comparison, adjusted[name], len(tested)) if name in adjusted else _untested(comparison)
-        for name, comparison in comparisons.items()
+        name: _tested(comparison, adjusted[name, other], *family)
+        if (name, other) in adjusted
+        else _untested(comparison)
+        for (name, other), comparison in comparisons.items()
+        if other == baseline
     }
 
 
@@ -194,7 +205,7 @@ def _untested(comparison: _Comparison) -> Verdict:
     return Verdict(word, found, math.nan, False, None, scores.diverged, text, p_alone=found.p_value)
 
 
-def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int) -> Verdict:
+def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int, unit: str) -> Verdict:
     p_value, beyond, equivalent = adjusted
     if equivalent < ALPHA:
         word = Word.EQUAL
@@ -211,7 +222,7 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
         seeds, remedy = _remedy(comparison, family)
         detectable = _detectable(comparison, family)
         enough = f" (enough to find a difference of {detectable:.3g})" if detectable else ""
-        text = f"not told apart: {_figures(comparison)}{enough}{_holm(comparison, p_value, family)}{remedy}"
+        text = f"not told apart: {_figures(comparison)}{enough}{_holm(comparison, p_value, f'{family} {unit}')}{remedy}"
     elif word is Word.EQUAL:
         text = f"equal within the margin of {comparison.margin:.3g}: {_figures(comparison, 0.9)}"
     else:
@@ -256,10 +267,10 @@ def _figures(comparison: _Comparison, level: float = 0.95) -> str:
     return f"{found.mean:+.3g}, {100 * level:.0f} % interval {low:+.3g} to {high:+.3g}, {found.pairs} {unit}"
 
 
-def _holm(comparison: _Comparison, adjusted: float, family: int) -> str:
-    """Return a note where the p-value is small alone but not among all encodings."""
+def _holm(comparison: _Comparison, adjusted: float, family: str) -> str:
+    """Return a note where the p-value is small alone but not among all that are tested."""
     alone = comparison.p_values()[0]
-    return f"; p = {alone:.2g} alone, {adjusted:.2g} among {family} encodings" if alone < ALPHA <= adjusted else ""
+    return f"; p = {alone:.2g} alone, {adjusted:.2g} among {family}" if alone < ALPHA <= adjusted else ""
 
 
 def _remedy(comparison: _Comparison, family: int) -> tuple[int | None, str]:

@@ -126,6 +126,7 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
         "fractions": list(source.fractions.values()),
         "lengths": [source.sequence_length, source.longest],
         **({} if source.source_length is None else {"source_length": source.source_length}),
+        **({} if source.split_version == 1 else {"split": source.split_version}),
         **tokenizer_settings(source),
     }
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from poslab.data.examples.normal_form import normal_form
 from poslab.data.examples.source import ExampleSource
+from poslab.data.overlap import near_copies
 from poslab.data.patched.source import PatchedSource
 from poslab.data.splitting import SPLIT_SEED, hold_out
 
@@ -38,7 +39,13 @@ def split_examples(source: ExampleSource | PatchedSource) -> "dict[str, Dataset]
     if not missing:
         return splits
     together = read if source.deduplicate else ()
-    splits |= split(splits["train"], missing, stratify=kind.stratify_by, together=together)
+    splits |= split(
+        splits["train"],
+        missing,
+        stratify=kind.stratify_by,
+        together=together,
+        near_copies_together=source.split_version >= 2,
+    )
     # Examples of two documents that read the same may be in two splits.
     has_documents = "document" in splits["train"].column_names
     return drop_held_out(splits, read) if source.deduplicate and has_documents else splits
@@ -82,6 +89,7 @@ def split(
     *,
     stratify: str | None = None,
     together: Sequence[str] = (),
+    near_copies_together: bool = False,
     seed: int = SPLIT_SEED,
 ) -> "dict[str, Dataset]":
     """Hold out shares of examples, chosen at random.
@@ -96,6 +104,7 @@ def split(
             examples for that is for training. The rarest of several classes of an example counts, and the first example
             of a document. None: at random.
         together: columns of text; examples that read the same there stay together, where there are no documents.
+        near_copies_together: whether near-copies there stay together too.
         seed: of the choice.
 
     Returns:
@@ -109,9 +118,15 @@ def split(
     has_documents = "document" in dataset.column_names
     if together and not has_documents:
         # Examples that read the same stand in the place of the first, so that no other one changes its split.
-        groups: dict[bytes, list[int]] = {}
-        for row, digest in enumerate(_digests(dataset, together, normal_form)):
-            groups.setdefault(digest, []).append(row)
+        groups: dict[Any, list[int]] = {}
+        texts = dataset.select_columns(list(together))
+        alike = (
+            near_copies(["\n".join(row.values()) for row in texts]).tolist()
+            if near_copies_together
+            else _digests(dataset, together, normal_form)
+        )
+        for row, group in enumerate(alike):
+            groups.setdefault(group, []).append(row)
         rows_of = [[] for _ in rows_of]
         for rows in groups.values():
             rows_of[rows[0]] = rows

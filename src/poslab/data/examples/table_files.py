@@ -8,12 +8,15 @@ import csv
 import io
 import json
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from poslab.data.examples.cells import text_in
 from poslab.data.memory import available_memory, require_memory
+from poslab.data.paths import files_of_classes, matching_files, require_content, require_plain_name
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # The library stops at cells of 131,072 characters, and an article may be longer.
@@ -65,6 +68,43 @@ def read_table(argument: str, path: Path, delimiter: str | None = None, columns:
     except UnicodeDecodeError as error:
         raise ValueError(f"{argument} must be UTF-8 text, but {str(path)!r} is not at byte {error.start}") from None
     return Table(list(dict.fromkeys(column for row in rows for column in row.values)), rows)
+
+
+def labelled_files(argument: str, path: str, suffixes: Sequence[str], content: str) -> list[tuple[Path, str]]:
+    """Return the files that a table or a folder holds, each with its class.
+
+    A table has the columns `file`, a path that starts at the folder of the table, and `label`; a folder has one for
+    each class.
+
+    Args:
+        argument, suffixes, content: as of `files_of_classes`.
+        path: of the table or the folder, as a user types it.
+
+    Raises:
+        ValueError: one sentence that begins with `argument`, or the column and the line, for fewer than two classes, or
+            a file that is not there or has another suffix; others as of `read_table` and `files_of_classes`.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES or os.path.isdir(os.path.expanduser(path)):
+        return [(file, file.parent.name) for file in files_of_classes(argument, path, suffixes, content)]
+    source, *_ = matching_files(argument, path)
+    require_content(argument, source, "files with their classes")
+    table = read_table(argument, source, columns=("file", "label"))
+    if not {"file", "label"} <= set(table.columns):
+        raise ValueError(f"{argument} must have the columns file and label, but {str(source)!r} has not both")
+    files = []
+    for row in table.rows:
+        file = source.parent / Path(text_in(row.values, "file", "file", row.place)).expanduser()
+        label = text_in(row.values, "label", "label", row.place).strip()
+        require_plain_name(argument, label)
+        if file.suffix.lower() not in suffixes or not file.is_file():
+            what = "of another kind" if file.is_file() else "which is not there"
+            raise ValueError(
+                f"{argument} must name {content} ({', '.join(suffixes)}), but {row.place} names {str(file)!r}, {what}"
+            )
+        files.append((file, label))
+    if len({label for _, label in files}) < 2:
+        raise ValueError(f"{argument} must have at least two classes, but {str(source)!r} has fewer")
+    return files
 
 
 def _text(path: Path) -> str:

@@ -1,21 +1,25 @@
-"""A user's own sounds, in one folder for each class."""
+"""A user's own sounds, in one folder for each class or named by a table."""
 
 from functools import cached_property
 
 from poslab.data.examples.columns import Splits
-from poslab.data.paths import files_of_classes, require_content, require_one_class
+from poslab.data.examples.table_files import labelled_files
+from poslab.data.paths import require_content, require_one_class
 from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.sounds.reading import SUFFIXES
 from poslab.data.source import require_text
 
 
 class SoundFolder(SoundFiles):
-    """WAV, FLAC and Ogg files in one folder for each class, which has its name; equal files of a class are one.
+    """WAV, FLAC and Ogg files in one folder for each class, which has its name, or in a table.
+
+    Equal files of a class are one.
 
     Files of different rates or microphones tell classes apart as well as what is heard. Links are followed.
 
     Args:
-        path: folder that holds the folders of the classes.
+        path: folder that holds the folders of the classes, or a CSV file with the columns `file` and `label`, whose
+            paths start at its own folder.
         others: those of `SoundFiles`.
     """
 
@@ -36,10 +40,11 @@ class SoundFolder(SoundFiles):
     def examples(self) -> Splits:
         splits = super().examples()
         if self.deduplicate:
-            require_one_class("path", [sound.path for sound in self.sounds], splits["train"]["content"][:], "sounds")
+            files = [(sound.path, sound.label) for sound in self.sounds]
+            require_one_class("path", files, splits["train"]["content"][:], "sounds")
         return splits
 
     @cached_property
     def sounds(self) -> list[Sound]:
         assert self.path is not None
-        return [Sound(file, file.parent.name) for file in files_of_classes("path", self.path, SUFFIXES, "sounds")]
+        return [Sound(*labelled) for labelled in labelled_files("path", self.path, SUFFIXES, "sounds")]
