@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_libraries_load
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.own_choices import with_config_dir
-from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_in_full
+from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_question
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
 
     from poslab.tuning.command import run_sweep
 
-    run_in_full(sweep, lambda whole: run_sweep(whole, CONF), lambda mistake: _with_what_is_searched(mistake, sweep))
+    run_question(sweep, lambda: run_sweep(sweep, CONF), lambda mistake: _with_what_is_searched(mistake, sweep))
 
 
 def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
