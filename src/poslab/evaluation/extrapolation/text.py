@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,11 @@ from poslab.evaluation.scores.tokens import TokenScores, score_tokens
 from poslab.evaluation.scores.windows import Windows
 
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
+UNIGRAM, NEAR, FAR = "unigram", "near", "far"
+
+FEW_BEFORE = 8
+"""Most tokens before those of `NEAR`, in windows of at least twice as many."""
+
 BINS_PER_OCTAVE = 2
 
 ENOUGH_DOCUMENTS, PIECE = 10, 1024
@@ -44,7 +50,9 @@ class Extrapolation(NamedTuple):
             than 10, over pieces of 1,024 tokens; `pieces` is their number).
         by_position: a row for each of these and each range of contexts, with the mean loss of the tokens that have that
             many tokens before them.
-        items: bits per byte of the documents or pieces, by protocol and length.
+        items: bits per byte of the documents or pieces, by protocol and length; under `UNIGRAM` those of the
+            frequencies of tokens, which know no context, under `NEAR` those of tokens with at most `FEW_BEFORE` tokens
+            before them, and under `FAR` those with more than half of a window, all of non-overlapping windows.
     """
 
     by_length: pd.DataFrame
@@ -68,6 +76,7 @@ def extrapolate(
     stride: int | None = None,
     keep_documents_apart: bool = False,
     seed: int = 1,
+    unigram: np.ndarray | None = None,
 ) -> Extrapolation:
     """Score a text in windows of several lengths under both protocols.
 
@@ -81,6 +90,7 @@ def extrapolate(
         stride: tokens between the starts of sliding windows; None is half of the window.
         keep_documents_apart: whether no token of another document is seen or predicted.
         seed: of the bootstrap.
+        unigram: (V,) nats of each token by its frequency alone; None leaves these items out.
 
     Raises:
         ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
@@ -107,6 +117,14 @@ def extrapolate(
             by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
             by_position += [row | bin_ for bin_ in _by_context(scores, length)]
             items[protocol, length] = ItemScores("bits_per_byte", length, bits * sums, counts, "the same text")
+            if protocol == NON_OVERLAPPING:
+                near, far = scores.context <= min(FEW_BEFORE, length // 2), 2 * scores.context > length
+                controls = {NEAR: scores.only(near), FAR: scores.only(far)}
+                if unigram is not None:
+                    controls[UNIGRAM] = replace(scores, loss=unigram[tokens[1:]])
+                for control, own in controls.items():
+                    sums, counts = own.by_unit(units, bits)
+                    items[control, length] = replace(items[protocol, length], sums=sums, counts=counts)
     tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
     return Extrapolation(*tables, items)
 

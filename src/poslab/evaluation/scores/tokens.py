@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,10 @@ class TokenScores:
     def predicted(self) -> np.ndarray:
         """True for tokens that are predicted, (N - 1,); the loss of one may be NaN all the same."""
         return self.context > 0
+
+    def only(self, kept: np.ndarray) -> TokenScores:
+        """Return the scores as if only some of the tokens were predicted; `kept` is (N - 1,) bool."""
+        return replace(self, context=np.where(kept, self.context, 0))
 
     def by_unit(self, units: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Return the sum of the losses of each unit, float64, and the number of its predicted tokens.
