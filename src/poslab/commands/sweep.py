@@ -20,6 +20,7 @@ OWN_KEYS = {
     "n_trials": "how many trials are finished in the end, the default among them",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
+    "dry_run": "true prints what is searched, the finished trials and the time to go, and trains nothing",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the sweep (default: outputs/sweeps/NAME)",
     "name": "of the study, in a storage that several share (default: the file's, and the preset)",
@@ -43,6 +44,9 @@ def main(arguments: list[str]) -> None:
     be_one_process()
     from poslab.tuning.sweep_file import read_sweep
 
+    dry_run = given.pop("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise ValueError(f"dry_run must be true or false, got {dry_run!r}")
     machines = given.pop("machines", None)
     launcher, overrides = launcher_and_others(overrides)
     sweep = read_sweep(SWEEPS, given, overrides)
@@ -53,7 +57,7 @@ def main(arguments: list[str]) -> None:
 
     from poslab.tuning.command import run_sweep
 
-    run_question(sweep, lambda: run_sweep(sweep, CONF), lambda mistake: _with_what_is_searched(mistake, sweep))
+    run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), lambda mistake: _with_what_is_searched(mistake, sweep))
 
 
 def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:

@@ -10,7 +10,14 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation.conclusion import Headline, conclusion, why_unlearned
 from poslab.evaluation.extrapolation.length_figures import ALL, overview_table
 from poslab.evaluation.extrapolation.task_figures import metrics_by_length, metrics_figures, metrics_shown
-from poslab.evaluation.extrapolation.text import NON_OVERLAPPING, SLIDING, Extrapolation, extrapolate
+from poslab.evaluation.extrapolation.text import (
+    NON_OVERLAPPING,
+    SLIDING,
+    Extrapolation,
+    extrapolate,
+    windows_of,
+    work_of,
+)
 from poslab.evaluation.extrapolation.text_figures import extrapolation_figures
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import measure, scored
@@ -36,6 +43,11 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     found: dict[str, Extrapolation] = {}
     lengths = lengths_of(subjects, settings)
+    work = 0.0
+    for one in subjects:
+        windows = windows_of(len(one.tokens), lengths, settings.stride)
+        work += sum(work_of(one.model, own) for _, own in windows)
+    settings.progress.begin("extrapolation", work)
     for one in subjects:
         assert one.text is not None
         found[one.name] = extrapolate(
@@ -49,6 +61,7 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             one.text.documents_apart,
             settings.seed,
             one.unigram,
+            settings.progress.of(one.name),
         )
         for row in found[one.name].by_length.to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"

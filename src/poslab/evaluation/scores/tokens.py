@@ -43,6 +43,17 @@ class TokenScores:
     context: np.ndarray
 
     @property
+    def numbers(self) -> np.ndarray:
+        """All of them, (3, N - 1) float32, of which `of` makes them again."""
+        return np.stack([self.loss, self.correct, self.context]).astype(np.float32)
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> TokenScores:
+        """Return scores from their `numbers`."""
+        loss, correct, context = numbers
+        return cls(loss, correct > 0, context.astype(np.int64))
+
+    @property
     def predicted(self) -> np.ndarray:
         """True for tokens that are predicted, (N - 1,); the loss of one may be NaN all the same."""
         return self.context > 0
@@ -95,7 +106,7 @@ def score_tokens(
     if joined:
         distributed.all_reduce(scores)
     loss, correct, context = scores.cpu().numpy()
-    return TokenScores(np.where(context > 0, loss, np.nan), correct > 0, context.astype(np.int64))
+    return TokenScores.of(np.stack([np.where(context > 0, loss, np.nan), correct, context]))
 
 
 def loss_and_correct(
