@@ -164,7 +164,7 @@ def now_and_then(show: Callable[[str], object], clock: Callable[[], float] = tim
 def _evaluated(
     subjects: Sequence[Subject], request: Request, is_first: bool
 ) -> tuple[Evaluation, HarmlessConsole, Progress]:
-    """Return the evaluation, the console that has shown its progress, and that, which is forgotten once it is written."""
+    """Return the evaluation, the console that has shown its progress, and that, to be forgotten once it is written."""
     request = request.with_tokens(max(one.longest_trained for one in subjects))
     console = HarmlessConsole(quiet=not is_first)
     kept = None if external_environment() else default_cache() / "evaluations" / _identity(subjects, request)

@@ -101,11 +101,9 @@ def _plan(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any], s
         record = study.record()
         left = sweep.n_trials - len(record.finished)
         counts = Display(HarmlessConsole(), study, sweep.workers, sweep.all_objectives).counts(record)
-    to_go = SECONDS_OF_WORKER + left * sweep.seeds * seconds / sweep.workers
-    time_to_go = (
-        f"at most {roughly(to_go)} to go with {amount(sweep.workers, 'worker')}, if all take as long as trial 0"
-    )
-    return Group(table, Text(f"{counts}; {time_to_go if left else 'nothing to do'}"))
+    to_go = roughly(SECONDS_OF_WORKER + left * sweep.seeds * seconds / sweep.workers)
+    with_workers = f"with {amount(sweep.workers, 'worker')}, if all take as long as trial 0"
+    return Group(table, Text(f"{counts}; {f'{to_go} to go {with_workers}' if left else 'nothing to do'}"))
 
 
 def _check_metrics(sweep: Sweep, task: type[Task]) -> None:
