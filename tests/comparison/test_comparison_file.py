@@ -157,4 +157,30 @@ def test_every_encoding_that_reads_the_order_of_a_text_is_in_one_comparison():
     of_axes += " rotary_axial rotary_mixed sinusoidal_grid swin_v2 t5_axes videorope"
     named = {path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"own", "convolutional", *of_axes.split()}
     made = read_comparison(COMPARISONS, {"comparison": "every_encoding"}, [])
-    assert set(made.encodings) == named
+    assert set(made.choices_by_encoding) == named
+
+
+OF_BOTH = """
+question: Does it work?
+baseline: own
+encodings: [own, rotary]
+cases:
+  tuned: {train: {model: pretrained, model.path: a, optimizer.lr: 1.0e-3}}
+  new: {train: {optimizer.lr: 2.0e-3}}
+metrics: {loss: {direction: minimize}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "cases", "rates"),
+    [
+        ([], ["tuned", "new"], [1e-3, 2e-3]),
+        (["model.path=b"], ["tuned"], [1e-4]),
+        (["model=pretrained", "model.path=b"], ["tuned", "new"], [1e-4, 2e-4]),
+    ],
+)
+def test_a_typed_path_keeps_the_cases_of_pretrained_models_and_makes_rates_smaller(tmp_path, typed, cases, rates):
+    (tmp_path / "both.yaml").write_text(OF_BOTH)
+    made = read_comparison(tmp_path, {"comparison": "both"}, typed)
+    assert list(made.all_cases) == cases
+    assert [made.all_cases[case].train["optimizer.lr"] for case in cases] == rates

@@ -75,3 +75,9 @@ def test_a_typed_path_takes_the_place_of_the_pretrained_model_that_the_file_name
     made = configurations(cases={"questions": {"train": train}}, overrides=[f"model.path={tmp_path}/x"])
     with pytest.raises(ValueError, match=rf"^questions under rotary: model.path must be .* got '{tmp_path}/x'$"):
         made.check("questions", "rotary")
+
+
+def test_encodings_may_have_keys_of_a_scaling_by_their_short_names():
+    own = comparison(encodings=["rotary", {"name": "far", "encoding": "yarn", "encoding.factor": 8}])
+    encoding = CellConfigurations(CONF, own).check("copying", "far").model.encoding
+    assert encoding.keywords["scaling"].keywords["factor"] == 8

@@ -38,7 +38,8 @@ def config(*overrides: str) -> dict:
             [["objective=distil", f"objective.teacher={name}"] for name in "AB"],
             ["rotary teacher=A", "rotary teacher=B"],
         ),
-        ([["encoding=yarn", "encoding.scaling.factor=4"], ["encoding=yarn"]], ["yarn factor=4", "yarn factor=16"]),
+        ([["encoding=yarn", "encoding.scaling.factor=8"], ["encoding=yarn"]], ["yarn factor=8", "yarn factor=4"]),
+        ([["encoding=yarn"], ["encoding=none"]], ["yarn factor=4", "none"]),
         ([["encoding=t5"], ["encoding=shaw", "encoding.max_distance=8"]], ["t5", "shaw"]),
         (
             [["encoding=dape", f"encoding.over._target_=poslab.encodings.{name}"] for name in ("KerplePower", "Alibi")],
@@ -67,7 +68,7 @@ def test_a_label_names_the_encoding_and_what_differs(runs, expected):
         (["encoding.base=100000"], "rotary base=100000"),
         (["encoding=learned", "dataset.sequence_length=64"], "learned"),
         (["encoding=learned", "encoding.max_length=64"], "learned max_length=64"),
-        (["encoding=yarn", "encoding.scaling.factor=4", "seed=3"], "yarn factor=4"),
+        (["encoding=yarn", "encoding.scaling.factor=8", "seed=3"], "yarn factor=8"),
         (["positions=randomized", "positions.max_position=99"], "rotary positions=randomized max_position=99"),
         (["encoding=t5", "temperature=ssmax"], "t5 temperature=ssmax"),
         (["dataset=copy", "optimizer.lr=0.1"], "rotary"),

@@ -11,6 +11,7 @@ from poslab.evaluation import parts
 from poslab.evaluation.command import left_out
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.progress import Progress
 from poslab.evaluation.settings import Settings
 
 FILE = '''
@@ -47,10 +48,11 @@ def folder(tmp_path, monkeypatch):
 
 def test_every_file_is_a_part_in_the_order_of_their_places():
     begun = []
-    made = evaluate([], Settings(seed=7), announce=begun.append)
-    assert begun == ["before_all", "at_the_end", "behind_all"]
-    assert [section.title for section in made.sections] == begun
-    assert made.metrics == dict.fromkeys(begun, 7)
+    made = evaluate([], Settings(seed=7, progress=Progress(begun.append)))
+    names = ["before_all", "at_the_end", "behind_all"]
+    assert begun == [f"{name} ..." for name in names]
+    assert [section.title for section in made.sections] == names
+    assert made.metrics == dict.fromkeys(names, 7)
 
 
 def test_a_part_is_left_out_with_its_reason_where_no_model_has_what_it_needs(tmp_path):

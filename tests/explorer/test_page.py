@@ -151,7 +151,7 @@ def test_another_encoding_begins_with_its_own_value_of_a_knob_that_nobody_has_mo
         })()"""
     )
     drawn(browser)
-    assert browser.run("state.a.knobs.factor") == 16
+    assert browser.run("state.a.knobs.factor") == 4
     assert browser.run("document.querySelector('#a code').textContent") == "python -m src.train encoding=yarn"
 
 

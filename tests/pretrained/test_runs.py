@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,15 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.tasks.choice import task_for
 from poslab.tasks.language_modelling import LanguageModelling
-from poslab.training.checking import check
+from poslab.training.checking import check, warnings_of_pretrained
 from poslab.training.next_commands import next_commands
+from poslab.tuning.composition import Composer
+from poslab.tuning.trial_configuration import TrialConfigurations
 from tests.commands.running import Running, assert_same_run, at_step, python
 from tests.greedy import greedy
 from tests.pretrained import tiny as tiny_models
-from tests.training.runs import SMALL, composed, run_of, words
+from tests.training.runs import CONF, SMALL, composed, run_of, words
+from tests.tuning.sweeps import small_sweep
 
 
 def choices(folder: Path, name: str, *overrides: str) -> list[str]:
@@ -117,6 +121,73 @@ def test_models_of_ours_have_the_values_that_they_always_had():
     assert config["encoding"]["scaling"]["training_length"] == 77
     assert config["dataset"]["tokenizer"] == "bytes"
     assert label(config) == "yarn"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "target"),
+    [
+        (["encoding=yarn", "encoding.factor=8"], 8 * tiny_models.ROWS),
+        (["encoding=yarn", "encoding.scaling.training_length=100"], 400),
+        (["encoding=alibi"], 4 * tiny_models.ROWS),
+        (["encoding=learned", "encoding.max_length=50"], 50),
+        (["encoding=yarn", "positions.target_length=77"], 77),
+    ],
+)
+def test_pose_covers_what_the_encoding_reaches_unless_told(folder, overrides, target):
+    words = choices(folder, "llama", "positions=pose", *overrides)
+    assert Recipe.of(Composer(CONF, []).resolved(words)).model.positions.target_length == target
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["optimizer.lr=2e-4"], ["dataset.sequence_length=16"]),
+        (["optimizer.lr=2e-3"], ["optimizer.lr=0.002", "dataset.sequence_length=16"]),
+        (["optimizer.lr=2e-3", "adapt=lora"], ["dataset.sequence_length=16"]),
+        (["optimizer.lr=2e-4", "positions=pose"], []),
+        (["optimizer.lr=2e-4", "dataset.length_multiples=[1]"], ["dataset.sequence_length=16", "test, of 16 tokens,"]),
+        (["optimizer.lr=2e-3", "trainer.max_steps=0"], []),
+    ],
+)
+def test_a_run_warns_of_what_keeps_or_shows_little_of_a_pretrained_model(folder, overrides, said):
+    recipe = check(configuration(folder, "llama", "encoding=yarn", *overrides))
+    warnings = list(warnings_of_pretrained(recipe, recipe.model.try_build()))
+    assert len(warnings) == len(said)
+    assert all(word in warning for word, warning in zip(said, warnings, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate"),
+    [
+        ([], 2e-4),
+        (["optimizer=lion"], 3e-5),
+        (["optimizer.lr=2e-3"], 2e-3),
+        (["experiment=small", "dataset=reverse"], 2e-4),
+        (["experiment=peng2023_small"], 2e-4),
+        (["experiment=peng2023"], 2e-5),
+    ],
+)
+def test_a_pretrained_model_learns_at_a_tenth_of_the_rate_of_a_new_one_unless_one_is_given(folder, overrides, rate):
+    assert composed("model=pretrained", f"model.path={folder / 'llama'}", *overrides)["optimizer"]["lr"] == rate
+
+
+def test_a_large_pretrained_model_learns_at_a_smaller_rate(tmp_path):
+    """The header of a file says how many weights it has: a sparse file can say 7 billion."""
+    header = json.dumps({"w": {"dtype": "F16", "shape": [7_000_000_000], "data_offsets": [0, 14_000_000_000]}}).encode()
+    (tmp_path / "tokenizer.json").touch()
+    (tmp_path / "config.json").touch()
+    with (tmp_path / "model.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + 14_000_000_000)
+    assert composed("model=pretrained", f"model.path={tmp_path}")["optimizer"]["lr"] == 2.8e-5
+
+
+def test_a_sweep_begins_at_the_rate_of_the_pretrained_model(folder):
+    rates = {"choices": [0.0001, 0.0002]}
+    sweep = small_sweep(folder, *choices(folder, "llama", "encoding=own"), train={}, space={"optimizer.lr": rates})
+    without = [word for word in sweep.overrides if not word.startswith(("optimizer.lr=", "model."))]
+    sweep = replace(sweep, overrides=[*without, f"model.path={folder / 'llama'}"])
+    assert TrialConfigurations(CONF, sweep).check() == {"optimizer.lr": 2e-4}
 
 
 def test_sizes_of_other_choices_do_not_get_in_the_way(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hydra.errors import ConfigCompositionException
 
 from poslab.tuning.composition import Composer
 
@@ -43,3 +44,11 @@ def test_a_value_may_refer_to_what_follows_from_another_key():
     windows = composer.override("encoding.windows", ["${divided:${dataset.sequence_length},16}", None])
     chosen = composer.resolved(["encoding=per_layer", "dataset.sequence_length=512", windows])
     assert chosen["encoding"]["windows"] == [32, None]
+
+
+def test_keys_of_a_scaling_may_be_written_short_where_the_encoding_has_no_such_key():
+    composer = Composer(CONF, [])
+    assert composer.resolved(["encoding='yarn'", "encoding.factor=3"])["encoding"]["scaling"]["factor"] == 3
+    assert composer.resolved(["encoding='leaky_rerope'", "encoding.factor=3"])["encoding"]["factor"] == 3
+    with pytest.raises(ConfigCompositionException, match=r"encoding\.factor"):
+        composer.resolved(["encoding='alibi'", "encoding.factor=3"])

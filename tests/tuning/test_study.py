@@ -14,13 +14,16 @@ from sqlalchemy import create_engine
 from poslab.pool.failure import KILLED, Failure
 from poslab.runs.earlier_versions import ADDED
 from poslab.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION
+from poslab.tuning.command import run_sweep
+from poslab.tuning.joining import make_or_join
 from poslab.tuning.storage import open_storage
 from poslab.tuning.study import SweepStudy, TrialResult
 from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.trial_record import recorded_failure
 
 from ..commands.warm import CONTEXT
-from .sweeps import joined, small_sweep, taken
+from .sweeps import CONF, joined, small_sweep, taken
 
 
 def test_a_study_gives_out_its_budget_and_no_more(storage_url, tmp_path):
@@ -270,3 +273,17 @@ def test_processes_that_begin_together_make_one_storage(storage_url, tmp_path):
 
     with ThreadPoolExecutor(8) as pool:
         assert [storage.get_all_studies() for storage in pool.map(begin, range(8))] == [[]] * 8
+
+
+def test_a_dry_run_says_what_is_searched_and_left_to_do_and_makes_nothing(tmp_path, capsys):
+    sweep = small_sweep(tmp_path)
+    run_sweep(sweep, CONF, dry_run=True)
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("encoding.base", "from 100 to 100000", "10000.0", "0 of 4", "to go"))
+    assert not Path(sweep.output).exists()
+    default, config = {"encoding.base": 10000.0, "encoding.fraction": 1.0}, TrialConfigurations(CONF, sweep).of({})
+    Path(sweep.output).mkdir()
+    study = make_or_join(sweep, open_storage(sweep), default, config)
+    study.complete(taken(study), TrialResult([1.0], {}))
+    run_sweep(sweep, CONF, dry_run=True)
+    assert "1 of 4" in capsys.readouterr().out

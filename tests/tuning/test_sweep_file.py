@@ -78,3 +78,10 @@ def test_presets_that_are_none_are_refused(presets, sentence, folder):
 
     with pytest.raises(ValueError, match=sentence):
         read_sweep(folder, {"sweep": "question"}, [])
+
+
+@pytest.mark.parametrize("rates", ["{float: [1.0e-4, 8.0e-3], log: true}", "{choices: [1.0e-4, 8.0e-3]}"])
+def test_rates_of_a_file_are_smaller_for_a_typed_pretrained_model(folder, rates):
+    (folder / "question.yaml").write_text(QUESTION.replace("encoding.base: {float: [1, 2]}", f"optimizer.lr: {rates}"))
+    sweep = read_sweep(folder, {"sweep": "question"}, ["model=pretrained", "model.path=nowhere"])
+    assert sweep.search_space.parameters[0].ends == (1e-5, 8e-4)

@@ -32,3 +32,10 @@ def test_a_group_can_be_chosen_and_taken_away(tmp_path):
     assert configurations.of({})["encoding"]["num_buckets"] == 32
     assert "temperature" not in configurations.of({"temperature": None})
     assert configurations.of({"temperature": "ssmax"})["temperature"]["_target_"].endswith("SSMax")
+
+
+def test_a_sweep_may_search_a_key_of_a_scaling_by_its_short_name(tmp_path):
+    sweep = small_sweep(tmp_path, "encoding=yarn", train={}, space={"encoding.factor": {"float": [1, 8]}})
+    configurations = TrialConfigurations(CONF, sweep)
+    assert configurations.check() == {"encoding.factor": 4.0}
+    assert configurations.of({"encoding.factor": 2.5})["encoding"]["scaling"]["factor"] == 2.5

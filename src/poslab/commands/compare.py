@@ -8,7 +8,7 @@ from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.named_runs import named_runs
 from poslab.commands.own_choices import with_config_dir
-from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_in_full
+from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_question
 from poslab.commands.words import check_figure_width
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import poslab_command
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> None:
     if "runs" in given:
         _compare_runs(given, overrides, typed, needs, ways, width)
         return
-    from poslab.comparison.comparison_file import read_comparison
+    from poslab.comparison.comparison_file import comparison_files, read_comparison
 
     machines = given.pop("machines", None)
     launcher, overrides = launcher_and_others(overrides)
@@ -77,12 +77,16 @@ def main(arguments: list[str]) -> None:
         run_on_machines("compare", arguments, launcher, machines, comparison.storage)
         return
     _print_at_once(f"{comparison.name}: {comparison.question}")
+    files = comparison_files(COMPARISONS)
+    of_file = files.read(files.path(given["comparison"]), given.get("preset"))["cases"]
+    if left_out := [case for case in of_file if case not in comparison.cases]:
+        _print_at_once(f"left out, for their model is not model.path: {', '.join(left_out)}")
     say_that_libraries_load()
 
     from poslab.comparison.command import run_comparison
 
-    run_in_full(
-        comparison, lambda whole: run_comparison(whole, CONF, typed, needs, **ways, figure_width=width), OWN_KEYS
+    run_question(
+        comparison, lambda: run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width), OWN_KEYS
     )
 
 

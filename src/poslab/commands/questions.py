@@ -5,29 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from hydra.errors import ConfigCompositionException, HydraException
+from hydra.errors import HydraException
 
-from poslab.commands.mistakes import composition_mistake, known_keys
-from poslab.commands.words import (
-    parsed,
-    refuse_odd_values,
-    refuse_repeated,
-    refuse_spaces,
-    undashed,
-    unreadable,
-    written_in_full,
-)
+from poslab.commands.mistakes import composition_mistake
+from poslab.commands.words import parsed, refuse_odd_values, refuse_repeated, refuse_spaces, undashed, unreadable
 from poslab.configuration.command_line import assignment
 
 if TYPE_CHECKING:
     from poslab.comparison.comparison import Comparison
     from poslab.tuning.sweep import Sweep
 
-Q = TypeVar("Q", "Comparison", "Sweep")
-"""A sweep or a comparison."""
 
 ONE_OF_SEVERAL = (*("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK"),)
 """Environment variables that mark a run as one process of several; a worker's is never one, not even under srun."""
@@ -74,10 +63,13 @@ def own_keys_and_overrides(
     return given, overrides
 
 
-def run_in_full(
-    question: Q, run: Callable[[Q], None], own_keys: Iterable[str], explained: Callable[[str], str] = str
+def run_question(
+    question: Comparison | Sweep,
+    run: Callable[[], None],
+    own_keys: Iterable[str],
+    explained: Callable[[str], str] = str,
 ) -> None:
-    """Run a sweep or a comparison; if a choice has an unknown key, with keys of a scaling written out.
+    """Run a sweep or a comparison.
 
     Args:
         question: the sweep or the comparison.
@@ -90,13 +82,7 @@ def run_in_full(
     """
     words = [*(assignment(key, value) for key, value in question.train.items()), *question.overrides]
     try:
-        try:
-            run(question)
-        except ConfigCompositionException:
-            typed = list(question.overrides)
-            if (whole := written_in_full(typed, known_keys("train", words))) == typed:
-                raise
-            run(replace(question, overrides=whole))
+        run()
     except HydraException as error:
         raise ValueError(explained(composition_mistake(error, "train", words, own_keys))) from error
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from poslab.commands.hydra_command import HELP, command_without_hydra, say_that_libraries_load
 from poslab.commands.machines import launcher_and_others, run_on_machines
 from poslab.commands.own_choices import with_config_dir
-from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_in_full
+from poslab.commands.questions import be_one_process, own_keys_and_overrides, run_question
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
@@ -20,6 +20,7 @@ OWN_KEYS = {
     "n_trials": "how many trials are finished in the end, the default among them",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
+    "dry_run": "true prints what is searched, the finished trials and the time to go, and trains nothing",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the sweep (default: outputs/sweeps/NAME)",
     "name": "of the study, in a storage that several share (default: the file's, and the preset)",
@@ -43,6 +44,9 @@ def main(arguments: list[str]) -> None:
     be_one_process()
     from poslab.tuning.sweep_file import read_sweep
 
+    dry_run = given.pop("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise ValueError(f"dry_run must be true or false, got {dry_run!r}")
     machines = given.pop("machines", None)
     launcher, overrides = launcher_and_others(overrides)
     sweep = read_sweep(SWEEPS, given, overrides)
@@ -53,9 +57,9 @@ def main(arguments: list[str]) -> None:
 
     from poslab.tuning.command import run_sweep
 
-    run_in_full(
+    run_question(
         sweep,
-        lambda whole: run_sweep(whole, CONF),
+        lambda: run_sweep(sweep, CONF, dry_run),
         OWN_KEYS,
         lambda mistake: _with_what_is_searched(mistake, sweep),
     )

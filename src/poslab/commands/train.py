@@ -15,6 +15,15 @@ from poslab.configuration.of_pretrained import is_pretrained
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[str, Any]:
     """Check, then train, and return the run with its first metric. Slow imports come after all quick checks."""
+    if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
+        from poslab.configuration.build import full_keys
+        from poslab.data.composed import with_rate
+        from poslab.pretrained.directory import download
+
+        with full_keys("model", config):
+            download(config["model"].get("path"))
+        config = with_rate(config)
+
     from poslab.training.resume import plan
 
     given = [override for override in overrides if not override.startswith("resume=")]
@@ -24,13 +33,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
     planned = plan(config, named_directory(directory, given), given, is_named)._replace(
         choices=[*choices_of_configuration("train"), *given]
     )
-
-    if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
-        from poslab.configuration.build import full_keys
-        from poslab.pretrained.directory import download
-
-        with full_keys("model", config):
-            download(config["model"].get("path"))
 
     from poslab.training.checking import check
 

@@ -13,7 +13,6 @@ from poslab.comparison.comparison import Comparison
 from poslab.comparison.configurations import CellConfigurations
 from poslab.comparison.definitions import identity, numbered, study_of
 from poslab.comparison.display import Display, plan_table
-from poslab.comparison.duration import seconds_of_run
 from poslab.comparison.existing import results_of_runs
 from poslab.comparison.lengths import checked_lengths
 from poslab.comparison.plan import CellPlan
@@ -33,6 +32,7 @@ from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
+from poslab.training.duration import seconds_of_run
 from poslab.tuning.output import check_claim, claim, keep_arguments, make, opened
 from poslab.tuning.storage import naming_storage, quieten_optuna
 

@@ -10,7 +10,9 @@ from poslab.arguments import nearest
 from poslab.comparison.comparison import Comparison
 from poslab.comparison.mistakes import checked
 from poslab.comparison.published import published_results
+from poslab.configuration.command_line import key_of
 from poslab.configuration.question_files import QuestionFiles
+from poslab.tuning.composition import with_rates_of_typed_model
 
 KEYS = (
     *("question", "baseline", "encodings", "cases", "seeds", "metrics", "gate", "tuning", "budget", "costs", "train"),
@@ -40,6 +42,7 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     typed = str(given["comparison"])
     stem = path.stem if typed.endswith((".yaml", ".yml")) else typed
     node = {"name": stem if preset is None else f"{stem}_{preset}", **node, "overrides": list(overrides)}
+    node = with_rates_of_typed_model({**node, "cases": _cases_of_typed_model(node, overrides)}, overrides)
     node.setdefault("output", f"outputs/comparisons/{node['name']}")
     try:
         made = checked(Comparison(**node))
@@ -47,6 +50,16 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
         return made
     except ValueError as error:
         raise ValueError(f"{error} (comparison={stem})") from error
+
+
+def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """Return the cases of a comparison: with a typed path alone, only those of pretrained models, if there are any."""
+    cases, typed = node.get("cases"), set(map(key_of, overrides))
+    if "model.path" not in typed or "model" in typed or not isinstance(cases, Mapping):
+        return cases
+    own = {name: {**(node.get("train") or {}), **((case or {}).get("train") or {})} for name, case in cases.items()}
+    pretrained = {name: cases[name] for name in cases if own[name].get("model") == "pretrained"}
+    return pretrained or cases
 
 
 def _check_claims(comparison: Comparison, nodes: Sequence[Mapping[str, Any]]) -> None:

@@ -12,8 +12,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from poslab.comparison.duration import SECONDS_OF_WORKER, is_busy, roughly
 from poslab.comparison.study import ComparisonStudy, cell_of_trial, result_of_trial
+from poslab.report.sentences import roughly
+from poslab.training.duration import SECONDS_OF_WORKER, is_busy
 from poslab.tuning.display import left_in_words
 from poslab.tuning.queue_display import QueueDisplay
 from poslab.tuning.trial_record import TrialRecord, recorded_failure

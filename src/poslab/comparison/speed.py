@@ -19,7 +19,6 @@ import torch
 from rich.console import Console
 
 from poslab.comparison.cell_run import machine_in_words
-from poslab.comparison.duration import threads_of_training
 from poslab.comparison.reading_costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.comparison.results import Results
 from poslab.data.run_data import RunData
@@ -33,6 +32,7 @@ from poslab.runs.loading import device_named, load
 from poslab.runs.precision import autocast, precision_of
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import device_of
+from poslab.training.duration import threads_of_training
 from poslab.training.environment import environment
 
 ROUNDS, FEWEST_ROUNDS = 9, 3

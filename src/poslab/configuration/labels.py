@@ -23,6 +23,9 @@ GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer",
 APART = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")
 """Keys that do not change what a run learns, and are in no label."""
 
+OF_A_SCALING = "encoding.scaling.factor"
+"""Key that is in all labels of runs side by side."""
+
 MANY = 4
 """Keys in a label, unless labels of different runs would be equal."""
 
@@ -71,7 +74,7 @@ def labels(configs: Sequence[Mapping[str, Any]], conf: Path = CONF) -> list[str]
         labels([...]) == ["rotary base=1e5", "rotary base=1e6", "alibi"]
 
     Labels are equal where configurations are, seeds of parts aside. They name four keys, and more only where four are
-    not enough.
+    not enough. The factor of a scaling is always there, since it says how far an encoding is meant to reach.
 
     Args:
         configs: of the runs, resolved.
@@ -80,7 +83,8 @@ def labels(configs: Sequence[Mapping[str, Any]], conf: Path = CONF) -> list[str]
     flat = [dict(_flat(config, conf)) for config in configs]
     keys = [key for key in dict.fromkeys(key for own in flat for key in own) if _differs(key, flat)]
     kept = [key for key in keys if key != "encoding" and (key == "seed" or not key.endswith("seed"))]
-    named = [(own["encoding"], {key: own[key] for key in _of(own, kept, flat)}) for own in flat]
+    keys_of = [(own, (*_of(own, kept, flat), OF_A_SCALING)) for own in flat]
+    named = [(own["encoding"], {key: own[key] for key in keys if key in own}) for own, keys in keys_of]
     short = [_joined(name, values, kept, MANY, LONG) for name, values in named]
     whole = [_joined(name, values, kept, None, None) for name, values in named]
     return short if len(set(short)) == len(set(whole)) else whole

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.build import build, full_keys, nearest
 from poslab.configuration.command_line import key_of, poslab_command
-from poslab.configuration.of_pretrained import is_pretrained, without_usual
+from poslab.configuration.labels import choice_file, choice_of
+from poslab.configuration.of_pretrained import is_pretrained, rate, rate_fraction, without_usual
 from poslab.io.packages import in_package
 
 
@@ -91,7 +92,21 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
                     )
                 config["dataset"].setdefault("tokenizer", str(tokenizer))
         config["model"]["path"] = path
-    return config
+    return with_rate(config)
+
+
+def with_rate(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a run of a pretrained model with its default learning rate, if it has none.
+
+    A model of the hub that is not on this machine has none yet.
+    """
+    path, optimizer = config["model"].get("path"), config.get("optimizer", {})
+    if "_target_" not in optimizer or "lr" in optimizer or not isinstance(path, str) or not path:
+        return config
+    usual = float(choice_file("optimizer", choice_of(config, "optimizer").name).get("lr", 2e-3))
+    fraction = rate_fraction(path)
+    lr = {} if fraction is None else {"lr": rate(usual, fraction)}
+    return {**config, "optimizer": {**optimizer, **lr}}
 
 
 def _there(path: str) -> Path | None:

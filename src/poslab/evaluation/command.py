@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +19,13 @@ from rich.table import Table as Lines
 
 from poslab.configuration.build import build, full_keys
 from poslab.configuration.labels import label, labels, names_in_pictures
+from poslab.data import cache
+from poslab.data.source import default_cache
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.parts.rotary import section
+from poslab.evaluation.progress import Progress
 from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
 from poslab.evaluation.subject import Subject
@@ -28,6 +33,7 @@ from poslab.evaluation.subjects import pretrained_subject, subject, with_differe
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
 from poslab.report.sentences import listed
+from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
 
@@ -59,7 +65,7 @@ def evaluate_runs(
     if files := [place for place in (directory, written) if place.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
     steps = run.metrics().get("steps", 0) if directory == own and run.is_finished else 0
-    evaluation, console = _evaluated(subjects, request, is_first)
+    evaluation, console, progress = _evaluated(subjects, request, is_first)
     if not is_first:
         return
     if written != directory and written.exists():
@@ -72,6 +78,7 @@ def evaluate_runs(
             shutil.rmtree(directory)
         written.rename(directory)
         evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
+    progress.forget()
     _print(console, evaluation, subjects, directory)
 
 
@@ -93,11 +100,12 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
     if len({one.name for one in subjects}) < len(subjects):
         raise ValueError(f"encodings must all be different, got {', '.join(one.name for one in subjects)}")
     directory = output_directory(request.output, None)
-    evaluation, console = _evaluated(subjects, request, is_first)
+    evaluation, console, progress = _evaluated(subjects, request, is_first)
     if not is_first:
         return
     title = f"{Path(subjects[0].path).name} under {_names(subjects)}, before any training"
     evaluation.write(directory, title, _facts(subjects, request), request.figure_width)
+    progress.forget()
     _print(console, evaluation, subjects, directory)
 
 
@@ -124,15 +132,51 @@ def _begin() -> bool:
     return environment is None or environment.global_rank() == 0
 
 
-def _evaluated(subjects: Sequence[Subject], request: Request, is_first: bool) -> tuple[Evaluation, HarmlessConsole]:
-    """Return the evaluation, and the console that has shown its progress."""
+def _identity(subjects: Sequence[Subject], request: Request) -> str:
+    """Return a name for an evaluation, which another one has only if its numbers are the same."""
+    models = []
+    for one in subjects:
+        folder = Path(one.path)
+        weights = [checkpoint_file(one.path)] if one.run else sorted(folder.glob("*.safetensors"))
+        stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
+        models.append([one.name, dict(one.recipe.config), dict(one.swap), str(folder), stats])
+    asked = [request.lengths, request.stride, request.seed, request.split, request.tokens, request.device]
+    return cache.key({"models": models, "asked": asked, "version": version("poslab")})
+
+
+SECONDS_BETWEEN_LINES = 10
+"""Least time between two lines of progress where there is no terminal, but for those that begin a part."""
+
+
+def now_and_then(show: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
+    """Return what shows lines of progress, of which many come one after another, at a pace that suits a log."""
+    last = clock()
+
+    def announce(line: str) -> None:
+        nonlocal last
+        if line.endswith("...") or clock() - last >= SECONDS_BETWEEN_LINES:
+            last = clock()
+            show(line)
+
+    return announce
+
+
+def _evaluated(
+    subjects: Sequence[Subject], request: Request, is_first: bool
+) -> tuple[Evaluation, HarmlessConsole, Progress]:
+    """Return the evaluation, the console that has shown its progress, and that, to be forgotten once it is written."""
     request = request.with_tokens(max(one.longest_trained for one in subjects))
     console = HarmlessConsole(quiet=not is_first)
+    kept = None if external_environment() else default_cache() / "evaluations" / _identity(subjects, request)
+    if kept is not None and kept.is_dir():
+        console.print("continuing an evaluation that was interrupted")
     with console.status("") as status:
-        evaluation = evaluate(subjects, request, announce=lambda part: status.update(f"{part} ..."))
+        announce = status.update if console.is_terminal else now_and_then(console.print)
+        request = replace(request, progress=Progress(announce, kept))
+        evaluation = evaluate(subjects, request)
     if is_first and not evaluation.sections:
         raise ValueError(f"parts must hold one that shows something of {_names(subjects)}, got {request.parts}")
-    return evaluation, console
+    return evaluation, console, request.progress
 
 
 def _print(console: HarmlessConsole, evaluation: Evaluation, subjects: Sequence[Subject], directory: Path) -> None:
@@ -275,7 +319,8 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
     yield from evaluation.lead.text.split("\n\n")
     for table in (one for one in evaluation.lead.figures if isinstance(one, Table)):
         frame = table.frame if "metric" in table.frame else table.frame.assign(metric="")
-        lengths = [column for column in frame.columns if column not in ("metric", "model")]
+        name = "model" if "model" in frame else "task"
+        lengths = [column for column in frame.columns if column not in ("metric", name)]
         for metric, rows in frame.groupby("metric", sort=False):
             title = str(metric)
             for first in range(0, len(lengths), MOST_COLUMNS):
@@ -285,7 +330,7 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
                 for length in shown:
                     lines.add_column(length, justify="right", no_wrap=True)
                 for row in rows.to_dict("records"):
-                    lines.add_row(str(row["model"]), *("-" if pd.isna(row[n]) else row[n] for n in shown))
+                    lines.add_row(str(row[name]), *("-" if pd.isna(row[n]) else row[n] for n in shown))
                 yield lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
 
@@ -12,10 +12,10 @@ from poslab.evaluation.settings import Settings
 from poslab.evaluation.subject import ABILITIES, OF_PRETRAINED, Subject
 
 
-def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable[[str], None] = print) -> Evaluation:
+def evaluate(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """Evaluate trained models side by side, under different names and on the same data.
 
-    A part that needs what no model has is left out. `announce` is called with the name of each part before it is made.
+    A part that needs what no model has is left out.
 
     Raises:
         ValueError: for lengths that the data does not have.
@@ -31,7 +31,7 @@ def evaluate(subjects: Sequence[Subject], settings: Settings, announce: Callable
                 continue
             evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
             continue
-        announce(part)
+        settings.progress.begin(part)
         evaluation.add(modules[part].make(subjects, settings))
     if evaluation.lead is not None:
         doubts = [f"Take care: {warning}." for one in subjects for warning in one.warnings]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +44,8 @@ class Evaluation:
         self.sections += part.sections
         self.metrics |= part.metrics
         self.frames |= part.frames
+        if self.lead is not None and part.lead is not None:
+            self.lead = replace(self.lead, figures=[*self.lead.figures, *part.lead.figures])
         self.lead = self.lead or part.lead
         self.remarks += part.remarks
         self.left_out |= part.left_out

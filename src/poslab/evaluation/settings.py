@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
 from poslab.configuration.lengths import LENGTH, whole_tokens
 from poslab.evaluation.parts import names
+from poslab.evaluation.progress import Progress
 
 
 @with_checked_arguments
@@ -26,6 +27,7 @@ class Settings:
             window.
         text: shown token by token with its attention; None is the beginning of the evaluated text.
         seed: of the bootstrap and of retrieval prompts.
+        progress: of the parts through their slow steps.
     """
 
     parts: Sequence[str] | None = None
@@ -33,6 +35,7 @@ class Settings:
     stride: Count | None = None
     text: str | None = None
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1
+    progress: Progress = field(default_factory=Progress, compare=False)
 
     def __post_init__(self) -> None:
         known = names()

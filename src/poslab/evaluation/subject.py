@@ -34,6 +34,9 @@ from poslab.tasks.task import Task, device_of
 WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
 
+COUNTED = 10_000_000
+"""Most tokens of a training text whose frequencies are counted."""
+
 Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation", "embeddings"]
 
 ABILITIES: dict[Ability, str] = {
@@ -141,6 +144,13 @@ class Subject:
         """Token ids of the text to be predicted, (N,)."""
         assert self.text is not None
         return self.text.tokens
+
+    @cached_property
+    def unigram(self) -> np.ndarray:
+        """Nats of each token by its frequency in the training text, (V,): what a model can know without a context."""
+        assert isinstance(self.data, TextDataModule)
+        counts = np.bincount(self.data.tokens("train")[:COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
+        return -np.log(counts / counts.sum())
 
     @property
     def dataset(self) -> str:

@@ -24,7 +24,7 @@ const MODEL_KNOBS = [
 const BASE = knob("base", "encoding.base", "Base", [...decades(1, 7, [1, 1.5, 2, 3, 5, 7]), 1e7], 10000);
 const FACTORS = [1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
 const ofScaling = (name, label, values, start) => knob(name, `encoding.scaling.${name}`, label, values, start);
-const factor = (start) => ofScaling("factor", "Scaling factor", FACTORS, start);
+const FACTOR = ofScaling("factor", "Scaling factor", FACTORS, 4);
 
 /** Rotary under a scaling, which returns {frequencies, ...} for unscaled ones. */
 function scaledRotary(label, formula, knobs, scale) {
@@ -57,17 +57,17 @@ const ENCODINGS = {
     },
   },
   rope_linear: scaledRotary("Rotary: linear interpolation",
-    "All frequencies are divided by the factor.", [factor(4)],
+    "All frequencies are divided by the factor.", [FACTOR],
     (before, k) => ({ frequencies: before.map((frequency) => frequency / k.factor) })),
   rope_ntk: scaledRotary("Rotary: NTK",
-    "A larger base: the fastest frequency stays, the slowest is divided by the factor.", [factor(4)],
+    "A larger base: the fastest frequency stays, the slowest is divided by the factor.", [FACTOR],
     (before, k) => ntk(before, k.base, k.factor)),
   rope_dynamic_ntk: scaledRotary("Rotary: dynamic NTK",
-    "NTK, with a factor that grows with the text beyond the trained length.", [factor(2)],
+    "NTK, with a factor that grows with the text beyond the trained length.", [FACTOR],
     (before, k, m, length) => ntk(before, k.base, dynamicFactor(k.factor, length, m.trained))),
   yarn: scaledRotary("Rotary: YaRN",
     "Fast frequencies stay, slow ones are divided by the factor s; logits grow by (0.1 ln s + 1)².",
-    [factor(16), ofScaling("beta_fast", "Turns that stay (beta_fast)", [8, 16, 32, 64], 32),
+    [FACTOR, ofScaling("beta_fast", "Turns that stay (beta_fast)", [8, 16, 32, 64], 32),
       ofScaling("beta_slow", "Turns that are divided (beta_slow)", [0.5, 1, 2, 4], 1)],
     (before, k, m) => ({
       frequencies: byParts(before, k.base, m.trained, k.factor, k.beta_fast, k.beta_slow),
@@ -75,12 +75,12 @@ const ENCODINGS = {
     })),
   llama3: scaledRotary("Rotary: Llama 3's scaling",
     "Frequencies of many turns stay, those of few are divided by the factor, and those between are mixed.",
-    [factor(8), ofScaling("low_freq_factor", "Turns that are divided", [0.5, 1, 2], 1),
+    [FACTOR, ofScaling("low_freq_factor", "Turns that are divided", [0.5, 1, 2], 1),
       ofScaling("high_freq_factor", "Turns that stay", [3, 4, 8, 16], 4)],
     (before, k, m) => ({ frequencies: llama3(before, m.trained, k.factor, k.low_freq_factor, k.high_freq_factor) })),
   longrope: scaledRotary("Rotary: LongRoPE",
     "A divisor for each frequency beyond the trained length L; logits grow by 1 + ln s / ln L. The paper searches " +
-      "divisors for each model; here they are those of YaRN, Poslab's default.", [factor(32)],
+      "divisors for each model; here they are those of YaRN, Poslab's default.", [FACTOR],
     (before, k, m, length) => ({
       frequencies: length > m.trained ? byParts(before, k.base, m.trained, k.factor, 32, 1) : before,
       logitFactor: 1 + Math.log(k.factor) / Math.log(m.trained),

@@ -24,3 +24,10 @@ def are(names: Sequence[str]) -> str:
 def has(names: Sequence[str]) -> str:
     """Return the verb after these names."""
     return "has" if len(names) == 1 else "have"
+
+
+def roughly(seconds: float) -> str:
+    """Return a duration in words, as exactly as an estimate is: `about 3 h`."""
+    units = {"days": 86400, "h": 3600, "min": 60}
+    unit, size = next(((unit, size) for unit, size in units.items() if seconds >= 1.5 * size), ("s", 1))
+    return f"about {max(10, round(seconds, -1)) if size == 1 else seconds / size:.0f} {unit}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.configuration.build import build, build_each, full_keys
 from poslab.configuration.labels import label
+from poslab.configuration.of_pretrained import is_pretrained
 from poslab.data.data_source import DataSource
 from poslab.io.packages import NotInstalledError
 from poslab.runs.directory import GROUPS, RunDirectory
@@ -98,12 +100,12 @@ class Recipe:
         from poslab.start import Start
 
         trainer = build(config, "trainer", TrainerSettings)
-        optimizer = build(config, "optimizer", OptimizerSettings)
         adapt = build(config, "adapt", Adaptation)
         start = build(config, "start", Start)
         model = _model(config)
         with full_keys("model", config):
             capabilities = model.capabilities
+        optimizer = build(config, "optimizer", OptimizerSettings)  # after the model, by whose size it may go
         if to_train:
             with full_keys("model", config):
                 _check_tokenizer(source, model.tokenizer)
@@ -236,6 +238,7 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
     from poslab.models import Model, ModelRecipe
 
     encoding = build(config, "encoding", EncodingFactory)
+    config = _with_target(config, encoding)
     positions, temperature = (
         None if config.get(group) is None else build(config, group, kind)
         for group, kind in (("positions", PositionSampler), ("temperature", TemperatureFactory))
@@ -248,3 +251,31 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
     own = {name: value for name, value in given.items() if value is not None}
     make = build(config, "model", Callable[..., Model], encoding=encoding, **own)
     return ModelRecipe(make, encoding, given["positions"])
+
+
+def _with_target(config: Mapping[str, Any], encoding: Any) -> Mapping[str, Any]:
+    """Return a configuration with the positions that PoSE covers, if it leaves them open: what the encoding reaches."""
+    positions, own = config.get("positions"), getattr(encoding, "keywords", {})
+    if not isinstance(positions, Mapping) or positions.get("target_length", 0) is not None:
+        return config
+    length = config["dataset"].get("sequence_length")
+    scaling = getattr(own.get("scaling"), "keywords", {})
+    stretched = scaling.get("training_length") or _pretrained_length(config) or length
+    target = own.get("max_length") or math.ceil(stretched * scaling.get("factor", USUAL_FACTOR))
+    return {**config, "positions": {**positions, "target_length": max(target, length)}}
+
+
+USUAL_FACTOR = 4
+"""Factor by which PoSE stretches under an encoding that is no scaling: the default one of scalings."""
+
+
+def _pretrained_length(config: Mapping[str, Any]) -> int | None:
+    """Return the length that a pretrained model was trained at; None for a model of ours."""
+    if not is_pretrained(config["model"]):
+        return None
+    from poslab.pretrained.directory import configuration
+    from poslab.pretrained.families import family_of
+
+    with full_keys("model", config):
+        model = configuration(config["model"].get("path"))
+        return family_of(model).facts(model).training_length

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poslab.configuration.build import full_keys
+from poslab.data.composed import with_rate
 from poslab.data.kinds.windows import WINDOWS
 from poslab.runs.directory import RunDirectory
 from poslab.runs.earlier_versions import ADDED
@@ -77,6 +78,43 @@ def check(
     with full_keys("dataset", recipe.config):
         recipe.source.check()  # last: whether its data is installed matters once the configuration is right
     return recipe
+
+
+def warnings_of_pretrained(recipe: Recipe, model: Model) -> Iterator[str]:
+    """Yield a sentence for each setting under which a run of a pretrained model shows or keeps little of it."""
+    from poslab.adaptation.full import Full
+    from poslab.data.corpus import Corpus
+
+    facts, source, sampler = model.encodings.shape.pretrained, recipe.source, recipe.model.positions
+    if facts is None:
+        return
+    optimizer = {key: value for key, value in recipe.config["optimizer"].items() if key != "lr"}
+    usual = with_rate({**recipe.config, "optimizer": optimizer})["optimizer"].get("lr")
+    lr, trains = recipe.optimizer.lr, recipe.trainer.max_steps > 0
+    if trains and usual is not None and lr >= TOO_FAST * usual and isinstance(recipe.adapt, Full):
+        yield (
+            f"optimizer.lr={lr:g} is a learning rate of training from scratch, at which a pretrained model loses what "
+            f"it has learned: the default for its size is {usual:g}"
+        )
+    if not isinstance(source, Corpus):
+        return
+    context, length = facts.training_length, source.sequence_length
+    reached = length if sampler is None else sampler.stop(length)
+    if trains and reached < context:
+        yield (
+            f"dataset.sequence_length={length} is shorter than the context of the model, {context:,} tokens: training "
+            "in short windows may cost it long ones"
+        )
+    longest = max(length * multiple for multiple in source.length_multiples)
+    if longest <= context and (model.max_length is None or model.max_length > context):
+        yield (
+            f"the longest test, of {longest:g} tokens, lies within the context of the model, {context:,} tokens, and "
+            "shows nothing of longer texts: raise dataset.length_multiples or dataset.sequence_length"
+        )
+
+
+TOO_FAST = 5
+"""Times the default learning rate of a pretrained model from which on training it is like training from scratch."""
 
 
 def _check_memory(model: Model, recipe: Recipe) -> None:

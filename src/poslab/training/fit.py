@@ -24,6 +24,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
+from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints
 from poslab.training.components import (
     callbacks_of,
@@ -88,6 +89,8 @@ def train_here(
     if absent := model.encodings.kinds_without_layer:
         kinds = " or ".join(map(str, absent))
         console.print(f"encoding: no layer is of kind {kinds}: its pattern needs more layers")
+    for warning in warnings_of_pretrained(recipe, model):
+        console.print(f"warning: {warning}")
     for line in datamodule.report_lines():
         console.print(line)
     if checkpoint is None:

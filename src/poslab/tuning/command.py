@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import optuna
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from poslab.io.terminal import HarmlessConsole
 from poslab.pool.locks import fail_lost, one_at_a_time
 from poslab.pool.shares import shares
 from poslab.pool.workers import Workers
+from poslab.report.sentences import amount, roughly
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
+from poslab.training.duration import SECONDS_OF_WORKER, seconds_of_run
 from poslab.tuning.attributes import MADE_WITH
 from poslab.tuning.display import Display
 from poslab.tuning.joining import make_or_join
 from poslab.tuning.output import claim, keep_arguments, opened
 from poslab.tuning.results import Results
 from poslab.tuning.sampling import try_sampler
-from poslab.tuning.storage import naming_storage, quieten_optuna
+from poslab.tuning.space import described
+from poslab.tuning.storage import naming_storage, open_storage, quieten_optuna
+from poslab.tuning.storage_url import DATABASE
 from poslab.tuning.sweep import Sweep
 from poslab.tuning.trial_configuration import TrialConfigurations
 from poslab.tuning.worker import Order
 
 
-def run_sweep(sweep: Sweep, conf: Path) -> None:
-    """Run or resume a sweep until its budget is finished, and write its results; `conf` holds the configurations.
+def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
+    """Run or resume a sweep until its budget is finished, and write its results.
+
+    Args:
+        sweep: the sweep.
+        conf: folder of the configurations.
+        dry_run: print the space, the finished trials and the time to go, and train nothing.
 
     Raises:
         ValueError: for a mistake, before any training.
@@ -46,6 +62,10 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
     directions = [objective.direction for objective in sweep.all_objectives]
     try_sampler(sweep.sampler, sweep.search_space, default, directions, sweep.trust)
     output = Path(sweep.output)
+    if dry_run:
+        threads = shares(sweep.workers, recipe.trainer)[0].threads
+        console.print(_plan(sweep, default, config, seconds_of_run(recipe, data, threads)))
+        return
     with naming_storage(sweep):
         storage = opened(sweep, "trials")
         with one_at_a_time(output):
@@ -63,6 +83,27 @@ def run_sweep(sweep: Sweep, conf: Path) -> None:
         Display(console, study, sweep.workers, sweep.all_objectives).supervise(workers, sweep.lost_after)
         with one_at_a_time(output):
             Results(sweep, study, configurations).write(console)
+
+
+def _plan(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any], seconds: float) -> RenderableType:
+    """Return the space of a sweep and what is left to do, if each run takes as many seconds as that of trial 0."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for name in ("searched", "values", "trial 0"):
+        table.add_column(name)
+    for parameter in sweep.search_space.parameters:
+        table.add_row(parameter.name, described(parameter.distribution), str(default.get(parameter.name, "")))
+    is_there = sweep.storage is not None or (Path(sweep.output) / DATABASE).exists()
+    storage = open_storage(sweep) if is_there else None
+    if storage is None or sweep.name not in optuna.get_all_study_names(storage):
+        left, counts = sweep.n_trials, f"0 of {sweep.n_trials} trials are finished"
+    else:
+        study = make_or_join(sweep, storage, default, config)
+        record = study.record()
+        left = sweep.n_trials - len(record.finished)
+        counts = Display(HarmlessConsole(), study, sweep.workers, sweep.all_objectives).counts(record)
+    to_go = roughly(SECONDS_OF_WORKER + left * sweep.seeds * seconds / sweep.workers)
+    with_workers = f"with {amount(sweep.workers, 'worker')}, if all take as long as trial 0"
+    return Group(table, Text(f"{counts}; {f'{to_go} to go {with_workers}' if left else 'nothing to do'}"))
 
 
 def _check_metrics(sweep: Sweep, task: type[Task]) -> None:

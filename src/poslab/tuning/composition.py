@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose
+from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from poslab.arguments import shown
 from poslab.configuration.command_line import SEVERAL, in_hydras_grammar, key_of
+from poslab.configuration.of_pretrained import rate, rate_fraction
 from poslab.configuration.outside_files import initialized
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.directory import GROUPS
@@ -24,9 +27,29 @@ class Composer:
         self._trust = list(trust)
 
     def composed(self, overrides: Sequence[str]) -> DictConfig:
-        """Return an unresolved configuration, with the settings of Hydra, which raises an error for an unknown key."""
+        """Return an unresolved configuration, with the settings of Hydra, which raises an error for an unknown key.
+
+        Keys of a scaling may be written short, as `encoding.factor=4` for `encoding.scaling.factor=4`.
+        """
+        words = list(overrides)
         with initialized(self.conf):
-            return compose("train", overrides=list(overrides), return_hydra_config=True)
+            try:
+                return compose("train", overrides=words, return_hydra_config=True)
+            except ConfigCompositionException as error:
+                chosen = [word for word in words if self._chooses(word)]
+                try:
+                    base = compose("train", overrides=chosen)
+                except (HydraException, OmegaConfBaseException):
+                    raise error from None
+                parts = (word.partition("=") for word in words)
+                whole = [f"{full_key(base, key)}{equals}{value}" for key, equals, value in parts]
+                if whole == words:
+                    raise
+                return compose("train", overrides=whole, return_hydra_config=True)
+
+    def _chooses(self, word: str) -> bool:
+        key = key_of(word).partition("@")[0]
+        return key == "hydra.searchpath" or self.is_group(key)
 
     def resolved(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return a resolved configuration."""
@@ -67,9 +90,48 @@ class Composer:
         return f"~{key}" if value is None and self.is_group(key) else f"{key}={in_hydras_grammar(value)}"
 
 
+def has_key(composed: DictConfig, key: str) -> bool:
+    """Return whether a configuration has a dotted key, even if its value is null."""
+    group, _, name = key.rpartition(".")
+    node = OmegaConf.select(composed, group) if group else composed
+    return isinstance(node, DictConfig) and name in node
+
+
+def full_key(composed: DictConfig, key: str) -> str:
+    """Return a key, that of a scaling written out: `encoding.scaling.factor` for `encoding.factor`."""
+    node, _, leaf = key.rpartition(".")
+    whole = f"{node}.scaling.{leaf}"
+    return whole if not has_key(composed, key) and has_key(composed, whole) else key
+
+
 def _is_choice(choice: Any, group: str) -> bool:
     """Return whether a value may name a choice of a group, or leave out one that no run needs."""
     return ".." not in Path(choice).parts if isinstance(choice, str) else choice is None and group not in GROUPS
+
+
+def with_rates_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the keys of a file for the pretrained model that a command line chooses in place of its own, if it does.
+
+    Learning rates, whether given, tuned or searched, are then smaller by `rate_fraction`, as the default rate is.
+    """
+    typed = {key_of(word): word.partition("=")[2].strip("'\"") for word in overrides}
+    if typed.get("model") != "pretrained" and "model.path" not in typed:
+        return dict(node)
+    fraction = rate_fraction(typed.get("model.path", "")) or 0.1
+
+    def smaller(value: Any) -> Any:
+        if isinstance(value, list):
+            return [smaller(item) for item in value]
+        if isinstance(value, Mapping):  # a range of a sweep
+            return {key: smaller(item) if key in ("float", "choices") else item for key, item in value.items()}
+        return rate(value, fraction) if isinstance(value, float) else value
+
+    def of_model(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {key: smaller(item) if key == "optimizer.lr" else of_model(item) for key, item in value.items()}
+
+    return {str(key): of_model(value) for key, value in node.items()}
 
 
 def refuse_own_keys(overrides: Sequence[str], of: str) -> None:

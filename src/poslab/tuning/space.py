@@ -107,7 +107,7 @@ class Space:
                 if not _holds(parameter.distribution, value):
                     raise ValueError(
                         f"space.{parameter.key} must hold its default, which is trial 0: {value!r} is not "
-                        f"{_described(parameter.distribution)}"
+                        f"{described(parameter.distribution)}"
                     )
                 values[parameter.key] = by_name[parameter.name] = value
         return by_name
@@ -200,7 +200,8 @@ def _holds(distribution: BaseDistribution, value: Any) -> bool:
     return math.isclose(steps, round(steps), abs_tol=1e-9)
 
 
-def _described(distribution: BaseDistribution) -> str:
+def described(distribution: BaseDistribution) -> str:
+    """Return the values of a parameter in words."""
     if isinstance(distribution, CategoricalDistribution):
         return f"one of {list(distribution.choices)}"
     assert isinstance(distribution, FloatDistribution | IntDistribution)

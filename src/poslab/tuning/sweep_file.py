@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.configuration.question_files import QuestionFiles
+from poslab.tuning.composition import with_rates_of_typed_model
 from poslab.tuning.sweep import Sweep
 
 KEYS = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner")
@@ -27,6 +28,7 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     path, preset, node = sweep_files(folder).chosen(given, Sweep)
     name = path.stem if preset is None else f"{path.stem}_{preset}"
     node = {"name": name, **node, "overrides": list(overrides)}
+    node = with_rates_of_typed_model(node, overrides)
     node.setdefault("output", f"outputs/sweeps/{node['name']}")
     try:
         return Sweep(**node)

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from poslab.configuration.command_line import key_of
 from poslab.data.corpus import Corpus
 from poslab.training.checking import check
-from poslab.tuning.composition import Composer, refuse_own_keys
+from poslab.tuning.composition import Composer, full_key, has_key, refuse_own_keys
 from poslab.tuning.space import Values
 from poslab.tuning.sweep import Sweep
 
@@ -57,7 +57,8 @@ class TrialConfigurations:
             shown = ", ".join(f"{key}={value}" for key, value in values.items())
             composed = self._composed(values)
             for other in self._space.parameters:
-                if other.exists(values) and not self._composer.is_group(other.key) and not _has(composed, other.key):
+                key = full_key(composed, other.key)
+                if other.exists(values) and not self._composer.is_group(key) and not has_key(composed, key):
                     raise ValueError(
                         f"space.{other.key}: there is no such key under {shown}: it needs a condition, as in "
                         "when: {encoding: rotary}"
@@ -66,7 +67,7 @@ class TrialConfigurations:
                 check(self._composer.resolve(composed))
             except ValueError as error:
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
-        return self._space.defaults({p.key: self._default(default, p.key) for p in self._space.parameters})
+        return self._space.defaults({p.key: self._default(default, config, p.key) for p in self._space.parameters})
 
     def _check_windows(self, corpus: Corpus) -> None:
         """Raise ValueError for an objective at a window length that is not evaluated."""
@@ -78,19 +79,18 @@ class TrialConfigurations:
                     f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
                 )
 
-    def _default(self, composed: DictConfig, key: str) -> Any:
-        """Return the value of a key without a search; for a config group the choice."""
+    def _default(self, composed: DictConfig, config: Mapping[str, Any], key: str) -> Any:
+        """Return the value of a key without a search; for a config group the choice.
+
+        A pretrained model gives some values itself, such as the learning rate: they stand in the resolved configuration
+        alone.
+        """
         if self._composer.is_group(key):
             return composed.hydra.runtime.choices.get(key)
-        return OmegaConf.select(composed, key)
+        key = full_key(composed, key)
+        value = OmegaConf.select(OmegaConf.create(dict(config)), key)
+        return OmegaConf.select(composed, key) if value is None else value
 
     def _composed(self, values: Mapping[str, Any]) -> DictConfig:
         overrides = [*self._shared, *(self._composer.override(key, value) for key, value in values.items())]
         return self._composer.composed(overrides)
-
-
-def _has(composed: DictConfig, key: str) -> bool:
-    """Return whether a configuration has a dotted key, even if its value is null."""
-    group, _, name = key.rpartition(".")
-    node = OmegaConf.select(composed, group) if group else composed
-    return isinstance(node, DictConfig) and name in node

@@ -1,9 +1,14 @@
 """A report begins with sentences that its figures bear out."""
 
 import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
-from poslab.evaluation.extrapolation.conclusion import Headline, conclusion
+from poslab.evaluation.extrapolation.conclusion import Headline, conclusion, why_unlearned
 from poslab.evaluation.extrapolation.length_figures import ALL
+from poslab.evaluation.extrapolation.text import extrapolate
 from poslab.evaluation.scores.items import ItemScores
 from poslab.tasks.picture_classification import OF_SIDES
 from poslab.tasks.task import OF_EXAMPLES, OF_WINDOWS
@@ -176,3 +181,44 @@ def test_a_run_that_has_diverged_is_named_and_the_others_compared():
     assert sentences[0] == "T5 has diverged: what it predicts is not a number."
     assert sentences[1].startswith("Alibi has 2.400")
     assert conclusion(of_text(T5={64: broken})) == sentences[:1]
+
+
+PERIOD, TOKENS = 20, 8
+
+
+class LooksBack(nn.Module):
+    """Expects the token that stood some places before, once it has seen it; before that, any token."""
+
+    def __init__(self, places: int | None) -> None:
+        super().__init__()
+        self.places, self.weight = places, nn.Parameter(torch.ones(1))
+
+    def forward(self, tokens_BT: Tensor) -> Tensor:
+        logits_BTV = torch.zeros(*tokens_BT.shape, TOKENS)
+        if self.places is not None:
+            seen = tokens_BT[:, : max(0, tokens_BT.shape[1] - self.places + 1)]
+            logits_BTV[:, self.places - 1 :] = 4 * functional.one_hot(seen, TOKENS).float()
+        return logits_BTV
+
+
+@pytest.mark.parametrize(("places", "said"), [(None, "has not learned"), (1, "any context beyond 8"), (PERIOD, None)])
+def test_a_model_that_predicts_no_better_far_into_a_window_says_nothing_of_longer_ones(rng, places, said):
+    steps = rng.integers(TOKENS, size=PERIOD)
+    text = np.where(rng.random(9000) < 0.9, np.tile(steps, 450), rng.integers(TOKENS, size=9000))
+    if places == 1:
+        text = np.repeat(text, 3)[:9000]  # so that the token before helps
+    unigram = -np.log(np.bincount(text, minlength=TOKENS) / len(text))
+    found = extrapolate(LooksBack(places), text, [64, 256], 64, TOKENS, 1.0, unigram=unigram)
+    reason = why_unlearned(found.items, 64)
+    assert reason is None if said is None else said in (reason or "")
+    assert why_unlearned(found.items, 32) is None  # nothing is known of its training length
+
+
+def test_of_a_model_that_has_not_learned_nobody_says_that_it_holds():
+    scores = {name: {64: bits(4.7), 128: bits(4.7)} for name in ("rotary", "alibi")}
+    headline = Headline(
+        "{} bits per byte", False, scores, dict.fromkeys(scores, 64), OF_WINDOWS, 0, {"rotary": "has not learned"}
+    )
+    said = conclusion(headline)
+    assert "rotary has not learned." in said
+    assert said[-1].startswith("alibi holds up to windows of 128 tokens")

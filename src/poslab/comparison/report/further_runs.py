@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from poslab.comparison.costs import COSTS
-from poslab.comparison.duration import SECONDS_OF_START
 from poslab.comparison.results import Results
 from poslab.configuration.command_line import poslab_command, words_after
 from poslab.report.sentences import amount
+from poslab.training.duration import SECONDS_OF_START
 
 OWN_KEYS = ("recommend", "report_only", "dry_run", "length", "memory", "speed", "start")
 """Keys of a command for a recommendation that a command for more evidence leaves out."""

@@ -24,7 +24,7 @@ def longrope(
     base: float,
     length: int,
     training_length: TrainingLength,
-    factor: Factor = 32.0,
+    factor: Factor = 4.0,
     short_factors: Sequence[float] | str | None = None,
     long_factors: Sequence[float] | str | None = None,
     attention_factor: Positive | None = None,

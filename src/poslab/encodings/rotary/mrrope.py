@@ -15,7 +15,7 @@ from poslab.encodings.rotary.yarn import chosen_attention_factor
 def mrrope(
     inverse_frequencies: Tensor,
     training_length: TrainingLength,
-    factor: Factor = 16.0,
+    factor: Factor = 4.0,
     progressive: bool = True,
     attention_factor: Positive | None = None,
 ) -> tuple[Tensor, float]:

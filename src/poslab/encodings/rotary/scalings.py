@@ -67,7 +67,7 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> 
 
 
 def rope_dynamic_ntk(
-    inverse_frequencies: Tensor, base: float, length: int, training_length: TrainingLength, factor: Factor = 2.0
+    inverse_frequencies: Tensor, base: float, length: int, training_length: TrainingLength, factor: Factor = 4.0
 ) -> tuple[Tensor, float]:
     """Enlarge the base beyond the training length, the more the longer the text (dynamic NTK).
 
@@ -96,7 +96,7 @@ def rope_dynamic_ntk(
 def llama3(
     inverse_frequencies: Tensor,
     training_length: TrainingLength,
-    factor: Factor = 8.0,
+    factor: Factor = 4.0,
     low_freq_factor: Positive = 1.0,
     high_freq_factor: Positive = 4.0,
 ) -> tuple[Tensor, float]:

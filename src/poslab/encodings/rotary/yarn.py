@@ -16,7 +16,7 @@ def yarn(
     inverse_frequencies: Tensor,
     base: float,
     training_length: TrainingLength,
-    factor: Factor = 16.0,
+    factor: Factor = 4.0,
     beta_fast: Positive = 32.0,
     beta_slow: Positive = 1.0,
     truncate: bool = True,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from poslab.evaluation.extrapolation.length_figures import ALL
+from poslab.evaluation.extrapolation.text import FAR, FEW_BEFORE, NEAR, NON_OVERLAPPING, UNIGRAM
 from poslab.evaluation.scores.intervals import difference, excess, interval
 from poslab.evaluation.scores.items import ItemScores
 from poslab.report.sentences import amount, listed
@@ -30,6 +31,7 @@ class Headline:
         trained: longest length of training, by model.
         words: words for a length.
         seed: of the bootstrap.
+        unlearned: why a model says nothing of longer texts, as of `why_unlearned`, by its name.
     """
 
     form: str
@@ -38,6 +40,7 @@ class Headline:
     trained: Mapping[str, int]
     words: LengthWords
     seed: int = 0
+    unlearned: Mapping[str, str] = field(default_factory=dict)
 
     def shown(self, value: float) -> str:
         """Return a value as text."""
@@ -75,6 +78,38 @@ def conclusion(headline: Headline) -> list[str]:
         of_length = {name: own[length] for name, own in sound.items() if length in own}
         sentences.append((_ranking if len(of_length) > 1 else _alone)(headline, of_length, length))
     return [*sentences, *_reaches(headline, sound)]
+
+
+def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, seed: int = 0) -> str | None:
+    """Return why a model of text loses nothing in long windows, if it has nothing to lose; None if it may have.
+
+    In windows of the longest trained length, a model that has learned is with 95 % certainty at least `TOLERANCE`
+    better than the frequencies of tokens, and better on tokens far into a window than on its first ones.
+
+    Args:
+        items: as of `Extrapolation`.
+        trained: longest length of training.
+        seed: of the bootstrap.
+    """
+    within = [length for protocol, length in items if protocol == NON_OVERLAPPING and 2 <= length <= trained]
+    if not within:
+        return None
+    length = max(within)
+    own, near, far = (items[kind, length] for kind in (NON_OVERLAPPING, NEAR, FAR))
+    if (unigram := items.get((UNIGRAM, length))) is not None and not math.isnan(own.value):
+        ends = excess(own, unigram, 1 - TOLERANCE, False, seed)
+        if ends[1] >= 0:
+            return (
+                f"has not learned to predict this text, so that longer windows cost it nothing: {own.value:.3f} bits "
+                f"per byte, where the frequencies of tokens alone give {unigram.value:.3f}"
+            )
+    _, _, high = difference(far, near, False, seed)
+    if high >= 0:
+        return (
+            f"is not seen to use any context beyond {min(FEW_BEFORE, length // 2)} tokens, so that longer windows cost "
+            f"it nothing: {far.value:.3f} bits per byte far into a window, {near.value:.3f} at its beginning"
+        )
+    return None
 
 
 def _chosen(sound: Mapping[str, Mapping[int, ItemScores]], trained: int) -> list[int]:
@@ -131,8 +166,11 @@ def _gain(headline: Headline, best: ItemScores, other: ItemScores) -> tuple[floa
 
 def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) -> Iterator[str]:
     """Yield how far each model holds, for those with figures at a trained and at a longer length."""
+    yield from (f"{name} {reason}." for name, reason in headline.unlearned.items() if name in sound)
     reaches: dict[tuple[str, str], list[str]] = {}
     for name, own in sound.items():
+        if name in headline.unlearned:
+            continue
         lengths = sorted(length for length in own if length != ALL)
         first = max((place for place, length in enumerate(lengths) if length <= headline.trained[name]), default=None)
         if first is not None and lengths[first:-1]:

@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
+from poslab.evaluation.progress import Step, at_once
 from poslab.evaluation.scores.bootstrap import ratio_interval
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.scores.tokens import TokenScores, score_tokens
 from poslab.evaluation.scores.windows import Windows
 
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
+UNIGRAM, NEAR, FAR = "unigram", "near", "far"
+
+FEW_BEFORE = 8
+"""Most tokens before those of `NEAR`, in windows of at least twice as many."""
+
 BINS_PER_OCTAVE = 2
 
 ENOUGH_DOCUMENTS, PIECE = 10, 1024
@@ -44,7 +52,9 @@ class Extrapolation(NamedTuple):
             than 10, over pieces of 1,024 tokens; `pieces` is their number).
         by_position: a row for each of these and each range of contexts, with the mean loss of the tokens that have that
             many tokens before them.
-        items: bits per byte of the documents or pieces, by protocol and length.
+        items: bits per byte of the documents or pieces, by protocol and length; under `UNIGRAM` those of the
+            frequencies of tokens, which know no context, under `NEAR` those of tokens with at most `FEW_BEFORE` tokens
+            before them, and under `FAR` those with more than half of a window, all of non-overlapping windows.
     """
 
     by_length: pd.DataFrame
@@ -68,6 +78,8 @@ def extrapolate(
     stride: int | None = None,
     keep_documents_apart: bool = False,
     seed: int = 1,
+    unigram: np.ndarray | None = None,
+    step: Step = at_once,
 ) -> Extrapolation:
     """Score a text in windows of several lengths under both protocols.
 
@@ -81,6 +93,8 @@ def extrapolate(
         stride: tokens between the starts of sliding windows; None is half of the window.
         keep_documents_apart: whether no token of another document is seen or predicted.
         seed: of the bootstrap.
+        unigram: (V,) nats of each token by its frequency alone; None leaves these items out.
+        step: of a `Progress`, each of whose steps is one kind of windows with `work_of` it.
 
     Raises:
         ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
@@ -93,22 +107,50 @@ def extrapolate(
     end = getattr(model, "max_length", None)
     units, bits = sampled_units(tokens, end_id), 1 / math.log(2) / bytes_per_token
     by_length, by_position, items = [], [], {}
+    for protocol, windows in windows_of(len(tokens), lengths, stride):
+        length = windows.length
+        row = {"protocol": protocol, "length": length, "multiple": length / training_length}
+        row |= {"stride": windows.stride, "windows": len(windows)}
+        if end is not None and length > end:
+            by_length.append(row)
+            continue
+        apart = end_id if keep_documents_apart else None
+        score = partial(score_tokens, model, tokens, windows, apart)
+        label = f"{protocol} windows of {length:,} tokens"
+        scores = TokenScores.of(step(label, work_of(model, windows), lambda score=score: score().numbers))
+        sums, counts = scores.by_unit(units)
+        by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
+        by_position += [row | bin_ for bin_ in _by_context(scores, length)]
+        items[protocol, length] = ItemScores("bits_per_byte", length, bits * sums, counts, "the same text")
+        if protocol == NON_OVERLAPPING:
+            near, far = scores.context <= min(FEW_BEFORE, length // 2), 2 * scores.context > length
+            controls = {NEAR: scores.only(near), FAR: scores.only(far)}
+            if unigram is not None:
+                controls[UNIGRAM] = replace(scores, loss=unigram[tokens[1:]])
+            for control, own in controls.items():
+                sums, counts = own.by_unit(units, bits)
+                items[control, length] = replace(items[protocol, length], sums=sums, counts=counts)
+    tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
+    return Extrapolation(*tables, items)
+
+
+def windows_of(num_tokens: int, lengths: Sequence[int], stride: int | None) -> Iterator[tuple[str, Windows]]:
+    """Yield the windows of each length under both protocols, the shortest first, as `extrapolate` reads them."""
     for length in sorted(set(lengths)):
         step = max(1, length // 2) if stride is None else stride
         for protocol, hop in ((NON_OVERLAPPING, length), (SLIDING, step)):
-            windows = Windows(len(tokens), length, hop)
-            row = {"protocol": protocol, "length": length, "multiple": length / training_length, "stride": hop}
-            row["windows"] = len(windows)
-            if end is not None and length > end:
-                by_length.append(row)
-                continue
-            scores = score_tokens(model, tokens, windows, end_id if keep_documents_apart else None)
-            sums, counts = scores.by_unit(units)
-            by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
-            by_position += [row | bin_ for bin_ in _by_context(scores, length)]
-            items[protocol, length] = ItemScores("bits_per_byte", length, bits * sums, counts, "the same text")
-    tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
-    return Extrapolation(*tables, items)
+            yield protocol, Windows(num_tokens, length, hop)
+
+
+def work_of(model: nn.Module, windows: Windows) -> float:
+    """Return how much work windows are for a model; 0 beyond its end.
+
+    A token takes 12 M^2 products of a layer of width M, and 2 T M of attention to T tokens (about 6 M to T).
+    """
+    end, width = getattr(model, "max_length", None), getattr(getattr(model, "embedding", None), "embedding_dim", 64)
+    if end is not None and windows.length > end:
+        return 0.0
+    return len(windows) * windows.length * (1 + windows.length / (6 * width))
 
 
 SUMMARY = (

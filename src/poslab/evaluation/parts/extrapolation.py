@@ -7,10 +7,17 @@ from collections.abc import Sequence
 import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation.conclusion import Headline, conclusion
+from poslab.evaluation.extrapolation.conclusion import Headline, conclusion, why_unlearned
 from poslab.evaluation.extrapolation.length_figures import ALL, overview_table
 from poslab.evaluation.extrapolation.task_figures import metrics_by_length, metrics_figures, metrics_shown
-from poslab.evaluation.extrapolation.text import NON_OVERLAPPING, SLIDING, Extrapolation, extrapolate
+from poslab.evaluation.extrapolation.text import (
+    NON_OVERLAPPING,
+    SLIDING,
+    Extrapolation,
+    extrapolate,
+    windows_of,
+    work_of,
+)
 from poslab.evaluation.extrapolation.text_figures import extrapolation_figures
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import measure, scored
@@ -36,6 +43,11 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     found: dict[str, Extrapolation] = {}
     lengths = lengths_of(subjects, settings)
+    work = 0.0
+    for one in subjects:
+        windows = windows_of(len(one.tokens), lengths, settings.stride)
+        work += sum(work_of(one.model, own) for _, own in windows)
+    settings.progress.begin("extrapolation", work)
     for one in subjects:
         assert one.text is not None
         found[one.name] = extrapolate(
@@ -48,6 +60,8 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
             settings.stride,
             one.text.documents_apart,
             settings.seed,
+            one.unigram,
+            settings.progress.of(one.name),
         )
         for row in found[one.name].by_length.to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
@@ -63,9 +77,10 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         name: {length: items for (protocol, length), items in own.items.items() if protocol == NON_OVERLAPPING}
         for name, own in found.items()
     }
-    headline = Headline(
-        "{} bits per byte", False, scores, training_lengths(subjects), subjects[0].task.length_words, settings.seed
-    )
+    trained = training_lengths(subjects)
+    unlearned = {name: reason for name, own in found.items() if (reason := why_unlearned(own.items, trained[name]))}
+    words = subjects[0].task.length_words
+    headline = Headline("{} bits per byte", False, scores, trained, words, settings.seed, unlearned)
     rows = pd.concat(by_length, names=["model"]).reset_index("model")
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
     caption = "Lower is better. Columns are window lengths in tokens, and a dash is beyond the end of the encoding. "

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.retrieval import at_chance, retrieval, retrieval_figures
+from poslab.evaluation.extrapolation.length_figures import length_name
+from poslab.evaluation.retrieval import TASKS, at_chance, retrieval, retrieval_figures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.evaluation.subject import Ability, Subject
+from poslab.report.figures import Table
 from poslab.report.page import Section
 from poslab.report.sentences import listed
 
 PLACE = 2
 NEEDS: frozenset[Ability] = frozenset({"next_tokens"})
+
+DEPTHS = (0.0, 0.5, 1.0)
 
 PROMPTS = 4
 """Prompts of each task, length and depth."""
@@ -31,19 +36,23 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """
     evaluation = Evaluation()
     frames = {}
+    lengths_by_name = {}
     for one in subjects:
         longest = max(SHORTEST_PROMPT, FURTHEST_PROMPT * one.training_length)
         lengths = [length for length in lengths_of(subjects, settings) if SHORTEST_PROMPT <= length <= longest]
-        if not lengths:
-            continue
+        lengths_by_name |= {one.name: lengths} if lengths else {}
+    rows = sum(len(DEPTHS) if task.has_depth else 1 for task in TASKS.values())
+    settings.progress.begin("retrieval", rows * PROMPTS * sum(map(sum, lengths_by_name.values())))
+    for one in (one for one in subjects if one.name in lengths_by_name):
         frames[one.name] = retrieval(
             one.model,
             one.tokenizer,
-            lengths=lengths,
-            depths=(0.0, 0.5, 1.0),
+            lengths=lengths_by_name[one.name],
+            depths=DEPTHS,
             samples=PROMPTS,
             seed=settings.seed,
             filler=one.tokens,
+            step=settings.progress.of(one.name),
         )
         for task, rows in frames[one.name].groupby("task"):
             for length, own in rows.groupby("length"):
@@ -58,4 +67,17 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         else:
             evaluation.frames["retrieval"] = pd.concat(frames, names=["model"]).reset_index("model")
         evaluation.sections.append(Section("Retrieval", f"{text}\n\n{at_chance(frames)}", figures))
+        if settings.parts is not None:  # it was asked for
+            evaluation.lead = Section("Conclusion", at_chance(frames), [_at_a_glance(frames)])
     return evaluation
+
+
+def _at_a_glance(frames: Mapping[str, pd.DataFrame]) -> Table:
+    """Return the accuracy of each task and length, for the beginning of the report and the terminal."""
+    rows = pd.concat(frames, names=["model"])
+    means = rows.groupby(["model", "task", "length"], sort=False)["accuracy"].mean().unstack()
+    shown = means.map(lambda value: None if math.isnan(value) else f"{value:.1f}")
+    shown = shown.rename(columns=length_name).rename_axis(columns=None).reset_index()
+    shown["model"] = "retrieval accuracy (%)" + (": " + shown["model"] if len(frames) > 1 else "")
+    caption = "Mean over depths. Columns are the tokens of a prompt, and a dash is beyond the end of the encoding."
+    return Table("retrieval_overview", "Retrieval at a glance", caption, shown.rename(columns={"model": "metric"}))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import nn
 
 from poslab.configuration.build import nearest
 from poslab.data.tokenizers import Tokenizer
+from poslab.evaluation.progress import Step, at_once
 from poslab.evaluation.retrieval.copying import Copying
 from poslab.evaluation.retrieval.haystack import Haystack
 from poslab.evaluation.retrieval.induction import Induction
@@ -43,6 +46,7 @@ def retrieval(
     seed: int = 0,
     filler: str | np.ndarray | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
+    step: Step = at_once,
 ) -> pd.DataFrame:
     """Return how well a causal model answers retrieval prompts, by task, length and depth.
 
@@ -63,6 +67,7 @@ def retrieval(
         filler: text to hide facts in, as a string or as token ids, preferably held out from training; None is short
             sentences that repeat, which `passkey` always uses.
         tokens_at_once: most tokens of a batch, which has at least one prompt; it bounds the memory.
+        step: of a `Progress`, each of whose steps is a row, with its tokens as its work.
 
     Returns:
         Columns `task`; `length`; `depth` (NaN if the task has none); `samples`; `accuracy`, the share of prompts for
@@ -84,12 +89,14 @@ def retrieval(
     for task, length, depth in ((t, n, d) for t in chosen for n in sorted(set(lengths)) for d in depths_of[t.name]):
         row: dict[str, object] = {"task": task.name, "length": length, "depth": depth, "samples": 0}
         if end is None or length <= end:
-            prompts = make_prompts(task, haystack, length, depth, samples, seed)
-            row["samples"] = samples
-            row |= _metrics(prompts, score_answers(model, prompts, tokens_at_once))
+            score = partial(_numbers, model, (task, haystack, length, depth, samples, seed), tokens_at_once)
+            numbers = step(f"{task.name} at {length:,} tokens and depth {depth:g}", samples * length, score)
+            row |= {"samples": samples, **dict(zip(METRICS, numbers.tolist(), strict=True))}
         rows.append(row)
-    columns = ["task", "length", "depth", "samples", "accuracy", "token_accuracy", "loss", "chance_loss"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["task", "length", "depth", "samples", *METRICS])
+
+
+METRICS = ("accuracy", "token_accuracy", "loss", "chance_loss")
 
 
 def make_prompts(
@@ -107,14 +114,14 @@ def make_prompts(
     return [task.prompt(haystack, length, depth, _generator(task, seed, number)) for number in range(samples)]
 
 
-def _metrics(prompts: Sequence[Prompt], scores: pd.DataFrame) -> dict[str, float]:
+def _numbers(model: nn.Module, of_prompts: tuple[Any, ...], tokens_at_once: int) -> np.ndarray:
+    """Return the `METRICS` of the prompts that `make_prompts` makes of these arguments, (4,) float64."""
+    prompts = make_prompts(*of_prompts)
+    scores = score_answers(model, prompts, tokens_at_once)
     tokens = scores["tokens"].sum()
-    return {
-        "accuracy": 100 * float(scores["correct"].mean()),
-        "token_accuracy": 100 * scores["tokens_correct"].sum() / tokens,
-        "loss": scores["loss"].sum() / tokens,
-        "chance_loss": sum(prompt.log_choices for prompt in prompts) / tokens,
-    }
+    choices = sum(prompt.log_choices for prompt in prompts)
+    accuracy, right = 100 * scores["correct"].mean(), 100 * scores["tokens_correct"].sum()
+    return np.array([accuracy, right / tokens, scores["loss"].sum() / tokens, choices / tokens], np.float64)
 
 
 def _generator(task: Task, seed: int, number: int) -> np.random.Generator:

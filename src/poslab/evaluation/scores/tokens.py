@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,9 +43,24 @@ class TokenScores:
     context: np.ndarray
 
     @property
+    def numbers(self) -> np.ndarray:
+        """All of them, (3, N - 1) float32, of which `of` makes them again."""
+        return np.stack([self.loss, self.correct, self.context]).astype(np.float32)
+
+    @classmethod
+    def of(cls, numbers: np.ndarray) -> TokenScores:
+        """Return scores from their `numbers`."""
+        loss, correct, context = numbers
+        return cls(loss, correct > 0, context.astype(np.int64))
+
+    @property
     def predicted(self) -> np.ndarray:
         """True for tokens that are predicted, (N - 1,); the loss of one may be NaN all the same."""
         return self.context > 0
+
+    def only(self, kept: np.ndarray) -> TokenScores:
+        """Return the scores as if only some of the tokens were predicted; `kept` is (N - 1,) bool."""
+        return replace(self, context=np.where(kept, self.context, 0))
 
     def by_unit(self, units: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
         """Return the sum of the losses of each unit, float64, and the number of its predicted tokens.
@@ -91,7 +106,7 @@ def score_tokens(
     if joined:
         distributed.all_reduce(scores)
     loss, correct, context = scores.cpu().numpy()
-    return TokenScores(np.where(context > 0, loss, np.nan), correct > 0, context.astype(np.int64))
+    return TokenScores.of(np.stack([np.where(context > 0, loss, np.nan), correct, context]))
 
 
 def loss_and_correct(

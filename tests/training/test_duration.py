@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from poslab.comparison import duration
-from poslab.comparison.duration import roughly, seconds_of_run
+from poslab.report.sentences import roughly
 from poslab.runs.recipe import Recipe
+from poslab.training import duration
 from poslab.training.components import prepared_data
+from poslab.training.duration import seconds_of_run
 from tests.training.runs import small
 
 

@@ -104,13 +104,6 @@ def _tokens(data: RunData, split: str) -> int:
     return sum(int(data.held_out(split, length).num_tokens.sum()) for length in data.lengths_of(split))
 
 
-def roughly(seconds: float) -> str:
-    """Return a duration in words, as exactly as an estimate is: `about 3 h`."""
-    units = {"days": 86400, "h": 3600, "min": 60}
-    unit, size = next(((unit, size) for unit, size in units.items() if seconds >= 1.5 * size), ("s", 1))
-    return f"about {max(10, round(seconds, -1)) if size == 1 else seconds / size:.0f} {unit}"
-
-
 def is_busy() -> bool:
     """Return whether other programs keep this machine busy, so that steps take longer than they need."""
     return os.getloadavg()[0] > (os.cpu_count() or 1)
