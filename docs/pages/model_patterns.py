@@ -11,7 +11,7 @@ from poslab.report.sentences import listed
 INTRODUCTION = """\
 # Patterns of today's models, measured
 
-`python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand. -->
 
 [Models of today](models.md) says which models follow which pattern, and has them as presets."""
 

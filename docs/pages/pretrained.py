@@ -11,7 +11,7 @@ from poslab.report.sentences import listed
 INTRODUCTION = """\
 # Pretrained models under another encoding, measured
 
-`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand. -->
 
 [pretrained-models.md](pretrained-models.md#compare-exchanges) has the commands, also those that make the models."""
 

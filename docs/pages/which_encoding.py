@@ -11,7 +11,7 @@ from poslab.report.sentences import listed
 INTRODUCTION = """\
 # Which encoding?
 
-`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand."""
+<!-- `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand. -->"""
 
 
 TEXTS = ("short_training", "long_training")
