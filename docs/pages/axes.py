@@ -7,7 +7,7 @@ from pages.comparison import ComparisonPage, Part
 INTRODUCTION = """\
 # Encodings over axes, measured
 
-`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand. -->
 
 [Pictures](guides/pictures.md) and [sound and video](guides/sound-and-video.md) have the commands and what each encoding
 reads."""

@@ -11,15 +11,29 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import yaml
 
+from poslab.comparison.cells import EXTRA_SCORES, SCORES
+from poslab.comparison.statistics.difference import Difference, Scores, difference
+from poslab.comparison.statistics.verdict import Word, verdicts
+from poslab.evaluation.scores.item_files import read_measured
+from poslab.evaluation.scores.items import MeasuredRun
 from poslab.report.sentences import listed
 from poslab.report.text_tables import in_markdown, markdown
 
 DOCS = Path(__file__).resolve().parents[1]
+
+SLIDING = "sliding_bits_per_byte"
+MARGIN = 0.02
+"""Difference in bits per byte that matters, as in the files of the comparisons."""
+WORDS = {Word.EQUAL: "equivalent", Word.NOT_TOLD_APART: "inconclusive"}
+"""Verdicts whose words are others on pages."""
 
 
 def _nothing(folder: Path) -> Iterator[str]:
@@ -139,6 +153,91 @@ def answer(folder: Path) -> str:
 def means(folder: Path) -> pd.Series:
     """Return the means over seeds, by metric, case and encoding."""
     return results_of(folder).groupby(["metric", "case", "encoding"])["value"].mean()
+
+
+@cache
+def _measured(folder: Path, case: str, encoding: str) -> dict[int, MeasuredRun]:
+    """Return the scores on test items that the runs of an encoding have left, by seed."""
+    found = {}
+    for run in (folder / "runs" / case / encoding).glob("seed_*"):
+        parts = [read_measured(run / name) for name in (SCORES, EXTRA_SCORES) if (run / name).exists()]
+        if parts:
+            found[int(run.name.split("_")[1])] = reduce(MeasuredRun.joined, parts)
+    return dict(sorted(found.items()))
+
+
+def scores_of(folder: Path, case: str, encoding: str, metric: str, length: int) -> Scores | None:
+    """Return the scores of an encoding's runs on test items; None where its runs have left none at this length."""
+    runs = {seed: run.scores.get((metric, length)) for seed, run in _measured(folder, case, encoding).items()}
+    if not runs or None in runs.values():
+        return None
+    return Scores.of_items(np.stack([run.linearised for run in runs.values() if run is not None]), list(runs))
+
+
+def with_interval(found: Difference) -> str:
+    """Return a difference in bits per byte with its 95% interval, for new seeds and new items."""
+    mean, low, high = (f"{round(number, 3) + 0.0:.3f}" for number in (found.mean, *found.interval))
+    return f"{mean} ({low} to {high})"
+
+
+def own_window(folder: Path, case: str, baseline: str, lengths: tuple[int, int, int]) -> pd.DataFrame:
+    """Return a row for each encoding in long sliding windows, next to the baseline in windows of its training length.
+
+    Args:
+        folder: of the comparison.
+        case: whose runs are read.
+        baseline: the encoding that stays at its training length.
+        lengths: the training length, that of the verdict, and the longest one.
+
+    Returns:
+        The losses as columns of numbers; the `gain` of context beyond the training length and the `difference` to the
+        baseline, each a `Difference`; the `verdict` after Holm over the rows. Without scores it is empty.
+    """
+    far = lengths[1]
+    names = [path.name for path in sorted((folder / "runs" / case).glob("*"))]
+    found = {name: [scores_of(folder, case, name, SLIDING, length) for length in lengths] for name in names}
+    known = {name: [one for one in own if one is not None] for name, own in found.items() if None not in own}
+    if baseline not in known:
+        return pd.DataFrame()
+    control = f"{baseline} in its own window"
+    contestants = {control: known[baseline][0], **{name: own[1] for name, own in known.items()}}
+    rows: dict[str, dict[Any, Any]] = {}
+    for name, verdict in verdicts(contestants, control, "minimize", MARGIN).items():
+        losses = dict(zip(lengths, (one.mean for one in known[name]), strict=True))
+        gain = difference(known[name][0], known[name][2], "minimize")
+        word = WORDS.get(verdict.word, str(verdict.word))
+        rows[name] = {**losses, "gain": gain, "difference": verdict.difference, "verdict": word}
+    return pd.DataFrame.from_dict(rows, orient="index").sort_values(far)
+
+
+def own_window_table(frame: pd.DataFrame, baseline: str, lengths: tuple[int, int, int]) -> str:
+    """Return the rows of `own_window` as a table."""
+    trained, far, longest = lengths
+    shown = frame.assign(**{str(length): frame[length].map("{:.3f}".format) for length in lengths})
+    shown[["gain", "difference"]] = shown[["gain", "difference"]].map(with_interval)
+    columns = {
+        **{str(length): f"{length:,}" for length in lengths},
+        "gain": f"gain from {trained:,} to {longest:,}",
+        "difference": f"at {far:,} minus {baseline} at {trained:,}",
+        "verdict": "verdict",
+    }
+    return markdown(shown[list(columns)].rename(columns=columns).rename_axis("encoding").reset_index())
+
+
+def setting(folder: Path, case: str, encoding: str) -> str:
+    """Return size, data and length of training of a case of bytes of the Python reference, from a run of it."""
+    run = next((folder / "runs" / case / encoding).glob("seed_1_*"))
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    data, steps = config["dataset"], config["trainer"]["max_steps"]
+    counts = next(iter(_measured(folder, case, encoding)[1].scores.values())).counts
+    held_out = data["test_fraction"] + data["validation_fraction"]
+    train = counts.sum() / data["test_fraction"] * (1 - held_out)
+    epochs = steps * data["batch_size"] * data["sequence_length"] / train
+    parameters = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["parameters"]
+    return (
+        f"models of {parameters:,} parameters, {steps:,} steps or {epochs:.1f} epochs of {train / 1000:,.0f} kB, and a "
+        f"test of {counts.sum():,} bytes in {len(counts)} pieces"
+    )
 
 
 def by_case(folder: Path, metric: str) -> pd.DataFrame:

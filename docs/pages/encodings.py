@@ -45,8 +45,8 @@ FAMILIES = {
 INTRODUCTION = """\
 # Encodings
 
-`python docs/make.py` makes this page and those of the families from the code, its configuration files and its
-benchmark. Do not edit them by hand.
+<!-- `python docs/make.py` makes this page and those of the families from the code, its configuration files and its
+benchmark. Do not edit them by hand. -->
 
 To choose an encoding: `python -m src.train encoding=alibi encoding.max_exponent=10`.
 
@@ -55,7 +55,10 @@ To write one: subclass `poslab.encodings.PositionalEncoding`, and check it with 
 
 To use one in attention of your own: [in your model](in-your-model.md).
 """
-MADE = "`python docs/make.py` makes this page. Do not edit it by hand. [Encodings](../encodings.md) has all of them."
+MADE = """\
+<!-- `python docs/make.py` makes this page. Do not edit it by hand. -->
+
+[Encodings](../encodings.md) has all of them."""
 POSITIONS_CAPTION = (
     "How far three texts of 512 tokens are moved in training; where positions are those of patches, the coordinates of "
     "a picture of 6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."

@@ -10,7 +10,7 @@ from pages.comparison import ComparisonPage, Part, means
 INTRODUCTION = """\
 # Every encoding of texts, side by side
 
-`python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand. -->
 
 [Which encoding?](which-encoding.md) compares fewer, on more cases, each tuned: choose by that page."""
 

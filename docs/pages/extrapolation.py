@@ -22,7 +22,7 @@ PICTURES = {
 INTRODUCTION = """\
 # Beyond the training length
 
-`python docs/make.py --evaluation` makes this page from an evaluation. Do not edit it by hand.
+<!-- `python docs/make.py --evaluation` makes this page from an evaluation. Do not edit it by hand. -->
 
 Five encodings were trained by their default runs, in windows of 256 tokens for 600 steps. Here they read a text that
 they have not seen, in windows of 256 to 4,096 tokens.

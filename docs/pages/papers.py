@@ -13,7 +13,7 @@ from poslab.comparison.report.papers import FAILS, HOLDS, OPEN, UNTESTED
 INTRODUCTION = """\
 # Claims of papers, tried here
 
-`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand. -->
 
 [comparisons/papers](../comparisons/papers) has more papers, each with its published values and claims, ready to run."""
 

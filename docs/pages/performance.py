@@ -20,8 +20,9 @@ PICTURES = Path("figures") / "performance"
 INTRODUCTION = """\
 # Performance
 
-`python docs/make.py` makes this page from the figures of `benchmarks/`. Do not edit it by hand. [How to repeat
-them](#how-to-repeat-it) is at the end.
+<!-- `python docs/make.py` makes this page from the figures of `benchmarks/`. Do not edit it by hand. -->
+
+[How to repeat the figures](#how-to-repeat-it) is at the end.
 
 **Figures are ratios.** Seconds and bytes depend on the machine, ratios much less so.
 

@@ -25,7 +25,7 @@ DOCS = Path(__file__).resolve().parents[1]
 FOLDER = DOCS / "reference"
 CONF, COMPARISONS, SWEEPS, SRC = (DOCS.parent / name for name in ("conf", "comparisons", "sweeps", "src"))
 
-MADE = "`python docs/make.py` makes this page. Do not edit it by hand."
+MADE = "<!-- `python docs/make.py` makes this page. Do not edit it by hand. -->"
 
 PACKAGES = {
     "poslab": ("Runs and pretrained models", "poslab"),

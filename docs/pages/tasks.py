@@ -15,7 +15,7 @@ from poslab.report.text_tables import markdown
 INTRODUCTION = """\
 # Tasks
 
-`python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from a comparison. Do not edit it by hand. -->
 
 The models are small and the steps are few. The figures show that a task is learned and how encodings differ there, not
 the best possible result. All of them are from 0 to 100. [Papers](papers.md) has tasks at random positions, copying and

@@ -18,7 +18,7 @@ from poslab.report.text_tables import markdown
 INTRODUCTION = """\
 # Training methods and encodings, measured
 
-`python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand.
+<!-- `python docs/make.py --comparison` makes this page from comparisons. Do not edit it by hand. -->
 
 Does the choice of an encoding change with the way in which a model is trained?
 [Training](guides/training.md) has the commands."""

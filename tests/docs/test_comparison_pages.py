@@ -6,9 +6,12 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from poslab.evaluation.scores.item_files import write_measured
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from tests.conftest import ROOT
 
 AT = "bits_per_byte@1024"
@@ -124,6 +127,53 @@ def test_speeds_are_a_section_with_a_heading_for_each_case(folder, docs):
     assert "### Speed and memory\n\n#### full_5\n\n| encoding | MB at 256 |\n\n#### zero_shot\n" in text
 
 
+SEEDS = (1, 2, 3, 4, 5)
+
+
+def leave_runs(study: Path, losses: dict[tuple[str, str], dict[int, float]], sizes: str = "") -> None:
+    """Leave runs with these losses by length, of ten pieces each, under cases and encodings."""
+    for (case, encoding), by_length in losses.items():
+        for seed in SEEDS:
+            run = study / "runs" / case / encoding / f"seed_{seed}_0"
+            run.mkdir(parents=True)
+            (run / "config.yaml").write_text(sizes)
+            (run / "metrics.json").write_text('{"parameters": 1234}')
+            luck = (len(encoding) % 4 + 1) * seed % 5 - 2  # its mean over seeds is 0
+            noise = np.arange(10) / 100 + luck / 1000
+            scores = {
+                (metric, length): ItemScores(metric, length, 10.0 * (loss + noise), np.full(10, 10), "text")
+                for length, loss in by_length.items()
+                for metric in ("bits_per_byte", "sliding_bits_per_byte")
+            }
+            write_measured(MeasuredRun(encoding, "test", scores, {}, "0"), run / "scores.npz")
+
+
+def test_each_pattern_is_compared_with_the_baseline_in_windows_of_its_training_length(folder, docs):
+    study = folder.rename(folder.with_name("model_patterns"))
+    rows = [
+        {"case": case, "encoding": name, "seed": 1, "metric": f"bits_per_byte@{length}", "value": loss}
+        for case in ("attention", "convolutions")
+        for name, far in {"everywhere": 5.0, "near": 1.25, "far": 2.5, "same": 2.0}.items()
+        for length, loss in ((128, 2.0), (2048, far))
+    ]
+    pd.DataFrame(rows).to_csv(study / "results.csv", index=False)
+    losses = {
+        ("attention", "everywhere"): {128: 2.0, 512: 4.0, 2048: 5.0},
+        ("attention", "near"): {128: 2.0, 512: 1.5, 2048: 1.25},
+        ("attention", "far"): {128: 2.0, 512: 3.0, 2048: 2.5},
+        ("attention", "same"): {128: 1.9, 512: 2.001, 2048: 2.0},
+    }
+    leave_runs(study, losses)
+    lines = {line[0]: line for line in table_lines(made(docs, "model_patterns", study)) if len(line) == 7}
+    assert lines["near"][1:4] == ["2.045", "1.545", "1.295"]
+    assert {name: (line[4][:6], line[5][:6], line[6]) for name, line in lines.items() if name in "near far same"} == {
+        "near": ("0.750 ", "-0.500", "better"),
+        "far": ("-0.500", "1.000 ", "worse"),
+        "same": ("-0.100", "0.001 ", "equivalent"),
+    }
+    assert lines["everywhere"][6] == "worse"
+
+
 @pytest.mark.slow
 def test_folders_of_several_pages_and_those_without_results_are_refused(folder, monkeypatch, capsys):
     def refusal(*words: str) -> str:
@@ -211,10 +261,55 @@ def test_the_page_says_what_to_take_for_longer_texts_and_what_has_not_learned(fo
     ]
     pd.DataFrame(results).to_csv(study / "results.csv", index=False)
     text = made(docs, "which_encoding", study)
-    assert "take t5. Models that learned" in text
+    assert "t5 is better in windows of 512 than rotary in the same windows" in text
     assert "they have 1.50 to 1.50 bits per byte in windows of 512, and rotary 2.00" in text
     assert "but worse in windows of 128: alibi." in text
     assert "are then none 3.50, learned 3.00, sinusoidal 2.50, rotary 2.00, and after 4,000 steps none 3.50" in text
+
+
+def test_the_page_has_the_setting_the_own_window_and_copies_by_length(folder, docs):
+    study = folder.rename(folder.with_name("encoding_choice"))
+    cases = ("short_training", "long_training")
+    rows = [
+        {"case": case, "encoding": name, "metric": f"bits_per_byte@{at}x", "value": 2.0}
+        for case in cases
+        for name in ("none", "learned", "sinusoidal", "rotary", "t5")
+        for at in (1, 4)
+    ]
+    exact = {"rotary": (100.0, 0.0), "t5": (100.0, 25.0), "learned": (99.0, None)}
+    rows += [
+        {"case": "copying", "encoding": name, "metric": f"exact_match@{length}", "value": value}
+        for name, values in exact.items()
+        for length, value in zip((6, 12), values, strict=True)
+    ]
+    pd.DataFrame(rows).assign(seed=1).to_csv(study / "results.csv", index=False)
+    (study / "differences.csv").write_text("case,metric,encoding,word,of\n")
+    losses = {"rotary": {128: 2.0, 512: 4.0, 2048: 5.0}, "t5": {128: 2.1, 512: 2.2, 2048: 2.2}, "learned": {128: 2.0}}
+    dataset = "{test_fraction: 0.05, validation_fraction: 0.05, batch_size: 2, sequence_length: 3}"
+    config = f"{{dataset: {dataset}, trainer: {{max_steps: 600}}}}"
+    leave_runs(study, {(case, name): own for case in cases for name, own in losses.items()}, config)
+    text = made(docs, "which_encoding", study)
+    assert "models of 1,234 parameters, 600 steps or 2.0 epochs of 2 kB, and a test of 100 bytes in 10 pieces" in text
+    assert "rotary has 2.045 bits per byte in such windows, and no encoding is better" in text
+    assert "t5 2.245, worse" in text
+    lines = table_lines(text)
+    assert ["t5", "100.0", "25.0"] in lines and ["learned", "99.0", "–"] in lines
+    verdicts = {line[0]: line[-1] for line in lines if len(line) == 7}
+    assert verdicts == {"encoding": "verdict", "rotary": "worse", "t5": "worse", "---": "---"}
+
+
+def test_a_stretched_model_is_compared_with_the_untouched_one_in_windows_of_its_training_length(folder, docs):
+    losses = {("zero_shot", "rotary"): {256: 2.0}, ("from_scratch", "rotary"): {256: 1.75}}
+    losses |= {("from_scratch", "alibi"): {1024: 2.5}}
+    cases = ("zero_shot", "full_5", "pose_5", "full_20", "pose_20")
+    leave_runs(folder, losses | {(case, "yarn"): {1024: 2.25} for case in cases})
+    at = (AT, "bits_per_byte@4096")
+    rows = [{"case": c, "encoding": "yarn", "seed": 1, "metric": metric, "value": 2.25} for c in cases for metric in at]
+    rows.append({"case": "zero_shot", "encoding": "rotary", "seed": 1, "metric": "bits_per_byte@256", "value": 2.0})
+    results = pd.read_csv(folder / "results.csv")
+    pd.concat([results, pd.DataFrame(rows)]).to_csv(folder / "results.csv", index=False)
+    (line,) = [line for line in table_lines(made(docs, "pretrained", folder)) if line[0] == "pose_5"]
+    assert [cell.split()[0] for cell in line[1:]] == ["2.250", "0.250", "0.250", "0.500", "-0.250"]
 
 
 def test_the_page_has_the_claims_of_a_paper_and_what_is_done_otherwise(folder, docs):

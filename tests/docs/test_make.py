@@ -1,5 +1,6 @@
 """`python docs/make.py` makes the pages that are not written by hand, each of what it is made of."""
 
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,12 @@ import pytest
 from pages import extrapolation
 
 from tests.conftest import ROOT
+from tests.docs.guides import PAGES
+
+
+def test_no_page_shows_its_readers_a_note_to_maintainers():
+    shown = {page.name: re.sub("(?s)<!--.*?-->", "", page.read_text(encoding="utf-8")) for page in PAGES}
+    assert [name for name, text in shown.items() if "Do not edit" in text] == []
 
 
 @pytest.mark.slow
