@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +15,14 @@ from pages.comparison import (
     own_window,
     own_window_table,
     results_of,
+    scores_of,
     setting,
     verdicts_of,
+    with_interval,
 )
+from poslab.comparison.statistics.difference import difference
+from poslab.comparison.statistics.holm import holm
+from poslab.comparison.statistics.verdict import ALPHA
 from poslab.report.sentences import are, listed
 from poslab.report.text_tables import markdown
 
@@ -116,6 +122,7 @@ def _controls(folder: Path) -> Iterator[str]:
     yield "\n".join(f"- {case}: {setting(folder, case, 'rotary')}." for case in TEXTS)
     near = of["bits_per_byte@1x", "short_training"]
     yield LEARNING_RATE.format(t5=near["t5"], rotary=near["rotary"])
+    yield from _pairs(folder)
     yield "### Longer context, next to a window of the training length"
     yield OWN_WINDOW
     for case in TEXTS:
@@ -130,6 +137,26 @@ def _controls(folder: Path) -> Iterator[str]:
     yield (
         "Exact copies in per cent, by the number of words; training has at most six. T5's figure is confounded by the "
         "learning rate of its table: [T5's table at other learning rates](#t5s-table-at-other-learning-rates)."
+    )
+
+
+def _pairs(folder: Path) -> Iterator[str]:
+    """Yield which pairs of the encodings that do best at the training length differ there, after Holm over all."""
+    names = ("rotary", "t5", "kerple_log", "fire", "forgetting", "pope")
+    own = {name: scores_of(folder, "long_training", name, "bits_per_byte", LENGTHS[0]) for name in names}
+    known = {name: scores for name, scores in own.items() if scores is not None}
+    found = {pair: difference(*(known[name] for name in pair), "minimize") for pair in combinations(known, 2)}
+    if not found:
+        return
+    adjusted = holm([one.p_value for one in found.values()])
+    differ = [
+        f"{one} minus {other} is {with_interval(found[one, other])}, p = {p_value:.1g}"
+        for (one, other), p_value in zip(found, adjusted, strict=True)
+        if p_value < ALPHA
+    ]
+    yield (
+        f"In windows of {LENGTHS[0]} after 4,000 steps, of the {len(found)} pairs of {listed(list(known))} these "
+        f"differ after Holm over all of them: {'; '.join(differ) or 'none'}. The others are inconclusive."
     )
 
 

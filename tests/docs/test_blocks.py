@@ -181,3 +181,16 @@ def test_the_chinese_pages_have_the_code_of_the_english_ones() -> None:
         known = {code(block.text) for block in blocks(english)}
         for block in blocks(page):
             assert code(block.text) in known, f"{page.name}: {block.text}"
+
+
+FIRST_PAGES = {"README.md", "README.zh-CN.md", "docs/index.md", "docs/tutorials/first-run.md", "docs/zh/first-run.md"}
+
+
+@pytest.mark.parametrize(
+    ("page", "line"), [(b.page, b.text) for b in BLOCKS if b.page in FIRST_PAGES and b.language == "bash"]
+)
+def test_no_command_of_the_first_pages_needs_more_than_the_install_line_of_its_block(page: str, line: str) -> None:
+    installed = re.findall(r'pip install -e "\.\[(\w+)\]"', line)
+    assert not re.search(r"model=pretrained|src\.export", line) or "pretrained" in installed
+    assert set(re.findall(r"\bdataset=(\w+)", line)) <= {"python_docs", "text", "glyphs"}  # what the package brings
+    assert not re.search(r"logger=|step=private|optimizer=lion|hydra/launcher=|storage=", line)

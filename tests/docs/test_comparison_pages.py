@@ -291,7 +291,7 @@ def test_the_page_has_the_setting_the_own_window_and_copies_by_length(folder, do
     text = made(docs, "which_encoding", study)
     assert "models of 1,234 parameters, 600 steps or 2.0 epochs of 2 kB, and a test of 100 bytes in 10 pieces" in text
     assert "rotary has 2.045 bits per byte in such windows, and no encoding is better" in text
-    assert "t5 2.245, worse" in text
+    assert "t5 2.245, worse" in text and "rotary minus t5 is -0.100" in text
     lines = table_lines(text)
     assert ["t5", "100.0", "25.0"] in lines and ["learned", "99.0", "–"] in lines
     verdicts = {line[0]: line[-1] for line in lines if len(line) == 7}

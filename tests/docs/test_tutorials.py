@@ -34,6 +34,13 @@ def reduced(line: str, more: dict[str, str]) -> str:
     return shlex.join(last_of_each(shlex.split(f"{line.partition('  #')[0]} {more.get(program, '')}")))
 
 
+@pytest.mark.parametrize("page", [TUTORIALS / "first-run.md", CHINESE / "first-run.md"])
+def test_the_first_run_embeds_the_explorer_and_links_to_it(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    (embedded,) = re.findall(r'<iframe src="([^"]+)"', text)
+    assert (page.parent / embedded).resolve() == ROOT / "docs" / "explorer.html" and f"]({embedded})" in text
+
+
 @pytest.mark.slow
 def test_the_first_run_is_trained_evaluated_compared_and_sampled(tmp_path: Path) -> None:
     copy_of_repository(tmp_path, "src", "conf")

@@ -68,6 +68,7 @@ class Claim:
         better, than: names of encodings of the comparison.
         case: name of a case of the comparison; None if the comparison has none for it.
         metric: a tag, as of a criterion; None is the first metric of the case.
+        confounded: what else in our setting the outcome depends on, so that it says nothing of the claim.
     """
 
     say: str
@@ -75,6 +76,7 @@ class Claim:
     than: str
     case: str | None = None
     metric: str | None = None
+    confounded: str | None = None
 
     def __post_init__(self) -> None:
         if self.better == self.than:

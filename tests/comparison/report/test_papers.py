@@ -29,6 +29,13 @@ def test_a_claim_stays_open_where_the_two_are_not_told_apart():
     assert outcome(found, claim())[0] == "not told apart"
 
 
+def test_a_claim_whose_outcome_depends_on_something_else_neither_holds_nor_fails():
+    for better, than in (("none", "rotary"), ("rotary", "none")):
+        word, evidence = outcome(results(), claim(better, than, confounded="the rate"))
+        assert word == "confounded" and evidence.startswith("by the rate; ")
+    assert outcome(results(), claim(case=None, confounded="the rate"))[0] == "not tested at this scale"
+
+
 @pytest.mark.parametrize("arguments", [{"case": None}, {"case": "elsewhere"}, {"better": "t5"}, {"metric": "loss@20"}])
 def test_a_claim_without_results_is_not_tested(arguments):
     assert outcome(results(), claim(**arguments))[0] == "not tested at this scale"

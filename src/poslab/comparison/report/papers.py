@@ -17,6 +17,7 @@ from poslab.report.page import Section
 from poslab.report.sentences import has, listed
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not told apart", "not tested at this scale"
+CONFOUNDED = "confounded"
 """Outcomes of a claim."""
 
 
@@ -33,6 +34,8 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
         return UNTESTED, f"{listed(behind)} {has(behind)} not learned the task"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
+    if claim.confounded is not None:
+        return CONFOUNDED, f"by {claim.confounded}; here {verdict.beside(claim.than)}"
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS, Word.DIVERGED: UNTESTED}
     return words.get(verdict.word, OPEN), verdict.beside(claim.than)
 
@@ -99,7 +102,7 @@ def beside_the_paper(results: Results) -> Iterator[Section]:
             "claims",
             "Claims of the paper",
             "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
-            "equal within the margin.",
+            "equal within the margin. It is confounded where the outcome depends on something else in our setting.",
             claims_table(results, published),
         ),
         Table(
