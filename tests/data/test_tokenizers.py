@@ -221,7 +221,7 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": Tru
         *(({"pre_tokenizer": split(Regex=pattern)}, "that never go back over a text") for pattern in SLOW),
         ({"normalizer": replace("", Regex="a?" * 24 + "a" * 24)}, "that never go back over a text"),
         ({"pre_tokenizer": sequence("pretokenizers", *[split(String="x")] * 101)}, "at most 100 steps"),
-        ({"model": WORD_PIECE | {"max_input_chars_per_word": 10**9}}, "words of at most 1,000 characters"),
+        ({"model": WORD_PIECE | {"max_input_chars_per_word": 10**9}}, "words of at most 256 characters"),
         ({"post_processor": {"type": "Other"}}, "post_processor must be of"),
         ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),
         ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),

@@ -35,8 +35,8 @@ LONGEST_CHARACTER = 64
 LONGEST_PATTERN = 1000
 MOST_STEPS = 100
 """Most steps of a kind, each of which reads the whole text; published tokenizers have fewer than 10."""
-LONGEST_WORD_PIECE = 1000
-"""Characters of a word up to which WordPiece may search pieces, in quadratic time; published files have 100."""
+LONGEST_WORD_PIECE = 256
+"""Characters of a word up to which WordPiece may search pieces, in cubic time; published files have 100."""
 
 CHARACTER = r"(?>\\[pP]\{\^?\w+\}|\\[dDsSwWnrt\W]|\[\^?(?>\\.|\[[^\[\]\\]+\]|[^\[\]\\])+\]|[^][\\(){}|*+?^$])"
 """One character or class in a regular expression, such as \\p{L}, [^\\r\\n] or x."""
