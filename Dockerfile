@@ -9,7 +9,7 @@
 #               pytorch/pytorch with a tag of your choice) keeps that torch; start it with `docker run --gpus all`.
 #   PIP_ARGS    extra arguments for pip, for instance to name another package index.
 #   USER_ID     the user id that owns the runs (default 1000); take your own to write into a mounted folder.
-ARG BASE_IMAGE=python:3.11-slim
+ARG BASE_IMAGE=python:3.11.16-slim-trixie
 FROM ${BASE_IMAGE}
 
 ARG PIP_ARGS=""

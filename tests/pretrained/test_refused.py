@@ -46,6 +46,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "llama"
 
 
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters", "eos_token_id"])
+def test_a_configuration_with_an_enormous_list_is_refused_before_transformers_reads_it(folder, key):
+    factors = [1.0] * 10_001
+    change_configuration(folder, {key: factors if key == "eos_token_id" else {"long_factor": factors}})
+    with refused(f"path={folder} is damaged: a list in config.json has 10,001 entries"):
+        configuration(str(folder))
+
+
 def test_a_family_without_a_descriptor_is_refused_with_the_list():
     with refused("model must be one of bert, distilbert, electra, gemma, gpt2, gpt_neox, llama, "):
         family_of(AutoConfig.for_model("bloom"))

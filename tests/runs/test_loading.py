@@ -10,7 +10,7 @@ import torch
 import poslab
 from poslab.encodings import PerLayer, Rotary
 from poslab.models import Decoder
-from poslab.runs.checkpoint import OWN_STATE
+from poslab.runs.checkpoint import OWN_STATE, load_checkpoint, save_atomically
 from poslab.runs.loading import untrained
 from tests.runs.trap import Trap
 from tests.stacked import stacked
@@ -101,6 +101,14 @@ def test_a_checkpoint_with_one_wrong_bit_in_a_weight_is_refused(run):
     content[content.index(weight) + 1000] ^= 1
     file.write_bytes(content)
     assert_refused(run.path, DAMAGED)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_a_checkpoint_whose_weights_are_of_another_kind_is_refused(run, dtype):
+    checkpoint = load_checkpoint(run.best_checkpoint)
+    checkpoint["state_dict"] = {name: weight.to(dtype) for name, weight in checkpoint["state_dict"].items()}
+    save_atomically(checkpoint, run.best_checkpoint)
+    assert_refused(run.path, r"the checkpoint .*best\.ckpt does not fit the model in .*config\.yaml")
 
 
 def test_a_checkpoint_that_holds_code_is_refused_and_its_code_not_run(run, tmp_path):

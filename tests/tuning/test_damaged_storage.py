@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -11,12 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from poslab.io.terminal import HarmlessConsole
 from poslab.runs.errors import RunStoppedError
+from poslab.tuning.results import Results
 from poslab.tuning.storage import naming_storage
 from poslab.tuning.study import TrialResult
 from poslab.tuning.sweep import Sweep
+from poslab.tuning.trial_configuration import TrialConfigurations
 
-from .sweeps import joined, small_sweep
+from .sweeps import CONF, joined, small_sweep
 
 PAGE = 4096
 """Bytes of a page of SQLite, which has tables and indices on pages of their own."""
@@ -103,7 +107,8 @@ def test_a_database_that_poslab_does_not_write_is_one_sentence_that_names_it(way
 
     named = pytest.raises((ValueError, RunStoppedError), match=rf"^storage=sqlite:.*study\.db .*{sentence}")
     with named as raised, naming_storage(sweep):
-        joined(sweep).record()
+        study = joined(sweep)
+        Results(sweep, study, TrialConfigurations(CONF, sweep)).write(HarmlessConsole(io.StringIO()))
     assert len(str(raised.value)) < 600
 
 

@@ -57,6 +57,7 @@ def test_two_workers_do_not_draw_the_same_trials():
     ("node", "sentence"),
     [
         ({"_target_": "optuna.samplers.TPE"}, r"sampler\._target_: optuna\.samplers has no TPE"),
+        ({"_target_": "optuna.integration.BoTorchSampler"}, r"^sampler\._target_ must name a "),
         ({"_target_": "optuna.pruners.NopPruner"}, r"must name a BaseSampler, got optuna\.pruners\.NopPruner"),
         ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler\.n_startups: .* has no such argument"),
     ],

@@ -209,9 +209,9 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
+        found = getattr(module, name, None)  # some packages import their parts only now
     except Exception as error:  # a module of the user's own may raise anything
         raise ValueError(f"{key}._target_ must name a class that can be imported, got {path} ({error})") from error
-    found = getattr(module, name, None)
     if found is None:
         raise ValueError(f"{key}._target_: {module_name} has no {name}{nearest(name, vars(module))}")
     home = str(getattr(found, "__module__", ""))

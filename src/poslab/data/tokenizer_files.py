@@ -1,12 +1,15 @@
-"""Check a Hugging Face `tokenizer.json` before the library builds it: text must not grow without bound.
+"""Check a Hugging Face `tokenizer.json` before the library builds it: text must not grow, nor time.
 
-A file of some hundred bytes can make gigabytes of a word, by replacing each letter with two many times over.
+A file of some hundred bytes can make gigabytes of a word, by replacing each letter with two many times over, or search
+a line for minutes.
 """
 
 import base64
 import re
 from collections.abc import Iterator
 from typing import Any
+
+from poslab.arguments import shown
 
 NORMALIZERS = {
     *("BertNormalizer", "ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Prepend"),
@@ -30,14 +33,35 @@ NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
 LONGEST_CHARACTER = 64
 """Bytes that one character may become; NFKC makes 33 of U+FDFA."""
 LONGEST_PATTERN = 1000
-REPEATED_GROUP = re.compile(r"(?<!\\)\)[*+{]")
-"""A group that is repeated, such as in (a+)+, which takes exponential time; no published tokenizer has one."""
+MOST_STEPS = 100
+"""Most steps of a kind, each of which reads the whole text; published tokenizers have fewer than 10."""
+LONGEST_WORD_PIECE = 256
+"""Characters of a word up to which WordPiece may search pieces, in cubic time; published files have 100."""
+
+CHARACTER = r"(?>\\[pP]\{\^?\w+\}|\\[dDsSwWnrt\W]|\[\^?(?>\\.|\[[^\[\]\\]+\]|[^\[\]\\])+\]|[^][\\(){}|*+?^$])"
+"""One character or class in a regular expression, such as \\p{L}, [^\\r\\n] or x."""
+SUFFIXES = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+CAPITALISED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+LINEAR = (r"\s*[\r\n]+", r"\s*[\r\n]", r"\s+(?!\S)", CAPITALISED, SUFFIXES, "'(?i:[sdmt]|ll|ve|re)", r"^▁+$")
+"""Other parts of published regular expressions, each of which is followed by one that takes what it gives back."""
+BRANCH = (
+    rf"(?:{CHARACTER}\?\+?)?(?:{'|'.join(map(re.escape, LINEAR))}|(?:{CHARACTER}(?![*+?{{]))*+"
+    rf"(?:{CHARACTER}(?:[*+]\+?|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})(?:{CHARACTER}[*?]\+?)*+)?)(?:{re.escape(SUFFIXES)}\?)?"
+)
+PATTERN = re.compile(rf"{BRANCH}(?:\|{BRANCH})*+")
+"""Regular expressions that never go back over a text, as those of GPT-2, GPT-4, GPT-4o, Llama, Qwen, DeepSeek, BLOOM.
+
+Each alternative is a few characters of which the first may be missing, then one that may be repeated, then optional
+ones; or one of `LINEAR`. Others can take minutes for a line: even `.*x` takes quadratic time.
+"""
 
 
 def check_tokenizer(content: dict[str, Any]) -> None:
     """Raise ValueError for a tokenizer whose text can grow without bound, or that cannot encode every text."""
     for key, (inner, allowed) in STEPS.items():
         steps = list(_steps(content.get(key), inner))
+        if len(steps) > MOST_STEPS:
+            raise ValueError(f"{key} must have at most {MOST_STEPS} steps, got {len(steps):,}")
         for step in steps:
             if step["type"] not in allowed:
                 raise ValueError(f"{key} must be of {', '.join(sorted(allowed))}, got {step['type']!r}")
@@ -65,8 +89,11 @@ def _never_grows(step: dict[str, Any]) -> bool:
 def _check_step(key: str, step: dict[str, Any]) -> None:
     kind, pattern = step["type"], step.get("pattern", {})
     regex = pattern.get("Regex", "")
-    if len(regex) > LONGEST_PATTERN or REPEATED_GROUP.search(regex):
-        raise ValueError(f"{key} must not repeat a group of a regular expression, or have one past 1,000 characters")
+    if len(regex) > LONGEST_PATTERN or not PATTERN.fullmatch(regex):
+        raise ValueError(
+            f"{key} must have regular expressions that never go back over a text, as those of published tokenizers, "
+            f"got {shown(regex)}"
+        )
     if kind == "Replace":
         replaced = len(pattern["String"]) if "String" in pattern else 1
         if len(step["content"]) > replaced or not replaced:
@@ -82,6 +109,8 @@ def _check_model(model: dict[str, Any]) -> None:
     kind, vocab = model.get("type", "BPE"), model["vocab"]  # old files of byte-pair encoding do not name their type
     if kind not in ("BPE", "WordLevel", "WordPiece", "Unigram"):
         raise ValueError(f"model must be BPE, WordLevel, WordPiece or Unigram, got {kind!r}")
+    if kind == "WordPiece" and not model.get("max_input_chars_per_word", 100) <= LONGEST_WORD_PIECE:
+        raise ValueError(f"model must search pieces in words of at most {LONGEST_WORD_PIECE:,} characters")
     if kind == "Unigram":
         unknown = model.get("unk_id")
         is_known = type(unknown) is int and 0 <= unknown < len(vocab)

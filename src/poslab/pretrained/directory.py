@@ -35,6 +35,9 @@ NUMBERS_OF_LAYERS, MOST_LAYERS = ("num_hidden_layers", "n_layer", "n_layers"), 1
 """Names of the number of layers in configurations, and the most that are read: those of published models are below 200,
 and each costs time and memory before weights are read that have as many."""
 
+MOST_ENTRIES = 10_000
+"""Most entries of a list in a configuration: transformers takes a minute for 2 million factors of `rope_scaling`."""
+
 
 def download(path: str) -> None:
     """Bring a model of the hub into the cache of this machine, or up to date there; do nothing for a folder.
@@ -202,6 +205,8 @@ def _check_files(folder: Path, path: Any) -> None:
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
         raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is that of an adapter: merge it first")
     config = read_json(folder / CONFIG)
+    if (entries := _longest_list(config)) > MOST_ENTRIES:
+        raise ValueError(f"path={path} is damaged: a list in {CONFIG} has {entries:,} entries, over {MOST_ENTRIES:,}")
     for key in NUMBERS_OF_LAYERS:
         if isinstance(number := config.get(key), int) and number > MOST_LAYERS:
             raise ValueError(f"path={path} is damaged: {key} must be at most {MOST_LAYERS:,}, got {number}")
@@ -211,6 +216,16 @@ def _check_files(folder: Path, path: Any) -> None:
         raise ValueError(f"path={path} must hold weights in safetensors{instead}")
     for file in _weight_files(folder, path):
         _check_dtypes(file, path)
+
+
+def _longest_list(node: Any) -> int:
+    """Return the number of entries of the longest list within JSON data."""
+    longest, waiting = 0, [node]
+    while waiting:
+        one = waiting.pop()
+        longest = max(longest, len(one) if isinstance(one, list) else 0)
+        waiting += one if isinstance(one, list) else one.values() if isinstance(one, dict) else ()
+    return longest
 
 
 def _weight_files(folder: Path, path: Any) -> list[Path]:

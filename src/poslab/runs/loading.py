@@ -135,7 +135,12 @@ def _has_weights(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, T
         return False
     if not whole:
         ours, weights = _without_encodings(ours), _without_encodings(weights)
-    return {name: weight.shape for name, weight in ours.items()} == {name: w.shape for name, w in weights.items()}
+    return _kinds(ours) == _kinds(weights)
+
+
+def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, bool]]:
+    """Return the shape of each weight, and True if its elements are floating-point numbers."""
+    return {name: (weight.shape, weight.is_floating_point()) for name, weight in weights.items()}
 
 
 PARTS, PARTS_OF_A_WEIGHT = 1000, 10

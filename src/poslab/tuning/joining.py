@@ -51,8 +51,11 @@ def make_or_join(
         study.set_user_attr(QUESTION, sweep.question)
         study.set_user_attr(SPECIFICATION, specification)
     kept, made = study.user_attrs[SPECIFICATION], study.user_attrs.get(MADE_WITH)
-    is_whole = isinstance(kept, dict) and isinstance(kept.get("configuration"), dict) and isinstance(made, dict)
-    if not is_whole or not made.keys() >= {"optuna", "commit", "seed"} or not isinstance(made.get("id"), str):
+    is_whole = isinstance(kept, dict) and isinstance(kept.get("configuration"), dict)
+    is_known = (
+        isinstance(made, dict) and made.keys() >= {"optuna", "commit", "seed"} and isinstance(made.get("id"), str)
+    )
+    if not is_whole or not is_known:
         raise DamagedStorageError(f"is damaged: the study {sweep.name} lacks what it was begun with")
     if differing := list(_differing(kept, specification)):
         raise ValueError(

@@ -22,7 +22,7 @@ from poslab.report.page import write_figures, write_report
 from poslab.runs.errors import RunStoppedError
 from poslab.runs.recipe import Recipe
 from poslab.training.fit import run_test
-from poslab.tuning.attributes import MADE_WITH, METRICS, SPECIFICATION
+from poslab.tuning.attributes import MADE_WITH, METRICS, SPECIFICATION, DamagedStorageError
 from poslab.tuning.display import best_of, outcomes, shown, shown_values
 from poslab.tuning.figures import front, sections
 from poslab.tuning.storage_url import url_of, without_password
@@ -49,9 +49,13 @@ class Results:
         """Test the best trial, write the results into the sweep's directory, and print a summary.
 
         Raises:
+            DamagedStorageError: for parameters that are not of the space.
             RunStoppedError: if no trial is complete.
         """
         record = self._study.record()
+        for trial in record.in_state(TrialState.COMPLETE):
+            if not self._sweep.search_space.contains(trial.params):
+                raise DamagedStorageError(f"is damaged: the parameters of trial {trial.number} are not of the space")
         table = self._trials(record)
         write_atomically(self._output / "trials.csv", table.to_csv(index=False))
         best = best_of(record, self._objectives)

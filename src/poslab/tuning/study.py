@@ -12,7 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from poslab.tuning.attributes import EXHAUSTED, METRICS, DamagedStorageError
+from poslab.tuning.attributes import EXHAUSTED, METRICS
 from poslab.tuning.queue import TrialQueue
 from poslab.tuning.sampling import NumberedSampler, build_pruner
 from poslab.tuning.sweep import Sweep
@@ -47,10 +47,6 @@ class SweepStudy(TrialQueue):
 
     def record(self) -> TrialRecord:
         trials = self.checked_trials()
-        space = self._sweep.search_space
-        for trial in trials:
-            if trial.state == TrialState.COMPLETE and not space.contains(trial.params):
-                raise DamagedStorageError(f"is damaged: the parameters of trial {trial.number} are not of the space")
         record = TrialRecord.of(trials, self._sweep.n_trials)
         return TrialRecord(record.attempts, 0) if record.missing and self.user_attrs.get(EXHAUSTED) else record
 
