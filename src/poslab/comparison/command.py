@@ -82,11 +82,12 @@ def run_comparison(
             study = ComparisonStudy(plan, storage)
             claim(output, identity(there), "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
+        if not report_only:
+            check_splits(Results(plan, study.results(), cases.tasks, splits=cases.splits))
         if dry_run:
             console.print(plan_table(study, cases.seconds_of_run))
             return
         if not report_only:
-            check_splits(Results(plan, study.results(), cases.tasks, splits=cases.splits))
             each, folder = shares(comparison.workers, cases.trainer), output / "workers"
             order = Order(plan=asdict(plan), conf=str(conf))
             workers = Workers(study, "poslab.comparison.worker", order, each, folder, comparison.hang_after)

@@ -192,15 +192,19 @@ def false_words_beside_the_best(draw: Draw, seeds: int, encodings: int, simulati
 
 
 @pytest.mark.parametrize(
-    ("encodings", "seeds", "simulations"),
+    ("encodings", "seeds", "simulations", "slack"),
     [
-        (4, 3, 500),
-        *(pytest.param(encodings, seeds, 2000, marks=pytest.mark.slow) for encodings in (4, 10) for seeds in (3, 5)),
+        (4, 5, 200, 0),  # adjusted over the other encodings alone it is 10 %
+        (10, 5, 60, 0),  # 13 %
+        *(
+            pytest.param(encodings, seeds, 2000, by_chance(0.05, 2000), marks=pytest.mark.slow)
+            for encodings in (4, 10)
+            for seeds in (3, 5)
+        ),
     ],
 )
 def test_no_effect_is_called_worse_than_the_best_chosen_after_looking_in_at_most_5_percent(
-    encodings, seeds, simulations, monkeypatch
+    encodings, seeds, simulations, slack, monkeypatch
 ):
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at each adjustment: 60 ms
-    found = false_words_beside_the_best(normal, seeds, encodings, simulations)
-    assert found <= 0.05 + by_chance(0.05, simulations)
+    assert false_words_beside_the_best(normal, seeds, encodings, simulations) <= 0.05 + slack
