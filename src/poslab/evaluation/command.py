@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -171,7 +172,7 @@ def _evaluated(
     if kept is not None and kept.is_dir():
         console.print("continuing an evaluation that was interrupted")
     with console.status("") as status:
-        announce = status.update if console.is_terminal else now_and_then(console.print)
+        announce = status.update if console.is_terminal else now_and_then(partial(console.print, soft_wrap=True))
         request = replace(request, progress=Progress(announce, kept))
         evaluation = evaluate(subjects, request)
     if is_first and not evaluation.sections:

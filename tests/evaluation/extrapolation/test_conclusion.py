@@ -201,7 +201,7 @@ class LooksBack(nn.Module):
         return logits_BTV
 
 
-@pytest.mark.parametrize(("places", "said"), [(None, "has not learned"), (1, "any context beyond 8"), (PERIOD, None)])
+@pytest.mark.parametrize(("places", "said"), [(None, "has not learned"), (1, "no context beyond 8"), (PERIOD, None)])
 def test_a_model_that_predicts_no_better_far_into_a_window_says_nothing_of_longer_ones(rng, places, said):
     steps = rng.integers(TOKENS, size=PERIOD)
     text = np.where(rng.random(9000) < 0.9, np.tile(steps, 450), rng.integers(TOKENS, size=9000))

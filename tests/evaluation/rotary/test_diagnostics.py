@@ -55,7 +55,7 @@ def test_islands_are_those_of_the_longest_length_that_is_searched():
 
 def test_each_length_is_judged_by_its_own_spectrum():
     """Dynamic NTK gives them a larger base, so that the bound holds where it would not without."""
-    plain, dynamic = Rotary(64), Rotary(64, scaling=partial(rope_dynamic_ntk, training_length=256))
+    plain, dynamic = Rotary(64), Rotary(64, scaling=partial(rope_dynamic_ntk, training_length=256, factor=2.0))
     of_plain, of_dynamic = (bound_of(rotary_diagnostics(x, 64, 256, [1024])).frame for x in (plain, dynamic))
     assert list(of_plain["bound holds"]) == [True, False]
     assert list(of_dynamic["bound holds"]) == [True, True]

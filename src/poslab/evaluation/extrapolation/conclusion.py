@@ -81,10 +81,11 @@ def conclusion(headline: Headline) -> list[str]:
 
 
 def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, seed: int = 0) -> str | None:
-    """Return why a model of text loses nothing in long windows, if it has nothing to lose; None if it may have.
+    """Return why it says nothing how far a model of text holds, if it has nothing to lose; None if it may have.
 
     In windows of the longest trained length, a model that has learned is with 95 % certainty at least `TOLERANCE`
-    better than the frequencies of tokens, and better on tokens far into a window than on its first ones.
+    better than the frequencies of tokens. One that uses context is better on tokens far into a window than on its first
+    ones: with 95 % certainty, or by `TOLERANCE` where the items are too few for that.
 
     Args:
         items: as of `Extrapolation`.
@@ -100,14 +101,14 @@ def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, see
         ends = excess(own, unigram, 1 - TOLERANCE, False, seed)
         if ends[1] >= 0:
             return (
-                f"has not learned to predict this text, so that longer windows cost it nothing: {own.value:.3f} bits "
-                f"per byte, where the frequencies of tokens alone give {unigram.value:.3f}"
+                f"has not learned to predict this text, so how far it holds says nothing: {own.value:.3f} bits per "
+                f"byte, where the frequencies of tokens alone give {unigram.value:.3f}"
             )
     _, _, high = difference(far, near, False, seed)
-    if high >= 0:
+    if high >= 0 and far.value > (1 - TOLERANCE) * near.value:
         return (
-            f"is not seen to use any context beyond {min(FEW_BEFORE, length // 2)} tokens, so that longer windows cost "
-            f"it nothing: {far.value:.3f} bits per byte far into a window, {near.value:.3f} at its beginning"
+            f"uses no context beyond {min(FEW_BEFORE, length // 2)} tokens that can be seen, so how far it holds says "
+            f"nothing: {far.value:.3f} bits per byte far into a window, {near.value:.3f} at its beginning"
         )
     return None
 

@@ -114,10 +114,8 @@ def extrapolate(
         if end is not None and length > end:
             by_length.append(row)
             continue
-        apart = end_id if keep_documents_apart else None
-        score = partial(score_tokens, model, tokens, windows, apart)
-        label = f"{protocol} windows of {length:,} tokens"
-        scores = TokenScores.of(step(label, work_of(model, windows), lambda score=score: score().numbers))
+        score = partial(_numbers, model, tokens, windows, end_id if keep_documents_apart else None)
+        scores = TokenScores.of(step(f"{protocol} windows of {length:,} tokens", work_of(model, windows), score))
         sums, counts = scores.by_unit(units)
         by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
         by_position += [row | bin_ for bin_ in _by_context(scores, length)]
@@ -132,6 +130,10 @@ def extrapolate(
                 items[control, length] = replace(items[protocol, length], sums=sums, counts=counts)
     tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
     return Extrapolation(*tables, items)
+
+
+def _numbers(model: nn.Module, tokens: np.ndarray, windows: Windows, boundary: int | None) -> np.ndarray:
+    return score_tokens(model, tokens, windows, boundary).numbers
 
 
 def windows_of(num_tokens: int, lengths: Sequence[int], stride: int | None) -> Iterator[tuple[str, Windows]]:

@@ -36,13 +36,13 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     """
     evaluation = Evaluation()
     frames = {}
-    lengths_by_name = {}
+    lengths_by_name: dict[str, list[int]] = {}
     for one in subjects:
         longest = max(SHORTEST_PROMPT, FURTHEST_PROMPT * one.training_length)
         lengths = [length for length in lengths_of(subjects, settings) if SHORTEST_PROMPT <= length <= longest]
         lengths_by_name |= {one.name: lengths} if lengths else {}
-    rows = sum(len(DEPTHS) if task.has_depth else 1 for task in TASKS.values())
-    settings.progress.begin("retrieval", rows * PROMPTS * sum(map(sum, lengths_by_name.values())))
+    prompts = PROMPTS * sum(len(DEPTHS) if task.has_depth else 1 for task in TASKS.values())
+    settings.progress.begin("retrieval", prompts * sum(sum(lengths) for lengths in lengths_by_name.values()))
     for one in (one for one in subjects if one.name in lengths_by_name):
         frames[one.name] = retrieval(
             one.model,
