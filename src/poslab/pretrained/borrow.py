@@ -88,16 +88,16 @@ def exchange(
     if isinstance(encoding, PositionalEncoding):
         name = type(encoding).__name__
         raise ValueError(f"encoding must be a class or a partial of one, as in partial({name}, ...), got an instance")
-    if isinstance(encoding, PerLayer) and hyperparameters:
-        raise ValueError(f"{next(iter(hyperparameters))} must be given to the encodings of a PerLayer, not beside it")
     family = family_of(model.config)
     if encoding == "own" and not hyperparameters:
         undo(family.base_of(model))
         return None
     if isinstance(encoding, str):
         encoding = _named(encoding, hyperparameters, family.facts(model.config).training_length)
+    elif hyperparameters and isinstance(encoding, PerLayer):
+        raise ValueError(f"{next(iter(hyperparameters))} must be given to the encodings of a PerLayer, not beside it")
     elif hyperparameters:
-        encoding = partial(encoding, **hyperparameters)  # type: ignore[arg-type]
+        encoding = partial(encoding, **hyperparameters)
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)
 
