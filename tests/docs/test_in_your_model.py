@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 
 GUIDE = (ROOT / "docs" / "in-your-model.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
-FIVE_LINES, ROTATION, BIAS, LLAMA, BERT, BERT_BY_HAND, PADDING, CACHE = range(8)
+FIVE_LINES, ROTATION, BIAS, LLAMA, BERT, BERT_BY_HAND, PADDING, CACHE, PADDED_CACHE, FLEX = range(10)
 
 
 def run(place: int) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def whole(names: dict[str, Any], encoding: Any) -> torch.Tensor:
 
 
 def test_every_block_is_run_here() -> None:
-    assert len(BLOCKS) == 8 and GUIDE.count("```") == 16
+    assert len(BLOCKS) == 10 and GUIDE.count("```") == 20
 
 
 def test_five_lines_print_the_shape_that_they_say(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,6 +87,23 @@ def test_padding_changes_nothing_for_the_real_tokens() -> None:
 def test_token_by_token_is_all_at_once() -> None:
     names = run(CACHE)
     torch.testing.assert_close(names["y"], whole(names, names["encoding"]), rtol=1e-4, atol=1e-5)
+
+
+def test_decoding_of_padded_prompts_is_each_row_read_alone() -> None:
+    names = run(PADDED_CACHE)
+    torch.testing.assert_close(names["y"][1:], whole(names, names["encoding"])[1:], rtol=1e-4, atol=1e-5)
+    q, k, v = (names[name][:1, :, 2:] for name in "qkv")
+    positions = Positions.range(4)
+    alone = attend(q, k, v, names["encoding"], names["encoding"].prepare(positions, positions), Visibility())
+    torch.testing.assert_close(names["y"][:1, :, 2:], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_flex_attention_by_hand_is_attend_by_any_route() -> None:
+    names = run(FLEX)
+    torch.testing.assert_close(names["y"], whole(names, names["alibi"]), rtol=1e-4, atol=1e-5)
+    operands = (*(names[name] for name in "qkv"), names["alibi"])
+    tables = names["alibi"].prepare(names["positions"], names["positions"])
+    torch.testing.assert_close(names["y"], attend(*operands, tables, Visibility(), route="flex"), rtol=1e-4, atol=1e-5)
 
 
 def test_names_that_people_look_for_lead_to_a_page() -> None:

@@ -47,18 +47,20 @@ def test_every_encoding_shows_its_hyperparameters(name):
         (
             "rotary",
             {"base": 1e5},
-            "Rotary(base=100000.0, fraction=1.0, layout='half_split', scaling=None, allocation=None)",
+            "Rotary(base=100000.0, fraction=1.0, layout='half_split', scaling=None, allocation=None, "
+            "factor_on='logits')",
         ),
         (
             "rope_linear",
             {},
-            "Rotary(base=10000.0, fraction=1.0, layout='half_split', scaling=rope_linear(factor=4.0), allocation=None)",
+            "Rotary(base=10000.0, fraction=1.0, layout='half_split', scaling=rope_linear(factor=4.0), allocation=None, "
+            "factor_on='logits')",
         ),
         (
             "mrope",
             {"base": 1e6},
             "Rotary(base=1000000.0, fraction=1.0, layout='half_split', scaling=None, "
-            "allocation=sections(sections=[2, 3, 3]))",
+            "allocation=sections(sections=[2, 3, 3]), factor_on='logits')",
         ),
     ],
 )

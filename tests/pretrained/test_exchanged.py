@@ -330,6 +330,42 @@ def test_an_encoding_has_the_dtype_of_the_model():
     assert model(some_tokens()).logits.dtype == torch.bfloat16
 
 
+def test_an_encoding_is_exchanged_by_the_name_of_its_choice():
+    model, ids = tiny("llama"), some_tokens(length=ROWS)
+    exchange(model, partial(Rotary, scaling=partial(yarn, factor=4.0)))
+    expected = model(ids).logits
+    exchanged = exchange(model, "yarn", factor=4)
+    assert torch.equal(model(ids).logits, expected)
+    rotary = exchanged.encodings.layer(0)
+    assert rotary.base == 500.0 and rotary.scaling.keywords["training_length"] == ROWS
+    assert exchange(model, "alibi", max_exponent=4.0).encodings.layer(0).hooks == {"bias"}
+    assert "num_buckets=8" in repr(exchange(model, T5Bias, num_buckets=8).encodings.layer(0))
+    assert exchange(model, "rnope", every=2).encodings.layer(1).hooks == set()
+    assert exchange(model, "own") is None
+
+
+@pytest.mark.parametrize(
+    ("encoding", "hyperparameters", "sentence"),
+    [
+        ("yarm", {}, "^unknown encoding 'yarm'; did you mean 'yarn'[?]$"),
+        ("../encoding/yarn", {}, "^unknown encoding '../encoding/yarn'$"),
+        ("yarn", {"facter": 4}, "^encoding 'yarn' has no argument 'facter'; did you mean 'factor'[?]$"),
+        ("yarn", {"factor": 0.5}, "^encoding.scaling.factor must be a number of at least 1, got 0.5$"),
+        ("yarn", {"_target_": "os.system"}, "^encoding 'yarn' has no argument '_target_'$"),
+        ("own", {"factor": 4}, "^encoding 'own' has no argument 'factor'$"),
+        (T5Bias, {"buckets": 4}, "^T5Bias has no argument buckets"),
+        (PerLayer([Rotary]), {"every": 3}, "^every must be given to the encodings of a PerLayer"),
+    ],
+)
+def test_a_mistaken_name_or_argument_is_one_sentence_and_changes_nothing(encoding, hyperparameters, sentence):
+    model, ids = tiny("llama"), some_tokens()
+    exchange(model, Alibi)
+    before = model(ids).logits
+    with pytest.raises(ValueError, match=sentence):
+        exchange(model, encoding, **hyperparameters)
+    assert torch.equal(model(ids).logits, before)
+
+
 def test_another_exchange_takes_the_place_of_the_first():
     model, ids = tiny("llama"), some_tokens()
     exchange(model, Alibi)

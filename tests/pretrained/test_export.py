@@ -551,6 +551,31 @@ def test_a_model_needs_a_length_and_a_run_has_its_own(run, tmp_path):
         poslab.export(run, tmp_path / "made", length=5)
 
 
+FORMER_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "another base": ("4.57.1", {"rope_theta": 523.0, "rope_scaling": None}),
+    "linear": ("4.57.1", {"rope_theta": 10_000.0, "rope_scaling.rope_type": "linear", "rope_scaling.factor": 3.0}),
+    "yarn": ("4.57.1", {"rope_scaling.rope_type": "yarn", "rope_scaling.original_max_position_embeddings": TRAINED}),
+    "longrope": ("4.57.1", {"rope_scaling.rope_type": "longrope", "original_max_position_embeddings": TRAINED}),
+    "a quarter": ("5.20", {"rope_scaling.rope_type": "proportional", "rope_scaling.partial_rotary_factor": 0.25}),
+}
+"""Encodings of `ENCODINGS`, the earliest transformers that has them, and what it reads, keys within keys dotted."""
+
+
+@pytest.mark.parametrize("name", FORMER_KEYS)
+@pytest.mark.usefixtures("in_this_process")
+def test_a_rotation_is_written_for_transformers_4_too(name, tmp_path):
+    least, keys = FORMER_KEYS[name]
+    exported = poslab.export(decoder(ENCODINGS[name][0]).float(), tmp_path / "made", length=TRAINED)
+    saved = json.loads((exported.path / "config.json").read_text())
+    assert (exported.least_transformers, saved["needs_transformers"]) == (least, f">={least}")
+    for key, value in keys.items():
+        group, _, inner = key.rpartition(".")
+        assert (saved[group] if group else saved)[inner] == value
+    assert saved["rope_parameters"]["rope_theta"] == saved["rope_theta"]
+    loaded = AutoConfig.from_pretrained(exported.path)
+    assert loaded.rope_parameters == saved["rope_parameters"]
+
+
 # The command
 
 
@@ -570,6 +595,7 @@ def test_the_command_prints_the_class_and_the_largest_difference(tmp_path, capsy
     measured = r"The largest difference of logits is \d\.\de-\d\d, of logits up to [\d.]+: up to 128 random tokens, "
     assert re.match(measured, printed[1])
     assert printed[2].startswith("In generation, a text that grows past 64 tokens continues differently: ")
+    assert printed[-1] == "It needs transformers 4.57.1 or later."
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Outputs
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.description import describe, encodings_of
+from poslab.pretrained.export.rope_parameters import KNOWN_TO_4
 from poslab.pretrained.families import FAMILIES
 from tests.commands.running import Running, python
 from tests.encoding_choices import EVERY_ENCODING
@@ -121,6 +122,16 @@ def test_a_plain_class_is_exact(name, encoding, tmp_path):
     assert not exported.needs_poslab and not list(exported.path.glob("*.py"))
     assert exported.longest == 2 * ROWS
     check_generation(name, model, exported.path)
+    saved = json.loads((exported.path / "config.json").read_text())
+    rope, in_4 = saved.get("rope_parameters"), exported.rope_type in (None, *KNOWN_TO_4)
+    refused_by_4 = "Jina" in exported.class_name or (name, exported.rope_type) == ("olmo", "linear")
+    assert exported.least_transformers == ("4.57.1" if in_4 and not refused_by_4 else "5.20")
+    if name == "gpt_neox":
+        assert (saved["rotary_emb_base"], saved["rotary_pct"]) == (rope["rope_theta"], rope["partial_rotary_factor"])
+    elif name == "modernbert":
+        assert saved["global_rope_theta"] == rope["full_attention"]["rope_theta"]
+    elif rope:
+        assert saved["rope_theta"] == rope["rope_theta"]
 
 
 @pytest.mark.parametrize(("name", "encoding"), UNDER_ENCODING)

@@ -132,8 +132,8 @@ def test_encodings_that_do_not_suit_the_model_are_refused():
         borrow(tiny("bert"), PaTH)
     with refused("encoding must be own in all layers or in none"):
         borrow(tiny("llama"), PerLayer([OwnPositions, NoPosition]))
-    with refused("encoding must be a class or function or a PerLayer or own, got 'rotary'"):
-        exchange(tiny("llama"), "rotary")
+    with refused("encoding must be a class or function or a PerLayer or text, got 3"):
+        exchange(tiny("llama"), 3)
     with refused("positions must be integers for the learned rows of the model"):
         borrow(tiny("bert"), positions=Cape())
     with refused("attention must not be flash, which leaves out the bias of T5Bias"):

@@ -46,6 +46,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     )
     for note in exported.notes:
         print(note)
+    print(f"It needs transformers {exported.least_transformers} or later.")
 
 
 def run() -> None:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
-from poslab.arguments import checked
+from poslab.arguments import checked, nearest
 from poslab.attention import Route
-from poslab.encodings import EncodingFactory, OwnPositions, PositionalEncoding, StackEncodings, TemperatureFactory
+from poslab.configuration.build import build
+from poslab.configuration.folders import CONF
+from poslab.configuration.of_pretrained import without_usual
+from poslab.encodings import (
+    EncodingFactory,
+    OwnPositions,
+    PerLayer,
+    PositionalEncoding,
+    StackEncodings,
+    TemperatureFactory,
+)
 from poslab.pretrained.directory import download
 from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import family_of
@@ -45,14 +57,16 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
 @checked
 def exchange(
     model: Any,
-    encoding: EncodingFactory | Literal["own"],
+    encoding: EncodingFactory | str,
     temperature: TemperatureFactory | None = None,
     attention: Route = "auto",
     digits: Sequence[int] = (),
+    **hyperparameters: Any,
 ) -> Exchange | None:
     """Exchange the positions of a transformers model in place; return the exchange, which can be undone.
 
-        poslab.exchange(model, T5Bias)
+        poslab.exchange(model, "yarn", factor=4)
+        poslab.exchange(model, T5Bias, num_buckets=64)
         model.generate(ids)
         poslab.exchange(model, "own")  # undone
 
@@ -61,8 +75,10 @@ def exchange(
 
     Args:
         model: model of transformers, with or without a head, compiled or not.
-        encoding: as in `borrow`; "own" undoes an earlier exchange. Another encoding takes the place of an earlier one.
+        encoding: as in `borrow`, or the name of a choice of conf/encoding, which has the hyperparameters of its file;
+            "own" undoes an earlier exchange. Another encoding takes the place of an earlier one.
         temperature, attention, digits: as in `HostedModel`.
+        hyperparameters: of the encoding, by name, or of the scaling of the choice.
 
     Raises:
         ValueError: in one sentence, for a model or an encoding that cannot be exchanged.
@@ -73,11 +89,45 @@ def exchange(
         name = type(encoding).__name__
         raise ValueError(f"encoding must be a class or a partial of one, as in partial({name}, ...), got an instance")
     family = family_of(model.config)
-    if encoding == "own":
+    if encoding == "own" and not hyperparameters:
         undo(family.base_of(model))
         return None
+    if isinstance(encoding, str):
+        encoding = _named(encoding, hyperparameters, family.facts(model.config).training_length)
+    elif hyperparameters and isinstance(encoding, PerLayer):
+        raise ValueError(f"{next(iter(hyperparameters))} must be given to the encodings of a PerLayer, not beside it")
+    elif hyperparameters:
+        encoding = partial(encoding, **hyperparameters)
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)
+
+
+def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> EncodingFactory:
+    """Return the factory of a choice of conf/encoding, for a training length, with other values of its keys.
+
+    Raises:
+        ValueError: for a choice that is not there, or a key that neither it nor its scaling has.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import get_object
+    from omegaconf import OmegaConf
+
+    choices = sorted(file.stem for file in (CONF / "encoding").glob("*.yaml"))
+    if name not in choices:
+        raise ValueError(f"unknown encoding {name!r}{nearest(name, choices)}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose(overrides=[f"+dataset.sequence_length={length}", f"+encoding={name}"]).encoding
+    unresolved: Any = OmegaConf.to_container(composed, resolve=False)
+    node = without_usual(OmegaConf.to_container(composed, resolve=True), unresolved)
+    special = {"_target_", "_partial_"}
+    own = {*unresolved, *inspect.signature(get_object(unresolved["_target_"])).parameters} - special
+    of_scaling = {*(unresolved.get("scaling") or {})} - own - special
+    for key, value in hyperparameters.items():
+        if key not in own | of_scaling:
+            raise ValueError(f"encoding {name!r} has no argument {key!r}{nearest(key, sorted(own | of_scaling))}")
+        (node if key in own else node["scaling"])[key] = value
+    factory: EncodingFactory = build({"encoding": node}, "encoding", EncodingFactory)
+    return factory
 
 
 class ExchangeInPlace(Exchange):

@@ -7,12 +7,15 @@ from typing import Any
 
 from poslab.configuration.command_line import pip_install
 
+LEAST_VERSION = "5.20"
+"""Earliest version of transformers that Poslab serves."""
+
 
 def require_transformers(purpose: str) -> None:
     """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
     if not has_transformers():
         raise ValueError(
-            f"{purpose} needs transformers from 5.20 to below 6, got {_found()}: {pip_install('pretrained')}"
+            f"{purpose} needs transformers from {LEAST_VERSION} to below 6, got {_found()}: {pip_install('pretrained')}"
         )
 
 

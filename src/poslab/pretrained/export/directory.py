@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ from poslab.models import Model
 from poslab.pretrained.export.form import Form, NotPlainError
 from poslab.pretrained.export.hosted import hosted_form
 from poslab.pretrained.export.plain import form_under_encoding, plain_form
+from poslab.pretrained.export.rope_parameters import former_keys, least_transformers
 from poslab.pretrained.export.tokenizer import copy_tokenizer, fast_tokenizer
 from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.library import require_transformers
@@ -34,6 +36,7 @@ class Exported:
         path: the directory.
         class_name: class that loads it.
         needs_poslab: False for a class of transformers, True for one under an encoding of Poslab.
+        least_transformers: earliest version of transformers for which it is right.
         rope_type: name of its rotation in transformers; None if it has none.
         difference: largest difference of two logits that was measured.
         largest: largest logit of these texts, without its sign.
@@ -44,6 +47,7 @@ class Exported:
     path: Path
     class_name: str
     needs_poslab: bool
+    least_transformers: str
     rope_type: str | None
     difference: float
     largest: float
@@ -86,7 +90,7 @@ def write_directory(
     path = check_target(to)
     form = form_of(model, length)
     with _directory(path) as folder:
-        _save(form, folder, tokenizer)
+        least = _save(form, folder, tokenizer)
         if tokenizer_of is not None:
             copy_tokenizer(tokenizer_of, folder, form.max_length)
         agreement = verify(folder, form, model, tokenizer, length)
@@ -94,6 +98,7 @@ def write_directory(
         path,
         agreement.class_name,
         form.needs_poslab,
+        least,
         form.rope_type,
         agreement.difference,
         agreement.largest,
@@ -165,8 +170,12 @@ def _remove_leftovers(place: Path) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
 
 
-def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> None:
-    """Write configuration, weights and tokenizer with transformers' own `save_pretrained`."""
+def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> str:
+    """Write configuration, weights and tokenizer with transformers' own `save_pretrained`.
+
+    Returns:
+        The earliest version of transformers for which they are right.
+    """
     from transformers import GenerationConfig
 
     ends = {}
@@ -185,3 +194,11 @@ def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> None:
     if model.can_generate():
         model.generation_config = form.generation or GenerationConfig(**ends)
     model.save_pretrained(folder)
+    file = folder / "config.json"
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    least = least_transformers(saved, form.needs_poslab)
+    if not form.needs_poslab and saved.get("rope_parameters"):
+        saved |= former_keys(saved["rope_parameters"], saved["model_type"])
+    saved["needs_transformers"] = f">={least}"
+    file.write_text(json.dumps(saved, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    return least

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,11 +19,15 @@ from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.pretrained.export.form import NotPlainError
+from poslab.pretrained.library import LEAST_VERSION
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 Parameters = dict[str, Any]
+
+KNOWN_TO_4 = {"default", "linear", "dynamic", "yarn", "llama3", "longrope"}
+"""Rotations of transformers 4.57.1. Exports with each of them have the same logits there."""
 
 STILL = 1e30
 """Divisor of a frequency that is 0: LongRoPE has divisors alone, and 1e-30 turns nothing in float32."""
@@ -66,6 +70,33 @@ class Rope:
             )
         if self.rope_type == "dynamic":
             yield "After a long text, transformers keeps its larger base for shorter ones, down to the training length."
+
+
+def former_keys(rope_parameters: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+    """Return a rotation in the keys of transformers 4, which ignores `rope_parameters` without a word.
+
+    So do servers of its time. transformers 5 reads both, and they say the same.
+    """
+    if "full_attention" in rope_parameters:  # ModernBERT
+        full, sliding = (rope_parameters[kind] for kind in ("full_attention", "sliding_attention"))
+        scaling = {} if full["rope_type"] == "default" else {"rope_scaling": {**full}}
+        return {"global_rope_theta": full["rope_theta"], "local_rope_theta": sliding["rope_theta"], **scaling}
+    is_default = rope_parameters["rope_type"] == "default"
+    keys = {"rope_theta": rope_parameters["rope_theta"], "rope_scaling": None if is_default else {**rope_parameters}}
+    if model_type == "gpt_neox":
+        keys |= {"rotary_emb_base": keys["rope_theta"], "rotary_pct": rope_parameters["partial_rotary_factor"]}
+    if rope_parameters["rope_type"] == "longrope":
+        keys["original_max_position_embeddings"] = rope_parameters["original_max_position_embeddings"]
+    return keys
+
+
+def least_transformers(config: Mapping[str, Any], needs_poslab: bool) -> str:
+    """Return the earliest version of transformers for which a written configuration is known to be right."""
+    rope = config.get("rope_parameters") or {}
+    kinds = {of_kind["rope_type"] for of_kind in ([rope] if "rope_type" in rope else rope.values())}
+    known = {"default"} if config["model_type"] in ("olmo", "olmo2") else KNOWN_TO_4  # which refuse other keys
+    needs_5 = needs_poslab or config["model_type"].startswith("jina") or not kinds <= known
+    return LEAST_VERSION if needs_5 else "4.57.1"
 
 
 def rope_of(
