@@ -180,3 +180,13 @@ def test_a_trusted_file_finds_what_stands_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path[:])
     assert finder.find_spec("beside_it", None) is None
     assert importlib.import_module("trusted_one").beside_it.value == 3
+
+
+def test_a_sweep_and_a_comparison_run_no_code_of_a_choice(encoding, mistaken, tmp_path):
+    encoding.with_name("evil.yaml").write_text(f"# @package {CALLBACK}")
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    ended = mistaken("src.sweep", "sweep=question.yaml", "encoding=evil")
+    assert (ended.status, "conf/encoding/evil.yaml must fill" in ended.errors) == (2, True)
+    compared = mistaken("src.compare", "comparison=text", "encodings=[rotary,evil]", "dry_run=true")
+    assert (compared.status, "conf/encoding/evil.yaml must fill" in compared.errors) == (2, True)
+    assert not (tmp_path / "ran").exists()

@@ -46,11 +46,11 @@ REMARKABLE = {"seed", "optimizer.lr", "dataset.cache_dir"}
 @contextmanager
 def checked() -> Iterator[None]:
     """Let Hydra compose with `CheckedLoader`."""
-    hydras_own.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined, misc]
+    hydras_own.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        hydras_own.ConfigLoaderImpl = ConfigLoaderImpl  # type: ignore[attr-defined, misc]
+        hydras_own.ConfigLoaderImpl = ConfigLoaderImpl  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -238,7 +238,7 @@ def _is_below(path: Any) -> bool:
     return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
 
 
-def _dotted(node: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted keys of nested nodes with their values."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
