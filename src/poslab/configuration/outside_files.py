@@ -71,6 +71,12 @@ class CheckedLoader(ConfigLoaderImpl):
     remark = ""
     """What files from outside have set, in the last composition, of what one may not expect of them."""
 
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        try:
+            return super().load_configuration(*args, **kwargs)
+        except RecursionError:
+            raise ValueError("defaults of configuration files must not name one another in a circle") from None
+
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
@@ -104,7 +110,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
     def _compare(self, settings: dict[str, Any], ours: dict[str, Any], repo: _Repository) -> None:
         """Raise ValueError if the node `hydra` is another one than that of Poslab's own files; note the `remark`."""
-        files = ", ".join(map(str, repo.outside.values()))
+        files = " or ".join(map(str, repo.outside.values()))
         differing = sorted(key for key in {**settings, **ours} if settings.get(key, ...) != ours.get(key, ...))
         typed = {word.key_or_group for word in repo.typed}
         names = [key for key in differing if key in settings and key not in typed]
