@@ -333,6 +333,16 @@ def test_a_choice_fills_the_package_of_its_group_alone(tmp_path, content):
         composed_with(tmp_path, "encoding=evil")
 
 
+def test_a_choice_names_no_experiment_that_nobody_typed(tmp_path):
+    (tmp_path / "encoding").mkdir()
+    (tmp_path / "experiment" / "datasets").mkdir(parents=True)
+    defaults = "defaults: [rotary, optional /experiment/datasets@x: None_python_docs]"
+    (tmp_path / "encoding" / "evil.yaml").write_text(defaults)
+    evil = tmp_path / "experiment" / "datasets" / "None_python_docs.yaml"
+    evil.write_text("# @package _global_\nseed: 666")
+    assert composed_with(tmp_path, "encoding=evil").seed == 1
+
+
 def test_choices_of_ones_own_name_others_and_experiments_set_any_key_of_a_run(tmp_path):
     files = {
         "encoding/_head.yaml": "base: 3",

@@ -206,9 +206,10 @@ class _Repository(CachingConfigRepository):
             for base in PurePosixPath(config_path).parents:
                 default.parent_base_dir = base.as_posix().removeprefix(".")
                 if isinstance(default, GroupDefault) and default.is_options():
-                    self._named |= {f"{default.get_group_path()}/{name}" for name in default.get_options()}
-                elif not default.is_self() and default.get_name() is not None:
-                    self._named.add(default.get_config_path())
+                    names = {f"{default.get_group_path()}/{name}" for name in default.get_options()}
+                else:
+                    names = {default.get_config_path()}
+                self._named |= {name for name in names if package == "_global_" or _package(name) != "_global_"}
         self.outside[config_path] = file
         return loaded
 
