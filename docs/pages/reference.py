@@ -84,8 +84,8 @@ def _commands() -> Iterator[str]:
     yield "# Commands"
     yield MADE
     yield (
-        "Every command takes `key=value`. `--help` prints the same as here, and shorter. A mistyped key or "
-        "value ends the command with one sentence and the nearest match."
+        "Every command takes `key=value`. Each key may be given once. `--help` prints the same as here, and shorter. "
+        "A mistyped key or value ends the command with one sentence and the nearest match."
     )
     yield markdown_table(["option", "what it does"], ((f"`{option}`", meaning) for option, meaning in OPTIONS.items()))
     yield "## src.train"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from poslab.commands.words import options_first
 from poslab.configuration.folders import CONF
 from tests.training.runs import SMALL
 
@@ -37,6 +38,7 @@ def typed_again(mistaken: Callable[..., Ended], tmp_path: Path) -> Callable[[str
                 assert list((tmp_path / arguments[-1]).glob("**/events.out.tfevents.*"))
                 continue
             module = arguments[1]
+            options_first(arguments[2:])  # which refuses a key that is printed twice
             ended[name] = mistaken(module, *arguments[2:], *SHORT[module])
             assert ended[name].status == 0, (line, ended[name])
         return ended

@@ -97,6 +97,31 @@ def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, t
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["experiment=mine"], "seed=9, logger.wandb"),
+        (["-m", "experiment=mine", "seed=1,2"], "logger.wandb"),
+        (["experiment=mine", "seed=3", "logger=csv"], ""),
+        (["dataset=mine", "optimizer=lion", "optimizer.lr=3"], "dataset.cache_dir=/victim"),
+        (["encoding=mine", "optimizer=lion", "seed=4", "logger=csv"], ""),
+        (["--config-dir", ".", "--config-name", "best"], "optimizer.lr=0.5"),
+    ],
+)
+def test_a_command_says_which_files_set_seed_rate_logger_or_cache(words, settings, encoding, tmp_path, mistaken):
+    files = {
+        "conf/experiment/mine.yaml": "# @package _global_\ndefaults: [{override /logger: [tensorboard, csv, wandb]}]\n"
+        "seed: 9\ntrainer: {max_steps: 4}\n",
+        "conf/dataset/mine.yaml": "defaults: [python_docs, _self_]\ncache_dir: /victim\n",
+        "best.yaml": "defaults: [train, _self_]\noptimizer: {lr: 0.5}\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    told = re.findall("^poslab: .*yaml sets (.*)$", mistaken("src.train", *words, "+nothing_trains=1").errors, re.M)
+    assert told == ([settings] if settings else [])
+
+
 def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, mistaken):
     encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
     ended = mistaken("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")
@@ -155,3 +180,13 @@ def test_a_trusted_file_finds_what_stands_beside_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", sys.path[:])
     assert finder.find_spec("beside_it", None) is None
     assert importlib.import_module("trusted_one").beside_it.value == 3
+
+
+def test_a_sweep_and_a_comparison_run_no_code_of_a_choice(encoding, mistaken, tmp_path):
+    encoding.with_name("evil.yaml").write_text(f"# @package {CALLBACK}")
+    (tmp_path / "question.yaml").write_text(QUESTION)
+    ended = mistaken("src.sweep", "sweep=question.yaml", "encoding=evil")
+    assert (ended.status, "conf/encoding/evil.yaml must fill" in ended.errors) == (2, True)
+    compared = mistaken("src.compare", "comparison=text", "encodings=[rotary,evil]", "dry_run=true")
+    assert (compared.status, "conf/encoding/evil.yaml must fill" in compared.errors) == (2, True)
+    assert not (tmp_path / "ran").exists()

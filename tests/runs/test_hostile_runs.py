@@ -294,7 +294,7 @@ def test_a_folder_of_choices_cannot_make_hydra_run_code(tmp_path, content, name)
     file = tmp_path / f"{name}.yaml"
     file.parent.mkdir(exist_ok=True)
     file.write_text(content if name == "best" else f"# @package _global_\n{content}")
-    with pytest.raises((ValueError, HydraException), match=rf"{tmp_path}/{name}.yaml|'{name}'"):
+    with pytest.raises((ValueError, HydraException, yaml.YAMLError), match=rf"{tmp_path}/{name}.yaml|'{name}'"):
         composed_with(tmp_path, name="best") if name == "best" else composed_with(tmp_path, "experiment=evil")
     assert "evil_package" not in sys.modules
 
@@ -333,6 +333,16 @@ def test_a_choice_fills_the_package_of_its_group_alone(tmp_path, content):
         composed_with(tmp_path, "encoding=evil")
 
 
+def test_a_choice_names_no_experiment_that_nobody_typed(tmp_path):
+    (tmp_path / "encoding").mkdir()
+    (tmp_path / "experiment" / "datasets").mkdir(parents=True)
+    defaults = "defaults: [rotary, optional /experiment/datasets@x: None_python_docs]"
+    (tmp_path / "encoding" / "evil.yaml").write_text(defaults)
+    evil = tmp_path / "experiment" / "datasets" / "None_python_docs.yaml"
+    evil.write_text("# @package _global_\nseed: 666")
+    assert composed_with(tmp_path, "encoding=evil").seed == 1
+
+
 def test_choices_of_ones_own_name_others_and_experiments_set_any_key_of_a_run(tmp_path):
     files = {
         "encoding/_head.yaml": "base: 3",
@@ -363,6 +373,14 @@ def test_what_files_from_outside_may_fill_and_choose_is_what_those_of_conf_do():
     assert {group: found.pop() for group, found in headers.items() if group not in found} == PACKAGES
     own = {group: found for group, found in chosen.items() if found and group not in PACKAGES}
     assert own == ALSO_CHOSEN
+
+
+def test_files_that_choose_one_another_are_a_mistake(tmp_path):
+    (tmp_path / "encoding").mkdir()
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / "encoding" / f"{name}.yaml").write_text(f"defaults: [{other}]")
+    with pytest.raises(ValueError, match="in a circle"):
+        composed_with(tmp_path, "encoding=a")
 
 
 @pytest.mark.parametrize("link", ["dataset", "dataset/evil.yaml", "best.yaml"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import multiprocessing
 
 from poslab.runs.directory import RunDirectory
-from poslab.training.trackers import MLflow
+from poslab.training.trackers import Aim, MLflow
 from tests.training.runs import recorded, run_of, small, stop_run
 
 Values = dict[str, list[tuple[int, float]]]
@@ -93,6 +95,14 @@ def of_aim(run: RunDirectory) -> Values:
 
 
 READERS: dict[str, Callable[[RunDirectory], Values]] = {"wandb": of_wandb, "mlflow": of_mlflow, "aim": of_aim}
+
+
+@pytest.mark.parametrize(("tracker", "install"), [(Aim, "pip install aim"), (MLflow, "[loggers]")])
+def test_a_missing_package_is_named_by_what_installs_it(tracker, install, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "aim", None)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ValueError, match=f"^logger={tracker.service} needs a package.*{re.escape(install)}"):
+        tracker(tmp_path, None)
 
 
 @pytest.mark.slow

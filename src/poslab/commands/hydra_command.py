@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +28,7 @@ from poslab.commands.words import held_by_each_job, options_first, written_in_fu
 from poslab.configuration.build import DATA, trusted_packages
 from poslab.configuration.command_line import poslab_command, trusting
 from poslab.configuration.folders import CONF
-from poslab.configuration.outside_files import checked
+from poslab.configuration.outside_files import CheckedLoader, checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.earlier_versions import ADDED
 from poslab.runs.errors import UntrustedRunError
@@ -81,6 +83,7 @@ def command(
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
         try:
+            say_what_files_set()
             if hydra_config.job.config_name != name:
                 _require_whole(composed, name, str(hydra_config.job.config_name))
             overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
@@ -133,6 +136,20 @@ def command(
     except Exception as error:
         report(error)
     leave(max(statuses, default=0))
+
+
+def say_what_files_set() -> None:
+    """Print what files from outside conf/ set that one may not expect of them."""
+    loader = GlobalHydra.instance().config_loader()
+    if isinstance(loader, CheckedLoader) and loader.remark:
+        _remark(loader.remark)
+
+
+@functools.cache  # once for all jobs of -m
+def _remark(text: str) -> None:
+    from poslab.io.terminal import one_line
+
+    print(f"poslab: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def say_that_libraries_load() -> None:

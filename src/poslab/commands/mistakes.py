@@ -287,7 +287,7 @@ def choices_with(key: str) -> list[str]:
     group, _, rest = key.partition(".")
     found = []
     for choice in choices.choices(group) if rest else []:
-        with contextlib.suppress(YAMLError, ValueError, OSError):  # broken, and not what this is about
+        with contextlib.suppress(YAMLError, ValueError, OSError, RecursionError):  # broken, and not what this is about
             if key in choices.keys(group, choice):
                 found.append(f"{group}={choice}")
     return found

@@ -18,6 +18,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -38,15 +39,18 @@ PACKAGES = {"debug": "_global_", "experiment": "_global_", "pretrained": "_globa
 ALSO_CHOSEN = {"dataset": {"family", "model"}, "model": {"size"}}
 """Groups of which the choices of another group choose; those of conf/ do too. Those of `PACKAGES` choose of any."""
 
+REMARKABLE = {"seed", "optimizer.lr", "dataset.cache_dir"}
+"""Keys of a run, beside `logger`, of which a command says that such a file sets them."""
+
 
 @contextmanager
 def checked() -> Iterator[None]:
     """Let Hydra compose with `CheckedLoader`."""
-    hydras_own.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined, misc]
+    hydras_own.ConfigLoaderImpl = CheckedLoader  # type: ignore[attr-defined]
     try:
         yield
     finally:
-        hydras_own.ConfigLoaderImpl = ConfigLoaderImpl  # type: ignore[attr-defined, misc]
+        hydras_own.ConfigLoaderImpl = ConfigLoaderImpl  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -64,9 +68,19 @@ class CheckedLoader(ConfigLoaderImpl):
     below the working directory a run is written. `compose` and `hydra.main` raise ValueError that names the file.
     """
 
+    remark = ""
+    """What files from outside have set, in the last composition, of what one may not expect of them."""
+
+    def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
+        try:
+            return super().load_configuration(*args, **kwargs)
+        except RecursionError:
+            raise ValueError("defaults of configuration files must not name one another in a circle") from None
+
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
+        self.remark = ""
         typed = OverridesParser.create().parse_overrides(overrides)
         repository = _Repository(self.repository, config_name, typed)
         # Without a name, since a primary configuration could name packages to search, which Hydra imports.
@@ -78,25 +92,36 @@ class CheckedLoader(ConfigLoaderImpl):
         if isinstance(repo, _Repository) and repo.outside:
             repo.check_packages(defaults)
             primary = next(default.config_path for default in defaults if default.primary)
-            self._check_hydra(composed, repo, "train" if primary in repo.outside else primary)
+            ours = self._composed_of_ours(repo, "train" if primary in repo.outside else primary)
+            self._compare(dict(_dotted(OmegaConf.to_container(composed))), dict(_dotted(ours)), repo)
         return composed
 
-    def _check_hydra(self, composed: DictConfig, repo: _Repository, primary: str | None) -> None:
-        """Raise ValueError if the node `hydra` differs from that without files from outside."""
+    def _composed_of_ours(self, repo: _Repository, primary: str | None) -> Any:
+        """Return what Poslab's own files make of the typed choices, as plain data."""
         path = ConfigSearchPathImpl()
         path.config_search_path = [e for e in self.config_search_path.get_path() if not _is_outside(str(e.provider))]
-        words = [str(word.input_line) for word in repo.typed if word.key_or_group.startswith("hydra/")]
-        own = ConfigLoaderImpl(path)
-        defaults = own.compute_defaults_list(primary, words, RunMode.RUN).defaults
-        expected = own._compose_config_from_defaults_list(defaults, own.repository)
-        nodes = [OmegaConf.to_container(each)["hydra"] for each in (composed, expected)]  # type: ignore[index,call-overload]
-        settings, ours = (dict(_dotted(node)) if isinstance(node, dict) else {"": node} for node in nodes)
-        files = ", ".join(map(str, repo.outside.values()))
-        for key in sorted({key for key in {**settings, **ours} if settings.get(key, ...) != ours.get(key, ...)}):
-            value = settings.get(key)
+        loader = ConfigLoaderImpl(path)
+        of_hydra = [str(word.input_line) for word in repo.typed if word.key_or_group.startswith("hydra/")]
+        try:
+            defaults = loader.compute_defaults_list(primary, [*of_hydra, *repo.choices_of_ours()], RunMode.RUN).defaults
+        except HydraException:  # a choice goes only with one from outside
+            defaults = loader.compute_defaults_list(primary, of_hydra, RunMode.RUN).defaults
+        return OmegaConf.to_container(loader._compose_config_from_defaults_list(defaults, loader.repository))
+
+    def _compare(self, settings: dict[str, Any], ours: dict[str, Any], repo: _Repository) -> None:
+        """Raise ValueError if the node `hydra` is another one than that of Poslab's own files; note the `remark`."""
+        files = " or ".join(map(str, repo.outside.values()))
+        differing = sorted(key for key in {**settings, **ours} if settings.get(key, ...) != ours.get(key, ...))
+        typed = {word.key_or_group for word in repo.typed}
+        names = [key for key in differing if key in settings and key not in typed]
+        remarkable = [f"{key}={settings[key]}" for key in names if key in REMARKABLE]
+        loggers = {".".join(key.split(".")[:2]) for key in names if key.startswith("logger.") and "logger" not in typed}
+        self.remark = f"{files} sets {', '.join([*remarkable, *sorted(loggers)])}" if remarkable or loggers else ""
+        for key in (key.removeprefix("hydra.") for key in differing if f"{key}.".startswith("hydra.")):
+            value = settings.get(f"hydra.{key}")
             if key not in PATHS | {"output_subdir"}:
                 raise ValueError(
-                    f"{files} must not set {f'hydra.{key}'.rstrip('.')} of Hydra, which can run any code: if it is "
+                    f"{files} must not set hydra.{key} of Hydra, which can run any code: if it is "
                     "yours, give it on the command line"
                 )
             if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
@@ -125,6 +150,12 @@ class _Repository(CachingConfigRepository):
         for word in typed:
             value = None if word.is_sweep_override() else word.value()
             self._named |= {f"{word.key_or_group}/{name}" for name in (value if isinstance(value, list) else [value])}
+
+    def choices_of_ours(self) -> list[str]:
+        """Return the words that choose files of Poslab."""
+        chosen = [word for word in self.typed if not word.is_sweep_override() and isinstance(word.value(), str)]
+        names = {word.input_line: f"{word.key_or_group}/{word.value()}" for word in chosen}
+        return [str(word) for word, name in names.items() if self._ours.config_exists(name)]
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
@@ -175,9 +206,10 @@ class _Repository(CachingConfigRepository):
             for base in PurePosixPath(config_path).parents:
                 default.parent_base_dir = base.as_posix().removeprefix(".")
                 if isinstance(default, GroupDefault) and default.is_options():
-                    self._named |= {f"{default.get_group_path()}/{name}" for name in default.get_options()}
-                elif not default.is_self() and default.get_name() is not None:
-                    self._named.add(default.get_config_path())
+                    names = {f"{default.get_group_path()}/{name}" for name in default.get_options()}
+                else:
+                    names = {default.get_config_path()}
+                self._named |= {name for name in names if package == "_global_" or _package(name) != "_global_"}
         self.outside[config_path] = file
         return loaded
 
@@ -213,7 +245,7 @@ def _is_below(path: Any) -> bool:
     return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
 
 
-def _dotted(node: dict[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted keys of nested nodes with their values."""
     for key, value in node.items():
         if isinstance(value, dict) and value:
