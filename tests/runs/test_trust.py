@@ -156,6 +156,8 @@ def test_loggers_elsewhere_are_those_of_a_run_that_is_resumed_unless_they_are_ty
     assert plan(typed, run.path / "new", []).logs_to == []
     edit(run, "logger", wandb=wandb)
     assert plan(typed, run.path / "new", []).logs_to == ["wandb"]
+    csv = f"logger.csv._target_={config['logger']['csv']['_target_']}"
+    assert plan(typed, run.path / "new", [csv]).logs_to == ["wandb"]
     typed["logger"] = config["logger"] | {"wandb": wandb}
     assert plan(typed, run.path / "new", ["logger=[tensorboard,csv,wandb]"]).logs_to == []
 
@@ -207,7 +209,7 @@ def test_data_that_has_moved_is_a_warning(run, capsys):
     assert "dataset, trainer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("known", [{}, {CONFIG: None}])
+@pytest.mark.parametrize("known", [{}, {CONFIG: None}, {CONFIG: {}}])
 def test_a_checkpoint_that_knows_no_configuration_loads(run, known, capsys):
     content = load_checkpoint(run.best_checkpoint)
     content["callbacks"][OWN_STATE] = known
