@@ -65,6 +65,16 @@ def learned(tmp_path_factory, text) -> Path:
     return write_run(tmp_path_factory.mktemp("runs") / "learned", *text, "encoding=learned").path
 
 
+def test_the_run_of_a_stranger_asks_for_trust_with_the_command_to_type(rotary, evaluate, tmp_path):
+    """Here for its cache, which is not that of the user."""
+    shutil.copytree(rotary, tmp_path / "run")
+    (tmp_path / "run" / "environment.json").write_text("{}")  # without the user's signature
+    ended = evaluate("run=run", "trust=my_package", ONLY_LENGTHS)
+    assert (ended.status, ended.output) == (2, "")
+    assert "dataset.cache_dir=" in ended.errors
+    assert ended.errors.rstrip().endswith(f"src.evaluate run=run '{ONLY_LENGTHS}' 'trust=[my_package,data]'")
+
+
 @pytest.mark.slow
 def test_one_run_is_evaluated_into_its_own_directory(rotary, tmp_path):
     ended = evaluate_alone(f"run={rotary}", "lengths=[0.5x,16,2x,64]", ONLY_LENGTHS, directory=tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,7 +134,9 @@ def test_a_run_of_ones_own_reads_its_data_until_it_is_edited_or_the_key_is_anoth
     (tmp_path / "moved").symlink_to(run.path)
     assert recipe_of(run).data() and recipe_of(RunDirectory.of(tmp_path / "moved")).data()
     assert (own_cache / "key").stat().st_mode & 0o077 == 0
+    os.utime(run.config_file, (1, 1))
     run.start({**run.config(), "seed": 7}, {})  # as it is resumed
+    assert run.config_file.stat().st_mtime > 1  # which makes it the newest
     assert recipe_of(run).seed == 1 and recipe_of(run).data()
 
     written, key = run.config_file.read_text(), (own_cache / "key").read_bytes()
@@ -156,6 +159,8 @@ def test_loggers_elsewhere_are_those_of_a_run_that_is_resumed_unless_they_are_ty
     assert plan(typed, run.path / "new", []).logs_to == []
     edit(run, "logger", wandb=wandb)
     assert plan(typed, run.path / "new", []).logs_to == ["wandb"]
+    csv = f"logger.csv._target_={config['logger']['csv']['_target_']}"
+    assert plan(typed, run.path / "new", [csv]).logs_to == ["wandb"]
     typed["logger"] = config["logger"] | {"wandb": wandb}
     assert plan(typed, run.path / "new", ["logger=[tensorboard,csv,wandb]"]).logs_to == []
 
@@ -207,7 +212,7 @@ def test_data_that_has_moved_is_a_warning(run, capsys):
     assert "dataset, trainer" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("known", [{}, {CONFIG: None}])
+@pytest.mark.parametrize("known", [{}, {CONFIG: None}, {CONFIG: {}}])
 def test_a_checkpoint_that_knows_no_configuration_loads(run, known, capsys):
     content = load_checkpoint(run.best_checkpoint)
     content["callbacks"][OWN_STATE] = known

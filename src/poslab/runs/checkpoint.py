@@ -113,7 +113,7 @@ def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> Non
         ValueError: naming the groups that have changed.
     """
     known, now = checkpoint["callbacks"][OWN_STATE].get(CONFIG), run.config_hashes()
-    if not isinstance(known, dict):
+    if not isinstance(known, dict) or not known:
         return
     changed = sorted(key for key in {**known, **now} if known.get(key) != now.get(key))
     what = ", ".join(changed)

@@ -275,7 +275,9 @@ class RunDirectory:
             for folder in (self.path, self.checkpoints):
                 for leftover in filter(Path.is_file, folder.glob(".*.writing")):  # of a run that was killed meanwhile
                     leftover.unlink()
-            if not self.config_file.exists():
+            if self.config_file.exists():
+                self.config_file.touch()  # by its time, `resume=auto` finds the newest run
+            else:
                 write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
                 _make_key()
                 environment = {**environment, "signature": self._signature()}

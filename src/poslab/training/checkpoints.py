@@ -29,7 +29,7 @@ class RunCheckpoints(Checkpoint):
     def __init__(
         self, directory: Path, save_every: int, signals: StopOnSignals, config: Mapping[str, str] | None = None
     ) -> None:
-        self.config = dict(config or {})
+        self.config = None if config is None else dict(config)
         self.save_every = save_every
         self.signals = signals
         self.best = directory / "best.ckpt"

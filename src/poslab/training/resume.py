@@ -83,14 +83,10 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
             f"leave that out, or start a new run from its weights with {assignment('init_from', run.path)}"
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
-    others = [] if _is_given("logger", given, config) else _other_loggers(own)
+    known = [*ADDED["logger"].values(), *config["logger"].values()]
+    loggers = own["logger"] if isinstance(own["logger"], Mapping) else {}
+    others = [name for name, node in loggers.items() if node not in known]
     return Plan(run, own, checkpoint if checkpoint.exists() else None, logs_to=others)
-
-
-def _other_loggers(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the loggers of a configuration that record elsewhere than in the run directory."""
-    loggers = config["logger"] if isinstance(config["logger"], Mapping) else {}
-    return [name for name, node in loggers.items() if node not in ADDED["logger"].values()]
 
 
 def require_free(run: RunDirectory) -> None:
