@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from poslab.commands.choices import choices
-from poslab.commands.mistakes import OTHER_CHOICES, known_keys
+from poslab.commands.mistakes import known_keys
 from poslab.commands.words import held_by_each_job, options_first, written_in_full
+from poslab.configuration.build import NAMES_IN_PAPERS
 from tests.training.runs import CONF, composed, words
 from tests.written_run import write_run
 
@@ -349,5 +350,5 @@ def test_names_of_the_literature_and_slips_have_a_hint(line, meant, tmp_path, mi
 
 
 def test_hints_name_choices_of_conf_and_no_choice_is_in_their_way():
-    meant = {ours for names in OTHER_CHOICES.values() for ours in names.split("' or '")}
-    assert meant <= set(choices("encoding")) and not OTHER_CHOICES.keys() & set(choices("encoding"))
+    meant = {ours for names in NAMES_IN_PAPERS.values() for ours in names.split("' or '")}
+    assert meant <= set(choices("encoding")) and not NAMES_IN_PAPERS.keys() & set(choices("encoding"))

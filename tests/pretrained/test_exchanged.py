@@ -348,6 +348,7 @@ def test_an_encoding_is_exchanged_by_the_name_of_its_choice():
     ("encoding", "hyperparameters", "sentence"),
     [
         ("yarm", {}, "^unknown encoding 'yarm'; did you mean 'yarn'[?]$"),
+        ("rope", {}, "^unknown encoding 'rope'; did you mean 'rotary'[?]$"),
         ("../encoding/yarn", {}, "^unknown encoding '../encoding/yarn'$"),
         ("yarn", {"facter": 4}, "^encoding 'yarn' has no argument 'facter'; did you mean 'factor'[?]$"),
         ("yarn", {"factor": 0.5}, "^encoding.scaling.factor must be a number of at least 1, got 0.5$"),

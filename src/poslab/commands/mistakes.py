@@ -54,20 +54,6 @@ OTHER_NAMES = {
 """Names that other projects give to last parts of keys, where no part of the name is that of the key: the first of ours
 that the command has, or a word to type."""
 
-OTHER_CHOICES = {
-    "rope": "rotary",
-    "nope": "none",
-    "fox": "forgetting",
-    "ntk": "rope_ntk",
-    "sin": "sinusoidal",
-    "absolute": "learned' or 'sinusoidal",
-    "ape": "learned' or 'sinusoidal",
-    "relative": "shaw' or 't5",
-    "rpe": "shaw' or 't5",
-    "t5_bias": "t5",
-}
-"""Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""
-
 
 def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
     """Return one sentence and an exit status; no sentence for what only a bug explains.
@@ -188,7 +174,7 @@ def composition_mistake(error: Exception, name: str, words: list[str], own_keys:
 
 def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
     """Return what is wrong with a choice that its group does not have."""
-    from poslab.configuration.build import nearest
+    from poslab.configuration.build import nearest, nearest_encoding
 
     groups = [word.lstrip("+").partition("=")[0].partition("@")[0] for word in words]
     folder = whole.rpartition("/")[0]
@@ -206,9 +192,8 @@ def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
     listed = f"choices: {', '.join(there_are)}"
     if len(there_are) > MOST_LISTED:
         listed = f"{len(there_are)} choices: {poslab_command('train')} --help {group} lists them"
-    meant = nearest(choice, there_are) or nearest(Path(choice).stem, there_are)
-    if group == "encoding" and (ours := OTHER_CHOICES.get(choice.lower())):
-        meant = f"; did you mean '{ours}'?"
+    near = nearest_encoding if group == "encoding" else nearest
+    meant = near(choice, there_are) or near(Path(choice).stem, there_are)
     if group == "dataset" and Path(choice).is_file():
         meant = f"; did you mean 'dataset=text dataset.files={choice}'?"
     return f"{group}={choice}: there is no such choice{meant} ({listed})"

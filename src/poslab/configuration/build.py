@@ -7,7 +7,7 @@ import importlib
 import inspect
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Union, get_args, get_origin
 
@@ -17,8 +17,28 @@ from poslab.arguments import nearest as nearest  # re-exported for readers of a 
 DATA = "data"
 """The word among the packages of `trust=` that trusts no package: it lets a run read its data from where it says."""
 
+NAMES_IN_PAPERS = {
+    "rope": "rotary",
+    "nope": "none",
+    "fox": "forgetting",
+    "ntk": "rope_ntk",
+    "sin": "sinusoidal",
+    "absolute": "learned' or 'sinusoidal",
+    "ape": "learned' or 'sinusoidal",
+    "relative": "shaw' or 't5",
+    "rpe": "shaw' or 't5",
+    "t5_bias": "t5",
+}
+"""Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""
+
 FACTORIES = "poslab.encodings"
 """The package whose functions, beside its classes, may be named. Functions elsewhere could build a configuration."""
+
+
+def nearest_encoding(name: str, choices: Iterable[str]) -> str:
+    """Return `nearest`, but for a name that the literature has for one of our encodings that encoding."""
+    ours = NAMES_IN_PAPERS.get(name.lower())
+    return f"; did you mean '{ours}'?" if ours else nearest(name, choices)
 
 
 def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:

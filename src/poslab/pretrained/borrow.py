@@ -10,7 +10,7 @@ from typing import Any
 
 from poslab.arguments import checked, nearest
 from poslab.attention import Route
-from poslab.configuration.build import build
+from poslab.configuration.build import build, nearest_encoding
 from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import without_usual
 from poslab.encodings import (
@@ -114,7 +114,7 @@ def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> Encodi
 
     choices = sorted(file.stem for file in (CONF / "encoding").glob("*.yaml"))
     if name not in choices:
-        raise ValueError(f"unknown encoding {name!r}{nearest(name, choices)}")
+        raise ValueError(f"unknown encoding {name!r}{nearest_encoding(name, choices)}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose(overrides=[f"+dataset.sequence_length={length}", f"+encoding={name}"]).encoding
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
