@@ -255,18 +255,16 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
 
 def _with_target(config: Mapping[str, Any], encoding: Any) -> Mapping[str, Any]:
     """Return a configuration with the positions that PoSE covers, if it leaves them open: what the encoding reaches."""
+    from poslab.encodings.sampling.pose import USUAL_FACTOR
+
     positions, own = config.get("positions"), getattr(encoding, "keywords", {})
     if not isinstance(positions, Mapping) or positions.get("target_length", 0) is not None:
         return config
     length = config["dataset"].get("sequence_length")
     scaling = getattr(own.get("scaling"), "keywords", {})
     stretched = scaling.get("training_length") or _pretrained_length(config) or length
-    target = own.get("max_length") or math.ceil(stretched * scaling.get("factor", USUAL_FACTOR))
-    return {**config, "positions": {**positions, "target_length": max(target, length)}}
-
-
-USUAL_FACTOR = 4
-"""Factor by which PoSE stretches under an encoding that is no scaling: the default one of scalings."""
+    target, rows = math.ceil(stretched * scaling.get("factor", USUAL_FACTOR)), own.get("max_length") or 0
+    return {**config, "positions": {**positions, "target_length": rows if rows > length else max(target, length)}}
 
 
 def _pretrained_length(config: Mapping[str, Any]) -> int | None:

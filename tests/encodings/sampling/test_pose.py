@@ -130,7 +130,7 @@ def test_documents_of_a_row_share_a_draw():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"target_length": 0}, "target_length must be a positive integer, got 0"),
+        ({"target_length": 0}, "target_length must be a positive integer or null, got 0"),
         ({"target_length": 9, "chunks": 1}, "chunks must be an integer of at least 2, got 1"),
     ],
 )

@@ -12,6 +12,9 @@ from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.positions import Positions
 from poslab.encodings.sampling.base import PositionSampler
 
+USUAL_FACTOR = 4
+"""Default factor of the scalings of rotary, by which PoSE stretches too."""
+
 
 class Pose(PositionSampler):
     """Chunks of each training text moved apart (PoSE), so that short texts have the distances of long ones.
@@ -23,7 +26,8 @@ class Pose(PositionSampler):
 
     Args:
         target_length: number of positions that training covers, at least the length of every training text (paper:
-            8,192 to 131,072, for training on 2,048 tokens).
+            8,192 to 131,072, for training on 2,048 tokens); None is 4 times that of each batch, and in a run what the
+            encoding reaches.
         chunks: number of chunks, at least 2 (paper: 2).
 
     Chunks of 3, 3 and 2 of 8 tokens under target_length=16 have the positions 0 1 2 | 6 7 8 | 14 15 if u = 0, 3, 8.
@@ -49,7 +53,9 @@ class Pose(PositionSampler):
     bounded_by = "target_length"
     reads_longest_row = True
 
-    def __init__(self, target_length: Count = 4096, chunks: Annotated[int, Range(at_least=2), NOT_HUGE] = 2) -> None:
+    def __init__(
+        self, target_length: Count | None = None, chunks: Annotated[int, Range(at_least=2), NOT_HUGE] = 2
+    ) -> None:
         super().__init__()
         self.target_length = target_length
         self.chunks = chunks
@@ -58,7 +64,8 @@ class Pose(PositionSampler):
         self.refuse_places(positions)
         if not self.training:
             return positions
-        if positions.stop > self.target_length:
+        target = self.stop(positions.stop)
+        if self.target_length is not None and positions.stop > self.target_length:
             raise ValueError(
                 f"target_length={self.target_length} positions are too few for a training text of {positions.stop} "
                 "tokens"
@@ -68,13 +75,13 @@ class Pose(PositionSampler):
         end_B1, skip_B1, moved_BT = torch.zeros_like(length_B1), torch.zeros_like(length_B1), ids_BT
         for _ in range(self.chunks - 1):
             end_B1 = end_B1 + 1 + _below((length_B1 + self.chunks - 1) // self.chunks)
-            further_B1 = _below(self.target_length - length_B1 - skip_B1 + 1)
+            further_B1 = _below(target - length_B1 - skip_B1 + 1)
             skip_B1 = skip_B1 + further_B1
             moved_BT = moved_BT + torch.where(ids_BT >= end_B1, further_B1, 0)
         return replace(positions, ids=moved_BT, stop=self.stop(positions.stop), contiguous=False)
 
     def stop(self, length: int) -> int:
-        return max(length, self.target_length)
+        return USUAL_FACTOR * length if self.target_length is None else max(length, self.target_length)
 
 
 def _below(end_B1: Tensor) -> Tensor:
