@@ -19,8 +19,10 @@ from tests.stacked import stacked
 
 SIZES = sorted(path.stem for path in (CONF / "size").glob("*.yaml"))
 FILES = [path for group in ("encoding", "positions", "temperature") for path in sorted(CONF.glob(f"{group}/*.yaml"))]
-FILLED_IN = {*StackShape.__dataclass_fields__, "shape", "inverse_frequencies", "base", "length", "pairs", "axes"}
-"""Arguments that the program gives to an encoding or, the last five, to a scaling or an allocation of frequencies."""
+OF_FREQUENCIES = {"inverse_frequencies", "base", "length", "pairs", "axes"}
+FILLED_IN = {*StackShape.__dataclass_fields__, "shape", "factor_on", *OF_FREQUENCIES}
+"""Arguments that the program gives to an encoding, `factor_on` for a pretrained model alone, or to a scaling or an
+allocation of frequencies."""
 OF_GRIDS = {"rotary_axial": {"base": 100.0}}
 """Defaults of files that are made for pictures, where those of the class are for texts."""
 
