@@ -180,7 +180,7 @@ def test_rotary_keeps_4096_distinct_positions_also_in_bfloat16(dtype):
 
 
 @pytest.mark.parametrize("name", quick_or_slow([name for name in EVERY_ENCODING if encoding(name).relative]))
-@pytest.mark.parametrize("start", [2**20 - LENGTH // 2, 2**20, 2**24 + 1, 2**30])
+@pytest.mark.parametrize("start", [-(2**24) - 1, 2**20 - LENGTH // 2, 2**20, 2**24 + 1, 2**30])
 def test_a_text_beyond_a_million_positions_is_attended_as_one_at_0(name, start):
     subject = Subject(factory(name))
     encodings = subject.stack()
@@ -189,6 +189,18 @@ def test_a_text_beyond_a_million_positions_is_attended_as_one_at_0(name, start):
         for layer, (ours, expected) in enumerate(zip(there, at_0, strict=True)):
             if encodings.layer(layer).relative:
                 assert_near(ours, expected, 1e-5, f"{name} at {start:,}")
+
+
+@pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))
+def test_real_positions_of_float64_are_attended_as_those_of_float32(name):
+    subject = Subject(factory(name))
+    encodings, ids = subject.stack(), torch.arange(LENGTH) / 2
+    try:
+        expected = attended(subject, encodings, Positions(ids, LENGTH))
+    except ValueError:  # an encoding of integers alone
+        return
+    for ours, theirs in zip(attended(subject, encodings, Positions(ids.double(), LENGTH)), expected, strict=True):
+        assert_near(ours, theirs, 1e-5, name)
 
 
 FAR = [2**20, 2**24 + 1, 2**30 - 1]

@@ -73,6 +73,7 @@ PLAIN = {
     ("gpt_neox", "none"): ("GPTNeoXForCausalLM", "longrope"),
     ("modernbert", "rotary"): ("ModernBertForMaskedLM", "default"),
     ("modernbert", "none"): ("ModernBertForMaskedLM", "proportional"),
+    ("modernbert", "longrope"): ("ModernBertForMaskedLM", "longrope"),
     ("bert", "rotary"): ("JinaEmbeddingsV3ForMaskedLM", "default"),
     ("bert", "yarn"): ("JinaEmbeddingsV3ForMaskedLM", "yarn"),
     ("bert", "none"): ("JinaEmbeddingsV3ForMaskedLM", "proportional"),
@@ -130,6 +131,8 @@ def test_a_plain_class_is_exact(name, encoding, tmp_path):
         assert (saved["rotary_emb_base"], saved["rotary_pct"]) == (rope["rope_theta"], rope["partial_rotary_factor"])
     elif name == "modernbert":
         assert saved["global_rope_theta"] == rope["full_attention"]["rope_theta"]
+        switch = rope["full_attention"].get("original_max_position_embeddings")
+        assert exported.rope_type != "longrope" or saved["original_max_position_embeddings"] == switch
     elif rope:
         assert saved["rope_theta"] == rope["rope_theta"]
 

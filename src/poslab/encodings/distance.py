@@ -102,4 +102,4 @@ class BiasOfPairs:
         """Return the bias of all queries and keys, or of some rows and columns, (1 or B, H, R, S)."""
         distance_BRS = self.pairs.distance(rows, keys)[:, 0]
         with torch.autocast(distance_BRS.device.type, enabled=False):
-            return self.bias_at(distance_BRS).transpose(0, 1)
+            return self.bias_at(distance_BRS).transpose(0, 1).to(torch.float32)  # real ids may be float64

@@ -18,8 +18,8 @@ FLOAT32_END = 2**20
 
 
 def angle_dtype(*ends: int) -> torch.dtype:
-    """Return the dtype of frequencies whose angles are precise at positions below these ends (`Positions.stop`)."""
-    return torch.float64 if max(ends) > FLOAT32_END else torch.float32
+    """Return the dtype of frequencies whose angles are precise at positions up to these ends (`Positions.stop`)."""
+    return torch.float64 if max(map(abs, ends)) > FLOAT32_END else torch.float32
 
 
 def in_dtype(frequencies: Tensor, dtype: torch.dtype) -> Tensor:

@@ -60,6 +60,7 @@ class BiasOfOffsets:
         offset = queries_R1A - keys_1SA
         with torch.autocast(offset.device.type, enabled=False):
             bias = self.bias_of(offset[None] if offset.dim() == 3 else offset[:, 0]).transpose(0, 1)
+            bias = bias.to(torch.float32)  # real coordinates may be float64
         of_query, of_key, of_both = _nowhere(self.nowhere, bias).unsqueeze(-1).unsqueeze(-1).unbind(1)
         if self.queries.nowhere is not None:
             query_is_nowhere = self.queries.nowhere[..., None, rows, None]

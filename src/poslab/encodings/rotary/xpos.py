@@ -111,6 +111,7 @@ class XPos(PositionalEncoding):
         angle = angles(places, inverse_frequencies(self.head_dim, self.base, places.device, dtype))
         pairs = torch.arange(0, self.head_dim, 2, device=places.device, dtype=torch.float32) / self.head_dim
         log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()
+        # Not `angles`: without whole turns, a logarithm would be another number.
         log_scale = places.to(torch.float32).unsqueeze(-1) * (log_zeta * (sign / self.scale_base))
         return angle.cos(), angle.sin(), log_scale
 

@@ -80,9 +80,12 @@ def former_keys(rope_parameters: Mapping[str, Any], model_type: str) -> dict[str
     if "full_attention" in rope_parameters:  # ModernBERT
         full, sliding = (rope_parameters[kind] for kind in ("full_attention", "sliding_attention"))
         scaling = {} if full["rope_type"] == "default" else {"rope_scaling": {**full}}
-        return {"global_rope_theta": full["rope_theta"], "local_rope_theta": sliding["rope_theta"], **scaling}
-    is_default = rope_parameters["rope_type"] == "default"
-    keys = {"rope_theta": rope_parameters["rope_theta"], "rope_scaling": None if is_default else {**rope_parameters}}
+        keys = {"global_rope_theta": full["rope_theta"], "local_rope_theta": sliding["rope_theta"], **scaling}
+        rope_parameters = full
+    else:
+        is_default = rope_parameters["rope_type"] == "default"
+        scaling = {"rope_scaling": None if is_default else {**rope_parameters}}
+        keys = {"rope_theta": rope_parameters["rope_theta"], **scaling}
     if model_type == "gpt_neox":
         keys |= {"rotary_emb_base": keys["rope_theta"], "rotary_pct": rope_parameters["partial_rotary_factor"]}
     if rope_parameters["rope_type"] == "longrope":
