@@ -218,7 +218,7 @@ other weights, and `rate_5` what Poslab does by default, in the study above too.
         "One encoding under two names",
         """\
 How far apart are runs that differ in nothing but rounding? Ten seeds of rotary, beside ten of rotary with a base that
-differs by a millionth. A comparison must say "not told apart" here, or "equal".""",
+differs by a millionth. A comparison must say "inconclusive" here, or "equivalent".""",
         "chance in other cases than this one",
         ("bits_per_byte@1x", "bits_per_byte@4x"),
         ("differences_*", "seeds_*"),

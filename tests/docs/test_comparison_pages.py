@@ -100,7 +100,7 @@ def test_a_metric_has_a_column_for_each_case_that_it_decides_with_signs_that_are
 
 def test_signs_of_shares_of_seeds_are_named(folder, docs):
     (folder / "differences.csv").write_text(
-        f"case,metric,encoding,word,of\nfull_5,{AT},alibi,not told apart,solve rate\nfull_5,{AT},t5,better,mean\n"
+        f"case,metric,encoding,word,of\nfull_5,{AT},alibi,inconclusive,solve rate\nfull_5,{AT},t5,better,mean\n"
     )
     assert f"do, not of the mean: alibi on full_5 {AT}." in made(docs, "pretrained", folder)
 
@@ -237,7 +237,7 @@ def test_the_page_says_how_far_pairs_of_one_encoding_spread(folder, docs):
 
 def test_the_page_says_what_to_take_for_longer_texts_and_what_has_not_learned(folder, docs):
     study = folder.rename(folder.with_name("encoding_choice"))
-    words = {"t5": ("better", "not told apart"), "alibi": ("better", "worse"), "none": ("worse", "worse")}
+    words = {"t5": ("better", "inconclusive"), "alibi": ("better", "worse"), "none": ("worse", "worse")}
     metrics = ("bits_per_byte@4x", "sliding_bits_per_byte@4x", "bits_per_byte@1x")
     rows = [
         {
