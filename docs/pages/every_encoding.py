@@ -25,6 +25,12 @@ def _least(folder: Path) -> Iterator[str]:
         by_encoding = of[f"bits_per_byte@{at}", "text"].sort_values()
         names = ", ".join(f"{name} {value:.2f}" for name, value in by_encoding.head(LEAST).items())
         yield f"Least bits per byte {words}: {names}; rotary {by_encoding['rotary']:.2f}."
+    if ("sliding_bits_per_byte@512", "text") in of:
+        near, far = (of[f"sliding_bits_per_byte@{at}", "text"] for at in (128, 512))
+        yield (
+            f"In sliding windows, rotary has {near['rotary']:.2f} at the training length; the least at four times that "
+            f"is {far.min():.2f}, under {far.idxmin()}, which has {near[far.idxmin()]:.2f} at the training length."
+        )
 
 
 PARTS = {

@@ -52,13 +52,30 @@ python docs/make.py --evaluation outputs/extrapolation
 
 def page(frame: pd.DataFrame) -> str:
     """Return the page, from the table by length."""
-    blocks = [INTRODUCTION]
+    blocks = [INTRODUCTION, *_control(frame)]
     for protocol in frame["protocol"].unique():
         rows = frame[frame["protocol"] == protocol]
         blocks += [f"## {protocol.capitalize()} windows", *_tables(rows)]
     blocks += ["## Figures"]
     blocks += [f"![{caption}]({(FIGURES / name).as_posix()}.png)\n\n{caption}" for name, caption in PICTURES.items()]
     return "\n\n".join([*blocks, REPEAT]) + "\n"
+
+
+def _control(frame: pd.DataFrame) -> Iterator[str]:
+    """Yield the losses at four times the training length next to rotary in windows of its training length."""
+    sliding = frame[frame["protocol"] == "sliding"].set_index(["length", "model"])["bits_per_byte"].dropna()
+    trained = frame["length"].min()
+    if (trained, "rotary") not in sliding or 4 * trained not in sliding:
+        return
+    far = "; ".join(
+        f"{model} {value:.3f} (at {trained:,}: {sliding[trained, model]:.3f})"
+        for model, value in sliding[4 * trained].sort_values().items()
+    )
+    yield (
+        f"**The control.** Rotary in sliding windows of {trained:,} tokens, its training length, has "
+        f"{sliding[trained, 'rotary']:.3f} bits per byte. In sliding windows of {4 * trained:,} tokens: {far}. Where "
+        "the second figure is not the larger one, a longer context gains nothing."
+    )
 
 
 def _tables(rows: pd.DataFrame) -> Iterator[str]:

@@ -49,6 +49,13 @@ def _way_to_alibi(folder: Path) -> Iterator[str]:
         f"per byte under rotary and {near['alibi']:.3f} under ALiBi; at 4,096, {far['rotary']:.3f} and "
         f"{far['alibi']:.3f}."
     )
+    scratch_at_256 = of.get(("bits_per_byte@256", "from_scratch", "rotary"))
+    behind = _minus(folder, ("from_scratch", "alibi", 1024), ("from_scratch", "rotary", 256))
+    if scratch_at_256 is not None and behind is not None:
+        yield (
+            f"In windows of 256, its training length, rotary from scratch has {scratch_at_256:.3f}: ALiBi at 1,024 "
+            f"minus that is {behind}."
+        )
     trained = {case: words for case, words in FURTHER.items() if (FAR, case, "alibi") in of}
     whole = near["rotary"] - near["alibi"]
     shares = [
@@ -56,19 +63,23 @@ def _way_to_alibi(folder: Path) -> Iterator[str]:
         for case, words in trained.items()
     ]
     if shares and whole > 0:
-        yield f"Exchanged for ALiBi, a rotary model goes a part of that way: {listed(shares)}."
+        yield (
+            f"Exchanged for ALiBi, a rotary model goes a part of the way from {near['rotary']:.3f} to "
+            f"{near['alibi']:.3f}: {listed(shares)}."
+        )
         best = {
             at: listed([f"{of[at, case].idxmin()} ({of[at, case].min():.3f})" for case in trained]) for at in (AT, FAR)
         }
-        yield f"The best are, in the same order, {best[AT]} at 1,024 tokens, and {best[FAR]} at 4,096."
+        yield f"The lowest means are, in the same order, {best[AT]} at 1,024 tokens, and {best[FAR]} at 4,096."
     untouched = _minus(folder, ("pose_5", "yarn", 1024), UNTOUCHED)
     scratch = _minus(folder, ("pose_5", "yarn", 1024), ("from_scratch", "alibi", 1024))
-    if untouched is not None and scratch is not None:
+    farther = _minus(folder, ("pose_5", "yarn", 4096), ("from_scratch", "alibi", 4096))
+    if untouched is not None and scratch is not None and farther is not None:
         yield (
             "Stretch only where far context is needed: in windows of 256, its training length, the untouched model has "
             f"{of['bits_per_byte@256', 'zero_shot', 'rotary']:.3f}. YaRN after 5% under PoSE minus that is {untouched},"
-            f" and minus ALiBi from scratch at 1,024 {scratch}, with fewer steps in all. At 4,096 ALiBi from scratch is"
-            f" better: {far['alibi']:.3f}, YaRN {of[FAR, 'pose_5', 'yarn']:.3f}."
+            f" and minus ALiBi from scratch at 1,024 {scratch}, with fewer steps in all. At 4,096 YaRN has "
+            f"{of[FAR, 'pose_5', 'yarn']:.3f}, and minus ALiBi from scratch {farther}."
         )
     if (keys := of.get("passkey_accuracy@256")) is not None and keys.max() == 0:
         yield "No model finds a pass key even within 256 tokens, so that pass keys say nothing here."

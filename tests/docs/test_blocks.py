@@ -38,7 +38,7 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 VARIABLES = {"$encoding": "rotary", "$seed": "1", "$HOME": "/home", "$(id -u)": "1"}
 PROGRAMS = ("train", "evaluate", "generate", "export", "sweep", "compare")
 SHELL = {"for", "done", "export"}
-OTHERS = {"pip", "docker", "apt-get", "pre-commit", "source", "tensorboard", "jupyter", "srun", "poslab", "eval"}
+OTHERS = {"pip", "docker", "apt-get", "pre-commit", "source", "tensorboard", "jupyter", "srun", "poslab", "eval", "["}
 """Programs of which nothing is checked but the name."""
 WRITTEN_ON_THE_PAGE = re.compile(r"log_cpb|my_cpb|model=thin|encoding=mine")
 """Choices that a tutorial makes; its own test runs the commands that name them."""

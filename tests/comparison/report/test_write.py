@@ -95,7 +95,7 @@ def test_encodings_that_are_not_told_apart_from_the_best_are_named():
     assert first.startswith(
         "none has the highest exact match beyond the training length (42.15, mean of 5 seeds; higher "
     )
-    assert "; rotary and slow may be as good, not told apart from none (differences above" in first
+    assert "; rotary and slow are inconclusive next to none (differences above" in first
     assert "choose" not in first
 
 
@@ -103,7 +103,7 @@ def test_encodings_of_equal_means_are_named_together():
     (one,) = answers(results(dict.fromkeys(MEANS, 40.0), noise=0.0))
     assert next(iter(one.sentences("rotary"))) == (
         "none, rotary and slow have the same exact match beyond the training length (40, mean of 5 seeds; higher is "
-        "better); rotary and slow are equal to none within the margin of 2: choose among these by cost."
+        "better); rotary and slow are equivalent to none within the margin of 2: choose among these by cost."
     )
     (one,) = answers(results({**dict.fromkeys(MEANS, 40.0), "slow": 30.0}, noise=0.0, seeds=1))
     assert next(iter(one.sentences("rotary"))) == (
@@ -244,8 +244,8 @@ def test_all_files_are_written(written):
     assert len(pd.read_csv(folder / "results.csv")["seed"].unique()) == 5
     assert set(pd.read_csv(folder / "differences.csv")["word"]) <= {
         "better",
-        "not told apart",
-        "equal within the margin",
+        "inconclusive",
+        "equivalent within the margin",
     }
 
 

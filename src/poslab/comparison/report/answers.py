@@ -48,7 +48,7 @@ class Answer:
 
     @property
     def alike(self) -> list[str]:
-        """Encodings that may be as good as the best: equal within the margin, or not clearly different."""
+        """Encodings that are equivalent to the best, or inconclusive next to it."""
         return self.worded(*ALIKE)
 
     @property
@@ -115,13 +115,13 @@ class Answer:
             yield f"All runs of {listed(diverged)} diverged."
 
     def _as_good(self) -> str:
-        """Return which encodings are as good as the best, which may be, and how sure that is."""
+        """Return which encodings are equivalent to the best, which are inconclusive, and how sure that is."""
         parts = []
         if equal := self.worded(Word.EQUAL):
             margin = f"within the margin of {self.criterion.margin:.3g}"
-            parts.append(f"{listed(equal)} {are(equal)} equal to {self.best} {margin}: choose among these by cost")
+            parts.append(f"{listed(equal)} {are(equal)} equivalent to {self.best} {margin}: choose among these by cost")
         if unclear := self.worded(Word.NOT_TOLD_APART):
-            parts.append(f"{listed(unclear)} may be as good, not told apart from {self.best}{self._found(unclear)}")
+            parts.append(f"{listed(unclear)} {are(unclear)} inconclusive next to {self.best}{self._found(unclear)}")
         return "; ".join(parts)
 
     def _found(self, unclear: Sequence[str]) -> str:

@@ -24,8 +24,8 @@ from poslab.report.figures import COLOURS, WIDTH, Picture, Style, legend_columns
 WORD_COLOURS = {
     "better": COLOURS[2],
     "worse": COLOURS[1],
-    "equal": COLOURS[0],
-    "not told apart": "0.45",
+    "equivalent": COLOURS[0],
+    "inconclusive": "0.45",
     "not learned": "0.6",
 }
 """Colour of each verdict; figures also name it, for readers who do not see colours."""

@@ -74,7 +74,7 @@ def _statistics(results: Results) -> Iterator[str]:
         "scores of test items, the interval holds for new seeds and new items (a crossed layout of the two, whose half "
         "widths are added as squares), else for new seeds and these items (Student's t). An encoding is called better "
         "or worse if the difference is not zero at the level of 5 % after Holm's correction over the encodings of a "
-        "case (over all pairs of encodings for differences to the best, which is chosen by its scores), and equal if "
-        "it lies within the margin by two one-sided tests. Where some seeds solve a task and others do not, exact "
+        "case (over all pairs of encodings for differences to the best, which is chosen by its scores), and equivalent "
+        "if it lies within the margin by two one-sided tests. Where some seeds solve a task and others do not, exact "
         "tests of the solve rate take their place."
     )

@@ -16,7 +16,7 @@ from poslab.report.figures import Table
 from poslab.report.page import Section
 from poslab.report.sentences import has, listed
 
-HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "not told apart", "not tested at this scale"
+HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "inconclusive", "not tested at this scale"
 CONFOUNDED = "confounded"
 """Outcomes of a claim."""
 
@@ -101,8 +101,9 @@ def beside_the_paper(results: Results) -> Iterator[Section]:
         Table(
             "claims",
             "Claims of the paper",
-            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse, or "
-            "equal within the margin. It is confounded where the outcome depends on something else in our setting.",
+            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse "
+            "or equivalent within the margin. It is confounded where the outcome depends on something else in our "
+            "setting.",
             claims_table(results, published),
         ),
         Table(

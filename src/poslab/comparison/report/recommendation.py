@@ -125,7 +125,7 @@ def _for_case(results: Results, case: str, needs: Needs, further: FurtherRuns) -
 
 
 def _choice(results: Results, found: Answer, needs: Needs) -> Iterator[str]:
-    """Yield which encoding to take, the runner-up, and those that may be as good."""
+    """Yield which encoding to take, the runner-up, and those that are inconclusive next to it."""
     case, best, metric = found.case, found.best, in_words(found.criterion)
     values = {name: f"{mean:.4g}" for name, mean in found.means.items()}
     if found.is_luck:
@@ -148,15 +148,15 @@ def _choice(results: Results, found: Answer, needs: Needs) -> Iterator[str]:
     yield f"take {choice} ({metric}: {values[choice]}, {seeds})."
     others = [name for name in found.means if name != best]
     if choice != best:
-        yield f"{found.leaders('mean')}; {choice} is equal within the margin and {faster}."
+        yield f"{found.leaders('mean')}; {choice} is equivalent within the margin and {faster}."
     elif others:
         place = "The runner-up" if others[0] in found.worded(Word.WORSE) else "Beside it"
         yield f"{place} is {others[0]} ({values[others[0]]}): {found.beside[others[0]].beside(best)}."
     named = {choice, *(others[:1] if choice == best else [])}
     if equal := [name for name in equal if name not in named]:
-        yield f"{listed(equal)} {are(equal)} equal to {best} within the margin."
+        yield f"{listed(equal)} {are(equal)} equivalent to {best} within the margin."
     if unclear := [name for name in unclear if name not in named]:
-        yield f"{listed(unclear)} may be as good, not told apart from {best}."
+        yield f"{listed(unclear)} {are(unclear)} inconclusive next to {best}."
     if fastest != choice:
         yield f"{fastest} {faster} than {choice}."
 

@@ -40,7 +40,7 @@ class Summary:
 
 
 def tally(words: Iterable[Word]) -> Tally:
-    """Return how often an encoding is better, equal within the margin, and worse; one word for each case."""
+    """Return how often an encoding is better, equivalent within the margin, and worse; one word for each case."""
     listed = list(words)
     wins, ties, losses = (listed.count(word) for word in (Word.BETTER, Word.EQUAL, Word.WORSE))
     return Tally(wins, ties, losses, len(listed) - wins - ties - losses)

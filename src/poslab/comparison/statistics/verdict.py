@@ -22,7 +22,7 @@ from poslab.comparison.statistics.solve_rate import (
 )
 
 ALPHA = 0.05
-"""Probability that any encoding of a case is called better, worse or equal by chance alone."""
+"""Probability that any encoding of a case is called better, worse or equivalent by chance alone."""
 
 
 class Word(StrEnum):
@@ -30,8 +30,8 @@ class Word(StrEnum):
 
     BETTER = "better"
     WORSE = "worse"
-    EQUAL = "equal within the margin"
-    NOT_TOLD_APART = "not told apart"
+    EQUAL = "equivalent within the margin"
+    NOT_TOLD_APART = "inconclusive"
     NOT_LEARNED = "not learned"
     DIVERGED = "diverged"
     ONE_SEED = "one seed"
@@ -216,15 +216,15 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
     beyond_margin = word in (Word.BETTER, Word.WORSE) and comparison.margin > 0 and beyond < ALPHA
     seeds = detectable = None
     if comparison.leaves_out_failures(word):
-        text = f"not told apart: {word} in the pairs that finished ({_figures(comparison)}), which leaves out failures"
+        text = f"inconclusive: {word} in the pairs that finished ({_figures(comparison)}), which leaves out failures"
         word, beyond_margin = Word.NOT_TOLD_APART, False
     elif word is Word.NOT_TOLD_APART:
         seeds, remedy = _remedy(comparison, family)
         detectable = _detectable(comparison, family)
         enough = f" (enough to find a difference of {detectable:.3g})" if detectable else ""
-        text = f"not told apart: {_figures(comparison)}{enough}{_holm(comparison, p_value, f'{family} {unit}')}{remedy}"
+        text = f"inconclusive: {_figures(comparison)}{enough}{_holm(comparison, p_value, f'{family} {unit}')}{remedy}"
     elif word is Word.EQUAL:
-        text = f"equal within the margin of {comparison.margin:.3g}: {_figures(comparison, 0.9)}"
+        text = f"equivalent within the margin of {comparison.margin:.3g}: {_figures(comparison, 0.9)}"
     else:
         by = f" by more than the margin of {comparison.margin:.3g}" if beyond_margin else ""
         text = f"{word}{by}: {_figures(comparison)}"

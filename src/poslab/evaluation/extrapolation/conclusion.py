@@ -151,7 +151,7 @@ def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) 
         return f"{place}, {best} and {second} are alike: {headline.value(scores[best])}, and no item differs."
     if unclear:
         return (
-            f"{place}, {best} and {second} are not told apart: {headline.value(scores[best])} and "
+            f"{place}, {best} next to {second} is inconclusive: {headline.value(scores[best])} and "
             f"{headline.value(scores[second])}, a difference of {gap}."
         )
     among = f" of {len(scores)}" if len(scores) > 2 else ""
