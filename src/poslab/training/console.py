@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from rich import box
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -151,7 +152,8 @@ class ConsoleProgress(L.Callback):
             self._fastest_step_s = min(self._fastest_step_s, step_s)
             if step_s > SLOW_FACTOR * self._fastest_step_s and not self._warned_of_slow_steps:
                 self._warned_of_slow_steps = True
-                advice = "" if trainer.strategy.root_device.type != "cpu" else "; OMP_NUM_THREADS=1 may help"
+                has_threads = trainer.strategy.root_device.type == "cpu" and torch.get_num_threads() > 1
+                advice = "; OMP_NUM_THREADS=1 may help" if has_threads else ""
                 self.console.print(
                     f"warning: a step takes {step_s:.2g} s, {step_s / self._fastest_step_s:.0f} times the fastest: "
                     f"other programs may use the machine{advice}"

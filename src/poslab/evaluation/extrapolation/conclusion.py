@@ -69,11 +69,12 @@ class Headline:
 
 
 def conclusion(headline: Headline) -> list[str]:
-    """Return the sentences: the best model and by how much, and how far beyond its training length each holds."""
+    """Return the sentences: which models have not learned, the best one and by how much, and how far each holds."""
     scores = {name: own for name, own in headline.scores.items() if own}
     broken = [name for name, own in scores.items() if any(math.isnan(one.value) for one in own.values())]
     sound = {name: own for name, own in scores.items() if name not in broken}
     sentences = [f"{name} has diverged: what it predicts is not a number." for name in broken]
+    sentences += [f"{name} {reason}." for name, reason in headline.unlearned.items() if name in sound]
     for length in _chosen(sound, min(headline.trained.values())):
         of_length = {name: own[length] for name, own in sound.items() if length in own}
         sentences.append((_ranking if len(of_length) > 1 else _alone)(headline, of_length, length))
@@ -166,8 +167,7 @@ def _gain(headline: Headline, best: ItemScores, other: ItemScores) -> tuple[floa
 
 
 def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) -> Iterator[str]:
-    """Yield how far each model holds, for those with figures at a trained and at a longer length."""
-    yield from (f"{name} {reason}." for name, reason in headline.unlearned.items() if name in sound)
+    """Yield how far each model holds that has learned, for those with figures at a trained and at a longer length."""
     reaches: dict[tuple[str, str], list[str]] = {}
     for name, own in sound.items():
         if name in headline.unlearned:
