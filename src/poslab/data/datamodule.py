@@ -128,7 +128,10 @@ class TextDataModule(RunData):
 
     def held_out(self, split: str, length: int) -> EvaluationWindows:
         if not 1 <= length < (most := self.num_tokens[split]):
-            raise ValueError(f"lengths must lie between 1 and {most - 1:,}, which the text fills, got {length:,}")
+            raise ValueError(
+                f"lengths must lie between 1 and {most - 1:,}, which the text fills, got {length:,}: the {split} split "
+                f"has {most:,} tokens, and more text or a larger dataset.{split}_fraction gives it more"
+            )
         return EvaluationWindows(self._tokens[split], length, self.task.collate)
 
     def identity(self, split: str, length: int) -> str:
