@@ -229,3 +229,24 @@ def test_a_path_that_is_no_format_and_no_name_is_refused_before_a_server_is_aske
 ) -> None:
     with pytest.raises(ValueError, match=rf"^path must be owner/name on the Hub, .* got '{path}'"):
         HubText(path=path, data_files="a", **arguments).check()
+
+
+def test_a_folder_named_as_an_address_is_refused_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    """`datasets` asks the Hub for it, whether or not there is a folder hf:/buckets/a/b."""
+    monkeypatch.chdir(tmp_path)
+    Path("hf:/buckets/a/b").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"^path must be owner/name on the Hub, .* got 'hf://buckets/a/b'"):
+        HubText(path="hf://buckets/a/b", **arguments).check()
+
+
+def test_a_folder_of_the_home_directory_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any]
+) -> None:
+    (tmp_path / "rows").mkdir()
+    write(tmp_path / "rows" / "train.json", range(30))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    source = HubText(path="~/rows", **arguments)
+    source.check()
+    assert [row["text"] for row in source.documents()["train"]] == list(map(story, range(30)))

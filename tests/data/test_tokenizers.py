@@ -189,6 +189,8 @@ def precompiled(text: bytes) -> dict[str, Any]:
     return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bytes(4) + text).decode()}
 
 
+CAPITALISED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+"""A part of the regular expression of GPT-4o, before the part that takes a word of capitals."""
 SLOW = (
     *(
         "(a+)+$x",
@@ -201,6 +203,9 @@ SLOW = (
     ),
     *(r"\p{L}+x", "a{1,99}b", "a{9999}", "(?=a*b)", "(?<=a*)b", r"(a)\1*", r"\g<0>", "a{2}+b", r"\s*[\r\n]+x", "^a*$"),
     *("(?i:'s|'t|'re|'ve|'m|'ll|'d)x", "[^x]+(?i:'s|'t|'re|'ve|'m|'ll|'d)", "[[]a*b", "a|(b+)*"),
+    *(r"\s*[\r\n]+", r"\s*[\r\n]| |\s+", r"\s+|\s*[\r\n]", r"\s*[\r\n]+x|\s+"),
+    CAPITALISED,
+    CAPITALISED + r"|x[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
 )
 """Regular expressions that can go back over a text, or do what published ones do not."""
 WORD_PIECE = {"type": "WordPiece", "vocab": {"[UNK]": 0, "a": 1}, "unk_token": "[UNK]"}
@@ -221,6 +226,8 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": Tru
         *(({"pre_tokenizer": split(Regex=pattern)}, "that never go back over a text") for pattern in SLOW),
         ({"normalizer": replace("", Regex="a?" * 24 + "a" * 24)}, "that never go back over a text"),
         ({"pre_tokenizer": sequence("pretokenizers", *[split(String="x")] * 101)}, "at most 100 steps"),
+        ({"pre_tokenizer": sequence("pretokenizers", *[split(Regex="a" * 400)] * 6)}, "at most 2,000 characters and"),
+        ({"pre_tokenizer": split(Regex="a{999}|b{9,999}")}, "repetitions, got 2,022"),
         ({"model": WORD_PIECE | {"max_input_chars_per_word": 10**9}}, "words of at most 256 characters"),
         ({"post_processor": {"type": "Other"}}, "post_processor must be of"),
         ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import socket
@@ -17,6 +18,8 @@ import poslab
 from poslab.configuration.build import DATA, build
 from poslab.encodings import EncodingFactory
 from poslab.evaluation.subjects import subject
+from poslab.io.writing import write_atomically
+from poslab.runs import directory
 from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory, read_with_checksum, write_with_checksum
 from poslab.runs.errors import UntrustedRunError
@@ -150,6 +153,34 @@ def test_a_run_of_ones_own_reads_its_data_until_it_is_edited_or_the_key_is_anoth
     (own_cache / "key").unlink()
     with pytest.raises(UntrustedRunError):
         recipe_of(run).data()
+
+
+def test_a_run_that_was_killed_as_it_began_is_ones_own(tmp_path, monkeypatch):
+    written: list[Path] = []
+
+    def killed(path: Path, text: str) -> None:
+        if written:
+            raise KeyboardInterrupt
+        written.append(path)
+        write_atomically(path, text)
+
+    with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+        context.setattr(directory, "write_atomically", killed)
+        write_run(tmp_path / "own", "dataset=hub", "dataset.path=owner/name")
+    run = RunDirectory(tmp_path / "own")
+    assert run.is_fresh  # `resume=` begins it anew
+    assert recipe_of(write_run(run.path, "dataset=hub", "dataset.path=owner/name")).data()
+
+
+def test_a_damaged_key_signs_nothing_and_is_replaced(tmp_path, own_cache):
+    run = write_run(tmp_path / "own", "dataset=hub", "dataset.path=owner/name")
+    (own_cache / "key").write_bytes(b"")
+    known_to_all = hmac.new(b"", json.dumps(run.config_hashes(), sort_keys=True).encode(), "sha256").hexdigest()
+    run.environment_file.write_text(json.dumps({"signature": known_to_all}))
+    with pytest.raises(UntrustedRunError):
+        recipe_of(run).data()
+    assert recipe_of(write_run(tmp_path / "new", "dataset=hub", "dataset.path=owner/name")).data()
+    assert len((own_cache / "key").read_bytes()) == 32
 
 
 def test_loggers_elsewhere_are_those_of_a_run_that_is_resumed_unless_they_are_typed(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -127,6 +128,12 @@ class CheckedLoader(ConfigLoaderImpl):
             if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
                 place = "null or .hydra" if key == "output_subdir" else "a path below the working directory"
                 raise ValueError(f"{files}: hydra.{key} must be {place}, got {value!r}: give it on the command line")
+            run, sweep, subdir = (settings.get(f"hydra.{name}") for name in ("run.dir", "sweep.dir", "sweep.subdir"))
+            if link := next(filter(None, map(_link_in, (f"{run}/.hydra", f"{sweep}/{subdir}/.hydra"))), None):
+                raise ValueError(
+                    f"{files}: hydra.{key} must not lead through a symbolic link, and {link} is one: give it on the "
+                    "command line"
+                )
 
 
 class _Repository(CachingConfigRepository):
@@ -243,6 +250,13 @@ def _is_below(path: Any) -> bool:
         return False
     rest = OF_THE_JOB.sub("x", path)
     return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
+
+
+def _link_in(path: str) -> Path | None:
+    """Return a symbolic link that a path of Hydra's may lead through, other than `outputs`, where all runs are."""
+    parts = Path(OF_THE_JOB.sub("*", glob.escape(path))).parts
+    places = (place for count in range(1, len(parts) + 1) for place in Path().glob(str(Path(*parts[:count]))))
+    return next((place for place in places if place.is_symlink() and place != Path("outputs")), None)
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

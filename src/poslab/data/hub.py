@@ -76,6 +76,8 @@ class HubRows:
 
         config.HF_UPDATE_DOWNLOAD_COUNTS = False  # it would report every reading of a local file to a server
         path, data_files = self.path, self.data_files
+        if path is not None and os.path.isdir(os.path.expanduser(path)):
+            path = os.path.expanduser(path)
         if path is not None and data_files is None and (saved := _saved_files(path)):
             path, data_files = "arrow", saved
         arguments = {"data_files": data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
@@ -151,7 +153,9 @@ class HubSource(PreparedSource):
             for pattern in _patterns(self.data_files):
                 if not _is_remote(pattern):
                     matching_files("data_files", pattern)
-        elif not (os.path.isdir(os.path.expanduser(str(self.path))) or NAME_ON_HUB.fullmatch(str(self.path))):
+        elif _is_remote(str(self.path)) or not (
+            os.path.isdir(os.path.expanduser(str(self.path))) or NAME_ON_HUB.fullmatch(str(self.path))
+        ):
             choices = f"owner/name on the Hub, a folder, or one of {', '.join(FORMATS)}"
             raise ValueError(f"path must be {choices}, got {self.path!r}{nearest(str(self.path), FORMATS)}")
 

@@ -33,6 +33,8 @@ NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
 LONGEST_CHARACTER = 64
 """Bytes that one character may become; NFKC makes 33 of U+FDFA."""
 LONGEST_PATTERN = 1000
+MOST_MATCHED = 2000
+"""Most characters and repetitions in all regular expressions: each may take time at every character of a text."""
 MOST_STEPS = 100
 """Most steps of a kind, each of which reads the whole text; published tokenizers have fewer than 10."""
 LONGEST_WORD_PIECE = 256
@@ -42,22 +44,29 @@ CHARACTER = r"(?>\\[pP]\{\^?\w+\}|\\[dDsSwWnrt\W]|\[\^?(?>\\.|\[[^\[\]\\]+\]|[^\
 """One character or class in a regular expression, such as \\p{L}, [^\\r\\n] or x."""
 SUFFIXES = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 CAPITALISED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
-LINEAR = (r"\s*[\r\n]+", r"\s*[\r\n]", r"\s+(?!\S)", CAPITALISED, SUFFIXES, "'(?i:[sdmt]|ll|ve|re)", r"^▁+$")
-"""Other parts of published regular expressions, each of which is followed by one that takes what it gives back."""
+CAPITALS = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+LINEAR = "|".join(map(re.escape, (r"\s+(?!\S)", SUFFIXES, "'(?i:[sdmt]|ll|ve|re)", r"^▁+$")))
+"""Other parts of published regular expressions that read a text once."""
+FOLLOWED = (
+    re.escape(r"\s*[\r\n]") + r"(?:\+)?(?=\|" + re.escape(r"\s+") + ")",
+    rf"{re.escape(CAPITALISED)}(?=(?:{re.escape(SUFFIXES)}\?)?\|(?:{CHARACTER}\?\+?)?{re.escape(CAPITALS)})",
+)
+"""Parts that give back all they read, each before an alternative that takes it: else every character reads it again."""
 BRANCH = (
-    rf"(?:{CHARACTER}\?\+?)?(?:{'|'.join(map(re.escape, LINEAR))}|(?:{CHARACTER}(?![*+?{{]))*+"
+    rf"(?:{CHARACTER}\?\+?)?(?:{LINEAR}|{'|'.join(FOLLOWED)}|(?:{CHARACTER}(?![*+?{{]))*+"
     rf"(?:{CHARACTER}(?:[*+]\+?|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})(?:{CHARACTER}[*?]\+?)*+)?)(?:{re.escape(SUFFIXES)}\?)?"
 )
 PATTERN = re.compile(rf"{BRANCH}(?:\|{BRANCH})*+")
 """Regular expressions that never go back over a text, as those of GPT-2, GPT-4, GPT-4o, Llama, Qwen, DeepSeek, BLOOM.
 
 Each alternative is a few characters of which the first may be missing, then one that may be repeated, then optional
-ones; or one of `LINEAR`. Others can take minutes for a line: even `.*x` takes quadratic time.
+ones; or one of `LINEAR` or `FOLLOWED`. Others can take minutes for a line: even `.*x` takes quadratic time.
 """
 
 
 def check_tokenizer(content: dict[str, Any]) -> None:
     """Raise ValueError for a tokenizer whose text can grow without bound, or that cannot encode every text."""
+    matched = 0
     for key, (inner, allowed) in STEPS.items():
         steps = list(_steps(content.get(key), inner))
         if len(steps) > MOST_STEPS:
@@ -66,9 +75,14 @@ def check_tokenizer(content: dict[str, Any]) -> None:
             if step["type"] not in allowed:
                 raise ValueError(f"{key} must be of {', '.join(sorted(allowed))}, got {step['type']!r}")
             _check_step(key, step)
+            matched += _matched(_regex(step))
         growing = [step["type"] for step in steps if not _never_grows(step)]
         if len(set(growing)) < len(growing):
             raise ValueError(f"{key} must have one step of a kind at most, but for Replace and Split")
+    if matched > MOST_MATCHED:
+        raise ValueError(
+            f"its regular expressions must have at most {MOST_MATCHED:,} characters and repetitions, got {matched:,}"
+        )
     _check_model(content["model"])
 
 
@@ -86,9 +100,18 @@ def _never_grows(step: dict[str, Any]) -> bool:
     return step["type"] in NEVER_GROW and not (step["type"] == "Replace" and "Regex" in step["pattern"])
 
 
+def _regex(step: dict[str, Any]) -> str:
+    """Return the regular expression of a step; "" if it has none."""
+    return str(step.get("pattern", {}).get("Regex", ""))
+
+
+def _matched(regex: str) -> int:
+    """Return the number of characters of a regular expression, with the repetitions that it counts."""
+    return len(regex) + sum(map(int, re.findall(r"(?<=[{,])\d+(?=[,}])", regex)))
+
+
 def _check_step(key: str, step: dict[str, Any]) -> None:
-    kind, pattern = step["type"], step.get("pattern", {})
-    regex = pattern.get("Regex", "")
+    kind, pattern, regex = step["type"], step.get("pattern", {}), _regex(step)
     if len(regex) > LONGEST_PATTERN or not PATTERN.fullmatch(regex):
         raise ValueError(
             f"{key} must have regular expressions that never go back over a text, as those of published tokenizers, "

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import hmac
+import io
 import json
 import os
 import secrets
@@ -36,6 +37,8 @@ SECONDS_TO_LET_GO = 7
 
 CHECKSUM = "checksum"
 """Key of the checksum in `metrics.json` and `start.json`, which those of earlier versions do not have."""
+
+KEY_BYTES = 32
 
 GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
 
@@ -136,7 +139,8 @@ class RunDirectory:
     def is_fresh(self) -> bool:
         """True while the directory holds no more than a run that was killed before it began leaves there."""
         written = [entry for folder in (self.path, self.checkpoints) if folder.is_dir() for entry in folder.iterdir()]
-        return all(entry in (self.checkpoints, self.log_file) or entry.suffix == ".writing" for entry in written)
+        begun = (self.checkpoints, self.log_file, self.environment_file)
+        return all(entry in begun or entry.suffix == ".writing" for entry in written)
 
     @property
     def is_held(self) -> bool:
@@ -203,16 +207,7 @@ class RunDirectory:
         Raises:
             ValueError: if the file does not hold a configuration.
         """
-        config = {key: value for key, value in read_yaml(self.config_file).items() if key not in ("trust", "resume")}
-        return {key: hashlib.sha256(repr(_sorted(value)).encode()).hexdigest() for key, value in config.items()}
-
-    def _signature(self) -> str | None:
-        """Return what only this user's key makes of the configuration; None without a key."""
-        try:
-            key = (default_cache() / "key").read_bytes()
-        except OSError:
-            return None
-        return hmac.new(key, json.dumps(self.config_hashes(), sort_keys=True).encode(), "sha256").hexdigest()
+        return _hashes(read_yaml(self.config_file))
 
     def require_trust(self, reached: Sequence[str]) -> None:
         """Check that the user lets the run reach beyond this machine's files and the user's cache.
@@ -229,7 +224,7 @@ class RunDirectory:
             return
         with contextlib.suppress(ValueError):  # a damaged environment.json
             signature = read_json(self.environment_file).get("signature")
-            if signature is not None and signature == self._signature():
+            if signature is not None and signature == _signature(self.config_hashes()):
                 return
         if DATA in self.trust:
             print(one_line(f"trust={DATA}: {self.path} may {' and '.join(reached)}"), file=sys.stderr)
@@ -278,10 +273,16 @@ class RunDirectory:
             if self.config_file.exists():
                 self.config_file.touch()  # by its time, `resume=auto` finds the newest run
             else:
-                write_atomically(self.config_file, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+                text = OmegaConf.to_yaml(OmegaConf.create(dict(config)))
                 _make_key()
-                environment = {**environment, "signature": self._signature()}
-            write_atomically(self.environment_file, json.dumps(self._with_resumed(environment), indent=2) + "\n")
+                signature = _signature(_hashes(OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))))
+                self._write_environment({**environment, "signature": signature})  # first: else a kill leaves none
+                write_atomically(self.config_file, text)
+                return
+            self._write_environment(self._with_resumed(environment))
+
+    def _write_environment(self, environment: Mapping[str, Any]) -> None:
+        write_atomically(self.environment_file, json.dumps(environment, indent=2) + "\n")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -335,6 +336,27 @@ def _checksum(values: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(values, sort_keys=True).encode())
 
 
+def _hashes(config: Any) -> dict[str, str]:
+    """Return the hash of each group and key of a configuration, other than what a command line alone decides."""
+    own = {key: value for key, value in config.items() if key not in ("trust", "resume")}
+    return {str(key): hashlib.sha256(repr(_sorted(value)).encode()).hexdigest() for key, value in own.items()}
+
+
+def _signature(hashes: Mapping[str, str]) -> str | None:
+    """Return what only this user's key makes of the hashes of a configuration; None without a key."""
+    key = _key()
+    return None if key is None else hmac.new(key, json.dumps(hashes, sort_keys=True).encode(), "sha256").hexdigest()
+
+
+def _key() -> bytes | None:
+    """Return the key by which a user's runs are known; None if there is none, or it is damaged, which many may know."""
+    try:
+        key = (default_cache() / "key").read_bytes()
+    except OSError:
+        return None
+    return key if len(key) == KEY_BYTES else None
+
+
 def _sorted(value: Any) -> Any:
     """Return plain data with the keys of its dictionaries in order."""
     if isinstance(value, Mapping):
@@ -343,16 +365,16 @@ def _sorted(value: Any) -> Any:
 
 
 def _make_key() -> None:
-    """Make the key by which a user's runs are known, in the user's cache, unless it is there or cannot be written."""
+    """Make the key of `_key`, in the user's cache, unless it is there or cannot be written."""
     file = default_cache() / "key"
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with locked_folder(file.parent):
-            if file.exists():
+            if _key() is not None:
                 return
             with replacing(file) as new:
                 os.fchmod(new.fileno(), 0o600)
-                new.write(secrets.token_bytes(32))
+                new.write(secrets.token_bytes(KEY_BYTES))
 
 
 def _instead(path: Path) -> str:

@@ -67,9 +67,14 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout, with `+` if files differ from it; None outside of a checkout."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here)]
+    """Return the commit of the checkout, with `+` if files differ from it; None outside of a checkout.
+
+    A checkout around an environment with an installed package is another project: its settings of git can run code.
+    """
+    checkout = Path(__file__).parents[3]
+    if not (checkout / ".git").exists():
+        return None
+    git = ["git", "-C", str(checkout)]
     try:
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
         changes = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
