@@ -18,8 +18,8 @@ class Positions:
 
     Args:
         ids: (T,) or (B, T), integer or real.
-        stop: exclusive bound of the ids, last + 1 if contiguous; known by construction, without reading a tensor. Angles
-            are precise as far from 0 as it is, on both sides.
+        stop: exclusive bound of the ids, last + 1 if contiguous; known by construction, without reading a tensor.
+            Angles are precise as far from 0 as it is, on both sides.
         contiguous: True if the ids of any two tokens that may see each other differ by their distance in storage, as in
             a range or in packed documents that each count from 0; known by construction.
         segments: (B, T) document number of each token; None if a row is one document.

@@ -94,9 +94,10 @@ def exchange(
         return None
     if isinstance(encoding, str):
         encoding = _named(encoding, hyperparameters, family.facts(model.config).training_length)
-    elif hyperparameters and isinstance(encoding, PerLayer):
-        raise ValueError(f"{next(iter(hyperparameters))} must be given to the encodings of a PerLayer, not beside it")
     elif hyperparameters:
+        if isinstance(encoding, PerLayer):
+            name = next(iter(hyperparameters))
+            raise ValueError(f"{name} must be given to the encodings of a PerLayer, not beside it")
         encoding = partial(encoding, **hyperparameters)
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)
