@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from poslab.encodings import KerpleLog, PositionalEncoding, Rotary, StackShape
+from poslab.encodings import Alibi, KerpleLog, PositionalEncoding, Rotary, StackShape
 from poslab.encodings.shape import OF_THE_STACK
 from tests.encoding_choices import EVERY_ENCODING, encoding, factory
 from tests.encodings.examples import TurningAndDiscounting
@@ -87,3 +87,14 @@ def test_what_an_encoding_reports_of_itself_is_named_and_finite(name):
 
 def test_a_rotation_with_a_bias_does_not_only_turn():
     assert Rotary(8).only_turns and not TurningAndDiscounting(8, 4).only_turns
+
+
+class OfAnyHeads(Rotary):
+    def __init__(self, head_dim: int, num_heads: int | None = None) -> None:
+        super().__init__(head_dim)
+        self.num_heads = num_heads
+
+
+def test_sizes_are_the_numbers_that_an_encoding_was_given():
+    assert dict(Alibi(4).sizes) == {"num_heads": 4}
+    assert dict(OfAnyHeads(8, None).sizes) == {"head_dim": 8}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from poslab.data import tokenizers
 from poslab.encodings import Alibi, CoPE, NoPosition, OwnPositions, Positions, Rotary, T5Bias
 from poslab.evaluation.attention.rows import attention_rows, is_readable, reached_attention
 from poslab.evaluation.attention.statistics import attention_statistics
-from poslab.evaluation.command import PretrainedChoice, evaluate_pretrained
+from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
 from poslab.evaluation.encoding.content_positions import content_positions
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.receptive_field.of_tokens import receptive_field
@@ -158,6 +160,19 @@ def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeyp
     assert "before any training" in page and f"by its authors alone, on texts of {ROWS} tokens" in page
     header = (folder / "here" / "per_length.csv").read_text().splitlines()[0].split(",")
     assert {"length", "stride", "windows", "tokens"} <= set(header)
+
+
+def test_an_evaluation_continues_only_one_of_the_same_model_and_text(folder, tmp_path):
+    made = shutil.copytree(folder / "llama", tmp_path / "copied")
+    one = replace(pretrained_subject(*choice(folder, "llama", "own")[1:], max_tokens=200), path=made)
+    request, before = Request(lengths=[16]), _identity([one], Request(lengths=[16]))
+    assert _identity([one], request) == before
+    assert one.text is not None
+    assert _identity([replace(one, text=replace(one.text, tokens=one.tokens[::-1]))], request) != before
+    config = json.loads((made / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = 12_345.0
+    (made / "config.json").write_text(json.dumps(config))
+    assert _identity([one], request) != before
 
 
 def test_numbers_of_an_encoding_that_nothing_has_trained_are_reported(folder):

@@ -67,7 +67,7 @@ def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
             given = inspect.signature(constructor).bind(self, *positional, **named).arguments
             known = {**vars(given.get("shape", object)), **given}
             vars(self)["_given"] = (positional, named)
-            vars(self)["sizes"] = {name: known[name] for name in SIZES if name in known}
+            vars(self)["sizes"] = {name: known[name] for name in SIZES if type(known.get(name)) is int}
         constructor(self, *positional, **named)
 
     return remember

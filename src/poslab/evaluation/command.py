@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -138,9 +140,11 @@ def _identity(subjects: Sequence[Subject], request: Request) -> str:
     models = []
     for one in subjects:
         folder = Path(one.path)
-        weights = [checkpoint_file(one.path)] if one.run else sorted(folder.glob("*.safetensors"))
-        stats = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in weights]
-        models.append([one.name, dict(one.recipe.config), dict(one.swap), str(folder), stats])
+        files = [checkpoint_file(one.path)] if one.run else [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+        files += {Path(inspect.getfile(type(encoding))) for encoding in one.model.encodings}  # code that may be edited
+        stats = sorted((str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
+        text = None if one.text is None else hashlib.sha256(one.text.tokens.tobytes()).hexdigest()
+        models.append([one.name, dict(one.recipe.config), dict(one.swap), str(folder), stats, text])
     asked = [request.lengths, request.stride, request.seed, request.split, request.tokens, request.device]
     return cache.key({"models": models, "asked": asked, "version": version("poslab")})
 

@@ -237,6 +237,10 @@ def test_a_table_names_pictures_and_their_classes_wherever_they_are(tmp_path):
             "file,label\nno.png,a\n",
             r"^path must name pictures .*labels.csv' line 2 names .*no.png', which is not there$",
         ),
+        (
+            f"file,label\n{'x' * 5000}.png,a\n",
+            r"^path must name pictures .*labels.csv' line 2 names .*x', which is not there$",
+        ),
         ("file,label\ncat/0.png,a\nlabels.csv,b\n", r"^path must name .* line 3 names .*labels.csv', of another kind$"),
         ("file,label\ncat/0.png,\n", r"^label must stand in every row, but 'label' is empty in .*labels.csv' line 2$"),
         ("file,label\ncat/0.png,a\n", r"^path must have at least two classes, but .*labels.csv' has fewer$"),

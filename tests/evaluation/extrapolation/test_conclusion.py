@@ -214,6 +214,16 @@ def test_a_model_that_predicts_no_better_far_into_a_window_says_nothing_of_longe
     assert why_unlearned(found.items, 32) is None  # nothing is known of its training length
 
 
+@pytest.mark.parametrize(("places", "said"), [(None, "has not learned"), (1, "no context beyond 8"), (PERIOD, None)])
+def test_a_text_too_short_for_intervals_shows_it_by_its_values(rng, places, said):
+    text = np.tile(rng.integers(TOKENS, size=PERIOD), 150)
+    text = np.repeat(text, 3)[:3000] if places == 1 else text
+    unigram = -np.log((np.bincount(text, minlength=TOKENS) + 1) / (len(text) + TOKENS))
+    found = extrapolate(LooksBack(places), text, [64], 64, TOKENS, 1.0, unigram=unigram)
+    reason = why_unlearned(found.items, 64)
+    assert reason is None if said is None else said in (reason or "")
+
+
 def test_of_a_model_that_has_not_learned_nobody_says_that_it_holds():
     scores = {name: {64: bits(4.7), 128: bits(4.7)} for name in ("rotary", "alibi")}
     headline = Headline(

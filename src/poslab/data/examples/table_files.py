@@ -96,10 +96,12 @@ def labelled_files(argument: str, path: str, suffixes: Sequence[str], content: s
         file = source.parent / Path(text_in(row.values, "file", "file", row.place)).expanduser()
         label = text_in(row.values, "label", "label", row.place).strip()
         require_plain_name(argument, label)
-        if file.suffix.lower() not in suffixes or not file.is_file():
-            what = "of another kind" if file.is_file() else "which is not there"
+        is_there = os.path.isfile(file)  # that of a path raises OSError for a name that is too long
+        if file.suffix.lower() not in suffixes or not is_there:
+            what = "of another kind" if is_there else "which is not there"
             raise ValueError(
-                f"{argument} must name {content} ({', '.join(suffixes)}), but {row.place} names {str(file)!r}, {what}"
+                f"{argument} must name {content} ({', '.join(suffixes)}), but {row.place} names "
+                f"{str(file)[:300]!r}, {what}"
             )
         files.append((file, label))
     if len({label for _, label in files}) < 2:

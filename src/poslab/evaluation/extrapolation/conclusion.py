@@ -100,13 +100,14 @@ def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, see
     own, near, far = (items[kind, length] for kind in (NON_OVERLAPPING, NEAR, FAR))
     if (unigram := items.get((UNIGRAM, length))) is not None and not math.isnan(own.value):
         ends = excess(own, unigram, 1 - TOLERANCE, False, seed)
-        if ends[1] >= 0:
+        too_few = math.isnan(ends[1])
+        if ends[1] >= 0 or (too_few and own.value > (1 - TOLERANCE) * unigram.value):
             return (
                 f"has not learned to predict this text, so how far it holds says nothing: {own.value:.3f} bits per "
                 f"byte, where the frequencies of tokens alone give {unigram.value:.3f}"
             )
     _, _, high = difference(far, near, False, seed)
-    if high >= 0 and far.value > (1 - TOLERANCE) * near.value:
+    if not high < 0 and far.value > (1 - TOLERANCE) * near.value:
         return (
             f"uses no context beyond {min(FEW_BEFORE, length // 2)} tokens that can be seen, so how far it holds says "
             f"nothing: {far.value:.3f} bits per byte far into a window, {near.value:.3f} at its beginning"
