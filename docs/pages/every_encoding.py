@@ -37,11 +37,11 @@ PARTS = {
     "every_encoding": Part(
         "All of them in few steps",
         """\
-Text in windows of 128 bytes for 600 steps, read at 1 to 8 times that length. The models have two layers of width 64
-and one learning rate. Each encoding has the values of its file in conf/encoding, but factors of scalings differ
-(from 2 to 32), so that these cannot be ranked. Scalings of rotary, such as `yarn`, are made for models that have
-learned without them, and begin with them here. Absolute encodings and `none` have not
-learned in so few steps.""",
+Text in windows of 128 bytes for 600 steps, read at 1 to 8 times that length. The models have two layers of width 64 and
+one learning rate, and five times that for parameters of an encoding, of which rotary has none. Each encoding has the
+values of its file in conf/encoding, but factors of scalings differ (from 2 to 32), so that these cannot be ranked.
+Scalings of rotary, such as `yarn`, are made for models that have learned without them, and begin with them here.
+Absolute encodings and `none` have not learned in so few steps.""",
         "tuned encodings, longer training, other data, and the uses that an encoding is made for: `abacus` for digits, "
         "scalings for trained models",
         ("bits_per_byte@4x", "bits_per_byte@1x", "bits_per_byte@8x"),

@@ -37,8 +37,8 @@ test. Each encoding is tuned. An encoding has learned a task if it writes at lea
 lengths exactly. T5's table learns at the rate of the other weights, as in the paper, but the rate of copying, 8e-3, is
 267 times the paper's. At smaller rates of the table T5 copies a few per cent beyond the trained length ([T5's
 table](which-encoding.md#t5s-table-at-other-learning-rates)): its result on copying is confounded by the rate. On the
-other two tasks, where T5 has 0 and 1 % and the paper 77 and 94 %, no other rate was tried: take the claims on T5 there
-as open, whatever their outcome below.""",
+other two tasks, where T5 has 0 and 1 % and the paper 77 and 94 %, no other rate was tried: take the claims on T5
+there as open, whatever their outcome below.""",
         "the paper's scale (12 layers of width 768), its other tasks, and its mean rank over 17 splits",
         ("exact_match@beyond", "exact_match@trained"),
         ("curves_*", "differences_*"),

@@ -55,8 +55,8 @@ within 128 bytes. Only `optimizer.lr` was tuned. Tables, slopes and gates of enc
 `optimizer.encoding_lr_multiplier` times that rate, 5 by default; rotary, ALiBi, sinusoidal and `none` have nothing to
 which it applies. The lead of T5 over rotary after 600 steps in windows of 128, {t5:.2f} and {rotary:.2f} bits per byte,
 depends on it: with a multiplier of 1, T5 has 2.50. So does the lead of FIRE (2.59), and not that of forgetting (2.33;
-all of one seed, the better of two rates). **The decoder of x-transformers,
-which has no such multiplier, has them in the opposite order**: T5 2.95, rotary 2.36.
+all of one seed, the better of two rates). **The decoder of x-transformers, which has no such multiplier, has T5 and
+rotary in the opposite order**: T5 2.95, rotary 2.36.
 
 ```bash
 python -m src.train encoding=t5 optimizer.encoding_lr_multiplier=1 optimizer.lr=8e-3 model.d_model=64 \\

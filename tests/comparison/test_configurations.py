@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from hydra.errors import HydraException
 
+from poslab.comparison.comparison_file import read_comparison
 from poslab.comparison.configurations import CellConfigurations
-from poslab.configuration.folders import CONF
+from poslab.configuration.folders import COMPARISONS, CONF
 from tests.comparison.comparisons import COPYING, TUNING, comparison
 
 
@@ -81,3 +82,10 @@ def test_encodings_may_have_keys_of_a_scaling_by_their_short_names():
     own = comparison(encodings=["rotary", {"name": "far", "encoding": "yarn", "encoding.factor": 8}])
     encoding = CellConfigurations(CONF, own).check("copying", "far").model.encoding
     assert encoding.keywords["scaling"].keywords["factor"] == 8
+
+
+def test_texts_of_ones_own_are_compared_with_rotary_in_a_window_of_half_the_training_length():
+    made = read_comparison(COMPARISONS, {"comparison": "text", "preset": "small"}, [])
+    encoding = CellConfigurations(CONF, made).check("text", "rotary_window").config["encoding"]
+    assert (encoding["windows"], encoding["order"]) == ([64], [0])
+    assert [one["_target_"].rpartition(".")[2] for one in encoding["encodings"]] == ["Rotary"]

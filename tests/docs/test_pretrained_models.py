@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import poslab.data.composed
+from poslab.commands.words import written_in_full
 from poslab.pretrained.families import FAMILIES
 from tests.conftest import ROOT
 from tests.pretrained.tiny import some_tokens, tiny
@@ -43,9 +45,10 @@ def test_a_command_composes(command, tmp_path, monkeypatch):
     tiny("bert", torch.float32).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").touch()  # only that it is there is checked before data is read
     monkeypatch.setattr(poslab.data.composed, "in_package", lambda path: str(tmp_path))
-    words = command.removeprefix("-m ").split()
+    words = shlex.split(command.removeprefix("-m "))
+    words = written_in_full(words, ["encoding.scaling.factor"] if "encoding=yarn" in words else [])
     OverridesParser.create().parse_overrides(words)
-    config = composed(*(word.partition(",")[0] for word in words))  # the first job of several
+    config = composed(*(re.sub(r",(?![^\[]*\]).*", "", word) for word in words))  # the first job of several
     assert config["model"].get("path") == (None if command in OF_OURS else str(tmp_path))
 
 

@@ -70,7 +70,7 @@ class CheckedLoader(ConfigLoaderImpl):
     """
 
     remark = ""
-    """What files from outside have set, in the last composition, of what one may not expect of them."""
+    """Keys set by files from outside in the last composition that a user may not expect of them."""
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         try:

@@ -141,7 +141,7 @@ class ConsoleProgress(L.Callback):
         self._bar.stop()
 
     def _time_steps(self, trainer: L.Trainer, metrics: str) -> None:
-        """Warn once of steps that have become slow, and print where training is if no line has told it for long."""
+        """Warn once of steps that have become slow, and print where training is if no line has for long."""
         step, now = trainer.global_step, time.monotonic()
         first, began = self._timed_from
         if step == first:

@@ -41,8 +41,9 @@ class KerpleLog(DistanceBias):
     They start as there, uniform in (0.01, 2) and (0.01, 1). NeMo adds an exponent to the distance, and starts r1 at
     ALiBi's slopes and the others at 1.
 
-    Use it when texts will be longer than in training and distant tokens still matter: the penalty grows with the
-    logarithm of the distance, at a rate that each head learns.
+    Use it when texts will be longer than in training and near tokens matter most: the penalty grows with the logarithm
+    of the distance, at a rate that each head learns. Small models here gained nothing from more context than in
+    training.
 
     Source: Chi et al., "KERPLE: Kernelized Relative Positional Embedding for Length Extrapolation" (NeurIPS 2022),
     the logarithmic variant; initial and smallest values as in the authors' code.

@@ -52,7 +52,8 @@ class Rotary(PositionalEncoding):
     so that the logit depends on the difference on each axis. A token that has no place stays at 0 on all axes.
 
     Use it when you have no reason for another: most language models have it, and scalings can stretch it later. By
-    itself it does not hold far beyond the training length.
+    itself it does not hold far beyond the training length: there, set a `window` of it in the model, or read texts in
+    sliding windows of it.
 
     Args:
         head_dim: head dimension D.
