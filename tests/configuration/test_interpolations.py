@@ -20,6 +20,12 @@ def test_groups_of_heads_are_equally_large_whatever_the_number_of_heads():
     assert all(heads % groups(heads, size) == 0 for heads in range(1, 100) for size in (2, 4, 8))
 
 
+def test_a_file_whose_values_double_one_another_is_refused():
+    chain = {f"a{place + 1}": f"${{a{place}}}${{a{place}}}" for place in range(39)}
+    with pytest.raises(ValueError, match=r"^file.yaml .* 24 .* 78$"):
+        check_interpolations({"a0": "x", **chain}, Path("file.yaml"))
+
+
 def test_a_file_may_have_shares_of_other_keys_and_not_of_the_environment():
     check_interpolations({"window": "${divided:${dataset.sequence_length},16,2}"}, Path("file.yaml"))
     check_interpolations({"num_kv_heads": "${groups:${model.num_heads},4}"}, Path("file.yaml"))

@@ -15,6 +15,9 @@ _KNOWN = re.compile(
 shares of a number."""
 DEEPEST = 3
 """Most interpolations within each other; those of conf/ have 1."""
+MAX_INTERPOLATIONS = 24
+"""Interpolations of a file; those of conf/ have up to 11. A value that repeats another twice doubles it, so that 40 such
+values in a chain would fill any memory."""
 
 
 def check_interpolations(node: Any, file: Path) -> None:
@@ -23,8 +26,11 @@ def check_interpolations(node: Any, file: Path) -> None:
     `${oc.env:SECRET}` would put a secret into printed and stored text.
 
     Raises:
-        ValueError: naming the file, for an interpolation that is not another key, a share of one, `now` or `hydra`.
+        ValueError: naming the file, for an interpolation that is not another key, a share of one, `now` or `hydra`, and
+            for more than `MAX_INTERPOLATIONS`.
     """
+    if (count := sum(text.count("${") for text in texts(node))) > MAX_INTERPOLATIONS:
+        raise ValueError(f"{file} must have at most {MAX_INTERPOLATIONS} interpolations, got {count}")
     for text in texts(node):
         rest = text
         for _ in range(DEEPEST):
