@@ -292,6 +292,7 @@ def test_the_heads_and_width_of_an_encoding_are_those_that_it_was_given(of):
     "ids",
     [
         torch.ones(3, dtype=torch.bool),
+        torch.ones(3, dtype=torch.uint8),
         torch.tensor(3),
         torch.ones(1, 2, 3, dtype=torch.int64),
         torch.ones(3, dtype=torch.complex64),

@@ -206,8 +206,8 @@ def check_coordinates(name: str, x: Tensor, own_dims: int) -> None:
     if x.dim() not in (own_dims, own_dims + 1):
         form = ("tokens", "axes")[:own_dims]
         raise ValueError(f"{name} must be ({', '.join(form)}) or (batch, {', '.join(form)}), got {tuple(x.shape)}")
-    if x.dtype == torch.bool or x.is_complex():
-        raise ValueError(f"{name} must be integers or real numbers, got {x.dtype}")
+    if x.is_complex() or not x.dtype.is_signed:  # differences of unsigned numbers wrap around
+        raise ValueError(f"{name} must be signed integers or real numbers, got {x.dtype}")
     if x.is_floating_point() and x.device.type == "cpu" and not is_traced() and not bool(x.isfinite().all()):
         raise ValueError(f"{name} must be finite, got {x[~x.isfinite()][0]}")
 
