@@ -16,8 +16,8 @@ shares of a number."""
 DEEPEST = 3
 """Most interpolations within each other; those of conf/ have 1."""
 MAX_INTERPOLATIONS = 24
-"""Interpolations of a file; those of conf/ have up to 11. A value that repeats another twice doubles it, so that a chain
-of 40 such values would fill any memory."""
+"""Interpolations of a file; those of conf/ have up to 11. A value that repeats another twice doubles it: a chain of 40
+such values would fill any memory."""
 
 
 def check_interpolations(node: Any, file: Path) -> None:
