@@ -25,8 +25,7 @@ each_encoding = pytest.mark.parametrize("encoding", ["rotary", "t5", "alibi", "s
 
 
 def sampler_of(name: str) -> PositionSampler:
-    target = {"target_length": 4096} if name == "pose" else {}  # null is what the encoding of a run reaches
-    made: PositionSampler = instantiate(choice("positions", name), **target)
+    made: PositionSampler = instantiate(choice("positions", name))
     return made
 
 
