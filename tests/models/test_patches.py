@@ -183,6 +183,17 @@ def test_positions_that_are_given_with_each_piece_stand_behind_the_registers_too
         torch.testing.assert_close(ours, whole[:, -2:], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["rotary", "t5", "transformer_xl", "shaw"])
+def test_a_range_that_begins_far_from_the_registers_reads_piece_by_piece(name):
+    model, tokens = small_model(Decoder, name, registers=3), some_tokens(2, 9)
+    cache = model.new_cache()
+    with torch.no_grad():
+        ends = ((0, 4), (4, 5), (5, 9))
+        pieces = [model(tokens[:, a:b], Positions.range(b - a, 14 + a), cache=cache) for a, b in ends]
+        whole = model(tokens, Positions.range(9, 14))
+    torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=0, atol=1e-5)
+
+
 def test_registers_take_positions_of_an_encoding_that_ends():
     assert small_model(Encoder, "learned", registers=3).max_length == 512 - 3
 

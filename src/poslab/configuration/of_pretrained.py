@@ -69,7 +69,7 @@ def rate_fraction(path: str) -> float | None:
         section 3.1: 2e-5 for 7 and 13 billion weights, 1e-5 for 33 and 65 billion. We interpolate by the square root.
     """
     folder = Path(path)
-    if not folder.is_dir():
+    if not path or not folder.is_dir():
         try:
             from huggingface_hub import try_to_load_from_cache
 

@@ -147,11 +147,15 @@ class Positions:
         return x if self.nowhere is None else x.masked_fill(self.nowhere.unsqueeze(-1), 0)
 
     def behind(self, count: int) -> Positions:
-        """Return these positions behind those of `count` tokens of the same document that stand nowhere."""
+        """Return these positions behind those of `count` tokens of the same document that stand nowhere.
+
+        They are contiguous if these are, and begin at 0.
+        """
         first, later = torch.arange(count, device=self.ids.device), self.shifted(count)
         return replace(
             later,
             ids=joined_rows(first, later.ids, 1),
+            contiguous=self.contiguous and (self.segments is not None or self.stop == self.length),
             segments=None
             if self.segments is None
             else torch.cat([self.segments[:, :1].expand(-1, count), self.segments], dim=1),
