@@ -1,3 +1,4 @@
+import glob
 import importlib.util
 import logging
 import os
@@ -32,9 +33,9 @@ absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip a test that needs a path, a program or a Python package which this machine lacks."""
+    """Skip a test that needs a path or glob, a program or a Python package which this machine lacks."""
     for name in (name for mark in item.iter_markers("needs") for name in mark.args):
-        if not (Path(name).exists() if name.startswith("/") else shutil.which(name) or importlib.util.find_spec(name)):
+        if not (glob.glob(name) if name.startswith("/") else shutil.which(name) or importlib.util.find_spec(name)):
             pytest.skip(f"needs {name}")
 
 

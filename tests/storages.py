@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import pwd
 import shutil
@@ -16,8 +17,8 @@ from typing import Any
 
 import pytest
 
-POSTGRESQL = "/usr/lib/postgresql"
-"""Where Debian's package of the server puts its programs."""
+POSTGRESQL = "/usr/lib/postgresql/*/bin/initdb"
+"""The program of Debian's package that makes a database, in each version."""
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.needs(POSTGRESQL))])
@@ -29,7 +30,7 @@ def storage_url(tmp_path: Path, request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a database on a PostgreSQL server of its own, on loopback."""
-    binaries = sorted(Path(POSTGRESQL).glob("*/bin"))
+    binaries = sorted(Path(path).parent for path in glob.glob(POSTGRESQL))
     # Not among the folders of the tests: another session of pytest would close those to the server's user.
     folder = Path(tempfile.mkdtemp(prefix="postgresql"))
     user = _not_root(folder)

@@ -14,6 +14,7 @@ import pytest
 from optuna.trial import TrialState
 
 from poslab.comparison.study import cell_of_trial
+from tests.storages import POSTGRESQL
 
 from .running import Ended, Running, python
 
@@ -178,7 +179,7 @@ def test_a_mistake_is_one_sentence_before_any_training(tmp_path: Path, arguments
 
 
 @pytest.mark.slow
-@pytest.mark.needs("/usr/lib/postgresql")
+@pytest.mark.needs(POSTGRESQL)
 def test_the_password_of_a_storage_is_written_nowhere(tmp_path: Path, tiny: list[str], postgresql: str) -> None:
     secret = postgresql.replace("tester@", "tester:s3cret'word@")
     ended = compare(tmp_path, *arguments_of(tiny), "name=secret", "seeds=1", f"storage={secret}")

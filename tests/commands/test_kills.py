@@ -21,6 +21,7 @@ from poslab.comparison.study import RESULT, cell_of_trial
 from poslab.runs.directory import RunDirectory
 from poslab.tuning.attributes import RETRY_OF, WORKER
 from poslab.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
+from tests.storages import POSTGRESQL
 
 from .running import Moment, Running, rows, start_sweep
 from .test_compare import start as start_comparison
@@ -53,7 +54,7 @@ def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.needs("/usr/lib/postgresql")
+@pytest.mark.needs(POSTGRESQL)
 @pytest.mark.parametrize("storage_url", ["postgresql"], indirect=True)
 def test_twenty_kills_lose_no_cell_of_a_comparison(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
     arguments = ["comparison=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={storage_url}", "seeds=1"]

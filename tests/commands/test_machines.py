@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.storages import POSTGRESQL
+
 from .test_compare import arguments_of, compare, runs_of
 
 
 @pytest.mark.slow
-@pytest.mark.needs("/usr/lib/postgresql")
+@pytest.mark.needs(POSTGRESQL)
 def test_two_jobs_of_a_launcher_train_each_cell_once(postgresql: str, tmp_path: Path, tiny: list[str]) -> None:
     words = ["hydra/launcher=submitit_local", "machines=2", "name=two_jobs", f"storage={postgresql}", "preset=untuned"]
     ended = compare(tmp_path, *arguments_of(tiny), *words)

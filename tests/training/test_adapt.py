@@ -18,6 +18,7 @@ from poslab.evaluation.settings import Settings
 from poslab.evaluation.subjects import subject
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
+from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from poslab.training.fit import run_test
@@ -209,6 +210,9 @@ def test_a_run_from_before_there_was_a_choice_trained_all_weights(full, tmp_path
     config = yaml.safe_load(earlier.config_file.read_text())
     del config["adapt"]
     earlier.config_file.write_text(yaml.safe_dump(config))
+    checkpoint = load_checkpoint(earlier.best_checkpoint)
+    del checkpoint["callbacks"][OWN_STATE][CONFIG]  # nor did its checkpoint know its configuration
+    save_atomically(checkpoint, earlier.best_checkpoint)
     assert earlier.config()["adapt"] == full.config()["adapt"]
     theirs = poslab.load(full.path).state_dict()
     assert all(torch.equal(weight, theirs[name]) for name, weight in poslab.load(earlier.path).state_dict().items())

@@ -7,6 +7,7 @@ is left out of the configuration, and what is built takes the model's own value.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,7 @@ def rate_fraction(path: str) -> float | None:
         section 3.1: 2e-5 for 7 and 13 billion weights, 1e-5 for 33 and 65 billion. We interpolate by the square root.
     """
     folder = Path(path)
-    if not path or not folder.is_dir():
+    if not path or not os.path.isdir(path):
         try:
             from huggingface_hub import try_to_load_from_cache
 

@@ -118,7 +118,8 @@ class CheckedLoader(ConfigLoaderImpl):
         remarkable = [f"{key}={settings[key]}" for key in names if key in REMARKABLE]
         loggers = {".".join(key.split(".")[:2]) for key in names if key.startswith("logger.") and "logger" not in typed}
         self.remark = f"{files} sets {', '.join([*remarkable, *sorted(loggers)])}" if remarkable or loggers else ""
-        for key in (key.removeprefix("hydra.") for key in differing if f"{key}.".startswith("hydra.")):
+        of_hydra = [key.removeprefix("hydra.") for key in differing if f"{key}.".startswith("hydra.")]
+        for key in of_hydra:
             value = settings.get(f"hydra.{key}")
             if key not in PATHS | {"output_subdir"}:
                 raise ValueError(
@@ -128,12 +129,13 @@ class CheckedLoader(ConfigLoaderImpl):
             if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
                 place = "null or .hydra" if key == "output_subdir" else "a path below the working directory"
                 raise ValueError(f"{files}: hydra.{key} must be {place}, got {value!r}: give it on the command line")
-            run, sweep, subdir = (settings.get(f"hydra.{name}") for name in ("run.dir", "sweep.dir", "sweep.subdir"))
-            if link := next(filter(None, map(_link_in, (f"{run}/.hydra", f"{sweep}/{subdir}/.hydra"))), None):
-                raise ValueError(
-                    f"{files}: hydra.{key} must not lead through a symbolic link, and {link} is one: give it on the "
-                    "command line"
-                )
+        run, sweep, subdir = (settings.get(f"hydra.{name}") for name in ("run.dir", "sweep.dir", "sweep.subdir"))
+        written = (f"{run}/.hydra", f"{sweep}/{subdir}/.hydra") if of_hydra else ()
+        if link := next(filter(None, map(_link_in, written)), None):
+            raise ValueError(
+                f"{files}: hydra.{of_hydra[0]} must not lead through a symbolic link, and {link} is one: "
+                "give it on the command line"
+            )
 
 
 class _Repository(CachingConfigRepository):
@@ -253,7 +255,12 @@ def _is_below(path: Any) -> bool:
 
 
 def _link_in(path: str) -> Path | None:
-    """Return a symbolic link that a path of Hydra's may lead through, other than `outputs`, where all runs are."""
+    """Return a symbolic link that a path of Hydra's may lead through, other than `outputs`, where all runs are.
+
+    An absolute path has none: only a user types one.
+    """
+    if Path(path).is_absolute():
+        return None
     parts = Path(OF_THE_JOB.sub("*", glob.escape(path))).parts
     places = (place for count in range(1, len(parts) + 1) for place in Path().glob(str(Path(*parts[:count]))))
     return next((place for place in places if place.is_symlink() and place != Path("outputs")), None)
