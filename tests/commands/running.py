@@ -60,7 +60,7 @@ TIMED = {"train/tokens_per_second", "train/seconds", "memory/peak_mb"}
 
 def last_of_each(words: Sequence[str]) -> list[str]:
     """The words of a command line without those whose key a later one sets again, as fixtures give most of them."""
-    last = {word.lstrip("+~").partition("=")[0]: place for place, word in enumerate(words) if word[0] != "-"}
+    last = {word.lstrip("+~").partition("=")[0]: place for place, word in enumerate(words) if not word.startswith("-")}
     return [word for place, word in enumerate(words) if "=" not in word or place in last.values() or word[0] == "-"]
 
 

@@ -457,7 +457,7 @@ def test_a_run_of_ours_under_a_bias_is_exported_by_the_command(tmp_path):
 
     write_run(tmp_path / "run", "encoding=t5")
     ended = Running(python("-m", "src.export", "run=run", "to=made"), tmp_path).wait(300)
-    first, second, third = ended.output.splitlines()
+    first, second, third, *_ = ended.output.splitlines()
     assert first == (
         "made loads as PoslabLlamaForCausalLM, with trust_remote_code=True, or after `import poslab.pretrained`."
     )

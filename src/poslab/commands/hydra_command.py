@@ -83,9 +83,9 @@ def command(
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
         try:
-            say_what_files_set()
             if hydra_config.job.config_name != name:
                 _require_whole(composed, name, str(hydra_config.job.config_name))
+            say_what_files_set()
             overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
             record.add(overrides=overrides)
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):

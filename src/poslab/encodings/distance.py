@@ -101,5 +101,7 @@ class BiasOfPairs:
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """Return the bias of all queries and keys, or of some rows and columns, (1 or B, H, R, S)."""
         distance_BRS = self.pairs.distance(rows, keys)[:, 0]
+        if distance_BRS.is_floating_point():
+            distance_BRS = distance_BRS.to(torch.float32)  # real ids may be float64
         with torch.autocast(distance_BRS.device.type, enabled=False):
-            return self.bias_at(distance_BRS).transpose(0, 1).to(torch.float32)  # real ids may be float64
+            return self.bias_at(distance_BRS).transpose(0, 1)

@@ -79,7 +79,7 @@ def former_keys(rope_parameters: Mapping[str, Any], model_type: str) -> dict[str
     """
     if "full_attention" in rope_parameters:  # ModernBERT
         full, sliding = (rope_parameters[kind] for kind in ("full_attention", "sliding_attention"))
-        scaling = {} if full["rope_type"] == "default" else {"rope_scaling": {**full}}
+        scaling: dict[str, Any] = {} if full["rope_type"] == "default" else {"rope_scaling": {**full}}
         keys = {"global_rope_theta": full["rope_theta"], "local_rope_theta": sliding["rope_theta"], **scaling}
         rope_parameters = full
     else:
