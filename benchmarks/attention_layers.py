@@ -20,7 +20,7 @@ from poslab.evaluation.peak_memory import peak_bytes
 PART = "layers"
 NOTHING, OURS, MASK = "no encoding", "Poslab", "SDPA with a mask"
 LENGTHS = [512, 1024, 2048, 4096, 8192, 16384]
-LEAST_TURNS = 3
+MIN_ROTATIONS = 3
 WARM_AFTER = 2.0
 """Seconds: a call that takes longer is not run again before it is measured."""
 
@@ -96,7 +96,7 @@ def _cell(affordable: dict[str, Affordable], length: int, repeats: int, limit: f
             left_out[name] = reason
     if NOTHING in left_out:
         calls, left_out = {}, {name: left_out.get(name, left_out[NOTHING]) for name in affordable}
-    turns = max(min(LEAST_TURNS, repeats), min(repeats, int(limit // max(sum(first.values()), 1e-9))))
+    turns = max(min(MIN_ROTATIONS, repeats), min(repeats, int(limit // max(sum(first.values()), 1e-9))))
     seconds = take_turns(calls, turns)
     rows: list[dict[str, object]] = [
         {

@@ -26,7 +26,7 @@ BIASES: dict[str, Callable[[int], OffsetBias]] = {
     "t5_axes": lambda side: T5Axes(HEADS, HEAD_DIM, HEADS * HEAD_DIM),
     "swin_v2": lambda side: SwinV2Bias(HEADS, [side, side]),
 }
-MOST_PAIRS = 1024
+MAX_PAIRS = 1024
 """Most cells at which a bias is made of pairs: a network at 4,096 ** 2 of them takes minutes."""
 
 
@@ -78,4 +78,4 @@ def ways(bias: OffsetBias, side: int) -> dict[str, Call]:
         backward(attend(q, k, v, bias, tables, Visibility(causal=False)))
 
     made: dict[str, Call] = {NOTHING: nothing, LATTICE: lattice, MASK: mask}
-    return made | {PAIRS: pairs} if side**2 <= MOST_PAIRS else made
+    return made | {PAIRS: pairs} if side**2 <= MAX_PAIRS else made

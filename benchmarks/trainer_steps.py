@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
-from poslab.objectives.objective import OwnLoss
+from poslab.objectives.objective import TaskLoss
 from poslab.runs.optimizers import AdamW
 from poslab.steps.step import MeanGradients
 from poslab.tasks.language_modelling import LanguageModelling
@@ -83,7 +83,7 @@ def measure(results: Results, precisions: list[str], size: Size, steps: int) -> 
         learner = Learner(
             ours.decoder(ENCODING, size),
             LanguageModelling({"train": 1.0}),
-            OwnLoss(),
+            TaskLoss(),
             AdamW(lr=LEARNING_RATE),
             MeanGradients(size.batch_size),
             batch_size=size.batch_size,

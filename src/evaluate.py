@@ -1,6 +1,6 @@
 """Evaluate trained runs: `python -m src.evaluate run=outputs/RUN`, or an encoding without a run."""
 
-from poslab.commands.evaluate import run
+from poslab.cli.evaluate import run
 
 if __name__ == "__main__":
     run()

@@ -1,6 +1,6 @@
 """Open the page in which a person turns the knobs of two encodings: `python -m src.explore`."""
 
-from poslab.commands.explore import run
+from poslab.cli.explore import run
 
 if __name__ == "__main__":
     run()

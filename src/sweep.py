@@ -1,6 +1,6 @@
 """Tune an encoding, and whatever else a run has: `python -m src.sweep sweep=rotary_base`."""
 
-from poslab.commands.sweep import run
+from poslab.cli.sweep import run
 
 if __name__ == "__main__":
     run()

@@ -12,8 +12,8 @@ LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 
 ROOMS = (
     *("arguments", "io", "configuration", "encodings", "attention", "models", "adaptation", "start", "testing", "data"),
-    *("pretrained", "generation", "tasks", "objectives", "steps", "runs", "report", "evaluation", "training", "pool"),
-    *("tuning", "comparison", "explorer", "commands", "__main__"),
+    *("pretrained", "generation", "tasks", "objectives", "steps", "runs", "report", "evaluation", "training"),
+    *("experiments", "explorer", "cli", "__main__"),
 )
 """From the ground up: a room may import those before it. docs/architecture.md draws them."""
 

@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from poslab.comparison.cells import EXTRA_SCORES, SCORES
-from poslab.comparison.statistics.difference import Difference, Scores, difference
-from poslab.comparison.statistics.verdict import Word, verdicts
 from poslab.evaluation.scores.item_files import read_measured
 from poslab.evaluation.scores.items import MeasuredRun
+from poslab.experiments.cells import EXTRA_SCORES, SCORES
+from poslab.experiments.statistics.difference import Difference, Scores, difference
+from poslab.experiments.statistics.verdict import Word, verdicts
 from poslab.report.sentences import listed
 from poslab.report.text_tables import in_markdown, markdown
 

@@ -16,9 +16,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.attention import choose_route
-from poslab.commands.choices import choices as names
-from poslab.commands.choices import keys
-from poslab.configuration.of_pretrained import with_usual
+from poslab.cli.choices import choices as names
+from poslab.cli.choices import keys
+from poslab.configuration.of_pretrained import with_scratch_default
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
@@ -41,7 +41,7 @@ OWN_MODEL = {
 
 PLACES = {
     "embed": "token embeddings",
-    "move": "positions",
+    "remap_positions": "positions",
     "rotate_query": "queries and keys",
     "rotate_key": "queries and keys",
     "rotate_value": "values",
@@ -103,7 +103,7 @@ class Choice:
     @cached_property
     def hyperparameters(self) -> list[Hyperparameter]:
         """The keys that it has, as they are typed on a command line."""
-        node = with_usual(OmegaConf.to_container(self.config[self.group]))
+        node = with_scratch_default(OmegaConf.to_container(self.config[self.group]))
         assert isinstance(node, dict)
         comments = keys(self.group, self.name)
         return [Hyperparameter(key, value, comments[key]) for key, value in dotted(node, self.group)]
@@ -177,7 +177,9 @@ class Encoding(Choice):
     def code(self) -> str:
         """Python that makes it in a model of a reader's own."""
         imports = {"poslab.encodings": {"StackEncodings", "StackShape"} if self.is_pattern else set()}
-        made = _expression(with_usual(OmegaConf.to_container(self.config.encoding, resolve=True)), imports, whole=True)
+        made = _expression(
+            with_scratch_default(OmegaConf.to_container(self.config.encoding, resolve=True)), imports, whole=True
+        )
         if self.is_pattern:
             made = f"shape = {OWN_MODEL['shape']}\nencodings = StackEncodings({made}, shape)"
         else:

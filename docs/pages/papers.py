@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from pages.comparison import ComparisonPage, Part
-from poslab.comparison.report.papers import CONFOUNDED, FAILS, HOLDS, OPEN, UNTESTED
+from poslab.experiments.report.papers import CONFOUNDED, FAILS, HOLDS, OPEN, UNTESTED
 
 INTRODUCTION = """\
 # Claims of papers, tried here

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pages.comparison import SLIDING, ComparisonPage, Part, means, scores_of, with_interval
-from poslab.comparison.statistics.difference import difference, in_pairs
+from poslab.experiments.statistics.difference import difference, in_pairs
 from poslab.report.sentences import listed
 from poslab.report.text_tables import markdown_table
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from poslab.commands import compare, sweep
-from poslab.commands.choices import groups, keys, keys_of, meanings
+from poslab.cli import compare, sweep
+from poslab.cli.choices import groups, keys, keys_of, meanings
 from poslab.evaluation import parts
 from poslab.io.reading import LOADER
 from poslab.report.text_tables import markdown_table

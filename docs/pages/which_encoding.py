@@ -20,9 +20,9 @@ from pages.comparison import (
     verdicts_of,
     with_interval,
 )
-from poslab.comparison.statistics.difference import difference
-from poslab.comparison.statistics.holm import holm
-from poslab.comparison.statistics.verdict import ALPHA
+from poslab.experiments.statistics.difference import difference
+from poslab.experiments.statistics.holm import holm
+from poslab.experiments.statistics.verdict import ALPHA
 from poslab.report.sentences import are, listed
 from poslab.report.text_tables import markdown
 

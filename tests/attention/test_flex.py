@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import flex_attention as pytorch
 
 from poslab.attention import Visibility, attend, flex
-from poslab.attention.flex import LEAST_WIDTH
+from poslab.attention.flex import MIN_HEAD_DIM
 from poslab.attention.routes import route_under_bias
 from poslab.encodings import BiasTable, Positions
 from tests.attention.scenarios import BATCH, HEAD_DIM, HEADS, SCENARIOS, Scenario, assert_as_dense, attended, inputs
@@ -172,7 +172,7 @@ def test_compiled_on_a_gpu_it_gives_the_output_and_gradients_of_the_definition(n
     positions = Positions.range(length, device="cuda")
     results = []
     for route in ("auto", "dense"):
-        q, k, v = (x.detach().cuda().requires_grad_() for x in inputs(length, length, width=LEAST_WIDTH))
+        q, k, v = (x.detach().cuda().requires_grad_() for x in inputs(length, length, width=MIN_HEAD_DIM))
         y = attend(q, k, v, instance, instance.prepare(positions, positions), Visibility(), route)
         sources = [q, k, v, *instance.parameters()]
         results.append([y, *torch.autograd.grad(y.square().sum(), sources)])

@@ -41,7 +41,7 @@ def beit(axes: int = 2) -> BeitBias:
 
 
 def pairs_of(bias: DistanceBias, queries: Positions, keys: Positions) -> BiasOfOffsets:
-    return BiasOfOffsets(queries, keys, bias.bias_of, bias.bias_nowhere())
+    return BiasOfOffsets(queries, keys, bias.bias_of, bias.bias_without_position())
 
 
 def last(positions: Positions, count: int) -> Positions:
@@ -52,7 +52,7 @@ def last(positions: Positions, count: int) -> Positions:
 def output_and_gradients(
     bias: DistanceBias, tables: BiasOfLattice | BiasOfOffsets, visibility: Visibility, route: str
 ) -> list[Tensor]:
-    _, num_queries, num_keys, _ = tables.made_for
+    _, num_queries, num_keys, _ = tables.expected_shape
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, HEADS, num_queries, HEAD_DIM), *[(2, HEADS, num_keys, HEAD_DIM)] * 2]
     q, k, v = (torch.randn(shape, generator=generator).requires_grad_() for shape in shapes)

@@ -188,14 +188,14 @@ def test_a_folder_whose_files_cannot_be_listed_is_not_taken_for_whole(
 ) -> None:
     with cache.new_folder(tmp_path / "kept") as folder:
         (folder / "rows").write_text("one")
-    assert cache.is_kept(tmp_path / "kept")
+    assert cache.verify_or_discard(tmp_path / "kept")
 
     def fail(path: Path, pattern: str) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as disk:
         disk.setattr(Path, "rglob", fail)
-        assert not cache.is_kept(tmp_path / "kept")
+        assert not cache.verify_or_discard(tmp_path / "kept")
     assert "kept is not as it was written: the data is prepared again" in capsys.readouterr().err
     assert not (tmp_path / "kept").exists()
 

@@ -129,13 +129,13 @@ def test_every_damage_to_every_file_is_found(
     folders = [path for path in (tmp_path / "cache").iterdir() if (path / cache.CHECKSUMS).is_file()]
     assert folders
     for folder in folders:
-        assert cache.is_kept(folder) and files_of(folder)
+        assert cache.verify_or_discard(folder) and files_of(folder)
         shutil.copytree(folder, tmp_path / "whole")
         for path in files_of(folder):
             for way, damage in WAYS.items():
                 capsys.readouterr()
                 apply(damage, path)
-                assert not cache.is_kept(folder) and not folder.exists(), (path, way)
+                assert not cache.verify_or_discard(folder) and not folder.exists(), (path, way)
                 assert_named(warnings_of(capsys), path)
                 shutil.copytree(tmp_path / "whole", folder)
         shutil.rmtree(tmp_path / "whole")

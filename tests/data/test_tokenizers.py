@@ -13,7 +13,7 @@ from tokenizers import models, pre_tokenizers, processors
 from poslab.data.datamodule import TextDataModule
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import (
-    LONGEST_WORD,
+    MAX_WORD_LENGTH,
     ByteTokenizer,
     SubwordTokenizer,
     SymbolTokenizer,
@@ -158,7 +158,7 @@ def test_a_million_of_one_letter_is_learned_and_written_at_once_and_kept() -> No
 
 
 def test_only_words_that_no_language_has_are_cut() -> None:
-    text = "Donaudampfschifffahrtsgesellschaft  isn't 123,456\n\n\t" * 50 + "x" * (LONGEST_WORD - 1) + " "
+    text = "Donaudampfschifffahrtsgesellschaft  isn't 123,456\n\n\t" * 50 + "x" * (MAX_WORD_LENGTH - 1) + " "
     tokenizer = SubwordTokenizer.train([[text]], 400)
     ids = tokenizer.encode(text).tolist()
     tokenizer._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

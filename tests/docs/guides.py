@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.commands.running import Running, python
+from tests.cli.running import Running, python
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[cs]*/README.md"))]

@@ -21,14 +21,14 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from poslab.commands import compare, sweep
-from poslab.commands.evaluate import _taken_for_model
-from poslab.commands.machines import launcher_and_others
-from poslab.commands.mistakes import known_keys
-from poslab.commands.questions import own_keys_and_overrides
-from poslab.commands.words import options_first, parsed, written_in_full
-from poslab.comparison.comparison_file import read_comparison
-from poslab.tuning.sweep_file import read_sweep
+from poslab.cli import compare, sweep
+from poslab.cli.evaluate import _taken_for_model
+from poslab.cli.machines import launcher_and_others
+from poslab.cli.mistakes import known_keys
+from poslab.cli.questions import own_keys_and_overrides
+from poslab.cli.words import expand_aliases, options_first, parsed
+from poslab.experiments.comparison_file import read_comparison
+from poslab.experiments.tuning.sweep_file import read_sweep
 from tests.conftest import ROOT
 from tests.docs.guides import PAGES, Block, blocks
 
@@ -90,7 +90,7 @@ def composed(name: str, words: list[str]) -> Any:
     try:
         return made(overrides)
     except ConfigCompositionException:
-        return made(written_in_full(overrides, known_keys(name, overrides)))
+        return made(expand_aliases(overrides, known_keys(name, overrides)))
 
 
 @pytest.mark.slow

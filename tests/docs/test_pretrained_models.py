@@ -10,7 +10,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import poslab.data.composed
-from poslab.commands.words import written_in_full
+from poslab.cli.words import expand_aliases
 from poslab.pretrained.families import FAMILIES
 from tests.conftest import ROOT
 from tests.pretrained.tiny import some_tokens, tiny
@@ -46,7 +46,7 @@ def test_a_command_composes(command, tmp_path, monkeypatch):
     (tmp_path / "tokenizer.json").touch()  # only that it is there is checked before data is read
     monkeypatch.setattr(poslab.data.composed, "in_package", lambda path: str(tmp_path))
     words = shlex.split(command.removeprefix("-m "))
-    words = written_in_full(words, ["encoding.scaling.factor"] if "encoding=yarn" in words else [])
+    words = expand_aliases(words, ["encoding.scaling.factor"] if "encoding=yarn" in words else [])
     OverridesParser.create().parse_overrides(words)
     config = composed(*(re.sub(r",(?![^\[]*\]).*", "", word) for word in words))  # the first job of several
     assert config["model"].get("path") == (None if command in OF_OURS else str(tmp_path))

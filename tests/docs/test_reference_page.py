@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pages.reference import DOCS, FOLDER, pages
 
-from poslab.commands.choices import choices, groups
+from poslab.cli.choices import choices, groups
 
 NEW_WITHOUT_THE_PAGE = ("encoding", "positions", "temperature", "dataset", "model")
 """Groups to which a choice may be added by its own files alone: it is on the page when that is next made."""

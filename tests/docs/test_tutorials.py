@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.running import last_of_each
+from tests.cli.running import last_of_each
 from tests.conftest import ROOT
 from tests.docs.guides import blocks, copy_of_repository, typed
 

@@ -245,7 +245,7 @@ def test_it_says_in_reports_what_its_parameters_stand_for(here: Path, capsys: py
 def test_its_table_names_what_reports_ask_for() -> None:
     section = GUIDE.partition("\n## 6. ")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)(?:\(.*?\))?` \|.*\| (.*) \|$", section, re.M)
-    of_turns = ("spectrum", "spectrum_on_axes", "only_turns")
+    of_turns = ("spectrum", "spectrum_on_axes", "is_pure_rotation")
     assert [name for name, _ in rows] == ["learned", "vectors", *of_turns, "content_positions"]
     assert all(hasattr(PositionalEncoding, name) for name, _ in rows)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from poslab.commands.mistakes import explained
+from poslab.cli.mistakes import explained
 from poslab.data.composed import resolved
 from poslab.models import Model
 from poslab.runs.recipe import Recipe

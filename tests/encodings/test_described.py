@@ -72,7 +72,7 @@ def test_an_encoding_is_shown_as_the_call_that_makes_it(name, hyperparameters, s
 def test_by_default_nothing_turns_is_a_vector_or_reads_the_content():
     encoding = PositionalEncoding()
     assert encoding.learned() == {} and encoding.vectors() == {}
-    assert encoding.spectrum(10) is None and not encoding.only_turns
+    assert encoding.spectrum(10) is None and not encoding.is_pure_rotation
 
 
 @pytest.mark.parametrize("name", EVERY_ENCODING)
@@ -82,11 +82,11 @@ def test_what_an_encoding_reports_of_itself_is_named_and_finite(name):
     assert all(table.rows.dim() == 2 for table in instance.vectors().values())
     spectrum = instance.spectrum(100)
     assert spectrum is None or (spectrum.dim() == 1 and (spectrum >= 0).all())
-    assert spectrum is not None or not instance.only_turns
+    assert spectrum is not None or not instance.is_pure_rotation
 
 
 def test_a_rotation_with_a_bias_does_not_only_turn():
-    assert Rotary(8).only_turns and not TurningAndDiscounting(8, 4).only_turns
+    assert Rotary(8).is_pure_rotation and not TurningAndDiscounting(8, 4).is_pure_rotation
 
 
 class OfAnyHeads(Rotary):

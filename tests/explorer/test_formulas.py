@@ -151,7 +151,7 @@ def test_a_rotation_is_that_of_the_encoding_that_the_command_trains(browser, nam
         assert found["unfinishedPairs"] == never.sum()
         pairs = model["headDim"] // 2
         assert (found["pairs"], found["still"]) == (pairs, pairs - (spectra["shown"] > 0).sum())
-        if made.only_turns:
+        if made.is_pure_rotation:
             whole = np.concatenate([spectra["shown"], np.zeros(pairs - len(spectra["shown"]))])
             violation = first_violation(whole, SHOWN)
             assert found["violation"] == (-1 if violation is None else violation)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from poslab.io.plain_pickle import MOST_PICKLED, load_plain
+from poslab.io.plain_pickle import MAX_PICKLED, load_plain
 from poslab.runs.checkpoint import load_checkpoint
 
 HUGE = 2**40
@@ -102,7 +102,7 @@ def test_what_torch_saves_of_plain_data_is_loaded_as_it_was(tmp_path: Path) -> N
         (b"K\x01r\xff\xff\xff\xffj\xfe\xff\xff\xff", "names 4294967294, which is not there"),
         (b"}K\x01a", "must have a list where there is a dict"),
         (b"", "too few or wrong operands"),
-        (b"]" * MOST_PICKLED, "must be at most 5,000,000 bytes long"),
+        (b"]" * MAX_PICKLED, "must be at most 5,000,000 bytes long"),
     ],
 )  # fmt: skip
 def test_what_is_not_stored_byte_by_byte_is_not_made(tmp_path: Path, value: bytes, reason: str) -> None:

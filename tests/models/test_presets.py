@@ -25,7 +25,7 @@ from transformers.models.t5.modeling_t5 import T5Attention, T5Config
 
 import poslab.data.composed  # the share of a length in windows
 from poslab.attention import AttentionContext, self_attention_contexts
-from poslab.attention.attend import as_they_meet
+from poslab.attention.attend import rotate_qk
 from poslab.encodings import Positions, StackEncodings, StackShape
 from tests.encoding_choices import CONF, choice
 from tests.training.runs import recorded, run_of, small
@@ -293,7 +293,7 @@ def turning_first(x: Tensor, turning: int) -> Tensor:
 @torch.no_grad()
 def logits(q: Tensor, k: Tensor, context: AttentionContext) -> Tensor:
     """The products of rotated queries and keys, scaled by what is not the usual scale."""
-    turned_q, turned_k, scale = as_they_meet(
+    turned_q, turned_k, scale = rotate_qk(
         q, k, context.encoding, context.tables, context.visibility, context.temperature
     )
     return turned_q @ turned_k.repeat_interleave(HEADS // k.shape[1], dim=1).mT * scale * q.shape[-1] ** 0.5

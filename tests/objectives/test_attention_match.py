@@ -10,7 +10,7 @@ import torch
 
 from poslab.data.batch import TokenBatch
 from poslab.encodings import Alibi, EncodingFactory, Forgetting, Rotary
-from poslab.evaluation.attention.rows import attention_rows, reached_attention
+from poslab.evaluation.attention.rows import attention_rows, capture_attention
 from poslab.models import Decoder, Model
 from poslab.objectives.distillation import Distillation
 from poslab.objectives.objective import Teacher
@@ -58,11 +58,11 @@ def test_attention_is_a_loop_over_its_rows(heads, longest):
 def test_relations_are_a_loop_over_parts_heads_and_queries(rotation, relation_heads):
     student, teacher = model_of(Rotary, 1, 16, 1, 2), model_of(Rotary, 2)
     heads, distances = relation_heads or 2, []
-    last = [reached_attention(model, BATCH.tokens)[-1] for model in (teacher, student)]
+    last = [capture_attention(model, BATCH.tokens)[-1] for model in (teacher, student)]
     for part in range(3):
         cut = []
         for reached in last:
-            queries, keys = (reached.queries, reached.keys) if rotation == "before" else reached.as_they_meet()[:2]
+            queries, keys = (reached.queries, reached.keys) if rotation == "before" else reached.rotate_qk()[:2]
             whole = (queries, keys, reached.values)[part].transpose(1, 2).flatten(2).double().numpy()
             cut.append(whole.reshape(2, 6, heads, -1))
         for row, head, query in np.ndindex(2, heads, 6):

@@ -14,7 +14,7 @@ from torch import Tensor, distributed, multiprocessing
 from poslab.data.kinds.windows import TextWindows
 from poslab.models import Decoder
 from poslab.objectives.context_parallel import ContextParallel
-from poslab.objectives.objective import Objective, OwnLoss
+from poslab.objectives.objective import Objective, TaskLoss
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunEndedEarlyError
 from poslab.tasks.language_modelling import LanguageModelling
@@ -53,7 +53,7 @@ def compare(rank: int, folder: str, processes: int) -> None:
     objective, wrong = ContextParallel(processes), []
     for name, arguments in MODELS.items():
         for boundary in (None, 3):
-            found, expected = (loss_and_gradient(each, boundary, **arguments) for each in (objective, OwnLoss()))
+            found, expected = (loss_and_gradient(each, boundary, **arguments) for each in (objective, TaskLoss()))
             for ours, theirs in zip(found, expected, strict=True):
                 distributed.all_reduce(ours)
                 difference = (ours - theirs).abs().max() / theirs.abs().max()

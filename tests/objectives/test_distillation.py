@@ -20,7 +20,7 @@ from poslab.encodings import Rotary
 from poslab.models import Decoder, Encoder, EncoderDecoder, Model
 from poslab.objectives.distillation import Distillation
 from poslab.objectives.divergence import DIVERGENCES, log_probabilities
-from poslab.objectives.objective import ObjectiveSums, OwnLoss, Teacher
+from poslab.objectives.objective import ObjectiveSums, TaskLoss, Teacher
 from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
 from poslab.tasks.classification import Classification, MultiLabelClassification
 from poslab.tasks.language_modelling import LanguageModelling
@@ -298,7 +298,7 @@ def test_every_parameter_has_a_gradient_where_the_teacher_is_all_that_counts(mat
 def test_the_loss_of_the_task_alone_is_its_sums():
     case = CASES["next tokens"]
     model, batch = model_of(case, 1), case.collate(case.task, range(4))
-    step = OwnLoss().sums(case.task, model, batch, None)
+    step = TaskLoss().sums(case.task, model, batch, None)
     assert step.own == case.task.loss(model, batch)
     assert step.loss is step.own.loss and not step.terms
 

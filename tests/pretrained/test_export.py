@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 import poslab
-from poslab.commands.export import main
+from poslab.cli.export import main
 from poslab.data.tokenizers import END_OF_DOCUMENT, ByteTokenizer, SubwordTokenizer, SymbolTokenizer
 from poslab.encodings import (
     Alibi,
@@ -59,7 +59,7 @@ from poslab.pretrained.export.form import NotPlainError
 from poslab.pretrained.export.plain import plain_form
 from poslab.pretrained.export.tokenizer import fast_tokenizer
 from poslab.runs.directory import RunDirectory
-from tests.commands.running import Running, python
+from tests.cli.running import Running, python
 from tests.encoding_choices import EVERY_ENCODING, factory, quick_or_slow
 from tests.training.runs import SMALL, composed, words
 from tests.written_run import CONF, write_run

@@ -33,7 +33,7 @@ from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.description import describe, encodings_of
 from poslab.pretrained.export.rope_parameters import KNOWN_TO_4
 from poslab.pretrained.families import FAMILIES
-from tests.commands.running import Running, python
+from tests.cli.running import Running, python
 from tests.encoding_choices import EVERY_ENCODING
 from tests.pretrained.hosted import DIGITS, SOME, choice, greedy, serves_both
 from tests.pretrained.hosted import hosted as hosted_in

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from poslab.data import tokenizers
 from poslab.encodings import Alibi, CoPE, NoPosition, OwnPositions, Positions, Rotary, T5Bias
-from poslab.evaluation.attention.rows import attention_rows, is_readable, reached_attention
+from poslab.evaluation.attention.rows import attention_rows, capture_attention, is_readable
 from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
 from poslab.evaluation.encoding.content_positions import content_positions
@@ -82,7 +82,7 @@ def test_a_model_is_as_it_was_after_it_was_observed():
     model, ids = borrow(tiny("llama"), Alibi), some_tokens(length=LENGTH)
     with torch.no_grad():
         before = model(ids)
-        reached = reached_attention(model, ids, Positions.range(LENGTH))
+        reached = capture_attention(model, ids, Positions.range(LENGTH))
         assert len(reached) == 2 and torch.equal(model(ids), before)
 
 
@@ -108,7 +108,7 @@ def test_the_spectrum_of_own_positions_is_that_of_the_rotation(rope_type):
     expected = model.model.rotary_emb.inv_freq
     own, *_ = borrow(model).encodings
     torch.testing.assert_close(own.spectrum(LENGTH), expected.to(torch.float32), rtol=1e-6, atol=1e-9)
-    assert own.only_turns
+    assert own.is_pure_rotation
 
 
 def test_the_spectrum_of_a_part_of_the_channels_and_of_full_attention():
@@ -119,7 +119,7 @@ def test_the_spectrum_of_a_part_of_the_channels_and_of_full_attention():
     own, *_ = borrow(modern).encodings
     torch.testing.assert_close(own.spectrum(9), expected.to(torch.float32))
     own, *_ = borrow(tiny("gpt2")).encodings
-    assert own.spectrum(9) is None and not own.only_turns
+    assert own.spectrum(9) is None and not own.is_pure_rotation
 
 
 def choice(folder: Path, name: str, encoding: str, *overrides: str) -> PretrainedChoice:

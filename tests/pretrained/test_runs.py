@@ -14,6 +14,8 @@ import torch
 import poslab
 from poslab.configuration.labels import label
 from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
+from poslab.experiments.tuning.composition import Composer
+from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
@@ -23,13 +25,11 @@ from poslab.tasks.choice import task_for
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check, warnings_of_pretrained
 from poslab.training.next_commands import next_commands
-from poslab.tuning.composition import Composer
-from poslab.tuning.trial_configuration import TrialConfigurations
-from tests.commands.running import Running, assert_same_run, at_step, python
+from tests.cli.running import Running, assert_same_run, at_step, python
+from tests.experiments.tuning.sweeps import small_sweep
 from tests.greedy import greedy
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import CONF, SMALL, composed, run_of, words
-from tests.tuning.sweeps import small_sweep
 
 
 def choices(folder: Path, name: str, *overrides: str) -> list[str]:

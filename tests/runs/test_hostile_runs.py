@@ -19,17 +19,17 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 import poslab
-from poslab.commands import evaluate, generate
-from poslab.commands.words import options_first
+from poslab.cli import evaluate, generate
+from poslab.cli.words import options_first
 from poslab.configuration.interpolations import check_interpolations
 from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, initialized
+from poslab.experiments.tuning.command import run_sweep
+from poslab.experiments.tuning.sampling import NumberedSampler, build_pruner
+from poslab.experiments.tuning.sweep_file import read_sweep
+from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.io.reading import read_json, read_yaml
 from poslab.runs.checkpoint import OWN_STATE, load_weights
 from poslab.runs.directory import RunDirectory
-from poslab.tuning.command import run_sweep
-from poslab.tuning.sampling import NumberedSampler, build_pruner
-from poslab.tuning.sweep_file import read_sweep
-from poslab.tuning.trial_configuration import TrialConfigurations
 from tests.runs.trap import Trap
 from tests.written_run import CONF, write_run
 

@@ -15,9 +15,9 @@ from poslab.data.order import BatchPlan, IndependentOrder
 from poslab.encodings import Fractional, Randomized
 from poslab.encodings.sampling.pose import Pose
 from poslab.models import Decoder, Encoder, EncoderDecoder
-from poslab.objectives.objective import OwnLoss
+from poslab.objectives.objective import TaskLoss
 from poslab.runs.directory import RunDirectory
-from poslab.steps import Situation
+from poslab.steps import RunInfo
 from poslab.steps.private import Private, PrivateGradients
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
@@ -37,7 +37,7 @@ from tests.training.runs import assert_resumes, opened, recorded, run_of, small
 
 TASK = LanguageModelling({"train": 1.0})
 ROWS, CLIP = 7, 0.05
-RUN = Situation(batch_size=8, max_steps=20, seed=3, num_rows=100)
+RUN = RunInfo(batch_size=8, max_steps=20, seed=3, num_rows=100)
 PRIVATE = ("step=private", "step.delta=1e-3", "trainer.max_steps=4", "trainer.validations=2", "dataset.batch_size=4")
 
 
@@ -49,7 +49,7 @@ def some_batch(rows: int = ROWS) -> TokenBatch:
 def gradients_of(model: nn.Module, settings: Private, batch: TokenBatch) -> dict[str, Tensor]:
     """The gradients that the optimizer sees after one micro-batch, in step 5."""
     ours = settings.begin(RUN)
-    sums = ours.sums(OwnLoss(), TASK, model, batch, None)
+    sums = ours.sums(TaskLoss(), TASK, model, batch, None)
     ours.backward(sums.loss)
     ours.finish(list(model.parameters()), sums.own.counted, 5)
     return {name: p.grad.clone() for name, p in model.named_parameters()}
@@ -315,7 +315,7 @@ def test_a_run_survives_steps_without_a_row(tmp_path):
 
 def test_generated_data_have_no_rows():
     with pytest.raises(ValueError, match="needs a fixed set of rows, which this dataset is not"):
-        Private().begin(Situation(8, 10, 1, None))
+        Private().begin(RunInfo(8, 10, 1, None))
 
 
 def test_a_choice_of_private_steps_is_checked_with_the_rest(tmp_path):

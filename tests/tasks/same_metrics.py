@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from poslab.comparison.metrics import metrics_of
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import measure
+from poslab.experiments.metrics import metrics_of
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import recipe_of
-from tests.commands.running import Running, python
+from tests.cli.running import Running, python
 from tests.training.runs import CONF
 
 

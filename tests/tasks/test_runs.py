@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from torchmetrics.functional.text import squad
 
 import poslab
-from poslab.commands.generate import main as generate
+from poslab.cli.generate import main as generate
 from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.runs.directory import RunDirectory
 from poslab.tasks.question_answering import QuestionAnswering

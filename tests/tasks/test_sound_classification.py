@@ -10,7 +10,7 @@ from torch.nn import functional
 
 import poslab
 from poslab.data.sounds.log_mel import BINS
-from poslab.data.sounds.source import MOST_FRAMES
+from poslab.data.sounds.source import MAX_FRAMES
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.tasks.record import Outputs
 from poslab.training.checking import check
@@ -109,9 +109,9 @@ def test_hyperparameters_follow_the_patches_of_a_crop():
 def test_a_run_keeps_what_it_learned_of_the_longest_patches_that_a_source_allows():
     outputs = Outputs(2, pooled=True)
     record = partial(ClassesOfPatchesRecord, outputs=outputs, classes=["a", "b"], mean=[0.0], deviation=[1.0])
-    assert record(patch=[BINS, MOST_FRAMES]).patch_width == BINS * MOST_FRAMES
+    assert record(patch=[BINS, MAX_FRAMES]).patch_width == BINS * MAX_FRAMES
     with pytest.raises(ValueError, match=r"^patch must be "):
-        record(patch=[BINS, MOST_FRAMES + 1])
+        record(patch=[BINS, MAX_FRAMES + 1])
 
 
 @pytest.mark.parametrize(

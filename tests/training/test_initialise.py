@@ -138,8 +138,8 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
     torch.testing.assert_close(ours, theirs[:257], atol=1e-20, rtol=0)
 
 
-@pytest.mark.parametrize(("others", "is_kept"), [("ab", True), ("ac", False)])
-def test_an_output_layer_is_kept_for_the_same_classes(tmp_path, others, is_kept):
+@pytest.mark.parametrize(("others", "verify_or_discard"), [("ab", True), ("ac", False)])
+def test_an_output_layer_is_kept_for_the_same_classes(tmp_path, others, verify_or_discard):
     def classifier(names: str, *overrides: str) -> RunDirectory:
         file = tmp_path / f"{len(overrides)}.csv"
         file.write_text("text,label\n" + "".join(f"word {n},{names[n % 2]}\n" for n in range(200)))
@@ -151,9 +151,9 @@ def test_an_output_layer_is_kept_for_the_same_classes(tmp_path, others, is_kept)
     first = classifier("ab")
     second = classifier(others, f"init_from={first.path}", "optimizer.lr=1e-30", "optimizer.weight_decay=0")
     line = "output.weight has other classes there, and starts afresh"
-    assert (line in second.log_file.read_text()) != is_kept
+    assert (line in second.log_file.read_text()) != verify_or_discard
     theirs, ours = (weights(run.last_checkpoint)["output.weight"] for run in (first, second))
-    assert torch.allclose(theirs, ours) == is_kept
+    assert torch.allclose(theirs, ours) == verify_or_discard
 
 
 def test_an_empty_name_is_refused():

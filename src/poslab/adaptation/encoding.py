@@ -25,7 +25,7 @@ class EncodingOnly(Adaptation):
         return parameters
 
 
-class AllButEncoding(Adaptation):
+class FreezeEncoding(Adaptation):
     """All weights learn, attention sinks too, but those of positional encodings and temperatures."""
 
     def learning(self, model: Model) -> Sequence[nn.Parameter]:

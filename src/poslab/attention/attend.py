@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from poslab.attention.blockwise import BLOCK, Weighting, by_blocks
 from poslab.attention.distance import attend_by_distance
-from poslab.attention.flex import LEAST_WIDTH, attend_by_flex
+from poslab.attention.flex import MIN_HEAD_DIM, attend_by_flex
 from poslab.attention.operands import check_tables, for_one_batch
 from poslab.attention.routes import Route, choose_route, route_under_bias
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import BiasTable
-from poslab.encodings.made_for import require_heads
+from poslab.encodings.expected_shape import require_heads
 from poslab.encodings.offsets import BiasOfLattice, BiasOfPositions, LogitBias
 from poslab.encodings.temperature import Temperature
 
@@ -82,7 +82,7 @@ def attend(
     if sinks_H is not None:
         _check_sinks(sinks_H, q_BHTD.shape[1], encoding)
     turning = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
-    q_BHTD, k_BGSD, scale = as_they_meet(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
+    q_BHTD, k_BGSD, scale = rotate_qk(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
     v_BGSD = encoding.rotate_value(v_BGSD, turning)
     weighting = Weighting(encoding, tables, visibility, scale, state_BHSE, sinks_H)
     y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, weighting, route, forced)
@@ -112,7 +112,7 @@ def _averages(
     scale, sinks_H = weighting.scale, weighting.sinks
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     if not (q_BHTD.numel() and k_BGSD.numel()):
-        return _of_nothing(q_BHTD, k_BGSD, v_BGSD)
+        return _empty_output(q_BHTD, k_BGSD, v_BGSD)
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
     if bias is not None:
         check_tables(bias, num_queries, num_keys, q_BHTD.device)
@@ -134,7 +134,7 @@ def _averages(
         and not on_cpu
         and bias is None
         and num_queries == num_keys
-        and q_BHTD.shape[-1] >= LEAST_WIDTH
+        and q_BHTD.shape[-1] >= MIN_HEAD_DIM
     ):
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, None, None, visibility, scale, sinks_H)
     if sinks_H is None and bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
@@ -154,7 +154,7 @@ def _averages(
     return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, attn_mask=mask)
 
 
-def as_they_meet(
+def rotate_qk(
     q_BHTD: Tensor,
     k_BGSD: Tensor,
     encoding: PositionalEncoding,
@@ -192,7 +192,7 @@ def _of_queries(state_BHSE: Tensor | None, num_queries: int) -> Tensor | None:
     return state_BHSE[:, :, state_BHSE.shape[2] - num_queries :]
 
 
-def _of_nothing(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
+def _empty_output(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
     """Return zeros with gradients of zero, (B, H, T, D), where there are no queries or no keys."""
     none_of_them = sum(x[..., :0].sum().to(v_BGSD.dtype) for x in (q_BHTD, k_BGSD, v_BGSD))
     return v_BGSD.new_zeros(*q_BHTD.shape[:3], v_BGSD.shape[-1]) + none_of_them

@@ -136,7 +136,7 @@ def contexts_of_layers(
         dropped: as in `Visibility.between`.
     """
     tables = encodings.prepare(query_positions, key_positions, tokens)
-    moved_keys = encodings.move(key_positions, tokens)
+    moved_keys = encodings.remap_positions(key_positions, tokens)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
     narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]

@@ -21,11 +21,11 @@ from poslab.attention.visibility import Visibility
 from poslab.encodings.distance import BiasTable
 from poslab.encodings.offsets import BiasOfLattice
 
-LEAST_WIDTH = 16
+MIN_HEAD_DIM = 16
 """Smallest head dimension that its kernel supports."""
 BLOCK = 128
 """Queries, and keys, of a block of its masks."""
-MOST_FORMS = 256
+MAX_FORMS = 256
 """Largest number of argument forms for which a function is compiled."""
 
 
@@ -188,7 +188,7 @@ def _compiled(function: Callable[..., Any], backend: Any = "inductor") -> Callab
     def call(*arguments: Any, **named: Any) -> Any:
         # After 8 forms of arguments PyTorch would stop compiling and fall back to a T x S matrix; numbers of blocks,
         # causal or not, trained or not, and rules of padding make more forms.
-        with torch._dynamo.config.patch(recompile_limit=MOST_FORMS):
+        with torch._dynamo.config.patch(recompile_limit=MAX_FORMS):
             return compiled(*arguments, **named)
 
     return call

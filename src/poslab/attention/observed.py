@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from poslab.attention.attend import as_they_meet, tables_of_layer
+from poslab.attention.attend import rotate_qk, tables_of_layer
 from poslab.attention.blockwise import Weighting, in_float32_for_each_head
 from poslab.attention.context import AttentionContext
 from poslab.encodings import PositionalEncoding
 
 
-class Reached(NamedTuple):
+class AttentionInputs(NamedTuple):
     """Queries (B, H, T, D), keys and values (B, G, S, D), and state (B, H, S, E) that reach a layer's attention.
 
     They are not rotated. The rotation of a model that keeps its own positions is in the queries and keys already.
@@ -30,18 +30,18 @@ class Reached(NamedTuple):
     state: Tensor | None
     context: AttentionContext
 
-    def as_they_meet(self) -> tuple[Tensor, Tensor, Weighting]:
+    def rotate_qk(self) -> tuple[Tensor, Tensor, Weighting]:
         """Return rotated queries (B, H, T, D), keys (B, H, S, D) in float32 at least, and their weighting."""
         context = self.context
         tables = tables_of_layer(context.encoding, context.tables, self.state, self.queries.shape[-2])
-        q_BHTD, k_BGSD, scale = as_they_meet(
+        q_BHTD, k_BGSD, scale = rotate_qk(
             self.queries, self.keys, context.encoding, tables, context.visibility, context.temperature
         )
         weighting = Weighting(context.encoding, context.tables, context.visibility, scale, self.state, context.sinks)
         return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), weighting
 
 
-Show = Callable[[Reached], None]
+Show = Callable[[AttentionInputs], None]
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class ObservedContext(AttentionContext):
     show: Show = lambda reached: None
 
     def attend(self, q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, state_BHSE: Tensor | None = None) -> Tensor:
-        self.show(Reached(q_BHTD, k_BGSD, v_BGSD, state_BHSE, self))
+        self.show(AttentionInputs(q_BHTD, k_BGSD, v_BGSD, state_BHSE, self))
         return super().attend(q_BHTD, k_BGSD, v_BGSD, state_BHSE)
 
 
@@ -74,16 +74,16 @@ def observed(
     return tuple(map(observe, positional)), {name: observe(given) for name, given in named.items()}
 
 
-def of_encodings(seen: Sequence[Reached], encodings: Iterable[PositionalEncoding]) -> list[Reached]:
+def of_encodings(seen: Sequence[AttentionInputs], encodings: Iterable[PositionalEncoding]) -> list[AttentionInputs]:
     """Filter what reached attention by its encoding, such as those of a stack."""
     own = {id(encoding) for encoding in encodings}
     return [one for one in seen if id(one.context.encoding) in own]
 
 
 @contextmanager
-def reaching(model: nn.Module) -> Iterator[list[Reached]]:
+def reaching(model: nn.Module) -> Iterator[list[AttentionInputs]]:
     """Yield a list that gets, layer by layer, what reaches attention while a model reads, with its gradients."""
-    seen: list[Reached] = []
+    seen: list[AttentionInputs] = []
 
     def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return observed(seen.append, positional, named)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.made_for import MadeFor, require_heads
+from poslab.encodings.expected_shape import TableShape, require_heads
 
 
 def for_one_batch(
@@ -70,21 +70,21 @@ def for_one_batch(
 
 
 def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.device) -> int:
-    """Return the rows of an encoding's tables; tables without `made_for` serve any queries and keys.
+    """Return the rows of an encoding's tables; tables without `expected_shape` serve any queries and keys.
 
     Raises:
         ValueError: if they were made for other queries or keys.
     """
-    made_for: MadeFor | None = getattr(tables, "made_for", None)
-    if made_for is None:
+    expected_shape: TableShape | None = getattr(tables, "expected_shape", None)
+    if expected_shape is None:
         return 1
-    if made_for.num_queries != num_queries or made_for.num_keys != num_keys:
+    if expected_shape.num_queries != num_queries or expected_shape.num_keys != num_keys:
         raise ValueError(
             f"tables must be made for {num_queries} queries and {num_keys} keys, "
-            f"got those of {made_for.num_queries} and {made_for.num_keys}"
+            f"got those of {expected_shape.num_queries} and {expected_shape.num_keys}"
         )
-    _check_device("tables", made_for.device, device)
-    return made_for.num_rows
+    _check_device("tables", expected_shape.device, device)
+    return expected_shape.num_rows
 
 
 def check_sizes(sizes: Mapping[str, int], num_heads: int, num_kv_heads: int, head_dim: int) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from poslab.attention.flex import LEAST_WIDTH
+from poslab.attention.flex import MIN_HEAD_DIM
 from poslab.encodings.base import HOOKS, PositionalEncoding
 from poslab.encodings.offsets import BiasOfPositions, LogitBias
 
@@ -18,7 +18,7 @@ Route = Literal["auto", "flash", "distance", "flex", "blockwise", "dense"]
 """Way to compute attention; `auto` is the cheapest route that is exact."""
 
 _ROTATIONS = frozenset({"rotate_query", "rotate_key", "rotate_value", "rotate_output"})
-_LIGHT = _ROTATIONS | {"embed", "move", "scale", "state", "with_state"}
+_LIGHT = _ROTATIONS | {"embed", "remap_positions", "scale", "state", "with_state"}
 
 SERVED_HOOKS: dict[Route, frozenset[str]] = {
     "flash": _LIGHT,
@@ -63,6 +63,6 @@ def route_under_bias(bias: LogitBias | None, q_BHTD: Tensor, num_keys: int) -> R
     """
     if isinstance(bias, BiasOfPositions):
         return "blockwise"
-    if q_BHTD.device.type != "cuda" or bias is None or q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < LEAST_WIDTH:
+    if q_BHTD.device.type != "cuda" or bias is None or q_BHTD.shape[-2] != num_keys or q_BHTD.shape[-1] < MIN_HEAD_DIM:
         return "distance"
     return "blockwise" if bias.values.requires_grad and torch.are_deterministic_algorithms_enabled() else "flex"

@@ -47,7 +47,7 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place allows,
     defined in `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is
     imported, then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special
-    keys stay plain values. An argument whose class declares `stands_flat`, such as a stack, has its fields in the node.
+    keys stay plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields in the node.
 
     Args:
         config: the whole configuration.
@@ -140,8 +140,8 @@ def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _is_flat(parameter: inspect.Parameter) -> bool:
-    """Return True if the fields of an argument's class are keys of the node itself (`stands_flat`)."""
-    return isinstance(parameter.annotation, type) and getattr(parameter.annotation, "stands_flat", False)
+    """Return True if the fields of an argument's class are keys of the node itself (`inline_fields`)."""
+    return isinstance(parameter.annotation, type) and getattr(parameter.annotation, "inline_fields", False)
 
 
 def _flat(kind: type, given: dict[str, Any], more: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from poslab.configuration.folders import CONF
-from poslab.configuration.of_pretrained import with_usual
+from poslab.configuration.of_pretrained import with_scratch_default
 from poslab.io.reading import LOADER
 
 OF_THE_ENCODING = ("encoding", "positions", "temperature")
@@ -20,7 +20,7 @@ OF_THE_ENCODING = ("encoding", "positions", "temperature")
 GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer", "adapt", "start", "dataset")
 """Groups whose choice is named in place of the class that it makes."""
 
-APART = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")
+IGNORED_KEYS = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")
 """Keys that do not change what a run learns, and are in no label."""
 
 OF_A_SCALING = "encoding.scaling.factor"
@@ -124,7 +124,7 @@ def _flat(config: Mapping[str, Any], conf: Path) -> Iterator[tuple[str, Any]]:
     yield from ((group, choice.name) for group, choice in choices.items())
     follow = {f"{group}.{key}" for group, choice in choices.items() for key in choice.follow}
     leaves = ((key, value) for key, value in _leaves(config, "") if not isinstance(config.get(key), Mapping))
-    yield from ((key, value) for key, value in leaves if not key.startswith(APART) and key not in follow)
+    yield from ((key, value) for key, value in leaves if not key.startswith(IGNORED_KEYS) and key not in follow)
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -245,7 +245,7 @@ def _content(file: Path) -> dict[str, Any]:
     for other in node.pop("defaults", []):
         if isinstance(other, str) and (base := file.with_name(f"{other}.yaml")).is_file():
             whole |= _content(base)
-    return whole | with_usual(node)
+    return whole | with_scratch_default(node)
 
 
 def written(label: str, conf: Path = CONF) -> str:

@@ -34,17 +34,17 @@ def usual(value: Any) -> Any:
     return value if found is None else found[1] if "$" in found[1] else yaml.load(found[1], Loader=LOADER)
 
 
-def with_usual(node: Any) -> Any:
+def with_scratch_default(node: Any) -> Any:
     """Return a node of conf/ with the values that it has in a model of ours."""
-    return {key: with_usual(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
+    return {key: with_scratch_default(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
 
 
-def without_usual(node: Any, unresolved: Any) -> Any:
+def without_scratch_default(node: Any, unresolved: Any) -> Any:
     """Return a resolved node without the keys that a pretrained model gives itself."""
     if not isinstance(node, Mapping) or not isinstance(unresolved, Mapping):
         return node
     return {
-        key: without_usual(value, unresolved[key])
+        key: without_scratch_default(value, unresolved[key])
         for key, value in node.items()
         if not (isinstance(unresolved[key], str) and _VALUE.fullmatch(unresolved[key]))
     }

@@ -61,6 +61,6 @@ def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(tokens_BT), torch.from_numpy(real_BT)
 
 
-def unless_whole(real_BT: Tensor) -> Tensor | None:
+def mask_or_none(real_BT: Tensor) -> Tensor | None:
     """Return the mask of padding, or None without padding, where attention needs no mask."""
     return None if bool(real_BT.all()) else real_BT

@@ -98,7 +98,7 @@ def key(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
 
 
-def is_kept(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:
+def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:
     """Return whether a folder is there and as it was written; remove a damaged one, with a line of warning.
 
     Args:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from poslab.configuration.build import build, full_keys, nearest
 from poslab.configuration.command_line import key_of, poslab_command
 from poslab.configuration.labels import choice_file, choice_of
-from poslab.configuration.of_pretrained import is_pretrained, rate, rate_fraction, without_usual
+from poslab.configuration.of_pretrained import is_pretrained, rate, rate_fraction, without_scratch_default
 from poslab.io.packages import in_package
 
 
@@ -69,7 +69,7 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
 
 def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
     """Return the configuration of a run of a pretrained model, which gives some values itself, and sizes always."""
-    config = without_usual(config, unresolved)
+    config = without_scratch_default(config, unresolved)
     for size in ("d_model", "num_layers", "num_heads"):  # of debug= and experiment=
         config["model"].pop(size, None)
     path = config["model"].get("path")

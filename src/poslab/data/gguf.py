@@ -30,7 +30,7 @@ def converted(file: Path) -> Path:
     with file.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = default_cache() / f"{file.stem}-{cache.key({'gguf': content})}"
-    if not cache.is_kept(folder):
+    if not cache.verify_or_discard(folder):
         with cache.new_folder(folder) as temporary:
             _convert(file, temporary)
     return folder

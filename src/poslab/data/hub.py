@@ -54,7 +54,7 @@ class HubRows:
         from datasets import DownloadConfig
 
         folder = self.cache / f"rows-{cache.key({'source': self.identity})}"
-        if not cache.is_kept(folder):
+        if not cache.verify_or_discard(folder):
             with cache.new_folder(folder) as temporary, self._errors():
                 downloads, rows = temporary / "downloads", temporary / "rows"
                 self._builder.download_and_prepare(str(rows), DownloadConfig(cache_dir=str(downloads)))

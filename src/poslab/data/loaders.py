@@ -59,19 +59,19 @@ def evaluation_loader(batches: Batches, numbers: list[range], num_workers: int) 
 
 def _settings(num_workers: int) -> dict[str, Any]:
     return {
-        "collate_fn": _as_it_is,
+        "collate_fn": _identity,
         "num_workers": num_workers,
-        "worker_init_fn": _leave_signals_to_the_run,
+        "worker_init_fn": _ignore_signals,
         "pin_memory": torch.cuda.is_available(),
     }
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
+def _ignore_signals(worker: int) -> None:
     """Ignore SIGTERM and Ctrl-C in a loading process: they reach the whole group, and only the run can save."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _as_it_is(batch: Any) -> Any:
+def _identity(batch: Any) -> Any:
     """Return a batch, which `__getitems__` has made already."""
     return batch

@@ -31,7 +31,7 @@ def prepare(corpus: Corpus) -> Path:
     """Make the token files of a corpus unless they are there; return their folder. Raises errors of `Corpus`."""
     corpus.check()
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
-    if cache.is_kept(folder, _check):
+    if cache.verify_or_discard(folder, _check):
         return folder
     documents = corpus.documents()
     if corpus.deduplicate:

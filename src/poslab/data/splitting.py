@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 FEW_DOCUMENTS = 20
-MOST_PARTS = 80
+MAX_PARTS = 80
 SPLIT_SEED = 0
 
 
@@ -68,7 +68,7 @@ def number_of_parts(size: int, longest: int, smallest_fraction: float) -> int:
     than `1 / smallest_fraction` a part would be larger than a held-out split.
     """
     fewest = round(1 / smallest_fraction)
-    return max(fewest, min(MOST_PARTS, size // longest))
+    return max(fewest, min(MAX_PARTS, size // longest))
 
 
 def cut(texts: Sequence[str], num_parts: int) -> list[Part]:

@@ -30,14 +30,14 @@ STEPS = {
 """By the key of a file: the key of the steps of a `Sequence`, and the types that these may have."""
 NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
 """Steps of which there may be many: `_check_step` refuses to replace a text with a longer one."""
-LONGEST_CHARACTER = 64
+MAX_CHARACTER_LENGTH = 64
 """Bytes that one character may become; NFKC makes 33 of U+FDFA."""
-LONGEST_PATTERN = 1000
-MOST_MATCHED = 2000
+MAX_PATTERN_LENGTH = 1000
+MAX_MATCHED = 2000
 """Most characters and repetitions in all regular expressions: each may take time at every character of a text."""
-MOST_STEPS = 100
+MAX_STEPS = 100
 """Most steps of a kind, each of which reads the whole text; published tokenizers have fewer than 10."""
-LONGEST_WORD_PIECE = 256
+MAX_WORD_PIECE_LENGTH = 256
 """Characters of a word up to which WordPiece may search pieces, in cubic time; published files have 100."""
 
 CHARACTER = r"(?>\\[pP]\{\^?\w+\}|\\[dDsSwWnrt\W]|\[\^?(?>\\.|\[[^\[\]\\]+\]|[^\[\]\\])+\]|[^][\\(){}|*+?^$])"
@@ -69,8 +69,8 @@ def check_tokenizer(content: dict[str, Any]) -> None:
     matched = 0
     for key, (inner, allowed) in STEPS.items():
         steps = list(_steps(content.get(key), inner))
-        if len(steps) > MOST_STEPS:
-            raise ValueError(f"{key} must have at most {MOST_STEPS} steps, got {len(steps):,}")
+        if len(steps) > MAX_STEPS:
+            raise ValueError(f"{key} must have at most {MAX_STEPS} steps, got {len(steps):,}")
         for step in steps:
             if step["type"] not in allowed:
                 raise ValueError(f"{key} must be of {', '.join(sorted(allowed))}, got {step['type']!r}")
@@ -79,9 +79,9 @@ def check_tokenizer(content: dict[str, Any]) -> None:
         growing = [step["type"] for step in steps if not _never_grows(step)]
         if len(set(growing)) < len(growing):
             raise ValueError(f"{key} must have one step of a kind at most, but for Replace and Split")
-    if matched > MOST_MATCHED:
+    if matched > MAX_MATCHED:
         raise ValueError(
-            f"its regular expressions must have at most {MOST_MATCHED:,} characters and repetitions, got {matched:,}"
+            f"its regular expressions must have at most {MAX_MATCHED:,} characters and repetitions, got {matched:,}"
         )
     _check_model(content["model"])
 
@@ -112,7 +112,7 @@ def _matched(regex: str) -> int:
 
 def _check_step(key: str, step: dict[str, Any]) -> None:
     kind, pattern, regex = step["type"], step.get("pattern", {}), _regex(step)
-    if len(regex) > LONGEST_PATTERN or not PATTERN.fullmatch(regex):
+    if len(regex) > MAX_PATTERN_LENGTH or not PATTERN.fullmatch(regex):
         raise ValueError(
             f"{key} must have regular expressions that never go back over a text, as those of published tokenizers, "
             f"got {shown(regex)}"
@@ -124,16 +124,16 @@ def _check_step(key: str, step: dict[str, Any]) -> None:
     if kind == "Precompiled":
         table = base64.b64decode(step["precompiled_charsmap"], validate=True)
         texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
-        if max(map(len, texts)) > LONGEST_CHARACTER:
-            raise ValueError(f"{key} must not make more than {LONGEST_CHARACTER} bytes of a character")
+        if max(map(len, texts)) > MAX_CHARACTER_LENGTH:
+            raise ValueError(f"{key} must not make more than {MAX_CHARACTER_LENGTH} bytes of a character")
 
 
 def _check_model(model: dict[str, Any]) -> None:
     kind, vocab = model.get("type", "BPE"), model["vocab"]  # old files of byte-pair encoding do not name their type
     if kind not in ("BPE", "WordLevel", "WordPiece", "Unigram"):
         raise ValueError(f"model must be BPE, WordLevel, WordPiece or Unigram, got {kind!r}")
-    if kind == "WordPiece" and not model.get("max_input_chars_per_word", 100) <= LONGEST_WORD_PIECE:
-        raise ValueError(f"model must search pieces in words of at most {LONGEST_WORD_PIECE:,} characters")
+    if kind == "WordPiece" and not model.get("max_input_chars_per_word", 100) <= MAX_WORD_PIECE_LENGTH:
+        raise ValueError(f"model must search pieces in words of at most {MAX_WORD_PIECE_LENGTH:,} characters")
     if kind == "Unigram":
         unknown = model.get("unk_id")
         is_known = type(unknown) is int and 0 <= unknown < len(vocab)

@@ -21,7 +21,7 @@ END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 # Names of the token in the place of a masked one.
 MASK_TOKENS = ("[MASK]", "<mask>")
 DIGITS = "0123456789"
-LONGEST_WORD = 256
+MAX_WORD_LENGTH = 256
 """Characters in a row without white space, or of nothing else, that a vocabulary of ours keeps as one word."""
 FILE_NAME = "tokenizer.json"
 CANNOT_ENCODE = "the tokenizer cannot encode this text"
@@ -157,12 +157,12 @@ class SubwordTokenizer:
     def train(cls, texts: Iterable[Sequence[str]], vocab_size: int) -> "SubwordTokenizer":
         """Learn byte-level byte-pair encoding (as GPT-2) of at most `vocab_size` tokens from batches of texts.
 
-        The time for a word grows with the square of its length: words of more than `LONGEST_WORD` are cut.
+        The time for a word grows with the square of its length: words of more than `MAX_WORD_LENGTH` are cut.
         """
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE())
-        long = Regex(rf"\S{{{LONGEST_WORD}}}|\s{{{LONGEST_WORD}}}")
+        long = Regex(rf"\S{{{MAX_WORD_LENGTH}}}|\s{{{MAX_WORD_LENGTH}}}")
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split(long, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         )

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.described import Described, VectorTable
-from poslab.encodings.made_for import require_heads
+from poslab.encodings.expected_shape import require_heads
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
 HOOKS = (
     "embed",
-    "move",
+    "remap_positions",
     "rotate_query",
     "rotate_key",
     "rotate_value",
@@ -65,7 +65,7 @@ class PositionalEncoding(Described):
     causal: bool = False
     """True if it was made for queries that see no key ahead of them, and would be wrong for others."""
 
-    keeps_own_positions: ClassVar[bool] = False
+    keeps_pretrained_positions: ClassVar[bool] = False
     """True if it leaves the positions of a pretrained model in place, instead of taking their place."""
 
     of_pretrained: ClassVar[Sequence[str]] = ()
@@ -84,7 +84,7 @@ class PositionalEncoding(Described):
     """True if the tables depend on the number of positions so far, so that a longer text changes earlier rows."""
 
     counts: ClassVar[str] = "tokens"
-    """Unit of the positions that attention has, in the words of a report; one with `move` may have another."""
+    """Unit of the positions that attention has, in the words of a report; one with `remap_positions` may have another."""
 
     reads_axes: bool = False
     """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""
@@ -109,7 +109,7 @@ class PositionalEncoding(Described):
         return frozenset(hook for hook in HOOKS if getattr(type(self), hook) is not getattr(PositionalEncoding, hook))
 
     @property
-    def only_turns(self) -> bool:
+    def is_pure_rotation(self) -> bool:
         """True if it only rotates queries and keys, so that the bound on the base of rotary holds."""
         return False
 
@@ -143,7 +143,7 @@ class PositionalEncoding(Described):
         """
         return x_BTM
 
-    def move(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
+    def remap_positions(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
         """Return other positions of tokens for the attention of all layers, which may depend on what is read.
 
         Which keys a query sees still follows the given positions.

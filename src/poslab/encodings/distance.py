@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Count
-from poslab.encodings.made_for import MadeFor, require_heads
+from poslab.encodings.expected_shape import TableShape, require_heads
 from poslab.encodings.positions import Positions
 
 ALL = slice(None)
@@ -31,8 +31,8 @@ class Pairs(NamedTuple):
         return cls(query_positions.ids, key_positions.ids)
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.query_ids[..., None, :, None], self.key_ids[..., None, :, None])
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.query_ids[..., None, :, None], self.key_ids[..., None, :, None])
 
     def distance(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """Return the distances of some queries to some keys, (1 or B, 1, R, S), integer or real as the ids."""
@@ -62,8 +62,8 @@ class BiasTable:
         return self.values.shape[-1] - self.num_queries + 1
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor(1, self.num_queries, self.num_keys, self.values.device)
+    def expected_shape(self) -> TableShape:
+        return TableShape(1, self.num_queries, self.num_keys, self.values.device)
 
     def for_heads(self, num_heads: Count) -> Tensor:
         """Return the values for H heads, (H, T + S - 1); one head stands for all.
@@ -95,8 +95,8 @@ class BiasOfPairs:
     bias_at: Callable[[Tensor], Tensor]
 
     @property
-    def made_for(self) -> MadeFor:
-        return self.pairs.made_for
+    def expected_shape(self) -> TableShape:
+        return self.pairs.expected_shape
 
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """Return the bias of all queries and keys, or of some rows and columns, (1 or B, H, R, S)."""

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.distance import ALL, BiasOfPairs, BiasTable
-from poslab.encodings.made_for import MadeFor, require_heads
+from poslab.encodings.expected_shape import TableShape, require_heads
 from poslab.encodings.places import Places
 from poslab.encodings.positions import Positions
 
@@ -50,8 +50,8 @@ class BiasOfOffsets:
     nowhere: Tensor | None = None
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.queries.coordinates_for_heads, self.keys.coordinates_for_heads)
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.queries.coordinates_for_heads, self.keys.coordinates_for_heads)
 
     def matrix(self, rows: slice = ALL, keys: slice = ALL) -> Tensor:
         """Return the bias of all queries and keys, or of some rows and columns, (1 or B, H, R, S)."""
@@ -127,8 +127,8 @@ class BiasOfLattice:
         return cls(values, query_places, key_places)
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.query_places[:, None, :, None], self.key_places[:, None, :, None])
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.query_places[:, None, :, None], self.key_places[:, None, :, None])
 
     def for_heads(self, num_heads: Count) -> Tensor:
         """Return the values for H heads; one head stands for all; ValueError for another number of heads."""

@@ -17,7 +17,7 @@ class OwnPositions(PositionalEncoding):
         ValueError: for a model of ours, which has no positions but those of its encoding.
     """
 
-    keeps_own_positions = True
+    keeps_pretrained_positions = True
 
     def __init__(self, shape: StackShape) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class OwnPositions(PositionalEncoding):
         self._spectrum = shape.pretrained.spectrum
 
     @property
-    def only_turns(self) -> bool:
+    def is_pure_rotation(self) -> bool:
         return self._spectrum is not None
 
     def spectrum(self, length: int) -> Tensor | None:

@@ -116,7 +116,7 @@ class StackEncodings(nn.Module):
             self._places.append(shared.get(id(maker), len(self.distinct) - 1))
         if pattern.embedding is not None:
             instance = _made(pattern.embedding, self.shape)
-            if instance.hooks - {"move"} != {"embed"}:
+            if instance.hooks - {"remap_positions"} != {"embed"}:
                 raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
             self.distinct.append(instance)
         if temperature is not None and pattern.temperatures is not None:
@@ -166,13 +166,13 @@ class StackEncodings(nn.Module):
         return iter(self.distinct)  # type: ignore[arg-type]
 
     @property
-    def keeps_own_positions(self) -> bool:
+    def keeps_pretrained_positions(self) -> bool:
         """True if the positions of a pretrained model stay in place.
 
         Raises:
             ValueError: if that holds for some layers only.
         """
-        kinds = {encoding.keeps_own_positions for encoding in self}
+        kinds = {encoding.keeps_pretrained_positions for encoding in self}
         if len(kinds) > 1:
             raise ValueError("encoding must be own in all layers or in none: a model has its positions as a whole")
         return kinds == {True}
@@ -217,10 +217,10 @@ class StackEncodings(nn.Module):
             x_BTM = encoding.embed(x_BTM, positions, tokens)
         return x_BTM
 
-    def move(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
+    def remap_positions(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
         """Return the positions of tokens for attention, moved by every encoding; arguments as in an encoding."""
         for encoding in self:
-            positions = encoding.move(positions, tokens)
+            positions = encoding.remap_positions(positions, tokens)
         return positions
 
     def prepare(self, query_positions: Positions, key_positions: Positions, tokens: Tokens | None = None) -> list[Any]:
@@ -228,10 +228,10 @@ class StackEncodings(nn.Module):
 
         Args:
             query_positions, key_positions: of the last tokens and of all that they may see.
-            tokens: as in `move`.
+            tokens: as in `remap_positions`.
         """
-        keys = self.move(key_positions, tokens)
-        queries = keys if query_positions is key_positions else self.move(query_positions, tokens)
+        keys = self.remap_positions(key_positions, tokens)
+        queries = keys if query_positions is key_positions else self.remap_positions(query_positions, tokens)
         tables = [encoding.prepare(queries, keys) for encoding in self]
         return [tables[place] for place in self._places]
 

@@ -328,8 +328,8 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
         lengths = [column for column in frame.columns if column not in ("metric", name)]
         for metric, rows in frame.groupby("metric", sort=False):
             title = str(metric)
-            for first in range(0, len(lengths), MOST_COLUMNS):
-                shown = lengths[first : first + MOST_COLUMNS]
+            for first in range(0, len(lengths), MAX_COLUMNS):
+                shown = lengths[first : first + MAX_COLUMNS]
                 lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
                 lines.add_column("")
                 for length in shown:
@@ -339,7 +339,7 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
                 yield lines
 
 
-MOST_COLUMNS = 7
+MAX_COLUMNS = 7
 """Columns of numbers that fit beside a name into 80 characters."""
 
 

@@ -23,9 +23,9 @@ from poslab.data.datamodule import TextDataModule
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.attention.rows import is_readable, reached_attention
+from poslab.evaluation.attention.rows import capture_attention, is_readable
 from poslab.evaluation.grids import Grid
-from poslab.evaluation.trained_rotation import turned_otherwise
+from poslab.evaluation.trained_rotation import rotation_mismatch
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
@@ -184,7 +184,7 @@ class Subject:
         """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""
         if "encoding" not in self.swap:
             return
-        for name, trained in turned_otherwise(self.recipe.model.encoding, self.model.encodings).items():
+        for name, trained in rotation_mismatch(self.recipe.model.encoding, self.model.encodings).items():
             is_key = name in self.swap["encoding"] and not isinstance(trained, tuple)
             same = f": swap.{name}={shown(trained)} is the same" if is_key else ""
             yield f"{self.name} has another {name} than the model was trained with{same}"
@@ -246,7 +246,7 @@ class Subject:
 
     def grid_at(self, length: int) -> Grid | None:
         """Return the grid of the first held-out example of a length, as the encodings read it."""
-        first, *_ = reached_attention(self.model, self._reads_example(length))
+        first, *_ = capture_attention(self.model, self._reads_example(length))
         return Grid.of(first.context.key_positions)
 
     def _reads_example(self, length: int | None = None) -> ForwardPass:

@@ -10,7 +10,7 @@ from typing import Any
 from poslab.encodings import EncodingFactory, PerLayer, StackEncodings
 
 
-def turned_otherwise(trained: EncodingFactory, swapped: StackEncodings) -> dict[str, Any]:
+def rotation_mismatch(trained: EncodingFactory, swapped: StackEncodings) -> dict[str, Any]:
     """Return the hyperparameters of training from which a layer of a swap differs, though it continues its rotation.
 
     Args:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-MOST_PICKLED = 5_000_000
+MAX_PICKLED = 5_000_000
 """Most bytes outside of tensors; a checkpoint of ours with 100 layers has about 900,000."""
 
 DTYPES = {str(dtype).replace(".", " "): dtype for dtype in vars(torch).values() if isinstance(dtype, torch.dtype)}
@@ -49,8 +49,8 @@ def load_plain(path: Path) -> Any:
     with zipfile.ZipFile(path) as archive:
         entries = {name.partition("/")[2]: archive.getinfo(name) for name in archive.namelist()}
         pickled = entries["data.pkl"]
-        if pickled.file_size > MOST_PICKLED:
-            raise ValueError(f"its pickle must be at most {MOST_PICKLED:,} bytes long")
+        if pickled.file_size > MAX_PICKLED:
+            raise ValueError(f"its pickle must be at most {MAX_PICKLED:,} bytes long")
         if "byteorder" in entries and archive.read(entries["byteorder"]) != b"little":
             raise ValueError("its numbers must be little-endian")
         return _Machine(archive, entries).run(archive.read(pickled))

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-MOST_YAML = 200_000
+MAX_YAML = 200_000
 """Most bytes of a configuration; one of ours has about 5,000."""
-MOST_JSON = 100_000_000
+MAX_JSON = 100_000_000
 """Most bytes of a JSON file; 100,000 names of classes need about 2,000,000."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Reads five times faster where PyYAML was built with libyaml."""
@@ -32,7 +32,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: naming the file, if it cannot be read, does not hold keys and values, is larger than 200 kB, is
             nested more than 32 deep or uses aliases, a few of which can stand for terabytes.
     """
-    text = read_text(path, MOST_YAML)
+    text = read_text(path, MAX_YAML)
     try:
         reason = _too_much(text)
         node = None if reason else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # 1e-3 is a number to it
@@ -73,7 +73,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file, if it cannot be read, holds something else or is larger than 100 MB.
     """
-    text = read_text(path, MOST_JSON)
+    text = read_text(path, MAX_JSON)
     try:
         node = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -83,7 +83,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return node
 
 
-def read_text(path: Path, most: int = MOST_YAML) -> str:
+def read_text(path: Path, most: int = MAX_YAML) -> str:
     """Read a text file of at most `most` bytes; ValueError, naming the file, if it cannot be read or is another."""
     try:
         return read_bytes(path, most).decode()

@@ -55,7 +55,7 @@ class StackConfig:
         ValueError: for an argument out of its range.
     """
 
-    stands_flat: ClassVar[bool] = True
+    inline_fields: ClassVar[bool] = True
     """Its fields are keys of the model itself in a configuration."""
 
     encoding: EncodingFactory

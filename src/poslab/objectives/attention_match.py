@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention.blockwise import in_float32_for_each_head
-from poslab.attention.observed import Reached, of_encodings
+from poslab.attention.observed import AttentionInputs, of_encodings
 from poslab.models import Model
 from poslab.objectives.divergence import DIVERGENCES, Divergence, log_probabilities
 
@@ -20,12 +20,12 @@ Rotation = Literal["before", "after"]
 """Queries and keys whose relations are meant: before their rotation by position, or after it."""
 
 
-def last_layer(model: Model, seen: list[Reached]) -> Reached:
+def last_layer(model: Model, seen: list[AttentionInputs]) -> AttentionInputs:
     """Return what reached the self-attention of the last layer of a model, among all that reached its attention."""
     return of_encodings(seen, model.stacks["self"])[-1] if len(model.stacks) > 1 else seen[-1]
 
 
-def attention_distance(theirs: Reached, ours: Reached, divergence: Divergence) -> Tensor:
+def attention_distance(theirs: AttentionInputs, ours: AttentionInputs, divergence: Divergence) -> Tensor:
     """Return the divergence of the attention weights of two layers, a mean over heads, (B, T) float32.
 
     Models with different numbers of heads are compared by the mean of the weights over heads. If the
@@ -40,7 +40,11 @@ def attention_distance(theirs: Reached, ours: Reached, divergence: Divergence) -
 
 
 def relation_distance(
-    theirs: Reached, ours: Reached, divergence: Divergence, num_relation_heads: int | None, rotation: Rotation
+    theirs: AttentionInputs,
+    ours: AttentionInputs,
+    divergence: Divergence,
+    num_relation_heads: int | None,
+    rotation: Rotation,
 ) -> Tensor:
     """Return the divergence of the relations of two layers, a mean over queries, keys and values, (B, T) float32.
 
@@ -67,9 +71,9 @@ def relation_distance(
     return torch.stack([distance(*both) for both in parts]).mean(0)
 
 
-def _weights(reached: Reached) -> Tensor:
+def _weights(reached: AttentionInputs) -> Tensor:
     """Return the attention weights of a layer by definition, (B, H, T, S) float32."""
-    q_BHTD, k_BHSD, weighting = reached.as_they_meet()
+    q_BHTD, k_BHSD, weighting = reached.rotate_qk()
     return weighting.of_block(q_BHTD, 0, q_BHTD.shape[2], k_BHSD)[0].float()
 
 
@@ -79,7 +83,7 @@ def _with_rest(weights_BHTS: Tensor) -> Tensor:
     return torch.cat([weights_BHTS, rest], dim=-1).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def _visible(reached: Reached, length: int) -> Tensor:
+def _visible(reached: AttentionInputs, length: int) -> Tensor:
     """Return True where a query sees a key among the first tokens, (1 or B, 1, T, T) bool; each sees itself."""
     device, first = reached.queries.device, slice(0, length)
     itself = torch.eye(length, dtype=torch.bool, device=device)[None, None]
@@ -87,11 +91,11 @@ def _visible(reached: Reached, length: int) -> Tensor:
     return torch.ones_like(itself) if mask is None else mask | itself
 
 
-def _parts(reached: Reached, rotation: Rotation) -> list[Tensor]:
+def _parts(reached: AttentionInputs, rotation: Rotation) -> list[Tensor]:
     """Return queries, keys and values of each head, (B, H, T, D) float32 at least."""
     queries, keys = reached.queries, reached.keys
     if rotation == "after":
-        queries, keys, _ = reached.as_they_meet()
+        queries, keys, _ = reached.rotate_qk()
     return [in_float32_for_each_head(part, reached.queries) for part in (queries, keys, reached.values)]
 
 

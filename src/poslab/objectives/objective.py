@@ -68,7 +68,7 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class OwnLoss(Objective):
+class TaskLoss(Objective):
     """The loss of the task alone."""
 
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:

@@ -12,7 +12,7 @@ from poslab.arguments import checked, nearest
 from poslab.attention import Route
 from poslab.configuration.build import build, nearest_encoding
 from poslab.configuration.folders import CONF
-from poslab.configuration.of_pretrained import without_usual
+from poslab.configuration.of_pretrained import without_scratch_default
 from poslab.encodings import (
     EncodingFactory,
     OwnPositions,
@@ -118,7 +118,7 @@ def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> Encodi
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose(overrides=[f"+dataset.sequence_length={length}", f"+encoding={name}"]).encoding
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
-    node = without_usual(OmegaConf.to_container(composed, resolve=True), unresolved)
+    node = without_scratch_default(OmegaConf.to_container(composed, resolve=True), unresolved)
     special = {"_target_", "_partial_"}
     own = {*unresolved, *inspect.signature(get_object(unresolved["_target_"])).parameters} - special
     of_scaling = {*(unresolved.get("scaling") or {})} - own - special

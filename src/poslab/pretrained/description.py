@@ -14,7 +14,7 @@ from poslab.configuration.build import build
 from poslab.encodings import PerLayer, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
 from poslab.encodings.pretrained_facts import PretrainedFacts
 
-MOST_NUMBERS = 2**28
+MAX_NUMBERS = 2**28
 """Most numbers of the encodings that a description makes, 1 GiB in float32: 65,536 learned rows of width 4,096."""
 
 OF_PATTERN = ("chunks", "temperatures", "order", "from_last", "first", "last")
@@ -86,8 +86,8 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
 def _check_size(encodings: StackEncodings) -> None:
     """Raise ValueError for encodings of more numbers than a description may ask for."""
     numbers = sum(tensor.numel() for tensor in chain(encodings.parameters(), encodings.buffers()))
-    if numbers > MOST_NUMBERS:
-        raise ValueError(f"encoding must have at most {MOST_NUMBERS:,} numbers in an exported model, got {numbers:,}")
+    if numbers > MAX_NUMBERS:
+        raise ValueError(f"encoding must have at most {MAX_NUMBERS:,} numbers in an exported model, got {numbers:,}")
 
 
 def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[str, Any]:

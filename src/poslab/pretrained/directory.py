@@ -31,11 +31,11 @@ TOKENIZER_FILES = (
 )
 """Files in which models keep their tokenizers."""
 
-NUMBERS_OF_LAYERS, MOST_LAYERS = ("num_hidden_layers", "n_layer", "n_layers"), 1000
+NUMBERS_OF_LAYERS, MAX_LAYERS = ("num_hidden_layers", "n_layer", "n_layers"), 1000
 """Names of the number of layers in configurations, and the most that are read: those of published models are below 200,
 and each costs time and memory before weights are read that have as many."""
 
-MOST_ENTRIES = 10_000
+MAX_ENTRIES = 10_000
 """Most entries of a list in a configuration: transformers takes a minute for 2 million factors of `rope_scaling`."""
 
 
@@ -205,11 +205,11 @@ def _check_files(folder: Path, path: Any) -> None:
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
         raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is that of an adapter: merge it first")
     config = read_json(folder / CONFIG)
-    if (entries := _longest_list(config)) > MOST_ENTRIES:
-        raise ValueError(f"path={path} is damaged: a list in {CONFIG} has {entries:,} entries, over {MOST_ENTRIES:,}")
+    if (entries := _longest_list(config)) > MAX_ENTRIES:
+        raise ValueError(f"path={path} is damaged: a list in {CONFIG} has {entries:,} entries, over {MAX_ENTRIES:,}")
     for key in NUMBERS_OF_LAYERS:
-        if isinstance(number := config.get(key), int) and number > MOST_LAYERS:
-            raise ValueError(f"path={path} is damaged: {key} must be at most {MOST_LAYERS:,}, got {number}")
+        if isinstance(number := config.get(key), int) and number > MAX_LAYERS:
+            raise ValueError(f"path={path} is damaged: {key} must be at most {MAX_LAYERS:,}, got {number}")
     if not any(name.endswith(WEIGHTS) for name in names):
         others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
         instead = f": {others[0]} could run code, or is of another library" if others else ""

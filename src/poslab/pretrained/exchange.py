@@ -52,7 +52,7 @@ class Exchange:
             choose_route(encoding, route)
         self.model, self.family, self.encodings, self.route = model, family, encodings, route
         self.base = family.base_of(model)
-        self.keeps_own = encodings.keeps_own_positions
+        self.keeps_own = encodings.keeps_pretrained_positions
         undo(self.base)
         weight: Tensor = next(self.base.parameters())
         encodings.to(weight.device, weight.dtype)
@@ -158,7 +158,7 @@ class Exchange:
         context = reading.contexts[layer]
         if self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False):
             # Made anew in each layer: its backward pass may be one of its own (use_reentrant), which frees the graph.
-            queries = self.encodings.move(reading.positions, reading.tokens)
+            queries = self.encodings.remap_positions(reading.positions, reading.tokens)
             tables = context.encoding.prepare(queries, context.key_positions)
             context = replace(context, tables=tables)
         state = None
@@ -203,7 +203,7 @@ class Exchange:
         for i, context in enumerate(contexts):
             if cache is not None and "state" in context.encoding.hooks:
                 contexts[i] = replace(context, cache=_Memory(cache, len(contexts) + i, past))
-        return Reading(contexts, queries, self.encodings.move(keys, tokens), tokens)
+        return Reading(contexts, queries, self.encodings.remap_positions(keys, tokens), tokens)
 
     def _contexts(
         self, queries: Positions, keys: Positions, real: Tensor | None, tokens: Tokens | None, kept: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from poslab.configuration.command_line import pip_install
 
-LEAST_VERSION = "5.20"
+MIN_VERSION = "5.20"
 """Earliest version of transformers that Poslab serves."""
 
 
@@ -15,7 +15,7 @@ def require_transformers(purpose: str) -> None:
     """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
     if not has_transformers():
         raise ValueError(
-            f"{purpose} needs transformers from {LEAST_VERSION} to below 6, got {_found()}: {pip_install('pretrained')}"
+            f"{purpose} needs transformers from {MIN_VERSION} to below 6, got {_found()}: {pip_install('pretrained')}"
         )
 
 

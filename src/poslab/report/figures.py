@@ -41,7 +41,7 @@ WIDTH = 5.0
 LETTERS_OF_AN_INCH = 12
 """Letters of medium size that fit into an inch."""
 
-LONGEST_IN_A_NOTEBOOK = 60
+MAX_NOTEBOOK_LABEL = 60
 """Rows of a table in a notebook, which leaves out the middle of a longer one."""
 
 
@@ -79,7 +79,7 @@ class Table(ReportFigure):
             index=self.frame.index.names != [None],
             float_format=lambda number: readable([number])[0],
             na_rep="–",
-            max_rows=LONGEST_IN_A_NOTEBOOK,
+            max_rows=MAX_NOTEBOOK_LABEL,
             border=0,
         )
 

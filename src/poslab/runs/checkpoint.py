@@ -33,7 +33,7 @@ MODEL = "model."
 """Prefix of the names of a model's weights in a checkpoint."""
 ENCODING_CURVES = "EncodingCurves"
 """Key, beside `OWN_STATE`, of the initial state of the encodings."""
-MOST_VALUES = 1_000_000
+MAX_VALUES = 1_000_000
 """Most numbers, texts and tensors in a checkpoint; one of ours with 100 layers has about 10,000."""
 
 
@@ -170,8 +170,8 @@ def checksum(value: Any) -> str:
     while waiting:
         one = waiting.pop()
         count += 1
-        if count > MOST_VALUES:
-            raise ValueError(f"it must hold at most {MOST_VALUES:,} values")
+        if count > MAX_VALUES:
+            raise ValueError(f"it must hold at most {MAX_VALUES:,} values")
         if isinstance(one, torch.Tensor):
             digest.update(f"{one.dtype} {tuple(one.shape)}".encode())
             digest.update(_bytes_of(one))

@@ -29,10 +29,10 @@ from poslab.io.locking import locked_folder
 from poslab.io.reading import read_json, read_yaml
 from poslab.io.terminal import one_line
 from poslab.io.writing import refuse_links, replacing, write_atomically
-from poslab.runs.earlier_versions import ADDED, as_of_now
+from poslab.runs.earlier_versions import ADDED, migrate_config
 from poslab.runs.errors import RunTakenError, UntrustedRunError
 
-SECONDS_TO_LET_GO = 7
+LOCK_TIMEOUT_S = 7
 """Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
 
 CHECKSUM = "checksum"
@@ -193,7 +193,7 @@ class RunDirectory:
         """
         written = read_yaml(self.config_file)
         try:
-            config: dict[str, Any] = as_of_now(written)
+            config: dict[str, Any] = migrate_config(written)
         except ValueError as error:
             raise ValueError(f"{self.config_file} names {error}") from error
         for group in GROUPS & config.keys():
@@ -392,7 +392,7 @@ def _instead(path: Path) -> str:
 
 def _locked(file: IO[Any], kind: int) -> bool:
     """Lock an open file until it is closed, unless another process has; return True too if the disk has no locks."""
-    deadline = time.monotonic() + SECONDS_TO_LET_GO
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)

@@ -39,17 +39,17 @@ REMOVED = {
 """Removed classes, and why."""
 
 
-def as_of_now(node: Any) -> Any:
+def migrate_config(node: Any) -> Any:
     """Return a configuration with classes named by their present places.
 
     Raises:
         ValueError: naming a class that was removed.
     """
     if isinstance(node, dict):
-        moved = {key: as_of_now(value) for key, value in node.items()}
+        moved = {key: migrate_config(value) for key, value in node.items()}
         name = moved.get("_target_")
         return moved if not isinstance(name, str) else {**moved, "_target_": _name_of_now(name)}
-    return [as_of_now(item) for item in node] if isinstance(node, list) else node
+    return [migrate_config(item) for item in node] if isinstance(node, list) else node
 
 
 def _name_of_now(name: str) -> str:

@@ -123,7 +123,7 @@ def leave(status: int) -> NoReturn:
     sys.exit(status)
 
 
-def agreed(value: T) -> T:
+def broadcast_from_rank0(value: T) -> T:
     """Return the value of process 0 in every process of the run, once all of them have one."""
     if not distributed.is_initialized():
         return value
@@ -132,7 +132,7 @@ def agreed(value: T) -> T:
     return values[0]
 
 
-def first_alone(action: Callable[[], None]) -> None:
+def rank_zero_first(action: Callable[[], None]) -> None:
     """Run an action in process 0 while the others wait, for days if they must; an error there ends all of them.
 
     Raises:

@@ -153,7 +153,7 @@ class Recipe:
         if isinstance(self.source, Corpus):
             return TextDataModule(self.source)
         if isinstance(self.source, ExampleSource):
-            return ExampleDataModule(self.source, joined=self.task.joins_texts)
+            return ExampleDataModule(self.source, joined=self.task.single_sequence)
         if isinstance(self.source, CaptionSource):
             return CaptionDataModule(self.source)
         if isinstance(self.source, SoundSource):

@@ -56,7 +56,7 @@ def serve(
         task = recipe.task.restored(record, load_tokenizer(directory.path), recipe.source)
     except ValueError as error:
         raise ValueError(f"run={run} cannot answer: {error}") from error
-    if beams > 1 and "beams" not in task.heeds:
+    if beams > 1 and "beams" not in task.generation_options:
         raise ValueError(f"beams must be 1 for a model that does not write token by token, got {beams}")
     model = load(run, device_named(str(device)), trust=trust)
     search = Search(beams, length_penalty, max_new_tokens)

@@ -13,7 +13,7 @@ import torch
 
 from poslab.arguments import Count, Range, with_checked_arguments
 
-MOST_STEPS = 10**12
+MAX_STEPS = 10**12
 """More than any run has, and small enough to be counted in 64 bits with micro-batches and devices."""
 
 
@@ -45,7 +45,7 @@ class TrainerSettings:
         lightning: further arguments of Lightning's Trainer; null for none.
     """
 
-    max_steps: Annotated[int, Range(at_least=0), Range(at_most=MOST_STEPS)]
+    max_steps: Annotated[int, Range(at_least=0), Range(at_most=MAX_STEPS)]
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = 1
     num_nodes: Count = 1

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.attention.blockwise import BLOCK
-from poslab.attention.observed import Reached, observed
+from poslab.attention.observed import AttentionInputs, observed
 from poslab.encodings import NoPosition
 from poslab.models import ForwardPass, Model
 
@@ -72,7 +72,7 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
     if len(model.stacks) > 1:
         raise ValueError("start=fitted serves models of one stack, and this one has an encoder and a decoder")
     for encoding in model.encodings:
-        if "move" in encoding.hooks:
+        if "remap_positions" in encoding.hooks:
             raise ValueError(f"start=fitted counts tokens, and attention under {type(encoding).__name__} does not")
     embeds = model.position_rows is not None or any("embed" in encoding.hooks for encoding in model.encodings)
     layers = [_LayerSums(embeds) for _ in range(model.encodings.shape.num_layers)]
@@ -88,7 +88,7 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
 class _Seen(NamedTuple):
     """Input of the attention of a layer, and its queries and keys before the model's own rotation."""
 
-    reached: Reached
+    reached: AttentionInputs
     plain_queries: Tensor
     plain_keys: Tensor
 
@@ -98,9 +98,9 @@ def _watched(model: Model, see: Callable[[_Seen], None]) -> Iterator[None]:
     """Call `see` with what reaches the attention of each layer, layer after layer, while the model reads."""
 
     def hook(module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        plain: list[Reached] = []
+        plain: list[AttentionInputs] = []
 
-        def show(reached: Reached) -> None:
+        def show(reached: AttentionInputs) -> None:
             before = plain[0] if plain else reached
             see(_Seen(reached, before.queries, before.keys))
 
@@ -140,10 +140,10 @@ class _LayerSums:
         real_BT = context.visibility.real_keys
         real_BT = torch.ones(batch, length, dtype=torch.bool, device=device) if real_BT is None else real_BT
         real_BT = real_BT.expand(batch, -1)
-        q_BHTD, k_BHTD, weighting = reached.as_they_meet()
+        q_BHTD, k_BHTD, weighting = reached.rotate_qk()
         without = replace(context, encoding=NoPosition(), tables=None)
         plain = reached._replace(queries=seen.plain_queries, keys=seen.plain_keys, state=None, context=without)
-        plain_q_BHTD, plain_k_BHTD, plain_weighting = plain.as_they_meet()
+        plain_q_BHTD, plain_k_BHTD, plain_weighting = plain.rotate_qk()
         plain_scale = plain_weighting.scale
         for start in range(0, length, BLOCK):
             rows = slice(start, min(start + BLOCK, length))

@@ -22,7 +22,7 @@ from poslab.configuration.command_line import pip_install
 from poslab.encodings import PositionSampler
 from poslab.models import Model
 from poslab.objectives.objective import Objective, ObjectiveSums, Teacher
-from poslab.steps.step import Gradients, Situation, Step
+from poslab.steps.step import Gradients, RunInfo, Step
 from poslab.tasks.measurement import Sums
 from poslab.tasks.task import Task
 
@@ -112,7 +112,7 @@ class Private(Step):
         except ImportError as error:
             raise ValueError(f"step=private needs the package opacus: {pip_install('private')}") from error
 
-    def begin(self, run: Situation) -> Gradients:
+    def begin(self, run: RunInfo) -> Gradients:
         if run.num_rows is None:
             raise ValueError("step=private needs a fixed set of rows, which this dataset is not")
         if run.batch_size > run.num_rows:
@@ -137,7 +137,7 @@ class PrivateGradients(Gradients):
         run: batch size, steps, seed, and a number of rows.
     """
 
-    def __init__(self, settings: Private, run: Situation) -> None:
+    def __init__(self, settings: Private, run: RunInfo) -> None:
         assert run.num_rows is not None
         self.settings = settings
         self.run = run

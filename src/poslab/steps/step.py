@@ -17,7 +17,7 @@ from poslab.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Situation:
+class RunInfo:
     """Facts of a run that a step needs.
 
     Args:
@@ -82,7 +82,7 @@ class Step(ABC):
         """
 
     @abstractmethod
-    def begin(self, run: Situation) -> Gradients:
+    def begin(self, run: RunInfo) -> Gradients:
         """Return what makes the gradients of a run.
 
         Raises:
@@ -97,7 +97,7 @@ class Standard(Step):
     def check(self, config: Mapping[str, Any], model: Model, processes: int, lengths_vary: bool) -> None:
         pass
 
-    def begin(self, run: Situation) -> Gradients:
+    def begin(self, run: RunInfo) -> Gradients:
         return MeanGradients(run.batch_size)
 
 

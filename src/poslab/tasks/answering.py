@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
-from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
+from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.kinds.symbols import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
@@ -103,7 +103,7 @@ class WrittenAnswers(Answering):
 
     kind = SYMBOLS
     needs = frozenset({"causal"})
-    heeds = ("max_new_tokens", "beams")
+    generation_options = ("max_new_tokens", "beams")
 
     def collate(self, rows: Sequence[Example], counts: np.ndarray) -> TokenBatch:
         number = self.tokenizer.number
@@ -114,7 +114,7 @@ class WrittenAnswers(Answering):
         for place, example in enumerate(rows):
             targets[place, : len(example.input)] = IGNORE
         targets[torch.from_numpy(~counts)] = IGNORE
-        return TokenBatch(tokens, targets, real=unless_whole(real.contiguous()))
+        return TokenBatch(tokens, targets, real=mask_or_none(real.contiguous()))
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         return written(model, self.tokenizer, [*encoded(self.tokenizer, text), self.tokenizer.answer_id], search)
@@ -133,7 +133,7 @@ class FilledBlanks(Answering):
         whole[is_blank] = torch.tensor([number(symbol) for e in rows for symbol in e.output])
         targets = whole[:, 1:].masked_fill(~is_blank[:, 1:], IGNORE)
         targets[torch.from_numpy(~counts)] = IGNORE
-        return TokenBatch(whole[:, :-1].contiguous(), targets, real=unless_whole(real[:, 1:].contiguous()))
+        return TokenBatch(whole[:, :-1].contiguous(), targets, real=mask_or_none(real[:, 1:].contiguous()))
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
@@ -162,7 +162,7 @@ class AnswersAtPlaces(Answering):
         targets, there = padded([np.array([*[IGNORE] * len(e.input), *map(number, e.output)]) for e in rows])
         targets = targets.masked_fill(~there, IGNORE)
         targets[torch.from_numpy(~counts)] = IGNORE
-        return TokenBatch(tokens, targets, real=unless_whole(real))
+        return TokenBatch(tokens, targets, real=mask_or_none(real))
 
     def first_tokens(self, batch: TokenBatch, length: int) -> TokenBatch:
         if batch.tokens.shape[1] <= length:

@@ -118,7 +118,7 @@ class Captioning(TargetWriting):
     kind = CAPTIONS
     needs = frozenset({"causal", "cache", "patches"})
     record_type = PatchesRecord
-    pools_lengths = False
+    aggregate_lengths = False
     length_words = OF_SIDES
 
     def __init__(self, tokenizer: Tokenizer, source: CaptionSource, mean: list[float], deviation: list[float]) -> None:

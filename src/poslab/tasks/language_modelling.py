@@ -29,11 +29,11 @@ class LanguageModelling(TokenPrediction):
 
     kind = WINDOWS
     needs = frozenset({"causal"})
-    heeds = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
+    generation_options = ("max_new_tokens", "temperature", "top_k", "top_p", "seed")
     headline = "bits_per_byte"
     validated = ("loss", "bits_per_byte", "perplexity", "accuracy")
     shown = ("loss", "perplexity", "bits_per_byte")
-    pools_lengths = False
+    aggregate_lengths = False
     length_words = OF_WINDOWS
     predicts_next_tokens = True
 

@@ -35,7 +35,7 @@ class MaskedLanguageModelling(TokenPrediction):
     needs = frozenset({"bidirectional"})
     headline = "loss"
     shown = validated = ("loss", "perplexity", "accuracy")
-    pools_lengths = False
+    aggregate_lengths = False
     length_words = OF_WINDOWS
 
     def __init__(

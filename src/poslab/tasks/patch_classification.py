@@ -107,7 +107,7 @@ class PatchClassification(ClassPrediction):
 
     needs = frozenset({"pooled", "patches"})
     record_type = ClassesOfPatchesRecord
-    pools_lengths = False
+    aggregate_lengths = False
 
     def __init__(self, classes: list[str], source: Any, mean: list[float], deviation: list[float]) -> None:
         super().__init__(classes)

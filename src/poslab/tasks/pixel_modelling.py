@@ -69,7 +69,7 @@ class PixelModelling(TokenPrediction):
     validated = ("loss", "bits_per_pixel", "perplexity", "accuracy")
     shown = ("bits_per_pixel", "loss", "accuracy")
     open_ended = TokenPrediction.open_ended | {"bits_per_pixel"}
-    pools_lengths = False
+    aggregate_lengths = False
     length_words = OF_SIDES
 
     def __init__(self, source: Pixels) -> None:

@@ -26,7 +26,7 @@ from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
 
-LONGEST_ANSWER = 30
+MAX_ANSWER_TOKENS = 30
 """Tokens."""
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -187,7 +187,7 @@ class QuestionAnswering(Task):
         return r"$'a question\tand its context'"
 
 
-def best_spans(log_p_BT2: Tensor, longest: int = LONGEST_ANSWER) -> list[tuple[int, int]]:
+def best_spans(log_p_BT2: Tensor, longest: int = MAX_ANSWER_TOKENS) -> list[tuple[int, int]]:
     """Return the first and last token of the most probable span of each row, of at most `longest` tokens."""
     length = log_p_BT2.shape[1]
     together_BTT = log_p_BT2[..., 0].unsqueeze(2) + log_p_BT2[..., 1].unsqueeze(1)

@@ -12,7 +12,7 @@ from poslab.io.reading import read_json
 from poslab.io.writing import write_atomically
 from poslab.models import Outputs
 
-MOST_EXTRA_TOKENS = 100_000
+MAX_EXTRA_TOKENS = 100_000
 """Far above the special tokens of any task."""
 
 
@@ -27,7 +27,7 @@ class TaskRecord:
     """
 
     outputs: Outputs | None = None
-    extra_tokens: Annotated[int, Range(0, MOST_EXTRA_TOKENS)] = 0
+    extra_tokens: Annotated[int, Range(0, MAX_EXTRA_TOKENS)] = 0
 
     @property
     def patch_width(self) -> int | None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
-from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
+from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.kinds.kind import Rows
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.tokenizers import Tokenizer
@@ -36,8 +36,8 @@ class TargetWriting(TargetPrediction):
         tokenizer: of the texts.
     """
 
-    heeds = ("max_new_tokens", "beams")
-    writes_in_tests = True
+    generation_options = ("max_new_tokens", "beams")
+    decodes_in_test = True
     shown: ClassVar[tuple[str, ...]] = ("bleu", "chrf", "rouge_l", "exact_match", "loss")
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -111,7 +111,7 @@ class SequenceToSequence(TargetWriting):
         target[:, 0] = self.tokenizer.end_id
         targets = targets.masked_fill(~real_target, IGNORE)
         targets[torch.from_numpy(~counts)] = IGNORE
-        return PairBatch(source, unless_whole(real_source), target, targets)
+        return PairBatch(source, mask_or_none(real_source), target, targets)
 
     def written(self, model: Model, batch: Any) -> list[Tensor]:
         decoding, first, real, room = self._begun(model, batch)
@@ -141,7 +141,7 @@ class Continuing(SequenceToSequence):
 
     kind = PAIRS
     needs = frozenset({"causal", "cache"})
-    joins_texts = True
+    single_sequence = True
 
     def collate(self, rows: Rows, counts: np.ndarray) -> TokenBatch:
         """Return a batch that predicts nothing but targets."""
@@ -152,7 +152,7 @@ class Continuing(SequenceToSequence):
             if counts[place]:
                 first = len(source) - 1
                 targets[place, first : first + len(target)] = torch.as_tensor(np.asarray(target, dtype=np.int64))
-        return TokenBatch(tokens, targets, real=unless_whole(real))
+        return TokenBatch(tokens, targets, real=mask_or_none(real))
 
     def _begun(self, model: Model, batch: Any) -> tuple[Decoding, Tensor, Tensor, int | None]:
         first, real = prompts(batch)

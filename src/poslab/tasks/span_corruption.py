@@ -37,7 +37,7 @@ class SpanCorruption(TargetPrediction):
     kind = WINDOWS
     needs = frozenset({"source"})
     shown = ("loss", "perplexity", "accuracy")
-    pools_lengths = False
+    aggregate_lengths = False
     length_words = OF_WINDOWS
 
     def __init__(

@@ -89,13 +89,13 @@ class Task(ABC):
     needs: ClassVar[frozenset[Capability]]
     """The capabilities that a model must have."""
 
-    joins_texts: ClassVar[bool] = False
+    single_sequence: ClassVar[bool] = False
     """True if the texts of a pair are read as one."""
 
-    heeds: ClassVar[tuple[str, ...]] = ()
+    generation_options: ClassVar[tuple[str, ...]] = ()
     """The options of `python -m src.generate` that change what a model predicts."""
 
-    writes_in_tests: ClassVar[bool] = False
+    decodes_in_test: ClassVar[bool] = False
     """True if a test has the model write texts token by token."""
 
     record_type: ClassVar[type[TaskRecord]] = TaskRecord
@@ -134,7 +134,7 @@ class Task(ABC):
     predicts_next_tokens: ClassVar[bool] = False
     """True if each token of a text is predicted from those before it, so that a text can be read in any windows."""
 
-    pools_lengths: ClassVar[bool] = True
+    aggregate_lengths: ClassVar[bool] = True
     """True if the lengths of a split are of different examples, so that its metrics are those of many lengths together.
 
     A test has them all, a validation those up to the training length, so that no state of a model is chosen by its

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from poslab.data.batch import IGNORE, TokenBatch, padded, unless_whole
+from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.kinds.kind import Reading, Rows
 from poslab.data.kinds.tags import TAGS
 from poslab.data.tokenizers import Tokenizer
@@ -75,7 +75,7 @@ class TokenTagging(TokenPrediction):
         for place, (firsts, tags) in enumerate(zip(rows["firsts"], rows["tags"], strict=True)):
             if counts[place]:
                 targets[place, list(firsts)] = torch.tensor([self.number[tag] for tag in tags])
-        return TokenBatch(tokens, targets, real=unless_whole(real))
+        return TokenBatch(tokens, targets, real=mask_or_none(real))
 
     def answers(self, logits_BTC: Tensor, batch: TokenBatch) -> list[tuple[list[str], list[str]]]:
         """Return the predicted and the actual tags of each text."""

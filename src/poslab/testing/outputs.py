@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibility
-from poslab.attention.attend import as_they_meet
+from poslab.attention.attend import rotate_qk
 from poslab.attention.blockwise import Weighting, by_blocks
 from poslab.attention.cache import LayerCache
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
@@ -42,7 +42,7 @@ def output_by_blocks(
     tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
     turning = tables if state is None else encoding.with_state(tables, state[:, :, rows], state)
     k_BGSD, v_BGSD = attention.keys_and_values(attention.key_value(x_BSM))
-    q_BHTD, k_BGSD, scale = as_they_meet(attention.queries(x_BSM[:, rows]), k_BGSD, encoding, turning, visibility)
+    q_BHTD, k_BGSD, scale = rotate_qk(attention.queries(x_BSM[:, rows]), k_BGSD, encoding, turning, visibility)
     weighting = Weighting(encoding, tables, visibility, scale, state)
     y = by_blocks(q_BHTD, k_BGSD, encoding.rotate_value(v_BGSD, turning), weighting, block)
     y = encoding.rotate_output(y, turning)

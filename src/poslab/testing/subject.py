@@ -68,7 +68,7 @@ class Subject:
         shape = self.shape(self.is_causal if causal is None else causal)
         torch.manual_seed(0)
         encodings = StackEncodings(self.factory, shape, self.temperature)
-        stir(encodings)
+        perturb_parameters(encodings)
         return encodings.eval()
 
     def kinds(self, causal: bool = True) -> list[PositionalEncoding]:
@@ -96,7 +96,7 @@ class Subject:
         torch.manual_seed(2)
         stack = StackConfig(encoding=self.factory, temperature=self.temperature, **sizes, **arguments)
         model = kind(stack, VOCAB_SIZE, digits=DIGITS)
-        stir(model.encodings)
+        perturb_parameters(model.encodings)
         return model.eval()
 
     @functools.cached_property
@@ -162,7 +162,7 @@ def cases(causal: bool) -> Iterator[Case]:
     yield Case(Positions(torch.arange(LENGTH) * 0.7 + 0.1, LENGTH), causal)
 
 
-def stir(encodings: StackEncodings) -> None:
+def perturb_parameters(encodings: StackEncodings) -> None:
     """Move all parameters away from their initial values, which may be zero."""
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():

@@ -46,7 +46,7 @@ def check(
     _check_positions(model, recipe)
     with full_keys("model", recipe.config):
         _check_attention(model, recipe)
-    if recipe.trainer.strategy == "fsdp" and recipe.task.writes_in_tests:
+    if recipe.trainer.strategy == "fsdp" and recipe.task.decodes_in_test:
         raise ValueError(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
         )
@@ -145,7 +145,9 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
     most = None if sampler is None else getattr(sampler, sampler.bounded_by)
     if sampler is not None and most is not None and most < sequence_length:
         raise ValueError(f"positions.{sampler.bounded_by}={most} ends before dataset.sequence_length={sequence_length}")
-    if not isinstance(sampler, Contiguous | None) and any("move" in encoding.hooks for encoding in model.encodings):
+    if not isinstance(sampler, Contiguous | None) and any(
+        "remap_positions" in encoding.hooks for encoding in model.encodings
+    ):
         raise ValueError(
             f"positions must be contiguous under an encoding that gives tokens others, got {type(sampler).__name__}"
         )
@@ -200,7 +202,7 @@ def _check_nowhere(model: Model, recipe: Recipe) -> None:
     if model.num_registers and isinstance(recipe.source, PatchedSource):
         return
     for encoding in model.encodings:
-        bias = encoding.bias_nowhere() if isinstance(encoding, DistanceBias) else None
+        bias = encoding.bias_without_position() if isinstance(encoding, DistanceBias) else None
         if bias is not None and bias.requires_grad:
             raise ValueError(
                 f"encoding {type(encoding).__name__} needs model.registers of at least 1, and patches, on several "
@@ -213,7 +215,7 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
     from poslab.data.corpus import Corpus
     from poslab.models import Decoder
     from poslab.models.short_convolution import ShortConvolution
-    from poslab.objectives.objective import OwnLoss
+    from poslab.objectives.objective import TaskLoss
     from poslab.steps import Standard
 
     key = f"trainer.context_parallel={recipe.trainer.context_parallel}"
@@ -224,7 +226,7 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
         )
     if length % recipe.trainer.context_parallel:
         raise ValueError(f"dataset.sequence_length must be divisible by {key}, got {length}")
-    if not isinstance(recipe.objective, OwnLoss):
+    if not isinstance(recipe.objective, TaskLoss):
         raise ValueError(f"objective must be own with {key}")
     if not isinstance(recipe.step, Standard):
         raise ValueError(f"step must be standard with {key}")

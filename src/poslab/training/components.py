@@ -22,10 +22,10 @@ from poslab.models import Model
 from poslab.objectives.context_parallel import ContextParallel
 from poslab.objectives.objective import Teacher
 from poslab.runs.checkpoint import load_checkpoint
-from poslab.runs.processes import external_environment, first_alone
+from poslab.runs.processes import external_environment, rank_zero_first
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
-from poslab.steps import Situation
+from poslab.steps import RunInfo
 from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
@@ -43,7 +43,7 @@ def prepared_data(recipe: Recipe) -> RunData:
     datamodule.processes_per_window = recipe.trainer.context_parallel
     datamodule.num_earlier = recipe.objective.num_earlier(recipe.source.sequence_length)
     with full_keys("dataset", recipe.config):
-        first_alone(datamodule.prepare_data)
+        rank_zero_first(datamodule.prepare_data)
         datamodule.setup()
     return datamodule
 
@@ -92,7 +92,7 @@ def learner_of(
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     recipe.adapt.apply(model)
     shared = recipe.trainer.context_parallel
-    situation = Situation(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.num_rows)
+    situation = RunInfo(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.num_rows)
     return Learner(
         model,
         task,

@@ -120,7 +120,7 @@ class ConsoleProgress(L.Callback):
             metrics, task = pl_module.metrics, pl_module.task
             headline = task.headline
             tags = [f"validation/{headline}@{length}" for length in pl_module.lengths["validation"]]
-            if task.pools_lengths:
+            if task.aggregate_lengths:
                 tags.insert(0, f"validation/{headline}")
             # A run that has just resumed may have no recorded training step yet.
             newest = metrics.get(f"train/{headline}")
@@ -172,7 +172,7 @@ class ConsoleProgress(L.Callback):
 
     def _header(self, learner: Learner) -> None:
         columns = [str(length) for length in learner.lengths["validation"]]
-        if learner.task.pools_lengths:
+        if learner.task.aggregate_lengths:
             columns.insert(0, "all")
         self.console.print(f"{words(learner.task.headline)}, by length of {learner.task.length_words.of}:")
         self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
@@ -192,7 +192,7 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:
         table.caption, table.caption_justify = f"from 0 to 100: {', '.join(scored)}", "left"
-    for name in ("length", "examples" if task.pools_lengths else "", *map(words, task.shown)):
+    for name in ("length", "examples" if task.aggregate_lengths else "", *map(words, task.shown)):
         table.add_column(name, justify="right")
 
     def add(length: str, second: str, suffix: str) -> None:
@@ -204,9 +204,9 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
         return f"{metrics.get(f'test/examples{suffix}', 0):,}"
 
     for length in lengths:
-        second = examples(f"@{length}") if task.pools_lengths else f"{round(length / trained, 2):g}x"
+        second = examples(f"@{length}") if task.aggregate_lengths else f"{round(length / trained, 2):g}x"
         add(f"{length:,}", second, f"@{length}")
-    if task.pools_lengths:
+    if task.aggregate_lengths:
         add("all", examples(""), "")
     if any(f"test/{name}_beyond" in metrics for name in task.shown):
         add("beyond", "", "_beyond")

@@ -17,7 +17,7 @@ from poslab.training.components import task_and_model_of
 STEPS = 5
 """Most steps that are timed; the estimate follows from the fastest, since other programs may run beside."""
 
-LONGEST_STEP, LONGEST = 0.2, 0.5
+MAX_STEP_S, LONGEST = 0.2, 0.5
 """Seconds of a step from which on it has enough rows, and of all steps that are timed."""
 
 SECONDS_OF_WORKER = 6.0
@@ -87,7 +87,7 @@ def _seconds(recipe: Recipe, data: RunData, clock: Callable[[], float]) -> float
 
     rows = 1
     step(rows)  # the first one is slower
-    while rows < all_rows and min(step(rows), step(rows)) < LONGEST_STEP:
+    while rows < all_rows and min(step(rows), step(rows)) < MAX_STEP_S:
         rows = min(2 * rows, all_rows)
     ends, took = clock() + LONGEST, [step(rows)]
     while len(took) < STEPS and clock() < ends:

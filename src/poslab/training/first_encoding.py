@@ -14,7 +14,7 @@ from poslab.data.tokenizers import load_tokenizer
 from poslab.models import ForwardPass, Model, ModelRecipe
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load
-from poslab.runs.processes import agreed, first_alone
+from poslab.runs.processes import broadcast_from_rank0, rank_zero_first
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Task
 
@@ -30,7 +30,7 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
     Raises:
         ValueError: in one sentence that begins with `start` or `init_from`.
     """
-    if model.encodings.keeps_own_positions:
+    if model.encodings.keeps_pretrained_positions:
         raise ValueError("start must be fresh under encoding=own, which exchanges nothing")
     if begins_with is not None:
         earlier = begins_with.model
@@ -67,8 +67,8 @@ def begin_encoding(recipe: Recipe, model: Model, task: Task, data: RunData) -> l
         with torch.random.fork_rng(devices=[]):
             lines.extend(_begin(recipe, model, task, data))
 
-    first_alone(begin)
-    model.encodings.load_state_dict(agreed(model.encodings.state_dict()))
+    rank_zero_first(begin)
+    model.encodings.load_state_dict(broadcast_from_rank0(model.encodings.state_dict()))
     return lines
 
 

@@ -20,7 +20,7 @@ from poslab.training.learner import Learner
 SECONDS_APART = 0.3
 """Signals closer together count as one: `timeout` and others signal a process and then its whole group."""
 
-SECONDS_TO_UNWIND = 2
+UNWIND_TIMEOUT_S = 2
 """Longest time for Python to react to a second signal; within one long operation it does not see signals."""
 
 
@@ -119,7 +119,7 @@ class StopOnSignals(L.Callback):
                     break
             else:
                 return
-            end = now + SECONDS_TO_UNWIND  # however many signals come
+            end = now + UNWIND_TIMEOUT_S  # however many signals come
             while (left := end - time.monotonic()) > 0 and select.select([numbers], [], [], left)[0]:
                 if not numbers.read(1):
                     return

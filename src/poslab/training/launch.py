@@ -24,7 +24,7 @@ from poslab.training.observation import Observer, answering
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
-SECONDS_TO_SAVE = 600
+SAVE_TIMEOUT_S = 600
 """Longest time for processes to stop after a signal; they may have a validation to finish before they save.
 
 If one has died, the others get torch's own 30 seconds.
@@ -115,7 +115,7 @@ def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSi
     """Wait for the end of the processes, and return the failures by rank."""
     newest, silent, asked_at = 0.0, 0.0, None
     while (result := group.wait(timeout=0)) is None:
-        if signals.repeated or (asked_at is not None and time.monotonic() - asked_at > SECONDS_TO_SAVE):
+        if signals.repeated or (asked_at is not None and time.monotonic() - asked_at > SAVE_TIMEOUT_S):
             assert signals.received is not None
             raise RunInterruptedError(signals.received)
         if signals.received is not None and asked_at is None:

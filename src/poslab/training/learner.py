@@ -78,7 +78,7 @@ class Learner(L.LightningModule):
         self.log_every = log_every
         self.longest_trained = longest_trained
         self.measurements = {f"{split}@{length}": task.metrics(split) for split in lengths for length in lengths[split]}
-        if task.pools_lengths:
+        if task.aggregate_lengths:
             self.measurements |= {split: task.metrics(split) for split in lengths}
         self.metrics: dict[str, float] = {}
         """Newest metrics by tag, such as `validation/loss@512`."""
@@ -268,7 +268,7 @@ class Learner(L.LightningModule):
         self.measurements[f"{split}@{length}"].update(observation)
         # The best checkpoint is not chosen by lengths beyond those of training.
         longest_that_chooses = max(self.longest_trained, min(self.lengths[split]))
-        if self.task.pools_lengths and (split == "test" or length <= longest_that_chooses):
+        if self.task.aggregate_lengths and (split == "test" or length <= longest_that_chooses):
             self.measurements[split].update(observation)
 
     def on_validation_end(self) -> None:
@@ -286,7 +286,9 @@ class Learner(L.LightningModule):
     def _record_evaluation(self, split: str) -> None:
         """Record the metrics of each length, and under the plain tag those of the split."""
         by_length = {length: self.measurements[f"{split}@{length}"].compute() for length in self.lengths[split]}
-        whole = self.measurements[split].compute() if self.task.pools_lengths else by_length[self._trained(by_length)]
+        whole = (
+            self.measurements[split].compute() if self.task.aggregate_lengths else by_length[self._trained(by_length)]
+        )
         whole = {**whole, **self.task.over_lengths(by_length)}
         recorded = {f"{split}/{name}": value for name, value in whole.items()}
         for length, metrics in by_length.items():

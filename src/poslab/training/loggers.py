@@ -23,7 +23,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from poslab.configuration.labels import choices_of, hyperparameters, hyperparameters_of_all
 
-MOST_SHOWN = 5
+MAX_SHOWN = 5
 """Columns of the HPARAMS tab that TensorBoard shows at first."""
 
 _STEP = re.compile("[0-9]{1,18}")
@@ -173,7 +173,7 @@ def _with_columns_of_all(experiment: Summary, first: Sequence[str]) -> Summary:
 def first_columns(config: Mapping[str, Any]) -> list[str]:
     """Return the columns that are compared most: the encoding, two of its numbers, the rate and the seed."""
     most = ["encoding", *hyperparameters(config)[:2], "optimizer.lr", "seed", "dataset.sequence_length"]
-    return most[:MOST_SHOWN]
+    return most[:MAX_SHOWN]
 
 
 def columns(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:

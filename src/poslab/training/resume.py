@@ -10,7 +10,7 @@ from poslab.configuration.build import keys_of, nearest, target, trusted_package
 from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
 from poslab.runs.directory import RunDirectory
-from poslab.runs.earlier_versions import ADDED, as_of_now
+from poslab.runs.earlier_versions import ADDED, migrate_config
 from poslab.runs.errors import RunTakenError
 
 
@@ -170,7 +170,7 @@ def changes_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
     Raises:
         ValueError: naming a class that was removed.
     """
-    changes = changed_keys(ADDED | as_of_now(before), now, ("poslab", *trusted_packages(now)))
+    changes = changed_keys(ADDED | migrate_config(before), now, ("poslab", *trusted_packages(now)))
     return (change for change in changes if change[0] != "trust")
 
 

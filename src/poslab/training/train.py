@@ -8,7 +8,7 @@ import itertools
 from poslab.configuration.command_line import assignment, poslab_command, trusting
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError, disk_errors
-from poslab.runs.processes import agreed, external_environment, first_alone, hang_errors, join
+from poslab.runs.processes import broadcast_from_rank0, external_environment, hang_errors, join, rank_zero_first
 from poslab.runs.recipe import Recipe
 from poslab.training.console import RunConsole
 from poslab.training.environment import environment
@@ -49,7 +49,7 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
     with StopOnSignals(second_sigterm_ends=is_whole) as signals:
         if external is not None:
             join(external, settings.on_gpu, settings.hang_after, on_one_machine=settings.num_nodes == 1)
-            plan = agreed(plan)
+            plan = broadcast_from_rank0(plan)
             recipe = Recipe.of(plan.config)
         run, is_first = plan.run, external is None or external.global_rank() == 0
         if plan.remark is not None:
@@ -59,8 +59,8 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
             return run
         with contextlib.ExitStack() as holding:
             begun: list[RunDirectory] = []
-            first_alone(lambda: begun.append(_begin(plan, recipe, holding)))
-            run = agreed(begun[0] if begun else run)
+            rank_zero_first(lambda: begun.append(_begin(plan, recipe, holding)))
+            run = broadcast_from_rank0(begun[0] if begun else run)
             try:
                 if external is None and settings.processes > 1:
                     launch(run, plan.checkpoint, settings.processes, settings.hang_after, signals, observer)

@@ -46,7 +46,10 @@ def test_segments_and_places_are_those_of_the_definition(packed):
     bilevel, (ids, documents, real) = Bilevel(4, ENDS, num_embeddings=6), some_texts()
     tokens = Tokens(ids, documents if packed else None)
     last = Positions.range(15)
-    segments, rows = bilevel.move(last, tokens), bilevel.embed(torch.zeros(20, 40, 4), Positions.range(40), tokens)
+    segments, rows = (
+        bilevel.remap_positions(last, tokens),
+        bilevel.embed(torch.zeros(20, 40, 4), Positions.range(40), tokens),
+    )
     assert not segments.contiguous
     for row, own, seen, moved, added in zip(ids, documents, real, segments.ids, rows, strict=True):
         expected = by_definition(row.tolist(), (own if packed else own * 0).tolist())
@@ -107,6 +110,6 @@ def test_what_it_cannot_read_is_refused():
     with pytest.raises(ValueError, match=r"^ends must name at least one token that ends a segment, got none$"):
         Bilevel(8, [])
     prepare = partial(sensitive().encodings.prepare, Positions.range(2))
-    for read in (Bilevel(8, ENDS).move, partial(Bilevel(8, ENDS).embed, torch.zeros(1, 2, 8)), prepare):
+    for read in (Bilevel(8, ENDS).remap_positions, partial(Bilevel(8, ENDS).embed, torch.zeros(1, 2, 8)), prepare):
         with pytest.raises(ValueError, match=r"^tokens must be given to Bilevel, .* got positions alone$"):
             read(Positions.range(2))

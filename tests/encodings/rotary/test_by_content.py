@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention import Visibility, attend, choose_route
-from poslab.attention.attend import as_they_meet, tables_of_layer
+from poslab.attention.attend import rotate_qk, tables_of_layer
 from poslab.encodings import Positions, RePo, Rotary, SelectiveRotary, repo
 from poslab.encodings.base import QueryRows
 from poslab.encodings.rotary.by_content import RotationByContent
@@ -42,7 +42,7 @@ def logits(encoding: RotationByContent, x: Tensor, q: Tensor, k: Tensor, positio
     positions = positions or Positions.range(x.shape[1])
     state = encoding.state(x, positions, None)
     tables = tables_of_layer(encoding, encoding.prepare(positions, positions), state, q.shape[-2])
-    q, k, scale = as_they_meet(q, k, encoding, tables, Visibility())
+    q, k, scale = rotate_qk(q, k, encoding, tables, Visibility())
     return q @ k.repeat_interleave(H // G, dim=1).mT * scale
 
 

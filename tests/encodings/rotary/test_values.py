@@ -79,4 +79,4 @@ def test_an_attention_factor_does_not_reach_values():
 
 def test_it_keeps_the_route_of_rotary():
     assert choose_route(RotaryValues(D)) == "flash"
-    assert not RotaryValues(D).only_turns
+    assert not RotaryValues(D).is_pure_rotation

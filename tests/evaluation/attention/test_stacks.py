@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from poslab.evaluation.attention.rows import attention_rows, reached_attention
+from poslab.evaluation.attention.rows import attention_rows, capture_attention
 from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics
 from poslab.evaluation.encoding.curves import learned_bias
 from poslab.models import Encoder, EncoderDecoder
@@ -56,7 +56,7 @@ def test_the_weights_of_each_stack_give_the_output_of_its_attention(stack_name, 
     def read(model):
         return model(source, target)
 
-    reached = reached_attention(model, read, stack=stack_name)
+    reached = capture_attention(model, read, stack=stack_name)
     blocks = list(attention_rows(model, read, stack=stack_name))
     assert len(reached) == len(blocks) == 2
     for layer, block, (attention, (x, _, *memory), output) in zip(reached, blocks, calls, strict=False):

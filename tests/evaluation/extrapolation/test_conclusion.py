@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.evaluation.extrapolation.conclusion import Headline, conclusion, why_unlearned
+from poslab.evaluation.extrapolation.conclusion import SummaryMetric, conclusion, why_unlearned
 from poslab.evaluation.extrapolation.length_figures import ALL
 from poslab.evaluation.extrapolation.text import extrapolate
 from poslab.evaluation.scores.items import ItemScores
@@ -29,13 +29,13 @@ def right(share: float, items: int = 50) -> ItemScores:
     return ItemScores("accuracy", 0, values, np.ones(items, np.int64), "same")
 
 
-def of_text(**scores: dict[int, ItemScores]) -> Headline:
+def of_text(**scores: dict[int, ItemScores]) -> SummaryMetric:
     trained = dict.fromkeys(scores, 64)
-    return Headline("{} bits per byte", False, scores, trained, OF_WINDOWS)
+    return SummaryMetric("{} bits per byte", False, scores, trained, OF_WINDOWS)
 
 
-def of_task(**scores: dict[int, ItemScores]) -> Headline:
-    return Headline("an accuracy of {} %", True, scores, dict.fromkeys(scores, 10), OF_EXAMPLES)
+def of_task(**scores: dict[int, ItemScores]) -> SummaryMetric:
+    return SummaryMetric("an accuracy of {} %", True, scores, dict.fromkeys(scores, 10), OF_EXAMPLES)
 
 
 def test_one_run_has_its_figures_and_how_far_it_holds():
@@ -118,7 +118,7 @@ def test_lengths_of_pictures_are_sides_throughout():
         "none": {28: right(0.9, 900), 56: right(0.9, 900), 112: right(0, 900)},
         "T5": {28: right(1, 900), 56: right(0.2, 900)},
     }
-    text = " ".join(conclusion(Headline("an accuracy of {} %", True, scores, dict.fromkeys(scores, 28), OF_SIDES)))
+    text = " ".join(conclusion(SummaryMetric("an accuracy of {} %", True, scores, dict.fromkeys(scores, 28), OF_SIDES)))
     assert "At a side of 28 pixels, the training side, T5 is the best: " in text
     assert "none holds up to a side of 56 pixels, 2 times the training side, but not at a side of 112 pix" in text
     assert "T5 does not hold at a side of 56 pixels (an accuracy of 20.0 %)" in text
@@ -226,7 +226,7 @@ def test_a_text_too_short_for_intervals_shows_it_by_its_values(rng, places, said
 
 def test_of_a_model_that_has_not_learned_nobody_says_that_it_holds():
     scores = {name: {64: bits(4.7), 128: bits(4.7)} for name in ("rotary", "alibi")}
-    headline = Headline(
+    headline = SummaryMetric(
         "{} bits per byte", False, scores, dict.fromkeys(scores, 64), OF_WINDOWS, 0, {"rotary": "has not learned"}
     )
     said = conclusion(headline)

@@ -64,7 +64,10 @@ def test_what_is_known_is_not_measured_again(of_text):
         raise AssertionError("a batch is read")
 
     again = measure_extra(
-        OpenedRun.of(of_text.path), [("passkey_loss", 150), ("passkey_accuracy", 160)], known=first, heed=fail
+        OpenedRun.of(of_text.path),
+        [("passkey_loss", 150), ("passkey_accuracy", 160)],
+        known=first,
+        check_cancelled=fail,
     )
     assert again.scores.keys() == first.scores.keys()
 

@@ -140,7 +140,7 @@ def test_a_file_that_is_not_there_or_is_too_large_is_refused(tmp_path: Path, mon
     with pytest.raises(ValueError, match=r"pipe cannot be read: it is not a regular file$"):
         read_measured(tmp_path / "pipe")
     write_measured(MEASURED, tmp_path / "items.npz")
-    monkeypatch.setattr("poslab.evaluation.scores.item_files.MOST_BYTES", 100)
+    monkeypatch.setattr("poslab.evaluation.scores.item_files.MAX_BYTES", 100)
     with pytest.raises(ValueError, match=r"must be at most 100 bytes long"):
         read_measured(tmp_path / "items.npz")
 

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 import poslab
-from poslab.comparison.metrics import metrics_of
 from poslab.evaluation.scores.items import shared_items
 from poslab.evaluation.scores.measure import measure
+from poslab.experiments.metrics import metrics_of
 from poslab.io.reading import read_json
 from poslab.runs.checkpoint import load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory

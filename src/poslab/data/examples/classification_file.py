@@ -7,7 +7,7 @@ from poslab.data.examples.example_files import ExampleFiles
 from poslab.data.examples.table_files import Row
 from poslab.data.kinds.classes import CLASSES
 
-ENOUGH_TO_JUDGE = 20
+MIN_EXAMPLES = 20
 """Rows; fewer may each have a class of their own without a mistake."""
 
 
@@ -79,7 +79,7 @@ class ClassificationFile(ExampleFiles):
         if len(classes) < 2:
             only = f"only {classes[0]!r}" if classes else "none"
             raise ValueError(f"label must tell at least two classes apart, and {self.label!r} holds {only}")
-        if count >= ENOUGH_TO_JUDGE and len(classes) > count / 2:
+        if count >= MIN_EXAMPLES and len(classes) > count / 2:
             raise ValueError(
                 f"label must name classes, and {self.label!r} holds {len(classes):,} different values in {count:,} rows"
             )

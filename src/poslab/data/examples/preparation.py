@@ -71,7 +71,7 @@ def prepare(source: ExampleSource, joined: bool = False) -> Path:
     """
     source.check()
     folder = source.cache / f"{source.title}-{cache.key(_settings(source, joined))}"
-    if cache.is_kept(folder, partial(_check, source.kind)):
+    if cache.verify_or_discard(folder, partial(_check, source.kind)):
         return folder
     splits = split_examples(source)
     with cache.new_folder(folder) as temporary:

@@ -20,7 +20,7 @@ from poslab.data.paths import files_of_classes, matching_files, require_content,
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 # The library stops at cells of 131,072 characters, and an article may be longer.
-LONGEST_CELL = 2**31 - 1
+MAX_CELL_LENGTH = 2**31 - 1
 _ROWS_AT_ONCE = 256
 
 
@@ -148,7 +148,7 @@ def _read_cells(argument: str, path: Path, delimiter: str, columns: Sequence[str
 
 @contextmanager
 def _long_cells() -> Iterator[None]:
-    before = csv.field_size_limit(LONGEST_CELL)
+    before = csv.field_size_limit(MAX_CELL_LENGTH)
     try:
         yield
     finally:

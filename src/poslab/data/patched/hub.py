@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-MOST_BYTES = 2**30
+MAX_BYTES = 2**30
 """Most bytes of a file that a row names by its path."""
 
 
@@ -103,7 +103,7 @@ class HubArrays(PatchedSource, HubColumns):
         try:
             path = Path(file["path"])
             require_regular(path)
-            if (size := path.stat().st_size) > MOST_BYTES:
+            if (size := path.stat().st_size) > MAX_BYTES:
                 raise ValueError(f"it has {size:,} bytes")
             with path.open("rb") as opened:
                 return opened.read(size)  # not to its end, which some files of the system do not have

@@ -89,7 +89,7 @@ def prepare(source: PatchedSource, length: int) -> Path:
     source.check()
     length = source.stored_length(length)
     folder = source.cache / f"{source.title}-{cache.key(_settings(source, length))}"
-    if cache.is_kept(folder, partial(_check, source, length)):
+    if cache.verify_or_discard(folder, partial(_check, source, length)):
         return folder
     splits = split_examples(source)
     classes = source.kind.labels(splits)

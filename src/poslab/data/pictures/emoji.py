@@ -10,7 +10,7 @@ from poslab.arguments import nearest
 from poslab.data.paths import neighbours, require_plain_name
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words
 from poslab.data.source import require_text
-from poslab.io.reading import MOST_JSON, read_text
+from poslab.io.reading import MAX_JSON, read_text
 
 INSTALL = "npm install emoji-datasource-google"
 
@@ -69,7 +69,7 @@ class Emoji(CaptionSource):
 def _listed(path: Path) -> list[dict[str, Any]]:
     """Return the emoji of a file; ValueError, beginning with `path`, if it does not hold a list of objects."""
     try:
-        listed = json.loads(read_text(path, MOST_JSON))
+        listed = json.loads(read_text(path, MAX_JSON))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"path must hold emoji.json: {path} is not JSON") from error
     if not isinstance(listed, list) or not all(isinstance(emoji, dict) for emoji in listed):

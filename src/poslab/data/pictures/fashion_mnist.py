@@ -114,7 +114,7 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
         with gzip.open(path) as file:
             head = file.read(header)
             sizes = np.frombuffer(head, ">u4", offset=4).tolist() if len(head) == header else []
-            if head[:4] != bytes([0, 0, 8, num_axes]) or 0 in sizes[1:] or math.prod(sizes) > MOST_VALUES:
+            if head[:4] != bytes([0, 0, 8, num_axes]) or 0 in sizes[1:] or math.prod(sizes) > MAX_VALUES:
                 raise ValueError(f"its first bytes are {head.hex(' ')}")
             values = file.read(math.prod(sizes) + 1)  # no more than that is unpacked
     except (OSError, EOFError, zlib.error, ValueError) as error:
@@ -125,5 +125,5 @@ def read_idx(path: Path, num_axes: int) -> np.ndarray:
     return np.frombuffer(values, np.uint8).reshape(sizes)
 
 
-MOST_VALUES = 2_000_000_000
+MAX_VALUES = 2_000_000_000
 """Most values of an idx file; that of Fashion-MNIST has 47,040,000."""

@@ -29,7 +29,7 @@ FONTS = (
 EM = (0.7, 0.9)
 """Range of the size of a font, as a share of the side. A range this narrow tells most small letters from capitals."""
 
-MOST_VARIANTS = 1000
+MAX_VARIANTS = 1000
 """Most pictures of a character in a font, which makes 1,302,000 in all."""
 
 
@@ -52,7 +52,7 @@ class Glyphs(PictureSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("variants", self.variants, least=1, most=MOST_VARIANTS)
+        require_integer("variants", self.variants, least=1, most=MAX_VARIANTS)
 
     @cached_property
     def identity(self) -> str:

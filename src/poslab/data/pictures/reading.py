@@ -13,7 +13,7 @@ from poslab.io.terminal import one_line
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
-MOST_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000
 """Most pixels of a file; a few bytes can ask for any number."""
 
 
@@ -35,7 +35,7 @@ def read_picture(argument: str, file: Path | BytesIO, channels: int, name: str |
             require_regular(file)
         # The library warns of a large picture where it does not refuse it, and of many a small flaw.
         with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
+            if opened.width * opened.height > MAX_PIXELS:
                 raise ValueError(f"it has {opened.width:,} x {opened.height:,} pixels")
             if opened.mode.startswith(("I", "F")):
                 raise ValueError("it has more than 8 bits in a value")

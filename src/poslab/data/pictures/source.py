@@ -11,7 +11,7 @@ from poslab.data.bounds import require_integer
 from poslab.data.kinds.patched import PICTURES
 from poslab.data.patched.source import PatchedSource
 
-MOST_PATCHES, MOST_PIXELS = 256, 2048
+MAX_PATCHES, MAX_PIXELS = 256, 2048
 """Most patches and most pixels of a side."""
 
 
@@ -40,7 +40,7 @@ class PictureSource(PatchedSource):
     length_means = "side of a picture in pixels"
 
     def __post_init__(self) -> None:
-        require_integer("patch", self.patch, least=1, most=MOST_PIXELS)
+        require_integer("patch", self.patch, least=1, most=MAX_PIXELS)
         for name, sides in (("side", [self.side]), ("sides", self.sides or ())):
             for side in sides:
                 require_integer(name, side, least=1)
@@ -70,7 +70,7 @@ class PictureSource(PatchedSource):
 
     @property
     def _most_cells(self) -> int:
-        return min(MOST_PATCHES, MOST_PIXELS // self.patch)
+        return min(MAX_PATCHES, MAX_PIXELS // self.patch)
 
     def cells_at(self, side: int) -> list[int]:
         return [side // self.patch] * 2

@@ -20,7 +20,7 @@ FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
 """As libsndfile names them."""
 
 RATES = (4_000, 192_000)
-MOST_SECONDS, MOST_CHANNELS = 600, 8
+MAX_SECONDS, MAX_CHANNELS = 600, 8
 """Bounds of a file; a few bytes can ask for any numbers."""
 
 CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)$", re.MULTILINE)
@@ -66,9 +66,9 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
                 raise ValueError(f"it is a file of the format {opened.format}")
             if not RATES[0] <= opened.samplerate <= RATES[1]:
                 raise ValueError(f"it has {opened.samplerate:,} samples in a second")
-            if opened.channels > MOST_CHANNELS:
+            if opened.channels > MAX_CHANNELS:
                 raise ValueError(f"it has {opened.channels:,} channels")
-            if opened.frames > MOST_SECONDS * opened.samplerate:
+            if opened.frames > MAX_SECONDS * opened.samplerate:
                 raise ValueError(f"it has {opened.frames / opened.samplerate:,.0f} seconds")
             cut = CUT.search(opened.extra_info)
             if cut and int(cut[2]) < int(cut[1]) < STREAMED:

@@ -9,11 +9,11 @@ from poslab.data.bounds import require_integer
 from poslab.data.kinds.patched import SOUNDS
 from poslab.data.patched.source import PatchedSource
 from poslab.data.sounds.log_mel import BINS, FRAMES_PER_SECOND, normalised_log_mel
-from poslab.data.sounds.reading import MOST_SECONDS, require_reader
+from poslab.data.sounds.reading import MAX_SECONDS, require_reader
 
 # Raise it with every change of the spectrogram of the same sound: old ones are then not found.
 VERSION = 2
-MOST_FRAMES = MOST_SECONDS * FRAMES_PER_SECOND
+MAX_FRAMES = MAX_SECONDS * FRAMES_PER_SECOND
 
 
 class SoundSource(PatchedSource):
@@ -48,7 +48,7 @@ class SoundSource(PatchedSource):
     def __post_init__(self) -> None:
         if not isinstance(self.patch, int) and not (isinstance(self.patch, Sequence) and len(self.patch) == 2):
             raise ValueError(f"patch must be frames, or bins and frames, got {self.patch!r}")
-        for size, most in zip(self.patch_sizes, (BINS, MOST_FRAMES), strict=True):
+        for size, most in zip(self.patch_sizes, (BINS, MAX_FRAMES), strict=True):
             require_integer("patch", size, least=1, most=most)
         if BINS % self.patch_sizes[0]:
             raise ValueError(f"patch must have bins that divide {BINS}, got {list(self.patch_sizes)}")
@@ -56,13 +56,13 @@ class SoundSource(PatchedSource):
             raise ValueError(f"seconds must be a number, got {self.seconds!r}")
         width = self.patch_sizes[1]
         patches = self.seconds * FRAMES_PER_SECOND / width
-        if not 0.5 < patches <= MOST_FRAMES / width or abs(patches - round(patches)) > 1e-6:
+        if not 0.5 < patches <= MAX_FRAMES / width or abs(patches - round(patches)) > 1e-6:
             raise ValueError(
                 f"seconds must be a multiple of {width / FRAMES_PER_SECOND:g}, the seconds of a patch, up to "
-                f"{MOST_SECONDS}, got {self.seconds}"
+                f"{MAX_SECONDS}, got {self.seconds}"
             )
         for multiple in self.length_multiples:
-            require_integer("length_multiples", multiple, least=1, most=MOST_FRAMES // self.trained_length)
+            require_integer("length_multiples", multiple, least=1, most=MAX_FRAMES // self.trained_length)
         super().__post_init__()
 
     def check(self) -> None:
@@ -71,8 +71,8 @@ class SoundSource(PatchedSource):
 
     def require_length(self, name: str, length: int) -> None:
         width = self.patch_sizes[1]
-        if length % width or not 1 <= length <= MOST_FRAMES:
-            most = MOST_FRAMES // width * width
+        if length % width or not 1 <= length <= MAX_FRAMES:
+            most = MAX_FRAMES // width * width
             raise ValueError(f"{name} must be a multiple of patch={width} up to {most} frames, got {length}")
 
     @property
@@ -103,7 +103,7 @@ class SoundSource(PatchedSource):
 
     def may_have(self, sizes_N2: np.ndarray, length: int) -> bool:
         frames_N, bins_N = sizes_N2.T
-        return bool((bins_N == BINS).all() and (frames_N >= 0).all() and (frames_N <= MOST_FRAMES).all())
+        return bool((bins_N == BINS).all() and (frames_N >= 0).all() and (frames_N <= MAX_FRAMES).all())
 
     @property
     def one_trained(self) -> str:

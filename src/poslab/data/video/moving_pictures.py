@@ -27,7 +27,7 @@ DIRECTIONS = {
 SPEEDS = (1, 2, 3)
 """Pixels of a frame; all are equally likely."""
 
-MOST_FRAMES, MOST_PIXELS = 1024, 256
+MAX_FRAMES, MAX_PIXELS = 1024, 256
 
 
 class Path(NamedTuple):
@@ -73,9 +73,9 @@ class MovingPictures(PatchedSource):
     def __post_init__(self) -> None:
         if len(self.patch) != 3:
             raise ValueError(f"patch must be frames, rows and columns, got {list(self.patch)}")
-        for size, most in zip(self.patch, (MOST_FRAMES, MOST_PIXELS, MOST_PIXELS), strict=True):
+        for size, most in zip(self.patch, (MAX_FRAMES, MAX_PIXELS, MAX_PIXELS), strict=True):
             require_integer("patch", size, least=1, most=most)
-        require_integer("canvas", self.canvas, least=1, most=MOST_PIXELS)
+        require_integer("canvas", self.canvas, least=1, most=MAX_PIXELS)
         if any(self.canvas % size for size in self.patch[1:]):
             sides = " and ".join(map(str, self.patch[1:]))
             raise ValueError(f"canvas must be a multiple of {sides}, the sides of a patch, got {self.canvas}")
@@ -92,7 +92,7 @@ class MovingPictures(PatchedSource):
 
     def require_length(self, name: str, length: int) -> None:
         frames = self.patch[0]
-        most = MOST_FRAMES // frames * frames
+        most = MAX_FRAMES // frames * frames
         if length % frames or not 1 <= length <= most:
             raise ValueError(f"{name} must be a multiple of patch={frames} up to {most} frames, got {length}")
 

@@ -70,7 +70,7 @@ class Bilevel(PositionalEncoding):
         added_BTM: Tensor = self.table(index_BT)
         return x_BTM + added_BTM.to(x_BTM.dtype)
 
-    def move(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
+    def remap_positions(self, positions: Positions, tokens: Tokens | None = None) -> Positions:
         ends_BS = self._ends(self._ids(tokens)).long()
         before_BS = ends_BS.cumsum(dim=1) - ends_BS
         if tokens is not None and tokens.segments is not None:

@@ -49,5 +49,5 @@ class BeitBias(RelativeTable):
         nn.init.zeros_(self.table)
         self.nowhere = nn.Parameter(torch.zeros(3, num_heads))
 
-    def bias_nowhere(self) -> Tensor:
+    def bias_without_position(self) -> Tensor:
         return self.nowhere.to(torch.float32).T

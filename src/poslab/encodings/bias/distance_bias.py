@@ -38,14 +38,14 @@ class DistanceBias(PositionalEncoding):
         assert self.metric is not None
         return self.bias_at(length_of(offset, self.metric))
 
-    def bias_nowhere(self) -> Tensor | None:
+    def bias_without_position(self) -> Tensor | None:
         """Return the bias of a query that stands nowhere, of such a key, and of both, (H, 3) float32; None is 0."""
         return None
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
         on_a_text = query_positions.places is None and key_positions.places is None
         if self.metric is not None and not on_a_text:
-            return bias_of_places(query_positions, key_positions, self.bias_of, self.bias_nowhere())
+            return bias_of_places(query_positions, key_positions, self.bias_of, self.bias_without_position())
         if not (query_positions.contiguous and key_positions.contiguous and query_positions.length):
             return BiasOfPairs(Pairs.between(query_positions, key_positions), self.bias_at)
         device = query_positions.ids.device
@@ -83,5 +83,5 @@ class OffsetBias(DistanceBias):
         for own in places:
             own.require_axes(self.num_axes, type(self).__name__)
         if places:
-            return bias_of_places(query_positions, key_positions, self.bias_of, self.bias_nowhere())
+            return bias_of_places(query_positions, key_positions, self.bias_of, self.bias_without_position())
         return super().prepare(query_positions, key_positions)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from poslab.encodings.bias.distance_bias import DistanceBias
 
-MOST_STEPS = 200
+MAX_STEPS = 200
 """Steps of L-BFGS at most."""
 
 PARTS, ROUNDS = 64, 4
@@ -55,7 +55,7 @@ def fit_by_lbfgs(encoding: DistanceBias, distance_N: Tensor, logits_HN: Tensor, 
     share_N = weight_N / weight_N.sum()
     search = torch.optim.LBFGS(
         encoding.parameters(),
-        max_iter=MOST_STEPS,
+        max_iter=MAX_STEPS,
         tolerance_grad=1e-9,
         tolerance_change=1e-12,
         line_search_fn="strong_wolfe",

@@ -90,7 +90,9 @@ class RelativeTable(OffsetBias):
             if not bool((same if places.nowhere is None else same | places.nowhere).all()):
                 return None
         share = self._share(sizes_A)
-        return BiasOfLattice.between(queries, keys, lambda offset: self.bias_of(offset * share), self.bias_nowhere())
+        return BiasOfLattice.between(
+            queries, keys, lambda offset: self.bias_of(offset * share), self.bias_without_position()
+        )
 
     def bias_of(self, offset: Tensor) -> Tensor:
         if not offset.is_floating_point():

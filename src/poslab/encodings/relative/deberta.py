@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
 from poslab.encodings.traced import is_traced
@@ -27,8 +27,8 @@ class PositionKeysAndQueries(NamedTuple):
     pairs: Pairs
 
     @property
-    def made_for(self) -> MadeFor:
-        return self.pairs.made_for
+    def expected_shape(self) -> TableShape:
+        return self.pairs.expected_shape
 
 
 class Deberta(PositionalEncoding):

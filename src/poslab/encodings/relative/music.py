@@ -11,7 +11,7 @@ from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import Pairs
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick, skew
 
@@ -23,8 +23,8 @@ class MusicTables(NamedTuple):
     by_distance: bool
 
     @property
-    def made_for(self) -> MadeFor:
-        return self.pairs.made_for
+    def expected_shape(self) -> TableShape:
+        return self.pairs.expected_shape
 
 
 class MusicTransformer(PositionalEncoding):

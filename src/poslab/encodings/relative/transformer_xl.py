@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
-from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import skew
 
@@ -26,7 +26,7 @@ class KeysByDistance(NamedTuple):
     """
 
     keys: Tensor
-    made_for: MadeFor
+    expected_shape: TableShape
 
 
 class SinusoidsByPosition(NamedTuple):
@@ -43,8 +43,8 @@ class SinusoidsByPosition(NamedTuple):
     limit: Tensor | None
 
     @property
-    def made_for(self) -> MadeFor:
-        return self.pairs.made_for
+    def expected_shape(self) -> TableShape:
+        return self.pairs.expected_shape
 
 
 class TransformerXL(PositionalEncoding):
@@ -114,7 +114,7 @@ class TransformerXL(PositionalEncoding):
                 distance = distance.clamp(-self.max_distance, self.max_distance)
             with torch.autocast(device.type, enabled=False):
                 keys_HND = torch.cat(self._sinusoid(distance, dtype), dim=-1) @ self.position_key.float()
-                return KeysByDistance(keys_HND, MadeFor(1, query_positions.length, key_positions.length, device))
+                return KeysByDistance(keys_HND, TableShape(1, query_positions.length, key_positions.length, device))
         # Only differences count, and angles near zero are the most exact: the first key of each row is at 0. Heads
         # share a dimension of size 1.
         origin = key_positions.ids[..., :1]
@@ -134,7 +134,7 @@ class TransformerXL(PositionalEncoding):
         if isinstance(rows.tables, KeysByDistance):
             num_rows, num_keys = q_BHRD.shape[-2], k_BHSD.shape[-2]
             # The last of these rows is furthest from the first key; skewing adds the missing columns of keys ahead.
-            first = rows.tables.made_for.num_keys - 1 - (rows.first_key + num_rows - 1)
+            first = rows.tables.expected_shape.num_keys - 1 - (rows.first_key + num_rows - 1)
             keys_HND = rows.tables.keys[:, first : first + num_rows + num_keys - 1].to(dtype)
             scores_BHRS = skew(q_BHRD @ keys_HND.transpose(-2, -1), num_keys)
         else:

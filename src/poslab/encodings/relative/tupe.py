@@ -11,7 +11,7 @@ from torch.nn import functional
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.t5 import T5Bias
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
 
@@ -24,8 +24,8 @@ class UntiedPositions(NamedTuple):
     relative_bias: LogitBias | None
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.queries, self.keys)
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.queries, self.keys)
 
 
 class Tupe(PositionalEncoding):

@@ -15,7 +15,7 @@ from poslab.arguments import Positive
 from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
 from poslab.encodings.rotary.yarn import by_parts, chosen_attention_factor
 
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20
 """Size of the largest file that is read: its path may stand in the run of somebody else."""
 
 
@@ -92,8 +92,8 @@ def _read_list_once(name: str, path: str) -> tuple[float, ...]:
     """Return the list of numbers in a JSON file."""
     file = Path(path)
     try:
-        if file.stat().st_size > MOST_BYTES or not file.is_file():  # a device has a size of 0 and may never end
-            raise ValueError(f"it is not a file of at most {MOST_BYTES:,} bytes")
+        if file.stat().st_size > MAX_BYTES or not file.is_file():  # a device has a size of 0 and may never end
+            raise ValueError(f"it is not a file of at most {MAX_BYTES:,} bytes")
         values = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} must name a JSON file that can be read, got {path!r} ({error})") from error

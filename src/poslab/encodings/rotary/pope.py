@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
-from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 
 
@@ -25,8 +25,8 @@ class Phases(NamedTuple):
     key_sin: Tensor
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.query_cos, self.key_cos)
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.query_cos, self.key_cos)
 
 
 class PoPE(PositionalEncoding):

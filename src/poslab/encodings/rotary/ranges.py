@@ -13,8 +13,8 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import products
-from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotary import FactorOn, Layout, Rotary
 from poslab.encodings.rotary.rotation import Rotation
@@ -32,8 +32,8 @@ class Ranges(NamedTuple):
     pairs: Pairs
 
     @property
-    def made_for(self) -> MadeFor:
-        return self.pairs.made_for
+    def expected_shape(self) -> TableShape:
+        return self.pairs.expected_shape
 
 
 class RangedRotary(PositionalEncoding):

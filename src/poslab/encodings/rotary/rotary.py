@@ -142,7 +142,7 @@ class Rotary(PositionalEncoding):
         self.scaled_frequencies(1)  # raises now if a hyperparameter of the scaling or the allocation is wrong
 
     @property
-    def only_turns(self) -> bool:
+    def is_pure_rotation(self) -> bool:
         return self.hooks <= {"rotate_query", "rotate_key", "scale"}  # a subclass may do more
 
     def spectrum(self, length: int) -> Tensor:

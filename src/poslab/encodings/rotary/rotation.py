@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.encodings.made_for import MadeFor
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.traced import is_traced
 
 
@@ -32,8 +32,8 @@ class Rotation(NamedTuple):
     channel_scale: float = 1.0
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.query_cos, self.key_cos)
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.query_cos, self.key_cos)
 
 
 def check_width(x: Tensor, head_dim: int) -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding
+from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
-from poslab.encodings.made_for import MadeFor
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotation import check_width, rotate_half_split
 
@@ -26,8 +26,8 @@ class ScaledRotation(NamedTuple):
     key_log_scale: Tensor
 
     @property
-    def made_for(self) -> MadeFor:
-        return MadeFor.of(self.query_cos, self.key_cos)
+    def expected_shape(self) -> TableShape:
+        return TableShape.of(self.query_cos, self.key_cos)
 
 
 class XPos(PositionalEncoding):

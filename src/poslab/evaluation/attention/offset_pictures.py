@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from poslab.evaluation.attention.offsets import AttentionOnGrids
-from poslab.evaluation.attention.pictures import MOST_WORDS, head_legend, head_style
+from poslab.evaluation.attention.pictures import MAX_WORDS, head_legend, head_style
 from poslab.report.figures import WIDTH, Picture, new_figure, panel_grid
 
 Scale = tuple[str, Normalize]
 """Name of the colours, and the numbers that they stand for."""
 
-MOST_PANELS_OF_A_ROW = 8
+MAX_PANELS_PER_ROW = 8
 """Maps in a row whose ticks can be read."""
 
 
@@ -120,7 +120,7 @@ def maps_of_heads(
     panel = (WIDTH - 0.9) / len(columns)
     figure = new_figure(WIDTH, 1.3 + len(rows) * (0.1 + panel * min(1.6, sides[0] / sides[1])))
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
-    words = by if len(columns) <= MOST_WORDS else ("", "")
+    words = by if len(columns) <= MAX_WORDS else ("", "")
     image = None
     for (row, column), own in np.ndenumerate(panels):
         of_panel = frame[(frame[by[0]] == rows[row]) & (frame[by[1]] == columns[column])]
@@ -128,9 +128,9 @@ def maps_of_heads(
             own.set_axis_off()
             continue
         image = draw_map(own, of_panel, value, axes[-2:], colours, norm)
-        if row < len(rows) - 1 or len(columns) > MOST_PANELS_OF_A_ROW:
+        if row < len(rows) - 1 or len(columns) > MAX_PANELS_PER_ROW:
             own.set_xticklabels([])
-        if column or len(columns) > MOST_PANELS_OF_A_ROW:
+        if column or len(columns) > MAX_PANELS_PER_ROW:
             own.set_yticklabels([])
         if row == 0:
             own.set_title(_name(words[1], columns[column]), fontsize="small")

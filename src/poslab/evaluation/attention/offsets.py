@@ -15,7 +15,7 @@ from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
 from poslab.encodings import Positions
-from poslab.evaluation.attention.rows import reached_attention, rows_of
+from poslab.evaluation.attention.rows import capture_attention, rows_of
 from poslab.evaluation.attention.statistics import attends_to_itself, is_causal
 from poslab.models import ForwardPass, Model
 
@@ -72,7 +72,7 @@ def attention_on_grids(
     axes: tuple[str, ...] = ()
     even = np.zeros(2)  # sums of the distances and of the weights of even attention
     for one in read:
-        seen = reached_attention(model, one, stack=stack)
+        seen = capture_attention(model, one, stack=stack)
         positions, real = seen[0].context.key_positions, seen[0].context.visibility.real_keys
         if positions.places is None:
             continue

@@ -20,24 +20,24 @@ from poslab.evaluation.attention.statistics import is_causal
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Picture, Style, new_figure, panel_grid, style, without_marker
 
-LONGEST_TEXT = 64
+MAX_TEXT_LENGTH = 64
 """Tokens whose labels are legible along an axis of `WIDE` inches."""
 
-LONGEST_LABEL = 12
+MAX_LABEL_LENGTH = 12
 """Most characters of the label of a token."""
 
-MOST_QUERIES = 1024
-"""Queries of a map; only examples without labels, such as pictures, have more than `LONGEST_TEXT`."""
+MAX_QUERIES = 1024
+"""Queries of a map; only examples without labels, such as pictures, have more than `MAX_TEXT_LENGTH`."""
 
 WIDE = 8.0
 
-MOST_WORDS = 8
+MAX_WORDS = 8
 """Heads above which a row of small maps has room for their numbers alone."""
 
 BINS_PER_OCTAVE = 4
 """Bins over which distances are averaged, since single ones are noise."""
 
-LEAST_ATTENTION = 1e-6
+MIN_ATTENTION = 1e-6
 """Lower end of the axis of attention: smaller weights do not affect any output."""
 
 _STATISTICS = {
@@ -70,7 +70,7 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
         for end in (-1, 1) if both_ways else (1,):
             if training_length is not None:
                 panel.axvline(end * training_length, color="0.6", linestyle=":")
-    panels[0, 0].set_ylim(max(LEAST_ATTENTION, by_distance["attention"].min() / 2), 1.2)
+    panels[0, 0].set_ylim(max(MIN_ATTENTION, by_distance["attention"].min() / 2), 1.2)
     head_legend(figure, panels[0, 0])
     return Picture(
         name="attention_by_distance",
@@ -142,7 +142,7 @@ def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "s
     maps_LHTS = _maps(model, read, stack)
     num_layers, num_heads, num_queries, num_keys = maps_LHTS.shape
     figure = new_figure(WIDTH, 0.5 + 0.94 * WIDTH * num_layers / num_heads * min(1.0, num_queries / num_keys))
-    words = ("head ", "layer ") if num_heads <= MOST_WORDS else ("", "")
+    words = ("head ", "layer ") if num_heads <= MAX_WORDS else ("", "")
     panels = figure.subplots(num_layers, num_heads, squeeze=False)
     for (layer, head), panel in np.ndenumerate(panels):
         _draw_map(panel, maps_LHTS[layer, head], is_causal(model, stack))
@@ -175,7 +175,7 @@ def attention_maps(
     Args:
         model: in evaluation mode.
         read: token ids of the text, (T,), on the device of the model, or what has the model read it. The text has at
-            most `LONGEST_TEXT` tokens.
+            most `MAX_TEXT_LENGTH` tokens.
         labels: text of each query; white space is made visible.
         key_labels: text of each key; None: those of the queries.
         stack: name of the attention, of `model.stacks`.
@@ -211,12 +211,12 @@ def attention_maps(
 
 
 def _maps(model: Model, read: Tensor | ForwardPass, stack: str) -> np.ndarray:
-    """Return the attention weights of one example, (L, H, T, S), of its first `MOST_QUERIES`."""
+    """Return the attention weights of one example, (L, H, T, S), of its first `MAX_QUERIES`."""
     if isinstance(read, Tensor):
-        if not 1 <= len(read) <= LONGEST_TEXT:
-            raise ValueError(f"tokens must be 1 to {LONGEST_TEXT} of one text, got {len(read)}")
+        if not 1 <= len(read) <= MAX_TEXT_LENGTH:
+            raise ValueError(f"tokens must be 1 to {MAX_TEXT_LENGTH} of one text, got {len(read)}")
         read = read.unsqueeze(0)
-    blocks = attention_rows(model, read, rows=MOST_QUERIES, stack=stack)
+    blocks = attention_rows(model, read, rows=MAX_QUERIES, stack=stack)
     return torch.stack([block.weights[0] for block in blocks if block.start == 0]).float().cpu().numpy()
 
 
@@ -253,7 +253,7 @@ def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | No
 def visible_label(token: str) -> str:
     """Return the label of a token: white space as signs, and at most 12 characters."""
     token = token.translate(str.maketrans(" \n\t", "\N{OPEN BOX}\N{RETURN SYMBOL}\N{RIGHTWARDS ARROW}"))
-    return token if len(token) <= LONGEST_LABEL else token[: LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return token if len(token) <= MAX_LABEL_LENGTH else token[: MAX_LABEL_LENGTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:

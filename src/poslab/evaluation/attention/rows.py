@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
-from poslab.attention.observed import Reached, of_encodings, reaching
+from poslab.attention.observed import AttentionInputs, of_encodings, reaching
 from poslab.encodings import Positions
 from poslab.models import ForwardPass, Model
 
@@ -78,12 +78,12 @@ def attention_rows(
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
-    return rows_of(reached_attention(model, read, positions, stack), rows)
+    return rows_of(capture_attention(model, read, positions, stack), rows)
 
 
-def reached_attention(
+def capture_attention(
     model: Model, read: Tensor | ForwardPass, positions: Positions | None = None, stack: str = "self"
-) -> list[Reached]:
+) -> list[AttentionInputs]:
     """Return what reaches the attention of every layer while the model reads, without gradients.
 
     Raises:
@@ -99,18 +99,18 @@ def reached_attention(
     return of_encodings(seen, model.stacks[stack]) if len(model.stacks) > 1 else seen
 
 
-def _observed(model: Model, read: ForwardPass) -> list[Reached]:
+def _observed(model: Model, read: ForwardPass) -> list[AttentionInputs]:
     """Return what reaches attention while a model reads: every context that a module is given shows it."""
     with reaching(model) as seen, torch.no_grad():
         read(model)
     return seen
 
 
-def rows_of(seen: list[Reached], rows: int) -> Iterator[RowsOfLayer]:
+def rows_of(seen: list[AttentionInputs], rows: int) -> Iterator[RowsOfLayer]:
     """Yield the weights of `attention_rows` from what reached the attention of each layer."""
     for layer, reached in enumerate(seen):
         with torch.no_grad():  # never around a yield: it would hold for the caller as well
-            q_BHTD, k_BHSD, weighting = reached.as_they_meet()
+            q_BHTD, k_BHSD, weighting = reached.rotate_qk()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):
             with torch.no_grad():

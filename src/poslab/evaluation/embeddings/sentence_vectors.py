@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.retrieval.haystack import stretch, woven
+from poslab.evaluation.retrieval.haystack import insert_needles, stretch
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
 from poslab.report.figures import Picture, legend_columns, new_figure, style
@@ -35,7 +35,10 @@ SENTENCES = "The grass is green. The sky is blue. The sun is yellow. Here we go.
 
 
 def sentence_vectors(
-    model: Model, texts: Sequence[np.ndarray], pooling: Pooling = "mean", heed: Callable[[], None] = lambda: None
+    model: Model,
+    texts: Sequence[np.ndarray],
+    pooling: Pooling = "mean",
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
     """Return the pooled hidden states of texts, each divided by its norm, (N, M) float32.
 
@@ -45,14 +48,14 @@ def sentence_vectors(
         model: in evaluation mode.
         texts: token ids of each, (T,), none longer than the model reads.
         pooling: as of `SequenceModel`.
-        heed: called before each batch; may raise an error to stop.
+        check_cancelled: called before each batch; may raise an error to stop.
     """
     vectors: dict[int, np.ndarray] = {}
     by_length = sorted(range(len(texts)), key=lambda number: len(texts[number]))
     for length, alike in itertools.groupby(by_length, key=lambda number: len(texts[number])):
         waiting, rows = list(alike), max(1, TOKENS_AT_ONCE // length)
         for numbers in (waiting[start : start + rows] for start in range(0, len(waiting), rows)):
-            heed()
+            check_cancelled()
             tokens_NT = torch.from_numpy(np.stack([texts[number] for number in numbers]).astype(np.int64))
             with torch.no_grad():
                 hidden_NTM = model.hidden_states(tokens_NT.to(device_of(model)))
@@ -120,7 +123,7 @@ def passkey_texts(
         start = np.random.default_rng([seed, key])
         if room < 0:
             raise ValueError(f"lengths must be at least {length - room} tokens for embeddings, got {length}")
-        texts.append(framed(tokenizer, woven(stretch(filler, room, start), [(depth, needle)])))
+        texts.append(framed(tokenizer, insert_needles(stretch(filler, room, start), [(depth, needle)])))
         questions.append(framed(tokenizer, tokenizer.encode(f"What is the pass key for {person}?")))
     return questions, texts
 

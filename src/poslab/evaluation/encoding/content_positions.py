@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from poslab.evaluation.attention.pictures import LONGEST_TEXT, WIDE, head_legend, head_style, visible_label
-from poslab.evaluation.attention.rows import reached_attention
+from poslab.evaluation.attention.pictures import MAX_TEXT_LENGTH, WIDE, head_legend, head_style, visible_label
+from poslab.evaluation.attention.rows import capture_attention
 from poslab.models import Model
 from poslab.report.figures import WIDTH, Picture, new_figure
 
@@ -45,9 +45,9 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
         raise ValueError(f"queries must lie between 0 and {length - 1}, got {outside[0]}")
     columns = ["layer", "head", "query", "key", "position"]
     frames = [pd.DataFrame(columns=columns)]
-    for layer, reached in enumerate(reached_attention(model, tokens_T.unsqueeze(0))):
+    for layer, reached in enumerate(capture_attention(model, tokens_T.unsqueeze(0))):
         with torch.no_grad():
-            q_BHTD, k_BHSD, weighting = reached.as_they_meet()
+            q_BHTD, k_BHSD, weighting = reached.rotate_qk()
         for query in queries:
             only = slice(query, query + 1)
             rows = weighting.rows(only, length, k_BHSD)
@@ -68,13 +68,13 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
     """Draw `content_positions` over the keys, a panel for each layer and a line for each head.
 
     There must be at least one row, and the last of several queries is drawn. The labels, the text of each token, are
-    shown for up to `LONGEST_TEXT` tokens.
+    shown for up to `MAX_TEXT_LENGTH` tokens.
     """
     query = positions["query"].max()
     own = positions[positions["query"] == query]
     layers = sorted(own["layer"].unique())
     shown = [visible_label(label) for label in labels[: query + 1]]
-    has_labels = len(shown) <= LONGEST_TEXT
+    has_labels = len(shown) <= MAX_TEXT_LENGTH
     figure = new_figure(WIDE if has_labels else WIDTH, 1.6 + 1.9 * len(layers))
     panels = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]
     for panel, layer in zip(panels, layers, strict=True):

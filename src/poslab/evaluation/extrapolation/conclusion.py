@@ -21,7 +21,7 @@ TOLERANCE = 0.05
 
 
 @dataclass(frozen=True)
-class Headline:
+class SummaryMetric:
     """The metric by which a report concludes, on the items of each length.
 
     Args:
@@ -68,7 +68,7 @@ class Headline:
         return f"the training {self.words.name}"
 
 
-def conclusion(headline: Headline) -> list[str]:
+def conclusion(headline: SummaryMetric) -> list[str]:
     """Return the sentences: which models have not learned, the best one and by how much, and how far each holds."""
     scores = {name: own for name, own in headline.scores.items() if own}
     broken = [name for name, own in scores.items() if any(math.isnan(one.value) for one in own.values())]
@@ -126,7 +126,7 @@ def _chosen(sound: Mapping[str, Mapping[int, ItemScores]], trained: int) -> list
     return list(dict.fromkeys([first, lengths[-1]]))
 
 
-def _alone(headline: Headline, scores: Mapping[str, ItemScores], length: int) -> str:
+def _alone(headline: SummaryMetric, scores: Mapping[str, ItemScores], length: int) -> str:
     ((name, own),) = scores.items()
     number = int((own.counts > 0).sum())
     ends = headline.between(*interval(own, headline.is_share, headline.seed))
@@ -138,7 +138,7 @@ def _too_few(items: int) -> str:
     return f"{amount(items, 'item')} {'is' if items == 1 else 'are'} too few"
 
 
-def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) -> str:
+def _ranking(headline: SummaryMetric, scores: Mapping[str, ItemScores], length: int) -> str:
     """Return the best model at a length, and by how much it is better than the next one, if it surely beats all."""
     best, *others = sorted(scores, key=lambda name: scores[name].value, reverse=headline.is_share)
     gaps = {name: _gain(headline, scores[best], scores[name]) for name in others}
@@ -161,13 +161,13 @@ def _ranking(headline: Headline, scores: Mapping[str, ItemScores], length: int) 
     return f"{place}, {best} is the best{among}: {headline.value(scores[best])}, {gap} {than}."
 
 
-def _gain(headline: Headline, best: ItemScores, other: ItemScores) -> tuple[float, float, float]:
+def _gain(headline: SummaryMetric, best: ItemScores, other: ItemScores) -> tuple[float, float, float]:
     """Return how much better the best model is than another, and the 95 % interval."""
     more, less = (best, other) if headline.is_share else (other, best)
     return difference(more, less, headline.is_share, headline.seed)
 
 
-def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) -> Iterator[str]:
+def _reaches(headline: SummaryMetric, sound: Mapping[str, Mapping[int, ItemScores]]) -> Iterator[str]:
     """Yield how far each model holds that has learned, for those with figures at a trained and at a longer length."""
     reaches: dict[tuple[str, str], list[str]] = {}
     for name, own in sound.items():
@@ -191,7 +191,7 @@ def _reaches(headline: Headline, sound: Mapping[str, Mapping[int, ItemScores]]) 
 PLURAL = {"holds": "hold", "does not hold": "do not hold", "is": "are"}
 
 
-def _reach(headline: Headline, own: Mapping[int, ItemScores], lengths: Sequence[int]) -> tuple[str, str]:
+def _reach(headline: SummaryMetric, own: Mapping[int, ItemScores], lengths: Sequence[int]) -> tuple[str, str]:
     """Return how far a model surely holds, as a verb and the rest; the first of the lengths is the trained one."""
     reference, training = own[lengths[0]], headline.training
     if headline.is_share and reference.value == 0:
@@ -217,7 +217,7 @@ def _reach(headline: Headline, own: Mapping[int, ItemScores], lengths: Sequence[
     )
 
 
-def _holds(headline: Headline, scores: ItemScores, reference: ItemScores) -> bool | None:
+def _holds(headline: SummaryMetric, scores: ItemScores, reference: ItemScores) -> bool | None:
     """Return whether scores are at most 5 % worse than those at the training length; None if that is not certain."""
     sign = -1 if headline.is_share else 1
     ends = excess(scores, reference, 1 + sign * TOLERANCE, headline.is_share, headline.seed)

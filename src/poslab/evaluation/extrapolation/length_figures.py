@@ -21,7 +21,7 @@ from poslab.report.figures import WIDTH, Table, legend_columns, panel_grid, styl
 ALL = 0
 """The length that stands for all lengths together."""
 
-LEAST_RATIO = 1.5
+MIN_RATIO = 1.5
 """Least ratio of successive lengths that are drawn on a logarithmic axis, each with its number."""
 
 
@@ -72,7 +72,7 @@ def lines_by_length(
 
 
 def _length_axis(panel: Axes, lengths: Sequence[int], multiples_of: int | None) -> None:
-    if all(second >= LEAST_RATIO * first for first, second in itertools.pairwise(lengths)):
+    if all(second >= MIN_RATIO * first for first, second in itertools.pairwise(lengths)):
         panel.set_xscale("log", base=2)
         panel.set_xticks(lengths, [length_name(length, multiples_of) for length in lengths], rotation=45, ha="right")
         panel.xaxis.set_minor_locator(NullLocator())

@@ -14,7 +14,7 @@ from poslab.evaluation.scores.items import MeasuredRun
 from poslab.report.figures import Picture, ReportFigure, Table
 from poslab.tasks.task import Task
 
-LEAST_SHARE, LEAST_LOSS = 5.0, 0.05
+MIN_SHARE, MIN_LOSS = 5.0, 0.05
 """Least spans of the axes of shares and losses, so that noise does not look like a steep gain."""
 
 
@@ -79,7 +79,7 @@ def metrics_figures(
             by="metric",
             titles=titles,
             xlabel=length_means,
-            least={metric: LEAST_LOSS if metric in open_ended else LEAST_SHARE for metric in drawn},
+            least={metric: MIN_LOSS if metric in open_ended else MIN_SHARE for metric in drawn},
             multiples_of=multiples_of,
         )
         caption = (

@@ -29,7 +29,7 @@ FEW_BEFORE = 8
 
 BINS_PER_OCTAVE = 2
 
-ENOUGH_DOCUMENTS, PIECE = 10, 1024
+MIN_DOCUMENTS, PIECE = 10, 1024
 
 
 def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
     A text of few documents is split into pieces of `PIECE` tokens.
     """
     documents = np.cumsum(tokens == end_id)[:-1]
-    if documents[-1] + 1 >= ENOUGH_DOCUMENTS:
+    if documents[-1] + 1 >= MIN_DOCUMENTS:
         return documents
     pieces = np.arange(len(documents)) // PIECE
     return np.unique(np.stack([documents, pieces]), axis=1, return_inverse=True)[1].ravel()

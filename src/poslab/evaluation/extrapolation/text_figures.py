@@ -26,7 +26,7 @@ from poslab.report.figures import (
 FEW = 30
 """Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their place."""
 
-LEAST_BITS, LEAST_NATS = 0.05, 0.05
+MIN_BITS, MIN_NATS = 0.05, 0.05
 """Least spans of the axes of bits per byte and of loss, so that noise does not look like a steep gain."""
 
 SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
@@ -67,7 +67,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         titles={protocol: f"{protocol} windows" for protocol in (NON_OVERLAPPING, SLIDING)},
         xlabel="window length (tokens)",
         ylabel="bits per byte",
-        least=dict.fromkeys((NON_OVERLAPPING, SLIDING), LEAST_BITS),
+        least=dict.fromkeys((NON_OVERLAPPING, SLIDING), MIN_BITS),
         sharey=True,
     )
     return Picture(
@@ -97,7 +97,7 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(written(str(model)), 40 // columns), fontsize="medium")
-    widen(panels[0, 0], LEAST_NATS)
+    widen(panels[0, 0], MIN_NATS)
     handles, names = panels.flat[0].get_legend_handles_labels()
     ncols = legend_columns(names, WIDTH)
     figure.legend(handles, names, title="window", loc="outside lower center", ncols=ncols, frameon=False)

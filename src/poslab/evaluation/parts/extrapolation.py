@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation.conclusion import Headline, conclusion, why_unlearned
+from poslab.evaluation.extrapolation.conclusion import SummaryMetric, conclusion, why_unlearned
 from poslab.evaluation.extrapolation.length_figures import ALL, overview_table
 from poslab.evaluation.extrapolation.task_figures import metrics_by_length, metrics_figures, metrics_shown
 from poslab.evaluation.extrapolation.text import (
@@ -80,7 +80,7 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     trained = training_lengths(subjects)
     unlearned = {name: reason for name, own in found.items() if (reason := why_unlearned(own.items, trained[name]))}
     words = subjects[0].task.length_words
-    headline = Headline("{} bits per byte", False, scores, trained, words, settings.seed, unlearned)
+    headline = SummaryMetric("{} bits per byte", False, scores, trained, words, settings.seed, unlearned)
     rows = pd.concat(by_length, names=["model"]).reset_index("model")
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
     caption = "Lower is better. Columns are window lengths in tokens, and a dash is beyond the end of the encoding. "
@@ -100,7 +100,7 @@ def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     task, data = subjects[0].task, subjects[0].data
     lengths = settings.lengths
-    if not task.pools_lengths:
+    if not task.aggregate_lengths:
         lengths = with_pretrained_lengths(lengths or data.lengths_of(subjects[0].split), subjects, settings)
     measured = {one.name: _measured(one, lengths) for one in subjects}
     rows = metrics_by_length(measured, task.open_ended, settings.seed)
@@ -127,7 +127,7 @@ def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     }
     is_share = task.headline not in task.open_ended
     form = f"an {task.headline} of {{}} %" if is_share else f"a {task.headline} of {{}}"
-    headline = Headline(form, is_share, scores, trained, task.length_words, settings.seed)
+    headline = SummaryMetric(form, is_share, scores, trained, task.length_words, settings.seed)
     caption = f"Columns are lengths: the {data.length_means}. A dash is beyond the end of the encoding. {ONE_SEED}"
     decimals = {metric: 3 if metric in task.open_ended else 1 for metric in shown}
     table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption, multiples_of)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.grids import Grid
-from poslab.evaluation.rotary.axes import axis_figures, axis_sentence, axis_turns
+from poslab.evaluation.rotary.axes import axis_figures, axis_rotations, axis_sentence
 from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
@@ -32,7 +32,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         if not one.abilities >= NEEDS:
             continue
         grids = _grids(one, settings)
-        turns = axis_turns(one.model.encodings, grids) if grids else pd.DataFrame()
+        turns = axis_rotations(one.model.encodings, grids) if grids else pd.DataFrame()
         if len(turns):
             figures += titled(one, subjects, axis_figures(one.model.encodings, grids, turns))
             remarks.append(axis_sentence(one.name, turns, grids))

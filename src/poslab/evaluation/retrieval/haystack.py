@@ -67,7 +67,7 @@ def stretch(text: np.ndarray, length: int, generator: np.random.Generator) -> np
     return text.take(np.arange(start, start + length), mode="wrap")
 
 
-def woven(filler: np.ndarray, needles: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
+def insert_needles(filler: np.ndarray, needles: Sequence[tuple[float, np.ndarray]]) -> np.ndarray:
     """Insert needles into a filler: token ids with their depths, the share (0 to 1) of the filler before them.
 
     Needles of equal depth keep their order.

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from poslab.evaluation.retrieval.haystack import Haystack, stretch, woven
+from poslab.evaluation.retrieval.haystack import Haystack, insert_needles, stretch
 from poslab.evaluation.retrieval.task import Prompt, Task
 
 KEYS = (
@@ -70,7 +70,9 @@ class HiddenFacts(Task):
         room = length - sum(len(needle) for _, needle in needles) - len(question) - len(answer)
         assert room >= 0, "a length below least_length"
         filler = stretch(haystack.sentences if self.in_sentences else haystack.text, room, generator)
-        return Prompt(np.concatenate([woven(filler, needles), question, answer]), len(answer), facts.log_choices)
+        return Prompt(
+            np.concatenate([insert_needles(filler, needles), question, answer]), len(answer), facts.log_choices
+        )
 
 
 def _tokens(haystack: Haystack, facts: Facts) -> tuple[list[tuple[float, np.ndarray]], np.ndarray, np.ndarray]:

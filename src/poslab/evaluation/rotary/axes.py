@@ -22,7 +22,7 @@ from poslab.report.figures import COLOURS, WIDTH, Picture, ReportFigure, Table, 
 
 Floats = NDArray[np.float64]
 
-MOST_MAPS = 48
+MAX_MAPS = 48
 """Most heads, of all layers, whose cosines are drawn."""
 
 NEW_ANGLES = 1.25
@@ -31,7 +31,7 @@ NEW_ANGLES = 1.25
 SOURCE = "Heo et al., Rotary Position Embedding for Vision Transformer (ECCV 2024), section 3"
 
 
-def axis_turns(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.DataFrame:
+def axis_rotations(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.DataFrame:
     """Return how far each pair of channels turns along each axis that it reads, from edge to edge of a grid.
 
         turns = |F[a, h, p]| span_a / 2 pi,    wavelength in cells = (n_a - 1) / turns
@@ -72,7 +72,7 @@ def axis_turns(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.DataF
 
 
 def axis_figures(encodings: StackEncodings, grids: Mapping[str, Grid], turns: pd.DataFrame) -> list[ReportFigure]:
-    """Return figures of `axis_turns` of at least one row; arguments are its own.
+    """Return figures of `axis_rotations` of at least one row; arguments are its own.
 
     They are `rotary_axes`, the table, `rotary_axis_wavelengths`, for pairs that read two axes at once
     `rotary_directions`, and on two axes or more `rotary_cosines`.
@@ -96,7 +96,7 @@ def axis_figures(encodings: StackEncodings, grids: Mapping[str, Grid], turns: pd
 
 
 def axis_sentence(name: str, turns: pd.DataFrame, grids: Mapping[str, Grid]) -> str:
-    """Return what `axis_turns` says of each axis; axes of which the same is true share words."""
+    """Return what `axis_rotations` says of each axis; axes of which the same is true share words."""
     said: dict[str, list[str]] = {}
     (first, trained), (last, largest) = next(iter(grids.items())), list(grids.items())[-1]
     for number, axis in enumerate(trained.axes):
@@ -211,7 +211,7 @@ def _cosines_picture(encodings: StackEncodings, grids: Mapping[str, Grid]) -> Pi
             places = np.array(list(itertools.product(*offsets)))
             frame = pd.DataFrame(places, columns=list(axes[-2:])).assign(cosine=np.cos(angle).mean(-1).ravel())
             frames.append(frame.assign(layers=layers, head=head if spectrum_AHP.shape[1] > 1 else "all heads"))
-    if len(frames) > MOST_MAPS:
+    if len(frames) > MAX_MAPS:
         return None
     cosines = pd.concat(frames, ignore_index=True)
     figure = maps_of_heads(cosines, "cosine", ("layers", "head"), axes, "mean cosine", signs_differ)

@@ -22,7 +22,7 @@ def rotary_diagnostics(
 ) -> list[ReportFigure]:
     """Return figures of the wavelengths of an encoding that turns queries and keys, and of the bound on its base.
 
-    The bound assumes that queries and keys turn and nothing else happens (`only_turns`). xPos fades as well, and in
+    The bound assumes that queries and keys turn and nothing else happens (`is_pure_rotation`). xPos fades as well, and in
     PoPE no product of channels is negative where phases agree, so both have wavelengths only. A pair of channels that
     does not turn adds to the sum of cosines with frequency 0.
 
@@ -47,7 +47,7 @@ def rotary_diagnostics(
         wavelengths(encoding, training_length, lengths),
         wavelengths_picture(encoding, training_length, lengths),
     ]
-    if not encoding.only_turns:
+    if not encoding.is_pure_rotation:
         return figures
     every = sorted({training_length, *lengths})
     spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}

@@ -56,11 +56,11 @@ SEED = 0
 
 
 @dataclass(frozen=True)
-class Tested:
+class ScoringContext:
     """A run to be measured, and what is called before each batch."""
 
     run: OpenedRun
-    heed: Callable[[], None]
+    check_cancelled: Callable[[], None]
 
 
 Scored = Iterator[tuple[str, np.ndarray, np.ndarray, str]]
@@ -82,7 +82,7 @@ class ExtraMetrics:
 
     names: tuple[str, ...]
     serves: Callable[[Recipe], bool]
-    score: Callable[[Tested, int], Scored]
+    score: Callable[[ScoringContext, int], Scored]
     texts: Callable[[RunData, str, int], Any] | None = None
     open_ended: frozenset[str] = frozenset()
 
@@ -96,13 +96,13 @@ def _prompts(task: Task, data: RunData, split: str, length: int) -> list[list[Pr
     return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
 
 
-def _retrieval(task: Task, tested: Tested, length: int) -> Scored:
+def _retrieval(task: Task, tested: ScoringContext, length: int) -> Scored:
     model = tested.run.model
     if length > (model.max_length or length):
         return
     prompts, scores = _prompts(task, tested.run.data, tested.run.split, length), []
     for of_depth in prompts:
-        tested.heed()
+        tested.check_cancelled()
         scores.append(score_answers(model, of_depth))
     identity = _digest(prompt.tokens for of_depth in prompts for prompt in of_depth)
     correct, loss, tokens = (
@@ -117,18 +117,18 @@ def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray],
     return passkey_texts(data.tokenizer, length, TEXTS, SEED)
 
 
-def _search(tested: Tested, length: int) -> Scored:
+def _search(tested: ScoringContext, length: int) -> Scored:
     model = tested.run.model
     if length > (model.max_length or length):
         return
     questions, texts = _passkeys(tested.run.data, tested.run.split, length)
     pooling = pooling_of(model, tested.run.recipe)
-    vectors = [sentence_vectors(model, part, pooling, tested.heed) for part in (questions, texts)]
+    vectors = [sentence_vectors(model, part, pooling, tested.check_cancelled) for part in (questions, texts)]
     found = found_own(*vectors)
     yield "passkey_ndcg", 100.0 * found, np.ones(len(found), np.int64), _digest([*questions, *texts])
 
 
-def _likeness(tested: Tested, _: int) -> Scored:
+def _likeness(tested: ScoringContext, _: int) -> Scored:
     untouched = tested.run.recipe.model.untouched()
     assert untouched is not None
     original = untouched.build(None, tested.run.task.outputs).to(device_of(tested.run.model)).eval()
@@ -138,14 +138,14 @@ def _likeness(tested: Tested, _: int) -> Scored:
     yield "cosine", cosines, both.astype(np.int64), ours.identity
 
 
-def _probe(tested: Tested, _: int) -> Scored:
+def _probe(tested: ScoringContext, _: int) -> Scored:
     run = tested.run
     assert isinstance(run.data, ExampleDataModule)
     rows = run.data.batch_size
     batches = max(1, min(PROBED, run.data.facts.num_examples["train"]) // rows)
     vectors, classes = [], []
     for batch in run.data.first_batches(batches):
-        tested.heed()
+        tested.check_cancelled()
         assert isinstance(batch, ClassBatch)
         real = (batch.classes != IGNORE).numpy()
         vectors.append(_vectors(run, run.model, on_device(batch, device_of(run.model)))[real])
@@ -201,20 +201,20 @@ def measure_extra(
     wanted: Sequence[tuple[str, int | None]],
     known: MeasuredRun | None = None,
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
-    heed: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
     """Score a run by metrics beside those of its task.
 
     Args:
         run: the run.
         wanted: names of `EXTRA` with a length in tokens, or None for those of test items.
-        known, heed: as of `measure`.
+        known, check_cancelled: as of `measure`.
         keep: called with all scores so far once a measurement is complete.
 
     Raises:
         ValueError: for a length without room for the texts of a metric.
     """
-    tested, measured = Tested(run, heed), known or run.unmeasured()
+    tested, measured = ScoringContext(run, check_cancelled), known or run.unmeasured()
     with run.autocast(), torch.no_grad():
         for name, length in wanted:
             if (name, length) in measured.scores:
@@ -245,7 +245,7 @@ class _Vectors:
     identity: str
 
 
-def _test_vectors(tested: Tested, model: Model) -> _Vectors:
+def _test_vectors(tested: ScoringContext, model: Model) -> _Vectors:
     """Return the vectors of the test texts in a model."""
     data, lengths = tested.run.data, tested.run.data.lengths_of(tested.run.split)
     vectors, classes, counts = [], [], []
@@ -254,7 +254,7 @@ def _test_vectors(tested: Tested, model: Model) -> _Vectors:
         chosen, total = fitting(model, items), len(items.num_tokens)
         own, classes_N = np.zeros((total, model.embedding.embedding_dim), np.float32), np.full(total, -1)
         for numbers in batches_of(items.num_tokens, chosen, data.batch_size * data.training_length, equal=True):
-            tested.heed()
+            tested.check_cancelled()
             batch = on_device(items.__getitems__(numbers), device_of(model))
             own[numbers] = _vectors(tested.run, model, batch)
             classes_N[numbers] = batch.classes.cpu().numpy()

@@ -20,13 +20,13 @@ from poslab.io.writing import replacing
 VERSION = 1
 """Number of the format, and of the way in which runs are measured; scores of another one are not read."""
 
-MOST_BYTES = 500_000_000
+MAX_BYTES = 500_000_000
 """Most bytes of a file; 10 metrics of 10,000 items at 10 lengths need 16,000,000."""
-MOST_HEADER = 10_000_000
-MOST_ENTRIES = 10_000
-LONGEST_LENGTH = 2**40
+MAX_HEADER = 10_000_000
+MAX_ENTRIES = 10_000
+MAX_LENGTH = 2**40
 METRIC = re.compile(r"[a-z][a-z0-9_]{0,59}")
-LONGEST_TEXT = 100_000
+MAX_TEXT_LENGTH = 100_000
 DTYPES: dict[str, np.dtype[Any]] = {
     "header": np.dtype(np.uint8),
     "sums": np.dtype(np.float64),
@@ -63,7 +63,7 @@ def read_measured(path: Path) -> MeasuredRun:
     Raises:
         ValueError: naming the file, if it cannot be read, is damaged, or holds something else or another version.
     """
-    content = read_bytes(path, MOST_BYTES)
+    content = read_bytes(path, MAX_BYTES)
     try:
         return _measured(**_arrays(content))
     except Exception as error:  # a file that is not one of ours may raise anything
@@ -91,12 +91,12 @@ def _array(content: bytes, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _measured(header: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> MeasuredRun:
-    _require(len(header) <= MOST_HEADER and len(sums) == len(counts) and (counts >= 0).all())
+    _require(len(header) <= MAX_HEADER and len(sums) == len(counts) and (counts >= 0).all())
     facts = json.loads(header.tobytes())
     encoding, split, checkpoint = (facts[name] for name in ("encoding", "split", "checkpoint"))
     scores, values = facts["scores"], facts["values"]
     _require(facts["version"] == VERSION and _is_text(encoding) and split in HELD_OUT and _is_text(checkpoint))
-    _require(len(scores) + len(values) <= MOST_ENTRIES)
+    _require(len(scores) + len(values) <= MAX_ENTRIES)
     found, start = {}, 0
     for (metric, length), entry in _named(scores):
         number, identity = entry["items"], entry["identity"]
@@ -116,13 +116,13 @@ def _named(entries: list[dict[str, Any]]) -> Iterator[tuple[tuple[str, int | Non
     for entry in entries:
         metric, length = entry["metric"], entry["length"]
         _require(isinstance(metric, str) and METRIC.fullmatch(metric) is not None)
-        _require(length is None or (type(length) is int and 0 < length <= LONGEST_LENGTH))
+        _require(length is None or (type(length) is int and 0 < length <= MAX_LENGTH))
         yield (metric, length), entry
 
 
 def _is_text(value: Any) -> bool:
     """Return True for a text without control characters, which a terminal would obey."""
-    return isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
+    return isinstance(value, str) and len(value) <= MAX_TEXT_LENGTH and value.isprintable()
 
 
 def _require(holds: object) -> None:

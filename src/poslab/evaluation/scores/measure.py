@@ -42,7 +42,7 @@ def measure(
     trust: str | Sequence[str] = (),
     known: MeasuredRun | None = None,
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
-    heed: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
     """Score a run on each held-out item, in the precision of its training.
 
@@ -62,7 +62,7 @@ def measure(
         trust: as of `load`.
         known: scores of the same checkpoint on the same split at other lengths, which are returned too.
         keep: called with all scores so far once those of a length are complete, and not known.
-        heed: called before each batch; may raise an error to stop.
+        check_cancelled: called before each batch; may raise an error to stop.
 
     Raises:
         ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
@@ -70,7 +70,7 @@ def measure(
     opened = OpenedRun.of(run, split, device, trust)
     measured = known or opened.unmeasured()
     with opened.autocast():
-        return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, heed)
+        return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, check_cancelled)
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,14 @@ def scored(
     lengths: Sequence[int | None] | None,
     measured: MeasuredRun,
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
-    heed: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
     """Return the scores of a model on each held-out item, joined to those measured so far.
 
     Args:
         model: in evaluation mode.
         task, data: of its recipe, connected.
-        lengths, keep, heed: as of `measure`.
+        lengths, keep, check_cancelled: as of `measure`.
         measured: so far, with the name and the split.
 
     Raises:
@@ -141,8 +141,8 @@ def scored(
     """
     split = measured.split
     if lengths is None:
-        lengths = [*data.lengths_of(split), *([None] if task.pools_lengths else [])]
-    if None in lengths and not task.pools_lengths:
+        lengths = [*data.lengths_of(split), *([None] if task.aggregate_lengths else [])]
+    if None in lengths and not task.aggregate_lengths:
         raise ValueError("lengths must be numbers, at each of which the whole split is read, got None")
     for length in lengths:
         if length is not None:
@@ -150,9 +150,9 @@ def scored(
     score: Callable[[Any, MeasuredRun], Scored]
     if isinstance(task, LanguageModelling):
         assert isinstance(data, TextDataModule)
-        score = partial(_text_scores, model, data, split, heed)
+        score = partial(_text_scores, model, data, split, check_cancelled)
     else:
-        score = _RowScores(model, task, data, split, recipe, heed)
+        score = _RowScores(model, task, data, split, recipe, check_cancelled)
     with torch.no_grad():
         for length in lengths:
             found = {(metric, length): one for metric, one in score(length, measured)}
@@ -170,7 +170,12 @@ def fitting(model: Model, items: HeldOut) -> np.ndarray:
 
 
 def _text_scores(
-    model: Model, data: TextDataModule, split: str, heed: Callable[[], None], length: int | None, _: MeasuredRun
+    model: Model,
+    data: TextDataModule,
+    split: str,
+    check_cancelled: Callable[[], None],
+    length: int | None,
+    _: MeasuredRun,
 ) -> Scored:
     """Yield the scores of a text in windows of a length."""
     assert length is not None  # each length reads the whole text
@@ -180,7 +185,7 @@ def _text_scores(
     units = sampled_units(tokens, data.tokenizer.end_id)
     bits = 1 / math.log(2) / data.bytes_per_token[split]
     for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-        scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary, heed)
+        scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary, check_cancelled)
         sums, counts = scores.by_unit(units, bits)
         yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
 
@@ -194,7 +199,7 @@ class _RowScores:
     data: RunData
     split: str
     recipe: Recipe
-    heed: Callable[[], None]
+    check_cancelled: Callable[[], None]
     _observed: dict[int, list[Observation | None]] = field(default_factory=dict)
 
     def __call__(self, length: int | None, measured: MeasuredRun) -> Scored:
@@ -242,11 +247,11 @@ class _RowScores:
         )
         rows_at_once = self.recipe.trainer.micro_batch_size or self.data.batch_size
         most_tokens = rows_at_once * self.data.training_length  # what trains fits
-        if reads_width and self.task.writes_in_tests:
+        if reads_width and self.task.decodes_in_test:
             most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
         rows: list[Observation | None] = [None] * len(items.num_tokens)
         for numbers in batches_of(items.num_tokens, fitting(self.model, items), most_tokens, equal=reads_width):
-            self.heed()
+            self.check_cancelled()
             batch = on_device(items.__getitems__(numbers), device_of(self.model))
             for number, row in zip(numbers, self.task.observe_rows(self.model, batch, self.split), strict=True):
                 rows[number] = row

@@ -79,12 +79,12 @@ def score_tokens(
     tokens: np.ndarray,
     windows: Windows,
     boundary: int | None = None,
-    heed: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> TokenScores:
     """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
     The model takes tokens and returns logits; a `Model` makes them piece by piece. Tokens are (N,) of any integer
-    dtype; `boundary` is the token that ends a document, to keep documents apart, or None. `heed` is called before each
+    dtype; `boundary` is the token that ends a document, to keep documents apart, or None. `check_cancelled` is called before each
     batch, and may raise an error to stop.
     """
     device = next(model.parameters()).device
@@ -93,7 +93,7 @@ def score_tokens(
     share = (distributed.get_rank(), distributed.get_world_size()) if joined else (0, 1)
     with torch.no_grad(), evaluating(model):
         for numbers in windows.numbers(max(1, TOKENS_AT_ONCE // windows.length), *share):
-            heed()
+            check_cancelled()
             batch, place_BT = windows.batch(tokens, numbers, boundary)
             predicted_BT = batch.targets != IGNORE
             positions = None if batch.segments is None else Positions.packed(batch.segments.to(device))

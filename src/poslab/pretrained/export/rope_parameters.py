@@ -19,7 +19,7 @@ from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.pretrained.export.form import NotPlainError
-from poslab.pretrained.library import LEAST_VERSION
+from poslab.pretrained.library import MIN_VERSION
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -99,7 +99,7 @@ def least_transformers(config: Mapping[str, Any], needs_poslab: bool) -> str:
     kinds = {of_kind["rope_type"] for of_kind in ([rope] if "rope_type" in rope else rope.values())}
     known = {"default"} if config["model_type"] in ("olmo", "olmo2") else KNOWN_TO_4  # which refuse other keys
     needs_5 = needs_poslab or config["model_type"].startswith("jina") or not kinds <= known
-    return LEAST_VERSION if needs_5 else "4.57.1"
+    return MIN_VERSION if needs_5 else "4.57.1"
 
 
 def rope_of(

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from poslab.arguments import with_checked_arguments
+from poslab.runs.optimizers.combined_optimizer import CombinedOptimizer
 from poslab.runs.optimizers.optimizer import Decay, OptimizerSettings, matrices_of_layers
-from poslab.runs.optimizers.together import Together
 
 
 @with_checked_arguments
@@ -44,4 +44,4 @@ class Muon(OptimizerSettings):
             optimizers.append(torch.optim.Muon(moved, momentum=self.momentum, adjust_lr_fn="match_rms_adamw"))
         if others:
             optimizers.append(torch.optim.AdamW(others, betas=betas, fused=True))
-        return Together(optimizers)
+        return CombinedOptimizer(optimizers)

@@ -16,7 +16,7 @@ from poslab.arguments import Range, with_checked_arguments
 from poslab.models import Model
 from poslab.runs.optimizers.schedule import Schedule, fraction_left
 
-OfAnySize = Annotated[float, Range(above=0)]
+PositiveFloat = Annotated[float, Range(above=0)]
 """Positive number. A rate that is far too large spoils a run, which then says so."""
 
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
@@ -46,15 +46,15 @@ class OptimizerSettings(ABC):
         gradient_clip: largest norm of the gradient; null does not clip.
     """
 
-    lr: OfAnySize
-    encoding_lr_multiplier: OfAnySize = 5.0
+    lr: PositiveFloat
+    encoding_lr_multiplier: PositiveFloat = 5.0
     layer_lr_decay: Annotated[float, Range(above=0, at_most=1)] = 1.0
     weight_decay: Annotated[float, Range(at_least=0)] = 0.1
     warmup_fraction: Fraction = 0.1
     schedule: Schedule = "cosine"
     decay_fraction: Annotated[float, Range(above=0, at_most=1)] = 0.2
     final_lr_fraction: Fraction = 0.02
-    gradient_clip: OfAnySize | None = 1.0
+    gradient_clip: PositiveFloat | None = 1.0
 
     @abstractmethod
     def optimizer(self, model: nn.Module) -> Optimizer:

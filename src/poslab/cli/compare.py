@@ -1,0 +1,138 @@
+"""Compares encodings: `python -m src.compare comparison=encoding_choice`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice
+from poslab.cli.machines import launcher_and_others, run_on_machines
+from poslab.cli.named_runs import named_runs
+from poslab.cli.own_choices import with_config_dir
+from poslab.cli.questions import clear_distributed_env, own_keys_and_overrides, run_question
+from poslab.cli.words import check_figure_width
+from poslab.configuration.build import package_names
+from poslab.configuration.command_line import poslab_command
+from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.experiments.tuning.storage_url import without_password
+from poslab.io.terminal import HarmlessConsole
+
+OWN_KEYS = {
+    "comparison": "one of the comparisons below, or the path of a file like them",
+    "runs": "runs that exist, instead of a comparison: runs=[outputs/a,outputs/b] or runs=outputs/2026*",
+    "lengths": "with runs: lengths of the test, such as [256,1024] or [0.5x,1x,4x]",
+    "metrics": "with runs: what decides, as in {bits_per_byte@4x:{direction:minimize}}",
+    "preset": "a variant that the file has, such as small",
+    "seeds": "how many, or a list of them; more later train only what is missing",
+    "encodings": "a list of names, in place of the file's",
+    "baseline": "the encoding to which the others are compared",
+    "budget": "{steps: 8000} or {tokens: 1000000} of every run",
+    "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
+    "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
+    "report_only": "true writes the results of the runs that are finished, and trains nothing",
+    "recommend": "true prints which encoding to take, under the next four keys",
+    "length": "with recommend: the longest text or example that you need",
+    "memory": "with recommend: the most memory in MB: of training, or with length of reading it",
+    "speed": "with recommend: the least tokens per second: of training, or with length of reading it",
+    "start": "with recommend: will you train from scratch (default), or from pretrained weights (pretrained)?",
+    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
+    "figure.width": "inches of pictures as PDF, such as 3.25 for a paper's column",
+    "storage": "the URL of a database (default: SQLite in output)",
+    "output": "directory of the comparison (default: outputs/comparisons/NAME)",
+    "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
+    "hang_after": "seconds without progress after which a run is ended (default: 1800)",
+    "lost_after": "seconds of silence after which another machine's run is lost (default: 60)",
+    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
+}
+"""Keys of the command line that speak of the comparison; all others are choices of every run."""
+
+
+def main(arguments: list[str]) -> None:
+    """Sort the arguments, and run the comparison."""
+    if HELP & set(arguments):
+        print(_help())
+        return
+    compares_runs = any(word.startswith("runs=") for word in arguments)  # which have their choices already
+    words = arguments if compares_runs else with_config_dir(arguments)
+    given, overrides = own_keys_and_overrides(words, "comparison", OWN_KEYS)
+    clear_distributed_env()
+    ways = {name: given.pop(name, False) for name in ("dry_run", "report_only", "recommend")}
+    for name, value in ways.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+    width = given.pop("figure.width", None)
+    check_figure_width(width)
+    needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
+    if needs and not ways["recommend"]:
+        raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
+    typed = without_password(poslab_command("compare", *arguments))
+    if "runs" in given:
+        _compare_runs(given, overrides, typed, needs, ways, width)
+        return
+    from poslab.experiments.comparison_file import comparison_files, read_comparison
+
+    machines = given.pop("machines", None)
+    launcher, overrides = launcher_and_others(overrides)
+    comparison = read_comparison(COMPARISONS, given, overrides)
+    if launcher or machines is not None:
+        run_on_machines("compare", arguments, launcher, machines, comparison.storage)
+        return
+    _print_at_once(f"{comparison.name}: {comparison.question}")
+    files = comparison_files(COMPARISONS)
+    of_file = files.read(files.path(given["comparison"]), given.get("preset"))["cases"]
+    if left_out := [case for case in of_file if case not in comparison.cases]:
+        _print_at_once(f"left out, for their model is not model.path: {', '.join(left_out)}")
+    print_loading_notice()
+
+    from poslab.experiments.command import run_comparison
+
+    run_question(
+        comparison, lambda: run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width), OWN_KEYS
+    )
+
+
+def _print_at_once(line: str) -> None:
+    """Print a line before the slow imports."""
+    HarmlessConsole().print(line, soft_wrap=True)
+
+
+def _compare_runs(
+    given: dict[str, Any],
+    overrides: list[str],
+    typed: str,
+    needs: dict[str, Any],
+    ways: dict[str, bool],
+    figure_width: float | None,
+) -> None:
+    """Compare the runs that the command line names."""
+    allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
+    asked = [way for way in ("dry_run", "report_only") if ways[way]]
+    if wrong := [*(key for key in given if key not in allowed), *overrides, *asked]:
+        raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
+    runs = named_runs(given.pop("runs"))
+    _print_at_once(f"comparing {len(runs)} run{'s' if len(runs) > 1 else ''}")
+    print_loading_notice()
+    from poslab.experiments.command import compare_runs
+
+    if "trust" in given:
+        given["trust"] = package_names(given["trust"])
+    compare_runs(runs, given, CONF, typed, needs, ways["recommend"], figure_width)
+
+
+def _help() -> str:
+    from poslab.cli.help import questions_help
+    from poslab.experiments.comparison_file import comparison_files
+
+    first = f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2"
+    return questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS))
+
+
+def by_name() -> list[str]:
+    """Return the words that choose a comparison by its name."""
+    from poslab.experiments.comparison_file import comparison_files
+
+    return [f"comparison={name}" for name in comparison_files(COMPARISONS).names()]
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command_without_hydra("train", main)

@@ -1,0 +1,120 @@
+"""The command `poslab`: `poslab train encoding=rotary` equals `python -m src.train encoding=rotary`.
+
+Nothing that takes time is imported before it is known which command runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import signal
+import sys
+from typing import NoReturn
+
+from poslab.configuration.command_line import STARTED_AS
+
+COMMANDS = {
+    "train": "train a model under an encoding, and test it beyond its length",
+    "evaluate": "show how far trained models reach, and what they have learned",
+    "generate": "continue a text with a trained model, or answer it",
+    "sweep": "tune an encoding, or whatever else a run has",
+    "compare": "compare encodings on cases and seeds, with intervals",
+    "export": "write a trained model for transformers",
+    "explore": "open a page in which you turn the knobs of encodings",
+}
+
+COMPLETION = {"-sc", "--shell-completion"}
+COMPLETED_AS_RUNS = ("sweep", "compare")
+"""Commands whose keys, beside those of their own, are those of a run."""
+
+
+def main(started_as: str = "poslab") -> NoReturn:
+    """Run the command that the first word names, and exit."""
+    try:
+        os.getcwd()
+        _main(started_as)
+    except KeyboardInterrupt:  # before the command has its own way to stop
+        os._exit(128 + signal.SIGINT)
+    except FileNotFoundError as error:
+        if error.filename is not None:
+            raise
+        print("error: the current directory does not exist any more", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # what reads the output, such as `head`, has ended
+        os._exit(128 + signal.SIGPIPE)
+
+
+def _main(started_as: str) -> NoReturn:
+    os.environ.setdefault(STARTED_AS, f"{started_as} ")  # a launcher has set it for its jobs
+    name, *words = sys.argv[1:] or ["--help"]
+    if {name, *words} & COMPLETION:
+        _complete([word for word in words if word not in COMPLETION])
+    elif name in COMMANDS:
+        sys.argv[0] += f" {name}"  # as a run records it
+        _run(name, words)
+    elif name in ("-h", "--help", "help"):
+        print(_help(started_as), flush=True)
+    elif name == "--version":
+        from importlib.metadata import version
+
+        print(f"poslab {version('poslab')}")
+    else:
+        from poslab.arguments import nearest
+
+        meant = nearest(name, [*COMMANDS, "--help", "help"])
+        print(f"error: {name!r} is not a command{meant} ({started_as} --help lists them)", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)
+
+
+def _help(started_as: str) -> str:
+    lines = ["Poslab trains, measures, tunes and explains positional encodings.", ""]
+    lines += [f"Commands, as in {started_as} train encoding=rotary:"]
+    lines += [f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()]
+    lines += [
+        "",
+        f"{started_as} COMMAND --help lists the groups and keys of a command.",
+        f"{started_as} --version prints the version.",
+        'eval "$(poslab --shell-completion install=bash)" completes words in bash, and',
+        "in zsh after bashcompinit; in fish it is",
+        "poslab --shell-completion install=fish | source",
+    ]
+    return "\n".join(lines)
+
+
+def _run(name: str, words: list[str]) -> None:
+    """Run a command, for which `trust=` may name packages in the current directory."""
+    from poslab.cli.own_packages import find_trusted_packages
+
+    find_trusted_packages(words)
+    sys.argv[1:] = words
+    importlib.import_module(f"poslab.cli.{name}").run()
+
+
+def _complete(words: list[str]) -> None:
+    """Complete a command line as Hydra does for a command: it knows one program, whose options come first.
+
+    The shell gives the line in `COMP_LINE`, with the name of the program.
+    """
+    name, line = "train", os.environ.get("COMP_LINE")
+    if any(word.startswith("query") for word in words):
+        if line is None:
+            print("error: --shell-completion query is for a shell, which gives the line", file=sys.stderr)
+            sys.exit(2)
+        program, *typed = re.split(" +", line)
+        if len(typed) <= 1:
+            print("\n".join(name for name in COMMANDS if name.startswith("".join(typed))))
+            return
+        name, *others = typed
+        if name == "explore":
+            print("\n".join(word for word in ["to="] if word.startswith(others[-1])))
+        if name not in COMMANDS or name == "explore":
+            return
+        os.environ["COMP_LINE"] = " ".join([program, *others])
+        if name in COMPLETED_AS_RUNS:
+            command = importlib.import_module(f"poslab.cli.{name}")
+            own = [*(f"{key}=" for key in command.OWN_KEYS), *command.by_name()]
+            print("\n".join(word for word in own if word.startswith(others[-1])))
+            name = "train"
+    _run(name, ["--shell-completion", *words])

@@ -1,0 +1,233 @@
+"""Evaluate trained runs (`python -m src.evaluate run=outputs/RUN`), a pretrained model, or an encoding alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from poslab.arguments import shown
+from poslab.cli.choices import groups, keys_of
+from poslab.cli.help import evaluate_help
+from poslab.cli.hydra_command import command
+from poslab.cli.named_runs import named_runs
+from poslab.cli.own_choices import searching_words
+from poslab.cli.words import check_figure_width
+from poslab.configuration.command_line import key_of
+from poslab.configuration.folders import CONF
+from poslab.configuration.labels import OF_THE_ENCODING
+from poslab.evaluation.settings import Request
+
+if TYPE_CHECKING:
+    from poslab.evaluation.command import PretrainedChoice
+
+
+def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model: Sequence[str] = ()) -> None:
+    """Evaluate, print the metrics and say where the report is.
+
+    Args:
+        config, directory, overrides: as `command` gives them.
+        of_model: words of `python -m src.train` that choose a pretrained model and its data; none for runs.
+    """
+    runs = _runs(config)
+    _check_choices(config, runs, overrides, of_model)
+    of_job = None if directory.resolve() == Path.cwd() else directory  # several jobs have a directory each
+    check_figure_width(config["figure"]["width"])
+    request = Request(
+        **{name: config[name] for name in ("parts", "lengths", "stride", "text", "seed", "split", "tokens", "device")},
+        output=of_job if config["output"] is None else str(config["output"]),
+        figure_width=config["figure"]["width"],
+        trust=config["trust"],
+        typed=[*of_model, *overrides],
+    )
+    if config["output"] is not None:
+        _check_output(Path(str(config["output"])))
+
+    from poslab.evaluation.command import diagnose_encoding, evaluate_pretrained, evaluate_runs
+
+    if of_model:
+        evaluate_pretrained(_pretrained(config, of_model), request)
+    elif runs:
+        swap_choice = next((o.partition("=")[2] for o in reversed(overrides) if o.startswith("encoding@swap=")), None)
+        swaps = [] if swap_choice is None else [_swap(run, overrides) for run in runs]
+        evaluate_runs(runs, request, swaps, swap_choice)
+    else:
+        diagnose_encoding(config, request)
+
+
+def _runs(config: dict[str, Any]) -> list[str]:
+    """Return the runs to evaluate; ValueError if `run` and `runs` are both given, or one does not exist."""
+    from poslab.runs.directory import RunDirectory
+
+    if config["run"] is not None and config["runs"] is not None:
+        raise ValueError("runs takes the place of run: give one of the two")
+    if config["runs"] is not None:
+        runs = named_runs(config["runs"])
+    else:
+        runs = [] if config["run"] is None else [config["run"]]
+        if not all(isinstance(run, str) for run in runs):
+            raise ValueError(
+                f"run must name a run directory or a checkpoint, as in run=outputs/RUN, got {config['run']}"
+            )
+    for run in filter(None, runs):
+        if "dataset" not in RunDirectory.of(run).config():
+            raise ValueError(f"{run} is not a run directory: its config.yaml names no dataset")
+    return runs
+
+
+def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str], of_model: Sequence[str]) -> None:
+    """Raise ValueError for groups and sizes that do not go with runs, or without one."""
+    if of_model:
+        if config.get("encoding") is not None or config.get("swap") is not None:
+            raise ValueError("encodings names those of a pretrained model: encodings=[own,yarn]")
+        return
+    of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
+    if config["encodings"] is not None and not (runs and of_runs):
+        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
+    if "" in runs or (not runs and config.get("encoding") is None):
+        raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
+    if runs and config.get("encoding") is not None:
+        raise ValueError("encoding goes without a run: encoding@swap= takes the place of the encoding of a run")
+    if not runs and config.get("swap") is not None:
+        raise ValueError("encoding@swap takes the place of a run's encoding: it needs run=")
+    if runs and _chooses_temperature(overrides) and config.get("swap") is None:
+        raise ValueError("temperature goes with encoding@swap: to change it alone, swap in the run's own encoding")
+    if runs and of_runs:
+        raise ValueError(f"{of_runs[0].partition('=')[0]} is that of the run, and cannot be another one")
+
+
+def _check_output(output: Path) -> None:
+    """Raise ValueError for a directory that an evaluation cannot be written to."""
+    if output.is_file() or (output / "config.yaml").exists():
+        raise ValueError(f"output must be a directory of its own, neither a file nor a run directory, got {output}")
+    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
+
+
+def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
+    """Compose the encoding that replaces a run's own; the temperature stays unless one is given."""
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    from poslab.configuration.of_pretrained import is_pretrained, without_scratch_default
+    from poslab.runs.directory import RunDirectory
+
+    directory = RunDirectory.of(run)
+    length = directory.config()["dataset"].get("sequence_length")
+    if type(length) is not int:  # a text could be an interpolation, which Hydra would resolve
+        raise ValueError(f"{directory.config_file}: dataset.sequence_length must be an integer, got {length}")
+    words = [f"dataset.sequence_length={length}", *overrides, *searching_words()]
+    composed = compose("evaluate", overrides=words)
+    config = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(config, dict)
+    if is_pretrained(directory.config()["model"]):
+        config = without_scratch_default(config, OmegaConf.to_container(composed, resolve=False))
+    swap = {"encoding": config["swap"]}
+    if config.get("temperature") is not None or _chooses_temperature(overrides):
+        swap["temperature"] = config.get("temperature")
+    return swap
+
+
+def _chooses_temperature(overrides: list[str]) -> bool:
+    """Return True if a temperature is given or taken away: `temperature=log_n`, `~temperature`."""
+    return any(override.lstrip("~").partition("=")[0] == "temperature" for override in overrides)
+
+
+def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[PretrainedChoice]:
+    """Compose the configurations of a pretrained model under each encoding, as `python -m src.train` does."""
+    from hydra import compose
+    from hydra.errors import ConfigCompositionException
+
+    from poslab.cli.mistakes import composition_mistake
+    from poslab.configuration.build import full_keys
+    from poslab.evaluation.command import PretrainedChoice
+    from poslab.experiments.tuning.composition import Composer
+    from poslab.pretrained.directory import configuration, download, is_folder, tokenizer_file
+    from poslab.pretrained.families import family_of
+
+    composer = Composer(CONF, config["trust"])
+    searched = searching_words()
+    words = [*([] if _sets("model", of_model) else ["model=pretrained"]), *of_model, f"seed={config['seed']}"]
+
+    def resolved(words: Sequence[str]) -> dict[str, Any]:
+        try:
+            return composer.resolve(compose("train", overrides=[*words, *searched], return_hydra_config=True))
+        except ConfigCompositionException as error:  # its keys are those of training
+            raise ValueError(composition_mistake(error, "train", [*words, *searched])) from error
+
+    whole = resolved([*words, "encoding=own"])
+    with full_keys("model", whole):
+        path = whole["model"]["path"]
+        download(path)
+        model = configuration(path)
+        length = family_of(model).facts(model).training_length
+        if not is_folder(path) and not _sets("dataset.tokenizer", words):
+            words.append(composer.override("dataset.tokenizer", str(tokenizer_file(path))))
+    if not _sets("dataset.sequence_length", words):
+        words.append(f"dataset.sequence_length={length}")
+    found = []
+    for name, choices in _encodings("own" if config["encodings"] is None else config["encodings"]):
+        own = [*words, *_in_full(choices["encoding"], [composer.override(key, choices[key]) for key in choices])]
+        found.append(PretrainedChoice(name, resolved(own), own))
+    return found
+
+
+def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
+    """Return the names of encodings, None where none is given, and their choices, as a comparison lists them."""
+    from poslab.experiments.comparison import NAME
+
+    found: list[tuple[str | None, dict[str, Any]]] = []
+    if nodes == []:
+        raise ValueError("encodings must not be empty; null is own")
+    for node in nodes if isinstance(nodes, list) else [nodes]:
+        own = {"encoding": node} if isinstance(node, str) else node
+        choices = {str(key): value for key, value in own.items() if key != "name"} if isinstance(own, Mapping) else {}
+        groups = {key.partition(".")[0] for key in choices}
+        if not isinstance(choices.get("encoding"), str) or not groups <= set(OF_THE_ENCODING):
+            raise ValueError(
+                "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
+                f"positions and temperature, got {shown(node)}"
+            )
+        name = own.get("name")
+        if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
+            raise ValueError(f"encodings: names must be at most 80 letters, digits, dots, - and _, got {shown(name)}")
+        found.append((name, choices))
+    return found
+
+
+def _in_full(encoding: str, words: list[str]) -> list[str]:
+    """Return words with keys of a scaling written out, as `expand_aliases` does."""
+    from poslab.cli.choices import choices, keys
+    from poslab.cli.words import expand_aliases
+
+    return expand_aliases(words, list(keys("encoding", encoding)) if encoding in choices("encoding") else [])
+
+
+def _sets(key: str, words: Sequence[str]) -> bool:
+    return any(word.lstrip("+").startswith(f"{key}=") for word in words)
+
+
+def _taken_for_model(words: list[str]) -> list[str]:
+    """Return the words that choose a pretrained model and its data, if there is no run: those of keys of training."""
+    if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
+        return []
+    own = {*map(_top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
+    of_training = {*map(_top, keys_of(CONF / "train.yaml")), *groups()} - own - {"hydra"}
+    return [word for word in words if "=" in word and (_top(word) in of_training or word.startswith("+"))]
+
+
+def _top(word: str) -> str:
+    """Return the first name of a key: `dataset` of `+dataset.files=x`."""
+    return key_of(word).partition(".")[0]
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    of_model = _taken_for_model(sys.argv[1:])
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in of_model]
+    command("evaluate", partial(main, of_model=of_model), evaluate_help)

@@ -1,0 +1,40 @@
+"""Opens the page in which a person turns the knobs of two encodings: `python -m src.explore`."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+from poslab.cli.hydra_command import HELP, command_without_hydra
+from poslab.configuration.command_line import poslab_command
+
+
+def main(arguments: list[str]) -> None:
+    """Write the page, say where it is, and open it if there is a browser."""
+    if HELP & set(arguments):
+        print(f"Poslab writes a page in which you turn the knobs of two encodings, and opens it:\n{_usage()}")
+        return
+    to = "outputs/explorer.html"
+    for argument in arguments:
+        key, _, to = argument.partition("=")
+        if key != "to" or not to:
+            raise ValueError(f"{argument} is not understood: {_usage().strip()}")
+    path = Path(to)
+    from poslab.explorer import write_explorer
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_explorer(path, poslab_command("train"))
+    except OSError as error:
+        raise ValueError(f"to={to} cannot be written: {error.strerror}") from error
+    print(f"written: {path}")
+    webbrowser.open(path.absolute().as_uri())
+
+
+def _usage() -> str:
+    return f"  {poslab_command('explore')} to=explorer.html   (default: outputs/explorer.html)"
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command_without_hydra("train", main)

@@ -1,0 +1,253 @@
+"""Shared by the commands of this folder: Hydra's command line, exit statuses and one-sentence errors."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import signal
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from poslab.cli.choices import groups
+from poslab.cli.jobs import DIRECTORIES, JobRecord, noting
+from poslab.cli.mistakes import as_typed, explained, in_lines, known_keys
+from poslab.cli.own_choices import searched_by_itself, searching_words, with_own_choices
+from poslab.cli.words import as_sweep, expand_aliases, options_first
+from poslab.configuration.build import DATA, trusted_packages
+from poslab.configuration.command_line import poslab_command, trusting
+from poslab.configuration.folders import CONF
+from poslab.configuration.outside_files import CheckedLoader, checked
+from poslab.data.composed import check_added_keys, check_choices, resolved
+from poslab.runs.earlier_versions import ADDED
+from poslab.runs.errors import UntrustedRunError
+
+HELP = {"-h", "--help"}
+SIGPIPE_STATUS = 128 + signal.SIGPIPE
+"""Exit status where what reads the output, such as `head`, has ended."""
+
+
+class FailedJobError(Exception):
+    """A job in another process that failed, and was reported there; its argument is the exit status."""
+
+
+Main = Callable[[dict[str, Any], Path, list[str]], Mapping[str, Any] | None]
+
+
+def command(
+    name: str,
+    main: Main,
+    help_on: Callable[[list[str]], str] | None = None,
+    after_jobs: Callable[[Path], None] | None = None,
+) -> NoReturn:
+    """Run a command and exit: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
+
+    `HYDRA_FULL_ERROR=1` shows the traceback of everything.
+
+    Args:
+        name: of its configuration in conf/.
+        main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
+            found it, and the overrides of the command line; returns facts for the record of its job.
+        help_on: returns the help for the other words of the command line; None leaves it to Hydra.
+        after_jobs: called with the directory of all jobs of `-m` when they have ended, each with its record.
+    """
+    report, statuses = _beginning(name)
+    process = os.getpid()
+
+    def leave(status: int) -> NoReturn:
+        if after_jobs is not None and DIRECTORIES and os.getpid() == process:
+            try:
+                after_jobs(as_typed(DIRECTORIES[0]))
+            except Exception as error:
+                report(error)
+        _leave(max(status, *statuses, 0))
+
+    def job(composed: DictConfig) -> None:
+        """Run one job of perhaps many; its error is reported at once, and the next job runs."""
+        hydra_config = HydraConfig.get()
+        directory, record = Path(hydra_config.runtime.output_dir), JobRecord()
+        if os.getpid() == process:
+            print_loading_notice()
+        if directory != Path.cwd():
+            with contextlib.suppress(OSError):  # it is not empty, and stays
+                directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
+        try:
+            if hydra_config.job.config_name != name:
+                _require_whole(composed, name, str(hydra_config.job.config_name))
+            say_what_files_set()
+            overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
+            record.add(overrides=overrides)
+            if not any(override.lstrip("+").startswith("trust=") for override in overrides):
+                composed.trust = []  # no file can say that it is trusted
+            chosen = hydra_config.runtime.choices
+            check_choices(CONF, chosen, overrides)
+            check_added_keys([*groups(), *chosen, *OmegaConf.load(CONF / f"{name}.yaml")], composed, overrides)
+            config = resolved(composed)
+            record.add(config=config)
+            record.add(
+                **main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides) or {}
+            )
+        except BaseException as error:
+            record.add(error=str(error) or type(error).__name__)
+            report(error)
+            if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
+                leave(statuses[-1])
+            if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
+                raise FailedJobError(statuses[-1]) from None
+
+    def run() -> None:
+        with checked():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
+
+    try:
+        if help_on is not None and HELP & set(sys.argv[1:]):
+            print(help_on([word for word in sys.argv[1:] if word not in HELP]), flush=True)
+            _leave(0)
+        sys.argv[1:] = options_first(sys.argv[1:])
+        sys.argv[1:] = with_own_choices(sys.argv[1:])
+        sys.argv += noting(sys.argv[1:]) if after_jobs is not None else []
+        try:
+            run()
+        except ConfigCompositionException:
+            typed = sys.argv[1:]
+            sys.argv[1:] = as_sweep(expand_aliases(typed, known_keys(name, typed)))
+            if sys.argv[1:] == typed:
+                raise
+            run()
+    except FailedJobError as failed:
+        statuses.append(failed.args[0])
+    except (HydraException, BrokenPipeError) as error:  # before OSError, which some of them are too
+        report(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        report(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
+    except Exception as error:
+        report(error)
+    leave(max(statuses, default=0))
+
+
+def say_what_files_set() -> None:
+    """Print what files from outside conf/ set that one may not expect of them."""
+    loader = GlobalHydra.instance().config_loader()
+    if isinstance(loader, CheckedLoader) and loader.remark:
+        _remark(loader.remark)
+
+
+@functools.cache  # once for all jobs of -m
+def _remark(text: str) -> None:
+    from poslab.io.terminal import one_line
+
+    print(f"poslab: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def print_loading_notice() -> None:
+    """Print to a person who waits at a terminal what the next seconds are for."""
+    if "torch" not in sys.modules and sys.stderr.isatty():
+        print("loading libraries ...", file=sys.stderr, flush=True)
+
+
+def choices_of_configuration(name: str) -> list[str]:
+    """Return the words of the running job's command line that choose its configuration, its overrides aside.
+
+    Args:
+        name: of the configuration unless another one is chosen.
+    """
+    hydra = HydraConfig.get()
+    words = [word for word in searching_words() if not searched_by_itself(word)]
+    if hydra.job.config_name != name:
+        words = ["--config-name", str(hydra.job.config_name), *words]
+    folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
+    return [*(word for folder in folders for word in ("--config-dir", str(as_typed(folder)))), *words]
+
+
+def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
+    """Run a command that reads its own command line, and exit as `command` does.
+
+    Args:
+        name: of the configuration whose keys it takes.
+        main: takes the arguments.
+    """
+    report, statuses = _beginning(name)
+    try:
+        main(sys.argv[1:])
+    except BaseException as error:
+        report(error)
+    _leave(max(statuses, default=0))
+
+
+def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
+    """Report errors in one sentence, and collect the exit statuses of those reported."""
+    typed = sys.argv[1:]
+    show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then leaves all errors to us
+    statuses: list[int] = []
+    # A command that has begun nothing ends at once: an exception in the midst of an import could abort the process.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: os._exit(128 + number))
+    warnings.filterwarnings("error", message=r"provider=hydra\.searchpath", category=UserWarning)
+
+    def report(error: BaseException) -> None:
+        if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
+            raise error
+        if isinstance(error, BrokenPipeError) and _stdout_closed():
+            statuses.append(SIGPIPE_STATUS)
+            return
+        from poslab.experiments.tuning.storage_url import without_password
+        from poslab.io.terminal import harmless, one_line
+
+        sentence, status = explained(error, name, sys.argv[1:])
+        if isinstance(error, UntrustedRunError):
+            trusted = trusting(list(dict.fromkeys([*error.trust, DATA])))
+            words = [word for word in typed if not word.startswith("trust=")]
+            sentence = f"{sentence}; if you want that: {poslab_command(name, *words, *trusted)}"
+        if sentence is None or show_traceback:
+            print(harmless(without_password("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
+        if sentence is not None:
+            print(in_lines(f"error: {one_line(without_password(sentence))}"), file=sys.stderr, flush=True)
+        statuses.append(status)
+
+    return report, statuses
+
+
+def _leave(status: int) -> NoReturn:
+    """End the command, perhaps as one of several processes."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = max(status, SIGPIPE_STATUS)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more
+    if processes := sys.modules.get("poslab.runs.processes"):
+        processes.leave(status)
+    sys.exit(status)
+
+
+def _stdout_closed() -> bool:
+    """Return whether what reads the output, such as `head`, has ended."""
+    try:
+        sys.stdout.flush()
+        pipe = select.poll()
+        pipe.register(sys.stdout.fileno(), 0)
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):  # closed, or not a file: of a test
+        return False
+    return any(event & select.POLLERR for _, event in pipe.poll(0))
+
+
+def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
+    """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
+    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra", *ADDED}
+    if missing := sorted(map(str, needed - set(config))):
+        raise ValueError(f"--config-name {chosen} must be a whole configuration of {name}, and it has no {missing[0]}")

@@ -1,0 +1,94 @@
+"""Tunes an encoding, and whatever else a run has: `python -m src.sweep sweep=rotary_base`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice
+from poslab.cli.machines import launcher_and_others, run_on_machines
+from poslab.cli.own_choices import with_config_dir
+from poslab.cli.questions import clear_distributed_env, own_keys_and_overrides, run_question
+from poslab.configuration.command_line import poslab_command
+from poslab.configuration.folders import CONF, SWEEPS
+
+if TYPE_CHECKING:
+    from poslab.experiments.tuning.sweep import Sweep
+
+OWN_KEYS = {
+    "sweep": "one of the sweeps below, or the path of a file like them",
+    "preset": "a variant that the file has, such as small",
+    "n_trials": "how many trials are finished in the end, the default among them",
+    "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
+    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
+    "dry_run": "true prints what is searched, the finished trials and the time to go, and trains nothing",
+    "storage": "the URL of a database (default: SQLite in output)",
+    "output": "directory of the sweep (default: outputs/sweeps/NAME)",
+    "name": "of the study, in a storage that several share (default: the file's, and the preset)",
+    "seeds": "runs of each trial, whose mean counts (default: 1)",
+    "sampler": "an Optuna sampler: sampler={_target_:optuna.samplers.RandomSampler}",
+    "pruner": "an Optuna pruner, or null",
+    "objectives": "metrics of metrics.json that are made small or large",
+    "hang_after": "seconds without anything new after which a run is ended (default: 1800)",
+    "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
+    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
+}
+"""Keys of the command line that speak of the sweep; all others are choices of every trial."""
+
+
+def main(arguments: list[str]) -> None:
+    """Sort the arguments, and run the sweep."""
+    if HELP & set(arguments):
+        print(_help())
+        return
+    given, overrides = own_keys_and_overrides(with_config_dir(arguments), "sweep", OWN_KEYS)
+    clear_distributed_env()
+    from poslab.experiments.tuning.sweep_file import read_sweep
+
+    dry_run = given.pop("dry_run", False)
+    if not isinstance(dry_run, bool):
+        raise ValueError(f"dry_run must be true or false, got {dry_run!r}")
+    machines = given.pop("machines", None)
+    launcher, overrides = launcher_and_others(overrides)
+    sweep = read_sweep(SWEEPS, given, overrides)
+    if launcher or machines is not None:
+        run_on_machines("sweep", arguments, launcher, machines, sweep.storage)
+        return
+    print_loading_notice()
+
+    from poslab.experiments.tuning.command import run_sweep
+
+    run_question(
+        sweep,
+        lambda: run_sweep(sweep, CONF, dry_run),
+        OWN_KEYS,
+        lambda mistake: _with_what_is_searched(mistake, sweep),
+    )
+
+
+def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
+    """Return a mistake about a key that is searched, and that the encoding does not have, with the sweep that asks."""
+    key, found, rest = mistake.partition(": there is no such key here")
+    if not found or key not in sweep.space:
+        return mistake
+    choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{key.partition('.')[0]}=")), "its choices")
+    return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
+
+
+def _help() -> str:
+    from poslab.cli.help import questions_help
+    from poslab.experiments.tuning.sweep_file import sweep_files
+
+    first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
+    return questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS))
+
+
+def by_name() -> list[str]:
+    """Return the words that choose a sweep by its name."""
+    from poslab.experiments.tuning.sweep_file import sweep_files
+
+    return [f"sweep={name}" for name in sweep_files(SWEEPS).names()]
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command_without_hydra("train", main)

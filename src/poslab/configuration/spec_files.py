@@ -1,0 +1,175 @@
+"""Files that ask one question, such as a sweep or a comparison: their names, presets, and shared defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from poslab.arguments import nearest, needed
+from poslab.configuration.build import package_names
+from poslab.configuration.folders import in_current_directory
+from poslab.configuration.interpolations import check_interpolations
+from poslab.io.reading import read_yaml
+
+DEFAULTS = "defaults.yaml"
+"""Name of the file with the keys that all files of a folder share."""
+
+
+@dataclass(frozen=True)
+class SpecFiles:
+    """The files of one kind in a folder.
+
+    Args:
+        kind: word of the command line that names one of them, such as `sweep`.
+        folder: of the files.
+        keys: that a file may have, beside `presets`.
+    """
+
+    kind: str
+    folder: Path
+    keys: Sequence[str]
+
+    def names(self) -> list[str]:
+        """Return the names of the files, without defaults; those of a folder in it as `papers/kazemnejad2023`."""
+        return sorted(self._by_name())
+
+    def _by_name(self) -> dict[str, Path]:
+        """Return the files by name, those in the current directory too; of two of a name, that of Poslab."""
+        found: dict[str, Path] = {}
+        for folder in filter(None, (in_current_directory(self.folder), self.folder)):
+            files = (file for file in folder.rglob("*.yaml") if file.name != DEFAULTS)
+            found |= {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+        return found
+
+    def path(self, name: Any) -> Path:
+        """Return the file of a name, or of a path that ends in .yaml.
+
+        Raises:
+            ValueError: if there is none.
+        """
+        path = Path(str(name))
+        if path.suffix in (".yaml", ".yml"):
+            if not path.is_file():
+                raise ValueError(f"{self.kind}={name}: there is no such file")
+            return path
+        if str(name) not in (known := self._by_name()):
+            file = f"{name}.yaml"
+            meant = f"; did you mean {file!r}?" if Path(file).is_file() else nearest(str(name), known)
+            raise ValueError(
+                f"{self.kind}={name}: there is no such {self.kind}{meant} ({self.kind}s: {', '.join(sorted(known))})"
+            )
+        return known[str(name)]
+
+    def chosen(self, given: Mapping[str, Any], made: type) -> tuple[Path, Any, dict[str, Any]]:
+        """Return the file and the preset that a command line chooses, and the keys of both under its own.
+
+        Args:
+            given: keys of the command line: the kind (a name in the folder, or the path of a file), `preset`, and
+                arguments that override those of the file.
+            made: dataclass of the arguments. A file need not have its `name` and `output`, nor may a command line have
+                its `question` and `overrides`.
+
+        Raises:
+            ValueError: for an unknown file, preset or key, or one that is missing.
+        """
+        given = dict(given)
+        if self.kind not in given:
+            known = ", ".join(self.names())
+            raise ValueError(
+                f"{self.kind} must name a {self.kind}, or the path of a file like them ({self.kind}s: {known})"
+            )
+        path, preset = self.path(given.pop(self.kind)), given.pop("preset", None)
+        node = self.read(path, preset)
+        allowed = [one.name for one in fields(made) if one.name not in ("overrides", "question")]
+        if unknown := sorted(set(given) - set(allowed)):
+            raise ValueError(
+                f"{unknown[0]}: there is no such key{nearest(unknown[0], [self.kind, 'preset', *allowed])}"
+            )
+        if "trust" in given:
+            given["trust"] = package_names(given["trust"])
+        node |= given
+        if missing := [key for key in needed(made) if key not in (*node, "name", "output")]:
+            raise ValueError(f"{path} must have {' and '.join(missing)}")
+        return path, preset, node
+
+    def question(self, name: str) -> str:
+        """Return the question that the file of a name asks, for a list of them."""
+        return str(read_yaml(self.path(name)).get("question", ""))
+
+    def read(self, path: Path, preset: Any) -> dict[str, Any]:
+        """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides.
+
+        The choices of `train`, and cases by name with theirs, are merged; a case that a preset sets to null is left
+        out. Any other key replaces an earlier one.
+
+        Raises:
+            ValueError: for an unknown preset or key, or a key of the preset that a case of the file overrides.
+        """
+        contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
+        known = sorted({str(name) for node in contents for name in node["presets"]})
+        if preset is not None and preset not in known:
+            raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
+        merged: dict[str, Any] = {"train": {}}
+        for node in contents:
+            chosen = node.pop("presets").get(preset, {})
+            merged = _over(merged, node)
+            for case, key in _overridden(merged, chosen):
+                raise ValueError(
+                    f"{path}: presets.{preset}.{key} would be overridden by cases.{case}.{key}: set "
+                    f"presets.{preset}.cases.{case}.{key} too"
+                )
+            merged = _over(merged, chosen)
+        return merged
+
+    def _contents(self, path: Path) -> dict[str, Any]:
+        """Return the keys of a file, with its presets by name."""
+        contents = read_yaml(path)
+        check_interpolations(contents, path)
+        contents["presets"] = presets = contents.get("presets") or {}
+        if not isinstance(presets, Mapping) or not all(isinstance(preset, Mapping) for preset in presets.values()):
+            raise ValueError(f"{path}: presets must be keys by name, as in {{small: {{n_trials: 8}}}}, got {presets!r}")
+        for place, node in (("", contents), *((f" in presets.{name}", preset) for name, preset in presets.items())):
+            allowed = (*self.keys, "presets") if not place else self.keys
+            if unknown := [key for key in node if key not in allowed]:
+                raise ValueError(f"{path}: there is no key {unknown[0]}{place}{nearest(str(unknown[0]), allowed)}")
+            if not isinstance(node.get("train"), Mapping | None):
+                raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
+        return contents
+
+
+def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a node with those of a layer over them."""
+    merged = {**node, **layer}
+    own, more = node.get("train"), layer.get("train")
+    if isinstance(own, Mapping) and isinstance(more, Mapping | None):
+        merged["train"] = {**own, **(more or {})}
+    cases, others = node.get("cases"), layer.get("cases")
+    if isinstance(cases, Mapping) and isinstance(others, Mapping):
+        both = [name for name in others if isinstance(others[name], Mapping) and isinstance(cases.get(name), Mapping)]
+        left_out = [name for name in cases if others.get(name, cases) is None]
+        joined = {**cases, **others, **{name: _over(cases[name], others[name]) for name in both}}
+        merged["cases"] = {name: case for name, case in joined.items() if name not in left_out}
+    return merged
+
+
+def _overridden(node: Mapping[str, Any], preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield each case of a node with a key that it has over that of a preset, which does not set it for the case."""
+    for name, case in _mapping(node.get("cases")).items():
+        own = _mapping(preset.get("cases")).get(name, {})
+        if own is not None:  # null leaves the case out
+            yield from ((str(name), key) for key in sorted(_keys(case) & _keys(preset) - _keys(own)))
+
+
+def _keys(node: Any) -> set[str]:
+    """Return the keys that a case may have in place of those of all cases."""
+    return {f"train.{key}" for key in _mapping(_mapping(node).get("train"))} | {"gate", "metrics"} & set(_mapping(node))
+
+
+def _mapping(node: Any) -> Mapping[str, Any]:
+    return node if isinstance(node, Mapping) else {}
+
+
+def _listed(presets: Sequence[str]) -> str:
+    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"

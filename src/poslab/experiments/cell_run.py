@@ -1,0 +1,154 @@
+"""Training of one cell: an ordinary run, whose test is measured item by item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import Trial
+
+from poslab.configuration.build import DATA
+from poslab.evaluation.scores.extra_metrics import measure_extra
+from poslab.evaluation.scores.item_files import read_measured, write_measured
+from poslab.evaluation.scores.items import MeasuredRun
+from poslab.evaluation.scores.measure import OpenedRun, measure
+from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult
+from poslab.experiments.configurations import CellConfigurations
+from poslab.experiments.metrics import of_tag, tag_of
+from poslab.experiments.pool.locks import one_at_a_time
+from poslab.experiments.pool.run import train_or_resume
+from poslab.experiments.pool.source import JobLostError
+from poslab.experiments.study import ComparisonStudy, cell_of_trial
+from poslab.experiments.tuning.queue import REASSIGNED
+from poslab.io.reading import read_json
+from poslab.runs.checkpoint import checkpoint_digest
+from poslab.runs.directory import RunDirectory, read_with_checksum
+from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors
+from poslab.runs.recipe import recipe_of
+
+
+def train_cell(
+    study: ComparisonStudy, configurations: CellConfigurations, trial: Trial, check_cancelled: Callable[[], None]
+) -> CellResult:
+    """Train or resume the run of a cell, and measure its test; `check_cancelled` raises RunInterruptedError after a signal.
+
+    A run whose loss is no longer a number is a result.
+
+    Raises:
+        FileNotFoundError: if the run that it begins with is not on a disk of this machine.
+        JobLostError: if somebody else has ended the trial.
+        RunInterruptedError: after a signal.
+        Exception: any other error of a run.
+    """
+    cell = cell_of_trial(trial)
+    run = RunDirectory(study.directory_of(trial), (*study.plan.comparison.trust, DATA))  # that of `configurations`
+
+    def observer(*_: object) -> str | None:
+        return REASSIGNED if study.current(trial).state.is_finished() else None
+
+    if cell.after is not None:
+        earlier = RunDirectory(Path(study.plan.comparison.output) / cell.after)
+        if not earlier.is_finished:  # it was removed, or another machine trained it
+            raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
+    try:
+        metrics = train_or_resume(
+            run, configurations.of(cell), observer, check_cancelled, partial(study.record_beginning, trial)
+        )
+    except NonFiniteLossError as error:
+        return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
+    except (UpdateFinishedTrialError, RunEndedEarlyError) as error:
+        raise JobLostError from error
+
+    def alive() -> None:
+        """Stop after a signal; if there is none, leave a trace of this moment in the run, as training does."""
+        check_cancelled()
+        run.log_file.touch()
+
+    scores = {} if cell.is_trial else measured(run, cell, alive)
+    return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run))
+
+
+def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
+    """Measure the test of a finished run at the lengths of its cell, unless it has been; return all scores by tag.
+
+    It is measured on the kind of device that trains the run, if this machine has one. Each length, and each further
+    metric, is kept once it is measured, so that after an interruption only the rest is. What is kept counts for the
+    present best checkpoint alone.
+
+    Args:
+        run: the finished run.
+        cell: of the comparison, for its lengths and further metrics.
+        check_cancelled: called before each batch; may raise an error to stop.
+
+    Raises:
+        ValueError: as of `measure`, or if the directory of the run cannot be written.
+        DiskError: if the disk is full.
+    """
+    recipe, checkpoint = recipe_of(run), checkpoint_digest(run.best_checkpoint)
+    device = "cpu" if recipe.trainer.accelerator == "cpu" else "auto"
+    kept = _kept(run, SCORES, checkpoint)
+    wanted: list[int | None] = [*cell.lengths, *([None] if recipe.task.aggregate_lengths else [])]
+    missing = [length for length in wanted if kept is None or length not in kept.lengths]
+    if kept is None or missing:
+        keep = partial(_keep, run, SCORES)
+        kept = measure(
+            run.path, missing, "test", device, run.trust, known=kept, keep=keep, check_cancelled=check_cancelled
+        )
+    found, extra = [kept], _kept(run, EXTRA_SCORES, checkpoint)
+    extra_missing = [key for key in map(of_tag, cell.extra) if extra is None or key not in extra.scores]
+    if extra_missing:
+        keep = partial(_keep, run, EXTRA_SCORES)
+        opened = OpenedRun.of(run.path, "test", device, run.trust)
+        extra = measure_extra(opened, extra_missing, extra, keep, check_cancelled)
+    if extra is not None:
+        found.append(extra)
+    values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)
+    return {tag_of(metric, length): value for (metric, length), value in values.items()}
+
+
+def _kept(run: RunDirectory, file: str, checkpoint: str) -> MeasuredRun | None:
+    """Return the scores of its test that a run keeps; None if they are missing, damaged or of another checkpoint."""
+    try:
+        found = read_measured(run.path / file)
+    except ValueError:
+        return None
+    return found if (found.checkpoint, found.split) == (checkpoint, "test") else None
+
+
+def _keep(run: RunDirectory, file: str, new: MeasuredRun) -> None:
+    """Keep scores with those that another command has measured in the meantime."""
+    try:
+        with disk_errors(run.path), one_at_a_time(run.path):
+            there = _kept(run, file, new.checkpoint)
+            write_measured(new if there is None else there.joined(new), run.path / file)
+    except OSError as error:
+        raise ValueError(f"{run.path} cannot be written, which keeps its scores: {error.strerror}") from error
+
+
+def start_of(run: RunDirectory) -> dict[str, str | None]:
+    """Return the hashes of the first batch and weights of a run, and its version of the split; empty of older runs.
+
+    Raises:
+        ValueError: naming the file, if it is damaged.
+    """
+    start = read_with_checksum(run.start_file) if run.start_file.exists() else {}
+    if not all(one is None or isinstance(one, str) for one in start.values()):
+        raise ValueError(f"{run.start_file} must hold hashes, which are texts")
+    return start
+
+
+def machine_of(run: RunDirectory) -> str:
+    """Return the processor and its threads, or the GPUs, that trained a run."""
+    return machine_in_words(read_json(run.environment_file))
+
+
+def machine_in_words(environment: Mapping[str, Any]) -> str:
+    """Return the machine of an environment: the processor and its threads, or the GPUs."""
+    gpus, threads = environment.get("gpus"), environment.get("threads")
+    return (
+        ", ".join(map(str, gpus if isinstance(gpus, list) else []))
+        or f"{environment.get('processor')}, {threads} thread{'' if threads == 1 else 's'}"
+    )

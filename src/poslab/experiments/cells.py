@@ -1,0 +1,141 @@
+"""Cells of a comparison: one case, one encoding and one seed each, and what becomes of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from poslab.experiments.comparison import NAME
+from poslab.experiments.tuning.attributes import DamagedStorageError
+
+SCORES = "scores.npz"
+"""File of a run with the scores of its test items."""
+
+EXTRA_SCORES = "extra_scores.npz"
+"""File of a run with its scores by metrics beside those of its task."""
+
+Point = Mapping[str, Any]
+"""Values of tuned keys."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison, or of its tuning.
+
+    Args:
+        case, encoding, seed: of the run.
+        point: values of tuned keys.
+        is_trial: True for a run of the tuning, which is never a result.
+        definition: number of the configuration of this case and encoding, which grows when their files change.
+        lengths: of the test.
+        extra: tags of the metrics that are measured beside those of its task.
+        after: directory of the run that it begins with, within that of the comparison; None begins anew.
+    """
+
+    case: str
+    encoding: str
+    seed: int
+    point: Point
+    is_trial: bool
+    definition: int = 1
+    lengths: Sequence[int] = ()
+    extra: Sequence[str] = ()
+    after: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """Text that is equal for equal cells."""
+        return json.dumps(self.as_plain_data(), sort_keys=True)
+
+    def as_plain_data(self) -> dict[str, Any]:
+        """Return its arguments, for JSON."""
+        return {**vars(self), "point": dict(self.point), "lengths": list(self.lengths), "extra": list(self.extra)}
+
+    @property
+    def directory(self) -> Path:
+        """Directory of its run within that of the comparison; the lengths of the test do not change it."""
+        kind = "trials" if self.is_trial else "runs"
+        made_of = [dict(self.point), self.definition, *([] if self.after is None else [self.after])]
+        digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
+        is_plain = not self.point and self.definition == 1 and self.after is None
+        return Path(kind) / self.case / self.encoding / (f"seed_{self.seed}" + ("" if is_plain else f"_{digest}"))
+
+    @property
+    def label(self) -> str:
+        """The cell in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001`."""
+        point = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
+        return f"{self.case}: {self.encoding}, {point if self.is_trial else f'seed {self.seed}'}"
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The result of a finished cell.
+
+    Args:
+        metrics: of its run by tag, as in metrics.json.
+        scores: of its test by tag, such as `bits_per_byte@1024`; empty for a trial.
+        diverged: the reason why it has no scores, if its loss was no longer a number; "" if it has.
+        machine: processor and threads, or the name of the GPU.
+        start: hashes of the first `batch` and of the first `weights` outside the encoding, and version of the
+            `split`.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    diverged: str = ""
+    machine: str = ""
+    start: Mapping[str, str | None] = field(default_factory=dict)
+
+
+Finished = Mapping[str, CellResult | None]
+"""Results of the finished cells by identity; None of one that failed for good."""
+
+
+def cell_of(node: Any) -> Cell:
+    """Return the cell of plain data, which a database may have.
+
+    Raises:
+        ValueError: for anything that is not a cell.
+    """
+    try:
+        cell = Cell(**{**node, "lengths": tuple(node["lengths"]), "extra": tuple(node.get("extra", ()))})
+        names_fit = all(re.fullmatch(NAME, name) for name in (cell.case, cell.encoding))
+        is_run = cell.after is None or re.fullmatch(rf"runs/{NAME}/{NAME}/{NAME}", cell.after)
+        integers = (cell.seed, cell.definition, *cell.lengths)
+        are_tags = all(isinstance(tag, str) for tag in cell.extra)
+        if not (
+            names_fit
+            and are_tags
+            and is_run
+            and all(type(n) is int for n in integers)
+            and isinstance(cell.point, Mapping)
+        ):
+            raise ValueError
+    except (TypeError, KeyError, ValueError) as error:
+        raise DamagedStorageError(f"holds something else than a cell: {str(node)[:80]}") from error
+    return cell
+
+
+def result_of(node: Any) -> CellResult:
+    """Return the result of plain data, which a database may have.
+
+    Raises:
+        ValueError: for anything that is not a result.
+    """
+    try:
+        result = CellResult(**node)
+        numbers = [*result.metrics.values(), *result.scores.values()]
+        texts = (result.diverged, result.machine)
+        if not all(type(n) in (int, float) for n in numbers) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        starts = result.start.values()  # AttributeError of anything but a mapping
+        if not all(one is None or isinstance(one, str) for one in starts):
+            raise ValueError
+    except (TypeError, AttributeError, ValueError) as error:
+        raise DamagedStorageError(f"holds something else than a result: {str(node)[:80]}") from error
+    return result

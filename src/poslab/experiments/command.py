@@ -1,0 +1,212 @@
+"""The command of a comparison: check it, supervise its workers, show progress, and write the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from poslab.data.run_data import RunData
+from poslab.experiments.cells import Point
+from poslab.experiments.comparison import Comparison
+from poslab.experiments.configurations import CellConfigurations
+from poslab.experiments.definitions import identity, numbered, study_of
+from poslab.experiments.display import Display, plan_table
+from poslab.experiments.existing import results_of_runs
+from poslab.experiments.lengths import checked_lengths
+from poslab.experiments.plan import CellPlan
+from poslab.experiments.pool.locks import fail_lost, one_at_a_time
+from poslab.experiments.pool.shares import shares
+from poslab.experiments.pool.workers import Workers
+from poslab.experiments.report.recommendation import Needs, print_recommendation, recommendation
+from poslab.experiments.report.write import write
+from poslab.experiments.results import Results
+from poslab.experiments.speed import with_kept_speeds, with_speeds
+from poslab.experiments.study import ComparisonStudy
+from poslab.experiments.tuning.output import check_claim, claim, keep_arguments, make, opened
+from poslab.experiments.tuning.storage import naming_storage, quieten_optuna
+from poslab.experiments.worker import Order
+from poslab.io.terminal import HarmlessConsole
+from poslab.io.writing import refuse_links
+from poslab.runs.recipe import Recipe
+from poslab.runs.trainer_settings import TrainerSettings
+from poslab.tasks.task import Task
+from poslab.training.components import prepared_data
+from poslab.training.duration import seconds_of_run
+
+EXISTING = "existing runs"
+"""Owner of a directory with the results of existing runs, in place of the identity of a study."""
+
+
+def run_comparison(
+    comparison: Comparison,
+    conf: Path,
+    typed: str,
+    needs: Mapping[str, Any],
+    dry_run: bool = False,
+    report_only: bool = False,
+    recommend: bool = False,
+    figure_width: float | None = None,
+) -> None:
+    """Run or resume a comparison until all of its cells are finished, and write its results.
+
+    Args:
+        comparison: the comparison.
+        conf: folder of the configurations.
+        typed: the command, for the report.
+        needs: arguments of `Needs`, for a recommendation.
+        dry_run: print the cells, and train nothing.
+        report_only: write the results of the cells that are finished, and train nothing.
+        recommend: print a recommendation too.
+        figure_width: in inches of pictures as PDF; None is that of the page.
+
+    Raises:
+        ValueError: for a mistake, before any training.
+        RunInterruptedError: after a signal; the same command resumes.
+        DiskError, ProcessDiedError: as `supervise`.
+        RunStoppedError: if the storage cannot be used any more.
+    """
+    console, asked = HarmlessConsole(), Needs(**needs)
+    quieten_optuna()
+    configurations = CellConfigurations(conf, comparison)
+    cases = _checked(comparison, configurations)
+    output = Path(comparison.output)
+    with naming_storage(comparison):
+        storage = opened(comparison, "runs")
+        with one_at_a_time(output):
+            there = study_of(comparison, storage)
+            definitions = numbered(there, comparison, configurations, keep=not (dry_run or report_only))
+            plan = CellPlan(comparison, definitions, cases.lengths, cases.trained, cases.impossible)
+            study = ComparisonStudy(plan, storage)
+            claim(output, identity(there), "runs")
+            keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
+        if not report_only:
+            check_splits(Results(plan, study.results(), cases.tasks, splits=cases.splits))
+        if dry_run:
+            console.print(plan_table(study, cases.seconds_of_run))
+            return
+        if not report_only:
+            each, folder = shares(comparison.workers, cases.trainer), output / "workers"
+            order = Order(plan=asdict(plan), conf=str(conf))
+            workers = Workers(study, "poslab.experiments.worker", order, each, folder, comparison.hang_after)
+            console.print(f"runs are kept in {output}", soft_wrap=True)
+            fail_lost(study, folder)
+            Display(console, study, comparison.workers).supervise(workers, comparison.lost_after)
+        with one_at_a_time(output):
+            found = Results(study.plan, study.results(), cases.tasks, splits=cases.splits)
+            results = with_kept_speeds(found) if report_only else with_speeds(found, console)
+            write(results, console, typed, figure_width)
+        if recommend:
+            texts = recommendation(results, asked, typed, cases.mean_seconds_of_run)
+            print_recommendation(console, texts)
+
+
+def compare_runs(
+    runs: Sequence[str],
+    given: Mapping[str, Any],
+    conf: Path,
+    typed: str,
+    needs: Mapping[str, Any],
+    recommend: bool = False,
+    figure_width: float | None = None,
+) -> None:
+    """Compare runs that exist already, and write the results.
+
+    Args:
+        runs, given: as of `results_of_runs`.
+        conf, typed, needs, recommend, figure_width: as of `run_comparison`.
+
+    Raises:
+        ValueError: as of `results_of_runs`, or if the output belongs to a comparison that trains its runs, or a sweep.
+    """
+    console, asked = HarmlessConsole(), Needs(**needs)
+    if "output" in given:
+        check_claim(Path(str(given["output"])), EXISTING, "runs")  # before tests, which may take long
+    results = results_of_runs(runs, given, conf, console)
+    output = Path(results.comparison.output)
+    make(output)
+    refuse_links(output.absolute())
+    with one_at_a_time(output):
+        claim(output, EXISTING, "runs")
+        results = with_speeds(results, console)
+        write(results, console, typed, figure_width)
+    if recommend:
+        print_recommendation(console, recommendation(results, asked, typed))
+
+
+@dataclass(frozen=True)
+class CheckedCases:
+    """Checked cases: the recipes by case and encoding, and by case the data and the lengths of the test.
+
+    `impossible` is as of `CellPlan`, and `workers` as of `Comparison`.
+    """
+
+    recipes: dict[str, dict[str, Recipe]]
+    data: dict[str, RunData]
+    lengths: dict[str, list[int]]
+    impossible: dict[str, list[Point]]
+    workers: int
+
+    @property
+    def tasks(self) -> dict[str, type[Task]]:
+        """The task of each case, which all encodings learn."""
+        return {case: next(iter(own.values())).task for case, own in self.recipes.items()}
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """The version of the split of the data of each case."""
+        return {case: next(iter(own.values())).source.split_version for case, own in self.recipes.items()}
+
+    @property
+    def trained(self) -> dict[str, int]:
+        """The longest length of training of each case."""
+        return {case: data.longest_trained for case, data in self.data.items()}
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker."""
+        return shares(self.workers, self.trainer)[0].threads
+
+    @property
+    def trainer(self) -> TrainerSettings:
+        """The settings of a trainer, whose devices are those of all."""
+        return next(iter(next(iter(self.recipes.values())).values())).trainer
+
+    def seconds_of_run(self, case: str, encoding: str) -> float:
+        """Return the estimated seconds of a run in one of the workers."""
+        return seconds_of_run(self.recipes[case][encoding], self.data[case], self.threads)
+
+    def mean_seconds_of_run(self, case: str) -> float:
+        """Return the estimated seconds of a run of a case, the mean over its encodings."""
+        return mean(self.seconds_of_run(case, encoding) for encoding in self.recipes[case])
+
+
+def check_splits(results: Results) -> None:
+    """Raise ValueError for finished runs with which runs on the present data cannot be compared."""
+    if old := results.of_earlier_splits:
+        raise ValueError(
+            f"cases.{old[0]} has finished runs on an earlier split of its data: choose another output= (and storage=), "
+            "where all runs are made again"
+        )
+
+
+def _checked(comparison: Comparison, configurations: CellConfigurations) -> CheckedCases:
+    """Check everything before any training.
+
+    Raises:
+        ValueError: in one sentence.
+    """
+    recipes, data, lengths = {}, {}, {}
+    for case in comparison.cases:
+        own = {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
+        first, *others = own.values()
+        if any(other.task is not first.task for other in others):
+            raise ValueError(f"cases.{case}: all encodings must learn the same task")
+        recipes[case], data[case] = own, prepared_data(first)
+        lengths[case] = checked_lengths(comparison, case, first, data[case])
+    impossible = {
+        f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
+    }
+    return CheckedCases(recipes, data, lengths, impossible, comparison.workers)

@@ -1,0 +1,272 @@
+"""A comparison: one question, and the encodings and cases that answer it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Annotated, Any
+
+from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
+from poslab.configuration.lengths import LENGTH
+from poslab.experiments.criteria import Criterion, Gate
+from poslab.experiments.direction import Direction
+
+NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
+"""Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
+
+Choices = Mapping[str, Any]
+"""Overrides of `python -m src.train` by key, such as `{"encoding": "rotary", "encoding.base": 1000}`."""
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Tuning:
+    """Tuning of each encoding on each case, before the comparison: the same number of trials over the same space.
+
+    Args:
+        metric: of a validation at the trained length, such as `loss`, `bits_per_byte` or `exact_match`.
+        direction: of its better values.
+        space: values to try by key, for all encodings: `{optimizer.lr: [3e-4, 1e-3, 3e-3]}`.
+        of: further keys by encoding: `{t5: {encoding.max_distance: [32, 128]}}`.
+        trials: of each encoding on each case; None means all combinations, whose number must then be the same for all.
+        seed: of the runs, which no run of the comparison has.
+    """
+
+    metric: str
+    direction: Direction
+    space: Mapping[str, Any]
+    of: Mapping[str, Any] = field(default_factory=dict)
+    trials: Count | None = None
+    seed: Annotated[int, Range(0, 2**32 - 1)] = 1000
+
+    def __post_init__(self) -> None:
+        for place, space in (("space", self.space), *((f"of.{name}", own) for name, own in self.of.items())):
+            if not isinstance(space, Mapping) or not all(isinstance(key, str) for key in space):
+                raise ValueError(f"tuning.{place} must be lists of values by key, as in {{optimizer.lr: [1e-3, 3e-3]}}")
+            for key, values in space.items():
+                is_list = isinstance(values, list) and values != []
+                if not is_list or any(one == other for one, other in itertools.combinations(values, 2)):
+                    raise ValueError(f"tuning.{place}.{key} must be a list of different values, got {values!r}")
+
+    def space_of(self, encoding: str) -> dict[str, list[Any]]:
+        """Return the values to try of an encoding, by key."""
+        return {**self.space, **self.of.get(encoding, {})}
+
+    def trials_of(self, encoding: str) -> int:
+        """Return the number of trials of an encoding, extensions aside."""
+        combinations = math.prod(map(len, self.space_of(encoding).values()))
+        return combinations if self.trials is None else self.trials
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Case:
+    """A case: data, task and training, the same for every encoding.
+
+    Args:
+        train: choices of its runs.
+        lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x` and
+            `0.5x`; None are those of its configuration.
+        metrics: that decide on it, by tag, in place of those of the comparison.
+        gate: in place of that of the comparison.
+        tuning: metric and direction of its tuning, in place of those of the comparison.
+        encodings: names of those that it compares, such as those that serve an encoder; None are all.
+        after: case with whose run, of the same seed, a run of this one begins (`init_from`); None begins anew. Trials
+            of a tuning begin with the run of the first seed.
+        after_encoding: encoding of that run; None is that of the run itself.
+    """
+
+    train: Mapping[str, Any]
+    lengths: Sequence[int | str] | None = None
+    metrics: Mapping[Any, Any] | None = None
+    gate: Mapping[Any, Any] | None = None
+    tuning: Mapping[Any, Any] | None = None
+    encodings: Sequence[str] | None = None
+    after: str | None = None
+    after_encoding: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.lengths is not None and not self.lengths:
+            raise ValueError("lengths must hold at least one, as in [1x, 4x]")
+        for length in self.lengths or ():
+            if not re.fullmatch(LENGTH, str(length)):
+                raise ValueError(f"lengths must be integers such as 512, or multiples such as 4x, got {length!r}")
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Comparison:
+    """A comparison as plain data, which can be sent to workers and kept with its results.
+
+    Args:
+        name: of the comparison, and of its directory.
+        question: one sentence.
+        baseline: name of the encoding to which the others are compared.
+        encodings: their names in conf/encoding, or `{name: rotary_25, encoding: rotary, encoding.fraction: 0.25}`.
+        cases: arguments of `Case` by name.
+        output: the directory.
+        seeds: number of seeds, at least 1, or a list of them. Runs of the same seed are pairs.
+        metrics: that decide, by tag: `{bits_per_byte@4x: {direction: minimize, margin: 0.02}}`.
+        gate: arguments of `Gate`; None counts every case as learned.
+        tuning: arguments of `Tuning`; None tunes nothing.
+        budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is that of each case.
+        costs: columns of the table beside the metrics.
+        train: choices of every run, by key.
+        paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
+        overrides: choices of every run as typed, which override all others.
+        workers, storage, hang_after, lost_after, trust: as of a sweep.
+
+    Raises:
+        ValueError: for a value that a key cannot have; that keys go together is checked by `mistakes.checked`.
+    """
+
+    name: str
+    question: str
+    baseline: str
+    encodings: Sequence[Any]
+    cases: Mapping[Any, Any]
+    output: str
+    seeds: Any = 3
+    metrics: Mapping[Any, Any] = field(default_factory=dict)
+    gate: Mapping[Any, Any] | None = None
+    tuning: Mapping[Any, Any] | None = None
+    budget: Mapping[Any, Any] | None = None
+    costs: Sequence[str] = ("parameters", "train_tokens_per_second")
+    train: Mapping[str, Any] = field(default_factory=dict)
+    paper: Mapping[Any, Any] | None = None
+    published: Sequence[Any] = ()
+    claims: Sequence[Any] = ()
+    differences: Sequence[str] = ()
+    overrides: Sequence[str] = ()
+    workers: Count = 1
+    storage: str | None = None
+    hang_after: Count = 1800
+    lost_after: Annotated[int, Range(at_least=3)] = 60
+    trust: Sequence[str] = ()
+
+    @cached_property
+    def seed_list(self) -> list[int]:
+        """The seeds of the runs."""
+        seeds = list(range(1, self.seeds + 1)) if type(self.seeds) is int and self.seeds > 0 else self.seeds
+        if not isinstance(seeds, list) or not seeds or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
+            raise ValueError(f"seeds must be how many, or a list of them, got {self.seeds!r}")
+        return seeds
+
+    @cached_property
+    def choices_by_encoding(self) -> dict[str, Choices]:
+        """The choices of each encoding, by its name in the comparison."""
+        if len(self.encodings) < 2:
+            raise ValueError(f"encodings must be a list of at least two, as in [none, rotary], got {self.encodings!r}")
+        found: dict[str, Choices] = {}
+        for node in self.encodings:
+            own = {"name": node} if isinstance(node, str) else node
+            if not isinstance(own, Mapping) or not _is_name(own.get("name")):
+                raise ValueError(
+                    "encodings must be names, or {name: rotary_25, encoding: rotary, encoding.fraction: 0.25}, "
+                    f"got {node!r}"
+                )
+            name = own["name"]
+            if name in found:
+                raise ValueError(f"encodings must have different names, got {name} twice")
+            found[name] = {"encoding": name, **{str(k): v for k, v in own.items() if k != "name"}}
+        return found
+
+    @cached_property
+    def all_cases(self) -> dict[str, Case]:
+        """The cases by name."""
+        if not self.cases:
+            raise ValueError("cases must hold at least one, as in {text: {train: {dataset: python_docs}}}")
+        if odd := [name for name in self.cases if not _is_name(name)]:
+            quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts in quotes alone"
+            raise ValueError(
+                f"cases: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}"
+            )
+        return {name: made(Case, f"cases.{name}", node) for name, node in self.cases.items()}
+
+    def encodings_of(self, case: str) -> list[str]:
+        """Return the names of the encodings that a case compares."""
+        own = self.all_cases[case].encodings
+        return list(self.choices_by_encoding if own is None else own)
+
+    @cached_property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each case with each of its encodings."""
+        return [(case, encoding) for case in self.all_cases for encoding in self.encodings_of(case)]
+
+    def earlier_pair(self, case: str, encoding: str) -> tuple[str, str] | None:
+        """Return the case and the encoding with whose run a run begins; None if it begins anew."""
+        node = self.all_cases[case]
+        of = encoding if node.after_encoding is None else node.after_encoding
+        return None if node.after is None else (node.after, of)
+
+    @cached_property
+    def continued(self) -> list[str]:
+        """The cases of which each run begins with what a run under the same encoding has learned."""
+        return [name for name, node in self.all_cases.items() if node.after is not None and node.after_encoding is None]
+
+    def criteria(self, case: str) -> list[Criterion]:
+        """Return the metrics that decide on a case, the first of which is that of the answer."""
+        own = self.all_cases[case].metrics
+        nodes = self.metrics if own is None else own
+        place = "metrics" if own is None else f"cases.{case}.metrics"
+        return [made(Criterion, f"{place}.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
+
+    def deciding(self, case: str) -> list[Criterion]:
+        """Return the metrics that decide on a case, and that of its gate."""
+        gate = self.gate_of(case)
+        return [*self.criteria(case), *([] if gate is None else [gate.criterion])]
+
+    def gate_of(self, case: str) -> Gate | None:
+        """Return the gate of a case."""
+        own = self.all_cases[case].gate
+        node = self.gate if own is None else own
+        return None if node is None else made(Gate, "gate" if own is None else f"cases.{case}.gate", node)
+
+    def tuning_of(self, case: str) -> Tuning | None:
+        """Return the tuning of a case."""
+        if self.tuning is None:
+            return None
+        own = self.all_cases[case].tuning or {}
+        return made(Tuning, f"cases.{case}.tuning" if own else "tuning", {**self.tuning, **own})
+
+    def space_of(self, case: str, encoding: str) -> dict[str, list[Any]]:
+        """Return the values to try of an encoding on a case, by key; {} without a tuning."""
+        tuning = self.tuning_of(case)
+        return {} if tuning is None else tuning.space_of(encoding)
+
+    def trials_of(self, case: str, encoding: str) -> int:
+        """Return the number of trials of an encoding on a case, extensions aside; 0 without a tuning."""
+        tuning = self.tuning_of(case)
+        return 0 if tuning is None else tuning.trials_of(encoding)
+
+    def as_plain_data(self) -> dict[str, Any]:
+        """Return its arguments, for JSON."""
+        return asdict(self)
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and re.fullmatch(NAME, name) is not None
+
+
+def file_name(text: str) -> str:
+    """Return the form of a text in names of files."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+
+
+def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
+    """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
+    if not isinstance(node, Mapping):
+        raise ValueError(f"{place} must hold keys, got {node!r}")
+    allowed = [one.name for one in fields(kind) if one.name not in given]
+    if unknown := [key for key in node if key not in allowed]:
+        raise ValueError(f"{place}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
+    if missing := [name for name in needed(kind) if name in allowed and name not in node]:
+        raise ValueError(f"{place} must have {missing[0]}")
+    try:
+        return kind(**node, **given)
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(place) else f"{place}: {error}") from error

@@ -1,0 +1,127 @@
+"""Configurations of cells, composed by Hydra as for `python -m src.train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from poslab.configuration.command_line import in_hydras_grammar, key_of
+from poslab.experiments.cells import Cell, Point
+from poslab.experiments.comparison import Comparison
+from poslab.experiments.mistakes import GROUPS_OF_ENCODINGS
+from poslab.experiments.tuned_points import beyond_ends
+from poslab.experiments.tuning.composition import Composer, refuse_own_keys
+from poslab.runs.recipe import Recipe
+from poslab.training.checking import check
+
+
+class CellConfigurations:
+    """Configurations of the cells of a comparison, composed from a folder with train.yaml.
+
+    Raises:
+        ValueError: for choices that a cell cannot have, such as `resume`.
+    """
+
+    def __init__(self, conf: Path, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._composer = Composer(conf, comparison.trust)
+        self._composed: dict[str, dict[str, Any]] = {}
+        self._mistakes: dict[str, str] = {}
+        refuse_own_keys(comparison.overrides, "a comparison")
+        for key in map(key_of, comparison.overrides):
+            if key in ("encoding", "seed"):
+                raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
+            for name, own in comparison.choices_by_encoding.items():
+                if key in map(key_of, own):
+                    raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
+            for case in comparison.cases:
+                if any(key in comparison.space_of(case, name) for name in comparison.choices_by_encoding):
+                    raise ValueError(f"{key} is tuned: its values are in the file of the comparison")
+            if key == "trainer.max_steps" and comparison.budget is not None:
+                raise ValueError("trainer.max_steps follows from the budget of the comparison: budget={steps:...}")
+
+    def of(self, cell: Cell) -> dict[str, Any]:
+        """Return the resolved configuration of a cell."""
+        config = self._of(cell.case, cell.encoding, cell.seed, cell.point)
+        return config if cell.after is None else {**config, "init_from": f"{self._comparison.output}/{cell.after}"}
+
+    def definition(self, case: str, encoding: str) -> dict[str, Any]:
+        """Return the resolved configuration of an encoding on a case, of seed 1 and not tuned."""
+        return self._of(case, encoding, 1, {})
+
+    def check(self, case: str, encoding: str) -> Recipe:
+        """Check all configurations of an encoding on a case before any training, at every value of a tuned key too.
+
+        Returns:
+            The recipe that is not tuned.
+
+        Raises:
+            ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.
+        """
+        for key, values in self._comparison.space_of(case, encoding).items():
+            for value in values:
+                if mistake := self._mistake(case, encoding, key, value):
+                    raise ValueError(mistake)
+        return self._checked(case, encoding, {})
+
+    def impossible(self, case: str, encoding: str) -> list[Point]:
+        """Return the values beyond the ends of tuned ranges that no run of an encoding on a case can have."""
+        tuning = self._comparison.tuning_of(case)
+        beyond = [] if tuning is None else beyond_ends(tuning, encoding)
+        return [{key: value} for key, value in beyond if self._mistake(case, encoding, key, value)]
+
+    def _mistake(self, case: str, encoding: str, key: str, value: Any) -> str:
+        """Return what is wrong with a value of a tuned key; "" if nothing is.
+
+        It is tried with as few cases and encodings as it may depend on.
+        """
+        group = key_of(key).partition(".")[0]
+        if group == "optimizer":
+            case, encoding = self._comparison.pairs[0]
+        elif group not in GROUPS_OF_ENCODINGS:
+            encoding = self._comparison.encodings_of(case)[0]
+        place = json.dumps([case, encoding, key, value])
+        if place not in self._mistakes:
+            self._mistakes[place] = ""
+            try:
+                self._checked(case, encoding, {key: value})
+            except ValueError as error:
+                self._mistakes[place] = str(error)
+        return self._mistakes[place]
+
+    def _checked(self, case: str, encoding: str, point: Point) -> Recipe:
+        shown = "".join(f" with {key}={value}" for key, value in point.items())
+        begins_with = self._comparison.earlier_pair(case, encoding)
+        earlier = None if begins_with is None else self.definition(*begins_with)
+        try:
+            recipe = check(self._of(case, encoding, 1, point), earlier=earlier)
+        except ValueError as error:
+            raise ValueError(f"{case} under {encoding}{shown}: {error}") from error
+        if recipe.trainer.num_nodes > 1:
+            raise ValueError("trainer.num_nodes must be 1: more machines join by running the same command")
+        return recipe
+
+    def _of(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:
+        """Compose a configuration, unless it has been: that takes a tenth of a second."""
+        key = json.dumps([case, encoding, seed, dict(point)])
+        if key not in self._composed:
+            self._composed[key] = self._compose(case, encoding, seed, point)
+        return self._composed[key]
+
+    def _compose(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:
+        choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
+        choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
+        words = self._composer.words(choices, self._comparison.overrides)
+        return self._composer.resolved([*words, *self._budgeted(words)])
+
+    def _budgeted(self, words: list[str]) -> Iterator[str]:
+        """Yield the choice of the steps that the budget allows."""
+        budget = self._comparison.budget or {}
+        steps = budget.get("steps")
+        if "tokens" in budget:
+            dataset = self._composer.resolved(words)["dataset"]
+            steps = -(-budget["tokens"] // (dataset["batch_size"] * dataset["sequence_length"]))
+        if steps is not None:
+            yield f"trainer.max_steps={in_hydras_grammar(steps)}"

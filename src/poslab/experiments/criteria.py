@@ -1,0 +1,74 @@
+"""Criteria of a case: metrics of its test, and the value of one from which on it counts as learned."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from poslab.arguments import Positive, with_checked_arguments
+from poslab.configuration.lengths import LENGTH
+from poslab.experiments.direction import Direction
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Criterion:
+    """A metric that decides, at some lengths.
+
+    Args:
+        metric: its tag. `exact_match@20` is at length 20, `bits_per_byte@4x` at four times the training length,
+            `exact_match@trained` the mean over lengths up to those of training, `exact_match@beyond` that over longer
+            ones, and `accuracy` that of all test items.
+        direction: of the better values.
+        margin: smallest difference that matters, in the unit of the metric; None means that any does.
+    """
+
+    metric: str
+    direction: Direction
+    margin: Positive | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(rf"[a-z0-9_]+(@({LENGTH}|trained|beyond))?", self.metric):
+            raise ValueError(
+                f"metrics: {self.metric} must be a metric of the test, perhaps with its lengths, such as accuracy, "
+                "exact_match@beyond, exact_match@20 or bits_per_byte@4x"
+            )
+
+    @property
+    def name(self) -> str:
+        """The metric without its lengths."""
+        return self.metric.partition("@")[0]
+
+    @property
+    def where(self) -> str:
+        """The lengths of the metric: `20`, `4x`, `trained`, `beyond`, or "" for all."""
+        return self.metric.partition("@")[2]
+
+    @property
+    def names_length(self) -> bool:
+        """True if the metric is at one length, such as `20` or `4x`."""
+        return self.where not in ("", "trained", "beyond")
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Gate:
+    """The value of a metric from which on a case counts as learned: `at_least` or `at_most`, in its unit."""
+
+    metric: str
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("gate must have at_least or at_most, as in {metric: exact_match@trained, at_least: 99}")
+        _ = self.criterion  # raises ValueError for a tag that is none
+
+    @property
+    def criterion(self) -> Criterion:
+        """The metric, of which more is better if it has to be at least something."""
+        return Criterion(self.metric, "minimize" if self.at_least is None else "maximize")
+
+    def passes(self, value: float) -> bool:
+        """Return whether a value passes; NaN does not."""
+        return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)

@@ -1,0 +1,241 @@
+"""Comparisons of runs that exist already."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, choice_name, labels
+from poslab.data.run_data import RunData
+from poslab.evaluation.subjects import trained_data
+from poslab.experiments.cell_run import machine_of, measured, start_of
+from poslab.experiments.cells import CellResult
+from poslab.experiments.comparison import Comparison, file_name
+from poslab.experiments.lengths import checked_lengths
+from poslab.experiments.metrics import usual_direction
+from poslab.experiments.mistakes import checked
+from poslab.experiments.plan import CellPlan
+from poslab.experiments.results import Results
+from poslab.io.terminal import HarmlessConsole
+from poslab.runs.checkpoint import load_checkpoint
+from poslab.runs.directory import RunDirectory
+from poslab.runs.recipe import Recipe, recipe_of
+from poslab.tasks.task import Task
+
+OF_THE_TEST = ("dataset.length_multiples", "dataset.test_lengths", "dataset.sides", "dataset.test_frames")
+"""Keys of the lengths of the test, of each kind of data."""
+
+MAY_DIFFER = (*IGNORED_KEYS, "seed", "dataset.seed", *OF_THE_TEST)
+"""Keys in which runs of one encoding on one case may differ: a comparison has seeds and lengths of its own."""
+
+MAX_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True, eq=False)
+class ExistingRun:
+    """A finished run: its directory, its recipe, and its data, which is that of its training."""
+
+    run: RunDirectory
+    recipe: Recipe
+    data: RunData
+
+    @property
+    def dataset(self) -> dict[str, Any]:
+        """Keys of its dataset that make its case, beside the task: all but the size of batches."""
+        node = _without(self.recipe.config, MAY_DIFFER)["dataset"]
+        return {key: value for key, value in node.items() if key != "batch_size"}
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """All other keys, which make its encoding."""
+        node = _without(self.recipe.config, (*MAY_DIFFER, "dataset"))
+        return {**node, "batch_size": self.recipe.source.batch_size}
+
+
+def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, console: HarmlessConsole) -> Results:
+    """Return the results of finished runs, which are measured where they have not been.
+
+    Runs of the same task and dataset are a case; another length of training is another dataset. Within a case, runs
+    whose configurations are equal but for the seed are an encoding. All that differs between encodings of a case names
+    them: the encoding itself, and keys such as those of the model, the optimizer or the number of steps.
+
+    Args:
+        runs: run directories, all different.
+        given: arguments of `Comparison` from the command line, such as `baseline`, `metrics`, `output` and `trust`;
+            `lengths` are those of the test, by default those of the first run of a case.
+        conf: folder of the choices, whose names are used.
+        console: prints how many runs are read, and the name of each as it is measured.
+
+    Raises:
+        ValueError: naming the run, if one is not finished, is there twice, or cannot be measured, or its data is not
+            there any more, or has changed; naming the case, if it does not have two encodings, or not the baseline.
+    """
+    rest = dict(given)
+    lengths, trust = rest.pop("lengths", None), rest.get("trust", ())
+    console.print(f"{len(runs)} runs, which are read, tested and named:")
+    every = [_existing(run, trust) for run in runs]
+    cases = _by_case(every, conf)
+    names = dict(zip(every, _encodings(cases, every, conf), strict=True))
+    encodings = {case: list(dict.fromkeys(names[one] for one in own)) for case, own in cases.items()}
+    baseline = rest.get("baseline", names[every[0]])
+    _check_encodings(encodings, baseline)
+    declared = Comparison(
+        **{
+            "name": "runs",
+            "question": f"How do {len(runs)} runs compare?",
+            "baseline": baseline,
+            "encodings": [{"name": name} for name in dict.fromkeys(names.values())],
+            "cases": {
+                case: {
+                    "train": {},
+                    "lengths": lengths,
+                    "metrics": _metrics(own[0].recipe.task, lengths) if "metrics" not in rest else None,
+                    "encodings": encodings[case],
+                }
+                for case, own in cases.items()
+            },
+            "seeds": sorted({one.recipe.seed for one in every}),
+            "output": f"outputs/comparisons/{datetime.now():%Y-%m-%d_%H-%M-%S}_runs",
+            **rest,
+        }
+    )
+    comparison = checked(declared)
+    firsts = {case: own[0] for case, own in cases.items()}
+    tested = {case: checked_lengths(comparison, case, one.recipe, one.data) for case, one in firsts.items()}
+    trained = {case: one.data.longest_trained for case, one in firsts.items()}
+    definitions = {f"{case}/{encoding}": 1 for case, encoding in comparison.pairs}
+    plan = CellPlan(comparison, definitions, tested, trained)
+    cells = [(one, plan.cell(case, names[one], one.recipe.seed, {})) for case, own in cases.items() for one in own]
+    places: dict[str, Path] = {}
+    for one, cell in cells:
+        if cell.identity in places:
+            raise ValueError(
+                f"runs must differ in more than their directories: {places[cell.identity]} and {one.run.path} are both "
+                f"{cell.label}"
+            )
+        places[cell.identity] = one.run.path
+    finished: dict[str, CellResult | None] = {}
+    for one, cell in cells:
+        console.print(f"{cell.label}: {one.run.path}", soft_wrap=True)
+        with _naming(one.run.path):
+            scores = measured(one.run, cell)
+            metrics, machine, start = one.run.metrics(), machine_of(one.run), start_of(one.run)
+        finished[cell.identity] = CellResult(metrics, scores, machine=machine, start=start)
+    splits = {case: one.recipe.source.split_version for case, one in firsts.items()}
+    return Results(plan, finished, {case: one.recipe.task for case, one in firsts.items()}, places, splits=splits)
+
+
+def _existing(path: str, trust: Sequence[str]) -> ExistingRun:
+    run = RunDirectory.of(path, trust)
+    if run.path != Path(path):
+        raise ValueError(f"runs must be directories, whose best checkpoints are compared, got {path}")
+    if not run.is_finished:
+        raise ValueError(f"{path} is not finished: it has no metrics.json")
+    with _naming(run.path):
+        recipe = recipe_of(run)
+        return ExistingRun(run, recipe, trained_data(run, recipe, load_checkpoint(run.best_checkpoint)))
+
+
+@contextlib.contextmanager
+def _naming(run: Path) -> Iterator[None]:
+    """Let the ValueError of a run name it."""
+    try:
+        yield
+    except ValueError as error:
+        raise error if str(run) in str(error) else ValueError(f"{run}: {error}") from error
+
+
+def _without(node: Mapping[str, Any], keys: Sequence[str], prefix: str = "") -> dict[str, Any]:
+    """Return a configuration without some dotted keys."""
+    return {
+        key: _without(value, keys, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+        for key, value in node.items()
+        if f"{prefix}{key}" not in keys
+    }
+
+
+def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[ExistingRun]]:
+    """Return the runs of each case by its name: the dataset as people type it, and what distinguishes it from others.
+
+    That is the task, the longest length of training, or else a number.
+    """
+    cases: list[list[ExistingRun]] = []
+    for one in every:
+        alike = (own for own in cases if (own[0].recipe.task, own[0].dataset) == (one.recipe.task, one.dataset))
+        if (case := next(alike, None)) is None:
+            cases.append([one])
+        else:
+            case.append(one)
+    firsts = [own[0] for own in cases]
+    plain = [
+        choice_name(conf, "dataset", one.dataset) or str(one.dataset["_target_"]).rpartition(".")[2] for one in firsts
+    ]
+    names = []
+    for one, name in zip(firsts, plain, strict=True):
+        others = [other for other, own in zip(firsts, plain, strict=True) if own == name]
+        facts = {
+            one.recipe.task.__name__: len({other.recipe.task for other in others}),
+            str(one.data.longest_trained): len({other.data.longest_trained for other in others}),
+        }
+        names.append("_".join([name, *(fact for fact, count in facts.items() if count > 1)]))
+    return dict(zip(_distinct(names), cases, strict=True))
+
+
+def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[ExistingRun], conf: Path) -> list[str]:
+    """Return the name of the encoding of each run: equal for equal configurations, different for different ones.
+
+    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names; those
+    of the encoding may be.
+    """
+    own = {one: one.training for one in every}
+    for group in {group for config in own.values() for group in config}.difference(OF_THE_ENCODING):
+        if all(own[one].get(group) == own[runs[0]].get(group) for runs in cases.values() for one in runs):
+            for config in own.values():
+                config.pop(group, None)
+    groups: list[dict[str, Any]] = []
+    for config in own.values():
+        if config not in groups:
+            groups.append(config)
+    names = _distinct(labels(groups, conf))
+    return [names[groups.index(own[one])] for one in every]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return names of encodings or cases that are valid, and differ in more than capitals and punctuation.
+
+    Others that are the same have a number.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain = re.sub(r"^[^A-Za-z0-9]+", "", re.sub(r"[^\w.=+-]+", "_", name))[:MAX_NAME_LENGTH].rstrip("_") or "run"
+        number, own = 1, plain
+        while (key := file_name(own)) in found:
+            number += 1
+            own = f"{plain}_{number}"
+        found[key] = own
+    return list(found.values())
+
+
+def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> None:
+    """Raise ValueError for a case that has only one encoding, or lacks the baseline that another case has."""
+    for case, own in encodings.items():
+        if len(own) < 2:
+            raise ValueError(f"runs must be of at least two encodings on each case, and on {case} all are of {own[0]}")
+        if baseline not in own and any(baseline in others for others in encodings.values()):
+            raise ValueError(
+                f"runs must be of the baseline, {baseline}, and others on each case, and on {case} they are of "
+                f"{', '.join(own)}: choose another baseline=, or compare the cases one by one"
+            )
+
+
+def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:
+    """Return the metrics that decide where none are named: the first one of the task, at each length that is named."""
+    first = task.first_metric()
+    direction = usual_direction(first, task)
+    tags = [f"{first}@{length}" for length in lengths] if isinstance(lengths, list) else [first]
+    return {tag: {"direction": direction} for tag in tags}

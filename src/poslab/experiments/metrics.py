@@ -1,0 +1,77 @@
+"""Metrics of a test by their tags, such as `bits_per_byte@1024`: their lengths and their values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from poslab.configuration.lengths import tokens, whole_tokens
+from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED
+from poslab.experiments.comparison import Comparison
+from poslab.experiments.criteria import Criterion
+from poslab.experiments.direction import Direction
+from poslab.tasks.task import Task
+
+
+def tag_of(metric: str, length: int | None) -> str:
+    """Return the tag of a metric at a length; None is the whole test."""
+    return metric if length is None else f"{metric}@{length}"
+
+
+def of_tag(tag: str) -> tuple[str, int | None]:
+    """Return the metric and the length of a tag that `tag_of` has made."""
+    metric, _, length = tag.partition("@")
+    return metric, int(length) if length else None
+
+
+def metrics_of(task: type[Task]) -> list[str]:
+    """Return the names of the metrics of a task's test that have scores at each length."""
+    if "bits_per_byte" in task.validated:  # a text has those of its bytes alone
+        return ["bits_per_byte", "sliding_bits_per_byte"]
+    return list(dict.fromkeys((*task.shown, *task.validated)))
+
+
+def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
+    """Return the tags of the metrics of a case beside those of its task, with lengths in tokens."""
+    extra = [criterion for criterion in comparison.deciding(case) if criterion.name in EXTRA]
+    tags = (tag_of(one.name, next(iter(at_lengths(one, (), trained)), None)) for one in extra)
+    return list(dict.fromkeys(tags))
+
+
+def is_share(metric: str, task: type[Task]) -> bool:
+    """Return whether the values of a metric of a task are shares, from 0 to 100."""
+    return metric.removeprefix("sliding_") not in task.open_ended and metric not in OPEN_ENDED
+
+
+def usual_direction(metric: str, task: type[Task]) -> Direction:
+    """Return the direction of the better values of a metric of a task, where none is declared."""
+    return "minimize" if metric.removeprefix("sliding_") in task.open_ended else "maximize"
+
+
+def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> list[int]:
+    """Return the lengths of a metric, among those of the test; `trained` is the longest of training.
+
+    Metrics of texts that are made to a length have the one that they name.
+    """
+    where = criterion.where
+    if criterion.name in EXTRA:
+        return [whole_tokens(where, trained)] if criterion.names_length else []
+    if criterion.names_length:
+        return [n for n in lengths if n == tokens(where, trained)]
+    return [n for n in lengths if not where or (n <= trained) == (where == "trained")]
+
+
+def scored_lengths(
+    criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[int], trained: int
+) -> list[int | None]:
+    """Return the lengths of a metric in the scores of a test by tag; None stands for a score of the whole test."""
+    if not criterion.where and criterion.name in scores:
+        return [None]
+    return [*at_lengths(criterion, lengths, trained)]
+
+
+def value(criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[int], trained: int) -> float:
+    """Return the mean of a metric over its lengths, from the scores of a test by tag; NaN if one is missing."""
+    found = scored_lengths(criterion, scores, lengths, trained)
+    values = [scores.get(tag_of(criterion.name, length), math.nan) for length in found]
+    return sum(values) / len(values) if values else math.nan

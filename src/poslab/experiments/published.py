@@ -1,0 +1,132 @@
+"""Published results in a comparison file: the paper, its values with their source, and its claims."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from poslab.arguments import Count, with_checked_arguments
+from poslab.experiments.comparison import Comparison, made
+from poslab.experiments.criteria import Criterion
+
+SEEN = Literal["pdf", "raw_results", "code", "secondary"]
+"""Source in which a value was read: the paper itself, the authors' raw results or code, or a text that repeats it."""
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Paper:
+    """The source of published results: title, number on arXiv, table, and the address of the code."""
+
+    title: str
+    arxiv: str
+    table: str | None = None
+    code: str | None = None
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Published:
+    """A published value, in the unit of the paper.
+
+    Args:
+        case: in the words of the paper, or the name of a case of the comparison.
+        encoding: name of an encoding in conf/encoding.
+        value, sd, n: value, standard deviation and number of seeds, as far as they are given.
+        at: length, or its multiple of the training length, such as `8x`.
+        seen: where it was read.
+        metric: tag of ours that is set beside it, on the case of the same name, or on the only one; None is the first
+            metric of the case of the same name, if there is one.
+        head_dim: of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too.
+    """
+
+    case: str
+    encoding: str
+    value: float
+    seen: SEEN
+    at: str | int | None = None
+    sd: float | None = None
+    n: int | None = None
+    metric: str | None = None
+    head_dim: Count | None = None
+
+    def __post_init__(self) -> None:
+        if self.metric is not None:
+            Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
+        if self.head_dim is not None and (type(self.at) is not int or self.at < 1 or self.head_dim % 2):
+            raise ValueError("head_dim must be even, and at a length in tokens")
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper: an encoding is better than another one on a case, by a metric of the comparison.
+
+    Args:
+        say: the claim in a sentence.
+        better, than: names of encodings of the comparison.
+        case: name of a case of the comparison; None if the comparison has none for it.
+        metric: a tag, as of a criterion; None is the first metric of the case.
+        confounded: what else in our setting the outcome depends on, so that it says nothing of the claim.
+    """
+
+    say: str
+    better: str
+    than: str
+    case: str | None = None
+    metric: str | None = None
+    confounded: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.better == self.than:
+            raise ValueError(f"better and than must be different encodings, got {self.better} twice")
+        if self.metric is not None:
+            Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
+
+
+@dataclass(frozen=True)
+class PublishedResults:
+    """Published results in a comparison file.
+
+    Args:
+        paper, published, claims: arguments of `Paper`, `Published` and `Claim`.
+        differences: sentences on what our setting does otherwise.
+    """
+
+    paper: Mapping[str, Any]
+    published: Sequence[Mapping[str, Any]] = ()
+    claims: Sequence[Mapping[str, Any]] = ()
+    differences: Sequence[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        _ = self.source, self.values, self.all_claims
+        if not all(isinstance(one, str) and one for one in self.differences):
+            raise ValueError("differences must be sentences")
+
+    @property
+    def source(self) -> Paper:
+        """The paper."""
+        found: Paper = made(Paper, "paper", self.paper)
+        return found
+
+    @property
+    def values(self) -> list[Published]:
+        """The published values."""
+        return [made(Published, f"published[{place}]", node) for place, node in enumerate(self.published)]
+
+    @property
+    def all_claims(self) -> list[Claim]:
+        """The claims."""
+        return [made(Claim, f"claims[{place}]", node) for place, node in enumerate(self.claims)]
+
+
+def published_results(comparison: Comparison) -> PublishedResults | None:
+    """Return what a comparison says of a paper; None if it repeats none.
+
+    Raises:
+        ValueError: for anything that is not declared, such as a value that was seen nowhere.
+    """
+    if comparison.paper is None:
+        return None
+    return PublishedResults(comparison.paper, comparison.published, comparison.claims, comparison.differences)

@@ -1,0 +1,117 @@
+"""Published results beside those of a comparison: values with their source, and claims with their outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from poslab.evaluation.rotary.base_bound import smallest_base
+from poslab.experiments.criteria import Criterion
+from poslab.experiments.metrics import at_lengths, usual_direction
+from poslab.experiments.published import Claim, Published, PublishedResults, published_results
+from poslab.experiments.results import Results
+from poslab.experiments.statistics.verdict import Word
+from poslab.report.figures import Table
+from poslab.report.page import Section
+from poslab.report.sentences import has, listed
+
+HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "inconclusive", "not tested at this scale"
+CONFOUNDED = "confounded"
+"""Outcomes of a claim."""
+
+
+def outcome(results: Results, claim: Claim) -> tuple[str, str]:
+    """Return the outcome of a claim, and its evidence in words."""
+    if claim.case is None or claim.case not in results.comparison.cases:
+        return UNTESTED, "no case of this comparison"
+    criterion = _criterion(results, claim.case, claim.metric)
+    scores = results.scores(claim.case, criterion)
+    is_tested = at_lengths(criterion, results.plan.lengths[claim.case], results.plan.trained[claim.case])
+    missing = [name for name in (claim.better, claim.than) if name not in scores]
+    if missing or not is_tested:
+        return UNTESTED, f"{missing[0] if missing else criterion.metric} has no result at these lengths"
+    if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
+        return UNTESTED, f"{listed(behind)} {has(behind)} not learned the task"
+    verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
+    if claim.confounded is not None:
+        return CONFOUNDED, f"by {claim.confounded}; here {verdict.beside(claim.than)}"
+    words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS, Word.DIVERGED: UNTESTED}
+    return words.get(verdict.word, OPEN), verdict.beside(claim.than)
+
+
+def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
+    """Return the metric that a tag names: the first of a case for None, a declared one, or one without a margin.
+
+    The direction of that one is declared where the metric decides at other lengths, or by the gate.
+    """
+    declared = results.comparison.criteria(case)
+    if metric is None:
+        return declared[0]
+    name = metric.partition("@")[0]
+    known = (one.direction for one in results.comparison.deciding(case) if one.name == name)
+    other = Criterion(metric, next(known, usual_direction(name, results.tasks[case])))
+    return next((criterion for criterion in declared if criterion.metric == metric), other)
+
+
+def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:
+    """Return a row for each claim: the claim, its outcome and the evidence."""
+    rows = []
+    for claim in published.all_claims:
+        word, evidence = outcome(results, claim)
+        rows.append({"claim": claim.say, "outcome": word, "evidence": evidence})
+    return pd.DataFrame(rows, columns=["claim", "outcome", "evidence"])
+
+
+def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
+    """Return a row for each published value, with where it was read, and our value beside it."""
+    rows = []
+    for v in published.values:
+        metric, ours = _ours(results, v)
+        said = {"case": v.case, "at": v.at, "encoding": v.encoding, "published": v.value, "sd": v.sd, "seeds": v.n}
+        rows.append({**said, "ours": ours, "our metric": metric, "computed here": _computed(v), "seen": v.seen})
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _computed(value: Published) -> float | None:
+    """Return the same value, computed here; None for one that only training can give."""
+    return None if value.head_dim is None else smallest_base(value.head_dim, int(value.at or 0))
+
+
+def _ours(results: Results, value: Published) -> tuple[str | None, float | None]:
+    """Return the metric that is set beside a published value, and our mean of it; None where there is none."""
+    cases = results.comparison.all_cases
+    case = value.case if value.case in cases else next(iter(cases)) if value.metric and len(cases) == 1 else None
+    if case is None or value.encoding not in results.encodings(case):
+        return None, None
+    criterion = _criterion(results, case, value.metric)
+    return criterion.metric, results.mean(case, criterion, value.encoding)
+
+
+def beside_the_paper(results: Results) -> Iterator[Section]:
+    """Yield the section of a report on the paper that a comparison repeats, if it does."""
+    if (published := published_results(results.comparison)) is None:
+        return
+    paper = published.source
+    source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
+    text = f"{paper.title} ({source})."
+    if published.differences:
+        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
+    tables = [
+        Table(
+            "claims",
+            "Claims of the paper",
+            "A claim holds if the first encoding is better than the second here, and does not hold if it is worse "
+            "or equivalent within the margin. It is confounded where the outcome depends on something else in our "
+            "setting.",
+            claims_table(results, published),
+        ),
+        Table(
+            "published",
+            "Published values",
+            "In the unit of the paper, at its scale: only orders compare with ours, but what is computed here is the "
+            "same figure. The last column says where a value was read (`secondary`: in a text that repeats it).",
+            values_table(results, published),
+        ),
+    ]
+    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])

@@ -1,0 +1,167 @@
+"""The section over all cases of a report, for comparisons of at least eight cases.
+
+E encodings, S seeds, C cases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from poslab.experiments.direction import sign
+from poslab.experiments.report import figures
+from poslab.experiments.results import Results
+from poslab.experiments.statistics.difference import Scores
+from poslab.experiments.statistics.over_cases import (
+    MIN_CASES,
+    Summary,
+    interquartile_mean,
+    mean_ranks,
+    normalised,
+    performance_profile,
+    probability_of_improvement,
+    signed_rank_p_values,
+    tally,
+)
+from poslab.experiments.statistics.verdict import ALPHA
+from poslab.report.figures import Table
+from poslab.report.page import Section
+from poslab.report.sentences import are, has, listed
+
+THRESHOLDS = np.linspace(0, 1, 51)
+
+DECIMALS = {"rank": 1, "score": 2, "chance": 2, "p": 4}
+
+
+@dataclass(frozen=True)
+class OverCases:
+    """Results over the cases that have any, on the first metric of each, for the encodings that all cases compare."""
+
+    results: Results
+
+    @cached_property
+    def cases(self) -> list[str]:
+        """The cases with a seed of all encodings, of which one has positions at the lengths of the first metric."""
+        return [case for case in self.results.comparison.cases if self._scores(case)]
+
+    def _scores(self, case: str) -> dict[str, Scores]:
+        return self.results.scores(case, self.results.comparison.criteria(case)[0])
+
+    @property
+    def enough(self) -> bool:
+        """Return whether there are as many cases as a statement over cases needs."""
+        return len(self.cases) >= MIN_CASES
+
+    @cached_property
+    def encodings(self) -> list[str]:
+        """The encodings that all cases compare."""
+        comparison = self.results.comparison
+        return [e for e in comparison.choices_by_encoding if all(e in comparison.encodings_of(c) for c in self.cases)]
+
+    @cached_property
+    def gains(self) -> np.ndarray:
+        """The first metric (E, S, C), large is good; NaN where a run diverged, has no result or has not learned."""
+        scores = {case: self._scores(case) for case in self.cases}
+        seeds = min(len(one.values) for found in scores.values() for one in found.values())
+        gains = np.full((len(self.encodings), seeds, len(self.cases)), np.nan)
+        for place, (case, found) in enumerate(scores.items()):
+            factor = sign(self.results.comparison.criteria(case)[0].direction)
+            for row, encoding in enumerate(self.encodings):
+                if encoding in found and encoding not in self.results.not_learned(case):
+                    gains[row, :, place] = factor * found[encoding].values[:seeds]
+        return np.where(np.isfinite(gains), gains, np.nan)
+
+    @cached_property
+    def scores(self) -> np.ndarray:
+        """The gains scaled in each case from the worst encoding, 0, to the best, 1: (E, S, C)."""
+        return normalised(self.gains)
+
+    @cached_property
+    def ranks(self) -> Summary:
+        """The mean rank of each encoding."""
+        finished = np.isfinite(self.gains)
+        means = np.where(finished, self.gains, 0).sum(1) / np.maximum(finished.sum(1), 1)
+        return mean_ranks(np.where(finished.any(1), means, np.nan))
+
+    @cached_property
+    def p_values(self) -> dict[str, float]:
+        """The p-value of each encoding beside the baseline by Wilcoxon's signed-rank test, adjusted by Holm."""
+        means = self.scores.mean(1)
+        others = [place for place, name in enumerate(self.encodings) if name != self.results.comparison.baseline]
+        baseline = means[self.encodings.index(self.results.comparison.baseline)]
+        found = signed_rank_p_values(means[others] - baseline)
+        return {self.encodings[place]: float(p_value) for place, p_value in zip(others, found, strict=True)}
+
+    def sentences(self) -> Iterator[str]:
+        """Yield which encodings rank first, and which differ from the baseline."""
+        first, baseline = int(np.argmin(self.ranks.value)), self.results.comparison.baseline
+        ranks = [f"{rank:.1f}" for rank in self.ranks.value]
+        names = [name for name, rank in zip(self.encodings, ranks, strict=True) if rank == ranks[first]]
+        interval = f" (95 % interval {_span(self.ranks, first, 1)} over cases)" if len(names) == 1 else ""
+        which = "same" if len(names) == len(ranks) else "lowest"
+        yield f"{listed(names)} {has(names)} the {which} mean rank, {ranks[first]} of {len(self.encodings)}{interval}."
+        means = dict(zip(self.encodings, self.scores.mean((1, 2)), strict=True))
+        clear = [name for name, p_value in self.p_values.items() if p_value < ALPHA]
+        for word, side in (("better", 1), ("worse", -1)):
+            if names := [name for name in clear if side * (means[name] - means[baseline]) > 0]:
+                yield f"{listed(names)} {are(names)} {word} than {baseline} over cases."
+        if not clear:
+            yield f"No encoding is clearly different from {baseline} over cases."
+
+    def section(self, styles: figures.Styles) -> Section:
+        """Return the section of the report."""
+        caption = (
+            f"Better, equal, worse and undecided count cases by the verdict beside {self.results.comparison.baseline}. "
+            "Rank 1 is the best; an encoding without a result, or that has not learned the case, is last. A score is 0 "
+            "at the mean of the worst encoding of a case and 1 at that of the best; shown is the mean of the middle "
+            "half of all runs. The chance is that a run beats one of the baseline. p is that of Wilcoxon's signed-rank "
+            "test over cases, adjusted by Holm's method. Intervals are at 95 %."
+        )
+        scores = zip(self.encodings, self.scores, strict=True)
+        profiles = {name: performance_profile(own, THRESHOLDS) for name, own in scores}
+        return Section(
+            "Over all cases",
+            f"Each of the {len(self.cases)} cases counts once, with its first metric.",
+            [
+                Table("over_cases", "Ranks and scores", caption, self.frame(), decimals=DECIMALS),
+                figures.profile("profile", THRESHOLDS, profiles, styles),
+            ],
+        )
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row for each encoding, the best rank first."""
+        comparison, rows = self.results.comparison, []
+        baseline = self.scores[self.encodings.index(comparison.baseline)]
+        for place, name in enumerate(self.encodings):
+            row: dict[str, object] = {"encoding": name}
+            if name != comparison.baseline:
+                row |= self._tally(name)
+            middle = interquartile_mean(self.scores[place])
+            row |= {"rank": self.ranks.value[place], "rank interval": _span(self.ranks, place, 1)}
+            row |= {"score": float(middle.value), "score interval": _span(middle, (), 2)}
+            if name != comparison.baseline:
+                chance = probability_of_improvement(self.scores[place], baseline)
+                row |= {"chance": float(chance.value), "chance interval": _span(chance, (), 2)}
+                row |= {"p": self.p_values[name]}
+            rows.append(row)
+        order = ("encoding", "better", "equal", "worse", "undecided")
+        frame = pd.DataFrame(rows).sort_values("rank", kind="stable")
+        return frame[[*order, *(name for name in frame.columns if name not in order)]]
+
+    def _tally(self, encoding: str) -> dict[str, int]:
+        comparison, words = self.results.comparison, []
+        for case in self.cases:
+            found = self.results.verdicts(case, comparison.criteria(case)[0], comparison.baseline)
+            words += [found[encoding].word] if encoding in found else []
+        one = tally(words)
+        return {"better": one.wins, "equal": one.ties, "worse": one.losses, "undecided": one.undecided}
+
+
+def _span(summary: Summary, place: int | tuple[()], decimals: int) -> str:
+    """Return an interval in words; "" where there is none."""
+    low, high = float(summary.low[place]), float(summary.high[place])
+    return f"{low:.{decimals}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:.{decimals}f}" if np.isfinite(low) else ""

@@ -1,0 +1,169 @@
+"""Summarise a comparison over its cases, where these are many enough to stand for others.
+
+E encodings, S seeds, C cases, N thresholds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import bootstrap, rankdata, trim_mean, wilcoxon
+
+from poslab.experiments.statistics.holm import holm
+from poslab.experiments.statistics.verdict import Word
+
+MIN_CASES = 8
+"""Cases needed for an interval or a test over cases: fewer are no sample of tasks."""
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Number of cases by their verdict; undecided are those with any other word."""
+
+    wins: int
+    ties: int
+    losses: int
+    undecided: int
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """A statistic over cases with its 95 % bootstrap interval, which is NaN with fewer than 8 cases or 2 seeds."""
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def tally(words: Iterable[Word]) -> Tally:
+    """Return how often an encoding is better, equivalent within the margin, and worse; one word for each case."""
+    listed = list(words)
+    wins, ties, losses = (listed.count(word) for word in (Word.BETTER, Word.EQUAL, Word.WORSE))
+    return Tally(wins, ties, losses, len(listed) - wins - ties - losses)
+
+
+def caution(cases: int) -> str | None:
+    """Return the sentence that nothing is claimed over cases, if there are fewer than 8."""
+    if cases >= MIN_CASES:
+        return None
+    return f"Nothing is claimed over cases: {cases} of them are too few to stand for others ({MIN_CASES} are needed)."
+
+
+def mean_ranks(gains: np.ndarray, seed: int = 0) -> Summary:
+    """Return the mean rank of each encoding, (E,), with intervals over cases; rank 1 is the best, ties share theirs.
+
+    Args:
+        gains: (E, C) mean over seeds, large is good; NaN, if all runs diverged, ranks last.
+        seed: of the bootstrap.
+    """
+    ranks = rankdata(-np.where(np.isfinite(gains), gains, -np.inf), axis=0)  # (E, C)
+    return _bootstrapped([ranks], np.mean, gains.shape[1], seed)
+
+
+def signed_rank_p_values(gains: np.ndarray) -> np.ndarray:
+    """Return (E,) the p-values of Wilcoxon's signed-rank test over cases, adjusted by Holm's method over encodings.
+
+    Args:
+        gains: (E, C) differences to the baseline, above 0 is better, in a unit that is the same for all cases, such as
+            the margin of each.
+
+    Returns:
+        NaN with fewer than 8 cases.
+    """
+    if gains.shape[1] < MIN_CASES:
+        return np.full(len(gains), np.nan)
+    p_values = [float(wilcoxon(encoding).pvalue) if encoding.any() else 1.0 for encoding in gains]
+    return holm(p_values)
+
+
+def normalised(scores: np.ndarray) -> np.ndarray:
+    """Return scores (E, S, C), large is good, scaled in each case from the worst encoding's mean, 0, to the best's, 1.
+
+    They depend on which encodings are compared. A diverged run, NaN, counts as the worst run of the case. Cases in
+    which all means are equal become 0.5.
+    """
+    filled = _worst_where_missing(scores.reshape(-1, scores.shape[-1])).reshape(scores.shape)
+    means = filled.mean(1)  # (E, C)
+    low, span = means.min(0), np.ptp(means, axis=0)
+    return np.where(span > 0, (filled - low) / np.where(span > 0, span, 1), 0.5)
+
+
+def interquartile_mean(scores: np.ndarray, seed: int = 0) -> Summary:
+    """Return the mean of the middle half of all runs, with a bootstrap over the seeds of each case.
+
+    Args:
+        scores: (S, C) of an encoding, such as `normalised` returns.
+        seed: of the bootstrap.
+
+    Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021), section 4.3.
+    """
+    return _over_seeds([scores], lambda drawn: trim_mean(drawn.reshape(*drawn.shape[:-2], -1), 0.25, axis=-1), seed)
+
+
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray, seed: int = 0) -> Summary:
+    """Return the share of all runs above each threshold, with a bootstrap over the seeds of each case.
+
+    Args:
+        scores: (S, C) of an encoding, such as `normalised` returns.
+        thresholds: (N,) in the unit of the scores.
+        seed: of the bootstrap.
+
+    Returns:
+        Shares (N,), from 0 to 1.
+
+    Source: Agarwal et al. (2021), section 4.2.
+    """
+    levels = thresholds[:, None, None]
+    return _over_seeds(
+        [scores], lambda drawn: np.moveaxis((drawn[..., None, :, :] > levels).mean((-2, -1)), -1, 0), seed
+    )
+
+
+def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Summary:
+    """Return the probability that a run is better than one of the baseline, averaged over cases; a tie is half.
+
+    Args:
+        scores, baseline: (S, C) of all runs, such as `normalised` returns; their numbers of seeds may differ.
+        seed: of the bootstrap over the seeds of each case.
+
+    Source: Agarwal et al. (2021), section 4.3: the Mann-Whitney statistic.
+    """
+
+    def probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        return (np.sign(ours[..., :, None, :] - theirs[..., None, :, :]).mean((-3, -2, -1)) + 1) / 2
+
+    return _over_seeds([scores, baseline], probability, seed)
+
+
+def _over_seeds(groups: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], seed: int) -> Summary:
+    """Return a statistic of groups (S, C), with a bootstrap that draws the seeds of each case by themselves."""
+    cases = groups[0].shape[1]
+
+    def of_columns(*columns: np.ndarray, axis: int) -> np.ndarray:
+        return statistic(*(np.stack(columns[start : start + cases], -1) for start in range(0, len(columns), cases)))
+
+    columns = [column for group in groups for column in group.T]
+    return _bootstrapped(columns, of_columns, cases, seed)
+
+
+def _bootstrapped(
+    samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], cases: int, seed: int
+) -> Summary:
+    """Return a statistic of samples and its percentile interval, where each is drawn by itself along its last axis."""
+    value = np.asarray(statistic(*samples, axis=-1))
+    if cases < MIN_CASES or min(sample.shape[-1] for sample in samples) < 2:
+        return Summary(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
+    drawn = bootstrap(
+        samples, statistic, n_resamples=RESAMPLES, batch=200, axis=-1, vectorized=True, method="percentile", rng=seed
+    )
+    return Summary(value, drawn.confidence_interval.low, drawn.confidence_interval.high)
+
+
+def _worst_where_missing(gains: np.ndarray) -> np.ndarray:
+    """Return gains (E, C) whose missing values are those of the worst in the case, or 0 if all are missing."""
+    lowest = np.where(np.isfinite(gains), gains, np.inf).min(0)
+    return np.where(np.isfinite(gains), gains, np.where(np.isfinite(lowest), lowest, 0.0))

@@ -1,0 +1,59 @@
+"""Predict the differences that more seeds would find."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import numpy as np
+from scipy.special import nctdtrinc
+from scipy.stats import norm
+
+from poslab.experiments.statistics.crossed import Estimate
+
+MAX_SEEDS = 10**6
+"""Seeds above which no difference is looked for."""
+
+
+def smallest_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Return the smallest true difference that such a comparison finds with this power.
+
+    It is the noncentrality at which Student's t exceeds its critical value with probability `power`, times the standard
+    error. For a metric that is far from normal it is an approximation.
+
+    Args:
+        estimate: of the difference.
+        alpha: level of the two-sided test, in (0, 1).
+        power: probability of finding the difference, in (0, 1).
+
+    Returns:
+        A difference in the metric's unit, 0 if the estimate has no error.
+    """
+    error = float(estimate.error)
+    if not error:
+        return 0.0
+    critical = float(estimate.half_width(1 - alpha)) / error
+    return float(nctdtrinc(np.minimum(estimate.df, 1e6), 1 - power, critical)) * error
+
+
+def further_seeds(estimate: Estimate, seeds: int, margin: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
+    """Return how many more seeds find a difference of the margin with this power.
+
+    Args:
+        estimate: of the difference, from `seeds` seeds of each encoding.
+        seeds: their number, at least 2.
+        margin: difference in the metric's unit.
+        alpha, power: as of `smallest_detectable`.
+
+    Returns:
+        0 if the present seeds do; None if no number of seeds does, because the items are too few.
+    """
+    unlimited = (norm.isf(alpha / 2) + norm.ppf(power)) * float(np.sqrt(estimate.item_variance))
+    if unlimited >= margin:
+        return None
+    counts = range(seeds, MAX_SEEDS)
+    enough = bisect_left(
+        counts,
+        True,
+        key=lambda count: smallest_detectable(estimate.with_seeds(count / seeds, seeds), alpha, power) <= margin,
+    )
+    return enough if enough < len(counts) else None

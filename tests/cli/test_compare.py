@@ -1,0 +1,205 @@
+"""`python -m src.compare`, as a user types it, with real workers that train real runs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from poslab.experiments.study import cell_of_trial
+from tests.storages import POSTGRESQL
+
+from .running import Ended, Running, python
+
+QUESTION = """
+question: Does it work?
+baseline: rotary
+encodings: [none, rotary]
+cases:
+  text: {train: {}, lengths: [1x, 2x]}
+seeds: 2
+metrics: {bits_per_byte@2x: {direction: minimize, margin: 0.01}}
+tuning: {metric: loss, direction: minimize, space: {optimizer.lr: [1.0e-3, 2.0e-3]}}
+presets:
+  untuned: {tuning: null}
+"""
+
+
+@pytest.fixture(scope="session")
+def compared(once: Callable[..., Path], tiny: list[str]) -> tuple[Path, str]:
+    """The folder of a finished comparison without tuning in `out`, and what it has printed."""
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        ended = compare(folder, *arguments_of(tiny), "preset=untuned")
+        assert ended.status == 0, ended
+        (folder / "output.txt").write_text(ended.output)
+
+    folder = once("compared", make)
+    return folder, (folder / "output.txt").read_text()
+
+
+def arguments_of(tiny: list[str]) -> list[str]:
+    return ["comparison=question.yaml", "output=out", "trainer=cpu", *tiny, "trainer.max_steps=20", "trainer.saves=2"]
+
+
+def start(directory: Path, *arguments: str, environment: dict[str, str] | None = None) -> Running:
+    (directory / "question.yaml").write_text(QUESTION)
+    return Running(python("-m", "src.compare", *arguments), directory, {"COLUMNS": "80", **(environment or {})})
+
+
+def compare(directory: Path, *arguments: str) -> Ended:
+    return start(directory, *arguments).wait(300)
+
+
+def runs_of(folder: Path) -> dict[str, float]:
+    """The moment at which each run of a comparison was finished, by its directory."""
+    files = sorted(folder.glob("out/runs/*/*/*/metrics.json"))
+    return {str(file.parent.relative_to(folder)): file.stat().st_mtime for file in files}
+
+
+@pytest.mark.slow
+def test_a_comparison_trains_every_cell_and_reports(compared: tuple[Path, str]) -> None:
+    folder, output = compared
+    assert len(runs_of(folder)) == 4
+    assert "finished  text: none, seed 1" in output
+    assert "written: out/report.html" in output
+    frame = pd.read_csv(folder / "out" / "results.csv")
+    decided = frame[frame["metric"] == "bits_per_byte@2x"]
+    assert len(decided) == 4
+    assert decided["value"].between(1, 9).all()
+    checks = pd.read_csv(folder / "out" / "figures" / "checks.csv").set_index("check")["holds"]
+    assert checks["same data order for the same seed"]
+    assert checks["same first shared weights for the same seed"]
+
+
+@pytest.mark.slow
+def test_more_seeds_and_lengths_train_and_measure_only_what_is_missing(
+    compared: tuple[Path, str], tmp_path: Path, tiny: list[str]
+) -> None:
+    shutil.copytree(compared[0], tmp_path, dirs_exist_ok=True)
+    before = runs_of(tmp_path)
+    text = QUESTION.replace("[1x, 2x]", "[1x, 2x, 4x]")
+    (tmp_path / "longer.yaml").write_text(text)
+    longer = [word.replace("question.yaml", "longer.yaml") for word in arguments_of(tiny)]
+    ended = Running(python("-m", "src.compare", *longer, "preset=untuned", "name=question_untuned"), tmp_path).wait(200)
+    assert ended.status == 0, ended
+    assert runs_of(tmp_path) == before
+    assert "bits_per_byte@256" in (tmp_path / "out" / "results.csv").read_text()
+
+    more = compare(tmp_path, *arguments_of(tiny), "preset=untuned", "seeds=3")
+    assert more.status == 0, more
+    after = runs_of(tmp_path)
+    assert {run: after[run] for run in before} == before
+    assert sorted(set(after) - set(before)) == [f"out/runs/text/{name}/seed_3" for name in ("none", "rotary")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [False, True])
+def test_two_commands_at_once_train_every_cell_once(tmp_path: Path, tiny: list[str], killed: bool) -> None:
+    """If one of them is killed, the other trains what is left."""
+    words = [*arguments_of(tiny), "preset=untuned", "trainer.max_steps=40", "trainer.saves=4"]
+    first, second = start(tmp_path, *words), Running(python("-m", "src.compare", *words), tmp_path)
+    if killed:
+        first.wait_until(lambda: runs_of(tmp_path), 200)
+        first.kill()
+    for running in [second] if killed else [first, second]:
+        ended = running.wait(300)
+        assert (ended.status, ended.errors) == (0, ""), ended
+    study = optuna.load_study(study_name="question_untuned", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}")
+    complete = [cell_of_trial(trial).identity for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert len(complete) == len(set(complete)) == len(runs_of(tmp_path)) == 4
+    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= killed
+    decided = pd.read_csv(tmp_path / "out" / "results.csv").query("metric == 'bits_per_byte@2x'")
+    assert len(decided) == 4 and decided["value"].between(1, 9).all()
+
+
+@pytest.mark.slow
+def test_a_dry_run_prints_what_is_there_and_trains_nothing(tmp_path: Path, tiny: list[str]) -> None:
+    ended = compare(tmp_path, *arguments_of(tiny), "dry_run=true")
+    assert ended.status == 0, ended
+    assert "0 of 2   0 of 2" in ended.output
+    assert re.search(r"0 of 8 runs are finished; about \d+ (s|min) to go with 1 worker", ended.output)
+    assert max(map(len, ended.output.splitlines())) <= 80
+    assert not list(tmp_path.glob("out/*/*/*"))
+
+
+@pytest.mark.slow
+def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copytree(compared[0], tmp_path, dirs_exist_ok=True)
+    command = python(
+        "-m", "src.compare", "runs=out/runs/text/*/*", "output=again", "recommend=true", "lengths=[64,128]"
+    )
+    ended = Running(command, tmp_path, {"COLUMNS": "80"}).wait(120)
+    assert ended.status == 0, ended
+    assert "text: take " in " ".join(ended.output.split())
+    frame = pd.read_csv(tmp_path / "again" / "results.csv")
+    assert sorted(set(zip(frame["encoding"], frame["seed"], strict=True))) == [
+        *[("none", 1), ("none", 2)],
+        *[("rotary", 1), ("rotary", 2)],
+    ]
+    assert json.loads((tmp_path / "again" / "comparison.json").read_text())["command"].endswith("lengths=[64,128]'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["comparison=nothing"], "comparison=nothing: there is no such comparison"),
+        (["comparison=question.yaml", "baseline=alibi"], "baseline must be one of the encodings"),
+        (["comparison=question.yaml", "dataset.sequence_length=0"], "dataset.sequence_length must be"),
+        (["comparison=question.yaml", "encodings=[rotary,t6]"], "encoding=t6"),
+        (["comparison=question.yaml", "encoding=t5"], "encoding is what a comparison varies"),
+        (["comparison=question.yaml", "optimizer.lr=0.5"], "optimizer.lr is tuned"),
+        (["comparison=question.yaml", "speed=3"], "speed belongs to recommend=true"),
+        (
+            ["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"],
+            "no metric bits_per_byte",
+        ),
+        (["runs=nowhere*"], "there is no run directory like that"),
+        (["runs=nowhere", "seeds=3"], "seeds does not go with runs"),
+        (["runs=nowhere", "report_only=true"], "report_only does not go with runs"),
+        (["runs=nowhere", "dry_run=true"], "dry_run does not go with runs"),
+        (["comparison=question.yaml", "output=null"], "output must be text, got null"),
+        ([], "comparison must name a comparison"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_any_training(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    ended = compare(tmp_path, *arguments)
+    assert (ended.status, len(ended.sentences.splitlines())) == (2, 1), ended
+    assert sentence in ended.sentences
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.slow
+@pytest.mark.needs(POSTGRESQL)
+def test_the_password_of_a_storage_is_written_nowhere(tmp_path: Path, tiny: list[str], postgresql: str) -> None:
+    secret = postgresql.replace("tester@", "tester:s3cret'word@")
+    ended = compare(tmp_path, *arguments_of(tiny), "name=secret", "seeds=1", f"storage={secret}")
+    assert ended.status == 0, ended
+    said = [ended.output, ended.errors]
+    for wrong in ("storage=postgresql:/me:s3cret@host", "storage=postgresql://me:x@y:s3cret@host/db"):
+        refused = compare(tmp_path, *arguments_of(tiny), "output=refused", wrong)
+        assert refused.status == 2, refused
+        said.append(refused.errors)
+    written = [file.read_bytes() for file in tmp_path.glob("**/*") if file.is_file()]
+    assert len(written) > 20
+    assert not any("s3cret" in text for text in said)
+    assert not any(b"s3cret" in content for content in written)
+    assert "tester:***@" in (tmp_path / "out" / "comparison.yaml").read_text()
+    assert "tester:***@" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_its_help_lists_keys_and_comparisons(tmp_path: Path) -> None:
+    ended = compare(tmp_path, "--help")
+    assert ended.status == 0
+    assert "papers/kazemnejad2023" in ended.output
+    assert max(map(len, ended.output.splitlines())) <= 80

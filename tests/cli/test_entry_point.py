@@ -1,0 +1,144 @@
+"""The command `poslab`, which runs the others from any directory."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import poslab
+from poslab.cli.entry_point import COMMANDS
+from poslab.configuration.command_line import STARTED_AS, poslab_command, words_after
+
+from .running import ROOT
+
+SCRIPT = "import sys; from poslab.cli.entry_point import main; sys.argv[0] = '/usr/bin/poslab'; main()"
+"""The program that an installation writes."""
+
+
+def typed(*words: str, directory: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `poslab` with these words."""
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=directory,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_has_a_line_for_each_command():
+    for words in ([], ["--help"], ["-h"]):
+        done = typed(*words)
+        assert (done.returncode, done.stderr) == (0, "")
+        lines = done.stdout.splitlines()
+        assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
+        assert max(map(len, lines)) <= 80
+    modules = {path.stem for path in (ROOT / "src").glob("*.py")} - {"__init__"}
+    assert modules <= set(COMMANDS)
+
+
+def test_help_and_version_import_nothing_that_takes_time():
+    program = f"import atexit; {SCRIPT.replace('main()', '')}"
+    for word in ("--help", "--version", "nonsense"):
+        check = "import sys; atexit.register(lambda: print({'torch', 'hydra', 'yaml', 'rich'} & set(sys.modules)))"
+        whole = f"import atexit; {check}; {program}sys.argv[1:] = [{word!r}]; main()"
+        done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "set()", done
+
+
+def test_the_version_is_that_of_the_package():
+    assert typed("--version").stdout == f"poslab {poslab.__version__}\n"
+
+
+def test_the_package_lists_its_functions_and_nothing_that_it_imports():
+    assert {"load", "serve", "borrow", "exchange", "export", "__version__"} <= set(dir(poslab))
+    assert not {"Any", "TYPE_CHECKING"} & set(dir(poslab))
+
+
+def test_a_command_that_there_is_not_is_one_sentence_with_the_nearest():
+    done = typed("trian", "encoding=rotary")
+    expected = "error: 'trian' is not a command; did you mean 'train'? (poslab --help lists them)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", expected)
+
+
+def test_messages_name_the_command_as_it_was_typed(tmp_path):
+    assert (
+        "-m runs several values one after another: poslab train -m encoding=rotary,alibi"
+        in typed("train", "encoding=rotary,alibi", directory=tmp_path).stderr
+    )
+    module = [sys.executable, "-m", "poslab", "train", "encoding=rotary,alibi"]
+    done = subprocess.run(module, cwd=tmp_path, capture_output=True, text=True)
+    assert ": python -m poslab train -m encoding=rotary,alibi" in done.stderr
+
+
+def test_a_printed_command_is_that_of_its_environment(monkeypatch):
+    monkeypatch.delenv(STARTED_AS, raising=False)
+    assert poslab_command("evaluate", "run=a b") == "python -m src.evaluate 'run=a b'"
+    assert words_after("evaluate", poslab_command("evaluate", "run=a b")) == ["run=a b"]
+    monkeypatch.setenv(STARTED_AS, "poslab ")
+    assert poslab_command("evaluate", "run=a b") == "poslab evaluate 'run=a b'"
+    assert words_after("evaluate", poslab_command("evaluate", "run=a b")) == ["run=a b"]
+
+
+@pytest.mark.slow
+def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
+    (tmp_path / "conf" / "encoding").mkdir(parents=True)
+    (tmp_path / "conf" / "encoding" / "rotten.yaml").write_text("_target_: mine.Rotten\n")
+
+    def completed(line: str) -> list[str]:
+        return typed("-sc", "query=bash", directory=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
+
+    assert completed("poslab ex") == ["export", "explore"]
+    assert completed("poslab train encoding=rotary_p") == ["encoding=rotary_proportional"]
+    assert completed("poslab train encoding=rott") == ["encoding=rotten"]
+    assert completed("poslab evaluate str") == ["stride="]
+    assert completed("poslab sweep n_t") == ["n_trials="]
+    assert completed("poslab sweep sweep=rotary_b") == ["sweep=rotary_base"]
+    assert completed("poslab compare comparison=same_") == ["comparison=same_encoding"]
+    for words in (["-sc", "install=bash"], ["train", "--shell-completion", "install=bash"]):
+        assert typed(*words).stdout.rstrip().endswith("-F hydra_bash_completion poslab")
+
+
+@pytest.mark.slow
+def test_a_command_at_a_terminal_says_that_libraries_load(tmp_path):
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", SCRIPT, "train", "encoding.base=0"]
+    done = subprocess.run(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    lines = os.read(ours, 4096).decode().splitlines()
+    os.close(ours)
+    assert (done.returncode, lines[0]) == (2, "loading libraries ...")
+    assert lines[1].startswith("error: encoding.base must be a number greater than 1")
+    assert "loading" not in typed("train", "encoding.base=0", directory=tmp_path).stderr
+
+
+@pytest.mark.parametrize("name", ["sweep", "compare"])
+def test_questions_in_the_current_directory_are_found_by_name(name, tmp_path):
+    folder = tmp_path / ("sweeps" if name == "sweep" else "comparisons")
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("question: Does it work at all?\n")
+    done = typed(name, "--help", directory=tmp_path)
+    assert "  mine\n    Does it work at all?\n" in done.stdout
+    key = "sweep" if name == "sweep" else "comparison"
+    assert "mine.yaml must have" in typed(name, f"{key}=mine", directory=tmp_path).stderr
+
+
+def test_a_directory_that_is_gone_and_a_reader_that_has_ended_leave_no_traceback(tmp_path):
+    gone = tmp_path / "gone"
+    program = f'mkdir {gone}; cd {gone}; rmdir {gone}; exec {sys.executable} -c "{SCRIPT}" train --cfg job'
+    done = subprocess.run(["sh", "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: the current directory does not exist any more\n")
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    ended = subprocess.run([sys.executable, "-c", SCRIPT, "--help"], stdout=reader.stdin, stderr=subprocess.PIPE)
+    assert ended.stderr == b""
+
+
+def test_completion_without_a_line_of_a_shell_is_refused():
+    done = typed("--shell-completion", "query=bash")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

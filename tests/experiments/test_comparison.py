@@ -1,0 +1,134 @@
+"""What a comparison may be, and the sentence that says what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from poslab.experiments.comparison import Comparison
+from poslab.experiments.criteria import Criterion, Gate
+from tests.experiments.comparisons import TUNING, comparison
+
+
+def test_an_encoding_is_a_name_or_a_name_with_overrides():
+    assert comparison().choices_by_encoding == {
+        "none": {"encoding": "none"},
+        "rotary": {"encoding": "rotary"},
+        "slow": {"encoding": "rotary", "encoding.base": 1000},
+    }
+
+
+def test_seeds_are_a_number_or_a_list():
+    assert comparison(seeds=3).seed_list == [1, 2, 3]
+    assert comparison(seeds=[7, 9]).seed_list == [7, 9]
+
+
+def test_a_case_has_metrics_gate_and_tuning_of_its_own():
+    own = {
+        "train": {"dataset": "bbc_topics"},
+        "metrics": {"accuracy": {"direction": "maximize"}},
+        "gate": {"metric": "loss", "at_most": 1.0},
+        "tuning": {"metric": "accuracy", "direction": "maximize"},
+    }
+    made = comparison(cases={"topics": own, "text": {"train": {}}}, tuning=TUNING)
+    assert [c.metric for c in made.criteria("topics")] == ["accuracy"]
+    assert [c.metric for c in made.criteria("text")] == ["exact_match@beyond"]
+    assert made.gate_of("topics") == Gate("loss", at_most=1.0)
+    assert made.gate_of("text") is None
+    assert (made.tuning_of("topics").metric, made.tuning_of("text").metric) == ("accuracy", "loss")
+    assert made.tuning_of("topics").space == TUNING["space"]
+
+
+def test_a_gate_passes_from_its_value_on_and_never_for_a_value_that_is_missing():
+    at_least, at_most = Gate("exact_match@trained", at_least=99.0), Gate("loss", at_most=0.5)
+    assert [at_least.passes(x) for x in (98.9, 99.0, float("nan"))] == [False, True, False]
+    assert [at_most.passes(x) for x in (0.4, 0.6, float("nan"))] == [True, False, False]
+
+
+def test_a_metric_has_a_name_and_lengths():
+    assert Criterion("bits_per_byte@4x", "minimize").name == "bits_per_byte"
+    assert Criterion("loss", "minimize").where == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"cases": {"a": {"train": {}, "encodings": ["rotary", "nome"]}}},
+            "there is no nome here; did you mean 'none'",
+        ),
+        (
+            {"cases": {"a": {"train": {}, "encodings": ["none", "slow"]}}},
+            "must hold the baseline, rotary, and at least",
+        ),
+        ({"baseline": "rotari"}, "baseline must be one of the encodings, .* did you mean 'rotary'"),
+        ({"encodings": ["rotary"]}, "encodings must be a list of at least two"),
+        ({"encodings": ["rotary", "rotary"]}, "encodings must have different names, got rotary twice"),
+        ({"encodings": ["rotary", {"encoding": "none"}]}, "encodings must be names, or {name: rotary_25"),
+        ({"encodings": ["rotary", "../none"]}, "encodings must be names"),
+        ({"cases": {}}, "cases must hold at least one"),
+        ({"cases": {"a": {"data": 1}}}, "cases.a: there is no key data"),
+        ({"cases": {"a": {}}}, "cases.a must have train"),
+        (
+            {"cases": {"a": {"train": {}, "lengths": ["x4"]}}},
+            "cases.a: lengths must be integers such as 512, or multiples such as 4x",
+        ),
+        ({"cases": {"a": {"train": {"seed": 3}}}}, "cases.a.train must not have seed"),
+        ({"cases": {"a": {"train": {"hydra.run.dir": "x"}}}}, "cases.a.train must not have hydra.run.dir"),
+        ({"train": {"trust": ["os"]}}, "train must not have trust"),
+        ({"metrics": {}}, "metrics must name at least one that decides on copying"),
+        (
+            {"metrics": {"accuracy": {"direction": "up"}}},
+            "metrics.accuracy: direction must be one of minimize, maximize",
+        ),
+        ({"metrics": {"accuracy": {"direction": "maximize", "margin": 0}}}, "margin must be a positive number"),
+        ({"metrics": {"accuracy@far": {"direction": "maximize"}}}, "accuracy@far must be a metric of the test"),
+        ({"metrics": {"accuracy@0x": {"direction": "maximize"}}}, "accuracy@0x must be a metric of the test"),
+        ({"metrics": {"accuracy": {"margin": 1}}}, "metrics.accuracy must have direction"),
+        ({"gate": {"metric": "loss"}}, "gate must have at_least or at_most"),
+        ({"gate": {"metric": "loss", "at_least": 1, "at_most": 2}}, "gate must have at_least or at_most"),
+        ({"seeds": 0}, "seeds must be how many, or a list of them, got 0"),
+        ({"seeds": [1, 1]}, "seeds must be different"),
+        ({"seeds": [1, True]}, "seeds must be how many"),
+        ({"tuning": {**TUNING, "seed": 2}}, "tuning.seed must not be one of seeds, got 2"),
+        ({"tuning": {**TUNING, "of": {"t5": {"a": [1, 2]}}}}, "tuning.of.t5: there is no such encoding here"),
+        ({"tuning": {**TUNING, "trials": 4}}, "tuning.trials must be at most 3"),
+        (
+            {"tuning": {**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1]}}}},
+            "tuning.trials must be given, .* slow has 6",
+        ),
+        ({"tuning": {**TUNING, "space": {"optimizer.lr": 1}}}, "tuning.space.optimizer.lr must be a list"),
+        ({"tuning": {**TUNING, "space": {"optimizer.lr": [1, 1]}}}, "must be a list of different values"),
+        ({"tuning": {**TUNING, "space": {"seed": [1, 2]}}}, "tuning.space must not have seed"),
+        ({"tuning": {**TUNING, "space": {"encoding": ["t5", "alibi"]}}}, "tuning.space must not have encoding"),
+        ({"tuning": {**TUNING, "space": {"+hydra.x": [1, 2]}}}, r"tuning.space must not have \+hydra.x"),
+        ({"encodings": ["rotary", {"name": "x", "resume": "auto"}]}, "encodings.x must not have resume"),
+        ({"tuning": {"metric": "loss", "space": {}}}, "tuning must have direction"),
+        ({"budget": {"steps": 10, "tokens": 10}}, "budget must be {steps: 8000}"),
+        ({"budget": {"steps": -1}}, "budget must be {steps: 8000}"),
+        ({"costs": ["price"]}, "costs must be of parameters"),
+        ({"workers": 0}, "workers must be a positive integer"),
+        ({"storage": "study.db"}, "storage must be the URL of a database"),
+        ({"name": "../x"}, "name must be letters"),
+        ({"question": ""}, "question must be a sentence"),
+    ],
+)
+def test_a_mistake_is_one_sentence(changes, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        comparison(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_plain_data_makes_the_same_comparison():
+    made = comparison(tuning=TUNING)
+    node = json.loads(json.dumps(made.as_plain_data()))
+    assert json.loads(json.dumps(Comparison(**node).as_plain_data())) == node
+
+
+@pytest.mark.parametrize("place", ["cases", "encodings"])
+def test_a_name_that_no_directory_can_have_is_refused(place):
+    long = "a" * 300
+    node = {"cases": {long: {"train": {}}}, "encodings": ["rotary", {"name": long, "encoding": "none"}]}[place]
+    with pytest.raises(ValueError, match=place):
+        comparison(**{place: node})

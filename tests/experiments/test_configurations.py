@@ -1,0 +1,91 @@
+"""Configurations of cells, which are checked before any training."""
+
+from __future__ import annotations
+
+import pytest
+from hydra.errors import HydraException
+
+from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.experiments.comparison_file import read_comparison
+from poslab.experiments.configurations import CellConfigurations
+from tests.experiments.comparisons import COPYING, TUNING, comparison
+
+
+def configurations(**changes) -> CellConfigurations:
+    return CellConfigurations(CONF, comparison(**changes))
+
+
+def test_values_beyond_a_range_that_no_run_can_have_are_known_before_training():
+    made = configurations(tuning={**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1.0]}}, "trials": 3})
+    assert made.impossible("copying", "slow") == [{"encoding.fraction": 2.0}, {"encoding.fraction": 4.0}]
+    assert made.impossible("copying", "rotary") == []
+
+
+def test_a_comparison_without_tuning_has_no_range():
+    assert configurations().impossible("copying", "slow") == []
+
+
+def test_every_value_of_a_tuned_key_is_checked():
+    made = configurations(tuning={**TUNING, "space": {"optimizer.lr": [1e-3, -1.0, 2e-3]}})
+    with pytest.raises(ValueError, match=r"^copying under none with optimizer.lr=-1.0: optimizer.lr must be"):
+        made.check("copying", "rotary")
+
+
+def test_a_key_that_one_of_the_encodings_lacks_is_found_with_it():
+    made = configurations(tuning={**TUNING, "space": {"encoding.base": [100, 1000]}}, encodings=["rotary", "none"])
+    made.check("copying", "rotary")
+    with pytest.raises(HydraException, match=r"encoding\.base"):
+        made.check("copying", "none")
+
+
+def test_a_run_that_fits_no_weight_of_the_one_before_it_is_found_before_any_training():
+    wider = {"train": {**COPYING["train"], "model.d_model": 96}, "after": "copying"}
+    made = configurations(cases={"copying": COPYING, "again": {**COPYING, "after": "copying"}, "wider": wider})
+    made.check("again", "rotary")
+    with pytest.raises(
+        ValueError, match=r"^wider under rotary: model must have weights that fit those of the run that"
+    ):
+        made.check("wider", "rotary")
+
+
+def test_what_an_encoding_sets_is_not_set_for_all():
+    with pytest.raises(ValueError, match=r"^encoding.base is what slow of the encodings sets"):
+        configurations(overrides=["encoding.base=5"])
+
+
+def test_a_start_reads_the_run_that_a_case_begins_with_before_that_is_trained():
+    cases = {
+        "copying": COPYING,
+        "reversing": {
+            "train": {"experiment": "small", "dataset": "reverse"},
+            **{"after": "copying", "after_encoding": "rotary"},
+        },
+    }
+    fitted = {"name": "fitted", "encoding": "t5", "start": "fitted"}
+    made = configurations(encodings=["rotary", fitted], cases=cases)
+    made.check("reversing", "fitted")
+    with pytest.raises(ValueError, match=r"^copying under fitted: start=fitted needs a model with earlier positions"):
+        made.check("copying", "fitted")
+    cases["reversing"]["train"]["model.num_layers"] = 7
+    with pytest.raises(ValueError, match=r"^reversing under fitted: start=fitted needs a model.num_layers of \d, as"):
+        configurations(encodings=["rotary", fitted], cases=cases).check("reversing", "fitted")
+
+
+def test_a_typed_path_takes_the_place_of_the_pretrained_model_that_the_file_names(tmp_path):
+    train = {"model": "pretrained", "pretrained": "minilm", "dataset": "question_types"}
+    made = configurations(cases={"questions": {"train": train}}, overrides=[f"model.path={tmp_path}/x"])
+    with pytest.raises(ValueError, match=rf"^questions under rotary: model.path must be .* got '{tmp_path}/x'$"):
+        made.check("questions", "rotary")
+
+
+def test_encodings_may_have_keys_of_a_scaling_by_their_short_names():
+    own = comparison(encodings=["rotary", {"name": "far", "encoding": "yarn", "encoding.factor": 8}])
+    encoding = CellConfigurations(CONF, own).check("copying", "far").model.encoding
+    assert encoding.keywords["scaling"].keywords["factor"] == 8
+
+
+def test_texts_of_ones_own_are_compared_with_rotary_in_a_window_of_half_the_training_length():
+    made = read_comparison(COMPARISONS, {"comparison": "text", "preset": "small"}, [])
+    encoding = CellConfigurations(CONF, made).check("text", "rotary_window").config["encoding"]
+    assert (encoding["windows"], encoding["order"]) == ([64], [0])
+    assert [one["_target_"].rpartition(".")[2] for one in encoding["encodings"]] == ["Rotary"]

@@ -1,0 +1,87 @@
+"""Lengths of a test, which the data must have before anything is trained."""
+
+from __future__ import annotations
+
+import pytest
+
+from poslab.data.run_data import RunData
+from poslab.experiments.lengths import checked_lengths
+from poslab.experiments.metrics import extra_tags, is_share
+from poslab.runs.recipe import Recipe
+from poslab.tasks.classification import Classification
+from poslab.tasks.language_modelling import LanguageModelling
+from poslab.training.components import prepared_data
+from tests.experiments.comparisons import comparison
+from tests.training.runs import composed, small
+
+
+def lengths_of(config, metric, lengths):
+    """The checked lengths of a case on this data."""
+    recipe = Recipe.of(config)
+    data: RunData = prepared_data(recipe)
+    case = {"train": {}, "lengths": lengths, "metrics": {metric: {"direction": "minimize"}}}
+    return checked_lengths(comparison(cases={"this": case}), "this", recipe, data)
+
+
+def test_multiples_are_of_the_training_length(tmp_path):
+    assert lengths_of(small(tmp_path), "bits_per_byte@2x", ["1x", 32, "4x"]) == [16, 32, 64]
+    assert lengths_of(small(tmp_path), "bits_per_byte@0.5x", ["0.5x", "1x"]) == [8, 16]
+    with pytest.raises(
+        ValueError, match=r"^cases.this: lengths must be whole numbers, and 0.3x of the training length"
+    ):
+        lengths_of(small(tmp_path), "bits_per_byte@1x", ["0.3x", "1x"])
+    with pytest.raises(ValueError, match=r"^cases.this: bits_per_byte@0.3x is at none of the lengths of its test, 16 "):
+        lengths_of(small(tmp_path), "bits_per_byte@0.3x", ["1x"])
+
+
+def test_a_window_longer_than_the_text_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"^cases.this: lengths must lie between 1 and \d+, which the text fills"):
+        lengths_of(small(tmp_path), "bits_per_byte@1x", ["1x", 100_000])
+
+
+def test_a_length_of_which_the_test_has_no_example_is_one_sentence():
+    config = composed("dataset=copy", "dataset.task.num_words=2", "dataset.train_lengths=[3,8]")
+    assert lengths_of(config, "exact_match@8", [8, 12]) == [8, 12]
+    with pytest.raises(ValueError, match=r"^cases\.this: lengths must be those of examples of the test, .* none of 1$"):
+        lengths_of(config, "exact_match@8", [1, 8])
+
+
+def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_path):
+    assert lengths_of(small(tmp_path), "passkey_loss@150", [16, 32]) == [16, 32]
+    assert lengths_of(small(tmp_path), "passkey_accuracy@16x", [16]) == [16]
+    for tag in ("passkey_loss", "passkey_loss@beyond"):
+        with pytest.raises(ValueError, match=rf"^cases.this: {tag} must have a length, as passkey_loss@1024 or "):
+            lengths_of(small(tmp_path), tag, [16])
+
+
+def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"^cases.this: passkey_loss@2x: lengths must be at least \d+ tokens for passkey"
+    ):
+        lengths_of(small(tmp_path), "passkey_loss@2x", [16])
+
+
+def test_a_metric_of_another_task_is_one_sentence(tmp_path):
+    with pytest.raises(ValueError, match=r"^cases.this: there is no metric probe_accuracy in its task, which has "):
+        lengths_of(small(tmp_path), "probe_accuracy", [16])
+
+
+@pytest.mark.parametrize("tag", ["perplexity@4x", "loss@4x", "accuracy@4x", "loss", "accuracy@beyond"])
+def test_a_metric_that_a_text_has_no_scores_of_is_refused_before_training(tmp_path, tag):
+    message = rf"^cases.this: there is no metric {tag.partition('@')[0]} in its task, which has bits_per_byte, sliding_"
+    with pytest.raises(ValueError, match=message):
+        lengths_of(small(tmp_path), tag, ["1x", "4x"])
+
+
+def test_extra_metrics_have_lengths_in_tokens():
+    tags = ("bits_per_byte@4x", "passkey_loss@4x", "passkey_accuracy@300", "cosine")
+    metrics = {tag: {"direction": "minimize"} for tag in tags}
+    gate = {"metric": "passkey_accuracy@20x", "at_least": 50}
+    found = extra_tags(comparison(metrics=metrics, gate=gate), "copying", 10)
+    assert found == ["passkey_loss@40", "passkey_accuracy@300", "cosine", "passkey_accuracy@200"]
+
+
+def test_losses_and_cosines_are_no_shares():
+    assert is_share("passkey_accuracy", LanguageModelling) and is_share("probe_accuracy", Classification)
+    for metric in ("passkey_loss", "cosine", "sliding_bits_per_byte", "loss"):
+        assert not is_share(metric, LanguageModelling)

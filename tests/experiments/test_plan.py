@@ -1,0 +1,247 @@
+"""Which cells a comparison wants: a function of the file and of the results so far."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import pytest
+
+from poslab.experiments.cells import CellResult, cell_of
+from poslab.experiments.tuned_points import beyond_ends
+from tests.experiments.comparisons import TUNING, plan
+
+
+def tried(made, value_of):
+    """Finish every wanted trial of the tuning, one wave after another; return all results."""
+    results = {}
+    while True:
+        wanted, _ = made.wanted(results)
+        new = [cell for cell in wanted if cell.is_trial and cell.identity not in results]
+        if not new:
+            return results
+        for cell in new:
+            value = value_of(cell)
+            results[cell.identity] = None if value is None else CellResult({"validation/loss": value})
+
+
+def test_cells_go_round_robin_by_seed():
+    wanted, unknown = plan().wanted({})
+    assert [(cell.encoding, cell.seed) for cell in wanted] == [
+        *[(name, 1) for name in ("none", "rotary", "slow")],
+        *[(name, 2) for name in ("none", "rotary", "slow")],
+    ]
+    assert unknown == 0
+    assert not any(cell.is_trial for cell in wanted)
+
+
+def test_more_seeds_or_encodings_keep_the_cells_that_there_are():
+    few = {cell.identity for cell in plan().wanted({})[0]}
+    many = {
+        cell.identity for cell in plan(seeds=3, encodings=["none", "rotary", "alibi", {"name": "slow"}]).wanted({})[0]
+    }
+    assert few < many
+
+
+def test_a_new_definition_or_new_lengths_are_other_cells_and_new_lengths_the_same_run():
+    before = plan().cell("copying", "none", 1, {})
+    longer = plan()
+    longer.lengths["copying"].append(40)
+    changed = plan()
+    changed.definitions["copying/none"] = 2
+    assert longer.cell("copying", "none", 1, {}).identity != before.identity
+    assert longer.cell("copying", "none", 1, {}).directory == before.directory
+    assert changed.cell("copying", "none", 1, {}).directory != before.directory
+
+
+def test_trials_come_before_the_runs_that_they_choose_for():
+    made = plan(tuning=TUNING)
+    wanted, unknown = made.wanted({})
+    assert [(c.encoding, c.point["optimizer.lr"]) for c in wanted[:4]] == [
+        ("none", 1e-3),
+        ("rotary", 1e-3),
+        ("slow", 1e-3),
+        ("none", 2e-3),
+    ]
+    assert (len(wanted), unknown) == (9, 6)
+    assert {cell.seed for cell in wanted} == {1000}
+
+
+def test_the_best_value_on_validation_is_that_of_all_seeds():
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: abs(math.log2(cell.point["optimizer.lr"] / 2e-3)))
+    wanted, unknown = made.wanted(results)
+    assert unknown == 0
+    assert [cell.point for cell in wanted if not cell.is_trial] == [{"optimizer.lr": 2e-3}] * 6
+    assert made.tuned("copying", "none", results).at_the_edge == []
+
+
+@pytest.mark.parametrize(
+    ("best", "rates", "edge"),
+    [
+        (8e-3, [1e-3, 2e-3, 4e-3, 8e-3, 16e-3], []),
+        (1.0, [1e-3, 2e-3, 4e-3, 8e-3, 16e-3], ["optimizer.lr"]),
+        (5e-4, [1e-3, 2e-3, 4e-3, 5e-4, 2.5e-4], []),
+    ],
+)
+def test_a_best_value_at_the_end_is_extended_twice_and_then_marked(best, rates, edge):
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: abs(math.log2(cell.point["optimizer.lr"] / best)))
+    tuned = made.tuned("copying", "none", results)
+    assert [point["optimizer.lr"] for point, _ in tuned.trials] == pytest.approx(rates)
+    assert list(tuned.at_the_edge) == edge
+
+
+def test_more_is_better_where_the_tuning_says_so():
+    made = plan(tuning={**TUNING, "direction": "maximize", "metric": "loss"})
+    results = tried(made, lambda cell: -abs(math.log2(cell.point["optimizer.lr"] / 2e-3)))
+    assert made.tuned("copying", "none", results).point == {"optimizer.lr": 2e-3}
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_trial_that_failed_or_diverged_is_never_the_best(value):
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: value if cell.point["optimizer.lr"] > 1.5e-3 else 5.0)
+    assert made.tuned("copying", "none", results).point["optimizer.lr"] < 1.5e-3
+
+
+def test_fewer_trials_than_combinations_are_the_same_places_of_each_space():
+    space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "optimizer.weight_decay": [0.0, 0.1]}
+    own = {name: {} for name in ("none", "rotary")} | {"slow": {"encoding.fraction": [0.5, 1.0]}}
+    made = plan(tuning={**TUNING, "space": space, "of": own, "trials": 4})
+    points = {name: [dict(c.point) for c in made.wanted({})[0] if c.encoding == name] for name in own}
+    assert points["none"] == points["rotary"]
+    assert [len(p) for p in points.values()] == [4, 4, 4]
+    assert all("encoding.fraction" in point for point in points["slow"])
+    assert len({str(point) for point in points["none"]}) == 4
+
+
+def test_integers_are_extended_to_integers():
+    made = plan(tuning={**TUNING, "space": {"encoding.max_distance": [16, 32]}})
+    results = tried(made, lambda cell: -cell.point["encoding.max_distance"])
+    points = [point["encoding.max_distance"] for point, _ in made.tuned("copying", "none", results).trials]
+    assert points == [16, 32, 64, 128]
+    assert all(type(point) is int for point in points)
+
+
+def test_a_value_that_no_run_can_have_is_not_tried_and_stays_at_the_end():
+    tuning = {**TUNING, "space": {"encoding.fraction": [0.5, 1.0]}}
+    assert list(beyond_ends(plan(tuning=tuning).comparison.tuning_of("copying"), "none")) == [
+        *[("encoding.fraction", 0.25), ("encoding.fraction", 0.125)],
+        *[("encoding.fraction", 2.0), ("encoding.fraction", 4.0)],
+    ]
+    made = replace(plan(tuning=tuning), impossible={"copying/none": [{"encoding.fraction": 2.0}]})
+    results = tried(made, lambda cell: -cell.point["encoding.fraction"])
+    tuned = made.tuned("copying", "none", results)
+    assert [point["encoding.fraction"] for point, _ in tuned.trials] == [0.5, 1.0]
+    assert list(tuned.at_the_edge) == ["encoding.fraction"]
+    assert len(made.tuned("copying", "rotary", results).trials) == 4
+
+
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_every_value_beyond_the_ends_that_is_tried_was_foreseen(signs):
+    space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "encoding.max_distance": [16, 32], "encoding.fraction": [0.25, 0.5]}
+    made = plan(tuning={**TUNING, "space": space, "trials": 3})
+    foreseen = set(beyond_ends(made.comparison.tuning_of("copying"), "none"))
+    results = tried(
+        made, lambda cell: sum(sign * math.log(value) for sign, value in zip(signs, cell.point.values(), strict=True))
+    )
+    points = [set(point.items()) for point, _ in made.tuned("copying", "none", results).trials]
+    assert len(points) > 3
+    assert set.union(*points) <= set.union(*points[:3]) | foreseen
+
+
+def test_one_trial_has_no_ends():
+    made = plan(tuning={**TUNING, "trials": 1})
+    tuned = made.tuned("copying", "none", tried(made, lambda cell: 1.0))
+    assert (len(tuned.trials), tuned.at_the_edge) == (1, [])
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, False), (math.nan, False), (1.0, True)])
+def test_a_tuning_without_a_value_has_found_nothing(value, found):
+    made = plan(tuning=TUNING)
+    results = tried(made, lambda cell: value if cell.point["optimizer.lr"] < 1.5e-3 else None)
+    assert made.tuned("copying", "none", results).found == found
+
+
+def test_without_a_tuning_nothing_is_missing():
+    assert plan().tuned("copying", "none", {}).found
+
+
+def test_words_have_no_ends():
+    made = plan(tuning={**TUNING, "space": {"positions": ["contiguous", "randomized"]}})
+    tuned = made.tuned("copying", "none", results := tried(made, lambda cell: 1.0))
+    assert (len(tuned.trials), tuned.at_the_edge, len(results)) == (2, [], 6)
+
+
+TRANSFER = {
+    "reversing": {"train": {"dataset": "reverse"}, "after": "copying"},
+    "copying": {"train": {"dataset": "copy"}},
+    "copying_again": {"train": {"dataset": "copy"}, "after": "reversing", "after_encoding": "rotary"},
+}
+
+
+def test_a_run_waits_for_the_one_that_it_begins_with():
+    made, results, rounds = plan(cases=TRANSFER, seeds=1), {}, []
+    while cells := [cell for cell in made.wanted(results)[0] if cell.identity not in results]:
+        rounds.append({cell.case: {c.after for c in cells if c.case == cell.case} for cell in cells})
+        results |= {cell.identity: CellResult() for cell in cells}
+    first, second, third = rounds
+    assert first == {"copying": {None}}
+    assert second == {"reversing": {f"runs/copying/{name}/seed_1" for name in ("none", "rotary", "slow")}}
+    assert third.keys() == {"copying_again"} and len(third["copying_again"]) == 1
+    wanted, unknown = made.wanted(results)
+    assert (len(wanted), unknown) == (9, 0)
+    assert len({cell.directory for cell in wanted}) == 9
+    assert all(cell_of(cell.as_plain_data()) == cell for cell in wanted)
+
+
+def test_trials_begin_with_the_tuned_run_of_the_first_seed():
+    made = plan(cases=TRANSFER, tuning=TUNING)
+    results = tried(made, lambda cell: cell.point["optimizer.lr"])
+    assert {cell.after for cell in made.wanted(results)[0] if cell.is_trial} == {None}
+    best = [cell for cell in made.wanted(results)[0] if not cell.is_trial and cell.seed == 1]
+    assert {cell.case for cell in best} == {"copying"}
+    results |= {cell.identity: CellResult() for cell in best}
+    trials = [cell for cell in made.wanted(results)[0] if cell.is_trial and cell.case == "reversing"]
+    assert {cell.after for cell in trials} == {cell.directory.as_posix() for cell in best}
+
+
+def blocked(made, results):
+    return {(cell.case, cell.encoding, cell.seed) for cell in made.blocked(results)}
+
+
+@pytest.mark.parametrize("lost", [None, CellResult(diverged="the loss is nan")])
+def test_a_run_is_not_wanted_after_one_that_failed_or_diverged_until_that_has_succeeded(lost):
+    made = plan(cases=TRANSFER)
+    copying = [cell for cell in made.wanted({})[0] if cell.case == "copying"]
+    results = {cell.identity: lost if cell.label == "copying: rotary, seed 2" else CellResult() for cell in copying}
+    reversing = [cell for cell in made.wanted(results)[0] if cell.case == "reversing"]
+    assert {(cell.encoding, cell.seed) for cell in reversing} == {
+        ("none", 1), ("rotary", 1), ("slow", 1), ("none", 2), ("slow", 2)
+    }  # fmt: skip
+    results |= {cell.identity: CellResult() for cell in reversing}
+    wanted, unknown = made.wanted(results)
+    after_it = {("reversing", "rotary", 2), *(("copying_again", name, 2) for name in ("none", "rotary", "slow"))}
+    assert (len(wanted), unknown, blocked(made, results)) == (18 - 4, 0, after_it)
+    results[next(cell for cell in copying if cell.label == "copying: rotary, seed 2").identity] = CellResult()
+    assert not blocked(made, results) and "reversing: rotary, seed 2" in [c.label for c in made.wanted(results)[0]]
+
+
+def test_all_runs_are_blocked_where_the_tuning_cannot_begin():
+    made = plan(cases=TRANSFER, tuning=TUNING)
+    results = tried(made, lambda cell: cell.point["optimizer.lr"])
+    copying = [cell for cell in made.wanted(results)[0] if not cell.is_trial]
+    results |= {cell.identity: None if cell.label == "copying: rotary, seed 1" else CellResult() for cell in copying}
+    assert blocked(made, results) >= {("reversing", "rotary", seed) for seed in (1, 2)}
+    results = {**results, **tried_more(made, results)}
+    assert not [c for c in made.wanted(results)[0] if c.case == "reversing" and c.encoding == "rotary"]
+    assert made.wanted(results)[1] == 0
+
+
+def tried_more(made, results):
+    """Finish all that is wanted, wave after wave; return all results."""
+    while new := [cell for cell in made.wanted(results)[0] if cell.identity not in results]:
+        results = results | {cell.identity: CellResult({"validation/loss": 1.0}) for cell in new}
+    return results
