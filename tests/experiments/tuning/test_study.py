@@ -22,7 +22,7 @@ from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.experiments.tuning.trial_record import recorded_failure
 from poslab.runs.earlier_versions import ADDED
 
-from ..commands.warm import CONTEXT
+from ...cli.warm import CONTEXT
 from .sweeps import CONF, joined, small_sweep, taken
 
 
