@@ -47,14 +47,12 @@ def small(tmp_path: Path) -> list[str]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Starts `python -m src.train` with these arguments in the test's own directory; ends what is left after the test.
 
-    Another command than `python`, and more environment, can be given; `cold` is as of `Running`.
+    Another command than `python`, and more environment, can be given.
     """
     started: list[Running] = []
 
-    def start(
-        *arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None, cold: bool = False
-    ) -> Running:
-        running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, environment, cold)
+    def start(*arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None) -> Running:
+        running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, environment)
         started.append(running)
         return running
 

@@ -1,4 +1,4 @@
-"""Runs the real command in processes of its own, stops them in every way, and compares what they leave behind."""
+"""Real commands in processes of their own, ways to stop them, and comparisons of what they leave."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ import psutil
 import torch
 
 from poslab.runs.directory import RunDirectory
-
-from .warm import WarmProcess, is_copy, is_ours, words_and_environment
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,33 +79,23 @@ class Running:
     """A command that runs, in a session of its own, as an interactive shell starts it.
 
     Args:
-        command: its words. One of ours, such as `python -m src.NAME`, begins with the libraries imported.
+        command: its words.
         directory: where it runs.
-        environment: beside that of the tests.
-        cold: whether it imports the libraries itself.
+        environment: in addition to the environment of the tests.
     """
 
-    def __init__(
-        self, command: list[str], directory: Path, environment: dict[str, str] | None = None, cold: bool = False
-    ) -> None:
-        self._output = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
-        self._errors = tempfile.NamedTemporaryFile("w+")  # noqa: SIM115
-        whole = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
-        command = last_of_each(command)
-        self.process: WarmProcess | subprocess.Popen[bytes]
-        if command[:2] == python("-m") and is_ours(command[2]) and not cold:
-            files = self._output.name, self._errors.name
-            self.process = WarmProcess(command[2], command[3:], directory, whole, *files)
-        else:
-            self.process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env=whole,
-                stdin=subprocess.DEVNULL,
-                stdout=self._output,
-                stderr=self._errors,
-                start_new_session=True,
-            )
+    def __init__(self, command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
+        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            last_of_each(command),
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._errors,
+            start_new_session=True,
+        )
 
     def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Waits for something that the command brings about; it must still run then."""
@@ -123,16 +111,15 @@ class Running:
 
     def descendants(self) -> list[psutil.Process]:
         """The processes that it has started."""
-        return [one for one in psutil.Process(self.process.pid).children(recursive=True) if not is_copy(one)]
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     def workers(self) -> list[psutil.Process]:
         """Those of its processes that train, by rank."""
         found = {}
         for process in self.descendants():
             with contextlib.suppress(psutil.Error):  # it has ended in the meantime
-                words, environment = words_and_environment(process)
-                if "poslab.training.worker" in words:
-                    found[environment["RANK"]] = process
+                if "poslab.training.worker" in process.cmdline():
+                    found[process.environ()["RANK"]] = process
         return [found[rank] for rank in sorted(found)]
 
     def ask_to_stop(self, number: signal.Signals) -> None:

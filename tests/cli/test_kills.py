@@ -25,7 +25,6 @@ from tests.storages import POSTGRESQL
 
 from .running import Moment, Running, rows, start_sweep
 from .test_compare import start as start_comparison
-from .warm import words_and_environment
 
 KILLS = 20
 N_TRIALS = 4
@@ -148,8 +147,6 @@ def worker_processes(running: Running) -> list[psutil.Process]:
     found = []
     for process in running.descendants():
         with contextlib.suppress(psutil.Error):  # it has ended in the meantime
-            if {"poslab.experiments.tuning.worker", "poslab.experiments.worker"} & set(
-                words_and_environment(process)[0]
-            ):
+            if {"poslab.experiments.tuning.worker", "poslab.experiments.worker"} & set(process.cmdline()):
                 found.append(process)
     return found

@@ -12,7 +12,6 @@ import psutil
 import pytest
 
 from .running import Running, recorded, start_sweep
-from .warm import words_and_environment
 
 pytestmark = pytest.mark.slow
 
@@ -22,7 +21,7 @@ def listening(running: Running) -> set[tuple[str, str]]:
     found = set()
     for process in [psutil.Process(running.process.pid), *running.descendants()]:
         with contextlib.suppress(psutil.Error):  # it has ended in the meantime
-            command = " ".join(words_and_environment(process)[0])
+            command = " ".join(process.cmdline())
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
                     found.add((command, connection.laddr.ip))

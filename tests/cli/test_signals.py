@@ -72,7 +72,7 @@ def assert_interrupted(running: Running, number: signal.Signals) -> None:
 def test_a_signal_while_libraries_are_imported_ends_the_command_at_once_and_leaves_nothing(
     number, start, dropout, tmp_path
 ):
-    running = start(*dropout, cold=True)
+    running = start(*dropout)
     time.sleep(0.8)
     running.ask_to_stop(number)
     ended = running.wait()

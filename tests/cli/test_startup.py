@@ -121,7 +121,7 @@ def test_help_of_evaluate_lists_the_choices_of_a_group_too():
 def test_the_first_step_comes_within_six_seconds_of_work(start, tiny, tmp_path):
     def taken() -> float:
         run = tmp_path / str(len(list(tmp_path.iterdir())))
-        running = start(*tiny, f"hydra.run.dir={run}", "trainer.max_steps=100000", "trainer.log_every=1", cold=True)
+        running = start(*tiny, f"hydra.run.dir={run}", "trainer.max_steps=100000", "trainer.log_every=1")
         running.wait_until(lambda: bool(rows(run)))
         times = psutil.Process(running.process.pid).cpu_times()
         running.kill()

@@ -26,7 +26,6 @@ from poslab.experiments.tuning.trial_record import recorded_failure
 from poslab.runs.directory import RunDirectory
 
 from .running import QUESTION, ROOT, Ended, Running, metrics, python, start_sweep
-from .warm import words_and_environment
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +141,7 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(limit, cause, tm
     running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short", "n_trials=1")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
-    worker = next(p for p in running.descendants() if "poslab.experiments.tuning.worker" in words_and_environment(p)[0])
+    worker = next(p for p in running.descendants() if "poslab.experiments.tuning.worker" in p.cmdline())
     suspend_without_a_lock(worker, out / "study.db")
     ended = running.wait(120)
 
@@ -271,7 +270,7 @@ def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path):
 
 
 def test_help_names_every_sweep_and_every_key():
-    shown = Running(python("-m", "src.sweep", "--help"), ROOT, cold=True).wait().output
+    shown = Running(python("-m", "src.sweep", "--help"), ROOT).wait().output
 
     for file in set((ROOT / "sweeps").glob("*.yaml")) - {ROOT / "sweeps" / "defaults.yaml"}:
         assert file.stem in shown
