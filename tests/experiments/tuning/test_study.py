@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -22,7 +23,6 @@ from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.experiments.tuning.trial_record import recorded_failure
 from poslab.runs.earlier_versions import ADDED
 
-from ...cli.warm import CONTEXT
 from .sweeps import CONF, joined, small_sweep, taken
 
 
@@ -146,8 +146,9 @@ def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
 def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_path):
     sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url)
     study = joined(sweep)
-    numbers_taken = CONTEXT.Queue()
-    processes = [CONTEXT.Process(target=take_everything, args=(sweep, f"worker {i}", numbers_taken)) for i in range(4)]
+    context = multiprocessing.get_context("spawn")
+    numbers_taken = context.Queue()
+    processes = [context.Process(target=take_everything, args=(sweep, f"worker {i}", numbers_taken)) for i in range(4)]
     for process in processes:
         process.start()
     for process in processes:
