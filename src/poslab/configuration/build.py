@@ -47,7 +47,7 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
     A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place allows,
     defined in `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is
     imported, then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special
-    keys stay plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields in the node.
+    keys stay plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields inline.
 
     Args:
         config: the whole configuration.

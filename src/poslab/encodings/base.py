@@ -84,7 +84,7 @@ class PositionalEncoding(Described):
     """True if the tables depend on the number of positions so far, so that a longer text changes earlier rows."""
 
     counts: ClassVar[str] = "tokens"
-    """Unit of the positions that attention has, in the words of a report; one with `remap_positions` may have another."""
+    """Unit of the positions that attention has, in a report; an encoding with `remap_positions` may have another."""
 
     reads_axes: bool = False
     """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""

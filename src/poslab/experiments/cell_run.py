@@ -33,7 +33,7 @@ from poslab.runs.recipe import recipe_of
 def train_cell(
     study: ComparisonStudy, configurations: CellConfigurations, trial: Trial, check_cancelled: Callable[[], None]
 ) -> CellResult:
-    """Train or resume the run of a cell, and measure its test; `check_cancelled` raises RunInterruptedError after a signal.
+    """Train or resume the run of a cell, and measure its test; `check_cancelled` raises RunInterruptedError.
 
     A run whose loss is no longer a number is a result.
 

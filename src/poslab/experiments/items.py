@@ -39,8 +39,8 @@ def rows_of_items(runs: Sequence[Sequence[ItemScores]], aggregate_lengths: bool)
 
     Args:
         runs: of each, the scores at each length.
-        aggregate_lengths: whether each length has items of its own. Otherwise these are the same texts, read in windows of
-            each length, and the result is None if a length has another number of them.
+        aggregate_lengths: whether each length has items of its own. Otherwise these are the same texts, read in windows
+            of each length, and the result is None if a length has another number of them.
 
     Raises:
         ValueError: if runs were tested on different items.

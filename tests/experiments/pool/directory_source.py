@@ -1,4 +1,4 @@
-"""A source of jobs in a directory, the least that workers need: `python -m tests.experiments.pool.directory_source COMMAND`."""
+"""A source of jobs in a directory: `python -m tests.experiments.pool.directory_source COMMAND`."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from poslab.experiments.tuning.storage import open_storage
 from poslab.experiments.tuning.study import SweepStudy
 from poslab.experiments.tuning.sweep import Sweep
 
-from ..training.runs import CONF, SMALL, composed, words
+from ...training.runs import CONF, SMALL, composed, words
 
 __all__ = ["CONF", "joined", "small_sweep", "taken"]
 

@@ -26,7 +26,7 @@ from poslab.io.reading import read_json, read_yaml
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
 
-from ..training.runs import recorded, stop_run
+from ...training.runs import recorded, stop_run
 from .sweeps import CONF, joined, small_sweep, taken
 
 

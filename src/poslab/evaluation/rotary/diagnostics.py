@@ -22,8 +22,8 @@ def rotary_diagnostics(
 ) -> list[ReportFigure]:
     """Return figures of the wavelengths of an encoding that turns queries and keys, and of the bound on its base.
 
-    The bound assumes that queries and keys turn and nothing else happens (`is_pure_rotation`). xPos fades as well, and in
-    PoPE no product of channels is negative where phases agree, so both have wavelengths only. A pair of channels that
+    The bound assumes that queries and keys only rotate (`is_pure_rotation`). xPos fades as well, and
+    in PoPE no product of channels is negative where phases agree: both have wavelengths only. A pair of channels that
     does not turn adds to the sum of cosines with frequency 0.
 
     Args:

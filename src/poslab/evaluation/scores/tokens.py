@@ -84,8 +84,8 @@ def score_tokens(
     """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
     The model takes tokens and returns logits; a `Model` makes them piece by piece. Tokens are (N,) of any integer
-    dtype; `boundary` is the token that ends a document, to keep documents apart, or None. `check_cancelled` is called before each
-    batch, and may raise an error to stop.
+    dtype; `boundary` is the token that ends a document, to keep documents apart, or None. `check_cancelled` is
+    called before each batch, and may raise an error to stop.
     """
     device = next(model.parameters()).device
     scores = torch.zeros(3, windows.num_tokens - 1, device=device)  # loss, correct, context

@@ -35,7 +35,7 @@ def train_or_resume(
         run: the run.
         config: its resolved configuration.
         observer: sees each validation; a run without one is tested.
-        check_cancelled: called before training, and while it waits for another process; raises RunInterruptedError after a signal.
+        check_cancelled: called before training and while waiting for another process; may raise RunInterruptedError.
         begins: called before training with the number of saved steps.
 
     Raises:

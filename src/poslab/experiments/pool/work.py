@@ -26,7 +26,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 def work(
     source: JobSource[J, Result], train: Train[J, Result], worker: str, check_cancelled: Callable[[], None]
 ) -> None:
-    """Take jobs in the name of a worker until all have ended; `check_cancelled` raises RunInterruptedError after a signal.
+    """Take jobs in the name of a worker until all have ended; `check_cancelled` raises RunInterruptedError.
 
     Raises:
         RunInterruptedError, DiskError, Exception: as `run_job`.

@@ -33,7 +33,7 @@ def train_trial(
     trial: Trial,
     check_cancelled: Callable[[], None],
 ) -> TrialResult:
-    """Train a trial that was taken; `check_cancelled` is called before each run, and raises RunInterruptedError after a signal.
+    """Train a trial that was taken; `check_cancelled` is called before each run.
 
     Raises:
         JobLostError: if somebody else has ended the trial.

@@ -1,4 +1,4 @@
-"""A worker process of a sweep: `python -m poslab.experiments.tuning.worker COMMAND`, with its assignment on standard input."""
+"""Worker process of a sweep: `python -m poslab.experiments.tuning.worker COMMAND`, its assignment on standard input."""
 
 from __future__ import annotations
 
