@@ -6,16 +6,16 @@ from typing import Any
 
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.opening import open_run, with_different_names
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject, with_different_names
 from poslab.report.figures import ReportFigure
 from poslab.runs.directory import RunDirectory
 
 
 def evaluated(*runs: RunDirectory, **settings: Any) -> Evaluation:
     """The evaluation of runs under these settings."""
-    subjects = with_different_names([subject(run.path) for run in runs], [str(run.path) for run in runs])
-    return evaluate(subjects, Settings(**settings))
+    evaluated = with_different_names([open_run(run.path) for run in runs], [str(run.path) for run in runs])
+    return evaluate(evaluated, Settings(**settings))
 
 
 def figures_of(evaluation: Evaluation) -> dict[str, ReportFigure]:

@@ -8,10 +8,10 @@ import pytest
 from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.command import summary
 from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.short_reading import short_reading
-from poslab.evaluation.subjects import subject
-from poslab.report.figures import Picture
+from poslab.evaluation.short_example import short_example
+from poslab.report.figures import Plot
 from poslab.runs.directory import RunDirectory
 from tests.evaluation.evaluated import evaluated, figures_of
 from tests.evaluation.scores import test_measure
@@ -21,8 +21,8 @@ files, run_on = test_measure.files, test_measure.run_on
 NEXT_TOKENS = ["receptive_field", "retrieval"]
 
 
-def pictures(evaluation: Evaluation) -> list[Picture]:
-    return [figure for figure in figures_of(evaluation).values() if isinstance(figure, Picture)]
+def pictures(evaluation: Evaluation) -> list[Plot]:
+    return [figure for figure in figures_of(evaluation).values() if isinstance(figure, Plot)]
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_runs_of_one_task_stand_side_by_side_and_the_best_is_named(run_on):
     [("classes", "a ship", 6), ("pairs", "sail", 5), ("reversing", "0 1 1", 3)],
 )
 def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
-    one = subject(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
-    short = short_reading(one, text)
+    one = open_run(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
+    short = short_example(one, text)
     for stack_name, (queries, own_keys) in short.labels.items():
         (block, *_) = attention_rows(one.model, short.read, stack=stack_name)
         assert block.weights.shape[-2:] == (len(queries), len(own_keys))
@@ -97,7 +97,7 @@ def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
 @pytest.mark.slow
 def test_a_text_of_other_symbols_is_refused(run_on):
     with pytest.raises(ValueError, match=r"^text: 'x' is not a symbol of this task"):
-        short_reading(subject(run_on("reversing", "model=encoder").path), "x")
+        short_example(open_run(run_on("reversing", "model=encoder").path), "x")
 
 
 @pytest.mark.slow

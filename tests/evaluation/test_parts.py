@@ -27,7 +27,7 @@ PLACE = {place}
 NEEDS = frozenset({needs})
 
 
-def make(subjects, settings):
+def make(runs, settings):
     return Evaluation([Section("{name}", "", [])], {{"{name}": settings.seed}})
 '''
 NEEDS = {"for_rotations": {"rotation"}}

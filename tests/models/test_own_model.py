@@ -8,8 +8,8 @@ import torch
 import poslab
 from poslab.data.tokenizers import load_tokenizer
 from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.runs.directory import RunDirectory
@@ -73,14 +73,14 @@ def test_it_trains_and_is_tested(run):
 
 
 def test_it_is_loaded_and_evaluated(run):
-    one = subject(run.path, trust=run.trust)
+    one = open_run(run.path, trust=run.trust)
     parts = ["extrapolation", "receptive_field", "encoding"]
     evaluation = evaluate([one], Settings(parts, [16, 32]))
     assert len(evaluation.sections) == 3 and evaluation.metrics["bits_per_byte@32"] > 0
 
 
 def test_an_attention_that_cannot_be_read_is_left_out(run):
-    assert not evaluate([subject(run.path, trust=run.trust)], Settings(["attention"])).sections
+    assert not evaluate([open_run(run.path, trust=run.trust)], Settings(["attention"])).sections
 
 
 def test_what_its_encoding_learns_is_recorded(run, tmp_path):

@@ -21,9 +21,9 @@ from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
 from poslab.evaluation.encoding.content_positions import content_positions
 from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.opening import open_pretrained, open_run
 from poslab.evaluation.receptive_field.of_tokens import receptive_field
 from poslab.evaluation.settings import Request, Settings
-from poslab.evaluation.subjects import pretrained_subject, subject
 from poslab.pretrained import directory
 from poslab.pretrained.borrow import borrow
 from poslab.pretrained.export.tokenizer import copy_tokenizer
@@ -128,7 +128,7 @@ def choice(folder: Path, name: str, encoding: str, *overrides: str) -> Pretraine
 
 
 def test_the_loss_before_any_training_is_that_of_the_untouched_model(folder):
-    one = pretrained_subject(*choice(folder, "llama", "own")[1:], max_tokens=200)
+    one = open_pretrained(*choice(folder, "llama", "own")[1:], max_tokens=200)
     evaluation = evaluate([one], Settings(["extrapolation"], [2 * ROWS]))
     host = tiny_again(folder)
     text = torch.from_numpy(one.tokens.astype(np.int64))
@@ -164,7 +164,7 @@ def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeyp
 
 def test_an_evaluation_continues_only_one_of_the_same_model_and_text(folder, tmp_path):
     made = shutil.copytree(folder / "llama", tmp_path / "copied")
-    one = replace(pretrained_subject(*choice(folder, "llama", "own")[1:], max_tokens=200), path=made)
+    one = replace(open_pretrained(*choice(folder, "llama", "own")[1:], max_tokens=200), path=made)
     request, before = Request(lengths=[16]), _identity([one], Request(lengths=[16]))
     assert _identity([one], request) == before
     assert one.text is not None
@@ -176,14 +176,14 @@ def test_an_evaluation_continues_only_one_of_the_same_model_and_text(folder, tmp
 
 
 def test_numbers_of_an_encoding_that_nothing_has_trained_are_reported(folder):
-    one = pretrained_subject(*choice(folder, "llama", "t5")[1:])
+    one = open_pretrained(*choice(folder, "llama", "t5")[1:])
     assert one.untrained == {"T5Bias": 32 * 4}
     assert "which no training has set" in one.warnings[0]
 
 
 def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
     monkeypatch.setattr(tokenizers, "MASK_TOKENS", ("a",))
-    one = pretrained_subject(*choice(folder, "bert", "own")[1:])
+    one = open_pretrained(*choice(folder, "bert", "own")[1:])
     assert one.task.extra_tokens == 0 and one.task.mask == one.tokenizer.mask_id == one.tokenizer.encode("a")[0]
     evaluation = evaluate([one], Settings(["extrapolation"], [16]))
     assert evaluation.metrics["loss@16"] > 0
@@ -191,9 +191,9 @@ def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
 
 def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):
     AutoModel.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
-    subjects = [pretrained_subject(*choice(folder, "bert", name)[1:]) for name in ("own", "t5")]
+    evaluated = [open_pretrained(*choice(folder, "bert", name)[1:]) for name in ("own", "t5")]
     settings = Settings(["extrapolation", "embeddings"], [10, ROWS, 256])
-    evaluation = evaluate(subjects, settings)
+    evaluation = evaluate(evaluated, settings)
     assert evaluation.left_out == {"extrapolation": "needs an output layer with weights"}
     metrics = evaluation.metrics
     assert metrics[f"own/cosine@{ROWS}"] == pytest.approx(1, abs=1e-5)
@@ -207,13 +207,13 @@ def test_data_that_needs_an_output_layer_is_refused_before_training(folder):
     words = ["dataset=classification_file", f"dataset.files={folder / 'rows.csv'}", "encoding=own"]
     data = [f"dataset.cache_dir={folder / 'cache'}", "model=pretrained", f"model.path={folder / 'bert'}"]
     with pytest.raises(ValueError, match=r"^dataset must be running text for a pretrained model before training"):
-        pretrained_subject(composed(*words, *data), words)
+        open_pretrained(composed(*words, *data), words)
 
 
 def test_a_trained_run_is_evaluated_beside_the_length_of_its_authors(folder):
     config = configuration(folder, "llama", "encoding=yarn", f"dataset.sequence_length={2 * ROWS}")
     run = run_of(config, folder / "run")
-    one = subject(run.path, max_tokens=200)
+    one = open_run(run.path, max_tokens=200)
     evaluation = evaluate([one], Settings(lengths=[2 * ROWS]))
     assert f"loss@{ROWS}" in evaluation.metrics
     assert {"retrieval", "embeddings", "encoding"} >= evaluation.left_out.keys()

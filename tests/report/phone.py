@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from matplotlib.text import Text
 
-from poslab.report.figures import Picture
+from poslab.report.figures import Plot
 
 ROOM = 358
 """Pixels that a page of 390 leaves to a picture, which shrinks to them unless it is one to move over."""
 
 
-def smallest_label(picture: Picture) -> float:
+def smallest_label(picture: Plot) -> float:
     """The height of the smallest text of a picture, in pixels."""
     picture.figure.draw_without_rendering()
     width = 100 * picture.figure.get_size_inches()[0]

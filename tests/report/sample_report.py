@@ -7,25 +7,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.report.figures import Picture, Table, new_figure
+from poslab.report.figures import Plot, Table, new_figure
 from poslab.report.page import Section, write_report
 
 NASTY = """<b>bold</b> & "quoted" 'words' <script>alert(1)</script>"""
 LOSSES = [10.5, 9.25, None, 2.125, float("inf"), -100.0]
 
 
-def curve(points: int = 5) -> Picture:
+def curve(points: int = 5) -> Plot:
     figure = new_figure()
     x = np.arange(points)
     figure.subplots().plot(x, np.random.default_rng(0).random(points), "o")
-    return Picture("curve", f"Curve {NASTY}", "A flat line is good.", figure, source="A paper, section 1")
+    return Plot("curve", f"Curve {NASTY}", "A flat line is good.", figure, source="A paper, section 1")
 
 
-def heat_map() -> Picture:
+def heat_map() -> Plot:
     figure = new_figure()
     image = figure.subplots().imshow(np.arange(12).reshape(3, 4) / 11, aspect="auto")
     figure.colorbar(image, label="share found")
-    return Picture("heat_map", "Heat map", "Bright is found.", figure)
+    return Plot("heat_map", "Heat map", "Bright is found.", figure)
 
 
 def sections() -> list[Section]:

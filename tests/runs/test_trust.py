@@ -17,7 +17,7 @@ import yaml
 import poslab
 from poslab.configuration.build import DATA, build
 from poslab.encodings import EncodingFactory
-from poslab.evaluation.subjects import subject
+from poslab.evaluation.opening import open_run
 from poslab.io.writing import write_atomically
 from poslab.runs import directory
 from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
@@ -82,7 +82,7 @@ def test_the_run_of_a_stranger_reaches_no_server(run, tmp_path, reached, change)
     change = {key: value(tmp_path / "data") if callable(value) else value for key, value in change.items()}
     edit(run, "dataset", **HUB | change)
     with pytest.raises(UntrustedRunError) as error:
-        subject(run.path)
+        open_run(run.path)
     assert str(run.path) in str(error.value) and not reached
     assert poslab.load(run.path) and not reached
 
@@ -93,10 +93,10 @@ def test_local_files_are_read_without_a_server(run, tmp_path, reached, change):
     file.write_text("text\n" + "\n".join(f"{number} words of a document" * 20 for number in range(60)))
     edit(run, "dataset", **HUB | change | {"data_files": str(file)})
     if change["path"] == "csv":
-        subject(run.path)
+        open_run(run.path)
     else:
         with pytest.raises(ValueError, match=r"^dataset\.(column|data_files)"):
-            subject(run.path)
+            open_run(run.path)
     assert not reached
 
 
@@ -106,14 +106,14 @@ def test_other_formats_are_refused_whatever_is_trusted(run, tmp_path, reached, p
     edit(run, "dataset", **HUB | {"path": path, "data_files": str(tmp_path / "a.pkl")})
     for trust in ((), DATA):
         with pytest.raises(ValueError, match=rf"^dataset\.path must be .*got {path!r}"):
-            subject(run.path, trust=trust)
+            open_run(run.path, trust=trust)
     assert not reached
 
 
 def test_the_run_of_a_stranger_writes_into_no_other_cache(run, tmp_path, own_cache):
     edit(run, "dataset", cache_dir=str(tmp_path / "elsewhere"))
     with pytest.raises(UntrustedRunError, match=r"dataset\.cache_dir="):
-        subject(run.path)
+        open_run(run.path)
     assert not (tmp_path / "elsewhere").exists()
     edit(run, "dataset", cache_dir=str(own_cache / "within"))
     assert recipe_of(run).data()

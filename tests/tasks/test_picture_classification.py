@@ -16,9 +16,9 @@ from torch.nn import functional
 
 import poslab
 from poslab.data.batch import IGNORE
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.short_reading import short_reading
-from poslab.evaluation.subjects import subject
+from poslab.evaluation.short_example import short_example
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.training.checking import check
 from tests.data.pictures.small import bars, write_fashion, write_pictures
@@ -103,7 +103,7 @@ def test_pictures_of_a_single_patch_are_evaluated_without_a_receptive_field(trai
 
 def test_a_text_is_refused_with_pictures(trained):
     with pytest.raises(ValueError, match=r"^text must be null for runs on picture data, got 'a ship'$"):
-        short_reading(subject(trained().path), "a ship")
+        short_example(open_run(trained().path), "a ship")
 
 
 def test_a_picture_is_served_by_its_path(trained, tmp_path):

@@ -13,9 +13,9 @@ from torch import Tensor
 import poslab
 from poslab.adaptation.low_rank import merged
 from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
@@ -101,9 +101,9 @@ def test_a_run_under_lora_has_the_figures_of_its_test_when_it_is_measured_and_ev
     for scores in measure(lora.path).scores.values():
         if scores.metric == "bits_per_byte":
             assert scores.value == pytest.approx(metrics[f"test/bits_per_byte@{scores.length}"], rel=0.05)
-    found = evaluate([subject(lora.path)], Settings(parts=["encoding", "attention", "extrapolation"]))
+    found = evaluate([open_run(lora.path)], Settings(parts=["encoding", "attention", "extrapolation"]))
     assert found.metrics
-    swapped = subject(lora.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
+    swapped = open_run(lora.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
     assert not list(swapped.model.encodings.parameters())
 
 

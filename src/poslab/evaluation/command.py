@@ -26,13 +26,13 @@ from poslab.data import cache
 from poslab.data.source import default_cache
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluated_run import EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.opening import open_pretrained, open_run, with_different_names
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.progress import Progress
 from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
-from poslab.evaluation.subject import Subject
-from poslab.evaluation.subjects import pretrained_subject, subject, with_different_names
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
 from poslab.report.sentences import listed
@@ -42,11 +42,11 @@ from poslab.runs.processes import external_environment, join
 
 
 def evaluate_runs(
-    runs: Sequence[str], request: Request, swaps: Sequence[Mapping[str, Any]], swap_choice: str | None
+    paths: Sequence[str], request: Request, swaps: Sequence[Mapping[str, Any]], swap_choice: str | None
 ) -> None:
     """Evaluate runs side by side, or each beside itself under another encoding, and write and print the results.
 
-    Runs are run directories or checkpoints, all different. Swaps replace the encoding of each run by that of the name
+    Paths are run directories or checkpoints, all different. Swaps replace the encoding of each run by that of the name
     `swap_choice`, or are empty.
 
     Raises:
@@ -54,35 +54,33 @@ def evaluate_runs(
     """
     is_first = _begin()
     chosen, trust = (request.split, request.tokens, device_named(request.device)), request.trust
-    subjects = with_different_names([subject(run, *chosen, trust=trust) for run in runs], runs)
+    runs = with_different_names([open_run(path, *chosen, trust=trust) for path in paths], paths)
     if swaps:
-        swapped = [subject(run, *chosen, swap, request.seed, trust) for run, swap in zip(runs, swaps, strict=True)]
-        subjects += with_different_names(swapped, runs)
-    _require_same_test(subjects)
-    run = subjects[0].run
-    assert run is not None
+        swapped = [open_run(path, *chosen, swap, request.seed, trust) for path, swap in zip(paths, swaps, strict=True)]
+        runs += with_different_names(swapped, paths)
+    _require_same_test(runs)
+    first = runs[0].directory
+    assert first is not None
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
-    own = run.path / name if len(runs) == 1 else None
+    own = first.path / name if len(paths) == 1 else None
     directory = output_directory(request.output, own)
     written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
     if files := [place for place in (directory, written) if place.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
-    steps = run.metrics().get("steps", 0) if directory == own and run.is_finished else 0
-    evaluation, console, progress = _evaluated(subjects, request, is_first)
+    steps = first.metrics().get("steps", 0) if directory == own and first.is_finished else 0
+    evaluation, console, progress = _evaluated(runs, request, is_first)
     if not is_first:
         return
     if written != directory and written.exists():
         shutil.rmtree(written)  # left by an evaluation that was killed
-    drawn = evaluation.write(
-        written, f"Evaluation of {_names(subjects)}", _facts(subjects, request), request.figure_width
-    )
+    drawn = evaluation.write(written, f"Evaluation of {_names(runs)}", _facts(runs, request), request.figure_width)
     if directory == own:  # replaces an earlier evaluation as a whole, so that their figures do not mix
         if directory.exists():
             shutil.rmtree(directory)
         written.rename(directory)
-        evaluation.show_in_tensorboard(run.path, drawn, name, int(steps))
+        evaluation.show_in_tensorboard(first.path, drawn, name, int(steps))
     progress.forget()
-    _print(console, evaluation, subjects, directory)
+    _print(console, evaluation, runs, directory)
 
 
 def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) -> None:
@@ -96,20 +94,20 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
     is_first = _begin()
     chosen = (request.split, request.tokens, device_named(request.device))
     names = labels([one.config for one in models])
-    subjects = [
-        replace(pretrained_subject(one.config, one.choices, *chosen), name=one.name or name)
+    runs = [
+        replace(open_pretrained(one.config, one.choices, *chosen), name=one.name or name)
         for one, name in zip(models, names, strict=True)
     ]
-    if len({one.name for one in subjects}) < len(subjects):
-        raise ValueError(f"encodings must all be different, got {', '.join(one.name for one in subjects)}")
+    if len({one.name for one in runs}) < len(runs):
+        raise ValueError(f"encodings must all be different, got {', '.join(one.name for one in runs)}")
     directory = output_directory(request.output, None)
-    evaluation, console, progress = _evaluated(subjects, request, is_first)
+    evaluation, console, progress = _evaluated(runs, request, is_first)
     if not is_first:
         return
-    title = f"{Path(subjects[0].path).name} under {_names(subjects)}, before any training"
-    evaluation.write(directory, title, _facts(subjects, request), request.figure_width)
+    title = f"{Path(runs[0].path).name} under {_names(runs)}, before any training"
+    evaluation.write(directory, title, _facts(runs, request), request.figure_width)
     progress.forget()
-    _print(console, evaluation, subjects, directory)
+    _print(console, evaluation, runs, directory)
 
 
 class PretrainedChoice(NamedTuple):
@@ -135,12 +133,14 @@ def _begin() -> bool:
     return environment is None or environment.global_rank() == 0
 
 
-def _identity(subjects: Sequence[Subject], request: Request) -> str:
+def _identity(runs: Sequence[EvaluatedRun], request: Request) -> str:
     """Return a name for an evaluation, which another one has only if its numbers are the same."""
     models = []
-    for one in subjects:
+    for one in runs:
         folder = Path(one.path)
-        files = [checkpoint_file(one.path)] if one.run else [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+        files = (
+            [checkpoint_file(one.path)] if one.directory else [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+        )
         files += {Path(inspect.getfile(type(encoding))) for encoding in one.model.encodings}  # code that may be edited
         stats = sorted((str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
         text = None if one.text is None else hashlib.sha256(one.text.tokens.tobytes()).hexdigest()
@@ -167,40 +167,40 @@ def now_and_then(show: Callable[[str], object], clock: Callable[[], float] = tim
 
 
 def _evaluated(
-    subjects: Sequence[Subject], request: Request, is_first: bool
+    runs: Sequence[EvaluatedRun], request: Request, is_first: bool
 ) -> tuple[Evaluation, HarmlessConsole, Progress]:
     """Return the evaluation, the console that has shown its progress, and that, to be forgotten once it is written."""
-    request = request.with_tokens(max(one.longest_trained for one in subjects))
+    request = request.with_tokens(max(one.longest_trained for one in runs))
     console = HarmlessConsole(quiet=not is_first)
-    kept = None if external_environment() else default_cache() / "evaluations" / _identity(subjects, request)
+    kept = None if external_environment() else default_cache() / "evaluations" / _identity(runs, request)
     if kept is not None and kept.is_dir():
         console.print("continuing an evaluation that was interrupted")
     with console.status("") as status:
         announce = status.update if console.is_terminal else now_and_then(partial(console.print, soft_wrap=True))
         request = replace(request, progress=Progress(announce, kept))
-        evaluation = evaluate(subjects, request)
+        evaluation = evaluate(runs, request)
     if is_first and not evaluation.sections:
-        raise ValueError(f"parts must hold one that shows something of {_names(subjects)}, got {request.parts}")
+        raise ValueError(f"parts must hold one that shows something of {_names(runs)}, got {request.parts}")
     return evaluation, console, request.progress
 
 
-def _print(console: HarmlessConsole, evaluation: Evaluation, subjects: Sequence[Subject], directory: Path) -> None:
+def _print(console: HarmlessConsole, evaluation: Evaluation, runs: Sequence[EvaluatedRun], directory: Path) -> None:
     for line in summary(evaluation):
         console.print(line)
     if missing := left_out(evaluation):
         console.print(missing)
     if evaluation.lead is None:  # which begins with them
-        for warning in _warnings(subjects):
+        for warning in _warnings(runs):
             console.print(warning, soft_wrap=True)
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
-def _warnings(subjects: Sequence[Subject]) -> list[str]:
-    return [warning for one in subjects for warning in one.warnings]
+def _warnings(runs: Sequence[EvaluatedRun]) -> list[str]:
+    return [warning for one in runs for warning in one.warnings]
 
 
-def _names(subjects: Sequence[Subject]) -> str:
-    return listed([one.name for one in subjects])
+def _names(runs: Sequence[EvaluatedRun]) -> str:
+    return listed([one.name for one in runs])
 
 
 def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
@@ -265,10 +265,10 @@ def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
     return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
 
 
-def _require_same_test(subjects: Sequence[Subject]) -> None:
+def _require_same_test(runs: Sequence[EvaluatedRun]) -> None:
     """Raise ValueError for runs that cannot stand side by side."""
-    first = subjects[0]
-    for other in subjects[1:]:
+    first = runs[0]
+    for other in runs[1:]:
         if first.recipe.task is not other.recipe.task:
             what = "have learned the same task"
         elif first.tokenizer.vocab_size != other.tokenizer.vocab_size:
@@ -282,8 +282,8 @@ def _require_same_test(subjects: Sequence[Subject]) -> None:
         raise ValueError(f"runs must {what} to stand side by side, unlike {first.place} and {other.place}")
 
 
-def _have_same_items(one: Subject, other: Subject) -> bool:
-    """Return whether the held-out data of two subjects of one task is the same, at the lengths that both have."""
+def _have_same_items(one: EvaluatedRun, other: EvaluatedRun) -> bool:
+    """Return whether the held-out data of two runs of one task is the same, at the lengths that both have."""
     if one.text is not None and other.text is not None:
         return np.array_equal(one.text.tokens, other.text.tokens)
     shared = set(one.data.lengths_of(one.split)) & set(other.data.lengths_of(other.split))
@@ -292,9 +292,9 @@ def _have_same_items(one: Subject, other: Subject) -> bool:
     )
 
 
-def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
-    warnings = _warnings(subjects)
-    first, in_pictures = subjects[0], names_in_pictures(one.name for one in subjects)
+def _facts(runs: Sequence[EvaluatedRun], request: Request) -> dict[str, str]:
+    warnings = _warnings(runs)
+    first, in_pictures = runs[0], names_in_pictures(one.name for one in runs)
     if first.text is not None:
         evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
     elif examples := sum(first.data.num_examples(request.split).values()):
@@ -302,10 +302,10 @@ def _facts(subjects: Sequence[Subject], request: Request) -> dict[str, str]:
     else:
         evaluated = f"the {request.split} split of {first.dataset}"
     return {
-        "model" if first.run is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in subjects)),
-        "encodings": ", ".join(one.name for one in subjects),
+        "model" if first.directory is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in runs)),
+        "encodings": ", ".join(one.name for one in runs),
         **({"in pictures": in_pictures} if in_pictures else {}),
-        "trained": ", ".join(dict.fromkeys(one.trained_at for one in subjects)),
+        "trained": ", ".join(dict.fromkeys(one.trained_at for one in runs)),
         "evaluated on": evaluated,
         **({"doubts": "; ".join(warnings)} if warnings else {}),
         "arguments": " ".join(request.typed),

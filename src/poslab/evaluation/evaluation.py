@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from poslab.report.figures import Picture
+from poslab.report.figures import Plot
 from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
 
 
@@ -82,7 +82,7 @@ class Evaluation:
         for earlier in directory.glob(f"events.out.tfevents.*{suffix}"):
             earlier.unlink()
         with SummaryWriter(str(directory), filename_suffix=suffix) as writer:
-            pictures = (one for section in self.sections for one in section.figures if isinstance(one, Picture))
+            pictures = (one for section in self.sections for one in section.figures if isinstance(one, Plot))
             for picture in pictures:
                 width, height = (round(DOTS_PER_INCH * inches) for inches in picture.figure.get_size_inches())
                 png = drawn[f"{picture.name}.png"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, choice_name, labels
 from poslab.data.run_data import RunData
-from poslab.evaluation.subjects import trained_data
+from poslab.evaluation.opening import trained_data
 from poslab.experiments.cell_run import machine_of, measured, start_of
 from poslab.experiments.cells import CellResult
 from poslab.experiments.comparison import Comparison, file_name

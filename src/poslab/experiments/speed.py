@@ -19,9 +19,9 @@ import torch
 from rich.console import Console
 
 from poslab.data.run_data import RunData
+from poslab.evaluation.evaluated_run import on_device
+from poslab.evaluation.opening import trained_data
 from poslab.evaluation.peak_memory import peak_bytes
-from poslab.evaluation.subject import on_device
-from poslab.evaluation.subjects import trained_data
 from poslab.experiments.cell_run import machine_in_words
 from poslab.experiments.reading_costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.experiments.results import Results

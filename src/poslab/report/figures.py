@@ -85,7 +85,7 @@ class Table(ReportFigure):
 
 
 @dataclass(frozen=True)
-class Picture(ReportFigure):
+class Plot(ReportFigure):
     """A picture.
 
     Args:

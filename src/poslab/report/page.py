@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from poslab.io.writing import replacing, write_atomically
 from poslab.report.digits import fixed, readable
-from poslab.report.figures import Picture, ReportFigure, Table
+from poslab.report.figures import Plot, ReportFigure, Table
 
 FIRST_ROWS = 30
 """Rows that a longer table shows at first; report.css repeats the number."""
@@ -100,7 +100,7 @@ def write_figures(directory: Path, sections: Sequence[Section], width: float | N
     _check_names(sections)
     files: dict[str, bytes] = {}
     for one in (figure for section in sections for figure in section.figures):
-        if isinstance(one, Picture):
+        if isinstance(one, Plot):
             files[f"{one.name}.svg"] = one.drawn("svg")
             files[f"{one.name}.png"] = one.drawn("png", dpi=DOTS_PER_INCH)
             files[f"{one.name}.pdf"] = one.drawn("pdf", width=width)
@@ -132,7 +132,7 @@ def _section(section: Section, drawn: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    shown = {**vars(figure), "image": _image(figure, drawn) if isinstance(figure, Picture) else None}
+    shown = {**vars(figure), "image": _image(figure, drawn) if isinstance(figure, Plot) else None}
     if isinstance(figure, Table):
         frame = _columns(figure.frame)
         columns = [_column(frame.iloc[:, index], figure.decimals) for index in range(frame.shape[1])]
@@ -140,7 +140,7 @@ def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
     return shown
 
 
-def _image(picture: Picture, drawn: Mapping[str, bytes]) -> dict[str, Any]:
+def _image(picture: Plot, drawn: Mapping[str, bytes]) -> dict[str, Any]:
     kind, content = "svg+xml", drawn.get(f"{picture.name}.svg") or picture.drawn("svg")
     if len(content) > LARGEST_SVG:
         kind, content = "png", picture.drawn("png", dpi=200)

@@ -76,7 +76,7 @@ class EncodingCurves(L.Callback):
             return
         began = time.perf_counter()
         from poslab.evaluation.encoding.bias_offsets import bias_by_offset, bias_maps
-        from poslab.evaluation.encoding.curves import DRAWN, bias_picture, learned_bias, num_learned_biases
+        from poslab.evaluation.encoding.curves import DRAWN, bias_plot, learned_bias, num_learned_biases
         from poslab.evaluation.encoding.parameters import learned_parameters
 
         for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
@@ -92,7 +92,7 @@ class EncodingCurves(L.Callback):
             on_axes = self._grid is not None and len(self._grid.sizes) > 1
             bias = learned_bias(encodings, length, start, DRAWN, on_axes)
             if len(bias):
-                board.experiment.add_figure("encoding/bias", bias_picture(bias, self.training_length).figure, step)
+                board.experiment.add_figure("encoding/bias", bias_plot(bias, self.training_length).figure, step)
             if self._grid is not None and on_axes:
                 bias = bias_by_offset(encodings, self._grid.sizes, self._grid.axes)
                 for picture in bias_maps(bias, self._grid.axes) if len(bias) else ():

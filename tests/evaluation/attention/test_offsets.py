@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from poslab.encodings import Positions
-from poslab.evaluation.attention.offset_pictures import attention_offset_pictures, share_on_axis
+from poslab.evaluation.attention.offset_plots import attention_offset_plots, share_on_axis
 from poslab.evaluation.attention.offsets import attention_on_grids, sums_by_offset, with_cells
 from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.attention.statistics import attention_statistics
@@ -131,15 +131,15 @@ def test_sums_by_offset_are_those_of_a_loop():
 
 def test_a_picture_has_maps_and_a_clip_has_lines_over_time_as_well():
     model = small_model(Encoder, "none")
-    (maps,) = attention_offset_pictures(attention_on_grids(model, [reading_of((3, 5))]))
+    (maps,) = attention_offset_plots(attention_on_grids(model, [reading_of((3, 5))]))
     image = maps.figure.axes[0].images[0].get_array()
     assert image.shape == (5, 9) and smallest_label(maps) >= 8
     clip = attention_on_grids(model, [reading_of((4, 2, 3))])
-    of_clip = {picture.name: picture for picture in attention_offset_pictures(clip)}
+    of_clip = {picture.name: picture for picture in attention_offset_plots(clip)}
     assert of_clip.keys() == {"attention_by_offset", "attention_by_time"}
     assert of_clip["attention_by_offset"].figure.axes[0].images[0].get_array().shape == (3, 5)
     assert all(smallest_label(picture) >= 8 for picture in of_clip.values())
-    assert not list(attention_offset_pictures(attention_on_grids(model, [reading_of((7,))])))
+    assert not list(attention_offset_plots(attention_on_grids(model, [reading_of((7,))])))
 
 
 def test_the_share_of_a_frame_is_that_of_all_of_its_cells():

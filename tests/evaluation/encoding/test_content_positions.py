@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poslab.evaluation.attention.rows import attention_rows
-from poslab.evaluation.encoding.content_positions import content_positions, content_positions_picture
+from poslab.evaluation.encoding.content_positions import content_positions, content_positions_plot
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, factory, small_decoder, some_tokens
 from tests.stacked import stacked
@@ -90,7 +90,7 @@ def test_counts_end_where_the_table_of_cope_ends():
 def test_the_picture_has_a_panel_for_each_layer_and_the_text_along_its_axis():
     frame = content_positions(small_decoder("forgetting"), some_tokens(1, 12)[0])
     labels = [f" t{i}" for i in range(12)]
-    picture = content_positions_picture(frame, labels)
+    picture = content_positions_plot(frame, labels)
     panels = picture.figure.axes
     assert [panel.get_title() for panel in panels] == ["layer 0", "layer 1"]
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == [f"␣t{i}" for i in range(12)]

@@ -5,7 +5,7 @@ import torch
 
 from poslab.encodings import Positions, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents
-from poslab.evaluation.encoding.curves import bias_picture, learned_bias
+from poslab.evaluation.encoding.curves import bias_plot, learned_bias
 from tests.encoding_choices import stack
 
 
@@ -66,14 +66,14 @@ def test_an_encoding_without_a_bias_has_no_curve(name):
 
 def test_the_picture_of_a_bias_shades_what_lies_past_the_training_length():
     frame = learned_bias(changed("t5"), 300, stack("t5"))
-    (panel,) = bias_picture(frame, training_length=100).figure.axes
+    (panel,) = bias_plot(frame, training_length=100).figure.axes
     (shade,) = panel.patches
     assert shade.get_bbox().x0 == 100
     assert len(panel.lines) == 4 + 4
     head = frame[frame["head"] == 0]
     assert panel.lines[0].get_ydata().tolist() == head["bias"].tolist()
     assert panel.lines[1].get_ydata().tolist() == head["start"].tolist()
-    assert not bias_picture(frame, training_length=300).figure.axes[0].patches
+    assert not bias_plot(frame, training_length=300).figure.axes[0].patches
 
 
 def test_a_start_of_another_depth_is_told_so():

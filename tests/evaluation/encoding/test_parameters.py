@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poslab.encodings import Rotary, StackEncodings, StackShape
-from poslab.evaluation.encoding.parameters import learned_parameters, norms_picture, parameters_table, table_norms
+from poslab.evaluation.encoding.parameters import learned_parameters, norms_plot, parameters_table, table_norms
 from tests.encoding_choices import EVERY_ENCODING, small_decoder, stack, temperature
 from tests.evaluation.encoding.test_curves import changed
 
@@ -103,7 +103,7 @@ def test_norms_of_a_music_transformer_have_a_row_for_each_head():
     encodings = stack("music")
     frame = table_norms(encodings)
     assert set(frame["table"]) == {f"distances, head {head}" for head in range(4)}
-    (panel, _) = norms_picture(frame).figure.axes
+    (panel, _) = norms_plot(frame).figure.axes
     drawn = np.asarray(panel.images[0].get_array())
     expected = torch.cat([encodings.layer(layer).table.norm(dim=-1) for layer in (0, 1)])
     np.testing.assert_allclose(drawn, expected.detach().numpy(), rtol=1e-5)

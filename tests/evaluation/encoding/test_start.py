@@ -12,8 +12,8 @@ import poslab
 from poslab.evaluation.encoding.parameters import learned_parameters
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.subjects import subject
 from poslab.report.figures import Table
 from poslab.runs.checkpoint import model_weights, save_atomically
 from poslab.runs.directory import RunDirectory
@@ -41,7 +41,7 @@ def second(folder: Path, first: RunDirectory) -> RunDirectory:
 
 
 def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
-    evaluation = evaluate([subject(run.path)], Settings(["encoding"], lengths=[16]))
+    evaluation = evaluate([open_run(run.path)], Settings(["encoding"], lengths=[16]))
     figures = evaluation.sections[0].figures
     (table,) = [one for one in figures if isinstance(one, Table) and one.name == "learned_parameters"]
     return evaluation, table.frame
@@ -84,21 +84,21 @@ def test_a_run_that_has_not_ended_says_so_before_its_results(folder):
     run = run_of(small(folder, "encoding=none", *STEPS), folder / "interrupted")
     run.metrics_file.unlink()
     sentence = "the run of none is not finished: it may have learned in fewer than its 6 steps"
-    one = subject(run.path)
+    one = open_run(run.path)
     assert one.warnings == [sentence]
     evaluation = evaluate([one], Settings(["extrapolation"], [16]))
     assert evaluation.lead.text.startswith(f"Take care: {sentence}.\n\n")
 
 
 def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
-    swapped = subject(first.path, swap={"encoding": T5})
+    swapped = open_run(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}
     assert swapped.warnings == [
         "t5 learns 64 numbers, which no training has set: the results of kerple_log -> t5 are those of an "
         "untrained encoding"
     ]
-    assert subject(first.path, swap={"encoding": ROTARY}).warnings == []
-    assert subject(first.path).warnings == []
+    assert open_run(first.path, swap={"encoding": ROTARY}).warnings == []
+    assert open_run(first.path).warnings == []
 
 
 def test_a_swap_keeps_the_weights_of_what_is_of_the_same_class_and_shape(folder):
@@ -106,10 +106,10 @@ def test_a_swap_keeps_the_weights_of_what_is_of_the_same_class_and_shape(folder)
     trained = model_weights(torch.load(run.best_checkpoint, weights_only=True))
     own = {name: weight for name, weight in trained.items() if name.startswith("encodings.")}
     assert len(own) == 2, "a table, and the scales of the only layer"
-    wider = subject(run.path, swap={"encoding": T5 | {"max_distance": 64}})
+    wider = open_run(run.path, swap={"encoding": T5 | {"max_distance": 64}})
     assert wider.warnings == []
     assert all(torch.equal(wider.model.state_dict()[name], weight) for name, weight in own.items())
-    other = subject(run.path, swap={"encoding": T5 | {"num_buckets": 16}})
+    other = open_run(run.path, swap={"encoding": T5 | {"num_buckets": 16}})
     assert other.untrained == {"T5Bias": 2 * 16}, "the scales of SSMax are still those of the run"
 
 
@@ -117,10 +117,10 @@ def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
     run = run_of(small(folder, "encoding=rotary", "encoding.base=300.0", *STEPS), folder / "rotary")
     rerope = {"_target_": "poslab.encodings.rotary.rerope.ReRoPE", "training_length": 16, "layout": "half_split"}
     others = {"fraction": 1.0, "scaling": None}
-    assert subject(run.path, swap={"encoding": {**rerope, **others, "base": 300.0}}).warnings == []
-    (warning,) = subject(run.path, swap={"encoding": {**rerope, **others, "base": 10_000.0}}).warnings
+    assert open_run(run.path, swap={"encoding": {**rerope, **others, "base": 300.0}}).warnings == []
+    (warning,) = open_run(run.path, swap={"encoding": {**rerope, **others, "base": 10_000.0}}).warnings
     assert warning.endswith(" has another base than the model was trained with: swap.base=300.0 is the same")
-    assert subject(run.path, swap={"encoding": ROTARY}).warnings == []
+    assert open_run(run.path, swap={"encoding": ROTARY}).warnings == []
 
 
 def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_training(folder):
@@ -131,7 +131,7 @@ def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_tr
         rerope = {"_target_": "poslab.encodings.rotary.rerope.ReRoPE", "_partial_": True, "training_length": 16}
         none = {"_target_": "poslab.encodings.absolute.none.NoPosition", "_partial_": True}
         pattern = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [rerope | bases, none]}
-        return subject(run.path, swap={"encoding": pattern}).warnings
+        return open_run(run.path, swap={"encoding": pattern}).warnings
 
     assert warnings(base=300.0) == []
     (warning,) = warnings()
@@ -146,6 +146,6 @@ def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_tr
 def test_a_report_says_what_attention_counts_where_it_does_not_count_tokens(folder, encoding, title, counts_tokens):
     run = run_of(small(folder, f"encoding={encoding}", *STEPS), folder / encoding)
     settings = Settings(["encoding", "rotary"], lengths=[16])
-    (section,) = evaluate([subject(run.path)], settings).sections
+    (section,) = evaluate([open_run(run.path)], settings).sections
     assert section.title == title
     assert ("Attention under Bilevel counts segments, not tokens" in section.text) != counts_tokens

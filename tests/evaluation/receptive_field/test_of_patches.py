@@ -13,7 +13,7 @@ from poslab.encodings.tokens import PATCH
 from poslab.evaluation.receptive_field.of_patches import (
     cells_away,
     cells_away_if_even,
-    cumulative_picture,
+    cumulative_plot,
     effective_field,
     field_maps,
 )
@@ -96,10 +96,10 @@ def test_a_clip_has_a_map_of_its_middle_frame_and_a_sound_has_lines_alone():
     model = model_of(Encoder, "rotary_axial", d_model=96)
     clip = {("a", "of 3 frames"): effective_field(model, TASK, [batch_of(3, 2, 4)])}
     assert field_maps(clip).figure.axes[0].images[0].get_array().shape == (2, 4)
-    assert len(cumulative_picture(clip).figure.axes[0].lines) == 1
+    assert len(cumulative_plot(clip).figure.axes[0].lines) == 1
     sound = effective_field(model, TASK, [batch_of(9)])
     assert sound["time"].tolist() == list(range(-4, 5))
-    assert len(cumulative_picture({("a", "of 1 s"): sound}).figure.axes[0].lines) == 1
+    assert len(cumulative_plot({("a", "of 1 s"): sound}).figure.axes[0].lines) == 1
 
 
 def test_pictures_have_a_map_and_a_line_for_each_model_and_size():
@@ -109,7 +109,7 @@ def test_pictures_have_a_map_and_a_line_for_each_model_and_size():
         for name in ("a", "b")
         for place, shape in (("at a side of 12 pixels", (3, 3)), ("at a side of 24 pixels", (6, 6)))
     }
-    maps, lines = field_maps(fields), cumulative_picture(fields)
+    maps, lines = field_maps(fields), cumulative_plot(fields)
     shapes = [axes.images[0].get_array().shape for axes in maps.figure.axes[:4]]
     assert shapes == [(3, 3), (6, 6)] * 2
     assert len(lines.figure.axes[0].lines) == 4

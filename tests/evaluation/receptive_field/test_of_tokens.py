@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional
 
 from poslab.evaluation.receptive_field import of_tokens as module
-from poslab.evaluation.receptive_field.of_tokens import reach, receptive_field, receptive_field_picture
+from poslab.evaluation.receptive_field.of_tokens import reach, receptive_field, receptive_field_plot
 from tests.encoding_choices import VOCAB_SIZE, small_decoder, some_tokens
 
 LENGTH = 24
@@ -63,7 +63,7 @@ def test_the_picture_marks_the_reach_of_each_model_and_the_training_length():
     fields = {
         str(window): receptive_field(small_decoder("none", num_layers=1, window=window), windows) for window in (1, 24)
     }
-    picture = receptive_field_picture(fields, dict.fromkeys(fields, 16))
+    picture = receptive_field_plot(fields, dict.fromkeys(fields, 16))
     (panel,) = picture.figure.axes
     labels = [text.get_text() for text in picture.figure.legends[0].texts]
     assert labels[0] == f"1: 99 % within 1 of {LENGTH} tokens"

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from poslab.evaluation.retrieval import at_chance, heat_map, retrieval_figures
-from poslab.report.figures import WIDTH, Picture, Table
+from poslab.report.figures import WIDTH, Plot, Table
 from tests.report.phone import smallest_label
 
 
@@ -21,7 +21,7 @@ def measured(task: str, accuracies: dict[tuple[int, float], float], loss: float 
     return pd.DataFrame(rows)
 
 
-def numbers(picture: Picture, panel: int = 0) -> list[list[str]]:
+def numbers(picture: Plot, panel: int = 0) -> list[list[str]]:
     """The numbers of a panel's cells as they are seen, row by row."""
     texts = picture.figure.axes[panel].texts
     shown = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in texts}
@@ -65,7 +65,7 @@ def test_a_task_without_depth_has_a_row_for_each_model():
 def test_models_stand_side_by_side_and_one_right_answer_makes_it_accuracy_for_all():
     good, bad = (measured("needle", {(256, 0.0): accuracy, (512, 0.0): 0.0}) for accuracy in (50.0, 0.0))
     picture, table = retrieval_figures({"rotary": good, "none": bad})
-    assert isinstance(picture, Picture) and isinstance(table, Table)
+    assert isinstance(picture, Plot) and isinstance(table, Table)
     assert picture.title == "Needle: accuracy"
     assert [numbers(picture, panel) for panel in (0, 1)] == [[["50", "0"]], [["0", "0"]]]
     assert [panel.get_title() for panel in picture.figure.axes[:2]] == ["Rotary (RoPE)", "None (NoPE)"]

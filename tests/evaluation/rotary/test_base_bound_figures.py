@@ -12,7 +12,7 @@ from poslab.encodings import Rotary
 from poslab.encodings.rotary.scalings import rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.rotary.base_bound import islands, plain_spectrum, smallest_base
-from poslab.evaluation.rotary.base_bound_figures import bound_by_length, islands_picture, plain_base, sums_picture
+from poslab.evaluation.rotary.base_bound_figures import bound_by_length, islands_plot, plain_base, sums_plot
 from poslab.evaluation.rotary.wavelengths import spectrum_of
 from tests.evaluation.rotary.test_base_bound import sums
 
@@ -56,7 +56,7 @@ def test_a_spectrum_that_ntk_scaled_has_another_base_and_yarns_has_none():
 def test_no_violation_is_lost_between_the_points_of_the_curve(bins):
     expected = np.array(sums(10_000, 64, 1024))
     assert (expected < 0).sum() < 10, "few of many"
-    axes = sums_picture(plain_spectrum(10_000, 64), 256, [1024], bins).figure.axes[0]
+    axes = sums_plot(plain_spectrum(10_000, 64), 256, [1024], bins).figure.axes[0]
     starts, lowest = axes.lines[0].get_data()
     assert starts[0] == 1
     assert len(starts) <= bins
@@ -67,7 +67,7 @@ def test_no_violation_is_lost_between_the_points_of_the_curve(bins):
 
 
 def test_the_first_violation_is_marked_and_named():
-    axes = sums_picture(plain_spectrum(10_000, 64), 256, [1024]).figure.axes[0]
+    axes = sums_plot(plain_spectrum(10_000, 64), 256, [1024]).figure.axes[0]
     first = next(m for m, value in enumerate(sums(10_000, 64, 1024)) if value < 0)
     (mark,) = (line for line in axes.lines if line.get_marker() == "v")
     assert mark.get_xdata() == [first]
@@ -75,17 +75,17 @@ def test_the_first_violation_is_marked_and_named():
 
 
 def test_where_nothing_is_violated_nothing_is_marked():
-    axes = sums_picture(plain_spectrum(10_000, 64), 256, [512]).figure.axes[0]
+    axes = sums_plot(plain_spectrum(10_000, 64), 256, [512]).figure.axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training length", "test lengths"]
 
 
 @pytest.mark.parametrize("training_length", [1, 2])
 def test_texts_of_a_token_or_two_can_be_drawn(training_length):
-    assert sums_picture(plain_spectrum(10_000, 64), training_length, []).figure.axes
+    assert sums_plot(plain_spectrum(10_000, 64), training_length, []).figure.axes
 
 
 def test_the_islands_of_4096_tokens_are_shaded_and_the_curve_is_above_zero_there_alone():
-    axes = islands_picture(128, 4096, base=28_000.0).figure.axes[0]
+    axes = islands_plot(128, 4096, base=28_000.0).figure.axes[0]
     shaded = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
     assert [round(left, -1) for left, _ in shaded] == [26_950, 28_630, 30_130]
     bases, margins = axes.lines[0].get_data()
@@ -97,7 +97,7 @@ def test_the_islands_of_4096_tokens_are_shaded_and_the_curve_is_above_zero_there
 
 
 def test_the_curve_of_islands_is_the_smallest_sum():
-    axes = islands_picture(16, 100, points=5).figure.axes[0]
+    axes = islands_plot(16, 100, points=5).figure.axes[0]
     bases, margins = axes.lines[0].get_data()
     assert margins == pytest.approx([min(sums(base, 16, 100)) for base in bases], abs=1e-10)
     assert set(islands(16, 100, bases[0], bases[-1]).to_numpy().ravel()) <= set(bases)
@@ -105,5 +105,5 @@ def test_the_curve_of_islands_is_the_smallest_sum():
 
 
 def test_there_are_no_islands_to_draw_where_no_base_holds_or_every_one_does():
-    assert islands_picture(2, 64) is None
-    assert islands_picture(64, 2) is None
+    assert islands_plot(2, 64) is None
+    assert islands_plot(64, 2) is None

@@ -9,7 +9,7 @@ from poslab.encodings import Alibi, PoPE, Rotary, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
-from poslab.report.figures import Picture, ReportFigure, Table, set_width
+from poslab.report.figures import Plot, ReportFigure, Table, set_width
 
 OF_EVERY_ROTATION = ["rotary_turns", "rotary_wavelengths"]
 OF_ROTARY = [*OF_EVERY_ROTATION, "rotary_base_bound", "rotary_sum_of_cosines"]
@@ -85,7 +85,7 @@ def test_what_is_no_rotation_or_does_not_fit_is_refused():
 
 def test_no_letter_of_its_pictures_leaves_the_page_of_a_column():
     figures = rotary_diagnostics(Rotary(64), 64, 256, [256, 1024])
-    for picture in (figure for figure in figures if isinstance(figure, Picture)):
+    for picture in (figure for figure in figures if isinstance(figure, Plot)):
         narrow = copy.deepcopy(picture.figure)
         set_width(narrow, 3.25)
         narrow.draw_without_rendering()

@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from poslab.encodings import Alibi, NoPosition, PoPE, Positions, Rotary, Sinusoidal, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
-from poslab.evaluation.rotary.wavelengths import spectrum_of, wavelengths, wavelengths_picture
+from poslab.evaluation.rotary.wavelengths import spectrum_of, wavelengths, wavelengths_plot
 from poslab.report.figures import COLOURS
 from tests.encoding_choices import encoding
 
@@ -74,7 +74,7 @@ def test_turns_of_a_scaling_that_depends_on_the_length_are_those_in_a_text_of_th
 
 
 def test_the_picture_has_every_pair_in_its_colour_and_every_length_as_a_line():
-    axes = wavelengths_picture(Rotary(64), 256, [512, 4096]).figure.axes[0]
+    axes = wavelengths_plot(Rotary(64), 256, [512, 4096]).figure.axes[0]
     points = {to_hex(dots.get_facecolor()[0]).upper(): dots.get_offsets().data for dots in axes.collections}
     expected = [2 * math.pi * 10_000 ** (2 * m / 64) for m in range(32)]
     assert points[COLOURS[0]][:, 1] == pytest.approx([x for x in expected if x <= 256])
@@ -84,14 +84,14 @@ def test_the_picture_has_every_pair_in_its_colour_and_every_length_as_a_line():
 
 
 def test_the_picture_says_how_many_pairs_stand_still():
-    axes = wavelengths_picture(Rotary(64, scaling=partial(hope, training_length=256)), 256, []).figure.axes[0]
+    axes = wavelengths_plot(Rotary(64, scaling=partial(hope, training_length=256)), 256, []).figure.axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert "stands still, no wavelength (19 of 32)" in labels
 
 
 def test_the_picture_shows_the_longest_text_where_the_scaling_depends_on_the_length():
     rotary = Rotary(64, scaling=partial(rope_dynamic_ntk, training_length=256, factor=2.0))
-    axes = wavelengths_picture(rotary, 256, [512, 2048]).figure.axes[0]
+    axes = wavelengths_plot(rotary, 256, [512, 2048]).figure.axes[0]
     (curve,) = (line for line in axes.lines if line.get_label() == "in 2,048 tokens")
     assert curve.get_ydata()[-1] == pytest.approx(15 * 2 * math.pi * 10_000 ** (62 / 64))
 
@@ -109,7 +109,7 @@ def test_what_is_no_spectrum_is_refused(frequencies):
         wavelengths(frequencies, 256, [])
 
 
-@pytest.mark.parametrize("figure", [wavelengths, wavelengths_picture])
+@pytest.mark.parametrize("figure", [wavelengths, wavelengths_plot])
 def test_lengths_without_a_token_are_refused(figure):
     with pytest.raises(ValueError, match=r"^training_length must be at least 1, got 0"):
         figure(XPos(16), 0, [512])
@@ -119,6 +119,6 @@ def test_lengths_without_a_token_are_refused(figure):
 
 @pytest.mark.parametrize("pairs", [1, 8])
 def test_the_axis_of_pairs_has_no_place_for_one_that_is_not_there(pairs):
-    axis = wavelengths_picture(np.full(pairs, 0.1), 64, []).figure.axes[0]
+    axis = wavelengths_plot(np.full(pairs, 0.1), 64, []).figure.axes[0]
     assert axis.get_xlim() == (-0.5, pairs - 0.5)
     assert all(place == round(place) for place in axis.get_xticks())

@@ -26,7 +26,7 @@ from poslab.experiments.report.write import _by_seed, _counted, _legend, _sectio
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.figures import Picture
+from poslab.report.figures import Plot
 from poslab.report.text_tables import latex
 from poslab.tasks.answering import WrittenAnswers
 from tests.experiments.comparisons import COPYING, TUNING, plan
@@ -308,7 +308,7 @@ def test_labels_of_all_figures_can_be_read_on_a_phone():
     """At 358 pixels, which a page of 390 leaves to a figure, the smallest text has 8 pixels."""
     values = {"none": [99.0] * 8, "rotary": [99.0] + [1.0] * 7, "slow": [1.0] * 8}
     made = with_values(results(seeds=8, tuning=TUNING), values)
-    pictures = [one for section in _sections(made) for one in section.figures if isinstance(one, Picture)]
+    pictures = [one for section in _sections(made) for one in section.figures if isinstance(one, Plot)]
     assert {one.name.partition("_")[0] for one in pictures} == {"curves", "differences", "seeds", "cost", "tuning"}
     for picture in pictures:
         shrunk = min(1.0, 358 / (100 * picture.figure.get_size_inches()[0]))

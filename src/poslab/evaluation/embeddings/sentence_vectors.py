@@ -19,7 +19,7 @@ from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.retrieval.haystack import insert_needles, stretch
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
-from poslab.report.figures import Picture, legend_columns, new_figure, style
+from poslab.report.figures import Plot, legend_columns, new_figure, style
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import device_of
 
@@ -133,7 +133,7 @@ def found_own(questions_NM: np.ndarray, texts_NM: np.ndarray) -> np.ndarray:
     return np.asarray(np.argmax(questions_NM @ texts_NM.T, axis=1) == np.arange(len(texts_NM)))
 
 
-def found_picture(rows: pd.DataFrame, training_lengths: Mapping[str, int], chance: float) -> Picture:
+def found_plot(rows: pd.DataFrame, training_lengths: Mapping[str, int], chance: float) -> Plot:
     """Draw the share of texts found over their length, from columns `model`, `length` and `value`."""
     figure = new_figure(7.0, 4.0)
     panel = figure.subplots()
@@ -147,7 +147,7 @@ def found_picture(rows: pd.DataFrame, training_lengths: Mapping[str, int], chanc
     panel.set(xlabel="tokens of a text", ylabel="nDCG@1 (%)", ylim=(0, 103))
     labels = panel.get_legend_handles_labels()[1]
     figure.legend(loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False, fontsize="small")
-    return Picture(
+    return Plot(
         name="embedding_passkey",
         title="Texts found by a pass key",
         caption="Share of questions whose own text is nearest; the grey line is a guess, and the dotted one the length "

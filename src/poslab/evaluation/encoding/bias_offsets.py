@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings
-from poslab.evaluation.attention.offset_pictures import at_no_offset, maps_of_heads, on_last_axes, signs_differ
+from poslab.evaluation.attention.offset_plots import at_no_offset, maps_of_heads, on_last_axes, signs_differ
 from poslab.evaluation.attention.offsets import sums_by_offset
 from poslab.evaluation.encoding.curves import biased_part, served
-from poslab.report.figures import Picture
+from poslab.report.figures import Plot
 
 
 def bias_by_offset(
@@ -56,14 +56,14 @@ def bias_by_offset(
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def bias_maps(bias: pd.DataFrame, axes: Sequence[str]) -> Iterator[Picture]:
+def bias_maps(bias: pd.DataFrame, axes: Sequence[str]) -> Iterator[Plot]:
     """Yield the maps of `bias_by_offset`, of at least one row and two axes, and of the bias before training."""
     words = [("bias", "learned_bias_by_offset", "Bias by offset")]
     if "start" in bias and (bias["start"] != bias["bias"]).any():
         words.append(("start", "initial_bias_by_offset", "Bias by offset before training"))
     for column, name, title in words:
         frame = on_last_axes(bias, axes)
-        yield Picture(
+        yield Plot(
             name=name,
             title=title,
             caption="Each map is one head. Its middle is the query's own cell, and a colour the bias on the logit of a "

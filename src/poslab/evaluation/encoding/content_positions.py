@@ -12,10 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from poslab.evaluation.attention.pictures import MAX_TEXT_LENGTH, WIDE, head_legend, head_style, visible_label
+from poslab.evaluation.attention.maps import MAX_TEXT_LENGTH, WIDE, head_legend, head_style, visible_label
 from poslab.evaluation.attention.rows import capture_attention
 from poslab.models import Model
-from poslab.report.figures import WIDTH, Picture, new_figure
+from poslab.report.figures import WIDTH, Plot, new_figure
 
 
 def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | N
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) -> Picture:
+def content_positions_plot(positions: pd.DataFrame, labels: Sequence[str]) -> Plot:
     """Draw `content_positions` over the keys, a panel for each layer and a line for each head.
 
     There must be at least one row, and the last of several queries is drawn. The labels, the text of each token, are
@@ -87,7 +87,7 @@ def content_positions_picture(positions: pd.DataFrame, labels: Sequence[str]) ->
         panels[-1].set_xticks(range(len(shown)), shown, rotation=90, fontsize=size, parse_math=False)
     panels[-1].set_xlabel("token")
     head_legend(figure, panels[0])
-    return Picture(
+    return Plot(
         name="content_positions",
         title="Positions by content",
         caption="Distance of each token from the last one, for each head: the number of tokens between them that "

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
-from poslab.evaluation.attention.pictures import distance_panels, head_legend, head_style
-from poslab.report.figures import Picture
+from poslab.evaluation.attention.maps import distance_panels, head_legend, head_style
+from poslab.report.figures import Plot
 
 _BIASES = frozenset({"bias", "pair_bias"})
 
@@ -74,7 +74,7 @@ def learned_bias(
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Picture:
+def bias_plot(bias: pd.DataFrame, training_length: int | None = None) -> Plot:
     """Draw `learned_bias`, of at least one row, over distance, with its initial value pale.
 
     Distances past the training length (in tokens, None if unknown) are shaded.
@@ -96,7 +96,7 @@ def bias_picture(bias: pd.DataFrame, training_length: int | None = None) -> Pict
                 panel.axvspan(nearest, -training_length, color="0.93", zorder=0)
     head_legend(figure, panels[0, 0])
     before = " The broad pale line is its initial value." if "start" in bias else ""
-    return Picture(
+    return Plot(
         name="learned_bias",
         title="Bias against distance",
         caption="Each line is one head: its bias on the logit of a key at this distance. One nat less divides "

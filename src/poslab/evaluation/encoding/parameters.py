@@ -13,7 +13,7 @@ from torch import Tensor
 from poslab.encodings import StackEncodings
 from poslab.encodings.described import Described
 from poslab.evaluation.encoding.curves import served
-from poslab.report.figures import WIDTH, Picture, Table, new_figure
+from poslab.report.figures import WIDTH, Plot, Table, new_figure
 
 MOST = 64
 """Largest number of elements of a parameter that a report lists."""
@@ -95,7 +95,7 @@ def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) 
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def norms_picture(norms: pd.DataFrame) -> Picture:
+def norms_plot(norms: pd.DataFrame) -> Plot:
     """Draw `table_norms`, of at least one row, as a map of layers and heads against places for each kind of table."""
     maps = {}
     for kind, rows in norms.groupby(norms["table"].str.split(",").str[0], sort=False):
@@ -113,7 +113,7 @@ def norms_picture(norms: pd.DataFrame) -> Picture:
         panel.set_title(kind, fontsize="medium")
         figure.colorbar(image, ax=panel)
     panels.flat[-1].set_xlabel("place in the table")
-    return Picture(
+    return Plot(
         name="table_norms",
         title="Lengths of the learned vectors",
         caption="Each row is a table of vectors, darker where a vector is longer. Places as pale as the rest matter "

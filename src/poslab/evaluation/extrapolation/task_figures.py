@@ -11,7 +11,7 @@ from poslab.evaluation.extrapolation.length_figures import ALL, length_name, lin
 from poslab.evaluation.scores.bootstrap import FEWEST
 from poslab.evaluation.scores.intervals import interval
 from poslab.evaluation.scores.items import MeasuredRun
-from poslab.report.figures import Picture, ReportFigure, Table
+from poslab.report.figures import Plot, ReportFigure, Table
 from poslab.tasks.task import Task
 
 MIN_SHARE, MIN_LOSS = 5.0, 0.05
@@ -87,7 +87,7 @@ def metrics_figures(
         )
         caption += "longest length of training. "
         caption += "Shaded: 95 % interval over items; metrics of the whole test, such as macro F1, have none."
-        figures.append(Picture("metrics_by_length", "Metrics by length", caption, figure))
+        figures.append(Plot("metrics_by_length", "Metrics by length", caption, figure))
     names = [*shown, *sorted(set(rows["metric"]) - set(shown))]
     last = rows["length"].max() + 1
     ordered = rows.assign(place=rows["metric"].map(names.index), later=rows["length"].replace(ALL, last))

@@ -13,7 +13,7 @@ from poslab.evaluation.extrapolation.text import NON_OVERLAPPING, SLIDING
 from poslab.evaluation.scores.bootstrap import FEWEST
 from poslab.report.figures import (
     WIDTH,
-    Picture,
+    Plot,
     ReportFigure,
     Table,
     legend_columns,
@@ -58,7 +58,7 @@ def extrapolation_figures(
     ]
 
 
-def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
+def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Plot:
     """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
     figure = lines_by_length(
         together.assign(value=together["bits_per_byte"], low=together["bits_low"], high=together["bits_high"]),
@@ -70,7 +70,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         least=dict.fromkeys((NON_OVERLAPPING, SLIDING), MIN_BITS),
         sharey=True,
     )
-    return Picture(
+    return Plot(
         name="bits_by_length",
         title="Prediction beyond the training length",
         caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
@@ -80,7 +80,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     )
 
 
-def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Picture:
+def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Plot:
     """Draw the loss of a token over the number of tokens before it, from tables by position with a column `model`."""
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
@@ -101,7 +101,7 @@ def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int])
     handles, names = panels.flat[0].get_legend_handles_labels()
     ncols = legend_columns(names, WIDTH)
     figure.legend(handles, names, title="window", loc="outside lower center", ncols=ncols, frameon=False)
-    return Picture(
+    return Plot(
         name="loss_by_context",
         title="Loss by place in the window",
         caption="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "

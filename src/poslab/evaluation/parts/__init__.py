@@ -1,9 +1,9 @@
 """Parts of an evaluation, one file each, named as the part; a new part needs nothing else.
 
 A file begins with a docstring, whose first sentence `python -m src.evaluate --help` shows. It has `PLACE`, the place of
-its section in the report, `NEEDS`, the abilities of a subject without which it is left out, and
-`make(subjects, settings)`, which returns an `Evaluation` with its section, metrics and frames, or an empty one. It is
-called with all subjects if at least one has the abilities.
+its section in the report, `NEEDS`, the abilities of a run without which it is left out, and
+`make(runs, settings)`, which returns an `Evaluation` with its section, metrics and frames, or an empty one. It is
+called with all runs if at least one has the abilities.
 """
 
 from __future__ import annotations

@@ -7,27 +7,27 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from torch import Tensor
 
-from poslab.evaluation.attention.offset_pictures import attention_offset_pictures
-from poslab.evaluation.attention.offsets import AttentionOnGrids, attention_on_grids, with_cells
-from poslab.evaluation.attention.pictures import (
+from poslab.evaluation.attention.maps import (
     attention_maps,
     attention_overview,
-    distance_picture,
-    divergence_picture,
-    statistics_picture,
+    distance_plot,
+    divergence_plot,
+    statistics_plot,
 )
+from poslab.evaluation.attention.offset_plots import attention_offset_plots
+from poslab.evaluation.attention.offsets import AttentionOnGrids, attention_on_grids, with_cells
 from poslab.evaluation.attention.statistics import (
     attends_to_itself,
     attention_by_distance,
     attention_divergence,
     attention_statistics,
 )
+from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.short_reading import short_reading
+from poslab.evaluation.short_example import short_example
 from poslab.evaluation.side_by_side import named, slug_of, titled
-from poslab.evaluation.subject import Ability, Subject
-from poslab.report.figures import Picture, ReportFigure, Table
+from poslab.report.figures import Plot, ReportFigure, Table
 from poslab.report.page import Section
 
 PLACE = 3
@@ -37,24 +37,24 @@ LAYERS_OF_MAPS = 6
 """Most layers for which each gets attention maps with labels."""
 
 
-def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section; it leaves out models whose attention cannot be read."""
-    readable = [one for one in subjects if one.abilities >= NEEDS]
+    readable = [run for run in runs if run.abilities >= NEEDS]
     evaluation = Evaluation()
     figures: list[ReportFigure] = []
     frames, offsets = {}, {}
-    for one in readable:
-        for stack in one.model.stacks:
-            title = one.stack_title(stack)
-            statistics = attention_statistics(one.model, one.readings(), stack=stack)
-            grids = _on_grids(one, stack)
+    for run in readable:
+        for stack in run.model.stacks:
+            title = run.stack_title(stack)
+            statistics = attention_statistics(run.model, run.readings(), stack=stack)
+            grids = _on_grids(run, stack)
             if grids is not None:
-                offsets[one.name, title] = grids.by_offset
+                offsets[run.name, title] = grids.by_offset
                 statistics = with_cells(statistics, grids)
-                evaluation.remarks.append(_sentence(f"{one.name} ({title})" if title else one.name, grids))
-            frames[one.name, title] = statistics
-            pictures = [statistics_picture(statistics), *_pictures(one, stack, settings, grids)]
-            figures += titled(one, subjects, named(pictures, slug_of(title), title))
+                evaluation.remarks.append(_sentence(f"{run.name} ({title})" if title else run.name, grids))
+            frames[run.name, title] = statistics
+            pictures = [statistics_plot(statistics), *_pictures(run, stack, settings, grids)]
+            figures += titled(run, runs, named(pictures, slug_of(title), title))
     figures += _divergences(readable)
     caption = (
         "Means over the queries of texts as long as in training: entropy in nats, distance in tokens, and "
@@ -68,7 +68,7 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         evaluation.frames["attention_by_offset"] = _joined(offsets)
     caption += "Attended is the sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking."
     figures.append(Table("attention_by_head", "Every head in numbers", caption, frame=_joined(frames)))
-    text = "The attention of each head, in texts as long as those of training, and token by token in a short one."
+    text = "The attention of each head, in texts as long as those of training, and token by token in a short run."
     if offsets:
         text = "\n\n".join(
             ["The attention of each head, in examples as large as those of training.", *evaluation.remarks]
@@ -83,12 +83,12 @@ def _joined(frames: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     return table if (table["stack"] != "").any() else table.drop(columns="stack")
 
 
-def _on_grids(one: Subject, stack: str) -> AttentionOnGrids | None:
+def _on_grids(run: EvaluatedRun, stack: str) -> AttentionOnGrids | None:
     """Return the attention of a stack between the cells of grids; None for one of texts."""
-    read = one.readings()
-    if isinstance(read, Tensor) or not one.reads_patches or not attends_to_itself(stack):
+    read = run.readings()
+    if isinstance(read, Tensor) or not run.reads_patches or not attends_to_itself(stack):
         return None
-    return attention_on_grids(one.model, read, stack=stack)
+    return attention_on_grids(run.model, read, stack=stack)
 
 
 def _sentence(name: str, grids: AttentionOnGrids) -> str:
@@ -104,31 +104,31 @@ def _sentence(name: str, grids: AttentionOnGrids) -> str:
     )
 
 
-def _pictures(one: Subject, stack: str, settings: Settings, grids: AttentionOnGrids | None) -> Iterator[Picture]:
+def _pictures(run: EvaluatedRun, stack: str, settings: Settings, grids: AttentionOnGrids | None) -> Iterator[Plot]:
     """Yield the attention of a stack over offsets and distance, and its maps.
 
     On several axes, a distance in storage matters to encodings that read it.
     """
     if grids is not None:
-        yield from attention_offset_pictures(grids)
-    reads_storage = not all(encoding.reads_axes for encoding in one.model.stacks[stack].of_layers)
+        yield from attention_offset_plots(grids)
+    reads_storage = not all(encoding.reads_axes for encoding in run.model.stacks[stack].of_layers)
     if attends_to_itself(stack) and (grids is None or len(grids.axes) == 1 or reads_storage):
-        yield distance_picture(attention_by_distance(one.model, one.readings(), stack=stack), one.training_length)
-    short = short_reading(one, settings.text)
-    yield attention_overview(one.model, short.read, stack)
-    if stack in short.labels and len(one.model.stacks[stack].windows) <= LAYERS_OF_MAPS:
-        yield from attention_maps(one.model, short.read, *short.labels[stack], stack)
+        yield distance_plot(attention_by_distance(run.model, run.readings(), stack=stack), run.training_length)
+    short = short_example(run, settings.text)
+    yield attention_overview(run.model, short.read, stack)
+    if stack in short.labels and len(run.model.stacks[stack].windows) <= LAYERS_OF_MAPS:
+        yield from attention_maps(run.model, short.read, *short.labels[stack], stack)
 
 
-def _divergences(subjects: Sequence[Subject]) -> Iterator[ReportFigure]:
+def _divergences(runs: Sequence[EvaluatedRun]) -> Iterator[ReportFigure]:
     """Yield the divergence of models with stacks of the same depth, on texts that all of them read."""
-    depths = {tuple((stack, len(own.windows)) for stack, own in one.model.stacks.items()) for one in subjects}
-    if len(subjects) == 1 or len(depths) > 1:
+    depths = {tuple((stack, len(own.windows)) for stack, own in run.model.stacks.items()) for run in runs}
+    if len(runs) == 1 or len(depths) > 1:
         return
-    read = subjects[0].readings(min(one.reach for one in subjects))
+    read = runs[0].readings(min(run.reach for run in runs))
     if not len(read):
         return
-    models = {one.name: one.model for one in subjects}
-    for stack in subjects[0].model.stacks:
-        title = subjects[0].stack_title(stack)
-        yield from named([divergence_picture(attention_divergence(models, read, stack=stack))], slug_of(title), title)
+    models = {run.name: run.model for run in runs}
+    for stack in runs[0].model.stacks:
+        title = runs[0].stack_title(stack)
+        yield from named([divergence_plot(attention_divergence(models, read, stack=stack))], slug_of(title), title)

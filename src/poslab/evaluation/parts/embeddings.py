@@ -12,18 +12,18 @@ from poslab.data.datamodule import TextDataModule
 from poslab.evaluation.embeddings.sentence_vectors import (
     TEXTS,
     found_own,
-    found_picture,
+    found_plot,
     framed,
     likeness,
     passkey_texts,
     pooling_of,
     sentence_vectors,
 )
+from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation.length_figures import overview_table
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag
-from poslab.evaluation.subject import Ability, Subject
 from poslab.models import Model
 from poslab.report.figures import Table
 from poslab.report.page import Section
@@ -39,18 +39,18 @@ COSINE, BETWEEN, FOUND = "cosine to the original", "cosine of different texts", 
 DECIMALS = {COSINE: 3, BETWEEN: 3, FOUND: 1}
 
 
-def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section, and for each model the likeness and the share that is found at each length."""
     evaluation = Evaluation()
-    able = [one for one in subjects if one.abilities >= NEEDS]
-    rows = pd.DataFrame([row for one in able for row in (*_likeness(one, settings), *_retrieval(one, settings))])
+    able = [run for run in runs if run.abilities >= NEEDS]
+    rows = pd.DataFrame([row for run in able for row in (*_likeness(run, settings), *_retrieval(run, settings))])
     if not len(rows):
         return evaluation
-    for one in able:
-        for row in rows[rows["model"] == one.name].to_dict("records"):
+    for run in able:
+        for row in rows[rows["model"] == run.name].to_dict("records"):
             name = {COSINE: "cosine", FOUND: "passkey_ndcg"}.get(row["metric"])
             if name is not None:
-                evaluation.metrics[tag(one, subjects, f"{name}@{row['length']}")] = row["value"]
+                evaluation.metrics[tag(run, runs, f"{name}@{row['length']}")] = row["value"]
     table = overview_table(
         rows,
         "metric",
@@ -59,9 +59,9 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
         "model and in the original, and of different texts in the original: the first means little unless it is well "
         f"above the second. For a pass key, a guess finds {100 / TEXTS:.1f} %.",
     )
-    lengths = {one.name: one.pretrained_length or 0 for one in able}
+    lengths = {run.name: run.pretrained_length or 0 for run in able}
     found = rows[rows["metric"] == FOUND]
-    pictures = [found_picture(found, lengths, 100 / TEXTS)] if found["value"].notna().any() else []
+    pictures = [found_plot(found, lengths, 100 / TEXTS)] if found["value"].notna().any() else []
     every = Table("embeddings", "Every length of texts", "The numbers of the table at a glance.", frame=rows)
     text = "Vectors of texts (pooled hidden states), as in search by meaning."
     evaluation.sections.append(Section("Sentence vectors", text, [*pictures, every]))
@@ -69,38 +69,38 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     return evaluation
 
 
-def _likeness(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
+def _likeness(run: EvaluatedRun, settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield the cosines at those lengths that both models read; by default 1/16, 1/4 and all of the original's."""
-    assert isinstance(one.data, TextDataModule) and one.pretrained_length is not None
-    original, pooling = _original(one), pooling_of(one.model, one.recipe)
-    tokens = np.asarray(one.data.tokens(one.split))
-    around = len(framed(one.tokenizer, tokens[:0]))
-    longest = min(one.pretrained_length, one.model.max_length or one.pretrained_length)
-    for length in sorted(set(settings.lengths or [one.pretrained_length // part for part in (16, 4, 1)])):
+    assert isinstance(run.data, TextDataModule) and run.pretrained_length is not None
+    original, pooling = _original(run), pooling_of(run.model, run.recipe)
+    tokens = np.asarray(run.data.tokens(run.split))
+    around = len(framed(run.tokenizer, tokens[:0]))
+    longest = min(run.pretrained_length, run.model.max_length or run.pretrained_length)
+    for length in sorted(set(settings.lengths or [run.pretrained_length // part for part in (16, 4, 1)])):
         inside = length - around
         if inside < 1 or length > longest:
             continue
         starts = range(0, len(tokens) - inside + 1, inside)[:TEXTS]
         if len(starts) < 2:
             continue
-        texts = [framed(one.tokenizer, tokens[start : start + inside]) for start in starts]
-        own, its = (sentence_vectors(model, texts, pooling) for model in (one.model, original))
+        texts = [framed(run.tokenizer, tokens[start : start + inside]) for start in starts]
+        own, its = (sentence_vectors(model, texts, pooling) for model in (run.model, original))
         for metric, value in zip((COSINE, BETWEEN), likeness(own, its), strict=True):
-            yield {"metric": metric, "model": one.name, "length": length, "value": value, "texts": len(texts)}
+            yield {"metric": metric, "model": run.name, "length": length, "value": value, "texts": len(texts)}
 
 
-def _retrieval(one: Subject, settings: Settings) -> Iterator[dict[str, Any]]:
+def _retrieval(run: EvaluatedRun, settings: Settings) -> Iterator[dict[str, Any]]:
     for length in sorted({n for n in settings.lengths or LENGTHS if n >= LENGTHS[0]}):
-        row = {"metric": FOUND, "model": one.name, "length": length, "value": np.nan, "texts": 0}
-        if length <= (one.model.max_length or length):
-            both = passkey_texts(one.tokenizer, length, TEXTS, settings.seed)
-            questions, texts = (sentence_vectors(one.model, part, pooling_of(one.model, one.recipe)) for part in both)
+        row = {"metric": FOUND, "model": run.name, "length": length, "value": np.nan, "texts": 0}
+        if length <= (run.model.max_length or length):
+            both = passkey_texts(run.tokenizer, length, TEXTS, settings.seed)
+            questions, texts = (sentence_vectors(run.model, part, pooling_of(run.model, run.recipe)) for part in both)
             row |= {"value": 100 * float(found_own(questions, texts).mean()), "texts": TEXTS}
         yield row
 
 
-def _original(one: Subject) -> Model:
+def _original(run: EvaluatedRun) -> Model:
     """Return the untouched model."""
-    untouched = one.recipe.model.untouched()
+    untouched = run.recipe.model.untouched()
     assert untouched is not None
-    return untouched.build(None).to(one.device).eval()
+    return untouched.build(None).to(run.device).eval()

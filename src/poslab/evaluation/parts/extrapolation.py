@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation.conclusion import SummaryMetric, conclusion, why_unlearned
 from poslab.evaluation.extrapolation.length_figures import ALL, overview_table
@@ -23,7 +24,6 @@ from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import measure, scored
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
-from poslab.evaluation.subject import Ability, Subject
 from poslab.report.page import Section
 
 PLACE = 1
@@ -34,52 +34,52 @@ BITS = {NON_OVERLAPPING: "bits per byte", SLIDING: "bits per byte, sliding"}
 ONE_SEED = "Intervals are over the items of the test: another seed of the training can change an order."
 
 
-def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the conclusion, the section, and the metrics at every length."""
-    return _of_text(subjects, settings) if subjects[0].text is not None else _of_items(subjects, settings)
+    return _of_text(runs, settings) if runs[0].text is not None else _of_items(runs, settings)
 
 
-def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     found: dict[str, Extrapolation] = {}
-    lengths = lengths_of(subjects, settings)
+    lengths = lengths_of(runs, settings)
     work = 0.0
-    for one in subjects:
-        windows = windows_of(len(one.tokens), lengths, settings.stride)
-        work += sum(work_of(one.model, own) for _, own in windows)
+    for run in runs:
+        windows = windows_of(len(run.tokens), lengths, settings.stride)
+        work += sum(work_of(run.model, own) for _, own in windows)
     settings.progress.begin("extrapolation", work)
-    for one in subjects:
-        assert one.text is not None
-        found[one.name] = extrapolate(
-            one.model,
-            one.text.tokens,
+    for run in runs:
+        assert run.text is not None
+        found[run.name] = extrapolate(
+            run.model,
+            run.text.tokens,
             lengths,
-            one.training_length,
-            one.tokenizer.end_id,
-            one.text.bytes_per_token,
+            run.training_length,
+            run.tokenizer.end_id,
+            run.text.bytes_per_token,
             settings.stride,
-            one.text.documents_apart,
+            run.text.documents_apart,
             settings.seed,
-            one.unigram,
-            settings.progress.of(one.name),
+            run.unigram,
+            settings.progress.of(run.name),
         )
-        for row in found[one.name].by_length.to_dict("records"):
+        for row in found[run.name].by_length.to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
             for metric in ("loss", "bits_per_byte", "perplexity", "accuracy"):
-                evaluation.metrics[tag(one, subjects, f"{protocol}{metric}@{row['length']}")] = row[metric]
+                evaluation.metrics[tag(run, runs, f"{protocol}{metric}@{row['length']}")] = row[metric]
     by_length = {name: own.by_length for name, own in found.items()}
     by_position = {name: own.by_position for name, own in found.items()}
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
-    figures = extrapolation_figures(by_length, by_position, training_lengths(subjects))
+    figures = extrapolation_figures(by_length, by_position, training_lengths(runs))
     text = "The same text, read in windows of several lengths, most of which did not occur in training."
     evaluation.sections.append(Section("Length extrapolation", text, figures))
     scores = {
         name: {length: items for (protocol, length), items in own.items.items() if protocol == NON_OVERLAPPING}
         for name, own in found.items()
     }
-    trained = training_lengths(subjects)
+    trained = training_lengths(runs)
     unlearned = {name: reason for name, own in found.items() if (reason := why_unlearned(own.items, trained[name]))}
-    words = subjects[0].task.length_words
+    words = runs[0].task.length_words
     headline = SummaryMetric("{} bits per byte", False, scores, trained, words, settings.seed, unlearned)
     rows = pd.concat(by_length, names=["model"]).reset_index("model")
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
@@ -90,32 +90,39 @@ def _of_text(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     return evaluation
 
 
-def _measured(one: Subject, lengths: Sequence[int] | None) -> MeasuredRun:
-    if one.run is not None:
-        return measure(one.path, lengths, one.split, one.device, one.run.trust)
-    return scored(one.model, one.task, one.data, one.recipe, lengths, MeasuredRun(one.name, one.split, {}, {}))
+def _measured(run: EvaluatedRun, lengths: Sequence[int] | None) -> MeasuredRun:
+    if run.directory is not None:
+        return measure(run.path, lengths, run.split, run.device, run.directory.trust)
+    return scored(
+        run.model,
+        run.task,
+        run.data,
+        run.recipe,
+        lengths,
+        MeasuredRun(run.name, run.split, {}, {}),
+    )
 
 
-def _of_items(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
-    task, data = subjects[0].task, subjects[0].data
+    task, data = runs[0].task, runs[0].data
     lengths = settings.lengths
     if not task.aggregate_lengths:
-        lengths = with_pretrained_lengths(lengths or data.lengths_of(subjects[0].split), subjects, settings)
-    measured = {one.name: _measured(one, lengths) for one in subjects}
+        lengths = with_pretrained_lengths(lengths or data.lengths_of(runs[0].split), runs, settings)
+    measured = {run.name: _measured(run, lengths) for run in runs}
     rows = metrics_by_length(measured, task.open_ended, settings.seed)
-    for one in subjects:
-        for row in rows[rows["model"] == one.name].to_dict("records"):
+    for run in runs:
+        for row in rows[rows["model"] == run.name].to_dict("records"):
             place = "" if row["length"] == ALL else f"@{row['length']}"
-            evaluation.metrics[tag(one, subjects, f"{row['metric']}{place}")] = row["value"]
+            evaluation.metrics[tag(run, runs, f"{row['metric']}{place}")] = row["value"]
     if len(set(rows["length"]) - {ALL}) == 1:  # which is all
         rows = rows[rows["length"] != ALL]
     shown = metrics_shown(rows, task)
-    trained = training_lengths(subjects)
+    trained = training_lengths(runs)
     # The whole of a picture or a sound has a size, so that a multiple of that of training says how much larger it is.
-    multiples_of = max(trained.values()) if subjects[0].reads_patches and len(set(trained.values())) == 1 else None
+    multiples_of = max(trained.values()) if runs[0].reads_patches and len(set(trained.values())) == 1 else None
     figures = metrics_figures(rows, shown, task.open_ended, trained, data.length_means, multiples_of)
-    text = f"The items of the {subjects[0].split} split at each length. A length is the {data.length_means}."
+    text = f"The items of the {runs[0].split} split at each length. A length is the {data.length_means}."
     evaluation.sections.append(Section("Metrics by length", text, figures))
     scores = {
         name: {

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation.length_figures import length_name
 from poslab.evaluation.retrieval import TASKS, at_chance, retrieval, retrieval_figures
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
-from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import Table
 from poslab.report.page import Section
 from poslab.report.sentences import listed
@@ -29,7 +29,7 @@ SHORTEST_PROMPT, FURTHEST_PROMPT = 256, 4
 """Tokens of the shortest prompt, and the longest prompt as a multiple of the training length."""
 
 
-def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section, and an accuracy for each task and each length that has room for every task.
 
     Lengths are those of the settings, up to `FURTHEST_PROMPT` times the training length.
@@ -37,26 +37,26 @@ def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     frames = {}
     lengths_by_name: dict[str, list[int]] = {}
-    for one in subjects:
-        longest = max(SHORTEST_PROMPT, FURTHEST_PROMPT * one.training_length)
-        lengths = [length for length in lengths_of(subjects, settings) if SHORTEST_PROMPT <= length <= longest]
-        lengths_by_name |= {one.name: lengths} if lengths else {}
+    for run in runs:
+        longest = max(SHORTEST_PROMPT, FURTHEST_PROMPT * run.training_length)
+        lengths = [length for length in lengths_of(runs, settings) if SHORTEST_PROMPT <= length <= longest]
+        lengths_by_name |= {run.name: lengths} if lengths else {}
     prompts = PROMPTS * sum(len(DEPTHS) if task.has_depth else 1 for task in TASKS.values())
     settings.progress.begin("retrieval", prompts * sum(sum(lengths) for lengths in lengths_by_name.values()))
-    for one in (one for one in subjects if one.name in lengths_by_name):
-        frames[one.name] = retrieval(
-            one.model,
-            one.tokenizer,
-            lengths=lengths_by_name[one.name],
+    for run in (run for run in runs if run.name in lengths_by_name):
+        frames[run.name] = retrieval(
+            run.model,
+            run.tokenizer,
+            lengths=lengths_by_name[run.name],
             depths=DEPTHS,
             samples=PROMPTS,
             seed=settings.seed,
-            filler=one.tokens,
-            step=settings.progress.of(one.name),
+            filler=run.tokens,
+            step=settings.progress.of(run.name),
         )
-        for task, rows in frames[one.name].groupby("task"):
+        for task, rows in frames[run.name].groupby("task"):
             for length, own in rows.groupby("length"):
-                evaluation.metrics[tag(one, subjects, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
+                evaluation.metrics[tag(run, runs, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
     if frames:
         lengths = sorted({length for frame in frames.values() for length in frame["length"]})
         words = listed([f"{length:,}" for length in lengths])

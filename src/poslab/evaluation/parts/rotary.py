@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pandas as pd
 
+from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.grids import Grid
 from poslab.evaluation.rotary.axes import axis_figures, axis_rotations, axis_sentence
 from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
-from poslab.evaluation.subject import Ability, Subject
 from poslab.report.figures import ReportFigure
 from poslab.report.page import Section
 
@@ -21,32 +21,32 @@ PLACE = 6
 NEEDS: frozenset[Ability] = frozenset({"rotation"})
 
 
-def make(subjects: Sequence[Subject], settings: Settings) -> Evaluation:
+def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section for the first encoding of each model that turns queries and keys, or for all that read axes.
 
     Of the latter, what is true of each axis is among the remarks.
     """
     figures: list[ReportFigure] = []
     remarks: list[str] = []
-    for one in subjects:
-        if not one.abilities >= NEEDS:
+    for run in runs:
+        if not run.abilities >= NEEDS:
             continue
-        grids = _grids(one, settings)
-        turns = axis_rotations(one.model.encodings, grids) if grids else pd.DataFrame()
+        grids = _grids(run, settings)
+        turns = axis_rotations(run.model.encodings, grids) if grids else pd.DataFrame()
         if len(turns):
-            figures += titled(one, subjects, axis_figures(one.model.encodings, grids, turns))
-            remarks.append(axis_sentence(one.name, turns, grids))
+            figures += titled(run, runs, axis_figures(run.model.encodings, grids, turns))
+            remarks.append(axis_sentence(run.name, turns, grids))
             continue
-        turning = next((x for x in one.model.encodings if x.spectrum(one.training_length) is not None), None)
+        turning = next((x for x in run.model.encodings if x.spectrum(run.training_length) is not None), None)
         if turning is not None:
-            lengths = lengths_of(subjects, settings)
-            diagnostics = rotary_diagnostics(turning, one.model.encodings.shape.head_dim, one.training_length, lengths)
-            figures += titled(one, subjects, diagnostics)
+            lengths = lengths_of(runs, settings)
+            diagnostics = rotary_diagnostics(turning, run.model.encodings.shape.head_dim, run.training_length, lengths)
+            figures += titled(run, runs, diagnostics)
     if not figures:
         return Evaluation(left_out={"rotary": "no encoding turns pairs of channels"})
     text = "\n\n".join(remarks) if remarks else None
     made = section(figures, text)
-    return Evaluation([replace(made, text=made.text + remark_on_positions(subjects))], remarks=remarks)
+    return Evaluation([replace(made, text=made.text + remark_on_positions(runs))], remarks=remarks)
 
 
 def section(figures: list[ReportFigure], more: str | None = None) -> Section:
@@ -57,10 +57,13 @@ def section(figures: list[ReportFigure], more: str | None = None) -> Section:
     return Section("Rotary diagnostics", text, figures)
 
 
-def _grids(one: Subject, settings: Settings) -> dict[str, Grid]:
+def _grids(run: EvaluatedRun, settings: Settings) -> dict[str, Grid]:
     """Return the grid of training by its size in words, and those of longer lengths; nothing for a text."""
-    if one.grid is None:
+    if run.grid is None:
         return {}
-    lengths = settings.lengths or one.data.lengths_of(one.split)
-    longer = {one.place_of(n): one.grid_at(n) for n in sorted(lengths) if n > one.longest_trained}
-    return {one.place_of(one.trained_lengths[-1]): one.grid, **{name: x for name, x in longer.items() if x is not None}}
+    lengths = settings.lengths or run.data.lengths_of(run.split)
+    longer = {run.place_of(n): run.grid_at(n) for n in sorted(lengths) if n > run.longest_trained}
+    return {
+        run.place_of(run.trained_lengths[-1]): run.grid,
+        **{name: x for name, x in longer.items() if x is not None},
+    }

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from poslab.configuration.labels import written
-from poslab.evaluation.attention.offset_pictures import colour_bar, draw_map, more_is_darker, on_last_axes
+from poslab.evaluation.attention.offset_plots import colour_bar, draw_map, more_is_darker, on_last_axes
 from poslab.evaluation.attention.offsets import sums_by_offset
 from poslab.evaluation.receptive_field.of_tokens import shares_of
 from poslab.models import Model
-from poslab.report.figures import LINES, WIDTH, Picture, legend_columns, new_figure, style
+from poslab.report.figures import LINES, WIDTH, Plot, legend_columns, new_figure, style
 from poslab.tasks.task import Task
 
 SOURCE = "Luo et al., Understanding the Effective Receptive Field in Deep Convolutional Neural Networks (NeurIPS 2016)"
@@ -83,7 +83,7 @@ def axes_of(field: pd.DataFrame) -> tuple[str, ...]:
     return tuple(field.columns.drop(["gradient", "pictures"]))
 
 
-def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
+def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Plot:
     """Draw each `effective_field`, of two axes or more, over the last two, by the name of a model and of a size."""
     axes = axes_of(next(iter(fields.values())))
     models, sizes = (list(dict.fromkeys(names)) for names in zip(*fields, strict=True))
@@ -109,7 +109,7 @@ def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
     )
     number = max(int(field["pictures"].max()) for field in fields.values())
     here = f" at no offset on {' and '.join(axes[:-2])}" if len(axes) > 2 else ""
-    return Picture(
+    return Plot(
         name="effective_field",
         title="Effective receptive field of the middle patch",
         caption=f"The patches{here} on which the last state of the middle one (the small square) depends, as a mean "
@@ -120,7 +120,7 @@ def field_maps(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
     )
 
 
-def cumulative_picture(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Picture:
+def cumulative_plot(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Plot:
     """Draw the share of the gradient within a distance of the middle patch, by the name of a model and of a size."""
     figure = new_figure(WIDTH, 3.4 + 0.22 * len(fields))
     panel = figure.subplots()
@@ -137,7 +137,7 @@ def cumulative_picture(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Pictur
     panel.set(xlabel="distance from the middle patch (cells)", ylabel="share of the gradient within it")
     labels = panel.get_legend_handles_labels()[1]
     figure.legend(loc="outside lower center", ncols=legend_columns(labels, WIDTH), frameon=False, fontsize="small")
-    return Picture(
+    return Plot(
         name="effective_field_by_distance",
         title="Gradient within a distance",
         caption="Share of the gradient that falls on patches up to this distance from the middle one, in a straight "

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from poslab.configuration.labels import written
 from poslab.models import Model
-from poslab.report.figures import WIDTH, Picture, legend_columns, new_figure, style, without_marker
+from poslab.report.figures import WIDTH, Plot, legend_columns, new_figure, style, without_marker
 
 SHARE = 0.99
 """Share of the gradient within the receptive field (the paper's)."""
@@ -67,7 +67,7 @@ def reach(field: pd.DataFrame) -> int:
     return min(int(short.sum()) + 1, len(field))
 
 
-def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]) -> Picture:
+def receptive_field_plot(fields: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]) -> Plot:
     """Draw the cumulative gradient of each `receptive_field` over the number of last tokens.
 
     Fields and training lengths, in tokens, are by the name of the model.
@@ -88,7 +88,7 @@ def receptive_field_picture(fields: Mapping[str, pd.DataFrame], training_lengths
     panel.set(xlabel="last tokens that are read", ylabel="cumulative share of the gradient")
     labels = panel.get_legend_handles_labels()[1]
     figure.legend(loc="outside lower center", ncols=legend_columns(labels, WIDTH), frameon=False, fontsize="small")
-    return Picture(
+    return Plot(
         name="receptive_field",
         title="Empirical receptive field",
         caption="Share of a prediction's gradient that falls on the last tokens of a window, over their number; lines "

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 
 from poslab.configuration.labels import written
 from poslab.evaluation.retrieval.measurement import TASKS
-from poslab.report.figures import WIDTH, Picture, ReportFigure, Table, panel_grid
+from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, panel_grid
 
 CLEARLY = 0.9
 """Largest share of the loss of a guess at which a model clearly knows more than the form of answers."""
@@ -94,7 +94,7 @@ def _by_loss(rows: pd.DataFrame) -> bool:
     return bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
 
 
-def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = None) -> Picture:
+def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = None) -> Plot:
     """Draw length against depth, with accuracy in each cell, or loss over chance if no answer is right at all.
 
     The rows are those of `retrieval` for one task, with a column `model`. A task without a depth has a row for each
@@ -132,7 +132,7 @@ def heat_map(rows: pd.DataFrame, task: str, sentences: Sequence[str] | None = No
     label, extend = ("loss / chance", "max") if by_loss else ("accuracy (%)", "neither")
     figure.colorbar(ScalarMappable(scale, colours), ax=list(panels.flat), label=label, extend=extend)
     title = task.replace("_", " ").capitalize()
-    return Picture(
+    return Plot(
         name=f"retrieval_{task}",
         title=f"{title}: loss over chance" if by_loss else f"{title}: accuracy",
         caption=f"{known.about} {caption}" if known else caption,

@@ -14,11 +14,11 @@ from matplotlib.patches import Circle, Rectangle
 from numpy.typing import NDArray
 
 from poslab.encodings import StackEncodings
-from poslab.evaluation.attention.offset_pictures import maps_of_heads, signs_differ
-from poslab.evaluation.attention.pictures import head_style
+from poslab.evaluation.attention.maps import head_style
+from poslab.evaluation.attention.offset_plots import maps_of_heads, signs_differ
 from poslab.evaluation.encoding.curves import served
 from poslab.evaluation.grids import Grid
-from poslab.report.figures import COLOURS, WIDTH, Picture, ReportFigure, Table, panel_grid
+from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Table, panel_grid
 
 Floats = NDArray[np.float64]
 
@@ -87,10 +87,10 @@ def axis_figures(encodings: StackEncodings, grids: Mapping[str, Grid], turns: pd
         source=SOURCE,
         frame=shown if shown["layers"].nunique() > 1 else shown.drop(columns="layers"),
     )
-    figures: list[ReportFigure] = [table, _wavelengths_picture(turns, grids)]
+    figures: list[ReportFigure] = [table, _wavelengths_plot(turns, grids)]
     if len(axes) > 1 and turns.groupby(["layers", "head", "pair"], dropna=False)["axis"].nunique().max() > 1:
-        figures.append(_directions_picture(turns, grids))
-    if len(axes) > 1 and (picture := _cosines_picture(encodings, grids)) is not None:
+        figures.append(_directions_plot(turns, grids))
+    if len(axes) > 1 and (picture := _cosines_plot(encodings, grids)) is not None:
         figures.append(picture)
     return figures
 
@@ -124,7 +124,7 @@ def _turns(place: str) -> str:
     return f"turns {place}"
 
 
-def _wavelengths_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Picture:
+def _wavelengths_plot(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Plot:
     axes = next(iter(grids.values())).axes
     ends = dict.fromkeys((next(iter(grids)), next(reversed(list(grids)))))
     names = list(dict.fromkeys(turns["layers"]))
@@ -148,7 +148,7 @@ def _wavelengths_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pict
     figure.legend(
         *panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize="small"
     )
-    return Picture(
+    return Plot(
         name="rotary_axis_wavelengths",
         title="Wavelengths along each axis",
         caption="Each point is a pair of channels at the number of cells of a full turn along an axis that it reads. "
@@ -159,7 +159,7 @@ def _wavelengths_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pict
     )
 
 
-def _directions_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Picture:
+def _directions_plot(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Plot:
     """Draw the frequencies of pairs that read several axes as points of the plane of the last two."""
     (place, trained), *_ = grids.items()
     down, right = trained.axes[-2:]
@@ -183,7 +183,7 @@ def _directions_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pictu
         panel.set_title(name, fontsize="medium")
     handles = panels[0, 0].get_legend_handles_labels()
     figure.legend(*handles, title="head", loc="outside lower center", ncols=8, frameon=False, fontsize="small")
-    return Picture(
+    return Plot(
         name="rotary_directions",
         title="Directions of the rotary frequencies",
         caption=f"Each point is a pair of channels: its turns from edge to edge along {right} and {down} {place}, "
@@ -194,7 +194,7 @@ def _directions_picture(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> Pictu
     )
 
 
-def _cosines_picture(encodings: StackEncodings, grids: Mapping[str, Grid]) -> Picture | None:
+def _cosines_plot(encodings: StackEncodings, grids: Mapping[str, Grid]) -> Plot | None:
     """Draw the mean cosine of the pairs that turn, by offset on the last two axes; None for very many heads."""
     trained, (place, widest) = next(iter(grids.values())), list(grids.items())[-1]
     axes = widest.axes
@@ -219,7 +219,7 @@ def _cosines_picture(encodings: StackEncodings, grids: Mapping[str, Grid]) -> Pi
     high, wide = (size - 0.5 for size in trained.sizes[-2:])
     for panel in figure.axes[: len(frames)]:
         panel.add_patch(Rectangle((-wide, -high), 2 * wide, 2 * high, fill=False, linewidth=0.8))
-    return Picture(
+    return Plot(
         name="rotary_cosines",
         title="Mean cosine of the rotary frequencies by offset",
         caption=f"Where it is above zero, a key at that offset{here} which resembles the query scores above others on "

@@ -17,7 +17,7 @@ from poslab.evaluation.rotary.base_bound import (
     smallest_base,
 )
 from poslab.evaluation.rotary.wavelengths import draw_lengths
-from poslab.report.figures import COLOURS, WIDTH, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, WIDTH, Plot, Table, new_figure
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
 
@@ -58,7 +58,7 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
     )
 
 
-def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Sequence[int], bins: int = 700) -> Picture:
+def sums_plot(inverse_frequencies: Floats, training_length: int, lengths: Sequence[int], bins: int = 700) -> Plot:
     """Draw the sum of cosines up to the longest of all lengths (tokens), with zero and the first violation marked.
 
     The smallest and the largest sum of each bin of distances are drawn, so that no violation is lost. The inverse
@@ -88,7 +88,7 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
         axes.plot(violation, 0, "v", color="black", markersize=8, label=label, zorder=4)
     axes.legend(loc="lower left", fontsize="small")
     axes.set(xlabel="distance m (tokens)", ylabel="sum of cosines B(m)")
-    return Picture(
+    return Plot(
         name="rotary_sum_of_cosines",
         title="The sum of cosines over distance",
         caption=(
@@ -101,7 +101,7 @@ def sums_picture(inverse_frequencies: Floats, training_length: int, lengths: Seq
     )
 
 
-def islands_picture(head_dim: int, length: int, base: float | None = None, points: int = 500) -> Picture | None:
+def islands_plot(head_dim: int, length: int, base: float | None = None, points: int = 500) -> Plot | None:
     """Draw the margin, the smallest sum of cosines, over the base, from a little below the smallest one that holds.
 
     The base of the encoding is marked if it is in the picture; the curve has `points` bases beside the edges of
@@ -128,7 +128,7 @@ def islands_picture(head_dim: int, length: int, base: float | None = None, point
     axes.xaxis.set_major_formatter("{x:,.0f}")
     named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     axes.legend(named.values(), named.keys(), fontsize="small")
-    return Picture(
+    return Plot(
         name="rotary_islands",
         title=f"Bases that hold for {length:,} tokens",
         caption=(

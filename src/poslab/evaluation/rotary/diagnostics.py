@@ -8,8 +8,8 @@ import numpy as np
 
 from poslab.encodings import PositionalEncoding
 from poslab.evaluation.rotary.base_bound import Floats
-from poslab.evaluation.rotary.base_bound_figures import bound_by_length, islands_picture, plain_base, sums_picture
-from poslab.evaluation.rotary.wavelengths import spectrum_of, wavelengths, wavelengths_picture
+from poslab.evaluation.rotary.base_bound_figures import bound_by_length, islands_plot, plain_base, sums_plot
+from poslab.evaluation.rotary.wavelengths import spectrum_of, wavelengths, wavelengths_plot
 from poslab.report.figures import ReportFigure
 
 
@@ -45,16 +45,16 @@ def rotary_diagnostics(
     """
     figures: list[ReportFigure] = [
         wavelengths(encoding, training_length, lengths),
-        wavelengths_picture(encoding, training_length, lengths),
+        wavelengths_plot(encoding, training_length, lengths),
     ]
     if not encoding.is_pure_rotation:
         return figures
     every = sorted({training_length, *lengths})
     spectra = {length: _of_whole_head(spectrum_of(encoding, length), head_dim) for length in every}
-    figures += [bound_by_length(spectra, longest_search), sums_picture(spectra[every[-1]], training_length, lengths)]
+    figures += [bound_by_length(spectra, longest_search), sums_plot(spectra[every[-1]], training_length, lengths)]
     searched = [length for length in every if length <= longest_search and plain_base(spectra[length]) is not None]
     if searched:
-        picture = islands_picture(head_dim, searched[-1], plain_base(spectra[searched[-1]]))
+        picture = islands_plot(head_dim, searched[-1], plain_base(spectra[searched[-1]]))
         if picture is not None:
             figures.append(picture)
     return figures

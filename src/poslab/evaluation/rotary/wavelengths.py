@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding
-from poslab.report.figures import COLOURS, WIDTH, Picture, Table, new_figure
+from poslab.report.figures import COLOURS, WIDTH, Plot, Table, new_figure
 
 Floats = NDArray[np.float64]
 
@@ -64,9 +64,7 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
     )
 
 
-def wavelengths_picture(
-    encoding: PositionalEncoding | ArrayLike, training_length: int, lengths: Sequence[int]
-) -> Picture:
+def wavelengths_plot(encoding: PositionalEncoding | ArrayLike, training_length: int, lengths: Sequence[int]) -> Plot:
     """Draw the wavelength of each pair of channels, with the training and test lengths as lines.
 
     Under a scaling that depends on the length, points are at the training length and a curve is at the longest one.
@@ -95,7 +93,7 @@ def wavelengths_picture(
     axes.set(xlabel="pair of channels", ylabel="wavelength (tokens)", xlim=(-0.5, len(spectrum) - 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.legend(loc="upper left", fontsize="small")
-    return Picture(
+    return Plot(
         name="rotary_wavelengths",
         title="Wavelengths of the rotary frequencies",
         caption=(

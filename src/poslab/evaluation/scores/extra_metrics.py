@@ -35,10 +35,10 @@ from poslab.evaluation.embeddings.sentence_vectors import (
     sentence_vectors,
     unit_vectors,
 )
+from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, Task, make_prompts, score_answers
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.measure import OpenedRun, batches_of, fitting
-from poslab.evaluation.subject import on_device
 from poslab.models import Model
 from poslab.runs.recipe import Recipe
 from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification

@@ -14,12 +14,12 @@ import torch
 
 from poslab.data.datamodule import TextDataModule
 from poslab.data.run_data import HeldOut, RunData, check_split
+from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.extrapolation.text import sampled_units
+from poslab.evaluation.opening import trained_data
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.tokens import score_tokens
 from poslab.evaluation.scores.windows import Windows
-from poslab.evaluation.subject import on_device
-from poslab.evaluation.subjects import trained_data
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
 from poslab.runs.directory import RunDirectory

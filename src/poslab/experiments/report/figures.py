@@ -19,7 +19,7 @@ from poslab.experiments.direction import Direction, better
 from poslab.experiments.report.answers import in_words
 from poslab.experiments.statistics.over_cases import Summary
 from poslab.experiments.tuned_points import TunedPoint
-from poslab.report.figures import COLOURS, WIDTH, Picture, Style, legend_columns, new_figure, style, without_marker
+from poslab.report.figures import COLOURS, WIDTH, Plot, Style, legend_columns, new_figure, style, without_marker
 
 WORD_COLOURS = {
     "better": COLOURS[2],
@@ -63,7 +63,7 @@ def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], dire
 
 def curves(
     name: str, title: str, rows: pd.DataFrame, length_of: str, trained: int | None, styles: Styles, direction: Direction
-) -> Picture:
+) -> Plot:
     """Draw a metric over the length of the test.
 
     Args:
@@ -105,10 +105,10 @@ def curves(
     if set(rows["encoding"]) - styles.keys():
         caption += " Named are the baseline, none where it is compared, and the best at the longest length; all others "
         caption += "are pale."
-    return Picture(name, title, caption, figure)
+    return Plot(name, title, caption, figure)
 
 
-def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: str) -> Picture:
+def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: str) -> Plot:
     """Draw the difference of each encoding to the baseline, with its interval and its verdict.
 
     Rows have columns `encoding`, `difference`, `low`, `high`, `word` and `of`, which is "mean" or "solve rate".
@@ -140,7 +140,7 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
             " By solve rate: some seeds solve the task and others do not, so the dot is the difference of the shares "
             "of seeds that do, in per cent, and the line Newcombe's 95 % interval."
         )
-    return Picture(
+    return Plot(
         name,
         f"Differences to {baseline}: {criterion.metric}",
         f"The value of an encoding minus that of {baseline}. Runs of the same seed are pairs: the dot is their mean "
@@ -149,7 +149,7 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
     )
 
 
-def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styles) -> Picture:
+def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styles) -> Plot:
     """Draw the value of every seed; rows have columns `encoding` and `value`, which is not finite if a run diverged."""
     encodings = list(dict.fromkeys(rows["encoding"]))
     figure = new_figure(WIDTH, 1.1 + 0.36 * len(encodings))
@@ -166,7 +166,7 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
     axes.set_yticks(range(len(encodings)), labels)
     axes.set_ylim(-0.6, len(encodings) - 0.4)
     figure.supxlabel(f"{in_words(criterion)} ({better(criterion.direction)} is better)", fontsize=9)
-    return Picture(
+    return Plot(
         name,
         f"Every seed: {criterion.metric}",
         "A mark is a run, the black line the mean of its encoding. Where the marks of an encoding stand in two groups, "
@@ -175,7 +175,7 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
     )
 
 
-def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, styles: Styles) -> Picture:
+def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, styles: Styles) -> Plot:
     """Draw a metric against a cost; rows have columns `encoding`, `value`, `cost` and `on_front`."""
     figure = new_figure(WIDTH, 4.0)
     axes = figure.subplots()
@@ -190,7 +190,7 @@ def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, style
     axes.set_ylabel(f"{in_words(criterion)}\n({better(criterion.direction)} is better)")
     axes.margins(0.1)
     _legend(figure, axes)
-    return Picture(
+    return Plot(
         name,
         f"{criterion.metric} against {COSTS[cost].words}",
         "No encoding beats one on the grey line in both. Encodings that have not learned the task are left out.",
@@ -198,9 +198,7 @@ def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, style
     )
 
 
-def tuning(
-    name: str, case: str, key: str, tuned: Mapping[str, TunedPoint], settings: Tuning, styles: Styles
-) -> Picture:
+def tuning(name: str, case: str, key: str, tuned: Mapping[str, TunedPoint], settings: Tuning, styles: Styles) -> Plot:
     """Draw the validation metric over the values of a tuned key, for each encoding that has the key."""
     figure = new_figure(WIDTH, 4.0)
     axes = figure.subplots()
@@ -229,7 +227,7 @@ def tuning(
     _legend(figure, axes)
     has_others = any(len(choice.point) > 1 for choice in tuned.values())
     others = " Other tuned keys have the best values of the encoding." if has_others else ""
-    return Picture(
+    return Plot(
         name,
         f"{case}: {key}",
         "Each mark is a run of a seed that is not compared, at the trained length; the best value of an encoding is "
@@ -238,7 +236,7 @@ def tuning(
     )
 
 
-def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], styles: Styles) -> Picture:
+def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], styles: Styles) -> Plot:
     """Draw the share of runs above each threshold of the score, for each encoding, with its interval."""
     figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
@@ -249,7 +247,7 @@ def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], st
     axes.set_xlabel("score: 0 is the worst encoding of a case, 1 the best")
     axes.set_ylabel("share of runs above the score")
     _legend(figure, axes)
-    return Picture(
+    return Plot(
         name,
         "Performance profile",
         "The share of an encoding's runs, over all cases and seeds, whose score is above a threshold, with 95 % "

@@ -11,7 +11,7 @@ from poslab.experiments.comparison import Tuning, file_name
 from poslab.experiments.report import figures
 from poslab.experiments.results import Results
 from poslab.experiments.tuned_points import at_an_end
-from poslab.report.figures import Picture, Table
+from poslab.report.figures import Plot, Table
 from poslab.report.sentences import amount, has, listed
 
 
@@ -39,7 +39,7 @@ def tuned_table(results: Results) -> Table | None:
     return Table("tuned", "Tuned values", caption, frame if frame["note"].any() else frame.drop(columns="note"))
 
 
-def tuning_pictures(results: Results, styles: figures.Styles) -> Iterator[Picture]:
+def tuning_pictures(results: Results, styles: figures.Styles) -> Iterator[Plot]:
     """Yield a picture for each case and key of which several values were tried."""
     for case in results.comparison.cases:
         settings, tuned = results.comparison.tuning_of(case), results.tuned(case)

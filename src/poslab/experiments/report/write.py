@@ -36,7 +36,7 @@ from poslab.experiments.report.terminal import print_results
 from poslab.experiments.report.tuned import tuned_table, tuning_pictures
 from poslab.experiments.results import Results
 from poslab.io.writing import write_atomically
-from poslab.report.figures import Picture, ReportFigure, Table
+from poslab.report.figures import Plot, ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
 from poslab.report.sentences import amount
 from poslab.report.text_tables import in_markdown, latex, markdown
@@ -75,7 +75,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
             figure.name: {"title": f"{section.title}: {figure.title}", "caption": figure.caption}
             for section in sections
             for figure in section.figures
-            if isinstance(figure, Picture)
+            if isinstance(figure, Plot)
         },
         "methods": methods(results),
         "differences": list(comparison.differences),

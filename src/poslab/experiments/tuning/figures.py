@@ -16,7 +16,7 @@ from poslab.experiments.tuning.parameter_figures import by_choice, contour, impo
 from poslab.experiments.tuning.study import SweepStudy
 from poslab.experiments.tuning.sweep import Sweep
 from poslab.experiments.tuning.trial_record import TrialRecord, default_trial
-from poslab.report.figures import Picture, ReportFigure, Table, new_figure
+from poslab.report.figures import Plot, ReportFigure, Table, new_figure
 from poslab.report.page import Section
 
 MIN_TRIALS_FOR_IMPORTANCE = 4
@@ -97,7 +97,7 @@ def _test(best: FrozenTrial, tested: Mapping[str, float]) -> Table:
     )
 
 
-def _history(record: TrialRecord, objective: Objective) -> Picture:
+def _history(record: TrialRecord, objective: Objective) -> Plot:
     figure = new_figure()
     axes = figure.subplots()
     complete = record.in_state(TrialState.COMPLETE)
@@ -119,7 +119,7 @@ def _history(record: TrialRecord, objective: Objective) -> Picture:
     if far := [t.number for t in pruned if not low <= t.values[0] <= high]:
         axes.plot(far, [high if objective.minimized else low] * len(far), "x", color=OTHER, clip_on=False)
     figure.legend(loc="outside lower center", ncols=4)
-    return Picture(
+    return Plot(
         "history",
         "How the sweep went",
         "Each mark is a trial, in the order in which they began. The line falls, or rises, whenever one is better than "
@@ -134,7 +134,7 @@ def front(study: SweepStudy, record: TrialRecord) -> list[FrozenTrial]:
     return sorted((t for t in study.best_trials if t.number in numbers), key=lambda trial: trial.values[0])
 
 
-def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> Picture:
+def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> Plot:
     figure = new_figure(width=6.5, height=4.5)
     axes = figure.subplots()
     on_front = {trial.number for trial in front}
@@ -149,7 +149,7 @@ def _front(front: Sequence[FrozenTrial], complete: Sequence[FrozenTrial], object
     axes.set_xlabel(f"{objectives[0].label} ({objectives[0].better} is better)")
     axes.set_ylabel(f"{objectives[1].label} ({objectives[1].better} is better)")
     figure.legend(loc="outside lower center", ncols=3)
-    return Picture(
+    return Plot(
         "front",
         "What one objective costs in the other",
         "A trial on the front, labelled with its number, is one that no other beats in both objectives. The choice "

@@ -30,10 +30,10 @@ from poslab.experiments.tuning.objective import Objective
 from poslab.experiments.tuning.space import Parameter
 from poslab.experiments.tuning.study import SweepStudy
 from poslab.experiments.tuning.trial_record import first_attempt
-from poslab.report.figures import Picture, Table, new_figure, panel_grid
+from poslab.report.figures import Plot, Table, new_figure, panel_grid
 
 
-def importances(study: SweepStudy, objective: Objective) -> Picture | None:
+def importances(study: SweepStudy, objective: Objective) -> Plot | None:
     """Draw the importance of each parameter that all complete trials have; return None if no value varies."""
     if len({trial.values[0] for trial in study.get_trials(states=(TrialState.COMPLETE,), deepcopy=False)}) < 2:
         return None
@@ -46,7 +46,7 @@ def importances(study: SweepStudy, objective: Objective) -> Picture | None:
             return None
         draw = partial(plot_param_importances, study, target=target, target_name=objective.label)
         figure, _ = drawn_by_optuna(draw, width=7.0, height=1.6 + 0.4 * len(importance))
-    return Picture(
+    return Plot(
         "importance",
         "Which parameters matter",
         "The share of each parameter in the difference between the best trials and the others; the sum is 1. With few "
@@ -59,7 +59,7 @@ def importances(study: SweepStudy, objective: Objective) -> Picture | None:
 
 def slices(
     complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective, best: FrozenTrial
-) -> Picture:
+) -> Plot:
     """Draw every complete trial at its value of each parameter."""
     columns = min(3, len(parameters))
     width = max(4.5, 3.2 * columns)
@@ -80,7 +80,7 @@ def slices(
         for label, mark, colour in sorted(marks)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
-    return Picture(
+    return Plot(
         "slices",
         "Each parameter by itself",
         "Every complete trial at its value of each parameter. The others vary too: a cloud without a shape means that "
@@ -97,14 +97,14 @@ def _mark(trial: FrozenTrial, best: FrozenTrial) -> tuple[str, str, str]:
     return ("default", "D", DEFAULT) if is_default else ("trial", "o", OTHER)
 
 
-def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial) -> Picture:
+def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: Objective, best: FrozenTrial) -> Plot:
     """Draw the complete trials at their values of two parameters, and the objective between them."""
     target = None if len(study.directions) == 1 else lambda trial: trial.values[0]
     draw = partial(plot_contour, study, [first.name, second.name], target=target, target_name=objective.label)
     figure, axes = drawn_by_optuna(draw, width=6.0, height=4.5)
     x, y = best.params[first.name], best.params[second.name]
     axes.plot(x, y, "*", color=BEST, markersize=14, markeredgecolor="black")
-    return Picture(
+    return Plot(
         "contour",
         f"{first.name} and {second.name} together",
         "Each point is a complete trial, the star the best one. The colours between and beyond them are interpolated: "
@@ -113,7 +113,7 @@ def contour(study: SweepStudy, first: Parameter, second: Parameter, objective: O
     )
 
 
-def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective) -> Picture:
+def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], objective: Objective) -> Plot:
     """Draw every complete trial as a line through all of its parameters."""
     figure = new_figure(width=max(5.0, 1.8 * (len(parameters) + 1)), height=4.2)
     axes = figure.subplots()
@@ -136,7 +136,7 @@ def parallel(complete: Sequence[FrozenTrial], parameters: Sequence[Parameter], o
         for end, y, place in zip(ends, (-0.02, 1.02), ("top", "bottom"), strict=True):
             axes.text(i, y, end, ha="center", va=place, fontsize=8)
     axes.spines[:].set_visible(False)
-    return Picture(
+    return Plot(
         "parallel",
         "All parameters side by side",
         "Each line is a complete trial, from its objective on the left through its parameters, each over the range "

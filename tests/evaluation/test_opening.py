@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from poslab.data.text_files import TextFiles
-from poslab.evaluation.subject import Subject
-from poslab.evaluation.subjects import subject, with_different_names
+from poslab.evaluation.evaluated_run import EvaluatedRun
+from poslab.evaluation.opening import open_run, with_different_names
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import composed
 
@@ -30,14 +30,14 @@ def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, en
     one = SimpleNamespace(
         choices=RunDirectory(tmp_path).choices() or [], recipe=SimpleNamespace(source=TextFiles.__new__(TextFiles))
     )
-    assert Subject.dataset.fget(one) == name  # type: ignore[attr-defined]
+    assert EvaluatedRun.dataset.fget(one) == name  # type: ignore[attr-defined]
 
 
 def test_another_encoding_in_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "run")
     run.start(composed("dataset=reverse_string", "model=encoder"), {})
     with pytest.raises(ValueError, match=r"^encoding@swap serves runs that have learned to predict the next token"):
-        subject(run.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
+        open_run(run.path, swap={"encoding": {"_target_": "poslab.encodings.NoPosition"}})
 
 
 def test_a_mistake_in_a_swap_names_the_key_that_was_typed(tmp_path: Path) -> None:
@@ -45,18 +45,18 @@ def test_a_mistake_in_a_swap_names_the_key_that_was_typed(tmp_path: Path) -> Non
     run.start(composed("dataset=python_docs"), {})
     swap = {"_target_": "poslab.encodings.SelfExtend", "_partial_": True, "training_length": 64, "group": 0}
     with pytest.raises(ValueError, match=r"^swap\.group must be a positive integer"):
-        subject(run.path, swap={"encoding": swap})
+        open_run(run.path, swap={"encoding": swap})
 
 
 def test_a_split_that_is_not_held_out_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^split must be validation or test, got train$"):
-        subject(tmp_path, split="train")
+        open_run(tmp_path, split="train")
 
 
-def of_config(config: dict[str, object], **swap: object) -> Subject:
+def of_config(config: dict[str, object], **swap: object) -> EvaluatedRun:
     recipe = SimpleNamespace(config=config)
     others = dict.fromkeys(("path", "run", "model", "task", "data", "split", "text", "untrained", "start", "choices"))
-    return Subject(name="", recipe=recipe, swap=swap, **others)  # type: ignore[arg-type]
+    return EvaluatedRun(name="", recipe=recipe, swap=swap, **others)  # type: ignore[arg-type]
 
 
 def test_models_are_named_by_what_differs_and_equal_ones_by_their_paths_too() -> None:

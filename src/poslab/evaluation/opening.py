@@ -17,7 +17,7 @@ from poslab.configuration.labels import label, labels
 from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData, check_split
-from poslab.evaluation.subject import Subject, Text
+from poslab.evaluation.evaluated_run import EvaluatedRun, Text
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load, untrained
@@ -25,7 +25,7 @@ from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Task
 
 
-def subject(
+def open_run(
     run: str | Path,
     split: str = "test",
     max_tokens: int | None = None,
@@ -33,7 +33,7 @@ def subject(
     swap: Mapping[str, Any] | None = None,
     seed: int = 1,
     trust: str | Sequence[str] = (),
-) -> Subject:
+) -> EvaluatedRun:
     """Return the model of a run with its held-out data.
 
     Args:
@@ -65,10 +65,10 @@ def subject(
     data = trained_data(directory, recipe, checkpoint)
     task = _connected(recipe, data)
     name = recipe.encoding_name
-    return Subject(
+    return EvaluatedRun(
         name=name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
         path=run,
-        run=directory,
+        directory=directory,
         recipe=recipe,
         model=model,
         task=task,
@@ -91,19 +91,19 @@ def _keys_of_swap() -> Iterator[None]:
         raise ValueError(re.sub(r"^encoding\.", "swap.", str(error))) from error
 
 
-def pretrained_subject(
+def open_pretrained(
     config: Mapping[str, Any],
     choices: Sequence[str],
     split: str = "test",
     max_tokens: int | None = None,
     device: torch.device | str = "cpu",
-) -> Subject:
+) -> EvaluatedRun:
     """Return a pretrained model before any training, with the held-out data of a run that would train it.
 
     Args:
         config: resolved configuration of that run.
         choices: words of the command line that composed it.
-        split, max_tokens, device: as of `subject`.
+        split, max_tokens, device: as of `open_run`.
 
     Raises:
         ValueError: if the model or the data cannot be read, or for data that is not running text.
@@ -119,10 +119,10 @@ def pretrained_subject(
     torch.manual_seed(recipe.seed)
     with full_keys("model", config):
         model = recipe.model.build(data.vocab_size + task.extra_tokens, None, data.tokenizer.digits)
-    return Subject(
+    return EvaluatedRun(
         name=recipe.encoding_name,
         path=config["model"]["path"],
-        run=None,
+        directory=None,
         recipe=recipe,
         model=model.to(device).eval(),
         task=task,
@@ -172,17 +172,17 @@ def _prepared(recipe: Recipe) -> RunData:
     return data
 
 
-def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[Subject]:
-    """Return subjects whose names differ, by their labels; equal ones get the end of their run's path as typed.
+def with_different_names(runs: list[EvaluatedRun], typed: Sequence[str]) -> list[EvaluatedRun]:
+    """Return runs whose names differ, by their labels; equal ones get the end of their run's path as typed.
 
     Paths are all different.
     """
-    configs = [one.recipe.config for one in subjects]
+    configs = [one.recipe.config for one in runs]
     names = [
         f"{name} -> {label({**config, **one.swap})}" if one.swap else name
-        for one, config, name in zip(subjects, configs, labels(configs), strict=True)
+        for one, config, name in zip(runs, configs, labels(configs), strict=True)
     ]
-    paths = [Path(run).parts for run in runs]
+    paths = [Path(path).parts for path in typed]
 
     def end(place: int) -> str:
         others = [paths[other] for other, name in enumerate(names) if name == names[place] and other != place]
@@ -191,5 +191,5 @@ def with_different_names(subjects: list[Subject], runs: Sequence[str]) -> list[S
 
     return [
         replace(one, name=f"{name} ({end(place)})" if names.count(name) > 1 else name)
-        for place, (one, name) in enumerate(zip(subjects, names, strict=True))
+        for place, (one, name) in enumerate(zip(runs, names, strict=True))
     ]

@@ -18,7 +18,7 @@ from torch import Tensor
 from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.attention.statistics import is_causal
 from poslab.models import ForwardPass, Model
-from poslab.report.figures import WIDTH, Picture, Style, new_figure, panel_grid, style, without_marker
+from poslab.report.figures import WIDTH, Plot, Style, new_figure, panel_grid, style, without_marker
 
 MAX_TEXT_LENGTH = 64
 """Tokens whose labels are legible along an axis of `WIDE` inches."""
@@ -54,7 +54,7 @@ _STATISTICS = {
 }
 
 
-def distance_picture(by_distance: pd.DataFrame, training_length: int | None = None) -> Picture:
+def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None) -> Plot:
     """Draw the means of `attention_by_distance`, a panel for each layer, a line for each head, and the training length.
 
     None as the training length, in tokens, draws no line there.
@@ -72,7 +72,7 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
                 panel.axvline(end * training_length, color="0.6", linestyle=":")
     panels[0, 0].set_ylim(max(MIN_ATTENTION, by_distance["attention"].min() / 2), 1.2)
     head_legend(figure, panels[0, 0])
-    return Picture(
+    return Plot(
         name="attention_by_distance",
         title="Attention against distance",
         caption="Each line is one head: the mean attention to a token at this distance (0 is the query's own token). A "
@@ -83,7 +83,7 @@ def distance_picture(by_distance: pd.DataFrame, training_length: int | None = No
     )
 
 
-def statistics_picture(statistics: pd.DataFrame) -> Picture:
+def statistics_plot(statistics: pd.DataFrame) -> Plot:
     """Draw every statistic of `attention_statistics` as a map of layers and heads."""
     shown = {name: title for name, title in _STATISTICS.items() if name in statistics}
     if np.allclose(statistics["attended"], 1.0, atol=1e-3):
@@ -108,10 +108,10 @@ def statistics_picture(statistics: pd.DataFrame) -> Picture:
     else:
         caption += "a large share on the first token is an attention sink, one on the previous token a head that looks "
         caption += "one back."
-    return Picture("attention_statistics", "What the heads attend to", caption, figure, source=source)
+    return Plot("attention_statistics", "What the heads attend to", caption, figure, source=source)
 
 
-def divergence_picture(divergence: pd.DataFrame) -> Picture:
+def divergence_plot(divergence: pd.DataFrame) -> Plot:
     """Draw the divergence of each pair of models, from `attention_divergence`, as the mean over layers."""
     names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
     means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0)
@@ -123,7 +123,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     shown = [fill(name, 20) for name in names]
     panel.set_xticks(range(len(names)), shown, rotation=45, ha="right", parse_math=False)
     panel.set_yticks(range(len(names)), shown, parse_math=False)
-    return Picture(
+    return Plot(
         name="attention_divergence",
         title="How differently the models attend",
         caption="Jensen-Shannon divergence in bits between the attention of two models on the same texts, as a mean "
@@ -134,7 +134,7 @@ def divergence_picture(divergence: pd.DataFrame) -> Picture:
     )
 
 
-def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "self") -> Picture:
+def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "self") -> Plot:
     """Draw the attention maps of all layers and heads for one text, small and without labels.
 
     Arguments and errors are those of `attention_maps`.
@@ -151,7 +151,7 @@ def attention_overview(model: Model, read: Tensor | ForwardPass, stack: str = "s
             panel.set_title(f"{words[0]}{head}", fontsize="small")
         if head == 0:
             panel.set_ylabel(f"{words[1]}{layer}", fontsize="small")
-    return Picture(
+    return Plot(
         name="attention_overview",
         title="Attention maps of all heads",
         caption="Each square is one head on one example: rows are queries, columns keys (darker is more, on a scale of "
@@ -167,7 +167,7 @@ def attention_maps(
     labels: Sequence[str],
     key_labels: Sequence[str] | None = None,
     stack: str = "self",
-) -> list[Picture]:
+) -> list[Plot]:
     """Draw the attention maps of one short text with its tokens along the axes, a picture for each layer.
 
     Heads stand two in a row, or one in a row if the text has more than 32 tokens.
@@ -206,7 +206,7 @@ def attention_maps(
         if is_causal(model, stack):
             caption += " The model uses a row to predict the token after it."
         name, title = f"attention_layer_{layer}", f"Attention of layer {layer}"
-        pictures.append(Picture(name, title, caption, figure, shrinks=False))
+        pictures.append(Plot(name, title, caption, figure, shrinks=False))
     return pictures
 
 

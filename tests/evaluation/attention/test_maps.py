@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from poslab.evaluation.attention.pictures import (
+from poslab.evaluation.attention.maps import (
     attention_maps,
     attention_overview,
-    distance_picture,
-    divergence_picture,
-    statistics_picture,
+    distance_plot,
+    divergence_plot,
+    statistics_plot,
     visible_label,
 )
 from poslab.evaluation.attention.rows import attention_rows
@@ -23,7 +23,7 @@ def panels_of(picture):
 
 def test_attention_against_distance_has_a_panel_for_each_layer_and_a_line_for_each_head():
     frame = attention_by_distance(small_decoder("alibi"), some_tokens(2, 100))
-    picture = distance_picture(frame, training_length=64)
+    picture = distance_plot(frame, training_length=64)
     panels = panels_of(picture)
     assert [panel.get_title() for panel in panels] == ["layer 0", "layer 1"]
     for layer, panel in enumerate(panels):
@@ -38,7 +38,7 @@ def test_attention_against_distance_has_a_panel_for_each_layer_and_a_line_for_ea
 @pytest.mark.parametrize(("name", "panels"), [("alibi", 5), ("stick_breaking", 6)])
 def test_statistics_are_written_into_cells_and_the_sum_of_weights_where_it_is_not_1(name, panels):
     frame = attention_statistics(small_decoder(name), some_tokens(2, 30))
-    shown = panels_of(statistics_picture(frame))
+    shown = panels_of(statistics_plot(frame))
     assert len(shown) == panels
     written = [text.get_text() for text in shown[0].texts]
     assert written == [f"{entropy:.2f}" for entropy in frame["entropy"]]
@@ -49,7 +49,7 @@ def test_statistics_are_written_into_cells_and_the_sum_of_weights_where_it_is_no
 def test_the_divergence_of_models_is_a_symmetric_table_with_zeros_on_its_diagonal():
     models = {name: small_decoder(name) for name in ("alibi", "rotary", "t5")}
     frame = attention_divergence(models, some_tokens(1, 30))
-    (panel,) = divergence_picture(frame).figure.axes
+    (panel,) = divergence_plot(frame).figure.axes
     matrix = np.asarray(panel.images[0].get_array())
     assert (matrix == matrix.T).all()
     assert (matrix.diagonal() == 0).all()

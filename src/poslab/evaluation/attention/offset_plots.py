@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from poslab.evaluation.attention.maps import MAX_WORDS, head_legend, head_style
 from poslab.evaluation.attention.offsets import AttentionOnGrids
-from poslab.evaluation.attention.pictures import MAX_WORDS, head_legend, head_style
-from poslab.report.figures import WIDTH, Picture, new_figure, panel_grid
+from poslab.report.figures import WIDTH, Plot, new_figure, panel_grid
 
 Scale = tuple[str, Normalize]
 """Name of the colours, and the numbers that they stand for."""
@@ -23,7 +23,7 @@ MAX_PANELS_PER_ROW = 8
 """Maps in a row whose ticks can be read."""
 
 
-def attention_offset_pictures(grids: AttentionOnGrids) -> Iterator[Picture]:
+def attention_offset_plots(grids: AttentionOnGrids) -> Iterator[Plot]:
     """Yield the maps of `attention_on_grids` over its last two axes, and lines over each axis before them.
 
     Nothing is drawn of a single axis, over which attention is a line against distance.
@@ -32,7 +32,7 @@ def attention_offset_pictures(grids: AttentionOnGrids) -> Iterator[Picture]:
         return
     percent = grids.by_offset.assign(attention=100 * grids.by_offset["attention"])
     within = on_last_axes(percent, grids.axes)
-    yield Picture(
+    yield Plot(
         name="attention_by_offset",
         title="Attention by offset",
         caption=f"Each map is one head. Its middle is the query's own cell, and {_directions(grids.axes)}"
@@ -42,10 +42,10 @@ def attention_offset_pictures(grids: AttentionOnGrids) -> Iterator[Picture]:
     )
     for axis in grids.axes[:-2]:
         if grids.by_offset[axis].any():  # a picture has one time
-            yield _share_picture(grids, axis)
+            yield _share_plot(grids, axis)
 
 
-def _share_picture(grids: AttentionOnGrids, axis: str) -> Picture:
+def _share_plot(grids: AttentionOnGrids, axis: str) -> Plot:
     """Draw the share of attention at each offset on one axis, all cells of the others together."""
     shares = share_on_axis(grids, axis)
     layers = sorted(shares["layer"].unique())
@@ -57,7 +57,7 @@ def _share_picture(grids: AttentionOnGrids, axis: str) -> Picture:
         panel.set_title(f"layer {layer}", fontsize="medium")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     head_legend(figure, panels[0, 0])
-    return Picture(
+    return Plot(
         name=f"attention_by_{axis}",
         title=f"Attention by offset on {axis}",
         caption=f"Each line is one head: the share of a query's attention that goes to all cells at this offset on "

@@ -47,7 +47,7 @@ ABILITIES: dict[Ability, str] = {
     "rotation": "an encoding that turns queries and keys",
     "embeddings": "a pretrained encoder on running text",
 }
-"""Abilities of a subject that a part of an evaluation may need, in words."""
+"""Abilities of a run that a part of an evaluation may need, in words."""
 OF_PRETRAINED: frozenset[Ability] = frozenset({"embeddings"})
 """Abilities of pretrained models alone: nothing is said of parts that need them where there is none."""
 
@@ -68,13 +68,13 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluatedRun:
     """A model and its held-out data.
 
     Args:
         name: for tables and legends.
         path: run directory or checkpoint, or the directory of a pretrained model that no run has trained.
-        run: directory of its training; None if no run has trained it.
+        directory: of its training; None if no run has trained it.
         recipe: of the run, or of the run that would train it.
         model: in evaluation mode.
         task: of the run.
@@ -89,7 +89,7 @@ class Subject:
 
     name: str
     path: str | Path
-    run: RunDirectory | None
+    directory: RunDirectory | None
     recipe: Recipe
     model: Model
     task: Task
@@ -104,7 +104,7 @@ class Subject:
     @property
     def place(self) -> str | Path:
         """Directory of its run, or of the pretrained model."""
-        return self.path if self.run is None else self.run.path
+        return self.path if self.directory is None else self.directory.path
 
     @property
     def device(self) -> torch.device:
@@ -123,7 +123,7 @@ class Subject:
         turning = [x for x in self.model.encodings if x.reads_axes and "rotate_query" in x.hooks]
         turns = turns or (self.reads_patches and bool(turning))
         is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
-        predicts = self.run is not None or self.model.has_trained_logits
+        predicts = self.directory is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
             "predictions": predicts,
             "next_tokens": self.text is not None and predicts,
@@ -176,7 +176,7 @@ class Subject:
 
     def _unfinished(self) -> Iterator[str]:
         """Yield that its run has not come to its end."""
-        if self.run is not None and not self.run.is_finished:
+        if self.directory is not None and not self.directory.is_finished:
             steps = self.recipe.trainer.max_steps
             yield f"the run of {self.name} is not finished: it may have learned in fewer than its {steps:,} steps"
 
@@ -208,7 +208,7 @@ class Subject:
     @property
     def trained_at(self) -> str:
         """The texts of its training, in words."""
-        if self.run is None:
+        if self.directory is None:
             return f"by its authors alone, on texts of {self.pretrained_length:,} tokens"
         return f"on {self.task.length_words.trained.format(self.longest_trained)}"
 
