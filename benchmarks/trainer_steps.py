@@ -20,9 +20,8 @@ from torch.utils.data import DataLoader
 from turns import now, ratio
 
 from poslab.data.batch import TokenBatch
-from poslab.objectives.objective import TaskLoss
 from poslab.runs.optimizers import AdamW
-from poslab.steps.step import MeanGradients
+from poslab.runs.steps import MeanGradients, TaskLoss
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.learner import Learner
 

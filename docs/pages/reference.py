@@ -18,7 +18,7 @@ import yaml
 from poslab.cli import compare, sweep
 from poslab.cli.choices import groups, keys, keys_of, meanings
 from poslab.evaluation import parts
-from poslab.io.reading import LOADER
+from poslab.io.files import LOADER
 from poslab.report.text_tables import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]

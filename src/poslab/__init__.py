@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from poslab.pretrained.borrow import borrow, exchange
-    from poslab.runs.exporting import export
     from poslab.runs.loading import load
-    from poslab.runs.serving import serve
+    from poslab.runs.serving import export, serve
 
     __version__: str
 
@@ -20,7 +19,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(borrowing, name)
     if name == "export":
-        from poslab.runs.exporting import export
+        from poslab.runs.serving import export
 
         return export
     if name == "load":

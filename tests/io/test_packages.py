@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poslab.io.packages import in_package, package_folder
+from poslab.io.files import in_package, package_folder
 
 
 @pytest.fixture

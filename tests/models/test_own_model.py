@@ -14,8 +14,8 @@ from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
+from poslab.training.fit import train
 from poslab.training.resume import Plan
-from poslab.training.train import train
 from tests.greedy import greedy
 from tests.training.runs import small
 from tests.training.test_encoding_curves import board

@@ -12,7 +12,6 @@ import transformers
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 import poslab
-from poslab.adaptation.low_rank import LowRank
 from poslab.encodings import (
     Alibi,
     Learned,
@@ -29,6 +28,7 @@ from poslab.encodings import (
 from poslab.encodings.rotary.scalings import rope_linear
 from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Outputs
+from poslab.models.adaptation import LowRank
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.description import describe, encodings_of
 from poslab.pretrained.export.rope_parameters import KNOWN_TO_4

@@ -24,7 +24,7 @@ from poslab.runs.recipe import Recipe
 from poslab.tasks.choice import task_for
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check, warnings_of_pretrained
-from poslab.training.next_commands import next_commands
+from poslab.training.console import next_commands
 from tests.cli.running import Running, assert_same_run, at_step, python
 from tests.experiments.tuning.sweeps import small_sweep
 from tests.greedy import greedy

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer as Library
 from tokenizers import models, normalizers, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 
-from poslab.objectives.distillation import Distillation
-from poslab.objectives.objective import Teacher
 from poslab.pretrained.borrow import borrow
 from poslab.runs.directory import RunDirectory
+from poslab.runs.distillation import Distillation
+from poslab.runs.steps import Teacher
 from poslab.training.checking import check
 from poslab.training.teacher import check_teacher, teacher_of
 from tests.pretrained import tiny as tiny_models

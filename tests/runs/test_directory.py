@@ -10,8 +10,7 @@ from collections.abc import Callable
 import pytest
 
 import poslab
-from poslab.io.reading import read_yaml
-from poslab.io.writing import write_atomically
+from poslab.io.files import read_yaml, write_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.runs.serving import serve
 from poslab.tasks.classification import ClassesRecord

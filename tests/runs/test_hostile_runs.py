@@ -27,7 +27,7 @@ from poslab.experiments.tuning.command import run_sweep
 from poslab.experiments.tuning.sampling import NumberedSampler, build_pruner
 from poslab.experiments.tuning.sweep_file import read_sweep
 from poslab.experiments.tuning.trial_configuration import TrialConfigurations
-from poslab.io.reading import read_json, read_yaml
+from poslab.io.files import read_json, read_yaml
 from poslab.runs.checkpoint import OWN_STATE, load_weights
 from poslab.runs.directory import RunDirectory
 from tests.runs.trap import Trap
@@ -93,7 +93,7 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "hydra._internal.utils._locate": {"path": "evil_package.Payload"},
         "omegaconf.OmegaConf.save": {"config": {}, "f": mark},
         "lightning.pytorch.cli.LightningCLI": {},
-        "poslab.io.writing.write_atomically": {"path": mark, "text": "x"},
+        "poslab.io.files.write_atomically": {"path": mark, "text": "x"},
         "poslab.runs.checkpoint.save_atomically": {"checkpoint": {}, "path": mark},
         "poslab.configuration.build.build": {"config": {"x": nested, "trust": ["os"]}, "key": "x", "kind": None},
         "poslab.configuration.build.importlib.import_module": {"name": "evil_package"},

@@ -18,7 +18,7 @@ import poslab
 from poslab.configuration.build import DATA, build
 from poslab.encodings import EncodingFactory
 from poslab.evaluation.opening import open_run
-from poslab.io.writing import write_atomically
+from poslab.io.files import write_atomically
 from poslab.runs import directory
 from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory, read_with_checksum, write_with_checksum

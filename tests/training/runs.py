@@ -19,10 +19,9 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
-from poslab.training.fit import train_here
-from poslab.training.interruption import StopOnSignals
+from poslab.training.checkpoints import StopOnSignals
+from poslab.training.fit import train, train_here
 from poslab.training.resume import Plan
-from poslab.training.train import train
 
 CONF = Path(__file__).parents[2] / "conf"
 

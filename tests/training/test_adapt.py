@@ -11,13 +11,13 @@ import yaml
 from torch import Tensor
 
 import poslab
-from poslab.adaptation.low_rank import merged
 from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
+from poslab.models.adaptation import merged
 from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check

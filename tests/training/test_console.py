@@ -15,9 +15,9 @@ from poslab.runs.errors import RunInterruptedError
 from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
+from poslab.training.checkpoints import StopOnSignals
 from poslab.training.console import RunConsole, facts_table, test_table
 from poslab.training.fit import train_here
-from poslab.training.interruption import StopOnSignals
 from tests.training.runs import recorded, run_of, small
 
 test_table.__test__ = False  # type: ignore[attr-defined]  # pytest, it is no test

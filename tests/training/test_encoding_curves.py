@@ -36,7 +36,7 @@ def test_a_run_of_a_second_has_no_time_for_pictures(tmp_path):
 
 @pytest.mark.parametrize(("encoding", "drawn"), [("t5", True), ("learned", False), ("rotary", False)])
 def test_a_bias_is_drawn_where_there_is_time_and_one_that_learns(tmp_path, monkeypatch, encoding, drawn):
-    monkeypatch.setattr("poslab.training.encoding_curves.SHARE", 1e6)
+    monkeypatch.setattr("poslab.training.callbacks.SHARE", 1e6)
     events = board(run_of(small(tmp_path, f"encoding={encoding}", *STEPS), tmp_path / "run").path)
     assert (PICTURE in events.Tags()["images"]) == drawn
     if drawn:

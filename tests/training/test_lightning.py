@@ -11,7 +11,7 @@ import yaml
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from poslab.runs.directory import RunDirectory
-from poslab.runs.lightning_arguments import open_arguments
+from poslab.runs.trainer_settings import open_arguments
 from poslab.training.checking import check
 from poslab.training.resume import plan
 from tests.training.runs import CONF, composed, recorded, run_of, small, stop_run
@@ -126,7 +126,7 @@ def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path):
             r"callbacks\.again must differ from callbacks\.early_stopping",
         ),
         (
-            "+callbacks.again={_target_:poslab.training.encoding_curves.EncodingCurves,training_length:8}",
+            "+callbacks.again={_target_:poslab.training.callbacks.EncodingCurves,training_length:8}",
             r"callbacks\.again must differ from a callback that every run has",
         ),
         ("+trainer.lightning.limit_val_batches=0.0001", r"trainer: .*limit_val_batches"),

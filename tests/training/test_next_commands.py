@@ -14,7 +14,7 @@ from poslab.tasks.classification import Classification
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.task import Task
-from poslab.training.next_commands import next_commands
+from poslab.training.console import next_commands
 from tests.training.runs import composed, opened, small
 
 TRAIN = ["python", "-m", "src.train"]

@@ -7,9 +7,8 @@ import pytest
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunEndedEarlyError
 from poslab.training.checking import check
-from poslab.training.fit import run_test
+from poslab.training.fit import run_test, train
 from poslab.training.resume import Plan
-from poslab.training.train import train
 
 from .runs import recorded, run_of, small
 

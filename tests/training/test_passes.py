@@ -7,8 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from poslab.runs.precision import autocast
-from poslab.runs.trainer_settings import TrainerSettings
+from poslab.runs.trainer_settings import TrainerSettings, autocast
 from poslab.training.checking import check
 from poslab.training.fit import set_up_passes
 from tests.encoding_choices import small_decoder, some_tokens

@@ -9,8 +9,8 @@ import pytest
 
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
+from poslab.training.fit import train
 from poslab.training.resume import plan
-from poslab.training.train import train
 from tests.training.runs import composed, small
 
 

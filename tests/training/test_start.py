@@ -10,7 +10,7 @@ import torch
 
 import poslab
 from poslab.configuration.labels import label
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 from poslab.pretrained.borrow import borrow
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from poslab.runs.directory import RunDirectory
+from poslab.training.callbacks import Samples
 from poslab.training.checking import check
+from poslab.training.checkpoints import StopOnSignals
 from poslab.training.fit import run_test, train_here
-from poslab.training.interruption import StopOnSignals
-from poslab.training.samples import Samples
 from tests.training.runs import assert_resumes, recorded, run_of, small, weights
 
 STEPS = 6

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from poslab.configuration.folders import CONF, in_current_directory
-from poslab.io.reading import LOADER, read_yaml
+from poslab.io.files import LOADER, read_yaml
 
 FAMILY = "override /family@_global_.family"
 """Matches the family of a dataset in the defaults list of its file."""

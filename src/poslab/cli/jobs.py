@@ -14,8 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from poslab.io.reading import read_json
-from poslab.io.writing import write_atomically
+from poslab.io.files import read_json, write_atomically
 
 RECORDS = ".jobs"
 """Folder of the records, in the directory of all jobs, while these run."""

@@ -15,8 +15,8 @@ from rich.table import Table
 
 from poslab.cli.jobs import recorded_jobs
 from poslab.configuration.labels import labels
+from poslab.io.files import write_atomically
 from poslab.io.terminal import HarmlessConsole, one_line
-from poslab.io.writing import write_atomically
 from poslab.report.text_tables import in_markdown, latex, markdown
 from poslab.runs.directory import RunDirectory
 

@@ -41,7 +41,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
         reached = [f"record with logger {name}" for name in planned.logs_to]
         planned.run.require_trust([*recipe.source.reaches(), *reached])
 
-    from poslab.training.train import train
+    from poslab.training.fit import train
 
     run, task = train(planned, recipe), recipe.task
     return {

@@ -12,7 +12,7 @@ import yaml
 
 from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import with_scratch_default
-from poslab.io.reading import LOADER
+from poslab.io.files import LOADER
 
 OF_THE_ENCODING = ("encoding", "positions", "temperature")
 """Groups that together are the encoding of a run."""

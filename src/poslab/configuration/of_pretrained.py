@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from poslab.io.reading import LOADER
+from poslab.io.files import LOADER
 
 LARGEST_AT_A_TENTH = 135e6
 """Weights of the largest pretrained model that learns at a tenth of the rate of a new one."""

@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from yaml import MarkedYAMLError
 
 from poslab.configuration.interpolations import check_interpolations
-from poslab.io.reading import read_yaml
+from poslab.io.files import read_yaml
 
 PATHS = {"job.name", "run.dir", "sweep.dir", "sweep.subdir"}
 """Keys of Hydra that such a file may set: they say where below the working directory a run is written."""

@@ -11,7 +11,7 @@ from poslab.arguments import nearest, needed
 from poslab.configuration.build import package_names
 from poslab.configuration.folders import in_current_directory
 from poslab.configuration.interpolations import check_interpolations
-from poslab.io.reading import read_yaml
+from poslab.io.files import read_yaml
 
 DEFAULTS = "defaults.yaml"
 """Name of the file with the keys that all files of a folder share."""

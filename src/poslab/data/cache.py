@@ -29,8 +29,7 @@ import numpy as np
 import xxhash
 
 from poslab.arguments import Range, with_checked_arguments
-from poslab.io.locking import lock, locked_folder
-from poslab.io.reading import read_json
+from poslab.io.files import lock, locked_folder, read_json
 from poslab.io.terminal import one_line
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from poslab.configuration.build import build, full_keys, nearest
 from poslab.configuration.command_line import key_of, poslab_command
 from poslab.configuration.labels import choice_file, choice_of
 from poslab.configuration.of_pretrained import is_pretrained, rate, rate_fraction, without_scratch_default
-from poslab.io.packages import in_package
+from poslab.io.files import in_package
 
 
 def divided(number: Any, divisor: int, least: int = 1) -> int:

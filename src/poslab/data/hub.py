@@ -14,7 +14,7 @@ from poslab.arguments import nearest
 from poslab.data import cache
 from poslab.data.paths import matching_files
 from poslab.data.source import PreparedSource, require_text
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from poslab.data.tokenizer_files import check_tokenizer
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as HuggingFaceTokenizer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poslab.io.writing import replacing
+from poslab.io.files import replacing
 from poslab.report.sentences import roughly
 
 Step = Callable[[str, float, Callable[[], np.ndarray]], np.ndarray]

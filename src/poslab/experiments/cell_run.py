@@ -23,7 +23,7 @@ from poslab.experiments.pool.run import train_or_resume
 from poslab.experiments.pool.source import JobLostError
 from poslab.experiments.study import ComparisonStudy, cell_of_trial
 from poslab.experiments.tuning.queue import REASSIGNED
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory, read_with_checksum
 from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors

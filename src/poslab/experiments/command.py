@@ -28,8 +28,8 @@ from poslab.experiments.study import ComparisonStudy
 from poslab.experiments.tuning.output import check_claim, claim, keep_arguments, make, opened
 from poslab.experiments.tuning.storage import naming_storage, quieten_optuna
 from poslab.experiments.worker import Order
+from poslab.io.files import refuse_links
 from poslab.io.terminal import HarmlessConsole
-from poslab.io.writing import refuse_links
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task

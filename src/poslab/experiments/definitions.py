@@ -20,7 +20,7 @@ from poslab.data.source import default_cache
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.tuning.attributes import IDENTITY, MADE_WITH, SPECIFICATION, DamagedStorageError
-from poslab.io.packages import PACKAGE
+from poslab.io.files import PACKAGE
 from poslab.training.resume import changes_since
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from poslab.arguments import Count, Range, with_checked_arguments
-from poslab.io.reading import read_json
-from poslab.io.writing import write_atomically
+from poslab.io.files import read_json, write_atomically
 
 FILE = "speeds.json"
 

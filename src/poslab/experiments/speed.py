@@ -29,8 +29,8 @@ from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import device_named, load
-from poslab.runs.precision import autocast, precision_of
 from poslab.runs.recipe import Recipe, recipe_of
+from poslab.runs.trainer_settings import autocast, precision_of
 from poslab.tasks.task import device_of
 from poslab.training.duration import threads_of_training
 from poslab.training.environment import environment

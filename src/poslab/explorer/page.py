@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from poslab.io.writing import write_atomically
+from poslab.io.files import write_atomically
 
 HERE = Path(__file__).parent
 

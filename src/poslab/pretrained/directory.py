@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from poslab.arguments import shown
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 from poslab.pretrained.library import require_transformers
 
 if TYPE_CHECKING:

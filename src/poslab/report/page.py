@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from poslab.io.writing import replacing, write_atomically
+from poslab.io.files import replacing, write_atomically
 from poslab.report.digits import fixed, readable
 from poslab.report.figures import Plot, ReportFigure, Table
 

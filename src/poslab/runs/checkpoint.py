@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from poslab.adaptation.low_rank import merged
+from poslab.io.files import replacing
 from poslab.io.plain_pickle import load_plain
 from poslab.io.terminal import one_line
-from poslab.io.writing import replacing
+from poslab.models.adaptation import merged
 from poslab.runs.directory import RunDirectory
 
 OWN_STATE = "RunCheckpoints"

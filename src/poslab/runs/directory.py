@@ -25,10 +25,8 @@ from poslab.arguments import nearest
 from poslab.configuration.build import DATA, package_names
 from poslab.data.paths import neighbours
 from poslab.data.source import default_cache
-from poslab.io.locking import locked_folder
-from poslab.io.reading import read_json, read_yaml
+from poslab.io.files import locked_folder, read_json, read_yaml, refuse_links, replacing, write_atomically
 from poslab.io.terminal import one_line
-from poslab.io.writing import refuse_links, replacing, write_atomically
 from poslab.runs.earlier_versions import ADDED, migrate_config
 from poslab.runs.errors import RunTakenError, UntrustedRunError
 

@@ -6,8 +6,8 @@ from typing import Any
 
 MOVED = {
     "poslab.training.settings.TrainerSettings": "poslab.runs.trainer_settings.TrainerSettings",
-    "poslab.training.optimizer.AdamWithCosine": "poslab.runs.optimizers.adamw.AdamW",
-    "poslab.runs.optimizer.AdamWithCosine": "poslab.runs.optimizers.adamw.AdamW",
+    "poslab.training.optimizer.AdamWithCosine": "poslab.runs.optimizers.AdamW",
+    "poslab.runs.optimizer.AdamWithCosine": "poslab.runs.optimizers.AdamW",
 }
 """Classes of a `_target_` by their earlier places."""
 
@@ -18,10 +18,10 @@ OFFLINE = (
 """Modules of `data.offline`, which were in `data.examples`."""
 
 ADDED: dict[str, Any] = {
-    "adapt": {"_target_": "poslab.adaptation.full.Full"},
-    "objective": {"_target_": "poslab.objectives.objective.OwnLoss"},
-    "step": {"_target_": "poslab.steps.step.Standard"},
-    "start": {"_target_": "poslab.start.fresh.Fresh"},
+    "adapt": {"_target_": "poslab.models.adaptation.Full"},
+    "objective": {"_target_": "poslab.runs.steps.OwnLoss"},
+    "step": {"_target_": "poslab.runs.steps.Standard"},
+    "start": {"_target_": "poslab.runs.start.Fresh"},
     "callbacks": {},
     "logger": {
         "tensorboard": {"_target_": "poslab.training.loggers.RunTensorBoard"},

@@ -15,7 +15,7 @@ from poslab.configuration.build import build, build_each, full_keys
 from poslab.configuration.labels import label
 from poslab.configuration.of_pretrained import is_pretrained
 from poslab.data.data_source import DataSource
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 from poslab.runs.directory import GROUPS, RunDirectory
 from poslab.runs.earlier_versions import ADDED
 
@@ -23,15 +23,14 @@ if TYPE_CHECKING:
     import lightning as L
     from lightning.pytorch.loggers import Logger
 
-    from poslab.adaptation import Adaptation
     from poslab.data.run_data import RunData
     from poslab.data.sources import AnySource
     from poslab.models import Model, ModelRecipe
-    from poslab.objectives.objective import Objective
+    from poslab.models.adaptation import Adaptation
     from poslab.runs.optimizers import OptimizerSettings
+    from poslab.runs.start import Start
+    from poslab.runs.steps import Objective, Step
     from poslab.runs.trainer_settings import TrainerSettings
-    from poslab.start import Start
-    from poslab.steps import Step
     from poslab.tasks.task import Task
 
 
@@ -94,10 +93,10 @@ class Recipe:
                 source.check()
 
         # These import torch, which takes a second; the mistakes above are reported without it.
-        from poslab.adaptation import Adaptation
+        from poslab.models.adaptation import Adaptation
         from poslab.runs.optimizers import OptimizerSettings
+        from poslab.runs.start import Start
         from poslab.runs.trainer_settings import TrainerSettings
-        from poslab.start import Start
 
         trainer = build(config, "trainer", TrainerSettings)
         adapt = build(config, "adapt", Adaptation)
@@ -112,8 +111,7 @@ class Recipe:
                 _check_vocabulary(model.tokenizer, model.try_build())
 
         # These import torchmetrics, which takes as long as torch.
-        from poslab.objectives.objective import Objective
-        from poslab.steps import Step
+        from poslab.runs.steps import Objective, Step
         from poslab.tasks.choice import task_for
 
         task = task_for(source.kind, model.kind, capabilities)

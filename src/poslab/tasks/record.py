@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 from poslab.arguments import Range, with_checked_arguments
-from poslab.io.reading import read_json
-from poslab.io.writing import write_atomically
+from poslab.io.files import read_json, write_atomically
 from poslab.models import Outputs
 
 MAX_EXTRA_TOKENS = 100_000

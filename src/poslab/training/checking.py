@@ -11,7 +11,6 @@ from poslab.data.composed import with_rate
 from poslab.data.kinds.windows import WINDOWS
 from poslab.runs.directory import RunDirectory
 from poslab.runs.earlier_versions import ADDED
-from poslab.runs.lightning_arguments import check_lightning_arguments
 from poslab.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ def check(
     recipe = Recipe.of(config, to_train=True)
     recipe.trainer.require_devices()
     if recipe.trainer.lightning:
+        from poslab.runs.trainer_settings import check_lightning_arguments
         from poslab.training.components import quieten_lightning
 
         quieten_lightning()
@@ -63,7 +63,7 @@ def check(
     elif recipe.init_from is not None and checkpoint is None and (source := _run_of(recipe.init_from)) is not None:
         _check_heads(recipe.config, source.config())
     if recipe.start.needs_earlier and checkpoint is None:
-        from poslab.training.first_encoding import check_start
+        from poslab.training.initialise import check_start
 
         check_start(recipe, model, begins_with)
     lengths_vary = recipe.source.kind is not WINDOWS
@@ -82,8 +82,8 @@ def check(
 
 def warnings_of_pretrained(recipe: Recipe, model: Model) -> Iterator[str]:
     """Yield a sentence for each setting under which a run of a pretrained model shows or keeps little of it."""
-    from poslab.adaptation.full import Full
     from poslab.data.corpus import Corpus
+    from poslab.models.adaptation import Full
 
     facts, source, sampler = model.encodings.shape.pretrained, recipe.source, recipe.model.positions
     if facts is None:
@@ -119,7 +119,7 @@ TOO_FAST = 5
 
 def _check_memory(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if weights, gradients and the optimizer's state alone are larger than the memory."""
-    from poslab.adaptation.base import num_learning
+    from poslab.models.adaptation import num_learning
     from poslab.training.environment import memory_bytes
 
     settings = recipe.trainer
@@ -215,8 +215,7 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
     from poslab.data.corpus import Corpus
     from poslab.models import Decoder
     from poslab.models.short_convolution import ShortConvolution
-    from poslab.objectives.objective import TaskLoss
-    from poslab.steps import Standard
+    from poslab.runs.steps import Standard, TaskLoss
 
     key = f"trainer.context_parallel={recipe.trainer.context_parallel}"
     length = recipe.source.sequence_length

@@ -19,13 +19,11 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import HELD_OUT, RunData
 from poslab.models import Model
-from poslab.objectives.context_parallel import ContextParallel
-from poslab.objectives.objective import Teacher
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, rank_zero_first
 from poslab.runs.recipe import Recipe
+from poslab.runs.steps import ContextParallel, RunInfo, Teacher
 from poslab.runs.trainer_settings import TrainerSettings
-from poslab.steps import RunInfo
 from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner

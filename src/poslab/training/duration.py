@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import torch
 
 from poslab.data.run_data import HELD_OUT, RunData
-from poslab.runs.precision import autocast
 from poslab.runs.recipe import Recipe
+from poslab.runs.trainer_settings import autocast
 from poslab.training.components import task_and_model_of
 
 STEPS = 5

@@ -1,4 +1,4 @@
-"""Launch of several processes for one run on this machine."""
+"""Launch of several processes for one run on this machine, and their observer, which may end the run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, start_processes
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
@@ -18,9 +24,111 @@ from poslab.configuration.build import DATA
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunEndedEarlyError, RunInterruptedError
 from poslab.runs.processes import hung
-from poslab.training.heartbeats import newest_heartbeat
-from poslab.training.interruption import StopOnSignals
-from poslab.training.observation import Observer, answering
+from poslab.training.checkpoints import StopOnSignals
+from poslab.training.learner import Learner
+
+FILES = "heartbeat_*"
+
+
+class Heartbeats(L.Callback):
+    """A callback that touches a file in a directory after each batch; `rank` is that of the process."""
+
+    def __init__(self, directory: Path, rank: int) -> None:
+        self._file = directory / FILES.replace("*", str(rank))
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self._file.touch()
+
+    on_validation_batch_end = on_test_batch_end = on_train_batch_end
+
+
+def newest_heartbeat(directory: Path) -> float:
+    """Return the time of the last finished batch of any process, by the clock of the file system; 0 before one."""
+    return max((file.stat().st_mtime for file in directory.glob(FILES)), default=0.0)
+
+
+Observer = Callable[[int, Mapping[str, float]], str | None]
+"""A function of the step and the metrics by tag, such as `validation/loss@512`, called after each validation.
+
+It returns a reason to end the run at once, in a few words; None continues it.
+"""
+
+SOCKET = "observer"
+
+
+class ObserveValidations(L.Callback):
+    """A callback that calls an observer after each validation, in process 0; all processes of the run end together."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if trainer.state.fn != "fit":
+            return
+        reason = self.observer(trainer.global_step, pl_module.metrics) if trainer.is_global_zero else None
+        reason = trainer.strategy.broadcast(reason)
+        if reason is not None:
+            raise RunEndedEarlyError(reason)
+
+
+@contextmanager
+def answering(observer: Observer, directory: Path) -> Iterator[None]:
+    """Serve an observer at a Unix socket in a directory to other processes, which call it by `distant_observer`.
+
+    It is called in its own thread; an error that it raises is a reason to end the run.
+    """
+    over = threading.Event()
+    with Listener(str(directory / SOCKET)) as listener:
+
+        def answer() -> None:
+            while True:
+                connection = listener.accept()
+                if over.is_set():
+                    connection.close()
+                    return
+                _answer(connection, observer)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            Client(str(directory / SOCKET)).close()  # wakes the thread, which closing the listener does not
+            thread.join()
+
+
+def _answer(connection: Connection, observer: Observer) -> None:
+    with connection:
+        try:
+            while True:
+                step, metrics = connection.recv()
+                try:
+                    answer = observer(step, metrics)
+                except Exception as error:
+                    answer = f"{type(error).__name__}: {error}"
+                connection.send(answer)
+        except (EOFError, ConnectionError):  # the process has ended
+            return
+
+
+def distant_observer(directory: Path) -> Observer | None:
+    """Return a function that calls the observer served in a directory by another process; None if there is none."""
+    address = directory / SOCKET
+    if not address.exists():
+        return None
+    connections: list[Connection] = []
+
+    def ask(step: int, metrics: Mapping[str, float]) -> str | None:
+        if not connections:
+            connections.append(Client(str(address)))
+        connections[0].send((step, dict(metrics)))
+        answer: str | None = connections[0].recv()
+        return answer
+
+    return ask
+
 
 SECONDS_BETWEEN_LOOKS = 0.1
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -18,13 +19,24 @@ from torch.optim import Optimizer
 
 from poslab.data.batch import Batch
 from poslab.models import Model
-from poslab.objectives.objective import Objective, Teacher
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.optimizers import OptimizerSettings
-from poslab.steps import Gradients
+from poslab.runs.steps import Gradients, Objective, Teacher
 from poslab.tasks.task import Task
 from poslab.training.environment import peak_memory_mb
-from poslab.training.hashes import hash_of
+
+MOST = 4096
+"""Numbers of each tensor that are hashed."""
+
+
+def hash_of(tensors: Iterable[Tensor]) -> str:
+    """Return a hash of the shapes, the dtypes and the first numbers of tensors."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        flat = tensor.detach().flatten()[:MOST].cpu()
+        found.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        found.update(flat.to(torch.float64 if flat.is_floating_point() else torch.int64).numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 class Learner(L.LightningModule):

@@ -9,11 +9,11 @@ from poslab.data.corpus import Corpus
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.encodings import StackShape
 from poslab.models import Model
-from poslab.objectives.distillation import UNTOUCHED, Distillation
-from poslab.objectives.objective import Teacher
 from poslab.runs.directory import RunDirectory
+from poslab.runs.distillation import UNTOUCHED, Distillation
 from poslab.runs.loading import load
 from poslab.runs.recipe import Recipe, recipe_of
+from poslab.runs.steps import Teacher
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Task
 

@@ -21,7 +21,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from poslab.configuration.command_line import pip_install
-from poslab.io.locking import locked_folder
+from poslab.io.files import locked_folder
 from poslab.training.loggers import RunLogger, columns
 
 _ID = re.compile("[A-Za-z0-9_-]{1,128}")

@@ -21,10 +21,9 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     from poslab.runs.errors import disk_errors
     from poslab.runs.processes import external_environment, hang_errors, join
     from poslab.runs.recipe import recipe_of
+    from poslab.training.checkpoints import StopOnSignals
     from poslab.training.fit import train_here
-    from poslab.training.heartbeats import Heartbeats
-    from poslab.training.interruption import StopOnSignals
-    from poslab.training.observation import distant_observer
+    from poslab.training.launch import Heartbeats, distant_observer
 
     run = RunDirectory.of(run_directory, trust.split(",") if trust else ())
     recipe = recipe_of(run)

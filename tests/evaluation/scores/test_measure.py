@@ -15,7 +15,7 @@ import poslab
 from poslab.evaluation.scores.items import shared_items
 from poslab.evaluation.scores.measure import measure
 from poslab.experiments.metrics import metrics_of
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 from poslab.runs.checkpoint import load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import recipe_of

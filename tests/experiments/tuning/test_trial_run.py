@@ -22,7 +22,7 @@ from poslab.experiments.tuning.sweep import Sweep
 from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.experiments.tuning.trial_record import recorded_failure
 from poslab.experiments.tuning.trial_run import train_trial
-from poslab.io.reading import read_json, read_yaml
+from poslab.io.files import read_json, read_yaml
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
 

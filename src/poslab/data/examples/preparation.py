@@ -20,7 +20,7 @@ from poslab.data.preparation import MEASURED_BYTES, make_tokenizer, tokenizer_se
 from poslab.data.run_data import HELD_OUT
 from poslab.data.splitting import random_order
 from poslab.data.tokenizers import FILE_NAME, Tokenizer, load_tokenizer
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from poslab.data.offline.packaged import PackagedExamples
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 
 class Article(NamedTuple):

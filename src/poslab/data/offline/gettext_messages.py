@@ -13,7 +13,7 @@ from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_text
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 A_WORD = re.compile(r"[^\W\d_]{2}")
 

@@ -14,7 +14,7 @@ from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.pairs import PAIRS
 from poslab.data.offline.roff import paragraphs, plain
 from poslab.data.source import require_text
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 # The mark of the pages in Debian's manpages and manpages-dev; those of other packages differ from machine to machine.
 PROJECT = re.compile(rb"^\.TH .*Linux man-pages", re.MULTILINE)

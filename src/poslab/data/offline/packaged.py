@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.examples.source import ExampleSource
-from poslab.io.packages import NotInstalledError, package_folder
+from poslab.io.files import NotInstalledError, package_folder
 
 
 class PackagedExamples(ExampleSource):

@@ -17,7 +17,7 @@ from poslab.data.paths import folder_of, require_content
 from poslab.data.pictures.reading import SUFFIXES, channels_of, read_picture
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import Source, require_text
-from poslab.io.reading import read_text
+from poslab.io.files import read_text
 
 
 class Captioned(NamedTuple):

@@ -10,7 +10,7 @@ from poslab.arguments import nearest
 from poslab.data.paths import neighbours, require_plain_name
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words
 from poslab.data.source import require_text
-from poslab.io.reading import MAX_JSON, read_text
+from poslab.io.files import MAX_JSON, read_text
 
 INSTALL = "npm install emoji-datasource-google"
 

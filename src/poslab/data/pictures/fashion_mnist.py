@@ -15,7 +15,7 @@ from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import require_text
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 PACKAGE = "dataset-fashion-mnist"
 FILES = {

@@ -14,7 +14,7 @@ from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.pictures.source import PictureSource
-from poslab.io.packages import package_folder
+from poslab.io.files import package_folder
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 FONTS = (

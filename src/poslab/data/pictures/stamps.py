@@ -6,7 +6,7 @@ from functools import cached_property
 from poslab.arguments import nearest
 from poslab.data.pictures.captions import Captioned, CaptionSource, in_words, lines_of, pictures_below
 from poslab.data.source import require_text
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 PACKAGE = "tuxpaint-stamps-default"
 

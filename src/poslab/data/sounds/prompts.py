@@ -6,7 +6,7 @@ from pathlib import Path
 
 from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.source import require_text
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 VOICES = {
     "en": "en_US_f_Allison",

@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 
 from poslab.data.paths import require_regular
 from poslab.data.sounds.log_mel import RATE
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 from poslab.io.terminal import one_line
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga")

@@ -9,7 +9,7 @@ from pathlib import Path
 from poslab.data.bounds import require_integer
 from poslab.data.sounds.files import Sound, SoundFiles
 from poslab.data.source import require_text
-from poslab.io.packages import NotInstalledError
+from poslab.io.files import NotInstalledError
 
 PACKAGE = "tuxpaint-stamps-default"
 NAME = re.compile(r"(.+)_desc_(\w+)\.ogg")

@@ -14,8 +14,7 @@ import numpy as np
 
 from poslab.data.run_data import HELD_OUT
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
-from poslab.io.reading import read_bytes
-from poslab.io.writing import replacing
+from poslab.io.files import read_bytes, replacing
 
 VERSION = 1
 """Number of the format, and of the way in which runs are measured; scores of another one are not read."""

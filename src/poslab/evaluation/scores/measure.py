@@ -24,8 +24,8 @@ from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import device_named, load
-from poslab.runs.precision import autocast, precision_of
 from poslab.runs.recipe import Recipe, recipe_of
+from poslab.runs.trainer_settings import autocast, precision_of
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.measurement import Observation
 from poslab.tasks.task import Task, device_of

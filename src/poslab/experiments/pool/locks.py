@@ -11,7 +11,7 @@ from pathlib import Path
 
 from poslab.experiments.pool.failure import KILLED
 from poslab.experiments.pool.source import J, WatchedSource
-from poslab.io.locking import lock
+from poslab.io.files import lock
 
 
 def worker_name() -> str:

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from poslab.io.reading import read_json
+from poslab.io.files import read_json
 from poslab.io.terminal import one_line
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
-from poslab.training.observation import Observer
+from poslab.training.fit import train
+from poslab.training.launch import Observer
 from poslab.training.resume import Plan, changes_since
-from poslab.training.train import train
 
 SECONDS_BETWEEN_LOOKS = 0.2
 """Pause between two checks of a run that another process still trains."""

@@ -35,7 +35,7 @@ from poslab.experiments.report.tables import (
 from poslab.experiments.report.terminal import print_results
 from poslab.experiments.report.tuned import tuned_table, tuning_pictures
 from poslab.experiments.results import Results
-from poslab.io.writing import write_atomically
+from poslab.io.files import write_atomically
 from poslab.report.figures import Plot, ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
 from poslab.report.sentences import amount

@@ -12,8 +12,7 @@ from optuna.storages import RDBStorage
 
 from poslab.experiments.tuning.storage import open_storage
 from poslab.experiments.tuning.storage_url import DATABASE, Stored, url_of, without_password
-from poslab.io.reading import read_text
-from poslab.io.writing import refuse_links, write_atomically
+from poslab.io.files import read_text, refuse_links, write_atomically
 
 OWNER = ".study"
 """File with the study to which a directory belongs."""

@@ -25,8 +25,8 @@ from poslab.experiments.tuning.sweep import Sweep
 from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.experiments.tuning.trial_record import TrialRecord, default_trial, first_attempt, recorded_failure
 from poslab.experiments.tuning.trial_run import runs_of
+from poslab.io.files import write_atomically
 from poslab.io.terminal import one_line
-from poslab.io.writing import write_atomically
 from poslab.report.page import write_figures, write_report
 from poslab.runs.errors import RunStoppedError
 from poslab.runs.recipe import Recipe

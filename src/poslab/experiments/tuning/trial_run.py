@@ -20,7 +20,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunEndedEarlyError
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import TrainerSettings
-from poslab.training.observation import Observer
+from poslab.training.launch import Observer
 
 BY_PRUNER = "pruned"
 """Reason for which a run ends early: the decision of the pruner."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from poslab.data.tokenizers import Tokenizer
-from poslab.io.locking import locked_folder
+from poslab.io.files import locked_folder
 from poslab.models import Model
 from poslab.pretrained.export.form import Form, NotPlainError
 from poslab.pretrained.export.hosted import hosted_form

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from poslab.adaptation.low_rank import merged
 from poslab.encodings import Learned, NoPosition, Rotary
+from poslab.models.adaptation import merged
 from poslab.pretrained.borrow import MODULE
 from poslab.pretrained.description import describe
 from poslab.pretrained.exchange import Exchange

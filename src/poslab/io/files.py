@@ -1,0 +1,212 @@
+"""Bounded reading of files that a stranger may have written, whole writing of files, and locks."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import io
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+from omegaconf import OmegaConf
+
+PACKAGE = "package:"
+"""The beginning of a path in a package, such as `package:some_package/folder`."""
+
+
+class NotInstalledError(ValueError):
+    """Data or a package that a dataset needs is not installed on this machine; the settings may be right."""
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the folder of an installed package by its name in Python; None if it is not installed."""
+    spec = importlib.util.find_spec(name)
+    places = None if spec is None else spec.submodule_search_locations
+    return Path(next(iter(places))) if places else None
+
+
+def in_package(path: str) -> str:
+    """Return a path with the folder of the package that it begins with; any other path as it is.
+
+    Raises:
+        NotInstalledError: beginning with `path`, if the package is not installed.
+    """
+    if not path.startswith(PACKAGE):
+        return path
+    name, _, rest = path.removeprefix(PACKAGE).partition("/")
+    folder = package_folder(name) if name.isidentifier() else None
+    if folder is None:
+        distribution = name.replace("_", "-")
+        raise NotInstalledError(f"path={path} needs the package {distribution}: pip install --no-deps {distribution}")
+    return str(folder / rest)
+
+
+MAX_YAML = 200_000
+"""Most bytes of a configuration; one of ours has about 5,000."""
+MAX_JSON = 100_000_000
+"""Most bytes of a JSON file; 100,000 names of classes need about 2,000,000."""
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Reads five times faster where PyYAML was built with libyaml."""
+NUMBER = re.compile(r"[-+]?[\da-fxo_.:]+", re.IGNORECASE)
+"""Number in any base of YAML, 60 included, whose reading takes time quadratic in its digits."""
+LONGEST = 1000
+"""Most characters of a number or an interpolation in YAML."""
+DEEPEST = 32
+"""Most levels of a YAML file; a configuration of ours has about 6."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read the keys and values of a YAML file, as Hydra does, with interpolations left as text.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, does not hold keys and values, is larger than 200 kB, is
+            nested more than 32 deep or uses aliases, a few of which can stand for terabytes.
+    """
+    text = read_text(path, MAX_YAML)
+    try:
+        reason = _too_much(text)
+        node = None if reason else OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))  # 1e-3 is a number to it
+    except yaml.MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f", line {error.problem_mark.line + 1}"
+        raise ValueError(f"{path}{line} is not YAML: {error.problem}") from error
+    except Exception as error:  # anything that YAML's constructors and OmegaConf's interpolations raise
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if reason:
+        raise ValueError(f"{path} {reason}")
+    if not isinstance(node, dict):
+        raise ValueError(f"{path} must hold keys and values")
+    return {str(key): value for key, value in node.items()}
+
+
+def _too_much(text: str) -> str:
+    """Return the reason not to build YAML, found before it is built; "" if there is none."""
+    depth = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            return f"must not use aliases, got *{event.anchor}"
+        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST:
+            if NUMBER.fullmatch(event.value):
+                return "must not have a number of more than 1,000 digits"
+            if "${" in event.value:
+                return "must not have an interpolation of more than 1,000 characters"
+        if isinstance(event, yaml.ScalarEvent) and event.value.count("${") > DEEPEST:
+            return f"must not have more than {DEEPEST} interpolations in one value"
+        if depth > DEEPEST:
+            return f"must not be nested more than {DEEPEST} deep"
+    return ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, holds something else or is larger than 100 MB.
+    """
+    text = read_text(path, MAX_JSON)
+    try:
+        node = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: it is not JSON") from error
+    if not isinstance(node, dict):
+        raise ValueError(f"{path} must hold an object, got {type(node).__name__}")
+    return node
+
+
+def read_text(path: Path, most: int = MAX_YAML) -> str:
+    """Read a text file of at most `most` bytes; ValueError, naming the file, if it cannot be read or is another."""
+    try:
+        return read_bytes(path, most).decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text") from error
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a file of at most `most` bytes; ValueError, naming the file, if it cannot be read or is longer."""
+    if path.exists() and not path.is_file():  # a pipe waits for a writer, and a device may not end
+        raise ValueError(f"{path} cannot be read: it is not a regular file")
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise ValueError(f"{path} must be at most {most:,} bytes long, and is longer")
+    return content
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new file that replaces `path` once it is whole.
+
+    Nobody can put a link in its way: its temporary name is random, and a file that exists is never opened.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.writing")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that is whole or absent."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise ValueError if a folder holds anything but files and folders, at any depth.
+
+    A symbolic link in a stranger's folder can make a program write to, or read, a file anywhere. The folder itself may
+    be reached through a link, which belongs to its user.
+    """
+    waiting = [str(folder)]
+    while waiting:
+        for entry in _entries(waiting.pop()):
+            if entry.is_symlink():
+                raise ValueError(
+                    f"{folder} must hold no symbolic links, which could lead to any file, and {entry.path} is one: put "
+                    "what it points to in its place, or move the whole folder and link that"
+                )
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif not entry.is_file(follow_symlinks=False):
+                raise ValueError(f"{folder} must hold files and folders alone, and {entry.path} is neither")
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """Return the entries of a folder; none if it has vanished."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def lock(file: Any) -> None:
+    """Wait for the lock of an open file, which ends as the file is closed; without one where the disk has no locks."""
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, in which nothing is written for it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
