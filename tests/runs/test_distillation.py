@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.data.algorithmic.context_free.stack_manipulation import StackManipulation
+from poslab.data.algorithmic.chomsky import StackManipulation
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.kinds.windows import TextWindows

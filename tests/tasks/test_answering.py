@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.data.algorithmic.context_free.stack_manipulation import StackManipulation
-from poslab.data.algorithmic.recall.flip_flop import FlipFlop
+from poslab.data.algorithmic.chomsky import StackManipulation
+from poslab.data.algorithmic.recall import FlipFlop
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer

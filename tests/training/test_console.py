@@ -8,7 +8,7 @@ import lightning as L
 import pytest
 from rich.console import Console
 
-from poslab.data.algorithmic.context_free.reverse_string import ReverseString
+from poslab.data.algorithmic.chomsky import ReverseString
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 MOVED = {
@@ -55,6 +56,9 @@ def migrate_config(node: Any) -> Any:
 def _name_of_now(name: str) -> str:
     if name in REMOVED:
         raise ValueError(f"{name}: {REMOVED[name]}")
+    name = re.sub(r"(?<=^poslab\.data\.algorithmic\.)(regular|context_free|context_sensitive)\.\w+", "chomsky", name)
+    name = re.sub(r"(?<=^poslab\.data\.algorithmic\.)length_generalization\.(scan|pcfg)\b", "compositional", name)
+    name = re.sub(r"(?<=^poslab\.data\.algorithmic\.)(recall|length_generalization)\.[a-z]\w*", r"\1", name)
     package, _, rest = name.partition("poslab.data.examples.")
     is_offline = not package and rest.partition(".")[0] in OFFLINE
     return f"poslab.data.offline.{rest}" if is_offline else MOVED.get(name, name)

@@ -5,12 +5,11 @@ import pytest
 import torch
 from hydra.utils import instantiate
 
-from poslab.data.algorithmic.context_free.reverse_string import ReverseString
+from poslab.data.algorithmic.chomsky import ParityCheck, ReverseString
 from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
 from poslab.data.algorithmic.examples import AlgorithmicExamples, split_of
-from poslab.data.algorithmic.length_generalization.copy import Copy
-from poslab.data.algorithmic.recall.flip_flop import FlipFlop
-from poslab.data.algorithmic.regular.parity_check import ParityCheck
+from poslab.data.algorithmic.length_generalization import Copy
+from poslab.data.algorithmic.recall import FlipFlop
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
@@ -19,7 +18,7 @@ from poslab.tasks.choice import tasks
 from tests.data.test_choices import CLASSES
 from tests.training.runs import composed
 
-TASKS = [choice for choice, of_choice in CLASSES.items() if of_choice is AlgorithmicExamples]
+TASKS = [name for name, cls in CLASSES.items() if cls is AlgorithmicExamples and name != "algorithmic"]
 
 
 def source(task=None, **arguments) -> AlgorithmicExamples:

@@ -1,7 +1,9 @@
-"""The base class of all algorithmic tasks, and their examples."""
+"""The base classes of algorithmic tasks, their examples, and random strings of symbols."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform
 
 import numpy as np
@@ -12,7 +14,7 @@ AtLeastOne = Annotated[int, Range(at_least=1)]
 AtLeastTwo = Annotated[int, Range(at_least=2)]
 """Types of a task's arguments."""
 BLANK = "__"
-"""The symbol of an input in whose place a symbol of the output belongs."""
+"""The symbol of an input that a symbol of the output replaces."""
 
 
 class Example(NamedTuple):
@@ -51,7 +53,7 @@ class AlgorithmicTask(ABC):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         with_checked_arguments(dataclass(frozen=True)(cls))
-        del cls.__setattr__, cls.__delattr__  # of which a decorator of a class's own would complain
+        del cls.__setattr__, cls.__delattr__  # a subclass that is decorated as a dataclass would be rejected
 
     @property
     @abstractmethod
@@ -70,3 +72,37 @@ class AlgorithmicTask(ABC):
         """Return the tokens of the longest example of a length; tasks whose examples differ in size override it."""
         generator = np.random.default_rng(0)
         return max(self.example(length, generator).num_tokens for _ in range(32))
+
+
+def draw(symbols: Sequence[str], length: int, generator: np.random.Generator) -> tuple[str, ...]:
+    """Draw a string of that length; all symbols are equally likely at each position."""
+    # All at once, and then Python's own integers: one draw a symbol costs a microsecond each.
+    return tuple([symbols[index] for index in generator.integers(len(symbols), size=length).tolist()])
+
+
+@cache
+def numbered(count: int, prefix: str = "") -> tuple[str, ...]:
+    """Return symbols numbered from 0: `numbered(3, "k")` is ("k0", "k1", "k2")."""
+    return tuple([f"{prefix}{number}" for number in range(count)])
+
+
+class StringTask(AlgorithmicTask):
+    """A task on random strings of numbered symbols.
+
+    Args:
+        num_symbols: different symbols, at least 2.
+    """
+
+    num_symbols: AtLeastTwo = 2
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return numbered(self.num_symbols)
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.symbols, length, generator)
+        return Example(string, self.output(string))
+
+    @abstractmethod
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the right output for an input."""

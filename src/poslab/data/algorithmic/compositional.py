@@ -1,17 +1,21 @@
-"""Functions of strings within functions (PCFG)."""
+"""Compositional tasks: commands (SCAN), and functions of strings within functions (PCFG)."""
 
 import math
-from collections.abc import Callable, Iterator
-from functools import lru_cache
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import islice, product
 from string import ascii_uppercase
 from typing import Annotated
 
 import numpy as np
 
 from poslab.arguments import Range
-from poslab.data.algorithmic.strings import draw
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.algorithmic.task import AlgorithmicTask, Example, draw
+
+ACTIONS = {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"}
+TURNS = {"left": "I_TURN_LEFT", "right": "I_TURN_RIGHT"}
+TIMES = {"twice": 2, "thrice": 3}
+JOINING = ("and", "after")
 
 String = tuple[str, ...]
 
@@ -32,6 +36,84 @@ BINARY: dict[str, Callable[[String, String], String]] = {
 SHORTEST, LONGEST = 2, 5
 
 
+class Scan(AlgorithmicTask):
+    """The actions of a command.
+
+        jump opposite left after walk twice  ->  I_WALK I_WALK I_TURN_LEFT I_TURN_LEFT I_JUMP
+
+    `length` is the number of actions, which are the output; commands have up to nine words. All commands of a length
+    are equally likely. There are 20,910 commands, with 1 to 48 actions; some lengths between have none.
+
+    Lake and Baroni train on commands of up to 22 actions and test on those of 24 to 48; Kazemnejad et al. train on up
+    to 25. Their text is "Solve: jump twice" and, after a separator, "Jump Jump".
+
+    Source: Lake and Baroni, "Generalization without Systematicity" (ICML 2018), section 2 and figures 6 and 7; as one
+    of ten tasks, Kazemnejad et al. (NeurIPS 2023), table 1.
+    """
+
+    symbols = (
+        *(*ACTIONS, "turn", *TURNS, "opposite", "around", *TIMES, *JOINING),
+        *(*ACTIONS.values(), *TURNS.values()),
+    )
+
+    def has_length(self, length: int) -> bool:
+        return length in _examples()
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        examples = _examples()[length]
+        return examples[int(generator.integers(len(examples)))]
+
+    def most_tokens(self, length: int) -> int:
+        return max(example.num_tokens for example in _examples()[length])
+
+
+def commands() -> list[tuple[str, ...]]:
+    """Return all 20,910 commands, each as a tuple of words.
+
+    C -> S | S and S | S after S
+    S -> V | V twice | V thrice
+    V -> U | [U or turn] left | [U or turn] opposite left | [U or turn] around left, and the same with right
+    U -> walk | look | run | jump
+    """
+    verbs: list[tuple[str, ...]] = [(word,) for word in ACTIONS]
+    ways: list[tuple[str, ...]] = [(), ("opposite",), ("around",)]
+    verbs += [(word, *way, side) for word, way, side in product([*ACTIONS, "turn"], ways, TURNS)]
+    often: list[tuple[str, ...]] = [(), *((times,) for times in TIMES)]
+    sentences = [verb + times for verb, times in product(verbs, often)]
+    joined = [(*first, word, *second) for first, word, second in product(sentences, JOINING, sentences)]
+    return sentences + joined
+
+
+def interpret(command: Sequence[str]) -> tuple[str, ...]:
+    """Return the actions of a command, given as its words."""
+    for word in JOINING:
+        if word in command:
+            position = command.index(word)
+            first, second = interpret(command[:position]), interpret(command[position + 1 :])
+            return second + first if word == "after" else first + second
+    *verb, last = command
+    if last in TIMES:
+        return interpret(verb) * TIMES[last]
+    if last not in TURNS:
+        return (ACTIONS[last],)
+    turn = (TURNS[last],)
+    # "turn" has no action of its own: to turn opposite is to turn twice.
+    action = () if verb[0] == "turn" else (ACTIONS[verb[0]],)
+    if "around" in verb:
+        return (turn + action) * 4
+    return turn * 2 + action if "opposite" in verb else turn + action
+
+
+@cache
+def _examples() -> dict[int, list[Example]]:
+    """Return all commands with their actions, by the number of actions."""
+    by_length: dict[int, list[Example]] = {}
+    for command in commands():
+        actions = interpret(command)
+        by_length.setdefault(len(actions), []).append(Example(command, actions))
+    return by_length
+
+
 class Pcfg(AlgorithmicTask):
     """The value of nested functions of one or two strings, which come before their arguments.
 
@@ -43,19 +125,19 @@ class Pcfg(AlgorithmicTask):
 
     `length` is the number of functions, at least 1. A string has 2 to 5 of 520 symbols, A1 to Z20, all numbers and all
     symbols equally likely. Functions and strings that make one longer than `longest_output`, also on the way, are drawn
-    anew, since repeat within repeat within repeat has no bound. Both papers train on up to 8 functions and test on 9
+    again, since repeat within repeat within repeat has no bound. Both papers train on up to 8 functions and test on 9
     and more. The text of the second one is "Solve: repeat A1 B2" and, after a separator, "A1 B2 A1 B2".
 
     Functions nest as in the sentences of a probabilistic grammar that have `length` functions. There, a function is
     binary with one probability, and an argument a string rather than a function with another. A tree with one more
-    binary function in place of a unary one is P(binary) P(string) / P(unary) times as likely, which is all that matters
+    binary function instead of a unary one is P(binary) P(string) / P(unary) times as likely, which is all that matters
     among trees of as many functions: `binary_weight`. The authors' script has 0.25 * 0.75 / 0.75 = 0.25. Their data has
-    more binary functions, since it was chosen to be as long and deep as English sentences: 47.5 % in 29 sentences of
+    more binary functions, since it was chosen to be as long and deep as English sentences: 47.5% in 29 sentences of
     nine functions, which 0.37 gives. Other effects of that choice are not modelled, nor that their sentences end at 300
     characters.
 
     Args:
-        binary_weight: above 0; the odds of a tree with one more binary function in place of a unary one.
+        binary_weight: above 0; the odds of a tree with one more binary function instead of a unary one.
         longest_output: symbols, at least 10; a short one leaves little choice for many functions.
 
     Source: Hupkes et al., "Compositionality Decomposed" (JAIR 2020), section 3, and the authors' repository
@@ -112,8 +194,8 @@ def draw_tree(num_functions: int, binary_weight: float, generator: np.random.Gen
     num_binary = int(np.searchsorted(_binary_at_most(num_functions, binary_weight), generator.random()))
     arities = np.repeat([1, 2, 0], [num_functions - num_binary, num_binary, num_binary + 1])
     generator.shuffle(arities)
-    # The cycle lemma: of all places to begin such a circle of nodes, exactly one gives a tree, that behind the place
-    # where the most arguments are missing.
+    # The cycle lemma: exactly one first node of such a circle gives a tree, the node after the one where the most
+    # arguments are missing.
     return np.roll(arities, -1 - int(np.argmin(np.cumsum(arities - 1)))).tolist()
 
 

@@ -1,1 +1,0 @@
-"""Tasks that a pushdown automaton solves: the first symbols are needed last, as on a stack."""

@@ -1,1 +1,0 @@
-"""Tasks of recalling something from anywhere in the input."""
