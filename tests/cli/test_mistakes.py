@@ -36,6 +36,7 @@ MISTAKES = {
     f"({len(choices('dataset'))} choices: python -m src.train --help dataset lists them)\n",
     "dataset=_text": "dataset must have a _target_, as the choices in conf/dataset do",
     "size=huge": "size=huge: there is no such choice choices: 1b, base, large, small, tiny\n",
+    "objective=own": "objective=own is now objective=task\n",
     "trainer=tpu": "trainer=tpu: there is no such choice",
     "debug=fats": "debug=fats: there is no such choice; did you mean 'fast'? choices: fast, overfit, profiler\n",
     "experiment=smal dataset=bbc_topics": "experiment=smal: there is no such choice; did you mean 'small'? choices: "

@@ -33,7 +33,7 @@ def config(*overrides: str) -> dict:
             ["rotary adapt=lora rank=8", "rotary adapt=full", "rotary adapt=lora rank=2"],
         ),
         ([["temperature=ssmax"], []], ["rotary temperature=ssmax", "rotary"]),
-        ([["objective=distil", "objective.teacher=A"], []], ["rotary objective=distil", "rotary objective=own"]),
+        ([["objective=distil", "objective.teacher=A"], []], ["rotary objective=distil", "rotary objective=task"]),
         (
             [["objective=distil", f"objective.teacher={name}"] for name in "AB"],
             ["rotary teacher=A", "rotary teacher=B"],

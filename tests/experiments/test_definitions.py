@@ -12,7 +12,6 @@ import pytest
 from poslab.experiments.definitions import identity, numbered, study_of
 from poslab.experiments.tuning.attributes import SPECIFICATION
 from poslab.experiments.tuning.storage import open_storage
-from poslab.runs.earlier_versions import ADDED
 from tests.experiments.comparisons import comparison
 
 
@@ -23,7 +22,7 @@ class Configurations:
         self.steps = steps
 
     def definition(self, case, encoding):
-        return {**ADDED, "encoding": {"name": encoding}, "trainer": {"max_steps": self.steps}}
+        return {"encoding": {"name": encoding}, "trainer": {"max_steps": self.steps}}
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
     assert_refused(tmp_path, ".* is not a run directory: it holds no config.yaml")
     assert_refused(tmp_path / "nothing", ".* is not a run directory: it holds no config.yaml")
     (tmp_path / "config.yaml").write_text("name: another project\n")
-    assert_refused(tmp_path, ".* is not a run directory: its config.yaml names no dataset")
+    assert_refused(tmp_path, ".* is not a run directory: its config.yaml names no adapt")
 
 
 def test_a_run_without_a_checkpoint_is_refused(run):

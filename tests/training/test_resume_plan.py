@@ -95,21 +95,6 @@ def test_auto_names_the_nearest_unfinished_run_and_the_key_that_differs(tmp_path
     assert remark(config, tmp_path) == f"{nothing}The nearest, {far}, {has}"
 
 
-def without(config: dict[str, Any], group: str, key: str) -> dict[str, Any]:
-    return {**config, group: {name: value for name, value in config[group].items() if name != key}}
-
-
-def test_auto_takes_a_run_of_before_a_key_where_that_is_not_set(tmp_path, config):
-    wanted = made(tmp_path / "no dropout", without(config, "model", "dropout"))
-    changed = {**config, "model": {**config["model"], "dropout": 0.5}}
-    assert plan(resumed(changed, "auto"), tmp_path / "new", []).run.path == tmp_path / "new"
-    made(tmp_path / "key of another version", {**config, "model": {**config["model"], "gone": None}})
-    made(tmp_path / "no seed", {key: value for key, value in config.items() if key != "seed"})
-    made(tmp_path / "no width", without(config, "model", "d_model"))
-    run, its_config, *_ = plan(resumed(config, "auto"), tmp_path / "newer", [])
-    assert (run.path, its_config) == (wanted, config)
-
-
 @pytest.mark.parametrize("content", ["- a\n- list\n", "key: [broken\n", "", "text", "\0\1"])
 def test_auto_passes_over_files_of_other_programs(tmp_path, config, content):
     (tmp_path / "theirs").mkdir()
@@ -192,7 +177,7 @@ def test_a_directory_without_a_run_starts_one_there(tmp_path, config, with_folde
     [
         ("todo.txt", "", r"{0} is not a run directory: it holds no config\.yaml$"),
         ("config.yaml", "model: gpt2\n", r"{0}/config\.yaml is not the configuration of a run: model must hold keys"),
-        ("config.yaml", "name: gpt2\n", r"resume={0} is not a run of this command: its config\.yaml has no attention"),
+        ("config.yaml", "name: gpt2\n", r"resume={0} is not a run of this command: its config\.yaml has no adapt"),
         ("config.yaml", "- a\n- list\n", r"{0}/config\.yaml must hold keys and values"),
         ("config.yaml", "key: [broken\n", r"{0}/config\.yaml, line 2 is not YAML: "),
     ],

@@ -30,7 +30,6 @@ from poslab.configuration.command_line import poslab_command, trusting
 from poslab.configuration.folders import CONF
 from poslab.configuration.outside_files import CheckedLoader, checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
-from poslab.runs.earlier_versions import ADDED
 from poslab.runs.errors import UntrustedRunError
 
 HELP = {"-h", "--help"}
@@ -248,6 +247,6 @@ def _stdout_closed() -> bool:
 
 def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
-    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra", *ADDED}
+    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
     if missing := sorted(map(str, needed - set(config))):
         raise ValueError(f"--config-name {chosen} must be a whole configuration of {name}, and it has no {missing[0]}")

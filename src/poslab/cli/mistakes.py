@@ -174,13 +174,15 @@ def composition_mistake(error: Exception, name: str, words: list[str], own_keys:
 
 def _of_choice(whole: str, options: list[str], words: list[str]) -> str:
     """Return what is wrong with a choice that its group does not have."""
-    from poslab.configuration.build import nearest, nearest_encoding
+    from poslab.configuration.build import RENAMED, nearest, nearest_encoding
 
     groups = [word.lstrip("+").partition("=")[0].partition("@")[0] for word in words]
     folder = whole.rpartition("/")[0]
     group = max((own for own in groups if whole.startswith(f"{own}/")), key=len, default=folder)
     choice = whole.removeprefix(f"{group}/")
     typed = next((word for word in words if word.startswith(group) and word.endswith(f"={choice}")), f"{group}=")
+    if renamed := RENAMED.get(f"{group}={choice}"):
+        return f"{group}={choice} is now {renamed}"
     if group == "encoding" and choice in choices.choices("temperature"):
         instead = f"{typed.partition('=')[0]}=rotary temperature={choice}"
         return f"{group}={choice}: that is a temperature: write {instead}"

@@ -27,7 +27,6 @@ from poslab.data.paths import neighbours
 from poslab.data.source import default_cache
 from poslab.io.files import locked_folder, read_json, read_yaml, refuse_links, replacing, write_atomically
 from poslab.io.terminal import one_line
-from poslab.runs.earlier_versions import ADDED, migrate_config
 from poslab.runs.errors import RunTakenError, UntrustedRunError
 
 LOCK_TIMEOUT_S = 7
@@ -38,7 +37,14 @@ CHECKSUM = "checksum"
 
 KEY_BYTES = 32
 
-GROUPS = {"model", "encoding", "dataset", "optimizer", "trainer"}
+GROUPS = {"model", "encoding", "dataset", "objective", "optimizer", "step", "adapt", "start", "trainer"}
+"""Groups of a configuration, of each of which a run has a choice."""
+
+LOCAL_LOGGERS = (
+    {"_target_": "poslab.training.loggers.RunTensorBoard"},
+    {"_target_": "poslab.training.loggers.MetricsCsv"},
+)
+"""Loggers that write only into the run directory."""
 
 LARGEST_INTEGER = 2**63 - 1
 """Largest metric, such as of steps, that TensorBoard supports."""
@@ -189,15 +195,11 @@ class RunDirectory:
         Raises:
             ValueError: if the file does not hold a configuration.
         """
-        written = read_yaml(self.config_file)
-        try:
-            config: dict[str, Any] = migrate_config(written)
-        except ValueError as error:
-            raise ValueError(f"{self.config_file} names {error}") from error
+        config = read_yaml(self.config_file)
         for group in GROUPS & config.keys():
             if not isinstance(config[group], Mapping):
                 raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
-        return ADDED | config | {"trust": list(self.trust)}
+        return config | {"trust": list(self.trust)}
 
     def config_hashes(self) -> dict[str, str]:
         """Return the hash of each group and key of `config.yaml`, by which a checkpoint knows its configuration.

@@ -17,7 +17,6 @@ from poslab.configuration.of_pretrained import is_pretrained
 from poslab.data.data_source import DataSource
 from poslab.io.files import NotInstalledError
 from poslab.runs.directory import GROUPS, RunDirectory
-from poslab.runs.earlier_versions import ADDED
 
 if TYPE_CHECKING:
     import lightning as L
@@ -54,7 +53,7 @@ class Recipe:
         trainer: settings of the trainer.
         seed: seed of everything random in it.
         init_from: run or checkpoint with its initial weights; None for random ones.
-        config: the configuration, as stored with the run, with the groups that an earlier version did not have.
+        config: the configuration, as stored with the run.
         read_from: run whose `config.yaml` it was read from; None for what the user has typed.
     """
 
@@ -81,7 +80,6 @@ class Recipe:
         Raises:
             ValueError: one sentence that names the key, for values that do not fit together.
         """
-        config = {**config, **{group: node for group, node in ADDED.items() if group not in config}}
         seed, init_from = config.get("seed"), config.get("init_from")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
@@ -108,7 +106,8 @@ class Recipe:
         if to_train:
             with full_keys("model", config):
                 _check_tokenizer(source, model.tokenizer)
-                _check_vocabulary(model.tokenizer, model.try_build())
+                if model.tokenizer is not None:
+                    _check_vocabulary(model.tokenizer, model.try_build())
 
         # These import torchmetrics, which takes as long as torch.
         from poslab.runs.steps import Objective, Step
@@ -216,10 +215,8 @@ def _check_tokenizer(source: AnySource, expected: Path | None) -> None:
         raise ValueError(f"dataset.tokenizer must be that of the pretrained model, {expected}, got {given}")
 
 
-def _check_vocabulary(tokenizer: Path | None, model: Model) -> None:
+def _check_vocabulary(tokenizer: Path, model: Model) -> None:
     """Raise ValueError if a pretrained model has no embeddings for some tokens of its tokenizer."""
-    if tokenizer is None:
-        return
     from poslab.data.tokenizers import load_tokenizer
 
     tokens, rows = load_tokenizer(tokenizer.parent).vocab_size, model.embedding.num_embeddings

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from poslab.configuration.build import full_keys
 from poslab.data.composed import with_rate
 from poslab.data.kinds.windows import WINDOWS
-from poslab.runs.directory import RunDirectory
-from poslab.runs.earlier_versions import ADDED
+from poslab.runs.directory import LOCAL_LOGGERS, RunDirectory
 from poslab.runs.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ def check(
         ValueError: in one sentence that names the key.
     """
     recipe = Recipe.of(config, to_train=True)
+    from poslab.runs.steps import TaskLoss  # which imports torch
+
     recipe.trainer.require_devices()
     if recipe.trainer.lightning:
         from poslab.runs.trainer_settings import check_lightning_arguments
@@ -69,11 +70,11 @@ def check(
     lengths_vary = recipe.source.kind is not WINDOWS
     with full_keys("step", recipe.config):
         recipe.step.check(recipe.config, model, recipe.trainer.processes, lengths_vary)
-    if recipe.config["objective"] != ADDED["objective"]:
+    if not isinstance(recipe.objective, TaskLoss):
         from poslab.training.teacher import check_teacher
 
         check_teacher(recipe, model)
-    if any(recipe.config[group] != ADDED[group] for group in ("callbacks", "logger")):
+    if recipe.config.get("callbacks") or any(node not in LOCAL_LOGGERS for node in recipe.config["logger"].values()):
         recipe.callbacks(), recipe.loggers()  # late, for they import Lightning
     with full_keys("dataset", recipe.config):
         recipe.source.check()  # last: whether its data is installed matters once the configuration is right
@@ -226,7 +227,7 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
     if length % recipe.trainer.context_parallel:
         raise ValueError(f"dataset.sequence_length must be divisible by {key}, got {length}")
     if not isinstance(recipe.objective, TaskLoss):
-        raise ValueError(f"objective must be own with {key}")
+        raise ValueError(f"objective must be task with {key}")
     if not isinstance(recipe.step, Standard):
         raise ValueError(f"step must be standard with {key}")
     if recipe.model.positions is not None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poslab.configuration.build import keys_of, nearest, target, trusted_packages
+from poslab.configuration.build import nearest, trusted_packages
 from poslab.configuration.command_line import assignment
 from poslab.data.paths import neighbours
-from poslab.runs.directory import RunDirectory
-from poslab.runs.earlier_versions import ADDED, migrate_config
+from poslab.runs.directory import LOCAL_LOGGERS, RunDirectory
 from poslab.runs.errors import RunTakenError
 
 
@@ -51,7 +50,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
         ValueError: if there is nothing to resume, or an override differs from the run's own configuration.
     """
     resume = config["resume"]
-    config = {**ADDED, **config, "resume": None}
+    config = {**config, "resume": None}
     if resume is None:
         run = RunDirectory(directory, trusted_packages(config))
         if is_named:
@@ -75,7 +74,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
     own = run.config()
     if missing := [key for key in sorted(config.keys() - own.keys()) if not _is_given(key, given, config)]:
         raise ValueError(f"resume={resume} is not a run of this command: its config.yaml has no {missing[0]}")
-    differing = [key for key in differing_keys(own, config) if _is_given(key, given, config)]
+    differing = [key for key, *_ in changes_since(own, config) if _is_given(key, given, config)]
     if differing:
         key = differing[0].removesuffix("._target_")
         raise ValueError(
@@ -83,7 +82,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
             f"leave that out, or start a new run from its weights with {assignment('init_from', run.path)}"
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
-    known = [*ADDED["logger"].values(), *config["logger"].values()]
+    known = [*LOCAL_LOGGERS, *config["logger"].values()]
     loggers = own["logger"] if isinstance(own["logger"], Mapping) else {}
     others = [name for name, node in loggers.items() if node not in known]
     return Plan(run, own, checkpoint if checkpoint.exists() else None, logs_to=others)
@@ -100,8 +99,7 @@ def require_free(run: RunDirectory) -> None:
 
 def newest_unfinished(directory: Path, config: Mapping[str, Any]) -> RunDirectory | None:
     """Return the newest run below a directory with this configuration that is neither finished nor in training."""
-    trusted = ("poslab", *trusted_packages(config))
-    same = [run for run, own in _unfinished(directory, config) if _is_same(own, config, trusted)]
+    same = [run for run, stored in _unfinished(directory, config) if not any(changes_since(stored, config))]
     return max((run for run in same if not run.is_held), key=_started, default=None)
 
 
@@ -124,8 +122,7 @@ def _started(run: RunDirectory) -> float:
 
 def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
     """Return the reason why `resume=auto` starts a new run, with the unfinished run that differs least."""
-    trusted = ("poslab", *trusted_packages(config))
-    unfinished = [(list(changed_keys(own, config, trusted)), run) for run, own in _unfinished(directory, config)]
+    unfinished = [(list(changes_since(stored, config)), run) for run, stored in _unfinished(directory, config)]
     if not unfinished:
         return f"resume=auto: there is no unfinished run in {directory}; a new one starts"
     differing, run = min(unfinished, key=lambda pair: (len(pair[0]), -_started(pair[1])))
@@ -139,63 +136,19 @@ def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
     )
 
 
-def _is_same(old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str]) -> bool:
-    """Return whether two configurations are the same, without the new one's further keys that are at their default."""
-    return not any(True for _ in changed_keys(old, new, trusted))
-
-
-def changed_keys(
-    old: Mapping[str, Any], new: Mapping[str, Any], trusted: Sequence[str], prefix: str = ""
+def changes_since(
+    before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted keys at which an old and a new configuration differ, with both values.
+    """Yield the dotted keys in which a stored configuration differs from one of now, with both values.
 
-    A key that came later does not differ at the default of its class, one of the packages `trusted`.
+    Which packages are trusted changes no run.
     """
-    for key in dict.fromkeys([*old, *new]):
-        a, b = old.get(key), new.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from changed_keys(a, b, trusted, f"{prefix}{key}.")
-        elif key not in old:
-            if b != _default(new, key, trusted):
-                yield f"{prefix}{key}", None, b
-        elif key not in new or not _is_same_value(a, b, trusted):
-            yield f"{prefix}{key}", a, b
-
-
-def changes_since(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the keys in which a stored configuration, perhaps of an earlier version, differs from one of now.
-
-    As `changed_keys`; which packages are trusted changes no run.
-
-    Raises:
-        ValueError: naming a class that was removed.
-    """
-    changes = changed_keys(ADDED | migrate_config(before), now, ("poslab", *trusted_packages(now)))
-    return (change for change in changes if change[0] != "trust")
-
-
-def _is_same_value(old: Any, new: Any, trusted: Sequence[str]) -> bool:
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(_is_same_value(*pair, trusted) for pair in zip(old, new, strict=True))
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        return _is_same(old, new, trusted)
-    return bool(old == new)
-
-
-def _default(node: Mapping[str, Any], key: str, trusted: Sequence[str]) -> Any:
-    """Return the default of a key in the `_target_` of a node; None without one."""
-    arguments = keys_of(target(node["_target_"], key, Any, trusted)) if "_target_" in node else {}
-    return arguments[key].default if key in arguments else None
-
-
-def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
-    """Yield the dotted keys at which two configurations differ."""
-    for key in dict.fromkeys([*one, *other]):
-        a, b = one.get(key), other.get(key)
-        if isinstance(a, Mapping) and isinstance(b, Mapping):
-            yield from differing_keys(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield f"{prefix}{key}"
+    for key in dict.fromkeys([*before, *now]):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            yield from changes_since(old, new, f"{prefix}{key}.")
+        elif (key not in before or key not in now or old != new) and f"{prefix}{key}" != "trust":
+            yield f"{prefix}{key}", old, new
 
 
 def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:

@@ -21,7 +21,6 @@ from poslab.experiments.tuning.study import SweepStudy, TrialResult
 from poslab.experiments.tuning.sweep import Sweep
 from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.experiments.tuning.trial_record import recorded_failure
-from poslab.runs.earlier_versions import ADDED
 
 from .sweeps import CONF, joined, small_sweep, taken
 
@@ -218,16 +217,6 @@ def test_a_study_that_asks_something_else_is_not_joined(other, key, tmp_path):
 
     with pytest.raises(ValueError, match=f"the study .* was begun with another {key}"):
         joined(small_sweep(tmp_path, **other))
-
-
-def test_a_study_of_an_earlier_version_is_joined(tmp_path):
-    study = joined(small_sweep(tmp_path))
-    specification = study.user_attrs[SPECIFICATION]
-    earlier = {key: value for key, value in specification["configuration"].items() if key not in ADDED}
-    earlier["trainer"] = earlier["trainer"] | {"_target_": "poslab.training.settings.TrainerSettings"}
-    study.set_user_attr(SPECIFICATION, specification | {"configuration": earlier})
-
-    assert joined(small_sweep(tmp_path)).record().missing == study.record().missing
 
 
 def test_a_larger_budget_and_more_workers_join_the_same_study(tmp_path):

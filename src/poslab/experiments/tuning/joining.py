@@ -16,7 +16,7 @@ from poslab.experiments.tuning.study import SweepStudy
 from poslab.experiments.tuning.sweep import Sweep
 from poslab.experiments.tuning.trial_record import begun_trials
 from poslab.training.environment import commit
-from poslab.training.resume import changes_since, differing_keys
+from poslab.training.resume import changes_since
 
 
 def make_or_join(
@@ -70,8 +70,8 @@ def make_or_join(
     return study
 
 
-def _differing(stored: Mapping[str, Any], specification: Mapping[str, Any]) -> Iterator[str]:
+def _differing(stored: dict[str, Any], specification: Mapping[str, Any]) -> Iterator[str]:
     """Yield the dotted keys in which the specification of a study, perhaps of an earlier version, differs."""
     now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
-    yield from (key for key, *_ in changes_since(stored["configuration"], now.pop("configuration")))
-    yield from differing_keys({key: value for key, value in stored.items() if key != "configuration"}, now)
+    yield from (key for key, *_ in changes_since(stored.pop("configuration"), now.pop("configuration")))
+    yield from (key for key, *_ in changes_since(stored, now))
