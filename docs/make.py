@@ -1,9 +1,9 @@
-"""Make the pages of this folder that are not written by hand: `python docs/make.py`, or only those that are named.
+"""Make the parts of this folder that are made of code and measurements: `python docs/make.py`, or only those named.
 
-encodings.md, encodings/ and reference/ are made of the code and its configuration, performance.md of the figures in
-benchmarks, extrapolation.md of the evaluation that `--evaluation` names, and pages of comparisons of the folders that
-`--comparison` names. explorer.html is made of the files of poslab.explorer; its numbers come from the runs that
-`--explorer` names. `--text` leaves the pictures as they are.
+The plots of encodings are drawn from the code, performance.md is made of the figures in benchmarks, extrapolation.md of
+the evaluation that `--evaluation` names, and pages of comparisons of the folders that `--comparison` names.
+explorer.html is made of the files of poslab.explorer; its numbers come from the runs that `--explorer` names. `--text`
+leaves the plots as they are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pages import (
     papers,
     performance,
     pretrained,
-    reference,
     tasks,
     training_methods,
     which_encoding,
@@ -32,7 +31,6 @@ PAGES = {
     "encodings": encodings.make,
     "explorer": explorer.make,
     "performance": performance.make,
-    "reference": reference.make,
 }
 COMPARED = tuple(
     module.PAGE

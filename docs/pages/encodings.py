@@ -1,4 +1,4 @@
-"""Makes docs/encodings.md, docs/encodings/ and their pictures: `python docs/make.py encodings`.
+"""Builds the pages encodings/ of the site, and draws their plots: `python docs/make.py encodings`.
 
 The pages are made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
 conf/temperature, the figures of one machine in benchmarks/figures, and the results behind docs/every-encoding.md.
@@ -21,8 +21,7 @@ from poslab.configuration.folders import CONF
 from poslab.report.text_tables import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
-PAGE = DOCS / "encodings.md"
-FOLDER = DOCS / "encodings"
+FOLDER = Path("encodings")
 """One page for each family, for positions and for temperatures."""
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
 RESULTS = DOCS / "figures" / "every-encoding" / "every_encoding" / "results.csv"
@@ -42,44 +41,28 @@ FAMILIES = {
 }
 """Title and sentence for the page of each family, which is a folder or a file of poslab.encodings."""
 
-INTRODUCTION = """\
-# Encodings
-
-<!-- `python docs/make.py` makes this page and those of the families from the code, its configuration files and its
-benchmark. Do not edit them by hand. -->
-
-To choose an encoding: `python -m src.train encoding=alibi encoding.max_exponent=10`.
-
-To write one: subclass `poslab.encodings.PositionalEncoding`, and check it with `poslab.testing.check_encoding`
-([your own encoding](your-own-encoding.md)).
-
-To use one in attention of your own: [in your model](in-your-model.md).
-"""
-MADE = """\
-<!-- `python docs/make.py` makes this page. Do not edit it by hand. -->
-
-[Encodings](../encodings.md) has all of them."""
+UP = "[Encodings](../encodings.md) has all of them."
 POSITIONS_CAPTION = (
     "How far three texts of 512 tokens are moved in training; where positions are those of patches, the coordinates of "
     "a picture of 6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."
 )
 
 COLOURS = 64
-"""Colours of a picture, which are enough, and make it a third of the size."""
+"""Colours of a plot, which are enough, and make it a third of the size."""
 
 LEGEND = "Letters: B batch, H heads, T queries, S keys, D head dim, M model dim; query i, key j, distance i - j."
 
 
 def pages() -> dict[Path, str]:
-    """Return the text of docs/encodings.md and of each page of docs/encodings."""
+    """Return the text of each page of encodings/, by its path in the site."""
     encodings = choices("encoding", Encoding)
     benchmark = json.loads(BENCHMARK.read_text(encoding="utf-8"))
     costs = {row["encoding"]: row for row in benchmark["rows"] if row.items() >= MEASURED.items()}
     bits = _bits_by_length()
-    made = {PAGE: [INTRODUCTION, *_families(encodings), *_overview(encodings, costs, benchmark["machine"], bits)]}
+    made = {FOLDER / "all.md": ["# All encodings", UP, *_overview(encodings, costs, benchmark["machine"], bits)]}
     for family in _families_of(encodings):
         name, sentence = FAMILIES.get(family, (family, ""))
-        blocks = made[FOLDER / f"{family}.md"] = [f"# {name}", sentence, MADE, LEGEND]
+        blocks = made[FOLDER / f"{family}.md"] = [f"# {name}", sentence, UP, LEGEND]
         for encoding in encodings:
             if encoding.family == family:
                 blocks += _encoding_section(encoding, encodings, costs, bits)
@@ -88,7 +71,7 @@ def pages() -> dict[Path, str]:
         ("temperature", "Temperatures", "The factor on the logits, at initialisation."),
     ):
         blocks = made[FOLDER / f"{group}.md"] = [f"# {title}"]
-        blocks += [f"The config group `{group}=`; it works with any encoding that allows it.", MADE]
+        blocks += [f"The config group `{group}=`; it works with any encoding that allows it.", UP]
         blocks.append(markdown_table([group, "formula", "what it does"], map(_row, choices(group))))
         for choice in choices(group):
             blocks += [f"## {group}={choice.name}", *_section(choice, caption, [])]
@@ -100,24 +83,9 @@ def _families_of(encodings: list[Encoding]) -> list[str]:
     return list(dict.fromkeys([*FAMILIES, *(encoding.family for encoding in encodings)]))
 
 
-def _families(encodings: list[Encoding]) -> Iterator[str]:
-    """Yield the table of the families."""
-    yield "## Families"
-    rows = []
-    for family in _families_of(encodings):
-        name, sentence = FAMILIES.get(family, (family, ""))
-        members = ", ".join(_to(encoding) for encoding in encodings if encoding.family == family)
-        rows.append([f"[{name}](encodings/{family}.md)", sentence, members])
-    yield markdown_table(["family", "how it works", "encodings"], rows)
-    yield (
-        "[Positions](encodings/positions.md) and [temperatures](encodings/temperature.md) are groups of their own. "
-        "They work with any encoding."
-    )
-
-
-def _to(encoding: Encoding, start: str = "encodings/") -> str:
-    """Return a link to the section of an encoding, from a page beside or above those of the families."""
-    return f"[{encoding.name}]({start}{encoding.family}.md#{encoding.name})"
+def _to(encoding: Encoding) -> str:
+    """Return a link to the section of an encoding, from a page in encodings/."""
+    return f"[{encoding.name}]({encoding.family}.md#{encoding.name})"
 
 
 def _overview(
@@ -141,24 +109,23 @@ def _overview(
                 *(_shown(bits, encoding.name, length) for length in lengths),
             ]
         )
-    yield "## All encodings"
     yield LEGEND
     yield markdown_table([*columns, *(f"bits at {length:,}" for length in lengths)], rows)
     yield (
         f"**Parameters**: of the whole stack in the default decoder (`size=tiny`), with {shape.num_layers} layers of "
         f"width {shape.d_model}, {shape.num_heads} heads of {shape.head_dim} dimensions, and a training length of "
-        f"{TRAINING_LENGTH} tokens. The pictures show its first layer.\n\n"
+        f"{TRAINING_LENGTH} tokens. The plots show its first layer.\n\n"
         "**Attention**: causal only, bidirectional only, or both.\n\n"
-        "**Route**: the cheapest one that is exact for the encoding (see [architecture](architecture.md)).\n\n"
+        "**Route**: the cheapest one that is exact for the encoding (see [architecture](../architecture.md)).\n\n"
         f"**Time** and **memory**: of a training step of that decoder on rows of {TRAINING_LENGTH} tokens in float32, "
         "divided by those under `none`. Time is the median of steps that alternate with steps under `none`. Memory is "
-        "the most bytes that PyTorch held at once beside the weights. Measured by `python benchmarks/train_step.py` "
-        f"(see [performance](performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
+        "the most bytes that PyTorch held at once besides the weights. Measured by `python benchmarks/train_step.py` "
+        f"(see [performance](../performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
         f"{machine['torch']}. A dash: not measured."
     )
     yield (
         "**Bits**: bits per byte of test text in windows of that many bytes, after 600 steps of a small model in "
-        f"windows of {lengths[0]} ([every encoding](every-encoding.md)). A dash: not defined there, or not trained."
+        f"windows of {lengths[0]} ([every encoding](../every-encoding.md)). A dash: not defined there, or not trained."
     )
 
 
@@ -171,9 +138,9 @@ def _row(choice: Choice) -> list[str]:
 def _encoding_section(
     encoding: Encoding, encodings: list[Encoding], costs: dict[str, Any], bits: pd.DataFrame
 ) -> Iterator[str]:
-    learning = [one for one in encoding.stack if any(True for _ in one.parameters())]
-    owners = "one for all layers" if all(one.shared_by_layers for one in learning) else "in each layer"
-    shapes = {name: tuple(p.shape) for one in learning for name, p in one.named_parameters()}
+    learning = [layer for layer in encoding.stack if any(True for _ in layer.parameters())]
+    owners = "one for all layers" if all(layer.shared_by_layers for layer in learning) else "in each layer"
+    shapes = {name: tuple(p.shape) for layer in learning for name, p in layer.named_parameters()}
     named = ", ".join(f"`{name}` {shape if shape else 'a number'}" for name, shape in shapes.items())
     learned = f"{encoding.num_parameters:,}: {named}, {owners}" if shapes else "none"
     end = encoding.stack.max_length
@@ -200,7 +167,7 @@ def _encoding_section(
     others = [other for other in encodings if other.documents[0] in encoding.documents[1:]]
     others += [other for other in encodings if other.name in _pattern_members(encoding, encodings)]
     if others:
-        yield "See also " + ", ".join(_to(other, "") for other in others) + "."
+        yield "See also " + ", ".join(_to(other) for other in others) + "."
 
 
 def _pattern_members(encoding: Encoding, encodings: list[Encoding]) -> set[str]:
@@ -257,17 +224,14 @@ def _shown(bits: pd.DataFrame, name: str, length: int) -> str:
 
 
 def make(draws: bool) -> None:
-    """Write the pages, and draw their pictures."""
-    FOLDER.mkdir(exist_ok=True)
+    """Draw the plots; the pages are built with the site."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         if draws:
             draw()
-        for path, text in pages().items():
-            path.write_text(text, encoding="utf-8")
 
 
 def draw() -> None:
-    """Draw all pictures."""
+    """Draw the plots of all encodings, temperatures and positions into docs/figures."""
     from pages import encoding_figures as figures  # only who draws needs matplotlib
     from pages.small_png import save
 

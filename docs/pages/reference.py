@@ -1,7 +1,7 @@
-"""Makes docs/reference/: the commands, every file of conf/ with its keys, and the Python interface.
+"""Builds the pages reference/ of the site: the commands, every file of conf/ with its keys, and the Python interface.
 
 All of it is read from the comments of conf/, sweeps/ and comparisons/, from the keys of the commands, and from what
-the packages export: `python docs/make.py reference`.
+the packages export.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from poslab.io.files import LOADER
 from poslab.report.text_tables import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
-FOLDER = DOCS / "reference"
+FOLDER = Path("reference")
 CONF, COMPARISONS, SWEEPS, SRC = (DOCS.parent / name for name in ("conf", "comparisons", "sweeps", "src"))
-
-MADE = "<!-- `python docs/make.py` makes this page. Do not edit it by hand. -->"
 
 PACKAGES = {
     "poslab": ("Runs and pretrained models", "poslab"),
@@ -63,18 +61,11 @@ OPTIONS = {
 
 
 def pages() -> dict[Path, str]:
-    """Return the text of each page."""
+    """Return the text of each page, by its path in the site."""
     made = {FOLDER / "commands.md": _commands(), FOLDER / "configuration.md": _configuration()}
     made |= {FOLDER / "conf" / f"{group}.md": _group(group) for group in groups()}
     made |= {FOLDER / "api" / f"{name}.md": _package(*package) for name, package in PACKAGES.items()}
     return {path: "\n\n".join(blocks) + "\n" for path, blocks in made.items()}
-
-
-def make(draws: bool) -> None:
-    """Write the pages; nothing is drawn."""
-    for path, text in pages().items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
 
 
 # Commands
@@ -82,7 +73,6 @@ def make(draws: bool) -> None:
 
 def _commands() -> Iterator[str]:
     yield "# Commands"
-    yield MADE
     yield (
         "Every command takes `key=value`. Each key may be given once. `--help` prints the same as here, and shorter. "
         "A mistyped key or value ends the command with one sentence and the nearest match."
@@ -148,7 +138,6 @@ def _questions(folder: Path, skipped: set[str]) -> Iterator[tuple[str, str]]:
 
 def _configuration() -> Iterator[str]:
     yield "# Configuration"
-    yield MADE
     yield (
         "A run is composed of one file for each group of `conf/`, by Hydra. Each file is a choice, and has a section "
         "here with all of its keys. Files that begin with `_` are parts of others, and no choices."
@@ -167,7 +156,6 @@ def _names(group: str) -> list[str]:
 
 def _group(group: str) -> Iterator[str]:
     yield f"# {group}"
-    yield MADE
     if group in meanings():
         yield f"{meanings()[group][0].upper()}{meanings()[group][1:]}."
     for name in _names(group):
@@ -248,14 +236,13 @@ def _code(value: Any) -> str:
 def _package(title: str, package: str) -> Iterator[str]:
     """Yield the page of a package: each name that it exports, for mkdocstrings."""
     yield f"# {title}"
-    yield MADE
     if package in FUNCTIONS:
-        yield f"These functions of `{package}` serve notebooks as well, such as notebooks/tour.ipynb."
+        yield f"These functions of `{package}` serve notebooks as well, such as docs/notebooks/tour.ipynb."
         yield from (f"::: {package}.{name}" for name in FUNCTIONS[package])
         return
     yield f"`{package}` exports these names."
     if package == "poslab.encodings":
-        yield "The pages of [encodings](../../encodings.md) have pictures and figures of each."
+        yield "The pages of [encodings](../../encodings.md) have plots and figures of each."
     tree = ast.parse((SRC / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
     (exported,) = (
         ast.literal_eval(node.value)

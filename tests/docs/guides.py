@@ -12,7 +12,12 @@ from typing import NamedTuple
 from tests.cli.running import Running, python
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("[cs]*/README.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.zh-CN.md",
+    ROOT / ".github" / "CONTRIBUTING.md",
+    *sorted(ROOT.glob("[cs]*/README.md")),
+]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
 """All pages that people read."""
 

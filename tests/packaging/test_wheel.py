@@ -18,7 +18,7 @@ from tests.training.runs import SMALL, words
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SOURCES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE")
+SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 FOLDERS = ("conf", "sweeps", "comparisons")
 
 MINE = """
