@@ -14,7 +14,7 @@ import argparse
 import numpy as np
 from scipy import stats
 
-from poslab.evaluation.scores.bootstrap import LEVEL, ratio_interval
+from poslab.evaluation.scores.intervals import LEVEL, ratio_interval
 
 FLOOR, SPREAD, SHAPE = 1.3, 0.25, 1.5
 RESAMPLES = 2000

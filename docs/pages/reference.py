@@ -37,13 +37,12 @@ PACKAGES = {
 
 FUNCTIONS = {
     "poslab.evaluation": (
-        "subjects.subject",
-        "extrapolation.text.extrapolation",
-        "extrapolation.text.extrapolate",
-        "extrapolation.text_figures.extrapolation_figures",
+        "opening.open_run",
+        "extrapolation.extrapolate",
+        "extrapolation.extrapolation_figures",
         "attention.statistics.attention_statistics",
         "attention.statistics.attention_by_distance",
-        "attention.pictures.attention_maps",
+        "attention.maps.attention_maps",
         "encoding.curves.learned_bias",
         "receptive_field.of_tokens.receptive_field",
         "rotary.diagnostics.rotary_diagnostics",

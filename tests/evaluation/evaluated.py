@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.opening import open_run, with_different_names
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import ReportFigure

@@ -55,7 +55,9 @@ def test_a_split_that_is_not_held_out_is_refused(tmp_path: Path) -> None:
 
 def of_config(config: dict[str, object], **swap: object) -> EvaluatedRun:
     recipe = SimpleNamespace(config=config)
-    others = dict.fromkeys(("path", "run", "model", "task", "data", "split", "text", "untrained", "start", "choices"))
+    others = dict.fromkeys(
+        ("path", "directory", "model", "task", "data", "split", "text", "untrained", "start", "choices")
+    )
     return EvaluatedRun(name="", recipe=recipe, swap=swap, **others)  # type: ignore[arg-type]
 
 

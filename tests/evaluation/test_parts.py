@@ -9,8 +9,7 @@ import pytest
 
 from poslab.evaluation import parts
 from poslab.evaluation.command import left_out
-from poslab.evaluation.evaluate import evaluate
-from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.progress import Progress
 from poslab.evaluation.settings import Settings
 

@@ -11,8 +11,8 @@ from pandas.testing import assert_frame_equal
 
 from poslab.evaluation.command import SECONDS_BETWEEN_LINES, now_and_then, summary
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation.text import extrapolate
-from poslab.evaluation.parts.retrieval import _at_a_glance
+from poslab.evaluation.extrapolation import extrapolate
+from poslab.evaluation.parts.retrieval import _overview
 from poslab.evaluation.progress import Progress
 from poslab.report.figures import Table
 from poslab.report.page import Section
@@ -90,13 +90,13 @@ def test_lines_for_a_log_have_some_time_between_them():
 
 def test_retrieval_is_in_the_table_of_the_terminal_beside_that_of_lengths():
     frame = pd.DataFrame({"task": ["passkey"] * 3, "length": [256, 256, 512], "accuracy": [100.0, 50.0, math.nan]})
-    table = _at_a_glance({"rotary": frame})
+    table = _overview({"rotary": frame})
     assert table.frame.to_dict("records") == [
         {"metric": "retrieval accuracy (%)", "task": "passkey", "256": "75.0", "512": None}
     ]
     evaluation = Evaluation(lead=Section("Conclusion", "It holds.", [Table("overview", "", "", frame)]))
     evaluation.add(Evaluation(lead=Section("Conclusion", "", [table])))
     assert evaluation.lead.text == "It holds." and evaluation.lead.figures[1] is table
-    _, lines = summary(Evaluation(lead=Section("Conclusion", "", [table])))
+    (lines,) = summary(Evaluation(lead=Section("Conclusion", "", [table])))
     assert [column.header for column in lines.columns] == ["", "256", "512"]
     assert list(lines.columns[1].cells) == ["75.0"]

@@ -7,7 +7,7 @@ import torch
 
 import poslab
 from poslab.data.tokenizers import load_tokenizer
-from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluation import evaluate
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
 from poslab.generation.streaming import generate

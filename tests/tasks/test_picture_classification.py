@@ -90,7 +90,7 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
     }
     assert made.left_out.keys() == {"retrieval", "rotary"}
     assert {"accuracy@4", "accuracy@8", "accuracy@16"} <= made.metrics.keys()
-    assert made.lead is not None and "at a side of 8 pixels, the training side" in made.lead.text
+    assert made.lead is not None and "8 (1x)" in made.lead.figures[0].frame
 
 
 @pytest.mark.slow

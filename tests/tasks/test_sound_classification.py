@@ -60,7 +60,7 @@ def test_items_have_the_metrics_of_the_test_and_its_loss_is_that_of_all_sounds_o
 def test_an_evaluation_shows_what_needs_no_text(trained):
     made = evaluated(trained(*LEARNS))
     assert {"accuracy@16", "accuracy@32"} <= made.metrics.keys()
-    assert made.lead is not None and "at 16 frames, the training length" in made.lead.text
+    assert made.lead is not None and "16 (1x)" in made.lead.figures[0].frame
 
 
 def test_a_sound_is_served_by_its_path(trained, tmp_path):

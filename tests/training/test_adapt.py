@@ -11,7 +11,7 @@ import yaml
 from torch import Tensor
 
 import poslab
-from poslab.evaluation.evaluate import evaluate
+from poslab.evaluation.evaluation import evaluate
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings

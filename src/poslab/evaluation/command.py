@@ -25,14 +25,14 @@ from poslab.configuration.labels import label, labels, names_in_pictures
 from poslab.data import cache
 from poslab.data.source import default_cache
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
-from poslab.evaluation.evaluate import evaluate
 from poslab.evaluation.evaluated_run import EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.opening import open_pretrained, open_run, with_different_names
 from poslab.evaluation.parts.rotary import section
 from poslab.evaluation.progress import Progress
 from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
+from poslab.evaluation.summary import WITHIN
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
 from poslab.report.sentences import listed
@@ -321,16 +321,16 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
     """Yield the conclusion, and its metrics at every length, a table for each metric, in at most 80 columns."""
     if evaluation.lead is None:
         return
-    yield from evaluation.lead.text.split("\n\n")
+    yield from filter(None, evaluation.lead.text.split("\n\n"))
     for table in (one for one in evaluation.lead.figures if isinstance(one, Table)):
         frame = table.frame if "metric" in table.frame else table.frame.assign(metric="")
         name = "model" if "model" in frame else "task"
         lengths = [column for column in frame.columns if column not in ("metric", name)]
         for metric, rows in frame.groupby("metric", sort=False):
-            title = str(metric)
-            for first in range(0, len(lengths), MAX_COLUMNS):
-                shown = lengths[first : first + MAX_COLUMNS]
-                lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+            present = [column for column in lengths if column != WITHIN or rows[column].notna().any()]
+            for first in range(0, len(present), MAX_COLUMNS):
+                shown = present[first : first + MAX_COLUMNS]
+                lines = Lines(box=box.SIMPLE_HEAD, title=str(metric), title_justify="left")
                 lines.add_column("")
                 for length in shown:
                     lines.add_column(length, justify="right", no_wrap=True)

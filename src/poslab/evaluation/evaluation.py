@@ -1,15 +1,19 @@
-"""Results of an evaluation."""
+"""All parts of an evaluation, one after another, and their results in one report."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
+from poslab.evaluation import parts
+from poslab.evaluation.evaluated_run import ABILITIES, OF_PRETRAINED, EvaluatedRun
+from poslab.evaluation.settings import Settings
 from poslab.report.figures import Plot
 from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
 
@@ -89,3 +93,31 @@ class Evaluation:
                 image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
                 summary = Summary(value=[Summary.Value(tag=f"{prefix}/{picture.name}", image=image)])
                 writer._get_file_writer().add_summary(summary, step)
+
+
+def evaluate(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
+    """Evaluate trained models side by side, under different names and on the same data.
+
+    A part that needs what no model has is left out.
+
+    Raises:
+        ValueError: for lengths that the data does not have.
+    """
+    chosen = parts.names() if settings.parts is None else settings.parts
+    modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
+    evaluation = Evaluation()
+    for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
+        needs = modules[part].NEEDS
+        if needs and not any(needs <= one.abilities for one in runs):
+            of_others = bool(needs & OF_PRETRAINED) and all(one.pretrained_length is None for one in runs)
+            if of_others and settings.parts is None:
+                continue
+            evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
+            continue
+        settings.progress.begin(part)
+        evaluation.add(modules[part].make(runs, settings))
+    if evaluation.lead is not None:
+        doubts = [f"Take care: {warning}." for one in runs for warning in one.warnings]
+        text = "\n\n".join(filter(None, [*doubts, evaluation.lead.text, *evaluation.remarks]))
+        evaluation.lead = replace(evaluation.lead, text=text)
+    return evaluation

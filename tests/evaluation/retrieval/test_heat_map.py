@@ -6,7 +6,7 @@ import math
 
 import pandas as pd
 
-from poslab.evaluation.retrieval import at_chance, heat_map, retrieval_figures
+from poslab.evaluation.parts.retrieval import at_chance, heat_map, retrieval_figures
 from poslab.report.figures import WIDTH, Plot, Table
 from tests.report.phone import smallest_label
 
@@ -78,21 +78,6 @@ def test_every_task_has_a_picture_of_its_own_name():
     assert names == ["retrieval_passkey", "retrieval_of_my_own", "retrieval"]
 
 
-def test_what_maps_share_is_explained_once():
-    frame = pd.concat([measured(task, {(256, 0.0): 100.0}) for task in ("passkey", "needle")])
-    frame = pd.concat([frame, measured("copying", {(256, math.nan): 0.0})])
-    first, again, other, _ = (figure.caption for figure in retrieval_figures({"rotary": frame}))
-    assert "the share of 8 prompts" in first and "one of them makes 12.5" in first and "A depth of 0" in first
-    assert again.endswith("Its cells are as above.") and "A depth" not in again
-    assert "Each cell is of 8 prompts" in other
-
-
-def test_a_dash_is_explained_only_where_there_is_one():
-    whole, ended = ({(256, 0.0): 100.0, (512, 0.0): second} for second in (50.0, math.nan))
-    captions = [heat_map(measured("passkey", cells).assign(model="m"), "passkey").caption for cells in (whole, ended)]
-    assert ["A dash is" in caption for caption in captions] == [False, True]
-
-
 def test_a_map_of_one_length_is_narrow_and_one_of_several_as_wide_as_other_pictures():
     one, many = (
         measured("passkey", {(256, 0.0): 100.0}),
@@ -109,11 +94,8 @@ def test_a_task_that_no_model_does_better_than_a_guess_has_no_picture_but_a_line
     assert [figure.name for figure in retrieval_figures({"rotary": frame, "none": frame})] == [
         *("retrieval_passkey", "retrieval")
     ]
-    assert at_chance({"rotary": frame, "none": frame}) == (
-        "No run does needle or multi key better than a guess that knows only the form of an answer: no answer is "
-        "right, and the loss is 1.5 to 2.5 times that of the guess."
-    )
-    assert at_chance({"rotary": frame}).startswith("The run does not do needle or multi key better than a guess")
+    line = at_chance({"rotary": frame, "none": frame})
+    assert "needle, multi key" in line and "1.5 to 2.5" in line and "passkey" not in line
     assert retrieval_figures({"rotary": pd.concat(silent.values())}) == []
     assert at_chance({"rotary": measured("passkey", at)}) == ""
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer
-from poslab.evaluation.retrieval import TASKS, Haystack, MultiKey, Prompt, VariableTracking, make_prompts
+from poslab.evaluation.retrieval.measurement import make_prompts
+from poslab.evaluation.retrieval.prompts import Haystack, Prompt
+from poslab.evaluation.retrieval.tasks import TASKS, MultiKey, VariableTracking
 
 STORY = "In the morning the old fisherman went down to the harbour, and the gulls followed him along the wall. " * 9
 DEPTHS = [0.0, 0.37, 1.0]

@@ -14,7 +14,9 @@ from torch.nn import functional
 
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import Learned
-from poslab.evaluation.retrieval import TASKS, Haystack, MultiKey, Prompt, make_prompts, retrieval, score_answers
+from poslab.evaluation.retrieval.measurement import make_prompts, retrieval, score_answers
+from poslab.evaluation.retrieval.prompts import Haystack, Prompt
+from poslab.evaluation.retrieval.tasks import TASKS, MultiKey
 from poslab.models import Decoder
 from tests.encoding_choices import factory
 from tests.greedy import greedy
@@ -139,7 +141,7 @@ def test_a_row_is_the_mean_over_its_prompts_and_their_tokens():
     prompts, _ = prompts_partly_as_the_model_goes_on(model)
 
     class Given(MultiKey):
-        def least_length(self, haystack, generator):
+        def min_length(self, haystack, generator):
             return 40
 
         def prompt(self, haystack, length, depth, generator):

@@ -9,7 +9,7 @@ import pytest
 
 from poslab.evaluation.embeddings.linear_probe import fitted_probe
 from poslab.evaluation.embeddings.sentence_vectors import TEXTS, found_own, passkey_texts, sentence_vectors
-from poslab.evaluation.retrieval import retrieval
+from poslab.evaluation.retrieval.measurement import retrieval
 from poslab.evaluation.scores.extra_metrics import DEPTHS, PROMPTS, SEED, extra_metrics_of, measure_extra
 from poslab.evaluation.scores.measure import OpenedRun
 from poslab.runs.directory import RunDirectory

@@ -7,8 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from poslab.evaluation.scores.bootstrap import ratio_interval
-from poslab.evaluation.scores.intervals import difference, excess, interval
+from poslab.evaluation.scores.intervals import difference, excess, interval, ratio_interval
 from poslab.evaluation.scores.items import ItemScores
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from poslab.data.batch import IGNORE
-from poslab.evaluation.scores.windows import Windows
+from poslab.evaluation.scores.tokens import TextWindows
 
 
-def predictions(windows: Windows, tokens: np.ndarray, rows: int, processes: int = 1) -> dict[int, list[int]]:
+def predictions(windows: TextWindows, tokens: np.ndarray, rows: int, processes: int = 1) -> dict[int, list[int]]:
     """For each predicted place of the text, the tokens that were seen before it."""
     seen: dict[int, list[int]] = {}
     for process in range(processes):
@@ -27,25 +27,25 @@ def predictions(windows: Windows, tokens: np.ndarray, rows: int, processes: int 
 @pytest.mark.parametrize(("rows", "processes"), [(2, 1), (2, 3), (1, 1)])
 def test_each_token_but_the_first_is_predicted_once(num_tokens, length, stride, rows, processes):
     tokens = np.arange(100, 100 + num_tokens)
-    seen = predictions(Windows(num_tokens, length, stride), tokens, rows, processes)
+    seen = predictions(TextWindows(num_tokens, length, stride), tokens, rows, processes)
     assert sorted(seen) == list(range(1, num_tokens))
 
 
 def test_windows_that_slide_by_one_see_all_that_a_window_holds():
     tokens = np.arange(20)
-    for place, context in predictions(Windows(20, 6, 1), tokens, 3).items():
+    for place, context in predictions(TextWindows(20, 6, 1), tokens, 3).items():
         assert context == tokens[max(0, place - 6) : place].tolist()
 
 
 def test_windows_that_do_not_overlap_see_their_own_beginning_alone():
     tokens = np.arange(20)
-    for place, context in predictions(Windows(20, 6, 6), tokens, 3).items():
+    for place, context in predictions(TextWindows(20, 6, 6), tokens, 3).items():
         assert context == tokens[(place - 1) // 6 * 6 : place].tolist()
 
 
 def test_windows_that_slide_by_a_few_see_at_least_what_the_window_before_held():
     tokens = np.arange(50)
-    contexts = predictions(Windows(50, 10, 4), tokens, 3)
+    contexts = predictions(TextWindows(50, 10, 4), tokens, 3)
     assert all(len(context) >= 7 for place, context in contexts.items() if place > 10)
 
 
@@ -60,4 +60,4 @@ def test_windows_that_slide_by_a_few_see_at_least_what_the_window_before_held():
 )
 def test_a_number_out_of_its_range_is_refused(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
-        Windows(*arguments)
+        TextWindows(*arguments)

@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.retrieval.haystack import insert_needles, stretch
+from poslab.evaluation.retrieval.prompts import insert_needles, stretch
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
 from poslab.report.figures import Plot, legend_columns, new_figure, style

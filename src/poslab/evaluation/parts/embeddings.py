@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from poslab.data.datamodule import TextDataModule
+from poslab.evaluation.by_length import overview_table
 from poslab.evaluation.embeddings.sentence_vectors import (
     TEXTS,
     found_own,
@@ -21,7 +22,6 @@ from poslab.evaluation.embeddings.sentence_vectors import (
 )
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation.length_figures import overview_table
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import tag
 from poslab.models import Model

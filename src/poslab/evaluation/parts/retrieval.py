@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import matplotlib
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 
+from poslab.configuration.labels import written
+from poslab.evaluation.by_length import length_name
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation.length_figures import length_name
-from poslab.evaluation.retrieval import TASKS, at_chance, retrieval, retrieval_figures
+from poslab.evaluation.retrieval.measurement import retrieval
+from poslab.evaluation.retrieval.tasks import TASKS
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
-from poslab.report.figures import Table
+from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, panel_grid
 from poslab.report.page import Section
 from poslab.report.sentences import listed
 
@@ -25,21 +32,24 @@ DEPTHS = (0.0, 0.5, 1.0)
 PROMPTS = 4
 """Prompts of each task, length and depth."""
 
-SHORTEST_PROMPT, FURTHEST_PROMPT = 256, 4
+MIN_PROMPT, MAX_MULTIPLE = 256, 4
 """Tokens of the shortest prompt, and the longest prompt as a multiple of the training length."""
+
+CLEARLY = 0.9
+"""Largest share of the loss of a guess at which a model clearly knows more than the form of answers."""
 
 
 def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section, and an accuracy for each task and each length that has room for every task.
 
-    Lengths are those of the settings, up to `FURTHEST_PROMPT` times the training length.
+    Lengths are those of the settings, up to `MAX_MULTIPLE` times the training length.
     """
     evaluation = Evaluation()
     frames = {}
     lengths_by_name: dict[str, list[int]] = {}
     for run in runs:
-        longest = max(SHORTEST_PROMPT, FURTHEST_PROMPT * run.training_length)
-        lengths = [length for length in lengths_of(runs, settings) if SHORTEST_PROMPT <= length <= longest]
+        longest = max(MIN_PROMPT, MAX_MULTIPLE * run.training_length)
+        lengths = [length for length in lengths_of(runs, settings) if MIN_PROMPT <= length <= longest]
         lengths_by_name |= {run.name: lengths} if lengths else {}
     prompts = PROMPTS * sum(len(DEPTHS) if task.has_depth else 1 for task in TASKS.values())
     settings.progress.begin("retrieval", prompts * sum(sum(lengths) for lengths in lengths_by_name.values()))
@@ -54,25 +64,22 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             filler=run.tokens,
             step=settings.progress.of(run.name),
         )
-        for task, rows in frames[run.name].groupby("task"):
-            for length, own in rows.groupby("length"):
-                evaluation.metrics[tag(run, runs, f"{task}_accuracy@{length}")] = own["accuracy"].mean()
-    if frames:
-        lengths = sorted({length for frame in frames.values() for length in frame["length"]})
-        words = listed([f"{length:,}" for length in lengths])
-        text = f"Questions about facts somewhere in the window, in prompts of {words} tokens."
-        figures = retrieval_figures(frames)
-        if figures:
-            text += " A small model of text answers few: its loss beside that of guessing says more."
-        else:
-            evaluation.frames["retrieval"] = pd.concat(frames, names=["model"]).reset_index("model")
-        evaluation.sections.append(Section("Retrieval", f"{text}\n\n{at_chance(frames)}", figures))
-        if settings.parts is not None:  # it was asked for
-            evaluation.lead = Section("Conclusion", at_chance(frames), [_at_a_glance(frames)])
+        for (task, length), rows in frames[run.name].groupby(["task", "length"]):
+            evaluation.metrics[tag(run, runs, f"{task}_accuracy@{length}")] = rows["accuracy"].mean()
+    if not frames:
+        return evaluation
+    words = listed([f"{length:,}" for length in sorted({n for frame in frames.values() for n in frame["length"]})])
+    figures = retrieval_figures(frames)
+    if not figures:
+        evaluation.frames["retrieval"] = pd.concat(frames, names=["model"]).reset_index("model")
+    text = f"Questions about facts somewhere in the window, in prompts of {words} tokens.\n\n{at_chance(frames)}"
+    evaluation.sections.append(Section("Retrieval", text, figures))
+    if settings.parts is not None:  # it was asked for
+        evaluation.lead = Section("Conclusion", at_chance(frames), [_overview(frames)])
     return evaluation
 
 
-def _at_a_glance(frames: Mapping[str, pd.DataFrame]) -> Table:
+def _overview(frames: Mapping[str, pd.DataFrame]) -> Table:
     """Return the accuracy of each task and length, for the beginning of the report and the terminal."""
     rows = pd.concat(frames, names=["model"])
     means = rows.groupby(["model", "task", "length"], sort=False)["accuracy"].mean().unstack()
@@ -81,3 +88,107 @@ def _at_a_glance(frames: Mapping[str, pd.DataFrame]) -> Table:
     shown["model"] = "retrieval accuracy (%)" + (": " + shown["model"] if len(frames) > 1 else "")
     caption = "Mean over depths. Columns are the tokens of a prompt, and a dash is beyond the end of the encoding."
     return Table("retrieval_overview", "Retrieval at a glance", caption, shown.rename(columns={"model": "metric"}))
+
+
+def retrieval_figures(frames: Mapping[str, pd.DataFrame]) -> list[ReportFigure]:
+    """Return a heat map for each task that some model does better than a guess, and a table of everything.
+
+    The frames are from `retrieval`, by the name of the model, with the same tasks and depths. If no model does better
+    than a guess in any task, nothing is returned.
+    """
+    together = pd.concat(frames, names=["model"]).reset_index("model")
+    plots = [heat_map(rows, str(task)) for task, rows in together.groupby("task", sort=False) if is_above_chance(rows)]
+    table = Table(
+        name="retrieval",
+        title="Retrieval at every length and depth",
+        caption="In per cent, accuracy counts answers that are right in every token, token accuracy single tokens; "
+        "a loss (nats per token) below chance loss means that the model has learned something, even if no answer is "
+        "right.",
+        frame=together,
+        decimals={"depth": 2, "accuracy": 1, "token_accuracy": 1, "loss": 3, "chance_loss": 3},
+    )
+    return [*plots, table] if plots else []
+
+
+def is_above_chance(rows: pd.DataFrame) -> bool:
+    """Return whether a model does a task clearly better than a guess which knows only the form of answers.
+
+    It does if it answers a prompt right, of which guesses have almost no chance, or if its loss at some length is at
+    most `CLEARLY` times that of the guess. The rows are those of `retrieval` for one task, with a column `model`.
+    """
+    of_length = rows.groupby(["model", "length"])[["loss", "chance_loss"]].mean()
+    return bool((rows["accuracy"] > 0).any() or (of_length["loss"] <= CLEARLY * of_length["chance_loss"]).any())
+
+
+def at_chance(frames: Mapping[str, pd.DataFrame]) -> str:
+    """Return a line on the tasks that no model does better than a guess; empty if there is none."""
+    together = pd.concat(frames, names=["model"]).reset_index("model")
+    by_task = together.groupby("task", sort=False)
+    silent = {str(task).replace("_", " "): rows for task, rows in by_task if not is_above_chance(rows)}
+    if not silent:
+        return ""
+    ratios = pd.concat(rows["loss"] / rows["chance_loss"] for rows in silent.values())
+    return (
+        f"No better than a guess that knows only the form of an answer: {', '.join(silent)} (loss {ratios.min():.1f} "
+        f"to {ratios.max():.1f} times that of the guess)."
+    )
+
+
+def heat_map(rows: pd.DataFrame, task: str) -> Plot:
+    """Draw length against depth, with accuracy in each cell, or loss over chance if no answer is right at all.
+
+    The rows are those of `retrieval` for one task, with a column `model`. A task without a depth has a row for each
+    model, and a task outside of `TASKS` has no source.
+    """
+    known, samples = TASKS.get(task), int(rows["samples"].max())
+    by_loss = bool((rows["accuracy"] == 0).any() and not (rows["accuracy"] > 0).any())
+    has_depth = bool(rows["depth"].notna().any())
+    lengths, models = sorted(set(rows["length"])), list(dict.fromkeys(rows["model"]))
+    panel_names = models if has_depth else [""]
+    lines = sorted(set(rows["depth"])) if has_depth else models
+    rows = rows.assign(
+        panel=rows["model"] if has_depth else "",
+        line=rows["depth"] if has_depth else rows["model"],
+        value=rows["loss"] / rows["chance_loss"] if by_loss else rows["accuracy"],
+    )
+    height = 0.7 + 0.36 * len(lines)
+    # A few lengths of one model need little room: cells much wider than high look like bars.
+    names = 0.08 * max(len(written(str(line))) for line in lines)
+    width = min(WIDTH, 3.0 + names + 0.8 * len(lengths))
+    labels = {"xlabel": "length (tokens)", "ylabel": "depth" if has_depth else ""}
+    figure, panels = panel_grid(len(panel_names), 1, width, height, 1.0, sharex=True, sharey=True, **labels)
+    # Brighter is better. The scale of losses ends at 4, so that a few outliers do not flatten the rest.
+    colours = matplotlib.colormaps["viridis_r" if by_loss else "viridis"].with_extremes(bad="0.92")
+    scale = Normalize(0, np.clip(rows["value"].max(), 2, 4) if by_loss else 100)
+    for panel, name in zip(panels.flat, panel_names, strict=False):
+        cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value")
+        cells = cells.reindex(index=lines, columns=lengths)
+        panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
+        _write_numbers(panel, cells.to_numpy(), decimals=2 if by_loss else 0)
+        panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
+        panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else written(str(line)) for line in lines])
+        if len(panel_names) > 1:
+            panel.set_title(written(str(name)), fontsize="medium")
+    label, extend = ("loss / chance", "max") if by_loss else ("accuracy (%)", "neither")
+    figure.colorbar(ScalarMappable(scale, colours), ax=list(panels.flat), label=label, extend=extend)
+    title = task.replace("_", " ").capitalize()
+    cell = "No answer is right: loss of the answers over that of a guess which knows only their form, " * by_loss
+    cell = cell or "Share of prompts whose whole answer the model predicts, in per cent, "
+    return Plot(
+        name=f"retrieval_{task}",
+        title=f"{title}: loss over chance" if by_loss else f"{title}: accuracy",
+        caption=f"{f'{known.about} ' if known else ''}{cell}over {samples} prompts a cell. A depth of 0 is the "
+        "beginning of the text, 1 its end; a dash is beyond the end of the encoding.",
+        source=known.source if known else "",
+        figure=figure,
+    )
+
+
+def _write_numbers(panel: Axes, cells: np.ndarray, decimals: int) -> None:
+    """Write the number of each cell, light on dark and dark on light; a dash if it has none."""
+    image = panel.get_images()[0]
+    for (row, column), value in np.ndenumerate(cells):
+        red, green, blue, _ = image.to_rgba(value)
+        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
+        text = "–" if np.isnan(value) else f"{value:.{decimals}f}"
+        panel.text(column, row, text, ha="center", va="center", fontsize="small", color="white" if dark else "black")

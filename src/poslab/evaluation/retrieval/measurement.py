@@ -1,44 +1,40 @@
-"""Measurement of retrieval over lengths and depths."""
+"""Measurement of retrieval over lengths and depths, from one forward pass over question and answer together.
+
+    frame = retrieval(model, tokenizer, lengths=[256, 512, 1024], filler=test_text)
+
+Dimension letters: B prompts, T tokens of a prompt, A tokens of the longest answer, V vocabulary.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from poslab.configuration.build import nearest
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.progress import Step, at_once
-from poslab.evaluation.retrieval.copying import Copying
-from poslab.evaluation.retrieval.haystack import Haystack
-from poslab.evaluation.retrieval.induction import Induction
-from poslab.evaluation.retrieval.multi_key import MultiKey
-from poslab.evaluation.retrieval.multi_value import MultiValue
-from poslab.evaluation.retrieval.needle import Needle
-from poslab.evaluation.retrieval.passkey import Passkey
-from poslab.evaluation.retrieval.scoring import TOKENS_AT_ONCE, score_answers
-from poslab.evaluation.retrieval.task import Prompt, Task
-from poslab.evaluation.retrieval.variable_tracking import VariableTracking
-
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (Passkey(), Needle(), MultiKey(), MultiValue(), VariableTracking(), Copying(), Induction())
-}
-"""All tasks by name, with their default hyperparameters."""
+from poslab.evaluation.retrieval.prompts import Haystack, Prompt, RetrievalTask
+from poslab.evaluation.retrieval.tasks import TASKS
+from poslab.evaluation.scores.tokens import evaluating, loss_and_correct
 
 DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+TOKENS_AT_ONCE = 8192
 
 
 def retrieval(
     model: nn.Module,
     tokenizer: Tokenizer,
-    tasks: Sequence[str | Task] = tuple(TASKS),
+    tasks: Sequence[str | RetrievalTask] = tuple(TASKS),
     *,
     lengths: Sequence[int],
     depths: Sequence[float] = DEPTHS,
@@ -78,7 +74,9 @@ def retrieval(
     Raises:
         ValueError: for an argument outside of these, or a length without room for a task's facts, question and answer.
     """
-    chosen = [_task(task) for task in tasks]
+    if unknown := next((task for task in tasks if isinstance(task, str) and task not in TASKS), ""):
+        raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {unknown!r}{nearest(str(unknown), TASKS)}")
+    chosen = [TASKS[task] if isinstance(task, str) else task for task in tasks]
     _require_arguments([task.name for task in chosen], lengths, depths, samples, seed)
     haystack = Haystack(tokenizer, filler)
     for task in chosen:
@@ -100,11 +98,11 @@ METRICS = ("accuracy", "token_accuracy", "loss", "chance_loss")
 
 
 def make_prompts(
-    task: Task, haystack: Haystack, length: int, depth: float, samples: int = 10, seed: int = 0
+    task: RetrievalTask, haystack: Haystack, length: int, depth: float, samples: int = 10, seed: int = 0
 ) -> list[Prompt]:
     """Return the prompts of one row of `retrieval`.
 
-        prompts = make_prompts(Passkey(), Haystack(tokenizer), length=300, depth=0.5)
+        prompts = make_prompts(PasskeyRetrieval(), Haystack(tokenizer), length=300, depth=0.5)
         print(tokenizer.decode(prompts[0].tokens))
 
     Raises:
@@ -124,17 +122,9 @@ def _numbers(model: nn.Module, of_prompts: tuple[Any, ...], tokens_at_once: int)
     return np.array([accuracy, right / tokens, scores["loss"].sum() / tokens, choices / tokens], np.float64)
 
 
-def _generator(task: Task, seed: int, number: int) -> np.random.Generator:
+def _generator(task: RetrievalTask, seed: int, number: int) -> np.random.Generator:
     """Return the generator of one prompt, the same at every length and depth, so that rows differ only in these."""
     return np.random.default_rng([seed, crc32(task.name.encode()), number])
-
-
-def _task(task: str | Task) -> Task:
-    if isinstance(task, Task):
-        return task
-    if task not in TASKS:
-        raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {task!r}{nearest(str(task), TASKS)}")
-    return TASKS[task]
 
 
 def _require_arguments(
@@ -152,7 +142,57 @@ def _require_arguments(
         raise ValueError(f"seed must be an integer of at least 0, got {seed}")
 
 
-def _require_room(task: Task, haystack: Haystack, length: int, samples: int, seed: int) -> None:
-    needed = max(task.least_length(haystack, _generator(task, seed, number)) for number in range(samples))
+def _require_room(task: RetrievalTask, haystack: Haystack, length: int, samples: int, seed: int) -> None:
+    needed = max(task.min_length(haystack, _generator(task, seed, number)) for number in range(samples))
     if length < needed:
         raise ValueError(f"lengths must be at least {needed} tokens for {task.name}, got {length}")
+
+
+def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: int = TOKENS_AT_ONCE) -> pd.DataFrame:
+    """Return whether a causal model predicts the answers of prompts, and its loss on them.
+
+    Every token of an answer is predicted from the right tokens before it. If all of them are the most probable ones,
+    greedy decoding gives the answer, except under an encoding whose positions depend on the current length (dynamic
+    NTK, randomized positions), which here reads the beginning of an answer as part of the whole prompt.
+
+    Args:
+        model: tokens (B, T) in, logits (B, T, V) out; a `Model` makes only the logits of answers.
+        prompts: all of the same number of tokens.
+        tokens_at_once: most tokens of a batch, which has at least one prompt.
+
+    Returns:
+        A row for each prompt: `correct` (bool, the whole answer), `tokens` of the answer, `tokens_correct`, and `loss`,
+        nats of the whole answer.
+
+    Raises:
+        ValueError: for prompts of several lengths, or none.
+    """
+    lengths = sorted({len(prompt.tokens) for prompt in prompts})
+    if len(lengths) != 1:
+        raise ValueError(f"prompts must be one or more of the same number of tokens, got {lengths or 'none'}")
+    size = max(1, tokens_at_once // lengths[0])
+    # On the device of the first weight; the CPU for a model without weights.
+    tensors = chain(model.parameters(), model.buffers())
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    with torch.no_grad(), evaluating(model):
+        batches = [_score(model, prompts[start : start + size], device) for start in range(0, len(prompts), size)]
+    return pd.concat(batches, ignore_index=True)
+
+
+def _score(model: nn.Module, prompts: Sequence[Prompt], device: torch.device) -> pd.DataFrame:
+    tokens_BT = torch.from_numpy(np.stack([prompt.tokens for prompt in prompts])).to(device)
+    answer_lengths = np.array([prompt.answer_length for prompt in prompts])
+    longest = int(answer_lengths.max())
+    targets_BA = tokens_BT[:, -longest:]
+    loss_BA, correct_BA = (x.cpu().numpy() for x in loss_and_correct(model, tokens_BT[:, :-1], targets_BA))
+    # Answers end where prompts do; a shorter one begins later.
+    inside_BA = np.arange(longest) >= longest - answer_lengths[:, None]
+    correct_B = (correct_BA & inside_BA).sum(1)
+    return pd.DataFrame(
+        {
+            "correct": correct_B == answer_lengths,
+            "tokens": answer_lengths,
+            "tokens_correct": correct_B,
+            "loss": np.where(inside_BA, loss_BA, 0.0).sum(1, dtype=np.float64),
+        }
+    )

@@ -36,7 +36,9 @@ from poslab.evaluation.embeddings.sentence_vectors import (
     unit_vectors,
 )
 from poslab.evaluation.evaluated_run import on_device
-from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, Task, make_prompts, score_answers
+from poslab.evaluation.retrieval.measurement import make_prompts, score_answers
+from poslab.evaluation.retrieval.prompts import Haystack, Prompt, RetrievalTask
+from poslab.evaluation.retrieval.tasks import TASKS
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.measure import OpenedRun, batches_of, fitting
 from poslab.models import Model
@@ -87,7 +89,7 @@ class ExtraMetrics:
     open_ended: frozenset[str] = frozenset()
 
 
-def _prompts(task: Task, data: RunData, split: str, length: int) -> list[list[Prompt]]:
+def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> list[list[Prompt]]:
     """Return the prompts of retrieval for each depth; as many of one where a task has none."""
     assert isinstance(data, TextDataModule)
     haystack = Haystack(data.tokenizer, np.asarray(data.tokens(split)))
@@ -96,7 +98,7 @@ def _prompts(task: Task, data: RunData, split: str, length: int) -> list[list[Pr
     return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
 
 
-def _retrieval(task: Task, tested: ScoringContext, length: int) -> Scored:
+def _retrieval(task: RetrievalTask, tested: ScoringContext, length: int) -> Scored:
     model = tested.run.model
     if length > (model.max_length or length):
         return

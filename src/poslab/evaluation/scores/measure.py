@@ -15,11 +15,9 @@ import torch
 from poslab.data.datamodule import TextDataModule
 from poslab.data.run_data import HeldOut, RunData, check_split
 from poslab.evaluation.evaluated_run import on_device
-from poslab.evaluation.extrapolation.text import sampled_units
 from poslab.evaluation.opening import trained_data
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
-from poslab.evaluation.scores.tokens import score_tokens
-from poslab.evaluation.scores.windows import Windows
+from poslab.evaluation.scores.tokens import TextWindows, sampled_units, score_tokens
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
 from poslab.runs.directory import RunDirectory
@@ -185,7 +183,7 @@ def _text_scores(
     units = sampled_units(tokens, data.tokenizer.end_id)
     bits = 1 / math.log(2) / data.bytes_per_token[split]
     for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-        scores = score_tokens(model, tokens, Windows(len(tokens), length, stride), data.boundary, check_cancelled)
+        scores = score_tokens(model, tokens, TextWindows(len(tokens), length, stride), data.boundary, check_cancelled)
         sums, counts = scores.by_unit(units, bits)
         yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
 

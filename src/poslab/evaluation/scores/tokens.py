@@ -1,4 +1,9 @@
-"""Scores of a model on each token of a text, from logits that are made piece by piece.
+"""Scores of a model on each token of a text, in windows under the two usual protocols.
+
+Both predict every token but the first once. *Non-overlapping* windows follow one another, so most tokens see less than
+a whole window. *Sliding* windows overlap: each moves by `stride` tokens and predicts only the new ones, so that all
+tokens but those of the first window see nearly a whole one. The ranking of encodings can differ between the two: Press
+et al., "Train Short, Test Long" (ICLR 2022), appendix B.
 
 Dimension letters: B windows, T tokens of a window, A targets of a window, N tokens of the text or targets of a piece,
 X features, V vocabulary.
@@ -15,16 +20,87 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from poslab.data.batch import IGNORE
+from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Positions
-from poslab.evaluation.scores.windows import Windows
 from poslab.models import Model
+from poslab.tasks.language_modelling import next_token_batch
 
 TOKENS_AT_ONCE = 4096
 """Tokens of a batch, which has at least one window."""
 
 LOGITS_AT_ONCE = 2**24
 """Logits in memory at a time, for any length of window and any vocabulary."""
+
+MIN_DOCUMENTS, PIECE = 10, 1024
+
+
+@dataclass(frozen=True)
+class TextWindows:
+    """Windows over a text of N tokens.
+
+    Args:
+        num_tokens: N, at least 2.
+        length: tokens T of a window, at least 1.
+        stride: tokens between the starts of windows, between 1 and T; windows of stride T do not overlap.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    num_tokens: int
+    length: int
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.num_tokens < 2:
+            raise ValueError(f"num_tokens must be at least 2, got {self.num_tokens}")
+        if self.length < 1:
+            raise ValueError(f"length must be a positive integer, got {self.length}")
+        if not 1 <= self.stride <= self.length:
+            raise ValueError(f"stride must lie between 1 and the window length {self.length}, got {self.stride}")
+
+    def __len__(self) -> int:
+        beyond_the_first = max(0, self.num_tokens - 1 - self.length)
+        return 1 + -(-beyond_the_first // self.stride)
+
+    def batch(self, tokens: np.ndarray, numbers: np.ndarray, boundary: int | None) -> tuple[TokenBatch, np.ndarray]:
+        """Return some windows as a batch, and the position in the text of each target.
+
+        Args:
+            tokens: (N,), any integer dtype.
+            numbers: (B,), of the windows.
+            boundary: token that ends a document, to keep documents apart; None does not.
+
+        Returns:
+            The batch, whose targets are `IGNORE` if an earlier window has predicted them or the text has ended, and
+            (B, T) positions of targets in the text, between 1 and N - 1.
+        """
+        position_BT = self.stride * numbers[:, None] + np.arange(1, self.length + 1)
+        inside = np.minimum(np.concatenate([position_BT[:, :1] - 1, position_BT], axis=1), self.num_tokens - 1)
+        batch = next_token_batch(tokens[inside], boundary)
+        first_B = np.where(numbers == 0, 0, self.length - self.stride)
+        left_out_BT = (np.arange(self.length) < first_B[:, None]) | (position_BT >= self.num_tokens)
+        # Not in place: a batch of one row shares its memory with the tokens.
+        targets_BT = batch.targets.masked_fill(torch.from_numpy(left_out_BT), IGNORE)
+        return batch._replace(targets=targets_BT), position_BT
+
+    def numbers(self, rows: int, process: int = 0, processes: int = 1) -> Iterator[np.ndarray]:
+        """Yield the numbers of this process's share of the windows, in batches of at most `rows`."""
+        mine = np.arange(process, len(self), processes)
+        for start in range(0, len(mine), rows):
+            yield mine[start : start + rows]
+
+
+def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
+    """Return the index of the document of each target, (N - 1,); the end of a document belongs to it.
+
+    A text of few documents is split into pieces of `PIECE` tokens.
+    """
+    documents = np.cumsum(tokens == end_id)[:-1]
+    if documents[-1] + 1 >= MIN_DOCUMENTS:
+        return documents
+    pieces = np.arange(len(documents)) // PIECE
+    return np.unique(np.stack([documents, pieces]), axis=1, return_inverse=True)[1].ravel()
 
 
 @dataclass(frozen=True)
@@ -77,7 +153,7 @@ class TokenScores:
 def score_tokens(
     model: nn.Module,
     tokens: np.ndarray,
-    windows: Windows,
+    windows: TextWindows,
     boundary: int | None = None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> TokenScores:
@@ -94,15 +170,15 @@ def score_tokens(
     with torch.no_grad(), evaluating(model):
         for numbers in windows.numbers(max(1, TOKENS_AT_ONCE // windows.length), *share):
             check_cancelled()
-            batch, place_BT = windows.batch(tokens, numbers, boundary)
+            batch, position_BT = windows.batch(tokens, numbers, boundary)
             predicted_BT = batch.targets != IGNORE
             positions = None if batch.segments is None else Positions.packed(batch.segments.to(device))
             loss_BT, correct_BT = loss_and_correct(model, batch.tokens.to(device), batch.targets.to(device), positions)
-            place_in_text_BT = torch.arange(windows.length) if positions is None else positions.ids.cpu()
-            context_BT = (place_in_text_BT + 1).expand_as(batch.targets)
+            context_before_BT = torch.arange(windows.length) if positions is None else positions.ids.cpu()
+            context_BT = (context_before_BT + 1).expand_as(batch.targets)
             columns = [loss_BT.cpu(), correct_BT.cpu().float(), context_BT.float()]
-            place_N = torch.from_numpy(place_BT)[predicted_BT] - 1
-            scores[:, place_N] = torch.stack([x[predicted_BT] for x in columns]).to(device)
+            position_N = torch.from_numpy(position_BT)[predicted_BT] - 1
+            scores[:, position_N] = torch.stack([x[predicted_BT] for x in columns]).to(device)
     if joined:
         distributed.all_reduce(scores)
     loss, correct, context = scores.cpu().numpy()

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.encodings import Alibi, Learned
-from poslab.evaluation.extrapolation.text import NON_OVERLAPPING, SLIDING, extrapolation
-from poslab.evaluation.extrapolation.text_figures import extrapolation_figures
-from poslab.evaluation.scores.bootstrap import ratio_interval
-from poslab.evaluation.scores.tokens import score_tokens
-from poslab.evaluation.scores.windows import Windows
+from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, extrapolate, extrapolation_figures
+from poslab.evaluation.scores.intervals import ratio_interval
+from poslab.evaluation.scores.tokens import TextWindows, score_tokens
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, small_decoder
 from tests.stacked import stacked
@@ -34,7 +32,7 @@ def loss_after(model: nn.Module, prefix: np.ndarray, target: int) -> float:
 @pytest.mark.parametrize("name", ["rotary", "alibi"])
 def test_sliding_by_one_equals_a_loop_that_feeds_every_prefix(name):
     model, length = small_decoder(name), 9
-    scores = score_tokens(model, TOKENS, Windows(len(TOKENS), length, 1))
+    scores = score_tokens(model, TOKENS, TextWindows(len(TOKENS), length, 1))
     expected = [loss_after(model, TOKENS[max(0, i - length) : i], TOKENS[i]) for i in range(1, len(TOKENS))]
     np.testing.assert_allclose(scores.loss, expected, atol=1e-5)
     assert scores.context.tolist() == [min(i, length) for i in range(1, len(TOKENS))]
@@ -42,7 +40,7 @@ def test_sliding_by_one_equals_a_loop_that_feeds_every_prefix(name):
 
 def test_windows_that_do_not_overlap_equal_a_plain_loop():
     model, length = small_decoder("rotary"), 8
-    by_length, _ = extrapolation(model, TOKENS, [length], 4, END, bytes_per_token=1.0)
+    by_length, *_ = extrapolate(model, TOKENS, [length], 4, END, bytes_per_token=1.0)
     losses, correct = [], []
     for start in range(0, len(TOKENS) - 1, length):
         window = torch.from_numpy(TOKENS[start : start + length + 1]).long()
@@ -60,7 +58,7 @@ def test_windows_that_do_not_overlap_equal_a_plain_loop():
 
 def test_documents_that_are_kept_apart_are_read_alone():
     model = small_decoder("rotary")
-    scores = score_tokens(model, TOKENS, Windows(len(TOKENS), 60, 60), boundary=END)
+    scores = score_tokens(model, TOKENS, TextWindows(len(TOKENS), 60, 60), boundary=END)
     start = 0
     for place in range(1, len(TOKENS)):
         if TOKENS[place - 1] == END:
@@ -73,7 +71,7 @@ def test_documents_that_are_kept_apart_are_read_alone():
 
 
 def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
-    model, windows = small_decoder("t5"), Windows(len(TOKENS), 16, 5)
+    model, windows = small_decoder("t5"), TextWindows(len(TOKENS), 16, 5)
     whole = score_tokens(model, TOKENS, windows)
     monkeypatch.setattr("poslab.evaluation.scores.tokens.LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
     monkeypatch.setattr("poslab.evaluation.scores.tokens.TOKENS_AT_ONCE", 40)
@@ -83,7 +81,7 @@ def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
 
 
 def test_a_model_that_is_not_ours_is_read_the_same():
-    model, windows = small_decoder("rotary"), Windows(len(TOKENS), 16, 16)
+    model, windows = small_decoder("rotary"), TextWindows(len(TOKENS), 16, 16)
     ours, theirs = (score_tokens(one, TOKENS, windows) for one in (model, nn.Sequential(model)))
     np.testing.assert_allclose(theirs.loss, ours.loss, atol=1e-5)
 
@@ -91,7 +89,7 @@ def test_a_model_that_is_not_ours_is_read_the_same():
 def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
     model = stacked(Decoder, VOCAB_SIZE, Alibi, d_model=16, num_layers=1, num_heads=2, dropout=0.5).train()
     model.embedding.eval()  # as a part that is frozen
-    windows = Windows(len(TOKENS), 16, 16)
+    windows = TextWindows(len(TOKENS), 16, 16)
     first, second = score_tokens(model, TOKENS, windows), score_tokens(model, TOKENS, windows)
     assert first.loss.tolist() == second.loss.tolist()
     assert all(part.training == (part is not model.embedding) for part in model.modules())
@@ -99,7 +97,7 @@ def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
 
 def test_the_context_of_a_token_begins_with_its_document():
     tokens = np.array([1, 2, END, 3, 4, 5, END, 6], dtype=np.uint16)
-    scores = score_tokens(small_decoder("rotary"), tokens, Windows(len(tokens), 7, 7), boundary=END)
+    scores = score_tokens(small_decoder("rotary"), tokens, TextWindows(len(tokens), 7, 7), boundary=END)
     assert scores.context.tolist() == [1, 2, 0, 1, 2, 3, 0]
 
 
@@ -114,7 +112,7 @@ def test_a_loss_that_is_no_number_is_told_and_not_left_out():
             logits_BTV[:, 8:] = torch.nan
             return logits_BTV
 
-    by_length, by_position = extrapolation(Breaks(), TOKENS, [8, 16], 8, END, 1.0)
+    by_length, by_position, _ = extrapolate(Breaks(), TOKENS, [8, 16], 8, END, 1.0)
     finite = by_length.set_index(["length", "protocol"])["loss"].map(math.isfinite)
     assert finite[8].all() and not finite[16].any()
     assert len(extrapolation_figures({"model": by_length}, {"model": by_position}, {"model": 8})) == 3
@@ -123,20 +121,20 @@ def test_a_loss_that_is_no_number_is_told_and_not_left_out():
 def test_the_interval_is_drawn_by_the_seed():
     tokens = np.random.default_rng(1).integers(VOCAB_SIZE, size=600)  # with documents enough
     arguments = (small_decoder("alibi"), tokens, [16], 8, END, 1.0)
-    assert set(extrapolation(*arguments)[0]["pieces"]) == {1 + (tokens[:-2] == END).sum()}
-    one, same, other = (extrapolation(*arguments, seed=seed)[0]["loss_low"].tolist() for seed in (1, 1, 2))
+    assert set(extrapolate(*arguments)[0]["pieces"]) == {1 + (tokens[:-2] == END).sum()}
+    one, same, other = (extrapolate(*arguments, seed=seed)[0]["loss_low"].tolist() for seed in (1, 1, 2))
     assert one == same != other
 
 
 def test_where_an_encoding_ends_figures_are_missing():
     model = stacked(Decoder, VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
-    by_length, by_position = extrapolation(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
+    by_length, by_position, _ = extrapolate(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
     assert by_length.groupby("length")["loss"].count().to_dict() == {8: 2, 16: 2, 32: 0}
     assert set(by_position["length"]) == {8, 16}
 
 
 def test_the_losses_by_place_average_to_the_whole():
-    by_length, by_position = extrapolation(small_decoder("alibi"), TOKENS, [8, 20], 8, END, bytes_per_token=1.0)
+    by_length, by_position, _ = extrapolate(small_decoder("alibi"), TOKENS, [8, 20], 8, END, bytes_per_token=1.0)
     for (protocol, length), rows in by_position.groupby(["protocol", "length"]):
         (whole,) = by_length[(by_length["protocol"] == protocol) & (by_length["length"] == length)].to_dict("records")
         assert rows["tokens"].sum() == whole["tokens"]
@@ -147,8 +145,8 @@ def test_the_losses_by_place_average_to_the_whole():
 
 def test_early_tokens_saw_less_than_half_a_training_window_and_the_tail_more_than_one():
     model, length, training_length = small_decoder("rotary"), 20, 8
-    by_length, _ = extrapolation(model, TOKENS, [length], training_length, END, bytes_per_token=1.0)
-    scores = score_tokens(model, TOKENS, Windows(len(TOKENS), length, length))
+    by_length, *_ = extrapolate(model, TOKENS, [length], training_length, END, bytes_per_token=1.0)
+    scores = score_tokens(model, TOKENS, TextWindows(len(TOKENS), length, length))
     early = [loss for loss, seen in zip(scores.loss, scores.context, strict=True) if seen < 4]
     tail = [loss for loss, seen in zip(scores.loss, scores.context, strict=True) if seen > 8]
     (row,) = by_length[by_length["protocol"] == NON_OVERLAPPING].to_dict("records")
@@ -158,7 +156,7 @@ def test_early_tokens_saw_less_than_half_a_training_window_and_the_tail_more_tha
 @pytest.mark.parametrize("lengths", [[0], [61], [4, 100]])
 def test_a_length_that_the_text_does_not_fill_is_refused(lengths):
     with pytest.raises(ValueError, match=r"lengths must lie between 1 and 60, which the text fills, got"):
-        extrapolation(small_decoder("none"), TOKENS, lengths, 8, END, bytes_per_token=1.0)
+        extrapolate(small_decoder("none"), TOKENS, lengths, 8, END, bytes_per_token=1.0)
 
 
 @pytest.mark.slow
@@ -207,7 +205,7 @@ def test_documents_of_which_all_but_one_are_alike_have_the_interval_of_student(a
 
 
 def test_the_figures_name_every_model_and_protocol():
-    frames = {name: extrapolation(small_decoder(name), TOKENS, [8, 32], 8, END, 1.0) for name in ("rotary", "alibi")}
+    frames = {name: extrapolate(small_decoder(name), TOKENS, [8, 32], 8, END, 1.0) for name in ("rotary", "alibi")}
     by_length, by_position = ({name: pair[place] for name, pair in frames.items()} for place in (0, 1))
     bits, context, table = extrapolation_figures(by_length, by_position, dict.fromkeys(by_length, 8))
     assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
@@ -218,25 +216,8 @@ def test_the_figures_name_every_model_and_protocol():
 def figures_of_text(num_tokens: int, **columns):
     """The figures of a small model on a random text, with columns of the table by length replaced."""
     tokens = np.random.default_rng(1).integers(VOCAB_SIZE, size=num_tokens)
-    by_length, by_position = extrapolation(small_decoder("alibi"), tokens, [16, 32], 16, END, 1.0)
+    by_length, by_position, _ = extrapolate(small_decoder("alibi"), tokens, [16, 32], 16, END, 1.0)
     return extrapolation_figures({"alibi": by_length.assign(**columns)}, {"alibi": by_position}, {"alibi": 16})
-
-
-def test_captions_promise_an_interval_only_where_there_is_one():
-    bits, _, table = figures_of_text(600)
-    assert "Shaded: 95 % bootstrap interval over" in bits.caption
-    assert "dash" not in table.caption.replace("A tail loss is a dash", "")
-    bits, _, table = figures_of_text(40)
-    assert "Shaded" not in bits.caption and "No interval is drawn: it needs at least 5" in bits.caption
-    assert "Low and high are dashes with fewer than 5" in table.caption
-    assert "beyond the end" not in table.caption
-
-
-def test_captions_explain_a_row_of_dashes_only_where_an_encoding_ends():
-    model = stacked(Decoder, VOCAB_SIZE, partial(Learned, max_length=16), d_model=16, num_layers=1, num_heads=2)
-    by_length, by_position = extrapolation(model, TOKENS, [8, 16, 32], 16, END, bytes_per_token=1.0)
-    *_, table = extrapolation_figures({"learned": by_length}, {"learned": by_position}, {"learned": 16})
-    assert "A row of dashes is a length beyond the end of the encoding." in table.caption
 
 
 def test_values_that_are_close_do_not_fill_the_axis():

@@ -1,4 +1,7 @@
-"""Prediction of text in windows of other lengths than those of training.
+"""Prediction of text in windows of other lengths than those of training, and its plots.
+
+    found = extrapolate(model, tokens, [256, 1024], 256, tokenizer.end_id, bytes_per_token=1.0)
+    found.by_length, found.by_position      # data frames
 
 Dimension letter: N tokens of the text.
 """
@@ -6,20 +9,32 @@ Dimension letter: N tokens of the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple
+from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
+from poslab.configuration.labels import written
+from poslab.evaluation.by_length import lines_by_length
 from poslab.evaluation.progress import Step, at_once
-from poslab.evaluation.scores.bootstrap import ratio_interval
+from poslab.evaluation.scores.intervals import MIN_ITEMS, ratio_interval
 from poslab.evaluation.scores.items import ItemScores
-from poslab.evaluation.scores.tokens import TokenScores, score_tokens
-from poslab.evaluation.scores.windows import Windows
+from poslab.evaluation.scores.tokens import TextWindows, TokenScores, sampled_units, score_tokens
+from poslab.report.figures import (
+    WIDTH,
+    Plot,
+    ReportFigure,
+    Table,
+    legend_columns,
+    panel_grid,
+    style,
+    widen,
+    without_marker,
+)
 
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
 UNIGRAM, NEAR, FAR = "unigram", "near", "far"
@@ -29,26 +44,20 @@ FEW_BEFORE = 8
 
 BINS_PER_OCTAVE = 2
 
-MIN_DOCUMENTS, PIECE = 10, 1024
+MIN_TOKENS = 30
+"""Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their position."""
 
+MIN_BITS, MIN_NATS = 0.05, 0.05
+"""Least spans of the axes of bits per byte and of loss, so that noise does not look like a steep gain."""
 
-def sampled_units(tokens: np.ndarray, end_id: int) -> np.ndarray:
-    """Return the index of the document of each target, (N - 1,); the end of a document belongs to it.
-
-    A text of few documents is split into pieces of `PIECE` tokens.
-    """
-    documents = np.cumsum(tokens == end_id)[:-1]
-    if documents[-1] + 1 >= MIN_DOCUMENTS:
-        return documents
-    pieces = np.arange(len(documents)) // PIECE
-    return np.unique(np.stack([documents, pieces]), axis=1, return_inverse=True)[1].ravel()
+SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and appendix B"
 
 
 class Extrapolation(NamedTuple):
     """Figures of a text in windows of several lengths.
 
     Args:
-        by_length: a row for each length and protocol, with a 95 % bootstrap interval over documents (if there are fewer
+        by_length: a row for each length and protocol, with a 95% bootstrap interval over documents (if there are fewer
             than 10, over pieces of 1,024 tokens; `pieces` is their number).
         by_position: a row for each of these and each range of contexts, with the mean loss of the tokens that have that
             many tokens before them.
@@ -60,12 +69,6 @@ class Extrapolation(NamedTuple):
     by_length: pd.DataFrame
     by_position: pd.DataFrame
     items: dict[tuple[str, int], ItemScores]
-
-
-def extrapolation(*arguments: Any, **named: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the two tables of `extrapolate`, whose arguments it has."""
-    found = extrapolate(*arguments, **named)
-    return found.by_length, found.by_position
 
 
 def extrapolate(
@@ -114,8 +117,10 @@ def extrapolate(
         if end is not None and length > end:
             by_length.append(row)
             continue
-        score = partial(_numbers, model, tokens, windows, end_id if keep_documents_apart else None)
-        scores = TokenScores.of(step(f"{protocol} windows of {length:,} tokens", work_of(model, windows), score))
+        boundary = end_id if keep_documents_apart else None
+        label, work = f"{protocol} windows of {length:,} tokens", work_of(model, windows)
+        numbers = step(label, work, lambda: score_tokens(model, tokens, windows, boundary).numbers)  # noqa: B023
+        scores = TokenScores.of(numbers)
         sums, counts = scores.by_unit(units)
         by_length.append(row | _summary(scores, sums, counts, training_length, bits, seed))
         by_position += [row | bin_ for bin_ in _by_context(scores, length)]
@@ -125,26 +130,22 @@ def extrapolate(
             controls = {NEAR: scores.only(near), FAR: scores.only(far)}
             if unigram is not None:
                 controls[UNIGRAM] = replace(scores, loss=unigram[tokens[1:]])
-            for control, own in controls.items():
-                sums, counts = own.by_unit(units, bits)
+            for control, of_control in controls.items():
+                sums, counts = of_control.by_unit(units, bits)
                 items[control, length] = replace(items[protocol, length], sums=sums, counts=counts)
     tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
     return Extrapolation(*tables, items)
 
 
-def _numbers(model: nn.Module, tokens: np.ndarray, windows: Windows, boundary: int | None) -> np.ndarray:
-    return score_tokens(model, tokens, windows, boundary).numbers
-
-
-def windows_of(num_tokens: int, lengths: Sequence[int], stride: int | None) -> Iterator[tuple[str, Windows]]:
+def windows_of(num_tokens: int, lengths: Sequence[int], stride: int | None) -> Iterator[tuple[str, TextWindows]]:
     """Yield the windows of each length under both protocols, the shortest first, as `extrapolate` reads them."""
     for length in sorted(set(lengths)):
         step = max(1, length // 2) if stride is None else stride
         for protocol, hop in ((NON_OVERLAPPING, length), (SLIDING, step)):
-            yield protocol, Windows(num_tokens, length, hop)
+            yield protocol, TextWindows(num_tokens, length, hop)
 
 
-def work_of(model: nn.Module, windows: Windows) -> float:
+def work_of(model: nn.Module, windows: TextWindows) -> float:
     """Return how much work windows are for a model; 0 beyond its end.
 
     A token takes 12 M^2 products of a layer of width M, and 2 T M of attention to T tokens (about 6 M to T).
@@ -196,9 +197,92 @@ def _by_context(scores: TokenScores, length: int) -> Iterator[dict[str, float]]:
     octaves = math.ceil(BINS_PER_OCTAVE * math.log2(length)) + 1
     edges = np.unique(np.round(2 ** (np.arange(octaves + 1) / BINS_PER_OCTAVE)).astype(np.int64))
     edges = np.append(edges[edges < max(2, length)], length + 1)
-    place = np.searchsorted(edges, context, side="right") - 1
-    counts = np.bincount(place, minlength=len(edges) - 1)
-    sums = np.bincount(place, loss, minlength=len(edges) - 1)
+    bins = np.searchsorted(edges, context, side="right") - 1
+    counts = np.bincount(bins, minlength=len(edges) - 1)
+    sums = np.bincount(bins, loss, minlength=len(edges) - 1)
     for first, last, count, total in zip(edges[:-1], edges[1:] - 1, counts, sums, strict=True):
         if count:
             yield {"context_from": int(first), "context_to": int(last), "tokens": int(count), "loss": total / count}
+
+
+def extrapolation_figures(
+    by_length: Mapping[str, pd.DataFrame], by_position: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]
+) -> list[ReportFigure]:
+    """Return plots and a table of the two tables of `extrapolate`, by the name of the model.
+
+    Training lengths are tokens of a training window, here and below.
+    """
+    together = pd.concat(by_length, names=["model"]).reset_index("model")
+    several = together["length"].nunique() > 1
+    return [
+        *([bits_by_length(together, training_lengths)] if several else []),
+        loss_by_context(pd.concat(by_position, names=["model"]).reset_index("model"), training_lengths),
+        Table(
+            name="per_length",
+            title="Every length",
+            caption="Windows move by their stride, and predict so many tokens together. "
+            "Low and high are a 95% bootstrap interval over documents (pieces is their number), or over "
+            "pieces of 1,024 tokens if there are fewer than 10 documents. Early loss is that of tokens with less than "
+            "half a training window before them (in sliding windows, those of the first one only), tail loss that of "
+            "tokens with more than a whole one. Dashes: a length beyond the end of the encoding, intervals of fewer "
+            f"than {MIN_ITEMS} documents or pieces, a tail that no token has, and a loss that is not a number.",
+            source=SOURCE,
+            frame=together,
+        ),
+    ]
+
+
+def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Plot:
+    """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
+    figure = lines_by_length(
+        together.assign(value=together["bits_per_byte"], low=together["bits_low"], high=together["bits_high"]),
+        training_lengths,
+        by="protocol",
+        titles={protocol: f"{protocol} windows" for protocol in (NON_OVERLAPPING, SLIDING)},
+        xlabel="window length (tokens)",
+        ylabel="bits per byte",
+        least=dict.fromkeys((NON_OVERLAPPING, SLIDING), MIN_BITS),
+        sharey=True,
+    )
+    return Plot(
+        name="bits_by_length",
+        title="Prediction beyond the training length",
+        caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
+        f"model that reads longer texts as well as those it was trained on. Shaded: 95% bootstrap "
+        f"interval over documents or pieces of a document, with at least {MIN_ITEMS} of them.",
+        source=SOURCE,
+        figure=figure,
+    )
+
+
+def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Plot:
+    """Draw the loss of a token over the number of tokens before it, from tables by position with a column `model`."""
+    rows = together[together["protocol"] == NON_OVERLAPPING]
+    models = list(rows["model"].unique())
+    columns, labels = min(2, max(1, len(models))), {"xlabel": "tokens before it", "ylabel": "loss (nats)"}
+    figure, panels = panel_grid(len(models), columns, WIDTH, 2.3, margin=0.9, sharex=True, sharey=True, **labels)
+    lengths = sorted(set(rows["length"]))
+    for panel, model in zip(panels.flat, models, strict=False):
+        for number, length in enumerate(lengths):
+            bins = rows[(rows["model"] == model) & (rows["length"] == length)]
+            middle = (bins["context_from"] * bins["context_to"]) ** 0.5
+            loss = bins["loss"].where(bins["tokens"] >= MIN_TOKENS)
+            panel.plot(middle, loss, linewidth=1.2, label=f"{length:,}", **without_marker(style(number)))
+        panel.set_xscale("log", base=2)
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.axvline(training_lengths[model], color="0.6", linestyle=":")
+        panel.set_title(fill(written(str(model)), 40 // columns), fontsize="medium")
+    widen(panels[0, 0], MIN_NATS)
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    ncols = legend_columns(names, WIDTH)
+    figure.legend(handles, names, title="window", loc="outside lower center", ncols=ncols, frameon=False)
+    return Plot(
+        name="loss_by_context",
+        title="Loss by position in the window",
+        caption="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "
+        "where a model meets distances that it has not learned; the dotted line is the training length. Means of fewer "
+        f"than {MIN_TOKENS} tokens are left out.",
+        source="Press et al., appendix B: non-overlapping windows raise the loss, since the tokens at their beginning "
+        "see little context",
+        figure=figure,
+    )

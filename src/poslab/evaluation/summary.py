@@ -1,0 +1,180 @@
+"""Tables that a report begins with: how far each model stays within 5%, and which one is better, with intervals.
+
+Scores of a metric are by model and length; the length `ALL` stands for all lengths together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from poslab.evaluation.by_length import ALL, length_name
+from poslab.evaluation.extrapolation import FAR, NEAR, NON_OVERLAPPING, UNIGRAM
+from poslab.evaluation.scores.intervals import difference, excess, interval
+from poslab.evaluation.scores.items import ItemScores
+from poslab.report.figures import Table
+
+TOLERANCE = 0.05
+"""Share by which a metric may be worse than at the training length."""
+
+WITHIN = "within 5% up to"
+"""Column of the verdict on how far a model extrapolates."""
+
+UNLEARNED, NO_CONTEXT = "not learned", "no context used"
+"""Verdicts on models of text that have nothing to lose in longer windows."""
+
+
+@dataclass(frozen=True)
+class SummaryMetric:
+    """The metric by which a report compares models, on the items of each length.
+
+    Args:
+        name: such as `bits per byte`.
+        is_share: whether it is from 0 to 100 and more is better; otherwise less is better.
+        scores: by model and length.
+        trained: longest length of training, by model.
+        seed: of the bootstrap.
+        unlearned: verdicts of `why_unlearned`, by model.
+        multiples_of: as of `length_name`.
+    """
+
+    name: str
+    is_share: bool
+    scores: Mapping[str, Mapping[int, ItemScores]]
+    trained: Mapping[str, int]
+    seed: int = 0
+    unlearned: Mapping[str, str] = field(default_factory=dict)
+    multiples_of: int | None = None
+
+    def shown(self, *values: float) -> str | None:
+        """Return a value, or the ends of an interval, as text; None for NaN."""
+        if any(map(math.isnan, values)):
+            return None
+        return " to ".join(f"{value:,.{1 if self.is_share else 3}f}".replace("-", "−") for value in values)
+
+    def interval(self, scores: ItemScores) -> tuple[float, float]:
+        """Return the 95% interval of scores over items."""
+        return interval(scores, self.is_share, self.seed)
+
+
+def comparison_table(metric: SummaryMetric) -> Table:
+    """Return the value of each model at the training length and at the longest one, and its distance from the best.
+
+    The verdict on a model is `best`, if it is surely better than every other one, or relative to the best: `worse`,
+    `inconclusive`, `equivalent` (no item differs), `too few items` or `diverged` (not a number).
+    """
+    rows = []
+    scores = {name: of_run for name, of_run in metric.scores.items() if of_run}
+    for length in _compared_lengths(list(scores.values()), min(metric.trained.values())):
+        at_length = {name: of_run[length] for name, of_run in scores.items() if length in of_run}
+        name = metric.name if length == ALL else f"{metric.name} at {length_name(length, metric.multiples_of)}"
+        rows += [{"metric": name, **row} for row in _rows_at(metric, at_length)]
+    frame = pd.DataFrame(rows)
+    if frame["difference"].isna().all():
+        frame = frame.drop(columns=["difference", "its interval", "verdict"])
+    caption = (
+        "Intervals are 95%, over the items of the test. The difference is how much worse a model is than the best, on "
+        "the items of both: inconclusive if its interval holds 0. Another seed of the training can change an order."
+    )
+    return Table("comparison", "At the training length and at the longest", caption, frame)
+
+
+def _compared_lengths(scores: Sequence[Mapping[int, ItemScores]], trained: int) -> list[int]:
+    """Return all lengths together or the longest trained one, and the longest that two models have."""
+    counts = [length for of_run in scores for length in of_run]
+    lengths = sorted(length for length in set(counts) if counts.count(length) >= min(2, len(scores)))
+    if not lengths:
+        return []
+    within = [length for length in lengths if ALL < length <= trained]
+    first = ALL if ALL in lengths else (within or lengths[:1])[-1]
+    return list(dict.fromkeys([first, lengths[-1]]))
+
+
+def _rows_at(metric: SummaryMetric, scores: Mapping[str, ItemScores]) -> list[dict[str, str | None]]:
+    """Return the rows of models at one length, in the order of the models."""
+    finite = [name for name, of_run in scores.items() if not math.isnan(of_run.value)]
+    ranking = sorted(finite, key=lambda name: scores[name].value, reverse=metric.is_share)
+    verdicts, gaps = dict.fromkeys(scores, "diverged"), {}
+    for name in ranking[1:]:
+        more, less = (ranking[0], name) if metric.is_share else (name, ranking[0])
+        gaps[name] = gap, low, high = difference(scores[more], scores[less], metric.is_share, metric.seed)
+        certain = "worse" if low > 0 else "inconclusive"
+        verdicts[name] = "too few items" if math.isnan(low) else "equivalent" if gap == low == high == 0 else certain
+    if ranking:
+        verdicts[ranking[0]] = "best" if all(verdicts[name] == "worse" for name in ranking[1:]) else "inconclusive"
+    return [
+        {
+            "model": name,
+            "value": metric.shown(of_run.value),
+            "interval": metric.shown(*metric.interval(of_run)),
+            "difference": metric.shown(gaps[name][0]) if name in gaps else None,
+            "its interval": metric.shown(*gaps[name][1:]) if name in gaps else None,
+            "verdict": verdicts[name],
+        }
+        for name, of_run in scores.items()
+    ]
+
+
+def within_tolerance(metric: SummaryMetric) -> dict[str, str]:
+    """Return the length up to which each model is, with 95% certainty, at most 5% worse than at its training length.
+
+    Models without scores at a trained and at a longer length are missing. A model that has not learned has another
+    verdict instead of a length.
+    """
+    verdicts = {}
+    for name, of_run in metric.scores.items():
+        lengths = sorted(length for length in of_run if length != ALL)
+        trained = [length for length in lengths if length <= metric.trained[name]]
+        if name in metric.unlearned:
+            verdicts[name] = metric.unlearned[name]
+        elif any(math.isnan(scores.value) for scores in of_run.values()):
+            verdicts[name] = "diverged"
+        elif trained and trained[-1] < lengths[-1]:
+            verdicts[name] = _reach(metric, of_run, lengths[len(trained) - 1 :])
+    return verdicts
+
+
+def _reach(metric: SummaryMetric, scores: Mapping[int, ItemScores], lengths: Sequence[int]) -> str:
+    """Return the last of the lengths up to which a model stays within 5%; the first one is the trained length."""
+    reference = scores[lengths[0]]
+    if metric.is_share and reference.value == 0:
+        return "never right"
+    sign, last = (-1 if metric.is_share else 1), lengths[0]
+    for length in lengths[1:]:
+        low, high = excess(scores[length], reference, 1 + sign * TOLERANCE, metric.is_share, metric.seed)
+        if not max(sign * low, sign * high) <= 0:
+            break
+        last = length
+    reach = length_name(last, lengths[0])
+    if last == lengths[-1]:
+        return f"{reach}, all tested"
+    is_certain = min(sign * low, sign * high) > 0
+    return reach if is_certain else f"{reach}, then too few items"
+
+
+def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, seed: int = 0) -> str | None:
+    """Return a verdict on a model of text that has nothing to lose in longer windows; None if it may have.
+
+    In windows of the longest trained length, a model that has learned is with 95% certainty at least `TOLERANCE` better
+    than the frequencies of tokens. One that uses context is better on tokens far into a window than on its first ones:
+    with 95% certainty, or by `TOLERANCE` where the items are too few for that.
+
+    Args:
+        items: as of `Extrapolation`.
+        trained: longest length of training.
+        seed: of the bootstrap.
+    """
+    within = [length for protocol, length in items if protocol == NON_OVERLAPPING and 2 <= length <= trained]
+    if not within:
+        return None
+    length = max(within)
+    scores, near, far = (items[kind, length] for kind in (NON_OVERLAPPING, NEAR, FAR))
+    if (unigram := items.get((UNIGRAM, length))) is not None and not math.isnan(scores.value):
+        _, high = excess(scores, unigram, 1 - TOLERANCE, False, seed)
+        if high >= 0 or (math.isnan(high) and scores.value > (1 - TOLERANCE) * unigram.value):
+            return UNLEARNED
+    _, _, high = difference(far, near, False, seed)
+    return NO_CONTEXT if not high < 0 and far.value > (1 - TOLERANCE) * near.value else None
