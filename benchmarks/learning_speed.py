@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from x_transformers_decoder import x_transformers_decoder
 
-from poslab.data.datamodule import TextDataModule
+from poslab.data.text_splits import TextSplits
 from poslab.runs.recipe import Recipe
 from poslab.training.components import prepared_data
 
@@ -60,15 +60,15 @@ def main() -> None:
     Console().print(table)
 
 
-def _text() -> TextDataModule:
+def _text() -> TextSplits:
     """Return the Python documentation as bytes."""
     choices = ["dataset=python_docs", f"dataset.sequence_length={SIZE.sequence_length}", "dataset.length_multiples=[1]"]
-    data = prepared_data(Recipe.of(configuration(choices)))
-    assert isinstance(data, TextDataModule)
-    return data
+    splits = prepared_data(Recipe.of(configuration(choices))).splits
+    assert isinstance(splits, TextSplits)
+    return splits
 
 
-def _trained(flags: dict[str, Any], rate: float, steps: int, data: TextDataModule) -> nn.Module:
+def _trained(flags: dict[str, Any], rate: float, steps: int, data: TextSplits) -> nn.Module:
     """Return a decoder after so many steps; the learning rate rises for a tenth of them, and falls as a cosine."""
     torch.manual_seed(1)
     model = x_transformers_decoder(SIZE, flags, flash=False).train()
@@ -88,7 +88,7 @@ def _trained(flags: dict[str, Any], rate: float, steps: int, data: TextDataModul
 
 
 @torch.no_grad()
-def _bits_per_byte(model: nn.Module, data: TextDataModule) -> float:
+def _bits_per_byte(model: nn.Module, data: TextSplits) -> float:
     """Return the bits per byte of the test text in windows that do not overlap."""
     tokens, length = np.asarray(data.tokens("test")), SIZE.sequence_length
     windows = [tokens[first : first + length + 1] for first in range(0, len(tokens) - length, length)]

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 from ours import configuration
 
-from poslab.data.datamodule import TextDataModule
-from poslab.data.examples.datamodule import ExampleDataModule
-from poslab.data.run_data import RunData
+from poslab.data.examples.example_splits import ExampleSplits
+from poslab.data.run_data import DataSplits
+from poslab.data.text_splits import TextSplits
 from poslab.runs.recipe import Recipe
 from poslab.tasks.written_text import compare, corpus_scores
 
 
-def classification_reference(data: ExampleDataModule) -> dict[str, float]:
+def classification_reference(data: ExampleSplits) -> dict[str, float]:
     """Score logistic regression on TF-IDF of words and pairs of words (scikit-learn), trained on the training split."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -45,20 +45,20 @@ def classification_reference(data: ExampleDataModule) -> dict[str, float]:
     }
 
 
-def copying_reference(data: ExampleDataModule) -> dict[str, float]:
+def copying_reference(data: ExampleSplits) -> dict[str, float]:
     """Score the source itself as its target."""
     test = data.examples("test")
     return {f"copying {name}": value for name, value in likeness(test["source"][:], test["target"][:]).items()}
 
 
-def lead_reference(data: ExampleDataModule) -> dict[str, float]:
+def lead_reference(data: ExampleSplits) -> dict[str, float]:
     """Score the first sentence of the source as its headline."""
     test = data.examples("test")
     leads = [source.strip().split(". ")[0].split("\n")[0] for source in test["source"][:]]
     return {f"lead {name}": value for name, value in likeness(leads, test["target"][:]).items()}
 
 
-def dictionary_reference(data: ExampleDataModule) -> dict[str, float]:
+def dictionary_reference(data: ExampleSplits) -> dict[str, float]:
     """Translate word by word, each as IBM's model 1 finds most probable in the training pairs, and score that.
 
     Source: Brown et al., "The Mathematics of Statistical Machine Translation" (1993), model 1.
@@ -103,7 +103,7 @@ def _numbered(texts: Iterable[list[str]]) -> dict[str, int]:
     return {word: number for number, word in enumerate(dict.fromkeys(word for text in texts for word in text))}
 
 
-def neighbours_reference(data: TextDataModule) -> dict[str, float]:
+def neighbours_reference(data: TextSplits) -> dict[str, float]:
     """Predict each token as it most often stands between the two beside it, both of which are given."""
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
@@ -112,7 +112,7 @@ def neighbours_reference(data: TextDataModule) -> dict[str, float]:
     return {"neighbours accuracy": 100 * float((predicted == test[1:-1]).mean())}
 
 
-def previous_reference(data: TextDataModule) -> dict[str, float]:
+def previous_reference(data: TextSplits) -> dict[str, float]:
     """Predict each token as it most often follows the one before it."""
     train, test = (np.asarray(data.tokens(split), dtype=np.int64) for split in ("train", "test"))
     size = data.vocab_size
@@ -146,13 +146,11 @@ REFERENCES: dict[str, tuple[str, list[Callable[[Any], dict[str, float]]]]] = {
 """For each dataset, a choice beside it and its references; the last two are of the default text."""
 
 
-def prepared(dataset: str, choice: str) -> RunData:
+def prepared(dataset: str, choice: str) -> DataSplits:
     """Return the data that the runs of a task read."""
     own = ["dataset.length_multiples=[1]"] if choice.startswith("model=") else [f"dataset={dataset}"]
-    data = Recipe.of(configuration([choice, *own])).data()
-    data.prepare_data()
-    data.setup()
-    return data
+    recipe = Recipe.of(configuration([choice, *own]))
+    return recipe.source.open(joined=recipe.task.single_sequence)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from .running import (
 
 pytestmark = pytest.mark.slow
 
-PREPARING = Moment("poslab.data.datamodule", "TextDataModule", "prepare_data")
+PREPARING = Moment("poslab.data.run_data", "RunData", "prepare_data")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from poslab.data import cache
 from poslab.data.corpus import Corpus
-from poslab.data.datamodule import TextDataModule
+from poslab.data.run_data import RunData
 from poslab.tasks.language_modelling import LanguageModelling
 
 WORDS = "time of the sea and wind that moved a ship under every star until morning came back home"
@@ -62,11 +62,11 @@ def hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def attach() -> Callable[..., TextDataModule]:
+def attach() -> Callable[..., RunData]:
     """A data module as it stands in one process of a run, without a trainer."""
 
     def attach(corpus: Corpus, world_size: int = 1, rank: int = 0, accumulate: int = 1, **more: int) -> Any:
-        datamodule = TextDataModule(corpus)
+        datamodule = RunData(corpus)
         datamodule.trainer = SimpleNamespace(  # type: ignore[assignment]
             world_size=world_size,
             global_rank=rank,

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from poslab.data import cache
-from poslab.data.datamodule import TextDataModule
 from poslab.data.preparation import prepare
 from poslab.data.python_docs import PythonDocs
+from poslab.data.run_data import RunData
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer
 
@@ -24,10 +24,10 @@ from poslab.data.tokenizers import ByteTokenizer
 def test_a_second_start_tokenises_nothing(text: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(TextFiles(**text))
     monkeypatch.delattr(ByteTokenizer, "encode_documents")
-    TextDataModule(TextFiles(**text | {"seed": 5, "batch_size": 6})).setup()
+    RunData(TextFiles(**text | {"seed": 5, "batch_size": 6})).setup()
     Path(text["files"][0]).write_text("other text " * 100)
     with pytest.raises(AttributeError, match="encode_documents"):
-        TextDataModule(TextFiles(**text)).setup()
+        RunData(TextFiles(**text)).setup()
 
 
 @pytest.mark.parametrize(

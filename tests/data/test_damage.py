@@ -11,10 +11,8 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from poslab.data import cache
-from poslab.data.datamodule import TextDataModule
 from poslab.data.examples.answers_file import AnswersFile
 from poslab.data.examples.classification_file import ClassificationFile
-from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.examples.hub_classification import HubClassification
 from poslab.data.examples.pairs_file import PairsFile
 from poslab.data.hub_text import HubText
@@ -87,13 +85,11 @@ def common(tmp_path: Path) -> dict[str, Any]:
 
 def content_of(source: Source) -> list[Any]:
     """Everything that a run reads of prepared data."""
-    data = TextDataModule(source) if isinstance(source, TextFiles | HubText) else ExampleDataModule(source)  # type: ignore[arg-type]
-    data.prepare_data()
-    data.setup()
-    text = data.tokenizer.decode(range(data.vocab_size))
-    if isinstance(data, TextDataModule):
-        return [text, data.num_tokens, data.bytes_per_token, *(data.tokens(name).tolist() for name in cache.SPLITS)]
-    return [text, data.facts, *(data.examples(name).to_list() for name in cache.SPLITS)]
+    splits: Any = source.open()
+    text = splits.tokenizer.decode(range(splits.tokenizer.vocab_size))
+    if isinstance(source, TextFiles | HubText):
+        return [text, splits.num_tokens, splits.bytes_per_token, *(splits.tokens(n).tolist() for n in cache.SPLITS)]
+    return [text, splits.facts, *(splits.examples(name).to_list() for name in cache.SPLITS)]
 
 
 def apply(damage: Callable[[bytes], bytes | None], path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poslab.data.batch import IGNORE
-from poslab.data.datamodule import bytes_per_token
 from poslab.data.text_files import TextFiles
+from poslab.data.text_splits import bytes_per_token
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
 from poslab.tasks.language_modelling import next_token_batch
 
@@ -27,13 +27,13 @@ def test_every_token_but_the_first_of_each_document_is_predicted_once(
 ) -> None:
     datamodule = attach(TextFiles(document_boundaries=True, **text))
     end = datamodule.tokenizer.end_id
-    tokens = datamodule._tokens["validation"].ids.tolist()
+    tokens = datamodule.splits._tokens["validation"].ids.tolist()
     expected = [after for before, after in pairwise(tokens) if before != end]
     size = sum(len(datamodule.tokenizer.decode([token]).encode()) for token in expected)
     for loader in datamodule.val_dataloader():
         batches = list(loader)
         assert [t for batch in batches for t in batch.targets.flatten().tolist() if t != IGNORE] == expected
-    assert datamodule.bytes_per_token["validation"] == size / len(expected)
+    assert datamodule.splits.bytes_per_token["validation"] == size / len(expected)
 
 
 def test_windows_number_their_documents(text: dict[str, Any], attach: Callable[..., Any]) -> None:
@@ -53,7 +53,7 @@ def test_bytes_count_where_their_cost_does(
     monkeypatch: pytest.MonkeyPatch, boundary: int | None, expected: float
 ) -> None:
     """Of "ab" and "cde": b, d, e and two ends are predicted where documents are kept apart; else c and all these."""
-    monkeypatch.setattr("poslab.data.datamodule.TOKENS_AT_ONCE", 2)  # a document begins where a piece does too
+    monkeypatch.setattr("poslab.data.text_splits.TOKENS_AT_ONCE", 2)  # a document begins where a piece does too
     tokens = ByteTokenizer().encode_documents(["ab", "cde"])
     assert bytes_per_token(5, tokens, ByteTokenizer(), boundary) == expected
 

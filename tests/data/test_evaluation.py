@@ -20,10 +20,10 @@ def test_every_token_but_the_first_is_predicted_once_at_each_length(
 ) -> None:
     text |= {"batch_size": batch_size, "length_multiples": [1, 2, 4, 8]}
     ranks = [attach(TextFiles(**text), world_size, rank) for rank in range(world_size)]
-    whole = ranks[0]._tokens[split].ids.tolist()
+    whole = ranks[0].splits._tokens[split].ids.tolist()
     loaders = [rank.val_dataloader() if split == "validation" else rank.test_dataloader() for rank in ranks]
-    assert ranks[0].lengths == [32, 64, 128, 256]
-    for place, length in enumerate(ranks[0].lengths):
+    assert ranks[0].lengths_of("test") == [32, 64, 128, 256]
+    for place, length in enumerate(ranks[0].lengths_of("test")):
         batches = [list(loader[place]) for loader in loaders]
         assert len({len(of_rank) for of_rank in batches}) == 1, "every process gets the same number of batches"
         assert len({batch.tokens.shape for of_rank in batches for batch in of_rank}) == 1
@@ -56,7 +56,7 @@ def test_lengths_end_where_the_model_ends(text: dict[str, Any], attach: Callable
     text["length_multiples"] = [8, 1, 2, 1000]
     datamodule = attach(TextFiles(**text))
     datamodule.max_length = 64
-    assert datamodule.lengths == [32, 64]
+    assert datamodule.lengths_of("test") == [32, 64]
     assert len(datamodule.test_dataloader()) == 2
 
 
@@ -67,12 +67,12 @@ def test_lengths_that_validation_and_test_do_not_fill_are_left_out_and_told(
     more = {"sequence_length": 256, "length_multiples": [1, 2, 4, 8, 100]}
     datamodule = attach(TextFiles(files=str(tmp_path / "notes.txt"), **{**arguments, **more}))
     assert 15_000 < (tmp_path / "notes.txt").stat().st_size < 25_000
-    shortest = min(datamodule.num_tokens[split] for split in ("validation", "test"))
+    shortest = min(datamodule.splits.num_tokens[split] for split in ("validation", "test"))
     assert 512 < shortest <= 1024
-    assert datamodule.lengths == [256, 512]
+    assert datamodule.lengths_of("test") == [256, 512]
     assert len(datamodule.val_dataloader()) == len(datamodule.test_dataloader()) == 2
     *_, line = datamodule.report_lines()
-    split = next(name for name, count in datamodule.num_tokens.items() if count == shortest)
+    split = next(name for name, count in datamodule.splits.num_tokens.items() if count == shortest)
     assert line == f"windows of 1,024 and 2,048 and 25,600 tokens are left out: {split} holds only {shortest}"
     datamodule.max_length = 512
     assert len(datamodule.report_lines()) == 2, "what the model does not take is no matter of the text"
@@ -86,5 +86,5 @@ def test_a_window_takes_one_token_more_than_its_length(
         (tmp_path / f"{number:02}.txt").write_text("x" * (63 + excess))
     corpus = TextFiles(files=str(tmp_path / "*.txt"), validation_fraction=0.025, test_fraction=0.025, **arguments)
     datamodule = attach(corpus)
-    assert datamodule.num_tokens["validation"] == datamodule.num_tokens["test"] == 64 + excess
-    assert datamodule.lengths == lengths
+    assert datamodule.splits.num_tokens["validation"] == datamodule.splits.num_tokens["test"] == 64 + excess
+    assert datamodule.lengths_of("test") == lengths

@@ -10,9 +10,9 @@ from typing import Any
 import datasets
 import pytest
 
-from poslab.data.datamodule import TextDataModule
 from poslab.data.hub_text import HubText
 from poslab.data.preparation import prepare
+from poslab.data.run_data import RunData
 from poslab.data.streaming import windows_of
 from poslab.data.tokenizers import ByteTokenizer
 
@@ -30,14 +30,14 @@ def write(path: Path, seeds: range, column: str = "text") -> str:
     return str(path)
 
 
-def opened(**arguments: Any) -> TextDataModule:
-    datamodule = TextDataModule(HubText(**arguments))
+def opened(**arguments: Any) -> RunData:
+    datamodule = RunData(HubText(**arguments))
     datamodule.setup()
     return datamodule
 
 
-def text_of(datamodule: TextDataModule, split: str) -> str:
-    return datamodule.tokenizer.decode(datamodule._tokens[split].ids)
+def text_of(datamodule: RunData, split: str) -> str:
+    return datamodule.tokenizer.decode(datamodule.splits._tokens[split].ids)
 
 
 @pytest.mark.parametrize("path", ["json", "parquet"])
@@ -79,9 +79,9 @@ def test_deduplicate_drops_what_validation_shares_with_training(tmp_path: Path, 
     data_files = {"train": write(tmp_path / "a.json", range(10)), "dev": write(tmp_path / "b.json", range(8, 12))}
     splits = {"validation_split": "dev", "test_split": "dev"}
     shared = opened(path="json", data_files=data_files, **splits, **arguments)
-    assert shared.overlap["validation"] == pytest.approx(0.5, abs=0.05)
+    assert shared.splits.overlap["validation"] == pytest.approx(0.5, abs=0.05)
     fresh = opened(path="json", data_files=data_files, deduplicate=True, **splits, **arguments)
-    assert fresh.overlap["validation"] == 0
+    assert fresh.splits.overlap["validation"] == 0
     assert text_of(fresh, "validation") == story(10) + story(11)
 
 
@@ -110,7 +110,7 @@ def test_a_stream_holds_out_its_first_documents_and_trains_on_the_others(
     datamodule = attach(stream(), max_steps=200)
     assert text_of(datamodule, "validation") == "".join(map(story, range(3)))
     assert text_of(datamodule, "test") == "".join(map(story, range(3, 6)))
-    assert "train" not in datamodule.num_tokens
+    assert "train" not in datamodule.splits.num_tokens
     seen = "".join(
         datamodule.tokenizer.decode(row) for batch in datamodule.train_dataloader() for row in batch.tokens.tolist()
     )
@@ -155,7 +155,7 @@ def test_a_stream_learns_its_vocabulary_from_its_first_training_documents(
 ) -> None:
     datamodule = attach(stream(tokenizer="bpe", vocab_size=400))
     assert 257 < datamodule.vocab_size <= 400
-    assert datamodule.bytes_per_token["validation"] > 1.5
+    assert datamodule.splits.bytes_per_token["validation"] > 1.5
 
 
 def test_windows_of_a_stream_are_its_tokens_in_order() -> None:

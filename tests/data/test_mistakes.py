@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from poslab.configuration.build import build
-from poslab.data.datamodule import TextDataModule
 from poslab.data.hub_text import HubText
 from poslab.data.preparation import prepare
 from poslab.data.python_docs import PythonDocs
+from poslab.data.run_data import RunData
 from poslab.data.sources import AnySource
 from poslab.data.text_files import TextFiles
 
@@ -111,10 +111,10 @@ def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None
     corpus = TextFiles(**text | more)
     corpus.check()
     with pytest.raises(ValueError, match=r"^sequence_length of 2000 takes 2001 tokens .* and validation holds only"):
-        TextDataModule(corpus).setup()
-    to_test = TextDataModule(corpus)
+        RunData(corpus).setup()
+    to_test = RunData(corpus)
     to_test.setup("test")
-    assert 0 < len(to_test.tokens("validation")) < 2001
+    assert 0 < len(to_test.splits.tokens("validation")) < 2001
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_file(folder: Path) -> None:

@@ -67,7 +67,7 @@ def test_processes_that_share_windows_have_the_same_ones() -> None:
 
 def test_targets_are_the_tokens_that_follow(text: dict[str, Any], attach: Callable[..., Any]) -> None:
     datamodule = attach(TextFiles(**text))
-    whole = datamodule._tokens["train"].ids.tolist()
+    whole = datamodule.splits._tokens["train"].ids.tolist()
     tokens, targets, segments, *_ = next(iter(datamodule.train_dataloader()))
     assert tokens.shape == targets.shape == (12, 32)
     assert tokens.dtype == targets.dtype == torch.int64

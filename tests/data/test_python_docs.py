@@ -4,24 +4,24 @@ from pydoc_data.topics import topics
 
 import pytest
 
-from poslab.data.datamodule import TextDataModule
 from poslab.data.python_docs import PythonDocs
+from poslab.data.run_data import RunData
 
 from .test_overlap import naive_shared_bytes
 
 
 @pytest.fixture(scope="module")
-def datamodule(tmp_path_factory: pytest.TempPathFactory) -> TextDataModule:
-    datamodule = TextDataModule(PythonDocs(cache_dir=str(tmp_path_factory.mktemp("cache"))))
+def datamodule(tmp_path_factory: pytest.TempPathFactory) -> RunData:
+    datamodule = RunData(PythonDocs(cache_dir=str(tmp_path_factory.mktemp("cache"))))
     datamodule.setup()
     return datamodule
 
 
 @pytest.fixture(scope="module")
-def texts(datamodule: TextDataModule) -> dict[str, str]:
-    assert datamodule.lengths == [256, 512, 1024, 2048]
-    assert all(share <= 0.01 for share in datamodule.overlap.values())
-    return {name: datamodule.tokenizer.decode(tokens.ids) for name, tokens in datamodule._tokens.items()}
+def texts(datamodule: RunData) -> dict[str, str]:
+    assert datamodule.lengths_of("test") == [256, 512, 1024, 2048]
+    assert all(share <= 0.01 for share in datamodule.splits.overlap.values())
+    return {name: datamodule.tokenizer.decode(tokens.ids) for name, tokens in datamodule.splits._tokens.items()}
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -46,7 +46,9 @@ def test_no_paragraph_stands_twice(texts: dict[str, str]) -> None:
     assert len(seen) - len(set(seen)) <= 2
 
 
-def test_bits_per_byte_come_from_nats_per_token(datamodule: TextDataModule) -> None:
-    predicted = datamodule.num_tokens["test"] - 1
-    ends = int((datamodule._tokens["test"].ids == datamodule.tokenizer.end_id).sum())
-    assert datamodule.bytes_per_token["test"] == (predicted - ends) / predicted, "the first byte is not predicted"
+def test_bits_per_byte_come_from_nats_per_token(datamodule: RunData) -> None:
+    predicted = datamodule.splits.num_tokens["test"] - 1
+    ends = int((datamodule.splits._tokens["test"].ids == datamodule.tokenizer.end_id).sum())
+    assert datamodule.splits.bytes_per_token["test"] == (predicted - ends) / predicted, (
+        "the first byte is not predicted"
+    )

@@ -10,8 +10,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from poslab.data.batch import TokenBatch
-from poslab.data.datamodule import TextDataModule
 from poslab.data.hub_text import HubText
+from poslab.data.run_data import RunData
 from poslab.data.text_files import TextFiles
 from poslab.tasks.language_modelling import LanguageModelling
 
@@ -37,7 +37,7 @@ class Recorder(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=1e-3)
 
 
-def run(datamodule: TextDataModule, folder: Path, checkpoint: Path | None = None, stop_after: int = -1) -> Recorder:
+def run(datamodule: RunData, folder: Path, checkpoint: Path | None = None, stop_after: int = -1) -> Recorder:
     class Stop(ModelCheckpoint):
         def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
             super().on_train_batch_end(trainer, *arguments)
@@ -81,9 +81,9 @@ def datamodules(request: pytest.FixtureRequest, tmp_path: Path, arguments: dict[
     """Makes data modules over the same small text, so that 12 steps are more than a pass."""
     (tmp_path / "text.txt").write_text(story(1, paragraphs=130))
 
-    def make() -> TextDataModule:
+    def make() -> RunData:
         if request.param == "files":
-            return TextDataModule(TextFiles(files=str(tmp_path / "text.txt"), **arguments))
+            return RunData(TextFiles(files=str(tmp_path / "text.txt"), **arguments))
         held_out = {"validation": str(tmp_path / "text.txt"), "test": str(tmp_path / "text.txt")}
         corpus = HubText(
             path="text",
@@ -93,7 +93,7 @@ def datamodules(request: pytest.FixtureRequest, tmp_path: Path, arguments: dict[
             streaming=True,
             **arguments,
         )
-        return TextDataModule(corpus)
+        return RunData(corpus)
 
     return make
 

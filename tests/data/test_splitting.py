@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.data.datamodule import TextDataModule
+from poslab.data.run_data import RunData
 from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
 from poslab.data.text_files import TextFiles, read
 
@@ -16,9 +16,9 @@ from .conftest import story
 
 
 def texts_of(corpus: TextFiles) -> dict[str, str]:
-    datamodule = TextDataModule(corpus)
+    datamodule = RunData(corpus)
     datamodule.setup()
-    return {name: datamodule.tokenizer.decode(tokens.ids) for name, tokens in datamodule._tokens.items()}
+    return {name: datamodule.tokenizer.decode(tokens.ids) for name, tokens in datamodule.splits._tokens.items()}
 
 
 def test_each_file_is_in_one_split_and_whole(stories: list[Path], arguments: dict[str, Any]) -> None:

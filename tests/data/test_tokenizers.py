@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer as Library
 from tokenizers import models, pre_tokenizers, processors
 
-from poslab.data.datamodule import TextDataModule
+from poslab.data.run_data import RunData
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import (
     MAX_WORD_LENGTH,
@@ -93,9 +93,9 @@ def test_a_tokenizer_file_of_others_may_have_some_digits_or_none() -> None:
 
 def test_bpe_learns_from_the_training_split_alone(stories: list[Path], arguments: dict[str, Any]) -> None:
     arguments |= {"files": str(stories[0].parent / "*.txt"), "tokenizer": "bpe", "vocab_size": 2000}
-    datamodule = TextDataModule(TextFiles(**arguments))
+    datamodule = RunData(TextFiles(**arguments))
     datamodule.setup()
-    training = datamodule.tokenizer.decode(datamodule._tokens["train"].ids)
+    training = datamodule.tokenizer.decode(datamodule.splits._tokens["train"].ids)
     files = [path for path in stories if path.read_text() in training]
     assert len(files) == 36
     alone = SubwordTokenizer.train([[path.read_text() for path in files]], 2000)
@@ -112,11 +112,11 @@ def test_a_tokenizer_file_of_others_is_given_an_end_of_document_if_it_has_none(
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.save(str(tmp_path / "words.json"))
     files = str(stories[0].parent / "*.txt")
-    datamodule = TextDataModule(TextFiles(files=files, tokenizer=str(tmp_path / "words.json"), **arguments))
+    datamodule = RunData(TextFiles(files=files, tokenizer=str(tmp_path / "words.json"), **arguments))
     datamodule.setup()
     assert (datamodule.vocab_size, datamodule.tokenizer.end_id) == (4, 3)
-    assert datamodule._tokens["train"].ids.dtype == np.uint8
-    assert (datamodule._tokens["train"].ids == 3).sum() == 36
+    assert datamodule.splits._tokens["train"].ids.dtype == np.uint8
+    assert (datamodule.splits._tokens["train"].ids == 3).sum() == 36
 
 
 @pytest.mark.parametrize("name", ["<|endoftext|>", "</s>"])

@@ -94,7 +94,7 @@ def test_blanks_are_filled_one_after_another_and_their_bits_alone_are_scored(opp
     data, task = opened(composed("dataset=flip_flop", "dataset.test_lengths=[32]"))
     assert type(task) is FilledBlanks
     model = LastWritten(data.tokenizer, opposite)
-    examples = data.examples("test", 32)
+    examples = data.splits.examples("test", 32)
     assert len(examples) == 256
     measurement = task.metrics("test")
     measurement.update(task.observe(model, task.collate(examples, np.ones(256, dtype=bool)), "test"))

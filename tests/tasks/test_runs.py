@@ -20,7 +20,7 @@ from torchmetrics.functional.text import squad
 
 import poslab
 from poslab.cli.generate import main as generate
-from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.data.examples.example_splits import ExampleSplits
 from poslab.runs.directory import RunDirectory
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence
@@ -165,9 +165,12 @@ def test_two_processes_come_to_the_metrics_of_one(trained, tmp_path, files, kind
 def every_example(data: Any, length: int) -> Any:
     """The held-out examples of a length, one a batch."""
     counts = np.array([True])
-    if isinstance(data, ExampleDataModule):
-        return [data.task.collate(data.examples("test")[[n]], counts) for n in data.numbers("test", length).tolist()]
-    return [data.task.collate([example], counts) for example in data.examples("test", length)]
+    splits = data.splits
+    if isinstance(splits, ExampleSplits):
+        return [
+            data.task.collate(splits.examples("test")[[n]], counts) for n in splits.numbers("test", length).tolist()
+        ]
+    return [data.task.collate([example], counts) for example in splits.examples("test", length)]
 
 
 @pytest.mark.slow
@@ -247,7 +250,9 @@ def test_found_answers_are_measured_as_by_squads_script(trained):
     run = trained("answers", "trainer.max_steps=40", "optimizer.lr=1e-2")
     (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
     with torch.no_grad():
-        batches = [task.collate(data.examples("test")[[n]], np.array([True])) for n in range(metrics["test/examples"])]
+        batches = [
+            task.collate(data.splits.examples("test")[[n]], np.array([True])) for n in range(metrics["test/examples"])
+        ]
         answers = [answer for batch in batches for answer in task.observe(module, batch, "test").answers]
     scores = []
     for text, right in answers:
@@ -265,7 +270,7 @@ def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_tes
 
     run = trained("pairs", "trainer.max_steps=40", "optimizer.lr=1e-2")
     (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
-    examples, one = data.examples("test"), np.array([True])
+    examples, one = data.splits.examples("test"), np.array([True])
     with torch.no_grad():
         written = [task.written(module, data.task.collate(examples[[n]], one))[0] for n in range(len(examples))]
     texts, right = [data.tokenizer.decode(tokens.tolist()) for tokens in written], list(examples["target"])
@@ -290,7 +295,7 @@ def test_what_is_written_of_a_source_does_not_depend_on_its_batch(trained, model
     module = poslab.load(run.path)
     assert isinstance(task, SequenceToSequence)
     task.longest = 1000
-    examples = data.examples("test")
+    examples = data.splits.examples("test")
     shortest, longest = np.argsort(examples["length"])[[0, -1]].tolist()
     with torch.no_grad():
         alone, other, together = (
@@ -325,7 +330,7 @@ def test_a_model_without_a_task_on_its_data_is_refused_with_those_that_have_one(
 def test_a_source_is_cut_and_its_target_is_whole(trained, model):
     run = trained("pairs", f"model={model}", "dataset.source_length=9")
     data, _ = opened(run.config())
-    examples = data.examples("train")
+    examples = data.splits.examples("train")
     end = data.tokenizer.end_id
     for source, read, target in zip(examples["source"], examples["source_tokens"], examples["target"], strict=True):
         assert read == [*source.encode()[:8], end] and len(target) >= len(source)
@@ -343,7 +348,7 @@ def test_longer_examples_than_are_trained_on_are_tested_alone(trained):
     lengths = {int(tag.partition("@")[2]) for tag in run.metrics() if tag.startswith("test/loss@")}
     assert max(lengths) > 48
     data, _ = opened(run.config())
-    assert max(data.examples("train")["length"]) <= 48 < max(data.examples("test")["length"])
+    assert max(data.splits.examples("train")["length"]) <= 48 < max(data.splits.examples("test")["length"])
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_a_batch_has_the_text_before_its_windows(tmp_path):
     (plain,) = data.first_batches(1)
     data.num_earlier = 40
     (longer,) = data.first_batches(1)
-    text = data.tokens("train")
+    text = data.splits.tokens("train")
     assert torch.equal(plain.tokens, longer.tokens) and plain.earlier is None
     for earlier, tokens in zip(longer.earlier, longer.tokens, strict=True):
         whole = torch.cat([earlier, tokens]).numpy()

@@ -1,9 +1,9 @@
 """The data of a run: its kinds, its sources, its tokens, and its batches.
 
 A corpus (`python_docs.py`, `text_files.py`, `hub_text.py`) is a source of text and its settings, and imports neither
-torch nor Lightning; `datamodule.TextDataModule` makes its batches:
+torch nor Lightning; `run_data.RunData` makes the batches of any source:
 
-    TextDataModule(TextFiles(files="books/*.txt"))
+    RunData(TextFiles(files="books/*.txt"))
 
 A new source of text is a subclass of `corpus.Corpus` and a file in conf/dataset that names it as its `_target_`.
 Examples (`examples/`, `offline/`), algorithmic tasks (`algorithmic/`), and pictures, sounds and videos (`patched/`)

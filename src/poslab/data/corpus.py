@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslab.data.bounds import require_integer
@@ -10,6 +11,8 @@ from poslab.data.source import Source
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from poslab.data.text_splits import TextSplits
 
 
 class Corpus(Source):
@@ -55,6 +58,16 @@ class Corpus(Source):
     def streaming(self) -> bool:
         """True if training reads the text from its source, and only its beginning is prepared."""
         return False
+
+    def prepare(self, joined: bool = False) -> Path:
+        from poslab.data.preparation import prepare
+
+        return prepare(self)
+
+    def open(self, joined: bool = False) -> "TextSplits":
+        from poslab.data.text_splits import TextSplits
+
+        return TextSplits(self, self.prepare())
 
     @abstractmethod
     def documents(self) -> "dict[str, Dataset]":

@@ -1,9 +1,12 @@
 """The base class of all datasets that a configuration can name; it imports nothing slow."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
 from poslab.data.kinds.kind import Kind
+
+if TYPE_CHECKING:
+    from poslab.data.run_data import DataSplits
 
 
 @dataclass_transform(kw_only_default=True)
@@ -19,6 +22,13 @@ class DataSource:
     @property
     def kind(self) -> Kind:
         """The kind of its data, by which its task is found."""
+        raise NotImplementedError
+
+    def prepare(self, joined: bool = False) -> Any:
+        """Write the data that `open` reads, unless it is there; `joined` is True if texts of a pair are read as one."""
+
+    def open(self, joined: bool = False) -> "DataSplits":
+        """Return training, validation and test, which are prepared first if they are not yet."""
         raise NotImplementedError
 
     def reaches(self) -> list[str]:

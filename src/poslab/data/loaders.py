@@ -1,7 +1,6 @@
 """Loaders of batches, each of which a data set makes in one go, in the order of a run."""
 
 import signal
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +14,7 @@ from poslab.data.source import PreparedSource
 class Batches(Protocol):
     """A data set that makes a batch of the items of these numbers in one go."""
 
-    def __getitems__(self, numbers: Sequence[int]) -> Any: ...
+    def __getitems__(self, numbers: list[int]) -> Any: ...
 
 
 class RunLoader(DataLoader[Any]):

@@ -1,4 +1,7 @@
-"""The data of a run, whatever its source."""
+"""The data of a run: the one DataModule, over the splits that a source opens.
+
+A source has two methods, `prepare` and `open`; `open` returns its `DataSplits`, which know nothing of the trainer.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -9,7 +12,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch
-from poslab.data.loaders import Batches, evaluation_loader
+from poslab.data.loaders import evaluation_loader
 from poslab.data.order import BatchPlan, evaluation_batches
 from poslab.data.sources import AnySource
 from poslab.data.tokenizers import Tokenizer
@@ -33,6 +36,10 @@ class HeldOut(Protocol):
     def num_tokens(self) -> np.ndarray:
         """Tokens of each item, (N,), in the measure of `Model.max_length`."""
 
+    @property
+    def longest(self) -> int:
+        """Most tokens of an item, which decides how many fit in a batch."""
+
     def __getitems__(self, numbers: list[int]) -> Any: ...
 
 
@@ -48,50 +55,115 @@ class Collating(Protocol):
 
     @property
     def measured_columns(self) -> tuple[str, ...]:
-        """The columns that an evaluation needs beside them."""
+        """The further columns that an evaluation needs."""
 
 
-class RunData(pl.LightningDataModule, ABC):
+class DataSplits(ABC):
+    """Training, validation and test of a source, opened. It has a subclass for each way in which data is stored."""
+
+    length_means: str = "number of tokens"
+    """The meaning of the lengths of `lengths_of`."""
+
+    tokenizer: Tokenizer
+
+    state: dict[str, Any]
+    """What changes whenever the data does; a checkpoint keeps it, and resuming compares it."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows of training; None if they are not a fixed set."""
+        return None
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Sequence[int]:
+        """The lengths of test metrics, ascending; some may have no items."""
+
+    @property
+    @abstractmethod
+    def longest_trained(self) -> int:
+        """The longest window or example of training, in the measure of `lengths`."""
+
+    @abstractmethod
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        """Return the lengths at which a held-out split has items of at most `max_length` tokens, ascending."""
+
+    @abstractmethod
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOut:
+        """Return the items of a held-out split at a length, of at most `max_length` tokens.
+
+        Raises:
+            ValueError: beginning with `lengths`, for a length that the data does not have.
+        """
+
+    @abstractmethod
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> Iterable[Batch]:
+        """Return the micro-batches of training, in the order of a plan; the other arguments are as of `RunData`."""
+
+    @abstractmethod
+    def identity(self, split: str, length: int) -> str:
+        """Return a text that is the same for all runs whose held-out items are, whatever their encoding and seed."""
+
+    @abstractmethod
+    def report_lines(self, max_length: int | None) -> list[str]:
+        """Return a few lines on the data, for a person to read before training."""
+
+    def num_examples(self, split: str, max_length: int | None) -> dict[int, int]:
+        """Return the number of examples of a held-out split by length; none for windows, and where all have as many."""
+        return {}
+
+    def check_training(self, num_earlier: int) -> None:  # noqa: B027 - most have nothing to check
+        """Raise ValueError if a split holds too little to train on."""
+
+
+class RunData(pl.LightningDataModule):
     """The batches of a run.
 
     The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
 
     Args:
         source: of the data.
+        joined: True reads the texts of a pair as one.
 
     Attributes:
         training_length: the most tokens of a window or example of training.
-
-    Attributes after `setup`:
-        tokenizer: the tokenizer.
-        vocab_size: number of its token ids.
+        draws_independently: True if each row of training is in a batch with the same probability, whatever the others
+            are.
+        num_earlier: number of tokens before each window of training that its batch has too, for a teacher that reads
+            them.
+        processes_per_window: number of processes that share each window of training.
+        splits: the opened data, after `setup`.
 
     Raises:
         ValueError: one sentence that begins with the name of the argument to change.
     """
 
-    tokenizer: Tokenizer
-    vocab_size: int
+    splits: DataSplits
 
-    draws_independently = False
-    """True if each row of training is in a batch with the same probability, whatever the others are."""
-
-    num_earlier = 0
-    """Number of tokens before each window of training that its batch has too, for a teacher that reads them."""
-
-    processes_per_window = 1
-    """Number of processes that share each window of training."""
-
-    length_means: str = "number of tokens"
-    """The meaning of the lengths of `lengths_of`."""
-
-    def __init__(self, source: AnySource) -> None:
+    def __init__(self, source: AnySource, joined: bool = False) -> None:
         super().__init__()
+        self.source = source
+        self.joined = joined
         self.batch_size = source.batch_size
-        self.num_workers = source.num_workers
         self.training_length = source.sequence_length
+        self.draws_independently = False
+        self.num_earlier = 0
+        self.processes_per_window = 1
         self.max_length: int | None = None
         self._task: Collating | None = None
+
+    def prepare_data(self) -> None:
+        self.source.prepare(self.joined)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the data; ValueError if a split holds too little to train on, unless the stage is `test`."""
+        if not hasattr(self, "splits"):
+            splits: DataSplits = self.source.open(self.joined)
+            if stage != "test":
+                splits.check_training(self.num_earlier)
+            self.splits = splits
 
     def connect(self, task: Collating, max_length: int | None) -> None:
         """Set what follows from `setup`, before batches are made.
@@ -110,47 +182,67 @@ class RunData(pl.LightningDataModule, ABC):
         assert self._task is not None
         return self._task
 
-    @abstractmethod
-    def setup(self, stage: str | None = None) -> None:
-        """Open the prepared data."""
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer, after `setup`."""
+        return self.splits.tokenizer
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids, after `setup`."""
+        return self.tokenizer.vocab_size
+
+    @property
+    def length_means(self) -> str:
+        """The meaning of the lengths of `lengths_of`."""
+        return self.splits.length_means
 
     @property
     def longest_trained(self) -> int:
         """The longest window or example of training, in the measure of `lengths_of`."""
-        return self.training_length
+        return self.splits.longest_trained
 
     @property
     def num_rows(self) -> int | None:
         """Number of rows of training, after `setup`; None if they are not a fixed set."""
-        return None
+        return self.splits.num_rows
 
-    @abstractmethod
+    @property
+    def lengths_asked(self) -> Sequence[int]:
+        """The lengths of test metrics, ascending; some may have no examples."""
+        return self.splits.lengths
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what changes whenever the data does, for a checkpoint."""
+        return self.splits.state
+
     def lengths_of(self, split: str) -> list[int]:
         """Return the lengths of a held-out split, ascending: tokens of a window, or the most of an example."""
+        return self.splits.lengths_of(split, self.max_length)
 
     def num_examples(self, split: str) -> dict[int, int]:
         """Return the number of examples of a held-out split by length; none for text, of which lengths are windows."""
-        return {}
+        return self.splits.num_examples(split, self.max_length)
 
-    @abstractmethod
     def held_out(self, split: str, length: int) -> HeldOut:
         """Return the items of a held-out split at a length, those that `max_length` leaves out aside.
 
         Raises:
             ValueError: beginning with `lengths`, for a length that the data does not have.
         """
+        return self.splits.held_out(split, length, self.task, self.max_length)
 
-    @abstractmethod
     def identity(self, split: str, length: int) -> str:
         """Return a text that is the same for all runs whose held-out items are, whatever their encoding and seed."""
+        return self.splits.identity(split, length)
 
-    @abstractmethod
-    def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
-        """Return the batches of a held-out split at one of its lengths."""
+    def report_lines(self) -> list[str]:
+        """Return a few lines on the data, for a person to read before training."""
+        return self.splits.report_lines(self.max_length)
 
-    @abstractmethod
     def training_batches(self, plan: BatchPlan) -> Iterable[Batch]:
         """Return the micro-batches of training, in the order of a plan."""
+        return self.splits.training_batches(self.task, plan, self.draws_independently, self.num_earlier)
 
     def first_batches(self, count: int, pieces: int = 1) -> Iterable[Batch]:
         """Return the first global batches of training, each in a number of pieces, without a trainer."""
@@ -169,22 +261,15 @@ class RunData(pl.LightningDataModule, ABC):
         """Return one loader for each length of `test`."""
         return [self.evaluation_loader("test", length) for length in self.lengths_of("test")]
 
-    @property
-    def lengths_asked(self) -> Sequence[int]:
-        """The lengths of test metrics, ascending; some may have no examples."""
-        return self.lengths_of("test")
+    def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
+        """Return the batches of a held-out split at one of its lengths, each item once over all processes.
 
-    @abstractmethod
-    def report_lines(self) -> list[str]:
-        """Return a few lines on the data, for a person to read before training."""
-
-    def loader_of_all(self, batches: Batches, count: int, length: int) -> DataLoader[Any]:
-        """Return a loader of `count` items, each once over all processes.
-
-        A batch has as many tokens, at `length` an item, as a micro-batch of training, so that what trains fits.
+        A batch has at most as many tokens as a micro-batch of training, so that what trains fits.
         """
         assert self.trainer is not None
+        items = self.held_out(split, length)
         processes, rank = self.trainer.world_size, self.trainer.global_rank
-        fitting = self.batch_size * self.training_length // (length * processes * self.trainer.accumulate_grad_batches)
-        rows = max(1, min(fitting, -(-count // processes)))
-        return evaluation_loader(batches, evaluation_batches(count, rows, processes, rank), self.num_workers)
+        together = items.longest * processes * self.trainer.accumulate_grad_batches
+        count = len(items.num_tokens)
+        rows = max(1, min(self.batch_size * self.training_length // together, -(-count // processes)))
+        return evaluation_loader(items, evaluation_batches(count, rows, processes, rank), self.source.num_workers)

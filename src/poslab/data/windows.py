@@ -12,6 +12,11 @@ from poslab.data.cache import TokenFile
 from poslab.data.kinds.windows import TextWindows
 
 
+def num_windows(tokens: TokenFile, length: int) -> int:
+    """Return the number of windows that do not overlap, the last of which may be shorter."""
+    return -(-(len(tokens) - 1) // length)
+
+
 class Windows:
     """Windows of a token file, with a length in tokens."""
 
@@ -50,7 +55,12 @@ class EvaluationWindows(Windows):
     """
 
     def __len__(self) -> int:
-        return -(-(len(self.tokens) - 1) // self.length)
+        return num_windows(self.tokens, self.length)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of each window."""
+        return self.length
 
     @property
     def num_tokens(self) -> np.ndarray:

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from poslab.arguments import shown
 from poslab.configuration.labels import choice_of
-from poslab.data.datamodule import TextDataModule
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
+from poslab.data.text_splits import TextSplits
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.attention.rows import capture_attention, is_readable
 from poslab.evaluation.grids import Grid
@@ -130,7 +130,7 @@ class EvaluatedRun:
             "gradients": predicts and (self.text is not None or "patches" in self.task.needs),
             "attention": is_readable(self.model, self._reads_example() if self.reads_patches else None),
             "rotation": turns,
-            "embeddings": is_encoder and isinstance(self.data, TextDataModule),
+            "embeddings": is_encoder and isinstance(self.data.splits, TextSplits),
         }
         return frozenset(ability for ability, own in has.items() if own)
 
@@ -148,8 +148,8 @@ class EvaluatedRun:
     @cached_property
     def unigram(self) -> np.ndarray:
         """Nats of each token by its frequency in the training text, (V,): what a model can know without a context."""
-        assert isinstance(self.data, TextDataModule)
-        counts = np.bincount(self.data.tokens("train")[:COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
+        assert isinstance(self.data.splits, TextSplits)
+        counts = np.bincount(self.data.splits.tokens("train")[:COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
         return -np.log(counts / counts.sum())
 
     @property

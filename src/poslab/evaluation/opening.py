@@ -14,9 +14,9 @@ import torch
 
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
-from poslab.data.datamodule import TextDataModule, bytes_per_token
 from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData, check_split
+from poslab.data.text_splits import TextSplits, bytes_per_token
 from poslab.evaluation.evaluated_run import EvaluatedRun, Text
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
@@ -145,13 +145,13 @@ def _connected(recipe: Recipe, data: RunData) -> Task:
 
 def _text(data: RunData, split: str, max_tokens: int | None) -> Text:
     """Return the text of a split, or its first tokens."""
-    assert isinstance(data, TextDataModule)
-    whole = np.asarray(data.tokens(split))
-    tokens, size = whole[:max_tokens], data.bytes_per_token[split]
+    assert isinstance(data.splits, TextSplits)
+    whole = np.asarray(data.splits.tokens(split))
+    tokens, size = whole[:max_tokens], data.splits.bytes_per_token[split]
     if len(tokens) < len(whole):
         num_bytes = len(data.tokenizer.decode(tokens).encode())
-        size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.boundary)
-    return Text(tokens, size, data.corpus.document_boundaries)
+        size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.splits.boundary)
+    return Text(tokens, size, data.splits.corpus.document_boundaries)
 
 
 def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any]) -> RunData:

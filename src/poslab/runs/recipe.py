@@ -135,29 +135,9 @@ class Recipe:
             with full_keys("dataset", self.config):
                 self.source.check()
             self.read_from.require_trust(self.source.reaches())
-        from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
-        from poslab.data.corpus import Corpus
-        from poslab.data.datamodule import TextDataModule
-        from poslab.data.examples.datamodule import ExampleDataModule
-        from poslab.data.examples.source import ExampleSource
-        from poslab.data.patched.datamodule import PatchedDataModule
-        from poslab.data.patched.source import PatchedSource
-        from poslab.data.pictures.captions import CaptionSource
-        from poslab.data.pictures.captions_datamodule import CaptionDataModule
-        from poslab.data.sounds.datamodule import SoundDataModule
-        from poslab.data.sounds.source import SoundSource
+        from poslab.data.run_data import RunData
 
-        if isinstance(self.source, Corpus):
-            return TextDataModule(self.source)
-        if isinstance(self.source, ExampleSource):
-            return ExampleDataModule(self.source, joined=self.task.single_sequence)
-        if isinstance(self.source, CaptionSource):
-            return CaptionDataModule(self.source)
-        if isinstance(self.source, SoundSource):
-            return SoundDataModule(self.source)
-        if isinstance(self.source, PatchedSource):
-            return PatchedDataModule(self.source)
-        return AlgorithmicDataModule(self.source)
+        return RunData(self.source, joined=self.task.single_sequence)
 
     def callbacks(self) -> dict[str, L.Callback]:
         """Return new callbacks of Lightning's by name, beside those that every run has.

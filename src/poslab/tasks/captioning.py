@@ -136,7 +136,7 @@ class Captioning(TargetWriting):
 
     @classmethod
     def of(cls, data: Any) -> Captioning:
-        return cls(data.tokenizer, data.source, data.facts.mean, data.facts.deviation)
+        return cls(data.tokenizer, data.source, data.splits.facts.mean, data.splits.facts.deviation)
 
     @classmethod
     def restored(cls, record: Any, tokenizer: Any, source: Any) -> Captioning:

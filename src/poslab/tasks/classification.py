@@ -137,8 +137,8 @@ class Classification(ClassPrediction):
 
     @classmethod
     def of(cls, data: Any) -> Classification:
-        form = MultiLabelClassification if data.facts.several_classes else Classification
-        return form(data.facts.classes, data.facts.two_texts, data.tokenizer, data.source.longest)
+        form = MultiLabelClassification if data.splits.facts.several_classes else Classification
+        return form(data.splits.facts.classes, data.splits.facts.two_texts, data.tokenizer, data.source.longest)
 
     @classmethod
     def restored(cls, record: ClassesRecord, tokenizer: Any, source: Any) -> Classification:

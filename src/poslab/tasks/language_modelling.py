@@ -43,7 +43,7 @@ class LanguageModelling(TokenPrediction):
 
     @classmethod
     def of(cls, data: Any) -> LanguageModelling:
-        return cls(data.bytes_per_token, data.boundary)
+        return cls(data.splits.bytes_per_token, data.splits.boundary)
 
     def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
         batch = next_token_batch(rows.tokens, self.boundary)

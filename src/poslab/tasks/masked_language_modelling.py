@@ -49,7 +49,7 @@ class MaskedLanguageModelling(TokenPrediction):
 
     @classmethod
     def of(cls, data: Any) -> MaskedLanguageModelling:
-        return cls(data.vocab_size, data.boundary, mask=data.tokenizer.mask_id)
+        return cls(data.vocab_size, data.splits.boundary, mask=data.tokenizer.mask_id)
 
     def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
         tokens_BT, there_BT = rows.tokens[:, :-1].astype(np.int64), counts[:, :-1]

@@ -117,7 +117,7 @@ class PatchClassification(ClassPrediction):
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        return cls(data.facts.classes, data.source, data.facts.mean, data.facts.deviation)
+        return cls(data.splits.facts.classes, data.source, data.splits.facts.mean, data.splits.facts.deviation)
 
     @classmethod
     def restored(cls, record: ClassesOfPatchesRecord, tokenizer: Any, source: Any) -> Self:

@@ -95,7 +95,7 @@ class SequenceToSequence(TargetWriting):
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        return cls(data.tokenizer, longest=2 * max(map(len, data.examples("train")["target_tokens"])))
+        return cls(data.tokenizer, longest=2 * max(map(len, data.splits.examples("train")["target_tokens"])))
 
     @classmethod
     def restored(cls, record: TaskRecord, tokenizer: Any, source: Any) -> Self:

@@ -61,7 +61,7 @@ class SpanCorruption(TargetPrediction):
 
     @classmethod
     def of(cls, data: Any) -> SpanCorruption:
-        return cls(data.vocab_size, data.tokenizer.end_id, data.corpus.longest)
+        return cls(data.vocab_size, data.tokenizer.end_id, data.source.longest)
 
     def num_spans(self, length: int) -> int:
         """Return the number of spans that are removed from a window of T tokens."""

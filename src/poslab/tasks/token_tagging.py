@@ -58,7 +58,7 @@ class TokenTagging(TokenPrediction):
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        return cls(data.facts.classes, data.tokenizer)
+        return cls(data.splits.facts.classes, data.tokenizer)
 
     @classmethod
     def restored(cls, record: NamedOutputs, tokenizer: Any, source: Any) -> Self:

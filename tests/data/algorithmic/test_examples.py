@@ -6,12 +6,12 @@ import torch
 from hydra.utils import instantiate
 
 from poslab.data.algorithmic.chomsky import ParityCheck, ReverseString
-from poslab.data.algorithmic.datamodule import AlgorithmicDataModule
 from poslab.data.algorithmic.examples import AlgorithmicExamples, split_of
 from poslab.data.algorithmic.length_generalization import Copy
 from poslab.data.algorithmic.recall import FlipFlop
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
+from poslab.data.run_data import RunData
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.tasks.answering import AnswersAtPlaces, FilledBlanks, WrittenAnswers
 from poslab.tasks.choice import tasks
@@ -146,7 +146,8 @@ def test_every_task_makes_batches_for_all_its_models(name):
     config = composed(f"dataset={name}")["dataset"]
     made: AlgorithmicExamples = instantiate(config, _convert_="all")
     made.check()
-    data = AlgorithmicDataModule(made)
+    data = RunData(made)
+    data.setup()
     longest = 0
     for step in range(20):
         examples = made.training_examples(step, range(4))
@@ -161,8 +162,9 @@ def test_every_task_makes_batches_for_all_its_models(name):
 
 def test_the_lengths_of_a_split_are_those_that_have_examples():
     made = source(Copy(num_words=2), train_lengths=[3, 8], test_lengths=[1, 2, 3, 8, 12])
-    data = AlgorithmicDataModule(made)
+    data = RunData(made)
+    data.setup()
     for split in ("validation", "test"):
-        with_examples = [length for length in made.test_lengths if data.examples(split, length)]
+        with_examples = [length for length in made.test_lengths if data.splits.examples(split, length)]
         assert data.lengths_of(split) == with_examples
         assert 1 not in with_examples and 12 in with_examples

@@ -10,11 +10,11 @@ from datasets import Dataset
 from datasets.utils import are_progress_bars_disabled
 
 from poslab.data.examples.columns import as_examples
-from poslab.data.examples.datamodule import ExampleDataModule
 from poslab.data.examples.preparation import prepare
 from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split, split_examples
 from poslab.data.kinds.pairs import PAIRS
+from poslab.data.run_data import RunData
 
 from ..conftest import story
 
@@ -214,7 +214,7 @@ def test_the_line_on_the_data_counts_what_is_nearly_alike(tmp_path: Path) -> Non
         "validation": pairs(*(f"and {text}" for text in long[:3]), *long[30:35], "shorter"),
         "test": pairs(*long[35:]),
     }
-    data = ExampleDataModule(Given(given=given, cache_dir=str(tmp_path), tokenizer="bytes"))
+    data = RunData(Given(given=given, cache_dir=str(tmp_path), tokenizer="bytes"))
     data.setup()
     (line,) = (line for line in data.report_lines() if line.startswith("overlap"))
     shared = sum(len(text) for text in long[:3])
@@ -227,7 +227,7 @@ def test_the_line_on_the_data_counts_what_is_nearly_alike(tmp_path: Path) -> Non
 
 def test_a_count_of_no_examples_is_not_printed(tmp_path: Path) -> None:
     short = Given(given={"train": pairs(*map(str, range(40)))}, cache_dir=str(tmp_path), tokenizer="bytes")
-    data = ExampleDataModule(short)
+    data = RunData(short)
     data.setup()
     (line,) = (line for line in data.report_lines() if line.startswith("overlap"))
     assert line.endswith("(60-byte strings)")
@@ -238,6 +238,6 @@ def test_saving_shows_no_bar_and_leaves_the_others_as_they_were(
 ) -> None:
     short = Given(given={"train": pairs(*map(str, range(40)))}, cache_dir=str(tmp_path), tokenizer="bytes")
     before = are_progress_bars_disabled()
-    ExampleDataModule(short).setup()
+    RunData(short).setup()
     assert "Saving the dataset" not in capfd.readouterr().err
     assert are_progress_bars_disabled() == before

@@ -13,9 +13,9 @@ from poslab.data import cache
 from poslab.data.examples.normal_form import normal_form
 from poslab.data.patched.preparation import prepare
 from poslab.data.pictures.captions import CaptionFolder, CaptionSource
-from poslab.data.pictures.captions_datamodule import CaptionDataModule
 from poslab.data.pictures.emoji import Emoji
 from poslab.data.pictures.stamps import Stamps
+from poslab.data.run_data import RunData
 from poslab.tasks.captioning import Captioning
 
 from ..conftest import seal
@@ -34,16 +34,16 @@ def folder_of(tmp_path: Path, **arguments: Any) -> CaptionFolder:
     return CaptionFolder(**COMMON | {"path": str(path), "cache_dir": str(tmp_path / "cache")} | arguments)
 
 
-def opened(source: CaptionSource) -> CaptionDataModule:
-    data = CaptionDataModule(source)
+def opened(source: CaptionSource) -> RunData:
+    data = RunData(source)
     data.prepare_data()
     data.setup()
     data.connect(Captioning.of(data), None)
     return data
 
 
-def captions_in(data: CaptionDataModule, split: str, side: int = 8) -> list[str]:
-    return [data.facts.classes[number] for number in data.held_out(split, side).stored.labels]
+def captions_in(data: RunData, split: str, side: int = 8) -> list[str]:
+    return [data.splits.facts.classes[number] for number in data.held_out(split, side).stored.labels]
 
 
 def test_a_caption_is_the_first_line_beside_its_picture(tmp_path):
@@ -66,7 +66,7 @@ def test_no_two_splits_share_a_caption_or_a_picture(tmp_path):
     of = {split: {normal_form(caption) for caption in captions_in(data, split)} for split in cache.SPLITS}
     assert set.union(*of.values()) == set(map(normal_form, CAPTIONS))
     assert sum(map(len, of.values())) == len(CAPTIONS)
-    assert sum(data.facts.num_examples.values()) == 24
+    assert sum(data.splits.facts.num_examples.values()) == 24
 
 
 def test_tokens_of_an_item_are_its_patches_and_those_of_its_caption(tmp_path):
@@ -84,10 +84,11 @@ def test_tokens_of_an_item_are_its_patches_and_those_of_its_caption(tmp_path):
 
 def test_a_long_caption_is_cut_and_counted(tmp_path):
     data = opened(folder_of(tmp_path, caption_length=9))
-    assert data.num_cut == sum(len(caption) > 8 for caption in CAPTIONS) > 0
-    assert max(map(len, data.captions)) == 9 and all(tokens[-1] == 256 for tokens in data.captions)
+    assert data.splits.num_cut == sum(len(caption) > 8 for caption in CAPTIONS) > 0
+    assert max(map(len, data.splits.captions)) == 9 and all(tokens[-1] == 256 for tokens in data.splits.captions)
     assert (
-        f"20 different captions (bytes, 257 tokens), {data.num_cut} of them cut after 9 tokens" in data.report_lines()
+        f"20 different captions (bytes, 257 tokens), {data.splits.num_cut} of them cut after 9 tokens"
+        in data.report_lines()
     )
 
 

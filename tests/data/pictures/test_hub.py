@@ -14,9 +14,9 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from poslab.data.examples.splitting import split_examples
-from poslab.data.patched.datamodule import PatchedDataModule
 from poslab.data.pictures.folder import PictureFolder
 from poslab.data.pictures.hub import HubPictures
+from poslab.data.run_data import RunData
 
 from . import small
 from .small import write_pictures
@@ -110,13 +110,13 @@ def test_classes_without_names_are_their_numbers_in_a_table_of_another_library(t
 def test_a_run_reads_the_published_test_and_prepares_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = rows(*map(png, range(20)))
     arguments = saved(tmp_path / "saved", train=train, test=rows(*map(png, range(20, 24))))
-    data = PatchedDataModule(HubPictures(**arguments, test_split="test"))
+    data = RunData(HubPictures(**arguments, test_split="test"))
     data.prepare_data()
     data.setup()
-    assert data.facts.num_examples == {"train": 18, "validation": 2, "test": 4}
-    assert data.facts.classes == ["cat", "dog"]
+    assert data.splits.facts.num_examples == {"train": 18, "validation": 2, "test": 4}
+    assert data.splits.facts.classes == ["cat", "dog"]
     monkeypatch.delattr("poslab.data.patched.hub.HubArrays.examples")
-    again = PatchedDataModule(HubPictures(**arguments, test_split="test"))
+    again = RunData(HubPictures(**arguments, test_split="test"))
     again.prepare_data()
     again.setup()
     assert (

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from poslab.data import cache
-from poslab.data.patched.datamodule import PatchedDataModule
 from poslab.data.patched.patches import patches_of
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
 from poslab.data.pictures.fashion_mnist import FashionMnist
 from poslab.data.pictures.folder import PictureFolder
 from poslab.data.pictures.glyphs import Glyphs
 from poslab.data.pictures.source import PictureSource
+from poslab.data.run_data import RunData
 from poslab.tasks.picture_classification import PictureClassification
 
 from ..conftest import seal
@@ -30,8 +30,8 @@ def fashion(tmp_path: Path, **arguments: Any) -> FashionMnist:
     return FashionMnist(**settings | arguments)
 
 
-def opened(source: PictureSource) -> PatchedDataModule:
-    data = PatchedDataModule(source)
+def opened(source: PictureSource) -> RunData:
+    data = RunData(source)
     data.prepare_data()
     data.setup()
     data.connect(PictureClassification.of(data), None)
@@ -80,7 +80,7 @@ def test_mean_and_deviation_are_those_of_training(tmp_path):
 def test_no_two_splits_share_a_font(tmp_path):
     source = Glyphs(variants=1, side=8, sides=[], sequence_length=4, cache_dir=str(tmp_path))
     data = opened(source)
-    assert data.facts.classes == sorted("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+    assert data.splits.facts.classes == sorted("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
     drawn: dict[bytes, set[str]] = {}
     for number, picture in enumerate(source.arrays(range(21 * 62), 8)):
         drawn.setdefault(picture.tobytes(), set()).add(source._row(number)[0])
@@ -94,7 +94,7 @@ def test_no_two_splits_share_a_font(tmp_path):
 
 def test_at_most_so_many_pictures_are_held_out_and_the_same_at_all_sides(tmp_path):
     data = opened(fashion(tmp_path, test_examples=9))
-    assert data.facts.num_examples == {"train": 180, "validation": 9, "test": 9}
+    assert data.splits.facts.num_examples == {"train": 180, "validation": 9, "test": 9}
     labels = [data.held_out("test", side).stored.labels.tolist() for side in (8, 16)]
     assert labels[0] == labels[1]
 
@@ -115,7 +115,7 @@ def test_a_batch_has_patches_row_after_row_and_rows_that_do_not_count(tmp_path):
     batch = items.__getitems__([38, 39, 40])
     assert (batch.classes == -100).tolist() == [False, False, True]
     assert batch.sizes is None and batch.real is None and batch.grid == {"height": 4, "width": 4}
-    expected = (items.stored[39].astype(np.float64) - data.facts.mean[0]) / data.facts.deviation[0]
+    expected = (items.stored[39].astype(np.float64) - data.splits.facts.mean[0]) / data.splits.facts.deviation[0]
     for row in range(4):
         for column in range(4):
             patch = expected[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].ravel()

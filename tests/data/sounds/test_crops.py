@@ -10,7 +10,7 @@ import torch
 
 from poslab.data.order import BatchPlan
 from poslab.data.patched.preparation import prepare
-from poslab.data.sounds.datamodule import SoundDataModule
+from poslab.data.run_data import RunData
 from poslab.data.sounds.folder import SoundFolder
 from poslab.tasks.patch_classification import PatchBatch
 from poslab.tasks.sound_classification import SoundClassification
@@ -26,15 +26,15 @@ def source_of(tmp_path: Path, **arguments: Any) -> SoundFolder:
     return SoundFolder(**settings | {"length_multiples": [2, 4], "sequence_length": 4, "batch_size": 8} | arguments)
 
 
-def opened(source: SoundFolder) -> SoundDataModule:
-    data = SoundDataModule(source)
+def opened(source: SoundFolder) -> RunData:
+    data = RunData(source)
     data.prepare_data()
     data.setup()
     data.connect(SoundClassification.of(data), None)
     return data
 
 
-def training(data: SoundDataModule, **plan: Any) -> list[PatchBatch]:
+def training(data: RunData, **plan: Any) -> list[PatchBatch]:
     return list(data.training_batches(BatchPlan(8, last_step=4, **plan)))
 
 
@@ -53,13 +53,13 @@ def test_crops_of_training_are_a_function_of_seed_and_step(tmp_path):
 
 def test_a_crop_of_training_lies_anywhere_within_its_sound(tmp_path):
     data = opened(source_of(tmp_path))
-    stored, found = data.stored("train", 16), set()
+    stored, found = data.splits.stored("train", 16), set()
     wholes = [stored[number][..., 0].astype(np.float64) for number in range(len(stored))]
     for batch in list(data.training_batches(BatchPlan(8, last_step=20))):
         assert batch.grid == {"time": 4} and batch.real is None and batch.tokens.shape == (8, 4)
         for patches in batch.patches.double().numpy():
             frames = patches.reshape(4, 80, 4).swapaxes(1, 2).reshape(16, 80)
-            crop = frames * data.facts.deviation[0] + data.facts.mean[0]
+            crop = frames * data.splits.facts.deviation[0] + data.splits.facts.mean[0]
             places = [
                 (number, first)
                 for number, whole in enumerate(wholes)
@@ -74,7 +74,7 @@ def test_a_crop_of_training_lies_anywhere_within_its_sound(tmp_path):
 
 def test_the_test_begins_at_the_beginning_and_counts_sounds_that_are_long_enough(tmp_path):
     data = opened(source_of(tmp_path))
-    stored = data.stored("test", 16)
+    stored = data.splits.stored("test", 16)
     lengths = stored.sizes[:, 0]
     assert data.lengths_of("test") == [16, 32]  # no sound has 64 frames
     assert data.lengths_asked == [16, 32, 64] and data.lengths_of("validation") == [16]
@@ -85,7 +85,7 @@ def test_the_test_begins_at_the_beginning_and_counts_sounds_that_are_long_enough
         batch = items.__getitems__([0, len(fitting) - 1, len(fitting)])
         assert (batch.classes == -100).tolist() == [False, False, True]
         whole = stored[fitting[-1]][:length, :, 0].astype(np.float64)
-        first = (whole[:4].T - data.facts.mean[0]) / data.facts.deviation[0]
+        first = (whole[:4].T - data.splits.facts.mean[0]) / data.splits.facts.deviation[0]
         assert np.abs(batch.patches[1, 0].numpy() - first.ravel()).max() < 1e-4
     shares = {16: 0.0, 32: 0.0, 64: 0.0}
     for length in (16, 32):
@@ -102,9 +102,9 @@ def test_the_most_frequent_class_is_that_of_sounds_that_count(tmp_path):
     for path in sorted((folder / "rising").iterdir())[::2]:
         soundfile.write(path, soundfile.read(path)[0][:1600], 16_000)
     data = opened(source_of(tmp_path))
-    long_enough = data.stored("test", 16).sizes[:, 0] >= 16
+    long_enough = data.splits.stored("test", 16).sizes[:, 0] >= 16
     assert not long_enough.all()
-    share = 100 * (data.stored("test", 16).labels[long_enough] == 0).mean()
+    share = 100 * (data.splits.stored("test", 16).labels[long_enough] == 0).mean()
     assert share > 50 and f"is {share:.1f} % of the test" in data.report_lines()[1]
 
 
@@ -114,7 +114,9 @@ def test_patches_of_bins_and_frames_lie_on_two_axes(tmp_path):
     assert batch.grid == {"frequency": 4, "time": 2} and batch.tokens.shape == (1, 8)
     places = batch.positions.places
     assert places is not None and places.axes == ("frequency", "time")
-    whole = (data.stored("test", 16)[0][:16, :, 0].astype(np.float64) - data.facts.mean[0]) / data.facts.deviation[0]
+    whole = (
+        data.splits.stored("test", 16)[0][:16, :, 0].astype(np.float64) - data.splits.facts.mean[0]
+    ) / data.splits.facts.deviation[0]
     for number, (bins, frames) in enumerate(places.cells.tolist()):
         patch = whole[8 * frames : 8 * frames + 8, 20 * bins : 20 * bins + 20].T
         assert np.abs(batch.patches[0, number].numpy() - patch.ravel()).max() < 1e-4

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
-from poslab.data.sounds.datamodule import SoundDataModule
+from poslab.data.run_data import RunData
 from poslab.data.sounds.folder import SoundFolder
 from poslab.data.sounds.hub import HubSounds
 
@@ -76,10 +76,10 @@ def test_a_class_may_stand_within_another_column(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_run_crops_the_sounds_of_each_split(tmp_path: Path) -> None:
     of_a_folder(write_sounds(tmp_path / "s")).save_to_disk(tmp_path / "saved")
-    data = SoundDataModule(HubSounds(path=str(tmp_path / "saved"), **COMMON))
+    data = RunData(HubSounds(path=str(tmp_path / "saved"), **COMMON))
     data.prepare_data()
     data.setup()
-    assert data.facts.classes == ["falling", "rising"] and sum(data.facts.num_examples.values()) == 48
+    assert data.splits.facts.classes == ["falling", "rising"] and sum(data.splits.facts.num_examples.values()) == 48
     assert data.lengths_of("test") == [20, 40]
 
 
@@ -118,7 +118,7 @@ def test_a_hostile_sound_is_one_sentence_that_names_its_row(tmp_path: Path, cont
 
 def test_sounds_that_are_all_empty_are_one_sentence(tmp_path: Path) -> None:
     rows(*(wav(np.zeros(number)) for number in range(20))).save_to_disk(tmp_path / "saved")
-    data = SoundDataModule(HubSounds(path=str(tmp_path / "saved"), **COMMON))
+    data = RunData(HubSounds(path=str(tmp_path / "saved"), **COMMON))
     with pytest.raises(ValueError, match=r"^dataset=hub_sounds must have sounds for training, and all are empty$"):
         data.prepare_data()
 

@@ -35,7 +35,7 @@ def of_classes(files: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDire
 def test_a_metric_of_retrieval_is_that_of_the_part_of_an_evaluation(of_text):
     found = measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 160), ("passkey_accuracy", 160)])
     opened = OpenedRun.of(of_text.path)
-    filler = np.asarray(opened.data.tokens("test"))
+    filler = np.asarray(opened.data.splits.tokens("test"))
     asked = {"lengths": [160], "depths": DEPTHS, "samples": PROMPTS, "seed": SEED, "filler": filler}
     expected = retrieval(opened.model, opened.data.tokenizer, ["passkey"], **asked)
     loss = found.scores["passkey_loss", 160]
@@ -86,7 +86,7 @@ def test_a_run_of_classes_has_a_probe_and_a_search(of_classes):
     np.testing.assert_array_equal(found.scores["passkey_ndcg", 150].sums, 100.0 * own)
 
     def vectors(split: str) -> tuple[np.ndarray, np.ndarray]:
-        examples = opened.data.examples(split)
+        examples = opened.data.splits.examples(split)
         rows = [np.asarray(tokens[:64]) for tokens in examples["tokens"]]
         numbers = np.array([opened.task.classes.index(label) for label in examples["label"]])
         return sentence_vectors(model, rows), numbers

@@ -133,7 +133,7 @@ def test_a_document_has_the_bits_of_its_tokens(tmp_path, monkeypatch, stride, ap
     monkeypatch.setattr("poslab.evaluation.extrapolation.PIECE", 50)
     run = run_of(small(tmp_path, f"dataset.document_boundaries={apart}"), tmp_path / "run")
     (data, _), module = opened(run.config()), poslab.load(run.path)
-    tokens, end = np.asarray(data.tokens("test")).astype(np.int64), data.tokenizer.end_id
+    tokens, end = np.asarray(data.splits.tokens("test")).astype(np.int64), data.tokenizer.end_id
     found = measure(run.path, [12]).scores["bits_per_byte" if stride == 12 else "sliding_bits_per_byte", 12]
     bits, counts, document = {}, {}, 0
     for place in range(1, len(tokens)):
@@ -147,7 +147,7 @@ def test_a_document_has_the_bits_of_its_tokens(tmp_path, monkeypatch, stride, ap
         with torch.no_grad():
             logits = module(torch.from_numpy(tokens[begin:place])[None])[0, -1]
         loss = functional.cross_entropy(logits, torch.tensor(tokens[place])).item()
-        bits[item] += loss / math.log(2) / data.bytes_per_token["test"]
+        bits[item] += loss / math.log(2) / data.splits.bytes_per_token["test"]
         counts[item] += 1
     assert len(bits) > 3 and document > 0
     assert found.counts.tolist() == [counts[item] for item in sorted(counts)]

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
 from poslab.data.kinds.kind import Kind
 from poslab.data.kinds.symbols import BLANKS, SYMBOLS
+
+if TYPE_CHECKING:
+    from poslab.data.algorithmic.algorithmic_splits import AlgorithmicSplits
 
 SHARES = {"validation": 0.1, "test": 0.1}
 """Shares of all inputs that are for validation alone and for test alone."""
@@ -65,6 +69,11 @@ class AlgorithmicExamples(DataSource):
                 raise ValueError(f"test_lengths must be lengths that the task has, got {length}")
         for name, least in {"test_examples": 1, "batch_size": 1, "num_workers": 0, "seed": 0}.items():
             require_integer(name, getattr(self, name), least)
+
+    def open(self, joined: bool = False) -> "AlgorithmicSplits":
+        from poslab.data.algorithmic.algorithmic_splits import AlgorithmicSplits
+
+        return AlgorithmicSplits(self)
 
     def check(self) -> None:
         """Raise ValueError if `sequence_length` is less than the tokens of a training example."""

@@ -1,12 +1,16 @@
 """The base class of all sources of examples."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits
 from poslab.data.kinds.kind import ExampleKind
 from poslab.data.source import Source
+
+if TYPE_CHECKING:
+    from poslab.data.examples.example_splits import ExampleSplits
 
 
 class ExampleSource(Source):
@@ -64,6 +68,16 @@ class ExampleSource(Source):
     def settings(self) -> tuple[object, ...]:
         """Values of other arguments of a subclass that decide which examples come out."""
         return ()
+
+    def prepare(self, joined: bool = False) -> Path:
+        from poslab.data.examples.preparation import prepare
+
+        return prepare(self, joined)
+
+    def open(self, joined: bool = False) -> "ExampleSplits":
+        from poslab.data.examples.example_splits import ExampleSplits
+
+        return ExampleSplits(self, self.prepare(joined))
 
     @abstractmethod
     def examples(self) -> Splits:

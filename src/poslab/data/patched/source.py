@@ -6,7 +6,7 @@ Dimension letters: N arrays, A axes, C values of a place.
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits
 from poslab.data.kinds.patched import PatchedArrays
 from poslab.data.source import PreparedSource
+
+if TYPE_CHECKING:
+    from poslab.data.patched.patched_splits import PatchedSplits
 
 
 class PatchedSource(PreparedSource):
@@ -69,6 +72,17 @@ class PatchedSource(PreparedSource):
                 f"sequence_length must be at least {most}, the patches of {self.one_trained}{text}, "
                 f"got {self.sequence_length}"
             )
+
+    def prepare(self, joined: bool = False) -> None:
+        from poslab.data.patched.preparation import prepare
+
+        for length in sorted({self.stored_length(length) for length in self.all_lengths}):
+            prepare(self, length)
+
+    def open(self, joined: bool = False) -> "PatchedSplits":
+        from poslab.data.patched.patched_splits import PatchedSplits
+
+        return PatchedSplits(self)
 
     @property
     def most_tokens_trained(self) -> int:

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from poslab.data.pictures.reading import SUFFIXES, channels_of, read_picture
 from poslab.data.pictures.source import PictureSource
 from poslab.data.source import Source, require_text
 from poslab.io.files import read_text
+
+if TYPE_CHECKING:
+    from poslab.data.pictures.caption_splits import CaptionSplits
 
 
 class Captioned(NamedTuple):
@@ -64,6 +67,11 @@ class CaptionSource(PictureSource, Source):
         super().check()
         for path, _ in self.captioned:
             require_content(self.argument, path, "pictures")
+
+    def open(self, joined: bool = False) -> "CaptionSplits":
+        from poslab.data.pictures.caption_splits import CaptionSplits
+
+        return CaptionSplits(self)
 
     @property
     @abstractmethod

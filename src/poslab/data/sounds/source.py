@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from poslab.data.kinds.patched import SOUNDS
 from poslab.data.patched.source import PatchedSource
 from poslab.data.sounds.log_mel import BINS, FRAMES_PER_SECOND, normalised_log_mel
 from poslab.data.sounds.reading import MAX_SECONDS, require_reader
+
+if TYPE_CHECKING:
+    from poslab.data.sounds.sound_splits import SoundSplits
 
 # Raise it with every change of the spectrogram of the same sound: old ones are then not found.
 VERSION = 2
@@ -64,6 +68,11 @@ class SoundSource(PatchedSource):
         for multiple in self.length_multiples:
             require_integer("length_multiples", multiple, least=1, most=MAX_FRAMES // self.trained_length)
         super().__post_init__()
+
+    def open(self, joined: bool = False) -> "SoundSplits":
+        from poslab.data.sounds.sound_splits import SoundSplits
+
+        return SoundSplits(self)
 
     def check(self) -> None:
         super().check()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from poslab.data.datamodule import TextDataModule
+from poslab.data.text_splits import TextSplits
 from poslab.evaluation.by_length import overview_table
 from poslab.evaluation.embeddings.sentence_vectors import (
     TEXTS,
@@ -71,9 +71,9 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 
 def _likeness(run: EvaluatedRun, settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield the cosines at those lengths that both models read; by default 1/16, 1/4 and all of the original's."""
-    assert isinstance(run.data, TextDataModule) and run.pretrained_length is not None
+    assert isinstance(run.data.splits, TextSplits) and run.pretrained_length is not None
     original, pooling = _original(run), pooling_of(run.model, run.recipe)
-    tokens = np.asarray(run.data.tokens(run.split))
+    tokens = np.asarray(run.data.splits.tokens(run.split))
     around = len(framed(run.tokenizer, tokens[:0]))
     longest = min(run.pretrained_length, run.model.max_length or run.pretrained_length)
     for length in sorted(set(settings.lengths or [run.pretrained_length // part for part in (16, 4, 1)])):

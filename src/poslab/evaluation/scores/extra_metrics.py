@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from poslab.data.batch import IGNORE
-from poslab.data.datamodule import TextDataModule
-from poslab.data.examples.datamodule import ExampleDataModule
+from poslab.data.examples.example_splits import ExampleSplits
 from poslab.data.run_data import RunData
+from poslab.data.text_splits import TextSplits
 from poslab.evaluation.embeddings.linear_probe import fitted_probe
 from poslab.evaluation.embeddings.sentence_vectors import (
     TEXTS,
@@ -91,8 +91,8 @@ class ExtraMetrics:
 
 def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> list[list[Prompt]]:
     """Return the prompts of retrieval for each depth; as many of one where a task has none."""
-    assert isinstance(data, TextDataModule)
-    haystack = Haystack(data.tokenizer, np.asarray(data.tokens(split)))
+    assert isinstance(data.splits, TextSplits)
+    haystack = Haystack(data.tokenizer, np.asarray(data.splits.tokens(split)))
     if not task.has_depth:
         return [make_prompts(task, haystack, length, 0.0, PROMPTS * len(DEPTHS), SEED)]
     return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
@@ -142,9 +142,9 @@ def _likeness(tested: ScoringContext, _: int) -> Scored:
 
 def _probe(tested: ScoringContext, _: int) -> Scored:
     run = tested.run
-    assert isinstance(run.data, ExampleDataModule)
+    assert isinstance(run.data.splits, ExampleSplits)
     rows = run.data.batch_size
-    batches = max(1, min(PROBED, run.data.facts.num_examples["train"]) // rows)
+    batches = max(1, min(PROBED, run.data.splits.facts.num_examples["train"]) // rows)
     vectors, classes = [], []
     for batch in run.data.first_batches(batches):
         tested.check_cancelled()

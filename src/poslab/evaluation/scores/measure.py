@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from poslab.data.datamodule import TextDataModule
 from poslab.data.run_data import HeldOut, RunData, check_split
+from poslab.data.text_splits import TextSplits
 from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.opening import trained_data
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
@@ -147,7 +147,6 @@ def scored(
             data.held_out(split, length)  # raises ValueError before anything is measured
     score: Callable[[Any, MeasuredRun], Scored]
     if isinstance(task, LanguageModelling):
-        assert isinstance(data, TextDataModule)
         score = partial(_text_scores, model, data, split, check_cancelled)
     else:
         score = _RowScores(model, task, data, split, recipe, check_cancelled)
@@ -169,7 +168,7 @@ def fitting(model: Model, items: HeldOut) -> np.ndarray:
 
 def _text_scores(
     model: Model,
-    data: TextDataModule,
+    data: RunData,
     split: str,
     check_cancelled: Callable[[], None],
     length: int | None,
@@ -179,11 +178,13 @@ def _text_scores(
     assert length is not None  # each length reads the whole text
     if not len(fitting(model, data.held_out(split, length))):
         return
-    tokens = np.asarray(data.tokens(split))
+    splits = data.splits
+    assert isinstance(splits, TextSplits)
+    tokens = np.asarray(splits.tokens(split))
     units = sampled_units(tokens, data.tokenizer.end_id)
-    bits = 1 / math.log(2) / data.bytes_per_token[split]
+    bits = 1 / math.log(2) / splits.bytes_per_token[split]
     for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-        scores = score_tokens(model, tokens, TextWindows(len(tokens), length, stride), data.boundary, check_cancelled)
+        scores = score_tokens(model, tokens, TextWindows(len(tokens), length, stride), splits.boundary, check_cancelled)
         sums, counts = scores.by_unit(units, bits)
         yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
 

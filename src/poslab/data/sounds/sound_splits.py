@@ -1,4 +1,4 @@
-"""The batches of a run over sounds."""
+"""The splits of sounds."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,13 @@ import numpy as np
 from poslab.data.batch import Batch, Collate
 from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
-from poslab.data.patched.datamodule import ArrayBatches, PatchedDataModule
+from poslab.data.patched.patched_splits import ArrayBatches, PatchedSplits
 from poslab.data.patched.preparation import StoredArrays
+from poslab.data.run_data import Collating
 from poslab.data.sounds.source import SoundSource
 
 
-class SoundDataModule(PatchedDataModule):
+class SoundSplits(PatchedSplits):
     """Sounds and their classes, cropped to a length; the test has at each length the sounds that are that long.
 
     A crop of training begins at a frame that follows from the seed and the place in the stream of training.
@@ -20,20 +21,22 @@ class SoundDataModule(PatchedDataModule):
 
     source: SoundSource
 
-    def setup(self, stage: str | None = None) -> None:
+    def __init__(self, source: SoundSource) -> None:
         """Open the prepared sounds; ValueError if a split has none that is long enough."""
-        super().setup(stage)
+        super().__init__(source)
         for split in self.facts.num_examples:
             if not self._num_fitting(split, self.longest_trained):
                 raise ValueError(
                     f"seconds must be at most the duration of some sounds of {split}, got {self.source.seconds}"
                 )
 
-    def lengths_of(self, split: str) -> list[int]:
-        return [length for length in super().lengths_of(split) if self._num_fitting(split, length)]
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        return [length for length in super().lengths_of(split, max_length) if self._num_fitting(split, length)]
 
-    def training_batches(self, plan: BatchPlan) -> RunLoader:
-        source, crops = self.source, self._batches("train", self.longest_trained)
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> RunLoader:
+        source, crops = self.source, self._batches("train", self.longest_trained, task)
         repeat = source.batch_size if source.overfit else None
         order = ExampleOrder(crops.num_tokens, source.batch_size, source.seed, repeat)
         return training_loader(TrainingCrops(crops, order), plan, list, source.num_workers)
@@ -42,13 +45,13 @@ class SoundDataModule(PatchedDataModule):
     def num_rows(self) -> int | None:
         return None  # crops are not a fixed set
 
-    def report_lines(self) -> list[str]:
+    def report_lines(self, max_length: int | None) -> list[str]:
         counts = (
             f"{self._num_fitting('test', length):,} of {length} frames, {self.most_frequent(length):.1f} %"
-            for length in self.lengths_asked
+            for length in self.lengths
         )
         what = "sounds of the test that are long enough, and their most frequent class"
-        return [*super().report_lines(), f"{what}: {'; '.join(counts)}"]
+        return [*super().report_lines(max_length), f"{what}: {'; '.join(counts)}"]
 
     def stored(self, split: str, length: int) -> StoredArrays:
         """Return the whole sounds of a split, which serve all lengths."""
@@ -61,9 +64,9 @@ class SoundDataModule(PatchedDataModule):
     def _num_fitting(self, split: str, length: int) -> int:
         return int((self.stored(split, length).sizes[:, 0] >= length).sum())
 
-    def _batches(self, split: str, length: int) -> "CropBatches":
+    def _batches(self, split: str, length: int, task: Collating) -> "CropBatches":
         stored = self.stored(split, length)
-        return CropBatches(stored, self.source, self.facts.classes, self.task.collate, length)
+        return CropBatches(stored, self.source, self.facts.classes, task.collate, length)
 
 
 class CropBatches(ArrayBatches):

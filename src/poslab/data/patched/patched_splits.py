@@ -1,10 +1,9 @@
-"""The batches of a run over arrays that are cut into patches."""
+"""The splits of arrays that are cut into patches."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import read_facts
@@ -13,74 +12,60 @@ from poslab.data.loaders import RunLoader, example_loader
 from poslab.data.order import BatchPlan
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
 from poslab.data.patched.source import PatchedSource
-from poslab.data.run_data import RunData
-from poslab.data.tokenizers import SymbolTokenizer
+from poslab.data.run_data import Collating, DataSplits
+from poslab.data.tokenizers import SymbolTokenizer, Tokenizer
 
 
-class PatchedDataModule(RunData):
+class PatchedSplits(DataSplits):
     """Arrays and their classes; the test has all of its arrays at each length.
 
     Validation is at the length of training alone, so that no state of a model is chosen by its results at another one.
 
-    Attributes after `setup`, beside those of `RunData`:
+    Attributes:
         facts: counts and measurements of the arrays, and their classes.
     """
 
-    facts: Facts
+    tokenizer: Tokenizer
 
     def __init__(self, source: PatchedSource) -> None:
-        super().__init__(source)
         self.source = source
         self.length_means = source.length_means
         self.tokenizer = SymbolTokenizer(source.symbols)
-        self.vocab_size = self.tokenizer.vocab_size
         self._stored: dict[tuple[str, int], StoredArrays] = {}
-
-    def prepare_data(self) -> None:
-        for length in sorted({self.source.stored_length(length) for length in self.lengths_asked}):
-            prepare(self.source, length)
-
-    def setup(self, stage: str | None = None) -> None:
-        folder = prepare(self.source, self.longest_trained)
-        self.facts = read_facts(folder, Facts)
-        self._prepared = folder.name
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the name of the prepared arrays, which changes with them, for a checkpoint."""
-        return {"prepared": self._prepared}
+        self.folder = prepare(source, self.longest_trained)
+        self.facts = read_facts(self.folder, Facts)
+        self.state = {"prepared": self.folder.name}  # the name changes with the arrays
 
     @property
     def longest_trained(self) -> int:
         return self.source.trained_length
 
-    def lengths_of(self, split: str) -> list[int]:
-        lengths = self.lengths_asked if split == "test" else [self.longest_trained]
-        return [n for n in lengths if self.max_length is None or self.source.tokens_at(n) <= self.max_length]
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        lengths = self.lengths if split == "test" else [self.longest_trained]
+        return [n for n in lengths if max_length is None or self.source.tokens_at(n) <= max_length]
 
     @property
-    def lengths_asked(self) -> Sequence[int]:
+    def lengths(self) -> Sequence[int]:
         return self.source.all_lengths
 
-    def training_batches(self, plan: BatchPlan) -> RunLoader:
-        batches = self._batches("train", self.longest_trained)
-        return example_loader(batches, batches.num_tokens, plan, self.source, self.draws_independently)
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> RunLoader:
+        batches = self._batches("train", self.longest_trained, task)
+        return example_loader(batches, batches.num_tokens, plan, self.source, draws_independently)
 
     @property
     def num_rows(self) -> int | None:
         return len(self.stored("train", self.longest_trained))
 
-    def held_out(self, split: str, length: int) -> "ArrayBatches":
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> "ArrayBatches":
         self.source.require_length("lengths", length)
-        return self._batches(split, length)
+        return self._batches(split, length, task)
 
     def identity(self, split: str, length: int) -> str:
         return f"{prepare(self.source, length).name}/{split}@{length}"
 
-    def evaluation_loader(self, split: str, length: int) -> DataLoader[Batch]:
-        batches = self.held_out(split, length)
-        return self.loader_of_all(batches, len(batches.num_tokens), int(batches.num_tokens.max()))
-
-    def report_lines(self) -> list[str]:
+    def report_lines(self, max_length: int | None) -> list[str]:
         facts, source = self.facts, self.source
         counts = ", ".join(f"{count:,} {name}" for name, count in facts.num_examples.items())
         lines = [f"{source.title}: {source.in_words(counts, facts.channels)}"]
@@ -107,8 +92,8 @@ class PatchedDataModule(RunData):
         """Return the numbers of the classes of the arrays that a split has at a length, (N,)."""
         return self.stored(split, length).labels
 
-    def _batches(self, split: str, length: int) -> "ArrayBatches":
-        return ArrayBatches(self.stored(split, length), self.source, self.facts.classes, self.task.collate)
+    def _batches(self, split: str, length: int, task: Collating) -> "ArrayBatches":
+        return ArrayBatches(self.stored(split, length), self.source, self.facts.classes, task.collate)
 
 
 class ArrayBatches:
@@ -133,6 +118,10 @@ class ArrayBatches:
         """Patches of each array, (N,)."""
         cells_NA = self.source.cells_of(self.stored.sizes)
         return cells_NA.prod(-1, dtype=np.int64)
+
+    @property
+    def longest(self) -> int:
+        return int(self.num_tokens.max())
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = [min(number, len(self.labels) - 1) for number in numbers]

@@ -1,4 +1,4 @@
-"""The batches of a run over an algorithmic task."""
+"""The splits of an algorithmic task."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from poslab.data.algorithmic.examples import AlgorithmicExamples
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import Batch, Collate
 from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan
-from poslab.data.run_data import RunData
+from poslab.data.run_data import Collating, DataSplits
 from poslab.data.tokenizers import SymbolTokenizer
 
 
-class AlgorithmicDataModule(RunData):
+class AlgorithmicSplits(DataSplits):
     """Examples of an algorithmic task, made as they are needed: none is prepared, and none is trained on twice."""
 
     tokenizer: SymbolTokenizer
@@ -28,64 +26,57 @@ class AlgorithmicDataModule(RunData):
     length_means = "size of an example, as its task counts it"
 
     def __init__(self, source: AlgorithmicExamples) -> None:
-        super().__init__(source)
         self.source = source
         self.tokenizer = SymbolTokenizer(source.task.symbols)
-        self.vocab_size = self.tokenizer.vocab_size
+        self.state = {
+            "symbols": list(source.task.symbols),
+            "train_lengths": list(source.train_lengths),
+            "seed": source.seed,
+        }
         self._held_out = cache(source.held_out_examples)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Do nothing: examples are made as they are needed."""
 
     @property
     def longest_trained(self) -> int:
         return self.source.lengths_trained[-1]
 
-    def lengths_of(self, split: str) -> list[int]:
-        if self.max_length is None:  # without making all examples, which takes a second of some tasks
-            return [length for length in self.lengths_asked if self.source.has_held_out_examples(split, length)]
-        return [length for length in self.lengths_asked if self.examples(split, length)]
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        if max_length is None:  # without making all examples, which takes a second of some tasks
+            return [length for length in self.lengths if self.source.has_held_out_examples(split, length)]
+        return [length for length in self.lengths if self.examples(split, length, max_length)]
 
     @property
-    def lengths_asked(self) -> Sequence[int]:
+    def lengths(self) -> Sequence[int]:
         return sorted(set(self.source.test_lengths))
 
-    def training_batches(self, plan: BatchPlan) -> RunLoader:
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> RunLoader:
         # Each place of the stream is an example of its own.
-        return training_loader(TrainingExamples(self.source, self.task.collate), plan, list, self.num_workers)
+        return training_loader(TrainingExamples(self.source, task.collate), plan, list, self.source.num_workers)
 
-    def held_out(self, split: str, length: int) -> HeldOutExamples:
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOutExamples:
         if length < 1 or not self.source.task.has_length(length):
             raise ValueError(f"lengths must be lengths that the task has, got {length:,}")
-        return HeldOutExamples(self.examples(split, length), self.task.collate)
+        return HeldOutExamples(self.examples(split, length, max_length), task.collate)
 
     def identity(self, split: str, length: int) -> str:
         examples = json.dumps([[*map(list, example)] for example in self._held_out(split, length)])
         return f"{self.source.title}-{hashlib.sha256(examples.encode()).hexdigest()[:20]}/{split}@{length}"
 
-    def evaluation_loader(self, split: str, length: int) -> DataLoader[Any]:
-        batches = self.held_out(split, length)
-        return self.loader_of_all(batches, len(batches.examples), int(batches.num_tokens.max()))
+    def num_examples(self, split: str, max_length: int | None) -> dict[int, int]:
+        lengths = self.lengths_of(split, max_length)
+        return {length: len(self.examples(split, length, max_length)) for length in lengths}
 
-    def num_examples(self, split: str) -> dict[int, int]:
-        return {length: len(self.examples(split, length)) for length in self.lengths_of(split)}
-
-    def report_lines(self) -> list[str]:
+    def report_lines(self, max_length: int | None) -> list[str]:
         first, last = self.source.lengths_trained[0], self.source.lengths_trained[-1]
         return [
             f"{self.source.title}: lengths {first} to {last}, {len(self.source.task.symbols)} symbols, "
-            f"tested at {', '.join(map(str, self.lengths_of('test')))}"
+            f"tested at {', '.join(map(str, self.lengths_of('test', max_length)))}"
         ]
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the settings that decide which examples are made, for a checkpoint."""
-        source = self.source
-        return {"symbols": list(source.task.symbols), "train_lengths": list(source.train_lengths), "seed": source.seed}
-
-    def examples(self, split: str, length: int) -> list[Example]:
-        """Return the held-out examples of a length for which the model has positions."""
-        longest = self.max_length
-        return [e for e in self._held_out(split, length) if longest is None or e.num_tokens <= longest]
+    def examples(self, split: str, length: int, max_length: int | None = None) -> list[Example]:
+        """Return the held-out examples of a length, of at most `max_length` tokens."""
+        return [e for e in self._held_out(split, length) if max_length is None or e.num_tokens <= max_length]
 
 
 class TrainingExamples:
@@ -111,6 +102,10 @@ class HeldOutExamples:
     @property
     def num_tokens(self) -> np.ndarray:
         return np.array([example.num_tokens for example in self.examples], dtype=np.int64)
+
+    @property
+    def longest(self) -> int:
+        return int(self.num_tokens.max())
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         examples = [self.examples[min(number, len(self.examples) - 1)] for number in numbers]

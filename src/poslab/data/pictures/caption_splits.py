@@ -1,43 +1,45 @@
-"""The batches of a run over pictures and their captions."""
+"""The splits of pictures and their captions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from poslab.data.batch import Collate
-from poslab.data.patched.datamodule import ArrayBatches, PatchedDataModule
+from poslab.data.patched.patched_splits import ArrayBatches, PatchedSplits
 from poslab.data.patched.preparation import StoredArrays
 from poslab.data.pictures.captions import CaptionSource
+from poslab.data.run_data import Collating
 from poslab.data.tokenizers import load_tokenizer
 
 
-class CaptionDataModule(PatchedDataModule):
+class CaptionSplits(PatchedSplits):
     """Pictures and their captions; a length is a side, at which the test has all of its pictures.
 
-    Attributes after `setup`, beside those of `PatchedDataModule`:
+    Attributes:
         captions: tokens of each caption, its end included, in the order of their numbers.
         num_cut: captions that are cut.
     """
 
     source: CaptionSource
 
-    def setup(self, stage: str | None = None) -> None:
-        super().setup(stage)
-        self.tokenizer = load_tokenizer(self.source.cache / self._prepared)
-        self.vocab_size = self.tokenizer.vocab_size
+    def __init__(self, source: CaptionSource) -> None:
+        super().__init__(source)
+        self.tokenizer = load_tokenizer(self.folder)
         whole = [self.tokenizer.encode(caption) for caption in self.facts.classes]
-        most = self.source.caption_length - 1
+        most = source.caption_length - 1
         self.num_cut = sum(len(tokens) > most for tokens in whole)
         self.captions = [np.append(tokens[:most], self.tokenizer.end_id).astype(np.int64) for tokens in whole]
 
-    def report_lines(self) -> list[str]:
-        lines, source = super().report_lines(), self.source
+    def report_lines(self, max_length: int | None) -> list[str]:
+        lines, source = super().report_lines(max_length), self.source
         cut = f", {self.num_cut:,} of them cut after {source.caption_length} tokens" if self.num_cut else ""
-        captions = f"{len(self.captions):,} different captions ({source.tokenizer}, {self.vocab_size:,} tokens){cut}"
+        captions = (
+            f"{len(self.captions):,} different captions ({source.tokenizer}, {self.tokenizer.vocab_size:,} tokens){cut}"
+        )
         return [*lines, captions]
 
-    def _batches(self, split: str, length: int) -> "CaptionBatches":
-        return CaptionBatches(self.stored(split, length), self.source, self.captions, self.task.collate)
+    def _batches(self, split: str, length: int, task: Collating) -> "CaptionBatches":
+        return CaptionBatches(self.stored(split, length), self.source, self.captions, task.collate)
 
 
 class CaptionBatches(ArrayBatches):
