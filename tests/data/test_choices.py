@@ -78,10 +78,12 @@ def test_a_choice_shows_every_argument_of_its_class_with_its_default_unless_it_i
 
 @pytest.mark.parametrize("choice", choices_of(PatchedSource))
 def test_a_choice_of_patches_shows_every_argument_of_its_class(choice: str) -> None:
-    """With its default, but for the sequence length, which follows from others."""
+    """With its default, but for the sequence length, which follows from others, and what a hub data set is named by."""
+    named = {"path", "test_split"} if choice in ("fashion_mnist", "pixels") else set()
     fields = {field.name: field.default for field in dataclasses.fields(CLASSES[choice])}
     node = {key: tuple(value) if isinstance(value, list) else value for key, value in composed(choice).items()}
-    assert node == fields | {"seed": 3, "_target_": node["_target_"], "sequence_length": None}
+    given = {"seed": 3, "_target_": node["_target_"], "sequence_length": None}
+    assert node == fields | given | {key: node[key] for key in named}
 
 
 @pytest.mark.parametrize("choice", sorted(PRESETS.intersection(choices_of(Source))))

@@ -20,9 +20,9 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDirectory]:
-    """Trains a run on small files in the format of Fashion-MNIST, once for all tests that read it."""
+    """Trains a run on a small data set in the form of Fashion-MNIST, once for all tests that read it."""
     folder = tmp_path_factory.mktemp("fashion")
-    data = [f"dataset.folder={write_fashion(folder / 'files')}", f"dataset.cache_dir={folder}/cache"]
+    data = [f"dataset.path={write_fashion(folder / 'files')}", f"dataset.cache_dir={folder}/cache"]
 
     @cache
     def trained(*overrides: str) -> RunDirectory:

@@ -96,7 +96,7 @@ def test_loading_devices_and_lengths_of_the_test_make_no_encoding(run):
         ("python_docs", "length_multiples=[1]"),
         ("reverse_string", "test_lengths=[40]"),
         ("fashion_mnist", "sides=[56]"),
-        ("moving_pictures", "test_frames=[64]"),
+        ("moving_glyphs", "test_frames=[64]"),
     ],
 )
 def test_lengths_of_the_test_make_no_case_of_any_kind_of_data(dataset, lengths):

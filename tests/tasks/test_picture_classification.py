@@ -35,10 +35,10 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """Words of a run on small files in the format of Fashion-MNIST."""
+    """Words of a run on a small data set in the form of Fashion-MNIST."""
     folder = tmp_path_factory.mktemp("fashion")
     files = write_fashion(folder / "files")
-    data = [f"dataset.folder={files}", f"dataset.cache_dir={folder}/cache", "dataset.side=8", "dataset.sides=[4,16]"]
+    data = [f"dataset.path={files}", f"dataset.cache_dir={folder}/cache", "dataset.side=8", "dataset.sides=[4,16]"]
     return lambda *more: ["dataset=fashion_mnist", *data, *TINY, "trainer.max_steps=6", *more]
 
 

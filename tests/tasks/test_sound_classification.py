@@ -100,9 +100,9 @@ def test_learned_vectors_of_one_axis_are_resampled_for_longer_sounds(trained, en
 
 
 def test_hyperparameters_follow_the_patches_of_a_crop():
-    one = composed("dataset=spoken_captions", "encoding=learned_grid", "dataset.patch=[16,8]")
+    one = composed("dataset=sounds", "dataset.path=x", "encoding=learned_grid", "dataset.patch=[16,8]")
     assert one["dataset"]["sequence_length"] == 75 and one["encoding"]["grid"] == [5, 15]
-    other = composed("dataset=prompts", "encoding=learned", "experiment=small")
+    other = composed("dataset=sounds", "dataset.path=x", "encoding=learned", "experiment=small")
     assert other["encoding"]["max_length"] == 30 and other["model"]["d_model"] == 64
 
 

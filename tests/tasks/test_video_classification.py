@@ -13,7 +13,6 @@ from poslab.encodings.tokens import PATCH
 from poslab.models import Encoder, Outputs
 from poslab.tasks.video_classification import VideoClassification
 from poslab.training.checking import check
-from tests.data.pictures.small import write_fashion
 from tests.encoding_choices import small_model
 from tests.evaluation.evaluated import evaluated
 from tests.training.runs import composed
@@ -54,12 +53,11 @@ def video(frames: int = 8, height: int = 6, width: int = 4) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """Words of a run on small files in the format of Fashion-MNIST, 4 x 2 x 3 patches in training."""
-    folder = tmp_path_factory.mktemp("fashion")
-    files = [f"dataset.folder={write_fashion(folder / 'files')}", f"dataset.cache_dir={folder}/cache"]
+    """Words of a run on a video of each glyph, 4 x 2 x 3 patches in training."""
+    files = ["dataset.variants=1", f"dataset.cache_dir={tmp_path_factory.mktemp('cache')}"]
     sizes = ["dataset.canvas=12", "dataset.side=8", "dataset.frames=4", "dataset.test_frames=[2,8]"]
     patch = ["dataset.patch=[1,6,4]", "dataset.test_examples=20"]
-    return lambda *more: ["dataset=moving_pictures", *files, *sizes, *patch, *TINY, *more]
+    return lambda *more: ["dataset=moving_glyphs", *files, *sizes, *patch, *TINY, *more]
 
 
 def test_a_run_is_tested_at_every_number_of_frames_on_the_same_videos(trained):
@@ -128,7 +126,7 @@ def test_encodings_of_three_axes_read_places_not_storage(name):
 
 
 def test_hyperparameters_follow_the_patches_of_a_video():
-    config = composed("dataset=moving_pictures", "encoding=learned_axes", "experiment=small")
+    config = composed("dataset=moving_glyphs", "encoding=learned_axes", "experiment=small")
     assert config["dataset"]["sequence_length"] == 288 and config["encoding"]["grid"] == [8, 6, 6]
     assert config["model"]["d_model"] == 72
 

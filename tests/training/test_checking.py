@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from poslab.io.files import NotInstalledError
 from poslab.training.checking import check
 from tests.training.runs import composed
 
@@ -115,7 +116,7 @@ def test_a_route_without_gradients_is_refused():
     ("words", "mistake"),
     [
         (
-            "dataset=moving_pictures encoding=mhrope model.num_kv_heads=2",
+            "dataset=moving_glyphs encoding=mhrope model.num_kv_heads=2",
             "model.num_kv_heads must leave a head to each of 3",
         ),
         (
@@ -123,7 +124,7 @@ def test_a_route_without_gradients_is_refused():
             "encoding.sections must have a number for each axis, ",
         ),
         (
-            "dataset=moving_pictures encoding=rotary_mixed encoding.axes=2",
+            "dataset=moving_glyphs encoding=rotary_mixed encoding.axes=2",
             "encoding.axes must be 3, as the positions have",
         ),
     ],
@@ -134,11 +135,15 @@ def test_an_encoding_of_other_axes_than_those_of_the_data_is_refused(words, mist
     assert str(error.value).startswith(mistake)
 
 
-def test_data_that_is_not_installed_is_named_only_once_the_configuration_is_right(tmp_path):
-    words = ["dataset=moving_pictures", "encoding=mhrope", f"dataset.folder={tmp_path}"]
-    with pytest.raises(ValueError, match=r"^model\.num_kv_heads "):
-        check(composed("model=encoder", *words, "model.num_kv_heads=2"))
-    with pytest.raises(ValueError, match="apt-get install dataset-fashion-mnist"):
+def test_data_that_is_not_installed_is_named_only_once_the_configuration_is_right(monkeypatch):
+    def missing(_):
+        raise NotInstalledError("it needs matplotlib: pip install matplotlib")
+
+    monkeypatch.setattr("poslab.data.pictures.glyphs.Glyphs.check", missing)
+    words = ["dataset=glyphs", "encoding=mhrope"]
+    with pytest.raises(ValueError, match=r"num_kv_heads"):
+        check(composed("model=encoder", *words, "model.num_kv_heads=1"))
+    with pytest.raises(ValueError, match="pip install matplotlib"):
         check(composed("model=encoder", *words))
 
 

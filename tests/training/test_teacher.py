@@ -306,7 +306,7 @@ def test_another_tokenizer_is_told_before_training(tmp_path, teacher):
 
 @pytest.mark.parametrize("match", ["hidden", "relations"])
 def test_a_teacher_that_reads_other_patches_is_refused_whatever_is_matched(tmp_path, match):
-    data = ["dataset=fashion_mnist", f"dataset.folder={write_fashion(tmp_path / 'files')}", "dataset.side=12"]
+    data = ["dataset=fashion_mnist", f"dataset.path={write_fashion(tmp_path / 'files')}", "dataset.side=12"]
     sizes = ["model.d_model=16", "model.num_layers=1", "model.num_heads=2", "trainer.max_steps=1", "trainer=cpu"]
     common = [*data, *sizes, "dataset.sides=[12]", f"dataset.cache_dir={tmp_path}/cache", "dataset.batch_size=8"]
     source = run_of(composed(*common, "dataset.patch=6"), tmp_path / "source")

@@ -1,23 +1,17 @@
 """Small files in the formats of the sources of pictures."""
 
-import gzip
 import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, Features
+from datasets import Image as ImageColumn
 from PIL import Image, ImageColor
 
-from poslab.data.pictures.fashion_mnist import CLASSES, FILES
-
+CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
 COLOURS = ("red", "green", "blue", "white")
-
-
-def write_idx(path: Path, array: np.ndarray) -> None:
-    """Write bytes as MNIST's files have them, compressed."""
-    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    path.write_bytes(gzip.compress(header + array.astype(np.uint8).tobytes()))
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
@@ -40,11 +34,14 @@ def bars(count: int, side: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarr
 
 
 def write_fashion(folder: Path, counts: Sequence[int] = (200, 40), side: int = 8) -> Path:
-    """Write files of the names of Fashion-MNIST, with so many pictures of training and of test, into a new folder."""
-    folder.mkdir()
-    for seed, (names, count) in enumerate(zip(FILES.values(), counts, strict=True)):
-        for name, array in zip(names, bars(count, side, seed), strict=True):
-            write_idx(folder / name, array)
+    """Write a data set in the form of Fashion-MNIST, with so many images of training and of test, into a new folder."""
+    features = Features({"image": ImageColumn(), "label": ClassLabel(names=list(CLASSES))})
+    splits = {}
+    for seed, (split, count) in enumerate(zip(("train", "test"), counts, strict=True)):
+        pictures, labels = bars(count, side, seed)
+        columns = {"image": list(map(Image.fromarray, pictures)), "label": labels}
+        splits[split] = Dataset.from_dict(columns, features=features)
+    DatasetDict(splits).save_to_disk(folder)
     return folder
 
 

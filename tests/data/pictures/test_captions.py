@@ -1,6 +1,5 @@
 """Sources of captions read what is there, divide it by caption, and refuse what is damaged in one sentence."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ from poslab.data import cache
 from poslab.data.examples.normal_form import normal_form
 from poslab.data.patched.preparation import prepare
 from poslab.data.pictures.captions import CaptionFolder, CaptionSource
-from poslab.data.pictures.emoji import Emoji
-from poslab.data.pictures.stamps import Stamps
 from poslab.data.run_data import RunData
 from poslab.tasks.captioning import Captioning
 
@@ -154,94 +151,3 @@ def test_a_picture_that_is_none_is_refused_where_it_is_read(tmp_path):
 def test_mistakes_are_one_sentence(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         folder_of(tmp_path, **arguments).check()
-
-
-def write_stamps(folder: Path) -> Path:
-    write_captioned(folder, count=4)
-    (folder / "0.txt").write_text("A ship.\nfr.utf8=Un  bateau.\nde.utf8=Ein Schiff = Boot.\nes.utf8=\nnoise\n")
-    (folder / "2.txt").write_text("A dog.\nfr.utf8=Un chien.\n")
-    (folder / "below" / "1.txt").unlink()
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("language", "captions"),
-    [
-        ("en", ["A ship.", "A dog.", "one white."]),
-        ("fr", ["Un bateau.", "Un chien."]),
-        ("de", ["Ein Schiff = Boot."]),
-    ],
-)
-def test_stamps_have_captions_in_a_language_or_are_left_out(tmp_path, language, captions):
-    source = Stamps(**COMMON | {"folder": str(write_stamps(tmp_path / "s")), "language": language})
-    assert [caption for _, caption in source.captioned] == captions
-
-
-def test_a_language_without_captions_is_refused(tmp_path):
-    source = Stamps(**COMMON | {"folder": str(write_stamps(tmp_path / "s")), "language": "frr"})
-    with pytest.raises(ValueError, match=r"^language must be one of de, en, es, fr, got 'frr'; did you mean 'fr'"):
-        source.check()
-
-
-def test_a_missing_package_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"needs .*, from Debian's package tuxpaint-stamps-default: apt-get install"):
-        Stamps(**COMMON | {"folder": str(tmp_path / "none")}).check()
-
-
-@pytest.mark.needs(Stamps.folder)
-def test_the_stamps_of_the_package_are_those_of_the_docstring():
-    source = Stamps(**COMMON)
-    assert len(source.captioned) == 951
-    assert np.mean([len(caption.split()) for _, caption in source.captioned]) == pytest.approx(4.0, abs=0.1)
-    assert len(Stamps(**COMMON | {"language": "fr"}).captioned) > 900
-
-
-def write_emoji(folder: Path, vendor: str = "somebody", **changes: Any) -> Path:
-    drawn = folder / "img" / vendor / "64"
-    drawn.mkdir(parents=True)
-    listed = [{"name": f"FACE {number}", "image": f"1f6{number}.png", "unified": f"1F6{number}"} for number in range(5)]
-    for emoji in listed[:4]:
-        Image.new("RGBA", (64, 64), (9, 9, 9, 0)).save(drawn / emoji["image"])
-    listed[0] |= changes
-    (folder / "emoji.json").write_text(json.dumps(listed))
-    return folder
-
-
-def test_emoji_are_those_of_a_vendor_that_are_drawn(tmp_path):
-    source = Emoji(**COMMON | {"path": str(write_emoji(tmp_path / "e"))})
-    assert [(path.name, caption) for path, caption in source.captioned] == [
-        (f"1f6{number}.png", f"face {number}") for number in range(4)
-    ]
-    assert (next(source.arrays([0], 8)) == 255).all()  # transparent places are white
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": None}, r"^path must hold emoji with a name and an image, but emoji.json has"),
-        ({"name": " "}, r"^path must hold emoji with a name and an image, but emoji.json has"),
-        ({"image": "../64/1f60.png"}, r"^path must hold emoji with a name and an image, but emoji.json has"),
-        ({"image": "/etc/passwd"}, r"^path must hold emoji with a name and an image, but emoji.json has"),
-        ({"name": "face \ud800"}, r"^path must hold names in UTF-8, got 'face \\ud800'$"),
-    ],
-)
-def test_a_hostile_list_of_emoji_is_refused(tmp_path, changes, message):
-    with pytest.raises(ValueError, match=message):
-        Emoji(**COMMON | {"path": str(write_emoji(tmp_path / "e", **changes))}).check()
-
-
-def test_a_folder_of_other_emoji_is_refused(tmp_path):
-    def refused(message: str) -> None:
-        with pytest.raises(ValueError, match=message):
-            Emoji(**COMMON | {"path": str(tmp_path / "e")}).check()
-
-    refused(
-        r"^path must be the folder of a package with emoji.json, such as that of npm install emoji-datasource-google"
-    )
-    write_emoji(tmp_path / "e")
-    (tmp_path / "e" / "img" / "other" / "64").mkdir(parents=True)
-    refused(r"^path must hold the pictures of one vendor in img/VENDOR/64, but .* has 2 such folders$")
-    (tmp_path / "e" / "img" / "other").rename(tmp_path / "gone")
-    for text in ("{", "[1]", "{}", "[" * 100_000):
-        (tmp_path / "e" / "emoji.json").write_text(text)
-        refused(r"^path must hold emoji.json")

@@ -10,9 +10,9 @@ import pytest
 from poslab.data import cache
 from poslab.data.patched.patches import patches_of
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
-from poslab.data.pictures.fashion_mnist import FashionMnist
 from poslab.data.pictures.folder import PictureFolder
 from poslab.data.pictures.glyphs import Glyphs
+from poslab.data.pictures.hub import HubPictures
 from poslab.data.pictures.source import PictureSource
 from poslab.data.run_data import RunData
 from poslab.tasks.picture_classification import PictureClassification
@@ -21,13 +21,13 @@ from ..conftest import seal
 from .small import write_fashion, write_pictures
 
 
-def fashion(tmp_path: Path, **arguments: Any) -> FashionMnist:
+def fashion(tmp_path: Path, **arguments: Any) -> HubPictures:
     folder = tmp_path / "files"
     settings: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4, "batch_size": 16}
-    settings |= {"cache_dir": str(tmp_path / "cache"), "folder": str(folder)}
+    settings |= {"cache_dir": str(tmp_path / "cache"), "path": str(folder), "test_split": "test"}
     if not folder.exists():
         write_fashion(folder)
-    return FashionMnist(**settings | arguments)
+    return HubPictures(**settings | arguments)
 
 
 def opened(source: PictureSource) -> RunData:
@@ -162,7 +162,7 @@ def test_sizes_of_as_many_patches_and_pixels_are_those_of_other_pictures(tmp_pat
     folder = prepare(source, 8)
     np.full((40, 2), [4, 16], np.int32).tofile(folder / "test.sizes")
     seal(folder)
-    assert prepare(source, 8) == folder and not capsys.readouterr().err
+    assert prepare(source, 8) == folder and "prepared again" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -33,18 +33,3 @@ def write_sounds(folder: Path, durations: Sequence[float] = (0.2, 0.3, 0.5), cou
             wave = sweep(durations[number % len(durations)], label == "rising", seed=sum(label.encode()) + 99 * number)
             soundfile.write(folder / label / f"{number:03}.wav", wave, 16_000)
     return folder
-
-
-def write_captions(folder: Path, languages: Sequence[str], stamps: Sequence[str], seconds: float = 0.1) -> Path:
-    """Write an Ogg file of each of these stamps in each language, as Tux Paint names them."""
-    for stamp in stamps:
-        (folder / stamp).parent.mkdir(parents=True, exist_ok=True)
-        for number, language in enumerate(languages):
-            wave = tone(seconds, 500, 44_100, seed=hash_of(stamp) + number)
-            soundfile.write(folder / f"{stamp}_desc_{language}.ogg", wave, 44_100)
-    return folder
-
-
-def hash_of(text: str) -> int:
-    """Return a number of a text that is the same in every process."""
-    return sum(text.encode())

@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from poslab.data.examples.splitting import split_examples
 from poslab.data.sounds.folder import SoundFolder
 from poslab.data.sounds.log_mel import normalised_log_mel
-from poslab.data.sounds.prompts import VOICES, Prompts
 from poslab.data.sounds.reading import read_sound
 from poslab.data.sounds.source import SoundSource
-from poslab.data.sounds.spoken_captions import SpokenCaptions
 
-from .small import tone, write_captions, write_sounds
+from .small import tone, write_sounds
 
 COMMON: dict[str, Any] = {"seconds": 0.2, "length_multiples": [2], "sequence_length": 5}
 
@@ -35,70 +32,6 @@ def test_a_folder_of_sounds_is_read_by_class(tmp_path):
     assert [spectrum.shape for spectrum in spectra] == [(18, 80, 1), (48, 80, 1)]  # whole, whatever the length
     expected = normalised_log_mel(read_sound("path", folder / "falling" / "002.wav"))
     assert spectra[1].dtype == np.float16 and np.abs(spectra[1][..., 0] - expected).max() < 4e-3
-
-
-def test_captions_are_of_languages_that_have_enough_and_no_two_splits_share_a_stamp(tmp_path):
-    stamps = [f"animals/cats/cat_{number}" for number in range(20)]
-    folder = write_captions(tmp_path / "s", ["fr", "ca", "pt_BR"], stamps)
-    write_captions(folder, ["nl"], stamps[:19])
-    (folder / "animals" / "cats" / "cat_1_desc_fr.txt").write_text("le chat")
-    source = SpokenCaptions(folder=str(folder), least_captions=20, **COMMON)
-    assert {sound.label for sound in source.sounds} == {"ca", "fr", "pt_BR"} and len(source.sounds) == 60
-    splits = split_examples(source)
-    of_splits = [set(rows["document"]) for rows in splits.values()]
-    assert all(of_splits) and sum(map(len, of_splits)) == len(set().union(*of_splits)) == 20
-    for rows in splits.values():
-        assert sorted(rows["label"]) == sorted(["ca", "fr", "pt_BR"] * len(set(rows["document"])))
-
-
-def test_prompts_are_those_of_five_voices_and_no_two_splits_share_a_prompt(tmp_path):
-    for number, voice in enumerate(VOICES.values()):
-        for name in ("digits/1", "digits/2", "hello", "silence/1", "goodbye", "yes"):
-            path = tmp_path / voice / f"{name}.wav"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, tone(0.1, 500, 8000, seed=10 * number + len(name)), 8000)
-    source = Prompts(folder=str(tmp_path), **COMMON)
-    assert len(source.sounds) == 25 and {sound.label for sound in source.sounds} == set(VOICES)
-    assert {sound.document for sound in source.sounds} == {
-        "digits/1.wav",
-        "digits/2.wav",
-        "hello.wav",
-        "goodbye.wav",
-        "yes.wav",
-    }
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (SpokenCaptions, r"^dataset=spoken_captions needs .*, from Debian's package tuxpaint-stamps-default: apt-get"),
-        (Prompts, r"^dataset=prompts needs .*/en_US_f_Allison, from Debian's package asterisk-core-sounds-en-wav: apt"),
-    ],
-)
-def test_a_missing_package_is_named(tmp_path, source, message):
-    with pytest.raises(ValueError, match=message):
-        source(folder=str(tmp_path), **COMMON).check()
-
-
-def test_a_single_class_is_refused(tmp_path):
-    folder = write_captions(tmp_path / "s", ["fr"], ["cat", "dog"])
-    with pytest.raises(ValueError, match=r"^dataset=spoken_captions must have sounds of at least two classes, got fr$"):
-        SpokenCaptions(folder=str(folder), least_captions=2, **COMMON).check()
-
-
-@pytest.mark.parametrize(
-    ("source", "classes", "least"),
-    [
-        pytest.param(source, classes, least, marks=pytest.mark.needs(source.folder))
-        for source, classes, least in (
-            (SpokenCaptions, ["bg", "ca", "es", "fr", "ro", "ru"], 5000),
-            (Prompts, ["en", "es", "fr", "it", "ru"], 2700),
-        )
-    ],
-)
-def test_the_packages_have_what_the_documentation_says(source, classes, least):
-    sounds = source(**COMMON).sounds
-    assert sorted({sound.label for sound in sounds}) == classes and len(sounds) >= least
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pictures as a language: each pixel is a token."""
+"""Images as a language: each pixel is a token."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -7,19 +7,19 @@ import numpy as np
 
 from poslab.data.bounds import require_integer
 from poslab.data.kinds.patched import PIXELS, PatchedArrays
-from poslab.data.pictures.fashion_mnist import FashionMnist
+from poslab.data.pictures.hub import HubPictures
 
 
-class Pixels(FashionMnist):
-    """The pictures of Fashion-MNIST as text: each pixel is one of a few levels of grey, row after row.
+class Pixels(HubPictures):
+    """Images as text: each pixel is one of a few levels of grey, row after row.
 
-    A picture of n pixels has n tokens. The class is not read.
+    An image of n pixels has n tokens. Classes are not learned.
 
     Args:
         levels: of grey, evenly spaced, 2 to 256 (default 16).
         side: as in `PictureSource` (default 14).
         patch: 1, since a token is a pixel.
-        others: those of `FashionMnist`.
+        others: those of `HubPictures`.
 
     Source: Chen et al., "Generative Pretraining from Pixels" (2020), without its colours.
     """
@@ -32,6 +32,7 @@ class Pixels(FashionMnist):
 
     title = "pixels"
     kind: ClassVar[PatchedArrays] = PIXELS
+    channels = 1
 
     def __post_init__(self) -> None:
         if self.patch != 1:

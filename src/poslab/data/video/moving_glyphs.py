@@ -1,4 +1,4 @@
-"""Pictures that move over a canvas. Dimension letters: N videos, T frames, H height, W width."""
+"""Glyphs that move over a canvas. Dimension letters: N videos, T frames, H height, W width."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -10,7 +10,7 @@ from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.patched import VIDEOS
 from poslab.data.patched.source import PatchedSource
-from poslab.data.pictures.fashion_mnist import FashionMnist
+from poslab.data.pictures.glyphs import MAX_VARIANTS, Glyphs
 
 DIRECTIONS = {
     "up": (-1, 0),
@@ -31,27 +31,27 @@ MAX_FRAMES, MAX_PIXELS = 1024, 256
 
 
 class Path(NamedTuple):
-    """The path of a picture: its place in the first frame, a direction and a speed."""
+    """The path of a glyph: its position in the first frame, a direction and a speed."""
 
-    place: tuple[int, int]
+    start: tuple[int, int]
     direction: str
     speed: int
 
 
-class MovingPictures(PatchedSource):
-    """Real pictures of Fashion-MNIST that move over a black canvas along a drawn path; the class is the direction.
+class MovingGlyphs(PatchedSource):
+    """Letters and digits that move over a black canvas along a drawn path; the class is the direction.
 
-    A picture keeps one of eight directions and one of three speeds, and what leaves the canvas at an edge comes in at
-    the opposite one. A video that is played backwards has the opposite class, so the order of frames matters. The path
-    of a picture is a function of its number; a longer video continues along it.
+    A glyph keeps one of eight directions and one of three speeds, and what leaves the canvas at an edge comes in at the
+    opposite one. A video that is played backwards has the opposite class, so the order of frames matters. The path of a
+    glyph is a function of its number; a longer video continues along it.
 
     Args:
         frames: of a video of training and validation, a multiple of those of a patch (default 8).
         test_frames: of the videos of the test, each of which has all its videos at each of these; `frames` is added.
         canvas: side of a frame in pixels, a multiple of that of a patch, at most 256 (default 24).
-        side: of the picture in pixels, at least 1 and at most `canvas` (default 12).
+        side: of the glyph in pixels, at least 1 and at most `canvas` (default 12).
         patch: frames, rows and columns of a patch (default 1, 4, 4). One of several frames shows a part of the motion.
-        folder: as of `FashionMnist`.
+        variants: videos of each character in each font, as of `Glyphs`.
         others: those of `PatchedSource`; `test_examples` is 1000 here.
     """
 
@@ -62,9 +62,9 @@ class MovingPictures(PatchedSource):
     canvas: int = 24
     side: int = 12
     patch: Sequence[int] = (1, 4, 4)
-    folder: str = FashionMnist.folder
+    variants: int = 8
 
-    title = "moving_pictures"
+    title = "moving_glyphs"
     kind = VIDEOS
     axes = ("time", "height", "width")
     channels = 1
@@ -80,15 +80,12 @@ class MovingPictures(PatchedSource):
             sides = " and ".join(map(str, self.patch[1:]))
             raise ValueError(f"canvas must be a multiple of {sides}, the sides of a patch, got {self.canvas}")
         require_integer("side", self.side, least=1, most=self.canvas)
+        require_integer("variants", self.variants, least=1, most=MAX_VARIANTS)
         for name, lengths in (("frames", [self.frames]), ("test_frames", self.test_frames)):
             for length in lengths:
                 require_integer(name, length, least=1)
                 self.require_length(name, length)
         super().__post_init__()
-
-    def check(self) -> None:
-        super().check()
-        self._stills.require_files(self.title)
 
     def require_length(self, name: str, length: int) -> None:
         frames = self.patch[0]
@@ -133,6 +130,7 @@ class MovingPictures(PatchedSource):
                 content=stills["content"][:],
                 label=[self.path(number).direction for number in stills["number"]],
                 number=stills["number"][:],
+                document=stills["document"][:],
             )
             for split, stills in self._stills.examples().items()
         }
@@ -142,20 +140,20 @@ class MovingPictures(PatchedSource):
             yield moving(still[..., 0], self.canvas, self.path(number), length)[..., None]
 
     def path(self, number: int) -> Path:
-        """Return the path of the picture of a number."""
-        *place, direction, speed = np.random.default_rng(number).integers(
+        """Return the path of the glyph of a number."""
+        *start, direction, speed = np.random.default_rng(number).integers(
             [self.canvas, self.canvas, len(DIRECTIONS), len(SPEEDS)]
         )
-        return Path((int(place[0]), int(place[1])), list(DIRECTIONS)[direction], SPEEDS[speed])
+        return Path((int(start[0]), int(start[1])), list(DIRECTIONS)[direction], SPEEDS[speed])
 
     @cached_property
-    def _stills(self) -> FashionMnist:
-        return FashionMnist(folder=self.folder, side=self.side, sides=[], patch=self.side, sequence_length=1)
+    def _stills(self) -> Glyphs:
+        return Glyphs(variants=self.variants, side=self.side, sides=[], patch=self.side, sequence_length=1)
 
 
 def moving(picture_HW: np.ndarray, canvas: int, path: Path, frames: int) -> np.ndarray:
-    """Return the video of a picture that moves along a path, (T, canvas, canvas); edges of the canvas are joined."""
+    """Return the video of an image that moves along a path, (T, canvas, canvas); edges of the canvas are joined."""
     first = np.zeros((canvas, canvas), picture_HW.dtype)
     first[: len(picture_HW), : len(picture_HW)] = picture_HW
-    steps_T2 = np.array(path.place) + np.arange(frames)[:, None] * path.speed * np.array(DIRECTIONS[path.direction])
+    steps_T2 = np.array(path.start) + np.arange(frames)[:, None] * path.speed * np.array(DIRECTIONS[path.direction])
     return np.stack([np.roll(first, step, (0, 1)) for step in steps_T2])
