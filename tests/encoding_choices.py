@@ -82,6 +82,12 @@ def encoding(name: str, causal: bool = True, **shape: int) -> PositionalEncoding
     return stack(name, causal, **shape).layer(0)
 
 
+@cache
+def described(name: str) -> PositionalEncoding:
+    """The encoding of the first layer, made once for what only reads its description."""
+    return encoding(name)
+
+
 def small_model(kind: Any, name: str, grid: Sequence[int] | None = None, **arguments: Any) -> Any:
     """A model of a class with the shape of `stack`, in evaluation mode, always with the same weights."""
     torch.manual_seed(0)
@@ -115,5 +121,5 @@ EVERY_ENCODING = sorted({path.stem for path in (CONF / "encoding").glob("*.yaml"
 ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
 """Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""
 
-RELATIVE = [name for name in ENCODINGS if "embed" not in encoding(name).hooks]
-BIASED = [name for name in ENCODINGS if "bias" in encoding(name).hooks]
+RELATIVE = [name for name in ENCODINGS if "embed" not in described(name).hooks]
+BIASED = [name for name in ENCODINGS if "bias" in described(name).hooks]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from poslab.configuration.build import build
@@ -15,6 +14,7 @@ from poslab.encodings import EncodingFactory
 from poslab.models import Model
 from poslab.runs.checkpoint import OWN_STATE, save_atomically
 from poslab.runs.directory import RunDirectory
+from tests.training.runs import unresolved
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -31,9 +31,7 @@ def write_run(
     `model` is the node of another model than the choice of conf/.
     """
     tokenizer = tokenizer or ByteTokenizer()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        # The name of a run directory is Hydra's matter, and compose alone has no such thing.
-        composed = compose("train", overrides=["debug=fast", "dataset.sequence_length=64", *overrides])
+    composed = unresolved("debug=fast", "dataset.sequence_length=64", *overrides)
     config = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(config, dict)
     config |= {} if model is None else {"model": model}

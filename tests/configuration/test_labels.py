@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from poslab.configuration.folders import CONF
 from poslab.configuration.labels import choice_name, label, labels, names_in_pictures, shown, written
-from poslab.data.composed import resolved
 from tests.encoding_choices import EVERY_ENCODING, choice
-
-
-def config(*overrides: str) -> dict:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return resolved(compose("train", overrides=list(overrides)))
+from tests.training.runs import composed as config
 
 
 @pytest.mark.parametrize(

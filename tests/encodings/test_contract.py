@@ -17,7 +17,16 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.testing import CHECKS, Subject
 from poslab.testing.outputs import assert_near, attended
 from poslab.testing.subject import LENGTH
-from tests.encoding_choices import BIASED, ENCODINGS, EVERY_ENCODING, OF_ENCODERS, encoding, factory, quick_or_slow
+from tests.encoding_choices import (
+    BIASED,
+    ENCODINGS,
+    EVERY_ENCODING,
+    OF_ENCODERS,
+    described,
+    encoding,
+    factory,
+    quick_or_slow,
+)
 
 # tests/models/test_compile.py compiles every encoding.
 QUICK_CHECKS = {name: check for name, check in CHECKS.items() if name != "check_it_compiles_without_a_break"}
@@ -30,7 +39,7 @@ def test_every_encoding_keeps_the_contract(name, check):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if encoding(name).depends_on_length])
+@pytest.mark.parametrize("name", [name for name in EVERY_ENCODING if described(name).depends_on_length])
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_too(name, check):
     check(Subject(factory(name, training_length=8)))
@@ -179,7 +188,7 @@ def test_rotary_keeps_4096_distinct_positions_also_in_bfloat16(dtype):
     assert len(query[0, 0].unique(dim=0)) == len(key[0, 0].unique(dim=0)) == 4_096
 
 
-@pytest.mark.parametrize("name", quick_or_slow([name for name in EVERY_ENCODING if encoding(name).relative]))
+@pytest.mark.parametrize("name", quick_or_slow([name for name in EVERY_ENCODING if described(name).relative]))
 @pytest.mark.parametrize("start", [-(2**24) - 1, 2**20 - LENGTH // 2, 2**20, 2**24 + 1, 2**30])
 def test_a_text_beyond_a_million_positions_is_attended_as_one_at_0(name, start):
     subject = Subject(factory(name))

@@ -9,14 +9,14 @@ from tests.encoding_choices import (
     EVERY_ENCODING,
     OF_ENCODERS,
     VOCAB_SIZE,
-    encoding,
+    described,
     quick_or_slow,
     small_decoder,
     small_model,
     some_tokens,
 )
 
-BIDIRECTIONAL = [*OF_ENCODERS, *(name for name in EVERY_ENCODING if not encoding(name).causal_only)]
+BIDIRECTIONAL = [*OF_ENCODERS, *(name for name in EVERY_ENCODING if not described(name).causal_only)]
 
 each_encoding = pytest.mark.parametrize("name", quick_or_slow(BIDIRECTIONAL))
 

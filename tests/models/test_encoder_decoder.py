@@ -11,7 +11,7 @@ from poslab.models import EncoderDecoder
 from tests.encoding_choices import (
     EVERY_ENCODING,
     VOCAB_SIZE,
-    encoding,
+    described,
     factory,
     quick_or_slow,
     small_model,
@@ -19,7 +19,7 @@ from tests.encoding_choices import (
     stack,
 )
 
-BIDIRECTIONAL = [name for name in EVERY_ENCODING if not encoding(name).causal_only]
+BIDIRECTIONAL = [name for name in EVERY_ENCODING if not described(name).causal_only]
 CROSSING = [
     name
     for name in BIDIRECTIONAL

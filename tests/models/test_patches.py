@@ -17,7 +17,7 @@ from tests.encoding_choices import (
     EVERY_ENCODING,
     OF_ENCODERS,
     VOCAB_SIZE,
-    encoding,
+    described,
     quick_or_slow,
     small_model,
     some_tokens,
@@ -28,7 +28,7 @@ SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
 
 OF_THREE_AXES = ("mrope", "mrope_interleaved")
 
-OF_BOTH = (name for name in EVERY_ENCODING if not encoding(name).causal_only)
+OF_BOTH = (name for name in EVERY_ENCODING if not described(name).causal_only)
 OF_PICTURES = [name for name in (*OF_ENCODERS, *OF_BOTH) if name not in OF_THREE_AXES]
 
 

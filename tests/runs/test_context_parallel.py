@@ -20,7 +20,7 @@ from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
 from poslab.training.fit import run_test, train
 from poslab.training.resume import Plan
-from tests.encoding_choices import EVERY_ENCODING, encoding, small_decoder
+from tests.encoding_choices import EVERY_ENCODING, described, small_decoder
 from tests.training.runs import recorded, run_of, small, weights
 
 WINDOWS = np.random.default_rng(0).integers(40, size=(2, 49))
@@ -31,7 +31,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "dense": {"name": "alibi", "attention": "dense"},
     "normed keys": {"name": "rotary", "qk_norm": True},
     "shared keys": {"name": "rotary", "shared_key": 0.5},
-} | {name: {"name": name} for name in EVERY_ENCODING if "state" not in encoding(name).hooks}
+} | {name: {"name": name} for name in EVERY_ENCODING if "state" not in described(name).hooks}
 
 
 def loss_and_gradient(objective: Objective, boundary: int | None, **arguments: Any) -> tuple[Tensor, Tensor]:

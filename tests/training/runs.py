@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import random
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import lightning as L
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from torch import Tensor
 
 from poslab.data.composed import resolved
@@ -37,8 +40,14 @@ SMALL = (
 
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of conf/train.yaml under these choices."""
+    return resolved(copy.deepcopy(unresolved(*overrides)))
+
+
+@lru_cache(512)
+def unresolved(*overrides: str) -> DictConfig:
+    """The same with its interpolations: copy it before you change it."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return resolved(compose("train", overrides=list(overrides)))
+        return compose("train", overrides=list(overrides))
 
 
 def small(folder: Path, *overrides: str) -> dict[str, Any]:

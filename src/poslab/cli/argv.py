@@ -1,0 +1,199 @@
+"""The words of a command line before Hydra reads them: options, folders of choices, and keys that may be short."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from poslab.arguments import nearest
+from poslab.cli.choices import groups
+from poslab.configuration.command_line import SEVERAL, assignment, key_of
+from poslab.configuration.folders import CONF, in_current_directory
+
+SEARCH_PATH = "hydra.searchpath"
+"""Key of the folders that Hydra searches for choices."""
+
+COMPLETION = {"-sc", "--shell-completion"}
+
+OPTIONS = ("--help", "--multirun", "--config-dir", "--config-name", "--cfg")
+"""Options of which a misspelt one may be meant."""
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Return a command line with its options before its overrides, as Hydra reads it.
+
+    Raises:
+        ValueError: for an option that does not exist or that could run code, a key that is given twice, and values that
+            Hydra would read as something else.
+    """
+    parser = get_args_parser()
+    parser.error = _raise  # type: ignore[method-assign]  # which would print a usage of eight lines
+    known, unknown = parser.parse_known_intermixed_args(arguments)
+    if unknown:
+        raise ValueError(undashed(unknown[0]))
+    if known.experimental_rerun is not None:
+        raise ValueError("--experimental-rerun reads a pickle, which can run any code: resume=RUN continues a run")
+    if known.config_path is not None:
+        raise ValueError("--config-path would replace conf/: --config-dir adds a folder to it")
+    refuse_repeated(known.overrides)
+    for override in known.overrides:
+        validate_overrides(override)
+    overrides = list(known.overrides)
+    options = [word for word in arguments if word not in overrides or overrides.remove(word)]  # type: ignore[func-returns-value]
+    return [*options, *known.overrides]
+
+
+def _raise(message: str) -> NoReturn:
+    raise ValueError(message.removeprefix("argument "))
+
+
+def undashed(option: str) -> str:
+    """Return the message for an option that does not exist."""
+    hint = "" if "=" in option else nearest(option, OPTIONS)
+    return f"{option}: there is no such option{hint or '; choices are typed without dashes, as in encoding=rotary'}"
+
+
+def refuse_repeated(words: Iterable[str]) -> None:
+    """Raise ValueError for a group or a key that is given twice, of which Hydra would take the last."""
+    typed: dict[str, str] = {}
+    for word in words:
+        if (key := key_of(word)) in typed:
+            raise ValueError(f"{key} is given twice, by {typed[key]} and {word}: leave one of them out")
+        typed[key] = word
+
+
+def validate_overrides(override: str) -> None:
+    """Raise ValueError for a word whose value Hydra would read as something that nobody means."""
+    key, _, value = override.partition("=")
+    if key == "hydra.run.dir" and not value:
+        raise ValueError("hydra.run.dir must name a directory, got nothing")
+    group = key.lstrip("+").partition("@")[0]
+    if group not in groups():
+        return
+    if value == "null":
+        without = f"{key}=[]" if group in SEVERAL else f"~{key.lstrip('+')}"
+        instead = f"{key}=none" if (CONF / group / "none.yaml").is_file() else without
+        raise ValueError(f"{key}=null: a group without a choice is written {instead}")
+    if value[:1] in ("[", "{") and not (group in SEVERAL and value[0] == "["):
+        several = "a list of choices" if group in SEVERAL else "one choice"
+        raise ValueError(f"{key} must be {several} of conf/{group}, got {value}")
+    if ".." in Path(value).parts:
+        raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
+
+
+def parsed(words: Iterable[str]) -> list[Override]:
+    """Return overrides as Hydra reads them; OverrideParseException for one that it cannot read."""
+    overrides: list[Override] = OverridesParser.create().parse_overrides(list(words))
+    return overrides
+
+
+def config_options(words: list[str]) -> dict[str, Any]:
+    """Return the options that say where configurations are: `config_name` and `config_dir`, None where not given."""
+    known, _ = get_args_parser().parse_known_intermixed_args(words)
+    return {"config_name": known.config_name, "config_dir": known.config_dir}
+
+
+def expand_aliases(words: list[str], keys: list[str]) -> list[str]:
+    """Return a command line with keys of a scaling written out: `encoding.factor=4` as `encoding.scaling.factor=4`.
+
+    Args:
+        words: of the command line.
+        keys: all dotted keys of the configuration that it chooses.
+    """
+
+    def expanded(word: str) -> str:
+        key, equals, value = word.partition("=")
+        parent, _, leaf = key.rpartition(".")
+        full_key = f"{parent}.scaling.{leaf}"
+        return f"{full_key}{equals}{value}" if equals and key not in keys and full_key in keys else word
+
+    return [expanded(word) for word in words]
+
+
+def as_sweep(words: list[str]) -> list[str]:
+    """Return the command line of several jobs, with the keys of a group that varies held by each of the jobs.
+
+    Hydra looks for a key with one value in the default choice, whatever the choices of the jobs: `encoding=t5,deberta
+    encoding.num_buckets=64` fails. As a choice among one value it belongs to the jobs.
+    """
+    known, _ = get_args_parser().parse_known_intermixed_args(words)
+    if not known.multirun:
+        return words
+    overrides = parsed(known.overrides)
+    varied = [f"{override.package or override.key_or_group}." for override in overrides if override.is_sweep_override()]
+    of_each_job = {
+        override.input_line: f"{override.key_or_group}=choice({override.get_value_string()})"
+        for override in overrides
+        if not override.is_sweep_override() and override.key_or_group.startswith(tuple(varied))
+    }
+    return [of_each_job.get(word, word) for word in words]
+
+
+def searching(words: list[str], folder: Path) -> list[str]:
+    """Return words by which Hydra searches a folder after those that they name already."""
+    typed = [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
+    before: Any = parsed(typed[-1:])[0].value() if typed else []
+    others = [word for word in words if word not in typed]
+    return [*others, assignment(SEARCH_PATH, [*before, f"file://{folder}"])]
+
+
+def with_user_choices(words: list[str]) -> list[str]:
+    """Return a command line of Hydra's that finds the choices of ./conf too, where this folder has any.
+
+    Choices of Poslab come first. The folder may be part of any other project: `CheckedLoader` reads only what is named.
+    """
+    completes = bool(COMPLETION & set(words))
+    folder = _user_folder(silent=completes)
+    if folder is None:
+        return words
+    if completes:  # Hydra completes from the folders of its options only
+        return words if config_options(words)["config_dir"] else ["--config-dir", str(folder), *words]
+    return searching(words, folder)
+
+
+def with_config_dir(words: list[str]) -> list[str]:
+    """Return words of a sweep or a comparison with `--config-dir FOLDER` and ./conf as folders that Hydra searches.
+
+    Raises:
+        ValueError: for a folder that does not exist.
+    """
+    others: list[str] = []
+    folders = []
+    remaining = iter(words)
+    for word in remaining:
+        option, equals, name = word.partition("=")
+        if option not in ("--config-dir", "-cd"):
+            others.append(word)
+            continue
+        name = name if equals else next(remaining, "")
+        if not Path(name).is_dir() or not name:
+            raise ValueError(f"--config-dir must be followed by a folder of choices, got {name!r}")
+        folders.append(Path(name).resolve())
+    for folder in [*folders, *filter(None, [_user_folder()])]:
+        others = searching(others, folder)
+    return others
+
+
+def searching_words() -> list[str]:
+    """Return the words of the running job's command line that name folders which Hydra searches."""
+    return [word for word in HydraConfig.get().overrides.hydra if word.startswith(SEARCH_PATH)]
+
+
+def _user_folder(silent: bool = False) -> Path | None:
+    """Return ./conf if it has choices of the user; print which one has the name of a choice of Poslab."""
+    folder = in_current_directory(CONF)
+    if folder is None or not any((folder / group).is_dir() for group in groups()):
+        return None
+    files = sorted(file.relative_to(folder) for group in groups() for file in (folder / group).glob("*.yaml"))
+    taken = next((file for file in files if (CONF / file).is_file()), None)
+    if taken is not None and not silent:
+        note = f"conf/{taken} is not read, because Poslab has a choice of that name"
+        print(f"poslab: {note}", file=sys.stderr, flush=True)
+    return folder

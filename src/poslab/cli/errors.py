@@ -1,0 +1,277 @@
+"""Errors in one sentence that names the key, the file or the choice, and the nearest that exists."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from poslab.cli import choices
+from poslab.cli.argv import SEARCH_PATH, config_options, parsed, searching
+from poslab.configuration.build import nearest, nearest_encoding
+from poslab.configuration.command_line import SEVERAL, poslab_command
+from poslab.configuration.folders import CONF, SWEEPS
+from poslab.report.sentences import listed
+
+USAGE_STATUS = 2
+FAILURE_STATUS = 1
+
+MAX_LISTED = 12
+"""Choices of a group that an error lists; `--help GROUP` lists more."""
+
+RENAMED = {
+    "encoding=own": "encoding=pretrained",
+    "objective=own": "objective=task",
+}
+"""Choices and keys of earlier versions, with what they are now."""
+
+SYNONYMS = {
+    "dim": "d_model",
+    "width": "d_model",
+    "hidden_size": "d_model",
+    "n_embd": "d_model",
+    "depth": "num_layers",
+    "learning_rate": "lr",
+    "theta": "base",
+    "rope_theta": "base",
+    "block_size": "sequence_length",
+    "context_length": "sequence_length",
+    "epochs": "max_steps",
+    "num_epochs": "max_steps",
+    "max_epochs": "max_steps",
+    "num_train_epochs": "max_steps",
+    "lora": "adapt=lora",
+    "output": "to hydra.run.dir",
+    "output_dir": "output to hydra.run.dir",
+}
+"""Last parts of keys in other projects, where no part of the name is in our key: our candidates, or a word to type."""
+
+
+def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
+    """Return one sentence and an exit status; no sentence for what only a bug explains.
+
+    Args:
+        error: what was raised.
+        name: of the command.
+        words: of its command line.
+    """
+    if isinstance(error, MissingConfigException | ConfigCompositionException | OverrideParseException):
+        return composition_error(error, name, words), USAGE_STATUS
+    if isinstance(error, OmegaConfBaseException):
+        return _interpolation_error(error), USAGE_STATUS
+    if isinstance(error, HydraException | ValueError | UserWarning):
+        sentence = " ".join(str(error).split())
+        return sentence + _size_hint(sentence, words), USAGE_STATUS
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        access = "read or written" if error.errno == errno.EACCES else "written"
+        return f"{error.filename or 'the output'} cannot be {access}: {error.strerror}", FAILURE_STATUS
+    status = getattr(error, "exit_status", None)
+    if status is not None:
+        return str(error), status
+    if any("hydra_plugins" in frame.filename for frame in traceback.extract_tb(error.__traceback__)):
+        launcher = next((word for word in words if word.startswith("hydra/launcher=")), "hydra/launcher")
+        return f"{launcher}: {str(error).splitlines()[0]}", FAILURE_STATUS
+    return None, FAILURE_STATUS
+
+
+def composition_error(error: Exception, name: str, words: list[str], own_keys: Iterable[str] = ()) -> str:
+    """Return Hydra's error in one sentence, with the nearest choice or key.
+
+    Args:
+        error: what Hydra raised.
+        name: of the command.
+        words: of its command line, of which choices of groups bring in keys.
+        own_keys: of the command, in addition to those of a run.
+    """
+    text = str(error)
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        return _choice_error(error.missing_cfg_file.removeprefix("/"), words)
+    if isinstance(error, OverrideParseException):
+        return unreadable(error.override, words, name)
+    if sweep := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        key, _, values = sweep[1].partition("=")
+        return (
+            f"{sweep[1]}: -m runs several values one after another: {poslab_command(name)} -m {sweep[1]}; "
+            f"a list is written '{key}=[{values}]'"
+        )
+    if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
+        return _choice_error(missing[1], words)
+    if key := re.search(r"Could not (?:override|delete from config\.|delete) '([^'=@]+)[='.]", text):
+        if key[1] not in choices.groups() and not key[1].startswith("trainer.lightning."):
+            return _key_error(key[1], name, words, own_keys)
+    cause = error.__cause__
+    if isinstance(cause, OmegaConfBaseException):
+        return " ".join(f"{text} {_interpolation_error(cause)}".split())
+    sentence = re.split(r"\nConfig search path:|\nSee https|\nAvailable options|\n\s*full_key:", text)[0]
+    return " ".join(f"{sentence}{f' ({cause})' if cause else ''}".split()) or type(error).__name__
+
+
+def unreadable(override: str, words: list[str], name: str) -> str:
+    """Return the message for a word that Hydra cannot read as key=value.
+
+    Args:
+        override: the word.
+        words: the whole command line.
+        name: of the command.
+    """
+    if "=" not in override:
+        position = words.index(override) if override in words else len(words)
+        return f"{override!r} is not key=value{_intended(override, words[position + 1 :], name)}"
+    quoted = f"{override.partition('=')[0]}='{override.partition('=')[2]}'"
+    hint = f', as in "{quoted}"' if _is_readable(quoted) else ", and close every quote and bracket"
+    return f"{override!r} cannot be read as key=value: quote brackets, commas, spaces and non-ASCII letters{hint}"
+
+
+def _is_readable(word: str) -> bool:
+    with contextlib.suppress(HydraException):
+        return bool(parsed([word]))
+    return False
+
+
+def _intended(word: str, following: list[str], name: str) -> str:
+    """Return `; did you mean ...?` for a word without an equals sign, from what it names."""
+    path, (key, colon, value) = Path(word).expanduser(), word.partition(":")
+    options = sorted(file.parent.name for file in CONF.glob("*/*.yaml") if file.stem == path.stem)
+    if colon and key in choices.groups():
+        meant = f"{key}={value}"
+    elif word.partition(".")[0] in choices.groups() and not path.is_file():
+        values = [text.lstrip("=") for text in following[:2] if text.lstrip("=") and "=" not in text.lstrip("=")]
+        meant = f"{word}={values[0] if values else '...'}"
+    elif options:
+        meant = f"{options[0]}={path.stem}"
+    elif (SWEEPS / f"{path.stem}.yaml").is_file():
+        meant = f"sweep={path.stem}" if name == "sweep" else poslab_command("sweep", f"sweep={path.stem}")
+    elif name in ("evaluate", "export", "generate") and (path.exists() or "/" in word):
+        meant = f"run={word}"
+    elif name == "generate":
+        meant = f'prompt="{word}"'
+    elif (path / "config.yaml").is_file() or path.suffix == ".ckpt":
+        meant = f"resume={word}"
+    elif path.is_file():
+        meant = f"sweep={word}" if name == "sweep" else f"dataset=text dataset.files={word}"
+    else:
+        return nearest(word, ["--help", "help"])
+    return f"; did you mean {meant!r}?"
+
+
+def _choice_error(path: str, words: list[str]) -> str:
+    """Return the message for a choice that its group does not have, from its path, such as `encoding/rotry`."""
+    typed = [word.lstrip("+").partition("=")[0].partition("@")[0] for word in words]
+    group = max((key for key in typed if path.startswith(f"{key}/")), key=len, default=path.rpartition("/")[0])
+    choice = path.removeprefix(f"{group}/")
+    if now := RENAMED.get(f"{group}={choice}"):
+        return f"{group}={choice} is now {now}"
+    options = choices.choices(group)
+    if group == "encoding" and choice in choices.choices("temperature"):
+        hint = f"; did you mean 'temperature={choice}'?"
+    elif group == "experiment" and Path(choice).name in choices.choices("dataset"):
+        hint = f"; did you mean 'experiment={Path(choice).parts[0]} dataset={Path(choice).name}'?"
+    elif group == "dataset" and Path(choice).is_file():
+        hint = f"; did you mean 'dataset=text dataset.files={choice}'?"
+    else:
+        near = nearest_encoding if group == "encoding" else nearest
+        hint = near(choice, options) or near(Path(choice).stem, options)
+    some = ", ".join(options) if len(options) <= MAX_LISTED else f"{poslab_command('train')} --help {group} lists them"
+    return f"{group}={choice}: there is no such choice{hint} (choices: {some})"
+
+
+def _key_error(key: str, name: str, words: list[str], own_keys: Iterable[str]) -> str:
+    """Return the message for a key that the configuration does not have."""
+    if now := RENAMED.get(key):
+        return f"{key} is now {now}"
+    if owners := choices_with(key):
+        some = listed(owners if len(owners) < 7 else [*owners[:3], "others"])
+        return f"{key}: there is no such key here; it is one of {some}"
+    return f"{key}: there is no such key{_nearest_key(key, [*own_keys, *known_keys(name, words)])}"
+
+
+def choices_with(key: str) -> list[str]:
+    """Return the choices, as `group=choice`, that have a key: `dataset.files` is one of `dataset=text`."""
+    group, _, rest = key.partition(".")
+    owners = []
+    for choice in choices.choices(group) if rest else []:
+        with contextlib.suppress(YAMLError, ValueError, OSError, RecursionError):  # broken, and reported where chosen
+            if key in choices.keys(group, choice):
+                owners.append(f"{group}={choice}")
+    return owners
+
+
+def _nearest_key(typed: str, keys: Iterable[str]) -> str:
+    """Return `; did you mean 'optimizer.lr'?` for the nearest key, perhaps by its last part (`lr`, `steps`)."""
+    keys, last = list(keys), typed.rpartition(".")[2]
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    for name in (last, *SYNONYMS.get(last, "").split()):
+        if name in by_last_part or "=" in name or "." in name:
+            return f"; did you mean {by_last_part.get(name, name)!r}?"
+    having_part = [key for part, key in by_last_part.items() if last in part.split("_")]
+    return f"; did you mean {min(having_part, key=len)!r}?" if having_part else nearest(typed, keys)
+
+
+def known_keys(name: str, words: list[str]) -> list[str]:
+    """Return every group and dotted key of a configuration under the choices of a command line.
+
+    Args:
+        name: of the configuration, unless the command line chooses another.
+        words: of the command line; one of several values of a choice stands for all.
+    """
+    from hydra import compose
+    from hydra.core.global_hydra import GlobalHydra
+
+    from poslab.configuration.outside_files import initialized
+
+    options, groups = config_options(words), choices.groups()
+    chosen = [
+        word if "=[" in word else word.partition(",")[0]
+        for word in words
+        if word.partition("=")[0].partition("@")[0] in groups
+    ]
+    chosen += [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
+    if options["config_dir"] is not None:
+        chosen = searching(chosen, Path(options["config_dir"]).resolve())
+    GlobalHydra.instance().clear()
+    with initialized(CONF):
+        try:
+            config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
+        except (HydraException, OmegaConfBaseException, ValueError):  # another mistake, which is reported next
+            return groups
+    assert isinstance(config, dict)
+    return [*groups, *_dotted_keys(config)]
+
+
+def _dotted_keys(config: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in config.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from _dotted_keys(value, f"{prefix}{key}.")
+
+
+def _interpolation_error(error: OmegaConfBaseException) -> str:
+    """Return the message for a value that refers to another, without OmegaConf's notes."""
+    message = re.split(r"\n\s*full_key: ", str(error))[0]
+    key = f"{error.full_key}: " if error.full_key else ""
+    return key + " ".join(message.split())
+
+
+def _size_hint(sentence: str, words: list[str]) -> str:
+    """Return a hint for a model without an argument that the group `size` sets; empty for other sentences."""
+    argument = re.match(r"model\.(\w+): \S+ has no such argument", sentence)
+    if argument is None or f"size.{argument[1]}" not in choices.keys("size", "tiny"):
+        return ""
+    typed = any(word.lstrip("+").startswith(f"model.{argument[1]}=") for word in words)
+    return "" if typed else "; size= sets it: leave that out with ~size"
+
+
+def as_typed(path: str | Path) -> Path:
+    """Return a path below the working directory without the part that the user knows."""
+    with contextlib.suppress(ValueError):
+        return Path(path).relative_to(Path.cwd())
+    return Path(path)

@@ -1,0 +1,182 @@
+"""Command lines of sweeps and comparisons: own keys, choices of every run, runs by pattern, and jobs on a cluster."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
+
+from poslab.cli.argv import parsed, refuse_repeated, undashed, validate_overrides
+from poslab.cli.errors import composition_error, unreadable
+from poslab.configuration.command_line import STARTED_AS, assignment, started_as
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from poslab.experiments.comparison import Comparison
+    from poslab.experiments.tuning.sweep import Sweep
+
+DISTRIBUTED_ENV = ("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK")
+"""Environment variables that mark a run as one process of several; a worker's is never one, not even under srun."""
+
+AS_TYPED = ("sweep", "comparison", "storage", "output", "name")
+"""Keys whose values are names, URLs or paths, which need no quotes."""
+
+OF_HYDRA = ("hydra/launcher=", "hydra.launcher.")
+"""Beginnings of the words that choose a launcher and set it up."""
+
+NOT_STARTED = {"RuntimeError", "FailedSubmissionError"}
+"""Names of the errors by which submitit, which need not be installed, says that it could start no job."""
+
+
+def own_keys_and_overrides(
+    arguments: list[str], command: str, own_keys: Collection[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the own keys of a command, and the choices of every run as they were typed.
+
+    Raises:
+        ValueError: for an option, a key that is given twice, and values that Hydra cannot read.
+    """
+    given: dict[str, Any] = {}
+    overrides: list[str] = []
+    refuse_repeated(word for word in arguments if "=" in word)
+    for argument in arguments:
+        if argument in ("-m", "--multirun"):
+            raise ValueError(f"{argument}: a {command} takes key=value only; --help lists the keys")
+        if argument.startswith("-"):
+            raise ValueError(undashed(argument))
+        key, equals, value = argument.partition("=")
+        if key in AS_TYPED and key in own_keys and equals:
+            given[key] = None if value == "null" else value
+            continue
+        try:
+            (override,) = parsed([argument])
+        except HydraException:
+            raise ValueError(unreadable(argument, arguments, command)) from None
+        if override.is_sweep_override() and key in own_keys:
+            raise ValueError(f"{argument}: a list is written in brackets: {shlex.quote(f'{key}=[{value}]')}")
+        if override.is_sweep_override():
+            raise ValueError(f"{argument}: the file of the {command} says what varies")
+        validate_overrides(argument)
+        if key in own_keys:
+            given[key] = override.value()
+        else:
+            overrides.append(argument)
+    return given, overrides
+
+
+def run_question(
+    question: Comparison | Sweep,
+    run: Callable[[], None],
+    own_keys: Iterable[str],
+    explained: Callable[[str], str] = str,
+) -> None:
+    """Run a sweep or a comparison.
+
+    Args:
+        question: the sweep or the comparison.
+        run: runs it.
+        own_keys: of the command, in addition to those of a run.
+        explained: returns the sentence for a configuration that cannot be composed, from that of `composition_error`.
+
+    Raises:
+        ValueError: for a configuration that cannot be composed, and as `run`.
+    """
+    words = [*(assignment(key, value) for key, value in question.train.items()), *question.overrides]
+    try:
+        run()
+    except HydraException as error:
+        raise ValueError(explained(composition_error(error, "train", words, own_keys))) from error
+
+
+def clear_distributed_env() -> None:
+    """Remove the environment variables by which a launcher has started this process as one of several."""
+    for name in DISTRIBUTED_ENV:
+        os.environ.pop(name, None)
+
+
+def named_runs(value: Any) -> list[str]:
+    """Return the runs of `runs=`: a path or a list, in which `outputs/2026*` names all run directories like it.
+
+    Raises:
+        ValueError: for something else, a pattern without a run, or a run that is named twice.
+    """
+    paths = [value] if isinstance(value, str) else value
+    if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
+        raise ValueError(f"runs must name run directories, as in runs=[outputs/A,outputs/B], got {value}")
+    runs: dict[Path, str] = {}
+    for path in paths:
+        matches = [path]
+        if glob.has_magic(path) and not Path(path).exists():
+            matches = [run for run in sorted(glob.glob(path)) if (Path(run) / "config.yaml").is_file()]
+        if not matches:
+            raise ValueError(f"runs={path}: there is no run directory like that")
+        for run in matches:
+            directory = Path(run).resolve()
+            if directory in runs:
+                raise ValueError(f"runs must all be different, got {runs[directory]} and {run}")
+            runs[directory] = run
+    return list(runs.values())
+
+
+def launcher_and_others(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the words of a launcher, and all others."""
+    return [w for w in words if w.startswith(OF_HYDRA)], [w for w in words if not w.startswith(OF_HYDRA)]
+
+
+def run_on_machines(
+    command: str, arguments: Sequence[str], launcher: Sequence[str], machines: object, storage: str | None
+) -> None:
+    """Run a command as several jobs of a launcher, and wait until all have ended.
+
+    Args:
+        command: `sweep` or `compare`.
+        arguments: all of its words.
+        launcher: those of its launcher, such as `hydra/launcher=submitit_slurm` and `hydra.launcher.gpus_per_node=1`.
+        machines: number of jobs, each of which is the command without these words.
+        storage: the URL of the database that the jobs share.
+
+    Raises:
+        ValueError: without a launcher, a number of jobs, or a database on a server.
+        RunStoppedError: if a job has failed.
+    """
+    import hydra
+    from hydra.core.config_store import ConfigStore
+
+    from poslab.runs.errors import RunStoppedError
+
+    if not launcher or type(machines) is not int or machines < 1:
+        raise ValueError("machines=8 is how many jobs a launcher of Hydra starts, as in hydra/launcher=submitit_slurm")
+    if storage is None or storage.startswith("sqlite"):
+        raise ValueError("machines share a database on a server, as in storage=postgresql://USER@HOST/NAME")
+    _, others = launcher_and_others(arguments)
+    words = [word for word in others if not word.startswith("machines=")]
+    environment = {STARTED_AS: started_as()}  # a launcher's process may have another one than this
+
+    def job(_: DictConfig) -> None:
+        command_line = [sys.executable, "-m", "poslab", command, *words]
+        subprocess.run(command_line, check=True, env={**os.environ, **environment})
+
+    folder = f"outputs/machines/{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    print(f"{machines} jobs are started; what they print is kept in {folder}", flush=True)
+    ConfigStore.instance().store("machines", {"machine": 0})
+    sys.argv[1:] = [
+        *("--multirun", f"machine=range(1,{machines + 1})", *launcher, f"hydra.sweep.dir={folder}"),
+        *("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"),
+    ]
+    try:
+        hydra.main(version_base="1.3", config_path=None, config_name="machines")(job)()
+    except HydraException as error:
+        raise ValueError(composition_error(error, "train", list(launcher))) from error
+    except Exception as error:
+        if type(error).__name__ in NOT_STARTED:
+            raise
+        raise RunStoppedError(f"a job has failed; what it has printed is in {folder}") from error
