@@ -11,7 +11,7 @@ import optuna
 import psutil
 import pytest
 
-from poslab.cli.questions import ONE_OF_SEVERAL
+from poslab.cli.specs import DISTRIBUTED_ENV
 from tests.training.runs import SMALL, words
 
 from .running import DROPOUT, ROOT, TINY, Ended, Running, last_of_each, python
@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
 
 
 @pytest.fixture
-def mistaken(
+def run_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., Ended]]:
     """Runs `python -m MODULE` in this very process, which has imported already what takes seconds.
@@ -75,7 +75,7 @@ def mistaken(
     """
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     verbosity = optuna.logging.get_verbosity()
-    for name in ONE_OF_SEVERAL:  # which a sweep takes out of the environment
+    for name in DISTRIBUTED_ENV:  # which a sweep takes out of the environment
         monkeypatch.delenv(name, raising=False)
 
     def run(

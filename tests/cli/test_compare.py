@@ -149,36 +149,6 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["comparison=nothing"], "comparison=nothing: there is no such comparison"),
-        (["comparison=question.yaml", "baseline=alibi"], "baseline must be one of the encodings"),
-        (["comparison=question.yaml", "dataset.sequence_length=0"], "dataset.sequence_length must be"),
-        (["comparison=question.yaml", "encodings=[rotary,t6]"], "encoding=t6"),
-        (["comparison=question.yaml", "encoding=t5"], "encoding is what a comparison varies"),
-        (["comparison=question.yaml", "optimizer.lr=0.5"], "optimizer.lr is tuned"),
-        (["comparison=question.yaml", "speed=3"], "speed belongs to recommend=true"),
-        (
-            ["comparison=question.yaml", "model=encoder", "metrics={bits_per_byte:{direction:minimize}}"],
-            "no metric bits_per_byte",
-        ),
-        (["runs=nowhere*"], "there is no run directory like that"),
-        (["runs=nowhere", "seeds=3"], "seeds does not go with runs"),
-        (["runs=nowhere", "report_only=true"], "report_only does not go with runs"),
-        (["runs=nowhere", "dry_run=true"], "dry_run does not go with runs"),
-        (["comparison=question.yaml", "output=null"], "output must be text, got null"),
-        ([], "comparison must name a comparison"),
-    ],
-)
-def test_a_mistake_is_one_sentence_before_any_training(tmp_path: Path, arguments: list[str], sentence: str) -> None:
-    ended = compare(tmp_path, *arguments)
-    assert (ended.status, len(ended.sentences.splitlines())) == (2, 1), ended
-    assert sentence in ended.sentences
-    assert not list(tmp_path.glob("out*"))
-
-
-@pytest.mark.slow
 @pytest.mark.needs(POSTGRESQL)
 def test_the_password_of_a_storage_is_written_nowhere(tmp_path: Path, tiny: list[str], postgresql: str) -> None:
     secret = postgresql.replace("tester@", "tester:s3cret'word@")

@@ -33,10 +33,10 @@ FIGURES = [
 
 
 @pytest.fixture
-def evaluate(mistaken, monkeypatch) -> Callable[..., Ended]:
+def evaluate(run_command, monkeypatch) -> Callable[..., Ended]:
     """Runs the command in this process, in the directory of the test."""
     monkeypatch.setenv("COLUMNS", "80")
-    return partial(mistaken, "src.evaluate")
+    return partial(run_command, "src.evaluate")
 
 
 def evaluate_alone(*arguments: str, directory: Path, command: list[str] | None = None) -> Ended:
@@ -132,26 +132,6 @@ def test_a_run_of_another_task_is_evaluated_and_says_which_parts_it_has_no_use_f
     assert metrics["exact_match@4"] == pytest.approx(expected["test/exact_match@4"])
     made = {path.name for path in (addition / "evaluation").iterdir()}
     assert {"per_length.csv", "metrics_by_length.png", "attention_overview.svg", "rotary_turns.csv"} <= made
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("typed", "sentence"),
-    [
-        ("runs=[{addition},{rotary}]", "runs must have learned the same task to stand side by side, unlike "),
-        ("run={addition} encoding@swap=none", "encoding@swap serves runs that have learned to predict the next token"),
-        (
-            "run={addition} lengths=[0]",
-            "lengths must be a list of integers such as 512, or multiples such as 4x, got [0]",
-        ),
-        ("run={addition} text=x", "text: 'x' is not a symbol of this task: it has "),
-        ("run={addition} parts=[retrieval]", "parts must hold one that shows something of rotary, got ['retrieval']"),
-    ],
-)
-def test_a_mistake_with_a_run_of_another_task_is_one_sentence(typed, sentence, addition, rotary, evaluate):
-    ended = evaluate(*typed.format(addition=addition, rotary=rotary).split())
-    assert ended.status == 2 and sentence in ended.errors
-    assert ended.errors.startswith("error: ") and ended.errors.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -281,72 +261,6 @@ def test_a_pretrained_model_is_evaluated_under_encodings_before_any_training(lla
     assert "llama under own and linear_2, before any training" in page and str(llama) in page
 
 
-MISTAKES = {
-    "encodings=[own]": "encodings are those of a pretrained model: it needs model.path= or pretrained=",
-    "run={rotary} model.path=x": "model.path is that of the run, and cannot be another one",
-    "run={rotary} model.path=x encodings=[own]": "model.path is that of the run, and cannot be another one",
-    "model.path={llama} encodings=[{name:3,encoding:own}]": "encodings: names must be at most 80 letters, digits, ",
-    "model.path={llama} lenghts=[16]": "lenghts: there is no such key; did you mean 'lengths'?",
-    "model.path={llama} dataset.sequence_lenght=16": "did you mean 'dataset.sequence_length'?",
-    "model.path={llama} encodings=[]": "encodings must not be empty; null is own",
-    "model.path={llama} encodings=[{encoding:yarn,encoding.scaling.factr:4}]": "did you mean 'encoding.scaling.factor'",
-    "model.path=nowhere/at/all": "model.path must be a folder with config.json and weights in safetensors",
-    "model.path={llama} encodings=[5]": "encodings must be names, or {name: yarn_4, encoding: yarn, ",
-    "model.path={llama} encodings=[{encoding:yarn,dataset.seed:1}]": "encodings must be names, or ",
-    "model.path={llama} encodings=[yern]": "there is no such choice; did you mean 'yarn'?",
-    "model.path={llama} encoding=yarn": "encodings names those of a pretrained model: encodings=[own,yarn]",
-    "pretrained=minilm encodings=[own] model.path=x": "pretrained=minilm and model.path= both name the pretrained",
-    "run={rotary} pretrained=minilm": "pretrained: python -m src.evaluate has no choice of pretrained",
-    "model.path={llama} dataset=parity": "dataset must be one of texts with model=pretrained",
-    "": "run must name a run directory or one of its checkpoints: run=outputs/RUN",
-    "run=nowhere": "nowhere is not a run directory: it holds no config.yaml",
-    "run={rotary} lengths=[0]": "lengths must be a list of integers such as 512, or multiples such as 4x, got [0]",
-    "run={rotary} lengths=[16,0.3x]": "lengths must be whole numbers, and 0.3x of the training length, 16, is 4.8",
-    "run={rotary} lengths=[x]": "lengths must be a list of integers such as 512, or multiples such as 4x, got ['x']",
-    "run={rotary} lengths=64": "lengths must be a list of integers such as 512, or multiples such as 4x, got 64",
-    "run=5": "run must name a run directory or a checkpoint, as in run=outputs/RUN, got 5",
-    "runs=5": "runs must name run directories, as in runs=[outputs/A,outputs/B], got 5",
-    "runs={rotary}*x": "there is no run directory like that",
-    "runs=[{rotary},{rotary}/]": "runs must all be different",
-    "run={rotary} output={learned}": "output must be a directory of its own, neither a file nor a run directory",
-    "run={rotary} lengths=[16] output=/proc/here": "output=/proc/here cannot be made: No such file or directory",
-    "run={rotary} encoding=alibi": "encoding@swap= takes the place of the encoding of a run",
-    "run={rotary} temperature=log_n": "temperature goes with encoding@swap",
-    "run={rotary} model.head_dim=8": "model.head_dim is that of the run, and cannot be another one",
-    "run={learned} lengths=[16] parts=[rotary]": "parts must hold one that shows something of learned, got ['rotary']",
-    "run={rotary} parts=[extrapolaton]": "; did you mean 'extrapolation'?",
-    "run={rotary} text=5": "text must be text or null, got 5",
-    "run={rotary} lengths=[16,1000000]": "lengths must lie between 1 and",
-    "run={learned} lengths=[32]": "lengths must begin at no more than 16 tokens, where the encoding ends, got [32]",
-    "run={rotary} lengths=[16] stride=17": "stride must lie between 1 and the shortest of lengths, 16, got 17",
-    "run={rotary} tokens=1": "tokens must be an integer of at least 2 or null, got 1",
-    "run={rotary} split=train": "split must be one of test, validation, got 'train'",
-    "run={rotary} parts=[maps]": "parts must be of attention, ",
-    "run={rotary} device=abacus": "device must be auto, or one that this machine has, such as cpu, got abacus",
-    "run={rotary} encoding@swap=rotery": "there is no such choice; did you mean 'rotary'?",
-    "encoding=t5": "encoding must turn queries and keys, as rotary, xPos and PoPE do, got T5Bias",
-    "encoding=rotary model.head_dim=0": "model.head_dim must be a positive integer, got 0",
-    "run={rotary} runs=[{learned}]": "runs takes the place of run: give one of the two",
-}
-
-
-def fields(typed: str, **paths: Path) -> str:
-    """A command line with its paths filled in; other braces stay."""
-    for name, path in paths.items():
-        typed = typed.replace(f"{{{name}}}", str(path))
-    return typed
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("typed", MISTAKES, ids=str)
-def test_a_mistake_is_one_sentence(typed, rotary, learned, llama, tmp_path, mistaken):
-    ended = mistaken("src.evaluate", *fields(typed, rotary=rotary, learned=learned, llama=llama).split())
-    assert ended.status == 2
-    assert MISTAKES[typed] in ended.sentences
-    assert ended.sentences.startswith("error: ") and ended.sentences.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.slow
 def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(rotary, tmp_path):
     ended = evaluate_alone(f"run={rotary}", "lengths=[16,1000000]", directory=tmp_path)
@@ -365,24 +279,24 @@ HARMFUL = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", HARMFUL)
-def test_a_run_that_an_evaluation_cannot_be_written_into_is_refused_before_it(harm, rotary, tmp_path, mistaken):
+def test_a_run_that_an_evaluation_cannot_be_written_into_is_refused_before_it(harm, rotary, tmp_path, run_command):
     """And nothing is written, least of all where a link leads."""
     shutil.copytree(rotary, tmp_path / "run", ignore=shutil.ignore_patterns("*evaluation*"))
     HARMFUL[harm](tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
-    ended = mistaken("src.evaluate", "run=run", ONLY_LENGTHS, "lengths=[16]", "tokens=100")
+    ended = run_command("src.evaluate", "run=run", ONLY_LENGTHS, "lengths=[16]", "tokens=100")
     assert ended.status == 2
     assert harm.split()[0] in ended.errors and ended.errors.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.slow
-def test_a_length_that_is_text_is_not_given_to_hydra(rotary, tmp_path, mistaken, monkeypatch):
+def test_a_length_that_is_text_is_not_given_to_hydra(rotary, tmp_path, run_command, monkeypatch):
     monkeypatch.setenv("POSLAB_SECRET", "64")
     shutil.copytree(rotary, tmp_path / "run")
     config = (tmp_path / "run" / "config.yaml").read_text()
     config = config.replace("sequence_length: 16", "sequence_length: ${oc.env:POSLAB_SECRET}")
     (tmp_path / "run" / "config.yaml").write_text(config)
-    ended = mistaken("src.evaluate", "run=run", "encoding@swap=alibi")
+    ended = run_command("src.evaluate", "run=run", "encoding@swap=alibi")
     assert ended.status == 2
     assert "dataset.sequence_length must be an integer, got ${oc.env:POSLAB_SECRET}" in ended.errors

@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import poslab
-from poslab.cli.generate import _in_full, _taken_from, main
+from poslab.cli.generate import _pop_argument, _with_full_key, main
 from poslab.runs.directory import RunDirectory
 from tests.greedy import greedy
 from tests.training.runs import composed
@@ -26,7 +26,7 @@ def command(*arguments, directory):
 
 def text_of(capsys, *overrides, prompt=None):
     """The output of the command, run in this process."""
-    typed = [_in_full(override) for override in overrides]
+    typed = [_with_full_key(override) for override in overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("generate", overrides=typed))
     main(config, Path(), typed, prompt)
@@ -87,9 +87,7 @@ def test_as_much_is_made_as_an_encoding_has_room_for(tmp_path, capsys):
     text = text_of(capsys, f"run={run}", prompt="a" * 60)
     assert text.startswith("a" * 60)
     for prompt, overrides in (("a" * 60, ["max_new_tokens=5"]), ("a" * 64, [])):
-        with pytest.raises(
-            ValueError, match=r"^max_new_tokens=\d passes the 64 positions at which the model's encoding"
-        ):
+        with pytest.raises(ValueError, match=r"^max_new_tokens=\d passes the 64 positions"):
             text_of(capsys, f"run={run}", *overrides, prompt=prompt)
 
 
@@ -98,22 +96,22 @@ def test_as_much_is_made_as_an_encoding_has_room_for(tmp_path, capsys):
 )
 def test_a_prompt_is_taken_as_the_shell_hands_it_over(text):
     arguments = ["generate.py", "run=outputs/a", f"prompt={text}", "seed=2"]
-    assert _taken_from(arguments, "prompt") == text
+    assert _pop_argument(arguments, "prompt") == text
     assert arguments == ["generate.py", "run=outputs/a", "seed=2"]
 
 
 def test_the_last_prompt_counts_and_none_is_none():
-    assert _taken_from(["prompt=a", "prompt=b"], "prompt") == "b"
-    assert _taken_from(["run=prompt=a", "-m"], "prompt") is None
+    assert _pop_argument(["prompt=a", "prompt=b"], "prompt") == "b"
+    assert _pop_argument(["run=prompt=a", "-m"], "prompt") is None
 
 
-# What a run does not heed
+# Options that a task does not use
 
 
 @pytest.fixture(scope="module")
 def answering_runs(tmp_path_factory):
     """Run directories that are read as far as their configuration."""
-    runs = {"language model": write_run(tmp_path_factory.mktemp("heeded") / "text").path}
+    runs = {"language model": write_run(tmp_path_factory.mktemp("answers") / "text").path}
     for name, overrides in {
         "reversing encoder": ["dataset=reverse_string", "model=encoder"],
         "reversing decoder": ["dataset=reverse", "model=decoder"],
@@ -121,69 +119,31 @@ def answering_runs(tmp_path_factory):
         "translator": ["dataset=pairs_file", "dataset.files=x.csv", "dataset.source=a", "dataset.target=b"],
         "reader": ["dataset=answers_file", "dataset.files=x.json"],
     }.items():
-        runs[name] = tmp_path_factory.mktemp("heeded") / name.replace(" ", "_")
+        runs[name] = tmp_path_factory.mktemp("answers") / name.replace(" ", "_")
         RunDirectory(runs[name]).start(composed(*overrides), {})
     return runs
 
 
-WRITING, NOTHING = "which accepts max_new_tokens, beams", "which accepts no option but prompt and device"
+WRITING, NOTHING = "(options: max_new_tokens, beams)", "(options: none)"
 SAMPLED = ["temperature=0", "top_k=5", "top_p=0.9", "seed=2"]
-UNHEEDED = {
-    "language model": (["beams=4", "beams=1"], "language modelling, which accepts max_new_tokens, temperature, top_k"),
-    "reversing decoder": ([*SAMPLED, "sampling={top_k:5}"], f"written answers, {WRITING}"),
-    "translator": (SAMPLED, f"sequence to sequence, {WRITING}"),
-    "reversing encoder": (["beams=4", "max_new_tokens=9", *SAMPLED], f"answers at places, {NOTHING}"),
-    "classifier": (["beams=4", "max_new_tokens=9", *SAMPLED], f"classification, {NOTHING}"),
-    "reader": (["beams=4", "max_new_tokens=9", *SAMPLED], f"question answering, {NOTHING}"),
+UNUSED = {
+    "language model": (["beams=4", "beams=1"], "(options: max_new_tokens, temperature, top_k"),
+    "reversing decoder": ([*SAMPLED, "sampling={top_k:5}"], WRITING),
+    "translator": (SAMPLED, WRITING),
+    "reversing encoder": (["beams=4", "max_new_tokens=9", *SAMPLED], NOTHING),
+    "classifier": (["beams=4", "max_new_tokens=9", *SAMPLED], NOTHING),
+    "reader": (["beams=4", "max_new_tokens=9", *SAMPLED], NOTHING),
 }
 
 
-@pytest.mark.parametrize(("name", "option"), [(name, option) for name in UNHEEDED for option in UNHEEDED[name][0]])
-def test_an_option_that_a_run_does_not_heed_is_refused(answering_runs, capsys, name, option):
+@pytest.mark.parametrize(("name", "option"), [(name, option) for name in UNUSED for option in UNUSED[name][0]])
+def test_an_option_that_a_task_does_not_use_raises(answering_runs, capsys, name, option):
     with pytest.raises(ValueError) as caught:
         text_of(capsys, f"run={answering_runs[name]}", option, prompt="x")
     key = "temperature" if option.startswith("sampling=") else option.partition("=")[0]
-    assert str(caught.value).startswith(f"{key} must be left out for a run of {UNHEEDED[name][1]}")
+    assert str(caught.value).startswith(f"{key} must be left out") and UNUSED[name][1] in str(caught.value)
 
 
 def test_lines_of_standard_input_are_not_continued(written_run, capsys):
-    with pytest.raises(ValueError, match=r"^prompt must be a text for a language model, got -"):
+    with pytest.raises(ValueError, match=r"^prompt must be a text .* got -"):
         text_of(capsys, f"run={written_run}", prompt="-")
-
-
-# Mistakes
-
-
-@pytest.mark.parametrize(
-    ("override", "sentence"),
-    [
-        ("run=null", "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
-        ("run=nowhere", "nowhere is not a run directory: it holds no config.yaml"),
-        ("temperature=hot", "temperature must be a number, got 'hot'"),
-        ("top_k=0", "top_k must be a positive integer or null, got 0"),
-        ("top_p=2", "top_p must be a number in (0, 1], got 2"),
-        ("seed=-1", "seed must be an integer from 0 to 4294967295, got -1"),
-        ("max_new_tokens=0", "max_new_tokens must be a positive integer or null, got 0"),
-        ("device=tpu", "device must be auto, or one that this machine has, such as cpu, got tpu"),
-    ],
-)
-def test_a_mistake_is_one_sentence_that_begins_with_the_key(written_run, capsys, override, sentence):
-    with pytest.raises(ValueError) as caught:
-        text_of(capsys, f"run={written_run}", override, prompt="x")
-    assert str(caught.value) == sentence
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ([], "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
-        (["run=nowhere", "prompt=Hello, world"], "nowhere is not a run directory: it holds no config.yaml"),
-        (["promt=hello"], "promt: there is no such key; did you mean 'prompt'?"),
-        (["run=nowhere", "temperature=-1", "top_k=3"], "nowhere is not a run directory: it holds no config.yaml"),
-    ],
-)
-def test_the_command_tells_a_mistake_in_one_line_and_leaves_nothing_behind(tmp_path, arguments, sentence):
-    assert command(*arguments, directory=tmp_path) == (2, "", f"error: {sentence}\n")
-    assert list(tmp_path.iterdir()) == []

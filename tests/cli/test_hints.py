@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poslab.cli.words import options_first
+from poslab.cli.argv import options_first
 from poslab.configuration.folders import CONF
 from tests.training.runs import SMALL
 
@@ -24,7 +24,7 @@ SHORT = {"src.evaluate": ["parts=[extrapolation]", "tokens=600", "lengths=[16]"]
 
 
 @pytest.fixture
-def typed_again(mistaken: Callable[..., Ended], tmp_path: Path) -> Callable[[str], dict[str, Ended]]:
+def typed_again(run_command: Callable[..., Ended], tmp_path: Path) -> Callable[[str], dict[str, Ended]]:
     """Types every command of what has been printed, as a shell reads it; `look` is known by its folder."""
 
     def typed_again(output: str) -> dict[str, Ended]:
@@ -39,16 +39,16 @@ def typed_again(mistaken: Callable[..., Ended], tmp_path: Path) -> Callable[[str
                 continue
             module = arguments[1]
             options_first(arguments[2:])  # which refuses a key that is printed twice
-            ended[name] = mistaken(module, *arguments[2:], *SHORT[module])
+            ended[name] = run_command(module, *arguments[2:], *SHORT[module])
             assert ended[name].status == 0, (line, ended[name])
         return ended
 
     return typed_again
 
 
-def test_the_commands_of_jobs_with_odd_directories_work(small, mistaken, typed_again):
+def test_the_commands_of_jobs_with_odd_directories_work(small, run_command, typed_again):
     directories = ["hydra.sweep.dir=several runs", "hydra.sweep.subdir='seed=${seed},t5'"]
-    ended = mistaken("src.train", "-m", *small, "encoding=t5", "seed=1,2", *directories)
+    ended = run_command("src.train", "-m", *small, "encoding=t5", "seed=1,2", *directories)
     assert ended.status == 0, ended
     _, first, second = ended.output.split("next:")
     again = typed_again(second)
@@ -58,14 +58,14 @@ def test_the_commands_of_jobs_with_odd_directories_work(small, mistaken, typed_a
     assert "seed=1" in first and "seed=2" not in first.splitlines()[5]
 
 
-def test_the_commands_of_a_run_of_a_whole_configuration_work(small, mistaken, typed_again, tmp_path):
-    assert mistaken("src.train", *small, "hydra.run.dir=first").status == 0
+def test_the_commands_of_a_run_of_a_whole_configuration_work(small, run_command, typed_again, tmp_path):
+    assert run_command("src.train", *small, "hydra.run.dir=first").status == 0
     config = yaml.safe_load((tmp_path / "first" / "config.yaml").read_text())
     hydra = {"output_subdir": None, "run": {"dir": "outputs/${now:%H-%M-%S-%f}_best"}}
     defaults = ["_self_", {"override hydra/job_logging": "none"}, {"override hydra/hydra_logging": "none"}]
     (tmp_path / "a sweep").mkdir()
     (tmp_path / "a sweep" / "best.yaml").write_text(yaml.safe_dump({"defaults": defaults, **config, "hydra": hydra}))
-    ended = mistaken("src.train", "--config-dir", "a sweep", "--config-name", "best", "trainer.max_steps=2")
+    ended = run_command("src.train", "--config-dir", "a sweep", "--config-name", "best", "trainer.max_steps=2")
     assert ended.status == 0, ended
     again = typed_again(ended.output)
     assert again.keys() == {"evaluate", "write", "train on"}
@@ -73,11 +73,11 @@ def test_the_commands_of_a_run_of_a_whole_configuration_work(small, mistaken, ty
     assert "2 steps" in again["train on"].output
 
 
-def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(small, mistaken, typed_again, tmp_path):
+def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(small, run_command, typed_again, tmp_path):
     own = tmp_path / "mine" / "conf" / "encoding"
     own.mkdir(parents=True)
     (own / "my_own.yaml").write_text((CONF / "encoding" / "t5.yaml").read_text())
-    ended = mistaken(
+    ended = run_command(
         "src.train", f"hydra.searchpath=[file://{tmp_path}/mine/conf]", *small, "encoding=my_own", "hydra.run.dir=own"
     )
     assert ended.status == 0, ended
@@ -86,20 +86,20 @@ def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(small, mistaken
     assert "with t5" in again["train on"].output
 
 
-def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake(small, mistaken, tmp_path):
+def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake(small, run_command, tmp_path):
     run = "lr=1, seed=2"
-    assert mistaken("src.train", *small, f"hydra.run.dir='{run}'").status == 0
-    ended = mistaken("src.train", *small, f"hydra.run.dir='{run}'")
+    assert run_command("src.train", *small, f"hydra.run.dir='{run}'").status == 0
+    ended = run_command("src.train", *small, f"hydra.run.dir='{run}'")
     assert ended.status == 2
     hint = re.search(r"resume it with (.*), or choose", ended.errors)
     assert hint is not None
-    ended = mistaken("src.train", hint.group(1))
+    ended = run_command("src.train", hint.group(1))
     assert (ended.status, ended.errors) == (0, "")
     assert f"{run} is finished already" in ended.output
 
 
-def test_auto_that_finds_nothing_says_so_before_it_trains(small, mistaken):
-    first = mistaken("src.train", *small, "resume=auto", "hydra.run.dir=outputs/first")
+def test_auto_that_finds_nothing_says_so_before_it_trains(small, run_command):
+    first = run_command("src.train", *small, "resume=auto", "hydra.run.dir=outputs/first")
     assert first.status == 0
     assert first.output.startswith("resume=auto: there is no unfinished run in outputs; a new one starts\n")
 
@@ -108,18 +108,18 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\r\u202e[bold]"
 """A name that clears the screen, sets the title, goes back in its line, turns it round and is bold."""
 
 
-def test_nothing_that_a_terminal_obeys_comes_from_the_names_of_a_run(mistaken, tmp_path):
+def test_nothing_that_a_terminal_obeys_comes_from_the_names_of_a_run(run_command, tmp_path):
     rows = [{"text": f"{kind} day {number}", "label": f"{kind}{HOSTILE}"} for number in range(60) for kind in "ab"]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     choices = [*SMALL[:3], *SMALL[7:], "dataset=classification_file", "dataset.files=rows.jsonl", "dataset.text=text"]
     more = ["dataset.label=label", "dataset.batch_size=4", "dataset.cache_dir=cache", "dataset.sequence_length=32"]
-    ended = mistaken("src.train", *choices, *more, f"hydra.run.dir='run{HOSTILE}'")
+    ended = run_command("src.train", *choices, *more, f"hydra.run.dir='run{HOSTILE}'")
     assert ended.status == 0, ended
     run = next(tmp_path.glob("run*"))
     run.rename(tmp_path / "run")  # the name of a directory with a carriage return is no word of a command
     printed = [ended.output, (tmp_path / "run" / "train.log").read_text()]
     for arguments in (["prompt=a day"], ["prompt=a day", "beams=2"], [f"promt='{HOSTILE}'"], [f"device='{HOSTILE}'"]):
-        answered = mistaken("src.generate", "run=run", *arguments)
+        answered = run_command("src.generate", "run=run", *arguments)
         printed += [answered.output, answered.errors]
     assert "[bold]" in printed[2]
     for text in printed:

@@ -26,19 +26,3 @@ def test_two_jobs_of_a_launcher_train_each_cell_once(postgresql: str, tmp_path: 
     assert {line.partition(" (")[0] for line in finished} == {
         f"finished  text: {encoding}, seed {seed}" for encoding in ("none", "rotary") for seed in (1, 2)
     }
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["machines=2"], "machines=8 is how many jobs a launcher"),
-        (["hydra/launcher=submitit_local"], "machines=8 is how many jobs a launcher"),
-        (["hydra/launcher=submitit_local", "machines=2"], "machines share a database on a server"),
-        (["hydra/launcher=nothing", "machines=2", "storage=postgresql://u@h/n"], "hydra/launcher=nothing"),
-    ],
-)
-def test_jobs_need_a_launcher_a_number_and_a_server(tmp_path: Path, words: list[str], sentence: str) -> None:
-    ended = compare(tmp_path, "comparison=question.yaml", *words)
-    assert (ended.status, len(ended.sentences.splitlines())) == (2, 1), ended
-    assert sentence in ended.errors

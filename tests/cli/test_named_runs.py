@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.cli.named_runs import named_runs
+from poslab.cli.specs import named_runs
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from poslab.cli.choices import choices
-from poslab.cli.mistakes import choices_with
-from poslab.cli.own_packages import OwnPackages
+from poslab.cli.entry_point import UserPackages
+from poslab.cli.errors import choices_with
 from poslab.configuration.folders import CONF
 
 from .running import QUESTION, ROOT
@@ -37,32 +37,32 @@ def encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_a_choice_of_the_current_directory_is_found_and_listed(encoding, mistaken):
-    ended = mistaken("src.train", "--cfg", "job", "--package", "encoding", "encoding=mine")
+def test_a_choice_of_the_current_directory_is_found_and_listed(encoding, run_command):
+    ended = run_command("src.train", "--cfg", "job", "--package", "encoding", "encoding=mine")
     assert "_target_: my_lab.Mine" in ended.output
-    assert "did you mean 'mine'?" in mistaken("src.train", "encoding=minee").errors
-    assert re.search("^  mine +An encoding of my own$", mistaken("src.train", "--help", "encoding").output, re.M)
-    assert "_target_: my_lab.Mine" in mistaken("src.train", "--help", "encoding=mine").output
+    assert "did you mean 'mine'?" in run_command("src.train", "encoding=minee").errors
+    assert re.search("^  mine +An encoding of my own$", run_command("src.train", "--help", "encoding").output, re.M)
+    assert "_target_: my_lab.Mine" in run_command("src.train", "--help", "encoding=mine").output
 
 
-def test_a_run_trains_with_it_and_prints_commands_that_find_it(encoding, mistaken, small):
-    ended = mistaken("src.train", *small, "encoding=mine", "trust=my_lab", "hydra.run.dir=run")
+def test_a_run_trains_with_it_and_prints_commands_that_find_it(encoding, run_command, small):
+    ended = run_command("src.train", *small, "encoding=mine", "trust=my_lab", "hydra.run.dir=run")
     assert ended.status == 0, ended
     assert "hydra.searchpath" not in ended.output
     assert "trust=my_lab" in ended.output.split("next:")[1]
 
 
-def test_no_other_package_is_trusted_for_it(encoding, mistaken, small):
-    ended = mistaken("src.train", *small, "encoding=mine")
+def test_no_other_package_is_trusted_for_it(encoding, run_command, small):
+    ended = run_command("src.train", *small, "encoding=mine")
     assert (ended.status, "add trust=my_lab" in ended.errors) == (2, True)
 
 
 @pytest.mark.parametrize("content", ["# @package hydra.callbacks\nx: {_target_: os.system}", "a: ${oc.env:SECRET}"])
-def test_a_choice_that_could_run_code_or_read_secrets_is_refused_where_it_is_named(content, encoding, mistaken):
+def test_a_choice_that_could_run_code_or_read_secrets_is_refused_where_it_is_named(content, encoding, run_command):
     encoding.with_name("evil.yaml").write_text(content)
-    other = mistaken("src.train", "--cfg", "job", "encoding=mine")
+    other = run_command("src.train", "--cfg", "job", "encoding=mine")
     assert (other.status, other.errors) == (0, "")
-    named = mistaken("src.train", "--cfg", "job", "encoding=evil")
+    named = run_command("src.train", "--cfg", "job", "encoding=evil")
     assert (named.status, named.errors.count("\n")) == (2, 1)
     assert "conf/encoding/evil.yaml must" in named.errors
 
@@ -88,11 +88,11 @@ CALLBACK = "hydra.callbacks\nx: {_target_: logging.FileHandler, filename: ran}\n
         ("folder/train.yaml", ["--config-path", "folder"], True),
     ],
 )
-def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, tmp_path, mistaken):
+def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, tmp_path, run_command):
     (tmp_path / "conf" / "encoding").mkdir(parents=True)
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text(f"# @package _global_\n# @package {CALLBACK}")
-    ended = mistaken("src.train", *words, "+nothing_trains=1")
+    ended = run_command("src.train", *words, "+nothing_trains=1")
     assert (ended.status, "+nothing_trains" in ended.errors) == (2, not is_refused), ended
     assert not (tmp_path / "ran").exists()
 
@@ -108,7 +108,7 @@ def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, t
         (["--config-dir", ".", "--config-name", "best"], "optimizer.lr=0.5"),
     ],
 )
-def test_a_command_says_which_files_set_seed_rate_logger_or_cache(words, settings, encoding, tmp_path, mistaken):
+def test_a_command_says_which_files_set_seed_rate_logger_or_cache(words, settings, encoding, tmp_path, run_command):
     files = {
         "conf/experiment/mine.yaml": "# @package _global_\ndefaults: [{override /logger: [tensorboard, csv, wandb]}]\n"
         "seed: 9\ntrainer: {max_steps: 4}\n",
@@ -118,7 +118,7 @@ def test_a_command_says_which_files_set_seed_rate_logger_or_cache(words, setting
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    told = re.findall("^poslab: .*yaml sets (.*)$", mistaken("src.train", *words, "+nothing_trains=1").errors, re.M)
+    told = re.findall("^poslab: .*yaml sets (.*)$", run_command("src.train", *words, "+nothing_trains=1").errors, re.M)
     assert told == ([settings] if settings else [])
 
 
@@ -133,43 +133,44 @@ def test_a_command_says_which_files_set_seed_rate_logger_or_cache(words, setting
         ("{run: {dir: other/x}}", "link", False),
     ],
 )
-def test_a_file_leads_no_run_through_a_link_of_the_folder(settings, link, is_refused, encoding, tmp_path, mistaken):
+def test_a_file_leads_no_run_through_a_link_of_the_folder(settings, link, is_refused, encoding, tmp_path, run_command):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / link).parent.mkdir(exist_ok=True)
     (tmp_path / link).symlink_to(tmp_path / "elsewhere")
     experiment = tmp_path / "conf" / "experiment" / "mine.yaml"
     experiment.parent.mkdir()
     experiment.write_text(f"# @package _global_\nhydra: {settings}\n")
-    ended = mistaken("src.train", "experiment=mine", "+nothing_trains=1")
+    ended = run_command("src.train", "experiment=mine", "+nothing_trains=1")
     assert (ended.status, f"and {link} is one" in ended.errors) == (2, is_refused), ended
     assert not [file for file in (tmp_path / "elsewhere").rglob("*") if file.is_file()]
 
 
-def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, mistaken):
+def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, run_command):
     encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
-    ended = mistaken("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")
-    assert ended.errors == "poslab: conf/encoding/alibi.yaml is not read, because Poslab has a choice of that name\n"
+    ended = run_command("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")
+    assert ended.errors.startswith("poslab: conf/encoding/alibi.yaml is not read")
     assert "poslab.encodings" in ended.output
 
 
-def test_a_folder_without_choices_is_not_looked_at(tmp_path, mistaken):
+def test_a_folder_without_choices_is_not_looked_at(tmp_path, run_command):
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "site.yaml").write_text("hydra: {run: {dir: /}}")
-    assert mistaken("src.train", "--cfg", "job").errors == ""
+    assert run_command("src.train", "--cfg", "job").errors == ""
 
 
-def test_a_sweep_takes_the_choices_of_a_folder(encoding, mistaken, tmp_path):
+def test_a_sweep_takes_the_choices_of_a_folder(encoding, run_command, tmp_path):
     encoding.parent.parent.rename(tmp_path / "choices")
     (tmp_path / "question.yaml").write_text(QUESTION.replace("encoding: rotary", "encoding: mine"))
-    missing = mistaken("src.sweep", "sweep=question.yaml")
-    assert "encoding=mine: there is no such choice" in missing.errors
-    found = mistaken("src.sweep", "--config-dir", "choices", "sweep=question.yaml")
+    missing = run_command("src.sweep", "sweep=question.yaml")
+    assert "encoding=mine:" in missing.errors
+    found = run_command("src.sweep", "--config-dir", "choices", "sweep=question.yaml")
     assert "encoding._target_ names my_lab.Mine" in found.errors
-    assert "--config-dir must be followed by a folder" in mistaken("src.sweep", "--config-dir", "no", "sweep=x").errors
+    ended = run_command("src.sweep", "--config-dir", "no", "sweep=x")
+    assert "--config-dir must" in ended.errors and "'no'" in ended.errors
 
 
-def test_the_choices_of_poslab_are_no_choices_of_ones_own(mistaken):
-    assert mistaken("src.train", "--cfg", "job", directory=CONF.parent).errors == ""
+def test_the_choices_of_poslab_are_no_choices_of_ones_own(run_command):
+    assert run_command("src.train", "--cfg", "job", directory=CONF.parent).errors == ""
 
 
 def test_a_broken_file_hides_no_other_choice(tmp_path, monkeypatch):
@@ -198,18 +199,18 @@ def test_files_of_the_current_directory_run_only_if_they_are_trusted(tmp_path):
 def test_a_trusted_file_finds_what_stands_beside_it(tmp_path, monkeypatch):
     (tmp_path / "trusted_one.py").write_text("import beside_it\n")
     (tmp_path / "beside_it.py").write_text("value = 3\n")
-    finder = OwnPackages(["trusted_one"], str(tmp_path))
+    finder = UserPackages(["trusted_one"], str(tmp_path))
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, finder])
     monkeypatch.setattr(sys, "path", sys.path[:])
     assert finder.find_spec("beside_it", None) is None
     assert importlib.import_module("trusted_one").beside_it.value == 3
 
 
-def test_a_sweep_and_a_comparison_run_no_code_of_a_choice(encoding, mistaken, tmp_path):
+def test_a_sweep_and_a_comparison_run_no_code_of_a_choice(encoding, run_command, tmp_path):
     encoding.with_name("evil.yaml").write_text(f"# @package {CALLBACK}")
     (tmp_path / "question.yaml").write_text(QUESTION)
-    ended = mistaken("src.sweep", "sweep=question.yaml", "encoding=evil")
+    ended = run_command("src.sweep", "sweep=question.yaml", "encoding=evil")
     assert (ended.status, "conf/encoding/evil.yaml must fill" in ended.errors) == (2, True)
-    compared = mistaken("src.compare", "comparison=text", "encodings=[rotary,evil]", "dry_run=true")
+    compared = run_command("src.compare", "comparison=text", "encodings=[rotary,evil]", "dry_run=true")
     assert (compared.status, "conf/encoding/evil.yaml must fill" in compared.errors) == (2, True)
     assert not (tmp_path / "ran").exists()

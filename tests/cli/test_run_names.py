@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from poslab.cli.run_names import suffix
-from poslab.cli.words import parsed
+from poslab.cli.argv import parsed
+from poslab.cli.train import suffix
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_what_was_typed_is_the_end_of_a_name(typed, name):
     assert parsed([f"run=outputs/x{name}"])[0].value() == f"outputs/x{name}", "it needs quotes"
 
 
-def test_a_run_is_named_by_what_was_typed_and_a_directory_of_ones_own_stays(small, mistaken, tmp_path):
-    ended = mistaken("src.train", *small, "encoding.base=1e5")
+def test_a_run_is_named_by_what_was_typed_and_a_directory_of_ones_own_stays(small, run_command, tmp_path):
+    ended = run_command("src.train", *small, "encoding.base=1e5")
     assert ended.status == 0, ended
     (run,) = (tmp_path / "outputs").iterdir()
     assert re.fullmatch(r"[\d_-]{19}_text_rotary_base-1e5_d_model-16_num_layers-1_num_heads-2", run.name)
-    assert mistaken("src.train", *small, "encoding.base=1e5", "hydra.run.dir=mine_text_rotary").status == 0
+    assert run_command("src.train", *small, "encoding.base=1e5", "hydra.run.dir=mine_text_rotary").status == 0
     assert (tmp_path / "mine_text_rotary" / "metrics.json").is_file()

@@ -25,7 +25,7 @@ from poslab.experiments.pool.failure import LOST
 from poslab.experiments.tuning.trial_record import recorded_failure
 from poslab.runs.directory import RunDirectory
 
-from .running import QUESTION, ROOT, Ended, Running, metrics, python, start_sweep
+from .running import ROOT, Ended, Running, metrics, python, start_sweep
 
 
 @pytest.fixture(scope="session")
@@ -212,52 +212,6 @@ def test_a_sweep_shows_all_its_trials_in_tensorboard(swept):
         assert session.session_start_info.hparams["encoding.base"].number_value > 0
         names = {info.name.tag for info in experiment.experiment.metric_infos}
         assert {"validation/bits_per_byte@64", "validation/bits_per_byte@128"} <= names
-
-
-MISTAKES = {
-    "sweep=rotary_bse": "sweep=rotary_bse: there is no such sweep; did you mean 'rotary_base'?",
-    "sweep=nowhere.yaml": "sweep=nowhere.yaml: there is no such file",
-    "preset=small": "sweep must name a sweep, or the path of a file like them sweeps: alibi_slopes",
-    "sweep=rotary_base preset=tiny": "preset=tiny: rotary_base.yaml has the preset small",
-    "sweep=rotary_base n_trials=0": "n_trials must be an integer of at least 1, got 0",
-    "sweep=rotary_base n_trails=3": "n_trails: there is no such key",
-    "sweep=rotary_base encodng=t5": "encodng: there is no such key; did you mean 'encoding'?",
-    "sweep=rotary_base encoding=t6": "encoding=t6: there is no such choice",
-    "sweep=rotary_base encoding=t5": "encoding.base: there is no such key",
-    "sweep=rotary_base encoding.base=5": "encoding.base is what the sweep searches",
-    "sweep=rotary_base resume=auto": "resume belongs to a single run",
-    "sweep=rotary_base seed=1,2": "seed=1,2: what varies stands in the file of the sweep",
-    "sweep=rotary_base -m": "-m: a sweep takes key=value alone",
-    "sweep=rotary_base dataset.length_multiples=[1,2]": "validation/bits_per_byte@1x+2x+4x looks at windows of 1024",
-    "sweep=rotary_base storage=grpc://host:1": "storage must be the URL of a database",
-    "sweep=rotary_base storage=journal:here.log": "storage must be the URL of a database",
-    "sweep=rotary_base storage=sqlite:////no/where.db": "storage=sqlite:////no/where.db cannot be reached",
-    "sweep=rotary_base model.head_dim=6": "space.encoding.fraction at encoding.fraction=0.25",
-    "sweep=quality_and_speed pruner={_target_:optuna.pruners.MedianPruner}": "pruner must be null if",
-    "sweep=unknown_key.yaml": "encoding.bse: there is no such key; did you mean 'encoding.base'?",
-    "sweep=empty_range.yaml": "space.encoding.base.float must not be empty, got 100 to 10",
-    "sweep=no_condition.yaml": "space.encoding.base: there is no such key under encoding=t5: it needs a condition",
-    "sweep=rotary_base sampler={_target_:optuna.samplers.BruteForceSampler}": "sampler: BruteForceSampler cannot "
-    "search this space",
-    "sweep=rotary_base sampler=null": "sampler must be {_target_: optuna.samplers...}",
-    "sweep=rotary_base dataset.sequence_length=8192": "validation/bits_per_byte@1x+2x+4x looks at lengths of",
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("typed", MISTAKES)
-def test_a_mistake_is_one_sentence_before_any_training(typed, tmp_path, mistaken):
-    (tmp_path / "unknown_key.yaml").write_text(QUESTION.replace("encoding.base", "encoding.bse"))
-    (tmp_path / "empty_range.yaml").write_text(QUESTION.replace("100000", "10"))
-    (tmp_path / "no_condition.yaml").write_text(
-        QUESTION.replace("encoding.fraction: {choices: [0.5, 1.0]}", "encoding: {choices: [rotary, t5]}")
-    )
-    ended = mistaken("src.sweep", *typed.split(), "output=out")
-
-    assert ended.status == 2, ended
-    assert ended.sentences.startswith(f"error: {MISTAKES[typed]}"), ended
-    assert ended.sentences.count("\n") == 1
-    assert not list((tmp_path).glob("out/trials/*"))
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
     sys.modules.pop("my_turning", None)
 
 
-def test_a_stopped_run_goes_on_by_the_command_that_it_prints(mine, tiny, tmp_path, mistaken):
+def test_a_stopped_run_goes_on_by_the_command_that_it_prints(mine, tiny, tmp_path, run_command):
     words = [*tiny, *mine, "encoding=turning", "trainer=cpu", "trainer.max_steps=8", "trainer.saves=4"]
     stopping = at_step(5).environment(tmp_path / "moment", signal.SIGTERM)
     stopping["PYTHONPATH"] = f"{stopping['PYTHONPATH']}{os.pathsep}{os.environ['PYTHONPATH']}"
@@ -58,20 +58,20 @@ def test_a_stopped_run_goes_on_by_the_command_that_it_prints(mine, tiny, tmp_pat
     assert told == "resume with: python -m src.train resume=outputs/run trust=my_turning"
     shutil.copytree(tmp_path / "outputs", tmp_path / "auto")
 
-    ended = mistaken("src.train", *shlex.split(told)[5:])
+    ended = run_command("src.train", *shlex.split(told)[5:])
     assert ended.status == 0, ended
-    auto = mistaken("src.train", *words, "resume=auto", "hydra.run.dir=auto/another")
+    auto = run_command("src.train", *words, "resume=auto", "hydra.run.dir=auto/another")
     assert auto.status == 0 and "a new one starts" not in auto.output, auto
     weights = [poslab.load(tmp_path / run / "run", trust="my_turning").state_dict() for run in ("outputs", "auto")]
     assert all(torch.equal(weight, weights[1][name]) for name, weight in weights[0].items())
 
-    swapped = mistaken(
+    swapped = run_command(
         "src.evaluate", "run=outputs/run", *mine, "encoding@swap=turning", "lengths=[32]", "parts=[extrapolation]"
     )
     assert swapped.status == 0, swapped
 
 
-def test_a_sweep_takes_it_and_trains_its_best_by_the_command_that_it_prints(mine, tiny, tmp_path, mistaken):
+def test_a_sweep_takes_it_and_trains_its_best_by_the_command_that_it_prints(mine, tiny, tmp_path, run_command):
     (tmp_path / "share.yaml").write_text(SWEEP)
     small = [word for word in tiny if not word.startswith(("trainer.max_steps", "trainer.validations"))]
     command = python("-m", "src.sweep", "sweep=share.yaml", "output=out", "trainer=cpu", *mine, *small)
@@ -79,5 +79,5 @@ def test_a_sweep_takes_it_and_trains_its_best_by_the_command_that_it_prints(mine
     assert ended.status == 0, ended
     told = next(line for line in ended.output.splitlines() if "--config-name best" in line)
     assert told.endswith("python -m src.train --config-dir out --config-name best trust=my_turning")
-    again = mistaken("src.train", *shlex.split(told.partition("src.train ")[2]), "hydra.run.dir=again")
+    again = run_command("src.train", *shlex.split(told.partition("src.train ")[2]), "hydra.run.dir=again")
     assert again.status == 0, again

@@ -22,11 +22,10 @@ from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
 from poslab.cli import compare, sweep
+from poslab.cli.argv import expand_aliases, options_first, parsed
+from poslab.cli.errors import known_keys
 from poslab.cli.evaluate import _taken_for_model
-from poslab.cli.machines import launcher_and_others
-from poslab.cli.mistakes import known_keys
-from poslab.cli.questions import own_keys_and_overrides
-from poslab.cli.words import expand_aliases, options_first, parsed
+from poslab.cli.specs import launcher_and_others, own_keys_and_overrides
 from poslab.experiments.comparison_file import read_comparison
 from poslab.experiments.tuning.sweep_file import read_sweep
 from tests.conftest import ROOT

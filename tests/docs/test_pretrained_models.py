@@ -10,7 +10,7 @@ import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import poslab.data.composed
-from poslab.cli.words import expand_aliases
+from poslab.cli.argv import expand_aliases
 from poslab.pretrained.families import FAMILIES
 from tests.conftest import ROOT
 from tests.pretrained.tiny import some_tokens, tiny

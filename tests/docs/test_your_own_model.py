@@ -12,7 +12,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from poslab.cli.mistakes import explained
+from poslab.cli.errors import explained
 from poslab.data.composed import resolved
 from poslab.models import Model
 from poslab.runs.recipe import Recipe
@@ -137,10 +137,7 @@ def test_a_file_can_say_that_no_size_applies(
     said = re.findall(r"`(model\.d_model: .* has no such argument)`", GUIDE)[0]
     with pytest.raises(ValueError, match=f"^{re.escape(said)}$") as refused:
         check(composed())
-    assert explained(refused.value, "train", ["model=thin"])[0] == (
-        f"{said}; size= gives it: leave that out with ~size, or for good by a line of the model's file "
-        "(docs/your-own-model.md)"
-    )
+    assert explained(refused.value, "train", ["model=thin"])[0] == f"{said}; size= sets it: leave that out with ~size"
     check(composed("~size"))
 
     (checkout / "my_conf" / "model" / "thin.yaml").write_text(f"{NO_SIZE}\n{YAML_FILE}")

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 import poslab
 from poslab.cli import evaluate, generate
-from poslab.cli.words import options_first
+from poslab.cli.argv import options_first
 from poslab.configuration.interpolations import check_interpolations
 from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, initialized
 from poslab.experiments.tuning.command import run_sweep

@@ -14,7 +14,7 @@ from poslab.configuration.folders import CONF, in_current_directory
 from poslab.io.files import LOADER, read_yaml
 
 FAMILY = "override /family@_global_.family"
-"""Matches the family of a dataset in the defaults list of its file."""
+"""Entry of the defaults list of a dataset's file that names its family."""
 
 
 def groups() -> list[str]:
@@ -24,14 +24,14 @@ def groups() -> list[str]:
 
 def choices(group: str) -> list[str]:
     """Return the choices of a group, those of ./conf too; a file that begins with `_` is only a part of others."""
-    files = [
+    files = {
         path.relative_to(folder / group).with_suffix("").as_posix()
         for folder in _folders()
         for pattern in ("[!_]*.yaml", "models/[!_]*.yaml", "small/[!_]*.yaml")
         for path in (folder / group).glob(pattern)
         if path.is_file()
-    ]
-    return sorted(set(files))
+    }
+    return sorted(files)
 
 
 def _folders() -> list[Path]:
@@ -40,7 +40,7 @@ def _folders() -> list[Path]:
 
 
 def _file(group: str, choice: str) -> Path:
-    """Return the file of a choice: that of Poslab, if there are two."""
+    """Return the file of a choice; Poslab's goes before the user's."""
     files = [folder / group / f"{choice}.yaml" for folder in _folders()]
     return next(filter(Path.is_file, files), files[0])
 
@@ -72,11 +72,11 @@ def first_sentence(comment: str) -> str:
 def family(dataset: str) -> str:
     """Return the family of a dataset, such as `classes`; empty without one. conf/dataset/_classes.yaml describes it.
 
-    That of a file goes before those of the files that it begins with, as in Hydra.
+    The family in a file goes before that of the files that it begins with, as in Hydra.
     """
-    every = (default for file in _parts("dataset", dataset) for default in _defaults(file))
-    named = [str(default[FAMILY]) for default in every if isinstance(default, dict) and FAMILY in default]
-    return named[-1] if named else ""
+    defaults = (default for file in _parts("dataset", dataset) for default in _defaults(file))
+    names = [str(default[FAMILY]) for default in defaults if isinstance(default, dict) and FAMILY in default]
+    return names[-1] if names else ""
 
 
 def keys(group: str, choice: str) -> dict[str, str]:
@@ -84,11 +84,11 @@ def keys(group: str, choice: str) -> dict[str, str]:
 
     A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
     """
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     for file in _parts(group, choice):
         for key, comment in keys_of(file).items():
-            found[f"{group}.{key}"] = comment or found.get(f"{group}.{key}", "")
-    return found
+            comments[f"{group}.{key}"] = comment or comments.get(f"{group}.{key}", "")
+    return comments
 
 
 def keys_of(file: Path) -> dict[str, str]:

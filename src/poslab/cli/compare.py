@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice
-from poslab.cli.machines import launcher_and_others, run_on_machines
-from poslab.cli.named_runs import named_runs
-from poslab.cli.own_choices import with_config_dir
-from poslab.cli.questions import clear_distributed_env, own_keys_and_overrides, run_question
-from poslab.cli.words import check_figure_width
+from poslab.cli.argv import with_config_dir
+from poslab.cli.hydra_command import HELP, check_figure_width, command_without_hydra, print_loading_notice
+from poslab.cli.specs import (
+    clear_distributed_env,
+    launcher_and_others,
+    named_runs,
+    own_keys_and_overrides,
+    run_on_machines,
+    run_question,
+)
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import COMPARISONS, CONF

@@ -10,6 +10,10 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import NoReturn
 
 from poslab.configuration.command_line import STARTED_AS
@@ -26,7 +30,7 @@ COMMANDS = {
 
 COMPLETION = {"-sc", "--shell-completion"}
 COMPLETED_AS_RUNS = ("sweep", "compare")
-"""Commands whose keys, beside those of their own, are those of a run."""
+"""Commands that take the keys of a run, in addition to their own keys."""
 
 
 def main(started_as: str = "poslab") -> NoReturn:
@@ -83,11 +87,38 @@ def _help(started_as: str) -> str:
     return "\n".join(lines)
 
 
+class UserPackages(MetaPathFinder):
+    """Finds packages of the user in the current directory, after everything that is installed.
+
+    `python -m src.train` has the whole directory on its path, as Python does it; `poslab train` has it only once a
+    trusted package is imported, so that a file there named as a library, or as a plugin of Hydra, is not run by itself.
+
+    Args:
+        names: top-level names of the packages.
+        directory: that holds them.
+    """
+
+    def __init__(self, names: Sequence[str], directory: str) -> None:
+        self._names = names
+        self._directory = directory
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if path is not None or fullname not in self._names:
+            return None
+        spec = PathFinder.find_spec(fullname, [self._directory])
+        if spec is not None and self._directory not in sys.path:
+            sys.path.append(self._directory)
+        return spec
+
+
 def _run(name: str, words: list[str]) -> None:
     """Run a command, for which `trust=` may name packages in the current directory."""
-    from poslab.cli.own_packages import find_trusted_packages
-
-    find_trusted_packages(words)
+    trust = " ".join(word.partition("=")[2] for word in words if word.lstrip("+").startswith("trust="))
+    names = [package.partition(".")[0] for package in re.findall(r"[\w.]+", trust) if package != "data"]
+    if names and not sys.flags.safe_path:
+        sys.meta_path.append(UserPackages(names, os.getcwd()))
     sys.argv[1:] = words
     importlib.import_module(f"poslab.cli.{name}").run()
 

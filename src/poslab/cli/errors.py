@@ -99,15 +99,16 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
         return unreadable(error.override, words, name)
     if sweep := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, values = sweep[1].partition("=")
-        return (
-            f"{sweep[1]}: -m runs several values one after another: {poslab_command(name)} -m {sweep[1]}; "
-            f"a list is written '{key}=[{values}]'"
-        )
+        takes_list = key in SEVERAL or key.partition("@")[0] not in choices.groups()
+        hint = f"; a list is written '{key}=[{values}]'" if takes_list else ""
+        return f"{sweep[1]}: -m runs several values one after another: {poslab_command(name)} -m {sweep[1]}{hint}"
     if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
         return _choice_error(missing[1], words)
-    if key := re.search(r"Could not (?:override|delete from config\.|delete) '([^'=@]+)[='.]", text):
-        if key[1] not in choices.groups() and not key[1].startswith("trainer.lightning."):
-            return _key_error(key[1], name, words, own_keys)
+    unknown = re.search(
+        r"Could not (?:override|delete from config\.|delete) '((?!trainer\.lightning)[^'=@]+)[='.]", text
+    )
+    if unknown and unknown[1] not in choices.groups():
+        return _key_error(unknown[1], name, words, own_keys)
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return " ".join(f"{text} {_interpolation_error(cause)}".split())
@@ -141,11 +142,12 @@ def _intended(word: str, following: list[str], name: str) -> str:
     """Return `; did you mean ...?` for a word without an equals sign, from what it names."""
     path, (key, colon, value) = Path(word).expanduser(), word.partition(":")
     options = sorted(file.parent.name for file in CONF.glob("*/*.yaml") if file.stem == path.stem)
-    if colon and key in choices.groups():
-        meant = f"{key}={value}"
-    elif word.partition(".")[0] in choices.groups() and not path.is_file():
+    is_key = word.partition(".")[0] in choices.groups() and not path.is_file()
+    if is_key or following[:1] == ["="]:
         values = [text.lstrip("=") for text in following[:2] if text.lstrip("=") and "=" not in text.lstrip("=")]
         meant = f"{word}={values[0] if values else '...'}"
+    elif colon and key in choices.groups():
+        meant = f"{key}={value}"
     elif options:
         meant = f"{options[0]}={path.stem}"
     elif (SWEEPS / f"{path.stem}.yaml").is_file():
@@ -159,7 +161,7 @@ def _intended(word: str, following: list[str], name: str) -> str:
     elif path.is_file():
         meant = f"sweep={word}" if name == "sweep" else f"dataset=text dataset.files={word}"
     else:
-        return nearest(word, ["--help", "help"])
+        return nearest(word, ["--help"])
     return f"; did you mean {meant!r}?"
 
 

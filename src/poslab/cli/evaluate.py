@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from poslab.arguments import shown
-from poslab.cli.choices import groups, keys_of
+from poslab.cli.argv import expand_aliases, searching_words
+from poslab.cli.choices import choices, groups, keys, keys_of
 from poslab.cli.help import evaluate_help
-from poslab.cli.hydra_command import command
-from poslab.cli.named_runs import named_runs
-from poslab.cli.own_choices import searching_words
-from poslab.cli.words import check_figure_width
+from poslab.cli.hydra_command import check_figure_width, command
+from poslab.cli.specs import named_runs
 from poslab.configuration.command_line import key_of
 from poslab.configuration.folders import CONF
 from poslab.configuration.labels import OF_THE_ENCODING
@@ -143,7 +142,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     from hydra import compose
     from hydra.errors import ConfigCompositionException
 
-    from poslab.cli.mistakes import composition_mistake
+    from poslab.cli.errors import composition_error
     from poslab.configuration.build import full_keys
     from poslab.evaluation.command import PretrainedChoice
     from poslab.experiments.tuning.composition import Composer
@@ -158,7 +157,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
         try:
             return composer.resolve(compose("train", overrides=[*words, *searched], return_hydra_config=True))
         except ConfigCompositionException as error:  # its keys are those of training
-            raise ValueError(composition_mistake(error, "train", [*words, *searched])) from error
+            raise ValueError(composition_error(error, "train", [*words, *searched])) from error
 
     whole = resolved([*words, "encoding=own"])
     with full_keys("model", whole):
@@ -170,42 +169,35 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
             words.append(composer.override("dataset.tokenizer", str(tokenizer_file(path))))
     if not _sets("dataset.sequence_length", words):
         words.append(f"dataset.sequence_length={length}")
-    found = []
-    for name, choices in _encodings("own" if config["encodings"] is None else config["encodings"]):
-        own = [*words, *_in_full(choices["encoding"], [composer.override(key, choices[key]) for key in choices])]
-        found.append(PretrainedChoice(name, resolved(own), own))
-    return found
+    pretrained = []
+    for name, chosen in _encodings("own" if config["encodings"] is None else config["encodings"]):
+        known = list(keys("encoding", chosen["encoding"])) if chosen["encoding"] in choices("encoding") else []
+        of_encoding = [*words, *expand_aliases([composer.override(key, chosen[key]) for key in chosen], known)]
+        pretrained.append(PretrainedChoice(name, resolved(of_encoding), of_encoding))
+    return pretrained
 
 
 def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
     """Return the names of encodings, None where none is given, and their choices, as a comparison lists them."""
     from poslab.experiments.comparison import NAME
 
-    found: list[tuple[str | None, dict[str, Any]]] = []
+    encodings: list[tuple[str | None, dict[str, Any]]] = []
     if nodes == []:
         raise ValueError("encodings must not be empty; null is own")
     for node in nodes if isinstance(nodes, list) else [nodes]:
-        own = {"encoding": node} if isinstance(node, str) else node
-        choices = {str(key): value for key, value in own.items() if key != "name"} if isinstance(own, Mapping) else {}
-        groups = {key.partition(".")[0] for key in choices}
-        if not isinstance(choices.get("encoding"), str) or not groups <= set(OF_THE_ENCODING):
+        named = {"encoding": node} if isinstance(node, str) else node if isinstance(node, Mapping) else {}
+        chosen = {str(key): value for key, value in named.items() if key != "name"}
+        is_of_encoding = {key.partition(".")[0] for key in chosen} <= set(OF_THE_ENCODING)
+        if not isinstance(chosen.get("encoding"), str) or not is_of_encoding:
             raise ValueError(
                 "encodings must be names, or {name: yarn_4, encoding: yarn, encoding.factor: 4} with keys of encoding, "
                 f"positions and temperature, got {shown(node)}"
             )
-        name = own.get("name")
+        name = named.get("name")
         if name is not None and not (isinstance(name, str) and re.fullmatch(NAME, name)):
             raise ValueError(f"encodings: names must be at most 80 letters, digits, dots, - and _, got {shown(name)}")
-        found.append((name, choices))
-    return found
-
-
-def _in_full(encoding: str, words: list[str]) -> list[str]:
-    """Return words with keys of a scaling written out, as `expand_aliases` does."""
-    from poslab.cli.choices import choices, keys
-    from poslab.cli.words import expand_aliases
-
-    return expand_aliases(words, list(keys("encoding", encoding)) if encoding in choices("encoding") else [])
+        encodings.append((name, chosen))
+    return encodings
 
 
 def _sets(key: str, words: Sequence[str]) -> bool:

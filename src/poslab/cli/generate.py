@@ -53,7 +53,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     except UnicodeEncodeError as error:
         raise ValueError("prompt must be UTF-8 text") from error
     recipe = recipe_of(run)
-    _refuse_unheeded(recipe.task, overrides)
+    _check_options(recipe.task, overrides)
     if "temperature" not in recipe.task.generation_options:
         _predict(config, text, max_new_tokens, trust)
         return
@@ -90,18 +90,13 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     console.out("")
 
 
-def _refuse_unheeded(task: type[Task], overrides: Iterable[str]) -> None:
-    """Raise ValueError if the command line has an option that means nothing to a task."""
+def _check_options(task: type[Task], overrides: Iterable[str]) -> None:
+    """Raise ValueError for an option that the task of a run does not use."""
     given = {key_of(override).removeprefix("sampling.") for override in overrides}
     for option in OPTIONS:
         if option not in task.generation_options and (option in given or (option in SAMPLING and "sampling" in given)):
-            instead = (
-                f"accepts {', '.join(task.generation_options)}"
-                if task.generation_options
-                else "accepts no option but prompt and device"
-            )
-            name = snake(task.__name__).replace("_", " ")
-            raise ValueError(f"{option} must be left out for a run of {name}, which {instead}")
+            name, accepted = snake(task.__name__).replace("_", " "), ", ".join(task.generation_options) or "none"
+            raise ValueError(f"{option} must be left out for a run of {name} (options: {accepted})")
 
 
 def _predict(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
@@ -134,14 +129,14 @@ def _predict(config: dict[str, Any], text: str, max_new_tokens: int | None, trus
         console.out(f"{probability:8.4f}  {harmless(name)}")
 
 
-def _taken_from(arguments: list[str], key: str) -> str | None:
+def _pop_argument(arguments: list[str], key: str) -> str | None:
     """Take `key=text` from a command line, and return the text of the last."""
     given = [argument for argument in arguments if argument.startswith(f"{key}=")]
     arguments[:] = [argument for argument in arguments if argument not in given]
     return given[-1].partition("=")[2] if given else None
 
 
-def _in_full(argument: str) -> str:
+def _with_full_key(argument: str) -> str:
     """Return `temperature=0` as `sampling.temperature=0`: Hydra takes the short one for the group of that name."""
     return f"sampling.{argument}" if argument.partition("=")[0] in SAMPLING else argument
 
@@ -149,6 +144,6 @@ def _in_full(argument: str) -> str:
 def run() -> None:
     """Run the command, and exit."""
     # Hydra's grammar would ask for quotes within the shell's around a comma, a bracket or an equals sign.
-    prompt = _taken_from(sys.argv, "prompt")
-    sys.argv = [_in_full(argument) for argument in sys.argv]
+    prompt = _pop_argument(sys.argv, "prompt")
+    sys.argv = [_with_full_key(argument) for argument in sys.argv]
     command("generate", partial(main, prompt=prompt), generate_help)

@@ -1,4 +1,4 @@
-"""Shared by the commands of this folder: Hydra's command line, exit statuses and one-sentence errors."""
+"""What the commands share: Hydra's command line, exit statuses and one-sentence errors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from poslab.cli.argv import as_sweep, expand_aliases, options_first, searching, searching_words, with_user_choices
 from poslab.cli.choices import groups
-from poslab.cli.jobs import DIRECTORIES, JobRecord, noting
-from poslab.cli.mistakes import as_typed, explained, in_lines, known_keys
-from poslab.cli.own_choices import searched_by_itself, searching_words, with_own_choices
-from poslab.cli.words import as_sweep, expand_aliases, options_first
+from poslab.cli.errors import as_typed, explained, known_keys
+from poslab.cli.jobs import DIRECTORIES, JobRecord, recording
 from poslab.configuration.build import DATA, trusted_packages
 from poslab.configuration.command_line import poslab_command, trusting
-from poslab.configuration.folders import CONF
+from poslab.configuration.folders import CONF, in_current_directory
 from poslab.configuration.outside_files import CheckedLoader, checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.errors import UntrustedRunError
@@ -47,7 +46,7 @@ Main = Callable[[dict[str, Any], Path, list[str]], Mapping[str, Any] | None]
 def command(
     name: str,
     main: Main,
-    help_on: Callable[[list[str]], str] | None = None,
+    help_on: Callable[[list[str]], str],
     after_jobs: Callable[[Path], None] | None = None,
 ) -> NoReturn:
     """Run a command and exit: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
@@ -58,7 +57,7 @@ def command(
         name: of its configuration in conf/.
         main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
             found it, and the overrides of the command line; returns facts for the record of its job.
-        help_on: returns the help for the other words of the command line; None leaves it to Hydra.
+        help_on: returns the help for the other words of the command line.
         after_jobs: called with the directory of all jobs of `-m` when they have ended, each with its record.
     """
     report, statuses = _beginning(name)
@@ -84,7 +83,9 @@ def command(
         try:
             if hydra_config.job.config_name != name:
                 _require_whole(composed, name, str(hydra_config.job.config_name))
-            say_what_files_set()
+            loader = GlobalHydra.instance().config_loader()
+            if isinstance(loader, CheckedLoader) and loader.remark:
+                _print_remark(loader.remark)
             overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
             record.add(overrides=overrides)
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
@@ -110,12 +111,12 @@ def command(
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
 
     try:
-        if help_on is not None and HELP & set(sys.argv[1:]):
+        if HELP & set(sys.argv[1:]):
             print(help_on([word for word in sys.argv[1:] if word not in HELP]), flush=True)
             _leave(0)
         sys.argv[1:] = options_first(sys.argv[1:])
-        sys.argv[1:] = with_own_choices(sys.argv[1:])
-        sys.argv += noting(sys.argv[1:]) if after_jobs is not None else []
+        sys.argv[1:] = with_user_choices(sys.argv[1:])
+        sys.argv += recording(sys.argv[1:]) if after_jobs is not None else []
         try:
             run()
         except ConfigCompositionException:
@@ -137,15 +138,8 @@ def command(
     leave(max(statuses, default=0))
 
 
-def say_what_files_set() -> None:
-    """Print what files from outside conf/ set that one may not expect of them."""
-    loader = GlobalHydra.instance().config_loader()
-    if isinstance(loader, CheckedLoader) and loader.remark:
-        _remark(loader.remark)
-
-
 @functools.cache  # once for all jobs of -m
-def _remark(text: str) -> None:
+def _print_remark(text: str) -> None:
     from poslab.io.terminal import one_line
 
     print(f"poslab: {one_line(text)}", file=sys.stderr, flush=True)
@@ -163,8 +157,9 @@ def choices_of_configuration(name: str) -> list[str]:
     Args:
         name: of the configuration unless another one is chosen.
     """
-    hydra = HydraConfig.get()
-    words = [word for word in searching_words() if not searched_by_itself(word)]
+    hydra, folder = HydraConfig.get(), in_current_directory(CONF)
+    added = [] if folder is None else searching([], folder)  # by `with_user_choices`, as to the next command here
+    words = [word for word in searching_words() if word not in added]
     if hydra.job.config_name != name:
         words = ["--config-name", str(hydra.job.config_name), *words]
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
@@ -214,7 +209,7 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
         if sentence is None or show_traceback:
             print(harmless(without_password("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
         if sentence is not None:
-            print(in_lines(f"error: {one_line(without_password(sentence))}"), file=sys.stderr, flush=True)
+            print(f"error: {one_line(without_password(sentence))}", file=sys.stderr, flush=True)
         statuses.append(status)
 
     return report, statuses
@@ -234,15 +229,9 @@ def _leave(status: int) -> NoReturn:
 
 def _stdout_closed() -> bool:
     """Return whether what reads the output, such as `head`, has ended."""
-    try:
-        sys.stdout.flush()
-        pipe = select.poll()
-        pipe.register(sys.stdout.fileno(), 0)
-    except BrokenPipeError:
-        return True
-    except (OSError, ValueError):  # closed, or not a file: of a test
-        return False
-    return any(event & select.POLLERR for _, event in pipe.poll(0))
+    stdout = select.poll()
+    stdout.register(1, 0)
+    return any(event & select.POLLERR for _, event in stdout.poll(0))
 
 
 def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
@@ -250,3 +239,9 @@ def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
     needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
     if missing := sorted(map(str, needed - set(config))):
         raise ValueError(f"--config-name {chosen} must be a whole configuration of {name}, and it has no {missing[0]}")
+
+
+def check_figure_width(width: Any) -> None:
+    """Raise ValueError for a `figure.width` that is neither None nor a width in inches that a plot can have."""
+    if width is not None and (isinstance(width, bool) or not isinstance(width, int | float) or not 3 <= width <= 20):
+        raise ValueError(f"figure.width must be inches, between 3 and 20, got {width!r}")

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
+from poslab.cli.argv import parsed
 from poslab.cli.help import train_help
 from poslab.cli.hydra_command import choices_of_configuration, command
-from poslab.cli.run_names import named_directory
+from poslab.cli.jobs import show_jobs
+from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, short_key, shown
 from poslab.configuration.of_pretrained import is_pretrained
+
+NAMED = ("dataset", "encoding")
+"""Groups whose choice is in the name of every run directory."""
+
+UNNAMED = ("init_from", "trainer", *IGNORED_KEYS)
+"""Keys of a single run that are not in its name; nor are those whose value is a path or a list."""
+
+MAX_VALUE = 20
+"""Characters of a value in a name."""
+
+MAX_SUFFIX = 50
+"""Characters of all keys and values in a name; further keys are left out."""
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[str, Any]:
@@ -27,9 +46,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
     from poslab.training.resume import plan
 
     given = [override for override in overrides if not override.startswith("resume=")]
-    is_named = any(
-        word.lstrip("+").startswith(("hydra.run.", "hydra.sweep.")) for word in HydraConfig.get().overrides.hydra
-    )
+    of_hydra = [word.lstrip("+") for word in HydraConfig.get().overrides.hydra]
+    is_named = any(word.startswith(("hydra.run.", "hydra.sweep.")) for word in of_hydra)
     planned = plan(config, named_directory(directory, given), given, is_named)._replace(
         choices=[*choices_of_configuration("train"), *given]
     )
@@ -52,13 +70,60 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
     }
 
 
-def show(directory: Path) -> None:
-    """Print and write the table of several runs."""
-    from poslab.cli.jobs_table import show_jobs
+def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
+    """Return the directory of the running job, with what was typed in its name, unless the user has named it.
 
-    show_jobs(directory)
+    One of several jobs has the keys in which they differ: `python_docs_rotary_base-1e5`.
+
+    Args:
+        directory: as conf/train.yaml names it.
+        overrides: of the job.
+    """
+    hydra = HydraConfig.get()
+    is_one_of_several = not OmegaConf.is_missing(hydra.job, "num")
+    key = "hydra.sweep.subdir" if is_one_of_several else "hydra.run.dir"
+    choices = "_".join(str(hydra.runtime.choices.get(group)) for group in NAMED)
+    if not directory.name.endswith(choices) or any(word.lstrip("+").startswith(key) for word in hydra.overrides.hydra):
+        return directory
+    typed = parsed(overrides)
+    if is_one_of_several:
+        of_all_jobs = OmegaConf.load(Path(hydra.sweep.dir) / "multirun.yaml").hydra.overrides.task
+        varied = {_key(override) for override in parsed(of_all_jobs) if _varies(override)}
+        named = [override for override in typed if _key(override) in varied]
+    else:
+        named = [override for override in typed if _is_short(override) and not _key(override).startswith(UNNAMED)]
+    return directory.with_name(directory.name + suffix(named))
+
+
+def suffix(overrides: Sequence[Override]) -> str:
+    """Return the end of a name, `_base-1e5_seed-2`, which needs no quotes, in a shell or on Hydra's command line."""
+    values = {_key(override): shown(override.value()) for override in overrides if not override.is_delete()}
+    keys = sorted(values.keys() - {*NAMED}, key=lambda k: (not k.startswith(OF_THE_ENCODING), list(values).index(k)))
+    words = []
+    for key in keys:
+        value = re.sub(r"[^\w.+-]+", "-", values[key], flags=re.ASCII).strip("-")[:MAX_VALUE]
+        words.append(f"_{short_key(key, keys)}-{value}")
+    lengths = accumulate(map(len, words))
+    return "".join(word for word, length in zip(words, lengths, strict=True) if length <= MAX_SUFFIX)
+
+
+def _key(override: Override) -> str:
+    """Return the key that an override sets: `model.cross_encoding` for `encoding@model.cross_encoding=t5`."""
+    return str(override.package or override.key_or_group)
+
+
+def _varies(override: Override) -> bool:
+    """Return whether a key has several values in the jobs of a command line."""
+    if not override.is_sweep_override():
+        return False
+    return not override.is_choice_sweep() or len(list(override.sweep_string_iterator())) > 1
+
+
+def _is_short(override: Override) -> bool:
+    """Return whether the value of an override is neither a path nor a list."""
+    return re.fullmatch(r"(models/)?[\w.+-]+", shown(override.value()), re.ASCII) is not None
 
 
 def run() -> None:
     """Run the command, and exit."""
-    command("train", main, train_help, after_jobs=show)
+    command("train", main, train_help, after_jobs=show_jobs)

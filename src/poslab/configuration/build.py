@@ -31,9 +31,6 @@ NAMES_IN_PAPERS = {
 }
 """Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""
 
-RENAMED = {"objective=own": "objective=task"}
-"""Choices that had another name in earlier versions."""
-
 FACTORIES = "poslab.encodings"
 """The package whose functions, beside its classes, may be named. Functions elsewhere could build a configuration."""
 

@@ -23,7 +23,6 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from yaml import MarkedYAMLError
 
 from poslab.configuration.interpolations import check_interpolations
 from poslab.io.files import read_yaml
@@ -197,12 +196,7 @@ class _Repository(CachingConfigRepository):
         if source.scheme() == "file":
             if not file.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"{file} must not be a symbolic link to a file outside {folder}: put a copy there")
-            try:
-                check_interpolations(read_yaml(file), file)
-            except ValueError as error:
-                if isinstance(error.__context__, MarkedYAMLError | UnicodeDecodeError):
-                    self.delegate.load_config(config_path)  # raises an error with the column
-                raise
+            check_interpolations(read_yaml(file), file)
         loaded = self.delegate.load_config(config_path)
         assert loaded is not None
         package, header = _package(config_path), loaded.header["package"]

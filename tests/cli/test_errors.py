@@ -1,0 +1,105 @@
+"""A mistake is one sentence, an exit status and nothing left behind; messages.txt has most of them."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from poslab.cli.choices import choices
+from poslab.cli.errors import RENAMED, explained
+
+from .running import Ended
+
+
+@pytest.fixture
+def train(run_command: Callable[..., Ended]) -> Callable[..., Ended]:
+    """`python -m src.train` in the empty directory of the test."""
+    return partial(run_command, "src.train")
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """The paths below a directory, `outputs` itself aside."""
+    return [path for path in folder.rglob("*") if path != folder / "outputs"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("choice", ["gpu", "ddp"])
+def test_a_missing_gpu_is_one_sentence(choice, train):
+    ended = train(f"trainer={choice}")
+    assert (ended.status, ended.output, ended.errors.count("\n")) == (2, "", 1)
+    assert ended.errors.startswith("error: trainer.accelerator=gpu")
+
+
+def test_a_loss_that_is_no_number_ends_with_status_1_and_one_sentence(small, train):
+    ended = train(*small, "optimizer.lr=1e30", "trainer.max_steps=20")
+    assert ended.status == 1
+    assert ended.errors.startswith("error: the ") and ended.errors.count("\n") == 1
+    assert "optimizer.lr" in ended.errors or "validation loss" in ended.errors
+    assert "resume with" not in ended.output  # it would end in the same way
+
+
+def test_one_wrong_job_of_two_leaves_the_other_to_run(small, tmp_path, train):
+    ended = train("-m", *small, "encoding=rotary", "encoding.base=0,100", "hydra.sweep.dir=sweep")
+    assert ended.status == 2
+    assert re.fullmatch("error: encoding.base .* 0\n", ended.errors)
+    finished = [path.parent.name for path in (tmp_path / "sweep").rglob("metrics.json")]
+    assert finished == ["1_text_rotary_base-100"]
+    assert not list((tmp_path / "sweep").glob("0_*"))
+    assert "failed: rotary base=0: encoding.base" in ended.output
+
+
+def test_an_unknown_choice_among_several_jobs_is_reported_before_the_first(small, tmp_path, train):
+    ended = train("-m", *small, "encoding=alibi,rotry", "hydra.sweep.dir=sweep")
+    assert ended.status == 2
+    assert "encoding=rotry" in ended.errors and "'rotary'" in ended.errors
+    assert not list(tmp_path.rglob("metrics.json"))
+
+
+def test_a_run_is_not_written_over(small, train, tmp_path):
+    assert train(*small, "hydra.run.dir=run").status == 0
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    ended = train(*small, "hydra.run.dir=run")
+    assert ended.status == 2
+    assert "resume=run" in ended.errors
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == written
+
+
+def test_a_damaged_checkpoint_is_reported_when_a_run_resumes(small, train, tmp_path):
+    assert train(*small, "hydra.run.dir=run").status == 0
+    (tmp_path / "run" / "metrics.json").unlink()
+    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file.write_bytes(file.read_bytes()[:-1000])
+    before = set(tmp_path.rglob("*"))
+    ended = train("resume=run")
+    assert (ended.status, ended.errors.count("\n")) == (2, 1)
+    assert re.match(r"error: resume: .*/last\.ckpt is damaged: .*/best\.ckpt", ended.errors)
+    assert set(left_behind(tmp_path)) == before
+
+
+def test_the_traceback_can_be_asked_for(train):
+    ended = train("model.num_heads=5", full_error="1")
+    assert "Traceback (most recent call last)" in ended.errors
+    assert "error: model.num_heads" in ended.errors.splitlines()[-1]
+    assert ended.status == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "has_hint"),
+    [(["model=thin"], True), (["model=thin", "size=small"], True), (["model.d_model=8"], False)],
+)
+def test_a_model_without_a_width_goes_without_a_size(words, has_hint):
+    sentence, status = explained(ValueError("model.d_model: mylab.Thin has no such argument"), "train", words)
+    assert (sentence.endswith("~size"), status) == (has_hint, 2)
+
+
+@pytest.mark.parametrize(("typed", "now"), RENAMED.items())
+def test_a_renamed_choice_is_refused_with_its_new_name(typed, now, train, monkeypatch):
+    group, _, choice = typed.partition("=")
+    if choice in choices(group):
+        pytest.skip("the old file is still there")
+    ended = train(typed)
+    assert (ended.status, ended.errors) == (2, f"error: {typed} is now {now}\n")
+    assert now.partition("=")[2] in choices(group)
