@@ -22,7 +22,7 @@ from poslab.evaluation import parts
 WIDTH = 80
 INDENT = "    "
 
-USER_CHOICES = "./conf and --config-dir FOLDER hold choices of your own, in addition to those of Poslab."
+USER_CHOICES = "./conf and --config-dir FOLDER hold choices of your own, after those of Poslab."
 
 
 def train_help(words: list[str]) -> str:
