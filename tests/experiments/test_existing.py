@@ -79,7 +79,7 @@ def test_runs_that_differ_in_the_seed_alone_are_of_one_encoding(run):
     found = compared(run(), run("seed=2"), run("encoding=alibi"), run("encoding=alibi", "seed=2"))
     assert encodings(found) == {"text": ["rotary", "alibi"]}
     assert found.comparison.baseline == "rotary"
-    assert {cell.seed for cell, _ in found.cells} == {1, 2}
+    assert {run.seed for run in found.finished} == {1, 2}
     assert found.scores("text", Criterion("bits_per_byte", "minimize"))["rotary"].items.shape[0] == 2
 
 
@@ -87,7 +87,7 @@ def test_loading_devices_and_lengths_of_the_test_make_no_encoding(run):
     other = run("seed=2", "dataset.num_workers=1", "dataset.length_multiples=[1]")
     found = compared(run(), other, run("encoding=alibi"))
     assert encodings(found) == {"text": ["rotary", "alibi"]}
-    assert found.plan.lengths["text"] == [16, 32]
+    assert found.lengths("text") == [16, 32]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_another_length_of_training_is_another_case(run):
     short = "dataset.sequence_length=8"
     found = compared(run(), run("encoding=alibi"), run(short), run("encoding=alibi", short), lengths=["1x", "2x"])
     assert encodings(found) == {"text_16": ["rotary", "alibi"], "text_8": ["rotary", "alibi"]}
-    assert found.plan.lengths == {"text_16": [16, 32], "text_8": [8, 16]}
+    assert (found.lengths("text_16"), found.lengths("text_8")) == ([16, 32], [8, 16])
     assert [one.metric for one in found.comparison.criteria("text_8")] == ["bits_per_byte@1x", "bits_per_byte@2x"]
 
 
@@ -122,7 +122,7 @@ def test_another_task_is_another_case(run):
         "text_LanguageModelling": ["rotary", "alibi"],
         "text_MaskedLanguageModelling": ["rotary", "alibi"],
     }
-    assert {task.__name__ for task in found.tasks.values()} == {"LanguageModelling", "MaskedLanguageModelling"}
+    assert {run.task for run in found.finished} == {"LanguageModelling", "MaskedLanguageModelling"}
 
 
 def test_another_number_of_steps_or_size_of_batches_is_named_with_the_encoding(run):
@@ -158,7 +158,7 @@ def test_seeds_that_no_two_encodings_share_are_compared_without_pairs(run):
     found = compared(*runs)
     verdict = found.verdicts("text", Criterion("bits_per_byte", "minimize"), "rotary")["alibi"]
     assert (verdict.difference.pairs, verdict.difference.paired) == (2, False)
-    assert verdict.p_value < 1 and "2 seeds, not paired" in verdict.text
+    assert verdict.p_value < 1
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ def test_odd_files_in_a_run_are_one_sentence_that_names_them(run, tmp_path):
         with pytest.raises(ValueError, match=rf"{name}"):
             compared(plain, with_file(name, content), trust=["data"])
     for content in ('{"gpus": 3}', '{"gpus": "abc"}', '{"processor": [1], "precision": {}}'):
-        assert len(compared(plain, with_file("environment.json", content), trust=["data"]).cells) == 2
+        assert len(compared(plain, with_file("environment.json", content), trust=["data"]).finished) == 2
     copy = Path(with_file("start.json", "{}"))
     (copy / "scores.npz").unlink(missing_ok=True)
     (copy / "scores.npz").symlink_to(tmp_path / "elsewhere")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -9,13 +10,12 @@ import pytest
 import torch
 
 import poslab.experiments.speed as speed
-from poslab.experiments.cells import CellResult
-from poslab.experiments.reading_costs import FILE, kept_speeds
+from poslab.experiments.costs import FILE, kept_speeds
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
+from poslab.experiments.tables import RunResult
 from poslab.io.terminal import HarmlessConsole
-from poslab.tasks.answering import WrittenAnswers
-from tests.experiments.comparisons import plan
+from tests.experiments.comparisons import comparison
 from tests.training.runs import composed, run_of
 
 from .test_cell_run import ADDITION
@@ -34,12 +34,18 @@ def places(tmp_path_factory):
 @pytest.fixture
 def results(places, tmp_path):
     """Results of both on a test of lengths 10 (within the end) and 20, which are 2 and 3 here."""
-    made = plan(encodings=["rotary", "learned"], seeds=1, output=str(tmp_path))
-    made.lengths["copying"] = [2, 3]
-    cells, _ = made.wanted({})
-    finished = {cell.identity: CellResult(machine="a machine") for cell in cells}
-    tasks = dict.fromkeys(made.comparison.cases, WrittenAnswers)
-    return Results(made, finished, tasks, {cell.identity: places[cell.encoding] for cell in cells})
+    return made(places, tmp_path, seeds=1, lengths=(2, 3))
+
+
+def made(places, output, seeds, lengths):
+    """Results of finished runs of both encodings, whose directories are known by encoding, or encoding and seed."""
+    asked = comparison(encodings=["rotary", "learned"], seeds=seeds, output=str(output))
+    rows = [
+        RunResult("copying", name, seed, lengths=lengths, directory=str(places.get((name, seed), places.get(name))))
+        for name in ("rotary", "learned")
+        for seed in asked.seed_list
+    ]
+    return Results(asked, rows)
 
 
 @pytest.fixture
@@ -70,15 +76,12 @@ def test_every_encoding_is_timed_at_each_length_that_it_has_positions_for(result
 
 def test_a_run_whose_weights_are_gone_is_not_timed_and_its_figures_stay(places, tmp_path):
     """A study that goes on elsewhere takes no weights along."""
-    made = plan(encodings=["rotary", "learned"], seeds=2, output=str(tmp_path))
-    made.lengths["copying"] = [2]
-    cells, _ = made.wanted({})
     at = {
-        cell.identity: shutil.copytree(places[cell.encoding], tmp_path / f"{cell.encoding}_{cell.seed}")
-        for cell in cells
+        (name, seed): shutil.copytree(path, tmp_path / f"{name}_{seed}")
+        for name, path in places.items()
+        for seed in (1, 2)
     }
-    tasks = dict.fromkeys(made.comparison.cases, WrittenAnswers)
-    results = Results(made, {cell.identity: CellResult() for cell in cells}, tasks, at)
+    results = made(at, tmp_path, seeds=2, lengths=(2,))
     shutil.rmtree(tmp_path / "rotary_1" / "checkpoints")
     console = HarmlessConsole(quiet=True)
     timed = with_speeds(results, console).speeds["copying"]
@@ -93,11 +96,11 @@ def test_what_is_kept_is_measured_again_only_if_missing_or_of_another_machine(re
     first = with_speeds(results, console)
     assert with_speeds(results, console).speeds == first.speeds == with_kept_speeds(results).speeds
     assert len(measurements) == 1
-    results.plan.lengths["copying"] = [2]
-    with_speeds(results, console)
+    shorter = dataclasses.replace(results, rows=[dataclasses.replace(run, lengths=(2,)) for run in results.rows])
+    with_speeds(shorter, console)
     assert len(measurements) == 2
     monkeypatch.setattr(speed, "machine_in_words", lambda environment: "another machine")
-    assert with_speeds(results, console).speeds["copying"].machine == "another machine"
+    assert with_speeds(shorter, console).speeds["copying"].machine == "another machine"
     assert len(measurements) == 3
 
 
@@ -127,7 +130,7 @@ def test_a_case_that_cannot_be_timed_is_left_out_in_one_sentence(results, measur
     monkeypatch.setattr(speed, "_costs", fail)
     assert with_speeds(results, HarmlessConsole()).speeds == {}
     assert "copying cannot be timed: CUDA out of memory" in capsys.readouterr().out
-    assert kept_speeds(results.plan.comparison.output) == {}
+    assert kept_speeds(results.comparison.output) == {}
 
 
 def test_encodings_take_turns_and_the_fastest_of_each_counts(monkeypatch):

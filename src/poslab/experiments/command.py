@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from poslab.data.run_data import RunData
 from poslab.experiments.cells import Point
+from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.definitions import identity, numbered, study_of
@@ -83,7 +83,7 @@ def run_comparison(
             claim(output, identity(there), "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         if not report_only:
-            check_splits(Results(plan, study.results(), cases.tasks, splits=cases.splits))
+            check_splits(results_of_cells(plan, study.results(), cases.tasks, cases.splits))
         if dry_run:
             console.print(plan_table(study, cases.seconds_of_run))
             return
@@ -95,12 +95,12 @@ def run_comparison(
             fail_lost(study, folder)
             Display(console, study, comparison.workers).supervise(workers, comparison.lost_after)
         with one_at_a_time(output):
-            found = Results(study.plan, study.results(), cases.tasks, splits=cases.splits)
+            found = results_of_cells(study.plan, study.results(), cases.tasks, cases.splits)
             results = with_kept_speeds(found) if report_only else with_speeds(found, console)
+            write_tables(results, output)
             write(results, console, typed, figure_width)
         if recommend:
-            texts = recommendation(results, asked, typed, cases.mean_seconds_of_run)
-            print_recommendation(console, texts)
+            print_recommendation(console, recommendation(results, asked, typed))
 
 
 def compare_runs(
@@ -131,6 +131,32 @@ def compare_runs(
     with one_at_a_time(output):
         claim(output, EXISTING, "runs")
         results = with_speeds(results, console)
+        write_tables(results, output)
+        write(results, console, typed, figure_width)
+    if recommend:
+        print_recommendation(console, recommendation(results, asked, typed))
+
+
+def report_tables(
+    folder: Path,
+    typed: str,
+    needs: Mapping[str, Any],
+    baseline: str | None = None,
+    recommend: bool = False,
+    figure_width: float | None = None,
+) -> None:
+    """Write the report of results in a folder of tables, which need neither data nor models.
+
+    Args:
+        folder: with the tables.
+        typed, needs, recommend, figure_width: as of `run_comparison`.
+        baseline: encoding to which the others are compared; None is that of the comparison.
+
+    Raises:
+        ValueError: as of `read_results`, or for a baseline that is not among the encodings.
+    """
+    console, asked, results = HarmlessConsole(), Needs(**needs), read_results(folder, baseline)
+    with one_at_a_time(folder):
         write(results, console, typed, figure_width)
     if recommend:
         print_recommendation(console, recommendation(results, asked, typed))
@@ -177,10 +203,6 @@ class CheckedCases:
     def seconds_of_run(self, case: str, encoding: str) -> float:
         """Return the estimated seconds of a run in one of the workers."""
         return seconds_of_run(self.recipes[case][encoding], self.data[case], self.threads)
-
-    def mean_seconds_of_run(self, case: str) -> float:
-        """Return the estimated seconds of a run of a case, the mean over its encodings."""
-        return mean(self.seconds_of_run(case, encoding) for encoding in self.recipes[case])
 
 
 def check_splits(results: Results) -> None:

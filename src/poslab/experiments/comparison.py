@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
 from poslab.configuration.lengths import LENGTH
-from poslab.experiments.criteria import Criterion, Gate
-from poslab.experiments.direction import Direction
+from poslab.experiments.criteria import Criterion, Direction, Gate
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are those of directories too, and so not longer."""

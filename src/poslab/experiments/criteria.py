@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from poslab.arguments import Positive, with_checked_arguments
 from poslab.configuration.lengths import LENGTH
-from poslab.experiments.direction import Direction
+
+Direction = Literal["minimize", "maximize"]
+"""Direction of the better values: small ones, or large ones."""
+
+
+def better(direction: Direction) -> str:
+    """Return the word for better values: lower or higher."""
+    return "lower" if direction == "minimize" else "higher"
+
+
+def sign(direction: Direction) -> int:
+    """Return the factor that makes a gain of a value: 1 where large values are good, else -1."""
+    return -1 if direction == "minimize" else 1
 
 
 @with_checked_arguments

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from poslab.data.run_data import RunData
 from poslab.evaluation.opening import trained_data
 from poslab.experiments.cell_run import machine_of, measured, start_of
 from poslab.experiments.cells import CellResult
+from poslab.experiments.collect import items_of_directory, row_of
 from poslab.experiments.comparison import Comparison, file_name
 from poslab.experiments.lengths import checked_lengths
 from poslab.experiments.metrics import usual_direction
@@ -55,6 +56,11 @@ class ExistingRun:
         """All other keys, which make its encoding."""
         node = _without(self.recipe.config, (*MAY_DIFFER, "dataset"))
         return {**node, "batch_size": self.recipe.source.batch_size}
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it started from the weights of another run, or of a pretrained model."""
+        return "path" in self.recipe.config.get("model", ()) or self.recipe.init_from is not None
 
 
 def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, console: HarmlessConsole) -> Results:
@@ -110,24 +116,24 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     trained = {case: one.data.longest_trained for case, one in firsts.items()}
     definitions = {f"{case}/{encoding}": 1 for case, encoding in comparison.pairs}
     plan = CellPlan(comparison, definitions, tested, trained)
-    cells = [(one, plan.cell(case, names[one], one.recipe.seed, {})) for case, own in cases.items() for one in own]
-    places: dict[str, Path] = {}
-    for one, cell in cells:
-        if cell.identity in places:
+    cells = [(run, plan.cell(case, names[run], run.recipe.seed, {})) for case, own in cases.items() for run in own]
+    paths: dict[str, Path] = {}
+    for run, cell in cells:
+        if cell.identity in paths:
             raise ValueError(
-                f"runs must differ in more than their directories: {places[cell.identity]} and {one.run.path} are both "
+                f"runs must differ in more than their directories: {paths[cell.identity]} and {run.run.path} are both "
                 f"{cell.label}"
             )
-        places[cell.identity] = one.run.path
-    finished: dict[str, CellResult | None] = {}
-    for one, cell in cells:
-        console.print(f"{cell.label}: {one.run.path}", soft_wrap=True)
-        with _naming(one.run.path):
-            scores = measured(one.run, cell)
-            metrics, machine, start = one.run.metrics(), machine_of(one.run), start_of(one.run)
-        finished[cell.identity] = CellResult(metrics, scores, machine=machine, start=start)
-    splits = {case: one.recipe.source.split_version for case, one in firsts.items()}
-    return Results(plan, finished, {case: one.recipe.task for case, one in firsts.items()}, places, splits=splits)
+        paths[cell.identity] = run.run.path
+    rows = []
+    for run, cell in cells:
+        console.print(f"{cell.label}: {run.run.path}", soft_wrap=True)
+        with _naming(run.run.path):
+            scores = measured(run.run, cell)
+            result = CellResult(run.run.metrics(), scores, machine=machine_of(run.run), start=start_of(run.run))
+        row = row_of(run.run, cell, result, run.recipe.task, trained[cell.case], run.recipe.source.split_version)
+        rows.append(replace(row, is_pretrained=run.is_pretrained))
+    return Results(comparison, rows, items_of_directory, exist_already=True)
 
 
 def _existing(path: str, trust: Sequence[str]) -> ExistingRun:
@@ -236,6 +242,6 @@ def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> N
 def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:
     """Return the metrics that decide where none are named: the first one of the task, at each length that is named."""
     first = task.first_metric()
-    direction = usual_direction(first, task)
+    direction = usual_direction(first, task.open_ended)
     tags = [f"{first}@{length}" for length in lengths] if isinstance(lengths, list) else [first]
     return {tag: {"direction": direction} for tag in tags}

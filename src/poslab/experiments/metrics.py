@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from poslab.configuration.lengths import tokens, whole_tokens
 from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.criteria import Criterion
-from poslab.experiments.direction import Direction
+from poslab.experiments.criteria import Criterion, Direction
 from poslab.tasks.task import Task
 
 
@@ -38,14 +37,14 @@ def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
     return list(dict.fromkeys(tags))
 
 
-def is_share(metric: str, task: type[Task]) -> bool:
-    """Return whether the values of a metric of a task are shares, from 0 to 100."""
-    return metric.removeprefix("sliding_") not in task.open_ended and metric not in OPEN_ENDED
+def is_share(metric: str, open_ended: Collection[str]) -> bool:
+    """Return whether a metric is a share, from 0 to 100; `open_ended` are the metrics of its task that are not."""
+    return metric.removeprefix("sliding_") not in open_ended and metric not in OPEN_ENDED
 
 
-def usual_direction(metric: str, task: type[Task]) -> Direction:
-    """Return the direction of the better values of a metric of a task, where none is declared."""
-    return "minimize" if metric.removeprefix("sliding_") in task.open_ended else "maximize"
+def usual_direction(metric: str, open_ended: Collection[str]) -> Direction:
+    """Return the direction of the better values of a metric, where none is declared; arguments as of `is_share`."""
+    return "minimize" if metric.removeprefix("sliding_") in open_ended else "maximize"
 
 
 def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> list[int]:
@@ -75,3 +74,13 @@ def value(criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[i
     found = scored_lengths(criterion, scores, lengths, trained)
     values = [scores.get(tag_of(criterion.name, length), math.nan) for length in found]
     return sum(values) / len(values) if values else math.nan
+
+
+def in_words(criterion: Criterion) -> str:
+    """Return a metric in words: `exact match beyond the training length`, `bits per byte at 4 times ...`."""
+    name, where = criterion.name.replace("_", " "), criterion.where
+    if where.endswith("x"):
+        times = "" if where == "1x" else f"{where[:-1]} times "
+        return f"{name} at {times}the training length"
+    suffixes = {"": "", "beyond": " beyond the training length", "trained": " up to the training length"}
+    return name + (suffixes[where] if where in suffixes else f" at length {int(where):,}")

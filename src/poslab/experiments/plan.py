@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from poslab.experiments.cells import Cell, CellResult, Finished, Point
 from poslab.experiments.comparison import Comparison, Tuning
-from poslab.experiments.direction import sign
+from poslab.experiments.criteria import sign
 from poslab.experiments.metrics import extra_tags
 from poslab.experiments.tuned_points import MAX_EXTENSIONS, TunedPoint, best_of, last_values, points_of, value_beyond
 

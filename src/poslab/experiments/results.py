@@ -1,29 +1,27 @@
-"""Results of a comparison: the runs that are finished, and what is known of the differences between encodings."""
+"""Results of a comparison: its runs, and what is known of the differences between encodings."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from poslab.evaluation.scores.items import ItemScores, MeasuredRun
-from poslab.experiments.cells import Cell, CellResult, Finished
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun, shared_items
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.costs import COSTS
-from poslab.experiments.criteria import Criterion
-from poslab.experiments.direction import sign
-from poslab.experiments.items import measured_run, rows_of_items
+from poslab.experiments.costs import COSTS, CaseSpeeds
+from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.metrics import at_lengths, is_share, scored_lengths, tag_of, value
-from poslab.experiments.plan import CellPlan
-from poslab.experiments.reading_costs import CaseSpeeds
 from poslab.experiments.statistics.difference import MIN_SEEDS, Scores
 from poslab.experiments.statistics.verdict import Verdict, verdicts
-from poslab.experiments.tuned_points import TunedPoint
-from poslab.tasks.task import Task
+from poslab.experiments.tables import RunResult
+from poslab.experiments.tuned_points import TunedPoint, tuned_point
+
+
+def _without_items(run: RunResult) -> None:
+    """Return that the scores of test items are not known."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +29,20 @@ class Results:
     """Results of a comparison at one moment.
 
     Args:
-        plan: of its cells.
-        finished: results of its cells.
-        tasks: class of the task, by case.
-        places: directories of runs by the identity of the cell, of those that are not in that of the comparison.
+        comparison: the comparison.
+        rows: its runs and trials: those that are finished, failed for good, or cannot begin.
+        items: returns the scores of a run on each test item; None where they are not known.
         speeds: measured at each length of the test, by case.
-        splits: version of the present split of the data, by case.
+        exist_already: whether these are runs that no command of a comparison has trained, which need not have the same
+            seeds.
     """
 
-    plan: CellPlan
-    finished: Finished
-    tasks: Mapping[str, type[Task]]
-    places: Mapping[str, Path] = field(default_factory=dict)
+    comparison: Comparison
+    rows: Sequence[RunResult]
+    items: Callable[[RunResult], MeasuredRun | None] = _without_items
     speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
-    splits: Mapping[str, int] = field(default_factory=dict)
-    _measured: dict[str, MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
+    exist_already: bool = False
+    _measured: dict[tuple[str, str, int], MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
     _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
         default_factory=dict, init=False, repr=False
@@ -54,61 +51,72 @@ class Results:
         default_factory=dict, init=False, repr=False
     )
 
-    @property
-    def comparison(self) -> Comparison:
-        """The comparison."""
-        return self.plan.comparison
-
     @cached_property
-    def wanted(self) -> list[Cell]:
-        """The runs and trials that are known, finished or not."""
-        known, _ = self.plan.wanted(self.finished)
-        return known
-
-    @cached_property
-    def cells(self) -> list[tuple[Cell, CellResult]]:
-        """The finished runs of the comparison, trials and failures aside."""
-        found = ((cell, self.finished.get(cell.identity)) for cell in self.wanted if not cell.is_trial)
-        return [(cell, result) for cell, result in found if result is not None]
+    def finished(self) -> list[RunResult]:
+        """The finished runs, also those that diverged; trials and failures aside."""
+        return [run for run in self.rows if not run.is_trial and run.status in ("finished", "diverged")]
 
     @cached_property
     def of_earlier_splits(self) -> list[str]:
-        """The cases with finished runs or trials on another version of the split than their data has now."""
-        known = ((cell.case, self.finished.get(cell.identity)) for cell in self.wanted)
-        versions = {(case, result.start.get("split", "1")) for case, result in known if result is not None}
-        old = {case for case, version in versions if version != str(self.splits.get(case, 1))}
+        """The cases with runs or trials on an earlier version of the split of their data."""
+        known = (run for run in self.rows if run.status in ("finished", "diverged"))
+        old = {run.case for run in known if run.split != run.newest_split}
         return [case for case in self.comparison.cases if case in old]
 
     @cached_property
-    def failed(self) -> list[Cell]:
-        """The runs that failed for good."""
-        return [c for c in self.wanted if c.identity in self.finished and self.finished[c.identity] is None]
+    def failed(self) -> list[RunResult]:
+        """The runs and trials that failed for good."""
+        return [run for run in self.rows if run.status == "failed"]
 
     @cached_property
-    def blocked(self) -> list[Cell]:
-        """The runs that cannot begin, since those that they begin with diverged or failed."""
-        return self.plan.blocked(self.finished)
-
-    def place(self, cell: Cell) -> Path:
-        """Return the directory of a run."""
-        return self.places.get(cell.identity, Path(self.comparison.output) / cell.directory)
+    def blocked(self) -> list[RunResult]:
+        """The runs that cannot begin, since those that they start from diverged or failed."""
+        return [run for run in self.rows if run.status == "blocked"]
 
     @cached_property
-    def _by_pair(self) -> dict[tuple[str, str], dict[int, tuple[Cell, CellResult]]]:
+    def _by_pair(self) -> dict[tuple[str, str], dict[int, RunResult]]:
         """The finished runs by case and encoding, and by seed."""
-        found: dict[tuple[str, str], dict[int, tuple[Cell, CellResult]]] = {}
-        for cell, result in self.cells:
-            found.setdefault((cell.case, cell.encoding), {})[cell.seed] = (cell, result)
+        found: dict[tuple[str, str], dict[int, RunResult]] = {}
+        for run in self.finished:
+            found.setdefault((run.case, run.encoding), {})[run.seed] = run
         return found
 
-    def runs(self, case: str, encoding: str) -> dict[int, tuple[Cell, CellResult]]:
+    def runs(self, case: str, encoding: str) -> dict[int, RunResult]:
         """Return the finished runs of an encoding on a case, by seed."""
         return self._by_pair.get((case, encoding), {})
 
+    def runs_of_case(self, case: str) -> list[RunResult]:
+        """Return the finished runs of a case."""
+        return [run for run in self.finished if run.case == case]
+
+    def lengths(self, case: str) -> list[int]:
+        """Return the lengths of the test of a case."""
+        return next((list(run.lengths) for run in self.runs_of_case(case)), [])
+
+    def training_length(self, case: str) -> int:
+        """Return the longest length of training of a case."""
+        return next((run.training_length for run in self.runs_of_case(case)), 1)
+
+    def length_unit(self, case: str) -> str:
+        """Return what the lengths of the test of a case count."""
+        return next((run.length_unit for run in self.runs_of_case(case)), "length")
+
+    def open_ended(self, case: str) -> Sequence[str]:
+        """Return the metrics of the task of a case whose values are not shares."""
+        return next((run.open_ended for run in self.runs_of_case(case)), ())
+
+    def is_share(self, case: str, metric: str) -> bool:
+        """Return whether the values of a metric on a case are shares, from 0 to 100."""
+        return is_share(metric, self.open_ended(case))
+
     def tuned(self, case: str) -> dict[str, TunedPoint]:
         """Return the choices of the tuning on a case, by encoding, as far as it is finished."""
-        found = {name: self.plan.tuned(case, name, self.finished) for name in self.comparison.encodings_of(case)}
-        return {name: choice for name, choice in found.items() if choice is not None}
+        tuning, found = self.comparison.tuning_of(case), {}
+        for encoding in self.comparison.encodings_of(case) if tuning is not None else ():
+            trials = [run for run in self.rows if run.is_trial and (run.case, run.encoding) == (case, encoding)]
+            if tuning is not None and len(trials) >= tuning.trials_of(encoding):
+                found[encoding] = tuned_point(trials, tuning, encoding)
+        return found
 
     def encodings(self, case: str) -> list[str]:
         """Return the encodings with a finished run on a case."""
@@ -120,8 +128,7 @@ class Results:
 
     def has_trained(self, case: str) -> bool:
         """Return whether a run of a case has made a step; with `trainer.max_steps=0` none has."""
-        runs = (result for name in self.encodings(case) for _, result in self.runs(case, name).values())
-        return any(result.metrics.get("steps", 1) for result in runs)
+        return any(run.metrics.get("steps", 1) for run in self.runs_of_case(case))
 
     def shared_seeds(self, case: str) -> list[int]:
         """Return the seeds of which every encoding with a run on a case has one."""
@@ -133,14 +140,13 @@ class Results:
 
         Runs that exist already need not share one.
         """
-        return bool(self.encodings(case) if self.places else self.shared_seeds(case))
+        return bool(self.encodings(case) if self.exist_already else self.shared_seeds(case))
 
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
-        trained = self.plan.trained[case]
         return {
-            seed: value(criterion, result.scores, cell.lengths, trained)
-            for seed, (cell, result) in self.runs(case, encoding).items()
+            seed: value(criterion, run.scores, run.lengths, run.training_length)
+            for seed, run in self.runs(case, encoding).items()
         }
 
     def mean(self, case: str, criterion: Criterion, encoding: str) -> float:
@@ -155,7 +161,7 @@ class Results:
     def cost(self, case: str, encoding: str, name: str) -> float:
         """Return the mean cost of the runs of an encoding on a case, by its name in `COSTS`; NaN where none has it."""
         tag = COSTS[name].tag
-        values = [result.metrics[tag] for _, result in self.runs(case, encoding).values() if tag in result.metrics]
+        values = [run.metrics[tag] for run in self.runs(case, encoding).values() if tag in run.metrics]
         return sum(values) / len(values) if values else np.nan
 
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
@@ -165,20 +171,17 @@ class Results:
         return self._positioned[case, criterion]
 
     def _count_positioned(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
-        firsts = {
-            encoding: next((run for run in self.runs(case, encoding).values() if not run[1].diverged), None)
-            for encoding in self.reaching(case, criterion)
-        }
         counted = {}
-        for encoding, run in firsts.items():
+        for encoding in self.reaching(case, criterion):
+            run = next((run for run in self.runs(case, encoding).values() if not run.diverged), None)
             if run is not None:
-                if (items := self._items(criterion, *run)) is None:
+                if (items := self._items(criterion, run)) is None:
                     return {}
-                counted[encoding] = np.concatenate([one.counts > 0 for one in items])
+                counted[encoding] = np.concatenate([scores.counts > 0 for scores in items])
         if not counted:
             return {}
         total = int(np.any(list(counted.values()), axis=0).sum())
-        return {encoding: (int(own.sum()), total) for encoding, own in counted.items()}
+        return {encoding: (int(counts.sum()), total) for encoding, counts in counted.items()}
 
     def reaching(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have positions at the lengths of a metric; all runs that diverged may have them."""
@@ -186,22 +189,15 @@ class Results:
             encoding
             for encoding in self.encodings(case)
             if all(
-                result.diverged or not self._has_no_score(criterion, cell, result)
-                for cell, result in self.runs(case, encoding).values()
+                run.diverged or all(tag_of(criterion.name, n) in run.scores for n in _lengths(criterion, run))
+                for run in self.runs(case, encoding).values()
             )
         ]
-
-    def _has_no_score(self, criterion: Criterion, cell: Cell, result: CellResult) -> bool:
-        lengths = self._lengths(criterion, cell, result)
-        return any(tag_of(criterion.name, length) not in result.scores for length in lengths)
-
-    def _lengths(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[int | None]:
-        return scored_lengths(criterion, result.scores, cell.lengths, self.plan.trained[cell.case])
 
     def scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         """Return the scores of each encoding that reaches the lengths of a metric, for all its seeds.
 
-        There are none until `is_comparable`. They are those of test items where all runs have them, on the items that
+        There are none until `is_comparable`. They are scores of test items where all runs have them, on the items that
         all have positions for.
         """
         if (case, criterion) not in self._scores:
@@ -229,32 +225,35 @@ class Results:
         Raises:
             ValueError: if runs were tested on different items.
         """
-        every = {(encoding, seed): self.runs(case, encoding)[seed] for encoding, own in seeds.items() for seed in own}
-        found = {key: self._items(criterion, *run) for key, run in every.items() if not run[1].diverged}
+        every = [self.runs(case, encoding)[seed] for encoding, own in seeds.items() for seed in own]
+        found = {run.key: self._items(criterion, run) for run in every if not run.diverged}
         known = {key: items for key, items in found.items() if items is not None}
         if not known or len(known) < len(found):
             return None
-        rows = rows_of_items(list(known.values()), self.tasks[case].aggregate_lengths)
+        rows = rows_of_items(list(known.values()), every[0].aggregate_lengths)
         if rows is None:
             return None
         of_run, lost = dict(zip(known, rows, strict=True)), np.full_like(rows[0], np.nan)
         return {
-            encoding: np.stack([of_run.get((encoding, seed), lost) for seed in own]) for encoding, own in seeds.items()
+            encoding: np.stack([of_run.get((case, encoding, seed), lost) for seed in own])
+            for encoding, own in seeds.items()
         }
 
-    def measured(self, cell: Cell) -> MeasuredRun | None:
-        """Return the scores of a run on each test item; None if they are damaged, or on a disk that is not shared.
+    def measured(self, run: RunResult) -> MeasuredRun | None:
+        """Return the scores of a run on each test item; None if they are not known.
 
-        Scores whose values are not those of the result are of other weights, or were changed, and are not read either.
-        A file is read once.
+        Scores whose values are not those of the run are of other weights, or were changed, and are not read either.
         """
-        if cell.identity not in self._measured:
-            self._measured[cell.identity] = measured_run(self.place(cell), cell, self.finished[cell.identity])
-        return self._measured[cell.identity]
+        if run.key not in self._measured:
+            found = self.items(run)
+            if found is not None and not _fits(found, run):
+                found = None
+            self._measured[run.key] = found
+        return self._measured[run.key]
 
-    def _items(self, criterion: Criterion, cell: Cell, result: CellResult) -> list[ItemScores] | None:
+    def _items(self, criterion: Criterion, run: RunResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
-        lengths, measured = self._lengths(criterion, cell, result), self.measured(cell)
+        lengths, measured = _lengths(criterion, run), self.measured(run)
         if not lengths or measured is None:
             return None
         found = [measured.scores.get((criterion.name, length)) for length in lengths]
@@ -275,7 +274,7 @@ class Results:
         return [name for name, (count, total) in passed.items() if 2 * count <= total]
 
     def verdicts(self, case: str, criterion: Criterion, baseline: str, all_pairs: bool = False) -> dict[str, Verdict]:
-        """Return the verdict on each encoding beside a baseline; none if the baseline has no run.
+        """Return the verdict on each encoding relative to a baseline; none if the baseline has no run.
 
         A baseline that is chosen by its scores needs `all_pairs`, as of `statistics.verdict.verdicts`.
         """
@@ -290,7 +289,7 @@ class Results:
                     baseline,
                     criterion.direction,
                     criterion.margin or 0.0,
-                    share=is_share(criterion.name, self.tasks[case]),
+                    share=self.is_share(case, criterion.name),
                     not_learned=self.not_learned(case),
                     all_pairs=all_pairs,
                 )
@@ -309,26 +308,59 @@ class Results:
         Columns: case, encoding, seed, metric (a tag), value, diverged, machine, and the tuned values.
         """
         rows = []
-        for cell, result in self.cells:
+        for run in self.finished:
             decided = {
-                c.metric: value(c, result.scores, cell.lengths, self.plan.trained[cell.case])
-                for c in self.comparison.criteria(cell.case)
+                c.metric: value(c, run.scores, run.lengths, run.training_length)
+                for c in self.comparison.criteria(run.case)
             }
-            row = {"case": cell.case, "encoding": cell.encoding, "seed": cell.seed}
-            ends = {"diverged": bool(result.diverged), "machine": result.machine, **cell.point}
-            for tag, number in {**result.metrics, **result.scores, **decided}.items():
+            row = {"case": run.case, "encoding": run.encoding, "seed": run.seed}
+            ends = {"diverged": run.diverged, "machine": run.machine, **run.point}
+            for tag, number in {**run.metrics, **run.scores, **decided}.items():
                 rows.append({**row, "metric": tag, "value": number, **ends})
         return pd.DataFrame(rows, columns=None if rows else ["case", "encoding", "seed", "metric", "value"])
 
     def by_length(self, case: str, metric: str) -> pd.DataFrame:
         """Return a metric at each of its lengths: columns encoding, seed, length, metric, value."""
-        trained, criteria = self.plan.trained[case], self.comparison.criteria(case)
+        trained, criteria = self.training_length(case), self.comparison.criteria(case)
         own = {n for one in criteria if one.name == metric for n in at_lengths(one, (), trained)}
         rows = [
-            {"encoding": c.encoding, "seed": c.seed, "length": n, "metric": metric, "value": r.scores[tag]}
-            for c, r in self.cells
-            if c.case == case
-            for n in sorted({*c.lengths, *own})
-            if (tag := tag_of(metric, n)) in r.scores
+            {"encoding": run.encoding, "seed": run.seed, "length": n, "metric": metric, "value": run.scores[tag]}
+            for run in self.runs_of_case(case)
+            for n in sorted({*run.lengths, *own})
+            if (tag := tag_of(metric, n)) in run.scores
         ]
         return pd.DataFrame(rows, columns=["encoding", "seed", "length", "metric", "value"])
+
+
+def _lengths(criterion: Criterion, run: RunResult) -> list[int | None]:
+    return scored_lengths(criterion, run.scores, run.lengths, run.training_length)
+
+
+def _fits(measured: MeasuredRun, run: RunResult) -> bool:
+    """Return whether the scores of test items have the values of a run."""
+    values = {key: (scores.value, run.scores.get(tag_of(*key))) for key, scores in measured.scores.items()}
+    return all(of_run is None or np.isclose(own, of_run, rtol=1e-6, equal_nan=True) for own, of_run in values.values())
+
+
+def rows_of_items(runs: Sequence[Sequence[ItemScores]], aggregate_lengths: bool) -> list[np.ndarray] | None:
+    """Return the scores of each run, (I,), on the I items that all runs have positions for.
+
+    Their mean is the mean of a metric over lengths, each of which counts alike.
+
+    Args:
+        runs: of each, the scores at each length.
+        aggregate_lengths: whether each length has other items. Otherwise these are the same texts, read in windows of
+            each length, and the result is None if a length has another number of them.
+
+    Raises:
+        ValueError: if runs were tested on different items.
+    """
+    shared = [shared_items(of_length) for of_length in zip(*runs, strict=True)]
+    sizes = [len(scores[0].sums) for scores in shared]
+    if aggregate_lengths:
+        weights = [sum(sizes) / (len(sizes) * size) for size in sizes]
+        parts = [[weight * one.linearised for one in scores] for weight, scores in zip(weights, shared, strict=True)]
+        return [np.concatenate(row) for row in zip(*parts, strict=True)]
+    if len(set(sizes)) > 1:
+        return None
+    return [np.mean([one.linearised for one in row], axis=0) for row in zip(*shared, strict=True)]

@@ -23,7 +23,7 @@ from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.opening import trained_data
 from poslab.evaluation.peak_memory import peak_bytes
 from poslab.experiments.cell_run import machine_in_words
-from poslab.experiments.reading_costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
+from poslab.experiments.costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.experiments.results import Results
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
@@ -75,7 +75,7 @@ def _keep(results: Results, case: str, console: Console) -> None:
     output, runs = Path(results.comparison.output), _first_runs(results, case)
     here = environment(recipe_of(next(iter(runs.values()))).trainer)
     versions = {name: here[name] for name in ("python", "packages", "commit")}
-    lengths, kept = list(results.plan.lengths[case]), kept_speeds(output)
+    lengths, kept = list(results.lengths(case)), kept_speeds(output)
     wanted = CaseSpeeds(machine_in_words(here), versions, results.comparison.baseline, _paths(runs), lengths, [])
     if case in kept and replace(kept[case], costs=[], versions=versions) == wanted:
         return
@@ -89,10 +89,10 @@ def _paths(runs: Mapping[str, RunDirectory]) -> dict[str, str]:
 
 def _runs(results: Results, case: str) -> Iterator[tuple[str, RunDirectory]]:
     """Yield the finished runs of a case on this disk that did not diverge, each with its encoding."""
-    for cell, result in results.cells:
-        if cell.case == case and not result.diverged:
+    for run in results.runs_of_case(case):
+        if run.directory and not run.diverged:
             with contextlib.suppress(ValueError):  # it is on another disk, or damaged
-                yield cell.encoding, RunDirectory.of(results.place(cell), tuple(results.comparison.trust))
+                yield run.encoding, RunDirectory.of(run.directory, tuple(results.comparison.trust))
 
 
 def _first_runs(results: Results, case: str) -> dict[str, RunDirectory]:

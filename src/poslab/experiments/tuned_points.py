@@ -12,7 +12,8 @@ import numpy as np
 
 from poslab.experiments.cells import Point
 from poslab.experiments.comparison import Tuning
-from poslab.experiments.direction import sign
+from poslab.experiments.criteria import sign
+from poslab.experiments.tables import RunResult
 
 MAX_EXTENSIONS = 2
 """Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
@@ -35,6 +36,18 @@ class TunedPoint:
     def found(self) -> bool:
         """True unless all trials diverged or failed: the point is then the first, and nothing speaks for it."""
         return not self.trials or self.failed < len(self.trials)
+
+
+def tuned_point(trials: Sequence[RunResult], tuning: Tuning, encoding: str) -> TunedPoint:
+    """Return the choice among the trials of an encoding; one that diverged or failed counts as the worst."""
+    worst = -sign(tuning.direction) * math.inf
+    values = [
+        trial.metrics.get(f"validation/{tuning.metric}", worst) if trial.status == "finished" else worst
+        for trial in trials
+    ]
+    known = [(trial.point, value if value == value else worst) for trial, value in zip(trials, values, strict=True)]
+    best, space = best_of(known, tuning), tuning.space_of(encoding)
+    return TunedPoint(best, [key for key in best if last_values(best[key], key, space[key], known)], known)
 
 
 def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:

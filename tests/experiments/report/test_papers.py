@@ -8,8 +8,7 @@ from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.experiments.comparison_file import comparison_files, read_comparison
 from poslab.experiments.published import Claim, published_results
 from poslab.experiments.report.papers import claims_table, outcome, values_table
-from tests.experiments.comparisons import comparison
-from tests.experiments.report.test_write import results
+from tests.experiments.comparisons import comparison, results
 
 PAPER = {"title": "A paper", "arxiv": "2305.19466"}
 VALUE = {"case": "copy", "encoding": "none", "value": 30.5, "seen": "raw_results"}
@@ -43,7 +42,7 @@ def test_a_claim_without_results_is_not_tested(arguments):
 
 def test_a_claim_on_another_metric_has_its_own_direction_and_the_words_of_the_tables():
     found = results()
-    for _, result in found.cells:
+    for result in found.finished:
         result.scores["loss@20"] = -result.scores["exact_match@20"]
     assert outcome(found, claim(metric="loss@20"))[0] == "holds"
     assert outcome(found, claim(metric="exact_match@80")) == (
@@ -54,7 +53,7 @@ def test_a_claim_on_another_metric_has_its_own_direction_and_the_words_of_the_ta
 
 def test_a_claim_on_a_metric_that_decides_at_another_length_has_its_direction():
     found = results(metrics={"passkey_loss@10": {"direction": "minimize"}}, gate=None)
-    for _, result in found.cells:
+    for result in found.finished:
         value = -result.scores["exact_match@20"]
         result.scores.update({"passkey_loss@10": value, "passkey_loss@20": value})
     assert outcome(found, claim(metric="passkey_loss@20"))[0] == "holds"
@@ -65,7 +64,7 @@ def test_a_claim_about_what_neither_has_learned_is_not_tested():
 
 
 def test_a_claim_about_an_encoding_that_diverged_is_not_tested():
-    found = results(diverged=lambda cell: cell.encoding == "none", gate=None)
+    found = results(diverged=lambda run: run.encoding == "none", gate=None)
     assert outcome(found, claim())[0] == "not tested at this scale"
 
 

@@ -8,8 +8,7 @@ import pytest
 
 from poslab.experiments.report.write import write
 from poslab.io.terminal import HarmlessConsole
-from tests.experiments.comparisons import COPYING, TUNING
-from tests.experiments.report.test_write import results
+from tests.experiments.comparisons import COPYING, TUNING, results
 from tests.report.chromium import chromium, complaints
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]

@@ -24,14 +24,13 @@ def verdict(values, baseline=BASELINE, direction="maximize", **settings):
         (-5, "maximize", Word.WORSE, True),
         (-5, "minimize", Word.BETTER, True),
         (1.0, "maximize", Word.BETTER, False),
-        (0.5, "maximize", Word.EQUAL, False),
-        (0.0, "maximize", Word.EQUAL, False),
+        (0.5, "maximize", Word.EQUIVALENT, False),
+        (0.0, "maximize", Word.EQUIVALENT, False),
     ],
 )
 def test_the_word_follows_from_the_interval_the_margin_and_the_direction(gain, direction, word, beyond):
     found = verdict(BASELINE + gain + NOISE, direction=direction, margin=1.0)
     assert (found.word, found.beyond_margin) == (word, beyond)
-    assert found.text.startswith(f"{word} by more than the margin of 1: " if beyond else str(word))
 
 
 def test_encodings_are_paired_by_seed_where_they_share_two_and_else_compared_without_pairs():
@@ -50,14 +49,12 @@ def test_encodings_are_paired_by_seed_where_they_share_two_and_else_compared_wit
     assert (rotarys.paired, rotarys.pairs, nones.paired, nones.pairs) == (True, 2, False, 4)
     assert rotarys.mean == pytest.approx((rotary[2] - alibi[1] + rotary[0] - alibi[4]) / 2)
     assert nones.p_value == pytest.approx(stats.ttest_ind(none, alibi, equal_var=False).pvalue)
-    assert "2 pairs of seeds" in found["rotary"].text and "4 seeds, not paired" in found["none"].text
 
 
 def test_a_mean_alone_is_no_verdict():
     found = verdict(BASELINE + 5 + 100 * NOISE, margin=1.0)
-    assert found.word is Word.NOT_TOLD_APART
+    assert found.word is Word.INCONCLUSIVE
     assert found.further_seeds > 100
-    assert f"about {found.further_seeds:,} more seeds would find a difference of 1" in found.text
 
 
 def test_where_nothing_is_told_apart_the_smallest_difference_that_would_have_been_found_is_said():
@@ -68,14 +65,12 @@ def test_where_nothing_is_told_apart_the_smallest_difference_that_would_have_bee
     spread = (noisy - BASELINE).std(ddof=1)
     expected = spread * TTestPower().solve_power(nobs=5, alpha=0.05 / 2, power=0.8)
     assert found.detectable == pytest.approx(expected, rel=1e-3)
-    assert f"5 pairs of seeds (enough to find a difference of {expected:.3g})" in found.text
     assert verdict(BASELINE + 5 + NOISE).detectable is None
 
 
 def test_without_a_margin_nothing_is_equal_and_no_seeds_are_advised():
     found = verdict(BASELINE + NOISE)
-    assert (found.word, found.further_seeds) == (Word.NOT_TOLD_APART, None)
-    assert "more seeds" not in found.text
+    assert (found.word, found.further_seeds) == (Word.INCONCLUSIVE, None)
 
 
 def test_p_values_are_adjusted_over_the_encodings_as_statsmodels_does():
@@ -104,16 +99,14 @@ def test_a_small_p_value_among_many_encodings_is_not_told_apart():
     scores = {f"encoding {index}": Scores(BASELINE + 1.0 + 10 * NOISE) for index in range(9)}
     one = verdicts({"alibi": Scores(BASELINE), "rotary": scores["encoding 0"]}, "alibi", "maximize")["rotary"]
     found = verdicts({"alibi": Scores(BASELINE), **scores}, "alibi", "maximize")["encoding 0"]
-    assert (one.word, found.word) == (Word.BETTER, Word.NOT_TOLD_APART)
-    assert "among 9 encodings" in found.text
+    assert (one.word, found.word) == (Word.BETTER, Word.INCONCLUSIVE)
 
 
 def test_items_that_are_too_few_ask_for_more_examples():
     rng = np.random.default_rng(0)
     encodings = {name: Scores.of_items(rng.normal(size=40) + 0.01 * rng.normal(size=(5, 40))) for name in "ab"}
     found = verdicts(encodings, "a", "maximize", margin=0.1)["b"]
-    assert (found.word, found.further_seeds) == (Word.NOT_TOLD_APART, None)
-    assert "needs more test examples, not more seeds" in found.text
+    assert (found.word, found.further_seeds) == (Word.INCONCLUSIVE, None)
 
 
 def test_an_encoding_that_has_not_passed_the_gate_is_not_learned_and_not_counted():
@@ -123,21 +116,14 @@ def test_an_encoding_that_has_not_passed_the_gate_is_not_learned_and_not_counted
     assert found["rotary"].p_value == pytest.approx(stats.ttest_rel(scores["rotary"].values, BASELINE).pvalue)
 
 
-def test_a_baseline_that_has_not_passed_the_gate_is_mentioned():
-    assert verdict(BASELINE + 5, not_learned={"alibi"}).text.endswith("; the baseline has not passed the gate")
-
-
 def test_one_seed_cannot_be_told_from_luck():
-    found = verdict([90.0], [50.0], margin=1.0)
-    assert (found.word, found.text) == (Word.ONE_SEED, "one seed: cannot be told from luck")
+    assert verdict([90.0], [50.0], margin=1.0).word is Word.ONE_SEED
 
 
 def test_one_pair_that_finished_is_one_seed():
     found = verdict([90.0, np.nan, 91.0], [50.0, 51.0, np.nan])
     assert found.word is Word.ONE_SEED
-    assert found.text == (
-        "one pair of seeds finished: cannot be told from luck; 1 of 3 runs diverged, of the baseline's 1 of 3"
-    )
+    assert (found.difference.pairs, found.diverged) == (1, 1)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(np.full(5, np.nan), BASELINE), (BASELINE, np.full(5, np.nan))])
@@ -151,11 +137,11 @@ def test_runs_that_all_diverged_are_a_result(ours, theirs, recwarn):
 @pytest.mark.parametrize(
     ("gain", "ours", "theirs", "word"),
     [
-        (5, 1, 0, Word.NOT_TOLD_APART),
-        (0, 1, 0, Word.NOT_TOLD_APART),
-        (0, 0, 1, Word.NOT_TOLD_APART),
+        (5, 1, 0, Word.INCONCLUSIVE),
+        (0, 1, 0, Word.INCONCLUSIVE),
+        (0, 0, 1, Word.INCONCLUSIVE),
         (-5, 1, 0, Word.WORSE),
-        (-5, 0, 1, Word.NOT_TOLD_APART),
+        (-5, 0, 1, Word.INCONCLUSIVE),
         (5, 0, 1, Word.BETTER),
         (5, 1, 1, Word.BETTER),
     ],
@@ -165,8 +151,7 @@ def test_pairs_that_finished_do_not_speak_for_the_one_that_diverged_more(gain, o
     values[:ours] = np.nan
     baseline[:theirs] = np.nan
     found = verdict(values, baseline, margin=1.0)
-    assert found.word is word
-    assert f"{ours} of 5 runs diverged, of the baseline's {theirs} of 5" in found.text
+    assert (found.word, found.diverged) == (word, ours)
 
 
 def test_seeds_that_split_are_compared_by_their_solve_rates():
@@ -174,7 +159,6 @@ def test_seeds_that_split_are_compared_by_their_solve_rates():
     found = verdict(ours, theirs, margin=1.0, share=True)
     assert found.word is Word.BETTER
     assert found.p_value == pytest.approx(2 / 2**7)
-    assert "solved by 8 of 8 seeds (68 to 100 %), the baseline by 1 of 8 seeds (2 to 47 %)" in found.text
 
 
 def test_where_solve_rates_decide_the_difference_that_is_shown_is_theirs():
@@ -188,14 +172,12 @@ def test_where_solve_rates_decide_the_difference_that_is_shown_is_theirs():
 
 def test_five_seeds_that_split_ask_for_more():
     found = verdict([95, 99, 97, 98, 10], [5, 3, 1, 2, 4], margin=1.0, share=True)
-    assert (found.word, found.further_seeds) == (Word.NOT_TOLD_APART, 1)
-    assert "an exact test needs at least 1 more seed" in found.text
+    assert (found.word, found.further_seeds) == (Word.INCONCLUSIVE, 1)
 
 
 def test_diverged_runs_have_not_solved_the_case():
     found = verdict([95] + [np.nan] * 7, np.full(8, 99.0), share=True)
     assert (found.word, found.p_value) == (Word.WORSE, pytest.approx(2 / 2**7))
-    assert "solved by 1 of 8 seeds" in found.text
 
 
 def test_no_encoding_beside_the_baseline_is_no_verdict():
@@ -213,9 +195,3 @@ def test_the_p_value_alone_is_of_the_test_that_gives_the_word():
     assert (found.p_alone, found.p_value) == (pytest.approx(2 / 2**4), pytest.approx(2 / 2**4))
     means = verdict([95, 99, 97, 98, 96], [5, 3, 90, 2, 4])
     assert means.p_alone == pytest.approx(stats.ttest_rel([95, 99, 97, 98, 96], [5, 3, 90, 2, 4]).pvalue)
-
-
-def test_a_verdict_beside_another_encoding_names_it():
-    found = verdict([95, 99, np.nan, 98, 96], [5, 3, 90, 2, 4], share=True)
-    assert "the baseline" not in found.beside("alibi")
-    assert "alibi by 1 of 5 seeds" in found.beside("alibi") and "of alibi's 0 of 5" in found.beside("alibi")

@@ -1,16 +1,28 @@
-"""Checks of a comparison: what must hold for the differences to be those of the encodings."""
+"""Checks of a comparison, and how it was made, as tables."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pandas as pd
 
+from poslab.experiments.metrics import in_words
+from poslab.experiments.report.summary import OverCases
 from poslab.experiments.results import Results
+from poslab.experiments.statistics.over_cases import MIN_CASES
 from poslab.experiments.tuned_points import at_an_end
 from poslab.report.figures import Table
 from poslab.report.sentences import listed
+
+STATISTICS = {
+    "differences": "means over pairs of runs with the same seed (Welch's test where two encodings share fewer than 2)",
+    "intervals": "95%, for new seeds and new test items (crossed layout), else for new seeds (Student's t)",
+    "better, worse": "the difference is not zero at 5% after Holm's correction over the encodings of a case",
+    "equivalent": "within the margin by two one-sided tests",
+    "solve rates": "exact tests, where some seeds solve a task and others do not",
+}
+"""How verdicts are found, by their names."""
 
 
 def checks(results: Results) -> Table:
@@ -20,59 +32,60 @@ def checks(results: Results) -> Table:
     for case in cases:
         for outcome in _of(results, case):
             outcomes.setdefault(outcome, []).append(case)
+    if 1 < len(cases) < MIN_CASES:
+        known = f"{len(OverCases(results).cases)}, {MIN_CASES} are needed"
+        outcomes["enough cases for a verdict over cases", False, known] = cases
     order = list(dict.fromkeys(check for check, _, _ in outcomes))
     rows = [
         {"check": check, "holds": holds, "found": found, "case": "all" if own == cases else listed(own)}
         for (check, holds, found), own in sorted(outcomes.items(), key=lambda one: (one[0][1], order.index(one[0][0])))
     ]
-    caption = "A check that does not hold weakens what is said above. Those that do not hold come first."
-    return Table("checks", "Checks", caption, pd.DataFrame(rows))
+    caption = "A check that does not hold weakens the verdicts. Those that do not hold come first."
+    return Table("checks", "Checks", caption, pd.DataFrame(rows, columns=["check", "holds", "found", "case"]))
 
 
 def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
+    comparison = results.comparison
     runs = {name: results.runs(case, name) for name in results.encodings(case)}
-    every = [run for own in runs.values() for run in own.values()]
-    wanted = len(results.comparison.encodings_of(case)) * len(results.comparison.seed_list)
-    wanted = len(every) if results.places else wanted  # runs that exist already need not have the same seeds
+    every = results.runs_of_case(case)
+    finished = [run for run in every if not run.diverged]
+    wanted = len(comparison.encodings_of(case)) * len(comparison.seed_list)
+    wanted = len(every) if results.exist_already else wanted  # runs that exist already need not have the same seeds
     yield "all runs are finished", len(every) == wanted, f"{len(every)} of {wanted}"
-    alike = {"batch": "data order", "weights": "first shared weights"}
-    if case in results.comparison.continued:  # they are those that each encoding has learned
-        del alike["weights"]
-    for what, name in alike.items():
-        pairs = {seed: {own[seed][1].start.get(what) for own in runs.values() if seed in own} for seed in _seeds(runs)}
-        differing = [seed for seed, found in pairs.items() if len(found) > 1]
-        missing = any(None in found for found in pairs.values())
+    same = {"batch": "data order", "weights": "first shared weights"}
+    if case in comparison.continued:  # they are those that each encoding has learned
+        del same["weights"]
+    for key, name in same.items():
+        by_seed = {run.seed: {getattr(other, key) for other in every if other.seed == run.seed} for run in every}
+        differing = sorted(seed for seed, hashes in by_seed.items() if len(hashes) > 1)
+        missing = any(None in hashes for hashes in by_seed.values())
         shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
         yield f"same {name} for the same seed", not differing and not missing, shown
-    is_present = case not in results.of_earlier_splits
-    yield "data is split as it is now", is_present, "yes" if is_present else "some runs have an earlier split"
-    known = [results.measured(cell) is not None for cell, result in every if not result.diverged]
-    here = f"{sum(known)} of {len(known)} runs"
-    elsewhere = (
-        "the others are on disks that this machine does not share, damaged or changed: intervals are over seeds alone"
-    )
-    yield "scores of test items are known", all(known), here if all(known) else f"{here}; {elsewhere}"
-    steps = sorted({result.metrics.get("steps", 0) for _, result in every if not result.diverged})
+    is_newest = case not in results.of_earlier_splits
+    shown = "newest" if is_newest else "earlier: near-copies of training examples may be in the test"
+    yield "split of the data", is_newest, shown
+    known = sum(results.measured(run) is not None for run in finished)
+    yield "scores of test items are known", known == len(finished), f"{known} of {len(finished)} runs"
+    steps = sorted({run.metrics.get("steps", 0) for run in finished})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,.0f}" for n in steps]) if steps else "none"
-    machines = sorted({result.machine for _, result in every})
+    machines = sorted({run.machine for run in every})
     yield "same machine, for speeds of training", len(machines) == 1, "; ".join(machines)
     if (speeds := results.speeds.get(case)) is not None:
         untimed = [name for name in runs if name not in speeds.runs]
-        found = f"{listed(untimed)} not timed" if untimed else speeds.machine
-        yield "same machine, for speeds at each length", not untimed, found
+        yield "same machine, for speeds at each length", not untimed, listed(untimed) if untimed else speeds.machine
     diverged = {
         (name, seed)
-        for criterion in results.comparison.criteria(case)
+        for criterion in comparison.criteria(case)
         for name in results.reaching(case, criterion)
         for seed, value in results.values(case, criterion, name).items()
         if not math.isfinite(value)
-    } | {(name, seed) for name, own in runs.items() for seed, (_, result) in own.items() if result.diverged}
+    } | {(run.encoding, run.seed) for run in every if run.diverged}
     yield "no run diverged", not diverged, f"{len(diverged)} of {len(every)}" if diverged else "none"
-    if results.comparison.gate_of(case) is not None:
+    if comparison.gate_of(case) is not None:
         learned = {name: results.learned(case, name) for name in runs}
         behind = [f"{name} with {count} of {total} seeds" for name, (count, total) in learned.items() if count < total]
         yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
-    if results.comparison.tuning is not None:
+    if comparison.tuning is not None:
         tuned = results.tuned(case)
         lost = [name for name, choice in tuned.items() if not choice.found]
         yield "every tuning found a value", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
@@ -80,5 +93,45 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         yield "no tuned value at an end of its range", not ends, listed(ends) if ends else "none"
 
 
-def _seeds(runs: Mapping[str, Mapping[int, object]]) -> list[int]:
-    return sorted({seed for own in runs.values() for seed in own})
+def methods(results: Results) -> Table:
+    """Return how a comparison was made, as a paper needs it: a row for each part, equal cases together."""
+    comparison = results.comparison
+    rows: list[tuple[str, str, str]] = [
+        ("encodings", "all", ", ".join(comparison.choices_by_encoding)),
+        ("seeds", "all", ", ".join(map(str, comparison.seed_list))),
+        *(("budget", "all", f"{size:,} {unit} per run") for unit, size in (comparison.budget or {}).items()),
+    ]
+    by_case: dict[tuple[str, str], list[str]] = {}
+    for case in comparison.cases:
+        for part in _of_case(results, case):
+            by_case.setdefault(part, []).append(case)
+    every = list(comparison.cases)
+    rows += [(name, "all" if own == every else listed(own), text) for (name, text), own in by_case.items()]
+    rows += [(name, "all", text) for name, text in STATISTICS.items()]
+    return Table("methods", "Methods", "", pd.DataFrame(rows, columns=["part", "case", "value"]))
+
+
+def _of_case(results: Results, case: str) -> Iterator[tuple[str, str]]:
+    comparison, tuning = results.comparison, results.comparison.tuning_of(case)
+    for criterion in comparison.criteria(case):
+        margin = "" if criterion.margin is None else f", margin {criterion.margin:g}"
+        yield "metric", f"{in_words(criterion)}{margin}"
+    if (gate := comparison.gate_of(case)) is not None:
+        bound = f"at least {gate.at_least:g}" if gate.at_least is not None else f"at most {gate.at_most:g}"
+        yield "learned", f"{in_words(gate.criterion)} {bound} for more than half of the seeds"
+    if tuning is None:
+        yield "tuning", "none: every encoding has the hyperparameters of its files"
+        return
+    names = comparison.encodings_of(case)
+    keys = {name: [key for key in tuning.of.get(name, {}) if key not in tuning.space] for name in names}
+    yield (
+        "tuning",
+        f"{tuning.trials_of(names[0])} trials of each encoding over {listed(list(tuning.space))}, on seed "
+        f"{tuning.seed}; {tuning.direction} validation {tuning.metric} at the training length",
+    )
+    for name, own in keys.items():
+        if own:
+            yield "tuning", f"{name} also over {listed(own)}"
+    further = {name: len(one.trials) - tuning.trials_of(name) for name, one in results.tuned(case).items()}
+    if beyond := [f"{name} {count}" for name, count in further.items() if count]:
+        yield "further trials", f"beyond the end of a range where the best value was: {', '.join(beyond)}"

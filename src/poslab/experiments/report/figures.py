@@ -14,9 +14,8 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from poslab.configuration.labels import written
 from poslab.experiments.comparison import Tuning
 from poslab.experiments.costs import COSTS
-from poslab.experiments.criteria import Criterion
-from poslab.experiments.direction import Direction, better
-from poslab.experiments.report.answers import in_words
+from poslab.experiments.criteria import Criterion, Direction, better
+from poslab.experiments.metrics import in_words
 from poslab.experiments.statistics.over_cases import Summary
 from poslab.experiments.tuned_points import TunedPoint
 from poslab.report.figures import COLOURS, WIDTH, Plot, Style, legend_columns, new_figure, style, without_marker
@@ -26,7 +25,7 @@ WORD_COLOURS = {
     "worse": COLOURS[1],
     "equivalent": COLOURS[0],
     "inconclusive": "0.45",
-    "not learned": "0.6",
+    "did not learn the task": "0.6",
 }
 """Colour of each verdict; figures also name it, for readers who do not see colours."""
 
@@ -122,11 +121,11 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
         axes.axvspan(-criterion.margin, criterion.margin, color="0.9", linewidth=0)
     labels = []
     for place, row in zip(places, rows.to_dict("records"), strict=True):
-        colour = next((c for word, c in WORD_COLOURS.items() if str(row["word"]).startswith(word)), "0.45")
+        colour = next((c for word, c in WORD_COLOURS.items() if str(row["verdict"]).startswith(word)), "0.45")
         axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
         axes.plot(row["difference"], place, "o", color=colour)
         by = "" if row["of"] == "mean" else f"\nby {row['of']}"
-        labels.append((f"{written(row['encoding'])}:\n{row['word']}{by}", colour))
+        labels.append((f"{written(row['encoding'])}:\n{row['verdict']}{by}", colour))
     axes.set_yticks(places, [label for label, _ in labels], fontsize=9)
     for tick, (_, colour) in zip(axes.get_yticklabels(), labels, strict=True):
         tick.set_color(colour)

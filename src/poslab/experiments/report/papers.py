@@ -14,7 +14,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Table
 from poslab.report.page import Section
-from poslab.report.sentences import has, listed
+from poslab.report.sentences import listed
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "inconclusive", "not tested at this scale"
 CONFOUNDED = "confounded"
@@ -27,17 +27,22 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
         return UNTESTED, "no case of this comparison"
     criterion = _criterion(results, claim.case, claim.metric)
     scores = results.scores(claim.case, criterion)
-    is_tested = at_lengths(criterion, results.plan.lengths[claim.case], results.plan.trained[claim.case])
+    is_tested = at_lengths(criterion, results.lengths(claim.case), results.training_length(claim.case))
     missing = [name for name in (claim.better, claim.than) if name not in scores]
     if missing or not is_tested:
         return UNTESTED, f"{missing[0] if missing else criterion.metric} has no result at these lengths"
     if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
-        return UNTESTED, f"{listed(behind)} {has(behind)} not learned the task"
+        return UNTESTED, f"{Word.NOT_LEARNED}: {listed(behind)}"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
+    difference, low, high = verdict.compared
+    of = "" if verdict.solve_rates is None else " of solve rates"
+    evidence = (
+        f"{verdict.word}: difference{of} {difference:+.3g} ({low:+.3g} to {high:+.3g}), p = {verdict.p_value:.2g}"
+    )
     if claim.confounded is not None:
-        return CONFOUNDED, f"by {claim.confounded}; here {verdict.beside(claim.than)}"
-    words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUAL: FAILS, Word.DIVERGED: UNTESTED}
-    return words.get(verdict.word, OPEN), verdict.beside(claim.than)
+        return CONFOUNDED, f"by {claim.confounded}; here {evidence}"
+    words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUIVALENT: FAILS, Word.DIVERGED: UNTESTED}
+    return words.get(verdict.word, OPEN), evidence
 
 
 def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
@@ -50,7 +55,7 @@ def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
         return declared[0]
     name = metric.partition("@")[0]
     known = (one.direction for one in results.comparison.deciding(case) if one.name == name)
-    other = Criterion(metric, next(known, usual_direction(name, results.tasks[case])))
+    other = Criterion(metric, next(known, usual_direction(name, results.open_ended(case))))
     return next((criterion for criterion in declared if criterion.metric == metric), other)
 
 

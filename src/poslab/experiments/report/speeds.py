@@ -7,10 +7,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from poslab.experiments.comparison import file_name
-from poslab.experiments.reading_costs import ReadingCost
+from poslab.experiments.costs import ReadingCost
 from poslab.experiments.results import Results
 from poslab.report.figures import Table
-from poslab.report.text_tables import in_markdown, markdown
 
 MAX_LENGTHS = 5
 """Lengths that a table has columns for."""
@@ -31,8 +30,8 @@ def speed_table(results: Results, case: str) -> Table | None:
     """Return a row for each encoding of a case: its speed at each length, then its memory; None if none was timed."""
     if (speeds := results.speeds.get(case)) is None or not speeds.costs:
         return None
-    rows, every = [], results.plan.lengths[case]
-    lengths = every if len(every) <= MAX_LENGTHS else _ends(every, results.plan.trained[case])
+    rows, every = [], results.lengths(case)
+    lengths = every if len(every) <= MAX_LENGTHS else _ends(every, results.training_length(case))
     for encoding in results.encodings(case):
         costs = {length: speeds.at(encoding, length) for length in lengths}
         of_speed = {f"speed at {length:,}": _speed(cost) for length, cost in costs.items()}
@@ -49,24 +48,10 @@ def speed_table(results: Results, case: str) -> Table | None:
     return Table(name, "Speed and memory at each length", caption, pd.DataFrame(rows))
 
 
-def speeds_in_markdown(results: Results) -> str:
-    """Return the table of each case that was timed."""
-    tables = {case: speed_table(results, case) for case in results.comparison.cases}
-    return "\n".join(
-        f"# {case}\n\n{markdown(one.frame.map(_text))}\n\n{in_markdown(one.caption)}\n"
-        for case, one in tables.items()
-        if one is not None
-    )
-
-
 def _ends(lengths: Sequence[int], trained: int) -> list[int]:
     """Return the shortest of sorted lengths, the longest of those of training, and the longest."""
     within = [length for length in lengths if length <= trained]
     return sorted({lengths[0], *within[-1:], lengths[-1]})
-
-
-def _text(cell: str | float | None) -> str:
-    return cell if isinstance(cell, str) else "–" if cell is None or cell != cell else f"{cell:.4g}"
 
 
 def _speed(cost: ReadingCost | None) -> str | None:

@@ -5,14 +5,13 @@ E encodings, S seeds, C cases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from poslab.experiments.direction import sign
+from poslab.experiments.criteria import sign
 from poslab.experiments.report import figures
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.difference import Scores
@@ -27,10 +26,8 @@ from poslab.experiments.statistics.over_cases import (
     signed_rank_p_values,
     tally,
 )
-from poslab.experiments.statistics.verdict import ALPHA
 from poslab.report.figures import Table
 from poslab.report.page import Section
-from poslab.report.sentences import are, has, listed
 
 THRESHOLDS = np.linspace(0, 1, 51)
 
@@ -96,26 +93,10 @@ class OverCases:
         found = signed_rank_p_values(means[others] - baseline)
         return {self.encodings[place]: float(p_value) for place, p_value in zip(others, found, strict=True)}
 
-    def sentences(self) -> Iterator[str]:
-        """Yield which encodings rank first, and which differ from the baseline."""
-        first, baseline = int(np.argmin(self.ranks.value)), self.results.comparison.baseline
-        ranks = [f"{rank:.1f}" for rank in self.ranks.value]
-        names = [name for name, rank in zip(self.encodings, ranks, strict=True) if rank == ranks[first]]
-        interval = f" (95 % interval {_span(self.ranks, first, 1)} over cases)" if len(names) == 1 else ""
-        which = "same" if len(names) == len(ranks) else "lowest"
-        yield f"{listed(names)} {has(names)} the {which} mean rank, {ranks[first]} of {len(self.encodings)}{interval}."
-        means = dict(zip(self.encodings, self.scores.mean((1, 2)), strict=True))
-        clear = [name for name, p_value in self.p_values.items() if p_value < ALPHA]
-        for word, side in (("better", 1), ("worse", -1)):
-            if names := [name for name in clear if side * (means[name] - means[baseline]) > 0]:
-                yield f"{listed(names)} {are(names)} {word} than {baseline} over cases."
-        if not clear:
-            yield f"No encoding is clearly different from {baseline} over cases."
-
     def section(self, styles: figures.Styles) -> Section:
         """Return the section of the report."""
         caption = (
-            f"Better, equal, worse and undecided count cases by the verdict beside {self.results.comparison.baseline}. "
+            f"Better, equal, worse and undecided count cases by verdict next to {self.results.comparison.baseline}. "
             "Rank 1 is the best; an encoding without a result, or that has not learned the case, is last. A score is 0 "
             "at the mean of the worst encoding of a case and 1 at that of the best; shown is the mean of the middle "
             "half of all runs. The chance is that a run beats one of the baseline. p is that of Wilcoxon's signed-rank "

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 
 from poslab.experiments.criteria import Criterion
-from poslab.experiments.metrics import is_share
 from poslab.experiments.results import Results
-from poslab.experiments.statistics.verdict import Word
+from poslab.experiments.statistics.verdict import Verdict, Word
 from poslab.report.digits import fixed, readable
 from poslab.report.figures import Table
-from poslab.report.sentences import listed
 
 SIGNS = {
     Word.BETTER: "▲",
     Word.WORSE: "▼",
-    Word.EQUAL: "=",
-    Word.NOT_TOLD_APART: "?",
+    Word.EQUIVALENT: "=",
+    Word.INCONCLUSIVE: "?",
     Word.NOT_LEARNED: "✗",
     Word.DIVERGED: "∞",
     Word.ONE_SEED: "",
@@ -27,6 +26,9 @@ SIGNS = {
 
 LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "no result at these lengths"}
 """Meaning of each sign in the table of all cases."""
+
+BEST, ALL_ZERO, NO_RESULT, NO_RUN = "best mean", "all scores are 0", "no result at these lengths", "no finished run"
+"""Entries of a column of verdicts that are no verdicts."""
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -49,9 +51,8 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
     means = {encoding: results.mean(case, criterion, encoding) for encoding in scores}
     known = {encoding: mean for encoding, mean in means.items() if not math.isnan(mean)}
     numbers = list(known.values())
-    digits = (
-        [fixed(number, 2) for number in numbers] if is_share(criterion.name, results.tasks[case]) else readable(numbers)
-    )
+    is_share = results.is_share(case, criterion.name)
+    digits = [fixed(number, 2) for number in numbers] if is_share else readable(numbers)
     shown, cells = dict(zip(known, digits, strict=True)), []
     for encoding in results.comparison.choices_by_encoding:
         word = verdicts[encoding].word if encoding in verdicts else None
@@ -67,28 +68,23 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
     return cells
 
 
-def fewer_items(results: Results, case: str) -> str:
-    """Return the sentences on means of a case that are over fewer test items than others, or ""."""
-    sentences = []
+def legend(results: Results, table: pd.DataFrame) -> str:
+    """Return what the signs of `overview` mean, and which means are over fewer seeds or test items than others."""
+    comparison, used = results.comparison, set("".join(table.drop(columns="encoding").to_numpy().ravel()))
+    signs = [f"{mark} {meaning}" for mark, meaning in LEGEND.items() if mark in used]
+    meanings = f"Compared with {comparison.baseline}, the baseline: {', '.join(signs)}." if signs else ""
+    return " ".join(filter(None, [meanings, *(note for case in comparison.cases for note in notes(results, case))]))
+
+
+def notes(results: Results, case: str) -> Iterator[str]:
+    """Yield which means of a case are over fewer seeds, or over fewer test items, than others."""
+    counts = {name: len(results.runs(case, name)) for name in results.encodings(case)}
+    if len(set(counts.values())) > 1:
+        yield f"Seeds of {case}: {', '.join(f'{name} {count}' for name, count in counts.items())}."
     for criterion in results.comparison.criteria(case):
         found = results.positioned_items(case, criterion)
-        fewer = {name: items for name, (items, total) in found.items() if items < total}
-        if fewer:
-            (total,) = {total for _, total in found.values()}
-            parts = [f"that of {name} over {items:,}" for name, items in fewer.items()]
-            sentences.append(
-                f"* {criterion.metric} is a mean over {total:,} test items, {listed(parts)}, for which it has "
-                "positions; all differences are over the items that every encoding has positions for."
-            )
-    return " ".join(sentences)
-
-
-def unequal_seeds(results: Results, case: str) -> str:
-    """Return the sentence on the seeds of the means of a case, or "" where all encodings have as many."""
-    counts = {name: len(results.runs(case, name)) for name in results.encodings(case)}
-    if len(set(counts.values())) < 2:
-        return ""
-    return f"Seeds of {case}: {', '.join(f'{name} {count}' for name, count in counts.items())}."
+        if fewer := [f"{name} {items:,} of {total:,}" for name, (items, total) in found.items() if items < total]:
+            yield f"* Test items of {criterion.metric}: {', '.join(fewer)}; differences are over items that all have."
 
 
 def case_table(results: Results, case: str) -> pd.DataFrame:
@@ -111,20 +107,78 @@ def case_table(results: Results, case: str) -> pd.DataFrame:
 
 def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
     """Return a row for each encoding of a case but the baseline: the verdict on a metric, with its evidence."""
-    baseline, rows = results.comparison.baseline, []
+    baseline = results.comparison.baseline
     verdicts = results.verdicts(case, criterion, baseline)
-    for encoding in results.encodings(case):
-        if encoding in verdicts:
-            said = verdicts[encoding].text
-        elif encoding not in results.reaching(case, criterion):
-            said = "it has no positions at these lengths"
-        elif results.is_comparable(case):
-            said = "the baseline has no result at these lengths"
-        else:
-            said = "no seed of all encodings is finished"
-        if encoding != baseline:
-            rows.append({"encoding": encoding, "verdict": said})
-    return pd.DataFrame(rows, columns=["encoding", "verdict"])
+    rows = [
+        {"encoding": name, **(_evidence(verdicts[name]) if name in verdicts else {"verdict": NO_RESULT})}
+        for name in results.encodings(case)
+        if name != baseline
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["encoding", "verdict"]).dropna(axis=1, how="all")
+
+
+def _evidence(verdict: Verdict) -> dict[str, object]:
+    difference, low, high = verdict.compared
+    return {
+        "verdict": str(verdict.word),
+        "of": None if verdict.solve_rates is None else "solve rate",
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p_holm": verdict.p_value,
+        "pairs": verdict.difference.pairs,
+        "beyond_margin": "yes" if verdict.beyond_margin else None,
+        "smallest_detectable": verdict.detectable,
+        "further_seeds": verdict.further_seeds,
+    }
+
+
+def ranking(results: Results, case: str, criterion: Criterion, without: Collection[str] = ()) -> pd.DataFrame:
+    """Return a row for each encoding of a case, the best mean first: its mean, and the verdict relative to the best.
+
+    Verdicts are adjusted by Holm over all pairs of encodings, since the best one is chosen by its scores. Encodings
+    that cannot be ranked follow, with the reason.
+
+    Args:
+        results, case, criterion: what is ranked.
+        without: encodings that are left out.
+    """
+    ranked = [name for name in results.ranked(case, criterion) if name not in without]
+    verdicts = results.verdicts(case, criterion, ranked[0], all_pairs=True) if ranked else {}
+    known = {name: verdicts[name] for name in ranked[1:]}
+    is_zero = bool(ranked) and results.mean(case, criterion, ranked[0]) == 0 and criterion.direction == "maximize"
+    decides = any(verdict.word in (Word.BETTER, Word.WORSE) for verdict in known.values())
+    rows: list[dict[str, object]] = []
+    for name in ranked:
+        evidence = _evidence(known[name]) if name in known else {"verdict": BEST}
+        if is_zero and not decides:
+            evidence = {"verdict": ALL_ZERO}
+        rows.append({"encoding": name, "mean": results.mean(case, criterion, name), **evidence})
+    scores = results.scores(case, criterion)
+    for name in results.comparison.encodings_of(case):
+        if name not in ranked and name not in without:
+            word = Word.NOT_LEARNED if name in results.not_learned(case) else Word.DIVERGED
+            reason = NO_RESULT if name not in scores else str(word)
+            mean = results.mean(case, criterion, name) if name in scores else math.nan
+            rows.append({"encoding": name, "mean": mean, "verdict": reason if results.runs(case, name) else NO_RUN})
+    return pd.DataFrame(rows, columns=None if rows else ["encoding", "mean", "verdict"])
+
+
+def best_table(results: Results) -> pd.DataFrame:
+    """Return a row for each case: the best mean of its first metric, and the encodings with each verdict next to it."""
+    rows = []
+    for case in results.comparison.cases:
+        criterion = results.comparison.criteria(case)[0]
+        frame = ranking(results, case, criterion) if results.is_comparable(case) else pd.DataFrame()
+        row: dict[str, object] = {"case": case, "metric": criterion.metric}
+        if not frame.empty:
+            for verdict, names in frame.groupby("verdict", sort=False)["encoding"]:
+                row[str(verdict)] = ", ".join(names)
+            row["mean"] = frame["mean"].iloc[0]
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    order = [name for name in ("case", "metric", BEST, "mean", *map(str, Word)) if name in frame]
+    return frame[[*order, *(name for name in frame if name not in order)]]
 
 
 def at_each_length(name: str, metric: str, rows: pd.DataFrame) -> Table:
@@ -154,7 +208,7 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                     "metric": criterion.metric,
                     "encoding": encoding,
                     "baseline": comparison.baseline,
-                    "word": str(verdict.word),
+                    "verdict": str(verdict.word),
                     "of": "mean" if verdict.solve_rates is None else "solve rate",
                     "difference": mean,
                     "low": low,

@@ -1,51 +1,50 @@
-"""The report of a comparison: the answer first, then its evidence, the checks, and how it was made."""
+"""The report of a comparison: the best of each case first, then its evidence, the checks, and how it was made."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from rich import box
 from rich.console import Console
+from rich.table import Table as Lines
 
 from poslab.configuration.labels import names_in_pictures
 from poslab.experiments.comparison import file_name
 from poslab.experiments.costs import COSTS
-from poslab.experiments.criteria import Criterion
-from poslab.experiments.direction import sign
+from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.report import figures
-from poslab.experiments.report.checks import checks
-from poslab.experiments.report.conclusions import conclusions, reservations
-from poslab.experiments.report.methods import NO_RUN, methods
+from poslab.experiments.report.checks import checks, methods
 from poslab.experiments.report.papers import beside_the_paper
-from poslab.experiments.report.speeds import speed_table, speeds_frame, speeds_in_markdown
+from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.report.tables import (
     LEGEND,
     at_each_length,
+    best_table,
     case_table,
     differences,
-    fewer_items,
+    legend,
+    notes,
     overview,
-    unequal_seeds,
     verdict_table,
 )
-from poslab.experiments.report.terminal import print_results
-from poslab.experiments.report.tuned import tuned_table, tuning_pictures
+from poslab.experiments.report.tuned import tuned_table, tuning_plots
 from poslab.experiments.results import Results
 from poslab.io.files import write_atomically
-from poslab.report.figures import Plot, ReportFigure, Table
+from poslab.report.digits import readable
+from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
 from poslab.report.sentences import amount
 from poslab.report.text_tables import in_markdown, latex, markdown
 
 
 def write(results: Results, console: Console, typed: str, figure_width: float | None = None) -> None:
-    """Write results.csv, differences.csv, speeds.csv, the tables, the figures and report.html, and print the answer.
+    """Write CSV files, tables for papers, figures and report.html, and print the best encodings.
 
-    The command is shown as the way to make the report again; the width is that of `write_figures`.
+    The command is shown as the way to make the report again; the width is as of `write_figures`.
     """
     comparison, output = results.comparison, Path(results.comparison.output)
     console.print("writing the report")
@@ -54,48 +53,30 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     write_atomically(output / "differences.csv", pd.concat(compared).to_csv(index=False))
     if not (timed := speeds_frame(results)).empty:
         write_atomically(output / "speeds.csv", timed.to_csv(index=False))
-        write_atomically(output / "speeds.md", speeds_in_markdown(results))
     table = overview(results)
-    legend = _legend(results, table)
-    caption = " ".join([comparison.question, f"Finished: {_counted(results)}", legend])
+    signs = legend(results, table)
+    caption = " ".join([comparison.question, f"Finished: {_counted(results)}", signs])
     write_atomically(output / "table.csv", table.to_csv(index=False))
     write_atomically(output / "table.md", f"{markdown(table)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(table, caption))
-    said, notes = conclusions(results), list(reservations(results))
-    sentences = [*(f"{case}: {text}" for case, text in said.items()), *notes] if results.cells else [NO_RUN]
-    overall = Table(
-        "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {legend}", table
+    best = best_table(results)
+    of_best = "Verdicts relative to the best mean, by Holm over all pairs of encodings of a case."
+    lead = Section(
+        "Answer",
+        "",
+        [
+            Table("best", "Best encodings", of_best, best),
+            Table(
+                "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {signs}", table
+            ),
+        ],
     )
-    lead, sections = Section("Answer", "\n\n".join(sentences), [overall]), list(_sections(results))
-    made_of = {
-        "question": comparison.question,
-        "answer": sentences,
-        "legend": legend,
-        "pictures": {
-            figure.name: {"title": f"{section.title}: {figure.title}", "caption": figure.caption}
-            for section in sections
-            for figure in section.figures
-            if isinstance(figure, Plot)
-        },
-        "methods": methods(results),
-        "differences": list(comparison.differences),
-        "command": typed,
-    }
-    write_atomically(output / "comparison.json", json.dumps(made_of, indent=2, ensure_ascii=False) + "\n")
+    sections = list(_sections(results))
     drawn = write_figures(output / "figures", [lead, *sections], figure_width)
-    in_pictures = names_in_pictures(comparison.choices_by_encoding)
-    facts = {"runs": _counted(results), **({"in pictures": in_pictures} if in_pictures else {}), "command": typed}
+    in_plots = names_in_pictures(comparison.choices_by_encoding)
+    facts = {"runs": _counted(results), **({"in plots": in_plots} if in_plots else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
-    print_results(results, console, table, legend, sentences)
-
-
-def _legend(results: Results, table: pd.DataFrame) -> str:
-    """Return what the signs of a table mean, and which means are over fewer seeds or test items than others."""
-    comparison, used = results.comparison, set("".join(table.drop(columns="encoding").to_numpy().ravel()))
-    signs = [f"{mark} {meaning}" for mark, meaning in LEGEND.items() if mark in used]
-    meanings = f"Beside {comparison.baseline}, the baseline: {', '.join(signs)}." if signs else ""
-    notes = (note(results, case) for note in (unequal_seeds, fewer_items) for case in comparison.cases)
-    return " ".join(filter(None, [meanings, *notes]))
+    _print(results, console, best, table, signs)
 
 
 def _sections(results: Results) -> Iterator[Section]:
@@ -108,19 +89,15 @@ def _sections(results: Results) -> Iterator[Section]:
             yield Section(case, "", list(_evidence(results, case, styles)))
     yield from beside_the_paper(results)
     if (table := tuned_table(results)) is not None:
-        text = (
-            "Every encoding had the same number of trials, and a few more where its best value was at an end of its "
-            "range, all at the trained length and on a seed that is not compared."
-        )
-        yield Section("Tuning", text, [table, *tuning_pictures(results, styles)])
-    yield Section("Checks", "What must hold for the differences to be those of the encodings.", [checks(results)])
-    yield Section("How it was made", methods(results), [])
+        yield Section("Tuning", "", [table, *tuning_plots(results, styles)])
+    yield Section("Checks", "", [checks(results)])
+    yield Section("How it was made", "", [methods(results)])
 
 
 def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:
     comparison, slug = results.comparison, file_name(case)
     gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
-    caption = f"Means over seeds.{gate} A dash: no result at these lengths. {fewer_items(results, case)}".strip()
+    caption = f"Means over seeds.{gate} A dash: no result at these lengths. {' '.join(notes(results, case))}".strip()
     yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
     if (speeds := speed_table(results, case)) is not None:
         yield speeds
@@ -131,13 +108,12 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         if criterion.name not in drawn and rows["length"].nunique() > 1:
             drawn.add(criterion.name)
             title = f"{criterion.name} by length"
-            length_of = results.tasks[case].length_words.of
-            trained = results.plan.trained[case] if results.has_trained(case) else None
+            trained = results.training_length(case) if results.has_trained(case) else None
             name, always = f"curves_{slug}_{criterion.name}", [comparison.baseline, *without]
             named = figures.named_styles(styles, rows, always, criterion.direction)
-            yield figures.curves(name, title, rows, length_of, trained, named, criterion.direction)
+            yield figures.curves(name, title, rows, results.length_unit(case), trained, named, criterion.direction)
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
-        verdicts, caption = verdict_table(results, case, criterion), f"Differences are those to {comparison.baseline}."
+        verdicts, caption = verdict_table(results, case, criterion), f"Differences to {comparison.baseline}."
         if not verdicts.empty:
             yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
         if not compared.empty:
@@ -187,11 +163,59 @@ def _counted(results: Results) -> str:
     """Return in words how many runs are finished."""
     comparison = results.comparison
     # Runs that exist already need not have the same seeds.
-    total = "" if results.places else f" of {len(comparison.pairs) * len(comparison.seed_list)}"
+    total = "" if results.exist_already else f" of {len(comparison.pairs) * len(comparison.seed_list)}"
     counts = {"failed": len(results.failed), "cannot begin": len(results.blocked)}
     others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return (
-        f"{len(results.cells)}{total} runs{others and f' ({others})'}: "
+        f"{len(results.finished)}{total} runs{others and f' ({others})'}: "
         f"{len(comparison.choices_by_encoding)} encodings, {amount(len(comparison.cases), 'case')}, "
         f"{amount(len(comparison.seed_list), 'seed')}."
     )
+
+
+def _print(results: Results, console: Console, best: pd.DataFrame, table: pd.DataFrame, signs: str) -> None:
+    """Print the best of each case, the table of all cases, and where the report is."""
+    comparison = results.comparison
+    if results.finished:
+        print_table(console, "best encodings", best)
+        for case in comparison.cases:
+            prefix = "" if len(comparison.cases) == 1 else f"{case} "
+            own = table[table["encoding"].isin(comparison.encodings_of(case))]
+            columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
+            print_table(console, case, own[["encoding", *columns]].rename(columns=columns))
+        console.print(signs)
+    console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
+    for runs, state in ((results.failed, "failed"), (results.blocked, "cannot begin")):
+        if runs:
+            log = f": see {Path(runs[0].directory) / 'train.log'}" if runs[0].status == "failed" else ""
+            console.print(f"{amount(len(runs), 'run')} {state}, such as {runs[0].label}{log}", soft_wrap=True)
+
+
+def print_table(console: Console, title: str, table: pd.DataFrame) -> None:
+    """Print a table, as several with fewer columns each if the terminal is too narrow."""
+    first, *columns = table.columns
+    unbounded = console.options.update(max_width=10_000)
+    while columns:
+        for count in range(len(columns), 0, -1):
+            lines = _lines(title, table[[first, *columns[:count]]])
+            if console.measure(lines, options=unbounded).maximum <= console.width:
+                break
+        console.print(lines)
+        columns = columns[count:]
+
+
+def _lines(title: str, table: pd.DataFrame) -> Lines:
+    lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for place, column in enumerate(table.columns):
+        lines.add_column(str(column).replace("_", " "), justify="right" if place else "left")
+    for cells in table.itertuples(index=False):
+        lines.add_row(*map(_shown, cells))
+    return lines
+
+
+def _shown(cell: object) -> str:
+    """Return a cell as text, with room for a sign, which others in its column may have."""
+    if not isinstance(cell, str):
+        return "–" if pd.isna(cell) else readable([cell])[0]  # type: ignore[call-overload, list-item]
+    is_number = cell[:1].isdigit() or cell[:1] in "−–"
+    return cell if cell[-1:] in LEGEND or not is_number else f"{cell}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"

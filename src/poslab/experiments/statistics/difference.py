@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poslab.experiments.direction import Direction, sign
+from poslab.experiments.criteria import Direction, sign
 from poslab.experiments.statistics.crossed import Estimate, estimate
 
 MIN_SEEDS = 2

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import bootstrap, rankdata, trim_mean, wilcoxon
 
-from poslab.experiments.statistics.holm import holm
-from poslab.experiments.statistics.verdict import Word
+from poslab.experiments.statistics.verdict import Word, holm
 
 MIN_CASES = 8
 """Cases needed for an interval or a test over cases: fewer are no sample of tasks."""
@@ -42,15 +41,8 @@ class Summary:
 def tally(words: Iterable[Word]) -> Tally:
     """Return how often an encoding is better, equivalent within the margin, and worse; one word for each case."""
     listed = list(words)
-    wins, ties, losses = (listed.count(word) for word in (Word.BETTER, Word.EQUAL, Word.WORSE))
+    wins, ties, losses = (listed.count(word) for word in (Word.BETTER, Word.EQUIVALENT, Word.WORSE))
     return Tally(wins, ties, losses, len(listed) - wins - ties - losses)
-
-
-def caution(cases: int) -> str | None:
-    """Return the sentence that nothing is claimed over cases, if there are fewer than 8."""
-    if cases >= MIN_CASES:
-        return None
-    return f"Nothing is claimed over cases: {cases} of them are too few to stand for others ({MIN_CASES} are needed)."
 
 
 def mean_ranks(gains: np.ndarray, seed: int = 0) -> Summary:

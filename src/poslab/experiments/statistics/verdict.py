@@ -1,23 +1,25 @@
-"""Put the comparison of encodings with a baseline, on one case and metric, into words."""
+"""Verdicts on encodings relative to a baseline, on one case and metric."""
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from poslab.experiments.direction import Direction
+import numpy as np
+from statsmodels.stats.multitest import multipletests
+
+from poslab.experiments.criteria import Direction
 from poslab.experiments.statistics.difference import Difference, Scores, difference, in_pairs
-from poslab.experiments.statistics.holm import holm
 from poslab.experiments.statistics.power import further_seeds, smallest_detectable
 from poslab.experiments.statistics.solve_rate import (
     RateDifference,
     rate_difference,
     seeds_split,
     solve_p_value,
-    solve_rate,
     solved,
 )
 
@@ -26,13 +28,13 @@ ALPHA = 0.05
 
 
 class Word(StrEnum):
-    """A verdict on an encoding beside the baseline."""
+    """A verdict on an encoding relative to the baseline."""
 
     BETTER = "better"
     WORSE = "worse"
-    EQUAL = "equivalent within the margin"
-    NOT_TOLD_APART = "inconclusive"
-    NOT_LEARNED = "not learned"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    NOT_LEARNED = "did not learn the task"
     DIVERGED = "diverged"
     ONE_SEED = "one seed"
 
@@ -47,11 +49,10 @@ class Verdict:
         p_value: of "there is no difference", by Holm over the encodings beside the baseline, or over all pairs; NaN
             without a test.
         beyond_margin: whether it is better or worse by more than the margin.
-        further_seeds: of NOT_TOLD_APART, seeds to add to find a difference of the margin with a power of 80 %; None if
+        further_seeds: of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80 %; None if
             there is no margin or no number of seeds is enough.
         diverged: number of runs that diverged.
-        text: the verdict and its evidence as part of a sentence.
-        detectable: of NOT_TOLD_APART, the smallest true difference that the present seeds find with a power of 80 %;
+        detectable: of INCONCLUSIVE, the smallest true difference that the present seeds find with a power of 80 %;
             None if solve rates are compared.
         solve_rates: the difference of solve rates, where these are compared since the seeds of one of both split.
         p_alone: the p-value of the same test without Holm; without a test, that of the means.
@@ -63,7 +64,6 @@ class Verdict:
     beyond_margin: bool
     further_seeds: int | None
     diverged: int
-    text: str
     detectable: float | None = None
     solve_rates: RateDifference | None = None
     p_alone: float = math.nan
@@ -74,10 +74,6 @@ class Verdict:
         if (rates := self.solve_rates) is not None:
             return rates.mean, rates.low, rates.high
         return (self.difference.mean, *self.difference.interval)
-
-    def beside(self, baseline: str) -> str:
-        """Return the text, in which the encoding to which this one is compared has its name."""
-        return self.text.replace("the baseline", baseline)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +116,7 @@ class _Comparison:
     def leaves_out_failures(self, word: Word) -> bool:
         """Return whether a word would speak for the one that has more diverged runs, or call both equal."""
         surplus = 0 if self.split else self.scores.diverged - self.baseline.diverged
-        return surplus != 0 and word in (Word.EQUAL, Word.BETTER if surplus > 0 else Word.WORSE)
+        return surplus != 0 and word in (Word.EQUIVALENT, Word.BETTER if surplus > 0 else Word.WORSE)
 
     def p_values(self) -> tuple[float, float, float]:
         """Return the p-values of no difference, of one within the margin and of one beyond it."""
@@ -177,9 +173,8 @@ def verdicts(
     alone = [comparisons[pair].p_values() for pair in tested]
     families = [holm(p_values).tolist() for p_values in zip(*alone, strict=True)]
     adjusted = dict(zip(tested, zip(*families, strict=True), strict=True))
-    family = (len(tested), "pairs" if all_pairs else "encodings")
     return {
-        name: _tested(comparison, adjusted[name, other], *family)
+        name: _tested(comparison, adjusted[name, other], len(tested))
         if (name, other) in adjusted
         else _untested(comparison)
         for (name, other), comparison in comparisons.items()
@@ -188,47 +183,25 @@ def verdicts(
 
 
 def _untested(comparison: _Comparison) -> Verdict:
-    scores, baseline, word = comparison.scores, comparison.baseline, comparison.untested
+    word, found = comparison.untested, comparison.difference
     assert word is not None
-    if word is Word.NOT_LEARNED:
-        text = "not learned: it has not passed the gate"
-    elif word is Word.DIVERGED:
-        text = "diverged: all its runs" if not scores.finished.any() else "diverged: all runs of the baseline"
-    elif max(len(scores.values), len(baseline.values)) == 1:
-        text = "one seed: cannot be told from luck"
-    else:
-        pairs = comparison.difference.pairs
-        unit = "pair of seeds" if comparison.difference.paired else "seed of one of both"
-        text = f"{'one' if pairs else 'no'} {unit} finished: cannot be told from luck"
-    text += _reservations(comparison)
-    found = comparison.difference
-    return Verdict(word, found, math.nan, False, None, scores.diverged, text, p_alone=found.p_value)
+    return Verdict(word, found, math.nan, False, None, comparison.scores.diverged, p_alone=found.p_value)
 
 
-def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int, unit: str) -> Verdict:
+def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int) -> Verdict:
     p_value, beyond, equivalent = adjusted
     if equivalent < ALPHA:
-        word = Word.EQUAL
+        word = Word.EQUIVALENT
     elif p_value < ALPHA:
         word = Word.BETTER if comparison.ahead > 0 else Word.WORSE
     else:
-        word = Word.NOT_TOLD_APART
+        word = Word.INCONCLUSIVE
     beyond_margin = word in (Word.BETTER, Word.WORSE) and comparison.margin > 0 and beyond < ALPHA
     seeds = detectable = None
     if comparison.leaves_out_failures(word):
-        text = f"inconclusive: {word} in the pairs that finished ({_figures(comparison)}), which leaves out failures"
-        word, beyond_margin = Word.NOT_TOLD_APART, False
-    elif word is Word.NOT_TOLD_APART:
-        seeds, remedy = _remedy(comparison, family)
-        detectable = _detectable(comparison, family)
-        enough = f" (enough to find a difference of {detectable:.3g})" if detectable else ""
-        text = f"inconclusive: {_figures(comparison)}{enough}{_holm(comparison, p_value, f'{family} {unit}')}{remedy}"
-    elif word is Word.EQUAL:
-        text = f"equivalent within the margin of {comparison.margin:.3g}: {_figures(comparison, 0.9)}"
-    else:
-        by = f" by more than the margin of {comparison.margin:.3g}" if beyond_margin else ""
-        text = f"{word}{by}: {_figures(comparison)}"
-    text += _reservations(comparison)
+        word, beyond_margin = Word.INCONCLUSIVE, False
+    elif word is Word.INCONCLUSIVE:
+        seeds, detectable = _further_seeds(comparison, family), _detectable(comparison, family)
     return Verdict(
         word,
         comparison.difference,
@@ -236,7 +209,6 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
         beyond_margin,
         seeds,
         comparison.scores.diverged,
-        text,
         detectable,
         rate_difference(comparison.scores.values, comparison.baseline.values) if comparison.split else None,
         comparison.p_values()[0],
@@ -251,55 +223,24 @@ def _detectable(comparison: _Comparison, family: int) -> float | None:
     return smallest_detectable(comparison.difference.estimate, ALPHA / family)
 
 
-def _figures(comparison: _Comparison, level: float = 0.95) -> str:
-    """Return the difference with its interval, or both solve rates."""
+def _further_seeds(comparison: _Comparison, family: int) -> int | None:
+    """Return the number of seeds that would find a difference of the margin, or that an exact test needs."""
+    found, alpha = comparison.difference, ALPHA / family
     if comparison.split:
-        rates = [solve_rate(scores.values) for scores in (comparison.scores, comparison.baseline)]
-        ours, theirs = (
-            f"{rate.solved} of {rate.seeds} seeds ({100 * rate.interval[0]:.0f} to {100 * rate.interval[1]:.0f} %)"
-            for rate in rates
-        )
-        return f"solved by {ours}, the baseline by {theirs}"
-    found = comparison.difference
+        return max(0, math.ceil(1 - math.log2(alpha)) - len(comparison.scores.values))  # 2 / 2^seeds <= alpha
+    if not comparison.margin:
+        return None
     assert found.estimate is not None
-    low, high = found.estimate.interval(level)
-    unit = "pairs of seeds" if found.paired else "seeds, not paired"
-    return f"{found.mean:+.3g}, {100 * level:.0f} % interval {low:+.3g} to {high:+.3g}, {found.pairs} {unit}"
+    return further_seeds(found.estimate, found.pairs, comparison.margin, alpha)
 
 
-def _holm(comparison: _Comparison, adjusted: float, family: str) -> str:
-    """Return a note where the p-value is small alone but not among all that are tested."""
-    alone = comparison.p_values()[0]
-    return f"; p = {alone:.2g} alone, {adjusted:.2g} among {family}" if alone < ALPHA <= adjusted else ""
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Return p-values, each in [0, 1] and at least one, adjusted by Holm's method.
 
-
-def _remedy(comparison: _Comparison, family: int) -> tuple[int | None, str]:
-    """Return the number of seeds that would find a difference of the margin, and the advice in words."""
-    found, margin, alpha = comparison.difference, comparison.margin, ALPHA / family
-    if comparison.split:
-        least = max(0, math.ceil(1 - math.log2(alpha)) - len(comparison.scores.values))  # 2 / 2^seeds <= alpha
-        return least, f"; an exact test needs at least {_more(least)}" if least else ""
-    if not margin:
-        return None, ""
-    assert found.estimate is not None
-    seeds = further_seeds(found.estimate, found.pairs, margin, alpha)
-    if seeds is None:
-        remedy = "more test examples" if found.estimate.item_variance else "a larger margin"
-        return None, f"; a difference of {margin:.3g} needs {remedy}, not more seeds"
-    if not seeds:
-        return 0, f"; a difference of {margin:.3g} would probably have been found"
-    return seeds, f"; about {_more(seeds)} would find a difference of {margin:.3g}"
-
-
-def _more(seeds: int) -> str:
-    return f"{seeds:,} more {'seed' if seeds == 1 else 'seeds'}"
-
-
-def _reservations(comparison: _Comparison) -> str:
-    """Return what has to be said beside any word: runs that diverged, a baseline that has not learned."""
-    ours, theirs = comparison.scores, comparison.baseline
-    text = ""
-    if ours.diverged or theirs.diverged:
-        text += f"; {ours.diverged} of {len(ours.values)} runs diverged, of the baseline's "
-        text += f"{theirs.diverged} of {len(theirs.values)}"
-    return text if comparison.baseline_learned else f"{text}; the baseline has not passed the gate"
+    Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979), by statsmodels.
+    """
+    gc.freeze()  # statsmodels collects garbage at each call: half a second beside all that a report has imported
+    try:
+        return np.asarray(multipletests(p_values, method="holm")[1])
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,194 @@
+"""Collects run directories into the tables of results, and reads results from tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from poslab.evaluation.scores.item_files import read_measured
+from poslab.evaluation.scores.items import MeasuredRun
+from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult, Finished
+from poslab.experiments.comparison import Comparison, made
+from poslab.experiments.costs import CaseSpeeds, ReadingCost
+from poslab.experiments.mistakes import checked
+from poslab.experiments.plan import CellPlan
+from poslab.experiments.results import Results
+from poslab.experiments.tables import (
+    RUNS,
+    ItemTable,
+    RunResult,
+    read_runs,
+    write_curves,
+    write_items,
+    write_runs,
+)
+from poslab.io.files import read_json, read_text, read_yaml, write_atomically
+from poslab.runs.directory import RunDirectory
+from poslab.tasks.task import Task
+
+SPECIFICATION = "comparison.yaml"
+"""File of the comparison as it was asked, next to its tables."""
+
+OF_A_MACHINE = ("output", "workers", "storage", "hang_after", "lost_after", "trust")
+"""Keys of a comparison that its results do not depend on."""
+
+MAX_CURVES = 500_000_000
+"""Most bytes of the metrics.csv of a run."""
+
+
+def results_of_cells(
+    plan: CellPlan, finished: Finished, tasks: Mapping[str, type[Task]], splits: Mapping[str, int]
+) -> Results:
+    """Return the results of the cells of a comparison, whose run directories are in its output.
+
+    Args:
+        plan: of the cells.
+        finished: their results.
+        tasks: class of the task, by case.
+        splits: version of the newest split of the data, by case.
+    """
+    comparison, output = plan.comparison, Path(plan.comparison.output)
+    wanted, _ = plan.wanted(finished)
+    known = [(cell, finished[cell.identity]) for cell in wanted if cell.identity in finished]
+    rows = []
+    for cell, result in [*known, *((cell, None) for cell in plan.blocked(finished))]:
+        run = RunDirectory(output / cell.directory)
+        row = row_of(run, cell, result, tasks[cell.case], plan.trained[cell.case], splits.get(cell.case, 1))
+        status = row.status if cell.identity in finished else "blocked"
+        rows.append(replace(row, status=status, is_pretrained=_is_pretrained(comparison, cell.case)))
+    return Results(comparison, rows, items_of_directory)
+
+
+def row_of(
+    run: RunDirectory, cell: Cell, result: CellResult | None, task: type[Task], trained: int, newest_split: int
+) -> RunResult:
+    """Return the row of a run; without a result it has failed."""
+    environment: Mapping[str, Any] = read_json(run.environment_file) if run.environment_file.is_file() else {}
+    typed = environment.get("choices")
+    of_cell = {"case": cell.case, "encoding": cell.encoding, "seed": cell.seed, "is_trial": cell.is_trial}
+    row = RunResult(
+        **of_cell,
+        point=dict(cell.point),
+        words=tuple(map(str, typed)) if isinstance(typed, list) else (),
+        commit=str(environment.get("commit") or ""),
+        task=task.__name__,
+        aggregate_lengths=task.aggregate_lengths,
+        open_ended=tuple(task.open_ended),
+        length_unit=task.length_words.of,
+        training_length=trained,
+        lengths=tuple(cell.lengths),
+        newest_split=str(newest_split),
+        directory=str(run.path),
+    )
+    if result is None:
+        return replace(row, status="failed")
+    return replace(
+        row,
+        status="diverged" if result.diverged else "finished",
+        reason=result.diverged,
+        machine=result.machine,
+        batch=result.start.get("batch"),
+        weights=result.start.get("weights"),
+        split=result.start.get("split") or "1",
+        metrics=result.metrics,
+        scores=result.scores,
+    )
+
+
+def items_of_directory(run: RunResult) -> MeasuredRun | None:
+    """Return the scores of a run on each test item, as its directory keeps them; None if it has none."""
+    files = [Path(run.directory) / name for name in (SCORES, EXTRA_SCORES)]
+    try:
+        found = read_measured(files[0])
+        return found.joined(read_measured(files[1])) if files[1].exists() else found
+    except ValueError:
+        return None
+
+
+def _curve(run: RunResult) -> Iterator[tuple[int, str, float]]:
+    """Yield step, metric and value of a run, as its directory keeps them."""
+    file = RunDirectory(Path(run.directory)).metrics_csv
+    if file.is_file():
+        for row in csv.DictReader(io.StringIO(read_text(file, MAX_CURVES))):
+            yield int(row["step"]), row["tag"], float(row["value"])
+
+
+def write_tables(results: Results, folder: Path) -> None:
+    """Write the comparison and the three tables of its results; those of runs that are elsewhere lack their curves."""
+    node = {key: value for key, value in results.comparison.as_plain_data().items() if key not in OF_A_MACHINE}
+    text = yaml.safe_dump({key: _plain(value) for key, value in node.items()}, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / SPECIFICATION, text)
+    finished = results.finished
+    write_curves(folder, {run.key: list(_curve(run)) for run in finished})
+    write_items(folder, {run.key: items for run in finished if (items := results.measured(run)) is not None})
+    write_runs(folder, [_timed(run, results.speeds.get(run.case)) for run in results.rows])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _timed(run: RunResult, speeds: CaseSpeeds | None) -> RunResult:
+    """Return a row with the speeds of reading its test, if they were measured."""
+    if speeds is None or run.is_trial or speeds.runs.get(run.encoding) != run.directory:
+        return run
+    reading = {
+        f"{name}@{cost.length}": number
+        for cost in speeds.costs
+        for name in ("tokens", "tokens_per_second", "relative_speed", "memory_mb")
+        if cost.encoding == run.encoding and (number := getattr(cost, name)) is not None
+    }
+    return replace(run, reading=reading, reading_machine=speeds.machine)
+
+
+def read_results(folder: Path, baseline: str | None = None) -> Results:
+    """Return the results in a folder with tables, compared with another baseline if one is given.
+
+    Raises:
+        ValueError: naming the file, if one is missing, damaged, or holds something else.
+    """
+    node = read_yaml(folder / SPECIFICATION)
+    node = node if baseline is None else {**node, "baseline": baseline}
+    comparison = checked(made(Comparison, str(folder / SPECIFICATION), node, output=str(folder)))
+    rows = read_runs(folder)
+    known = set(comparison.pairs)
+    if strange := [run.label for run in rows if (run.case, run.encoding) not in known]:
+        raise ValueError(f"{folder / RUNS} has a run that its {SPECIFICATION} does not name: {strange[0]}")
+    table = ItemTable(folder)
+    speeds = {case: found for case in comparison.cases if (found := _speeds(comparison, case, rows)) is not None}
+    return Results(comparison, rows, lambda run: table.of(run.key), speeds)
+
+
+def _speeds(comparison: Comparison, case: str, rows: list[RunResult]) -> CaseSpeeds | None:
+    """Return the speeds that the rows of a case have."""
+    timed = [run for run in rows if run.case == case and run.reading]
+    if not timed:
+        return None
+    costs = []
+    for length in timed[0].lengths:
+        for run in timed:
+            if (tokens := run.reading.get(f"tokens@{length}")) is not None:
+                numbers = [run.reading.get(f"{name}@{length}") for name in ("relative_speed", "memory_mb")]
+                speed = run.reading[f"tokens_per_second@{length}"]
+                costs.append(ReadingCost(run.encoding, length, int(tokens), speed, *numbers))  # type: ignore[arg-type]
+    runs = {run.encoding: run.directory for run in timed}
+    return CaseSpeeds(timed[0].reading_machine, {}, comparison.baseline, runs, list(timed[0].lengths), costs)
+
+
+def _is_pretrained(comparison: Comparison, case: str) -> bool:
+    """Return whether the runs of a case start from the weights of another run, or of a pretrained model."""
+    chosen = {**comparison.train, **comparison.all_cases[case].train}
+    typed = dict(override.lstrip("+").split("=", 1) for override in comparison.overrides if "=" in override)
+    return (
+        "pretrained" in (chosen.get("model"), typed.get("model"))
+        or comparison.all_cases[case].after is not None
+        or any(choices.get("init_from") not in (None, "null") for choices in (chosen, typed))
+    )

@@ -1,0 +1,322 @@
+"""Results of many runs as three tables: `runs.parquet`, `curves.parquet` and `items.parquet` in one folder.
+
+A row of runs is one run, a row of curves one metric at one step, and a row of items the score of one test item. A
+file comes perhaps from somebody else: it is checked, bounded in size, and nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.experiments.comparison import NAME
+from poslab.io.files import replacing
+
+RUNS, CURVES, ITEMS = "runs.parquet", "curves.parquet", "items.parquet"
+
+MAX_BYTES = 500_000_000
+"""Most bytes of a file, and of its columns before compression times ten."""
+MAX_ROWS = 50_000_000
+MAX_COLUMNS = 5_000
+MAX_TEXT = 100_000
+
+Status = Literal["finished", "diverged", "failed", "blocked"]
+
+_KEY = {"case": pa.string(), "encoding": pa.string(), "seed": pa.int64()}
+_OF_RUNS: dict[str, pa.DataType] = {
+    **_KEY,
+    "is_trial": pa.bool_(),
+    "status": pa.string(),
+    "reason": pa.string(),
+    "point": pa.string(),
+    "words": pa.list_(pa.string()),
+    "commit": pa.string(),
+    "machine": pa.string(),
+    "task": pa.string(),
+    "aggregate_lengths": pa.bool_(),
+    "open_ended": pa.list_(pa.string()),
+    "length_unit": pa.string(),
+    "training_length": pa.int64(),
+    "lengths": pa.list_(pa.int64()),
+    "batch": pa.string(),
+    "weights": pa.string(),
+    "split": pa.string(),
+    "newest_split": pa.string(),
+    "is_pretrained": pa.bool_(),
+    "directory": pa.string(),
+    "reading_machine": pa.string(),
+}
+"""Columns of runs; all others are numbers: metrics, `test/` scores and `reading/` speeds."""
+_OF_CURVES = pa.schema({**_KEY, "step": pa.int64(), "metric": pa.string(), "value": pa.float64()})
+_OF_ITEMS = pa.schema(
+    {
+        **_KEY,
+        "metric": pa.string(),
+        "length": pa.int64(),
+        "identity": pa.string(),
+        "sum": pa.float64(),
+        "count": pa.int64(),
+    }
+)
+
+RunKey = tuple[str, str, int]
+"""Case, encoding and seed."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A row of runs.
+
+    Args:
+        case, encoding, seed: of the run.
+        is_trial: True for a run of a tuning, which is never a result.
+        status: `finished`, `diverged`, `failed`, or `blocked` where the run that it starts from diverged or failed.
+        reason: why it diverged or failed.
+        point: values of tuned keys.
+        words: the command line that composes it.
+        commit: of the code that trained it.
+        machine: processor and threads, or GPUs.
+        task: name of the class of its task.
+        aggregate_lengths, open_ended: as of `Task`.
+        length_unit: what the lengths of the test count, such as `number of tokens`.
+        training_length: the longest length of training.
+        lengths: of the test.
+        batch, weights: hashes of the first batch, and of the first weights outside the encoding.
+        split, newest_split: version of the split of its data, and the newest version when the table was written.
+        is_pretrained: whether it started from the weights of another model.
+        directory: of the run, where it is still there.
+        metrics: by tag, as in metrics.json.
+        scores: of the test by tag, such as `bits_per_byte@1024`.
+        reading: speed and memory of reading test items, such as `tokens_per_second@1024`.
+        reading_machine: on which these were measured.
+    """
+
+    case: str
+    encoding: str
+    seed: int
+    is_trial: bool = False
+    status: Status = "finished"
+    reason: str = ""
+    point: Mapping[str, Any] = field(default_factory=dict)
+    words: Sequence[str] = ()
+    commit: str = ""
+    machine: str = ""
+    task: str = ""
+    aggregate_lengths: bool = False
+    open_ended: Sequence[str] = ()
+    length_unit: str = "number of tokens"
+    training_length: int = 1
+    lengths: Sequence[int] = ()
+    batch: str | None = None
+    weights: str | None = None
+    split: str = "1"
+    newest_split: str = "1"
+    is_pretrained: bool = False
+    directory: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    reading: Mapping[str, float] = field(default_factory=dict)
+    reading_machine: str = ""
+
+    @property
+    def key(self) -> RunKey:
+        """Case, encoding and seed."""
+        return self.case, self.encoding, self.seed
+
+    @property
+    def diverged(self) -> bool:
+        """True if its loss was no longer a number."""
+        return self.status == "diverged"
+
+    @property
+    def label(self) -> str:
+        """The run in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001`."""
+        point = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
+        return f"{self.case}: {self.encoding}, {point if self.is_trial else f'seed {self.seed}'}"
+
+
+def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
+    """Write runs.parquet."""
+    columns: dict[str, pa.Array] = {}
+    for name, kind in _OF_RUNS.items():
+        values = [getattr(run, name) for run in runs]
+        columns[name] = pa.array([json.dumps(value) for value in values] if name == "point" else values, kind)
+    for prefix, attribute in {"": "metrics", "test/": "scores", "reading/": "reading"}.items():
+        nodes = [getattr(run, attribute) for run in runs]
+        for tag in dict.fromkeys(tag for node in nodes for tag in node):
+            columns[prefix + tag] = pa.array([node.get(tag) for node in nodes], pa.float64())
+    _write(folder / RUNS, pa.table(columns))
+
+
+def write_curves(folder: Path, curves: Mapping[RunKey, Sequence[tuple[int, str, float]]]) -> None:
+    """Write curves.parquet: step, metric and value of each run."""
+    rows = [(*key, *row) for key, own in curves.items() for row in own]
+    _write(folder / CURVES, _table(rows, _OF_CURVES))
+
+
+def write_items(folder: Path, measured: Mapping[RunKey, MeasuredRun]) -> None:
+    """Write items.parquet."""
+    parts = [_table([], _OF_ITEMS)]
+    for key, run in measured.items():
+        for scores in run.scores.values():
+            constants = (*key, scores.metric, scores.length, scores.identity)
+            arrays = [
+                pa.repeat(pa.scalar(value, kind), len(scores.sums))
+                for value, kind in zip(constants, _OF_ITEMS.types, strict=False)
+            ]
+            parts.append(pa.table([*arrays, scores.sums, scores.counts], schema=_OF_ITEMS))
+    _write(folder / ITEMS, pa.concat_tables(parts))
+
+
+def read_runs(folder: Path) -> list[RunResult]:
+    """Read runs.parquet.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, is damaged, or holds something else.
+    """
+    table = _read(folder / RUNS)
+    try:
+        for name, kind in _OF_RUNS.items():
+            _require(table.schema.field(name).type == kind)
+        numbers = [name for name in table.column_names if name not in _OF_RUNS]
+        _require(all(pa.types.is_float64(table.schema.field(name).type) and _is_text(name) for name in numbers))
+        runs = [_run({name: row[name] for name in _OF_RUNS}, row, numbers) for row in table.to_pylist()]
+        _require(len({run.key for run in runs if not run.is_trial}) == sum(not run.is_trial for run in runs))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{folder / RUNS} is damaged: it does not hold a table of runs") from error
+    return runs
+
+
+def read_curves(folder: Path) -> pa.Table:
+    """Read curves.parquet: case, encoding, seed, step, metric and value.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, is damaged, or holds something else.
+    """
+    return _read(folder / CURVES, _OF_CURVES)
+
+
+class ItemTable:
+    """The scores of test items in items.parquet, by run.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, is damaged, or holds something else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._table = _read(folder / ITEMS, _OF_ITEMS)
+        self._path = folder / ITEMS
+        self._slices = dict(self._runs())
+        self.of = cache(self._of)
+
+    def _runs(self) -> Iterator[tuple[RunKey, dict[tuple[str, int | None, str], slice]]]:
+        """Yield each run with the rows of each metric and length."""
+        names = _OF_ITEMS.names[:6]
+        if not len(self._table):
+            return
+        changes = np.zeros(len(self._table), bool)
+        changes[0] = True
+        for name in names:
+            codes = pc.fill_null(pc.dictionary_encode(self._table[name]).combine_chunks().indices, -1).to_numpy()
+            changes[1:] |= codes[1:] != codes[:-1]
+        starts = np.flatnonzero(changes)
+        heads = self._table.select(names).take(starts).to_pylist()
+        found: dict[RunKey, dict[tuple[str, int | None, str], slice]] = {}
+        for head, start, end in zip(heads, starts, [*starts[1:], len(self._table)], strict=True):
+            case, encoding, seed, *of_scores = head.values()
+            found.setdefault((case, encoding, seed), {})[tuple(of_scores)] = slice(start, end)
+        yield from found.items()
+
+    def _of(self, key: RunKey) -> MeasuredRun | None:
+        """Return the scores of a run; None where it has none."""
+        if key not in self._slices:
+            return None
+        scores = {}
+        for (metric, length, identity), rows in self._slices[key].items():
+            part = self._table.slice(rows.start, rows.stop - rows.start)
+            sums, counts = part["sum"].to_numpy(), part["count"].to_numpy()
+            if (counts < 0).any() or not counts.any():
+                raise ValueError(f"{self._path} is damaged: it does not hold scores of test items")
+            scores[metric, length] = ItemScores(metric, length, sums, counts, identity)
+        return MeasuredRun(key[1], "test", scores, {})
+
+
+def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) -> RunResult:
+    facts["point"] = json.loads(facts["point"])
+    for group, prefix in {"scores": "test/", "reading": "reading/"}.items():
+        own = {name.removeprefix(prefix): row[name] for name in numbers if name.startswith(prefix)}
+        facts[group] = {tag: value for tag, value in own.items() if value is not None}
+    others = {name: row[name] for name in numbers if not name.startswith(("test/", "reading/"))}
+    run = RunResult(**facts, metrics={tag: value for tag, value in others.items() if value is not None})
+    texts = (run.reason, run.commit, run.machine, run.task, run.split, run.newest_split, run.directory)
+    texts = (*texts, run.length_unit, *run.words, *run.open_ended)
+    hashes = (run.batch, run.weights)
+    _require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))
+    _require(run.status in get_args(Status) and isinstance(run.point, dict) and all(map(_is_text, texts)))
+    _require(_is_text(run.reading_machine) and all(one is None or _is_text(one) for one in hashes))
+    _require(run.seed >= 0 and run.training_length > 0 and all(length > 0 for length in run.lengths))
+    _require(all(type(one) is bool for one in (run.is_trial, run.is_pretrained, run.aggregate_lengths)))
+    return run
+
+
+def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(schema)
+    return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema=schema)
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    """Write a table that is whole or absent, in large pages, in which compression finds what repeats."""
+    texts = [one.name for one in table.schema if not pa.types.is_float64(one.type)]
+    with replacing(path) as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            compression_level=19,
+            data_page_size=2**26,
+            row_group_size=2**22,
+            use_dictionary=texts,
+            dictionary_pagesize_limit=2**24,
+            use_byte_stream_split=table.num_rows > 0
+            and [one.name for one in table.schema if pa.types.is_float64(one.type)],
+        )
+
+
+def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+    """Read a file of bounded size, with this schema if one is given."""
+    try:
+        _require(path.stat().st_size <= MAX_BYTES)
+        with pq.ParquetFile(path, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20) as file:
+            facts = file.metadata
+            sizes = sum(facts.row_group(place).total_byte_size for place in range(facts.num_row_groups))
+            _require(facts.num_rows <= MAX_ROWS and facts.num_columns <= MAX_COLUMNS and sizes <= 10 * MAX_BYTES)
+            _require(schema is None or file.schema_arrow.remove_metadata().equals(schema))
+            table = file.read()
+        for name in table.column_names if schema is not None else ():
+            _require(name == "length" or not table[name].null_count)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is damaged, or is not a table of results") from error
+    return table
+
+
+def _is_text(value: Any) -> bool:
+    """Return True for a text without control characters, which a terminal would obey."""
+    return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
+
+
+def _require(holds: object) -> None:
+    if not holds:
+        raise ValueError

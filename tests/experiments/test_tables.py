@@ -1,0 +1,140 @@
+"""Results as tables, from which a report needs neither data nor models."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.experiments.collect import read_results, write_tables
+from poslab.experiments.report.tables import differences
+from poslab.experiments.tables import (
+    ItemTable,
+    RunResult,
+    read_curves,
+    read_runs,
+    write_curves,
+    write_items,
+    write_runs,
+)
+from tests.experiments.comparisons import TUNING, results
+from tests.experiments.report.test_write import timed
+
+RESULTS = Path(__file__).parents[2] / "results"
+STUDIES = sorted(path.parent.name for path in RESULTS.glob("*/runs.parquet"))
+
+RUNS = [
+    RunResult("a", "rotary", 1, words=("encoding=rotary",), metrics={"steps": 3}, scores={"loss@2": math.nan}),
+    RunResult("a", "t5", 1, True, "failed", "reason", {"lr": 1e-3, "n": 2, "name": "x"}, lengths=(2, 4)),
+]
+
+
+def test_rows_of_runs_come_back(tmp_path):
+    write_runs(tmp_path, RUNS)
+    first, second = read_runs(tmp_path)
+    assert math.isnan(first.scores.pop("loss@2")) and first.metrics == {"steps": 3}
+    assert (first.words, second.lengths) == (["encoding=rotary"], [2, 4])
+    assert (second.point, second.status, second.is_trial) == (RUNS[1].point, "failed", True)
+    assert second.metrics == second.scores == {}
+
+
+def test_items_and_curves_come_back_bit_for_bit(tmp_path):
+    sums, counts = np.array([0.1, 0.2, np.nextafter(0.3, 1)]), np.array([1, 0, 5])
+    scores = {("loss", n): ItemScores("loss", n, sums * (n or 1), counts, "same") for n in (None, 2, 4)}
+    write_items(tmp_path, {("a", name, 1): MeasuredRun(name, "test", scores, {}) for name in ("rotary", "t5")})
+    table = ItemTable(tmp_path)
+    for name in ("rotary", "t5"):
+        found = table.of(("a", name, 1))
+        assert found.scores.keys() == scores.keys()
+        for key, one in scores.items():
+            assert found.scores[key].sums.tobytes() == one.sums.tobytes()
+            assert found.scores[key].counts.tolist() == counts.tolist()
+    assert table.of(("a", "alibi", 1)) is None
+    write_curves(tmp_path, {("a", "rotary", 1): [(1, "loss", 0.5), (2, "loss", 0.25)]})
+    assert read_curves(tmp_path)["value"].to_pylist() == [0.5, 0.25]
+
+
+def damaged_runs(tmp_path, change):
+    write_runs(tmp_path, RUNS)
+    path = tmp_path / "runs.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: table.drop_columns("seed"),
+        lambda table: table.append_column("more", pa.array(["x", "y"])),
+        lambda table: pa.concat_tables([table, table]),
+        lambda table: table.set_column(0, "case", pa.array(["../a", "a"])),
+        lambda table: table.set_column(0, "case", pa.array(["a", None])),
+        lambda table: table.set_column(table.column_names.index("status"), "status", pa.array(["finished", "?"])),
+        lambda table: table.set_column(table.column_names.index("point"), "point", pa.array(["[", "{}"])),
+        lambda table: table.set_column(table.column_names.index("reason"), "reason", pa.array(["\x1b[2J", ""])),
+    ],
+)
+def test_a_table_of_a_stranger_is_checked(tmp_path, change):
+    damaged_runs(tmp_path, change)
+    with pytest.raises(ValueError, match=r"runs\.parquet is damaged"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1"])
+def test_a_file_that_is_no_table_is_named(tmp_path, content):
+    for name, read in (("runs", read_runs), ("curves", read_curves), ("items", ItemTable)):
+        (tmp_path / f"{name}.parquet").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}\.parquet is damaged"):
+            read(tmp_path)
+    with pytest.raises(ValueError, match=r"runs\.parquet is missing"):
+        read_runs(tmp_path / "nowhere")
+
+
+def test_a_file_that_would_need_too_much_memory_is_not_read(tmp_path, monkeypatch):
+    write_runs(tmp_path, RUNS)
+    monkeypatch.setattr("poslab.experiments.tables.MAX_ROWS", 1)
+    with pytest.raises(ValueError, match=r"runs\.parquet is damaged"):
+        read_runs(tmp_path)
+
+
+def test_results_come_back_from_their_tables(tmp_path):
+    made = timed(results(tuning=TUNING, output=str(tmp_path)), lambda name, length: 1.5 if name == "none" else 1.0)
+    for speeds in made.speeds.values():
+        speeds.runs.update({name: f"{tmp_path}/runs/copying/{name}/seed_1" for name in speeds.runs})
+    write_tables(made, tmp_path)
+    found = read_results(tmp_path)
+    assert differences(found, "copying").equals(differences(made, "copying"))
+    assert found.tuned("copying") == made.tuned("copying")
+    assert sorted(map(repr, found.speeds["copying"].costs)) == sorted(map(repr, made.speeds["copying"].costs))
+    assert read_results(tmp_path, baseline="none").comparison.baseline == "none"
+    with pytest.raises(ValueError, match="baseline"):
+        read_results(tmp_path, baseline="alibi")
+
+
+def test_rows_that_the_comparison_does_not_name_are_an_error(tmp_path):
+    made = results(output=str(tmp_path))
+    write_tables(made, tmp_path)
+    write_runs(tmp_path, [dataclasses.replace(made.rows[0], encoding="alibi")])
+    with pytest.raises(ValueError, match=r"runs\.parquet .*alibi"):
+        read_results(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["encoding_choice", "t5_rate", "pretrained_minilm"])
+def test_the_differences_in_the_documentation_are_those_of_the_tables(name):
+    found = read_results(RESULTS / name)
+    (committed,) = (RESULTS.parent / "docs" / "figures").glob(f"*/{name}/differences.csv")
+    then = pd.read_csv(committed).drop(columns=["word", "verdict"], errors="ignore")
+    now = pd.concat([differences(found, case) for case in found.comparison.cases], ignore_index=True)
+    pd.testing.assert_frame_equal(now[then.columns], then, check_dtype=False, check_exact=True)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_committed_results_name_the_words_and_the_commit_of_every_run(name):
+    runs = [run for run in read_runs(RESULTS / name) if not run.is_trial]
+    assert runs and all(run.commit and run.words and f"seed={run.seed}" in run.words for run in runs)
