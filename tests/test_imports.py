@@ -15,7 +15,7 @@ ROOMS = (
     *("pretrained", "generation", "tasks", "runs", "report", "evaluation", "training"),
     *("experiments", "explorer", "cli", "__main__"),
 )
-"""From the ground up: a room may import those before it. docs/architecture.md draws them."""
+"""From the ground up: a package may import those before it. docs/architecture.md draws them."""
 
 
 @cache
