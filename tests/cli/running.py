@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 import torch
 
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
@@ -240,7 +241,7 @@ def metrics(run: Path) -> dict[str, float]:
 
 def checkpoint(run: Path, name: str) -> dict[str, Any]:
     """One of a run's checkpoints."""
-    loaded: dict[str, Any] = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    loaded: dict[str, Any] = load_checkpoint(run / "checkpoints" / f"{name}.safetensors")
     return loaded
 
 

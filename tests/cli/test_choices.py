@@ -15,6 +15,7 @@ from poslab.cli.choices import choices, family, groups, keys
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from tests.data.test_choices import CHOICES as CORPORA
@@ -80,7 +81,7 @@ def test_a_choice_trains(tmp_path, chosen):
 def test_a_precision_trains(tmp_path, precision):
     run = run_of(small(tmp_path, f"trainer.precision={precision}", *TWO_STEPS), tmp_path / "run")
     assert_trained(run)
-    state = torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
+    state = load_checkpoint(run.last_checkpoint)["state_dict"]
     kind = torch.bfloat16 if precision == "bf16-true" else torch.float32
     assert {weight.dtype for name, weight in state.items() if name.startswith("model.")} == {kind}
     assert f"parameters, {precision}" in run.log_file.read_text()
@@ -109,7 +110,7 @@ def test_two_processes_that_share_a_model_train_as_one(start, tmp_path, adapt):
     for tag, value in alone.metrics().items():
         if tag.startswith(("test/", "validation/")):
             assert run.metrics()[tag] == pytest.approx(value, rel=1e-4), tag
-    ours, theirs = (torch.load(r.best_checkpoint, weights_only=True)["state_dict"] for r in (run, alone))
+    ours, theirs = (load_checkpoint(r.best_checkpoint)["state_dict"] for r in (run, alone))
     for name, weight in theirs.items():  # whole in the file, wherever its parts were
         torch.testing.assert_close(ours[name], weight, atol=1e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 

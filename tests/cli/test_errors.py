@@ -70,12 +70,12 @@ def test_a_run_is_not_written_over(small, train, tmp_path):
 def test_a_damaged_checkpoint_is_reported_when_a_run_resumes(small, train, tmp_path):
     assert train(*small, "hydra.run.dir=run").status == 0
     (tmp_path / "run" / "metrics.json").unlink()
-    file = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    file = tmp_path / "run" / "checkpoints" / "last.safetensors"
     file.write_bytes(file.read_bytes()[:-1000])
     before = set(tmp_path.rglob("*"))
     ended = train("resume=run")
     assert (ended.status, ended.errors.count("\n")) == (2, 1)
-    assert re.match(r"error: resume: .*/last\.ckpt is damaged: .*/best\.ckpt", ended.errors)
+    assert re.match(r"error: resume: .*/last\.safetensors is damaged: .*/best\.safetensors", ended.errors)
     assert set(left_behind(tmp_path)) == before
 
 

@@ -65,7 +65,7 @@ def test_greedy_text_is_what_the_loaded_model_finds_most_probable(written_run, c
 def test_a_checkpoint_is_taken_as_it_is_named(written_run, capsys):
     best, last, default = (
         text_of(capsys, f"run={written_run}{checkpoint}", "max_new_tokens=30", prompt="x")
-        for checkpoint in ("/checkpoints/best.ckpt", "/checkpoints/last.ckpt", "")
+        for checkpoint in ("/checkpoints/best.safetensors", "/checkpoints/last.safetensors", "")
     )
     assert default == best != last
 

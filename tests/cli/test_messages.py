@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 import yaml
 
 from poslab.data.tokenizers import SubwordTokenizer
@@ -65,8 +66,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, content in contents.items():
         (folder / name).write_text(content)
     (folder / "latin.txt").write_bytes("Déjà vu. ".encode("latin-1") * 3000)
-    torch.save({"callbacks": {}}, folder / "foreign.ckpt")
-    (folder / "damaged.ckpt").write_bytes((folder / "foreign.ckpt").read_bytes()[:-50])
+    save_file({"weight": torch.zeros(9)}, folder / "foreign.safetensors")
+    (folder / "damaged.safetensors").write_bytes((folder / "foreign.safetensors").read_bytes()[:-50])
     return folder
 
 

@@ -64,7 +64,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_left_alone(name, more,
 
 def way_to_resume(run: Path, number: int, overrides: list[str]) -> list[str]:
     """By its directory, by itself, and by a checkpoint in turn."""
-    last = run / "checkpoints" / "last.ckpt"
+    last = run / "checkpoints" / "last.safetensors"
     return [[f"resume={run}"], [*overrides, "resume=auto"], [f"resume={last if last.exists() else run}"]][number % 3]
 
 
@@ -124,7 +124,10 @@ def test_auto_starts_a_new_run_where_none_of_the_same_configuration_is_unfinishe
     ("given", "said"),
     [
         (["resume=run", "encoding=alibi"], "resume=run uses the run's own configuration, which has another encoding"),
-        (["resume=run/checkpoints/worst.ckpt"], "resume=run/checkpoints/worst.ckpt: there is no such run directory"),
+        (
+            ["resume=run/checkpoints/worst.safetensors"],
+            "resume=run/checkpoints/worst.safetensors: there is no such run directory",
+        ),
     ],
 )
 def test_what_cannot_be_resumed_is_said_in_one_sentence(given, said, start, undisturbed, tmp_path):

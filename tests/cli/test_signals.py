@@ -96,7 +96,7 @@ def saved_before_step_30(
     stuck = run.parent / "stuck"
     running = start(*arguments, f"hydra.run.dir={run}", environment=at_step(30, condition).stuck(stuck))
     running.wait_until((stuck / "begun").exists, seconds=120)
-    return running, (run / "checkpoints" / "last.ckpt").read_bytes()
+    return running, (run / "checkpoints" / "last.safetensors").read_bytes()
 
 
 def assert_second_signal_ends(running: Running, number: signal.Signals, process: int) -> None:
@@ -117,7 +117,7 @@ def test_a_second_signal_ends_a_step_that_never_returns(number, start, dropout, 
     run = tmp_path / "run"
     running, saved = saved_before_step_30(start, dropout, run)
     assert_second_signal_ends(running, number, running.process.pid)
-    assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
+    assert (run / "checkpoints" / "last.safetensors").read_bytes() == saved
 
 
 def test_a_second_signal_ends_a_run_of_two_processes(start, tiny, tmp_path):
@@ -126,7 +126,7 @@ def test_a_second_signal_ends_a_run_of_two_processes(start, tiny, tmp_path):
     processes = running.descendants()
     assert_second_signal_ends(running, signal.SIGTERM, running.process.pid)
     assert not psutil.wait_procs(processes, timeout=10)[1]
-    assert (run / "checkpoints" / "last.ckpt").read_bytes() == saved
+    assert (run / "checkpoints" / "last.safetensors").read_bytes() == saved
 
 
 def test_a_second_signal_ends_a_sweep(tiny, tmp_path):

@@ -16,6 +16,7 @@ import poslab.encodings.bias
 from poslab.attention import Visibility, attend, choose_route
 from poslab.encodings import CoPE, PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
+from poslab.runs.checkpoint import load_checkpoint
 from tests.conftest import ROOT
 from tests.docs.guides import copy_of_repository, typed
 from tests.encoding_choices import EVERY_ENCODING, factory, stack
@@ -156,7 +157,7 @@ def test_its_own_test_passes_among_those_of_the_project(checkout: Path) -> None:
 def test_its_training_command_trains_all_that_the_encoding_learns(checkout: Path) -> None:
     run_directory = checkout / "run"
     typed(checkout, of("bash")[TRAIN], *QUICK, "trainer.precision=bf16-true", f"hydra.run.dir={run_directory}")
-    state = torch.load(run_directory / "checkpoints" / "last.ckpt", weights_only=True)
+    state = load_checkpoint(run_directory / "checkpoints" / "last.safetensors")
     names = [name for name in state["state_dict"] if ".distinct." in name]
     assert len(names) == 6 and "width: 32" in (run_directory / "config.yaml").read_text()
     moments = state["optimizer_states"][0]["state"].values()

@@ -185,7 +185,9 @@ def test_a_directory_that_cannot_be_written_is_one_sentence(run):
 
 def test_a_run_without_its_checkpoint_is_one_sentence(run):
     run.best_checkpoint.unlink()
-    with pytest.raises(ValueError, match=r"^there is no checkpoint .*best\.ckpt, but there is .*last\.ckpt$"):
+    with pytest.raises(
+        ValueError, match=r"^there is no checkpoint .*best\.safetensors, but there is .*last\.safetensors$"
+    ):
         measured(run, cell(2))
 
 

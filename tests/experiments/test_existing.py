@@ -196,7 +196,10 @@ def test_a_mistake_in_the_choice_of_runs_is_one_sentence(run, tmp_path):
         ([plain, alibi, *short], "runs must be of the baseline, rotary, and others on each case, and on text_8 they"),
         ([plain, str(again), alibi], "runs must differ in more than their directories: .* text: rotary, seed 1$"),
         ([plain, str(unfinished)], "unfinished is not finished: it has no metrics.json"),
-        ([f"{plain}/checkpoints/last.ckpt", alibi], "runs must be directories, whose best checkpoints are compared"),
+        (
+            [f"{plain}/checkpoints/last.safetensors", alibi],
+            "runs must be directories, whose best checkpoints are compared",
+        ),
         ([plain, str(tmp_path / "nowhere")], "nowhere is not a run directory"),
     ):
         with pytest.raises(ValueError, match=sentence):

@@ -532,7 +532,7 @@ def test_another_version_of_transformers_is_refused(run, tmp_path, monkeypatch):
 def test_a_run_of_another_task_or_without_a_checkpoint_is_refused(tmp_path):
     unfinished = write_run(tmp_path / "run")
     unfinished.best_checkpoint.unlink()
-    with pytest.raises(ValueError, match=r"^there is no checkpoint .*best\.ckpt"):
+    with pytest.raises(ValueError, match=r"^there is no checkpoint .*best\.safetensors"):
         poslab.export(unfinished.path, tmp_path / "made")
     with pytest.raises(ValueError, match=r"^nowhere is not a run directory: it holds no config\.yaml$"):
         poslab.export("nowhere", tmp_path / "made")

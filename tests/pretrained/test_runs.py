@@ -19,6 +19,7 @@ from poslab.experiments.tuning.trial_configuration import TrialConfigurations
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.tasks.choice import task_for
@@ -85,7 +86,7 @@ def test_a_run_under_lora_that_is_killed_and_resumed_ends_as_one_left_alone(fold
 
     killed = at_step(8).environment(folder / "moment", signal.SIGKILL)
     assert train(*words, f"hydra.run.dir={folder / 'killed'}", environment=killed) == 137
-    assert torch.load(folder / "killed" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    assert load_checkpoint(folder / "killed" / "checkpoints" / "last.safetensors")["global_step"] == 6
     assert train(f"resume={folder / 'killed'}") == 0
     assert train(*words, f"hydra.run.dir={folder / 'alone'}") == 0
     assert_same_run(folder / "killed", folder / "alone")

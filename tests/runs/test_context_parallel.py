@@ -13,6 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 
 from poslab.data.kinds.windows import TextWindows
 from poslab.models import Decoder
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunEndedEarlyError
 from poslab.runs.steps import ContextParallel, Objective, TaskLoss
@@ -110,7 +111,7 @@ def test_a_run_of_processes_that_share_its_windows_learns_as_one_process(tmp_pat
         for run in (one, two)
     )
     assert found == pytest.approx(expected, rel=1e-5)
-    tokens = [torch.load(run.last_checkpoint, weights_only=True)["trained"]["tokens"] for run in (one, two)]
+    tokens = [load_checkpoint(run.last_checkpoint)["trained"]["tokens"] for run in (one, two)]
     assert tokens == [2 * 16 * 4] * 2
     metrics = two.metrics()
     two.metrics_file.write_text(json.dumps({tag: value for tag, value in metrics.items() if "test" not in tag}))
@@ -132,7 +133,7 @@ def test_a_run_resumes_on_other_devices_and_with_other_micro_batches(tmp_path, b
         train(Plan(run, config, None), check(config), lambda step, metrics: "enough" if step == 2 else None)
     resumed = run_of(small(tmp_path, *shape, *after), run.path, run.last_checkpoint)
     expected, found = weights(whole.last_checkpoint), weights(resumed.last_checkpoint)
-    assert torch.load(resumed.last_checkpoint, weights_only=True)["global_step"] == 4
+    assert load_checkpoint(resumed.last_checkpoint)["global_step"] == 4
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=0, atol=1e-5)
 

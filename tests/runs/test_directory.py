@@ -21,12 +21,12 @@ from tests.written_run import write_run
 
 PLANTED = [
     *(f".{name}.writing" for name in ("config.yaml", "environment.json", "metrics.json", "task.json", "evaluation")),
-    "checkpoints/.last.ckpt.writing",
+    "checkpoints/.last.safetensors.writing",
     "config.yaml",
     "metrics.csv",
     "tokenizer.json",
     "train.log",
-    "checkpoints/best.ckpt",
+    "checkpoints/best.safetensors",
     "checkpoints",
     "evaluation",
 ]
@@ -73,7 +73,7 @@ def test_a_run_may_lie_behind_a_link(run, tmp_path):
     (tmp_path / "link").symlink_to(run.path)
     (tmp_path / "outputs").symlink_to(tmp_path)
     poslab.load(tmp_path / "link")
-    poslab.load(tmp_path / "outputs" / "run" / "checkpoints" / "last.ckpt")
+    poslab.load(tmp_path / "outputs" / "run" / "checkpoints" / "last.safetensors")
     hold(RunDirectory(tmp_path / "link"))
 
 
@@ -125,7 +125,7 @@ def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
 
 
 def test_a_run_that_starts_clears_what_a_kill_left(run):
-    leftovers = [run.path / ".config.yaml.0123.writing", run.checkpoints / ".last.ckpt.writing"]
+    leftovers = [run.path / ".config.yaml.0123.writing", run.checkpoints / ".last.safetensors.writing"]
     for file in leftovers:
         file.write_text("half")
     (run.path / ".evaluation.writing").mkdir()

@@ -2,22 +2,22 @@ import pickle
 import shutil
 import subprocess
 import sys
-import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import poslab
 from poslab.encodings import PerLayer, Rotary
 from poslab.models import Decoder
-from poslab.runs.checkpoint import OWN_STATE, load_checkpoint, save_atomically
+from poslab.runs.checkpoint import OWN_STATE, checkpoint_file, load_checkpoint, save_atomically
 from poslab.runs.loading import untrained
 from tests.runs.trap import Trap
 from tests.stacked import stacked
 from tests.training.runs import weights as saved_weights
 from tests.written_run import write_run
 
-DAMAGED = r"the checkpoint .*best\.ckpt is damaged: it cannot be read, but .*last\.ckpt is whole"
+DAMAGED = r"the checkpoint .*best\.safetensors is damaged: it cannot be read, but .*last\.safetensors is whole"
 
 
 def assert_holds(model, weights):
@@ -29,7 +29,7 @@ def assert_holds(model, weights):
 @pytest.mark.slow
 def test_a_trained_run_loads_in_evaluation_mode_with_its_own_weights(trained_run):
     model = poslab.load(trained_run)
-    assert_holds(model, saved_weights(trained_run / "checkpoints/best.ckpt"))
+    assert_holds(model, saved_weights(trained_run / "checkpoints/best.safetensors"))
     assert not any(module.training for module in model.modules())
     assert model.output.weight is model.embedding.weight
     assert model(torch.tensor([[72, 105]])).shape == (1, 2, 257)
@@ -83,8 +83,11 @@ def test_a_directory_that_is_no_run_is_refused(tmp_path):
 
 def test_a_run_without_a_checkpoint_is_refused(run):
     run.best_checkpoint.unlink()
-    assert_refused(run.path, r"there is no checkpoint .*best\.ckpt, but there is .*last\.ckpt")
-    assert_refused(run.checkpoints / "lst.ckpt", r"there is no checkpoint .*lst\.ckpt, but there is .*last\.ckpt")
+    assert_refused(run.path, r"there is no checkpoint .*best\.safetensors, but there is .*last\.safetensors")
+    assert_refused(
+        run.checkpoints / "lst.safetensors",
+        r"there is no checkpoint .*lst\.safetensors, but there is .*last\.safetensors",
+    )
 
 
 @pytest.mark.parametrize("kept", [0, 10, 0.5, -1])
@@ -108,33 +111,32 @@ def test_a_checkpoint_whose_weights_are_of_another_kind_is_refused(run, dtype):
     checkpoint = load_checkpoint(run.best_checkpoint)
     checkpoint["state_dict"] = {name: weight.to(dtype) for name, weight in checkpoint["state_dict"].items()}
     save_atomically(checkpoint, run.best_checkpoint)
-    assert_refused(run.path, r"the checkpoint .*best\.ckpt does not fit the model in .*config\.yaml")
+    assert_refused(run.path, r"the checkpoint .*best\.safetensors does not fit the model in .*config\.yaml")
 
 
-def test_a_checkpoint_that_holds_code_is_refused_and_its_code_not_run(run, tmp_path):
+def test_a_checkpoint_that_is_a_pickle_is_refused_and_its_code_not_run(run, tmp_path):
     trap = {"state_dict": {}, "callbacks": {OWN_STATE: Trap(tmp_path / "sprung")}}
     torch.save(trap, run.best_checkpoint)
-    assert_refused(run.path, r"the checkpoint .*best\.ckpt holds code, which is never run, or is damaged, but .*")
+    assert_refused(run.path, DAMAGED)
     run.best_checkpoint.write_bytes(pickle.dumps(trap))
     assert_refused(run.path, DAMAGED)
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("content", [[1], {}, {"state_dict": {}}, {"callbacks": None}, {"callbacks": {"Other": {}}}])
-def test_a_checkpoint_of_another_project_is_refused(run, content):
-    torch.save(content, run.best_checkpoint)
-    assert_refused(run.path, r"the checkpoint .*best\.ckpt was not written by Poslab")
+@pytest.mark.parametrize("header", [None, {"format": "pt"}, {"poslab": "{}"}])
+def test_a_checkpoint_of_another_project_is_refused(run, header):
+    save_file({"weight": torch.zeros(3)}, run.best_checkpoint, header)
+    assert_refused(run.path, r"the checkpoint .*best\.safetensors was not written by Poslab")
 
 
-def test_a_zip_file_that_is_no_checkpoint_is_refused(run):
-    with zipfile.ZipFile(run.best_checkpoint, "w") as archive:
-        archive.writestr("letter.txt", "hello")
-    assert_refused(run.path, r"the checkpoint .*best\.ckpt was not written by Poslab")
+def test_a_checkpoint_of_an_earlier_format_is_named(run):
+    with pytest.raises(ValueError, match=r"a checkpoint is now .*best\.safetensors$"):
+        checkpoint_file(run.checkpoints / "best.ckpt")
 
 
 def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
     shutil.copy(write_run(tmp_path / "other", "model.d_model=64").best_checkpoint, run.best_checkpoint)
-    assert_refused(run.path, r"the checkpoint .*best\.ckpt does not fit the model in .*config\.yaml")
+    assert_refused(run.path, r"the checkpoint .*best\.safetensors does not fit the model in .*config\.yaml")
 
 
 def test_a_run_without_its_tokenizer_is_refused(run):

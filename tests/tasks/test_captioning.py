@@ -203,7 +203,7 @@ LEARNS = ("trainer.max_steps=150", "optimizer.lr=1e-2")
 @pytest.mark.slow
 def test_captions_of_training_are_learned_by_heart_from_the_pictures(trained):
     run = trained(*LEARNS)
-    (data, task), model = opened(run.config()), poslab.load(run.path / "checkpoints" / "last.ckpt")
+    (data, task), model = opened(run.config()), poslab.load(run.path / "checkpoints" / "last.safetensors")
     stored = data.splits.stored("train", 8)
     batch = data._batches("train", 8).__getitems__(list(range(len(stored))))
     written = [data.tokenizer.decode(text.tolist()) for text in task.written(model, batch)]

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from poslab.data.composed import resolved
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
 from poslab.runs.recipe import Recipe
@@ -104,7 +105,7 @@ def assert_resumes(config: dict[str, Any], folder: Path, step: int = 2) -> tuple
     """Stop a run after a step and resume it: it has the weights of one left alone, bit for bit. Return that, and it."""
     whole = run_of(config, folder / "whole")
     stopped = stop_run(config, folder / "stopped", step)
-    assert torch.load(stopped.last_checkpoint, weights_only=True)["global_step"] == step + 1
+    assert load_checkpoint(stopped.last_checkpoint)["global_step"] == step + 1
     resumed = run_of(config, stopped.path, stopped.last_checkpoint)
     assert_same_weights(resumed, whole)
     return whole, resumed
@@ -118,7 +119,7 @@ def assert_same_weights(run: RunDirectory, other: RunDirectory) -> None:
 
 def weights(checkpoint: Path) -> dict[str, Tensor]:
     """The model's weights in a checkpoint file."""
-    state: dict[str, Tensor] = torch.load(checkpoint, weights_only=True)["state_dict"]
+    state: dict[str, Tensor] = load_checkpoint(checkpoint)["state_dict"]
     return {name.removeprefix("model."): weight for name, weight in state.items() if name.startswith("model.")}
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import Tensor
 
 import poslab
@@ -18,7 +17,7 @@ from poslab.evaluation.settings import Settings
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models.adaptation import merged
-from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from poslab.training.fit import run_test
@@ -45,7 +44,7 @@ def lora(folder: Path, full: RunDirectory) -> RunDirectory:
 
 
 def state(run: RunDirectory) -> dict[str, Any]:
-    loaded: dict[str, Any] = torch.load(run.last_checkpoint, weights_only=True)
+    loaded: dict[str, Any] = load_checkpoint(run.last_checkpoint)
     return loaded
 
 
@@ -202,17 +201,3 @@ def test_a_class_that_is_no_adaptation_is_refused():
     config["adapt"] = {"_target_": "poslab.encodings.sampling.contiguous.Contiguous"}
     with pytest.raises(ValueError, match=r"^adapt\._target_ "):
         check(config)
-
-
-def test_a_run_from_before_there_was_a_choice_trained_all_weights(full, tmp_path):
-    shutil.copytree(full.path, tmp_path / "earlier")
-    earlier = RunDirectory(tmp_path / "earlier")
-    config = yaml.safe_load(earlier.config_file.read_text())
-    del config["adapt"]
-    earlier.config_file.write_text(yaml.safe_dump(config))
-    checkpoint = load_checkpoint(earlier.best_checkpoint)
-    del checkpoint["callbacks"][OWN_STATE][CONFIG]  # nor did its checkpoint know its configuration
-    save_atomically(checkpoint, earlier.best_checkpoint)
-    assert earlier.config()["adapt"] == full.config()["adapt"]
-    theirs = poslab.load(full.path).state_dict()
-    assert all(torch.equal(weight, theirs[name]) for name, weight in poslab.load(earlier.path).state_dict().items())

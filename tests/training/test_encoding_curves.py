@@ -7,6 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small, stop_run
 
@@ -48,7 +49,7 @@ def test_a_resumed_run_still_knows_its_start_and_what_pictures_have_taken(tmp_pa
     config = small(tmp_path, f"encoding={encoding}", *STEPS)
 
     def kept(run: RunDirectory) -> dict[str, Any]:
-        return torch.load(run.last_checkpoint, weights_only=True)["callbacks"]["EncodingCurves"]
+        return load_checkpoint(run.last_checkpoint)["callbacks"]["EncodingCurves"]
 
     stopped = stop_run(config, tmp_path / "run", 2)
     before = kept(stopped)

@@ -10,6 +10,7 @@ from poslab.configuration.build import build
 from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
 from poslab.encodings import EncodingFactory
 from poslab.models import Model
+from poslab.runs.checkpoint import save_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.training.initialise import initialise_from
@@ -58,7 +59,7 @@ def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained, encod
 def saved(model: nn.Module, file: Path) -> str:
     """Save the weights of a model as a run does, and return where."""
     state = {f"model.{name}": weight for name, weight in model.state_dict().items()}
-    torch.save({"state_dict": state, "callbacks": {"RunCheckpoints": {}}}, file)
+    save_atomically({"state_dict": state, "callbacks": {"RunCheckpoints": {}}}, file)
     return str(file)
 
 
@@ -81,7 +82,7 @@ def test_what_is_left_out_or_has_another_shape_is_listed(trained):
 
     deeper = model("encoding=t5", "model.num_layers=2")
     initialise_from(deeper, str(trained.path), BYTES)
-    lines = initialise_from(model("encoding=rotary"), saved(deeper, trained.checkpoints / "deeper.ckpt"), BYTES)
+    lines = initialise_from(model("encoding=rotary"), saved(deeper, trained.checkpoints / "deeper.safetensors"), BYTES)
     assert any(line.startswith("blocks.1.") and line.endswith("not in this model, and was left out") for line in lines)
 
 
@@ -100,7 +101,7 @@ def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_
 def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_task(trained, there, here, tied):
     source = model(f"model.tie_embeddings={tied}", vocab_size=there)
     nn.init.ones_(source.output.weight)
-    file = saved(source, trained.checkpoints / "other.ckpt")
+    file = saved(source, trained.checkpoints / "other.safetensors")
     ours = model(f"model.tie_embeddings={tied}", vocab_size=here)
     untouched = {name: weight.clone() for name, weight in ours.state_dict().items()}
     rows = f"takes the 257 rows of the tokenizer ({there} rows there, {here} here), and any others start afresh"

@@ -14,6 +14,7 @@ import poslab
 from poslab.data.batch import TokenBatch
 from poslab.data.windows import EvaluationWindows, TrainingWindows
 from poslab.encodings import Positions
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.recipe import Recipe
@@ -68,7 +69,7 @@ def gradient_norm(model: nn.Module) -> float:
 
 def first_gradients(run: RunDirectory, beta: float) -> list[Tensor]:
     """The gradients that the first step was made with, largest tensors first: Adam's first moment is 1 - beta of it."""
-    state = torch.load(run.last_checkpoint, weights_only=True)["optimizer_states"][0]["state"]
+    state = load_checkpoint(run.last_checkpoint)["optimizer_states"][0]["state"]
     return sorted((moments["exp_avg"] / (1 - beta) for moments in state.values()), key=in_some_order)
 
 
@@ -204,8 +205,8 @@ def test_the_test_is_of_the_checkpoint_with_the_best_validation(tmp_path):
     losses = {step: value for step, tag, value in recorded(run) if tag == "validation/loss"}
     best = min(losses, key=losses.__getitem__)
     assert best < 8, losses
-    assert torch.load(run.best_checkpoint, weights_only=True)["global_step"] == best
-    assert torch.load(run.last_checkpoint, weights_only=True)["global_step"] == 8
+    assert load_checkpoint(run.best_checkpoint)["global_step"] == best
+    assert load_checkpoint(run.last_checkpoint)["global_step"] == 8
     assert run.metrics()["validation/loss"] == losses[best]
     assert f"best checkpoint (step {best})" in run.log_file.read_text()
 

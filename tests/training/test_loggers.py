@@ -141,7 +141,7 @@ def test_a_run_that_was_killed_and_resumed_has_each_step_once_and_none_that_was_
     config = small(tmp_path, "trainer.max_steps=12", "trainer.validations=4")
     directory = tmp_path / "run"
     run = stop_run(config, directory, step=3)  # and ends after step 4
-    earlier = shutil.copy(run.last_checkpoint, tmp_path / "earlier.ckpt")
+    earlier = shutil.copy(run.last_checkpoint, tmp_path / "earlier.safetensors")
     stop_run(config, directory, step=7, checkpoint=run.last_checkpoint)
     assert max(step for step, tag, _ in recorded(run) if tag == "train/loss") == 8
     # As if it had been killed before it could save what comes after step 4.

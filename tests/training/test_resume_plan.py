@@ -71,7 +71,7 @@ def test_auto_takes_the_newest_unfinished_run_of_the_same_configuration(tmp_path
     made(tmp_path / "other encoding", {**config, "encoding": {**config["encoding"], "base": 5.0}})
     found = plan(resumed(config, "auto"), tmp_path / "new", [])
     assert (found.run.path, found.config, found.remark) == (wanted, config, None)
-    assert found.checkpoint == wanted / "checkpoints" / "last.ckpt"
+    assert found.checkpoint == wanted / "checkpoints" / "last.safetensors"
 
 
 def remark(config: dict[str, Any], folder: Path) -> str | None:
@@ -113,12 +113,12 @@ def test_a_run_goes_on_under_its_own_configuration(tmp_path, config):
     own = {**config, "seed": 7}
     path = made(tmp_path / "run", own)
     run, its_config, checkpoint, *_ = plan(resumed(config, str(path)), tmp_path / "new", [])
-    assert (run.path, its_config, checkpoint) == (path, own, path / "checkpoints" / "last.ckpt")
+    assert (run.path, its_config, checkpoint) == (path, own, path / "checkpoints" / "last.safetensors")
 
 
 def test_a_checkpoint_can_be_named_itself(tmp_path, config):
     path = made(tmp_path / "run", config)
-    best = path / "checkpoints" / "best.ckpt"
+    best = path / "checkpoints" / "best.safetensors"
     best.touch()
     run, _, checkpoint, *_ = plan(resumed(config, str(best)), tmp_path / "new", [])
     assert (run.path, checkpoint) == (path, best)

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 
 import poslab
 from poslab.data.order import IndependentOrder
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from tests.data.pictures.small import write_fashion
@@ -48,7 +49,7 @@ def distilled(folder: Path, teacher: str | RunDirectory, *overrides: str) -> dic
 
 def lessons(run: RunDirectory) -> float:
     """What a teacher has taught by the last checkpoint of a run."""
-    return float(torch.load(run.last_checkpoint, weights_only=True)["trained"]["taught"])
+    return float(load_checkpoint(run.last_checkpoint)["trained"]["taught"])
 
 
 def curves(run: RunDirectory, tag: str) -> dict[int, float]:
@@ -68,7 +69,7 @@ def test_a_run_records_its_distillation_and_keeps_nothing_of_its_teacher(tmp_pat
     teaches = f"teacher: Decoder with 35,008 parameters, which reads 16 tokens ({source})"
     assert teaches in run.log_file.read_text()
 
-    one, other = (torch.load(own.last_checkpoint, weights_only=True) for own in (run, plain))
+    one, other = (load_checkpoint(own.last_checkpoint) for own in (run, plain))
     assert one["state_dict"].keys() == other["state_dict"].keys()
     assert [len(group["params"]) for group in one["optimizer_states"][0]["param_groups"]] == [
         len(group["params"]) for group in other["optimizer_states"][0]["param_groups"]
@@ -271,8 +272,11 @@ def test_a_mistake_is_one_sentence_before_anything_slow(tmp_path, teacher, mista
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda run: os.truncate(run.best_checkpoint, 900), "the checkpoint {}/checkpoints/best.ckpt is damaged"),
-        (lambda run: run.best_checkpoint.unlink(), "there is no checkpoint {}/checkpoints/best.ckpt"),
+        (
+            lambda run: os.truncate(run.best_checkpoint, 900),
+            "the checkpoint {}/checkpoints/best.safetensors is damaged",
+        ),
+        (lambda run: run.best_checkpoint.unlink(), "there is no checkpoint {}/checkpoints/best.safetensors"),
         (lambda run: (run.path / "tokenizer.json").write_text("[]"), "tokenizer '{}/tokenizer.json'"),
         (lambda run: run.config_file.write_text("seed: 1"), "{} is not a run directory: its config.yaml names no"),
     ],

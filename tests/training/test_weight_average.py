@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.callbacks import Samples
 from poslab.training.checking import check
@@ -43,7 +44,7 @@ def test_a_checkpoint_has_the_average_and_the_weights_that_training_goes_on_with
     saved = weights(run.last_checkpoint)
     for name, weight in average.items():
         torch.testing.assert_close(saved[name], weight, msg=name)
-    going_on = torch.load(run.last_checkpoint, weights_only=True)["current_model_state"]
+    going_on = load_checkpoint(run.last_checkpoint)["current_model_state"]
     assert all(torch.equal(going_on[f"model.{name}"], weight) for name, weight in seen.after[-1].items())
 
 

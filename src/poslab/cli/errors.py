@@ -31,6 +31,7 @@ MAX_LISTED = 12
 RENAMED = {
     "encoding=own": "encoding=pretrained",
     "objective=own": "objective=task",
+    "logger=aim": "+logger.aim._target_=aim.pytorch_lightning.AimLogger trust=aim",
 }
 """Choices and keys of earlier versions, with what they are now."""
 
@@ -156,7 +157,7 @@ def _intended(word: str, following: list[str], name: str) -> str:
         meant = f"run={word}"
     elif name == "generate":
         meant = f'prompt="{word}"'
-    elif (path / "config.yaml").is_file() or path.suffix == ".ckpt":
+    elif (path / "config.yaml").is_file() or path.suffix == ".safetensors":
         meant = f"resume={word}"
     elif path.is_file():
         meant = f"sweep={word}" if name == "sweep" else f"dataset=text dataset.files={word}"

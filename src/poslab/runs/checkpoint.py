@@ -1,74 +1,85 @@
-"""Checkpoint files, written so that a kill at any moment leaves a whole one, and read as verified plain data."""
+"""Checkpoints: the state of a run as safetensors, with all that is no tensor as JSON in the header of the same file.
+
+A kill at any moment leaves a whole file. Reading one runs no code.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
 import hashlib
+import json
 import os
 import sys
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
 
 from poslab.io.files import replacing
-from poslab.io.plain_pickle import load_plain
 from poslab.io.terminal import one_line
 from poslab.models.adaptation import merged
-from poslab.runs.directory import RunDirectory
+from poslab.runs.directory import CHECKPOINT, RunDirectory
 
 OWN_STATE = "RunCheckpoints"
-"""Key of Poslab's own state among those of a checkpoint's callbacks; other programs have none."""
+"""Key of Poslab's own state among those of a checkpoint's callbacks."""
 CONFIG = "config"
-"""Key, in `OWN_STATE`, of the hashes of the configuration of the run; checkpoints of earlier versions have none."""
+"""Key, in `OWN_STATE`, of the hashes of the configuration of the run."""
 MAY_CHANGE = {"dataset", "trainer", "callbacks", "logger"}
 """Groups of a configuration that say where a run finds its data and how it is computed: a user may move either."""
-CHECKSUM = "checksum"
-"""Key of the checksum of all else in a checkpoint; those of earlier versions have none."""
 MODEL = "model."
 """Prefix of the names of a model's weights in a checkpoint."""
 ENCODING_CURVES = "EncodingCurves"
-"""Key, beside `OWN_STATE`, of the initial state of the encodings."""
-MAX_VALUES = 1_000_000
-"""Most numbers, texts and tensors in a checkpoint; one of ours with 100 layers has about 10,000."""
+"""Key, next to `OWN_STATE`, of the initial state of the encodings."""
+STATE, CHECKSUM = "poslab", "checksum"
+"""Keys in the header of a checkpoint: its contents as JSON, with names for tensors, and the SHA-256 of all of it."""
+TENSOR, TUPLE, ITEMS = "$tensor", "$tuple", "$items"
+"""Keys in this JSON of a tensor by its name, of a tuple, and of a dictionary whose keys are not all texts."""
 
 
 def checkpoint_file(run: str | Path) -> Path:
     """Return the best checkpoint of a run directory, or the given checkpoint itself.
 
     Raises:
-        ValueError: if it is neither a run directory nor named `*.ckpt`.
+        ValueError: if it is neither a run directory nor named `*.safetensors`.
     """
     path = Path(run)
-    return path if path.suffix == ".ckpt" else RunDirectory.of(path).best_checkpoint
+    if path.suffix == ".ckpt":
+        raise ValueError(f"{run}: a checkpoint is now {path.with_suffix(CHECKPOINT)}")
+    return path if path.suffix == CHECKPOINT else RunDirectory.of(path).best_checkpoint
 
 
-def save_atomically(checkpoint: dict[str, Any], path: Path) -> None:
+def save_atomically(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Replace `path` by a checkpoint, with a checksum of its contents, once it is on the disk.
 
     Raises:
         OSError: if it cannot be written, such as on a full disk; the earlier file is then still there.
-        ValueError: naming the callback, if a state in it could not be read again.
+        ValueError: naming the callback, if a state is not plain data: dictionaries, lists, tuples, numbers, texts and
+            dense tensors.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {key: value for key, value in checkpoint.items() if key != CHECKSUM}
-    for name, state in content.get("callbacks", {}).items():
+    for name, state in checkpoint.get("callbacks", {}).items():
         try:
-            checksum(state)
+            _Encoder().encode(state)
         except ValueError as error:
             raise ValueError(f"callbacks: the state of {name} cannot be saved: {error}") from error
+    encoder = _Encoder()
+    state = json.dumps(encoder.encode(checkpoint))
+    header = {STATE: state, CHECKSUM: _checksum(state, encoder.tensors)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with replacing(path) as file:
-            torch.save({**content, CHECKSUM: checksum(content)}, file)
-            file.flush()
+            save_file(encoder.tensors, file.name, header)
             os.fsync(file.fileno())
-    except RuntimeError as error:
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None  # a full disk, which torch.save hides behind an error of its own
+    except SafetensorError as error:
+        for number in (errno.ENOSPC, errno.EDQUOT):
+            if f"os error {number}" in str(error):
+                raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 
@@ -78,30 +89,106 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     It needs no more memory than the file has bytes, and runs nothing in it.
 
     Raises:
-        ValueError: if it is missing, damaged, not of this project, or holds anything but plain data.
+        ValueError: if it is missing, damaged or not of this project.
     """
     _require_file(path)
-    if not _is_intact(path):
-        raise ValueError(f"the checkpoint {path} is damaged: it cannot be read{_another(path)}")
     try:
-        checkpoint = load_plain(path)
-    except KeyError as error:  # another kind of zip file
+        state, tensors = _read(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"the checkpoint {path} is damaged: it cannot be read{_another(path)}") from error
+    except KeyError as error:
         raise ValueError(f"the checkpoint {path} was not written by Poslab") from error
-    except Exception as error:  # a file that is not a checkpoint may raise anything
-        reason = f"holds code, which is never run, or is damaged{_another(path)}"
-        raise ValueError(f"the checkpoint {path} {reason}") from error
-    callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
-    if not isinstance(callbacks, dict) or OWN_STATE not in callbacks:
-        raise ValueError(f"the checkpoint {path} was not written by Poslab")
-    known = checkpoint.pop(CHECKSUM, None)
     try:
-        is_right = checksum(checkpoint) == known or known is None
+        checkpoint = _decoded(json.loads(state), tensors)
         _check_contents(checkpoint)
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"the checkpoint {path} is damaged: {error}{_another(path)}") from error
-    if not is_right:
-        raise ValueError(f"the checkpoint {path} is damaged: its checksum is wrong{_another(path)}")
+    assert isinstance(checkpoint, dict)
     return checkpoint
+
+
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
+    """Return the JSON and the tensors of a checkpoint.
+
+    Raises:
+        SafetensorError, OSError: if they are damaged.
+        KeyError: if another program wrote the file.
+    """
+    with safe_open(path, "pt") as file:
+        header = file.metadata() or {}
+        # Copies, since the memory of the file may be aligned differently from that of new tensors.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a dictionary
+    if header[CHECKSUM] != _checksum(header[STATE], tensors):
+        raise SafetensorError("its checksum is wrong")
+    return header[STATE], tensors
+
+
+class _Encoder:
+    """Encoder of plain data as JSON and tensors by name; tensors that are the same memory are stored once."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._names: dict[tuple[Any, ...], str] = {}
+
+    def encode(self, value: Any, path: str = "") -> Any:
+        """Return a value as JSON; raise ValueError for what is not plain data."""
+        if isinstance(value, Tensor):
+            return {TENSOR: self._name(value.detach(), path)}
+        if type(value) in (dict, OrderedDict):
+            items = []
+            for key, item in value.items():
+                name = f"{path}.{key}" if path else str(key)
+                items.append(
+                    (key, self.encode(item, "" if name == "state_dict" else name))
+                )  # weights: the model's names
+            if all(type(key) is str for key in value) and not value.keys() & {TENSOR, TUPLE, ITEMS}:
+                return dict(items)
+            if other := next((key for key in value if type(key) not in (str, int)), None):
+                raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(other).__name__}")
+            return {ITEMS: items}
+        if type(value) in (list, tuple):
+            encoded = [self.encode(item, f"{path}.{number}") for number, item in enumerate(value)]
+            return encoded if type(value) is list else {TUPLE: encoded}
+        if type(value) in (type(None), bool, int, float, str):
+            return value
+        raise ValueError(f"it must hold plain data alone, got {type(value).__name__}")
+
+    def _name(self, tensor: Tensor, name: str) -> str:
+        """Keep a tensor under a name, or return the name that it has already."""
+        if tensor.layout != torch.strided or tensor.device.type == "meta":
+            raise ValueError("a tensor in it is not dense")
+        memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.device)
+        if not tensor.numel() or memory not in self._names:
+            while name in self.tensors:
+                name += "_"
+            is_whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+            self.tensors[name] = tensor if is_whole else tensor.clone(memory_format=torch.contiguous_format)
+            self._names[memory] = name
+        return self._names[memory]
+
+
+def _decoded(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the value that `_Encoder` encoded; raise KeyError or TypeError for JSON that it does not write."""
+    if isinstance(node, list):
+        return [_decoded(item, tensors) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if TENSOR in node:
+        return tensors[node[TENSOR]]
+    if TUPLE in node:
+        return tuple(_decoded(node[TUPLE], tensors))
+    items = node[ITEMS] if ITEMS in node else node.items()
+    return {key: _decoded(item, tensors) for key, item in items}
+
+
+def _checksum(state: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(state.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> None:
@@ -113,7 +200,7 @@ def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> Non
         ValueError: naming the groups that have changed.
     """
     known, now = checkpoint["callbacks"][OWN_STATE].get(CONFIG), run.config_hashes()
-    if not isinstance(known, dict) or not known:
+    if not isinstance(known, dict) or not known:  # not a run of a command
         return
     changed = sorted(key for key in {**known, **now} if known.get(key) != now.get(key))
     what = ", ".join(changed)
@@ -136,7 +223,7 @@ def checkpoint_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
+def load_weights(path: Path) -> dict[str, Tensor]:
     """Load the weights of the learner's model, as of `model_weights`.
 
     Raises:
@@ -148,7 +235,7 @@ def load_weights(path: Path) -> dict[str, torch.Tensor]:
     return weights
 
 
-def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """Return the weights of the learner's model, by the model's own names, with updates of low rank added to them.
 
     Raises:
@@ -158,57 +245,16 @@ def model_weights(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return merged({name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)})
 
 
-def checksum(value: Any) -> str:
-    """Return the SHA-256 of plain data: dictionaries, lists, tuples, numbers, texts and tensors.
-
-    Raises:
-        ValueError: for another type, for keys that are neither texts nor integers, for tensors whose elements share
-            memory, and for more than a million values.
-    """
-    digest = hashlib.sha256()
-    waiting, count = [value], 0
-    while waiting:
-        one = waiting.pop()
-        count += 1
-        if count > MAX_VALUES:
-            raise ValueError(f"it must hold at most {MAX_VALUES:,} values")
-        if isinstance(one, torch.Tensor):
-            digest.update(f"{one.dtype} {tuple(one.shape)}".encode())
-            digest.update(_bytes_of(one))
-        elif type(one) in (dict, OrderedDict):
-            if other := next((key for key in one if type(key) not in (str, int)), None):
-                raise ValueError(f"the keys of its dictionaries must be texts or integers, got {type(other).__name__}")
-            digest.update(f"dict {len(one)}".encode())
-            waiting += [part for item in one.items() for part in item]
-        elif type(one) in (list, tuple, torch.Size):
-            digest.update(f"list {len(one)}".encode())
-            waiting += one
-        elif type(one) in (type(None), bool, int, float, str, torch.dtype, torch.device):
-            digest.update(f"{type(one).__name__} {one!r};".encode(errors="surrogatepass"))
-        else:
-            raise ValueError(f"it must hold plain data alone, got {type(one).__name__}")
-    return digest.hexdigest()
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """Return the contents of a tensor; raise ValueError if elements share memory, as in an expanded one."""
-    if tensor.layout != torch.strided or tensor.device.type == "meta":
-        raise ValueError("a tensor in it is not dense")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError("elements of a tensor in it share memory")
-    plain = tensor.detach().cpu().contiguous().reshape(-1)
-    return plain.view(torch.uint8).numpy().data if plain.numel() else memoryview(b"")
-
-
-def _check_contents(checkpoint: dict[str, Any]) -> None:
+def _check_contents(checkpoint: Any) -> None:
     """Raise ValueError if a part that Poslab or Lightning reads has another type than we write."""
+    callbacks = checkpoint.get("callbacks") if isinstance(checkpoint, dict) else None
+    if not isinstance(callbacks, dict) or not isinstance(callbacks.get(OWN_STATE), dict):
+        raise ValueError(f"its {OWN_STATE} must be a dict")
     for key, kind in (("state_dict", dict), ("loops", dict), ("optimizer_states", list), ("lr_schedulers", list)):
         if not isinstance(checkpoint.get(key, kind()), kind):
             raise ValueError(f"its {key} must be a {kind.__name__}")
-    if not isinstance(checkpoint["callbacks"][OWN_STATE], dict):
-        raise ValueError(f"its {OWN_STATE} must be a dict")
     weights = checkpoint.get("state_dict", {})
-    if not all(isinstance(name, str) and isinstance(weight, torch.Tensor) for name, weight in weights.items()):
+    if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()):
         raise ValueError("its state_dict must hold tensors by name")
     step = checkpoint.get("global_step", 0)
     if type(step) is not int or step < 0:
@@ -217,37 +263,23 @@ def _check_contents(checkpoint: dict[str, Any]) -> None:
 
 def _require_file(path: Path) -> None:
     if not path.is_file():
-        others = sorted(path.parent.glob("[!.]*.ckpt"))
+        others = sorted(path.parent.glob(f"[!.]*{CHECKPOINT}"))
         raise ValueError(f"there is no checkpoint {path}" + (f", but there is {others[-1]}" if others else ""))
 
 
 def _another(path: Path) -> str:
     """Return the end of a sentence that names another checkpoint; "" if there is none."""
-    for other in sorted(path.parent.glob("[!.]*.ckpt"), reverse=True):
-        if other.name != path.name and _is_intact(other):
-            return f", but {other} is whole"
+    for other in sorted(path.parent.glob(f"[!.]*{CHECKPOINT}"), reverse=True):
+        if other.name != path.name:
+            with contextlib.suppress(SafetensorError, OSError, KeyError):
+                _read(other)
+                return f", but {other} is whole"
     return ""
 
 
-def _is_intact(path: Path) -> bool:
-    """Return True if the checksums of the zip file are right: torch ignores them, and would load spoilt weights."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-            # torch.save compresses nothing: compressed entries, or one stored for many, could stand for terabytes.
-            are_plain = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            are_apart = sum(entry.file_size for entry in entries) <= path.stat().st_size
-            return are_plain and are_apart and archive.testzip() is None
-    except (zipfile.BadZipFile, zlib.error, EOFError, UnicodeDecodeError, RuntimeError, NotImplementedError, OSError):
-        return False
-
-
-def encoding_start(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor] | None:
-    """Return the state that a model's encodings began with; None if the run has not kept it.
-
-    Runs of earlier versions kept that of learned biases alone; a run that is sharded among processes keeps none.
-    """
+def encoding_start(checkpoint: dict[str, Any]) -> dict[str, Tensor] | None:
+    """Return the state that a model's encodings began with; None for a run that was sharded among processes."""
     curves = checkpoint["callbacks"].get(ENCODING_CURVES)
     start = curves.get("start") if isinstance(curves, dict) else None
-    is_state = isinstance(start, dict) and all(isinstance(value, torch.Tensor) for value in start.values())
+    is_state = isinstance(start, dict) and all(isinstance(value, Tensor) for value in start.values())
     return start if start and is_state else None

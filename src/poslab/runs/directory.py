@@ -37,6 +37,9 @@ CHECKSUM = "checksum"
 
 KEY_BYTES = 32
 
+CHECKPOINT = ".safetensors"
+"""End of the names of checkpoints."""
+
 GROUPS = {"model", "encoding", "dataset", "objective", "optimizer", "step", "adapt", "start", "trainer"}
 """Groups of a configuration, of each of which a run has a choice."""
 
@@ -71,7 +74,7 @@ class RunDirectory:
             ValueError: if there is no run there, or it contains something that a run does not write, such as a link.
         """
         path = Path(run)
-        if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
+        if path.suffix == CHECKPOINT and path.parent.name == "checkpoints":
             path = path.parent.parent
         found = cls(path, package_names(trust))
         if not found.config_file.is_file():
@@ -111,18 +114,18 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of `last.ckpt` and `best.ckpt`."""
+        """Folder of the last and the best checkpoint."""
         return self.path / "checkpoints"
 
     @property
     def last_checkpoint(self) -> Path:
         """Newest state, from which a run resumes."""
-        return self.checkpoints / "last.ckpt"
+        return self.checkpoints / f"last{CHECKPOINT}"
 
     @property
     def best_checkpoint(self) -> Path:
         """Best state by validation (`Task.chosen_by`), which is tested."""
-        return self.checkpoints / "best.ckpt"
+        return self.checkpoints / f"best{CHECKPOINT}"
 
     @property
     def log_file(self) -> Path:

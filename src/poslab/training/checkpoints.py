@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from poslab.runs.checkpoint import CONFIG, OWN_STATE, load_checkpoint, save_atomically
+from poslab.runs.directory import CHECKPOINT
 from poslab.runs.errors import RunInterruptedError
 from poslab.training.learner import Learner
 
@@ -136,7 +137,7 @@ class StopOnSignals(L.Callback):
 class RunCheckpoints(Checkpoint):
     """A callback that saves the last and the best state of a run, and ends the run after a request to stop.
 
-    After a validation both are written, `best.ckpt` first: a run that resumes from `last.ckpt` makes again what a kill
+    After a validation both are written, the best first: a run that resumes from the last makes again what a kill
     between the two has lost. The last state is also saved every `save_every` steps. Both record `config`, the hashes of
     the run's configuration.
     """
@@ -147,8 +148,8 @@ class RunCheckpoints(Checkpoint):
         self.config = None if config is None else dict(config)
         self.save_every = save_every
         self.signals = signals
-        self.best = directory / "best.ckpt"
-        self.last = directory / "last.ckpt"
+        self.best = directory / f"best{CHECKPOINT}"
+        self.last = directory / f"last{CHECKPOINT}"
         self.best_step = 0
         self.best_metrics: dict[str, float] = {}
         """Validation metrics of the best state, by tag."""

@@ -7,14 +7,17 @@ import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.strategies.model_parallel import _load_raw_module_state, _rekey_optimizer_state_if_needed
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
 from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import HELD_OUT, RunData
@@ -185,10 +188,24 @@ def _strategy(settings: TrainerSettings) -> Strategy | str:
     if settings.processes == 1:
         return "auto"  # there is nobody to share with
     if settings.strategy == "fsdp":
-        return ModelParallelStrategy(
+        return ShardedStrategy(
             data_parallel_size=settings.processes, tensor_parallel_size=1, save_distributed_checkpoint=False
         )
     return DDPStrategy(process_group_backend="nccl" if settings.on_gpu else "gloo", gradient_as_bucket_view=True)
+
+
+class ShardedStrategy(ModelParallelStrategy):
+    """Lightning's strategy for FSDP2, with whole checkpoints read by Poslab instead of `torch.load`."""
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        checkpoint = self.checkpoint_io.load_checkpoint(self.broadcast(checkpoint_path))
+        assert self.model is not None
+        _load_raw_module_state(checkpoint.pop("state_dict"), self.model)
+        options = StateDictOptions(broadcast_from_rank0=True, full_state_dict=True)
+        for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=False):  # none in a test
+            by_name = _rekey_optimizer_state_if_needed(state, self.model)
+            set_optimizer_state_dict(self.model, optimizer, optim_state_dict=by_name, options=options)
+        return checkpoint
 
 
 def quieten_lightning() -> None:

@@ -22,7 +22,7 @@ from poslab.configuration.labels import choice_of
 from poslab.data.run_data import RunData
 from poslab.models import Model
 from poslab.models.adaptation import Full, num_learning
-from poslab.runs.directory import RunDirectory
+from poslab.runs.directory import CHECKPOINT, RunDirectory
 from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError, disk_errors
 from poslab.runs.processes import broadcast_from_rank0, external_environment, hang_errors, join, rank_zero_first
 from poslab.runs.recipe import Recipe, recipe_of
@@ -350,7 +350,7 @@ def _require_space(run: RunDirectory, model: Model) -> None:
     """Raise ValueError if the disk cannot hold the run's checkpoints."""
     # Weights, and the two moments of AdamW of those that learn.
     bytes_per_checkpoint = 4 * (_num_parameters(model) + 2 * num_learning(model))
-    there = sum(file.stat().st_size for file in run.checkpoints.glob("*.ckpt"))
+    there = sum(file.stat().st_size for file in run.checkpoints.glob(f"*{CHECKPOINT}"))
     needed = max(1, 3 - there // bytes_per_checkpoint) * bytes_per_checkpoint + 10_000_000  # best, last, the next; logs
     free = shutil.disk_usage(run.path).free
     if free < needed:

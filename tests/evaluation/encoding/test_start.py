@@ -14,7 +14,7 @@ from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import Table
-from poslab.runs.checkpoint import model_weights, save_atomically
+from poslab.runs.checkpoint import load_checkpoint, model_weights, save_atomically
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small
 
@@ -48,7 +48,7 @@ def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
 
 def forget_start(run: RunDirectory) -> None:
     """Make the best checkpoint that of a version which kept no start."""
-    checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+    checkpoint = load_checkpoint(run.best_checkpoint)
     del checkpoint["callbacks"]["EncodingCurves"]["start"]
     save_atomically(checkpoint, run.best_checkpoint)
 
@@ -72,7 +72,7 @@ def test_a_run_that_has_kept_no_start_says_so_where_its_seed_does_not_tell(folde
 
 def test_a_start_of_another_encoding_is_one_sentence(folder):
     run = run_of(small(folder, "encoding=t5", *STEPS), folder / "spoilt")
-    checkpoint = torch.load(run.best_checkpoint, weights_only=True)
+    checkpoint = load_checkpoint(run.best_checkpoint)
     checkpoint["callbacks"]["EncodingCurves"]["start"] = {"nobody": torch.zeros(3)}
     save_atomically(checkpoint, run.best_checkpoint)
     with pytest.raises(ValueError, match=r"^the checkpoint of .*spoilt keeps the start of another encoding$"):
@@ -102,7 +102,7 @@ def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
 
 def test_a_swap_keeps_the_weights_of_what_is_of_the_same_class_and_shape(folder):
     run = run_of(small(folder, "encoding=t5", "temperature=ssmax", *STEPS), folder / "ssmax")
-    trained = model_weights(torch.load(run.best_checkpoint, weights_only=True))
+    trained = model_weights(load_checkpoint(run.best_checkpoint))
     own = {name: weight for name, weight in trained.items() if name.startswith("encodings.")}
     assert len(own) == 2, "a table, and the scales of the only layer"
     wider = open_run(run.path, swap={"encoding": T5 | {"max_distance": 64}})

@@ -181,7 +181,7 @@ def test_a_finished_run_whose_worker_was_killed_before_it_told_is_not_trained_ag
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damaged", ["checkpoints/last.ckpt", "config.yaml", "environment.json", None])
+@pytest.mark.parametrize("damaged", ["checkpoints/last.safetensors", "config.yaml", "environment.json", None])
 def test_a_trial_whose_run_is_damaged_begins_anew(damaged, tmp_path):
     sweep = small_sweep(tmp_path, "trainer.saves=4")
     run = stop_run(TrialConfigurations(CONF, sweep).of({}), directory_of(sweep, 0), step=2)
