@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 import yaml
+from safetensors.torch import save_file
 
 from poslab.data.tokenizers import SubwordTokenizer
 from tests.evaluation.scores.test_measure import ADDITION
