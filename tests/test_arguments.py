@@ -19,9 +19,9 @@ from torch import Tensor
 from poslab.arguments import Count, Positive, Range, checked
 from poslab.configuration.build import build, target
 from poslab.encodings import (
+    LayerPattern,
     NoPosition,
     OwnPositions,
-    PerLayer,
     Positions,
     PositionSampler,
     PretrainedFacts,
@@ -106,7 +106,8 @@ RIGHT: dict[str, dict[str, Any]] = {
         for name, factory in FACTORIES.items()
         if "training_length" in inspect.signature(factory).parameters
     },
-    "PerLayer": {"encodings": [NoPosition, Rotary]},
+    "LayerPattern": {"kinds": [NoPosition, Rotary]},
+    "alternating": {"encodings": [NoPosition, Rotary]},
     "bipe": {"ends": [1, 2]},
     "StackConfig": STACK,
     "StackShape": SIZES,
@@ -157,7 +158,7 @@ def output(made: Any) -> Iterator[Tensor]:
         yield HostedModel(OwnPositions, right("HostedModel")["path"])(tokens)
     elif not isinstance(made, StackShape):
         kind = Encoder if getattr(made, "bidirectional_only", False) else Decoder
-        factory = made if isinstance(made, PerLayer) else (lambda: made)
+        factory = made if isinstance(made, LayerPattern) else (lambda: made)
         yield from output(stacked(kind, 10, factory, **SIZES, digits=(1, 2)))
 
 

@@ -14,11 +14,11 @@ from poslab.attention import Visibility, attend
 from poslab.encodings import (
     Alibi,
     Forgetting,
+    LayerPattern,
+    LayerSpec,
     NoPosition,
-    PerLayer,
     Positions,
     Rotary,
-    StackEncodings,
     StackShape,
     StickBreaking,
     T5Bias,
@@ -129,7 +129,8 @@ def sinking(sinks="all", encoding=Rotary, num_layers=2):
 
 
 def test_a_decoder_with_sinks_reads_with_a_cache_what_it_reads_at_once():
-    decoder, tokens = sinking(encoding=PerLayer([Rotary, NoPosition], [4, None])), torch.arange(30)[None] % 11
+    pattern = LayerPattern([LayerSpec(Rotary, window=4), NoPosition])
+    decoder, tokens = sinking(encoding=pattern), torch.arange(30)[None] % 11
     cache = decoder.new_cache()
     with torch.no_grad():
         in_parts = [decoder(part, cache=cache) for part in tokens.split([7, 1, 1, 21], dim=1)]
@@ -156,27 +157,28 @@ def test_attention_weights_of_evaluation_lack_the_weight_of_the_sink():
 @pytest.mark.parametrize(
     ("pattern", "window", "expected"),
     [
-        (PerLayer([Rotary, NoPosition], [4, None]), None, ["0", "2"]),
-        (PerLayer([Rotary, NoPosition], chunks=[None, 4]), None, ["1", "3"]),
-        (PerLayer([Rotary, NoPosition]), None, []),
-        (PerLayer([Rotary, NoPosition]), 7, ["0", "1", "2", "3"]),
+        (LayerPattern([LayerSpec(Rotary, window=4), NoPosition]), None, ["0", "2"]),
+        (LayerPattern([Rotary, LayerSpec(NoPosition, chunk=4)]), None, ["1", "3"]),
+        (LayerPattern([Rotary, NoPosition]), None, []),
+        (LayerPattern([Rotary, NoPosition]), 7, ["0", "1", "2", "3"]),
     ],
 )
 def test_layers_with_windows_may_have_sinks_alone(pattern, window, expected):
-    assert list(StackEncodings(pattern, SHAPE, sinks="windows", window=window).sinks) == expected
+    decoder = stacked(Decoder, 11, pattern, 32, 4, HEADS, sinks="windows", window=window)
+    assert list(decoder.encodings.sinks) == expected
 
 
 def test_sinks_need_a_softmax():
     with pytest.raises(ValueError, match=r"^sinks need a softmax, which StickBreaking replaces$"):
-        StackEncodings(StickBreaking, SHAPE, sinks="all")
-    assert len(StackEncodings(Forgetting, SHAPE, sinks="all").sinks) == 4
-    with pytest.raises(ValueError, match=r"^sinks must be all, windows or null, got 'none'$"):
-        StackEncodings(Rotary, SHAPE, sinks="none")
+        stacked(Decoder, 11, StickBreaking, 32, 4, HEADS, sinks="all")
+    assert len(stacked(Decoder, 11, Forgetting, 32, 4, HEADS, sinks="all").encodings.sinks) == 4
+    with pytest.raises(ValueError, match=r"^sinks must be .*, got 'none'$"):
+        stacked(Decoder, 11, Rotary, 32, 4, HEADS, sinks="none")
 
 
 @pytest.mark.slow
 def test_a_compiled_decoder_with_sinks_is_the_same():
-    pattern = PerLayer([Rotary, Alibi, NoPosition], [4, None, None], chunks=[None, None, 5], order=[0, 1, 0, 2])
+    pattern = LayerPattern([LayerSpec(Rotary, window=4), Alibi, LayerSpec(NoPosition, chunk=5)], order=[0, 1, 0, 2])
     decoder, tokens = sinking(encoding=pattern, num_layers=4), torch.arange(30)[None] % 11
     compiled = torch.compile(decoder, backend="aot_eager", fullgraph=True)
     for one in (decoder, compiled):

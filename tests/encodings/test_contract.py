@@ -85,27 +85,27 @@ def test_past_the_training_length_encodings_that_depend_on_the_length_keep_it_to
         partial(e.GrapeAP, width=2),
         partial(e.XPos, scale_base=64.0),
         e.rnope(every=2, window=6),
-        e.PerLayer([e.Alibi, partial(e.Rotary, base=100.0)]),
-        e.PerLayer([e.Rotary, e.NoPosition], [4, None]),
-        e.PerLayer(
-            [e.Rotary, e.NoPosition],
-            [None, 7],
-            chunks=[6, None],
-            temperatures=[None, partial(e.Llama4Temperature, training_length=4)],
+        e.LayerPattern([e.Alibi, partial(e.Rotary, base=100.0)]),
+        e.LayerPattern([e.LayerSpec(e.Rotary, window=4), e.NoPosition]),
+        e.LayerPattern(
+            [
+                e.LayerSpec(e.Rotary, chunk=6),
+                e.LayerSpec(e.NoPosition, 7, temperature=partial(e.Llama4Temperature, training_length=4)),
+            ],
             order=[0, 0, 1],
             from_last=True,
             last=0,
         ),
-        e.PerLayer([e.Sinusoidal, e.Rotary]),
-        e.PerLayer([e.NoPosition, e.Sinusoidal]),
-        e.PerLayer([e.T5Bias, e.NoPosition]),
-        e.PerLayer([e.Fire], embedding=e.Abacus),
+        e.LayerPattern([e.Sinusoidal, e.Rotary]),
+        e.LayerPattern([e.NoPosition, e.Sinusoidal]),
+        e.LayerPattern([e.T5Bias, e.NoPosition]),
+        e.LayerPattern([e.Fire], embedding=e.Abacus),
     ],
     ids=lambda other: other.func.__name__ if isinstance(other, partial) else "pattern",
 )
 def test_other_hyperparameters_and_patterns_keep_it_too(other):
     subject = Subject(other)
-    for check in (CHECKS if isinstance(other, e.PerLayer) else QUICK_CHECKS).values():
+    for check in (CHECKS if isinstance(other, e.LayerPattern) else QUICK_CHECKS).values():
         check(subject)
 
 
@@ -127,7 +127,7 @@ def test_an_encoding_of_encoders_is_refused_in_a_decoder_and_in_causal_attention
     with pytest.raises(ValueError, match=rf"^encoding {kind} is bidirectional, .* causal: .* needs model=encoder$"):
         encoding(name)
     with pytest.raises(ValueError, match=rf"^encoding {kind} is bidirectional"):
-        StackEncodings(e.PerLayer([e.Rotary], embedding=factory(name)), Subject(e.Rotary).shape())
+        StackEncodings(e.LayerPattern([e.Rotary], embedding=factory(name)), Subject(e.Rotary).shape())
     q = torch.ones(1, 4, 3, 8)
     with pytest.raises(ValueError, match=rf"^{kind} was made for bidirectional attention, and visibility is causal$"):
         attend(q, q, q, encoding(name, causal=False), None, Visibility())

@@ -7,7 +7,7 @@ from math import inf, nan
 import pytest
 
 from poslab import encodings
-from poslab.encodings import Alibi, KerpleLog, PerLayer, Sinusoidal, StackShape
+from poslab.encodings import Alibi, KerpleLog, LayerPattern, Sinusoidal, StackShape
 
 SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
 
@@ -71,7 +71,7 @@ SHAPE = StackShape(32, 2, 4, 4, 8, digits=(0, 1))
         ("DapeV2", {"kernel_size": 2}, "kernel_size must be a positive odd integer, got 2"),
         ("DapeV2", {"kernel_size": -1}, "kernel_size must be a positive integer, got -1"),
         ("Dape", {"over": Sinusoidal}, "over must only add a bias to the logits, got Sinusoidal, which has embed"),
-        ("Dape", {"over": PerLayer([Alibi])}, "over must be a class or function, got .*"),
+        ("Dape", {"over": LayerPattern([Alibi])}, "over must be a class or function, got .*"),
         (
             "Dape",
             {"over": KerpleLog(3)},

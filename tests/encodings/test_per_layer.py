@@ -11,20 +11,23 @@ from poslab.attention import MultiHeadAttention, Visibility, self_attention_cont
 from poslab.encodings import (
     Abacus,
     Alibi,
+    LayerPattern,
+    LayerSpec,
     Learned,
     NoPosition,
-    PerLayer,
     Positions,
     Rotary,
+    SequenceMixer,
     SSMax,
     StackEncodings,
     StackShape,
     StickBreaking,
     T5Bias,
     Tokens,
+    alternating,
     rnope,
 )
-from poslab.models import Decoder
+from poslab.models import Decoder, Encoder
 from tests.encodings.examples import OneTablePerLayer
 from tests.stacked import stacked
 
@@ -32,17 +35,19 @@ SHAPE = StackShape(d_model=32, num_layers=7, num_heads=4, num_kv_heads=2, head_d
 
 
 def kinds(encodings: StackEncodings) -> list[str]:
-    return [type(encodings.layer(layer)).__name__ for layer in range(SHAPE.num_layers)]
+    return [type(encodings.layer(layer)).__name__ for layer in range(encodings.shape.num_layers)]
 
 
 def test_a_pattern_goes_round_and_round_over_the_layers():
-    encodings = StackEncodings(PerLayer([Rotary, Alibi, NoPosition], [4, None, 9]), SHAPE)
+    encodings = StackEncodings(
+        LayerPattern([LayerSpec(Rotary, window=4), Alibi, LayerSpec(NoPosition, window=9)]), SHAPE
+    )
     assert kinds(encodings) == ["Rotary", "Alibi", "NoPosition", "Rotary", "Alibi", "NoPosition", "Rotary"]
     assert encodings.windows == [4, None, 9, 4, None, 9, 4]
 
 
 def test_what_is_shared_is_one_instance_for_each_place_of_the_pattern():
-    encodings = StackEncodings(PerLayer([T5Bias, OneTablePerLayer]), SHAPE)
+    encodings = StackEncodings(LayerPattern([T5Bias, OneTablePerLayer]), SHAPE)
     assert encodings.layer(0) is encodings.layer(2) is encodings.layer(6)
     assert len({id(encodings.layer(layer)) for layer in (1, 3, 5)}) == 3
     assert len(list(encodings.parameters())) == 4
@@ -66,7 +71,9 @@ def test_of_every_four_layers_of_rnope_the_last_has_no_position_and_sees_all():
     ],
 )
 def test_layers_have_kinds_in_an_order_from_either_end_with_exceptions(order, others, expected):
-    pattern = PerLayer([Rotary, Alibi, NoPosition], [4, None, 9], chunks=[None, 5, None], order=order, **others)
+    pattern = LayerPattern(
+        [LayerSpec(Rotary, 4), LayerSpec(Alibi, chunk=5), LayerSpec(NoPosition, 9)], order=order, **others
+    )
     encodings = StackEncodings(pattern, SHAPE)
     assert kinds(encodings) == [["Rotary", "Alibi", "NoPosition"][kind] for kind in expected]
     assert encodings.windows == [[4, None, 9][kind] for kind in expected]
@@ -74,7 +81,7 @@ def test_layers_have_kinds_in_an_order_from_either_end_with_exceptions(order, ot
 
 
 def test_a_pattern_gives_some_layers_a_temperature():
-    pattern = PerLayer([Rotary, NoPosition], temperatures=[None, SSMax], order=[0, 0, 1])
+    pattern = LayerPattern([Rotary, LayerSpec(NoPosition, temperature=SSMax)], order=[0, 0, 1])
     encodings = StackEncodings(pattern, SHAPE)
     assert [encodings.temperature(layer) is not None for layer in range(7)] == [False, False, True] * 2 + [False]
     for layer, context in enumerate(contexts(encodings)):
@@ -87,8 +94,8 @@ def contexts(encodings, positions=None, real=None):
 
 
 def test_a_pattern_with_temperatures_and_a_temperature_of_all_layers_are_refused():
-    with pytest.raises(ValueError, match=r"^temperature must be null under an encoding that has temperatures of its "):
-        StackEncodings(PerLayer([Rotary, NoPosition], temperatures=[None, SSMax]), SHAPE, SSMax)
+    with pytest.raises(ValueError, match=r"^temperature must be null "):
+        StackEncodings(LayerPattern([Rotary, LayerSpec(NoPosition, temperature=SSMax)]), SHAPE, SSMax)
 
 
 @pytest.mark.parametrize("left", [0, 2, 5])
@@ -96,7 +103,7 @@ def test_chunks_are_those_of_llama_4(left):
     config = Llama4TextConfig(attention_chunk_size=4, attn_implementation="eager")
     real = torch.arange(12) >= torch.tensor([[left], [0]])
     theirs = create_chunked_causal_mask(config, torch.zeros(2, 12, 1), real.long(), None)
-    encodings = StackEncodings(PerLayer([Rotary], chunks=[4]), SHAPE)
+    encodings = StackEncodings(LayerPattern([LayerSpec(Rotary, chunk=4)]), SHAPE)
     context = contexts(encodings, Positions.padded(real), real)[0]
     ours = context.visibility.mask(12, 12, real.device) & real[:, None, :, None]
     assert torch.equal(ours, (theirs == 0) & real[:, None, :, None])
@@ -128,7 +135,7 @@ def test_chunks_begin_anew_in_each_document(queries, window):
 
 def test_a_decoder_with_chunks_reads_with_a_cache_what_it_reads_at_once():
     torch.manual_seed(0)
-    pattern = PerLayer([Rotary, NoPosition], chunks=[5, None], temperatures=[None, SSMax], order=[0, 0, 1])
+    pattern = LayerPattern([LayerSpec(Rotary, chunk=5), LayerSpec(NoPosition, temperature=SSMax)], order=[0, 0, 1])
     decoder, tokens = stacked(Decoder, 11, pattern, 32, 3, 4).eval(), torch.arange(30)[None] % 11
     cache = decoder.new_cache()
     with torch.no_grad():
@@ -142,7 +149,9 @@ def test_a_window_of_the_model_narrows_those_of_the_pattern():
     changed[0, 0] = 7
     for window, reach in [(None, 29), (4, 2 + 3 + 2)]:  # layers of 3, all or 4, and 3 tokens, whose reaches add up
         torch.manual_seed(0)
-        decoder = stacked(Decoder, 11, PerLayer([Rotary, NoPosition], [3, None]), 32, 3, 4, window=window).eval()
+        decoder = stacked(
+            Decoder, 11, LayerPattern([LayerSpec(Rotary, window=3), NoPosition]), 32, 3, 4, window=window
+        ).eval()
         with torch.no_grad():
             feels = (decoder(tokens) - decoder(changed)).abs().amax(-1)[0] > 0
         assert feels[: reach + 1].all() and not feels[reach + 1 :].any()
@@ -152,10 +161,56 @@ def test_every_layer_has_the_logits_of_its_own_encoding():
     """A stack whose pattern is one encoding is the stack of that encoding."""
     tokens = torch.arange(20)[None] % 11
     logits = []
-    for encoding in (Alibi, PerLayer([Alibi]), PerLayer([Alibi, Alibi, Alibi])):
+    for encoding in (Alibi, LayerPattern([Alibi]), LayerPattern([Alibi, Alibi, Alibi])):
         torch.manual_seed(0)
         logits.append(stacked(Decoder, 11, encoding, 32, 3, 4).eval()(tokens))
     assert torch.equal(logits[0], logits[1]) and torch.equal(logits[0], logits[2])
+
+
+def test_kinds_without_an_encoding_have_the_encoding_of_the_model():
+    pattern = LayerPattern([LayerSpec(window=3), LayerSpec(NoPosition)], order=[0, 0, 1])
+    decoder = stacked(Decoder, 11, T5Bias, 32, 6, 4, layers=pattern)
+    assert kinds(decoder.encodings) == ["T5Bias", "T5Bias", "NoPosition"] * 2
+    assert decoder.encodings.layer(0) is decoder.encodings.layer(4)
+    assert decoder.encodings.windows == [3, 3, None] * 2
+
+
+def test_kinds_and_an_encoding_that_has_kinds_too_are_refused():
+    with pytest.raises(ValueError, match=r"^layers must be null under an encoding that has kinds of layers"):
+        LayerPattern([LayerSpec(window=3)]).under(rnope())
+    with pytest.raises(ValueError, match=r"^layers must have a kind without an encoding"):
+        LayerPattern([Rotary, NoPosition]).under(T5Bias)
+    embedding = LayerPattern([LayerSpec(window=3)]).under(alternating([Rotary], embedding=Abacus)).embedding
+    assert embedding is Abacus
+
+
+class RunningMean(SequenceMixer):
+    """Mean of the tokens so far, with a state for a cache: a mixer of two statements."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.output = torch.nn.Linear(d_model, d_model, bias=False)
+
+    def forward(self, x_BTM, context):
+        before = x_BTM.new_zeros(1) if context.cache is None else context.cache.recurrent.get("sum", x_BTM.new_zeros(1))
+        sums_BTM = x_BTM.cumsum(1) + before
+        if context.cache is not None:
+            context.cache.recurrent["sum"] = sums_BTM[:, -1:]
+        return self.output(sums_BTM)
+
+
+def test_a_mixer_takes_the_place_of_attention_with_a_cache_too():
+    torch.manual_seed(0)
+    layers = LayerPattern([LayerSpec(mixer=RunningMean), LayerSpec(window=4)])
+    decoder, tokens = stacked(Decoder, 11, Rotary, 32, 4, 4, layers=layers, sinks="all").eval(), torch.arange(30) % 11
+    assert [type(block.mixer).__name__ for block in decoder.blocks] == ["RunningMean", "MultiHeadAttention"] * 2
+    assert list(decoder.encodings.sinks) == ["1", "3"] and decoder.is_recurrent
+    cache = decoder.new_cache()
+    with torch.no_grad():
+        in_parts = [decoder(part, cache=cache) for part in tokens[None].split([7, 1, 1, 21], dim=1)]
+        torch.testing.assert_close(torch.cat(in_parts, dim=1), decoder(tokens[None]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"^mixer RunningMean is causal"):
+        stacked(Encoder, 11, Rotary, 32, 4, 4, layers=layers)
 
 
 @pytest.mark.parametrize("window", [3, 5, 64])
@@ -192,7 +247,7 @@ def test_layers_of_rnope_are_those_of_cohere2(window):
 
 
 def test_an_encoding_of_embeddings_stands_beside_those_of_the_layers():
-    encodings = StackEncodings(PerLayer([Rotary, Alibi], embedding=partial(Abacus, digits=[1, 2])), SHAPE).eval()
+    encodings = StackEncodings(LayerPattern([Rotary, Alibi], embedding=partial(Abacus, digits=[1, 2])), SHAPE).eval()
     assert kinds(encodings) == ["Rotary", "Alibi"] * 3 + ["Rotary"]
     x, tokens = torch.randn(1, 3, 32), Tokens(torch.tensor([[1, 2, 0]]))
     (table,) = encodings.parameters()
@@ -200,15 +255,15 @@ def test_an_encoding_of_embeddings_stands_beside_those_of_the_layers():
 
 
 def test_the_end_of_an_encoding_of_embeddings_is_that_of_the_stack():
-    assert StackEncodings(PerLayer([Rotary], embedding=partial(Learned, max_length=9)), SHAPE).max_length == 9
+    assert StackEncodings(LayerPattern([Rotary], embedding=partial(Learned, max_length=9)), SHAPE).max_length == 9
 
 
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (PerLayer([Rotary], embedding=Alibi), "embedding must act on embeddings alone, which Alibi does not"),
+        (LayerPattern([Rotary], embedding=Alibi), "embedding must act on embeddings alone, which Alibi does not"),
         (
-            PerLayer([Learned], embedding=Learned),
+            LayerPattern([Learned], embedding=Learned),
             "encodings must have at most one that mixes position into embeddings, which is done once",
         ),
     ],
@@ -222,22 +277,25 @@ def test_what_does_not_stand_beside_the_layers_is_refused(pattern, message):
 def test_a_causal_encoding_in_an_encoder_is_refused():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, causal=False)
     with pytest.raises(ValueError, match=r"^encoding StickBreaking is causal, and this attention is not: "):
-        StackEncodings(PerLayer([Rotary, StickBreaking]), shape)
-
-
-WINDOWS = "windows must be a list, each item a positive integer or null, or null"
+        StackEncodings(LayerPattern([Rotary, StickBreaking]), shape)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (partial(PerLayer, []), "encodings must name at least one encoding, got none"),
-        (partial(PerLayer, [Rotary], [1, 2]), "windows must have one entry for each of the 1 encodings, got 2"),
-        *((partial(PerLayer, [Rotary], [wrong]), f"{WINDOWS}, got [{wrong}]") for wrong in (0, nan)),
-        (partial(PerLayer, [Rotary], chunks=[1, 2]), "chunks must have one entry for each of the 1 encodings, got 2"),
-        (partial(PerLayer, [Rotary], order=[]), "order must name at least one kind of layers, got none"),
-        (partial(PerLayer, [Rotary], order=[0, 1]), "order must name kinds of layers from 0 to 0, got 1"),
-        (partial(PerLayer, [Rotary], last=1), "last must name kinds of layers from 0 to 0, got 1"),
+        (partial(LayerPattern, []), "kinds must name at least one kind of layers, got none"),
+        (partial(alternating, []), "encodings must name at least one encoding, got none"),
+        *(
+            (partial(LayerSpec, Rotary, wrong), f"window must be a positive integer or null, got {wrong}")
+            for wrong in (0, nan)
+        ),
+        (
+            partial(LayerSpec, window=4, mixer=SequenceMixer),
+            "mixer must be null in a layer with encoding, window, chunk, temperature or sinks",
+        ),
+        (partial(LayerPattern, [Rotary], order=[]), "order must name at least one kind of layers, got none"),
+        (partial(LayerPattern, [Rotary], order=[0, 1]), "order must name kinds of layers from 0 to 0, got 1"),
+        (partial(LayerPattern, [Rotary], last=1), "last must name kinds of layers from 0 to 0, got 1"),
         (partial(rnope, every=1), "every must be an integer of at least 2, got 1"),
         (partial(rnope, window=0), "window must be a positive integer or null, got 0"),
         (partial(rnope, window=nan), "window must be a positive integer or null, got nan"),

@@ -12,8 +12,9 @@ from poslab.encodings import (
     Fire,
     KerpleLog,
     KerplePower,
+    LayerPattern,
+    LayerSpec,
     LearnedAlibi,
-    PerLayer,
     PositionalEncoding,
     Positions,
     PretrainedFacts,
@@ -53,7 +54,7 @@ def test_an_encoding_gets_the_facts_of_a_pretrained_model_as_they_are():
 
 @pytest.mark.parametrize(("layers", "absent"), [(5, [1]), (6, []), (1, [1])])
 def test_kinds_of_layers_that_a_short_stack_lacks_are_known(layers, absent):
-    of_six = PerLayer([Rotary, Alibi], order=[0, 0, 0, 0, 0, 1])
+    of_six = LayerPattern([Rotary, Alibi], order=[0, 0, 0, 0, 0, 1])
     assert StackEncodings(of_six, replace(SHAPE, num_layers=layers)).kinds_without_layer == absent
 
 
@@ -120,25 +121,26 @@ def test_a_stack_ends_where_the_first_of_its_encodings_ends():
     assert StackEncodings(Rotary, SHAPE).max_length is None
 
 
-@pytest.mark.parametrize("wrong", [lambda: PerLayer([Rotary]), SSMax])
+@pytest.mark.parametrize("wrong", [lambda: LayerPattern([Rotary]), SSMax])
 def test_what_makes_no_encoding_is_refused(wrong):
     with pytest.raises(
-        ValueError, match=r"^encoding must be a class of encodings, a partial of one, or a PerLayer, got "
+        ValueError, match=r"^encoding must be a class of encodings, a partial of one, or a LayerPattern, got "
     ):
         StackEncodings(wrong, SHAPE)
 
 
 def test_an_attention_that_would_lose_a_window_or_a_temperature_is_refused():
-    windowed = StackEncodings(PerLayer([Rotary, Rotary], windows=[4, None]), SHAPE)
+    windowed = StackEncodings(LayerPattern([LayerSpec(Rotary, window=4), Rotary]), SHAPE)
     with pytest.raises(ValueError, match=r"^encoding has a window, which this attention does not call: "):
         windowed.require_hooks(HOOKS)
     windowed.require_hooks({*HOOKS, "window"})
     with pytest.raises(ValueError, match=r"^encoding has a chunk and a sink, which this attention does not call: "):
-        StackEncodings(PerLayer([Rotary], chunks=[3]), SHAPE, sinks="all").require_hooks(HOOKS)
+        StackEncodings(LayerPattern([LayerSpec(Rotary, chunk=3, sinks=True)]), SHAPE).require_hooks(HOOKS)
     scaled = StackEncodings(Rotary, SHAPE, SSMax)
     with pytest.raises(ValueError, match=r"^encoding has a temperature, which this attention does not call: "):
         scaled.require_hooks(HOOKS)
+    mixed = StackEncodings(LayerPattern([Rotary, Alibi, Rotary]), SHAPE)
     with pytest.raises(ValueError, match=r"^encoding Alibi acts through bias, which"):
-        StackEncodings(PerLayer([Rotary, Alibi, Rotary]), SHAPE).require_hooks({"rotate_query", "rotate_key", "scale"})
+        mixed.require_hooks({"rotate_query", "rotate_key", "scale"})
     with pytest.raises(ValueError, match=r"^called must be a set of hooks, .*, got 'bias'$"):
         scaled.require_hooks("bias")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.encodings import PerLayer
+from poslab.encodings import LayerPattern
 from poslab.models import Decoder, Encoder
 from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, factory, small_model, some_tokens
 
@@ -26,7 +26,7 @@ def output_and_gradients(model: Decoder | Encoder, forward: Callable[..., Any]) 
 def assert_compiled_is_eager(name: str, backend: str) -> None:
     torch._dynamo.reset()
     choice = factory(name)
-    num_layers = len(choice.encodings) if isinstance(choice, PerLayer) else 1
+    num_layers = len(LayerPattern.of(choice).kinds)
     model = small_model(Encoder if name in OF_ENCODERS else Decoder, name, num_layers=num_layers)
     expected = output_and_gradients(model, model)
     actual = output_and_gradients(model, torch.compile(model, backend=backend, fullgraph=True))

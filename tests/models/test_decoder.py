@@ -226,9 +226,9 @@ def test_layers_that_write_to_the_residual_stream_start_smaller():
     smaller = (2 * 8) ** -0.5
     block = decoder.blocks[3]
     for layer, scale in [
-        (block.attention.query, 1.0),
+        (block.mixer.query, 1.0),
         (block.mlp.gate_up, 1.0),
-        (block.attention.output, smaller),
+        (block.mixer.output, smaller),
         (block.mlp.output, smaller),
         (decoder.output, 1.0),
     ]:

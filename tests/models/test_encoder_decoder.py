@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.encodings import CoPE, Forgetting, HeadScale, PerLayer, Rotary, Sinusoidal
+from poslab.encodings import CoPE, Forgetting, HeadScale, LayerPattern, LayerSpec, Rotary, Sinusoidal
 from poslab.models import EncoderDecoder
 from tests.encoding_choices import (
     EVERY_ENCODING,
@@ -95,9 +95,12 @@ def test_the_memory_knows_no_positions_unless_it_is_told_to():
         (Sinusoidal, "is mixed into embeddings"),
         (CoPE, "is causal"),
         (Forgetting, "has a state of each token"),
-        (PerLayer([Rotary, Rotary], chunks=[4, None]), "^cross_encoding must not have chunks: "),
-        (PerLayer([Rotary], windows=[4]), "^cross_encoding must not have windows: "),
-        (PerLayer([Rotary], chunks=[4], temperatures=[HeadScale]), "^cross_encoding must not have chunks and temperat"),
+        (LayerPattern([LayerSpec(Rotary, chunk=4), Rotary]), "^cross_encoding must not have chunks: "),
+        (LayerPattern([LayerSpec(Rotary, window=4)]), "^cross_encoding must not have windows: "),
+        (
+            LayerPattern([LayerSpec(Rotary, chunk=4, temperature=HeadScale)]),
+            "^cross_encoding must not have chunks and temperat",
+        ),
     ],
 )
 def test_what_does_not_serve_two_sequences_is_refused_between_them(kind, reason):

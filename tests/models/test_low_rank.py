@@ -73,7 +73,7 @@ def test_a_merged_model_is_the_one_that_was_trained(name):
 def test_a_matrix_is_the_sum_of_the_frozen_one_and_the_product_of_its_factors():
     model = adapted(small_decoder("rotary"), drawn=True, rank=2, alpha=6.0)
     model.requires_grad_(False)
-    query, update = model.blocks[0].attention.query, updates(model)["blocks.0.attention.query"]
+    query, update = model.blocks[0].mixer.query, updates(model)["blocks.0.mixer.query"]
     frozen = query.parametrizations.weight.original
     for out in range(0, 32, 7):
         for into in range(0, 32, 5):
@@ -93,7 +93,7 @@ def test_attention_encodings_embeddings_and_norms_learn_and_nothing_else():
     names = learning(adapted(small_decoder("t5", qk_norm=True)))
     attention = {"query", "key_value", "output"}
     factors = {
-        f"blocks.{layer}.attention.{part}.parametrizations.weight.0.{factor}"
+        f"blocks.{layer}.mixer.{part}.parametrizations.weight.0.{factor}"
         for layer in range(2)
         for part in attention
         for factor in ("left", "right")
@@ -101,7 +101,7 @@ def test_attention_encodings_embeddings_and_norms_learn_and_nothing_else():
     norms = {
         f"blocks.{layer}.{norm}.weight"
         for layer in range(2)
-        for norm in ("attention_norm", "mlp_norm", "attention.query_norm", "attention.key_norm")
+        for norm in ("mixer_norm", "mlp_norm", "mixer.query_norm", "mixer.key_norm")
     }
     encodings = {name for name, _ in small_decoder("t5").named_parameters() if name.startswith("encodings.")}
     assert encodings and names == factors | norms | encodings | {"embedding.weight", "norm.weight"}
@@ -119,7 +119,7 @@ def test_embeddings_and_norms_can_be_left_out():
 
 
 def attention_linears(model: nn.Module) -> list[nn.Linear]:
-    return [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".attention." in name]
+    return [m for name, m in model.named_modules() if isinstance(m, nn.Linear) and ".mixer." in name]
 
 
 @each_model
@@ -212,10 +212,10 @@ def test_the_precision_of_an_update_is_that_of_its_matrix_under_autocast_too():
 @pytest.mark.parametrize("part", ["left", "right", "scale"])
 def test_an_update_that_does_not_fit_its_matrix_is_refused(part):
     weights = adapted(small_decoder("rotary")).state_dict()
-    weights[f"blocks.0.attention.query.parametrizations.weight.0.{part}"] = torch.ones(3, 3)
+    weights[f"blocks.0.mixer.query.parametrizations.weight.0.{part}"] = torch.ones(3, 3)
     with pytest.raises(ValueError) as error:
         merged(weights)
-    assert str(error.value) == "the update of low rank of blocks.0.attention.query.weight does not fit it"
+    assert str(error.value) == "the update of low rank of blocks.0.mixer.query.weight does not fit it"
 
 
 def test_a_model_that_reads_piece_by_piece_predicts_the_same():

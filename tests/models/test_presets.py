@@ -26,7 +26,9 @@ from transformers.models.t5.modeling_t5 import T5Attention, T5Config
 import poslab.data.composed  # the share of a length in windows
 from poslab.attention import AttentionContext, self_attention_contexts
 from poslab.attention.attend import rotate_qk
-from poslab.encodings import Positions, StackEncodings, StackShape
+from poslab.configuration.build import build
+from poslab.encodings import Positions, StackEncodings
+from poslab.models import StackConfig
 from tests.encoding_choices import CONF, choice
 from tests.training.runs import recorded, run_of, small
 
@@ -210,9 +212,17 @@ def preset(name: str, length: int = LENGTH) -> DictConfig:
 
 def stack_of(name: str, num_layers: int, head_dim: int, causal: bool = True, length: int = LENGTH) -> StackEncodings:
     config = preset(name, length)
-    shape = StackShape(HEADS * head_dim, num_layers, HEADS, 2, head_dim, causal)
-    temperature = instantiate(config.temperature) if "temperature" in config else None
-    return StackEncodings(instantiate(config.encoding), shape, temperature, config.model.get("sinks"))
+    plain = OmegaConf.to_container(config, resolve=True)
+    layers = plain["model"].get("layers")
+    stack = StackConfig(
+        encoding=instantiate(config.encoding),
+        temperature=instantiate(config.temperature) if "temperature" in config else None,
+        layers=layers and build({"layers": {"_target_": "poslab.encodings.LayerPattern", **layers}}, "layers", Any),
+        sinks=config.model.get("sinks"),
+        **{"d_model": HEADS * head_dim, "num_layers": num_layers, "num_heads": HEADS},
+        **{"num_kv_heads": 2, "head_dim": head_dim},
+    )
+    return StackEncodings(stack.pattern, stack.shape(causal), stack.temperature)
 
 
 class Shown:

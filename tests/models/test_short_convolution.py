@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from poslab.attention import AttentionContext, Visibility
-from poslab.encodings import NoPosition, PerLayer, Positions, Rotary
+from poslab.encodings import LayerPattern, LayerSpec, NoPosition, Positions, Rotary
 from poslab.models import Decoder, Encoder
 from poslab.models.short_convolution import WIDTH, ShortConvolution
 from tests.attention.scenarios import LEFT_PADDED, LENGTH, SEGMENTS
@@ -67,7 +67,7 @@ def decoder(canon="AC", encoding=NoPosition):
 @pytest.mark.parametrize("parts", [[7, 1, 1, 21], [1] * 6 + [24], [2, 28]])
 def test_a_decoder_reads_with_a_cache_what_it_reads_at_once(parts):
     model, tokens = (
-        decoder(encoding=PerLayer([Rotary, NoPosition], chunks=[9, None])),
+        decoder(encoding=LayerPattern([LayerSpec(Rotary, chunk=9), NoPosition])),
         torch.arange(60).view(2, 30) % 11,
     )
     cache = model.new_cache()
@@ -90,7 +90,7 @@ def test_without_position_it_tells_orders_apart_in_one_layer():
         torch.manual_seed(0)
         model = stacked(Decoder, 11, NoPosition, 32, 1, 4, canon=canon)
         if canon:
-            nn.init.normal_(model.blocks[0].attention_canon.weight)
+            nn.init.normal_(model.blocks[0].mixer_canon.weight)
         return model(torch.tensor([tokens]))[0, -1]
 
     swapped = ([1, 2, 3], [2, 1, 3])

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from poslab.encodings import EncodingFactory, PerLayer
+from poslab.encodings import EncodingFactory, LayerPattern
 from poslab.pretrained.borrow import borrow
 from poslab.pretrained.hosted import HostedModel
 from tests.encoding_choices import factory
@@ -29,7 +29,7 @@ def choice(name: str) -> EncodingFactory:
 def serves_both(name: str) -> bool:
     """True for an encoding that is defined where a query sees keys ahead of it."""
     made = choice(name)
-    kinds = list(made.encodings) if isinstance(made, PerLayer) else [made]
+    kinds = [spec.encoding for spec in LayerPattern.of(made).specs]
     return not any(getattr(getattr(kind, "func", kind), "causal_only", False) for kind in kinds)
 
 

@@ -16,9 +16,10 @@ import poslab
 from poslab.encodings import (
     Alibi,
     DualChunk,
+    LayerPattern,
+    LayerSpec,
     Learned,
     NoPosition,
-    PerLayer,
     PositionalEncoding,
     Positions,
     Rotary,
@@ -92,7 +93,7 @@ def test_a_text_in_pieces_is_the_whole_text(name, encoding):
 
 
 def test_chunks_are_counted_from_the_first_token_once_a_window_of_the_model_has_dropped_it():
-    model = hosted("mistral", PerLayer([Rotary], chunks=[4]))  # its cache has the last 5 tokens
+    model = hosted("mistral", LayerPattern([LayerSpec(Rotary, chunk=4)]))  # its cache has the last 5 tokens
     ids, real = left_padded(some_tokens())
     with torch.no_grad():
         whole = model.host(ids, attention_mask=real).logits
@@ -206,12 +207,12 @@ def test_our_decoder_copied_into_llama_has_the_same_logits(encoding):
     copies = [(base.embed_tokens, ours.embedding), (base.norm, ours.norm), (theirs.host.lm_head, ours.output)]
     for layer, block in zip(base.layers, ours.blocks, strict=True):
         attention, mlp = layer.self_attn, layer.mlp
-        key, value = block.attention.key_value.weight.chunk(2)
+        key, value = block.mixer.key_value.weight.chunk(2)
         gate, up = block.mlp.gate_up.weight.chunk(2)
         attention.k_proj.weight.data, attention.v_proj.weight.data = key, value
         mlp.gate_proj.weight.data, mlp.up_proj.weight.data = gate, up
-        copies += [(attention.q_proj, block.attention.query), (attention.o_proj, block.attention.output)]
-        copies += [(mlp.down_proj, block.mlp.output), (layer.input_layernorm, block.attention_norm)]
+        copies += [(attention.q_proj, block.mixer.query), (attention.o_proj, block.mixer.output)]
+        copies += [(mlp.down_proj, block.mlp.output), (layer.input_layernorm, block.mixer_norm)]
         copies += [(layer.post_attention_layernorm, block.mlp_norm)]
     for to, of in copies:
         to.weight.data = of.weight.data
@@ -355,7 +356,7 @@ def test_an_encoding_is_exchanged_by_the_name_of_its_choice():
         ("yarn", {"_target_": "os.system"}, "^encoding 'yarn' has no argument '_target_'$"),
         ("own", {"factor": 4}, "^encoding 'own' has no argument 'factor'$"),
         (T5Bias, {"buckets": 4}, "^T5Bias has no argument buckets"),
-        (PerLayer([Rotary]), {"every": 3}, "^every must be given to the encodings of a PerLayer"),
+        (LayerPattern([Rotary]), {"every": 3}, "^every must be given to the encodings of a LayerPattern"),
     ],
 )
 def test_a_mistaken_name_or_argument_is_one_sentence_and_changes_nothing(encoding, hyperparameters, sentence):

@@ -14,10 +14,11 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 import poslab
 from poslab.encodings import (
     Alibi,
+    LayerPattern,
+    LayerSpec,
     Learned,
     LogN,
     NoPosition,
-    PerLayer,
     PositionalEncoding,
     Randomized,
     Rotary,
@@ -254,7 +255,7 @@ def test_updates_of_low_rank_are_merged(tmp_path):
 @pytest.mark.parametrize("options", [{"temperature": partial(LogN, training_length=ROWS)}, {}])
 @pytest.mark.usefixtures("in_this_process")
 def test_temperatures_and_windows_of_a_pattern_need_poslab(options, tmp_path):
-    encoding = Rotary if options else PerLayer([Rotary, Rotary], [3, None])
+    encoding = Rotary if options else LayerPattern([LayerSpec(Rotary, window=3), Rotary])
     model = hosted("llama", encoding, **options)
     assert poslab.export(model, tmp_path / "made").needs_poslab
     torch.testing.assert_close(loaded("llama", tmp_path / "made")(some_tokens()).logits, model(some_tokens()), **CLOSE)
@@ -286,8 +287,8 @@ def shapes(config):
         T5Bias,
         partial(Rotary, scaling=partial(rope_linear, factor=3.0)),
         rnope(every=2, window=5),
-        PerLayer([T5Bias, T5Bias]),
-        PerLayer([T5Bias, partial(T5Bias)], embedding=partial(Learned, max_length=9)),
+        LayerPattern([T5Bias, T5Bias]),
+        LayerPattern([T5Bias, partial(T5Bias)], embedding=partial(Learned, max_length=9)),
     ],
 )
 def test_encodings_are_made_again_by_their_description(pattern):
@@ -320,7 +321,7 @@ HOSTILE = [
     ({"encodings": [{"_target_": "os.system", "command": "touch ran"}]}, "which is not part of poslab"),
     ({"encodings": [{"_target_": "poslab.runs.loading.load"}]}, "_target_ must name a PositionalEncoding"),
     ({"embedding": {"_target_": "tests.pretrained.nowhere.X"}, "trust": ["tests"]}, "which is not part of poslab"),
-    ({"layers": [3]}, "config.json does not describe an encoding of Poslab: IndexError"),
+    ({"kinds": [{"encoding": 3}]}, "config.json does not describe an encoding of Poslab: IndexError"),
     ({"encodings": None}, "config.json does not describe an encoding of Poslab: TypeError"),
     *(
         (

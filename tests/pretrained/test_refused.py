@@ -15,7 +15,18 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, DynamicCache, StaticCache
 
 import poslab
-from poslab.encodings import Alibi, Cape, Learned, NoPosition, OwnPositions, PaTH, PerLayer, Rotary, Sinusoidal, T5Bias
+from poslab.encodings import (
+    Alibi,
+    Cape,
+    LayerPattern,
+    Learned,
+    NoPosition,
+    OwnPositions,
+    PaTH,
+    Rotary,
+    Sinusoidal,
+    T5Bias,
+)
 from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
@@ -131,8 +142,8 @@ def test_encodings_that_do_not_suit_the_model_are_refused():
     with refused("encoding PaTH is causal, and this attention is not"):
         borrow(tiny("bert"), PaTH)
     with refused("encoding must be own in all layers or in none"):
-        borrow(tiny("llama"), PerLayer([OwnPositions, NoPosition]))
-    with refused("encoding must be a class or function or a PerLayer or text, got 3"):
+        borrow(tiny("llama"), LayerPattern([OwnPositions, NoPosition]))
+    with refused("encoding must be a class or function or a LayerPattern or text, got 3"):
         exchange(tiny("llama"), 3)
     with refused("positions must be integers for the learned rows of the model"):
         borrow(tiny("bert"), positions=Cape())

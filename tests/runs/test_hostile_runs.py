@@ -105,7 +105,7 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "poslab.encodings.rotary.longrope.longrope": {"short_factor": nested},
         "poslab.encodings.Rotary": {"scaling": nested},
         "poslab.encodings.Rotary.__class__": {},
-        "poslab.encodings.per_layer.PerLayer": {"encodings": [nested], "embedding": nested},
+        "poslab.encodings.LayerPattern": {"kinds": [nested], "embedding": nested},
         "poslab.encodings.per_layer.partial": {"_args_": [nested]},
         "${oc.create:{_target_:os.system}}": {"command": touch},
         "../../evil_package.Payload": {},
@@ -151,16 +151,24 @@ def put(where: str) -> Place:
 
 
 def in_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
-    config["encoding"] = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [node]}
+    config["encoding"] = {"_target_": "poslab.encodings.per_layer.alternating", "encodings": [node]}
+
+
+def in_a_layer(name: str) -> Place:
+    def placed(config: dict[str, Any], node: dict[str, Any]) -> None:
+        config["model"]["layers"] = {"kinds": [{name: node}, {}]}
+
+    return placed
 
 
 def beside_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
     alibi = {"_target_": "poslab.encodings.Alibi", "_partial_": True}
-    config["encoding"] = {"_target_": "poslab.encodings.per_layer.PerLayer", "encodings": [alibi], "embedding": node}
+    config["encoding"] = {"_target_": "poslab.encodings.per_layer.alternating", "encodings": [alibi], "embedding": node}
 
 
 GROUPS = {part: put(part) for part in ("encoding", "encoding.scaling", "dataset", "dataset.task", "trainer")}
 GROUPS["encoding.encodings"] = in_a_pattern
+GROUPS |= {f"model.layers.kinds.{name}": in_a_layer(name) for name in ("encoding", "temperature", "mixer")}
 """Where every node is tried: as a whole group, as a part, and as a part in a list."""
 OF_A_MODEL = ["model", "model.cross_encoding", "model.window", "positions", "encoding.base", "encoding._args_"]
 OF_TRAINING = ["optimizer", "optimizer.betas", "trainer.devices", "trainer.lightning", "callbacks.one", "logger.one"]

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import poslab
-from poslab.encodings import PerLayer, Rotary
+from poslab.encodings import LayerPattern, LayerSpec, Rotary
 from poslab.models import Decoder
 from poslab.runs.checkpoint import OWN_STATE, checkpoint_file, load_checkpoint, save_atomically
 from poslab.runs.loading import untrained
@@ -149,12 +149,13 @@ def test_a_single_encoding_does_not_take_the_place_of_a_pattern(tmp_path):
     none = {"_target_": "poslab.encodings.NoPosition", "_partial_": True}
     with pytest.raises(ValueError, match=r"^swap must be a pattern of encodings, as the run has one "):
         poslab.load(run.path, swap={"encoding": none})
-    swap = {"encoding": {"_target_": "poslab.encodings.PerLayer", "encodings": [none, none], "windows": [4, None]}}
+    kinds = [{"encoding": none, "window": 4}, {"encoding": none}]
+    swap = {"encoding": {"_target_": "poslab.encodings.LayerPattern", "kinds": kinds}}
     assert poslab.load(run.path, swap=swap).encodings.windows[:2] == [4, None]
 
 
 def test_sinks_that_no_training_has_set_are_counted():
     """As where a swap gives windows to layers that had none, under model.sinks=windows."""
-    model = stacked(Decoder, 11, PerLayer([Rotary, Rotary], [4, None]), 32, 2, 4, sinks="windows")
+    model = stacked(Decoder, 11, LayerPattern([LayerSpec(Rotary, window=4), Rotary]), 32, 2, 4, sinks="windows")
     assert untrained(model, {}) == {"sink": 4}
     assert untrained(model, dict(model.named_parameters())) == {}

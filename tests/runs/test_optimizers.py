@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from poslab.encodings import Fire, KerpleLog, PerLayer, PositionalEncoding, Rotary, Shaw, SSMax
+from poslab.encodings import Fire, KerpleLog, LayerPattern, LayerSpec, PositionalEncoding, Rotary, Shaw, SSMax
 from poslab.models import Decoder, EncoderDecoder
 from poslab.models.adaptation import LowRank
 from poslab.runs.optimizers import AdamW
@@ -150,7 +150,7 @@ def test_lower_layers_learn_more_slowly_and_embeddings_as_if_below_the_first():
 
 def test_an_encoding_of_some_layers_learns_as_the_last_of_them():
     torch.manual_seed(0)
-    pattern = PerLayer([Fire, KerpleLog, Rotary], order=[0, 1, 1, 2], temperatures=[None, None, SSMax])
+    pattern = LayerPattern([Fire, KerpleLog, LayerSpec(Rotary, temperature=SSMax)], order=[0, 1, 1, 2])
     model = stacked(Decoder, 50, pattern, 32, 4, 4, sinks="all")
     rates = {
         name: lr

@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 import torch
 
-from poslab.encodings import Alibi, PerLayer, PositionalEncoding, Rotary
+from poslab.encodings import Alibi, LayerPattern, PositionalEncoding, Rotary
 from poslab.encodings.rotary.allocations import Spectra, axial, sections
 from poslab.testing import CHECKS, Subject, axes
 
@@ -88,7 +88,7 @@ def height_alone(pairs: int, axes: int) -> Spectra:
         (partial(Rotary, allocation=height_alone), "every_axis_is_felt", "a step along the width is not felt"),
         (FeelsAShift, "a_relative_encoding_feels_no_shift_of_an_axis", "a shift along the height by 3: off by"),
         (
-            PerLayer([Rotary, FeelsTheOrderInStorage]),
+            LayerPattern([Rotary, FeelsTheOrderInStorage]),
             "the_order_in_storage_does_not_matter_in_an_encoder",
             "tokens in another order: off by",
         ),
@@ -119,4 +119,4 @@ def test_an_encoding_is_checked_on_the_numbers_of_axes_that_it_serves_and_others
 
 def test_a_pattern_of_layers_is_held_to_the_claims_where_a_layer_reads_axes():
     for check in ("the_order_in_storage_does_not_matter_in_an_encoder", "every_axis_is_felt"):
-        CHECKS[f"check_{check}"](Subject(PerLayer([partial(Rotary, allocation=axial), Alibi])))
+        CHECKS[f"check_{check}"](Subject(LayerPattern([partial(Rotary, allocation=axial), Alibi])))

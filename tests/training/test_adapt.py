@@ -60,14 +60,14 @@ def changed(run: RunDirectory, before: RunDirectory) -> set[str]:
 
 
 def test_lora_changes_attention_encodings_embeddings_and_norms(full, lora):
-    attention = {f"blocks.0.attention.{part}.weight" for part in ("query", "key_value", "output")}
+    attention = {f"blocks.0.mixer.{part}.weight" for part in ("query", "key_value", "output")}
     assert not any(name.startswith("blocks.0.mlp.") for name in changed(lora, full))
     assert attention < changed(lora, full)
     assert {"embedding.weight", "norm.weight"} < changed(lora, full)
     assert any(name.startswith("encodings.") for name in changed(lora, full))
-    original = "blocks.0.attention.query.parametrizations.weight.original"
+    original = "blocks.0.mixer.query.parametrizations.weight.original"
     assert torch.equal(
-        weights(lora.last_checkpoint)[original], weights(full.best_checkpoint)["blocks.0.attention.query.weight"]
+        weights(lora.last_checkpoint)[original], weights(full.best_checkpoint)["blocks.0.mixer.query.weight"]
     )
 
 

@@ -166,7 +166,7 @@ def test_a_run_of_which_nothing_fits_is_refused(trained):
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
     assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model: " + (
-        "blocks.0.attention.key_value.weight is (32, 16) there, (48, 24) here"
+        "blocks.0.mixer.key_value.weight is (32, 16) there, (48, 24) here"
     )
 
 

@@ -16,8 +16,8 @@ class LayerCache:
     """Keys, values and, if the encoding has one, state of the tokens of one layer."""
 
     def __init__(self) -> None:
-        self.tails: dict[str, Tensor] = {}
-        """Last inputs of short convolutions of the layer, (B, tokens, M) each."""
+        self.recurrent: dict[str, Tensor] = {}
+        """State of short convolutions and of mixers other than attention, (B, ...) each, by name."""
         self._buffers: list[Tensor] = []
         self._length = 0
 
@@ -37,7 +37,7 @@ class LayerCache:
     def select(self, rows_R: Tensor) -> None:
         """Keep these rows of the batch, each any number of times."""
         self._buffers = [buffer[rows_R] for buffer in self._buffers]
-        self.tails = {place: tail[rows_R] for place, tail in self.tails.items()}
+        self.recurrent = {name: state[rows_R] for name, state in self.recurrent.items()}
 
     def append(self, *new: Tensor) -> list[Tensor]:
         """Add keys (B, G, T, D), values and perhaps a state of new tokens; return those of all tokens."""

@@ -31,6 +31,10 @@ MAX_LISTED = 12
 RENAMED = {
     "encoding=own": "encoding=pretrained",
     "objective=own": "objective=task",
+    "encoding.windows": "window of the kinds of model.layers, as in 'model.layers={kinds:[{window:64},{}]}'",
+    "encoding.chunks": "chunk of the kinds of model.layers, as in 'model.layers={kinds:[{chunk:64},{}]}'",
+    "encoding.temperatures": "temperature of the kinds of model.layers",
+    **{f"encoding.{key}": f"{key} of model.layers" for key in ("order", "from_last", "first", "last")},
     "logger=aim": "+logger.aim._target_=aim.pytorch_lightning.AimLogger trust=aim",
 }
 """Choices and keys of earlier versions, with what they are now."""

@@ -166,6 +166,8 @@ def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -
         if hint is Any:
             raise ValueError(f"{key} must not have a _target_")
         return _built(value, key, hint, trusted)
+    if isinstance(value, Mapping) and (kind := next((x for x in _options(hint) if hasattr(x, "plain_node")), None)):
+        return _built({"_target_": f"{kind.__module__}.{kind.__qualname__}", **value}, key, kind, trusted)
     if isinstance(value, list) and (items := _items(hint)) is not None:
         return [_with_nodes_built(item, f"{key}[{place}]", items, trusted) for place, item in enumerate(value)]
     return value
@@ -302,7 +304,7 @@ def _makes(found: Callable[..., Any], kind: Any) -> bool:
 
 
 def _named_kind(kind: Any) -> str:
-    """Return a kind in words: `a PositionalEncoding or PerLayer`."""
+    """Return a kind in words: `a PositionalEncoding or LayerPattern`."""
     made = [get_args(option)[1] if get_origin(option) is Callable else option for option in _options(kind)]
     names = [option.__name__ for option in made if isinstance(option, type) and option is not types.NoneType]
     return f"a {' or '.join(names)}" if names else "what this place takes"

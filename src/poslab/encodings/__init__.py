@@ -37,8 +37,9 @@ from poslab.encodings.content.tapa import Tapa
 from poslab.encodings.content.wall import Wall
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
+from poslab.encodings.layers import LayerPattern, LayerSpec, SequenceMixer
 from poslab.encodings.own import OwnPositions
-from poslab.encodings.per_layer import PerLayer, rnope
+from poslab.encodings.per_layer import alternating, rnope
 from poslab.encodings.positions import Positions
 from poslab.encodings.pretrained_facts import PretrainedFacts
 from poslab.encodings.relative.deberta import Deberta
@@ -73,7 +74,7 @@ from poslab.encodings.sampling.randomized import Randomized
 from poslab.encodings.sampling.shifted import Shifted
 from poslab.encodings.sampling.v2pe import V2PE
 from poslab.encodings.shape import StackShape
-from poslab.encodings.stack import EncodingFactory, Sinks, StackEncodings, TemperatureFactory
+from poslab.encodings.stack import EncodingFactory, StackEncodings, TemperatureFactory
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.temperature.head_scale import HeadScale
 from poslab.encodings.temperature.llama4 import Llama4Temperature
@@ -114,6 +115,8 @@ __all__ = [
     "Interpolated",
     "KerpleLog",
     "KerplePower",
+    "LayerPattern",
+    "LayerSpec",
     "LeakyReRoPE",
     "Learned",
     "LearnedAlibi",
@@ -129,7 +132,6 @@ __all__ = [
     "OffsetBias",
     "OwnPositions",
     "PaTH",
-    "PerLayer",
     "PoPE",
     "PositionSampler",
     "PositionalEncoding",
@@ -150,9 +152,9 @@ __all__ = [
     "Sandwich",
     "SelectiveRotary",
     "SelfExtend",
+    "SequenceMixer",
     "Shaw",
     "Shifted",
-    "Sinks",
     "Sinusoidal",
     "SinusoidalGrid",
     "StackEncodings",
@@ -172,6 +174,7 @@ __all__ = [
     "VectorTable",
     "Wall",
     "XPos",
+    "alternating",
     "bipe",
     "repo",
     "rnope",

@@ -4,33 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from poslab.arguments import shown
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.per_layer import PerLayer
+from poslab.encodings.layers import LayerPattern, encoding_of
 from poslab.encodings.positions import Positions
 from poslab.encodings.shape import StackShape
 from poslab.encodings.temperature.base import Temperature
 from poslab.encodings.tokens import Tokens
 
-T = TypeVar("T")
-
-
 WINDOW, CHUNK, TEMPERATURE, SINK = "window", "chunk", "temperature", "sink"
 """Names, for `StackEncodings.require_hooks`, of the effects of a stack that are not hooks."""
 
-EncodingFactory = Callable[..., PositionalEncoding] | PerLayer
-"""An encoding class, a partial of one with its hyperparameters, or a pattern of these."""
+EncodingFactory = Callable[..., PositionalEncoding] | LayerPattern
+"""An encoding class, a partial of one with its hyperparameters, or a pattern of layers with these."""
 
 TemperatureFactory = Callable[..., Temperature]
 """A `Temperature` class, or a partial of one."""
-
-Sinks = Literal["all", "windows"]
-"""Layers whose heads have an attention sink: all, or those in which a token does not see all tokens."""
 
 
 @contextmanager
@@ -48,95 +41,81 @@ class StackEncodings(nn.Module):
     """Encodings of a stack: one instance for all layers where parameters are shared, else one per layer.
 
     Args:
-        factory: makes the encodings, with hyperparameters bound; gets its other arguments from the shape.
+        factory: makes the encodings, with hyperparameters bound; gets its other arguments from the shape. A pattern of
+            layers has windows, chunks, temperatures and sinks too.
         shape: stack that the encodings serve.
         temperature: makes the factor on the logits of each layer; None for none, or those of a pattern.
-        sinks: layers whose heads have an attention sink, a learned logit which joins the softmax and whose weight is
-            dropped, at 0 before training; None for none.
-        window: number of last tokens that a token sees in all layers, which counts for `sinks`; None for all.
 
     Raises:
         ValueError: for an encoding that this stack cannot have.
     """
 
     def __init__(
-        self,
-        factory: EncodingFactory,
-        shape: StackShape,
-        temperature: TemperatureFactory | None = None,
-        sinks: Sinks | None = None,
-        window: int | None = None,
+        self, factory: EncodingFactory, shape: StackShape, temperature: TemperatureFactory | None = None
     ) -> None:
         super().__init__()
         self.shape = shape
         self.temperature_factory = temperature
-        self.pattern = pattern = PerLayer.of(factory)
+        self.pattern = pattern = LayerPattern.of(factory)
+        if temperature is not None and any(spec.temperature for spec in pattern.specs):
+            raise ValueError("temperature must be null where kinds of layers have temperatures of their own")
+        self.specs = pattern.of_layers(shape.num_layers)
+        """Specification of each layer."""
+        self.windows = [spec.window for spec in self.specs]
+        """For each layer, the number of last tokens that a token sees; None for all."""
+        self.chunks = [spec.chunk for spec in self.specs]
+        """For each layer, the number of tokens of a chunk, the only one that a token sees; None for no chunks."""
         self.distinct = nn.ModuleList()
-        self._places: list[int] = []
+        self._indices: list[int] = []
         """Index into `distinct` for each layer."""
         self.temperatures = nn.ModuleDict()
-        if sinks not in (None, *get_args(Sinks)):
-            raise ValueError(f"sinks must be all, windows or null, got {shown(sinks)}")
         self.sinks = nn.ParameterDict()
-        """Logit of the sink of each head, (H,), by the number of the layer."""
-        layers = range(shape.num_layers)
-        self._kinds = [pattern.kind(layer, shape.num_layers) for layer in layers]
+        """Logit of the attention sink of each head, (H,), at 0 before training, by the number of the layer."""
         with own_random_numbers():
-            self._make(pattern, temperature)
+            self._make()
         if sum("embed" in instance.hooks for instance in self) > 1:
             raise ValueError("encodings must have at most one that mixes position into embeddings, which is done once")
-        self.windows = self._of_layers(pattern.windows)
-        """For each layer, the number of last tokens that a token sees; None for all."""
-        self.chunks = self._of_layers(pattern.chunks)
-        """For each layer, the number of tokens of a chunk, of which a token sees its own alone; None for no chunks."""
-        for layer in layers:
-            if sinks == "all" or (sinks and (window or self.windows[layer] or self.chunks[layer])):
-                self._require_softmax(layer, "sinks need")
-                self.sinks[str(layer)] = nn.Parameter(torch.zeros(shape.num_heads))
 
     @property
     def kinds_without_layer(self) -> list[int]:
         """Kinds of layers of the pattern, counted from 0, of which the stack has none."""
-        return sorted(set(range(len(self.pattern.encodings))).difference(self._kinds))
+        num_layers = self.shape.num_layers
+        used = {self.pattern.kind(layer, num_layers) for layer in range(num_layers)}
+        return sorted(set(range(len(self.pattern.kinds))) - used)
 
-    def _of_layers(self, of_kinds: Sequence[T | None] | None) -> list[T | None]:
-        """Return the value of each layer, given those of the kinds of layers."""
-        return [None if of_kinds is None else of_kinds[kind] for kind in self._kinds]
-
-    def _make(self, pattern: PerLayer, temperature: TemperatureFactory | None) -> None:
-        """Make the encodings and temperatures of all layers."""
+    def _make(self) -> None:
+        """Make the encodings, temperatures and sinks of all layers."""
         shared: dict[int, int] = {}
-        for maker in self._of_layers(pattern.encodings):
-            assert maker is not None
+        for maker in map(encoding_of, self.specs):
             if id(maker) not in shared:
                 instance = _made(maker, self.shape)
                 self.distinct.append(instance)
                 if instance.shared_by_layers:
                     shared[id(maker)] = len(self.distinct) - 1
-            self._places.append(shared.get(id(maker), len(self.distinct) - 1))
-        if pattern.embedding is not None:
-            instance = _made(pattern.embedding, self.shape)
+            self._indices.append(shared.get(id(maker), len(self.distinct) - 1))
+        if self.pattern.embedding is not None:
+            instance = _made(self.pattern.embedding, self.shape)
             if instance.hooks - {"remap_positions"} != {"embed"}:
                 raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
             self.distinct.append(instance)
-        if temperature is not None and pattern.temperatures is not None:
-            raise ValueError(
-                "temperature must be null under an encoding that has temperatures of its own for its layers"
-            )
-        of_layers = self._of_layers(pattern.temperatures or [temperature] * len(pattern.encodings))
-        for layer, of_layer in enumerate(of_layers):
-            if of_layer is not None:
+        for layer, spec in enumerate(self.specs):
+            maker = None if spec.mixer else spec.temperature or self.temperature_factory
+            if maker is not None:
                 self._require_softmax(layer, "temperature needs")
-                self.temperatures[str(layer)] = self.shape.fill(of_layer, "temperature")
+                self.temperatures[str(layer)] = self.shape.fill(maker, "temperature")
+        for layer, spec in enumerate(self.specs):
+            if spec.sinks:
+                self._require_softmax(layer, "sinks need")
+                self.sinks[str(layer)] = nn.Parameter(torch.zeros(self.shape.num_heads))
 
-    def _require_softmax(self, layer: int, they_need: str) -> None:
+    def _require_softmax(self, layer: int, subject: str) -> None:
         encoding = self.layer(layer)
         if "weights" in encoding.hooks:
-            raise ValueError(f"{they_need} a softmax, which {type(encoding).__name__} replaces")
+            raise ValueError(f"{subject} a softmax, which {type(encoding).__name__} replaces")
 
     def layer(self, index: int) -> PositionalEncoding:
         """Return the encoding of layer `index`, counted from 0."""
-        return self.distinct[self._places[index]]  # type: ignore[return-value]
+        return self.distinct[self._indices[index]]  # type: ignore[return-value]
 
     @property
     def of_layers(self) -> list[PositionalEncoding]:
@@ -233,7 +212,7 @@ class StackEncodings(nn.Module):
         keys = self.remap_positions(key_positions, tokens)
         queries = keys if query_positions is key_positions else self.remap_positions(query_positions, tokens)
         tables = [encoding.prepare(queries, keys) for encoding in self]
-        return [tables[place] for place in self._places]
+        return [tables[index] for index in self._indices]
 
 
 def first_end(ends: Sequence[int | None]) -> int | None:
@@ -248,7 +227,8 @@ def _made(maker: Callable[..., Any], shape: StackShape) -> PositionalEncoding:
     name = type(made).__name__
     if not isinstance(made, PositionalEncoding):
         raise ValueError(
-            f"encoding must be a class of encodings, a partial of one, or a PerLayer, got {maker}, which makes {name}"
+            f"encoding must be a class of encodings, a partial of one, or a LayerPattern, got {maker}, "
+            f"which makes {name}"
         )
     if made.causal_only and not shape.causal:
         form = made.bidirectional_form

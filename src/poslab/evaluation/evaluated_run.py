@@ -184,7 +184,7 @@ class EvaluatedRun:
         """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""
         if "encoding" not in self.swap:
             return
-        for name, trained in rotation_mismatch(self.recipe.model.encoding, self.model.encodings).items():
+        for name, trained in rotation_mismatch(self.recipe.model.pattern, self.model.encodings).items():
             is_key = name in self.swap["encoding"] and not isinstance(trained, tuple)
             same = f": swap.{name}={shown(trained)} is the same" if is_key else ""
             yield f"{self.name} has another {name} than the model was trained with{same}"

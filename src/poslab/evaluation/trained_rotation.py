@@ -7,26 +7,27 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from poslab.encodings import EncodingFactory, PerLayer, StackEncodings
+from poslab.encodings import LayerPattern, StackEncodings
+from poslab.encodings.layers import encoding_of
 
 
-def rotation_mismatch(trained: EncodingFactory, swapped: StackEncodings) -> dict[str, Any]:
+def rotation_mismatch(trained: LayerPattern, swapped: StackEncodings) -> dict[str, Any]:
     """Return the hyperparameters of training from which a layer of a swap differs, though it continues its rotation.
 
     Args:
-        trained: the encoding of the training, or the pattern.
+        trained: kinds of layers in training.
         swapped: the encodings that take its place.
 
     Returns:
         The values of training by name, of the last layer that differs; a scaling is the pair of its function and its
         arguments.
     """
-    pattern, layers = PerLayer.of(trained), swapped.shape.num_layers
     differing: dict[str, Any] = {}
-    for layer in range(layers):
-        own, new = (_arguments(one.encodings[one.kind(layer, layers)]) for one in (pattern, swapped.pattern))
-        names = [name for name in swapped.layer(layer).of_trained if name in own]
-        differing |= {name: own[name] for name in names if own[name] != new[name]}
+    of_layers = zip(trained.of_layers(swapped.shape.num_layers), swapped.specs, strict=True)
+    for layer, specs in enumerate(of_layers):
+        before, now = (_arguments(encoding_of(spec)) for spec in specs)
+        names = [name for name in swapped.layer(layer).of_trained if name in before]
+        differing |= {name: before[name] for name in names if before[name] != now[name]}
     return differing
 
 

@@ -22,8 +22,8 @@ MAKES_CASES = ("encoding", "dataset", "experiment")
 """Groups that a comparison varies, or that make its cases, so that no tuning may."""
 
 GROUPS_OF_ENCODINGS = (*OF_THE_ENCODING, "start")
-RATE_OF_ENCODINGS = "optimizer.encoding_lr_multiplier"
-"""Groups and a key in which the encodings of a comparison may differ; all others would compare something else."""
+KEYS_OF_ENCODINGS = ("optimizer.encoding_lr_multiplier", "model.layers", "model.window", "model.sinks")
+"""Groups and keys in which the encodings of a comparison may differ; all others would compare something else."""
 
 
 def checked(comparison: Comparison) -> Comparison:
@@ -201,10 +201,10 @@ def _keys_of_a_run(place: str, node: Mapping[str, Any], others: Iterable[str] = 
 
 def _keys_beside_encodings(place: str, node: Mapping[str, Any]) -> Iterator[str]:
     for key in node:
-        if key_of(key).partition(".")[0] not in GROUPS_OF_ENCODINGS and key_of(key) != RATE_OF_ENCODINGS:
+        if key_of(key).partition(".")[0] not in GROUPS_OF_ENCODINGS and key_of(key) not in KEYS_OF_ENCODINGS:
             yield (
                 f"{place} must not have {key}: encodings differ in keys of {', '.join(GROUPS_OF_ENCODINGS)}, and in "
-                f"{RATE_OF_ENCODINGS}, alone"
+                f"{', '.join(KEYS_OF_ENCODINGS)}, alone"
             )
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.attention import AttentionContext, MultiHeadAttention
-from poslab.encodings import StackShape
+from poslab.encodings import LayerSpec, SequenceMixer, StackShape
 from poslab.models.memory import LayerMemory
 from poslab.models.short_convolution import ShortConvolution
 from poslab.models.stack_config import StackConfig
@@ -35,34 +35,34 @@ def attention_layer(stack: StackConfig, shape: StackShape) -> MultiHeadAttention
 
 
 class Block(nn.Module):
-    """Pre-norm residual block: self-attention, perhaps cross-attention to a memory, then a feed-forward layer.
+    """Pre-norm residual block: a sequence mixer, perhaps cross-attention to a memory, then a feed-forward layer.
 
     Args:
         stack, shape: of the block's stack.
+        layer: index of the block, which decides its kind of layer in the stack's pattern.
         cross_attention: True if it also attends to a memory.
     """
 
-    def __init__(self, stack: StackConfig, shape: StackShape, cross_attention: bool = False) -> None:
+    def __init__(self, stack: StackConfig, shape: StackShape, layer: int, cross_attention: bool = False) -> None:
         super().__init__()
-        if stack.canon is not None and not shape.causal:
-            raise ValueError(f"canon must be null in a model that is not causal, got {stack.canon}")
-        self.attention_norm = nn.RMSNorm(stack.d_model)
-        self.attention_canon = _canon(stack, "A")
-        self.attention = attention_layer(stack, shape)
+        spec = stack.pattern.of_layers(shape.num_layers)[layer]
+        self.mixer_norm = nn.RMSNorm(stack.d_model)
+        self.mixer_canon = _canon(stack, shape, "A")
+        self.mixer = attention_layer(stack, shape) if spec.mixer is None else mixer_layer(spec, shape)
         if cross_attention:
             self.memory_norm = nn.RMSNorm(stack.d_model)
         self.memory_attention = attention_layer(stack, shape) if cross_attention else None
         self.mlp_norm = nn.RMSNorm(stack.d_model)
-        self.mlp_canon = _canon(stack, "C")
+        self.mlp_canon = _canon(stack, shape, "C")
         self.mlp = GatedMlp(stack.d_model, stack.mlp_hidden)
         self.dropout = nn.Dropout(stack.dropout)
 
     def forward(self, x_BTM: Tensor, context: AttentionContext, memory: LayerMemory | None = None) -> Tensor:
         """Return the output of the block, (B, T, M); a memory is given if and only if the block attends to one."""
-        normed_BTM = self.attention_norm(x_BTM)
-        if self.attention_canon is not None:
-            normed_BTM = self.attention_canon(normed_BTM, context)
-        x_BTM = x_BTM + self.dropout(self.attention(normed_BTM, context))
+        normed_BTM = self.mixer_norm(x_BTM)
+        if self.mixer_canon is not None:
+            normed_BTM = self.mixer_canon(normed_BTM, context)
+        x_BTM = x_BTM + self.dropout(self.mixer(normed_BTM, context))
         if self.memory_attention is not None:
             assert memory is not None
             attended_BTM = self.memory_attention(self.memory_norm(x_BTM), memory.context, memory.states)
@@ -73,6 +73,17 @@ class Block(nn.Module):
         return x_BTM + self.dropout(self.mlp(normed_BTM))
 
 
-def _canon(stack: StackConfig, place: str) -> ShortConvolution | None:
-    """Return the short convolution of a place, if the stack has one there."""
-    return ShortConvolution(stack.d_model, place) if place in (stack.canon or "") else None
+def mixer_layer(spec: LayerSpec, shape: StackShape) -> SequenceMixer:
+    """Return a new mixer of a kind of layers; raise ValueError if it does not suit the stack."""
+    assert spec.mixer is not None
+    mixer = shape.fill(spec.mixer, "mixer")
+    if mixer.causal_only and not shape.causal:
+        raise ValueError(f"mixer {type(mixer).__name__} is causal, and this model is not")
+    return mixer
+
+
+def _canon(stack: StackConfig, shape: StackShape, position: str) -> ShortConvolution | None:
+    """Return the short convolution at a position of a block, if the stack has one there."""
+    if stack.canon is not None and not shape.causal:
+        raise ValueError(f"canon must be null in a model that is not causal, got {stack.canon}")
+    return ShortConvolution(stack.d_model, position) if position in (stack.canon or "") else None

@@ -9,4 +9,4 @@ class Decoder(SequenceModel):
     """Causal transformer: each token sees itself and those before it, and its outputs are logits of the next."""
 
     causal = True
-    capabilities = frozenset({"causal", "cache", "pooled", "patches"})
+    capabilities = frozenset({"causal", "cache", "pooled", "patches", "context_parallel"})

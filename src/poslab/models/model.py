@@ -16,7 +16,7 @@ from poslab.attention import KeyValueCache, MultiHeadAttention
 from poslab.encodings import Positions, StackEncodings
 from poslab.models.pooling import Pooling, pooled
 
-Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "patches"]
+Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "patches", "context_parallel"]
 """A capability of a model; a task names those that it needs.
 
 - causal: a token sees only itself and those before it, and `forward(tokens, positions, real, cache)` returns logits of
@@ -25,7 +25,9 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "pa
 - source: `forward(source, target, real_source)` returns logits of a target, given a source;
 - cache: a text can be read piece by piece, from `new_cache()` or, with a source, from `begin(source, real)`;
 - pooled: its `Outputs` can be those of a whole sequence;
-- patches: its tokens can be patches, given to `forward` beside their ids; it is made with their `patch_width`.
+- patches: its tokens can be patches, given to `forward` with their ids; it is made with their `patch_width`;
+- context_parallel: several processes can share a window: with the layers of its cache replaced by `GatheredLayer`,
+  the logits of a part are the logits of that part of the window. Its `dropout` follows the embeddings.
 """
 
 
@@ -107,6 +109,11 @@ class Model(nn.Module):
     def attention_layers(self) -> Sequence[nn.Module]:
         """Attention layers, whose linear layers `adapt=lora` updates; by default every `MultiHeadAttention`."""
         return [module for module in self.modules() if isinstance(module, MultiHeadAttention)]
+
+    @property
+    def is_recurrent(self) -> bool:
+        """True if layers carry more than keys and values from token to token (`LayerCache.recurrent`)."""
+        return False
 
     @property
     def task_output(self) -> nn.Module | None:

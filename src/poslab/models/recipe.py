@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from poslab.encodings import EncodingFactory, OwnPositions, PositionSampler
+from poslab.encodings import EncodingFactory, LayerPattern, OwnPositions, PositionSampler
 from poslab.models.model import Capability, Model, Outputs
+from poslab.models.stack_config import StackConfig
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,14 @@ class ModelRecipe:
         return self.kind.capabilities_with(**self.make.keywords)
 
     @property
+    def pattern(self) -> LayerPattern:
+        """Kinds of layers with their encodings."""
+        stack, layers = self.make.keywords.get("stack"), self.make.keywords.get("layers")
+        if isinstance(stack, StackConfig):
+            return stack.pattern
+        return LayerPattern.of(self.encoding) if layers is None else layers.under(self.encoding)
+
+    @property
     def tokenizer(self) -> Path | None:
         """File of the tokenizer that the model was trained with; None for a new model."""
         return self.kind.tokenizer_with(**self.make.keywords)
@@ -54,7 +63,7 @@ class ModelRecipe:
         """Return the recipe of the pretrained model with its own positions; None for a new model."""
         if self.tokenizer is None:
             return None
-        exchanged = ("encoding", "positions", "temperature")
+        exchanged = ("encoding", "positions", "temperature", "layers")
         kept = {name: value for name, value in self.make.keywords.items() if name not in exchanged}
         return ModelRecipe(partial(self.make.func, encoding=OwnPositions, **kept), OwnPositions)
 

@@ -22,16 +22,16 @@ class ShortConvolution(nn.Module):
 
     Args:
         d_model: width M.
-        place: name under which a cache keeps its last inputs.
+        name: name under which a cache keeps its last inputs.
 
     Parameters: `weight` (4, M). Costs four products for each number, and a cache of three tokens.
 
     Source: Allen-Zhu, "Physics of Language Models: Part 4.1, Architecture Design and the Magic of Canon Layers" (2025).
     """
 
-    def __init__(self, d_model: int, place: str) -> None:
+    def __init__(self, d_model: int, name: str) -> None:
         super().__init__()
-        self.place = place
+        self.name = name
         self.weight = nn.Parameter(torch.zeros(WIDTH, d_model))
 
     def forward(self, x_BTM: Tensor, context: AttentionContext) -> Tensor:
@@ -42,10 +42,10 @@ class ShortConvolution(nn.Module):
             x_BTM = x_BTM.masked_fill(~real[:, -length:, None], 0.0)
         past = functional.pad(x_BTM[:, :0], (0, 0, before, 0))
         if context.cache is not None:
-            past = context.cache.tails.get(self.place, past)
+            past = context.cache.recurrent.get(self.name, past)
         known_BSM = torch.cat([past.to(x_BTM.dtype), x_BTM], dim=1)
         if context.cache is not None:
-            context.cache.tails[self.place] = known_BSM[:, -before:]
+            context.cache.recurrent[self.name] = known_BSM[:, -before:]
         y_BTM = x_BTM + self.weight[0] * x_BTM
         for lag in range(1, WIDTH):
             earlier_BTM = known_BSM[:, before - lag : before - lag + length]

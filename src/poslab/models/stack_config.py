@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.attention import Route
-from poslab.encodings import EncodingFactory, PositionSampler, Sinks, StackShape, TemperatureFactory
+from poslab.encodings import EncodingFactory, LayerPattern, PositionSampler, StackShape, TemperatureFactory
 
 Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
 """Inner width of a feed-forward layer over that of the model."""
@@ -18,6 +18,9 @@ Share = Annotated[float, Range(at_least=0, below=1)]
 
 SharedKey = Annotated[float, Range(at_least=0, at_most=1)]
 """Share of the channels of a key that all heads have in common."""
+
+Sinks = Literal["all", "windows"]
+"""Layers whose heads have an attention sink: all, or those in which a token does not see all tokens."""
 
 Canon = Literal["A", "C", "AC"]
 """Places of short convolutions in a block, as the paper of Canon layers names them."""
@@ -42,7 +45,10 @@ class StackConfig:
             rotary with a `fraction` as large these alone turn, as in DeepSeek's latent attention. Not with `qk_norm`.
         shared_query: True gives each two neighbouring heads the same query, as RoPE++ needs.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
+        layers: kinds of layers, where they differ in mixer, window, chunk, encoding, temperature or sinks, and their
+            order; None: all alike.
         window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
+            Kinds of layers may have narrower windows.
         sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
             or "windows" for those in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
         canon: places of short convolutions, which show a layer the tokens just before: "A", before attention, "C",
@@ -69,12 +75,30 @@ class StackConfig:
     shared_key: SharedKey = 0.0
     shared_query: bool = False
     dropout: Share = 0.0
+    layers: LayerPattern | None = None
     window: Count | None = None
     sinks: Sinks | None = None
     canon: Canon | None = None
     attention: Route = "auto"
     positions: PositionSampler | None = None
     temperature: TemperatureFactory | None = None
+
+    @property
+    def pattern(self) -> LayerPattern:
+        """Kinds of layers with their encodings and sinks, and their order.
+
+        Raises:
+            ValueError: as `LayerPattern.under` does.
+        """
+        pattern = LayerPattern.of(self.encoding) if self.layers is None else self.layers.under(self.encoding)
+        if self.sinks is None:
+            return pattern
+        has_sinks = [
+            not spec.mixer and (self.sinks == "all" or self.window is not None or not spec.sees_all)
+            for spec in pattern.specs
+        ]
+        kinds = [replace(spec, sinks=spec.sinks or sinks) for spec, sinks in zip(pattern.specs, has_sinks, strict=True)]
+        return replace(pattern, kinds=kinds)
 
     @property
     def mlp_hidden(self) -> int:

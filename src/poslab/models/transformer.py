@@ -65,7 +65,7 @@ class Transformer(CheckedArguments, nn.Module):
         self.stack = stack
         self.shape = stack.shape(self.causal, digits)
         self.position_sampler = stack.positions
-        self.encodings = StackEncodings(stack.encoding, self.shape, stack.temperature, stack.sinks, stack.window)
+        self.encodings = StackEncodings(stack.pattern, self.shape, stack.temperature)
         for instance in self.encodings:
             choose_route(instance, stack.attention)
             if stack.positions is not None:
@@ -73,7 +73,7 @@ class Transformer(CheckedArguments, nn.Module):
         self.embedding = nn.Embedding(vocab_size, stack.d_model)
         self.dropout = nn.Dropout(stack.dropout)
         self.blocks = nn.ModuleList(
-            self.block_class(stack, self.shape, cross_attention) for _ in range(stack.num_layers)
+            self.block_class(stack, self.shape, layer, cross_attention) for layer in range(stack.num_layers)
         )
         self.norm = nn.RMSNorm(stack.d_model)
         self.patches = None if patch_width is None else PatchEmbedding(patch_width, stack.d_model)
@@ -90,6 +90,11 @@ class Transformer(CheckedArguments, nn.Module):
         """Number of tokens at which its encoding or its position sampler ends; None if neither does."""
         end = end_of_positions(self.encodings, self.position_sampler, of_patches=self.patches is not None)
         return None if end is None else end - self.num_registers
+
+    @property
+    def is_recurrent(self) -> bool:
+        """True if it has short convolutions, or mixers other than attention."""
+        return self.stack.canon is not None or any(spec.mixer for spec in self.encodings.specs)
 
     def new_cache(self) -> KeyValueCache:
         """Return an empty cache for reading a text piece by piece."""

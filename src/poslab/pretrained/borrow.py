@@ -15,8 +15,8 @@ from poslab.configuration.folders import CONF
 from poslab.configuration.of_pretrained import without_scratch_default
 from poslab.encodings import (
     EncodingFactory,
+    LayerPattern,
     OwnPositions,
-    PerLayer,
     PositionalEncoding,
     StackEncodings,
     TemperatureFactory,
@@ -40,8 +40,8 @@ def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any)
     Args:
         model: folder of the model or its name on the hub, which is then downloaded; or a model of transformers, which
             is then exchanged in place.
-        encoding: encoding class, a partial of one, or a `PerLayer`. What a pretrained model knows, such as the base of
-            its rotation or the length that it was trained on, need not be given.
+        encoding: encoding class, a partial of one, or a `LayerPattern`. What a pretrained model knows, such as the base
+            of its rotation or the length that it was trained on, need not be given.
         options: further arguments of `HostedModel`.
 
     Raises:
@@ -95,8 +95,10 @@ def exchange(
     if isinstance(encoding, str):
         encoding = _named(encoding, hyperparameters, family.facts(model.config).training_length)
     elif hyperparameters:
-        if isinstance(encoding, PerLayer):
-            raise ValueError(f"{next(iter(hyperparameters))} must be given to the encodings of a PerLayer, not to it")
+        if isinstance(encoding, LayerPattern):
+            raise ValueError(
+                f"{next(iter(hyperparameters))} must be given to the encodings of a LayerPattern, not to it"
+            )
         encoding = partial(encoding, **hyperparameters)
     encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)

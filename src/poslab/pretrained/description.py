@@ -11,14 +11,27 @@ from typing import Any
 import torch
 
 from poslab.configuration.build import build
-from poslab.encodings import PerLayer, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
+from poslab.encodings import (
+    LayerPattern,
+    LayerSpec,
+    PositionalEncoding,
+    StackEncodings,
+    StackShape,
+    TemperatureFactory,
+)
+from poslab.encodings.layers import encoding_of
 from poslab.encodings.pretrained_facts import PretrainedFacts
+
+Encoding = Callable[..., PositionalEncoding]
 
 MAX_NUMBERS = 2**28
 """Most numbers of the encodings that a description makes, 1 GiB in float32: 65,536 learned rows of width 4,096."""
 
-OF_PATTERN = ("chunks", "temperatures", "order", "from_last", "first", "last")
-"""Arguments of a pattern that a description has where they are not the usual; earlier ones had none of them."""
+OF_PATTERN = ("order", "from_last", "first", "last")
+"""Arguments of a pattern that a description has where they are not the defaults."""
+
+OF_KIND = ("window", "chunk", "temperature", "sinks")
+"""Arguments of a kind of layers that a description has where they are not the defaults."""
 
 OURS = "poslab."
 """Beginning of the modules whose classes a description may name."""
@@ -27,27 +40,29 @@ OURS = "poslab."
 def describe(encodings: StackEncodings) -> dict[str, Any]:
     """Return the encodings and the temperature of a stack as plain data.
 
-    `layers` has the place in `encodings` of each layer of the pattern, since layers with one factory share parameters.
-    Facts that an encoding takes of a pretrained model are written out.
+    Each of `kinds` has the index of its encoding in `encodings`, since layers with one factory share parameters. Facts
+    that an encoding takes of a pretrained model are written out.
 
     Raises:
         ValueError: for an encoding that is not of Poslab, an argument that is not plain data, or more numbers than are
             read again.
     """
     _check_size(encodings)
-    pattern, facts = encodings.pattern, encodings.shape.pretrained
-    distinct = list({id(factory): factory for factory in pattern.encodings}.values())
-    places = {id(factory): place for place, factory in enumerate(distinct)}
-    embedding, temperature = pattern.embedding, encodings.temperature_factory
-    of_pattern = {name: getattr(pattern, name) for name in OF_PATTERN}
+    pattern, facts, temperature = encodings.pattern, encodings.shape.pretrained, encodings.temperature_factory
+    makers = [encoding_of(spec) for spec in pattern.specs]
+    distinct = list({id(maker): maker for maker in makers}.values())
+    indices = {id(maker): index for index, maker in enumerate(distinct)}
+    kinds = [
+        {"encoding": indices[id(maker)], **_of_object(spec, OF_KIND)}
+        for maker, spec in zip(makers, pattern.specs, strict=True)
+    ]
     return {
         "encodings": [_node(factory, facts) for factory in distinct],
-        "layers": [places[id(factory)] for factory in pattern.encodings],
-        "windows": None if pattern.windows is None else list(pattern.windows),
-        "embedding": None if embedding is None else _node(embedding, facts),
+        "kinds": kinds,
+        "embedding": None if pattern.embedding is None else _node(pattern.embedding, facts),
         "temperature": None if temperature is None else _node(temperature, facts),
         "digits": list(encodings.shape.digits),
-        **{name: _value(value, name) for name, value in of_pattern.items() if value != getattr(PerLayer, name)},
+        **_of_object(pattern, OF_PATTERN),
     }
 
 
@@ -62,25 +77,34 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
         ValueError: for a description that is damaged, names anything but encodings of Poslab, or wants more memory.
     """
     try:
-        nodes, layers, windows = description["encodings"], description["layers"], description["windows"]
-        kinds = [build({"encoding": node}, "encoding", Callable[..., PositionalEncoding]) for node in nodes]
-        embedding, temperature = (
-            None if description[key] is None else build({key: description[key]}, key, kind)
-            for key, kind in (("embedding", Callable[..., PositionalEncoding]), ("temperature", TemperatureFactory))
+        makers = [build({"encoding": node}, "encoding", Encoding) for node in description["encodings"]]
+        kinds = []
+        for kind in description["kinds"]:
+            given = {name: kind[name] for name in OF_KIND if name in kind}
+            given |= {"temperature": _temperature(given["temperature"])} if "temperature" in given else {}
+            kinds.append(LayerSpec(makers[kind["encoding"]], **given))
+        embedding = description["embedding"]
+        pattern = LayerPattern(
+            kinds,
+            embedding=None if embedding is None else build({"embedding": embedding}, "embedding", Encoding),
+            **{name: description[name] for name in OF_PATTERN if name in description},
         )
-        others = {name: description[name] for name in OF_PATTERN if name in description}
-        if "temperatures" in others:
-            others["temperatures"] = [
-                None if node is None else build({"temperature": node}, "temperature", TemperatureFactory)
-                for node in others["temperatures"]
-            ]
-        pattern = PerLayer([kinds[place] for place in layers], windows, embedding, **others)
-        of_stack = (pattern, shape(description["digits"]), temperature)
+        of_stack = (pattern, shape(description["digits"]), _temperature(description["temperature"]))
         with torch.device("meta"):
             _check_size(StackEncodings(*of_stack))
         return StackEncodings(*of_stack)
     except (KeyError, IndexError, TypeError, RuntimeError) as error:  # RuntimeError: sizes beyond any memory
         raise ValueError(f"config.json does not describe an encoding of Poslab: {error!r}") from error
+
+
+def _temperature(node: Any) -> TemperatureFactory | None:
+    return None if node is None else build({"temperature": node}, "temperature", TemperatureFactory)
+
+
+def _of_object(described: LayerPattern | LayerSpec, names: Sequence[str]) -> dict[str, Any]:
+    """Return the named fields as plain data, without those that have their defaults."""
+    values = {name: getattr(described, name) for name in names}
+    return {name: _value(value, name) for name, value in values.items() if value != getattr(type(described), name)}
 
 
 def _check_size(encodings: StackEncodings) -> None:

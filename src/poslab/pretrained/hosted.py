@@ -13,6 +13,7 @@ from poslab.arguments import CheckedArguments, Count
 from poslab.attention import KeyValueCache, Route
 from poslab.encodings import (
     EncodingFactory,
+    LayerPattern,
     Positions,
     PositionSampler,
     StackEncodings,
@@ -46,6 +47,7 @@ class HostedModel(CheckedArguments, Model):
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
+        layers: kinds of layers and their order, as in `StackConfig`, with attention in all of them; None: all alike.
 
     Raises:
         ValueError: in one sentence, for a model that cannot be read or exchanged, or an encoding that does not suit it.
@@ -62,12 +64,17 @@ class HostedModel(CheckedArguments, Model):
         positions: PositionSampler | None = None,
         temperature: TemperatureFactory | None = None,
         attention: Route = "auto",
+        layers: LayerPattern | None = None,
     ) -> None:
         super().__init__()
         given = library_model(path) if isinstance(path, nn.Module) else None
         config = configuration(path) if given is None else given.config
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
+        if layers is not None:
+            if any(spec.mixer for spec in layers.specs):
+                raise ValueError("layers must have no mixer in a pretrained model, which has its own attention")
+            encoding = layers.under(encoding)
         self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
         self.host: Any

@@ -18,7 +18,7 @@ from torch.nn.modules.module import (
 
 from poslab.configuration.build import full_keys
 from poslab.data.tokenizers import load_tokenizer
-from poslab.encodings import PerLayer
+from poslab.encodings import LayerPattern
 from poslab.models import Model
 from poslab.runs.checkpoint import check_configuration, checkpoint_file, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
@@ -62,10 +62,10 @@ def load(
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
     swapped = recipe if not swap else Recipe.of({**recipe.config, **swap})
-    if isinstance(recipe.model.encoding, PerLayer) and not isinstance(swapped.model.encoding, PerLayer):
+    if isinstance(recipe.model.encoding, LayerPattern) and not isinstance(swapped.model.encoding, LayerPattern):
         raise ValueError(
             "swap must be a pattern of encodings, as the run has one (encoding=per_layer and the like): a single "
-            "encoding would act on all layers alike, without the windows, chunks and temperatures of their training"
+            "encoding would act on all layers alike"
         )
     file = checkpoint_file(run)
     checkpoint = load_checkpoint(file)

@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor
 from poslab.attention.gathered import GatheredLayer
 from poslab.data.batch import TokenBatch
 from poslab.encodings import Positions
-from poslab.models import Decoder, Model
+from poslab.models import Model
 from poslab.tasks.measurement import Sums
 from poslab.tasks.task import Task
 
@@ -110,7 +110,8 @@ class ContextParallel(Objective):
         return own
 
     def sums(self, task: Task, model: Model, batch: TokenBatch, teacher: Teacher | None) -> ObjectiveSums:
-        assert isinstance(model, Decoder), "checked before training"
+        assert "context_parallel" in model.capabilities, "checked before training"
+        dropout: Any = model.dropout
         length = batch.tokens.shape[1] // self.processes_per_window
         rank = distributed.get_rank(self.group)
         first = rank * length
@@ -125,7 +126,7 @@ class ContextParallel(Objective):
             earlier.append_positions(positions.part(slice(0, first)), None)
             earlier.append_tokens(batch.tokens[:, :first])
         # The first dropout comes after all that encodings draw.
-        at_first_dropout = model.dropout.register_forward_pre_hook(lambda *_: _begin_own_draws(rank))
+        at_first_dropout = dropout.register_forward_pre_hook(lambda *_: _begin_own_draws(rank))
         logits_BTV = model(batch.tokens[:, own], positions.part(own), None, earlier)
         at_first_dropout.remove()
         sums = task.sums(logits_BTV, TokenBatch(batch.tokens[:, own], batch.targets[:, own]))

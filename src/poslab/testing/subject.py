@@ -13,7 +13,7 @@ from torch import Tensor
 from poslab.attention import MultiHeadAttention, Visibility
 from poslab.encodings import (
     EncodingFactory,
-    PerLayer,
+    LayerPattern,
     PositionalEncoding,
     Positions,
     StackEncodings,
@@ -21,6 +21,7 @@ from poslab.encodings import (
     TemperatureFactory,
     Tokens,
 )
+from poslab.encodings.layers import encoding_of
 from poslab.models import Decoder, Encoder, StackConfig
 
 VOCAB_SIZE = 50
@@ -48,7 +49,7 @@ class Subject:
 
     def shape(self, causal: bool = True) -> StackShape:
         """Return the shape of the stack that the encoding is built into."""
-        pattern = len(self.factory.repeating) if isinstance(self.factory, PerLayer) else 1
+        pattern = len(self.factory.repeating) if isinstance(self.factory, LayerPattern) else 1
         usual = {"d_model": 32, "num_layers": max(2, pattern), "num_heads": 4, "num_kv_heads": 2, "head_dim": 8}
         return StackShape(**{**usual, **self.sizes}, causal=causal, digits=DIGITS)
 
@@ -123,8 +124,8 @@ class Subject:
     @functools.cached_property
     def directions(self) -> list[bool]:
         """Values of `causal` to check: True unless it is bidirectional only, and False unless it is causal only."""
-        pattern = PerLayer.of(self.factory)
-        makers = [*pattern.encodings, *([] if pattern.embedding is None else [pattern.embedding])]
+        pattern = LayerPattern.of(self.factory)
+        makers = [*map(encoding_of, pattern.specs), *([] if pattern.embedding is None else [pattern.embedding])]
         made = [self.shape().fill(maker) for maker in makers]
         causal = [] if any(encoding.bidirectional_only for encoding in made) else [True]
         return causal + ([] if any(encoding.causal_only for encoding in made) else [False])

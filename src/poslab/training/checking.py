@@ -214,13 +214,11 @@ def _check_nowhere(model: Model, recipe: Recipe) -> None:
 def _check_context_parallel(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if several processes cannot share a window, or would not learn as one."""
     from poslab.data.corpus import Corpus
-    from poslab.models import Decoder
-    from poslab.models.short_convolution import ShortConvolution
     from poslab.runs.steps import Standard, TaskLoss
 
     key = f"trainer.context_parallel={recipe.trainer.context_parallel}"
     length = recipe.source.sequence_length
-    if not (isinstance(model, Decoder) and isinstance(recipe.source, Corpus)):
+    if not ("context_parallel" in model.capabilities and isinstance(recipe.source, Corpus)):
         raise ValueError(
             "trainer.context_parallel must be 1 unless a decoder of ours predicts the next tokens of a text"
         )
@@ -236,8 +234,8 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
         raise ValueError(f"trainer.compile must be false with {key}")
     if model.num_registers:
         raise ValueError(f"model.registers must be 0 with {key}, got {model.num_registers}")
-    if any(isinstance(module, ShortConvolution) for module in model.modules()):
-        raise ValueError(f"model.canon must be null with {key}: a convolution would read tokens of another process")
+    if model.is_recurrent:
+        raise ValueError(f"model.canon and mixers must be null with {key}: they would read tokens of another process")
     if stateful := [type(encoding).__name__ for encoding in model.encodings if "state" in encoding.hooks]:
         raise ValueError(f"encoding must not have a state of each token with {key}, which {stateful[0]} has")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.encodings import Alibi, Bilevel, PerLayer, Positions, Rotary, Tokens, bipe
+from poslab.encodings import Alibi, Bilevel, LayerPattern, LayerSpec, Positions, Rotary, Tokens, bipe
 from poslab.encodings.tokens import PADDING
 from poslab.models import Decoder
 from tests.stacked import stacked
@@ -72,7 +72,7 @@ def test_attention_reads_the_number_of_the_segment_in_place_of_the_position(over
 
 def sensitive(window: int | None = None) -> Decoder:
     """A model whose output depends on segments and places."""
-    pattern = PerLayer([partial(Rotary, base=20.0)], [window], partial(Bilevel, ends=ENDS))
+    pattern = LayerPattern([LayerSpec(partial(Rotary, base=20.0), window)], embedding=partial(Bilevel, ends=ENDS))
     torch.manual_seed(0)
     model = stacked(Decoder, VOCAB_SIZE, pattern, 16, 2, 2).eval()
     for encoding in model.encodings:

@@ -33,7 +33,7 @@ def test_every_second_head_has_the_imaginary_part_of_its_neighbours_product(layo
 
 def test_with_shared_queries_and_keys_two_heads_differ_by_their_part_alone():
     model = small_decoder("rope_pp", shared_query=True)
-    attention = model.blocks[0].attention
+    attention = model.blocks[0].mixer
     assert attention.query.weight.shape == (2 * 8, 32)
     queries = attention.queries(torch.randn(2, 5, 32))
     assert torch.equal(queries[:, 0], queries[:, 1]) and not torch.equal(queries[:, 1], queries[:, 2])

@@ -79,7 +79,7 @@ def test_even_attention_is_as_far_away_as_is_said_of_it(kind, shapes):
     model = small_model(kind, "none", registers=0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            if "attention.query" in name:
+            if "mixer.query" in name:
                 parameter.zero_()
     found = attention_on_grids(model, [reading_of(shape) for shape in shapes], rows=4)
     assert found.by_head["cells_away"].tolist() == pytest.approx([found.cells_away_if_even] * 8, rel=1e-5)
@@ -146,7 +146,7 @@ def test_the_share_of_a_frame_is_that_of_all_of_its_cells():
     """Attention that is alike for all keys gives each of 4 frames a quarter."""
     model = small_model(Encoder, "none")
     for block in model.blocks:
-        torch.nn.init.zeros_(block.attention.query.weight)
+        torch.nn.init.zeros_(block.mixer.query.weight)
     shares = share_on_axis(attention_on_grids(model, [reading_of((4, 2, 3))]), "time")
     assert shares["attention"].tolist() == pytest.approx([0.25] * len(shares))
     assert sorted(set(shares["time"])) == list(range(-3, 4))

@@ -29,7 +29,7 @@ def attended(model: Decoder, tokens: Tensor, positions: Positions | None = None)
     """For each layer what its attention gives before its last projection, and its values, (B, T, H, D) each."""
     outputs, values = [], []
     for block in model.blocks:
-        attention = block.attention
+        attention = block.mixer
         attention.output.register_forward_pre_hook(
             lambda _, x, heads=attention.num_heads: outputs.append(x[0].unflatten(-1, (heads, -1)))
         )
@@ -102,9 +102,9 @@ def test_weights_of_the_first_layer_are_those_of_a_double_loop(name):
     (weights,) = whole(model, tokens)
     block = model.blocks[0]
     with torch.no_grad():
-        x = block.attention_norm(model.embedding(tokens))[0]
-        queries = block.attention.query(x).view(LENGTH, 4, 8).double()
-        keys = block.attention.key_value(x)[:, :32].view(LENGTH, 4, 8).double()
+        x = block.mixer_norm(model.embedding(tokens))[0]
+        queries = block.mixer.query(x).view(LENGTH, 4, 8).double()
+        keys = block.mixer.key_value(x)[:, :32].view(LENGTH, 4, 8).double()
 
     def logit(h: int, i: int, j: int) -> float:
         q, k = queries[i, h], keys[j, h]

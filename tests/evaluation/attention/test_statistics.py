@@ -67,7 +67,7 @@ def test_attention_by_distance_is_the_mean_over_the_queries_that_have_such_a_key
 def test_a_model_that_attends_to_all_alike_has_the_statistics_of_even_shares():
     model = small_decoder("none")
     for block in model.blocks:
-        nn.init.zeros_(block.attention.query.weight)
+        nn.init.zeros_(block.mixer.query.weight)
     frame = attention_statistics(model, some_tokens(1, LENGTH))
     numbers = range(1, LENGTH + 1)
     assert frame["entropy"].tolist() == pytest.approx([sum(math.log(n) for n in numbers) / LENGTH] * 8, abs=1e-5)

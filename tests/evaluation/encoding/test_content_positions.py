@@ -23,9 +23,9 @@ def model_and_products(name: str, window: int | None = None) -> tuple[Decoder, l
         for parameter in model.encodings.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator))
         block = model.blocks[0]
-        x = block.attention_norm(model.embedding(some_tokens(1, LENGTH)))[0]
-        queries = block.attention.query(x).view(LENGTH, 4, 8).transpose(0, 1)
-        keys = block.attention.key_value(x)[:, :16].view(LENGTH, 2, 8).transpose(0, 1)[[0, 0, 1, 1]]
+        x = block.mixer_norm(model.embedding(some_tokens(1, LENGTH)))[0]
+        queries = block.mixer.query(x).view(LENGTH, 4, 8).transpose(0, 1)
+        keys = block.mixer.key_value(x)[:, :16].view(LENGTH, 2, 8).transpose(0, 1)[[0, 0, 1, 1]]
     return model, (queries @ keys.mT / math.sqrt(8)).tolist(), queries.tolist()
 
 
@@ -79,7 +79,7 @@ def test_what_forget_gates_let_go_explains_their_attention():
 def test_counts_end_where_the_table_of_cope_ends():
     model = small_decoder("cope", num_layers=1)
     with torch.no_grad():
-        model.blocks[0].attention.query.weight.zero_()  # every gate is half open
+        model.blocks[0].mixer.query.weight.zero_()  # every gate is half open
     frame = content_positions(model, some_tokens(1, 200)[0])
     nearest = positions_of(frame, 0, 199)
     assert nearest[199] == pytest.approx(0.5)

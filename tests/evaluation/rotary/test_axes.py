@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 
-from poslab.encodings import MHRoPE, PerLayer, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
+from poslab.encodings import LayerPattern, MHRoPE, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
 from poslab.encodings.rotary import allocations
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk
 from poslab.encodings.sampling.centred import Centred
@@ -144,7 +144,7 @@ def test_mixtures_of_a_single_head_have_their_directions():
 
 
 def test_layers_of_different_rotations_stand_in_one_figure():
-    pattern = PerLayer([partial(Rotary, base=100, allocation=allocations.axial), partial(RotaryMixed, axes=2)])
+    pattern = LayerPattern([partial(Rotary, base=100, allocation=allocations.axial), partial(RotaryMixed, axes=2)])
     encodings, found = stack(pattern), grids((3, 4))
     turns = axis_rotations(encodings, found)
     assert turns["layers"].unique().tolist() == ["layer 0", "layer 1"]

@@ -41,9 +41,9 @@ def test_a_key_that_nothing_reads_is_refused_and_one_that_a_value_refers_to_is_r
 
 def test_a_value_may_refer_to_what_follows_from_another_key():
     composer = Composer(CONF, [])
-    windows = composer.override("encoding.windows", ["${divided:${dataset.sequence_length},16}", None])
-    chosen = composer.resolved(["encoding=per_layer", "dataset.sequence_length=512", windows])
-    assert chosen["encoding"]["windows"] == [32, None]
+    layers = composer.override("model.layers", {"kinds": [{"window": "${divided:${dataset.sequence_length},16}"}]})
+    chosen = composer.resolved(["dataset.sequence_length=512", layers])
+    assert chosen["model"]["layers"]["kinds"] == [{"window": 32}]
 
 
 def test_keys_of_a_scaling_may_be_written_short_where_the_encoding_has_no_such_key():

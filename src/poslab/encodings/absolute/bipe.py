@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range, checked
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.per_layer import PerLayer
+from poslab.encodings.layers import LayerPattern
 from poslab.encodings.positions import Positions, first_of_document
 from poslab.encodings.rotary import Rotary
 from poslab.encodings.tokens import PADDING, Tokens, require_ids
@@ -95,7 +95,7 @@ class Bilevel(PositionalEncoding):
 @checked
 def bipe(
     ends: Sequence[End], over: Callable[..., PositionalEncoding] = Rotary, num_embeddings: Count = 1024
-) -> PerLayer:
+) -> LayerPattern:
     """Return bilevel positions (BiPE): a vector for the place in a sentence, and an encoding that counts sentences.
 
         x_t = embedding_t + W[min(t - begin_t, N - 1)],    layers have token t at position s_t
@@ -128,4 +128,4 @@ def bipe(
     Source: He et al., "Two Stones Hit One Bird: Bilevel Positional Encoding for Better Length Extrapolation" (ICML
     2024), and its code.
     """
-    return PerLayer([over], embedding=partial(Bilevel, ends=ends, num_embeddings=num_embeddings))
+    return LayerPattern([over], embedding=partial(Bilevel, ends=ends, num_embeddings=num_embeddings))

@@ -17,8 +17,8 @@ from torch.nn import functional
 from poslab.arguments import Count, Range, checked
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
+from poslab.encodings.layers import LayerPattern
 from poslab.encodings.linear import float32_linear
-from poslab.encodings.per_layer import PerLayer
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.by_content import RotationByContent
 from poslab.encodings.rotary.rotary import Rotary
@@ -87,7 +87,7 @@ def repo(
     every: Annotated[int, Range(at_least=2), Range(at_most=1000)] = 3,
     base: Base = 500_000.0,
     width: Count | None = None,
-) -> PerLayer:
+) -> LayerPattern:
     """Return layers whose tokens choose their positions by content and, every nth, a rotary layer (RePo).
 
         logit(i, j) = q_i . R(p(x_j) - p(x_i)) k_j / sqrt(D),    p_h(x) = w_h . ( silu(W_g x) * (W_c x) )
@@ -115,4 +115,4 @@ def repo(
     Source: "RePo: Language Models with Context Re-Positioning" (ICML 2026, arXiv 2512.14391).
     """
     by_content: Callable[..., PositionalEncoding] = partial(RePo, base=base, width=width)
-    return PerLayer([partial(Rotary, base=base), *[by_content] * (every - 1)])
+    return LayerPattern([partial(Rotary, base=base), *[by_content] * (every - 1)])

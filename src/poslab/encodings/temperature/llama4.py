@@ -25,7 +25,7 @@ class Llama4Temperature(Temperature):
             comes one token later.
 
     No parameters. Causal and bidirectional. Costs one number per query. Llama 4 has it in its layers without position
-    alone (`temperatures` of `PerLayer`), Ministral 3 in all. Claimed to keep attention sharp far beyond the training
+    alone (`temperature` of `LayerSpec`), Ministral 3 in all. Claimed to keep attention sharp far beyond the training
     length.
 
     Source: the code of Llama 4 (2025) and of Ministral 3 (2025).

@@ -88,8 +88,10 @@ def checked_decoder(model: Model) -> Decoder:
         raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
     if len(model.encodings.sinks):
         raise ValueError("sinks must be null to be exported: no class of transformers with this decoder has them")
-    if model.stack.canon is not None:
-        raise ValueError("canon must be null to be exported: no class of transformers with this decoder has it")
+    if model.is_recurrent:
+        raise ValueError(
+            "canon and mixers must be null to be exported: no class of transformers with this decoder has them"
+        )
     if model.stack.window == 1:
         raise ValueError(
             "window must be at least 2 to be exported: the cache of transformers would show more than that"
@@ -240,20 +242,20 @@ def _weights(decoder: Decoder, order: list[int]) -> Iterator[tuple[str, Tensor]]
     yield "lm_head.weight", own["output.weight"]
     for number in range(decoder.shape.num_layers):
         block, layer = f"blocks.{number}", f"model.layers.{number}"
-        attention = decoder.blocks[number].attention
+        attention = decoder.blocks[number].mixer
         assert isinstance(attention, MultiHeadAttention)
-        of_queries = attention.of_heads(own[f"{block}.attention.query.weight"].T[None])
-        heads = (of_queries, *attention.keys_and_values(own[f"{block}.attention.key_value.weight"].T[None]))
+        of_queries = attention.of_heads(own[f"{block}.mixer.query.weight"].T[None])
+        heads = (of_queries, *attention.keys_and_values(own[f"{block}.mixer.key_value.weight"].T[None]))
         query, key, value = (x_1HMD[0].transpose(1, 2).flatten(0, 1).contiguous() for x_1HMD in heads)
         gate, up = own[f"{block}.mlp.gate_up.weight"].chunk(2)
-        yield f"{layer}.input_layernorm.weight", own[f"{block}.attention_norm.weight"]
+        yield f"{layer}.input_layernorm.weight", own[f"{block}.mixer_norm.weight"]
         yield f"{layer}.self_attn.q_proj.weight", reordered(query)
         yield f"{layer}.self_attn.k_proj.weight", reordered(key)
         yield f"{layer}.self_attn.v_proj.weight", value
-        yield f"{layer}.self_attn.o_proj.weight", own[f"{block}.attention.output.weight"]
+        yield f"{layer}.self_attn.o_proj.weight", own[f"{block}.mixer.output.weight"]
         if decoder.stack.qk_norm:
-            yield f"{layer}.self_attn.q_norm.weight", reordered(own[f"{block}.attention.query_norm.weight"])
-            yield f"{layer}.self_attn.k_norm.weight", reordered(own[f"{block}.attention.key_norm.weight"])
+            yield f"{layer}.self_attn.q_norm.weight", reordered(own[f"{block}.mixer.query_norm.weight"])
+            yield f"{layer}.self_attn.k_norm.weight", reordered(own[f"{block}.mixer.key_norm.weight"])
         yield f"{layer}.post_attention_layernorm.weight", own[f"{block}.mlp_norm.weight"]
         yield f"{layer}.mlp.gate_proj.weight", gate
         yield f"{layer}.mlp.up_proj.weight", up
