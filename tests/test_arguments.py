@@ -180,7 +180,7 @@ def test_an_odd_argument_is_refused_or_gives_numbers(name, parameter):
             assert "\n" not in str(error)
             continue
         for numbers in output(result):
-            assert numbers.isfinite().all(), f"{parameter}={value} gives numbers that are not finite"
+            assert numbers.isfinite().all(), (parameter, value)
 
 
 @pytest.mark.parametrize("name", FACTORIES)
@@ -213,7 +213,7 @@ def test_an_encoding_of_a_user_is_checked_without_a_line_of_its_own():
     Own(4, 0.1, "not checked", name="mine", more="not checked either")
     Own(num_heads=np.int64(4), rate=np.float32(0.5))
     for wrong in (lambda: Own(4.5), lambda: Own(4, rate=0), lambda: Own(4, name=3), lambda: Further(0)):
-        with pytest.raises(ValueError, match=r"^(num_heads|rate|name|width) must be "):
+        with pytest.raises(ValueError, match=r"^(num_heads|rate|name|width) "):
             wrong()
     assert list(inspect.signature(Own).parameters) == ["num_heads", "rate", "rest", "name", "more"]
     with pytest.raises(TypeError, match="missing a required argument: 'num_heads'"):

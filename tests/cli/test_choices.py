@@ -36,7 +36,7 @@ TINY_MODEL = (
 
 def test_the_positions_of_a_model_are_not_those_of_a_pretrained_one() -> None:
     chosen = {"model": "pretrained", "experiment": "models/gemma3"}
-    with pytest.raises(ValueError, match=r"^experiment=models/gemma3 goes with models of ours: a pretrained model has"):
+    with pytest.raises(ValueError, match=r"^experiment=models/gemma3 goes with "):
         poslab.data.composed.check_choices(CONF, chosen, [])
     poslab.data.composed.check_choices(CONF, {**chosen, "model": "decoder"}, [])
 
@@ -46,7 +46,7 @@ def test_a_pretrained_model_has_one_name() -> None:
         chosen = {"model": "pretrained", "pretrained": "minilm"}
         poslab.data.composed.check_choices(CONF, chosen, ["model=pretrained", *words])
 
-    with pytest.raises(ValueError, match=r"^pretrained=minilm and model.path= both name the pretrained model: give "):
+    with pytest.raises(ValueError, match=r"^pretrained=minilm and model.path= "):
         check("pretrained=minilm", "model.path=DIR")
     check("pretrained=minilm")
     check("experiment=huang2020_small", "model.path=DIR")  # in place of the one that the file names
@@ -232,7 +232,7 @@ def test_a_small_student_asks_for_its_teacher_and_leaves_the_encoding_open(match
     assert f"small/distil_{match}" in choices("experiment")
     config = composed(f"experiment=small/distil_{match}", "encoding=alibi")
     assert config["objective"]["match"] == match and config["encoding"]["_target_"].endswith("Alibi")
-    with pytest.raises(ValueError, match=r"^objective.teacher=untouched needs a pretrained model, .*: name a run or a"):
+    with pytest.raises(ValueError, match=r"^objective.teacher=untouched needs "):
         check(config)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -143,7 +144,7 @@ def test_a_mistake_that_a_process_finds_is_one_sentence(start, tiny, tmp_path):
     ended = start(*tiny, "trainer=ddp_cpu", *few_tokens).wait()
     assert (ended.status, ended.output) == (2, ""), ended
     assert len(ended.errors.splitlines()) == 1
-    assert ended.errors.startswith("error: dataset.sequence_length of 512 takes 513 tokens a window")
+    assert re.match("error: dataset.sequence_length .* 513", ended.errors)
     assert not list((tmp_path / "outputs").iterdir())
 
 
@@ -180,5 +181,5 @@ def test_an_address_in_use_is_one_sentence(start, tiny):
         ended = start(*tiny, "trainer=ddp_cpu", environment={**SLURM, **first}).wait()
     assert ended.status == 1, ended
     place = f"tcp://127.0.0.1:{port}"
-    assert ended.errors.splitlines()[-1].startswith(f"error: the processes of the run cannot meet at {place}: ")
+    assert re.match(f"error: .* {place}: ", ended.errors.splitlines()[-1])
     assert "Traceback" not in ended.errors

@@ -75,7 +75,7 @@ def test_a_damaged_checkpoint_is_reported_when_a_run_resumes(small, train, tmp_p
     before = set(tmp_path.rglob("*"))
     ended = train("resume=run")
     assert (ended.status, ended.errors.count("\n")) == (2, 1)
-    assert re.match(r"error: resume: .*/last\.safetensors is damaged: .*/best\.safetensors", ended.errors)
+    assert re.match(r"error: resume: .*/last\.safetensors .*/best\.safetensors", ended.errors)
     assert set(left_behind(tmp_path)) == before
 
 
@@ -91,7 +91,7 @@ def test_the_traceback_can_be_asked_for(train):
     [(["model=thin"], True), (["model=thin", "size=small"], True), (["model.d_model=8"], False)],
 )
 def test_a_model_without_a_width_goes_without_a_size(words, has_hint):
-    sentence, status = explained(ValueError("model.d_model: mylab.Thin has no such argument"), "train", words)
+    sentence, status = explained(ValueError("model.d_model: Thin has no such argument"), "train", words)
     assert (sentence.endswith("~size"), status) == (has_hint, 2)
 
 
@@ -99,7 +99,7 @@ def test_a_model_without_a_width_goes_without_a_size(words, has_hint):
 def test_a_renamed_choice_is_refused_with_its_new_name(typed, now, train, monkeypatch):
     group, _, choice = typed.partition("=")
     if choice in choices(group):
-        pytest.skip("the old file is still there")
+        pytest.skip(f"{typed} exists")
     ended = train(typed)
     assert (ended.status, ended.errors) == (2, f"error: {typed} is now {now}\n")
     assert now.partition("=")[2] in choices(group)

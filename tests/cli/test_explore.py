@@ -38,12 +38,12 @@ def test_the_page_trains_by_the_command_that_opened_it(opened, tmp_path, monkeyp
 
 @pytest.mark.parametrize("word", ["encoding=rotary", "to=", "--fast"])
 def test_other_words_are_refused(word, opened):
-    with pytest.raises(ValueError, match=r"is not understood: python -m src\.explore to=explorer\.html"):
+    with pytest.raises(ValueError, match=f"^{word} is not understood"):
         main([word])
     assert not opened
 
 
 def test_a_place_that_cannot_be_written_is_named(opened, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"to=file/page\.html cannot be written: "):
+    with pytest.raises(ValueError, match=r"^to=file/page\.html cannot"):
         main(["to=file/page.html"])

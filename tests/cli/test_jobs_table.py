@@ -87,10 +87,10 @@ def test_failed_jobs_are_named_with_their_reason_and_those_of_a_killed_process_t
             {"overrides": ["encoding=t5", "seed=x"], "error": "seed must be an integer"},
         ]
     )
-    assert failed == [
-        "failed: rotary base=1e5 seed=1: the loss is not finite",
-        "failed: alibi seed=3: its process ended",
-        "failed: encoding=t5 seed=x: seed must be an integer",
+    assert [line.rpartition(": ")[::2] for line in failed] == [
+        ("failed: rotary base=1e5 seed=1", "the loss is not finite"),
+        ("failed: alibi seed=3", "its process ended"),
+        ("failed: encoding=t5 seed=x", "seed must be an integer"),
     ]
 
 
@@ -123,7 +123,7 @@ def test_a_command_of_several_jobs_ends_with_their_table(small, run_command, tmp
     end = ended.output.splitlines()
     assert end[-1] == "written: all/table.csv, table.md, table.tex"
     assert [line[:29] for line in end[-3:-1]] == [f"failed: rotary base=0 seed={seed}"[:29] for seed in (1, 2)]
-    assert any(line.startswith("bits per byte of the test") for line in end)
+    assert any(line.startswith("bits per byte") for line in end)
     assert [line.split()[:2] for line in end[-6:-3] if "base=" in line] == [
         ["rotary", f"base={n}"] for n in ("100", "1e5")
     ]

@@ -68,7 +68,7 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path, swept):
     assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3]
     best = study.best_trial
     tested = [n for n in range(4) if any(t.startswith("test/") for t in metrics_of(out, n))]
-    assert tested == [best.number], "test figures are of the best trial alone"
+    assert tested == [best.number]
     assert f"test of trial {best.number} alone" in output
     for name in ("history", "slices", "parallel"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
@@ -78,7 +78,7 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path, swept):
     again = tmp_path / "again"
     trained = Running([sys.executable, *command.split()[1:], f"hydra.run.dir={again}"], out.parent, None).wait(120)
     assert trained.status == 0, trained
-    assert metrics(again) == metrics(out / "trials" / f"{best.number:04}"), "the best trains again as it was"
+    assert metrics(again) == metrics(out / "trials" / f"{best.number:04}")
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_a_best_trial_that_can_no_longer_be_tested_leaves_the_report(tmp_path, s
     (tmp_path / "out" / "report.html").unlink()
     ended = run_sweep(tmp_path, *sweep)
     assert ended.status == 0, ended
-    assert ended.errors.startswith("warning: the best trial is not tested: the checkpoint ")
+    assert ended.errors.startswith("warning: the best trial is not tested")
     assert ended.errors.count("\n") == 1
     assert (tmp_path / "out" / "report.html").exists()
 
@@ -169,7 +169,7 @@ def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path, sweep, 
 
     other = run_sweep(tmp_path, *sweep, "dataset.batch_size=8")
     assert other.status == 2
-    assert "the study question was begun with another dataset.batch_size" in other.errors
+    assert "another dataset.batch_size" in other.errors
 
 
 @pytest.mark.slow
@@ -219,7 +219,7 @@ def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path):
     ended = Running(python("-m", "src.sweep", "sweep=rotary_base", "model.head_dim=6"), tmp_path).wait()
 
     assert ended.status == 2
-    assert ended.errors.startswith("error: space.encoding.fraction at encoding.fraction=0.25")
+    assert ended.errors.startswith("error: space.encoding.fraction at ")
     assert ended.errors.count("\n") == 1
 
 

@@ -84,32 +84,37 @@ def test_what_a_configuration_describes_is_built() -> None:
 
 
 @pytest.mark.parametrize(
-    "values, message",
+    "values, expected, end",
     [
-        ({"litres": "two"}, "kettle.litres must be a number, got 'two'"),
-        ({"litres": True}, "kettle.litres must be a number, got true"),
-        ({"litres": None}, "kettle.litres must be a number, got null"),
-        ({"cups": 1.0}, "kettle.cups must be an integer, got 1.0"),
-        ({"cups": False}, "kettle.cups must be an integer, got false"),
-        ({"steel": "yes"}, "kettle.steel must be true or false, got 'yes'"),
-        ({"label": 3}, "kettle.label must be text or null, got 3"),
-        ({"heat": "medum"}, "kettle.heat must be one of low, medium, high, got 'medum'; did you mean 'medium'?"),
-        ({"heat": 7}, "kettle.heat must be one of low, medium, high, got 7"),
-        ({"hours": "alway"}, "kettle.hours must be an integer or always, got 'alway'; did you mean 'always'?"),
-        ({"times": 3}, "kettle.times must be a list, each item a number, got 3"),
-        ({"times": ["a"]}, "kettle.times must be a list, each item a number, got ['a']"),
-        ({"litre": 3}, f"kettle.litre: {__name__}.Kettle has no such argument; did you mean 'litres'?"),
-        ({"zzz": 3}, f"kettle.zzz: {__name__}.Kettle has no such argument"),
-        ({"litres": -1}, "kettle.litres must be positive, got -1"),  # which the class itself says
+        ({"litres": "two"}, "a number", "'two'"),
+        ({"litres": True}, "a number", "true"),
+        ({"litres": None}, "a number", "null"),
+        ({"cups": 1.0}, "an integer", "1.0"),
+        ({"cups": False}, "an integer", "false"),
+        ({"steel": "yes"}, "true or false", "'yes'"),
+        ({"label": 3}, "text or null", "3"),
+        ({"heat": "medum"}, "one of low, medium, high", "'medium'?"),
+        ({"heat": 7}, "one of low, medium, high", "7"),
+        ({"hours": "alway"}, "an integer or always", "'always'?"),
+        ({"times": 3}, "a list, each item a number", "3"),
+        ({"times": ["a"]}, "a list, each item a number", "['a']"),
+        ({"litres": -1}, "positive", "-1"),  # which the class itself says
     ],
 )
-def test_a_value_that_will_not_do_is_refused_with_its_full_key(values: dict[str, Any], message: str) -> None:
-    assert mistake({"kettle": node(**{"litres": 1.0, **values})}) == message
+def test_a_value_that_does_not_fit_is_named_with_its_full_key(values: dict[str, Any], expected: str, end: str) -> None:
+    message = mistake({"kettle": node(**{"litres": 1.0, **values})})
+    assert message.startswith(f"kettle.{next(iter(values))} must be {expected}, got ") and message.endswith(end)
+
+
+@pytest.mark.parametrize(("name", "hint"), [("litre", "'litres'?"), ("zzz", "argument")])
+def test_an_unknown_argument_is_named_with_the_nearest(name: str, hint: str) -> None:
+    message = mistake({"kettle": node(**{"litres": 1.0, name: 3})})
+    assert message.startswith(f"kettle.{name}: {__name__}.Kettle ") and message.endswith(hint)
 
 
 def test_what_belongs_to_another_group_is_named_with_that_group() -> None:
     config = {"seed": 1, "kettle": node(litres=1, label="width"), "tray": {"width": 3}}
-    assert mistake(config) == "tray.width must be wider than the kettle"
+    assert mistake(config).startswith("tray.width must ")
 
 
 def test_a_message_that_begins_with_no_argument_stays_as_it_is() -> None:
@@ -120,13 +125,13 @@ def test_a_message_that_begins_with_no_argument_stays_as_it_is() -> None:
 
 def test_an_argument_in_a_list_is_named_with_its_place_unless_several_have_it() -> None:
     config = {"kettles": {"all": [{"label": "a"}, {"litres": 3, "label": "b"}]}}
-    assert with_full_key("litres must be more", "kettles", config) == "kettles.all[1].litres must be more"
+    assert with_full_key("litres=3 is much", "kettles", config) == "kettles.all[1].litres=3 is much"
     assert with_full_key("label must be longer", "kettles", config) == "label must be longer"
 
 
 def test_things_within_things_are_checked_too() -> None:
     config = {"tray": node("Tray", kettle=node(litres="two"))}
-    assert mistake(config, "tray") == "tray.kettle.litres must be a number, got 'two'"
+    assert mistake(config, "tray").startswith("tray.kettle.litres must ")
 
 
 def test_a_place_of_plain_things_takes_any_but_a_node() -> None:
@@ -134,7 +139,7 @@ def test_a_place_of_plain_things_takes_any_but_a_node() -> None:
     tray = build({"tray": node("Tray", kettle=node(litres=1), **values)}, "tray", Tray, "tests")
     assert {name: getattr(tray, name) for name in values} == values
     wrong = {"tray": node("Tray", kettle=node(litres=1), things=[node(litres=1)])}
-    assert mistake(wrong, "tray") == "tray.things[0] must not have a _target_"
+    assert mistake(wrong, "tray").startswith("tray.things[0] must not ")
 
 
 def test_a_place_that_takes_a_factory_gets_one_whether_or_not_the_node_says_partial() -> None:
@@ -166,17 +171,14 @@ def test_an_argument_that_is_needed_is_named() -> None:
 
 @pytest.mark.parametrize("target", [42, None, "", "Kettle", "os;system", "${oc.env:HOME}", "a..b", ".a", "a.b "])
 def test_a_target_that_is_not_a_dotted_name_is_refused(target: Any) -> None:
-    assert mistake({"kettle": {"_target_": target}}).startswith("kettle._target_ must name a class, as in poslab.")
+    assert mistake({"kettle": {"_target_": target}}).startswith("kettle._target_ must name a class")
 
 
 @pytest.mark.parametrize(
     "target, message",
     [
-        (
-            "tests.nope.Nope",
-            "must name a class that can be imported, got tests.nope.Nope (No module named 'tests.nope')",
-        ),
-        (f"{__name__}.Kettel", f": {__name__} has no Kettel; did you mean 'Kettle'?"),
+        ("tests.nope.Nope", "(No module named 'tests.nope')"),
+        (f"{__name__}.Kettel", "did you mean 'Kettle'?"),
         (f"{__name__}.Tray", f" must name a Kettle, got {__name__}.Tray"),
         (f"{__name__}.kettle", f" must name a Kettle, got {__name__}.kettle"),
         (f"{__name__}.Path", f" must name a Kettle, got {__name__}.Path"),
@@ -193,10 +195,9 @@ def test_what_another_package_defines_is_neither_imported_nor_built(tmp_path: Pa
     )
     monkeypatch.syspath_prepend(tmp_path)
     own = {"_target_": "package_of_a_user.Own", "litres": 3}
-    assert mistake({"kettle": own}) == (
-        "kettle._target_ names package_of_a_user.Own, which is not part of tests and could run any code: "
-        "if you trust it, add trust=package_of_a_user"
-    )
+    message = mistake({"kettle": own})
+    assert message.startswith("kettle._target_ names package_of_a_user.Own")
+    assert message.endswith("trust=package_of_a_user")
     assert "package_of_a_user" not in sys.modules
     assert build({"kettle": own, "trust": ["package_of_a_user"]}, "kettle", Kettle, "tests").litres == 3
     assert "which is not part of" in mistake(
@@ -210,22 +211,19 @@ def test_trust_that_names_no_packages_is_refused(trust: Any) -> None:
 
 
 def test_a_place_that_takes_anything_takes_no_target() -> None:
-    assert "tray.thing must not have a _target_" in mistake({"tray": node("Tray", kettle=node(), thing=node())}, "tray")
+    assert "tray.thing must not" in mistake({"tray": node("Tray", kettle=node(), thing=node())}, "tray")
 
 
 def test_a_target_whose_module_fails_says_why(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken_module_of_a_user.py").write_text("import a_library_that_is_not_there")
+    (tmp_path / "broken_module_of_a_user.py").write_text("import absent_library")
     monkeypatch.syspath_prepend(tmp_path)
     message = mistake({"kettle": {"_target_": "broken_module_of_a_user.Kettle"}, "trust": "broken_module_of_a_user"})
-    assert message == (
-        "kettle._target_ must name a class that can be imported, got broken_module_of_a_user.Kettle "
-        "(No module named 'a_library_that_is_not_there')"
-    )
+    assert message.startswith("kettle._target_ must") and message.endswith("(No module named 'absent_library')")
 
 
 @pytest.mark.parametrize("config", [{}, {"kettle": None}, {"kettle": {"litres": 1}}])
 def test_a_group_that_is_missing_is_named(config: dict[str, Any]) -> None:
-    assert mistake(config) == "kettle must have a _target_, as the choices in conf/kettle do"
+    assert mistake(config).startswith("kettle must have a _target_")
 
 
 def test_the_nearest_word_is_offered_only_where_one_is_near() -> None:

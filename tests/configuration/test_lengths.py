@@ -17,9 +17,7 @@ def test_a_length_is_tokens_or_a_multiple_of_the_training_length(typed, found):
 
 @pytest.mark.parametrize(("typed", "value"), [("0.3x", "19.2"), ("0.001x", "0.064")])
 def test_a_multiple_that_is_no_whole_number_is_refused(typed, value):
-    with pytest.raises(
-        ValueError, match=f"^lengths must be whole numbers, and {typed} of the training length, 64, is "
-    ):
+    with pytest.raises(ValueError, match=f"^lengths must .* {typed} of .* 64, "):
         whole_tokens(typed, 64)
 
 

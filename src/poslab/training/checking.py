@@ -41,7 +41,8 @@ def check(
 
         quieten_lightning()
         check_lightning_arguments(recipe.trainer.lightning)
-    model = recipe.model.try_build()
+    with full_keys("model", recipe.config):
+        model = recipe.model.try_build()
     recipe.adapt.apply(model)
     _check_memory(model, recipe)
     _check_positions(model, recipe)
