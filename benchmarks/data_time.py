@@ -1,7 +1,7 @@
 """Does data keep training waiting? The share of a step in which its batch is made, in each dataset's default run.
 
     python benchmarks/data_time.py                          # every dataset that is installed here
-    python benchmarks/data_time.py --datasets manual_pages reverse_string --steps 50
+    python benchmarks/data_time.py --datasets bbc_headlines reverse_string --steps 50
 
 Time is measured by Lightning's own profiler: that in `train_dataloader_next` over that and the time in
 `run_training_batch`, without the first two steps. `100,000 rows` is a CSV file of so many short texts with classes,

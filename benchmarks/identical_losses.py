@@ -10,25 +10,42 @@ same. One thread a run, so that no sum depends on the number of cores.
 from __future__ import annotations
 
 import argparse
+import codecs
+import contextlib
 import csv
+import io
+import json
 import os
+import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+with contextlib.redirect_stdout(io.StringIO()):
+    import this  # which prints itself
 
 ROOT = Path(__file__).resolve().parent.parent
 RUNS = {
     "rotary, the default": [[]],
     "t5 with dropout": [["encoding=t5", "model.dropout=0.1"]],
     "topics": [["experiment=small", "dataset=bbc_topics"], ["experiment=small/bbc_topics"]],
-    "translation": [["experiment=small", "dataset=manual_pages"], ["experiment=small/manual_pages"]],
+    "pairs": [["experiment=small", "dataset=pairs_file", "dataset.files=PAIRS"]],
     "reversing": [["dataset=reverse_string", "trainer.max_steps=300"]],
 }
-"""The words of each run, in the spellings of now and of earlier commits."""
+"""The words of each run, in the spellings of now and of earlier commits; PAIRS is a file of pairs of texts."""
 
 VARYING = ("train/tokens_per_second", "train/seconds", "memory/peak_mb")
 """Figures that no two runs share."""
+
+
+def write_pairs(path: Path) -> None:
+    """Write sentences of the Zen of Python and their words in reverse order, with a number that makes each differ."""
+    generator, words = random.Random(0), codecs.decode(this.s, "rot13").split()
+    with path.open("w", encoding="utf-8") as file:
+        for number in range(3000):
+            sentence = [str(number), *generator.choices(words, k=generator.randint(3, 12))]
+            file.write(json.dumps({"source": " ".join(sentence), "target": " ".join(reversed(sentence))}) + "\n")
 
 
 def trained(tree: Path, spellings: list[list[str]], directory: Path, steps: int | None) -> list[list[str]]:
@@ -37,6 +54,7 @@ def trained(tree: Path, spellings: list[list[str]], directory: Path, steps: int 
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     for words in spellings:
         short = [] if steps is None else [f"trainer.max_steps={steps}"]
+        words = [word.replace("PAIRS", str(tree.parent / "pairs.jsonl")) for word in words]
         command = [sys.executable, "-m", "src.train", *words, *short, f"hydra.run.dir={directory}"]
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
         if done.returncode == 0:
@@ -54,6 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     differing = 0
     with tempfile.TemporaryDirectory() as temporary:
+        write_pairs(Path(temporary) / "pairs.jsonl")
         trees = [Path(temporary) / name for name in ("before", "after")]
         for tree, commit in zip(trees, (arguments.before, arguments.after), strict=True):
             subprocess.run(["git", "clone", "-q", str(ROOT), str(tree)], check=True)

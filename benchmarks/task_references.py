@@ -131,15 +131,11 @@ def likeness(predicted: Sequence[str], right: Sequence[str]) -> dict[str, float]
 REFERENCES: dict[str, tuple[str, list[Callable[[Any], dict[str, float]]]]] = {
     **{
         name: ("experiment=small", [classification_reference])
-        for name in ("bbc_topics", "film_sentiment", "question_types", "tweet_sentiment", "sms_spam")
+        for name in ("bbc_topics", "rotten_tomatoes", "trec", "tweet_eval", "sms_spam")
     },
-    **{
-        name: ("experiment=small", [copying_reference, dictionary_reference])
-        for name in ("manual_pages", "gettext_messages")
-    },
+    "multi30k": ("experiment=small", [copying_reference, dictionary_reference]),
     "bbc_headlines": ("experiment=small", [copying_reference, lead_reference]),
     "dialogue_pairs": ("experiment=small", [copying_reference]),
-    "movie_dialogue": ("experiment=small", [copying_reference]),
     "masked_bytes": ("model=encoder", [neighbours_reference]),
     "corrupted_spans": ("model=encoder_decoder", [previous_reference]),
 }

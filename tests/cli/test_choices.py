@@ -203,7 +203,7 @@ def test_a_paper_on_pretrained_models_has_its_setting_and_a_small_form(paper, mo
 
 @pytest.mark.slow
 def test_texts_with_classes_and_pairs_of_texts_have_a_small_form():
-    for dataset in ("bbc_topics", "film_sentiment", "bbc_headlines", "manual_pages", "sms_spam"):
+    for dataset in ("bbc_topics", "trec", "bbc_headlines", "multi30k", "sms_spam"):
         config = composed("experiment=small", f"dataset={dataset}")
         check(config)
         assert config["dataset"]["_target_"] == composed(f"dataset={dataset}")["dataset"]["_target_"]

@@ -72,7 +72,7 @@ def test_a_start_reads_the_run_that_a_case_begins_with_before_that_is_trained():
 
 
 def test_a_typed_path_takes_the_place_of_the_pretrained_model_that_the_file_names(tmp_path):
-    train = {"model": "pretrained", "pretrained": "minilm", "dataset": "question_types"}
+    train = {"model": "pretrained", "pretrained": "minilm", "dataset": "trec"}
     made = configurations(cases={"questions": {"train": train}}, overrides=[f"model.path={tmp_path}/x"])
     with pytest.raises(ValueError, match=rf"^questions under rotary: model.path must be .* got '{tmp_path}/x'$"):
         made.check("questions", "rotary")

@@ -184,8 +184,8 @@ def test_a_task_without_a_name_for_each_class_is_one_sentence(run, content):
 @pytest.mark.parametrize(
     ("model", "datasets"),
     {
-        "decoder": ["question_types", "squad", "reverse_string"],
-        "encoder": ["question_types", "squad", "reverse_string", "multi30k"],
+        "decoder": ["trec", "squad", "reverse_string"],
+        "encoder": ["trec", "squad", "reverse_string", "multi30k"],
     }.items(),
 )
 def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path, model, datasets):

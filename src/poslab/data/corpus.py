@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poslab.data.bounds import require_integer
+from poslab.arguments import Count
 from poslab.data.kinds.windows import WINDOWS
 from poslab.data.source import Source
 
@@ -31,16 +31,13 @@ class Corpus(Source):
 
     kind = WINDOWS
 
-    sequence_length: int = 256
-    length_multiples: Sequence[int] = (1, 2, 4, 8)
+    sequence_length: Count = 256
+    length_multiples: Sequence[Count] = (1, 2, 4, 8)
     deduplicate: bool = False
     document_boundaries: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("sequence_length", self.sequence_length, least=1)
-        for multiple in self.length_multiples:
-            require_integer("length_multiples", multiple, least=1)
         if 1 not in self.length_multiples:
             raise ValueError(f"length_multiples must hold 1, the training length, got {list(self.length_multiples)}")
 

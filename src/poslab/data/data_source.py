@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
 
+from poslab.arguments import with_checked_arguments
 from poslab.data.kinds.kind import Kind
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 class DataSource:
     """A source of text, of examples, of an algorithmic task, or of arrays such as pictures.
 
-    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword.
+    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked.
     """
 
     split_version: ClassVar[int] = 1
@@ -40,4 +41,4 @@ class DataSource:
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        dataclass(kw_only=True)(cls)
+        with_checked_arguments(dataclass(kw_only=True)(cls))

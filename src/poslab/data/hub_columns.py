@@ -6,10 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
-from poslab.data.bounds import require_choice
 from poslab.data.examples.cells import as_written, is_missing
 from poslab.data.hub import HubRows, HubSource
-from poslab.data.source import require_text
+from poslab.data.source import require_choice, require_text
 
 UNLABELLED = -1
 """The number of no class."""

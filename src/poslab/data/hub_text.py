@@ -5,10 +5,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from poslab.data.bounds import require_choice
 from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.hub import HubRows, HubSource
-from poslab.data.source import require_text
+from poslab.data.source import require_choice, require_text
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

@@ -2,14 +2,20 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from poslab.arguments import nearest
-from poslab.data.bounds import require_integer
+from poslab.arguments import NOT_HUGE, Count, Range, nearest
 from poslab.data.data_source import DataSource
 from poslab.data.paths import neighbours
+
+Natural = Annotated[int, Range(at_least=0)]
+Share = Annotated[float, Range(above=0, below=1)]
+"""Share of the data that is held out."""
+
+VocabSize = Annotated[int, Range(at_least=257), NOT_HUGE]
 
 BUILT_IN_TOKENIZERS = ("bytes", "bpe")
 
@@ -34,30 +40,23 @@ class PreparedSource(DataSource, ABC):
         ValueError: one sentence that begins with the argument's name.
     """
 
-    batch_size: int = 8
-    validation_fraction: float = 0.05
-    test_fraction: float = 0.05
+    batch_size: Count = 8
+    validation_fraction: Share = 0.05
+    test_fraction: Share = 0.05
     overfit: bool = False
-    num_workers: int = 0
+    num_workers: Natural = 0
     cache_dir: str | None = None
-    seed: int = 0
+    seed: Natural = 0
 
     title: ClassVar[str]
     """Its name in the cache and in reports."""
 
     def __post_init__(self) -> None:
-        require_integer("batch_size", self.batch_size, least=1)
-        for name in ("validation_fraction", "test_fraction"):
-            fraction = getattr(self, name)
-            if isinstance(fraction, bool) or not isinstance(fraction, int | float) or not 0 < fraction < 1:
-                raise ValueError(f"{name} must be a number between 0 and 1, got {fraction!r}")
         if self.validation_fraction + self.test_fraction >= 1:
             held_out = f"{self.validation_fraction} + {self.test_fraction}"
             raise ValueError(f"test_fraction and validation_fraction must leave text for training, got {held_out}")
-        require_integer("num_workers", self.num_workers, least=0)
         if self.cache_dir is not None:
             require_text("cache_dir", self.cache_dir)
-        require_integer("seed", self.seed, least=0)
 
     def check(self) -> None:
         """Raise ValueError for mistakes that lie on the disk rather than in a value; takes milliseconds."""
@@ -104,12 +103,11 @@ class Source(PreparedSource):
     """
 
     tokenizer: str = "bytes"
-    vocab_size: int = 4096
+    vocab_size: VocabSize = 4096
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_text("tokenizer", self.tokenizer)
-        require_integer("vocab_size", self.vocab_size, least=257)
 
     def check(self) -> None:
         if self.tokenizer not in BUILT_IN_TOKENIZERS and not os.path.isfile(os.path.expanduser(self.tokenizer)):
@@ -124,6 +122,13 @@ class Source(PreparedSource):
 def default_cache() -> Path:
     """Return the directory of prepared data where none is named."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "poslab"
+
+
+def require_choice(name: str, value: str, available: Iterable[str]) -> None:
+    """Raise ValueError for an argument that names nothing available."""
+    names = list(available)
+    if value not in names:
+        raise ValueError(f"{name} must be one of {', '.join(names)}, got {value!r}{nearest(value, names)}")
 
 
 def require_text(name: str, value: Any) -> None:

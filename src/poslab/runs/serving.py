@@ -33,7 +33,7 @@ def serve(
 ) -> Server:
     """Return a function that predicts, for a text or a file, what a run has learned.
 
-        classify = poslab.serve("outputs/2026-01-31_12-00-00_question_types_rotary")
+        classify = poslab.serve("outputs/2026-01-31_12-00-00_trec_rotary")
         classify("Who wrote Hamlet?").text
 
     A text is that of an example: to be classified (two of them separated by a tab), a source, a question and its

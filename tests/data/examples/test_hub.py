@@ -214,7 +214,7 @@ def test_changed_files_change_the_identity(tmp_path: Path) -> None:
         ({"data_files": "gone.parquet"}, r"^data_files names 'gone.parquet', which does not exist$"),
         ({"data_files": None}, r"^data_files must name the files that path=parquet reads, got None$"),
         ({"path": None}, r"^path must be a name or path, got None$"),
-        ({"revision": 3}, r"^revision must be a name or path, got 3$"),
+        ({"revision": 3}, r"^revision must be text or null, got 3$"),
         ({"target": "source"}, r"^target must name a column of its own, and source is 'source' too$"),
         ({"document": "source"}, r"^document must name a column of its own, and source is 'source' too$"),
         ({"test_split": "train"}, r"^test_split must be a split of its own, and train_split is 'train' too$"),

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from poslab.data.bounds import require_integer
+from poslab.arguments import Count
 from poslab.data.examples.dialogue import replies
 from poslab.data.examples.hub_examples import HubExamples, rewritten
 from poslab.data.kinds.pairs import PAIRS
@@ -23,16 +23,11 @@ class HubDialogue(HubExamples):
     """
 
     turns: str = "dialog"
-    context_turns: int | None = None
+    context_turns: Count | None = None
 
     title = "hub_dialogue"
     kind = PAIRS
     column_arguments = ("turns",)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.context_turns is not None:
-            require_integer("context_turns", self.context_turns, least=1)
 
     @property
     def settings(self) -> tuple[object, ...]:

@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from poslab.data.bounds import require_integer
+from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.data.examples.columns import Splits
 from poslab.data.kinds.kind import ExampleKind
-from poslab.data.source import Source
+from poslab.data.source import Share, Source
 
 if TYPE_CHECKING:
     from poslab.data.examples.example_splits import ExampleSplits
@@ -29,13 +29,13 @@ class ExampleSource(Source):
         others: those of `Source`.
     """
 
-    batch_size: int = 32
+    batch_size: Count = 32
     tokenizer: str = "bpe"
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
-    sequence_length: int = 256
-    max_length: int | None = None
-    source_length: int | None = None
+    validation_fraction: Share = 0.1
+    test_fraction: Share = 0.1
+    sequence_length: Count = 256
+    max_length: Count | None = None
+    source_length: Annotated[int, Range(at_least=2), NOT_HUGE] | None = None
     deduplicate: bool = True
 
     kind: ClassVar[ExampleKind]
@@ -45,13 +45,10 @@ class ExampleSource(Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_integer("sequence_length", self.sequence_length, least=1)
-        if self.max_length is not None:
-            require_integer("max_length", self.max_length, least=self.sequence_length)
-        if self.source_length is not None:
-            require_integer("source_length", self.source_length, least=2)
-            if not self.kind.has_sources:
-                raise ValueError("source_length must be null where no target is written of a source")
+        if self.longest < self.sequence_length:
+            raise ValueError(f"max_length must be at least sequence_length={self.sequence_length}, got {self.longest}")
+        if self.source_length is not None and not self.kind.has_sources:
+            raise ValueError("source_length must be null where no target is written of a source")
 
     @property
     def longest(self) -> int:

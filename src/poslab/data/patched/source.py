@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from poslab.arguments import Count
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits
 from poslab.data.kinds.patched import PatchedArrays
-from poslab.data.source import PreparedSource
+from poslab.data.source import PreparedSource, Share
 
 if TYPE_CHECKING:
     from poslab.data.patched.patched_splits import PatchedSplits
@@ -36,9 +37,9 @@ class PatchedSource(PreparedSource):
         others: those of `PreparedSource`.
     """
 
-    batch_size: int = 64
-    validation_fraction: float = 0.1
-    test_fraction: float = 0.1
+    batch_size: Count = 64
+    validation_fraction: Share = 0.1
+    test_fraction: Share = 0.1
     sequence_length: int
     grid: Sequence[int] | None = None
     test_examples: int | None = 2000

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
+from poslab.arguments import Count
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
@@ -16,7 +17,7 @@ from poslab.data.kinds.captions import CAPTIONS, Captions
 from poslab.data.paths import folder_of, require_content
 from poslab.data.pictures.reading import SUFFIXES, channels_of, read_picture
 from poslab.data.pictures.source import PictureSource
-from poslab.data.source import Source, require_text
+from poslab.data.source import Source, VocabSize, require_text
 from poslab.io.files import read_text
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ class CaptionSource(PictureSource, Source):
         others: those of `PictureSource`.
     """
 
-    batch_size: int = 32
+    batch_size: Count = 32
     side: int = 64
     sides: Sequence[int] = (32, 64, 128)
     patch: int = 8
     caption_length: int = 32
     tokenizer: str = "bpe"
-    vocab_size: int = 512
+    vocab_size: VocabSize = 512
 
     kind: ClassVar[Captions] = CAPTIONS
     axes = ("time", "height", "width")

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from poslab.arguments import Count
 from poslab.data.bounds import require_integer
 from poslab.data.kinds.patched import PIXELS, PatchedArrays
 from poslab.data.pictures.hub import HubPictures
@@ -24,7 +25,7 @@ class Pixels(HubPictures):
     Source: Chen et al., "Generative Pretraining from Pixels" (2020), without its colours.
     """
 
-    batch_size: int = 16
+    batch_size: Count = 16
     side: int = 14
     sides: Sequence[int] = (7, 14, 28)
     patch: int = 1

@@ -11,6 +11,7 @@ from poslab.data.kinds.patched import SOUNDS
 from poslab.data.patched.source import PatchedSource
 from poslab.data.sounds.log_mel import BINS, FRAMES_PER_SECOND, normalised_log_mel
 from poslab.data.sounds.reading import MAX_SECONDS, require_reader
+from poslab.data.source import Share
 
 if TYPE_CHECKING:
     from poslab.data.sounds.sound_splits import SoundSplits
@@ -38,7 +39,7 @@ class SoundSource(PatchedSource):
         others: those of `PatchedSource`.
     """
 
-    test_fraction: float = 0.2
+    test_fraction: Share = 0.2
     test_examples: int | None = None
     seconds: float = 1.2
     length_multiples: Sequence[int] = (1, 2, 4)

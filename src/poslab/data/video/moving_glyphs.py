@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from poslab.arguments import Count
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.patched import VIDEOS
@@ -55,7 +56,7 @@ class MovingGlyphs(PatchedSource):
         others: those of `PatchedSource`; `test_examples` is 1000 here.
     """
 
-    batch_size: int = 32
+    batch_size: Count = 32
     test_examples: int | None = 1000
     frames: int = 8
     test_frames: Sequence[int] = (4, 8, 16, 32)

@@ -1,1 +1,0 @@
-"""Sources of examples in packages, programs and manual pages: real data without a network."""
