@@ -1,7 +1,7 @@
 """Make the parts of this folder that are made of code and measurements: `python docs/make.py`, or only those named.
 
 The plots of encodings are drawn from the code, performance.md is made of the figures in benchmarks, extrapolation.md of
-the evaluation that `--evaluation` names, and pages of comparisons of the folders that `--comparison` names.
+the evaluation that `--evaluation` names, and tables in the pages on results of the tables in results/.
 explorer.html is made of the files of poslab.explorer; its numbers come from the runs that `--explorer` names. `--text`
 leaves the plots as they are.
 """
@@ -11,41 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pages import (
-    axes,
-    encodings,
-    every_encoding,
-    explorer,
-    extrapolation,
-    model_patterns,
-    papers,
-    performance,
-    pretrained,
-    tasks,
-    training_methods,
-    which_encoding,
-)
-from pages.comparison import has_results
+from pages import encodings, explorer, extrapolation, performance, results
 
 PAGES = {
     "encodings": encodings.make,
     "explorer": explorer.make,
     "performance": performance.make,
+    "results": results.make,
 }
-COMPARED = tuple(
-    module.PAGE
-    for module in (
-        which_encoding,
-        papers,
-        pretrained,
-        tasks,
-        axes,
-        training_methods,
-        every_encoding,
-        model_patterns,
-    )
-)
-"""Pages of comparisons."""
 
 
 def main() -> None:
@@ -54,7 +27,6 @@ def main() -> None:
     parser.add_argument("pages", nargs="*", metavar="page", help=f"of {', '.join(PAGES)}; default: all")
     parser.add_argument("--text", action="store_true", help="the pages alone, without drawing")
     parser.add_argument("--evaluation", type=Path, help="of several runs: only extrapolation.md is made")
-    parser.add_argument("--comparison", type=Path, nargs="+", help="folders of a page: only it is made of them, whole")
     parser.add_argument(
         "--explorer", type=Path, nargs=2, metavar=("T5_RUN", "FIRE_RUN"), help="only explorer.html and its numbers"
     )
@@ -63,15 +35,6 @@ def main() -> None:
         if not (arguments.evaluation / extrapolation.TABLE).is_file():
             parser.error(f"--evaluation must be the folder of one with extrapolation, got {arguments.evaluation}")
         extrapolation.make(arguments.evaluation)
-        return
-    if folders := arguments.comparison:
-        page = next((page for page in COMPARED if all(map(page.part_name, folders))), None)
-        if page is None:
-            known = "; or ".join(", ".join(page.parts) for page in COMPARED)
-            parser.error(f"--comparison must be folders of one page: {known}; got {' '.join(map(str, folders))}")
-        if without := [str(folder) for folder in folders if not has_results(folder)]:
-            parser.error(f"--comparison must be folders of comparisons with finished runs, got {without[0]}")
-        page.make(folders)
         return
     if arguments.explorer:
         explorer.make_data(*arguments.explorer)

@@ -24,7 +24,7 @@ DOCS = Path(__file__).resolve().parents[1]
 FOLDER = Path("encodings")
 """One page for each family, for positions and for temperatures."""
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
-RESULTS = DOCS / "figures" / "every-encoding" / "every_encoding" / "results.csv"
+RESULTS = DOCS.parent / "results" / "every_encoding" / "runs.parquet"
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
 """The rows of the benchmark that hold the costs of encodings."""
 
@@ -211,10 +211,8 @@ def _over_none(cost: dict[str, Any] | None) -> tuple[str, str]:
 
 def _bits_by_length() -> pd.DataFrame:
     """Return the mean bits per byte: a row for each encoding, a column for each length of windows."""
-    results = pd.read_csv(RESULTS)
-    results["length"] = results["metric"].str.extract(r"^bits_per_byte@(\d+)$", expand=False)
-    rows = results.dropna(subset="length").astype({"length": int})
-    return rows.pivot_table("value", "encoding", "length")
+    runs = pd.read_parquet(RESULTS).set_index("encoding").filter(regex=r"^test/bits_per_byte@\d+$")
+    return runs.rename(columns=lambda name: int(name.partition("@")[2])).groupby("encoding").mean()
 
 
 def _shown(bits: pd.DataFrame, name: str, length: int) -> str:
