@@ -77,7 +77,7 @@ def first_batch(data: Any) -> Any:
 def taught(config: dict[str, Any]) -> tuple[Distillation, Teacher]:
     recipe = check(config)
     data, task = opened(config)
-    teacher = teacher_of(recipe, task, data.tokenizer)
+    teacher = teacher_of(recipe, recipe.objective, task, data.tokenizer)
     assert isinstance(recipe.objective, Distillation) and teacher is not None
     return recipe.objective, teacher
 
@@ -161,4 +161,4 @@ def test_masked_tokens_are_those_of_the_tokenizer_of_the_model(folder):
 def test_a_new_model_has_no_untouched_one():
     recipe = check(composed("trainer=cpu"))
     assert recipe.model.untouched() is None
-    check_teacher(recipe, recipe.model.try_build())
+    check_teacher(recipe, recipe.objective, recipe.model.try_build())

@@ -42,7 +42,7 @@ def loss_and_gradient(objective: Objective, boundary: int | None, **arguments: A
     sums = objective.sums(task, model, batch, None)
     sums.loss.backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-    return torch.stack([sums.loss.detach(), *sums.own[1:]]), torch.cat([gradient.flatten() for gradient in gradients])
+    return torch.stack([sums.loss.detach(), *sums.task[1:]]), torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def compare(rank: int, folder: str, processes: int) -> None:

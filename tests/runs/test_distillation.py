@@ -197,11 +197,11 @@ def test_the_loss_of_next_tokens_is_that_of_a_loop_over_tokens():
             divergence = temperature**2 * (p * (p / q).log()).sum().item()
             distilled += divergence if place < longest else 0.0
             expected += (1 - weight) * own + weight * divergence if place < longest else own
-    assert 0 < counted < step.own.counted.item()
+    assert 0 < counted < step.task.counted.item()
     assert step.loss.item() == pytest.approx(expected, rel=1e-5)
     term, number = (part.item() for part in step.terms[0])
     assert (term, number) == (pytest.approx(distilled, rel=1e-5), counted)
-    assert step.own == case.task.sums(ours, batch)
+    assert step.task == case.task.sums(ours, batch)
 
 
 @pytest.mark.parametrize("match", ["logits", "hidden"])
@@ -230,13 +230,13 @@ def test_a_teacher_of_a_longer_context_reads_the_text_before_the_window(name, ma
     if match == "hidden":  # a mean over the tokens of a row
         distances[:] = distances.mean(1, keepdims=True)
     assert step.loss.item() == pytest.approx(expected + weight * (distances * counted).sum(), rel=1e-5)
-    assert step.own == case.task.sums(case.task.logits(student, batch), batch)
+    assert step.task == case.task.sums(case.task.logits(student, batch), batch)
 
 
 def test_a_text_that_the_teacher_has_not_read_as_a_whole_has_the_loss_of_its_class_alone():
     case = CASES["classes"]
     step, batch = step_of(case, [1], 8, weight=1.0)
-    assert step.loss.item() == pytest.approx(step.own.loss.item()) and step.own.counted == 1
+    assert step.loss.item() == pytest.approx(step.task.loss.item()) and step.task.counted == 1
     assert [part.item() for part in step.terms[0]] == [0, 0]
     assert step_of(case, [0], 8, weight=1.0)[0].terms[0][0] > 0
     assert batch.real.sum() == 12
@@ -298,8 +298,8 @@ def test_the_loss_of_the_task_alone_is_its_sums():
     case = CASES["next tokens"]
     model, batch = model_of(case, 1), case.collate(case.task, range(4))
     step = TaskLoss().sums(case.task, model, batch, None)
-    assert step.own == case.task.loss(model, batch)
-    assert step.loss is step.own.loss and not step.terms
+    assert step.task == case.task.loss(model, batch)
+    assert step.loss is step.task.loss and not step.terms
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -50,7 +50,7 @@ def gradients_of(model: nn.Module, settings: Private, batch: TokenBatch) -> dict
     ours = settings.begin(RUN)
     sums = ours.sums(TaskLoss(), TASK, model, batch, None)
     ours.backward(sums.loss)
-    ours.finish(list(model.parameters()), sums.own.counted, 5)
+    ours.finish(list(model.parameters()), sums.task.counted, 5)
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 

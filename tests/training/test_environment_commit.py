@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poslab.training import environment
+from poslab.runs import trainer_settings
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
@@ -22,6 +22,6 @@ def test_a_checkout_around_an_installed_package_is_not_asked(tmp_path: Path, mon
     subprocess.run([*git, "config", "core.fsmonitor", str(program)], check=True)
     installed = tmp_path / "venv" / "lib" / "site-packages" / "poslab" / "training" / "environment.py"
     installed.parent.mkdir(parents=True)
-    monkeypatch.setattr(environment, "__file__", str(installed))
-    assert environment.commit() is None
+    monkeypatch.setattr(trainer_settings, "__file__", str(installed))
+    assert trainer_settings.commit() is None
     assert not (tmp_path / "ran").exists()

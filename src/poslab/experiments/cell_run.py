@@ -26,7 +26,8 @@ from poslab.experiments.tuning.queue import REASSIGNED
 from poslab.io.files import read_json
 from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory, read_with_checksum
-from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError, disk_errors
+from poslab.runs.errors import NonFiniteLossError, RunEndedEarlyError
+from poslab.runs.processes import disk_errors
 from poslab.runs.recipe import recipe_of
 
 

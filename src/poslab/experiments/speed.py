@@ -30,10 +30,9 @@ from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import device_named, load
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.runs.trainer_settings import autocast, precision_of
+from poslab.runs.trainer_settings import autocast, environment, precision_of
 from poslab.tasks.task import device_of
 from poslab.training.duration import threads_of_training
-from poslab.training.environment import environment
 
 ROUNDS, MIN_ROUNDS = 9, 3
 """Turns of each encoding at a length; fewer where they take longer than `LONGEST`."""

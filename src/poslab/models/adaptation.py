@@ -136,7 +136,7 @@ class EncodingOnly(Adaptation):
     def learning(self, model: Model) -> Sequence[nn.Parameter]:
         parameters = parameters_of_encodings(model)
         if not parameters:
-            names = sorted({type(one).__name__ for stack in model.stacks.values() for one in stack})
+            names = sorted({type(encoding).__name__ for stack in model.stacks.values() for encoding in stack})
             raise ValueError(f"adapt=encoding needs an encoding that has parameters, got {' and '.join(names)}")
         return parameters
 

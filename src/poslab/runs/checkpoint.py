@@ -203,8 +203,8 @@ def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> Non
     if not isinstance(known, dict) or not known:  # not a run of a command
         return
     changed = sorted(key for key in {**known, **now} if known.get(key) != now.get(key))
-    what = ", ".join(changed)
-    sentence = f"{run.config_file} was edited, or is damaged: its checkpoint was trained with another {what}"
+    groups = ", ".join(changed)
+    sentence = f"{run.config_file} was edited, or is damaged: its checkpoint was trained with another {groups}"
     if not MAY_CHANGE.issuperset(changed):
         raise ValueError(f"{sentence}; undo the edit, or start a new run with init_from={run.path}")
     if changed:

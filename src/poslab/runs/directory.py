@@ -76,11 +76,11 @@ class RunDirectory:
         path = Path(run)
         if path.suffix == CHECKPOINT and path.parent.name == "checkpoints":
             path = path.parent.parent
-        found = cls(path, package_names(trust))
-        if not found.config_file.is_file():
+        directory = cls(path, package_names(trust))
+        if not directory.config_file.is_file():
             raise ValueError(f"{run} is not a run directory: it holds no config.yaml{_instead(path)}")
-        found.check_files()
-        return found
+        directory.check_files()
+        return directory
 
     @property
     def config_file(self) -> Path:
@@ -341,8 +341,8 @@ def _checksum(values: Mapping[str, Any]) -> int:
 
 def _hashes(config: Any) -> dict[str, str]:
     """Return the hash of each group and key of a configuration, other than what a command line alone decides."""
-    own = {key: value for key, value in config.items() if key not in ("trust", "resume")}
-    return {str(key): hashlib.sha256(repr(_sorted(value)).encode()).hexdigest() for key, value in own.items()}
+    stored = {key: value for key, value in config.items() if key not in ("trust", "resume")}
+    return {str(key): hashlib.sha256(repr(_sorted(value)).encode()).hexdigest() for key, value in stored.items()}
 
 
 def _signature(hashes: Mapping[str, str]) -> str | None:

@@ -52,14 +52,14 @@ def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (kullback_leibler(log_p, log_m) + kullback_leibler(log_q, log_m)) / 2
 
 
-def cosine_distance(theirs_BTM: Tensor, ours_BTM: Tensor) -> Tensor:
+def cosine_distance(teacher_BTM: Tensor, student_BTM: Tensor) -> Tensor:
     """Return 1 less the cosine of two hidden states, 0 to 2, (B, T) float32."""
-    return 1 - functional.cosine_similarity(theirs_BTM.float(), ours_BTM.float(), dim=-1)
+    return 1 - functional.cosine_similarity(teacher_BTM.float(), student_BTM.float(), dim=-1)
 
 
-def mean_squared_error(theirs_BTM: Tensor, ours_BTM: Tensor) -> Tensor:
+def mean_squared_error(teacher_BTM: Tensor, student_BTM: Tensor) -> Tensor:
     """Return the mean over the channels of the squared difference of two hidden states, (B, T) float32."""
-    return (theirs_BTM.float() - ours_BTM.float()).square().mean(-1)
+    return (teacher_BTM.float() - student_BTM.float()).square().mean(-1)
 
 
 DIVERGENCES: Mapping[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
@@ -85,14 +85,14 @@ def last_layer(model: Model, seen: list[AttentionInputs]) -> AttentionInputs:
     return of_encodings(seen, model.stacks["self"])[-1] if len(model.stacks) > 1 else seen[-1]
 
 
-def attention_distance(theirs: AttentionInputs, ours: AttentionInputs, divergence: Divergence) -> Tensor:
+def attention_distance(teacher: AttentionInputs, student: AttentionInputs, divergence: Divergence) -> Tensor:
     """Return the divergence of the attention weights of two layers, a mean over heads, (B, T) float32.
 
     Models with different numbers of heads are compared by the mean of the weights over heads. If the
     weights of a query sum to less than 1, the rest is one more option. The student may read more tokens than the
     teacher: later ones are left out.
     """
-    p_BHTS, q_BHTS = (_weights(reached) for reached in (theirs, ours))
+    p_BHTS, q_BHTS = (_weights(reached) for reached in (teacher, student))
     q_BHTS = q_BHTS[:, :, : p_BHTS.shape[2], : p_BHTS.shape[3]]
     if p_BHTS.shape[1] != q_BHTS.shape[1]:
         p_BHTS, q_BHTS = (weights.mean(1, keepdim=True) for weights in (p_BHTS, q_BHTS))
@@ -100,8 +100,8 @@ def attention_distance(theirs: AttentionInputs, ours: AttentionInputs, divergenc
 
 
 def relation_distance(
-    theirs: AttentionInputs,
-    ours: AttentionInputs,
+    teacher: AttentionInputs,
+    student: AttentionInputs,
     divergence: Divergence,
     num_relation_heads: int | None,
     rotation: Rotation,
@@ -113,21 +113,21 @@ def relation_distance(
     for A the queries, the keys and the values of all heads, over the keys that a query sees in both models.
 
     Args:
-        theirs, ours: of the teacher and of the student, which may read more tokens.
+        teacher, student: of the teacher and of the student, which may read more tokens.
         divergence: of the rows.
         num_relation_heads: R, a divisor of both widths H D; None is the number of heads of the student.
         rotation: whether queries and keys are taken before or after it.
 
     Source: Wang et al., "MiniLMv2: Multi-Head Self-Attention Relation Distillation" (2021), section 3.1.
     """
-    heads, length = num_relation_heads or ours.queries.shape[1], theirs.queries.shape[2]
-    visible = _visible(theirs, length) & _visible(ours, length)
+    heads, length = num_relation_heads or student.queries.shape[1], teacher.queries.shape[2]
+    visible = _visible(teacher, length) & _visible(student, length)
 
-    def distance(of_theirs: Tensor, of_ours: Tensor) -> Tensor:
-        log_p, log_q = (_relation(part[:, :, :length], heads, visible) for part in (of_theirs, of_ours))
+    def distance(of_teacher: Tensor, of_student: Tensor) -> Tensor:
+        log_p, log_q = (_relation(part[:, :, :length], heads, visible) for part in (of_teacher, of_student))
         return DIVERGENCES[divergence](log_p, log_q).mean(1)
 
-    parts = zip(_parts(theirs, rotation), _parts(ours, rotation), strict=True)
+    parts = zip(_parts(teacher, rotation), _parts(student, rotation), strict=True)
     return torch.stack([distance(*both) for both in parts]).mean(0)
 
 
@@ -251,21 +251,21 @@ class Distillation(Objective):
         assert teacher is not None
         read = task.first_tokens(batch, teacher.longest)
         logits, compared = self._compared(task, model, batch, teacher, read)
-        own = task.sums(logits, batch)
+        whole = task.sums(logits, batch)
         is_pooled = task.outputs is not None and task.outputs.pooled
         first = logits if is_pooled else logits[:, : teacher.longest]
-        taught = own if read is batch else task.sums(first, read)
-        ours, weight = task.distributions(first, read)
+        taught = whole if read is batch else task.sums(first, read)
+        predictions, weight = task.distributions(first, read)
         if self.matched(teacher) == "logits":
             log_p = log_probabilities(task.distributions(compared, read).logits, self.temperature)
-            log_q = log_probabilities(ours, self.temperature)
+            log_q = log_probabilities(predictions, self.temperature)
             term = self.temperature**2 * (DIVERGENCES[self.divergence](log_p, log_q) * weight).sum()
         else:
             term = _mean_distance(compared, weight, read)
         # The loss of the task stays in the graph at a weight of 1 too: all parameters then have a gradient, as
         # processes that share them expect.
-        loss = own.loss + self.weight * (term - taught.loss)
-        return ObjectiveSums(loss, own, ((term.detach(), taught.counted),))
+        loss = whole.loss + self.weight * (term - taught.loss)
+        return ObjectiveSums(loss, whole, ((term.detach(), taught.counted),))
 
     def _compared(self, task: Task, model: Model, batch: Any, teacher: Teacher, read: Any) -> tuple[Tensor, Tensor]:
         """Run both models; return the logits of the student, and those of the teacher or a distance from it, (B, T).
@@ -286,14 +286,14 @@ class Distillation(Objective):
         read_by_teacher = task.with_earlier_tokens(read)
         forward = task.hidden_states if match == "hidden" else task.logits
         with torch.no_grad():
-            theirs = forward(teacher.model, read_by_teacher)
+            teacher_output = forward(teacher.model, read_by_teacher)
         if read_by_teacher is not read:
-            theirs = theirs[:, -read.tokens.shape[1] :]
+            teacher_output = teacher_output[:, -read.tokens.shape[1] :]
         if match == "logits":
-            return task.logits(model, batch), theirs
+            return task.logits(model, batch), teacher_output
         with recorded_hidden_states(model) as states:
             logits = task.logits(model, batch)
-        return logits, DISTANCES[self.distance](theirs, states[-1][:, : theirs.shape[1]])
+        return logits, DISTANCES[self.distance](teacher_output, states[-1][:, : teacher_output.shape[1]])
 
 
 def _mean_distance(distance_BT: Tensor, weight: Tensor, read: Any) -> Tensor:

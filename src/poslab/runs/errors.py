@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import signal
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 
 class UntrustedRunError(ValueError):
@@ -74,14 +71,3 @@ class RunInterruptedError(BaseException):
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
         self.signal_number = signal_number
         self.exit_status = 128 + signal_number
-
-
-@contextlib.contextmanager
-def disk_errors(directory: Path) -> Iterator[None]:
-    """Turn errors of a full disk into a DiskError that names this directory."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskError(f"{directory}: {error.strerror}; what was saved before is intact") from error
-        raise

@@ -82,12 +82,12 @@ def load(
         raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
     if swap:
         with torch.device("meta"):
-            own = _built(recipe, known)
+            original = _built(recipe, known)
         fresh = {name: weight for name, weight in model.state_dict().items() if name.startswith(ENCODINGS)}
         kept = {
             name: weights[name]
             for name, weight in fresh.items()
-            if name in weights and weights[name].shape == weight.shape and _same_owners(name, own, model)
+            if name in weights and weights[name].shape == weight.shape and _same_owners(name, original, model)
         }
         weights = _without_encodings(weights) | fresh | kept
     model.load_state_dict(weights)
@@ -130,12 +130,12 @@ def _has_weights(recipe: Recipe, known: tuple[Any, ...], weights: Mapping[str, T
     """Return True if a model has exactly these weights, without making any of them; arguments as of `_fits`."""
     try:
         with torch.device("meta"), _few_parts(PARTS + PARTS_OF_A_WEIGHT * len(weights)):
-            ours = _built(recipe, known).state_dict()
+            expected = _built(recipe, known).state_dict()
     except RuntimeError:  # sizes that fit no memory, or too many parts
         return False
     if not whole:
-        ours, weights = _without_encodings(ours), _without_encodings(weights)
-    return _kinds(ours) == _kinds(weights)
+        expected, weights = _without_encodings(expected), _without_encodings(weights)
+    return _kinds(expected) == _kinds(weights)
 
 
 def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, bool]]:
@@ -168,11 +168,11 @@ def _without_encodings(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: weight for name, weight in weights.items() if not name.startswith(ENCODINGS)}
 
 
-def _same_owners(name: str, own: nn.Module, other: nn.Module) -> bool:
+def _same_owners(name: str, original: nn.Module, other: nn.Module) -> bool:
     """Return True if all modules that contain a parameter have the same classes in two models."""
     path = name.split(".")[:-1]
     owners = [".".join(path[: depth + 1]) for depth in range(len(path))]
-    return all(type(own.get_submodule(owner)) is type(other.get_submodule(owner)) for owner in owners)
+    return all(type(original.get_submodule(owner)) is type(other.get_submodule(owner)) for owner in owners)
 
 
 def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:

@@ -80,8 +80,8 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
         seen: list[_Seen] = []
         with torch.no_grad(), _watched(model, seen.append):
             reading(model)
-        for layer, one in zip(layers, seen, strict=True):
-            layer.add(one)
+        for layer, inputs in zip(layers, seen, strict=True):
+            layer.add(inputs)
     return [layer.means() for layer in layers]
 
 

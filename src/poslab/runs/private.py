@@ -210,9 +210,9 @@ class _OfRow(nn.Module):
         """Return the mean over the predictions of a row, and sums: loss, that of the task, correct, counted, terms."""
         batch = tree_map(lambda x: x.unsqueeze(0) if isinstance(x, Tensor) else x, row)
         sums: ObjectiveSums = functional_call(self, dict(parameters), (batch,))
-        numbers = [sums.loss, *sums.own, *(number for term in sums.terms for number in term)]
+        numbers = [sums.loss, *sums.task, *(number for term in sums.terms for number in term)]
         together = torch.stack([torch.as_tensor(number).detach().to(sums.loss) for number in numbers])
-        return sums.loss / sums.own.counted.clamp(min=1), together
+        return sums.loss / sums.task.counted.clamp(min=1), together
 
     def forward(self, batch: Any) -> ObjectiveSums:
         return self.objective.sums(self.task, self.model, batch, self.teacher)
@@ -250,7 +250,7 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            found: float = get_noise_multiplier(
+            sigma: float = get_noise_multiplier(
                 target_epsilon=epsilon,
                 target_delta=delta,
                 sample_rate=rate,
@@ -263,7 +263,7 @@ def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> f
                 f"step.epsilon={epsilon:g} with step.delta={delta:g} is out of the accountant's range for {steps:,} "
                 f"steps with a share of {rate:.2g} of the rows: {error}"
             ) from error
-    return found
+    return sigma
 
 
 def _accountant() -> Any:

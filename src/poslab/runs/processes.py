@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -18,7 +19,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import distributed
 
-from poslab.runs.errors import ProcessDiedError, RunStoppedError
+from poslab.runs.errors import DiskError, ProcessDiedError, RunStoppedError
 
 RAN_OUT_OF_TIME = ("timed out", "timeout")
 """Words in errors of gloo and NCCL if another process did not answer in time."""
@@ -77,17 +78,28 @@ def join(
     if directory is not None:
         store = distributed.FileStore(str(directory / "store"), size)  # type: ignore[attr-defined]
         store.set_timeout(patience)
-        place, meeting = str(directory), {"store": store}
+        address, meeting = str(directory), {"store": store}
     else:
-        place = f"tcp://{environment.main_address}:{environment.main_port}"
-        meeting = {"init_method": "env://" if isinstance(environment, TorchElasticEnvironment) else place}
+        address = f"tcp://{environment.main_address}:{environment.main_port}"
+        meeting = {"init_method": "env://" if isinstance(environment, TorchElasticEnvironment) else address}
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
     try:
         distributed.init_process_group(backend, rank=rank, world_size=size, timeout=patience, **meeting)
     except distributed.DistError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ProcessDiedError(f"the processes of the run cannot meet at {place}: {reason}") from error
+        raise ProcessDiedError(f"the processes of the run cannot meet at {address}: {reason}") from error
     atexit.register(distributed.destroy_process_group)
+
+
+@contextlib.contextmanager
+def disk_errors(directory: Path) -> Iterator[None]:
+    """Turn errors of a full disk into a DiskError that names this directory."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskError(f"{directory}: {error.strerror}; what was saved before is intact") from error
+        raise
 
 
 @contextlib.contextmanager

@@ -223,8 +223,8 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
         "positions": None if isinstance(positions, Contiguous) else positions,
         "temperature": temperature,
     }
-    own = {name: value for name, value in given.items() if value is not None}
-    make = build(config, "model", Callable[..., Model], encoding=encoding, **own)
+    keywords = {name: value for name, value in given.items() if value is not None}
+    make = build(config, "model", Callable[..., Model], encoding=encoding, **keywords)
     return ModelRecipe(make, encoding, given["positions"])
 
 
@@ -232,13 +232,13 @@ def _with_target(config: Mapping[str, Any], encoding: Any) -> Mapping[str, Any]:
     """Return a configuration with the positions that PoSE covers, if it leaves them open: what the encoding reaches."""
     from poslab.encodings.sampling.pose import USUAL_FACTOR
 
-    positions, own = config.get("positions"), getattr(encoding, "keywords", {})
+    positions, keywords = config.get("positions"), getattr(encoding, "keywords", {})
     if not isinstance(positions, Mapping) or positions.get("target_length", 0) is not None:
         return config
     length = config["dataset"].get("sequence_length")
-    scaling = getattr(own.get("scaling"), "keywords", {})
+    scaling = getattr(keywords.get("scaling"), "keywords", {})
     stretched = scaling.get("training_length") or _pretrained_length(config) or length
-    target, rows = math.ceil(stretched * scaling.get("factor", USUAL_FACTOR)), own.get("max_length") or 0
+    target, rows = math.ceil(stretched * scaling.get("factor", USUAL_FACTOR)), keywords.get("max_length") or 0
     return {**config, "positions": {**positions, "target_length": rows if rows > length else max(target, length)}}
 
 

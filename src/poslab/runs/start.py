@@ -183,9 +183,9 @@ class Fitted(Start):
             known = (distance_N[seen], sums_HN[:, seen] / pairs_N[seen], pairs_N[seen])
             encoding.fit(*known)
             share = 100 * explained(encoding, *known)
-            place = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
+            served = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
             lines.append(
-                f"{type(encoding).__name__} of {place} explains {share:.0f} % of the variance over distance of the "
+                f"{type(encoding).__name__} of {served} explains {share:.0f} % of the variance over distance of the "
                 "logits that the earlier positions give"
             )
         return lines

@@ -29,13 +29,13 @@ class ObjectiveSums(NamedTuple):
     """The sums of an objective over a batch, each a scalar tensor.
 
     Args:
-        loss: to be minimised: a sum whose mean is over `own.counted`.
-        own: of the task alone.
+        loss: to be minimised: a sum whose mean is over `task.counted`.
+        task: of the loss of the task.
         terms: a sum and its number for each of `Objective.terms`, to be recorded.
     """
 
     loss: Tensor
-    own: Sums
+    task: Sums
     terms: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
@@ -106,8 +106,8 @@ class ContextParallel(Objective):
     @cached_property
     def group(self) -> ProcessGroup:
         """The processes that share the windows of this one; all processes of the run must ask for theirs at once."""
-        own, _ = distributed.new_subgroups(self.processes_per_window)
-        return own
+        group, _ = distributed.new_subgroups(self.processes_per_window)
+        return group
 
     def sums(self, task: Task, model: Model, batch: TokenBatch, teacher: Teacher | None) -> ObjectiveSums:
         assert "context_parallel" in model.capabilities, "checked before training"
@@ -115,7 +115,7 @@ class ContextParallel(Objective):
         length = batch.tokens.shape[1] // self.processes_per_window
         rank = distributed.get_rank(self.group)
         first = rank * length
-        own = slice(first, first + length)
+        part = slice(first, first + length)
         if batch.segments is None:
             positions = Positions.range(batch.tokens.shape[1], device=batch.tokens.device)
         else:
@@ -126,14 +126,14 @@ class ContextParallel(Objective):
             earlier.append_positions(positions.part(slice(0, first)), None)
             earlier.append_tokens(batch.tokens[:, :first])
         # The first dropout comes after all that encodings draw.
-        at_first_dropout = dropout.register_forward_pre_hook(lambda *_: _begin_own_draws(rank))
-        logits_BTV = model(batch.tokens[:, own], positions.part(own), None, earlier)
+        at_first_dropout = dropout.register_forward_pre_hook(lambda *_: _seed_process(rank))
+        logits_BTV = model(batch.tokens[:, part], positions.part(part), None, earlier)
         at_first_dropout.remove()
-        sums = task.sums(logits_BTV, TokenBatch(batch.tokens[:, own], batch.targets[:, own]))
+        sums = task.sums(logits_BTV, TokenBatch(batch.tokens[:, part], batch.targets[:, part]))
         return ObjectiveSums(sums.loss, sums)
 
 
-def _begin_own_draws(rank: int) -> None:
+def _seed_process(rank: int) -> None:
     """Seed the random numbers of a process anew, by the last seed and its number among those that share a window."""
     entropy = (torch.initial_seed(), rank)
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))

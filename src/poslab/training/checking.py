@@ -32,7 +32,7 @@ def check(
         ValueError: in one sentence that names the key.
     """
     recipe = Recipe.of(config, to_train=True)
-    from poslab.runs.steps import TaskLoss  # which imports torch
+    from poslab.runs.distillation import Distillation  # which imports torch
 
     recipe.trainer.require_devices()
     if recipe.trainer.lightning:
@@ -71,10 +71,10 @@ def check(
     lengths_vary = recipe.source.kind is not WINDOWS
     with full_keys("step", recipe.config):
         recipe.step.check(recipe.config, model, recipe.trainer.processes, lengths_vary)
-    if not isinstance(recipe.objective, TaskLoss):
+    if isinstance(recipe.objective, Distillation):
         from poslab.training.teacher import check_teacher
 
-        check_teacher(recipe, model)
+        check_teacher(recipe, recipe.objective, model)
     if recipe.config.get("callbacks") or any(node not in LOCAL_LOGGERS for node in recipe.config["logger"].values()):
         recipe.callbacks(), recipe.loggers()  # late, for they import Lightning
     with full_keys("dataset", recipe.config):
@@ -122,7 +122,7 @@ TOO_FAST = 5
 def _check_memory(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if weights, gradients and the optimizer's state alone are larger than the memory."""
     from poslab.models.adaptation import num_learning
-    from poslab.training.environment import memory_bytes
+    from poslab.runs.trainer_settings import memory_bytes
 
     settings = recipe.trainer
     parameters, learning = sum(parameter.numel() for parameter in model.parameters()), num_learning(model)
@@ -254,16 +254,19 @@ def _embed_real_positions(model: Model) -> None:
 
 def _check_begins_with(recipe: Recipe, earlier: Recipe) -> None:
     """Raise ValueError if no weight of a run that is still to be trained will fit the model that begins with it."""
-    theirs, ours = (one.model.try_build().state_dict() for one in (earlier, recipe))
-    shared = sorted(ours.keys() & theirs.keys())
-    if all(theirs[name].shape != ours[name].shape for name in shared):
-        differ = [f": {name} is {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in shared]
+    earlier_weights, weights = (configured.model.try_build().state_dict() for configured in (earlier, recipe))
+    shared = sorted(weights.keys() & earlier_weights.keys())
+    if all(earlier_weights[name].shape != weights[name].shape for name in shared):
+        differ = [
+            f": {name} is {tuple(earlier_weights[name].shape)} there, {tuple(weights[name].shape)} here"
+            for name in shared
+        ]
         raise ValueError(f"model must have weights that fit those of the run that it begins with{''.join(differ[:1])}")
 
 
 def _check_heads(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
     """Raise ValueError if the weights that a run begins with would be cut into other heads than those that learned."""
-    here, there = (one["model"].get("num_heads") for one in (config, earlier))
+    here, there = (configured["model"].get("num_heads") for configured in (config, earlier))
     if None not in (here, there) and here != there:
         raise ValueError(f"model.num_heads must be {there}, as in the run that this one begins with, got {here}")
 

@@ -88,8 +88,8 @@ def learner_of(
         ValueError: if the model has positions for no example that is held out.
     """
     lengths = {split: datamodule.lengths_of(split) for split in HELD_OUT}
-    for split, found in lengths.items():
-        if not found:
+    for split, of_split in lengths.items():
+        if not of_split:
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     recipe.adapt.apply(model)
     shared = recipe.trainer.context_parallel
@@ -109,7 +109,7 @@ def learner_of(
     )
 
 
-def callbacks_of(recipe: Recipe, learner: Learner, own: Sequence[L.Callback] = ()) -> list[L.Callback]:
+def callbacks_of(recipe: Recipe, learner: Learner, standard: Sequence[L.Callback] = ()) -> list[L.Callback]:
     """Return the callbacks that a recipe asks for, beside those that every run has (`own`).
 
     Raises:
@@ -117,7 +117,7 @@ def callbacks_of(recipe: Recipe, learner: Learner, own: Sequence[L.Callback] = (
     """
     callbacks, tags = recipe.callbacks(), learner.tags("validation")
     at_lengths = {f"{tag}@{length}" for tag in tags for length in learner.lengths["validation"]}
-    saved = {callback.state_key: "a callback that every run has" for callback in own}
+    saved = {callback.state_key: "a callback that every run has" for callback in standard}
     for name, callback in callbacks.items():
         key = callback.state_key
         if is_overridden("state_dict", callback, L.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
@@ -174,11 +175,11 @@ class ConsoleProgress(L.Callback):
             minutes = math.ceil((trainer.max_steps - step) * step_s / 60)
             self.console.print(f"{step:>8}  {metrics}  about {minutes:,} min left")
 
-    def _announce_stop(self, learner: Learner, what: str) -> None:
+    def _announce_stop(self, learner: Learner, last_work: str) -> None:
         """Print once what the run still does after a signal; not in the signal's handler, where printing is unsafe."""
         if learner.stop_requested and not self._says_that_it_stops:
             self._says_that_it_stops = True
-            self.console.print(f"stopping after {what}; Ctrl-C again stops at once")
+            self.console.print(f"stopping after {last_work}; Ctrl-C again stops at once")
 
     def _header(self, learner: Learner) -> None:
         columns = [str(length) for length in learner.lengths["validation"]]
@@ -264,12 +265,9 @@ PARTNERS = {"alibi": Alibi, "rotary": Rotary}
 """Encodings to compare a run with, by their names in conf/encoding."""
 
 PARTNERS_ON_AXES = {"rotary_axial": Rotary, "alibi_grid": Alibi}
-"""The same for data whose tokens stand on several axes."""
+"""The same for data whose tokens have positions on several axes."""
 
 PARTNERS_OF_PRETRAINED = {"own": OwnPositions, "none": NoPosition}
-
-OF_HYDRA = "hydra.searchpath="
-"""The only setting of Hydra that is kept with a run."""
 
 
 def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
@@ -283,9 +281,8 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         commands["write"] = f'{poslab_command("generate", *named)} prompt="The "'
     elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
-    choices = _choices(run)
-    if choices is not None:
-        if _leave_encoding_open(choices) and (other := _other_encoding(recipe)) is not None:
+    if (choices := _choices(run)) is not None:
+        if (other := _other_encoding(recipe, choices)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")
         again = without("start", without("init_from", choices))  # a start would replace the trained encoding
         commands["train on"] = poslab_command("train", *again, assignment("init_from", run.path))
@@ -299,19 +296,13 @@ def _choices(run: RunDirectory) -> list[str] | None:
     """
     if (choices := run.choices()) is None:
         return None
-    others = [choice.lstrip("+~") for choice in choices if not choice.startswith(OF_HYDRA)]
+    others = [choice.lstrip("+~") for choice in choices if not choice.startswith("hydra.searchpath=")]
     trusts = [choice.partition("=")[2] for choice in others if choice.startswith("trust")]
     trusted = {name for typed in trusts for name in re.findall(r"[\w.]+", typed)}
-    is_ours = not any(choice.startswith("hydra") for choice in others) and trusted <= set(run.trust)
-    return without_repetition(choices) if is_ours else None
-
-
-def without_repetition(choices: Sequence[str]) -> list[str]:
-    """Return choices without those whose key is given again further on."""
-    keys = [choice.partition("=")[0] if "=" in choice else None for choice in choices]
-    return [
-        choice for place, choice in enumerate(choices) if keys[place] is None or keys[place] not in keys[place + 1 :]
-    ]
+    if any(choice.startswith("hydra") for choice in others) or not trusted <= set(run.trust):
+        return None
+    last = {choice.partition("=")[0]: index for index, choice in enumerate(choices)}  # a key that is given again counts
+    return [c for index, c in enumerate(choices) if "=" not in c or last[c.partition("=")[0]] == index]
 
 
 def without(key: str, choices: Sequence[str]) -> list[str]:
@@ -319,33 +310,22 @@ def without(key: str, choices: Sequence[str]) -> list[str]:
     return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
 
 
-def _leave_encoding_open(choices: Sequence[str]) -> bool:
-    """Return whether `encoding=` composes with choices.
-
-    A whole configuration, such as best.yaml of a sweep, has no group to choose from, and an experiment may set keys of
-    its own encoding.
-    """
-    experiments = [choice.partition("=")[2] for choice in choices if choice.startswith("experiment=")]
-    files = [choice_file("experiment", name) for name in experiments]
-    return "--config-name" not in choices and all(file and "encoding" not in file for file in files)
-
-
-def _other_encoding(recipe: Recipe) -> str | None:
-    """Return an encoding of another kind that the run could have; None if its other choices rule them out."""
-    own = list(recipe.model.try_build().encodings)
-    for name, kind in _partners(recipe).items():
-        if not any(isinstance(encoding, kind) for encoding in own):
-            try:
-                check({**recipe.config, "encoding": choice_file("encoding", name)})
-            except ValueError:  # a fixed route of attention, or positions that it cannot have
-                continue
-            return name
-    return None
-
-
-def _partners(recipe: Recipe) -> Mapping[str, type[PositionalEncoding]]:
-    """Return encodings that serve the data of a run, by name: on pictures those that read its axes."""
+def _other_encoding(recipe: Recipe, choices: Sequence[str]) -> str | None:
+    """Return an encoding of another class that the run could have; None if its other choices rule them out."""
+    # A whole configuration, such as best.yaml of a sweep, has no group to choose from, and an experiment may set keys
+    # of its own encoding.
+    experiments = [choice_file("experiment", c.partition("=")[2]) for c in choices if c.startswith("experiment=")]
+    if "--config-name" in choices or not all(file and "encoding" not in file for file in experiments):
+        return None
+    partners: Mapping[str, type[PositionalEncoding]] = PARTNERS
     if is_pretrained(recipe.config["model"]):
-        return PARTNERS_OF_PRETRAINED
-    several = isinstance(recipe.source, PatchedSource) and len(recipe.source.axes) > 1
-    return PARTNERS_ON_AXES if several else PARTNERS
+        partners = PARTNERS_OF_PRETRAINED
+    elif isinstance(recipe.source, PatchedSource) and len(recipe.source.axes) > 1:
+        partners = PARTNERS_ON_AXES
+    present = list(recipe.model.try_build().encodings)
+    for name, kind in partners.items():
+        if not any(isinstance(encoding, kind) for encoding in present):
+            with contextlib.suppress(ValueError):  # a fixed route of attention, or positions that it cannot have
+                check({**recipe.config, "encoding": choice_file("encoding", name)})
+                return name
+    return None

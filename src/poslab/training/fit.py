@@ -7,13 +7,12 @@ import dataclasses
 import functools
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.loggers import Logger
 from torch import distributed
 from torch.utils.checkpoint import checkpoint as recomputed
 
@@ -23,11 +22,18 @@ from poslab.data.run_data import RunData
 from poslab.models import Model
 from poslab.models.adaptation import Full, num_learning
 from poslab.runs.directory import CHECKPOINT, RunDirectory
-from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError, disk_errors
-from poslab.runs.processes import broadcast_from_rank0, external_environment, hang_errors, join, rank_zero_first
+from poslab.runs.distillation import Distillation
+from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError
+from poslab.runs.processes import (
+    broadcast_from_rank0,
+    disk_errors,
+    external_environment,
+    hang_errors,
+    join,
+    rank_zero_first,
+)
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.runs.trainer_settings import TrainerSettings
-from poslab.tasks.task import Task
+from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
 from poslab.training.callbacks import EncodingCurves, RecordStartingPoint
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
@@ -42,7 +48,6 @@ from poslab.training.components import (
     trainer_of,
 )
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
-from poslab.training.environment import environment, peak_memory_mb, reset_peak_memory
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
 from poslab.training.learner import Learner
@@ -168,7 +173,9 @@ def train_here(
     datamodule = prepared_data(recipe)
     first_step = first_step_of(checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
-    console.print(_introduction(recipe, model))
+    precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
+    size = f"{_num_parameters(model):,} parameters"
+    console.print(f"{type(model).__name__} with {recipe.encoding_name}: {size}, {precision}")
     if absent := model.encodings.kinds_without_layer:
         kinds = " or ".join(map(str, absent))
         console.print(f"encoding: no layer is of kind {kinds}: its pattern needs more layers")
@@ -176,11 +183,17 @@ def train_here(
         console.print(f"warning: {warning}")
     for line in datamodule.report_lines():
         console.print(line)
-    if checkpoint is None:
-        for line in _first_weights(recipe, model, task, datamodule):
-            console.print(line)
-    teacher = teacher_of(recipe, task, datamodule.tokenizer)
-    if teacher is not None:
+    if recipe.init_from and checkpoint is None:
+        console.print(f"weights of {recipe.init_from}")
+        classes = getattr(task.record(), "classes", ())
+        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer, classes):
+            console.print(f"  {line}")
+    if recipe.start.needs_earlier and checkpoint is None:
+        for line in begin_encoding(recipe, model, task, datamodule):
+            console.print(f"start={choice_of(recipe.config, 'start').name}: {line}")
+    teacher = None
+    if isinstance(recipe.objective, Distillation):
+        teacher = teacher_of(recipe, recipe.objective, task, datamodule.tokenizer)
         console.print(
             f"teacher: {type(teacher.model).__name__} with {_num_parameters(teacher.model):,} parameters, "
             f"which reads {teacher.longest:,} tokens ({teacher.source})"
@@ -197,15 +210,15 @@ def train_here(
         console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {num_learning(model):,} parameters learn")
     _require_space(run, model)
     loggers = loggers_of(recipe, run.path, first_step)
-    own = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
-    own += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
-    own += [] if observer is None else [ObserveValidations(observer)]
+    standard = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
+    standard += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
+    standard += [] if observer is None else [ObserveValidations(observer)]
     try:
         trainer = trainer_of(
             settings,
             batch_size=datamodule.batch_size,
             directory=run.path,
-            callbacks=[*own, *callbacks_of(recipe, learner, own)],
+            callbacks=[*standard, *callbacks_of(recipe, learner, standard)],
             loggers=loggers,
         )
     except MisconfigurationException as error:  # such as a second progress bar
@@ -215,7 +228,11 @@ def train_here(
         if trainer.is_global_zero:
             datamodule.tokenizer.save(run.path)
             task.record().write(run.task_file)
-            _begin_logs(loggers, recipe, learner.tags("test" if observer is None else "validation"))
+            for logger in loggers:
+                if isinstance(logger, RunLogger):
+                    logger.begin(recipe.config, learner.tags("test" if observer is None else "validation"))
+                else:
+                    logger.log_hyperparams(columns(recipe.config))
         if settings.max_steps == 0:
             trainer.validate(learner, datamodule=datamodule, verbose=False)
             checkpoints.best_metrics = learner.validation_metrics
@@ -260,33 +277,6 @@ def train_here(
 
 def _num_parameters(model: Model) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _introduction(recipe: Recipe, model: Model) -> str:
-    """Return the first line of a run: its model, encoding, size and precision."""
-    settings = recipe.trainer
-    precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
-    return f"{type(model).__name__} with {recipe.encoding_name}: {_num_parameters(model):,} parameters, {precision}"
-
-
-def _first_weights(recipe: Recipe, model: Model, task: Task, datamodule: RunData) -> Iterator[str]:
-    """Give a model the weights of `init_from` and its encoding those of `start`; yield what was done, in lines."""
-    if recipe.init_from:
-        yield f"weights of {recipe.init_from}"
-        classes = getattr(task.record(), "classes", ())
-        for line in initialise_from(model, recipe.init_from, datamodule.tokenizer, classes):
-            yield f"  {line}"
-    for line in begin_encoding(recipe, model, task, datamodule):
-        yield f"start={choice_of(recipe.config, 'start').name}: {line}"
-
-
-def _begin_logs(loggers: Sequence[Logger], recipe: Recipe, tags: list[str]) -> None:
-    """Give loggers the configuration of a run; `tags` are those of the metrics with which it will end."""
-    for logger in loggers:
-        if isinstance(logger, RunLogger):
-            logger.begin(recipe.config, tags)
-        else:
-            logger.log_hyperparams(columns(recipe.config))
 
 
 def run_test(run: RunDirectory) -> dict[str, float]:

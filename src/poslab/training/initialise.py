@@ -42,35 +42,42 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
     Raises:
         ValueError: for an unknown run, or one without any weight that fits.
     """
-    theirs, ours = load_weights(checkpoint_file(source)), model.state_dict()
+    source_weights, weights = load_weights(checkpoint_file(source)), model.state_dict()
     known = _tokenizer_of(source)
-    lines = _keep_rows(theirs, ours, tokenizer.vocab_size) if tokenizer == known else []
-    foreign = {} if known in (None, tokenizer) else dict.fromkeys(_of_tokens(theirs), "the tokens of another tokenizer")
+    lines = _keep_rows(source_weights, weights, tokenizer.vocab_size) if tokenizer == known else []
+    foreign = (
+        {}
+        if known in (None, tokenizer)
+        else dict.fromkeys(_of_tokens(source_weights), "the tokens of another tokenizer")
+    )
     if classes and _classes_of(source) not in (None, list(classes)):
         foreign |= dict.fromkeys(_of_outputs(model), "other classes")
     fitting = {
         name: weight
-        for name, weight in theirs.items()
-        if name in ours and ours[name].shape == weight.shape and name not in foreign
+        for name, weight in source_weights.items()
+        if name in weights and weights[name].shape == weight.shape and name not in foreign
     }
-    one_matrix = {"embedding.weight", "output.weight"} <= ours.keys() & theirs.keys() and (
-        ours["embedding.weight"].data_ptr() == ours["output.weight"].data_ptr()
+    tied = {"embedding.weight", "output.weight"} <= weights.keys() & source_weights.keys() and (
+        weights["embedding.weight"].data_ptr() == weights["output.weight"].data_ptr()
     )
-    if one_matrix and not torch.equal(theirs["embedding.weight"], theirs["output.weight"]):
+    if tied and not torch.equal(source_weights["embedding.weight"], source_weights["output.weight"]):
         fitting.pop("output.weight", None)
         lines.append("output.weight is the embedding here, and another matrix there, which was left out")
     if not fitting:
-        shared = sorted(ours.keys() & theirs.keys())[:1]
-        differ = [f": {name} is {tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here" for name in shared]
+        shared = sorted(weights.keys() & source_weights.keys())[:1]
+        differ = [
+            f": {name} is {tuple(source_weights[name].shape)} there, {tuple(weights[name].shape)} here"
+            for name in shared
+        ]
         raise ValueError(f"init_from={source} holds no weights that fit this model{''.join(differ)}")
     model.load_state_dict(fitting, strict=False)
-    for name in sorted(ours.keys() | theirs.keys()):
-        if name not in ours:
+    for name in sorted(weights.keys() | source_weights.keys()):
+        if name not in weights:
             lines.append(f"{name} is not in this model, and was left out")
-        elif name not in theirs:
+        elif name not in source_weights:
             lines.append(f"{name} is not in that run, and starts afresh")
-        elif ours[name].shape != theirs[name].shape:
-            shapes = f"{tuple(theirs[name].shape)} there, {tuple(ours[name].shape)} here"
+        elif weights[name].shape != source_weights[name].shape:
+            shapes = f"{tuple(source_weights[name].shape)} there, {tuple(weights[name].shape)} here"
             lines.append(f"{name} has another shape ({shapes}), and starts afresh")
         elif name in foreign:
             lines.append(f"{name} has {foreign[name]} there, and starts afresh")
@@ -93,15 +100,15 @@ def _classes_of(source: str) -> Any:
         return None
 
 
-def _keep_rows(theirs: dict[str, Tensor], ours: Mapping[str, Tensor], num_tokens: int) -> list[str]:
+def _keep_rows(source_weights: dict[str, Tensor], weights: Mapping[str, Tensor], num_tokens: int) -> list[str]:
     """Replace the rows of their weights after those of the tokenizer by ours; return a line for each matrix."""
     # The output layer of a classifier has another size than the vocabulary.
-    sizes = _vocab_size(theirs), _vocab_size(ours)
+    sizes = _vocab_size(source_weights), _vocab_size(weights)
     lines: dict[int, str] = {}
-    for name in [name for name in OF_TOKENS if name in ours.keys() & theirs.keys()]:
-        there, here = theirs[name], ours[name]
+    for name in [name for name in OF_TOKENS if name in weights.keys() & source_weights.keys()]:
+        there, here = source_weights[name], weights[name]
         if (len(there), len(here)) == sizes and len(there) != len(here) and there.shape[1:] == here.shape[1:]:
-            theirs[name] = torch.cat([there[:num_tokens], here[num_tokens:]])
+            source_weights[name] = torch.cat([there[:num_tokens], here[num_tokens:]])
             rows = f"{len(there):,} rows there, {len(here):,} here"
             line = f"{name} takes the {num_tokens:,} rows of the tokenizer ({rows}), and any others start afresh"
             lines.setdefault(here.data_ptr(), line)
@@ -117,8 +124,8 @@ def _of_tokens(weights: Mapping[str, Tensor]) -> set[str]:
 def _of_outputs(model: Model) -> set[str]:
     """Return the names of the weights of the output layer of a task."""
     layer = model.task_output
-    own = set() if layer is None else {id(weight) for weight in layer.parameters()}
-    return {name for name, weight in model.named_parameters() if id(weight) in own}
+    outputs = set() if layer is None else {id(weight) for weight in layer.parameters()}
+    return {name for name, weight in model.named_parameters() if id(weight) in outputs}
 
 
 def _vocab_size(weights: Mapping[str, Tensor]) -> int | None:
@@ -166,8 +173,6 @@ def begin_encoding(recipe: Recipe, model: Model, task: Task, data: RunData) -> l
     Raises:
         ValueError: in one sentence, if the model has earlier positions from which the encoding cannot begin.
     """
-    if not recipe.start.needs_earlier:
-        return []
     lines: list[str] = []
 
     def begin() -> None:

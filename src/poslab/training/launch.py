@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing.connection import Client, Connection, Listener
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +19,12 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from poslab.configuration.build import DATA
+from poslab.io.files import read_json, write_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import DiskError, NonFiniteLossError, ProcessDiedError, RunEndedEarlyError, RunInterruptedError
 from poslab.runs.processes import hung
 from poslab.training.checkpoints import StopOnSignals
 from poslab.training.learner import Learner
-
-FILES = "heartbeat_*"
-
-
-class Heartbeats(L.Callback):
-    """A callback that touches a file in a directory after each batch; `rank` is that of the process."""
-
-    def __init__(self, directory: Path, rank: int) -> None:
-        self._file = directory / FILES.replace("*", str(rank))
-
-    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        self._file.touch()
-
-    on_validation_batch_end = on_test_batch_end = on_train_batch_end
-
-
-def newest_heartbeat(directory: Path) -> float:
-    """Return the time of the last finished batch of any process, by the clock of the file system; 0 before one."""
-    return max((file.stat().st_mtime for file in directory.glob(FILES)), default=0.0)
-
 
 Observer = Callable[[int, Mapping[str, float]], str | None]
 """A function of the step and the metrics by tag, such as `validation/loss@512`, called after each validation.
@@ -53,82 +32,9 @@ Observer = Callable[[int, Mapping[str, float]], str | None]
 It returns a reason to end the run at once, in a few words; None continues it.
 """
 
-SOCKET = "observer"
-
-
-class ObserveValidations(L.Callback):
-    """A callback that calls an observer after each validation, in process 0; all processes of the run end together."""
-
-    def __init__(self, observer: Observer) -> None:
-        self.observer = observer
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
-        if trainer.state.fn != "fit":
-            return
-        reason = self.observer(trainer.global_step, pl_module.metrics) if trainer.is_global_zero else None
-        reason = trainer.strategy.broadcast(reason)
-        if reason is not None:
-            raise RunEndedEarlyError(reason)
-
-
-@contextmanager
-def answering(observer: Observer, directory: Path) -> Iterator[None]:
-    """Serve an observer at a Unix socket in a directory to other processes, which call it by `distant_observer`.
-
-    It is called in its own thread; an error that it raises is a reason to end the run.
-    """
-    over = threading.Event()
-    with Listener(str(directory / SOCKET)) as listener:
-
-        def answer() -> None:
-            while True:
-                connection = listener.accept()
-                if over.is_set():
-                    connection.close()
-                    return
-                _answer(connection, observer)
-
-        thread = threading.Thread(target=answer, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            Client(str(directory / SOCKET)).close()  # wakes the thread, which closing the listener does not
-            thread.join()
-
-
-def _answer(connection: Connection, observer: Observer) -> None:
-    with connection:
-        try:
-            while True:
-                step, metrics = connection.recv()
-                try:
-                    answer = observer(step, metrics)
-                except Exception as error:
-                    answer = f"{type(error).__name__}: {error}"
-                connection.send(answer)
-        except (EOFError, ConnectionError):  # the process has ended
-            return
-
-
-def distant_observer(directory: Path) -> Observer | None:
-    """Return a function that calls the observer served in a directory by another process; None if there is none."""
-    address = directory / SOCKET
-    if not address.exists():
-        return None
-    connections: list[Connection] = []
-
-    def ask(step: int, metrics: Mapping[str, float]) -> str | None:
-        if not connections:
-            connections.append(Client(str(address)))
-        connections[0].send((step, dict(metrics)))
-        answer: str | None = connections[0].recv()
-        return answer
-
-    return ask
-
+HEARTBEATS = "heartbeat_*"
+OBSERVED, VALIDATION, ANSWER = "observed", "validation.json", "answer.json"
+"""Files by which the first process of a run asks the observer of the launcher, and gets its answer."""
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -168,15 +74,14 @@ def launch(
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # each has its own level
             logging.getLogger(name).setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="poslab_") as messages, contextlib.ExitStack() as answers:
+    with tempfile.TemporaryDirectory(prefix="poslab_") as messages, signals.noted():
         if observer is not None:
-            answers.enter_context(answering(observer, Path(messages)))
-        with signals.noted():
-            group = _started(run, checkpoint, processes, messages)
-            try:
-                failures = _watched(group, Path(messages), hang_after, signals)
-            finally:
-                group.close(signal.SIGKILL)
+            Path(messages, OBSERVED).touch()
+        group = _started(run, checkpoint, processes, messages)
+        try:
+            failures = _watched(group, Path(messages), hang_after, signals, observer)
+        finally:
+            group.close(signal.SIGKILL)
     error = _explained(failures) if failures else None
     if signals.received is not None and (error is None or isinstance(error, ProcessDiedError)):
         raise RunInterruptedError(signals.received)  # the signal may have killed a process that had just begun
@@ -198,7 +103,15 @@ def _started(run: RunDirectory, checkpoint: Path | None, processes: int, message
             "run",
             sys.executable,
             args={rank: tuple(arguments) for rank in range(processes)},
-            envs={rank: _place(rank, processes) for rank in range(processes)},
+            # As torchrun sets it, without an address: they meet in a file.
+            envs={
+                rank: {
+                    **dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)),
+                    **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
+                    **{"GROUP_RANK": "0", "TORCHELASTIC_RUN_ID": "poslab", "TORCHELASTIC_RESTART_COUNT": "0"},
+                }
+                for rank in range(processes)
+            },
             logs_specs=DefaultLogsSpecs(log_dir=messages),
         )
     finally:
@@ -206,21 +119,10 @@ def _started(run: RunDirectory, checkpoint: Path | None, processes: int, message
             signal.signal(number, handler)
 
 
-def _place(rank: int, processes: int) -> dict[str, str]:
-    """Return the environment of a process as torchrun sets it, without an address: they meet in a file."""
-    return {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "GROUP_RANK": "0",
-        "TORCHELASTIC_RUN_ID": "poslab",
-        "TORCHELASTIC_RESTART_COUNT": "0",
-    }
-
-
-def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSignals) -> dict[int, ProcessFailure]:
-    """Wait for the end of the processes, and return the failures by rank."""
+def _watched(
+    group: PContext, messages: Path, hang_after: int, signals: StopOnSignals, observer: Observer | None
+) -> dict[int, ProcessFailure]:
+    """Wait for the end of the processes, answer their observations, and return the failures by rank."""
     newest, silent, asked_at = 0.0, 0.0, None
     while (result := group.wait(timeout=0)) is None:
         if signals.repeated or (asked_at is not None and time.monotonic() - asked_at > SAVE_TIMEOUT_S):
@@ -231,13 +133,71 @@ def _watched(group: PContext, messages: Path, hang_after: int, signals: StopOnSi
             for pid in group.pids().values():
                 with contextlib.suppress(ProcessLookupError):  # it has ended in the meantime
                     os.kill(pid, signals.received)
+        if observer is not None and (messages / VALIDATION).exists():
+            _answer(observer, messages)
         time.sleep(SECONDS_BETWEEN_LOOKS)
         silent += SECONDS_BETWEEN_LOOKS  # counts looks, not seconds: this process may have been suspended as well
-        if (sign := newest_heartbeat(messages)) != newest:
-            newest, silent = sign, 0.0
+        beat = max((file.stat().st_mtime for file in messages.glob(HEARTBEATS)), default=0.0)
+        if beat != newest:
+            newest, silent = beat, 0.0
         if newest and silent > hang_after:
             raise ProcessDiedError(hung(hang_after))
     return result.failures
+
+
+def _answer(observer: Observer, messages: Path) -> None:
+    """Call the observer with the validation of the first process; an error that it raises ends the run."""
+    validation = read_json(messages / VALIDATION)
+    (messages / VALIDATION).unlink()
+    try:
+        reason = observer(validation["step"], validation["metrics"])
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+    write_atomically(messages / ANSWER, json.dumps({"reason": reason}))
+
+
+def distant_observer(messages: Path) -> Observer | None:
+    """Return a function that asks the observer of the launcher; None if it has none."""
+    if not (messages / OBSERVED).exists():
+        return None
+
+    def ask(step: int, metrics: Mapping[str, float]) -> str | None:
+        write_atomically(messages / VALIDATION, json.dumps({"step": step, "metrics": dict(metrics)}))
+        while not (messages / ANSWER).exists():
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        reason: str | None = read_json(messages / ANSWER)["reason"]
+        (messages / ANSWER).unlink()
+        return reason
+
+    return ask
+
+
+class Heartbeats(L.Callback):
+    """A callback that touches a file in a directory after each batch; `rank` is that of the process."""
+
+    def __init__(self, directory: Path, rank: int) -> None:
+        self._file = directory / HEARTBEATS.replace("*", str(rank))
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        self._file.touch()
+
+    on_validation_batch_end = on_test_batch_end = on_train_batch_end
+
+
+class ObserveValidations(L.Callback):
+    """A callback that calls an observer after each validation, in process 0; all processes of the run end together."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.observer = observer
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, Learner)
+        if trainer.state.fn != "fit":
+            return
+        reason = self.observer(trainer.global_step, pl_module.metrics) if trainer.is_global_zero else None
+        reason = trainer.strategy.broadcast(reason)
+        if reason is not None:
+            raise RunEndedEarlyError(reason)
 
 
 def _explained(failures: dict[int, ProcessFailure]) -> BaseException:

@@ -22,8 +22,8 @@ from poslab.models import Model
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.optimizers import OptimizerSettings
 from poslab.runs.steps import Gradients, Objective, Teacher
+from poslab.runs.trainer_settings import peak_memory_mb
 from poslab.tasks.task import Task
-from poslab.training.environment import peak_memory_mb
 
 MOST = 4096
 """Numbers of each tensor that are hashed."""
@@ -31,12 +31,12 @@ MOST = 4096
 
 def hash_of(tensors: Iterable[Tensor]) -> str:
     """Return a hash of the shapes, the dtypes and the first numbers of tensors."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for tensor in tensors:
         flat = tensor.detach().flatten()[:MOST].cpu()
-        found.update(str((tuple(tensor.shape), tensor.dtype)).encode())
-        found.update(flat.to(torch.float64 if flat.is_floating_point() else torch.int64).numpy().tobytes())
-    return found.hexdigest()[:16]
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+        digest.update(flat.to(torch.float64 if flat.is_floating_point() else torch.int64).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 class Learner(L.LightningModule):
@@ -142,7 +142,7 @@ class Learner(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         sums = self.gradients.sums(self.objective, self.task, self.model, batch, self.teacher)
-        self._step_sums[:3] += torch.stack([sums.own.loss.detach(), sums.own.correct, sums.own.counted])
+        self._step_sums[:3] += torch.stack([sums.task.loss.detach(), sums.task.correct, sums.task.counted])
         self._step_sums[3] += batch.num_tokens / self.objective.processes_per_window
         if sums.terms:
             self._step_sums[5:] += torch.stack([number for term in sums.terms for number in term])
@@ -274,9 +274,9 @@ class Learner(L.LightningModule):
             if name.partition("@")[0] == split:
                 measurement.begin(self.device)
 
-    def _observe(self, split: str, batch: Batch, place: int) -> None:
+    def _observe(self, split: str, batch: Batch, index: int) -> None:
         observation = self.task.observe(self.model, batch, split)
-        length = self.lengths[split][place]
+        length = self.lengths[split][index]
         self.measurements[f"{split}@{length}"].update(observation)
         # The best checkpoint is not chosen by lengths beyond those of training.
         longest_that_chooses = max(self.longest_trained, min(self.lengths[split]))

@@ -160,9 +160,9 @@ def _with_columns_of_all(experiment: Summary, first: Sequence[str]) -> Summary:
     """
     metadata = experiment.value[0].metadata.plugin_data
     data = HParamsPluginData.FromString(metadata.content)
-    own = {info.name for info in data.experiment.hparam_infos}
+    present = {info.name for info in data.experiment.hparam_infos}
     for name in hyperparameters_of_all():
-        if name not in own:
+        if name not in present:
             data.experiment.hparam_infos.add(name=name, type=DataType.Value("DATA_TYPE_FLOAT64"))
     for info in data.experiment.hparam_infos:
         info.differs = info.name in first  # what differs between runs stands first, and is shown

@@ -59,9 +59,9 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
     if resume == "auto":
         in_multirun = (directory.parent / "multirun.yaml").exists()
         runs = directory.parent.parent if in_multirun else directory.parent
-        if (found := newest_unfinished(runs, config)) is None:
+        if (newest := newest_unfinished(runs, config)) is None:
             return plan(config, directory, given, is_named)._replace(remark=_nothing_to_resume(runs, config))
-        return Plan(found, config, found.last_checkpoint if found.last_checkpoint.exists() else None)
+        return Plan(newest, config, newest.last_checkpoint if newest.last_checkpoint.exists() else None)
     if not isinstance(resume, str) or not resume:
         raise ValueError(f"resume must be a run directory, a checkpoint or auto, got {resume!r}")
     path = Path(resume)
@@ -71,10 +71,10 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
         suggestion = nearest(str(path), neighbours(str(path)))
         raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{suggestion}")
     run = RunDirectory.of(path, trusted_packages(config))
-    own = run.config()
-    if missing := [key for key in sorted(config.keys() - own.keys()) if not _is_given(key, given, config)]:
+    stored = run.config()
+    if missing := [key for key in sorted(config.keys() - stored.keys()) if not _is_given(key, given, config)]:
         raise ValueError(f"resume={resume} is not a run of this command: its config.yaml has no {missing[0]}")
-    differing = [key for key, *_ in changes_since(own, config) if _is_given(key, given, config)]
+    differing = [key for key, *_ in changes_since(stored, config) if _is_given(key, given, config)]
     if differing:
         key = differing[0].removesuffix("._target_")
         raise ValueError(
@@ -83,9 +83,9 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
     known = [*LOCAL_LOGGERS, *config["logger"].values()]
-    loggers = own["logger"] if isinstance(own["logger"], Mapping) else {}
+    loggers = stored["logger"] if isinstance(stored["logger"], Mapping) else {}
     others = [name for name, node in loggers.items() if node not in known]
-    return Plan(run, own, checkpoint if checkpoint.exists() else None, logs_to=others)
+    return Plan(run, stored, checkpoint if checkpoint.exists() else None, logs_to=others)
 
 
 def require_free(run: RunDirectory) -> None:
@@ -108,12 +108,12 @@ def _unfinished(directory: Path, config: Mapping[str, Any]) -> Iterator[tuple[Ru
     for file in directory.glob("**/config.yaml"):
         run = RunDirectory(file.parent, trusted_packages(config))
         try:
-            own = run.config()
+            stored = run.config()
             run.check_files()
         except ValueError:  # a config.yaml of something else
             continue
         if not run.is_finished:
-            yield run, own
+            yield run, stored
 
 
 def _started(run: RunDirectory) -> float:
@@ -128,11 +128,11 @@ def _nothing_to_resume(directory: Path, config: Mapping[str, Any]) -> str:
     differing, run = min(unfinished, key=lambda pair: (len(pair[0]), -_started(pair[1])))
     if not differing:
         return f"resume=auto: {run.path} is being trained by another process; a new run starts"
-    key, own, wanted = differing[0]
+    key, stored, wanted = differing[0]
     more = f" (and {len(differing) - 1} more keys)" if len(differing) > 1 else ""
     return (
         f"resume=auto: no unfinished run in {directory} has this configuration; a new one starts. "
-        f"The nearest, {run.path}, has {key}={own} where this one has {wanted}{more}"
+        f"The nearest, {run.path}, has {key}={stored} where this one has {wanted}{more}"
     )
 
 

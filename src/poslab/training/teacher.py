@@ -21,19 +21,12 @@ OF_PATCHES = ("patch", "mean", "deviation")
 """Fields of the record of a task that say how its model reads patches."""
 
 
-def check_teacher(recipe: Recipe, student: Model) -> None:
-    """Check the teacher of a run as far as it can be without data; a run that has none passes.
-
-    Args:
-        recipe: of the run.
-        student: its model, on no device.
+def check_teacher(recipe: Recipe, objective: Distillation, student: Model) -> None:
+    """Check the teacher of a run as far as it can be without data.
 
     Raises:
         ValueError: in one sentence, if the teacher is missing or damaged, or cannot teach this student.
     """
-    objective = recipe.objective
-    if not isinstance(objective, Distillation):
-        return
     if objective.teacher_length is not None:
         _check_teacher_length(recipe, objective.teacher_length)
     loaded = _loaded(recipe, objective)
@@ -83,10 +76,10 @@ def _check_teacher_length(recipe: Recipe, length: int) -> None:
         )
 
 
-def _check_relations(objective: Distillation, ours: StackShape, theirs: StackShape) -> None:
+def _check_relations(objective: Distillation, learned: StackShape, taught: StackShape) -> None:
     """Raise ValueError if relation heads do not divide the widths of all heads of student and teacher."""
-    heads = objective.relation_heads or ours.num_heads
-    for whose, shape in (("student", ours), ("teacher", theirs)):
+    heads = objective.relation_heads or learned.num_heads
+    for whose, shape in (("student", learned), ("teacher", taught)):
         width = shape.num_heads * shape.head_dim
         if objective.match == "relations" and width % heads:
             raise ValueError(
@@ -94,20 +87,12 @@ def _check_relations(objective: Distillation, ours: StackShape, theirs: StackSha
             )
 
 
-def teacher_of(recipe: Recipe, task: Task, tokenizer: Tokenizer) -> Teacher | None:
-    """Return the teacher of a run on the CPU; None if it has none.
-
-    Args:
-        recipe: of the run, checked by `check_teacher`.
-        task: of the run.
-        tokenizer: of its data.
+def teacher_of(recipe: Recipe, objective: Distillation, task: Task, tokenizer: Tokenizer) -> Teacher:
+    """Return the teacher of a run on the CPU, which `check_teacher` has checked.
 
     Raises:
         ValueError: in one sentence, if the teacher cannot be loaded, or has other tokens or classes.
     """
-    objective = recipe.objective
-    if not isinstance(objective, Distillation):
-        return None
     teacher = _loaded(recipe, objective)
     if objective.teacher == UNTOUCHED:
         _check_vocabulary(teacher, task, tokenizer)
@@ -171,11 +156,11 @@ def _check_vocabulary(teacher: Teacher, task: Task, tokenizer: Tokenizer) -> Non
         )
 
 
-def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tokenizer: Tokenizer) -> None:
+def _check_tokens(recipe: Recipe, objective: Distillation, learned: TaskRecord, tokenizer: Tokenizer) -> None:
     """Raise ValueError if a teacher does not know the tokens of a task, or for logits predicts something else."""
     run = RunDirectory.of(str(objective.teacher), trusted_packages(recipe.config))
     try:
-        theirs, known = recipe_of(run).task.record_type.read(run.task_file), load_tokenizer(run.path)
+        taught, known = recipe_of(run).task.record_type.read(run.task_file), load_tokenizer(run.path)
     except ValueError as error:
         raise ValueError(f"objective.teacher: {error}") from error
     if known != tokenizer:
@@ -183,13 +168,13 @@ def _check_tokens(recipe: Recipe, objective: Distillation, ours: TaskRecord, tok
             f"objective.teacher={objective.teacher} must have the tokenizer of this run, got another one: "
             f"{known.vocab_size:,} tokens there, {tokenizer.vocab_size:,} here"
         )
-    there, here = asdict(theirs), asdict(ours)
+    there, here = asdict(taught), asdict(learned)
     does, names = "predict", [*{**there, **here}]
     if objective.match not in (None, "logits"):  # None is logits, for a run
-        if theirs.extra_tokens < ours.extra_tokens:
+        if taught.extra_tokens < learned.extra_tokens:
             raise ValueError(
                 f"objective.teacher={objective.teacher} must know the tokens of this task beside those of text: "
-                f"{theirs.extra_tokens} there, {ours.extra_tokens} here"
+                f"{taught.extra_tokens} there, {learned.extra_tokens} here"
             )
         does, names = "read", [name for name in OF_PATCHES if name in here]
     if differing := [name for name in reversed(names) if there.get(name) != here.get(name)]:

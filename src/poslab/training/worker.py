@@ -18,8 +18,7 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     import torch
 
     from poslab.runs.directory import RunDirectory
-    from poslab.runs.errors import disk_errors
-    from poslab.runs.processes import external_environment, hang_errors, join
+    from poslab.runs.processes import disk_errors, external_environment, hang_errors, join
     from poslab.runs.recipe import recipe_of
     from poslab.training.checkpoints import StopOnSignals
     from poslab.training.fit import train_here

@@ -15,7 +15,7 @@ from poslab.experiments.tuning.attributes import IDENTITY, MADE_WITH, QUESTION, 
 from poslab.experiments.tuning.study import SweepStudy
 from poslab.experiments.tuning.sweep import Sweep
 from poslab.experiments.tuning.trial_record import begun_trials
-from poslab.training.environment import commit
+from poslab.runs.trainer_settings import commit
 from poslab.training.resume import changes_since
 
 
