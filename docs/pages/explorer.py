@@ -15,7 +15,7 @@ from torch import Tensor
 import poslab
 from poslab.encodings.bias.fire import Fire
 from poslab.encodings.bias.t5 import T5Bias
-from poslab.evaluation.rotary.base_bound import smallest_base
+from poslab.evaluation.base_bound import smallest_base
 from poslab.explorer import DATA, write_explorer
 from poslab.io.files import read_json
 from poslab.runs.checkpoint import load_checkpoint

@@ -43,9 +43,9 @@ FUNCTIONS = {
         "attention.statistics.attention_statistics",
         "attention.statistics.attention_by_distance",
         "attention.maps.attention_maps",
-        "encoding.curves.learned_bias",
-        "receptive_field.of_tokens.receptive_field",
-        "rotary.diagnostics.rotary_diagnostics",
+        "learned_bias.learned_bias",
+        "parts.receptive_field.receptive_field",
+        "parts.rotary.rotary_diagnostics",
     )
 }
 """Functions for notebooks, which a package holds in its modules."""

@@ -88,7 +88,7 @@ def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
     one = open_run(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
     short = short_example(one, text)
     for stack_name, (queries, own_keys) in short.labels.items():
-        (block, *_) = attention_rows(one.model, short.read, stack=stack_name)
+        (block, *_) = attention_rows(one.model, short.forward, stack=stack_name)
         assert block.weights.shape[-2:] == (len(queries), len(own_keys))
     first = short.labels["encoder" if kind == "pairs" else "self"][1]
     assert "".join(first).startswith(text.replace(" ", "") if kind == "reversing" else text) and len(first) == keys

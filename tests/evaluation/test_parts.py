@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from poslab.evaluation import parts
-from poslab.evaluation.command import left_out
 from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.progress import Progress
 from poslab.evaluation.settings import Settings
@@ -58,10 +57,9 @@ def test_a_part_is_left_out_with_its_reason_where_no_model_has_what_it_needs(tmp
     (tmp_path / "for_rotations.py").write_text(FILE.format(name="for_rotations", place=0, needs=NEEDS["for_rotations"]))
     still, turning = (SimpleNamespace(abilities=own) for own in ({"attention"}, {"attention", "rotation"}))
     alone = evaluate([still], Settings())
-    assert alone.left_out == {"for_rotations": "needs an encoding that turns queries and keys"}
-    assert left_out(alone) == "left out: for_rotations (needs an encoding that turns queries and keys)"
+    assert alone.left_out == {"for_rotations": "needs an encoding that rotates queries and keys"}
     beside = evaluate([still, turning], Settings())
-    assert beside.left_out == {} and left_out(beside) is None
+    assert beside.left_out == {}
     assert next(section.title for section in beside.sections) == "for_rotations"
 
 

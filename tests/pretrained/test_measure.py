@@ -19,10 +19,10 @@ from poslab.encodings import Alibi, CoPE, NoPosition, OwnPositions, Positions, R
 from poslab.evaluation.attention.rows import attention_rows, capture_attention, is_readable
 from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
-from poslab.evaluation.encoding.content_positions import content_positions
 from poslab.evaluation.evaluation import evaluate
 from poslab.evaluation.opening import open_pretrained, open_run
-from poslab.evaluation.receptive_field.of_tokens import receptive_field
+from poslab.evaluation.parts.encoding import content_positions
+from poslab.evaluation.parts.receptive_field import receptive_field
 from poslab.evaluation.settings import Request, Settings
 from poslab.pretrained import directory
 from poslab.pretrained.borrow import borrow

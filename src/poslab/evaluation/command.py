@@ -28,13 +28,13 @@ from poslab.encodings import EncodingFactory, StackEncodings, StackShape
 from poslab.evaluation.evaluated_run import EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.opening import open_pretrained, open_run, with_different_names
-from poslab.evaluation.parts.rotary import section
+from poslab.evaluation.parts.rotary import TEXT, rotary_diagnostics
 from poslab.evaluation.progress import Progress
-from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
 from poslab.evaluation.settings import Request
 from poslab.evaluation.summary import WITHIN
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
+from poslab.report.page import Section
 from poslab.report.sentences import listed
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named
@@ -44,7 +44,7 @@ from poslab.runs.processes import external_environment, join
 def evaluate_runs(
     paths: Sequence[str], request: Request, swaps: Sequence[Mapping[str, Any]], swap_choice: str | None
 ) -> None:
-    """Evaluate runs side by side, or each beside itself under another encoding, and write and print the results.
+    """Evaluate runs side by side, or each next to itself under another encoding, and write and print the results.
 
     Paths are run directories or checkpoints, all different. Swaps replace the encoding of each run by that of the name
     `swap_choice`, or are empty.
@@ -65,7 +65,7 @@ def evaluate_runs(
     own = first.path / name if len(paths) == 1 else None
     directory = output_directory(request.output, own)
     written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
-    if files := [place for place in (directory, written) if place.is_file()]:
+    if files := [path for path in (directory, written) if path.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
     steps = first.metrics().get("steps", 0) if directory == own and first.is_finished else 0
     evaluation, console, progress = _evaluated(runs, request, is_first)
@@ -93,13 +93,13 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
     """
     is_first = _begin()
     chosen = (request.split, request.tokens, device_named(request.device))
-    names = labels([one.config for one in models])
+    names = labels([model.config for model in models])
     runs = [
-        replace(open_pretrained(one.config, one.choices, *chosen), name=one.name or name)
-        for one, name in zip(models, names, strict=True)
+        replace(open_pretrained(model.config, model.choices, *chosen), name=model.name or name)
+        for model, name in zip(models, names, strict=True)
     ]
-    if len({one.name for one in runs}) < len(runs):
-        raise ValueError(f"encodings must all be different, got {', '.join(one.name for one in runs)}")
+    if len({run.name for run in runs}) < len(runs):
+        raise ValueError(f"encodings must all be different, got {', '.join(run.name for run in runs)}")
     directory = output_directory(request.output, None)
     evaluation, console, progress = _evaluated(runs, request, is_first)
     if not is_first:
@@ -136,15 +136,15 @@ def _begin() -> bool:
 def _identity(runs: Sequence[EvaluatedRun], request: Request) -> str:
     """Return a name for an evaluation, which another one has only if its numbers are the same."""
     models = []
-    for one in runs:
-        folder = Path(one.path)
+    for run in runs:
+        folder = Path(run.path)
         files = (
-            [checkpoint_file(one.path)] if one.directory else [*folder.glob("*.safetensors"), *folder.glob("*.json")]
+            [checkpoint_file(run.path)] if run.directory else [*folder.glob("*.safetensors"), *folder.glob("*.json")]
         )
-        files += {Path(inspect.getfile(type(encoding))) for encoding in one.model.encodings}  # code that may be edited
+        files += {Path(inspect.getfile(type(encoding))) for encoding in run.model.encodings}  # code that may be edited
         stats = sorted((str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files)
-        text = None if one.text is None else hashlib.sha256(one.text.tokens.tobytes()).hexdigest()
-        models.append([one.name, dict(one.recipe.config), dict(one.swap), str(folder), stats, text])
+        text = None if run.text is None else hashlib.sha256(run.text.tokens.tobytes()).hexdigest()
+        models.append([run.name, dict(run.recipe.config), dict(run.swap), str(folder), stats, text])
     asked = [request.lengths, request.stride, request.seed, request.split, request.tokens, request.device]
     return cache.key({"models": models, "asked": asked, "version": version("poslab")})
 
@@ -170,7 +170,7 @@ def _evaluated(
     runs: Sequence[EvaluatedRun], request: Request, is_first: bool
 ) -> tuple[Evaluation, HarmlessConsole, Progress]:
     """Return the evaluation, the console that has shown its progress, and that, to be forgotten once it is written."""
-    request = request.with_tokens(max(one.longest_trained for one in runs))
+    request = request.with_tokens(max(run.longest_trained for run in runs))
     console = HarmlessConsole(quiet=not is_first)
     kept = None if external_environment() else default_cache() / "evaluations" / _identity(runs, request)
     if kept is not None and kept.is_dir():
@@ -187,20 +187,19 @@ def _evaluated(
 def _print(console: HarmlessConsole, evaluation: Evaluation, runs: Sequence[EvaluatedRun], directory: Path) -> None:
     for line in summary(evaluation):
         console.print(line)
-    if missing := left_out(evaluation):
-        console.print(missing)
+    by_reason: dict[str, list[str]] = {}
+    for part, reason in evaluation.left_out.items():
+        by_reason.setdefault(reason, []).append(part)
+    if by_reason:
+        console.print("left out:", "; ".join(f"{', '.join(parts)} ({reason})" for reason, parts in by_reason.items()))
     if evaluation.lead is None:  # which begins with them
-        for warning in _warnings(runs):
+        for warning in (warning for run in runs for warning in run.warnings):
             console.print(warning, soft_wrap=True)
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
-def _warnings(runs: Sequence[EvaluatedRun]) -> list[str]:
-    return [warning for one in runs for warning in one.warnings]
-
-
 def _names(runs: Sequence[EvaluatedRun]) -> str:
-    return listed([one.name for one in runs])
+    return listed([run.name for run in runs])
 
 
 def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
@@ -211,7 +210,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
         request: the lengths to look at, and the directory of the results.
 
     Raises:
-        ValueError: for an encoding that does not turn queries and keys, among other mistakes.
+        ValueError: for an encoding that does not rotate queries and keys, among other mistakes.
     """
     head_dim, training_length = config["model"]["head_dim"], config["dataset"]["sequence_length"]
     for key, value in (("model.head_dim", head_dim), ("dataset.sequence_length", training_length)):
@@ -223,39 +222,21 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
         (encoding,) = StackEncodings(build(config, "encoding", EncodingFactory), shape)
     name = label(config)
     figures = rotary_diagnostics(encoding, head_dim, training_length, request.lengths or [training_length])
-    evaluation = Evaluation([section(figures)])
+    evaluation = Evaluation([Section("Rotary diagnostics", TEXT, figures)])
     directory = output_directory(request.output, None)
     facts = {
         "encoding": name,
         "head dimension": str(head_dim),
         "training length": f"{training_length:,} tokens",
         "arguments": " ".join(request.typed),
-        "made": _now(),
+        "made": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
     evaluation.write(directory, f"{name} before training", facts, request.figure_width)
     console = HarmlessConsole()
-    for figure in figures:
-        if isinstance(figure, Table) and figure.name == "rotary_base_bound":
-            console.print(_lines(figure))
+    for table in (figure for figure in figures if isinstance(figure, Table) and figure.name == "rotary_base_bound"):
+        numbers = table.frame.map(lambda value: value if pd.isna(value) or value in (True, False) else f"{value:,.0f}")
+        console.print(_lines(table.title, numbers.replace({True: "yes", False: "no"})))
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
-
-
-def _lines(table: Table) -> Lines:
-    """Return a short table for the terminal."""
-    lines = Lines(box=box.SIMPLE_HEAD, title=table.title, title_justify="left")
-    for column in table.frame.columns:
-        lines.add_column(str(column), justify="right")
-    for row in table.frame.itertuples(index=False):
-        lines.add_row(*map(_cell, row))
-    return lines
-
-
-def _cell(value: Any) -> str:
-    if pd.isna(value):
-        return "-"
-    if isinstance(value, bool | np.bool_):
-        return "yes" if value else "no"
-    return f"{value:,.0f}"
 
 
 def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
@@ -266,35 +247,35 @@ def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
 
 
 def _require_same_test(runs: Sequence[EvaluatedRun]) -> None:
-    """Raise ValueError for runs that cannot stand side by side."""
+    """Raise ValueError for runs that cannot be compared."""
     first = runs[0]
     for other in runs[1:]:
         if first.recipe.task is not other.recipe.task:
-            what = "have learned the same task"
+            need = "have learned the same task"
         elif first.tokenizer.vocab_size != other.tokenizer.vocab_size:
-            what = "have the same tokenizer"
+            need = "have the same tokenizer"
         elif not _have_same_items(first, other):
-            what = "have been kept from the same text" if first.text else "have the same test examples"
+            need = "have been kept from the same text" if first.text else "have the same test examples"
         elif first.text and other.text and first.text.documents_apart != other.text.documents_apart:
-            what = "both keep documents apart, or neither,"
+            need = "both keep documents apart, or neither,"
         else:
             continue
-        raise ValueError(f"runs must {what} to stand side by side, unlike {first.place} and {other.place}")
+        raise ValueError(f"runs must {need} to be compared, unlike {first.location} and {other.location}")
 
 
-def _have_same_items(one: EvaluatedRun, other: EvaluatedRun) -> bool:
+def _have_same_items(first: EvaluatedRun, other: EvaluatedRun) -> bool:
     """Return whether the held-out data of two runs of one task is the same, at the lengths that both have."""
-    if one.text is not None and other.text is not None:
-        return np.array_equal(one.text.tokens, other.text.tokens)
-    shared = set(one.data.lengths_of(one.split)) & set(other.data.lengths_of(other.split))
+    if first.text is not None and other.text is not None:
+        return np.array_equal(first.text.tokens, other.text.tokens)
+    shared = set(first.data.lengths_of(first.split)) & set(other.data.lengths_of(other.split))
     return bool(shared) and all(
-        one.data.identity(one.split, length) == other.data.identity(other.split, length) for length in shared
+        first.data.identity(first.split, length) == other.data.identity(other.split, length) for length in shared
     )
 
 
 def _facts(runs: Sequence[EvaluatedRun], request: Request) -> dict[str, str]:
-    warnings = _warnings(runs)
-    first, in_pictures = runs[0], names_in_pictures(one.name for one in runs)
+    warnings = [warning for run in runs for warning in run.warnings]
+    first, in_plots = runs[0], names_in_pictures(run.name for run in runs)
     if first.text is not None:
         evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
     elif examples := sum(first.data.num_examples(request.split).values()):
@@ -302,51 +283,42 @@ def _facts(runs: Sequence[EvaluatedRun], request: Request) -> dict[str, str]:
     else:
         evaluated = f"the {request.split} split of {first.dataset}"
     return {
-        "model" if first.directory is None else "runs": ", ".join(dict.fromkeys(str(one.place) for one in runs)),
-        "encodings": ", ".join(one.name for one in runs),
-        **({"in pictures": in_pictures} if in_pictures else {}),
-        "trained": ", ".join(dict.fromkeys(one.trained_at for one in runs)),
+        "model" if first.directory is None else "runs": ", ".join(dict.fromkeys(str(run.location) for run in runs)),
+        "encodings": ", ".join(run.name for run in runs),
+        **({"in plots": in_plots} if in_plots else {}),
+        "trained": ", ".join(dict.fromkeys(run.trained_at for run in runs)),
         "evaluated on": evaluated,
         **({"doubts": "; ".join(warnings)} if warnings else {}),
         "arguments": " ".join(request.typed),
-        "made": _now(),
+        "made": f"{datetime.now():%Y-%m-%d %H:%M}",
     }
 
 
-def _now() -> str:
-    return datetime.now().strftime("%Y-%m-%d %H:%M")
-
-
 def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
-    """Yield the conclusion, and its metrics at every length, a table for each metric, in at most 80 columns."""
+    """Yield the conclusion: a table for each metric, in at most 80 columns."""
     if evaluation.lead is None:
         return
     yield from filter(None, evaluation.lead.text.split("\n\n"))
-    for table in (one for one in evaluation.lead.figures if isinstance(one, Table)):
+    for table in (figure for figure in evaluation.lead.figures if isinstance(figure, Table)):
         frame = table.frame if "metric" in table.frame else table.frame.assign(metric="")
         name = "model" if "model" in frame else "task"
         lengths = [column for column in frame.columns if column not in ("metric", name)]
         for metric, rows in frame.groupby("metric", sort=False):
             present = [column for column in lengths if column != WITHIN or rows[column].notna().any()]
             for first in range(0, len(present), MAX_COLUMNS):
-                shown = present[first : first + MAX_COLUMNS]
-                lines = Lines(box=box.SIMPLE_HEAD, title=str(metric), title_justify="left")
-                lines.add_column("")
-                for length in shown:
-                    lines.add_column(length, justify="right", no_wrap=True)
-                for row in rows.to_dict("records"):
-                    lines.add_row(str(row[name]), *("-" if pd.isna(row[n]) else row[n] for n in shown))
-                yield lines
+                shown = rows[[name, *present[first : first + MAX_COLUMNS]]]
+                yield _lines(str(metric), shown.rename(columns={name: ""}))
+
+
+def _lines(title: str, frame: pd.DataFrame) -> Lines:
+    """Return a table of texts for the terminal."""
+    lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    for number, column in enumerate(frame.columns):
+        lines.add_column(str(column), justify="right" if number else "left", no_wrap=bool(number))
+    for row in frame.itertuples(index=False):
+        lines.add_row(*("-" if pd.isna(value) else str(value) for value in row))
+    return lines
 
 
 MAX_COLUMNS = 7
-"""Columns of numbers that fit beside a name into 80 characters."""
-
-
-def left_out(evaluation: Evaluation) -> str | None:
-    """Return a line that says which parts have been left out and why; None if none has."""
-    by_reason: dict[str, list[str]] = {}
-    for part, reason in evaluation.left_out.items():
-        by_reason.setdefault(reason, []).append(part)
-    reasons = [f"{', '.join(named)} ({reason})" for reason, named in by_reason.items()]
-    return f"left out: {'; '.join(reasons)}" if reasons else None
+"""Columns of numbers that fit next to a name into 80 characters."""

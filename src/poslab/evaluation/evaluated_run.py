@@ -1,13 +1,14 @@
-"""Subjects of an evaluation: models with their held-out data, of runs or pretrained, perhaps under another encoding.
+"""What an evaluation compares: models with their held-out data, of runs or pretrained, perhaps under another encoding.
 
 Dimension letters: B windows, T tokens, N tokens of the text.
 """
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,18 +24,19 @@ from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.text_splits import TextSplits
 from poslab.data.tokenizers import Tokenizer
+from poslab.encodings import LayerPattern, StackEncodings
+from poslab.encodings.layers import encoding_of
 from poslab.evaluation.attention.rows import capture_attention, is_readable
 from poslab.evaluation.grids import Grid
-from poslab.evaluation.trained_rotation import rotation_mismatch
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task, device_of
 
-WINDOWS = 8
+MAX_WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
 
-COUNTED = 10_000_000
+MAX_COUNTED = 10_000_000
 """Most tokens of a training text whose frequencies are counted."""
 
 Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation", "embeddings"]
@@ -44,7 +46,7 @@ ABILITIES: dict[Ability, str] = {
     "next_tokens": "a model that predicts the next token of a text",
     "gradients": "a model that predicts the next token of a text, or reads patches",
     "attention": "attention weights that can be read",
-    "rotation": "an encoding that turns queries and keys",
+    "rotation": "an encoding that rotates queries and keys",
     "embeddings": "a pretrained encoder on running text",
 }
 """Abilities of a run that a part of an evaluation may need, in words."""
@@ -102,7 +104,7 @@ class EvaluatedRun:
     choices: Sequence[str]
 
     @property
-    def place(self) -> str | Path:
+    def location(self) -> str | Path:
         """Directory of its run, or of the pretrained model."""
         return self.path if self.directory is None else self.directory.path
 
@@ -119,24 +121,23 @@ class EvaluatedRun:
     @cached_property
     def abilities(self) -> frozenset[Ability]:
         """Abilities that parts of an evaluation can build on."""
-        turns = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
-        turning = [x for x in self.model.encodings if x.reads_axes and "rotate_query" in x.hooks]
-        turns = turns or (self.reads_patches and bool(turning))
+        rotates = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
+        on_axes = any(x.reads_axes and "rotate_query" in x.hooks for x in self.model.encodings)
         is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
         predicts = self.directory is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
             "predictions": predicts,
             "next_tokens": self.text is not None and predicts,
             "gradients": predicts and (self.text is not None or "patches" in self.task.needs),
-            "attention": is_readable(self.model, self._reads_example() if self.reads_patches else None),
-            "rotation": turns,
+            "attention": is_readable(self.model, self._forward_example() if self.reads_patches else None),
+            "rotation": rotates or (self.reads_patches and on_axes),
             "embeddings": is_encoder and isinstance(self.data.splits, TextSplits),
         }
-        return frozenset(ability for ability, own in has.items() if own)
+        return frozenset(ability for ability, holds in has.items() if holds)
 
     @property
     def reads_patches(self) -> bool:
-        """True if its tokens are patches or pixels of pictures, which have no text."""
+        """True if its tokens are patches or pixels of images, which have no text."""
         return isinstance(self.recipe.source, PatchedSource)
 
     @property
@@ -149,7 +150,7 @@ class EvaluatedRun:
     def unigram(self) -> np.ndarray:
         """Nats of each token by its frequency in the training text, (V,): what a model can know without a context."""
         assert isinstance(self.data.splits, TextSplits)
-        counts = np.bincount(self.data.splits.tokens("train")[:COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
+        counts = np.bincount(self.data.splits.tokens("train")[:MAX_COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
         return -np.log(counts / counts.sum())
 
     @property
@@ -162,32 +163,28 @@ class EvaluatedRun:
     @property
     def warnings(self) -> list[str]:
         """Reasons to doubt its results, a sentence each."""
+        doubts = []
+        if self.directory is not None and not self.directory.is_finished:
+            steps = self.recipe.trainer.max_steps
+            doubts.append(
+                f"the run of {self.name} is not finished: it may have learned in fewer than its {steps:,} steps"
+            )
         names = {
             str(node["_target_"]).rpartition(".")[2]: choice_of(self.swap, group).name
             for group, node in self.swap.items()
             if isinstance(node, Mapping)
         }
-        untrained = [
+        doubts += [
             f"{names.get(owner, owner)} learns {count:,} numbers, which no training has set: the results of "
             f"{self.name} are those of an untrained encoding"
             for owner, count in self.untrained.items()
         ]
-        return [*self._unfinished(), *untrained, *self._turned_otherwise()]
-
-    def _unfinished(self) -> Iterator[str]:
-        """Yield that its run has not come to its end."""
-        if self.directory is not None and not self.directory.is_finished:
-            steps = self.recipe.trainer.max_steps
-            yield f"the run of {self.name} is not finished: it may have learned in fewer than its {steps:,} steps"
-
-    def _turned_otherwise(self) -> Iterator[str]:
-        """Yield the hyperparameters in which a swap that continues the rotation of training differs from it."""
-        if "encoding" not in self.swap:
-            return
-        for name, trained in rotation_mismatch(self.recipe.model.pattern, self.model.encodings).items():
-            is_key = name in self.swap["encoding"] and not isinstance(trained, tuple)
-            same = f": swap.{name}={shown(trained)} is the same" if is_key else ""
-            yield f"{self.name} has another {name} than the model was trained with{same}"
+        if "encoding" in self.swap:
+            for name, trained in rotation_mismatch(self.recipe.model.pattern, self.model.encodings).items():
+                is_key = name in self.swap["encoding"] and not isinstance(trained, tuple)
+                same = f": swap.{name}={shown(trained)} is the same" if is_key else ""
+                doubts.append(f"{self.name} has another {name} than the model was trained with{same}")
+        return doubts
 
     @property
     def training_length(self) -> int:
@@ -212,7 +209,7 @@ class EvaluatedRun:
             return f"by its authors alone, on texts of {self.pretrained_length:,} tokens"
         return f"on {self.task.length_words.trained.format(self.longest_trained)}"
 
-    def place_of(self, length: int) -> str:
+    def at_length(self, length: int) -> str:
         """Return a length in words, with its preposition: `at a side of 28 pixels`."""
         preposition, words = self.task.length_words.at
         return f"{preposition} {words.format(length)}"
@@ -223,7 +220,7 @@ class EvaluatedRun:
         return words.get(stack, stack) if len(self.model.stacks) > 1 else ""
 
     def windows(self, length: int, more: int = 0) -> Tensor:
-        """Return the first windows of the text, at most `WINDOWS`, (B, length + more); within documents if kept apart.
+        """Return the first windows of the text, at most `MAX_WINDOWS`, (B, length + more), within documents if apart.
 
         The length is shorter if the text or the encoding ends before; `more` tokens follow, to be predicted.
         """
@@ -235,7 +232,7 @@ class EvaluatedRun:
             ends = np.cumsum(tokens == self.tokenizer.end_id)
             inside = [start for start in starts if ends[start] == ends[start + length + more - 1]]
             starts = np.array(inside) if inside else starts
-        starts = starts[:WINDOWS]
+        starts = starts[:MAX_WINDOWS]
         windows = tokens[starts[:, None] + np.arange(length + more)].astype(np.int64)
         return torch.from_numpy(windows).to(self.device)
 
@@ -246,12 +243,12 @@ class EvaluatedRun:
 
     def grid_at(self, length: int) -> Grid | None:
         """Return the grid of the first held-out example of a length, as the encodings read it."""
-        first, *_ = capture_attention(self.model, self._reads_example(length))
+        first, *_ = capture_attention(self.model, self._forward_example(length))
         return Grid.of(first.context.key_positions)
 
-    def _reads_example(self, length: int | None = None) -> ForwardPass:
-        """Return what has the model read the first held-out example of a length; None is the longest of training."""
-        return partial(_read, self.task, self.example(length or self.trained_lengths[-1], 0))
+    def _forward_example(self, length: int | None = None) -> ForwardPass:
+        """Return a forward pass of the first held-out example of a length; None is the longest of training."""
+        return partial(_forward, self.task, self.example(length or self.trained_lengths[-1], 0))
 
     def example(self, length: int, number: int) -> Any:
         """Return the batch of one held-out example of a length."""
@@ -259,7 +256,7 @@ class EvaluatedRun:
 
     @property
     def reach(self) -> int:
-        """Most tokens of `readings`: those of a training window of a text, and those that its encoding has."""
+        """Most tokens of `inputs`: those of a training window of a text, and those that its encoding has."""
         most = self.model.max_length or sys.maxsize
         return most if self.text is None else min(self.training_length, most)
 
@@ -271,8 +268,8 @@ class EvaluatedRun:
         of_lengths = [self.data.held_out(self.split, length).num_tokens for length in self.data.lengths_of(self.split)]
         return int(max(tokens.max() for tokens in of_lengths))
 
-    def readings(self, most: int | None = None) -> Tensor | list[ForwardPass]:
-        """Return windows of the text, (B, T), or what has a model read examples one by one, at most `WINDOWS`.
+    def inputs(self, most: int | None = None) -> Tensor | list[ForwardPass]:
+        """Return windows of the text, (B, T), or forward passes of one example each, at most `MAX_WINDOWS`.
 
         They have at most `most` tokens (None: `reach`). Windows are as long as that, and examples are of the longest
         trained length that there is, else of the shortest one.
@@ -281,9 +278,9 @@ class EvaluatedRun:
         if self.text is not None:
             return self.windows(most)
         items = self.data.held_out(self.split, self.trained_lengths[-1])
-        fitting = np.flatnonzero(items.num_tokens <= most)[:WINDOWS].tolist()
+        fitting = np.flatnonzero(items.num_tokens <= most)[:MAX_WINDOWS].tolist()
         batches = [on_device(items.__getitems__([number]), self.device) for number in fitting]
-        return [partial(_read, self.task, batch) for batch in batches]
+        return [partial(_forward, self.task, batch) for batch in batches]
 
     @property
     def trained_lengths(self) -> list[int]:
@@ -297,5 +294,29 @@ def on_device(batch: Any, device: torch.device) -> Any:
     return type(batch)(*(part.to(device) if isinstance(part, Tensor) else part for part in batch))
 
 
-def _read(task: Task, batch: Any, model: Model) -> Tensor:
+def _forward(task: Task, batch: Any, model: Model) -> Tensor:
     return task.logits(model, batch)
+
+
+def rotation_mismatch(trained: LayerPattern, swapped: StackEncodings) -> dict[str, Any]:
+    """Return the hyperparameters of training from which a layer of a swap differs, though it continues its rotation.
+
+    They are by name, of the last layer that differs; a scaling is the pair of its function and its arguments.
+    """
+    differing: dict[str, Any] = {}
+    of_layers = zip(trained.of_layers(swapped.shape.num_layers), swapped.specs, strict=True)
+    for layer, specs in enumerate(of_layers):
+        before, now = (_arguments(encoding_of(spec)) for spec in specs)
+        names = [name for name in swapped.layer(layer).of_trained if name in before]
+        differing |= {name: before[name] for name in names if before[name] != now[name]}
+    return differing
+
+
+def _arguments(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Return the arguments of a factory that are bound or have defaults, so that they can be compared."""
+    given = {name: parameter.default for name, parameter in inspect.signature(factory).parameters.items()}
+    return {
+        name: (value.func, _arguments(value)) if isinstance(value, partial) else value
+        for name, value in given.items()
+        if value is not inspect.Parameter.empty
+    }

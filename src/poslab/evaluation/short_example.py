@@ -1,4 +1,4 @@
-"""Short texts that a model reads token by token, for pictures with the text of each token.
+"""Short texts that a model reads token by token, for plots with the text of each token.
 
 Dimension letters: B batch, S tokens of a source, T tokens of a text or target.
 """
@@ -21,12 +21,12 @@ SHORT = 32
 
 
 class ShortExample(NamedTuple):
-    """A short text, or a source and a target, that a model reads; `labels` are of queries and keys, by stack.
+    """A forward pass of a short text, or a source and a target; `labels` are of queries and keys, by stack.
 
-    A picture has no labels: its patches stand in no line of text.
+    An image has no labels: its patches have no text.
     """
 
-    read: ForwardPass
+    forward: ForwardPass
     labels: Mapping[str, tuple[list[str], list[str]]]
 
 
@@ -37,7 +37,7 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
     written. A model of pictures reads a whole run.
 
     Raises:
-        ValueError: for a text that is empty, or has other symbols than those of the task, and for any with pictures.
+        ValueError: for a text that is empty, or has other symbols than those of the task, and for any with images.
     """
     if run.reads_patches:
         if text is not None:
@@ -66,14 +66,12 @@ def short_text(run: EvaluatedRun, text: str | None) -> Tensor:
 
 
 def token_labels(run: EvaluatedRun, tokens_T: Tensor) -> list[str]:
-    """Return the text of each token; `<0>`, `<1>` ... for those that stand for no text."""
-    return [_label(run, token) for token in tokens_T.tolist()]
-
-
-def _label(run: EvaluatedRun, token: int) -> str:
-    if (beyond := token - run.tokenizer.vocab_size) >= 0:
-        return f"<{beyond}>"
-    return run.tokenizer.decode([token]) or ("<end>" if token == run.tokenizer.end_id else "<answer>")
+    """Return the text of each token; `<0>`, `<1>` ... for those of no text."""
+    labels, size = [], run.tokenizer.vocab_size
+    for token in tokens_T.tolist():
+        text = f"<{token - size}>" if token >= size else run.tokenizer.decode([token])
+        labels.append(text or ("<end>" if token == run.tokenizer.end_id else "<answer>"))
+    return labels
 
 
 def _short_pair(run: EvaluatedRun, text: str | None) -> tuple[Tensor, Tensor]:

@@ -236,9 +236,15 @@ class EncodingCurves(L.Callback):
         if board is None or not _are_whole(encodings):
             return
         began = time.perf_counter()
-        from poslab.evaluation.encoding.bias_offsets import bias_by_offset, bias_maps
-        from poslab.evaluation.encoding.curves import DRAWN, bias_plot, learned_bias, num_learned_biases
-        from poslab.evaluation.encoding.parameters import learned_parameters
+        from poslab.evaluation.learned_bias import (
+            MAX_POINTS,
+            bias_by_offset,
+            bias_maps,
+            bias_plot,
+            learned_bias,
+            num_learned_biases,
+        )
+        from poslab.evaluation.learned_parameters import learned_parameters
 
         for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()
@@ -251,7 +257,7 @@ class EncodingCurves(L.Callback):
             start.load_state_dict(self._start)
             length = encodings.max_length or 2 * self.training_length
             on_axes = self._grid is not None and len(self._grid.sizes) > 1
-            bias = learned_bias(encodings, length, start, DRAWN, on_axes)
+            bias = learned_bias(encodings, length, start, MAX_POINTS, on_axes)
             if len(bias):
                 board.experiment.add_figure("encoding/bias", bias_plot(bias, self.training_length).figure, step)
             if self._grid is not None and on_axes:

@@ -7,13 +7,17 @@ import torch
 from poslab.evaluation.attention.maps import (
     attention_maps,
     attention_overview,
-    distance_plot,
-    divergence_plot,
-    statistics_plot,
     visible_label,
 )
 from poslab.evaluation.attention.rows import attention_rows
-from poslab.evaluation.attention.statistics import attention_by_distance, attention_divergence, attention_statistics
+from poslab.evaluation.attention.statistics import (
+    attention_by_distance,
+    attention_divergence,
+    attention_statistics,
+    distance_plot,
+    divergence_plot,
+    statistics_plot,
+)
 from tests.encoding_choices import small_decoder, some_tokens
 
 

@@ -171,10 +171,10 @@ def test_gradients_stay_on_for_the_caller_and_the_model_keeps_no_hook():
     ("arguments", "sentence"),
     [
         ({"rows": 0}, "rows must be a positive integer, got 0"),
-        ({"read": torch.zeros(3, dtype=torch.long)}, r"tokens must be rows .* got the shape \(3,\)"),
-        ({"read": torch.zeros(1, 600, dtype=torch.long)}, "max_length=512 learned positions end before"),
+        ({"inputs": torch.zeros(3, dtype=torch.long)}, r"tokens must be rows .* got the shape \(3,\)"),
+        ({"inputs": torch.zeros(1, 600, dtype=torch.long)}, "max_length=512 learned positions end before"),
     ],
 )
 def test_a_mistake_is_told_at_once(arguments, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):
-        attention_rows(small_decoder("learned"), **{"read": some_tokens(1, 4)} | arguments)
+        attention_rows(small_decoder("learned"), **{"inputs": some_tokens(1, 4)} | arguments)

@@ -7,7 +7,7 @@ import torch
 
 from poslab.evaluation.attention.rows import attention_rows, capture_attention
 from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics
-from poslab.evaluation.encoding.curves import learned_bias
+from poslab.evaluation.learned_bias import learned_bias
 from poslab.models import Encoder, EncoderDecoder
 from tests.encoding_choices import small_model, some_tokens, stack
 

@@ -1,4 +1,4 @@
-"""Attention of each head by the offset of the key on each axis, for tokens on several axes, such as patches.
+"""Attention of each head by the offset of the key on each axis, for tokens on several axes, such as patches, as maps.
 
 Dimension letters: B rows, H heads, T tokens, R queries of a block, S keys, A axes, N pairs of a query and a key.
 """
@@ -6,20 +6,25 @@ Dimension letters: B rows, H heads, T tokens, R queries of a block, S keys, A ax
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
 from poslab.encodings import Positions
-from poslab.evaluation.attention.rows import capture_attention, rows_of
-from poslab.evaluation.attention.statistics import attends_to_itself, is_causal
+from poslab.evaluation.attention.rows import attends_to_itself, capture_attention, is_causal, rows_of
 from poslab.models import ForwardPass, Model
+from poslab.report.figures import WIDTH, Plot, new_figure
 
-OF_HEADS = ("layer", "head")
+MAX_PANELS_PER_ROW = 8
+"""Maps in a row whose ticks and words can be read."""
 
 
 class AttentionOnGrids(NamedTuple):
@@ -30,20 +35,18 @@ class AttentionOnGrids(NamedTuple):
             its name (`height`, `width`) and holds the cell of the key less that of the query (-1 on `height` is the row
             above), `attention` (the mean weight of such a key, in [0, 1]) and `queries` (their number).
         by_head: a row for each layer and head, with the columns `layer`, `head`, `cells_away` (the mean distance of the
-            cells that get attention, in a straight line, weighted by attention) and, if some tokens stand nowhere,
+            cells that get attention, in a straight line, weighted by attention) and, if some tokens have no position,
             `nowhere` (the share of attention that these get).
         axes: names of the axes.
-        cells_away_if_even: `cells_away` of attention that is the same for all cells of its grid that a query sees.
     """
 
     by_offset: pd.DataFrame
     by_head: pd.DataFrame
     axes: tuple[str, ...]
-    cells_away_if_even: float
 
 
 def attention_on_grids(
-    model: Model, read: Sequence[ForwardPass], rows: int = BLOCK, stack: str = "self"
+    model: Model, inputs: Sequence[ForwardPass], rows: int = BLOCK, stack: str = "self"
 ) -> AttentionOnGrids | None:
     """Return the mean attention of each head at each offset between two cells of one grid.
 
@@ -56,12 +59,12 @@ def attention_on_grids(
 
     Args:
         model: in evaluation mode.
-        read: what has the model read one example after the other.
+        inputs: forward passes of one example each.
         rows: queries of a block; memory grows with rows * T.
         stack: name of the attention, of `model.stacks`, which attends to its own tokens.
 
     Returns:
-        None if no token stands on a grid.
+        None if no token is on a grid.
 
     Raises:
         ValueError: as of `attention_rows`.
@@ -70,26 +73,22 @@ def attention_on_grids(
     by_offset: dict[int, pd.DataFrame] = {}
     nowhere: dict[int, pd.DataFrame] = {}
     axes: tuple[str, ...] = ()
-    even = np.zeros(2)  # sums of the distances and of the weights of even attention
-    for one in read:
-        seen = capture_attention(model, one, stack=stack)
-        positions, real = seen[0].context.key_positions, seen[0].context.visibility.real_keys
+    for forward in inputs:
+        layers = capture_attention(model, forward, stack=stack)
+        positions, real = layers[0].context.key_positions, layers[0].context.visibility.real_keys
         if positions.places is None:
             continue
         axes = positions.places.axes
-        tokens = _Tokens.of(positions, real, seen[0].queries.shape[0])
-        for block in rows_of(seen, rows):
+        tokens = _Tokens.of(positions, real, layers[0].queries.shape[0])
+        for block in rows_of(layers, rows):
             num_queries, num_keys = block.weights.shape[-2:]
             queries, keys = slice(block.start, block.start + num_queries), slice(num_keys)
-            is_pair_BRS = tokens.are_of_one_grid(queries, keys)
+            is_pair_BRS = tokens.share_a_grid(queries, keys)
             if is_causal(model, stack):
                 is_pair_BRS = is_pair_BRS & (block.distance >= 0)
-            offset_NA = tokens.offset(queries, keys)[is_pair_BRS]
+            offset_NA = (tokens.cells[:, None, keys] - tokens.cells[:, queries, None])[is_pair_BRS]
             sums = sums_by_offset(offset_NA, block.weights.movedim(1, -1)[is_pair_BRS], axes)
             by_offset[block.layer] = _added(by_offset.get(block.layer), sums)
-            weight_BR1 = 1 / is_pair_BRS.sum(-1, keepdim=True).double()
-            weight_N = weight_BR1.expand_as(is_pair_BRS)[is_pair_BRS]
-            even += [float(offset_NA.double().norm(dim=-1) @ weight_N), float(weight_N.sum())]
             is_query_BR = tokens.on_grid[:, queries]
             lost_BHR = (block.weights * tokens.nowhere[:, None, None, keys]).sum(-1, dtype=torch.float64)
             sums = pd.DataFrame({"nowhere": (lost_BHR * is_query_BR[:, None]).sum((0, 2)).cpu().numpy()})
@@ -97,26 +96,36 @@ def attention_on_grids(
             nowhere[block.layer] = _added(nowhere.get(block.layer), sums)
     if not any(map(len, by_offset.values())):
         return None
-    lost = pd.concat(nowhere, names=list(OF_HEADS))
-    frame = _means(by_offset)
-    away = np.linalg.norm(frame[list(axes)], axis=1)
-    by_head = _mean_by_head(frame, away, frame["attention"] * frame["queries"]).rename("cells_away").reset_index()
+    frames = []
+    for layer, of_layer in by_offset.items():
+        for head in of_layer.columns.drop("pairs"):
+            mean, number = of_layer[head] / of_layer["pairs"], of_layer["pairs"].astype(int)
+            frame = pd.DataFrame({"attention": mean, "queries": number}).reset_index()
+            frame.insert(0, "layer", layer)
+            frame.insert(1, "head", head)
+            frames.append(frame)
+    every = pd.concat(frames, ignore_index=True)
+    weight = every["attention"] * every["queries"]
+    distances = pd.DataFrame({"values": weight * np.linalg.norm(every[list(axes)], axis=1), "weight": weight})
+    totals = distances.groupby([every["layer"], every["head"]]).sum()
+    by_head = (totals["values"] / totals["weight"]).rename("cells_away").reset_index()
+    lost = pd.concat(nowhere, names=["layer", "head"])
     if (lost["queries"] > 0).all():
         by_head["nowhere"] = (lost["nowhere"] / lost["queries"]).to_numpy()
-    return AttentionOnGrids(frame, by_head, axes, float(even[0] / even[1]))
+    return AttentionOnGrids(every, by_head, axes)
 
 
 def with_cells(statistics: pd.DataFrame, grids: AttentionOnGrids) -> pd.DataFrame:
-    """Return `attention_statistics` with what is known of grids.
+    """Return `attention_statistics` with the columns `by_head` of grids.
 
-    Distances in cells take the place of those in storage, and on several axes nothing is left that speaks of the order
-    in storage: its first token, and the tokens beside one.
+    Distances in cells replace those in storage, and on several axes nothing is left that depends on the order in
+    storage: its first token, and the neighbours of a token.
     """
     in_storage = ["mean_distance"]
     if len(grids.axes) > 1:
         in_storage += ["first_token", "previous_token", "next_token"]
     kept = statistics.drop(columns=[name for name in in_storage if name in statistics])
-    merged = kept.merge(grids.by_head, on=list(OF_HEADS))
+    merged = kept.merge(grids.by_head, on=["layer", "head"])
     return merged[[*merged.columns.drop("attended"), "attended"]]
 
 
@@ -133,14 +142,14 @@ def sums_by_offset(offset_NA: Tensor, values_NH: Tensor, axes: Sequence[str]) ->
         number_N = number_N * side + on_axis + reach
     counted_NH = torch.cat([values_NH, torch.ones_like(values_NH[:, :1])], dim=-1).double()
     sums = counted_NH.new_zeros(int(np.prod(sides)), counted_NH.shape[1]).index_add_(0, number_N, counted_NH)
-    found = sums[:, -1].numpy() > 0
-    offsets = np.stack(np.unravel_index(np.flatnonzero(found), sides)) - reach_A.numpy()[:, None]
+    occurs = sums[:, -1].numpy() > 0
+    offsets = np.stack(np.unravel_index(np.flatnonzero(occurs), sides)) - reach_A.numpy()[:, None]
     columns = [*range(values_NH.shape[1]), "pairs"]
-    return pd.DataFrame(sums.numpy()[found], pd.MultiIndex.from_arrays(list(offsets), names=list(axes)), columns)
+    return pd.DataFrame(sums.numpy()[occurs], pd.MultiIndex.from_arrays(list(offsets), names=list(axes)), columns)
 
 
 class _Tokens(NamedTuple):
-    """Cells of tokens (B, T, A), the numbers of their grids, and which stand on a grid and which nowhere, (B, T)."""
+    """Cells of tokens (B, T, A), the numbers of their grids, and which are on a grid or nowhere, (B, T)."""
 
     cells: Tensor
     grids: Tensor
@@ -157,36 +166,108 @@ class _Tokens(NamedTuple):
         of_tokens = (x.expand(batch, -1) for x in (places.grids, on_grid, nowhere))
         return cls(places.cells.expand(batch, -1, -1), *of_tokens)
 
-    def are_of_one_grid(self, queries: slice, keys: slice) -> Tensor:
-        """Return True where a query and a key stand on the same grid, (B, R, S)."""
+    def share_a_grid(self, queries: slice, keys: slice) -> Tensor:
+        """Return True where a query and a key are on the same grid, (B, R, S)."""
         both = self.on_grid[:, queries, None] & self.on_grid[:, None, keys]
         return both & (self.grids[:, queries, None] == self.grids[:, None, keys])
-
-    def offset(self, queries: slice, keys: slice) -> Tensor:
-        """Return the cells of keys less those of queries, (B, R, S, A)."""
-        return self.cells[:, None, keys] - self.cells[:, queries, None]
 
 
 def _added(total: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     return new if total is None else total.add(new, fill_value=0)
 
 
-def _means(sums: dict[int, pd.DataFrame]) -> pd.DataFrame:
-    """Return `by_offset` from the sums of each layer."""
-    frames = []
-    for layer, of_layer in sums.items():
-        for head in of_layer.columns.drop("pairs"):
-            mean, queries = of_layer[head] / of_layer["pairs"], of_layer["pairs"].astype(int)
-            frame = pd.DataFrame({"attention": mean, "queries": queries}).reset_index()
-            frame.insert(0, "layer", layer)
-            frame.insert(1, "head", head)
-            frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
-
-
-def _mean_by_head(by_offset: pd.DataFrame, values: np.ndarray, weight: pd.Series[float]) -> pd.Series[float]:
-    """Return the mean of values for each head, weighted."""
-    sums = (
-        pd.DataFrame({"values": weight * values, "weight": weight}).groupby([by_offset[key] for key in OF_HEADS]).sum()
+def attention_by_offset_plot(grids: AttentionOnGrids) -> Plot:
+    """Draw the maps of `attention_on_grids`, of two axes or more, over the last two."""
+    percent = grids.by_offset.assign(attention=100 * grids.by_offset["attention"])
+    down, right = grids.axes[-2:]
+    return Plot(
+        name="attention_by_offset",
+        title="Attention by offset",
+        caption=f"Each map is one head. Its middle is the query's own cell, {down} grows downwards, {right} to the "
+        f"right, in cells{at_no_offset(grids.axes)}. A colour is the mean attention to such a key, over the queries "
+        "that have one: the rim is a mean over few. Darker is more, on a scale of square roots.",
+        figure=offset_maps(percent, "attention", ("layer", "head"), grids.axes, "mean attention (%)"),
     )
-    return sums["values"] / sums["weight"]
+
+
+def offset_maps(
+    frame: pd.DataFrame,
+    value: str,
+    by: tuple[str, str],
+    axes: Sequence[str],
+    quantity: str,
+    is_signed: bool = False,
+    offset: str = "key less query",
+    most: float | None = None,
+) -> Figure:
+    """Draw a map of offsets on the last two axes for each row and column of panels, under one scale of colours.
+
+    Args:
+        frame: has the columns `by`, those of the axes, and that of the value; rows with an offset on an axis before the
+            last two are left out.
+        value: name of its column.
+        by: columns of the rows and columns of panels.
+        axes: names of the axes.
+        quantity: label of the colours.
+        is_signed: numbers of either sign, red above 0 and blue below; otherwise from 0 on, on a scale of square roots,
+            which makes small ones visible next to large ones.
+        offset: label of an offset.
+        most: number of the deepest colour; None is the largest.
+    """
+    before, (down, right) = [axis for axis in axes[:-2] if axis in frame], axes[-2:]
+    frame = frame[(frame[before] == 0).all(axis=1)]
+    rows, columns = (list(dict.fromkeys(frame[name])) for name in by)
+    most = float(frame[value].abs().max()) if most is None else most
+    colours, norm = ("RdBu_r", Normalize(-most or -1, most or 1)) if is_signed else ("Blues", PowerNorm(0.5, 0, most))
+    tallest = max(np.ptp(own[down]) + 1 for _, own in frame.groupby(list(by))) if len(frame) else 1
+    widest = np.ptp(frame[right].to_numpy()) + 1
+    panel_width = (WIDTH - 0.9) / len(columns)
+    figure = new_figure(WIDTH, 1.3 + len(rows) * (0.1 + panel_width * min(1.6, tallest / widest)))
+    panels = figure.subplots(len(rows), len(columns), squeeze=False)
+    words = by if len(columns) <= MAX_PANELS_PER_ROW else ("", "")
+    image = None
+    for (row, column), panel in np.ndenumerate(panels):
+        of_panel = frame[(frame[by[0]] == rows[row]) & (frame[by[1]] == columns[column])]
+        if not len(of_panel):  # a pattern of encodings, of which one has a map for all heads
+            panel.set_axis_off()
+            continue
+        image = _draw_map(panel, of_panel.pivot(index=down, columns=right, values=value), colours, norm)
+        if row < len(rows) - 1 or len(columns) > MAX_PANELS_PER_ROW:
+            panel.set_xticklabels([])
+        if column or len(columns) > MAX_PANELS_PER_ROW:
+            panel.set_yticklabels([])
+        if row == 0:
+            panel.set_title(_panel_name(words[1], columns[column]), fontsize="small")
+        if column == 0 and len(rows) > 1:
+            panel.set_ylabel(_panel_name(words[0], rows[row]), fontsize="small")
+    figure.supylabel(f"{down}: {offset} (cells)", fontsize="small")
+    bar = figure.colorbar(image, ax=panels, location="bottom", shrink=0.7, aspect=30)
+    bar.ax.xaxis.set_major_locator(MaxNLocator(4))
+    bar.ax.tick_params(labelsize="small")
+    bar.set_label(quantity, fontsize="small")
+    bar.ax.set_title(f"{right}: {offset} (cells)", fontsize="small")
+    return figure
+
+
+def _draw_map(panel: Axes, table: pd.DataFrame, colours: str, norm: Normalize) -> Any:
+    """Draw values by the offset on two axes, with the cell of the query marked; offsets without a row stay empty."""
+    (top, bottom), (left, right) = ((int(index.min()), int(index.max())) for index in (table.index, table.columns))
+    table = table.reindex(index=range(top, bottom + 1), columns=range(left, right + 1))
+    extent = (left - 0.5, right + 0.5, bottom + 0.5, top - 0.5)
+    image = panel.imshow(table, cmap=colours, norm=norm, extent=extent, interpolation="nearest")
+    is_dark = np.mean(image.cmap(norm(float(table.to_numpy()[-top, -left])))[:3]) < 0.5
+    edge = "white" if is_dark else "black"
+    panel.plot(0, 0, marker="s", markersize=3, markerfacecolor="none", markeredgecolor=edge, markeredgewidth=0.8)
+    panel.set(xticks=sorted({left, 0, right}), yticks=sorted({top, 0, bottom}))
+    panel.tick_params(length=1.5, pad=1, labelsize="small")
+    return image
+
+
+def _panel_name(word: str, value: object) -> str:
+    """Return the name of a row or column of panels: `head 3`, or `layers 0, 1`, which is in words already."""
+    return value if isinstance(value, str) else f"{word} {value}".strip()
+
+
+def at_no_offset(axes: Sequence[str]) -> str:
+    """Return words for the axes before the last two; nothing if there is none."""
+    return f", at no offset on {' and '.join(axes[:-2])}" if len(axes) > 2 else ""

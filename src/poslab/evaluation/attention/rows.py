@@ -42,20 +42,24 @@ class RowsOfLayer(NamedTuple):
         return queries.view(rows, 1) - torch.arange(keys, device=device)
 
 
-def is_readable(model: Model, read: ForwardPass | None = None) -> bool:
+def is_readable(model: Model, forward: ForwardPass | None = None) -> bool:
     """Return whether a model attends with contexts (`AttentionContext.attend`), so that its weights can be read.
 
     Args:
         model: in evaluation mode.
-        read: what has the model read; None is a token of text.
+        forward: a forward pass; None is one of a token of text.
     """
     token = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
     texts = (token, token) if "source" in model.capabilities else (token,)
-    return bool(_observed(model, read or (lambda model: model(*texts))))
+    return bool(_observed(model, forward or (lambda model: model(*texts))))
 
 
 def attention_rows(
-    model: Model, read: Tensor | ForwardPass, positions: Positions | None = None, rows: int = BLOCK, stack: str = "self"
+    model: Model,
+    inputs: Tensor | ForwardPass,
+    positions: Positions | None = None,
+    rows: int = BLOCK,
+    stack: str = "self",
 ) -> Iterator[RowsOfLayer]:
     """Return the attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
@@ -68,7 +72,7 @@ def attention_rows(
 
     Args:
         model: in evaluation mode.
-        read: token ids (B, T), on the device of the model, or what has the model read.
+        inputs: token ids (B, T), on the device of the model, or a forward pass.
         positions: of token ids; None is 0, 1, ...
         rows: queries of a block, at least 1.
         stack: name of the attention, of `model.stacks`.
@@ -78,37 +82,37 @@ def attention_rows(
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
-    return rows_of(capture_attention(model, read, positions, stack), rows)
+    return rows_of(capture_attention(model, inputs, positions, stack), rows)
 
 
 def capture_attention(
-    model: Model, read: Tensor | ForwardPass, positions: Positions | None = None, stack: str = "self"
+    model: Model, inputs: Tensor | ForwardPass, positions: Positions | None = None, stack: str = "self"
 ) -> list[AttentionInputs]:
-    """Return what reaches the attention of every layer while the model reads, without gradients.
+    """Return what reaches the attention of every layer in a forward pass, without gradients.
 
     Raises:
         ValueError: for tokens that are not rows of at least one, or a text past the end of the model's encoding.
     """
-    if isinstance(read, Tensor):
-        if read.dim() != 2 or read.numel() == 0:
-            raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(read.shape)}")
-        tokens_BT = read  # not the logits, which take much memory for a long text
-        seen = _observed(model, lambda model: model.hidden_states(tokens_BT, positions))
+    if isinstance(inputs, Tensor):
+        if inputs.dim() != 2 or inputs.numel() == 0:
+            raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(inputs.shape)}")
+        tokens_BT = inputs  # not the logits, which take much memory for a long text
+        captured = _observed(model, lambda model: model.hidden_states(tokens_BT, positions))
     else:
-        seen = _observed(model, read)
-    return of_encodings(seen, model.stacks[stack]) if len(model.stacks) > 1 else seen
+        captured = _observed(model, inputs)
+    return of_encodings(captured, model.stacks[stack]) if len(model.stacks) > 1 else captured
 
 
-def _observed(model: Model, read: ForwardPass) -> list[AttentionInputs]:
-    """Return what reaches attention while a model reads: every context that a module is given shows it."""
-    with reaching(model) as seen, torch.no_grad():
-        read(model)
-    return seen
+def _observed(model: Model, forward: ForwardPass) -> list[AttentionInputs]:
+    """Return what reaches attention in a forward pass: every context that a module is given shows it."""
+    with reaching(model) as captured, torch.no_grad():
+        forward(model)
+    return captured
 
 
-def rows_of(seen: list[AttentionInputs], rows: int) -> Iterator[RowsOfLayer]:
+def rows_of(captured: list[AttentionInputs], rows: int) -> Iterator[RowsOfLayer]:
     """Yield the weights of `attention_rows` from what reached the attention of each layer."""
-    for layer, reached in enumerate(seen):
+    for layer, reached in enumerate(captured):
         with torch.no_grad():  # never around a yield: it would hold for the caller as well
             q_BHTD, k_BHSD, weighting = reached.rotate_qk()
         num_queries = q_BHTD.shape[2]
@@ -117,3 +121,13 @@ def rows_of(seen: list[AttentionInputs], rows: int) -> Iterator[RowsOfLayer]:
                 q_BHRD = q_BHTD[:, :, start : start + rows]
                 weights_BHRS, _ = weighting.of_block(q_BHRD, start, num_queries, k_BHSD)
             yield RowsOfLayer(layer, start, weights_BHRS)
+
+
+def is_causal(model: Model, stack: str) -> bool:
+    """Return whether a query of a stack sees no key after itself."""
+    return attends_to_itself(stack) and model.stacks[stack].shape.causal
+
+
+def attends_to_itself(stack: str) -> bool:
+    """Return whether queries and keys of a stack are of the same text, so that distances have a meaning."""
+    return stack != "cross"

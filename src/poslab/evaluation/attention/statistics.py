@@ -1,4 +1,4 @@
-"""Statistics of the attention of each head, and the divergence between models.
+"""Statistics of the attention of each head and the divergence between models, with their plots.
 
 Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys of a block, L layers, N distances.
 """
@@ -8,21 +8,45 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
-from poslab.evaluation.attention.rows import RowsOfLayer, attention_rows
+from poslab.evaluation.attention.rows import RowsOfLayer, attends_to_itself, attention_rows, is_causal
 from poslab.models import ForwardPass, Model
+from poslab.report.figures import WIDTH, Plot, Style, new_figure, panel_grid, style, without_marker
 
-Readings = Tensor | Sequence[ForwardPass]
-"""Token ids (B, T) on the device of a model, or what has it read one text after the other."""
+BINS_PER_OCTAVE = 4
+"""Bins over which distances are averaged, since single ones are noise."""
+
+MIN_ATTENTION = 1e-6
+"""Lower end of the axis of attention: smaller weights do not affect any output."""
+
+STATISTICS = {
+    "entropy": "entropy (nats)",
+    "mean_distance": "mean attended distance (tokens)",
+    "cells_away": "mean attended distance (cells)",
+    "nowhere": "share on registers (%)",
+    "first_token": "share on the first token (%)",
+    "last_token": "share on the last token (%)",
+    "own_token": "share on its own token (%)",
+    "previous_token": "share on the previous token (%)",
+    "next_token": "share on the next token (%)",
+    "attended": "sum of the weights",
+}
+"""Titles of the columns of `attention_statistics`, in order, and of those of `with_cells`."""
+
+Inputs = Tensor | Sequence[ForwardPass]
+"""Token ids (B, T) on the device of a model, or forward passes of one text each."""
 
 
-def attention_statistics(model: Model, read: Readings, rows: int = BLOCK, stack: str = "self") -> pd.DataFrame:
+def attention_statistics(model: Model, inputs: Inputs, rows: int = BLOCK, stack: str = "self") -> pd.DataFrame:
     """Return statistics of each head as means over all queries of these texts, a row for each layer and head.
 
     | column           | is                                                                            |
@@ -41,7 +65,7 @@ def attention_statistics(model: Model, read: Readings, rows: int = BLOCK, stack:
 
     Args:
         model: in evaluation mode.
-        read: the texts.
+        inputs: the texts.
         rows: queries of a block; memory grows with rows * T.
         stack: name of the attention, of `model.stacks`.
 
@@ -49,7 +73,7 @@ def attention_statistics(model: Model, read: Readings, rows: int = BLOCK, stack:
         ValueError: as of `attention_rows`.
     """
     sums: dict[int, pd.DataFrame] = {}
-    for block in _blocks(model, read, rows, stack):
+    for block in _blocks(model, inputs, rows, stack):
         shares_BHRS, attends_BHR = _shares(block.weights)
         by_query = {
             "entropy": torch.special.entr(shares_BHRS).sum(-1),
@@ -73,14 +97,7 @@ def attention_statistics(model: Model, read: Readings, rows: int = BLOCK, stack:
     return means[[name for name in STATISTICS if name in means]].reset_index()
 
 
-STATISTICS = (
-    *("entropy", "mean_distance", "first_token", "last_token", "own_token", "previous_token", "next_token"),
-    "attended",
-)
-"""Columns of `attention_statistics`, in order."""
-
-
-def attention_by_distance(model: Model, read: Readings, rows: int = BLOCK, stack: str = "self") -> pd.DataFrame:
+def attention_by_distance(model: Model, inputs: Inputs, rows: int = BLOCK, stack: str = "self") -> pd.DataFrame:
     """Return the mean attention of each head at each distance, over the queries that have a key there.
 
     At distance d these are the queries from position d on, so far distances are means over few. Keys ahead of a query
@@ -94,7 +111,7 @@ def attention_by_distance(model: Model, read: Readings, rows: int = BLOCK, stack
     """
     sums: dict[int, Tensor] = {}
     counts: dict[int, Tensor] = {}
-    for block in _blocks(model, read, rows, stack):
+    for block in _blocks(model, inputs, rows, stack):
         at_HN, number_N, first = _at_distances(block)
         for of_layer, new in ((sums, at_HN), (counts, number_N.expand(1, -1))):
             of_layer[block.layer] = _added(of_layer.get(block.layer), new, first)
@@ -110,20 +127,10 @@ def attention_by_distance(model: Model, read: Readings, rows: int = BLOCK, stack
     return pd.concat(frames, ignore_index=True)
 
 
-def is_causal(model: Model, stack: str) -> bool:
-    """Return whether a query of a stack sees no key after itself."""
-    return attends_to_itself(stack) and model.stacks[stack].shape.causal
-
-
-def attends_to_itself(stack: str) -> bool:
-    """Return whether queries and keys of a stack are of the same text, so that distances have a meaning."""
-    return stack != "cross"
-
-
 def attention_divergence(
-    models: Mapping[str, Model], read: Readings, rows: int = BLOCK, stack: str = "self"
+    models: Mapping[str, Model], inputs: Inputs, rows: int = BLOCK, stack: str = "self"
 ) -> pd.DataFrame:
-    """Return the Jensen-Shannon divergence, in bits, of the attention of models that read the same texts.
+    """Return the Jensen-Shannon divergence, in bits, of the attention of models on the same texts.
 
         JSD(p, q) = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
 
@@ -134,7 +141,7 @@ def attention_divergence(
 
     Args:
         models: at least two by name, in evaluation mode, with the same number of layers and the same vocabulary.
-        read, rows, stack: as in `attention_statistics`.
+        inputs, rows, stack: as in `attention_statistics`.
 
     Returns:
         Columns `layer`, `first`, `second` (names) and `divergence`; a row for each layer and pair.
@@ -148,11 +155,11 @@ def attention_divergence(
         raise ValueError(f"models must be at least two, got {len(models)}")
     depths = {name: len(model.stacks[stack].windows) for name, model in models.items()}
     if len(set(depths.values())) > 1:
-        found = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
-        raise ValueError(f"models must have the same number of layers, got {found}")
+        got = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
+        raise ValueError(f"models must have the same number of layers, got {got}")
     sums: list[tuple[int, str, str, float, int]] = []
-    readings = [_blocks(model, read, rows, stack) for model in models.values()]
-    for blocks in zip(*readings, strict=True):
+    by_model = [_blocks(model, inputs, rows, stack) for model in models.values()]
+    for blocks in zip(*by_model, strict=True):
         shares = {name: _shares(block.weights.mean(1)) for name, block in zip(models, blocks, strict=True)}
         for first, second in itertools.combinations(models, 2):
             (p_BRS, p_attends), (q_BRS, q_attends) = shares[first], shares[second]
@@ -163,10 +170,10 @@ def attention_divergence(
     return totals[of_pair].assign(divergence=totals["sum"] / totals["queries"])
 
 
-def _blocks(model: Model, read: Readings, rows: int, stack: str) -> Iterator[RowsOfLayer]:
+def _blocks(model: Model, inputs: Inputs, rows: int, stack: str) -> Iterator[RowsOfLayer]:
     """Yield the blocks of all texts."""
-    for one in [read] if isinstance(read, Tensor) else read:
-        yield from attention_rows(model, one, rows=rows, stack=stack)
+    for texts in [inputs] if isinstance(inputs, Tensor) else inputs:
+        yield from attention_rows(model, texts, rows=rows, stack=stack)
 
 
 def _shares(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,9 +196,9 @@ def _at_distances(block: RowsOfLayer) -> tuple[Tensor, Tensor, int]:
     # Query i has key i - d at distance d, and none outside of the text.
     key_RN = block.distance[:, :1] - distance_N
     is_key_RN = (key_RN >= 0) & (key_RN < keys)
-    found_HRN = weights_HRS.gather(-1, key_RN.clamp(0, keys - 1).expand(len(weights_HRS), -1, -1))
+    at_HRN = weights_HRS.gather(-1, key_RN.clamp(0, keys - 1).expand(len(weights_HRS), -1, -1))
     number_N = len(block.weights) * is_key_RN.sum(0)
-    return found_HRN.masked_fill(~is_key_RN, 0.0).sum(1), number_N, first
+    return at_HRN.masked_fill(~is_key_RN, 0.0).sum(1), number_N, first
 
 
 def _added(total: Tensor | None, new: Tensor, first: int) -> Tensor:
@@ -208,3 +215,135 @@ def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
     """Return the divergence of distributions over the last dimension, in bits."""
     entropy_p, entropy_q, entropy_of_mean = (torch.special.entr(x).sum(-1) for x in (p, q, (p + q) / 2))
     return (entropy_of_mean - (entropy_p + entropy_q) / 2).clamp_min(0) / math.log(2)  # rounding can make it negative
+
+
+def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None) -> Plot:
+    """Draw the means of `attention_by_distance`, a panel for each layer, a line for each head, and the training length.
+
+    None as the training length, in tokens, draws no line there.
+    """
+    layers = sorted(by_distance["layer"].unique())
+    both_ways = by_distance["distance"].min() < 0
+    figure, panels = distance_panels([f"layer {layer}" for layer in layers], "mean attention")
+    for panel, layer in zip(panels.flat, layers, strict=False):
+        for head, own in by_distance[by_distance["layer"] == layer].groupby("head"):
+            distance, attention = _binned(own["distance"].to_numpy(), own["attention"].to_numpy())
+            panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
+        panel.set(yscale="log", xlim=(None if both_ways else 0, None))
+        for end in (-1, 1) if both_ways else (1,):
+            if training_length is not None:
+                panel.axvline(end * training_length, color="0.6", linestyle=":")
+    panels[0, 0].set_ylim(max(MIN_ATTENTION, by_distance["attention"].min() / 2), 1.2)
+    head_legend(figure, panels[0, 0])
+    return Plot(
+        name="attention_by_distance",
+        title="Attention against distance",
+        caption="Each line is one head: the mean attention to a token at this distance (0 is the query's own token). A "
+        "straight line falls as a power of distance, a bend downwards is a horizon, and a rise at the far end is the "
+        f"first token.{' Tokens ahead of the query are on the left.' if both_ways else ''} A dotted line is the "
+        "training length.",
+        figure=figure,
+    )
+
+
+def statistics_plot(statistics: pd.DataFrame) -> Plot:
+    """Draw every statistic of `attention_statistics` as a map of layers and heads."""
+    shown = {name: title for name, title in STATISTICS.items() if name in statistics}
+    if np.allclose(statistics["attended"], 1.0, atol=1e-3):
+        del shown["attended"]  # a softmax always sums to 1
+    tables = statistics.pivot(index="layer", columns="head")
+    num_layers, num_heads = tables["entropy"].shape
+    columns = 2 if num_heads <= 4 else 1
+    figure, panels = panel_grid(len(shown), columns, WIDTH, height=0.9 + 0.28 * max(num_layers, 3))
+    for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
+        values = tables[name].to_numpy() * (100 if "%" in title else 1)
+        deepest = max(10.0, values.max()) if "%" in title else None  # keeps shares of a few per cent pale
+        heat_map(panel, values, written=num_heads <= 8, deepest=deepest)
+        panel.set_title(fill(title, 48 // columns), fontsize="medium")
+        panel.set_xlabel("head", fontsize="small")
+        panel.set_ylabel("layer", fontsize="small")
+    return Plot(
+        name="attention_statistics",
+        title="What the heads attend to",
+        caption="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token, or "
+        "on registers, is an attention sink, and one on the previous token a head that looks one back.",
+        source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024); Darcet et al., "
+        "Vision Transformers Need Registers (ICLR 2024)",
+        figure=figure,
+    )
+
+
+def divergence_plot(divergence: pd.DataFrame) -> Plot:
+    """Draw the divergence of each pair of models, from `attention_divergence`, as the mean over layers."""
+    names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
+    means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0)
+    half = means.reindex(index=names, columns=names, fill_value=0.0).to_numpy()
+    side = 1.6 + 0.6 * len(names)
+    figure = new_figure(min(side + 1.8, WIDTH), side + 1.0)
+    panel = figure.subplots()
+    heat_map(panel, half + half.T, written=True)
+    shown = [fill(name, 20) for name in names]
+    panel.set_xticks(range(len(names)), shown, rotation=45, ha="right", parse_math=False)
+    panel.set_yticks(range(len(names)), shown, parse_math=False)
+    return Plot(
+        name="attention_divergence",
+        title="How differently the models attend",
+        caption="Jensen-Shannon divergence in bits between the attention of two models on the same texts, as a mean "
+        "over queries and layers: 0 is the same attention, 1 attention to no token in common. Heads are averaged "
+        "first.",
+        source="Lin, Divergence Measures Based on the Shannon Entropy (1991)",
+        figure=figure,
+    )
+
+
+def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | None = None) -> None:
+    """Draw numbers of at least 0, (rows, columns) with NaN for gaps, as colours.
+
+    Args:
+        panel: to draw in.
+        values: the numbers.
+        written: shows each number in its cell, instead of a colour scale next to them.
+        deepest: number of the deepest colour; None is the largest.
+    """
+    deepest = float(np.nanmax(values)) if deepest is None else deepest
+    image = panel.imshow(values, cmap="Blues", aspect="auto", vmin=0, vmax=deepest)
+    panel.set_xticks(range(values.shape[1]))
+    panel.set_yticks(range(values.shape[0]))
+    panel.tick_params(length=0, labelsize="small")
+    if not written:
+        panel.figure.colorbar(image, ax=panel)
+        return
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if value > 0.6 * deepest else "black"
+        decimals = 0 if value >= 100 else 1 if value >= 10 else 2
+        panel.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", fontsize="small", color=colour)
+
+
+def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:
+    """Return a figure with a panel of this height for each name, (rows, columns), whose x axes are distances."""
+    columns = min(2, len(names))
+    labels = {"xlabel": "distance (tokens)", "ylabel": quantity}
+    figure, panels = panel_grid(len(names), columns, WIDTH, height, margin=1.0, sharex=True, sharey=True, **labels)
+    for panel, name in zip(panels.flat, names, strict=False):
+        panel.set_xscale("symlog", linthresh=1, linscale=0.5)
+        panel.set_title(name, fontsize="medium")
+    return figure, panels
+
+
+def head_style(head: int) -> Style:
+    """Return the colour and line of a head."""
+    return without_marker(style(head))
+
+
+def head_legend(figure: Figure, panel: Axes) -> None:
+    """Add the heads drawn in a panel as the legend of a figure."""
+    lines = panel.get_legend_handles_labels()
+    figure.legend(*lines, title="head", loc="outside lower center", ncols=8, frameon=False)
+
+
+def _binned(distance: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return means over distances of about equal logarithm and sign; 0 and the nearest distances are not merged."""
+    away = np.abs(distance)
+    bins = np.where(away, np.sign(distance) * (1 + np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(away, 1)))), 0)
+    of_bin = pd.DataFrame({"distance": distance, "values": values}).groupby(bins).mean()
+    return of_bin["distance"].to_numpy(), of_bin["values"].to_numpy()

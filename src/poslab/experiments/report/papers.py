@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from poslab.evaluation.rotary.base_bound import smallest_base
+from poslab.evaluation.base_bound import smallest_base
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import at_lengths, usual_direction
 from poslab.experiments.published import Claim, Published, PublishedResults, published_results

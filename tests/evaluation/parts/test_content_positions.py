@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poslab.evaluation.attention.rows import attention_rows
-from poslab.evaluation.encoding.content_positions import content_positions, content_positions_plot
+from poslab.evaluation.parts.encoding import content_positions, content_positions_plot
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, factory, small_decoder, some_tokens
 from tests.stacked import stacked

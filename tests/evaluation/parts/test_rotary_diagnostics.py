@@ -8,7 +8,7 @@ import pytest
 from poslab.encodings import Alibi, PoPE, Rotary, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
 from poslab.encodings.rotary.yarn import yarn
-from poslab.evaluation.rotary.diagnostics import rotary_diagnostics
+from poslab.evaluation.parts.rotary import rotary_diagnostics
 from poslab.report.figures import Plot, ReportFigure, Table, set_width
 
 OF_EVERY_ROTATION = ["rotary_turns", "rotary_wavelengths"]
@@ -28,9 +28,9 @@ def bound_of(figures: list[ReportFigure]) -> Table:
 def test_a_head_of_64_at_base_10_000_fails_at_1024_and_holds_at_its_training_length():
     figures = rotary_diagnostics(Rotary(64), 64, 256, [1024])
     frame = bound_of(figures).frame.set_index("length")
-    assert names(figures) == [*OF_ROTARY, "rotary_islands"]
+    assert names(figures) == OF_ROTARY
     assert frame["bound holds"].to_dict() == {256: True, 1024: False}
-    # 10,000 is above the smallest base that holds, and fails: it lies between islands.
+    # 10,000 is above the smallest base that holds, and fails: bases that hold are no interval.
     assert frame["smallest base that holds"][1024] < 10_000
 
 
@@ -40,17 +40,11 @@ def test_rotations_that_do_more_than_turn_have_wavelengths_alone(encoding):
 
 
 @pytest.mark.parametrize("scaling", [yarn, hope])
-def test_a_spectrum_that_is_not_plain_has_no_islands(scaling):
+def test_a_spectrum_that_is_not_plain_has_no_smallest_base(scaling):
     rotary = Rotary(64, scaling=partial(scaling, training_length=256))
     figures = rotary_diagnostics(rotary, 64, 256, [512])
     assert names(figures) == OF_ROTARY
     assert bound_of(figures).frame["smallest base that holds"].isna().all()
-
-
-def test_islands_are_those_of_the_longest_length_that_is_searched():
-    islands = rotary_diagnostics(Rotary(64), 64, 256, [512, 2048], longest_search=1000)[-1]
-    assert islands.title == "Bases that hold for 512 tokens"
-    assert names(rotary_diagnostics(Rotary(64), 64, 256, [512], longest_search=100)) == OF_ROTARY
 
 
 def test_each_length_is_judged_by_its_own_spectrum():

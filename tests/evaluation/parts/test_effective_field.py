@@ -10,13 +10,7 @@ from torch import Tensor
 
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
-from poslab.evaluation.receptive_field.of_patches import (
-    cells_away,
-    cells_away_if_even,
-    cumulative_plot,
-    effective_field,
-    field_maps,
-)
+from poslab.evaluation.parts.receptive_field import cells_away, effective_field, field_plot
 from poslab.models import Decoder, Encoder
 from tests.encoding_choices import small_model
 from tests.report.phone import smallest_label
@@ -80,7 +74,7 @@ def test_an_offset_that_some_pictures_lack_is_a_mean_over_the_others():
 def test_an_even_share_is_one_in_a_map_of_pictures_of_several_shapes():
     field = effective_field(model_of(Encoder, "none"), TASK, [batch_of(2, 8), batch_of(8, 2)])
     assert len(field) == 28 and field["pictures"].sum() == 2 * 16
-    even = field_maps({("a", "x"): field.assign(gradient=1 / 16)}).figure.axes[0].images[0].get_array()
+    even = field_plot({("a", "x"): field.assign(gradient=1 / 16)}).figure.axes[0].images[0].get_array()
     assert even.compressed().tolist() == pytest.approx([1] * 28)
 
 
@@ -89,37 +83,34 @@ def test_a_model_without_attention_between_patches_depends_on_its_own_alone():
     field = effective_field(model, TASK, [batch_of(4, 4)])
     assert cells_away(field) == 0
     even = [((y - 2) ** 2 + (x - 2) ** 2) ** 0.5 for y in range(4) for x in range(4)]
-    assert cells_away_if_even(field) == pytest.approx(sum(even) / 16)
+    assert cells_away(field.assign(gradient=1.0)) == pytest.approx(sum(even) / 16)
 
 
-def test_a_clip_has_a_map_of_its_middle_frame_and_a_sound_has_lines_alone():
+def test_a_clip_has_a_map_of_its_middle_frame_and_a_sound_has_distances_in_time():
     model = model_of(Encoder, "rotary_axial", d_model=96)
     clip = {("a", "of 3 frames"): effective_field(model, TASK, [batch_of(3, 2, 4)])}
-    assert field_maps(clip).figure.axes[0].images[0].get_array().shape == (2, 4)
-    assert len(cumulative_plot(clip).figure.axes[0].lines) == 1
+    assert field_plot(clip).figure.axes[0].images[0].get_array().shape == (2, 4)
     sound = effective_field(model, TASK, [batch_of(9)])
     assert sound["time"].tolist() == list(range(-4, 5))
-    assert len(cumulative_plot({("a", "of 1 s"): sound}).figure.axes[0].lines) == 1
 
 
-def test_pictures_have_a_map_and_a_line_for_each_model_and_size():
+def test_images_have_a_map_for_each_model_and_size():
     model = model_of(Encoder, "rotary_axial")
     fields = {
         (name, place): effective_field(model, TASK, [batch_of(*shape)])
         for name in ("a", "b")
         for place, shape in (("at a side of 12 pixels", (3, 3)), ("at a side of 24 pixels", (6, 6)))
     }
-    maps, lines = field_maps(fields), cumulative_plot(fields)
+    maps = field_plot(fields)
     shapes = [axes.images[0].get_array().shape for axes in maps.figure.axes[:4]]
     assert shapes == [(3, 3), (6, 6)] * 2
-    assert len(lines.figure.axes[0].lines) == 4
-    assert min(smallest_label(maps), smallest_label(lines)) >= 8
+    assert smallest_label(maps) >= 8
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (4, 4), (2, 6), (9, 2)])
 def test_maps_of_pictures_of_any_shape_leave_room_for_their_titles(shape):
     field = effective_field(model_of(Encoder, "none"), TASK, [batch_of(*shape)])
-    figure = field_maps({("a", "at a side of 12 pixels"): field, ("a", "at a side of 24 pixels"): field}).figure
+    figure = field_plot({("a", "at a side of 12 pixels"): field, ("a", "at a side of 24 pixels"): field}).figure
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     titles = [panel.title.get_window_extent(canvas.get_renderer()) for panel in figure.axes[:2]]

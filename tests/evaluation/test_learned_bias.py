@@ -5,7 +5,7 @@ import torch
 
 from poslab.encodings import Positions, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents
-from poslab.evaluation.encoding.curves import bias_plot, learned_bias
+from poslab.evaluation.learned_bias import bias_plot, learned_bias
 from tests.encoding_choices import stack
 
 

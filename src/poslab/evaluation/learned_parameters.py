@@ -1,4 +1,4 @@
-"""Learned numbers of an encoding and a temperature, beside their initial values.
+"""Learned numbers of an encoding and a temperature, next to their initial values.
 
 Dimension letters: N vectors of a table, D their dim.
 """
@@ -12,15 +12,15 @@ from torch import Tensor
 
 from poslab.encodings import StackEncodings
 from poslab.encodings.described import Described
-from poslab.evaluation.encoding.curves import served
+from poslab.evaluation.learned_bias import served
 from poslab.report.figures import WIDTH, Plot, Table, new_figure
 
-MOST = 64
+MAX_ELEMENTS = 64
 """Largest number of elements of a parameter that a report lists."""
 
 
 def learned_parameters(
-    encodings: StackEncodings, start: StackEncodings | None = None, most: int = MOST
+    encodings: StackEncodings, start: StackEncodings | None = None, most: int = MAX_ELEMENTS
 ) -> pd.DataFrame:
     """Return the learned numbers of a stack's encodings, temperatures (their `learned()`) and sinks, one in each row.
 
@@ -41,7 +41,7 @@ def learned_parameters(
     for layer in range(len(encodings.windows)):
         if (temperature := encodings.temperature(layer)) is not None:
             pairs.append((f"layer {layer}", temperature, None if start is None else start.temperature(layer)))
-    learned = [(layers, one.learned(), {} if before is None else before.learned()) for layers, one, before in pairs]
+    learned = [(layers, part.learned(), {} if before is None else before.learned()) for layers, part, before in pairs]
     for layer in map(int, encodings.sinks):
         at_start = None if start is None else start.sinks_of(layer)
         before = {} if at_start is None else {"sink": at_start}
@@ -53,11 +53,11 @@ def learned_parameters(
                 continue
             # Biases of a network inside of an encoding may have as many numbers as there are heads.
             by_head = values.shape == (encodings.shape.num_heads,) and not name.endswith(".bias")
-            for place, value in np.ndenumerate(_numbers(values)):
-                index = f"{'head ' * by_head}{', '.join(map(str, place))}" if values.numel() > 1 else ""
-                record = {"layers": layers, "parameter": name, "place": index, "learned": value}
+            for index, value in np.ndenumerate(_numbers(values)):
+                place = f"{'head ' * by_head}{', '.join(map(str, index))}" if values.numel() > 1 else ""
+                record = {"layers": layers, "parameter": name, "place": place, "learned": value}
                 if name in initial:
-                    record["start"] = _numbers(initial[name])[place]
+                    record["start"] = _numbers(initial[name])[index]
                 records.append(record)
     return pd.DataFrame(records, columns=columns)
 
@@ -67,9 +67,8 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
     return Table(
         name="learned_parameters",
         title="Learned parameters",
-        caption="Each row is one number of the encoding after training"
-        + (", beside its initial value." if "start" in parameters else ".")
-        + " Place is its head, if each head has one number, else its index in a parameter of several numbers.",
+        caption="Each row is one number of the encoding after training, next to its initial value where that is known. "
+        "Place is its head, if each head has one number, else its index in a parameter of several numbers.",
         frame=parameters,
     )
 

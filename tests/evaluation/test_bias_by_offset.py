@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from poslab.encodings import Positions, StackEncodings, StackShape
-from poslab.evaluation.encoding.bias_offsets import bias_by_offset, bias_maps
-from poslab.evaluation.encoding.curves import learned_bias
+from poslab.evaluation.learned_bias import bias_by_offset, bias_maps, learned_bias
 from tests.encoding_choices import factory
 from tests.report.phone import smallest_label
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import poslab
-from poslab.evaluation.encoding.parameters import learned_parameters
 from poslab.evaluation.evaluation import Evaluation, evaluate
+from poslab.evaluation.learned_parameters import learned_parameters
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import Table

@@ -1,12 +1,14 @@
-"""Biases that a trained encoding adds to the logits, as curves over distance, beside their initial values.
+"""Biases that a trained encoding adds to the logits, by distance and by offset on axes, next to their initial values.
 
-Dimension letters: B batch, H heads, R queries, S keys, N distances.
+Dimension letters: B batch, H heads, R queries, S keys, N distances or pairs, A axes.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,12 +16,13 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, QueryRows, StackEncodings
-from poslab.evaluation.attention.maps import distance_panels, head_legend, head_style
+from poslab.evaluation.attention.offsets import at_no_offset, offset_maps, sums_by_offset
+from poslab.evaluation.attention.statistics import distance_panels, head_legend, head_style
 from poslab.report.figures import Plot
 
 _BIASES = frozenset({"bias", "pair_bias"})
 
-DRAWN = 400
+MAX_POINTS = 400
 """Distances of a curve, about: as good as all of them to the eye."""
 
 
@@ -62,13 +65,13 @@ def learned_bias(
     for layers, encoding, before in served(encodings, start):
         if on_axes and (biased := biased_part(encoding)) is not None and biased.reads_axes:
             continue
-        if (bias_HN := _bias(encoding, length, both_ways)) is None:
+        if (bias_HN := _bias_of_distance(encoding, length, both_ways)) is None:
             continue
-        places = itertools.product([layers], range(len(bias_HN)), distances)
-        frame = pd.DataFrame(places, columns=["layers", "head", "distance"])
+        index = itertools.product([layers], range(len(bias_HN)), distances)
+        frame = pd.DataFrame(index, columns=["layers", "head", "distance"])
         columns = distances + both_ways * (length - 1)
         frame["bias"] = bias_HN[:, columns].flatten().numpy()
-        if before is not None and (start_HN := _bias(before, length, both_ways)) is not None:
+        if before is not None and (start_HN := _bias_of_distance(before, length, both_ways)) is not None:
             frame["start"] = start_HN[:, columns].flatten().numpy()
         frames.append(frame)
     return pd.concat(frames[1:] or frames, ignore_index=True)
@@ -84,24 +87,23 @@ def bias_plot(bias: pd.DataFrame, training_length: int | None = None) -> Plot:
     figure, panels = distance_panels(names, "bias (nats)", height=3.2 if len(names) == 1 else 2.5)
     furthest = bias["distance"].max()
     for panel, layers in zip(panels.flat, names, strict=False):
-        for head, own in bias[bias["layers"] == layers].groupby("head"):
+        for head, curve in bias[bias["layers"] == layers].groupby("head"):
             style = head_style(int(str(head)))
-            panel.plot(own["distance"], own["bias"], linewidth=1.3, label=str(head), **style)
-            if "start" in own:
-                panel.plot(own["distance"], own["start"], linewidth=2.5, alpha=0.25, zorder=1, **style)
+            panel.plot(curve["distance"], curve["bias"], linewidth=1.3, label=str(head), **style)
+            if "start" in curve:
+                panel.plot(curve["distance"], curve["start"], linewidth=2.5, alpha=0.25, zorder=1, **style)
         panel.set_xlim(nearest, furthest)
         if training_length is not None and training_length < furthest:
             panel.axvspan(training_length, furthest, color="0.93", zorder=0)
             if nearest < 0:
                 panel.axvspan(nearest, -training_length, color="0.93", zorder=0)
     head_legend(figure, panels[0, 0])
-    before = " The broad pale line is its initial value." if "start" in bias else ""
     return Plot(
         name="learned_bias",
         title="Bias against distance",
-        caption="Each line is one head: its bias on the logit of a key at this distance. One nat less divides "
-        f"attention by 2.7.{' Keys ahead of the query are on the left.' if nearest < 0 else ''} The shaded distances "
-        f"never occurred in training.{before}",
+        caption="Each line is one head: its bias on the logit of a key at this distance, and its initial value broad "
+        "and pale. One nat less divides attention by 2.7. Keys ahead of the query are on the left. The shaded "
+        "distances never occurred in training.",
         figure=figure,
     )
 
@@ -117,13 +119,13 @@ def served(
     depth = len(encodings.windows)
     if start is not None and len(start.windows) != depth:
         raise ValueError(f"start must be of as many layers as the encodings, {depth}, got {len(start.windows)}")
-    places: dict[int, list[int]] = {}
+    layers_of: dict[int, list[int]] = {}
     for layer in range(depth):
-        places.setdefault(id(encodings.layer(layer)), []).append(layer)
-    for own in places.values():
-        words = f"layer {own[0]}" if len(own) == 1 else f"layers {', '.join(map(str, own))}"
-        before = None if start is None else start.layer(own[0])
-        yield ("all layers" if len(own) == depth > 1 else words), encodings.layer(own[0]), before
+        layers_of.setdefault(id(encodings.layer(layer)), []).append(layer)
+    for layers in layers_of.values():
+        words = f"layer {layers[0]}" if len(layers) == 1 else f"layers {', '.join(map(str, layers))}"
+        before = None if start is None else start.layer(layers[0])
+        yield ("all layers" if len(layers) == depth > 1 else words), encodings.layer(layers[0]), before
 
 
 def num_learned_biases(encodings: StackEncodings) -> int:
@@ -139,7 +141,7 @@ def biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
 
 
 @torch.no_grad()
-def _bias(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor | None:
+def _bias_of_distance(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor | None:
     """Return the bias for the last of N tokens at distances 0, 1, ..., on the CPU, (H, N).
 
     For both ways, (H, 2 N - 1), that of the first token at distances -(N - 1), ..., -1 comes before it.
@@ -159,3 +161,77 @@ def _bias(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor 
 
     behind_HN = of_query(length - 1)
     return torch.cat([of_query(0)[:, :-1], behind_HN], dim=-1) if both_ways else behind_HN
+
+
+def bias_by_offset(
+    encodings: StackEncodings, sizes: Sequence[int], axes: Sequence[str], start: StackEncodings | None = None
+) -> pd.DataFrame:
+    """Return the biases that a stack adds to the logits between the cells of one grid, by offset.
+
+    Encodings that read the order in storage are left out: `learned_bias` has theirs.
+
+    Args:
+        encodings: of a model, `model.encodings`.
+        sizes: number of cells of the grid on each axis.
+        axes: names of the axes.
+        start: the same encodings before training, for the column `start`; None leaves it out.
+
+    Returns:
+        Columns `layers` (those that an encoding serves), `head`, one for each axis (the cell of the key less that of
+        the query), `bias` in nats and perhaps `start`; no rows if no encoding has a bias of offsets.
+
+    Raises:
+        ValueError: for an encoding of other than these axes, or another number of layers at the start.
+    """
+    frames = [pd.DataFrame(columns=["layers", "head", *axes, "bias"])]
+    for layers, encoding, before in served(encodings, start):
+        if (bias := _bias_of_offset(encoding, sizes, axes)) is None:
+            continue
+        started = None if before is None else _bias_of_offset(before, sizes, axes)
+        for head in range(bias.shape[1]):
+            frame = bias[head].rename("bias").reset_index()
+            frame.insert(0, "layers", layers)
+            frame.insert(1, "head", head)
+            if started is not None:
+                frame["start"] = started[head].to_numpy()
+            frames.append(frame)
+    return pd.concat(frames[1:] or frames, ignore_index=True)
+
+
+def bias_maps(bias: pd.DataFrame, axes: Sequence[str]) -> Iterator[Plot]:
+    """Yield the maps of `bias_by_offset`, of at least one row and two axes, and of the bias before training."""
+    columns = [("bias", "learned_bias_by_offset", "Bias by offset")]
+    if "start" in bias and (bias["start"] != bias["bias"]).any():
+        columns.append(("start", "initial_bias_by_offset", "Bias by offset before training"))
+    for column, name, title in columns:
+        yield Plot(
+            name=name,
+            title=title,
+            caption="Each map is one head. Its middle is the query's own cell, and a colour the bias on the logit of a "
+            f"key at that offset within the grid of training{at_no_offset(axes)}: one nat less divides attention by "
+            "2.7. A bias that is the same everywhere changes nothing.",
+            figure=offset_maps(bias, column, ("layers", "head"), axes, "bias (nats)", is_signed=True),
+        )
+
+
+@torch.no_grad()
+def _bias_of_offset(encoding: PositionalEncoding, sizes: Sequence[int], axes: Sequence[str]) -> pd.DataFrame | None:
+    """Return the bias of each head, a column each, by offset; None for an encoding without one that reads axes."""
+    biased = biased_part(encoding)
+    if biased is None or not biased.reads_axes:
+        return None
+    device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
+    keys = Positions.grid(*sizes, axes=axes, device=device)
+    assert keys.places is not None
+    # The corners of a grid have a key at every offset, and a bias of offsets is the same for all queries.
+    strides = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    ends = [[0, (size - 1) * stride] for size, stride in zip(sizes, strides, strict=True)]
+    corners = torch.tensor(sorted({sum(corner) for corner in itertools.product(*ends)}), device=device)
+    places = keys.places.take(corners)
+    tables = biased.prepare(replace(keys, ids=keys.ids[corners], contiguous=False, places=places), keys)
+    if (bias := biased.bias(tables)) is None:
+        return None
+    bias_HRS: Tensor = bias.matrix()[0]
+    offset_RSA = keys.places.cells[None] - places.cells[:, None]
+    sums = sums_by_offset(offset_RSA.flatten(0, 1), bias_HRS.movedim(0, -1).flatten(0, 1).float(), axes)
+    return sums.drop(columns="pairs").div(sums["pairs"], axis=0)

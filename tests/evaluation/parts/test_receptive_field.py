@@ -3,8 +3,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from poslab.evaluation.receptive_field import of_tokens as module
-from poslab.evaluation.receptive_field.of_tokens import reach, receptive_field, receptive_field_plot
+from poslab.evaluation.parts import receptive_field as module
+from poslab.evaluation.parts.receptive_field import reach, receptive_field, receptive_field_plot
 from tests.encoding_choices import VOCAB_SIZE, small_decoder, some_tokens
 
 LENGTH = 24
@@ -66,8 +66,8 @@ def test_the_picture_marks_the_reach_of_each_model_and_the_training_length():
     picture = receptive_field_plot(fields, dict.fromkeys(fields, 16))
     (panel,) = picture.figure.axes
     labels = [text.get_text() for text in picture.figure.legends[0].texts]
-    assert labels[0] == f"1: 99 % within 1 of {LENGTH} tokens"
-    assert labels[1].startswith("24: 99 % within 2")
+    assert labels[0] == f"1: 99% within 1 of {LENGTH} tokens"
+    assert labels[1].startswith("24: 99% within 2")
     assert labels[2] == "training length, 16"
     dots = [line for line in panel.lines if line.get_marker() in ("o", "s")]
     assert [line.get_xdata()[0] for line in dots] == [reach(field) for field in fields.values()]

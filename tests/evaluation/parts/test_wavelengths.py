@@ -12,7 +12,7 @@ from matplotlib.colors import to_hex
 
 from poslab.encodings import Alibi, NoPosition, PoPE, Positions, Rotary, Sinusoidal, XPos
 from poslab.encodings.rotary.scalings import hope, rope_dynamic_ntk
-from poslab.evaluation.rotary.wavelengths import spectrum_of, wavelengths, wavelengths_plot
+from poslab.evaluation.parts.rotary import spectrum_of, wavelengths, wavelengths_plot
 from poslab.report.figures import COLOURS
 from tests.encoding_choices import encoding
 
@@ -86,7 +86,7 @@ def test_the_picture_has_every_pair_in_its_colour_and_every_length_as_a_line():
 def test_the_picture_says_how_many_pairs_stand_still():
     axes = wavelengths_plot(Rotary(64, scaling=partial(hope, training_length=256)), 256, []).figure.axes[0]
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert "stands still, no wavelength (19 of 32)" in labels
+    assert "no wavelength (19 of 32)" in labels
 
 
 def test_the_picture_shows_the_longest_text_where_the_scaling_depends_on_the_length():
@@ -111,10 +111,10 @@ def test_what_is_no_spectrum_is_refused(frequencies):
 
 @pytest.mark.parametrize("figure", [wavelengths, wavelengths_plot])
 def test_lengths_without_a_token_are_refused(figure):
-    with pytest.raises(ValueError, match=r"^training_length must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^length must be at least 1, got 0"):
         figure(XPos(16), 0, [512])
-    with pytest.raises(ValueError, match=r"^lengths must be at least 1, got -5"):
-        figure(PoPE(16, 2), 256, [512, -5])
+    with pytest.raises(ValueError, match=r"^length must be at least 1, got -5"):
+        wavelengths(PoPE(16, 2), 256, [512, -5])
 
 
 @pytest.mark.parametrize("pairs", [1, 8])

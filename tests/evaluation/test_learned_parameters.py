@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from poslab.encodings import Rotary, StackEncodings, StackShape
-from poslab.evaluation.encoding.parameters import learned_parameters, norms_plot, parameters_table, table_norms
+from poslab.evaluation.learned_parameters import learned_parameters, norms_plot, parameters_table, table_norms
 from tests.encoding_choices import EVERY_ENCODING, small_decoder, stack, temperature
-from tests.evaluation.encoding.test_curves import changed
+from tests.evaluation.test_learned_bias import changed
 
 
 def of(frame, parameter: str, layers: str, column: str = "learned") -> list[float]:

@@ -1,1 +1,0 @@
-"""Numbers and pictures of what an encoding has learned, or computes from a text."""

@@ -1,1 +1,0 @@
-"""Gradients of an output with respect to earlier tokens, or to the patches of a picture."""
