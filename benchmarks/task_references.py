@@ -21,7 +21,7 @@ from poslab.data.examples.example_splits import ExampleSplits
 from poslab.data.run_data import DataSplits
 from poslab.data.text_splits import TextSplits
 from poslab.runs.recipe import Recipe
-from poslab.tasks.written_text import compare, corpus_scores
+from poslab.tasks.writing import compare, corpus_scores
 
 
 def classification_reference(data: ExampleSplits) -> dict[str, float]:

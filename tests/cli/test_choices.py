@@ -213,7 +213,7 @@ def test_texts_with_classes_and_pairs_of_texts_have_a_small_form():
 
 def test_the_family_of_a_file_goes_before_that_of_the_files_that_it_begins_with():
     found = {name: family(name) for name in ("glyphs", "captions", "pixels")}
-    assert found == {"glyphs": "pictures", "captions": "captions", "pixels": "pixels"}
+    assert found == {"glyphs": "images", "captions": "captions", "pixels": "pixels"}
 
 
 def test_what_an_experiment_sets_of_one_dataset_goes_before_what_it_sets_of_its_family():

@@ -7,7 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from poslab.runs.directory import RunDirectory
-from tests.data.pictures.small import write_fashion
+from tests.data.images.small import write_fashion
 from tests.evaluation.evaluated import evaluated, figures_of
 from tests.report.phone import smallest_label
 from tests.training.runs import composed, run_of

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from poslab.attention import next_positions
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.images import ImageSource
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
 from poslab.models import Decoder, Encoder, Outputs
-from poslab.tasks.patch_classification import PatchBatch
-from poslab.tasks.picture_classification import PictureClassification
+from poslab.tasks.patch_classification import ImageClassification, PatchBatch
 from tests.encoding_choices import (
     EVERY_ENCODING,
     OF_ENCODERS,
@@ -24,7 +23,7 @@ from tests.encoding_choices import (
 )
 
 SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
-"""Rows and columns of pictures of several numbers of patches; some have equally many."""
+"""Rows and columns of images of several numbers of patches; some have equally many."""
 
 OF_THREE_AXES = ("mrope", "mrope_interleaved")
 
@@ -33,19 +32,19 @@ OF_PICTURES = [name for name in (*OF_ENCODERS, *OF_BOTH) if name not in OF_THREE
 
 
 class Source:
-    """The part of a source of pictures that their task reads."""
+    """The part of a source of images that their task reads."""
 
     patch_sizes, axes = (2, 2), ("height", "width")
-    cells_of = PictureSource.cells_of
+    cells_of = ImageSource.cells_of
 
 
-TASK: Any = PictureClassification(["a", "b", "c"], Source(), [120.0, 100.0, 80.0], [60.0, 50.0, 40.0])  # type: ignore[arg-type]
+TASK: Any = ImageClassification(["a", "b", "c"], Source(), [120.0, 100.0, 80.0], [60.0, 50.0, 40.0])  # type: ignore[arg-type]
 
 
 def batch_of(sizes: list[tuple[int, int]]) -> PatchBatch:
-    """Pictures in colour of these sizes in patches; those of one size are always the same."""
-    pictures = [np.random.default_rng(size).integers(0, 256, (2 * size[0], 2 * size[1], 3)) for size in sizes]
-    rows = {"array": [picture.astype(np.uint8) for picture in pictures], "label": ["b"] * len(sizes)}
+    """Images in colour of these sizes in patches; those of one size are always the same."""
+    images = [np.random.default_rng(size).integers(0, 256, (2 * size[0], 2 * size[1], 3)) for size in sizes]
+    rows = {"array": [image.astype(np.uint8) for image in images], "label": ["b"] * len(sizes)}
     return TASK.collate(rows, np.full(len(sizes), True))
 
 
@@ -54,7 +53,7 @@ def model_of(name: str, kind: Any = Encoder, **arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", quick_or_slow(OF_PICTURES))
-def test_pictures_of_several_sizes_in_a_batch_are_each_as_alone(name):
+def test_images_of_several_sizes_in_a_batch_are_each_as_alone(name):
     model = model_of(name)
     with torch.no_grad():
         together = TASK.logits(model, batch_of(SIZES))

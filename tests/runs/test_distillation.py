@@ -20,7 +20,7 @@ from poslab.encodings import Rotary
 from poslab.models import Decoder, Encoder, EncoderDecoder, Model
 from poslab.runs.distillation import DIVERGENCES, Distillation, log_probabilities
 from poslab.runs.steps import ObjectiveSums, TaskLoss, Teacher
-from poslab.tasks.answering import AnswersAtPlaces, WrittenAnswers
+from poslab.tasks.answering import AnswersAtPositions, WrittenAnswers
 from poslab.tasks.classification import Classification, MultiLabelClassification
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.masked_language_modelling import MaskedLanguageModelling
@@ -92,7 +92,7 @@ CASES: Mapping[str, Case] = {
     "pairs": Case(SequenceToSequence(BYTES), EncoderDecoder, pairs),
     "continuations": Case(Continuing(BYTES), Decoder, pairs),
     "answers": Case(WrittenAnswers(StackManipulation(), [4], SYMBOLS), Decoder, symbols),
-    "answers at places": Case(AnswersAtPlaces(StackManipulation(), [4], SYMBOLS), Encoder, symbols),
+    "answers at places": Case(AnswersAtPositions(StackManipulation(), [4], SYMBOLS), Encoder, symbols),
 }
 
 

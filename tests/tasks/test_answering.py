@@ -13,7 +13,7 @@ from poslab.data.algorithmic.recall import FlipFlop
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
-from poslab.tasks.answering import AnswersAtPlaces, FilledBlanks, WrittenAnswers
+from poslab.tasks.answering import AnswersAtPositions, FilledBlanks, WrittenAnswers
 from poslab.tasks.task import Search
 from tests.training.runs import composed, opened
 
@@ -38,7 +38,7 @@ class Predicting(nn.Module):
         return self.logits_BTV
 
 
-@pytest.mark.parametrize("kind", [AnswersAtPlaces, WrittenAnswers])
+@pytest.mark.parametrize("kind", [AnswersAtPositions, WrittenAnswers])
 @pytest.mark.parametrize(
     ("stop_id", "accuracy", "exact_match"), [(SYMBOLS.number("."), 600 / 7, 200 / 3), (None, None, 0)]
 )

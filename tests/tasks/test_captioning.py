@@ -1,4 +1,4 @@
-"""Captions are written behind the patches of a picture, wherever a sampler puts both."""
+"""Captions are written behind the patches of an image, wherever a sampler puts both."""
 
 import re
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from poslab.encodings.tokens import PADDING, PATCH
 from poslab.models import Decoder, Model
 from poslab.tasks.captioning import CaptionBatch, CaptionDecoding, Captioning
 from poslab.training.checking import check
-from tests.data.pictures.small import write_captioned
+from tests.data.images.small import write_captioned
 from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, factory, quick_or_slow
 from tests.encodings.sampling.test_on_axes import TEXT, Qwen2VLModel, rope_index
 from tests.evaluation.evaluated import evaluated, figures_of
@@ -29,7 +29,7 @@ from tests.training.runs import composed, opened
 from .same_metrics import assert_measured_as_tested, assert_two_processes_come_to_the_metrics_of
 
 SIZES = [(3, 4), (2, 5), (1, 1), (4, 3), (5, 2)]
-"""Rows and columns of pictures in patches; some have equally many."""
+"""Rows and columns of images in patches; some have equally many."""
 
 END = VOCAB_SIZE - 1
 TEXTS = [[3, 4, 5, END], [END], [9, 8, 7, 6, 5, 4, 3, 2, END], [1, END], [30, 31, 2, 30, END]]
@@ -59,11 +59,11 @@ TASK: Any = Captioning(Tokens(), Source(), [120.0, 100.0, 80.0], [60.0, 50.0, 40
 
 
 def batch_of(*rows: int, counts: bool = True) -> CaptionBatch:
-    """Pictures in colour of these sizes, with their texts."""
+    """Images in colour of these sizes, with their texts."""
     shapes = [(2 * high, 2 * wide, 3) for high, wide in (SIZES[row] for row in rows)]
-    pictures = [np.random.default_rng(shape).integers(0, 256, shape).astype(np.uint8) for shape in shapes]
+    images = [np.random.default_rng(shape).integers(0, 256, shape).astype(np.uint8) for shape in shapes]
     captions = [np.array(TEXTS[row]) for row in rows]
-    batch: CaptionBatch = TASK.collate({"array": pictures, "label": captions}, np.full(len(rows), counts))
+    batch: CaptionBatch = TASK.collate({"array": images, "label": captions}, np.full(len(rows), counts))
     return batch
 
 
@@ -100,13 +100,13 @@ def test_tokens_stand_where_qwen2_vl_has_them():
         else:
             expected, text_at = rope_index(Qwen2VLModel, [(1, high, wide), *[TEXT] * (len(text) - 1)])
         assert drawn[row, : len(expected)].equal(expected)
-        prompt = batch.pictures(torch.tensor([row]), high * wide).positions
+        prompt = batch.images(torch.tensor([row]), high * wide).positions
         text_at -= len(text) - 1
         assert prompt.continuation(1).places.coordinates.tolist() == [[[text_at] * 3]]
     assert batch.positions.ids.tolist() == list(range(15))  # which encodings of one axis read
 
 
-def test_pictures_of_one_size_share_their_places():
+def test_images_of_one_size_share_their_places():
     alike, mixed = batch_of(0, 0).positions.places, batch_of(0, 1).positions.places
     assert alike.coordinates.dim() == 2 and alike.coordinates.equal(mixed.coordinates[0])
 
@@ -119,7 +119,7 @@ def assert_alone_and_step_by_step(model: Model, rows: tuple[int, ...]) -> None:
             one, patches = batch_of(row), number_of_patches(row)
             alone: Tensor = TASK.logits(model, one)
             torch.testing.assert_close(together[place, : alone.shape[1]], alone[0], rtol=0, atol=2e-5)
-            decoding = CaptionDecoding(model, one.pictures(torch.tensor([0]), patches))
+            decoding = CaptionDecoding(model, one.images(torch.tensor([0]), patches))
             written = [decoding.next_logits(one.tokens[:, :patches])]
             written += [decoding.next_logits(one.tokens[:, n : n + 1]) for n in range(patches, one.tokens.shape[1])]
             torch.testing.assert_close(torch.cat(written), alone[0, patches - 1 :], rtol=0, atol=2e-5)
@@ -140,7 +140,7 @@ def test_that_holds_behind_registers():
     assert_alone_and_step_by_step(decoder("mrope", MRope(), registers=2), (0, 1, 2))
 
 
-def test_samplers_put_text_behind_the_picture():
+def test_samplers_put_text_behind_the_image():
     batch = batch_of(4)  # five rows of two, then four tokens
     text = {
         type(sampler).__name__: sampler(batch.positions, 1).places.coordinates[..., 10:, :].flatten(0, -2).tolist()
@@ -148,7 +148,7 @@ def test_samplers_put_text_behind_the_picture():
     }
     assert text == {
         "MRope": [[5 + n] * 3 for n in range(4)],
-        "MRopeReset": [[5 + n] * 3 for n in range(4)],  # the same, as nothing stands before the picture
+        "MRopeReset": [[5 + n] * 3 for n in range(4)],  # the same, as nothing stands before the image
         "Diagonal": [[1 + n] * 3 for n in range(4)],
         "V2PE": [[5.5 + n] * 3 for n in range(4)],
         "Interpolated": [[pytest.approx(8.2 + n)] * 3 for n in range(4)],
@@ -160,11 +160,11 @@ def test_greedy_captions_are_those_of_reading_everything_again():
     model, rows = decoder("mrope", MRope()), (0, 1, 2, 3, 4)
     for row, text in zip(rows, TASK.written(model, batch_of(*rows)), strict=True):
         one, expected = batch_of(row), list[int]()
-        picture = one.pictures(torch.tensor([0]), number_of_patches(row))
+        image = one.images(torch.tensor([0]), number_of_patches(row))
         for _ in range(Source.caption_length):
             own = torch.tensor([expected], dtype=torch.int64)
-            patches = functional.pad(picture.patches, (0, 0, 0, len(expected)))
-            so_far = picture._replace(tokens=torch.cat([picture.tokens, own], dim=1), patches=patches)
+            patches = functional.pad(image.patches, (0, 0, 0, len(expected)))
+            so_far = image._replace(tokens=torch.cat([image.tokens, own], dim=1), patches=patches)
             with torch.no_grad():
                 expected.append(int(TASK.logits(model, so_far)[0, -1].argmax()))
             if expected[-1] == END:
@@ -190,7 +190,7 @@ DATA = (
 
 @pytest.fixture(scope="module")
 def words_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[str]]:
-    """Words of a run on a few pictures."""
+    """Words of a run on a few images."""
     folder = tmp_path_factory.mktemp("captions")
     files = write_captioned(folder / "files")
     data = [*DATA, f"dataset.path={files}", f"dataset.cache_dir={folder}/cache"]
@@ -201,14 +201,14 @@ LEARNS = ("trainer.max_steps=150", "optimizer.lr=1e-2")
 
 
 @pytest.mark.slow
-def test_captions_of_training_are_learned_by_heart_from_the_pictures(trained):
+def test_captions_of_training_are_learned_by_heart_from_the_images(trained):
     run = trained(*LEARNS)
     (data, task), model = opened(run.config()), poslab.load(run.path / "checkpoints" / "last.safetensors")
     stored = data.splits.stored("train", 8)
     batch = data._batches("train", 8).__getitems__(list(range(len(stored))))
     written = [data.tokenizer.decode(text.tolist()) for text in task.written(model, batch)]
     right = [data.splits.facts.classes[number] for number in stored.labels]
-    assert sum(map(str.__eq__, written, right)) >= 11  # of 12, which differ in their pictures alone
+    assert sum(map(str.__eq__, written, right)) >= 11  # of 12, which differ in their images alone
 
 
 def test_a_run_is_tested_at_every_side(trained):
@@ -229,7 +229,7 @@ def test_the_loss_of_a_test_is_that_of_all_captions_one_by_one(trained):
         items, loss, counted = data.held_out("test", side), 0.0, 0
         for number in range(4):
             batch = items.__getitems__([number])
-            caption = data.captions[items.stored.labels[number]]
+            caption = data.splits.captions[items.stored.labels[number]]
             with torch.no_grad():
                 logits = task.logits(model, batch)[0, -len(caption) :]
             loss += functional.cross_entropy(logits, torch.from_numpy(caption), reduction="sum").item()
@@ -249,17 +249,17 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
     assert {"chrf@8", "chrf@16"} <= made.metrics.keys()
 
 
-def test_a_picture_is_served_by_its_path(trained, tmp_path):
+def test_a_image_is_served_by_its_path(trained, tmp_path):
     write = poslab.serve(trained(*LEARNS).path, max_new_tokens=5)
     Image.new("RGBA", (30, 10), (9, 200, 9, 9)).save(tmp_path / "one.png")
     text = write(str(tmp_path / "one.png")).text
     assert text and len(text) <= 5
     assert poslab.serve(trained(*LEARNS).path, beams=3)(str(tmp_path / "one.png")).text
     with pytest.raises(
-        ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png.*: there is no such file$"
+        ValueError, match=r"^prompt must hold whole images, but .*nowhere.png.*: there is no such file$"
     ):
         write(str(tmp_path / "nowhere.png"))
-    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
+    with pytest.raises(ValueError, match=r"^prompt must hold whole images, but .*not-there/x.png"):
         write("~somebody-who-is-not-there/x.png")
 
 
@@ -267,7 +267,7 @@ def test_a_picture_is_served_by_its_path(trained, tmp_path):
     ("words", "message"),
     [
         (["model=encoder"], r"^model must be decoder for caption data, got encoder$"),
-        (["positions=centred"], r"^positions must not be centred where text follows a picture: all of it would stand"),
+        (["positions=centred"], r"^positions must not be centred where text follows an image: all of it"),
         (["dataset.caption_length=1"], r"^dataset.caption_length must be an integer of at least 2, got 1$"),
         (
             ["encoding=learned", "encoding.max_length=19"],
@@ -290,7 +290,7 @@ def test_a_teacher_that_reads_fewer_tokens_predicts_those(trained):
         torch.testing.assert_close(TASK.logits(model, cut), TASK.logits(model, batch)[:, :11], rtol=0, atol=2e-5)
 
 
-def test_the_training_length_is_that_of_a_picture_and_its_caption():
+def test_the_training_length_is_that_of_a_image_and_its_caption():
     config = composed(
         "dataset=captions", "dataset.path=x", "dataset.side=56", "dataset.caption_length=20", "encoding=learned"
     )

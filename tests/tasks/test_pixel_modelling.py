@@ -1,4 +1,4 @@
-"""Pictures are learned pixel by pixel, by a decoder that knows the place of each on a grid."""
+"""Images are learned pixel by pixel, by a decoder that knows the place of each on a grid."""
 
 import math
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from torch.nn import functional
 
 import poslab
 from poslab.data.batch import IGNORE
-from poslab.data.pictures.pixels import Pixels
+from poslab.data.patched.images import Pixels
 from poslab.models import Decoder
 from poslab.tasks.pixel_modelling import PixelBatch, PixelModelling
 from poslab.training.checking import check
-from tests.data.pictures.small import write_fashion
+from tests.data.images.small import write_fashion
 from tests.encoding_choices import small_model
 from tests.evaluation.evaluated import evaluated, figures_of
 from tests.training.runs import composed, opened
@@ -27,8 +27,8 @@ SOURCE = Pixels(path="x", side=4, sides=[], sequence_length=16, levels=16)
 
 def batch_of(rows: int, columns: int, counts: bool = True) -> PixelBatch:
     shape = (2, rows, columns, 1)
-    pictures = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-    return PixelModelling(SOURCE).collate({"array": list(pictures)}, np.array([True, counts]))
+    images = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    return PixelModelling(SOURCE).collate({"array": list(images)}, np.array([True, counts]))
 
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 256])
@@ -80,7 +80,7 @@ def test_a_row_of_bright_pixels_is_learned(trained):
     assert metrics["test/bits_per_pixel"] == metrics["test/loss"] / math.log(2)
 
 
-def test_bits_per_pixel_are_those_of_all_pictures_one_by_one(trained):
+def test_bits_per_pixel_are_those_of_all_images_one_by_one(trained):
     run = trained()
     (data, _), model = opened(run.config()), poslab.load(run.path)
     for side in (4, 8):
@@ -92,7 +92,7 @@ def test_bits_per_pixel_are_those_of_all_pictures_one_by_one(trained):
                 logits = model(pixels[:-1].unsqueeze(0), batch.positions)[0]
             loss += functional.cross_entropy(logits, pixels[1:]).item()
         assert run.metrics()[f"test/bits_per_pixel@{side}"] == pytest.approx(loss / 40 / math.log(2), rel=1e-5)
-    assert data.vocab_size == 18  # and two tokens that no picture has
+    assert data.vocab_size == 18  # and two tokens that no image has
     assert ("bits_per_pixel", 4) in assert_measured_as_tested(run).scores
 
 

@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 import poslab
-from poslab.data.sounds.log_mel import BINS
-from poslab.data.sounds.source import MAX_FRAMES
+from poslab.data.patched.log_mel import BINS
+from poslab.data.patched.sounds import MAX_FRAMES
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.tasks.record import Outputs
 from poslab.training.checking import check

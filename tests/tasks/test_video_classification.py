@@ -11,7 +11,7 @@ import poslab
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PATCH
 from poslab.models import Encoder, Outputs
-from poslab.tasks.video_classification import VideoClassification
+from poslab.tasks.patch_classification import VideoClassification
 from poslab.training.checking import check
 from tests.encoding_choices import small_model
 from tests.evaluation.evaluated import evaluated
@@ -77,7 +77,7 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
 
 
 def test_no_file_of_a_video_is_served(trained):
-    with pytest.raises(ValueError, match=r"^prompt must be a text, a picture or a sound: no files of videos are read$"):
+    with pytest.raises(ValueError, match=r"^prompt must be a text, an image or a sound: no files of videos are read$"):
         poslab.serve(trained("encoding=rotary_axial").path)("film.mp4")
 
 

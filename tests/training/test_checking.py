@@ -139,7 +139,7 @@ def test_data_that_is_not_installed_is_named_only_once_the_configuration_is_righ
     def missing(_):
         raise NotInstalledError("it needs matplotlib: pip install matplotlib")
 
-    monkeypatch.setattr("poslab.data.pictures.glyphs.Glyphs.check", missing)
+    monkeypatch.setattr("poslab.data.patched.glyphs.Glyphs.check", missing)
     words = ["dataset=glyphs", "encoding=mhrope"]
     with pytest.raises(ValueError, match=r"num_kv_heads"):
         check(composed("model=encoder", *words, "model.num_kv_heads=1"))

@@ -18,7 +18,7 @@ from poslab.data.order import IndependentOrder
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
-from tests.data.pictures.small import write_fashion
+from tests.data.images.small import write_fashion
 from tests.training.runs import (
     assert_resumes,
     assert_same_weights,

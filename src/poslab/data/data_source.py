@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass_transform(kw_only_default=True)
 class DataSource:
-    """A source of text, of examples, of an algorithmic task, or of arrays such as pictures.
+    """A source of text, of examples, of an algorithmic task, or of arrays such as images.
 
     Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked.
     """

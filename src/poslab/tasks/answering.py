@@ -1,4 +1,4 @@
-"""The task of predicting the one right answer: after its input, at places that are left for it, or in blanks.
+"""The task of predicting the one right answer: after its input, at the positions that follow it, or in blanks.
 
 Dimension letters: B examples, T tokens, V vocabulary.
 """
@@ -61,7 +61,7 @@ class Answering(TokenPrediction):
         return cls(source.task, source.lengths_trained, tokenizer)
 
     def answers(self, logits_BTV: Tensor, batch: TokenBatch) -> tuple[Sums, Sums]:
-        """Return the sums of symbols and of whole answers, without a loss of their own."""
+        """Return the sums of symbols and of whole answers, without their loss."""
         right_BT, counts_BT = logits_BTV.argmax(-1) == batch.targets, batch.targets != IGNORE
         if self.stop_id is not None:
             stops_BT = batch.targets == self.stop_id
@@ -77,7 +77,7 @@ class Answering(TokenPrediction):
         shares = {"accuracy": symbols, "exact_match": exact}
         return {
             **super().scores(observation),
-            **{name: (100 * own.correct.item(), int(own.counted)) for name, own in shares.items()},
+            **{name: (100 * sums.correct.item(), int(sums.counted)) for name, sums in shares.items()},
         }
 
     def metrics(self, split: str) -> Measurement:
@@ -111,8 +111,8 @@ class WrittenAnswers(Answering):
         whole, real = padded([np.array([*map(number, e.input), answer, *map(number, e.output), end]) for e in rows])
         tokens, real = whole[:, :-1].contiguous(), real[:, 1:]  # an end is not read
         targets = whole[:, 1:].masked_fill(~real, IGNORE)
-        for place, example in enumerate(rows):
-            targets[place, : len(example.input)] = IGNORE
+        for row, example in enumerate(rows):
+            targets[row, : len(example.input)] = IGNORE
         targets[torch.from_numpy(~counts)] = IGNORE
         return TokenBatch(tokens, targets, real=mask_or_none(real.contiguous()))
 
@@ -138,17 +138,17 @@ class FilledBlanks(Answering):
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         tokens, blank = encoded(self.tokenizer, text), self.tokenizer.number(BLANK)
-        blanks = [place for place, token in enumerate(tokens) if token == blank]
+        blanks = [position for position, token in enumerate(tokens) if token == blank]
         if not blanks or blanks[0] == 0:
             raise ValueError(f"prompt must have a blank ({BLANK}) where a symbol is to be predicted, and not first")
-        for place in blanks:
-            before = torch.tensor([tokens[:place]], device=device_of(model))
-            tokens[place] = int(model(before)[0, -1].argmax())
-        return Prediction(self.tokenizer.decode(tokens[place] for place in blanks))
+        for position in blanks:
+            before = torch.tensor([tokens[:position]], device=device_of(model))
+            tokens[position] = int(model(before)[0, -1].argmax())
+        return Prediction(self.tokenizer.decode(tokens[position] for position in blanks))
 
 
-class AnswersAtPlaces(Answering):
-    """Predict the answer at places after its input: a token `answer` for each symbol of the output.
+class AnswersAtPositions(Answering):
+    """Predict the answer at the positions after its input: a token `answer` for each symbol of the output.
 
     Source: Ruoss et al., "Randomized Positional Encodings Boost Length Generalization of Transformers" (ACL 2023).
     """

@@ -29,29 +29,30 @@ def task_for(kind: Kind, model: type[Model], capabilities: frozenset[str]) -> ty
     Raises:
         ValueError: beginning with `model`, if there is none.
     """
-    task = _found(kind, capabilities)
+    task = _task_of(kind, capabilities)
     if task is None:
-        choices = " or ".join(snake(known.__name__) for known in models() if _found(kind, known.capabilities))
+        choices = " or ".join(snake(known.__name__) for known in models() if _task_of(kind, known.capabilities))
         raise ValueError(f"model must be {choices} for {kind.name} data, got {snake(model.__name__)}")
     return task
 
 
-def _found(kind: Kind, capabilities: frozenset[str]) -> type[Task] | None:
+def _task_of(kind: Kind, capabilities: frozenset[str]) -> type[Task] | None:
     return next((task for task in tasks() if task.kind is kind and task.needs <= capabilities), None)
 
 
 @cache
 def tasks() -> tuple[type[Task], ...]:
     """Return all tasks of this folder that declare a kind."""
-    found = _subclasses(poslab.tasks, Task)  # type: ignore[type-abstract]
-    return tuple(task for task in found if "kind" in vars(task))
+    subclasses = _subclasses(poslab.tasks, Task)  # type: ignore[type-abstract]
+    return tuple(task for task in subclasses if "kind" in vars(task))
 
 
 @cache
 def models() -> tuple[type[Model], ...]:
     """Return the models of Poslab itself by name, those that declare capabilities."""
-    own = (model for model in _subclasses(poslab.models, Model) if model.__module__.startswith("poslab.models."))
-    return tuple(sorted((model for model in own if hasattr(model, "capabilities")), key=lambda model: model.__name__))
+    classes = (model for model in _subclasses(poslab.models, Model) if model.__module__.startswith("poslab.models."))
+    capable = (model for model in classes if hasattr(model, "capabilities"))
+    return tuple(sorted(capable, key=lambda model: model.__name__))
 
 
 def _subclasses(package: ModuleType, of: type[T]) -> Iterator[type[T]]:

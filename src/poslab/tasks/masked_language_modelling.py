@@ -18,15 +18,15 @@ from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
 class MaskedLanguageModelling(TokenPrediction):
-    """Predict random tokens from all others: 80 % of them are masked, 10 % replaced by others, and 10 % stay.
+    """Predict random tokens from all others: 80% of them are masked, 10% replaced by others, and 10% stay.
 
-    The perplexity is of these tokens alone, and no bits per byte follow from it.
+    The perplexity is only of these tokens, and no bits per byte follow from it.
 
     Args:
         vocab_size: number of tokens of text.
         boundary: the token that ends a document, where documents are kept apart; None: they are not.
         share: of the tokens that are chosen, the same number in each window, to the nearest.
-        mask: the token in the place of a masked one; None is a token of its own after those of text.
+        mask: the token that replaces a masked one; None is a new token after those of text.
 
     Source: Devlin et al., "BERT" (2019), section 3.1.
     """
@@ -67,8 +67,8 @@ class MaskedLanguageModelling(TokenPrediction):
         real = None if there_BT.all() else torch.from_numpy(there_BT.copy())
         if real is not None:
             real[~real.any(-1), 0] = True  # a row that does not count sees itself
-        own = None if self.boundary is None else segments(text_BT, self.boundary)
-        return TokenBatch(torch.from_numpy(tokens_BT), torch.from_numpy(targets_BT), own, real)
+        of_documents = None if self.boundary is None else segments(text_BT, self.boundary)
+        return TokenBatch(torch.from_numpy(tokens_BT), torch.from_numpy(targets_BT), of_documents, real)
 
     def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
         return with_perplexity(loss, accuracy)

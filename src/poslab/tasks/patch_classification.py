@@ -1,4 +1,4 @@
-"""The task of predicting the class of an array, such as a picture, from its patches.
+"""The tasks of predicting the class of an image, a sound or a video from its patches.
 
 Dimension letters: B arrays, A axes, T patches, P values of a patch, C classes.
 """
@@ -6,7 +6,9 @@ Dimension letters: B arrays, A axes, T patches, P values of a patch, C classes.
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
@@ -16,20 +18,24 @@ from torch import Tensor
 from poslab.arguments import Range, with_checked_arguments
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.kind import Rows
-from poslab.data.patched.patches import normalised, patches_of
+from poslab.data.kinds.patched import IMAGES, SOUNDS, VIDEOS
+from poslab.data.patched.images import read_image
+from poslab.data.patched.log_mel import normalised_log_mel
+from poslab.data.patched.sounds import read_sound
+from poslab.data.patched.source import normalised, patches_of
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PADDING, PATCH
 from poslab.models import Model
 from poslab.tasks.classification import ClassPrediction
 from poslab.tasks.record import NamedOutputs, TaskRecord
-from poslab.tasks.task import Prediction, device_of
+from poslab.tasks.task import LengthWords, Prediction, Search, device_of
 
 
 class PatchBatch(NamedTuple):
     """Patches of arrays, and the classes of these.
 
     Args:
-        tokens: (B, T) int64, `PATCH`, and `PADDING` behind the last patch of an array.
+        tokens: (B, T) int64, `PATCH`, and `PADDING` after the last patch of an array.
         patches: (B, T, P) float32, their normalised values; 0 at padding.
         classes: (B,) int64, `IGNORE` in rows that do not count.
         grid: by name of an axis, the outermost first, the most patches of an array on it.
@@ -67,7 +73,7 @@ class PatchesRecord(TaskRecord):
 
     Args:
         patch: sides of a patch on all axes of an array.
-        mean, deviation: of each value of a place over all arrays of training; 3 of pictures in colour, else 1.
+        mean, deviation: of each channel over all arrays of training; 3 of images in colour, else 1.
         others: those of `TaskRecord`.
     """
 
@@ -79,7 +85,7 @@ class PatchesRecord(TaskRecord):
         if not 1 <= len(self.patch) <= 3:
             raise ValueError("patch must be sides on 1 to 3 axes")
         if len(self.mean) not in (1, 3) or len(self.deviation) != len(self.mean) or not min(self.deviation) > 0:
-            raise ValueError("mean and deviation must be of 1 or 3 values of a place, and deviations above 0")
+            raise ValueError("mean and deviation must be of 1 or 3 channels, and deviations above 0")
 
     @property
     def patch_width(self) -> int:
@@ -97,12 +103,12 @@ class ClassesOfPatchesRecord(NamedOutputs, PatchesRecord):
 
 
 class PatchClassification(ClassPrediction):
-    """Predict the one class of each array, of which a model reads patches with their places.
+    """Predict the one class of each array, of which a model reads patches with their positions.
 
     Args:
         classes: their names, in the order of their numbers.
         source: of the arrays.
-        mean, deviation: of each value of a place in training, by which all are normalised.
+        mean, deviation: of each channel in training, by which all are normalised.
     """
 
     needs = frozenset({"pooled", "patches"})
@@ -178,3 +184,46 @@ class PatchClassification(ClassPrediction):
         device = device_of(model)
         batch = batch._replace(tokens=batch.tokens.to(device), patches=batch.patches.to(device))
         return self._prediction(self.logits(model, batch)[0])
+
+
+OF_SIDES = LengthWords("a side in pixels", ("at", "a side of {:,} pixels"), "images with a side of {:,} pixels", "side")
+
+
+class ImageClassification(PatchClassification):
+    """Predict the one class of each image. Arguments are those of `PatchClassification`."""
+
+    kind = IMAGES
+    length_words = OF_SIDES
+
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        """Predict the class of the image in a file, which is named by its path."""
+        image = read_image("prompt", Path(os.path.expanduser(text)), len(self.mean))
+        return self._predicted(model, self.source.at_side(image, self.source.side))
+
+
+class SoundClassification(PatchClassification):
+    """Predict the one class of each sound. Arguments are those of `PatchClassification`."""
+
+    kind = SOUNDS
+    length_words = LengthWords("a crop in frames of 10 ms", ("at", "{:,} frames"), "crops of {:,} frames")
+
+    @torch.no_grad()
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        """Predict the class of the sound in a file, which is named by its path, from its beginning."""
+        frames = self.source.trained_length
+        spectrum_TM = normalised_log_mel(read_sound("prompt", Path(os.path.expanduser(text))))[:frames]
+        if len(spectrum_TM) < frames:
+            raise ValueError(f"prompt must be a sound of at least {self.source.seconds:g} seconds, got {text!r}")
+        return self._predicted(model, spectrum_TM.T[..., None])
+
+
+class VideoClassification(PatchClassification):
+    """Predict the one class of each video. Arguments are those of `PatchClassification`."""
+
+    kind = VIDEOS
+    length_words = LengthWords("a video in frames", ("at", "{:,} frames"), "videos of {:,} frames")
+
+    def predict(self, model: Model, text: str, search: Search) -> Prediction:
+        """Raise ValueError: no file of a video is read."""
+        raise ValueError("prompt must be a text, an image or a sound: no files of videos are read")

@@ -1,6 +1,6 @@
-"""The task of predicting the next pixel of a picture.
+"""The task of predicting the next pixel of an image.
 
-Dimension letters: B pictures, T pixels, U = T + 1 (all pixels of a picture).
+Dimension letters: B images, T pixels, U = T + 1 (all pixels of an image).
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from torch import Tensor
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.kind import Rows
 from poslab.data.kinds.patched import PIXELS
-from poslab.data.pictures.pixels import Pixels
+from poslab.data.patched.images import Pixels
 from poslab.encodings import Positions
 from poslab.models import Model
 from poslab.tasks.measurement import Observation, Scores
-from poslab.tasks.picture_classification import OF_SIDES
+from poslab.tasks.patch_classification import OF_SIDES
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
 
 class PixelBatch(NamedTuple):
-    """Pictures of one size, and the pixel that follows each pixel but the last.
+    """Images of one size, and the pixel that follows each pixel but the last.
 
     Args:
         tokens, targets: levels, (B, T) int64; the targets of rows that do not count are `IGNORE`.
-        rows, columns: of each picture.
+        rows, columns: of each image.
     """
 
     tokens: Tensor
@@ -54,13 +54,13 @@ class PixelBatch(NamedTuple):
 
 
 class PixelModelling(TokenPrediction):
-    """Predict each pixel of a picture but the first from those before it, row after row.
+    """Predict each pixel of an image but the first from those before it, row after row.
 
-    The model knows the place of the last pixel on the grid, and so that of the next one. `bits_per_pixel` is the mean
-    of -log2 p over the predicted pixels.
+    The model knows the positions of the last and of the next pixel on the grid. `bits_per_pixel` is the mean of -log2 p
+    over the predicted pixels.
 
     Args:
-        source: of the pictures.
+        source: of the images.
     """
 
     kind = PIXELS
@@ -84,11 +84,11 @@ class PixelModelling(TokenPrediction):
         raise ValueError("it has learned to predict pixels, and answers nothing")
 
     def collate(self, rows: Rows, counts: np.ndarray) -> PixelBatch:
-        """Return the batch of pictures of one size, (H, W, 1) uint8 each."""
-        pictures = np.stack(rows["array"])
-        levels_BU = torch.from_numpy(self.source.levels_of(pictures).reshape(len(pictures), -1))
+        """Return the batch of images of one size, (H, W, 1) uint8 each."""
+        images = np.stack(rows["array"])
+        levels_BU = torch.from_numpy(self.source.levels_of(images).reshape(len(images), -1))
         targets_BT = levels_BU[:, 1:].masked_fill(torch.from_numpy(~counts).unsqueeze(-1), IGNORE)
-        return PixelBatch(levels_BU[:, :-1].contiguous(), targets_BT, *pictures.shape[1:3])
+        return PixelBatch(levels_BU[:, :-1].contiguous(), targets_BT, *images.shape[1:3])
 
     def logits(self, model: Model, batch: Any) -> Tensor:
         logits_BTV: Tensor = model(batch.tokens, batch.positions)

@@ -38,7 +38,7 @@ class Context(NamedTuple):
 
     Args:
         text: the whole.
-        first: place of its first token in the input of the model.
+        first: position of its first token in the input of the model.
         places: (N, 2), the characters of each of its tokens: from, to.
     """
 
@@ -47,7 +47,7 @@ class Context(NamedTuple):
     places: np.ndarray
 
     def between(self, first: int, last: int) -> str:
-        """Return the text from one token to another, by their places in the input; empty before the context.
+        """Return the text from one token to another, by their positions in the input; empty before the context.
 
         A token may begin with the space before its word, which is not part of an answer.
         """
@@ -57,15 +57,15 @@ class Context(NamedTuple):
 
 
 class SpanBatch(NamedTuple):
-    """Questions with their contexts, and the places of the answers.
+    """Questions with their contexts, and the positions of the answers.
 
     Args:
         tokens: token ids, (B, T) int64.
         real: (B, T) bool, False at padding.
         answerable: (B, T) bool, True where an answer may begin and end: in the context, and at the first token, which
-            stands for "no answer here".
+            means "no answer here".
         spans: (B, 2) int64, the first and the last token of the answer; `IGNORE` in rows that do not count.
-        contexts: one a row, to turn places of tokens into text; empty in training.
+        contexts: one a row, to turn positions of tokens into text; empty in training.
         right: the right answers, one list a row, an empty one where there is no answer; empty in training.
     """
 
@@ -115,10 +115,10 @@ class QuestionAnswering(Task):
     def collate(self, rows: Rows, counts: np.ndarray) -> SpanBatch:
         """Return a batch, without texts where the rows have none."""
         tokens, real = padded([np.asarray(row) for row in rows["tokens"]])
-        place_T = torch.arange(tokens.shape[1])
+        position_T = torch.arange(tokens.shape[1])
         first_B1 = torch.as_tensor(np.asarray(rows["first"], dtype=np.int64)).unsqueeze(-1)
         last_B1 = real.sum(-1, keepdim=True) - 1
-        answerable = ((place_T >= first_B1) & (place_T < last_B1)) | (place_T == 0)
+        answerable = ((position_T >= first_B1) & (position_T < last_B1)) | (position_T == 0)
         spans = torch.as_tensor(np.asarray(rows["span"], dtype=np.int64))
         spans[torch.from_numpy(~counts)] = IGNORE
         if "context" not in rows:
@@ -158,10 +158,11 @@ class QuestionAnswering(Task):
         )
 
     def answers(self, log_p_BT2: Tensor, batch: SpanBatch) -> list[tuple[str, list[str]]]:
-        """Return the answer that was found to each question that counts, and the right ones."""
+        """Return the answer that the model gives to each question that counts, and the right ones."""
         counts = (batch.spans[:, 0] != IGNORE).tolist()
-        found = [context.between(*span) for context, span in zip(batch.contexts, best_spans(log_p_BT2), strict=True)]
-        return [(ours, right) for ours, right, counted in zip(found, batch.right, counts, strict=True) if counted]
+        spans = zip(batch.contexts, best_spans(log_p_BT2), strict=True)
+        predicted = [context.between(*span) for context, span in spans]
+        return [(text, right) for text, right, counted in zip(predicted, batch.right, counts, strict=True) if counted]
 
     def scores(self, observation: Observation) -> Scores:
         (answer,) = observation.answers
@@ -194,7 +195,7 @@ def best_spans(log_p_BT2: Tensor, longest: int = MAX_ANSWER_TOKENS) -> list[tupl
     fits_TT = torch.ones(length, length, dtype=torch.bool, device=log_p_BT2.device).triu().tril(longest - 1)
     fits_TT[0, 1:] = False  # the first token is not part of an answer
     best_B = together_BTT.masked_fill(~fits_TT, -torch.inf).flatten(1).argmax(-1)
-    return [(int(place) // length, int(place) % length) for place in best_B]
+    return [(int(index) // length, int(index) % length) for index in best_B]
 
 
 class AnswersMeasurement(Measurement):

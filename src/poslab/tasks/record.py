@@ -1,4 +1,4 @@
-"""The record of a task in a run, beside configuration and tokenizer: `task.json`."""
+"""The record of a task in a run, next to configuration and tokenizer: `task.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TaskRecord:
 
     Args:
         outputs: output layer of the model; None means token logits.
-        extra_tokens: number of tokens beside those of the tokenizer, such as a mask.
+        extra_tokens: number of tokens in addition to those of the tokenizer, such as a mask.
     """
 
     outputs: Outputs | None = None
@@ -41,7 +41,7 @@ class TaskRecord:
             ValueError: naming the file and what is wrong in it.
         """
         content = read_json(file) if file.is_file() else {}
-        known = {one.name for one in fields(cls)}
+        known = {argument.name for argument in fields(cls)}
         try:
             if strange := sorted(content.keys() - known):
                 raise ValueError(f"{strange[0]!r:.40} is not one of {', '.join(sorted(known))}")

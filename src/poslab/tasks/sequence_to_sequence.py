@@ -20,10 +20,9 @@ from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model
 from poslab.tasks.measurement import Measurement, Observation, Scores
 from poslab.tasks.record import TaskRecord
-from poslab.tasks.target_prediction import PairBatch, TargetPrediction
 from poslab.tasks.task import Prediction, Search, Task
-from poslab.tasks.writing import encoded, written
-from poslab.tasks.written_text import MEANS, Comparison, compare, corpus_scores
+from poslab.tasks.token_prediction import PairBatch, TargetPrediction
+from poslab.tasks.writing import MEANS, Comparison, compare, corpus_scores, encoded, written
 
 
 class TargetWriting(TargetPrediction):
@@ -56,18 +55,18 @@ class TargetWriting(TargetPrediction):
         if split != "test":
             return observations
         compared = self._compared(model, batch)
-        return [Observation(row.sums, [one]) for row, one in zip(observations, compared, strict=True)]
+        return [Observation(row.sums, [comparison]) for row, comparison in zip(observations, compared, strict=True)]
 
     def scores(self, observation: Observation) -> Scores:
-        written = {name: (getattr(one, name), 1) for one in observation.answers or [] for name in MEANS}
+        written = {name: (getattr(comparison, name), 1) for comparison in observation.answers or [] for name in MEANS}
         return {**super().scores(observation), **written}
 
     def _compared(self, model: Model, batch: Any) -> list[Comparison]:
         """Compare what a model writes with the targets of the rows that count."""
         counts_B = (batch.targets != IGNORE).any(-1)
         return [
-            compare(self.tokenizer.decode(ours.tolist()), self.tokenizer.decode(theirs[theirs != IGNORE].tolist()))
-            for ours, theirs, counts in zip(self.written(model, batch), batch.targets, counts_B, strict=True)
+            compare(self.tokenizer.decode(text.tolist()), self.tokenizer.decode(target[target != IGNORE].tolist()))
+            for text, target, counts in zip(self.written(model, batch), batch.targets, counts_B, strict=True)
             if counts
         ]
 
@@ -115,12 +114,12 @@ class SequenceToSequence(TargetWriting):
 
     def written(self, model: Model, batch: Any) -> list[Tensor]:
         decoding, first, real, room = self._begun(model, batch)
-        # The limit keeps a text without end, as of an untrained model, from holding up the others. It is of each
-        # source alone, so that its text is the same whatever else is in its batch.
+        # The limit keeps a text without end, as of an untrained model, from holding up the others. It depends only on
+        # the source, so that its text is the same whatever else is in its batch.
         most_B = [min(self.longest, 2 * length + 50) for length in real.sum(-1).tolist()]
         most = max(most_B) if room is None else max(1, min(max(most_B), room))
         texts = beam_search(decoding, first, max_new_tokens=most, end_id=self.tokenizer.end_id)
-        return [text[:own] for text, own in zip(texts, most_B, strict=True)]
+        return [text[:most] for text, most in zip(texts, most_B, strict=True)]
 
     def _begun(self, model: Model, batch: Any) -> tuple[Decoding, Tensor, Tensor, int | None]:
         """Return the decoding of a batch, its first tokens, the mask of its sources, and its room in tokens."""
@@ -148,10 +147,10 @@ class Continuing(SequenceToSequence):
         pairs = list(zip(rows["source_tokens"], rows["target_tokens"], strict=True))
         tokens, real = padded([np.concatenate(pair)[:-1] for pair in pairs])
         targets = torch.full_like(tokens, IGNORE)
-        for place, (source, target) in enumerate(pairs):
-            if counts[place]:
+        for row, (source, target) in enumerate(pairs):
+            if counts[row]:
                 first = len(source) - 1
-                targets[place, first : first + len(target)] = torch.as_tensor(np.asarray(target, dtype=np.int64))
+                targets[row, first : first + len(target)] = torch.as_tensor(np.asarray(target, dtype=np.int64))
         return TokenBatch(tokens, targets, real=mask_or_none(real))
 
     def _begun(self, model: Model, batch: Any) -> tuple[Decoding, Tensor, Tensor, int | None]:
@@ -164,9 +163,9 @@ def prompts(batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Return the tokens before the targets of a batch, padded on the left, and their mask, (B, T) both."""
     first_B = (batch.targets != IGNORE).int().argmax(-1) + 1
     width = int(first_B.max())
-    place_T = torch.arange(width, device=first_B.device)
-    real_BT = place_T >= width - first_B.unsqueeze(-1)
-    from_BT = (place_T - (width - first_B.unsqueeze(-1))).clamp_min(0)
+    position_T = torch.arange(width, device=first_B.device)
+    real_BT = position_T >= width - first_B.unsqueeze(-1)
+    from_BT = (position_T - (width - first_B.unsqueeze(-1))).clamp_min(0)
     return batch.tokens.gather(1, from_BT), real_BT
 
 
@@ -196,4 +195,4 @@ def _of_all_processes(comparisons: list[Comparison]) -> list[Comparison]:
         return comparisons
     shares: list[list[Comparison]] = [[]] * distributed.get_world_size()
     distributed.all_gather_object(shares, comparisons)
-    return [one for share in shares for one in share]
+    return [comparison for share in shares for comparison in share]

@@ -13,15 +13,15 @@ import torch
 from poslab.data.batch import IGNORE
 from poslab.data.kinds.windows import WINDOWS, TextWindows
 from poslab.encodings import PositionSampler
-from poslab.tasks.target_prediction import PairBatch, TargetPrediction
 from poslab.tasks.task import OF_WINDOWS
+from poslab.tasks.token_prediction import PairBatch, TargetPrediction
 
 
 class SpanCorruption(TargetPrediction):
-    """Write the spans that were removed from a text at random, each after the sentinel that stands in its place.
+    """Write the spans that were removed from a text at random, each after the sentinel that replaces it.
 
     Example: `a b c d e f g h` without `c d` and `h` gives the source `a b <0> e f g <1>` and the target `<0> c d <1> h
-    end`. The first token always stays, and the last never does. Predictions are measured token by token alone.
+    end`. The first token always stays, and the last never does. Predictions are measured only token by token.
 
     Args:
         first_sentinel: the first sentinel; their numbers follow one another.

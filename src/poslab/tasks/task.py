@@ -37,7 +37,7 @@ class LengthWords(NamedTuple):
 
     Args:
         of: what has the length, such as `the example`.
-        at: place of a figure: a preposition, and words with a length to be filled in.
+        at: where a number was measured: a preposition, and words with a length to be filled in.
         trained: what a model was trained on up to a length that is to be filled in.
         name: the length itself, such as `side`.
     """
@@ -108,13 +108,13 @@ class Task(ABC):
     """True if its outputs are token logits."""
 
     extra_tokens: int = 0
-    """The number of tokens beside those of text, such as a mask."""
+    """The number of tokens in addition to those of text, such as a mask."""
 
     columns: ClassVar[tuple[str, ...]] = ()
     """The columns of examples that a batch is made of, for kinds that have columns."""
 
     measured_columns: ClassVar[tuple[str, ...]] = ()
-    """The columns that an evaluation needs beside them."""
+    """The columns that an evaluation needs in addition."""
 
     headline: ClassVar[str]
     """The metric to follow while a model trains."""
@@ -138,7 +138,7 @@ class Task(ABC):
     """True if the lengths of a split are of different examples, so that its metrics are those of many lengths together.
 
     A test has them all, a validation those up to the training length, so that no state of a model is chosen by its
-    results beyond it. Otherwise each length is the whole split, as windows or pictures of that size, and the longest
+    results beyond it. Otherwise each length is the whole split, as windows or images of that size, and the longest
     one of training stands for it.
     """
 
@@ -215,7 +215,7 @@ class Task(ABC):
         return model.hidden_states(batch.tokens, real=batch.real)
 
     def answers(self, logits: Tensor, batch: Any) -> Any:
-        """Return what metrics beside loss and accuracy need of a batch."""
+        """Return what metrics other than loss and accuracy need of a batch."""
         return None
 
     def loss(self, model: Model, batch: Any) -> Sums:
@@ -235,8 +235,8 @@ class Task(ABC):
             for n in range(len(logits))
         ]
         return [
-            Observation(self.sums(own, row), self.answers(own, row))
-            for own, row in zip(logits.split(1), rows, strict=True)
+            Observation(self.sums(logits_of_row, row), self.answers(logits_of_row, row))
+            for logits_of_row, row in zip(logits.split(1), rows, strict=True)
         ]
 
     def scores(self, observation: Observation) -> Scores:

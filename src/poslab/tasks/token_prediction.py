@@ -1,32 +1,38 @@
-"""Tasks that predict tokens at their places.
+"""Tasks that predict tokens, in a text or in a target that is written from a source.
 
-Dimension letters: B batch, T tokens, V vocabulary, N tokens of all rows.
+Dimension letters: B batch, T tokens, S tokens of a source, V vocabulary, N tokens of all rows.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from poslab.data.batch import IGNORE, TokenBatch
-from poslab.encodings import Positions
+from poslab.encodings import Contiguous, Positions, PositionSampler
 from poslab.models import Model
 from poslab.tasks.measurement import Sums
 from poslab.tasks.task import Distributions, Task
 
 
 class TokenPrediction(Task):
-    """A task whose targets are tokens, one at each place of a text or none."""
+    """A task whose targets are tokens, at most one at each position of a text."""
 
     def logits(self, model: Model, batch: Any) -> Tensor:
-        return predict_tokens(model, batch)
+        logits_BTV: Tensor = model(batch.tokens, *_seen(model, batch))
+        return logits_BTV
 
     def sums(self, logits_BTV: Tensor, batch: Any) -> Sums:
-        return token_sums(logits_BTV, batch.targets)
+        logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), batch.targets.flatten()
+        loss = functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="sum")
+        with torch.no_grad():
+            correct = (logits_NV.argmax(-1) == targets_N).sum()
+            counted = (targets_N != IGNORE).sum()
+        return Sums(loss, correct, counted)
 
     def distributions(self, logits_BTV: Tensor, batch: Any) -> Distributions:
         return Distributions(logits_BTV, (batch.targets != IGNORE).float())
@@ -39,12 +45,6 @@ class TokenPrediction(Task):
 
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
         return model.hidden_states(batch.tokens, *_seen(model, batch))
-
-
-def predict_tokens(model: Model, batch: TokenBatch) -> Tensor:
-    """Return logits at each place, (B, T, V)."""
-    logits_BTV: Tensor = model(batch.tokens, *_seen(model, batch))
-    return logits_BTV
 
 
 def _seen(model: Model, batch: TokenBatch) -> tuple[Positions | None, Tensor | None]:
@@ -60,11 +60,58 @@ def with_perplexity(loss: float, accuracy: float) -> dict[str, float]:
     return {"loss": loss, "perplexity": perplexity, "accuracy": accuracy}
 
 
-def token_sums(logits_BTV: Tensor, targets_BT: Tensor) -> Sums:
-    """Return loss, right predictions and number of the targets."""
-    logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), targets_BT.flatten()
-    loss = functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="sum")
-    with torch.no_grad():
-        correct = (logits_NV.argmax(-1) == targets_N).sum()
-        counted = (targets_N != IGNORE).sum()
-    return Sums(loss, correct, counted)
+class PairBatch(NamedTuple):
+    """Sources and the targets to be written from them.
+
+    Args:
+        source: token ids, (B, S) int64.
+        real_source: (B, S) bool, False at padding; None where there is none.
+        target: input of the decoder, (B, T) int64, which begins with the same token in every row.
+        targets: the token to predict after each of these, (B, T) int64; `IGNORE` at padding.
+    """
+
+    source: Tensor
+    real_source: Tensor | None
+    target: Tensor
+    targets: Tensor
+
+    @property
+    def num_tokens(self) -> Tensor:
+        sources = self.source.numel() if self.real_source is None else self.real_source.sum()
+        return sources + (self.targets != IGNORE).sum()
+
+
+class TargetPrediction(TokenPrediction):
+    """A task whose targets are written from a source: each token is predicted from the right ones before it."""
+
+    headline = "loss"
+    validated: ClassVar[tuple[str, ...]] = ("loss", "perplexity", "accuracy")
+
+    @classmethod
+    def check(cls, source: Any, positions: PositionSampler | None) -> None:
+        if positions is not None and not isinstance(positions, Contiguous):  # not shared with the source
+            drawn = type(positions).__name__.lower()
+            raise ValueError(f"positions must be contiguous where a target is written of a source, got {drawn}")
+
+    def logits(self, model: Model, batch: PairBatch | TokenBatch) -> Tensor:
+        if isinstance(batch, PairBatch):
+            logits_BTV: Tensor = model(batch.source, batch.target, batch.real_source)
+            return logits_BTV
+        return super().logits(model, batch)
+
+    def first_tokens(self, batch: PairBatch | TokenBatch, length: int) -> Any:
+        if not isinstance(batch, PairBatch):
+            return super().first_tokens(batch, length)
+        if max(batch.source.shape[1], batch.target.shape[1]) <= length:
+            return batch
+        real = torch.ones_like(batch.source) if batch.real_source is None else batch.real_source
+        is_cut_B1 = real[:, length:].any(-1, keepdim=True)
+        return PairBatch(
+            batch.source[:, :length],
+            None if batch.real_source is None else batch.real_source[:, :length],
+            batch.target[:, :length],
+            batch.targets[:, :length].masked_fill(is_cut_B1, IGNORE),
+        )
+
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        return with_perplexity(loss, accuracy)

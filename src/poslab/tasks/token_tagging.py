@@ -72,9 +72,9 @@ class TokenTagging(TokenPrediction):
     def collate(self, rows: Rows, counts: np.ndarray) -> TokenBatch:
         tokens, real = padded([np.asarray(row) for row in rows["tokens"]])
         targets = torch.full_like(tokens, IGNORE)
-        for place, (firsts, tags) in enumerate(zip(rows["firsts"], rows["tags"], strict=True)):
-            if counts[place]:
-                targets[place, list(firsts)] = torch.tensor([self.number[tag] for tag in tags])
+        for row, (firsts, tags) in enumerate(zip(rows["firsts"], rows["tags"], strict=True)):
+            if counts[row]:
+                targets[row, list(firsts)] = torch.tensor([self.number[tag] for tag in tags])
         return TokenBatch(tokens, targets, real=mask_or_none(real))
 
     def answers(self, logits_BTC: Tensor, batch: TokenBatch) -> list[tuple[list[str], list[str]]]:
@@ -106,16 +106,16 @@ def entities(tags: Sequence[str]) -> set[Entity]:
 
     Example: `B-PER I-PER O I-LOC B-LOC` has a person of words 0 and 1, and two places, word 3 and word 4.
     """
-    found: set[Entity] = set()
+    spans: set[Entity] = set()
     begin, before = 0, ""
-    for place, tag in enumerate([*tags, "O"]):
+    for word, tag in enumerate([*tags, "O"]):
         prefix, _, kind = tag.partition("-")
         if before and (prefix != "I" or kind != before):
-            found.add((begin, place, before))
+            spans.add((begin, word, before))
             before = ""
         if prefix != "O" and not before:
-            begin, before = place, kind
-    return found
+            begin, before = word, kind
+    return spans
 
 
 class EntityCounts(Metric):
@@ -134,10 +134,10 @@ class EntityCounts(Metric):
 
     def update(self, predicted: Sequence[str], actual: Sequence[str]) -> None:
         """Count the entities of a sentence by its predicted and its actual tags."""
-        ours, theirs = entities(predicted), entities(actual)
-        self.right += len(ours & theirs)
-        self.predicted += len(ours)
-        self.actual += len(theirs)
+        predicted_entities, actual_entities = entities(predicted), entities(actual)
+        self.right += len(predicted_entities & actual_entities)
+        self.predicted += len(predicted_entities)
+        self.actual += len(actual_entities)
 
     def compute(self) -> dict[str, float]:
         """Return precision, recall and F1, 0 to 100; 0 where no entity was predicted, or none is actual."""

@@ -13,7 +13,7 @@ from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import SymbolTokenizer
-from poslab.tasks.answering import AnswersAtPlaces, FilledBlanks, WrittenAnswers
+from poslab.tasks.answering import AnswersAtPositions, FilledBlanks, WrittenAnswers
 from poslab.tasks.choice import tasks
 from tests.data.test_choices import CLASSES
 from tests.training.runs import composed
@@ -119,7 +119,7 @@ def test_a_decoder_reads_the_input_and_writes_the_output_and_its_end():
 
 
 def test_an_encoder_tells_the_output_at_places_behind_the_input():
-    batch = AnswersAtPlaces(Copy(), [1], SYMBOLS).collate(EXAMPLES, np.array([True, False]))
+    batch = AnswersAtPositions(Copy(), [1], SYMBOLS).collate(EXAMPLES, np.array([True, False]))
     ask, none = SYMBOLS.answer_id, IGNORE
     assert batch.tokens.tolist() == [[0, 1, ask, ask], [2, ask, 0, 0]]
     assert batch.targets.tolist() == [[none, none, 1, 0], [none] * 4]

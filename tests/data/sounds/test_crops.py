@@ -10,10 +10,9 @@ import torch
 
 from poslab.data.order import BatchPlan
 from poslab.data.patched.preparation import prepare
+from poslab.data.patched.sounds import SoundFolder
 from poslab.data.run_data import RunData
-from poslab.data.sounds.folder import SoundFolder
-from poslab.tasks.patch_classification import PatchBatch
-from poslab.tasks.sound_classification import SoundClassification
+from poslab.tasks.patch_classification import PatchBatch, SoundClassification
 
 from .small import write_sounds
 
@@ -129,7 +128,7 @@ def test_spectrograms_are_made_once_for_all_lengths_and_patches(tmp_path):
 
 def test_spectrograms_that_an_earlier_version_made_are_made_again(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
-        earlier.setattr("poslab.data.sounds.source.VERSION", 1)
+        earlier.setattr("poslab.data.patched.sounds.VERSION", 1)
         old = prepare(source_of(tmp_path), 16)
     assert prepare(source_of(tmp_path), 16) != old
 

@@ -9,9 +9,8 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 
+from poslab.data.patched.sounds import HubSounds, SoundFolder
 from poslab.data.run_data import RunData
-from poslab.data.sounds.folder import SoundFolder
-from poslab.data.sounds.hub import HubSounds
 
 from .small import tone, write_sounds
 

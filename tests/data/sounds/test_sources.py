@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from poslab.data.sounds.folder import SoundFolder
-from poslab.data.sounds.log_mel import normalised_log_mel
-from poslab.data.sounds.reading import read_sound
-from poslab.data.sounds.source import SoundSource
+from poslab.data.patched.log_mel import normalised_log_mel
+from poslab.data.patched.sounds import SoundFolder, SoundSource, read_sound
 
 from .small import tone, write_sounds
 

@@ -1,4 +1,4 @@
-"""Pictures and their captions."""
+"""Images and their captions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Captions(PatchedArrays):
-    """Pictures and their captions, in the columns of `PatchedArrays`, whose `label` is the caption.
+    """Images and their captions, in the columns of `PatchedArrays`, whose `label` is the caption.
 
-    A picture may have several captions. No two splits share a picture, or a caption: its `document` is the normal form
+    An image may have several captions. No two splits share an image, or a caption: its `document` is the normal form
     of the caption.
     """
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class PatchedArrays(Kind):
-    """Arrays, such as pictures, and their classes, in columns.
+    """Arrays, such as images, and their classes, in columns.
 
     `content` identifies an array: equal ones are the same, and never in two splits. `label` is its class, `number` its
     place in the source, and an optional `document` names what no two splits share, such as a font.
@@ -28,9 +28,9 @@ class PatchedArrays(Kind):
         return CLASSES.labels(splits).names
 
 
-PICTURES = PatchedArrays("picture")
+IMAGES = PatchedArrays("image")
 SOUNDS = PatchedArrays("sound")
 VIDEOS = PatchedArrays("video")
 
 PIXELS = PatchedArrays("pixel")
-"""Pictures of which each pixel is a token; classes are not read."""
+"""Images of which each pixel is a token; classes are not read."""

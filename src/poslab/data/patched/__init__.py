@@ -1,4 +1,4 @@
-"""Data whose examples are arrays that are cut into patches: pictures, sounds and videos.
+"""Data whose examples are arrays that are cut into patches: images, sounds and videos.
 
 All sources are subclasses of `source.PatchedSource`.
 """

@@ -7,7 +7,7 @@ import numpy as np
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import read_facts
-from poslab.data.kinds.patched import PICTURES, SOUNDS, VIDEOS
+from poslab.data.kinds.patched import IMAGES, SOUNDS, VIDEOS
 from poslab.data.loaders import RunLoader, example_loader
 from poslab.data.order import BatchPlan
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
@@ -69,7 +69,7 @@ class PatchedSplits(DataSplits):
         facts, source = self.facts, self.source
         counts = ", ".join(f"{count:,} {name}" for name, count in facts.num_examples.items())
         lines = [f"{source.title}: {source.in_words(counts, facts.channels)}"]
-        if source.kind in (PICTURES, SOUNDS, VIDEOS):
+        if source.kind in (IMAGES, SOUNDS, VIDEOS):
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
             most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f} % of the test"
             lines.append(f"{len(facts.classes)} classes: {shown}; {most}")

@@ -1,6 +1,6 @@
 """The base class of all sources of arrays that are cut into patches.
 
-Dimension letters: N arrays, A axes, C values of a place.
+Dimension letters: N arrays, A axes, C channels, T patches, P values of a patch.
 """
 
 import math
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 
 class PatchedSource(PreparedSource):
-    """A source of arrays of several classes, such as pictures, which are cut into patches, the tokens of a model.
+    """A source of arrays of several classes, such as images, which are cut into patches, the tokens of a model.
 
-    The test is at several lengths, such as sides of a picture. The patch stays the same, so more length is more tokens.
+    The test is at several lengths, such as sides of an image. The patch stays the same, so more length is more tokens.
 
     Args:
         sequence_length: at least the patches of a training array; the training length for hyperparameters of encodings
@@ -117,7 +117,7 @@ class PatchedSource(PreparedSource):
         return cells[..., -len(self.axes) :]
 
     def form(self, length: int) -> list[int]:
-        """Return the settings that decide which arrays are written at a length, beside `identity`."""
+        """Return the settings that decide which arrays are written at a length, in addition to `identity`."""
         return [length, self.trained_length, *self.patch_sizes]
 
     def stored_length(self, length: int) -> int:
@@ -127,7 +127,7 @@ class PatchedSource(PreparedSource):
     @property
     @abstractmethod
     def axes(self) -> tuple[str, ...]:
-        """Names of the axes on which patches have places, the outermost first."""
+        """Names of the axes of the positions of patches, the outermost first."""
 
     @property
     @abstractmethod
@@ -159,12 +159,12 @@ class PatchedSource(PreparedSource):
     @property
     @abstractmethod
     def channels(self) -> int:
-        """The values of a place, such as 3 of a pixel in red, green and blue."""
+        """The number of channels, such as 3 of a pixel in red, green and blue."""
 
     @property
     @abstractmethod
     def one_trained(self) -> str:
-        """An array of training in words, such as `a picture with a side of 28 pixels`."""
+        """An array of training in words, such as `an image with a side of 28 pixels`."""
 
     @abstractmethod
     def in_words(self, counts: str, channels: int) -> str:
@@ -184,3 +184,25 @@ class PatchedSource(PreparedSource):
 
         They are (n_1, ..., n_A, C) of `dtype`; errors are those of `examples`.
         """
+
+
+def patches_of(array: np.ndarray, patch: Sequence[int]) -> np.ndarray:
+    """Return the patches of an array, (T, P), in the order of rows: the last axis counts fastest.
+
+    Args:
+        array: (n_1, ..., n_A, C), such as an image, whose axes are height and width.
+        patch: sides of a patch, A integers, of each of which n is a multiple. P is their product times C.
+    """
+    axes = range(len(patch))
+    cells = [size // side for size, side in zip(array.shape, patch, strict=False)]
+    split = array.reshape(*(n for pair in zip(cells, patch, strict=True) for n in pair), -1)
+    order = [*(2 * axis for axis in axes), *(2 * axis + 1 for axis in axes), 2 * len(patch)]
+    return split.transpose(order).reshape(math.prod(cells), -1)
+
+
+def normalised(patches_TP: np.ndarray, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
+    """Return patches in float32, less the mean of each channel and divided by its deviation, (T, P)."""
+    repeats = patches_TP.shape[-1] // len(mean)
+    mean_P, deviation_P = (np.tile(np.array(x, np.float32), repeats) for x in (mean, deviation))
+    scaled: np.ndarray = (patches_TP - mean_P) / deviation_P
+    return scaled

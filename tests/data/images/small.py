@@ -1,4 +1,4 @@
-"""Small files in the formats of the sources of pictures."""
+"""Small files in the formats of the sources of images."""
 
 import struct
 import zlib
@@ -25,12 +25,12 @@ def png(width: int, height: int, data: bytes) -> bytes:
 
 
 def bars(count: int, side: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return noisy pictures, (count, side, side), whose bright row is that of their class, and the classes."""
+    """Return noisy images, (count, side, side), whose bright row is that of their class, and the classes."""
     generator = np.random.default_rng(seed)
     labels = np.arange(count) % min(len(CLASSES), side)
-    pictures = generator.integers(0, 60, (count, side, side))
-    pictures[np.arange(count), labels] += 150
-    return pictures.astype(np.uint8), labels.astype(np.uint8)
+    images = generator.integers(0, 60, (count, side, side))
+    images[np.arange(count), labels] += 150
+    return images.astype(np.uint8), labels.astype(np.uint8)
 
 
 def write_fashion(folder: Path, counts: Sequence[int] = (200, 40), side: int = 8) -> Path:
@@ -38,14 +38,14 @@ def write_fashion(folder: Path, counts: Sequence[int] = (200, 40), side: int = 8
     features = Features({"image": ImageColumn(), "label": ClassLabel(names=list(CLASSES))})
     splits = {}
     for seed, (split, count) in enumerate(zip(("train", "test"), counts, strict=True)):
-        pictures, labels = bars(count, side, seed)
-        columns = {"image": list(map(Image.fromarray, pictures)), "label": labels}
+        images, labels = bars(count, side, seed)
+        columns = {"image": list(map(Image.fromarray, images)), "label": labels}
         splits[split] = Dataset.from_dict(columns, features=features)
     DatasetDict(splits).save_to_disk(folder)
     return folder
 
 
-def write_pictures(folder: Path, sizes: Sequence[tuple[int, int]], count: int = 6, mode: str = "RGB") -> Path:
+def write_images(folder: Path, sizes: Sequence[tuple[int, int]], count: int = 6, mode: str = "RGB") -> Path:
     """Write `count` PNG files of each of these widths and heights into the folders of two classes."""
     generator = np.random.default_rng(0)
     for label in ("cat", "dog"):

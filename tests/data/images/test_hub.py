@@ -1,4 +1,4 @@
-"""Pictures in the rows of a data set of `datasets` are those of a folder, and mistakes are one sentence."""
+"""Images in the rows of a data set of `datasets` are those of a folder, and mistakes are one sentence."""
 
 import io
 import os
@@ -14,12 +14,11 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from poslab.data.examples.splitting import split_examples
-from poslab.data.pictures.folder import PictureFolder
-from poslab.data.pictures.hub import HubPictures
+from poslab.data.patched.images import HubImages, ImageFolder
 from poslab.data.run_data import RunData
 
 from . import small
-from .small import write_pictures
+from .small import write_images
 
 pytestmark = pytest.mark.usefixtures("hub_cache")
 
@@ -48,7 +47,7 @@ def saved(path: Path, **splits: Dataset) -> dict[str, Any]:
 
 
 def of_a_folder(folder: Path) -> Dataset:
-    """The rows of pictures in one folder for each class, in order of their paths."""
+    """The rows of images in one folder for each class, in order of their paths."""
     paths = sorted(map(str, folder.glob("*/*.png")))
     return rows(*paths, labels=[int("dog" in path) for path in paths])
 
@@ -87,9 +86,9 @@ def as_saved_rows(folder: Path) -> dict[str, Any]:
     ("saved_as", "mode"),
     [(as_folder, "RGB"), (as_parquet, "L"), (as_parquet, "RGB"), (as_saved_splits, "RGB"), (as_saved_rows, "L")],
 )
-def test_the_pictures_of_a_folder_are_the_same_in_every_format(tmp_path: Path, saved_as: Callable, mode: str) -> None:
-    folder = write_pictures(tmp_path / "s", [(8, 8), (12, 8), (40, 30)], mode=mode)
-    ours, theirs = HubPictures(**COMMON | saved_as(folder)), PictureFolder(path=str(folder), **COMMON)
+def test_the_images_of_a_folder_are_the_same_in_every_format(tmp_path: Path, saved_as: Callable, mode: str) -> None:
+    folder = write_images(tmp_path / "s", [(8, 8), (12, 8), (40, 30)], mode=mode)
+    ours, theirs = HubImages(**COMMON | saved_as(folder)), ImageFolder(path=str(folder), **COMMON)
     assert ours.channels == theirs.channels == (3 if mode == "RGB" else 1)
     examples, expected = ours.examples()["train"], theirs.examples()["train"]
     assert examples["label"][:] == expected["label"][:]
@@ -100,8 +99,8 @@ def test_the_pictures_of_a_folder_are_the_same_in_every_format(tmp_path: Path, s
 
 
 def test_classes_without_names_are_their_numbers_in_a_table_of_another_library(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "s", [(8, 8)])
-    source = HubPictures(**COMMON | as_parquet_without_types(folder))
+    folder = write_images(tmp_path / "s", [(8, 8)])
+    source = HubImages(**COMMON | as_parquet_without_types(folder))
     assert source.examples()["train"]["label"][:] == ["0"] * 6 + ["1"] * 6
     assert source.channels == 3
 
@@ -110,40 +109,40 @@ def test_classes_without_names_are_their_numbers_in_a_table_of_another_library(t
 def test_a_run_reads_the_published_test_and_prepares_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = rows(*map(png, range(20)))
     arguments = saved(tmp_path / "saved", train=train, test=rows(*map(png, range(20, 24))))
-    data = RunData(HubPictures(**arguments, test_split="test"))
+    data = RunData(HubImages(**arguments, test_split="test"))
     data.prepare_data()
     data.setup()
     assert data.splits.facts.num_examples == {"train": 18, "validation": 2, "test": 4}
     assert data.splits.facts.classes == ["cat", "dog"]
-    monkeypatch.delattr("poslab.data.patched.hub.HubArrays.examples")
-    again = RunData(HubPictures(**arguments, test_split="test"))
+    monkeypatch.delattr("poslab.data.patched.files.HubArrays.examples")
+    again = RunData(HubImages(**arguments, test_split="test"))
     again.prepare_data()
     again.setup()
     assert (
-        again.report_lines()[0] == "hub_pictures: 18 train, 2 validation, 4 test pictures in colour, 4 patches of "
+        again.report_lines()[0] == "hub_images: 18 train, 2 validation, 4 test images in colour, 4 patches of "
         "4 x 4 pixels at a side of 8"
     )
 
 
 def test_other_rows_are_prepared_anew(tmp_path: Path) -> None:
-    first = HubPictures(**saved(tmp_path / "saved", train=rows(*map(png, range(4)))))
-    before, same = first.identity, HubPictures(path=first.path, **COMMON).identity
+    first = HubImages(**saved(tmp_path / "saved", train=rows(*map(png, range(4)))))
+    before, same = first.identity, HubImages(path=first.path, **COMMON).identity
     shutil.rmtree(tmp_path / "saved")
-    other = HubPictures(**saved(tmp_path / "saved", train=rows(*map(png, range(1, 5)))))
+    other = HubImages(**saved(tmp_path / "saved", train=rows(*map(png, range(1, 5)))))
     assert before == same != other.identity
 
 
-def test_rows_without_a_picture_or_a_class_are_left_out(tmp_path: Path) -> None:
+def test_rows_without_a_image_or_a_class_are_left_out(tmp_path: Path) -> None:
     table = rows(png(0), None, png(2), png(3), labels=[0, 1, -1, 1])
-    source = HubPictures(**saved(tmp_path / "saved", train=table))
+    source = HubImages(**saved(tmp_path / "saved", train=table))
     train = source.examples()["train"]
     assert (train["label"][:], train["number"][:]) == (["cat", "dog"], [0, 3])
     assert len(list(source.arrays([0, 3], 8))) == 2
 
 
-def test_pictures_of_one_document_are_in_one_split(tmp_path: Path) -> None:
+def test_images_of_one_document_are_in_one_split(tmp_path: Path) -> None:
     table = rows(*map(png, range(20))).add_column("camera", [number // 4 for number in range(20)])
-    splits = split_examples(HubPictures(**saved(tmp_path / "saved", train=table), document="camera"))
+    splits = split_examples(HubImages(**saved(tmp_path / "saved", train=table), document="camera"))
     of_split = [set(split["document"]) for split in splits.values()]
     assert sum(map(len, of_split)) == len(set.union(*of_split)) == 5
 
@@ -154,16 +153,16 @@ def test_columns_that_are_not_there_or_hold_something_else_are_named(tmp_path: P
     for others, message in [
         ({"image": "img"}, r"^image must be one of image, label, text, score, got 'img'"),
         ({"label": "class"}, r"^label must be one of image, label, text, score, got 'class'$"),
-        ({"image": "text"}, r"^image must hold pictures, and 'text' holds Value\('string'\)$"),
+        ({"image": "text"}, r"^image must hold images, and 'text' holds Value\('string'\)$"),
         ({"label": "score"}, r"^label must hold classes, and 'score' holds Value\('float64'\)$"),
         ({"train_split": "training"}, r"^train_split must be one of train, got 'training'; did you mean 'train'\?$"),
     ]:
         with pytest.raises(ValueError, match=message):
-            HubPictures(**arguments | others).examples()
+            HubImages(**arguments | others).examples()
 
 
 def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
-    source = HubPictures(**saved(tmp_path / "saved", train=rows(png(0), png(1), labels=[-1, -1])))
+    source = HubImages(**saved(tmp_path / "saved", train=rows(png(0), png(1), labels=[-1, -1])))
     with pytest.raises(ValueError, match=r"^train_split must have classes, and no row of 'train' has one$"):
         source.examples()
 
@@ -171,26 +170,26 @@ def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"not a picture", "it is not PNG, JPEG, GIF, WEBP$"),
+        (b"not an image", "it is not PNG, JPEG, GIF, WEBP$"),
         (b"", "it is not PNG"),
         (png()[:60], ""),
         (small.png(10_000, 10_000, b""), "it has 10,000 x 10,000 pixels$"),
     ],
     ids=["text", "nothing", "cut", "bomb"],
 )
-def test_a_damaged_picture_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:
-    source = HubPictures(**saved(tmp_path / "saved", train=rows(png(0), content)))
+def test_a_damaged_image_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:
+    source = HubImages(**saved(tmp_path / "saved", train=rows(png(0), content)))
     assert len(source.examples()["train"]) == 2
-    message = rf"^image must hold whole pictures, but row 1 of 'train' is not one: {reason}"
+    message = rf"^image must hold whole images, but row 1 of 'train' is not one: {reason}"
     with pytest.raises(ValueError, match=message):
         list(source.arrays([0, 1], 8))
 
 
-def written(path: Path, *files: dict[str, Any], parts: str = "binary") -> HubPictures:
-    """Pictures of these files in a table of another library, all of one class."""
+def written(path: Path, *files: dict[str, Any], parts: str = "binary") -> HubImages:
+    """Images of these files in a table of another library, all of one class."""
     plain = Features({"image": {"bytes": Value(parts), "path": Value("string")}, "label": Value("string")})
     Dataset.from_dict({"image": files, "label": ["cat"] * len(files)}, features=plain).to_parquet(path)
-    return HubPictures(path="parquet", data_files=str(path), **COMMON)
+    return HubImages(path="parquet", data_files=str(path), **COMMON)
 
 
 def test_files_that_are_gone_or_are_no_files_or_are_huge_are_named(tmp_path: Path) -> None:
@@ -215,7 +214,7 @@ def test_a_row_with_neither_contents_nor_a_path_is_left_out(tmp_path: Path) -> N
 
 def test_parts_of_files_that_are_numbers_are_refused(tmp_path: Path) -> None:
     source = written(tmp_path / "x.parquet", {"bytes": 5, "path": "x"}, parts="int64")
-    with pytest.raises(ValueError, match=r"^image must hold pictures, and 'image' holds .*int64"):
+    with pytest.raises(ValueError, match=r"^image must hold images, and 'image' holds .*int64"):
         source.examples()
 
 
@@ -232,4 +231,4 @@ def test_a_damaged_folder_of_save_to_disk_is_refused(tmp_path: Path, name: str, 
     arguments = saved(tmp_path / "saved", train=rows(png(0), png(1)))
     (tmp_path / "saved" / name).write_text(content)
     with pytest.raises(ValueError, match=rf"^path must hold what save_to_disk wrote, but .*{reason}"):
-        HubPictures(**arguments).examples()
+        HubImages(**arguments).examples()

@@ -1,4 +1,4 @@
-"""Sources of pictures read what is there, and refuse what is damaged or hostile in one sentence."""
+"""Sources of images read what is there, and refuse what is damaged or hostile in one sentence."""
 
 import errno
 import io
@@ -14,16 +14,13 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from poslab.data.pictures.captions import CaptionFolder
-from poslab.data.pictures.folder import PictureFolder
-from poslab.data.pictures.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
-from poslab.data.pictures.pixels import Pixels
-from poslab.data.pictures.reading import read_picture
-from poslab.data.sounds.folder import SoundFolder
-from poslab.data.sounds.reading import read_sound
+from poslab.data.patched.captions import CaptionFolder
+from poslab.data.patched.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
+from poslab.data.patched.images import ImageFolder, Pixels, read_image
+from poslab.data.patched.sounds import SoundFolder, read_sound
 from tests.training.runs import composed
 
-from .small import png, write_pictures
+from .small import png, write_images
 
 COMMON: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4}
 
@@ -72,14 +69,14 @@ def test_a_patch_of_nothing_is_refused_by_its_own_key(dataset):
         composed(f"dataset={dataset}", "dataset.patch=null")
 
 
-def test_a_sequence_length_below_the_patches_of_a_picture_is_refused():
-    with pytest.raises(ValueError, match=r"^sequence_length must be at least 4, the patches of a picture with a side"):
+def test_a_sequence_length_below_the_patches_of_a_image_is_refused():
+    with pytest.raises(ValueError, match=r"^sequence_length must be at least 4, the patches of an image with a side"):
         Glyphs(**COMMON | {"sequence_length": 3}).check()
 
 
-def extent(picture: np.ndarray) -> np.ndarray:
+def extent(image: np.ndarray) -> np.ndarray:
     """Height and width of the ink."""
-    return np.array([np.ptp(places) + 1 for places in np.nonzero(picture > 40)])
+    return np.array([np.ptp(places) + 1 for places in np.nonzero(image > 40)])
 
 
 def test_every_font_has_all_characters_and_draws_them_whole():
@@ -122,7 +119,7 @@ def test_a_glyph_is_drawn_at_a_side_not_resized():
         (3, 3, 7, 7),
     ],
 )
-def test_a_picture_keeps_its_shape_and_has_no_more_patches_than_a_square(width, height, rows, columns):
+def test_a_image_keeps_its_shape_and_has_no_more_patches_than_a_square(width, height, rows, columns):
     source = Glyphs(side=28, sides=[], sequence_length=49)
     resized = source.at_side(np.zeros((height, width, 3), np.uint8), 28)
     assert resized.shape == (4 * rows, 4 * columns, 3) and rows * columns <= 49
@@ -137,29 +134,29 @@ def test_resizing_is_torchs_bicubic_interpolation_with_antialias(size, side):
     assert np.abs(ours - theirs.clamp(0, 255).numpy()).max() < 0.501  # half a level is lost by rounding
 
 
-def test_a_folder_of_pictures_is_read_by_class(tmp_path):
-    folder = write_pictures(tmp_path / "p", [(8, 8), (16, 8)])
+def test_a_folder_of_images_is_read_by_class(tmp_path):
+    folder = write_images(tmp_path / "p", [(8, 8), (16, 8)])
     Image.new("RGB", (8, 8), "red").save(folder / "dog" / "x.JPG", format="JPEG")
-    (folder / "dog" / "Thumbs.db").write_bytes(b"not a picture")
+    (folder / "dog" / "Thumbs.db").write_bytes(b"not an image")
     for hidden in (".DS_Store", "._0.png"):
-        (folder / "dog" / hidden).write_bytes(b"not a picture")
+        (folder / "dog" / hidden).write_bytes(b"not an image")
     (folder / ".cache").mkdir()
-    source = PictureFolder(path=str(folder), **COMMON)
+    source = ImageFolder(path=str(folder), **COMMON)
     train = source.examples()["train"]
     assert list(train["label"]) == ["cat"] * 6 + ["dog"] * 7
-    shapes = [picture.shape for picture in source.arrays([0, 1, 12], 16)]
+    shapes = [image.shape for image in source.arrays([0, 1, 12], 16)]
     assert shapes == [(16, 16, 3), (8, 20, 3), (16, 16, 3)]
 
 
-def test_a_table_names_pictures_and_their_classes_wherever_they_are(tmp_path):
+def test_a_table_names_images_and_their_classes_wherever_they_are(tmp_path):
     """Its paths start at its own folder, and it is the same data as a folder for each class."""
-    folder = write_pictures(tmp_path / "p", [(8, 8), (16, 8)])
+    folder = write_images(tmp_path / "p", [(8, 8), (16, 8)])
     files = sorted(folder.glob("*/*.png"))
     rows = [
         f"{file if number % 2 else file.relative_to(folder)},{file.parent.name}\n" for number, file in enumerate(files)
     ]
     (folder / "labels.csv").write_text("file,label\n" + "".join(rows))
-    tables, folders = (PictureFolder(path=str(path), **COMMON) for path in (folder / "labels.csv", folder))
+    tables, folders = (ImageFolder(path=str(path), **COMMON) for path in (folder / "labels.csv", folder))
     tables.check()
     assert tables.examples()["train"].to_dict() == folders.examples()["train"].to_dict()
     assert tables.identity == folders.identity
@@ -174,55 +171,55 @@ def test_a_table_names_pictures_and_their_classes_wherever_they_are(tmp_path):
         ("path,label\nx.png,a\n", r"^path must have the columns file and label, but .*labels.csv' has not both$"),
         (
             "file,label\nno.png,a\n",
-            r"^path must name pictures .*labels.csv' line 2 names .*no.png', which is not there$",
+            r"^path must name images .*labels.csv' line 2 names .*no.png', which is not there$",
         ),
         (
             f"file,label\n{'x' * 5000}.png,a\n",
-            r"^path must name pictures .*labels.csv' line 2 names .*x', which is not there$",
+            r"^path must name images .*labels.csv' line 2 names .*x', which is not there$",
         ),
         ("file,label\ncat/0.png,a\nlabels.csv,b\n", r"^path must name .* line 3 names .*labels.csv', of another kind$"),
         ("file,label\ncat/0.png,\n", r"^label must stand in every row, but 'label' is empty in .*labels.csv' line 2$"),
         ("file,label\ncat/0.png,a\n", r"^path must have at least two classes, but .*labels.csv' has fewer$"),
-        ("file,label\ncat/0.png,a\ncat/0.png,b\n", r"^path must hold pictures of one class each, but .* are equal"),
+        ("file,label\ncat/0.png,a\ncat/0.png,b\n", r"^path must hold images of one class each, but .* are equal"),
     ],
 )
-def test_a_table_that_does_not_name_pictures_of_two_classes_is_one_sentence(tmp_path, table, message):
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+def test_a_table_that_does_not_name_images_of_two_classes_is_one_sentence(tmp_path, table, message):
+    folder = write_images(tmp_path / "p", [(8, 8)])
     (folder / "labels.csv").write_text(table)
-    source = PictureFolder(path=str(folder / "labels.csv"), **COMMON)
+    source = ImageFolder(path=str(folder / "labels.csv"), **COMMON)
     with pytest.raises(ValueError, match=message):
         source.check()
         source.examples()
 
 
 def test_grey_files_are_grey_and_a_single_one_in_colour_makes_all_colour(tmp_path):
-    folder = write_pictures(tmp_path / "p", [(8, 8)], mode="L")
-    assert PictureFolder(path=str(folder), **COMMON).channels == 1
+    folder = write_images(tmp_path / "p", [(8, 8)], mode="L")
+    assert ImageFolder(path=str(folder), **COMMON).channels == 1
     Image.new("RGB", (8, 8)).save(folder / "dog" / "x.png")
-    source = PictureFolder(path=str(folder), **COMMON)
+    source = ImageFolder(path=str(folder), **COMMON)
     assert source.channels == 3 and next(source.arrays([0], 8)).shape == (8, 8, 3)
 
 
-def test_transparent_places_are_white_and_pictures_are_upright(tmp_path):
+def test_transparent_places_are_white_and_images_are_upright(tmp_path):
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(tmp_path / "clear.png")
-    assert (read_picture("path", tmp_path / "clear.png", 3) == 255).all()
+    assert (read_image("path", tmp_path / "clear.png", 3) == 255).all()
     turned = Image.new("RGB", (8, 4))
     exif = turned.getexif()
     exif[0x0112] = 6  # to be turned by a quarter
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    assert read_picture("path", tmp_path / "turned.jpg", 3).shape == (8, 4, 3)
+    assert read_image("path", tmp_path / "turned.jpg", 3).shape == (8, 4, 3)
 
 
-def encoded(picture: Image.Image, format: str) -> bytes:
+def encoded(image: Image.Image, format: str) -> bytes:
     file = io.BytesIO()
-    picture.save(file, format=format)
+    image.save(file, format=format)
     return file.getvalue()
 
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
-    "a text": lambda: b"this is not a picture",
+    "a text": lambda: b"this is not an image",
     "random bytes": lambda: np.random.default_rng(0).bytes(300),
-    "a picture of another format": lambda: encoded(Image.new("RGB", (8, 8)), "BMP"),
+    "an image of another format": lambda: encoded(Image.new("RGB", (8, 8)), "BMP"),
     "cut": lambda: encoded(Image.effect_noise((64, 64), 50), "JPEG")[:700],
     "without its pixels": lambda: png(8, 8, b""),
     "of 60 million pixels": lambda: png(60_000, 1_000, bytes(10**6)),
@@ -234,18 +231,18 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("way", HOSTILE)
 def test_a_hostile_file_is_one_sentence_that_names_it(tmp_path, way):
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    folder = write_images(tmp_path / "p", [(8, 8)])
     (folder / "cat" / "bad.png").write_bytes(HOSTILE[way]())
-    source = PictureFolder(path=str(folder), **COMMON)
-    with pytest.raises(ValueError, match=r"^path must hold whole pictures, but .*bad\.png") as refused:
+    source = ImageFolder(path=str(folder), **COMMON)
+    with pytest.raises(ValueError, match=r"^path must hold whole images, but .*bad\.png") as refused:
         list(source.arrays(range(7), 8))
     assert "\n" not in str(refused.value)
 
 
-def test_folders_without_classes_or_pictures_are_refused(tmp_path):
+def test_folders_without_classes_or_images_are_refused(tmp_path):
     def refused(message: str) -> None:
         with pytest.raises(ValueError, match=message):
-            PictureFolder(path=str(tmp_path / "p"), **COMMON).check()
+            ImageFolder(path=str(tmp_path / "p"), **COMMON).check()
 
     refused(r"^path must be a folder, got")
     (tmp_path / "p").touch()
@@ -254,24 +251,22 @@ def test_folders_without_classes_or_pictures_are_refused(tmp_path):
     (tmp_path / "p" / "cat").mkdir(parents=True)
     refused(r"^path must hold a folder for each class, at least two, but .* holds 1$")
     (tmp_path / "p" / "dog").mkdir()
-    refused(r"^path must hold pictures \(.png, .*\) in the folder of each class, but .*cat' has none$")
+    refused(r"^path must hold images \(.png, .*\) in the folder of each class, but .*cat' has none$")
     for label in ("cat", "dog"):
         (tmp_path / "p" / label / "x.png").touch()
-    refused(r"^path must hold pictures, but .*x.png' is empty$")
+    refused(r"^path must hold images, but .*x.png' is empty$")
     with pytest.raises(ValueError, match=r"^path must be a name or path, got None$"):
-        PictureFolder(**COMMON)
+        ImageFolder(**COMMON)
 
 
 @pytest.mark.parametrize("path", ["~somebody-who-is-not-there/x", 300 * "x"])
-@pytest.mark.parametrize("source", [PictureFolder, CaptionFolder, SoundFolder])
+@pytest.mark.parametrize("source", [ImageFolder, CaptionFolder, SoundFolder])
 def test_a_path_of_no_user_or_too_long_a_name_is_one_of_nothing(source, path):
     with pytest.raises(ValueError, match=r"^path must be "):
         source(path=path, sequence_length=1000).check()
 
 
-@pytest.mark.parametrize(
-    "read", [lambda path: read_picture("prompt", path, 3), lambda path: read_sound("prompt", path)]
-)
+@pytest.mark.parametrize("read", [lambda path: read_image("prompt", path, 3), lambda path: read_sound("prompt", path)])
 def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     """It would wait for a writer."""
     os.mkfifo(tmp_path / "pipe")
@@ -290,18 +285,18 @@ def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Pat
     ],
 )
 def test_a_class_with_a_name_that_no_table_could_hold_is_refused(tmp_path: Path, name: bytes, message: str) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    folder = write_images(tmp_path / "p", [(8, 8)])
     os.rename(folder / "dog", os.fsencode(folder / name.decode("utf8", "surrogateescape")))
     with pytest.raises(ValueError, match="^path must hold names " + message):
-        PictureFolder(path=str(folder), **COMMON).check()
+        ImageFolder(path=str(folder), **COMMON).check()
 
 
-def test_a_link_is_followed_and_a_pipe_is_not_a_picture(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+def test_a_link_is_followed_and_a_pipe_is_not_a_image(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
     Image.new("RGB", (8, 8)).save(tmp_path / "elsewhere.png")
     (folder / "cat" / "link.png").symlink_to(tmp_path / "elsewhere.png")
     os.mkfifo(folder / "cat" / "pipe.png")
-    assert list(PictureFolder(path=str(folder), **COMMON).examples()["train"]["label"]).count("cat") == 7
+    assert list(ImageFolder(path=str(folder), **COMMON).examples()["train"]["label"]).count("cat") == 7
 
 
 @pytest.mark.parametrize(
@@ -309,46 +304,44 @@ def test_a_link_is_followed_and_a_pipe_is_not_a_picture(tmp_path: Path) -> None:
     [
         (
             lambda path: path.symlink_to("nothing"),
-            r"^path must hold pictures, but .*x\.png' is a link that leads nowhere$",
+            r"^path must hold images, but .*x\.png' is a link that leads nowhere$",
         ),
-        (Path.mkdir, r"^path must hold pictures in one folder for each class, but .*x\.png' is a folder in one$"),
+        (Path.mkdir, r"^path must hold images in one folder for each class, but .*x\.png' is a folder in one$"),
     ],
 )
-def test_pictures_that_would_be_left_out_are_refused(
-    tmp_path: Path, make: Callable[[Path], None], message: str
-) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+def test_images_that_would_be_left_out_are_refused(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
     make(folder / "cat" / "x.png")
     with pytest.raises(ValueError, match=message):
-        PictureFolder(path=str(folder), **COMMON).check()
+        ImageFolder(path=str(folder), **COMMON).check()
 
 
 @pytest.mark.parametrize("target", ["nothing", "pig"])
 def test_a_class_that_is_a_link_to_nowhere_or_itself_is_refused(tmp_path: Path, target: str) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    folder = write_images(tmp_path / "p", [(8, 8)])
     (folder / "pig").symlink_to(target)
-    with pytest.raises(ValueError, match=r"^path must hold pictures, but .*/pig' is a link that leads nowhere$"):
-        PictureFolder(path=str(folder), **COMMON).check()
+    with pytest.raises(ValueError, match=r"^path must hold images, but .*/pig' is a link that leads nowhere$"):
+        ImageFolder(path=str(folder), **COMMON).check()
 
 
 @pytest.mark.parametrize(("one", "other"), [("dog", "dog "), ("\u00e9", "e\u0301")])
 def test_two_classes_whose_names_look_alike_are_refused(tmp_path: Path, one: str, other: str) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    folder = write_images(tmp_path / "p", [(8, 8)])
     for name in (one, other):
         shutil.copytree(folder / "cat", folder / name, dirs_exist_ok=True)
     with pytest.raises(ValueError, match=r"^path must hold classes of different names, but .* and .* look alike$"):
-        PictureFolder(path=str(folder), **COMMON).check()
+        ImageFolder(path=str(folder), **COMMON).check()
 
 
-def test_a_picture_of_two_classes_is_refused_unless_both_are_wanted(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+def test_a_image_of_two_classes_is_refused_unless_both_are_wanted(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
     shutil.copy(folder / "cat" / "0.png", folder / "dog" / "copy.png")
     with pytest.raises(
         ValueError,
-        match=r"^path must hold pictures of one class each, but .*cat/0.png' and .*dog/copy.png' are equal: ",
+        match=r"^path must hold images of one class each, but .*cat/0.png' and .*dog/copy.png' are equal: ",
     ):
-        PictureFolder(path=str(folder), **COMMON).examples()
-    both = PictureFolder(path=str(folder), deduplicate=False, **COMMON).examples()["train"]
+        ImageFolder(path=str(folder), **COMMON).examples()
+    both = ImageFolder(path=str(folder), deduplicate=False, **COMMON).examples()["train"]
     assert len(both) == len(set(both["content"][:])) + 1
 
 
@@ -367,14 +360,14 @@ def forbidden(*_: Any) -> None:
 def test_a_folder_that_may_not_be_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: tuple[Any, str], message: str
 ) -> None:
-    folder = write_pictures(tmp_path / "p", [(8, 8)])
+    folder = write_images(tmp_path / "p", [(8, 8)])
     monkeypatch.setattr(*call, forbidden)
     with pytest.raises(ValueError, match=message):
-        PictureFolder(path=str(folder) if "/p" in message else str(tmp_path / "q"), **COMMON).check()
+        ImageFolder(path=str(folder) if "/p" in message else str(tmp_path / "q"), **COMMON).check()
 
 
 def test_a_folder_that_is_misspelt_is_not_taken_for_a_file_beside_it(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", [(8, 8)])
-    (tmp_path / "picture.txt").touch()
-    with pytest.raises(ValueError, match=r"did you mean '.*/pictures'\?$"):
-        PictureFolder(path=str(tmp_path / "picture"), **COMMON).check()
+    write_images(tmp_path / "images", [(8, 8)])
+    (tmp_path / "image.txt").touch()
+    with pytest.raises(ValueError, match=r"did you mean '.*/images'\?$"):
+        ImageFolder(path=str(tmp_path / "image"), **COMMON).check()

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.data.patched.patches import patches_of
+from poslab.data.patched.moving_glyphs import DIRECTIONS, SPEEDS, MovingGlyphs, moving
+from poslab.data.patched.moving_glyphs import Path as Route
 from poslab.data.patched.preparation import StoredArrays, prepare
-from poslab.data.video.moving_glyphs import DIRECTIONS, SPEEDS, MovingGlyphs, moving
-from poslab.data.video.moving_glyphs import Path as Route
+from poslab.data.patched.source import patches_of
 
 NUM_GLYPHS = 62 * 21
 OPPOSITE = {
@@ -28,21 +28,21 @@ def source_of(tmp_path: Path, **arguments: Any) -> MovingGlyphs:
 @pytest.mark.parametrize("speed", SPEEDS)
 def test_a_frame_is_the_first_one_moved_and_edges_are_joined(direction, speed):
     """As a double loop over the pixels has it."""
-    picture = np.random.default_rng(0).integers(1, 256, (3, 3)).astype(np.uint8)
-    video = moving(picture, 7, Route((5, 2), direction, speed), 6)
+    image = np.random.default_rng(0).integers(1, 256, (3, 3)).astype(np.uint8)
+    video = moving(image, 7, Route((5, 2), direction, speed), 6)
     down, right = DIRECTIONS[direction]
     expected = np.zeros((6, 7, 7), np.uint8)
     for frame, y, x in itertools.product(range(6), range(3), range(3)):
-        expected[frame, (5 + y + frame * speed * down) % 7, (2 + x + frame * speed * right) % 7] = picture[y, x]
+        expected[frame, (5 + y + frame * speed * down) % 7, (2 + x + frame * speed * right) % 7] = image[y, x]
     assert np.array_equal(video, expected)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_video_backwards_is_one_of_the_opposite_class(direction):
-    picture = np.random.default_rng(0).integers(1, 256, (4, 4)).astype(np.uint8)
-    video = moving(picture, 12, Route((3, 8), direction, 2), 5)
+    image = np.random.default_rng(0).integers(1, 256, (4, 4)).astype(np.uint8)
+    video = moving(image, 12, Route((3, 8), direction, 2), 5)
     last = tuple((place + 4 * 2 * step) % 12 for place, step in zip((3, 8), DIRECTIONS[direction], strict=True))
-    assert np.array_equal(video[::-1], moving(picture, 12, Route(last, OPPOSITE[direction], 2), 5))
+    assert np.array_equal(video[::-1], moving(image, 12, Route(last, OPPOSITE[direction], 2), 5))
 
 
 def test_a_longer_video_goes_on_along_the_path(tmp_path):

@@ -1,4 +1,4 @@
-"""The base class of sources of pictures and sounds on the Hugging Face Hub."""
+"""Base classes of sources of images and sounds: data sets of the Hugging Face Hub, and folders of files."""
 
 import hashlib
 from abc import abstractmethod
@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from poslab.data.examples.cells import is_missing
 from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.examples.fingerprint import fingerprint
+from poslab.data.examples.table_files import labelled_files
 from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
 from poslab.data.patched.source import PatchedSource
-from poslab.data.paths import require_regular
+from poslab.data.paths import require_content, require_one_class, require_regular
+from poslab.data.source import require_text
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ MAX_BYTES = 2**30
 
 
 class HubArrays(PatchedSource, HubColumns):
-    """Files and their classes in the rows of a data set on the Hub: pictures, or sounds.
+    """Files and their classes in the rows of a data set on the Hub: images, or sounds.
 
     A column has the contents of files, or paths of files on this machine, as `datasets` makes of a folder. Classes have
     the names that the data set gives them. Rows without a file or a class (-1 or null) are left out.
@@ -54,14 +57,14 @@ class HubArrays(PatchedSource, HubColumns):
     def files(self, numbers: Sequence[int]) -> Iterator[tuple[BytesIO, str]]:
         """Yield the contents of the files of examples by number, and their names for messages."""
         for number in numbers:
-            argument, row = self._place(number)
+            argument, row = self._row(number)
             yield BytesIO(self._content(self._tables[argument][row], number)), self._named(number)
 
     @cached_property
     def _examples(self) -> Splits:
         splits, first = {}, 0
         for argument, rows in self._tables.items():
-            found = []
+            examples = []
             feature = rows.features["label"]
             name = class_names(feature, self.label)
             for number, row in enumerate(rows, first):
@@ -71,10 +74,10 @@ class HubArrays(PatchedSource, HubColumns):
                     continue
                 content = hashlib.sha256(self._content(row, number)).hexdigest()
                 of_document = {} if self.document is None else {"document": row["document"]}
-                found.append({"content": content, "label": name(row["label"]), "number": number, **of_document})
-            if not found:
+                examples.append({"content": content, "label": name(row["label"]), "number": number, **of_document})
+            if not examples:
                 raise ValueError(f"{argument} must have classes, and no row of {self.splits[argument]!r} has one")
-            columns = {column: [example[column] for example in found] for column in found[0]}
+            columns = {column: [example[column] for example in examples] for column in examples[0]}
             splits[argument.removesuffix("_split")] = as_examples(**columns)
             first += len(rows)
         return splits
@@ -114,13 +117,56 @@ class HubArrays(PatchedSource, HubColumns):
             ) from error
 
     def _named(self, number: int) -> str:
-        argument, row = self._place(number)
+        argument, row = self._row(number)
         return f"row {row} of {self.splits[argument]!r}"
 
-    def _place(self, number: int) -> tuple[str, int]:
+    def _row(self, number: int) -> tuple[str, int]:
         """Return the argument of the split of an example, whose number counts the rows of all, and its row there."""
         for argument, rows in self._tables.items():
             if number < len(rows):
                 return argument, number
             number -= len(rows)
         raise IndexError(f"there is no row {number} behind the last one")
+
+
+class FolderArrays(PatchedSource):
+    """Files in one folder for each class, which has its name, or in a table.
+
+    Equal files of a class are one. Links are followed.
+
+    Args:
+        path: folder that contains the folders of the classes, or a CSV file with the columns `file` and `label`, whose
+            paths start at its own folder.
+        others: those of `PatchedSource`.
+    """
+
+    path: str | None = None
+
+    suffixes: ClassVar[tuple[str, ...]]
+    """Endings of the files, in small letters."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_text("path", self.path)
+
+    def check(self) -> None:
+        super().check()
+        for path, _ in self.labelled:
+            require_content("path", path, f"{self.kind.name}s")
+
+    @cached_property
+    def labelled(self) -> list[tuple[Path, str]]:
+        """The files, each with its class, in an order that does not change; errors are those of `labelled_files`."""
+        assert self.path is not None
+        return labelled_files("path", self.path, self.suffixes, f"{self.kind.name}s")
+
+    @cached_property
+    def identity(self) -> str:
+        return fingerprint([path for path, _ in self.labelled], [label for _, label in self.labelled])
+
+    def examples(self) -> Splits:
+        contents = [fingerprint([path]) for path, _ in self.labelled]
+        if self.deduplicate:
+            require_one_class("path", self.labelled, contents, f"{self.kind.name}s")
+        labels = [label for _, label in self.labelled]
+        return {"train": as_examples(content=contents, label=labels, number=list(range(len(labels))))}

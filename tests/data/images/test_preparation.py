@@ -1,4 +1,4 @@
-"""Prepared pictures are those of their source, divided without overlap, and made again where they are damaged."""
+"""Prepared images are those of their source, divided without overlap, and made again where they are damaged."""
 
 import json
 from pathlib import Path
@@ -8,38 +8,36 @@ import numpy as np
 import pytest
 
 from poslab.data import cache
-from poslab.data.patched.patches import patches_of
+from poslab.data.patched.glyphs import Glyphs
+from poslab.data.patched.images import HubImages, ImageFolder, ImageSource
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
-from poslab.data.pictures.folder import PictureFolder
-from poslab.data.pictures.glyphs import Glyphs
-from poslab.data.pictures.hub import HubPictures
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.source import patches_of
 from poslab.data.run_data import RunData
-from poslab.tasks.picture_classification import PictureClassification
+from poslab.tasks.patch_classification import ImageClassification
 
 from ..conftest import seal
-from .small import write_fashion, write_pictures
+from .small import write_fashion, write_images
 
 
-def fashion(tmp_path: Path, **arguments: Any) -> HubPictures:
+def fashion(tmp_path: Path, **arguments: Any) -> HubImages:
     folder = tmp_path / "files"
     settings: dict[str, Any] = {"side": 8, "sides": [8, 16], "sequence_length": 4, "batch_size": 16}
     settings |= {"cache_dir": str(tmp_path / "cache"), "path": str(folder), "test_split": "test"}
     if not folder.exists():
         write_fashion(folder)
-    return HubPictures(**settings | arguments)
+    return HubImages(**settings | arguments)
 
 
-def opened(source: PictureSource) -> RunData:
+def opened(source: ImageSource) -> RunData:
     data = RunData(source)
     data.prepare_data()
     data.setup()
-    data.connect(PictureClassification.of(data), None)
+    data.connect(ImageClassification.of(data), None)
     return data
 
 
 @pytest.mark.slow
-def test_stored_pictures_are_those_of_the_source_at_each_side(tmp_path):
+def test_stored_images_are_those_of_the_source_at_each_side(tmp_path):
     source = fashion(tmp_path)
     numbers = {side: {} for side in (8, 16)}
     everything = {side: [p.tobytes() for p in source.arrays(range(240), side)] for side in (8, 16)}
@@ -63,8 +61,8 @@ def _place(number: int) -> tuple[str, int]:
 
 
 def test_mean_and_deviation_are_those_of_training(tmp_path):
-    source = PictureFolder(
-        path=str(write_pictures(tmp_path / "p", [(8, 8), (24, 8)], count=12)),
+    source = ImageFolder(
+        path=str(write_images(tmp_path / "p", [(8, 8), (24, 8)], count=12)),
         side=8,
         sides=[],
         sequence_length=4,
@@ -82,17 +80,17 @@ def test_no_two_splits_share_a_font(tmp_path):
     data = opened(source)
     assert data.splits.facts.classes == sorted("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
     drawn: dict[bytes, set[str]] = {}
-    for number, picture in enumerate(source.arrays(range(21 * 62), 8)):
-        drawn.setdefault(picture.tobytes(), set()).add(source._row(number)[0])
+    for number, image in enumerate(source.arrays(range(21 * 62), 8)):
+        drawn.setdefault(image.tobytes(), set()).add(source._row(number)[0])
     fonts = {}
     for split in cache.SPLITS:
         stored = data.held_out(split, 8).stored
-        of_pictures = [drawn[stored[number].tobytes()] for number in range(len(stored))]
-        fonts[split] = set().union(*(own for own in of_pictures if len(own) == 1))  # some look alike in two fonts
+        of_images = [drawn[stored[number].tobytes()] for number in range(len(stored))]
+        fonts[split] = set().union(*(own for own in of_images if len(own) == 1))  # some look alike in two fonts
     assert all(fonts.values()) and sum(map(len, fonts.values())) == len(set().union(*fonts.values()))
 
 
-def test_at_most_so_many_pictures_are_held_out_and_the_same_at_all_sides(tmp_path):
+def test_at_most_so_many_images_are_held_out_and_the_same_at_all_sides(tmp_path):
     data = opened(fashion(tmp_path, test_examples=9))
     assert data.splits.facts.num_examples == {"train": 180, "validation": 9, "test": 9}
     labels = [data.held_out("test", side).stored.labels.tolist() for side in (8, 16)]
@@ -124,16 +122,16 @@ def test_a_batch_has_patches_row_after_row_and_rows_that_do_not_count(tmp_path):
 
 @pytest.mark.parametrize(("height", "width", "channels", "patch"), [(6, 9, 3, 3), (4, 8, 1, 4), (5, 3, 3, 1)])
 def test_patches_are_those_of_a_double_loop_and_go_back(height, width, channels, patch):
-    picture = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.uint8)
-    patches, back = patches_of(picture, (patch, patch)), np.zeros_like(picture)
+    image = np.random.default_rng(0).integers(0, 256, (height, width, channels)).astype(np.uint8)
+    patches, back = patches_of(image, (patch, patch)), np.zeros_like(image)
     number = 0
     for top in range(0, height, patch):
         for left in range(0, width, patch):
-            own = [picture[top + y, left + x, c] for y in range(patch) for x in range(patch) for c in range(channels)]
+            own = [image[top + y, left + x, c] for y in range(patch) for x in range(patch) for c in range(channels)]
             assert patches[number].tolist() == own
             back[top : top + patch, left : left + patch] = patches[number].reshape(patch, patch, channels)
             number += 1
-    assert number == len(patches) and np.array_equal(back, picture)
+    assert number == len(patches) and np.array_equal(back, image)
 
 
 def damaged_facts(folder: Path, **changes: Any) -> None:
@@ -142,7 +140,7 @@ def damaged_facts(folder: Path, **changes: Any) -> None:
 
 
 WAYS = {
-    "more pictures": lambda folder: damaged_facts(folder, num_examples={"train": 9, "validation": 20, "test": 40}),
+    "more images": lambda folder: damaged_facts(folder, num_examples={"train": 9, "validation": 20, "test": 40}),
     "no test": lambda folder: damaged_facts(folder, num_examples={"train": 180, "validation": 20}),
     "one class": lambda folder: damaged_facts(folder, classes=["T-shirt"]),
     "three colours": lambda folder: damaged_facts(folder, channels=3, mean=[1.0] * 3, deviation=[1.0] * 3),
@@ -157,7 +155,7 @@ WAYS = {
 }
 
 
-def test_sizes_of_as_many_patches_and_pixels_are_those_of_other_pictures(tmp_path, capsys):
+def test_sizes_of_as_many_patches_and_pixels_are_those_of_other_images(tmp_path, capsys):
     source = fashion(tmp_path)
     folder = prepare(source, 8)
     np.full((40, 2), [4, 16], np.int32).tofile(folder / "test.sizes")

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.pictures.source import PictureSource
+from poslab.data.patched.images import ImageSource
 from poslab.io.files import package_folder
 
 CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
@@ -30,19 +30,19 @@ EM = (0.7, 0.9)
 """Range of the size of a font, as a share of the side. A range this narrow tells most small letters from capitals."""
 
 MAX_VARIANTS = 1000
-"""Most pictures of a character in a font, which makes 1,302,000 in all."""
+"""Most images of a character in a font, which makes 1,302,000 in all."""
 
 
-class Glyphs(PictureSource):
+class Glyphs(ImageSource):
     """62 letters and digits of 21 fonts, white on black, each drawn at several sizes and places.
 
-    They are drawn anew at each side and never resized, so a larger picture has more detail. No two splits share a font;
+    They are drawn anew at each side and never resized, so a larger image has more detail. No two splits share a font;
     the upright and the slanted form of one count as two. The fonts come with matplotlib, so nothing is downloaded. Some
     capitals and small letters, such as O and o, differ in size alone, and are sometimes mistaken for one another.
 
     Args:
-        variants: pictures of each character in each font, which differ in size and place, 1 to 1000 (default 8).
-        others: those of `PictureSource`.
+        variants: images of each character in each font, which differ in size and place, 1 to 1000 (default 8).
+        others: those of `ImageSource`.
     """
 
     variants: int = 8
@@ -64,7 +64,7 @@ class Glyphs(PictureSource):
         rows = [self._row(number) for number in numbers]
         return {
             "train": as_examples(
-                content=[hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest() for picture in drawn],
+                content=[hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in drawn],
                 label=[character for _, character in rows],
                 number=list(numbers),
                 document=[font for font, _ in rows],
@@ -83,13 +83,13 @@ class Glyphs(PictureSource):
 
 def _drawn(font: str, character: str, side: int, size: float, x: float, y: float) -> np.ndarray:
     """Return a character on a square, (side, side); the last three numbers, from 0 to 1, are its size and place."""
-    picture = Image.new("L", (side, side))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("L", (side, side))
+    pen = ImageDraw.Draw(image)
     face = _face(font, side * (EM[0] + size * (EM[1] - EM[0])))
     left, top, right, bottom = pen.textbbox((0, 0), character, face)
     free = max(0, side - 1 - (right - left)), max(0, side - 1 - (bottom - top))  # a part of a pixel takes a whole one
     pen.text((x * free[0] - left, y * free[1] - top), character, 255, face)
-    return np.asarray(picture)
+    return np.asarray(image)
 
 
 @lru_cache(maxsize=len(FONTS))

@@ -9,8 +9,8 @@ from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
 from poslab.data.patched.patched_splits import ArrayBatches, PatchedSplits
 from poslab.data.patched.preparation import StoredArrays
+from poslab.data.patched.sounds import SoundSource
 from poslab.data.run_data import Collating
-from poslab.data.sounds.source import SoundSource
 
 
 class SoundSplits(PatchedSplits):

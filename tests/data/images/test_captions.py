@@ -10,8 +10,8 @@ from PIL import Image
 
 from poslab.data import cache
 from poslab.data.examples.normal_form import normal_form
+from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.preparation import prepare
-from poslab.data.pictures.captions import CaptionFolder, CaptionSource
 from poslab.data.run_data import RunData
 from poslab.tasks.captioning import Captioning
 
@@ -25,13 +25,13 @@ COMMON: dict[str, Any] = {
 
 
 def folder_of(tmp_path: Path, **arguments: Any) -> CaptionFolder:
-    path = tmp_path / "pictures"
+    path = tmp_path / "images"
     if not path.exists():
         write_captioned(path)
     return CaptionFolder(**COMMON | {"path": str(path), "cache_dir": str(tmp_path / "cache")} | arguments)
 
 
-def opened(source: CaptionSource) -> RunData:
+def opened(source: CaptionFolder) -> RunData:
     data = RunData(source)
     data.prepare_data()
     data.setup()
@@ -43,19 +43,19 @@ def captions_in(data: RunData, split: str, side: int = 8) -> list[str]:
     return [data.splits.facts.classes[number] for number in data.held_out(split, side).stored.labels]
 
 
-def test_a_caption_is_the_first_line_beside_its_picture(tmp_path):
+def test_a_caption_is_the_first_line_beside_its_image(tmp_path):
     source = folder_of(tmp_path)
-    (tmp_path / "pictures" / ".hidden").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "pictures" / ".hidden" / "x.png")
+    (tmp_path / "images" / ".hidden").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "images" / ".hidden" / "x.png")
     assert sorted(caption for _, caption in source.captioned) == sorted(CAPTIONS)
     path, _ = next(one for one in source.captioned if one.caption == "two red.")
     assert path.name == "4.png" and source.channels == 3
-    (tmp_path / "pictures" / "4.txt").write_bytes("\ufeff  ein \t Schiff \r\nmore".encode())
+    (tmp_path / "images" / "4.txt").write_bytes("\ufeff  ein \t Schiff \r\nmore".encode())
     assert "ein Schiff" in {caption for _, caption in folder_of(tmp_path).captioned}
 
 
-def test_no_two_splits_share_a_caption_or_a_picture(tmp_path):
-    path = write_captioned(tmp_path / "pictures")
+def test_no_two_splits_share_a_caption_or_a_image(tmp_path):
+    path = write_captioned(tmp_path / "images")
     for number, copy in enumerate([1, 1, 2, 3]):  # of other pixels, under captions that read the same
         Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(path / f"copy{number}.png")
         (path / f"copy{number}.txt").write_text(CAPTIONS[copy].upper().rstrip("."))
@@ -107,13 +107,13 @@ def test_a_folder_without_its_tokenizer_is_made_again(tmp_path, capsys):
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no text": (lambda path: (path / "0.txt").unlink(), r"the caption of each picture in a text file beside it"),
+    "no text": (lambda path: (path / "0.txt").unlink(), r"the caption of each image in a text file"),
     "an empty text": (lambda path: (path / "0.txt").write_text(""), r"captions, but the first line of .*0\.txt' is"),
     "an empty line": (lambda path: (path / "0.txt").write_text("\na ship"), r"captions, but the first line of"),
     "spaces": (lambda path: (path / "0.txt").write_text(" \t \n"), r"captions, but the first line of .*0\.txt' is"),
     "bytes": (lambda path: (path / "0.txt").write_bytes(b"\xff\xfe"), r"captions in UTF-8: .*0\.txt is not UTF-8"),
     "a long text": (lambda path: (path / "0.txt").write_text("x" * 300_000), r"captions in UTF-8: .* at most 200,000"),
-    "an empty picture": (lambda path: (path / "0.png").write_text(""), r"pictures, but .*0\.png' is empty"),
+    "an empty image": (lambda path: (path / "0.png").write_text(""), r"images, but .*0\.png' is empty"),
 }
 
 
@@ -121,16 +121,16 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_a_hostile_file_is_one_sentence(tmp_path, way):
     change, message = HOSTILE[way]
     source = folder_of(tmp_path)
-    change(tmp_path / "pictures")
+    change(tmp_path / "images")
     with pytest.raises(ValueError, match=rf"^path must hold {message}") as refused:
         source.check()
     assert "\n" not in str(refused.value)
 
 
-def test_a_picture_that_is_none_is_refused_where_it_is_read(tmp_path):
+def test_a_image_that_is_none_is_refused_where_it_is_read(tmp_path):
     source = folder_of(tmp_path)
-    (tmp_path / "pictures" / "0.png").write_text("no picture")
-    with pytest.raises(ValueError, match=r"^path must hold whole pictures, but .*0\.png"):
+    (tmp_path / "images" / "0.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"^path must hold whole images, but .*0\.png"):
         prepare(source, 8)
 
 
@@ -144,7 +144,7 @@ def test_a_picture_that_is_none_is_refused_where_it_is_read(tmp_path):
         ({"grid": [2, 2]}, r"^grid must be patches on the axes time, height, width, got \[2, 2\]$"),
         (
             {"sequence_length": 35},
-            r"^sequence_length must be at least 36, the patches of a picture with a side of 8 pixels and 32 tokens of",
+            r"^sequence_length must be at least 36, the patches of an image with a side of 8 pixels and 32 tokens of",
         ),
     ],
 )

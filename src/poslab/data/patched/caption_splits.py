@@ -1,28 +1,28 @@
-"""The splits of pictures and their captions."""
+"""The splits of images and their captions."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from poslab.data.batch import Collate
+from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.patched_splits import ArrayBatches, PatchedSplits
 from poslab.data.patched.preparation import StoredArrays
-from poslab.data.pictures.captions import CaptionSource
 from poslab.data.run_data import Collating
 from poslab.data.tokenizers import load_tokenizer
 
 
 class CaptionSplits(PatchedSplits):
-    """Pictures and their captions; a length is a side, at which the test has all of its pictures.
+    """Images and their captions; a length is a side, at which the test has all of its images.
 
     Attributes:
         captions: tokens of each caption, its end included, in the order of their numbers.
         num_cut: captions that are cut.
     """
 
-    source: CaptionSource
+    source: CaptionFolder
 
-    def __init__(self, source: CaptionSource) -> None:
+    def __init__(self, source: CaptionFolder) -> None:
         super().__init__(source)
         self.tokenizer = load_tokenizer(self.folder)
         whole = [self.tokenizer.encode(caption) for caption in self.facts.classes]
@@ -43,7 +43,7 @@ class CaptionSplits(PatchedSplits):
 
 
 class CaptionBatches(ArrayBatches):
-    """Batches of pictures and captions by number; `label` is the tokens of a caption.
+    """Batches of images and captions by number; `label` is the tokens of a caption.
 
     Args:
         stored, source, collate: as of `ArrayBatches`.
@@ -51,7 +51,7 @@ class CaptionBatches(ArrayBatches):
     """
 
     def __init__(
-        self, stored: StoredArrays, source: CaptionSource, captions: Sequence[np.ndarray], collate: Collate
+        self, stored: StoredArrays, source: CaptionFolder, captions: Sequence[np.ndarray], collate: Collate
     ) -> None:
         super().__init__(stored, source, captions, collate)
         self.num_written = np.array([len(tokens) - 1 for tokens in captions])[stored.labels]

@@ -1,4 +1,4 @@
-"""Pictures are classified from their patches, tested at several sides, evaluated and served as texts are."""
+"""Images are classified from their patches, tested at several sides, evaluated and served as texts are."""
 
 import json
 import re
@@ -21,7 +21,7 @@ from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.short_example import short_example
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.training.checking import check
-from tests.data.pictures.small import bars, write_fashion, write_pictures
+from tests.data.images.small import bars, write_fashion, write_images
 from tests.evaluation.evaluated import evaluated, figures_of
 from tests.training.runs import composed, opened, run_of
 
@@ -57,7 +57,7 @@ def test_a_run_learns_and_is_tested_at_every_side_for_which_it_has_positions(tra
     assert re.search(r"^ +4 +0.5x +\d", log, re.M) and re.search(r"^ +16 +2x +– +–", log, re.M)
 
 
-def test_the_loss_of_a_test_is_that_of_all_pictures_one_by_one(trained):
+def test_the_loss_of_a_test_is_that_of_all_images_one_by_one(trained):
     run = trained()
     (data, task), model = opened(run.config()), poslab.load(run.path)
     for side in (4, 8, 16):
@@ -95,55 +95,55 @@ def test_an_evaluation_shows_what_needs_no_text(trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sides", [[4], [4, 8]])
-def test_pictures_of_a_single_patch_are_evaluated_without_a_receptive_field(trained, sides):
+def test_images_of_a_single_patch_are_evaluated_without_a_receptive_field(trained, sides):
     run = trained("encoding=rotary_axial", "dataset.side=4", f"dataset.sides={sides}")
     made = evaluated(run)
     assert "receptive_field@4" not in made.metrics and ("receptive_field@8" in made.metrics) == (8 in sides)
 
 
-def test_a_text_is_refused_with_pictures(trained):
-    with pytest.raises(ValueError, match=r"^text must be null for runs on picture data, got 'a ship'$"):
+def test_a_text_is_refused_with_images(trained):
+    with pytest.raises(ValueError, match=r"^text must be null for runs on image data, got 'a ship'$"):
         short_example(open_run(trained().path), "a ship")
 
 
-def test_a_picture_is_served_by_its_path(trained, tmp_path):
+def test_a_image_is_served_by_its_path(trained, tmp_path):
     classify = poslab.serve(trained(*LEARNS).path)
-    pictures, labels = bars(8, seed=1)
+    images, labels = bars(8, seed=1)
     names = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker")
     for side in (8, 32):  # one of another size is brought to that of training
         right = 0
-        for picture, label in zip(pictures, labels, strict=True):
-            Image.fromarray(picture).resize((side, side), Image.Resampling.NEAREST).save(tmp_path / "one.png")
+        for image, label in zip(images, labels, strict=True):
+            Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST).save(tmp_path / "one.png")
             answer = classify(str(tmp_path / "one.png"))
             right += answer.text == names[label] == next(iter(answer.probabilities))
         assert right >= 6  # of 8
     with pytest.raises(
-        ValueError, match=r"^prompt must hold whole pictures, but .*nowhere.png.*: there is no such file$"
+        ValueError, match=r"^prompt must hold whole images, but .*nowhere.png.*: there is no such file$"
     ):
         classify(str(tmp_path / "nowhere.png"))
-    with pytest.raises(ValueError, match=r"^prompt must hold whole pictures, but .*not-there/x.png"):
+    with pytest.raises(ValueError, match=r"^prompt must hold whole images, but .*not-there/x.png"):
         classify("~somebody-who-is-not-there/x.png")
 
 
-def test_a_decoder_reads_pictures_in_the_order_of_storage(trained):
+def test_a_decoder_reads_images_in_the_order_of_storage(trained):
     assert trained("model=decoder", "encoding=none").metrics()["test/loss"] > 0
 
 
-def test_pictures_of_ones_own_of_any_shape_are_trained_on(tmp_path):
-    folder = write_pictures(tmp_path / "p", [(8, 8), (24, 8), (9, 30)], count=30)
-    words = ["dataset=pictures", f"dataset.path={folder}", f"dataset.cache_dir={tmp_path}/cache", "dataset.side=16"]
+def test_images_of_ones_own_of_any_shape_are_trained_on(tmp_path):
+    folder = write_images(tmp_path / "p", [(8, 8), (24, 8), (9, 30)], count=30)
+    words = ["dataset=images", f"dataset.path={folder}", f"dataset.cache_dir={tmp_path}/cache", "dataset.side=16"]
     more = ["dataset.sides=[32]", *TINY, "model.registers=1", "model.pooling=first", "trainer.max_steps=3"]
     metrics = run_of(composed(*words, *more), tmp_path / "run").metrics()
     assert {"test/accuracy@16", "test/accuracy@32"} <= metrics.keys()
 
 
 @pytest.mark.slow
-def test_a_class_token_reads_pictures_of_the_hub_under_the_biases_of_beit(tmp_path):
-    pictures, labels = bars(200)
+def test_a_class_token_reads_images_of_the_hub_under_the_biases_of_beit(tmp_path):
+    images, labels = bars(200)
     features = Features({"image": ImageColumn(), "label": ClassLabel(num_classes=8)})
-    columns = {"image": list(map(Image.fromarray, pictures)), "label": labels}
+    columns = {"image": list(map(Image.fromarray, images)), "label": labels}
     Dataset.from_dict(columns, features=features).save_to_disk(tmp_path / "saved")
-    data = ["dataset=hub_pictures", f"dataset.path={tmp_path}/saved", f"dataset.cache_dir={tmp_path}/cache"]
+    data = ["dataset=hub_images", f"dataset.path={tmp_path}/saved", f"dataset.cache_dir={tmp_path}/cache"]
     token = ["encoding=beit", "model.registers=1", "model.pooling=first", "dataset.side=8", "dataset.sides=[16]"]
     run = run_of(composed(*data, *token, *TINY, "trainer.max_steps=60", "optimizer.lr=1e-2"), tmp_path / "run")
     assert run.metrics()["test/accuracy@8"] > 40  # chance is 12.5, and one layer does not tell the upper patches apart
@@ -151,19 +151,19 @@ def test_a_class_token_reads_pictures_of_the_hub_under_the_biases_of_beit(tmp_pa
     assert of_query.all() and of_both.all() and not of_key.any()  # the class token alone is read
 
 
-def test_the_training_length_is_the_patches_of_a_picture():
+def test_the_training_length_is_the_patches_of_a_image():
     config = composed("dataset=glyphs", "dataset.side=56", "dataset.patch=8", "dataset.sides=[]", "encoding=learned")
     assert config["dataset"]["sequence_length"] == config["encoding"]["max_length"] == 49
 
 
-def test_an_experiment_has_a_small_form_for_pictures():
+def test_an_experiment_has_a_small_form_for_images():
     assert composed("dataset=glyphs", "experiment=small")["model"]["d_model"] == 64
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=encoder_decoder"], r"^model must be decoder or encoder for picture data, got encoder_decoder$"),
+        (["model=encoder_decoder"], r"^model must be decoder or encoder for image data, got encoder_decoder$"),
         (
             ["encoding=learned", "encoding.max_length=3"],
             r"^encoding.max_length=3 ends before dataset.sequence_length=4$",
@@ -173,7 +173,7 @@ def test_an_experiment_has_a_small_form_for_pictures():
             r"=4 ends before dataset.sequence_length=4 and model.registers=2: it must be at least 6$",
         ),
         (["dataset.sides=[10]"], r"^dataset.sides must be a multiple of patch=4 up to 1024 pixels, got 10$"),
-        (["dataset.sequence_length=3"], r"^dataset.sequence_length must be at least 4, the patches of a picture"),
+        (["dataset.sequence_length=3"], r"^dataset.sequence_length must be at least 4, the patches of an image"),
         (["model.registers=-1"], r"^model.registers must be an integer of at least 0, got -1$"),
     ],
 )
@@ -182,7 +182,7 @@ def test_mistakes_are_one_sentence(words_of, words, message):
         check(composed(*words_of(*words)))
 
 
-def test_a_teacher_that_reads_fewer_patches_predicts_nothing_of_a_whole_picture(trained):
+def test_a_teacher_that_reads_fewer_patches_predicts_nothing_of_a_whole_image(trained):
     data, task = opened(trained().config())
     batch = data.held_out("test", 16).__getitems__([0, 1])
     assert task.first_tokens(batch, 16) is batch

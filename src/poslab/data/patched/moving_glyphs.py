@@ -9,9 +9,9 @@ import numpy as np
 from poslab.arguments import Count
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.patched.glyphs import MAX_VARIANTS, Glyphs
 from poslab.data.kinds.patched import VIDEOS
 from poslab.data.patched.source import PatchedSource
-from poslab.data.pictures.glyphs import MAX_VARIANTS, Glyphs
 
 DIRECTIONS = {
     "up": (-1, 0),
@@ -152,9 +152,9 @@ class MovingGlyphs(PatchedSource):
         return Glyphs(variants=self.variants, side=self.side, sides=[], patch=self.side, sequence_length=1)
 
 
-def moving(picture_HW: np.ndarray, canvas: int, path: Path, frames: int) -> np.ndarray:
+def moving(image_HW: np.ndarray, canvas: int, path: Path, frames: int) -> np.ndarray:
     """Return the video of an image that moves along a path, (T, canvas, canvas); edges of the canvas are joined."""
-    first = np.zeros((canvas, canvas), picture_HW.dtype)
-    first[: len(picture_HW), : len(picture_HW)] = picture_HW
+    first = np.zeros((canvas, canvas), image_HW.dtype)
+    first[: len(image_HW), : len(image_HW)] = image_HW
     steps_T2 = np.array(path.start) + np.arange(frames)[:, None] * path.speed * np.array(DIRECTIONS[path.direction])
     return np.stack([np.roll(first, step, (0, 1)) for step in steps_T2])

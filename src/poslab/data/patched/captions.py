@@ -1,0 +1,139 @@
+"""Images with captions."""
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+
+from poslab.arguments import Count
+from poslab.data.bounds import require_integer
+from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.examples.fingerprint import fingerprint
+from poslab.data.examples.normal_form import normal_form
+from poslab.data.kinds.captions import CAPTIONS, Captions
+from poslab.data.patched.images import SUFFIXES, ImageSource, channels_of, read_image
+from poslab.data.paths import folder_of, require_content
+from poslab.data.source import Source, VocabSize, require_text
+from poslab.io.files import read_text
+
+if TYPE_CHECKING:
+    from poslab.data.patched.caption_splits import CaptionSplits
+
+
+class Captioned(NamedTuple):
+    """A file of an image, and its caption."""
+
+    path: Path
+    caption: str
+
+
+class CaptionFolder(ImageSource, Source):
+    """PNG, JPEG, GIF and WebP files in a folder and those below it, each with its caption in a text file next to it.
+
+    The caption of `ship.png` is the first line of `ship.txt`. Hidden files and folders do not count. No two splits
+    share an image or a caption, whatever its case and punctuation.
+
+    Args:
+        path: of the folder.
+        side: as in `ImageSource` (default 64).
+        patch: as in `ImageSource` (default 8).
+        caption_length: the most tokens of a caption, its end included, at least 2; a longer one is cut (default 32).
+        sequence_length: at least the patches of a training image and `caption_length`.
+        grid: times (1), rows and columns of a training image; None is those of a square one.
+        tokenizer, vocab_size: of the captions, as in `Source` (default `bpe`, of 512 tokens).
+        others: those of `ImageSource`.
+    """
+
+    path: str | None = None
+    batch_size: Count = 32
+    side: int = 64
+    sides: Sequence[int] = (32, 64, 128)
+    patch: int = 8
+    caption_length: int = 32
+    tokenizer: str = "bpe"
+    vocab_size: VocabSize = 512
+
+    title = "captions"
+    kind: ClassVar[Captions] = CAPTIONS
+    axes = ("time", "height", "width")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_text("path", self.path)
+        require_integer("caption_length", self.caption_length, least=2)
+
+    def check(self) -> None:
+        super().check()
+        for path, _ in self.captioned:
+            require_content("path", path, "images")
+
+    def open(self, joined: bool = False) -> "CaptionSplits":
+        from poslab.data.patched.caption_splits import CaptionSplits
+
+        return CaptionSplits(self)
+
+    @cached_property
+    def captioned(self) -> list[Captioned]:
+        """The images and their captions, in order of their paths.
+
+        Raises:
+            ValueError: one sentence that begins with `path`, if there are none.
+        """
+        assert self.path is not None
+        folder = folder_of("path", self.path)
+        files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        images = sorted(path for path in files if not any(part[0] == "." for part in path.relative_to(folder).parts))
+        if not images:
+            raise ValueError(f"path must hold images ({', '.join(SUFFIXES)}), but {self.path!r} has none")
+        return [Captioned(path, _caption_of(path)) for path in images]
+
+    @cached_property
+    def identity(self) -> str:
+        return fingerprint(self._paths, [caption for _, caption in self.captioned])
+
+    @cached_property
+    def channels(self) -> int:
+        return channels_of(self._paths)
+
+    def tokens_at(self, side: int) -> int:
+        return self.patches_at(side) + self.caption_length
+
+    def cells_at(self, side: int) -> list[int]:
+        return [1, *super().cells_at(side)]
+
+    def examples(self) -> Splits:
+        captions = [caption for _, caption in self.captioned]
+        return {
+            "train": as_examples(
+                content=[fingerprint([path]) for path in self._paths],
+                label=captions,
+                number=list(range(len(captions))),
+                document=list(map(normal_form, captions)),
+            )
+        }
+
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+        for number in numbers:
+            yield self.at_side(read_image("path", self._paths[number], self.channels), side)
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [path for path, _ in self.captioned]
+
+
+def _caption_of(image: Path) -> str:
+    """Return the caption of an image, with single spaces between its words."""
+    file = image.with_suffix(".txt")
+    if not file.is_file():
+        raise ValueError(
+            f"path must hold the caption of each image in a text file next to it, but there is no {str(file)!r}"
+        )
+    try:
+        lines = read_text(file).removeprefix("\ufeff").splitlines() or [""]
+    except ValueError as error:
+        raise ValueError(f"path must hold captions in UTF-8: {error}") from error
+    if not lines[0].strip():
+        raise ValueError(f"path must hold captions, but the first line of {str(file)!r} is empty")
+    return " ".join(lines[0].split())

@@ -1,0 +1,261 @@
+"""Sources of images, and their files, read within bounds.
+
+Dimension letters: N images, H height, W width, C channels.
+"""
+
+import math
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from poslab.arguments import Count
+from poslab.data.bounds import require_integer
+from poslab.data.kinds.patched import IMAGES, PIXELS, PatchedArrays
+from poslab.data.patched.files import FolderArrays, HubArrays
+from poslab.data.patched.source import PatchedSource
+from poslab.data.paths import require_regular
+from poslab.io.terminal import one_line
+
+MAX_PATCHES, MAX_PIXELS = 256, 2048
+"""Most patches and most pixels of a side."""
+
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".webp")
+MAX_FILE_PIXELS = 50_000_000
+"""Most pixels of a file; a few bytes can ask for any number."""
+
+
+class ImageSource(PatchedSource):
+    """A source of images of several classes, which are cut into square patches, the tokens of a model.
+
+    An image is brought to a size, its `side`: a square one has this side, and another one keeps its shape as nearly as
+    whole patches allow, and has at most as many of them. The patch stays the same, so a larger side is more tokens.
+
+    Args:
+        side: in pixels, of the images of training and validation; 1 to 256 times `patch`, and at most 2048 (default
+            28).
+        sides: of the images of the test, each of which has all its images at each side; `side` is added. None is
+            half as many patches along a side as in training, rounded up, twice and four times as many, up to the same
+            limit (default None).
+        patch: side of a patch in pixels, at least 1 (default 4).
+        others: those of `PatchedSource`; a square image has the most patches.
+    """
+
+    side: int = 28
+    sides: Sequence[int] | None = None
+    patch: int = 4
+
+    kind = IMAGES
+    axes: ClassVar[tuple[str, ...]] = ("height", "width")
+    length_means = "side of an image in pixels"
+
+    def __post_init__(self) -> None:
+        require_integer("patch", self.patch, least=1, most=MAX_PIXELS)
+        for name, sides in (("side", [self.side]), ("sides", self.sides or ())):
+            for side in sides:
+                require_integer(name, side, least=1)
+                self.require_length(name, side)
+        super().__post_init__()
+
+    def require_length(self, name: str, side: int) -> None:
+        if side % self.patch or not 1 <= side // self.patch <= self._most_cells:
+            most = self._most_cells * self.patch
+            raise ValueError(f"{name} must be a multiple of patch={self.patch} up to {most} pixels, got {side}")
+
+    @property
+    def patch_sizes(self) -> tuple[int, ...]:
+        return (self.patch, self.patch)
+
+    @property
+    def trained_length(self) -> int:
+        return self.side
+
+    @cached_property
+    def all_lengths(self) -> list[int]:
+        if self.sides is not None:
+            return sorted({self.side, *self.sides})
+        cells = self.side // self.patch
+        of_test = {math.ceil(cells / 2), cells, 2 * cells, 4 * cells}
+        return [number * self.patch for number in sorted(of_test) if number <= self._most_cells]
+
+    @property
+    def _most_cells(self) -> int:
+        return min(MAX_PATCHES, MAX_PIXELS // self.patch)
+
+    def cells_at(self, side: int) -> list[int]:
+        return [side // self.patch] * 2
+
+    def may_have(self, sizes_N2: np.ndarray, side: int) -> bool:
+        cells, rest = np.divmod(sizes_N2, self.patch)
+        are_few = cells.prod(-1, dtype=np.int64) <= self.patches_at(side)
+        return bool((cells > 0).all() and not rest.any() and are_few.all())
+
+    @property
+    def one_trained(self) -> str:
+        return f"an image with a side of {self.side} pixels"
+
+    def in_words(self, counts: str, channels: int) -> str:
+        colours = "grey" if channels == 1 else "colour"
+        patches = f"{self.patches_at(self.side)} patches of {self.patch} x {self.patch} pixels"
+        return f"{counts} images in {colours}, {patches} at a side of {self.side}"
+
+    def at_side(self, image_HWC: np.ndarray, side: int) -> np.ndarray:
+        """Return an image of bytes at a side, resized bicubically in float32 without aliasing, and rounded to bytes.
+
+        Of n patches that a square has, an image H high and W wide has floor(sqrt(n H / W)) rows of
+        floor(sqrt(n W / H)), at least one of either.
+        """
+        most, (height, width) = self.patches_at(side), image_HWC.shape[:2]
+        rows, columns = (
+            min(most, max(1, math.isqrt(most * one // other))) for one, other in ((height, width), (width, height))
+        )
+        size = rows * self.patch, columns * self.patch
+        return image_HWC if size == (height, width) else _resized(image_HWC, *size)
+
+
+class HubImages(ImageSource, HubArrays):
+    """PNG, JPEG, GIF and WebP files in the rows of a data set on the Hub, and a column of their classes.
+
+    Args:
+        image: the column of the images (default `image`).
+        others: those of `ImageSource` and `HubArrays`.
+    """
+
+    image: str = "image"
+
+    title = "hub_images"
+    file_argument = "image"
+
+    @property
+    def file_type(self) -> Any:
+        from datasets import Image
+
+        return Image(decode=False)
+
+    @cached_property
+    def channels(self) -> int:
+        return channels_of(file for split in self.examples().values() for file, _ in self.files(split["number"]))
+
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+        for file, name in self.files(numbers):
+            yield self.at_side(read_image(self.file_argument, file, self.channels, name), side)
+
+
+class ImageFolder(ImageSource, FolderArrays):
+    """PNG, JPEG, GIF and WebP files in one folder for each class, or in a table, as of `FolderArrays`.
+
+    They are grey if all files are, else in colour. Transparent pixels become white, and of an animation the first frame
+    is read.
+    """
+
+    title = "images"
+    suffixes = SUFFIXES
+
+    @cached_property
+    def channels(self) -> int:
+        return channels_of(path for path, _ in self.labelled)
+
+    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+        for number in numbers:
+            yield self.at_side(read_image("path", self.labelled[number][0], self.channels), side)
+
+
+class Pixels(HubImages):
+    """Images as text: each pixel is one of a few levels of grey, row after row.
+
+    An image of n pixels has n tokens. Classes are not learned.
+
+    Args:
+        levels: of grey, evenly spaced, 2 to 256 (default 16).
+        side: as in `ImageSource` (default 14).
+        patch: 1, since a token is a pixel.
+        others: those of `HubImages`.
+
+    Source: Chen et al., "Generative Pretraining from Pixels" (2020), without its colours.
+    """
+
+    batch_size: Count = 16
+    side: int = 14
+    sides: Sequence[int] = (7, 14, 28)
+    patch: int = 1
+    levels: int = 16
+
+    title = "pixels"
+    kind: ClassVar[PatchedArrays] = PIXELS
+    channels = 1
+
+    def __post_init__(self) -> None:
+        if self.patch != 1:
+            raise ValueError(f"patch must be 1 where each pixel is a token, got {self.patch}")
+        super().__post_init__()
+        require_integer("levels", self.levels, least=2, most=256)
+
+    @property
+    def symbols(self) -> Sequence[str]:
+        return [str(level) for level in range(self.levels)]
+
+    def levels_of(self, image: np.ndarray) -> np.ndarray:
+        """Return the level of each byte x, floor(x levels / 256), as int64 of the same shape."""
+        return image.astype(np.int64) * self.levels // 256
+
+
+def read_image(argument: str, file: Path | BytesIO, channels: int, name: str | None = None) -> np.ndarray:
+    """Return the image of a file, (H, W, channels) uint8, upright; transparent pixels are white.
+
+    Args:
+        argument: name of the argument that names the file, for messages.
+        file: path of a PNG, JPEG, GIF or WebP file, or its contents.
+        channels: 1 for grey; 3 for red, green and blue.
+        name: of the file in messages; None is its path.
+
+    Raises:
+        ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has more
+            than 50 million pixels, or is grey in more than 8 bits; those of colours are rounded to 8.
+    """
+    try:
+        if isinstance(file, Path):
+            require_regular(file)
+        # The library warns of a large image where it does not refuse it, and of many a small flaw.
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as opened:
+            if opened.width * opened.height > MAX_FILE_PIXELS:
+                raise ValueError(f"it has {opened.width:,} x {opened.height:,} pixels")
+            if opened.mode.startswith(("I", "F")):
+                raise ValueError("it has more than 8 bits in a value")
+            image = ImageOps.exif_transpose(opened)
+    except Exception as error:  # whatever the library meets in a file that is not as it should be
+        is_another = isinstance(error, UnidentifiedImageError)
+        reason = f"it is not {', '.join(FORMATS)}" if is_another else one_line(str(error))
+        named = repr(str(file)) if name is None else name
+        raise ValueError(f"{argument} must hold whole images, but {named} is not one: {reason}") from error
+    if image.has_transparency_data:
+        colours = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def channels_of(files: Iterable[Path | BytesIO]) -> int:
+    """Return the number of channels: 1 if all images are grey, else 3."""
+    return 1 if all(_mode(file) in ("1", "L") for file in files) else 3
+
+
+def _mode(file: Path | BytesIO) -> str:
+    """Return the mode of an image, without its pixels; that of one that cannot be read is found out later."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as opened:
+            return opened.mode
+    except Exception:  # as above
+        return ""
+
+
+def _resized(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
+    # The library resizes bytes in two steps that are cut off at 0 and 255 each, but numbers exactly.
+    planes = (Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(image_HWC, -1, 0))
+    resized = np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC)) for plane in planes], -1)
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
