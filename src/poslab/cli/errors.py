@@ -31,6 +31,9 @@ MAX_LISTED = 12
 RENAMED = {
     "encoding=own": "encoding=pretrained",
     "objective=own": "objective=task",
+    "dataset=pictures": "dataset=images",
+    "dataset=hub_pictures": "dataset=hub_images",
+    "dataset=moving_pictures": "dataset=moving_glyphs",
     "encoding.windows": "window of the kinds of model.layers, as in 'model.layers={kinds:[{window:64},{}]}'",
     "encoding.chunks": "chunk of the kinds of model.layers, as in 'model.layers={kinds:[{chunk:64},{}]}'",
     "encoding.temperatures": "temperature of the kinds of model.layers",

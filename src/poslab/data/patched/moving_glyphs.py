@@ -9,8 +9,8 @@ import numpy as np
 from poslab.arguments import Count
 from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.patched.glyphs import MAX_VARIANTS, Glyphs
 from poslab.data.kinds.patched import VIDEOS
+from poslab.data.patched.glyphs import MAX_VARIANTS, Glyphs
 from poslab.data.patched.source import PatchedSource
 
 DIRECTIONS = {
