@@ -26,7 +26,7 @@ from poslab.encodings import (
     Tupe,
 )
 from poslab.encodings.base import HOOKS
-from poslab.encodings.temperature.ssmax import SSMax
+from poslab.encodings.temperature import SSMax
 from tests.encodings.examples import OneTablePerLayer, TurningAndDiscounting
 
 SHAPE = StackShape(d_model=32, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=8)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.order import BatchPlan, IndependentOrder
 from poslab.encodings import Fractional, Randomized
-from poslab.encodings.sampling.pose import Pose
+from poslab.encodings.sampling.randomized import Pose
 from poslab.models import Decoder, Encoder, EncoderDecoder
 from poslab.runs.directory import RunDirectory
 from poslab.runs.private import Private, PrivateGradients

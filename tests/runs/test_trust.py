@@ -210,7 +210,7 @@ EDITS: list[tuple[str, dict[str, Any]]] = [
     ("encoding", {"layout": "interleaved"}),
     ("encoding", {"scaling": {"_target_": "poslab.encodings.rotary.yarn.yarn", "training_length": 64, "factor": 4}}),
     ("model", {"window": 8}),
-    ("positions", {"_target_": "poslab.encodings.sampling.shifted.Shifted"}),
+    ("positions", {"_target_": "poslab.encodings.sampling.randomized.Shifted"}),
     ("optimizer", {"lr": 1.0}),
 ]
 

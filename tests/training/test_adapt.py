@@ -198,6 +198,6 @@ def test_what_cannot_learn_is_refused_before_training(words, sentence):
 
 def test_a_class_that_is_no_adaptation_is_refused():
     config = composed()
-    config["adapt"] = {"_target_": "poslab.encodings.sampling.contiguous.Contiguous"}
+    config["adapt"] = {"_target_": "poslab.encodings.sampling.base.Contiguous"}
     with pytest.raises(ValueError, match=r"^adapt\._target_ "):
         check(config)

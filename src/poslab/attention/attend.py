@@ -21,8 +21,8 @@ from poslab.attention.routes import Route, choose_route, route_under_bias
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import BiasTable
-from poslab.encodings.expected_shape import require_heads
 from poslab.encodings.offsets import BiasOfLattice, BiasOfPositions, LogitBias
+from poslab.encodings.shape import require_heads
 from poslab.encodings.temperature import Temperature
 
 

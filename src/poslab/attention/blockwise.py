@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.traced import is_under_torch_func
+from poslab.encodings.numerics import is_under_torch_func
 
 BLOCK = 128
 """Query rows of a block: few enough that its logits fit a CPU's cache, enough for large products."""

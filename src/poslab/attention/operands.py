@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poslab.attention.visibility import Visibility
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.expected_shape import TableShape, require_heads
+from poslab.encodings.shape import TableShape, require_heads
 
 
 def for_one_batch(

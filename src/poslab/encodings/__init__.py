@@ -41,7 +41,6 @@ from poslab.encodings.layers import LayerPattern, LayerSpec, SequenceMixer
 from poslab.encodings.own import OwnPositions
 from poslab.encodings.per_layer import alternating, rnope
 from poslab.encodings.positions import Positions
-from poslab.encodings.pretrained_facts import PretrainedFacts
 from poslab.encodings.relative.deberta import Deberta
 from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
@@ -62,24 +61,12 @@ from poslab.encodings.rotary.self_extend import SelfExtend
 from poslab.encodings.rotary.string import String
 from poslab.encodings.rotary.values import RotaryValues
 from poslab.encodings.rotary.xpos import XPos
-from poslab.encodings.sampling.base import PositionSampler
-from poslab.encodings.sampling.cape import Cape
-from poslab.encodings.sampling.centred import Centred
-from poslab.encodings.sampling.contiguous import Contiguous
-from poslab.encodings.sampling.diagonal import Diagonal
-from poslab.encodings.sampling.fractional import Fractional
-from poslab.encodings.sampling.interpolated import Interpolated
-from poslab.encodings.sampling.mrope import MRope, MRopeReset
-from poslab.encodings.sampling.randomized import Randomized
-from poslab.encodings.sampling.shifted import Shifted
-from poslab.encodings.sampling.v2pe import V2PE
-from poslab.encodings.shape import StackShape
+from poslab.encodings.sampling.base import Contiguous, PositionSampler
+from poslab.encodings.sampling.places import V2PE, Centred, Diagonal, Interpolated, MRope, MRopeReset
+from poslab.encodings.sampling.randomized import Cape, Fractional, Randomized, Shifted
+from poslab.encodings.shape import PretrainedFacts, StackShape
 from poslab.encodings.stack import EncodingFactory, StackEncodings, TemperatureFactory
-from poslab.encodings.temperature.base import Temperature
-from poslab.encodings.temperature.head_scale import HeadScale
-from poslab.encodings.temperature.llama4 import Llama4Temperature
-from poslab.encodings.temperature.log_n import LogN
-from poslab.encodings.temperature.ssmax import SSMax
+from poslab.encodings.temperature import HeadScale, Llama4Temperature, LogN, SSMax, Temperature
 from poslab.encodings.tokens import Tokens
 
 __all__ = [

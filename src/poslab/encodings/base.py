@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.described import Described, VectorTable
-from poslab.encodings.expected_shape import require_heads
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
+from poslab.encodings.shape import require_heads
 from poslab.encodings.tokens import Tokens
 
 HOOKS = (

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Count
-from poslab.encodings.expected_shape import TableShape, require_heads
 from poslab.encodings.positions import Positions
+from poslab.encodings.shape import TableShape, require_heads
 
 ALL = slice(None)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from poslab.arguments import NOT_HUGE, Count, Range, with_checked_arguments
 from poslab.encodings.absolute.none import NoPosition
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.temperature.base import Temperature
+from poslab.encodings.temperature import Temperature
 
 Kind = Annotated[int, Range(at_least=0), NOT_HUGE]
 """Number of a kind of layers, counted from 0."""

@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.distance import ALL, BiasOfPairs, BiasTable
-from poslab.encodings.expected_shape import TableShape, require_heads
 from poslab.encodings.places import Places
 from poslab.encodings.positions import Positions
+from poslab.encodings.shape import TableShape, require_heads
 
 Metric = Literal["euclidean", "manhattan", "chebyshev"]
 """Length of an offset: the root of the sum of squares, the sum, or the largest, over the axes."""

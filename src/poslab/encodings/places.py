@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from poslab.encodings.traced import is_traced
+from poslab.encodings.numerics import is_traced
 
 AXES: dict[int, tuple[str, ...]] = {
     1: ("time",),

@@ -1,17 +1,53 @@
-"""Facts of a stack of layers that encodings may take as arguments."""
+"""Facts of a stack of layers that encodings may take as arguments, and sizes of their tables."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from poslab.arguments import Count, check_names, shown, with_checked_arguments
-from poslab.encodings.pretrained_facts import PretrainedFacts
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PretrainedFacts:
+    """Facts of a pretrained model.
+
+    Args:
+        training_length: tokens of the longest text that it was trained on, from which scalings stretch.
+        max_length: number of its learned position rows; None if it has none.
+        base, fraction, factor_on: of its own rotation, as in `Rotary`; None if it has none.
+        spectrum: returns the inverse frequencies of that rotation, scaled as the model's own, at a length of the text.
+    """
+
+    training_length: int
+    max_length: int | None = None
+    base: float | None = None
+    fraction: float | None = None
+    factor_on: str | None = None
+    spectrum: Callable[[int], Tensor] | None = field(default=None, compare=False)
+
+    def fill(self, factory: Callable[..., T]) -> Callable[..., T]:
+        """Return a factory with the facts bound that it was not given, in the factories bound in it too.
+
+        The class of an encoding names those that it takes (`of_pretrained`); every scaling takes `training_length`.
+        """
+        function: Callable[..., T] = factory.func if isinstance(factory, partial) else factory
+        given: dict[str, Any] = factory.keywords if isinstance(factory, partial) else {}
+        takes = {"training_length", *getattr(function, "of_pretrained", ())}
+        takes &= inspect.signature(function).parameters.keys() - given.keys()
+        facts = {name: getattr(self, name) for name in takes}
+        bound = {name: fact for name, fact in facts.items() if fact is not None}
+        bound |= {name: self.fill(inner) for name, inner in given.items() if callable(inner)}
+        return partial(factory, **bound) if bound else factory
+
 
 T = TypeVar("T")
 
@@ -65,3 +101,24 @@ class StackShape:
 
 OF_THE_STACK = (*(field.name for field in fields(StackShape)), "shape")
 """Arguments that a shape fills in; all others are hyperparameters."""
+
+
+class TableShape(NamedTuple):
+    """Sizes and device of tables: rows of the batch (1 serves all), T and S."""
+
+    num_rows: int
+    num_queries: int
+    num_keys: int
+    device: torch.device
+
+    @classmethod
+    def of(cls, query_table: Tensor, key_table: Tensor) -> TableShape:
+        """Return the sizes of tables (B, heads, T, any) and (B, heads, S, any); fewer dimensions have no B."""
+        rows = [x.shape[0] for x in (query_table, key_table) if x.dim() == 4]
+        return cls(max(rows, default=1), query_table.shape[-2], key_table.shape[-2], key_table.device)
+
+
+def require_heads(name: str, heads: int, num_heads: int) -> None:
+    """Raise ValueError, beginning with the name of an operand, unless it has one head for all H, or one for each."""
+    if heads not in (1, num_heads):
+        raise ValueError(f"{name} must have one head, or one for each of {num_heads}, got {heads}")

@@ -13,7 +13,7 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.layers import LayerPattern, encoding_of
 from poslab.encodings.positions import Positions
 from poslab.encodings.shape import StackShape
-from poslab.encodings.temperature.base import Temperature
+from poslab.encodings.temperature import Temperature
 from poslab.encodings.tokens import Tokens
 
 WINDOW, CHUNK, TEMPERATURE, SINK = "window", "chunk", "temperature", "sink"

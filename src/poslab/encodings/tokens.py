@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from poslab.encodings.traced import is_under_torch_func
+from poslab.encodings.numerics import is_under_torch_func
 
 PADDING = -1
 """Stands for the id of padding, whatever id that has, and for that of a register."""

@@ -20,7 +20,7 @@ from poslab.encodings import (
     TemperatureFactory,
 )
 from poslab.encodings.layers import encoding_of
-from poslab.encodings.pretrained_facts import PretrainedFacts
+from poslab.encodings.shape import PretrainedFacts
 
 Encoding = Callable[..., PositionalEncoding]
 

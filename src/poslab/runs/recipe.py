@@ -230,7 +230,7 @@ def _model(config: Mapping[str, Any]) -> ModelRecipe:
 
 def _with_target(config: Mapping[str, Any], encoding: Any) -> Mapping[str, Any]:
     """Return a configuration with the positions that PoSE covers, if it leaves them open: what the encoding reaches."""
-    from poslab.encodings.sampling.pose import USUAL_FACTOR
+    from poslab.encodings.sampling.randomized import USUAL_FACTOR
 
     positions, keywords = config.get("positions"), getattr(encoding, "keywords", {})
     if not isinstance(positions, Mapping) or positions.get("target_length", 0) is not None:

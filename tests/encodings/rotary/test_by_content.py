@@ -12,9 +12,10 @@ from torch import Tensor
 
 from poslab.attention import Visibility, attend, choose_route
 from poslab.attention.attend import rotate_qk, tables_of_layer
-from poslab.encodings import Positions, RePo, Rotary, SelectiveRotary, repo
+from poslab.encodings import Positions, RePo, Rotary, SelectiveRotary, StackShape, repo
 from poslab.encodings.base import QueryRows
-from poslab.encodings.rotary.by_content import RotationByContent
+from poslab.encodings.layers import encoding_of
+from poslab.encodings.rotary.by_head import RotationByContent
 from tests.encoding_choices import encoding, small_decoder, some_tokens
 
 M, H, G, D, S = 12, 4, 2, 6, 11
@@ -181,10 +182,8 @@ def test_the_state_must_be_given_to_attention():
 
 def test_every_nth_layer_is_rotary_beginning_with_the_first():
     pattern = repo(every=4, base=100.0, width=3)
-    first, *others = (factory(**arguments) for factory, arguments in zip(
-        pattern.encodings, [{"head_dim": D}, *[{"d_model": M, "num_heads": H, "num_kv_heads": G, "head_dim": D}] * 3],
-        strict=True,
-    ))  # fmt: skip
+    shape = StackShape(M, 4, H, G, D)
+    first, *others = (shape.fill(encoding_of(spec)) for spec in pattern.specs)
     assert type(first) is Rotary and first.base == 100.0
     assert [(type(x), x.base, len(x.gate)) for x in others] == [(RePo, 100.0, 3)] * 3
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poslab.encodings import Positions
-from poslab.encodings.sampling.cape import Cape
+from poslab.encodings.sampling.randomized import Cape
 
 ROWS, LENGTH = 4_000, 12
 

@@ -25,7 +25,7 @@ from poslab.encodings import (
     Randomized,
     Shifted,
 )
-from poslab.encodings.sampling.pose import Pose
+from poslab.encodings.sampling.randomized import Pose
 from tests.encoding_choices import small_decoder, some_tokens
 
 TEXT, PICTURE, CLIP = (1, 1, 1), (1, 2, 3), (2, 3, 2)

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from poslab.encodings import Positions
-from poslab.encodings.sampling.pose import Pose
+from poslab.encodings.sampling.randomized import Pose
 
 
 def rows(pose: Pose, length: int, count: int, seed: int = 0) -> torch.Tensor:

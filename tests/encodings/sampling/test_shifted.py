@@ -1,7 +1,7 @@
 import torch
 
 from poslab.encodings import Positions
-from poslab.encodings.sampling.shifted import Shifted
+from poslab.encodings.sampling.randomized import Shifted
 
 
 def test_each_row_of_a_training_batch_is_shifted_as_a_whole_by_any_number_up_to_the_largest_alike():

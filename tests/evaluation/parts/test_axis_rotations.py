@@ -10,8 +10,7 @@ import torch
 from poslab.encodings import LayerPattern, MHRoPE, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
 from poslab.encodings.rotary import allocations
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk
-from poslab.encodings.sampling.centred import Centred
-from poslab.encodings.sampling.interpolated import Interpolated
+from poslab.encodings.sampling.places import Centred, Interpolated
 from poslab.evaluation.grids import Grid
 from poslab.evaluation.parts.rotary import axis_figures, axis_rotations
 from tests.report.phone import smallest_label

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.linear import float32_linear
+from poslab.encodings.numerics import float32_linear
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 

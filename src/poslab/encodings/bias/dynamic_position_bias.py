@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import DistanceBias
-from poslab.encodings.linear import float32_linear
+from poslab.encodings.numerics import float32_linear
 
 
 class DynamicPositionBias(DistanceBias):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.linear import float32_linear
+from poslab.encodings.numerics import float32_linear
 from poslab.encodings.positions import Positions
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.bias.distance_bias import OffsetBias
-from poslab.encodings.linear import float32_linear
+from poslab.encodings.numerics import float32_linear
 
 EXTENT = 8
 """Longest offset of the grid of training on each axis, before the logarithm."""

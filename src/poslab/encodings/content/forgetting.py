@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from poslab.arguments import NOT_EXTREME, Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.linear import float32_linear
+from poslab.encodings.numerics import float32_linear
 from poslab.encodings.positions import Positions
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents, slopes_of
-from poslab.encodings.linear import float32_linear, split_heads
+from poslab.encodings.numerics import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotation import rotate_half_split
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.content.convolution import causal_convolution
-from poslab.encodings.linear import float32_linear, split_heads
+from poslab.encodings.numerics import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 
 

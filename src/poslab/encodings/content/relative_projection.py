@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.linear import float32_linear, split_heads
+from poslab.encodings.numerics import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from poslab.arguments import NOT_EXTREME, Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.content.forgetting import forget_gate
-from poslab.encodings.linear import float32_linear, split_heads
+from poslab.encodings.numerics import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 
 CHUNK = 16

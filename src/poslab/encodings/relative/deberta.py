@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.expected_shape import TableShape
+from poslab.encodings.numerics import is_traced
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
-from poslab.encodings.traced import is_traced
+from poslab.encodings.shape import TableShape
 
 
 class PositionKeysAndQueries(NamedTuple):

@@ -11,9 +11,9 @@ from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import Pairs
-from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick, skew
+from poslab.encodings.shape import TableShape
 
 
 class MusicTables(NamedTuple):

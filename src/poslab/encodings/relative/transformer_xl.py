@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import skew
+from poslab.encodings.shape import TableShape
 
 
 class KeysByDistance(NamedTuple):

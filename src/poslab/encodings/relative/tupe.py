@@ -11,9 +11,9 @@ from torch.nn import functional
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.t5 import T5Bias
-from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
+from poslab.encodings.shape import TableShape
 
 
 class UntiedPositions(NamedTuple):

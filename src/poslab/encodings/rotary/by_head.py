@@ -1,12 +1,13 @@
-"""Rotations of key-value heads that each turn in their own way, and of the query heads of their groups.
+"""Rotations of key-value heads that each rotate in their own way, by position or by content.
 
-Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim, P channel pairs.
+Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim, P channel pairs,
+E numbers of a state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -53,3 +54,28 @@ class TurnedByHead(PositionalEncoding):
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
         check_width(k_BHSD, self.head_dim)
         return self.turn(k_BHSD, tables.key_cos, tables.key_sin)
+
+
+class RotationByContent(TurnedByHead):
+    """Queries and keys that turn by angles which the state of their token holds, for each key-value head its own.
+
+    A subclass has `state` and `angles`.
+    """
+
+    shared_by_layers = False
+
+    def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int) -> None:
+        super().__init__(num_heads, num_kv_heads, head_dim)
+        if head_dim % 2:
+            raise ValueError(f"head_dim must be even, got {head_dim}")
+
+    def angles(self, state_BGTE: Tensor) -> Tensor:
+        """Return the angle of each channel pair in a state, (B, G, T, D / 2) float32."""
+        raise NotImplementedError
+
+    def with_state(self, tables: Any, query_state_BHTE: Tensor, key_state_BHSE: Tensor) -> Rotation:
+        return rotation_by_group(query_state_BHTE, key_state_BHSE, self._cos_sin, self.group)
+
+    def _cos_sin(self, state_BGTE: Tensor) -> tuple[Tensor, Tensor]:
+        angle = self.angles(state_BGTE)
+        return angle.cos(), angle.sin()

@@ -11,9 +11,9 @@ from torch.nn import functional
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
+from poslab.encodings.shape import TableShape
 
 
 class Phases(NamedTuple):

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.distance import Pairs
-from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import products
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotary import FactorOn, Layout, Rotary
 from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
+from poslab.encodings.shape import TableShape
 
 
 class Ranges(NamedTuple):

@@ -18,9 +18,9 @@ from poslab.arguments import Count, Range, checked
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.frequencies import Base, angles, inverse_frequencies
 from poslab.encodings.layers import LayerPattern
-from poslab.encodings.linear import float32_linear
+from poslab.encodings.numerics import float32_linear
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.by_content import RotationByContent
+from poslab.encodings.rotary.by_head import RotationByContent
 from poslab.encodings.rotary.rotary import Rotary
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.encodings.expected_shape import TableShape
-from poslab.encodings.traced import is_traced
+from poslab.encodings.numerics import is_traced
+from poslab.encodings.shape import TableShape
 
 
 class Rotation(NamedTuple):

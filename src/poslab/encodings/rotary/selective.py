@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.content.convolution import causal_convolution
 from poslab.encodings.frequencies import Base, inverse_frequencies
-from poslab.encodings.linear import float32_linear, split_heads
+from poslab.encodings.numerics import float32_linear, split_heads
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.by_content import RotationByContent
+from poslab.encodings.rotary.by_head import RotationByContent
 
 
 class SelectiveRotary(RotationByContent):

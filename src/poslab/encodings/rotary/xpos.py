@@ -9,10 +9,10 @@ from torch import Tensor
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.expected_shape import TableShape
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotation import check_width, rotate_half_split
+from poslab.encodings.shape import TableShape
 
 
 class ScaledRotation(NamedTuple):

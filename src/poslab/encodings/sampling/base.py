@@ -1,4 +1,4 @@
-"""Contract of position samplers. Dimension letters: B batch, T tokens."""
+"""Contract of position samplers, and the default. Dimension letters: B batch, T tokens."""
 
 from __future__ import annotations
 
@@ -69,3 +69,18 @@ class PositionSampler(CheckedArguments, nn.Module):
                 f"positions must not be {type(self).__name__} where tokens have places on several axes, as patches do: "
                 "it moves their order in storage alone; choose contiguous, centred or mrope"
             )
+
+
+class Contiguous(PositionSampler):
+    """Positions as they are: 0, 1, 2, ... in each document.
+
+        p' = p
+
+    The default. Costs nothing.
+    """
+
+    def forward(self, positions: Positions, batch_size: int) -> Positions:
+        return positions
+
+    def stop(self, length: int) -> int:
+        return length

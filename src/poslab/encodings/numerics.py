@@ -1,4 +1,4 @@
-"""Linear maps of tokens whose result must not be rounded to the dtype of a model or of autocast.
+"""Linear maps that must not be rounded, and transforms under which Python must not read numbers of tensors.
 
 Dimension letters: B batch, H heads, T tokens, M model dim, N outputs.
 """
@@ -20,3 +20,13 @@ def float32_linear(x: Tensor, weight_NM: Tensor, bias_N: Tensor | None = None) -
 def split_heads(x_BTN: Tensor, num_heads: int) -> Tensor:
     """Return the numbers of each head, (B, H, T, N / H)."""
     return x_BTN.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+def is_under_torch_func() -> bool:
+    """Return True under a transform of torch.func, such as vmap."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def is_traced() -> bool:
+    """Return True under a compiler or a transform of torch.func."""
+    return torch.compiler.is_compiling() or is_under_torch_func()
