@@ -15,7 +15,6 @@ from poslab.evaluation.scores.item_files import read_measured
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult, Finished
 from poslab.experiments.comparison import Comparison, made
-from poslab.experiments.costs import CaseSpeeds, ReadingCost
 from poslab.experiments.mistakes import checked
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.results import Results
@@ -127,26 +126,13 @@ def write_tables(results: Results, folder: Path) -> None:
     finished = results.finished
     write_curves(folder, {run.key: list(_curve(run)) for run in finished})
     write_items(folder, {run.key: items for run in finished if (items := results.measured(run)) is not None})
-    write_runs(folder, [_timed(run, results.speeds.get(run.case)) for run in results.rows])
+    write_runs(folder, results.rows)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _timed(run: RunResult, speeds: CaseSpeeds | None) -> RunResult:
-    """Return a row with the speeds of reading its test, if they were measured."""
-    if speeds is None or run.is_trial or speeds.runs.get(run.encoding) != run.directory:
-        return run
-    reading = {
-        f"{name}@{cost.length}": number
-        for cost in speeds.costs
-        for name in ("tokens", "tokens_per_second", "relative_speed", "memory_mb")
-        if cost.encoding == run.encoding and (number := getattr(cost, name)) is not None
-    }
-    return replace(run, reading=reading, reading_machine=speeds.machine)
 
 
 def read_results(folder: Path, baseline: str | None = None) -> Results:
@@ -163,24 +149,7 @@ def read_results(folder: Path, baseline: str | None = None) -> Results:
     if strange := [run.label for run in rows if (run.case, run.encoding) not in known]:
         raise ValueError(f"{folder / RUNS} has a run that its {SPECIFICATION} does not name: {strange[0]}")
     table = ItemTable(folder)
-    speeds = {case: found for case in comparison.cases if (found := _speeds(comparison, case, rows)) is not None}
-    return Results(comparison, rows, lambda run: table.of(run.key), speeds)
-
-
-def _speeds(comparison: Comparison, case: str, rows: list[RunResult]) -> CaseSpeeds | None:
-    """Return the speeds that the rows of a case have."""
-    timed = [run for run in rows if run.case == case and run.reading]
-    if not timed:
-        return None
-    costs = []
-    for length in timed[0].lengths:
-        for run in timed:
-            if (tokens := run.reading.get(f"tokens@{length}")) is not None:
-                numbers = [run.reading.get(f"{name}@{length}") for name in ("relative_speed", "memory_mb")]
-                speed = run.reading[f"tokens_per_second@{length}"]
-                costs.append(ReadingCost(run.encoding, length, int(tokens), speed, *numbers))  # type: ignore[arg-type]
-    runs = {run.encoding: run.directory for run in timed}
-    return CaseSpeeds(timed[0].reading_machine, {}, comparison.baseline, runs, list(timed[0].lengths), costs)
+    return Results(comparison, rows, lambda run: table.of(run.key))
 
 
 def _is_pretrained(comparison: Comparison, case: str) -> bool:

@@ -1,4 +1,4 @@
-"""Criteria of a case: metrics of its test, and the value of one from which on it counts as learned."""
+"""Criteria of a case: metrics of its test, the value of one from which on it counts as learned, and costs of runs."""
 
 from __future__ import annotations
 
@@ -85,3 +85,27 @@ class Gate:
     def passes(self, value: float) -> bool:
         """Return whether a value passes; NaN does not."""
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A cost of a run.
+
+    Args:
+        tag: of its metric in metrics.json.
+        words: what it is, for the axis of a figure.
+        more_is_better: False where less is better.
+    """
+
+    tag: str
+    words: str
+    more_is_better: bool = False
+
+
+COSTS = {
+    "parameters": Cost("parameters", "parameters"),
+    "train_tokens_per_second": Cost("train/tokens_per_second", "tokens per second of training", more_is_better=True),
+    "seconds": Cost("train/seconds", "seconds of training"),
+    "memory": Cost("memory/peak_mb", "memory of training in MB"),
+}
+"""Costs by the name that a comparison gives them."""

@@ -11,7 +11,7 @@ from poslab.arguments import nearest
 from poslab.configuration.command_line import key_of
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.comparison import Comparison, Tuning, file_name
-from poslab.experiments.costs import COSTS
+from poslab.experiments.criteria import COSTS
 from poslab.experiments.published import published_results
 from poslab.experiments.tuning.storage_url import mistake_in_storage
 

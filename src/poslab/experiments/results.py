@@ -11,8 +11,7 @@ import pandas as pd
 
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun, shared_items
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.costs import COSTS, CaseSpeeds
-from poslab.experiments.criteria import Criterion, sign
+from poslab.experiments.criteria import COSTS, Criterion, sign
 from poslab.experiments.metrics import at_lengths, is_share, scored_lengths, tag_of, value
 from poslab.experiments.statistics.difference import MIN_SEEDS, Scores
 from poslab.experiments.statistics.verdict import Verdict, verdicts
@@ -32,7 +31,6 @@ class Results:
         comparison: the comparison.
         rows: its runs and trials: those that are finished, failed for good, or cannot begin.
         items: returns the scores of a run on each test item; None where they are not known.
-        speeds: measured at each length of the test, by case.
         exist_already: whether these are runs that no command of a comparison has trained, which need not have the same
             seeds.
     """
@@ -40,7 +38,6 @@ class Results:
     comparison: Comparison
     rows: Sequence[RunResult]
     items: Callable[[RunResult], MeasuredRun | None] = _without_items
-    speeds: Mapping[str, CaseSpeeds] = field(default_factory=dict)
     exist_already: bool = False
     _measured: dict[tuple[str, str, int], MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
     _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
@@ -117,6 +114,10 @@ class Results:
             if tuning is not None and len(trials) >= tuning.trials_of(encoding):
                 found[encoding] = tuned_point(trials, tuning, encoding)
         return found
+
+    def timed(self, case: str) -> dict[str, RunResult]:
+        """Return the run of each encoding on a case whose speed of reading test items was measured."""
+        return {run.encoding: run for run in reversed(self.runs_of_case(case)) if run.reading}
 
     def encodings(self, case: str) -> list[str]:
         """Return the encodings with a finished run on a case."""

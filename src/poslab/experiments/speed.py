@@ -1,8 +1,8 @@
-"""Speed and memory of trained models at each length of a test, measured in one run on one machine.
+"""Speed and memory of trained models at each length of a test, measured in one process on one machine.
 
 Encodings take turns, so that any other load of the machine affects all of them, and the fastest turn of each counts,
 since other programs can only slow one down. On a processor a single thread reads, timed by the processor's time that it
-gets: threads that wait for one another are hundreds of times slower where other programs run beside.
+gets: threads that wait for one another are hundreds of times slower where other programs run.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch.utils.benchmark import Timer
 
 from poslab.data.run_data import RunData
 from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.opening import trained_data
 from poslab.evaluation.peak_memory import peak_bytes
 from poslab.experiments.cell_run import machine_in_words
-from poslab.experiments.costs import CaseSpeeds, ReadingCost, keep_speeds, kept_speeds
 from poslab.experiments.results import Results
+from poslab.experiments.tables import RunKey, read_runs
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
@@ -35,136 +36,121 @@ from poslab.tasks.task import device_of
 from poslab.training.duration import threads_of_training
 
 ROUNDS, MIN_ROUNDS = 9, 3
-"""Turns of each encoding at a length; fewer where they take longer than `LONGEST`."""
+"""Turns of each encoding at a length; fewer where they take longer than `MAX_SECONDS`."""
 
-SHORTEST, LONGEST = 0.02, 20.0
-"""Least seconds of a turn, in which short passes are repeated, and of all turns at a length beyond the fewest."""
+TURN_SECONDS, MAX_SECONDS = 0.02, 20.0
+"""Seconds of a turn, in which short passes are repeated, and of all turns at a length beyond the fewest."""
+
+Reading = dict[str, float]
+"""Measurements of a run by tag, such as `tokens_per_second@1024`."""
 
 
 def with_kept_speeds(results: Results) -> Results:
-    """Return results with the speeds of their runs that the directory of the comparison keeps."""
-    kept = {}
-    for case, speeds in kept_speeds(Path(results.comparison.output)).items():
-        if case in results.comparison.cases:
-            paths = {(name, str(run.path)) for name, run in _runs(results, case)}
-            if paths.issuperset(speeds.runs.items()):
-                kept[case] = speeds
-    return replace(results, speeds=kept)
+    """Return results with the speeds of their runs in the tables that the directory of the comparison has."""
+    try:
+        kept = {run.directory: run for run in read_runs(Path(results.comparison.output)) if run.reading}
+    except ValueError:  # missing, or damaged
+        return results
+    rows = [
+        run
+        if run.is_trial or (timed := kept.get(run.directory)) is None or timed.lengths != list(run.lengths)
+        else replace(run, reading=timed.reading, reading_machine=timed.reading_machine)
+        for run in results.rows
+    ]
+    return replace(results, rows=rows)
 
 
 def with_speeds(results: Results, console: Console) -> Results:
     """Return results with the speeds of their runs, measured where they are not kept, or are of another machine.
 
-    They are those of the first finished seed of each encoding whose weights are there. The directory of the comparison
-    keeps those of a case once they are complete. A case that cannot be timed has none.
+    The first finished seed of each encoding whose weights are there is timed. A case that cannot be timed has none.
     """
+    results = with_kept_speeds(results)
     with threads_of_training(1):
         for case in results.comparison.cases:
-            if len(_first_runs(results, case)) < 2:
-                continue
-            try:
-                _keep(results, case, console)
-            except (ValueError, torch.OutOfMemoryError) as error:
-                console.print(f"{case} cannot be timed: {error}", soft_wrap=True)
-    return with_kept_speeds(results)
+            results = _with_speeds(results, case, console)
+    return results
 
 
-def _keep(results: Results, case: str, console: Console) -> None:
-    """Measure the speeds of a case, unless they are kept."""
-    output, runs = Path(results.comparison.output), _first_runs(results, case)
-    here = environment(recipe_of(next(iter(runs.values()))).trainer)
-    versions = {name: here[name] for name in ("python", "packages", "commit")}
-    lengths, kept = list(results.lengths(case)), kept_speeds(output)
-    wanted = CaseSpeeds(machine_in_words(here), versions, results.comparison.baseline, _paths(runs), lengths, [])
-    if case in kept and replace(kept[case], costs=[], versions=versions) == wanted:
-        return
-    console.print(f"timing {case} at {len(lengths)} length{'s' if len(lengths) > 1 else ''}")
-    keep_speeds(output, {**kept, case: replace(wanted, costs=_costs(runs, lengths, wanted.baseline))})
+def _with_speeds(results: Results, case: str, console: Console) -> Results:
+    runs = _first_runs(results, case)
+    if len(runs) < 2:
+        return results
+    machine = machine_in_words(environment(recipe_of(next(iter(runs.values()))).trainer))
+    if {(run.key, run.reading_machine) for run in results.timed(case).values()} == {(key, machine) for key in runs}:
+        return results
+    console.print(f"timing {case}")
+    try:
+        measured = _measured(runs, results.lengths(case))
+    except (ValueError, torch.OutOfMemoryError) as error:
+        console.print(f"{case} cannot be timed: {error}", soft_wrap=True)
+        measured = {}
+    rows = [
+        replace(run, reading=measured.get(run.key, {}), reading_machine=machine if run.key in measured else "")
+        if run.case == case and not run.is_trial
+        else run
+        for run in results.rows
+    ]
+    return replace(results, rows=rows)
 
 
-def _paths(runs: Mapping[str, RunDirectory]) -> dict[str, str]:
-    return {name: str(run.path) for name, run in runs.items()}
-
-
-def _runs(results: Results, case: str) -> Iterator[tuple[str, RunDirectory]]:
-    """Yield the finished runs of a case on this disk that did not diverge, each with its encoding."""
+def _first_runs(results: Results, case: str) -> dict[RunKey, RunDirectory]:
+    """Return the first finished run of each encoding, on this disk, whose weights are there."""
+    found: dict[str, tuple[RunKey, RunDirectory]] = {}
     for run in results.runs_of_case(case):
-        if run.directory and not run.diverged:
+        if run.directory and not run.diverged and run.encoding not in found:
             with contextlib.suppress(ValueError):  # it is on another disk, or damaged
-                yield run.encoding, RunDirectory.of(run.directory, tuple(results.comparison.trust))
+                directory = RunDirectory.of(run.directory, tuple(results.comparison.trust))
+                if directory.best_checkpoint.is_file():
+                    found[run.encoding] = run.key, directory
+    return dict(found.values())
 
 
-def _first_runs(results: Results, case: str) -> dict[str, RunDirectory]:
-    """Return the first of these runs of each encoding whose weights are there."""
-    found: dict[str, RunDirectory] = {}
-    for name, run in _runs(results, case):
-        if run.best_checkpoint.is_file():
-            found.setdefault(name, run)
-    return found
-
-
-def _costs(runs: Mapping[str, RunDirectory], lengths: Sequence[int], baseline: str) -> list[ReadingCost]:
-    """Measure the runs of a case, whose models are all held at once."""
+def _measured(runs: Mapping[RunKey, RunDirectory], lengths: list[int]) -> dict[RunKey, Reading]:
+    """Measure runs of a case, whose models are all held at once."""
     first = next(iter(runs.values()))
     recipe = recipe_of(first)
     device = device_named("cpu" if recipe.trainer.accelerator == "cpu" else "auto")
-    models = {name: load(run.path, device, trust=run.trust) for name, run in runs.items()}
+    models = {key: load(run.path, device, trust=run.trust) for key, run in runs.items()}
     data = trained_data(first, recipe, load_checkpoint(first.best_checkpoint))
     data.connect(recipe.task.of(data), None)  # the same items under every encoding
+    found: dict[RunKey, Reading] = {key: {} for key in runs}
     with torch.no_grad(), autocast(precision_of(first), device):
-        return [cost for length in lengths for cost in _at(length, models, recipe, data, baseline)]
+        for length in lengths:
+            for key, reading in _at(length, models, recipe, data):
+                found[key] |= {f"{name}@{length}": value for name, value in reading.items()}
+    return found
 
 
-def _at(length: int, models: Mapping[str, Model], recipe: Recipe, data: RunData, baseline: str) -> list[ReadingCost]:
+def _at(length: int, models: Mapping[RunKey, Model], recipe: Recipe, data: RunData) -> Iterator[tuple[RunKey, Reading]]:
     """Measure the models that have positions for the longest item of a length."""
     items, task = data.held_out("test", length), recipe.task.of(data)
     if not len(items.num_tokens):
-        return []
+        return
     number = int(items.num_tokens.argmax())
     tokens = int(items.num_tokens[number])
-    reading: dict[str, Callable[[], object]] = {}
-    held: dict[str, int] = {}
-    for name, model in models.items():
+    reading: dict[RunKey, Callable[[], object]] = {}
+    held: dict[RunKey, int] = {}
+    for key, model in models.items():
         if model.max_length is None or tokens <= model.max_length:
             device = device_of(model)
-            batch = on_device(items.__getitems__([number]), device)
-            reading[name] = partial(task.logits, model, batch)
-            held[name] = _weights(model) + peak_bytes(reading[name], device.type == "cuda")
-    fastest = _fastest(reading)  # after the first pass of each, which is slower
-    beside = fastest.get(baseline)
-    return [
-        ReadingCost(name, length, tokens, tokens / own, None if beside is None else beside / own, held[name] / 1e6)
-        for name, own in fastest.items()
-    ]
+            reading[key] = partial(task.logits, model, on_device(items.__getitems__([number]), device))
+            weights = sum(one.numel() * one.element_size() for one in (*model.parameters(), *model.buffers()))
+            held[key] = weights + peak_bytes(reading[key], device.type == "cuda")
+    for key, seconds in _fastest(reading).items():  # after the first pass of each, which is slower
+        yield key, {"tokens": tokens, "tokens_per_second": tokens / seconds, "memory_mb": held[key] / 1e6}
 
 
-def _fastest(calls: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+def _fastest(calls: Mapping[RunKey, Callable[[], object]]) -> dict[RunKey, float]:
     """Return the seconds of each call in its fastest turn; in every other round they go in the opposite order."""
-    repeats = {name: math.ceil(SHORTEST / _seconds(call, 1)) for name, call in calls.items()}
-    took = dict.fromkeys(calls, math.inf)
-    ends = time.perf_counter() + LONGEST
+    clock = {} if torch.cuda.is_available() else {"timer": time.thread_time}
+    timers = {key: Timer("call()", globals={"call": call}, **clock) for key, call in calls.items()}
+    repeats = {key: math.ceil(TURN_SECONDS / max(timer.timeit(1).mean, 1e-9)) for key, timer in timers.items()}
+    fastest = dict.fromkeys(calls, math.inf)
+    ends = time.perf_counter() + MAX_SECONDS
     for turn in range(ROUNDS):
         if turn >= MIN_ROUNDS and time.perf_counter() > ends:
             break
-        for name in list(calls) if turn % 2 else reversed(list(calls)):
-            took[name] = min(took[name], _seconds(calls[name], repeats[name]))
-    return took
-
-
-def _seconds(call: Callable[[], object], repeats: int) -> float:
-    """Return the mean seconds of a call."""
-    has_gpu = torch.cuda.is_available()
-    clock = time.perf_counter if has_gpu else time.thread_time
-    if has_gpu:
-        torch.cuda.synchronize()
-    began = clock()
-    for _ in range(repeats):
-        call()
-    if has_gpu:
-        torch.cuda.synchronize()
-    return max(clock() - began, 1e-9) / repeats
-
-
-def _weights(model: Model) -> int:
-    """Return the bytes of the weights of a model."""
-    return sum(one.numel() * one.element_size() for one in (*model.parameters(), *model.buffers()))
+        for key in list(calls) if turn % 2 else reversed(list(calls)):
+            fastest[key] = min(fastest[key], max(timers[key].timeit(repeats[key]).mean, 1e-9))
+    return fastest

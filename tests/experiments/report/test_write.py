@@ -11,7 +11,6 @@ import pytest
 from matplotlib.text import Text
 
 from poslab.experiments.command import check_splits
-from poslab.experiments.costs import CaseSpeeds, ReadingCost
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
 from poslab.experiments.report.speeds import _ends
@@ -312,17 +311,19 @@ def test_columns_that_do_not_fit_a_terminal_have_a_table_below(width, tables):
 
 def timed(found, relative=lambda name, length: 1.0):
     """Results whose encodings were timed at both lengths, but `slow` has no positions at 20."""
-    costs = [
-        ReadingCost(
-            name, length, 2 * length, 100.0 * length * relative(name, length), relative(name, length), float(length)
-        )
-        for name in ("none", "rotary", "slow")
-        for length in (10, 20)
-        if (name, length) != ("slow", 20)
+
+    def reading(name):
+        lengths = [length for length in (10, 20) if (name, length) != ("slow", 20)]
+        speeds = {f"tokens_per_second@{length}": 100.0 * length * relative(name, length) for length in lengths}
+        return {**speeds, **{f"memory_mb@{length}": float(length) for length in lengths}}
+
+    rows = [
+        dataclasses.replace(run, reading=reading(run.encoding), reading_machine="a machine")
+        if run.seed == 1 and not run.is_trial
+        else run
+        for run in found.rows
     ]
-    runs = {name: f"runs/{name}" for name in ("none", "rotary", "slow")}
-    speeds = {case: CaseSpeeds("a machine", {}, "rotary", runs, [10, 20], costs) for case in found.comparison.cases}
-    return dataclasses.replace(found, speeds=speeds)
+    return dataclasses.replace(found, rows=rows)
 
 
 def test_of_many_lengths_a_table_has_the_ends_and_the_longest_of_training():
@@ -350,8 +351,10 @@ def test_that_all_encodings_were_timed_on_one_machine_is_checked():
 
     found = timed(results())
     assert check(found) == (True, "a machine")
-    del found.speeds["copying"].runs["slow"]
-    assert check(found) == (False, "slow")
+    for run in found.rows:
+        if run.encoding == "slow":
+            run.reading.clear()
+    assert check(dataclasses.replace(found)) == (False, "not timed: slow")
     assert "same machine, for speeds at each length" not in set(checks(results()).frame["check"])
 
 

@@ -70,9 +70,11 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,.0f}" for n in steps]) if steps else "none"
     machines = sorted({run.machine for run in every})
     yield "same machine, for speeds of training", len(machines) == 1, "; ".join(machines)
-    if (speeds := results.speeds.get(case)) is not None:
-        untimed = [name for name in runs if name not in speeds.runs]
-        yield "same machine, for speeds at each length", not untimed, listed(untimed) if untimed else speeds.machine
+    if timed := results.timed(case):
+        machines = sorted({run.reading_machine for run in timed.values()})
+        untimed = [name for name in runs if name not in timed]
+        found = "; ".join(machines) if not untimed else f"not timed: {listed(untimed)}"
+        yield "same machine, for speeds at each length", len(machines) == 1 and not untimed, found
     diverged = {
         (name, seed)
         for criterion in comparison.criteria(case)

@@ -13,8 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from poslab.configuration.labels import written
 from poslab.experiments.comparison import Tuning
-from poslab.experiments.costs import COSTS
-from poslab.experiments.criteria import Criterion, Direction, better
+from poslab.experiments.criteria import COSTS, Criterion, Direction, better
 from poslab.experiments.metrics import in_words
 from poslab.experiments.statistics.over_cases import Summary
 from poslab.experiments.tuned_points import TunedPoint

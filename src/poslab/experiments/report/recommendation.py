@@ -147,12 +147,13 @@ def _nearest(results: Results, case: str, length: int) -> int:
 
 def _costs(results: Results, case: str, encoding: str, needs: Needs) -> tuple[float, float]:
     """Return tokens per second and MB, of reading the needed length where that was timed, else of training."""
-    speeds = results.speeds.get(case)
-    length = None if needs.length is None or speeds is None else _nearest(results, case, needs.length)
-    if speeds is None or length is None or length not in speeds.lengths:
+    timed = results.timed(case)
+    if needs.length is None or not timed:
         return results.cost(case, encoding, SPEED), results.cost(case, encoding, MEMORY)
-    found = speeds.at(encoding, length)
-    return (math.nan, math.nan) if found is None else (found.tokens_per_second, found.memory_mb)
+    reading = timed[encoding].reading if encoding in timed else {}
+    length = _nearest(results, case, needs.length)
+    speed, memory = (reading.get(f"{name}@{length}", math.nan) for name in ("tokens_per_second", "memory_mb"))
+    return speed, memory
 
 
 def _unfit(results: Results, case: str, encoding: str, needs: Needs) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from poslab.experiments.comparison import file_name
-from poslab.experiments.costs import ReadingCost
 from poslab.experiments.results import Results
 from poslab.report.figures import Table
 
@@ -18,34 +18,43 @@ MAX_LENGTHS = 5
 def speeds_frame(results: Results) -> pd.DataFrame:
     """Return a row for each case, encoding and length that was timed."""
     rows = [
-        {"case": case, **vars(cost), "machine": results.speeds[case].machine}
+        {"case": case, "encoding": name, "length": length, **reading, "machine": run.reading_machine}
         for case in results.comparison.cases
-        if case in results.speeds
-        for cost in results.speeds[case].costs
+        for length in results.lengths(case)
+        for name, run in results.timed(case).items()
+        if (reading := _at(run.reading, length))
     ]
     return pd.DataFrame(rows)
 
 
 def speed_table(results: Results, case: str) -> Table | None:
     """Return a row for each encoding of a case: its speed at each length, then its memory; None if none was timed."""
-    if (speeds := results.speeds.get(case)) is None or not speeds.costs:
+    if not (timed := results.timed(case)):
         return None
-    rows, every = [], results.lengths(case)
+    rows, every, baseline = [], results.lengths(case), results.comparison.baseline
     lengths = every if len(every) <= MAX_LENGTHS else _ends(every, results.training_length(case))
+    reference = timed[baseline].reading if baseline in timed else {}
     for encoding in results.encodings(case):
-        costs = {length: speeds.at(encoding, length) for length in lengths}
-        of_speed = {f"speed at {length:,}": _speed(cost) for length, cost in costs.items()}
-        of_memory = {f"MB at {length:,}": cost and cost.memory_mb for length, cost in costs.items()}
+        reading = timed[encoding].reading if encoding in timed else {}
+        of_speed = {f"speed at {length:,}": _speed(reading, reference, length) for length in lengths}
+        of_memory = {f"MB at {length:,}": reading.get(f"memory_mb@{length}", math.nan) for length in lengths}
         rows.append({"encoding": encoding, **of_speed, **of_memory})
+    machines = ", ".join(sorted({run.reading_machine for run in timed.values()}))
     caption = (
-        f"How many times as many tokens per second as {speeds.baseline} each encoding reads, and in brackets how many; "
-        "then its memory, weights included. The first seed's model reads the longest test item of each length, without "
-        f"training, all in turn on {speeds.machine}. A dash: it has no positions there."
+        f"How many times as many tokens per second as {baseline} each encoding reads, and in brackets how many; then "
+        "its memory, weights included. The first seed's model reads the longest test item of each length, without "
+        f"training, in turns on {machines}. A dash: it has no positions there."
     )
     if len(lengths) < len(every):
         caption += " speeds.csv has the other lengths."
     name = f"speeds_{file_name(case)}"
     return Table(name, "Speed and memory at each length", caption, pd.DataFrame(rows))
+
+
+def _at(reading: Mapping[str, float], length: int) -> dict[str, float]:
+    """Return the measurements at a length by their names."""
+    names = ("tokens", "tokens_per_second", "memory_mb")
+    return {name: reading[f"{name}@{length}"] for name in names if f"{name}@{length}" in reading}
 
 
 def _ends(lengths: Sequence[int], trained: int) -> list[int]:
@@ -54,8 +63,8 @@ def _ends(lengths: Sequence[int], trained: int) -> list[int]:
     return sorted({lengths[0], *within[-1:], lengths[-1]})
 
 
-def _speed(cost: ReadingCost | None) -> str | None:
-    if cost is None:
+def _speed(reading: Mapping[str, float], reference: Mapping[str, float], length: int) -> str | None:
+    own, other = (one.get(f"tokens_per_second@{length}") for one in (reading, reference))
+    if own is None:
         return None
-    absolute = f"({cost.tokens_per_second:,.0f})"
-    return absolute if cost.relative_speed is None else f"{cost.relative_speed:.2f} {absolute}"
+    return f"({own:,.0f})" if other is None else f"{own / other:.2f} ({own:,.0f})"

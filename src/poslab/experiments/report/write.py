@@ -13,8 +13,7 @@ from rich.table import Table as Lines
 
 from poslab.configuration.labels import names_in_pictures
 from poslab.experiments.comparison import file_name
-from poslab.experiments.costs import COSTS
-from poslab.experiments.criteria import Criterion, sign
+from poslab.experiments.criteria import COSTS, Criterion, sign
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
 from poslab.experiments.report.papers import beside_the_paper
