@@ -27,5 +27,5 @@ def test_a_path_in_a_package_is_that_of_its_folder(package):
 
 @pytest.mark.parametrize("name", ["no_such_model", "no-name", "", "sys", "a.b"])
 def test_a_package_that_is_missing_is_named(name):
-    with pytest.raises(ValueError, match=rf"^path=package:{name}/x needs the package .*: pip install --no-deps"):
+    with pytest.raises(ValueError, match=f"^path=package:{name}/x needs the package .*"):
         in_package(f"package:{name}/x")

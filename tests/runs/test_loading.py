@@ -62,7 +62,7 @@ assert "torch" in sys.modules and "lightning" not in sys.modules
 
 
 def test_poslab_has_nothing_but_what_it_names():
-    with pytest.raises(AttributeError, match="module 'poslab' has no attribute 'lod'"):
+    with pytest.raises(AttributeError, match="module 'poslab' has no attribute"):
         _ = poslab.lod
 
 
@@ -147,7 +147,7 @@ def test_a_run_without_its_tokenizer_is_refused(run):
 def test_a_single_encoding_does_not_take_the_place_of_a_pattern(tmp_path):
     run = write_run(tmp_path / "run", "encoding=rnope")
     none = {"_target_": "poslab.encodings.NoPosition", "_partial_": True}
-    with pytest.raises(ValueError, match=r"^swap must be a pattern of encodings, as the run has one "):
+    with pytest.raises(ValueError, match="^swap must be a pattern of"):
         poslab.load(run.path, swap={"encoding": none})
     kinds = [{"encoding": none, "window": 4}, {"encoding": none}]
     swap = {"encoding": {"_target_": "poslab.encodings.LayerPattern", "kinds": kinds}}

@@ -101,12 +101,10 @@ def test_every_encoding_has_gradients_of_rows(name):
 
 def test_what_depends_on_all_rows_together_is_refused():
     packed = some_batch(2)._replace(segments=torch.tensor([[0] * 5 + [1] * 6] * 2))
-    with pytest.raises(ValueError, match=r"^dataset.document_boundaries must be false under Convolutional with step=p"):
+    with pytest.raises(ValueError, match="^dataset.document_boundaries must be"):
         gradients_of(small_model(Encoder, "convolutional"), Private(), packed)
     short = stacked(Decoder, VOCAB_SIZE, factory("abacus", num_embeddings=11, max_k=0), 16, 1, 2, digits=DIGITS)
-    with pytest.raises(
-        ValueError, match=r"^num_embeddings must be above the length and the largest offset, 11, with s"
-    ):
+    with pytest.raises(ValueError, match="^num_embeddings must be above"):
         gradients_of(short, Private(), some_batch(2))
 
 
@@ -255,15 +253,15 @@ def test_a_run_says_what_it_has_spent(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["optimizer.gradient_clip=1"], "optimizer.gradient_clip must be null with step=private"),
-        (["trainer.compile=true"], "trainer.compile must be false with step=private"),
-        (["trainer=ddp_cpu"], "step=private needs a single process, got 2"),
-        (["trainer.precision=bf16-true"], "trainer.precision must not be bf16-true with step=private"),
-        (["dataset.overfit=true"], "dataset.overfit must be false with step=private"),
-        (["step.epsilon=1e-6"], "step.epsilon=1e-06 with step.delta=0.001 is out of the accountant's range"),
-        (["step.clip=0"], "step.clip must be a positive number, got 0"),
-        (["step.delta=0.5"], "step.delta must be below one over the .* rows of training"),
-        (["dataset.batch_size=40000"], "dataset.batch_size must be at most the .* rows of training, got 40000"),
+        (["optimizer.gradient_clip=1"], "optimizer.gradient_clip must be"),
+        (["trainer.compile=true"], "trainer.compile must be false"),
+        (["trainer=ddp_cpu"], "step=private needs a single process"),
+        (["trainer.precision=bf16-true"], "trainer.precision must not be"),
+        (["dataset.overfit=true"], "dataset.overfit must be false"),
+        (["step.epsilon=1e-6"], "step.epsilon=1e-06 with step.delta=0.001"),
+        (["step.clip=0"], "step.clip must be .*got 0"),
+        (["step.delta=0.5"], "step.delta must be below"),
+        (["dataset.batch_size=40000"], "dataset.batch_size must be .*got 40000"),
     ],
 )
 def test_what_would_break_the_guarantee_is_refused(more, said, tmp_path):
@@ -275,14 +273,14 @@ def test_encodings_that_read_the_length_of_a_padded_batch_are_refused():
     model = small_decoder("rope_dynamic_ntk")
     config = {"trainer": {}, "optimizer": {"gradient_clip": None}}
     Private().check(config, model, 1, lengths_vary=False)
-    with pytest.raises(ValueError, match="needs an encoding that does not depend on the length of a text"):
+    with pytest.raises(ValueError, match="needs an encoding that does"):
         Private().check(config, model, 1, lengths_vary=True)
 
 
 def test_an_encoding_of_the_cross_attention_that_reads_the_length_of_a_padded_batch_is_refused():
     config = {"trainer": {}, "optimizer": {"gradient_clip": None}}
     model = small_model(EncoderDecoder, "rotary", cross_encoding=factory("rope_dynamic_ntk"))
-    with pytest.raises(ValueError, match="needs an encoding that does not depend on the length of a text"):
+    with pytest.raises(ValueError, match="needs an encoding that does"):
         Private().check(config, model, 1, lengths_vary=True)
 
 
@@ -291,14 +289,14 @@ def test_positions_that_depend_on_the_longest_row_of_a_batch_are_refused(sampler
     model, config = small_decoder("rotary"), {"trainer": {}, "optimizer": {"gradient_clip": None}}
     model.position_sampler = sampler
     Private().check(config, model, 1, lengths_vary=False)
-    with pytest.raises(ValueError, match=f"positions must not be {type(sampler).__name__.lower()} with step=private"):
+    with pytest.raises(ValueError, match=f"positions must not be {type(sampler).__name__.lower()} with"):
         Private().check(config, model, 1, lengths_vary=True)
 
 
 def test_a_start_that_reads_rows_of_training_is_refused():
     config = {"trainer": {}, "optimizer": {"gradient_clip": None}}
     Private().check({**config, "start": {"_target_": "poslab.runs.start.Copied"}}, small_decoder("t5"), 1, False)
-    with pytest.raises(ValueError, match="start must not be fitted with step=private"):
+    with pytest.raises(ValueError, match="start must not be fitted"):
         Private().check(
             {**config, "start": {"_target_": "poslab.runs.start.Fitted", "batches": 4}}, small_decoder("t5"), 1, False
         )
@@ -313,7 +311,7 @@ def test_a_run_survives_steps_without_a_row(tmp_path):
 
 
 def test_generated_data_have_no_rows():
-    with pytest.raises(ValueError, match="needs a fixed set of rows, which this dataset is not"):
+    with pytest.raises(ValueError, match="needs a fixed set of rows"):
         Private().begin(RunInfo(8, 10, 1, None))
 
 

@@ -177,7 +177,7 @@ def test_a_pretrained_model_learns_the_positions_of_longer_texts(folder, full, p
 
 def test_more_fits_into_memory_where_less_learns(monkeypatch):
     monkeypatch.setattr("poslab.runs.trainer_settings.memory_bytes", lambda on_gpu: 25_000_000)
-    with pytest.raises(ValueError, match=r"^model has 1,\d+,\d+ parameters, which take at least 0\.0 GB to train"):
+    with pytest.raises(ValueError, match=r"^model has 1,\d+,\d+ parameters, which take"):
         check(composed("trainer=cpu"))
     check(composed("trainer=cpu", "adapt=norms"))
 

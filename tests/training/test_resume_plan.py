@@ -43,9 +43,7 @@ def test_a_new_run_is_kept_where_it_is_said(tmp_path, config):
 
 def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path, config):
     path = made(tmp_path / "run", config)
-    with pytest.raises(
-        ValueError, match=rf"^{path} holds a run already: resume it with resume={path}, or choose another"
-    ):
+    with pytest.raises(ValueError, match=f"^{path} holds a run already: resume it"):
         plan(config, path, [])
 
 
@@ -55,7 +53,7 @@ def test_a_run_whose_directory_is_taken_meanwhile_moves_beside_it_unless_it_was_
     plans = [plan(config, tmp_path / "run", [], is_named=is_named) for is_named in (True, True, False, False)]
     first = train(plans[0], check(config))
     before = {file: file.read_bytes() for file in first.path.rglob("*") if file.is_file()}
-    with pytest.raises(ValueError, match=r"run holds a run already: resume it with"):
+    with pytest.raises(ValueError, match="run holds a run already: resume"):
         train(plans[1], check(config))
     with RunDirectory(tmp_path / "run_2").held():
         assert train(plans[2], check(config)).path == tmp_path / "run_3"

@@ -51,11 +51,11 @@ def test_training_is_as_without_them(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["callbacks.samples.prompts=[]"], "prompts must hold at least one text"),
-        (["logger=[csv]"], r"callbacks\.samples needs TensorBoard: logger=\[tensorboard,csv\]"),
+        (["callbacks.samples.prompts=[]"], "prompts must hold at least"),
+        (["logger=[csv]"], r"callbacks\.samples needs TensorBoard"),
         (
             ["model=encoder"],
-            "callbacks.samples needs a task that writes or answers, which MaskedLanguageModelling is not",
+            "callbacks.samples needs a task that",
         ),
     ],
 )

