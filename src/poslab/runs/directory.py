@@ -33,7 +33,7 @@ LOCK_TIMEOUT_S = 7
 """Wait for a lock: data loading processes outlive a killed run by 5 seconds, and hold it."""
 
 CHECKSUM = "checksum"
-"""Key of the checksum in `metrics.json` and `start.json`, which those of earlier versions do not have."""
+"""Key of the checksum in `metrics.json` and `start.json`, by which damage is found."""
 
 KEY_BYTES = 32
 
@@ -59,7 +59,7 @@ class RunDirectory:
 
     Args:
         path: the directory; it need not exist yet.
-        trust: packages beside Poslab that its configuration may name, given by the user who opens it, and `data` for
+        trust: packages other than Poslab that its configuration may name, as the user says who opens it, and `data` for
             data of anywhere.
     """
 

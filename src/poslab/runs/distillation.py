@@ -186,7 +186,7 @@ class Distillation(Objective):
     falls with the square of the temperature t; the factor t^2 keeps its size.
 
     With `match="hidden"` the distance of hidden states, averaged over the tokens of a sequence that are not padding,
-    stands in place of t^2 D, once for each prediction in the sequence. With `match="attention"` that is the divergence
+    replaces t^2 D, once for each prediction in the sequence. With `match="attention"` that is the divergence
     D of the attention weights in the last layers of both, and with `match="relations"` that of the relations of queries
     with queries, keys with keys and values with values there (`attention_match.py`): neither asks for the same width,
     depth or encoding. Temperature has no effect on them, and the divergence none on hidden states.
@@ -200,7 +200,7 @@ class Distillation(Objective):
     Args:
         teacher: run directory or checkpoint; `untouched` is the pretrained model of the run with its own positions,
             before any training.
-        weight: w, in [0, 1]; 1 is the teacher alone.
+        weight: w, in [0, 1]; 1 is only the teacher.
         match: what the student learns of the teacher; None is logits if the teacher makes the predictions of the task,
             else hidden states.
         temperature: t, positive.
@@ -209,10 +209,10 @@ class Distillation(Objective):
         distance: of hidden states: 1 less their cosine, or their mean squared error.
         relation_heads: parts of the width of queries, keys and values, of which each has relations; a divisor of both
             widths. None is the number of heads of the student. More make finer relations (MiniLMv2: 48).
-        rotation: relations of queries and keys `before` their rotation by position, so of content alone, or `after`.
+        rotation: relations of queries and keys `before` their rotation by position, so only of content, or `after`.
         within: most tokens that the teacher reads; None is its training length.
         teacher_length: tokens that the teacher of a language model reads, those of a window of training and the ones
-            before it; at least the length of the window. None is the window alone. Not for attention and relations.
+            before it; at least the length of the window. None is only the window. Not for attention and relations.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2, for t^2; Agarwal et
     al., "On-Policy Distillation of Language Models" (ICLR 2024), for the divergences; Wang et al., "MiniLM" (NeurIPS

@@ -49,7 +49,7 @@ def load(
         swap: another encoding, positions or temperature in place of the run's own, by group, as in conf/:
             `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. Parameters keep their weights where class and
             shape are the same, and are otherwise as at initialisation: `untrained` counts those.
-        trust: package, or packages, beside Poslab that define parts of the run, and are imported.
+        trust: package, or packages, other than Poslab, that define parts of the run, and are imported.
 
     Returns:
         The model with its trained weights: float32, or bfloat16 after `trainer.precision=bf16-true`.

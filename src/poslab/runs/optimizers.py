@@ -58,7 +58,7 @@ Decay = Annotated[float, Range(at_least=0, below=1)]
 class OptimizerSettings(ABC):
     """Settings of an optimizer and of the learning rate over a run.
 
-    Only the matrices of linear layers decay, or those of their updates of low rank: never norms, token embeddings, or
+    Only the matrices of linear layers and of their low-rank updates decay: never norms, token embeddings, or
     anything that an encoding learns (slopes, bias tables, frequencies), where zero means something else than "small".
 
     Args:
@@ -171,7 +171,7 @@ class AdamW(OptimizerSettings):
     Args:
         betas: decay rates of the two moments, each in [0, 1).
 
-    The others are those of `OptimizerSettings`.
+    The others as in `OptimizerSettings`.
 
     Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019).
     """
@@ -188,12 +188,12 @@ class Lion(OptimizerSettings):
     """The sign of a mixture of momentum and gradient, so that every weight moves by the learning rate.
 
     It keeps one number a weight, where AdamW keeps two. The paper takes a third to a tenth of AdamW's learning rate,
-    and 3 to 10 times its weight decay. The optimizer itself is that of the package `lion-pytorch`.
+    and 3 to 10 times its weight decay. The optimizer itself comes from the package `lion-pytorch`.
 
     Args:
         betas: decay rate of the momentum in the update, and of the momentum that is kept, each in [0, 1).
 
-    The others are those of `OptimizerSettings`.
+    The others as in `OptimizerSettings`.
 
     Source: Chen et al., "Symbolic Discovery of Optimization Algorithms" (NeurIPS 2023).
     """
@@ -263,7 +263,7 @@ class Muon(OptimizerSettings):
         momentum: decay rate of the momentum of matrices, in [0, 1).
         betas: decay rates of AdamW's moments, each in [0, 1).
 
-    The others are those of `OptimizerSettings`.
+    The others as in `OptimizerSettings`.
 
     Sources: Jordan et al., "Muon" (2024); of the size of updates: Liu et al., "Muon is Scalable for LLM Training"
     (2025).

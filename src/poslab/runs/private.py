@@ -193,7 +193,7 @@ class PrivateGradients(Gradients):
 
 
 NOISE = 0x401E
-"""Sets the seeds of noise apart from those of dropout."""
+"""Makes the seeds of noise differ from the seeds of dropout."""
 
 
 class _OfRow(nn.Module):

@@ -36,9 +36,9 @@ def serve(
         classify = poslab.serve("outputs/2026-01-31_12-00-00_trec_rotary")
         classify("Who wrote Hamlet?").text
 
-    A text is that of an example: to be classified (two of them separated by a tab), a source, a question and its
-    context separated by a tab, or symbols of an algorithmic task separated by spaces. Of a picture or a sound it is the
-    path of its file: the function predicts the class, or writes the caption. A picture is brought to the side of
+    A text is an example: to be classified (two of them separated by a tab), a source, a question and its
+    context separated by a tab, or symbols of an algorithmic task separated by spaces. For an image or a sound it is the
+    path of its file: the function predicts the class, or writes the caption. An image is resized to the side of
     training; a sound is read from its beginning, for the seconds of training.
 
     Args:
@@ -49,7 +49,7 @@ def serve(
 
     Raises:
         ValueError: as `load` does; for a device that this machine lacks; for fewer than 1 beam, or several where
-            nothing is written token by token, as by a classifier; for a model of text or pixels alone, which has no
+            nothing is written token by token, as by a classifier; for a model of only text or pixels, which has no
             answer (`poslab.generation.streaming.generate` continues a text); and by the function, for a text or file
             that its task cannot read, and for any video.
     """

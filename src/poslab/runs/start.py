@@ -139,7 +139,7 @@ class Fitted(Start):
     The fit keeps what the earlier positions do on average. What they do to single pairs of tokens is lost.
 
     Encodings: `t5` by the mean of each bucket, `alibi_learned` by linear regression, `kerple_log`, `kerple_power` and
-    `tisa` by L-BFGS. Others are refused: those without parameters, and those whose logits depend on the tokens.
+    `tisa` by L-BFGS. Other encodings raise an error: they have no parameters, or logits that depend on the tokens.
 
     Args:
         batches: global batches of training text that are read, in one pass.

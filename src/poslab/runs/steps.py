@@ -98,7 +98,7 @@ class ContextParallel(Objective):
     The draws of an encoding (the offset of Abacus) are the same in all parts of a window; each has its own dropout.
 
     Args:
-        processes_per_window: number of processes that share a window, those of successive numbers.
+        processes_per_window: number of processes that share a window, with successive ranks.
     """
 
     processes_per_window: int

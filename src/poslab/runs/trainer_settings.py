@@ -47,7 +47,7 @@ class TrainerSettings:
         log_every: steps between two records of training metrics; positive.
         hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
         compile: True compiles the model (torch.compile), `blocks` each of its blocks by itself, which is ready sooner.
-        activation_checkpointing: True keeps of each block its input alone, and computes the rest again in the backward
+        activation_checkpointing: True keeps only the input of each block, and computes the rest again in the backward
             pass: less memory for about a third more time, and the same numbers.
         deterministic: True runs only algorithms that give the same bits each time; a GPU has faster ones that do not.
         profiler: prints where the time is spent, `simple` or `advanced`; null for none.

@@ -1,4 +1,4 @@
-"""Callbacks of a run: those of `callbacks=`, and the records of its starting point and its encoding."""
+"""Callbacks of a run: the choices of `callbacks=`, and the records of its starting point and its encoding."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class DeviceStats(CheckedArguments, DeviceStatsMonitor):
     """Lightning's callback: memory of a GPU, or load and memory of processors, for every logger.
 
     Args:
-        cpu_stats: True records processors too, beside a GPU; null records them where there is no GPU. It takes the
+        cpu_stats: True records processors too, next to a GPU; null records them where there is no GPU. It takes the
             package psutil.
     """
 
@@ -116,7 +116,7 @@ class Samples(CheckedArguments, L.Callback):
     """The continuations of prompts, or the answers to them, before the first step and after every validation.
 
     A language model continues a prompt greedily; a model of another task answers it as `python -m src.generate` does.
-    They stand in the tab TEXT of TensorBoard.
+    TensorBoard shows them in its tab TEXT.
 
     Args:
         prompts: texts, each an input of the task; at least one.
@@ -179,22 +179,22 @@ class Samples(CheckedArguments, L.Callback):
 
 
 SHARE = 0.01
-"""Largest share of the training time for pictures."""
+"""Largest share of the training time for plots."""
 
 FIRST_COST = 0.4
-"""Estimated seconds of the first picture, beside `COST_OF_A_PANEL` for each encoding in it."""
+"""Estimated seconds of the first plot, in addition to `COST_OF_A_PANEL` for each encoding in it."""
 
 COST_OF_A_PANEL = 0.2
 
 
 class EncodingCurves(L.Callback):
-    """A callback that writes an encoding's numbers as curves over steps, and its bias over distance as a picture.
+    """A callback that writes an encoding's numbers as curves over steps, and its bias over distance as a plot.
 
     It keeps the initial state of the encoding, which every checkpoint of the run then holds (`encoding_start`).
 
     Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation; the
-    picture of the bias, beside its initial state, only if all writing takes less than 1 % of the training time so far.
-    Encodings without parameters and models that are sharded among processes (FSDP) are left out. The picture reaches
+    plot of the bias, next to its initial state, only if all writing takes less than 1 % of the training time so far.
+    Encodings without parameters and models that are sharded among processes (FSDP) are left out. The plot reaches
     twice as far as the training length, in tokens; on several axes it has the offsets of the grid of the first example.
     """
 
@@ -262,8 +262,8 @@ class EncodingCurves(L.Callback):
                 board.experiment.add_figure("encoding/bias", bias_plot(bias, self.training_length).figure, step)
             if self._grid is not None and on_axes:
                 bias = bias_by_offset(encodings, self._grid.sizes, self._grid.axes)
-                for picture in bias_maps(bias, self._grid.axes) if len(bias) else ():
-                    board.experiment.add_figure("encoding/bias_by_offset", picture.figure, step)
+                for plot in bias_maps(bias, self._grid.axes) if len(bias) else ():
+                    board.experiment.add_figure("encoding/bias_by_offset", plot.figure, step)
             self._cost = time.perf_counter() - written
         self.spent += time.perf_counter() - began
 

@@ -25,7 +25,7 @@ def check(
 
     Args:
         config: the configuration.
-        checkpoint: the one to resume from; None begins anew.
+        checkpoint: the one to resume from; None starts a new run.
         earlier: configuration of a run that is still to be trained, with which this one will begin; None if none is.
 
     Raises:
@@ -193,7 +193,7 @@ def _check_attention(model: Model, recipe: Recipe) -> None:
         positions = positions.behind(model.num_registers)
     tokens = Tokens(torch.zeros(1, positions.length, dtype=torch.int64))
     for stack in model.stacks.values():
-        made = StackEncodings(stack.pattern, stack.shape)  # those of the model have no memory
+        made = StackEncodings(stack.pattern, stack.shape)  # the model's are on the meta device
         tables = made.prepare(positions, positions, tokens)
         if route == "distance":
             for layer, of_layer in enumerate(tables):

@@ -35,7 +35,7 @@ from poslab.training.learner import Learner
 LOG_WIDTH = 100
 
 TIMED_STEPS = 10
-"""Steps over which the time of a step is averaged: some are longer than others by their texts alone."""
+"""Steps over which the time of a step is averaged: some are longer than others only by their texts."""
 SLOW_FACTOR = 3.0
 """A step that takes as many times the fastest one is slow enough for a warning."""
 LINE_INTERVAL_S = 60.0
@@ -198,7 +198,7 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     """Return the test metrics of a run, a row for each length, with a dash beyond the end of the encoding.
 
     Rows of examples have their number, since metrics of few examples are uncertain. `metrics` are the final metrics by
-    tag, `lengths` ascend, `trained` is the longest length of training, and `step` is that of the tested checkpoint.
+    tag, `lengths` ascend, `trained` is the longest length of training, and `step` is the step of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:

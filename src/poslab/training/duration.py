@@ -15,7 +15,7 @@ from poslab.runs.trainer_settings import autocast
 from poslab.training.components import task_and_model_of
 
 STEPS = 5
-"""Most steps that are timed; the estimate follows from the fastest, since other programs may run beside."""
+"""Most steps that are timed; the estimate follows from the fastest, since other programs may run at the same time."""
 
 MAX_STEP_S, LONGEST = 0.2, 0.5
 """Seconds of a step from which on it has enough rows, and of all steps that are timed."""
@@ -40,7 +40,7 @@ def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
 
     Args:
         recipe: of the run.
-        data: that of the recipe, set up.
+        data: of the recipe, set up.
         threads: of PyTorch in the worker that will train the run.
     """
     with threads_of_training(threads):

@@ -60,13 +60,13 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
     """Train or resume a run, in as many processes as its configuration has.
 
     Args:
-        plan: the run, its configuration and its checkpoint; several processes use that of the first.
+        plan: the run, its configuration and its checkpoint; several processes use the plan of the first.
         recipe: of its configuration, checked.
         observer: called with every validation, in this process; may end the run. An observed run is not tested, since
             one of several is to be chosen (`run_test` tests that one).
 
     Returns:
-        The run, which may be another than that of this process's plan.
+        The run, which may be another than the run of this process's plan.
 
     Raises:
         ValueError: for a mistake that no earlier check finds, such as a text that is too short.
@@ -151,7 +151,7 @@ def train_here(
     Args:
         run: its directory.
         recipe: its recipe, checked.
-        checkpoint: to resume from; None starts anew.
+        checkpoint: to resume from; None starts from step 0.
         signals: requests to stop.
         observer: as of `train`; only the first process calls it.
         callbacks: further callbacks of Lightning.
@@ -320,7 +320,7 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
 
 
 def _forget(run: RunDirectory) -> None:
-    """Delete what a run has written that has not begun, so that its directory is free again."""
+    """Remove files of a run that failed before step 1."""
     written = (run.task_file, run.metrics_csv, run.tokenizer_file)
     of_loggers = (file for pattern in ("*_id", "events.out.tfevents.*") for file in run.path.glob(pattern))
     for file in (*written, *of_loggers):

@@ -60,7 +60,7 @@ def launch(
 
     Args:
         run: its directory, with config.yaml.
-        checkpoint: to resume from; None starts anew.
+        checkpoint: to resume from; None starts from step 0.
         processes: their number.
         hang_after: seconds without a finished batch after which they are ended, once they have begun to train.
         signals: requests to stop; a second signal ends the processes.

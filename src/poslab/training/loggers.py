@@ -165,7 +165,7 @@ def _with_columns_of_all(experiment: Summary, first: Sequence[str]) -> Summary:
         if name not in present:
             data.experiment.hparam_infos.add(name=name, type=DataType.Value("DATA_TYPE_FLOAT64"))
     for info in data.experiment.hparam_infos:
-        info.differs = info.name in first  # what differs between runs stands first, and is shown
+        info.differs = info.name in first  # what differs between runs comes first, and is shown
     metadata.content = data.SerializeToString()
     return experiment
 

@@ -19,12 +19,12 @@ class Plan(NamedTuple):
     Args:
         run: its directory.
         config: its configuration.
-        checkpoint: to resume from; None starts anew.
+        checkpoint: to resume from; None starts from step 0.
         is_new: the directory must not hold a run yet.
         may_move: the run may take a directory of a similar name where this one holds a run.
         choices: words of a command line that compose the configuration again; None if unknown.
         remark: a line to print before it begins.
-        logs_to: loggers of a run that is read, beside those in its directory, which the user has not typed.
+        logs_to: loggers of a run that is read, other than those in its directory, which the user has not typed.
     """
 
     run: RunDirectory
