@@ -115,11 +115,6 @@ def test_two_processes_that_share_a_model_train_as_one(start, tmp_path, adapt):
         torch.testing.assert_close(ours[name], weight, atol=1e-4, rtol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 
 
-def test_every_trainer_is_held_to_these_claims():
-    # ddp_cpu: test_ddp.py; ddp and gpu, where there is none: test_mistakes.py
-    assert choices("trainer") == ["auto", "cpu", "ddp", "ddp_cpu", "fsdp", "gpu"]
-
-
 @pytest.mark.slow
 def test_the_python_reference_trains(tmp_path):
     more = [f"dataset.cache_dir={tmp_path / 'cache'}", "trainer=cpu", "trainer.log_every=1"]
@@ -246,10 +241,6 @@ def on_a_small_text(folder: Path, *overrides: str) -> dict[str, Any]:
 def test_no_comment_of_a_key_has_a_directive_of_hydra():
     comments = [comment for group in groups() for one in choices(group) for comment in keys(group, one).values()]
     assert len(comments) > 1000 and not [comment for comment in comments if "@package" in comment]
-
-
-def test_every_debug_choice_is_held_to_these_claims():
-    assert choices("debug") == ["fast", "overfit", "profiler"]
 
 
 def test_debug_fast_is_over_after_a_few_steps(tmp_path):
