@@ -16,8 +16,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.attention import choose_route
-from poslab.cli.choices import choices as names
 from poslab.cli.choices import keys
+from poslab.configuration.folders import choices as names
 from poslab.configuration.of_pretrained import with_scratch_default
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 
 from poslab.cli import compare, sweep
-from poslab.cli.choices import groups, keys, keys_of, meanings
+from poslab.cli.choices import keys, keys_of, meanings
+from poslab.configuration.folders import groups
 from poslab.evaluation import parts
 from poslab.io.files import LOADER
 from poslab.report.text_tables import markdown_table

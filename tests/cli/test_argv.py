@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from poslab.cli.argv import as_sweep, expand_aliases, options_first
-from poslab.cli.choices import choices
 from poslab.cli.errors import known_keys
 from poslab.configuration.build import NAMES_IN_PAPERS
+from poslab.configuration.folders import choices
 from tests.training.runs import CONF, composed
 
 from .running import ROOT

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import poslab.data.composed
-from poslab.cli.choices import choices, family, groups, keys
+from poslab.cli.choices import family, keys
 from poslab.configuration.build import build
+from poslab.configuration.folders import choices, groups
 from poslab.data.corpus import Corpus
 from poslab.data.sources import AnySource
 from poslab.runs.checkpoint import load_checkpoint

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from poslab.cli.choices import choices
 from poslab.cli.entry_point import UserPackages
 from poslab.cli.errors import choices_with
-from poslab.configuration.folders import CONF
+from poslab.configuration.folders import CONF, choices
 
 from .running import QUESTION, ROOT
 

@@ -23,7 +23,7 @@ MOMENTS = [
     Moment("poslab.runs.directory", "RunDirectory", "start"),  # before it is known
     at_step(RANDOM.randrange(2, SAVE_EVERY)),  # before the first checkpoint
     RANDOM.uniform(0.1, 0.5),
-    Moment("torch.serialization", "_open_zipfile_writer_buffer", "__exit__"),  # while it saves
+    Moment("pathlib", "Path", "replace", "arguments[0].name == 'last.safetensors'"),  # while it saves
     BETWEEN_A_VALIDATION_AND_ITS_CHECKPOINT,
     Moment("poslab.runs.directory", "RunDirectory", "finish"),  # before the figures of the test are kept
 ]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from poslab.configuration.lengths import LENGTH, whole_tokens
+from poslab.configuration.command_line import LENGTH, whole_tokens
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from poslab.arguments import nearest
-from poslab.cli.choices import groups
 from poslab.cli.entry_point import COMPLETION
 from poslab.configuration.command_line import SEVERAL, assignment, key_of
-from poslab.configuration.folders import CONF, in_current_directory
+from poslab.configuration.folders import CONF, groups, in_current_directory
 
 SEARCH_PATH = "hydra.searchpath"
 """Key of the folders that Hydra searches for choices."""

@@ -10,39 +10,11 @@ from typing import Any
 
 import yaml
 
-from poslab.configuration.folders import CONF, in_current_directory
+from poslab.configuration.folders import CONF, path_of_choice
 from poslab.io.files import LOADER, read_yaml
 
 FAMILY = "override /family@_global_.family"
 """Entry of the defaults list of a dataset's file that names its family."""
-
-
-def groups() -> list[str]:
-    """Return the groups of conf/."""
-    return sorted(path.name for path in CONF.iterdir() if path.is_dir())
-
-
-def choices(group: str) -> list[str]:
-    """Return the choices of a group, those of ./conf too; a file that begins with `_` is only a part of others."""
-    files = {
-        path.relative_to(folder / group).with_suffix("").as_posix()
-        for folder in _folders()
-        for pattern in ("[!_]*.yaml", "models/[!_]*.yaml", "small/[!_]*.yaml")
-        for path in (folder / group).glob(pattern)
-        if path.is_file()
-    }
-    return sorted(files)
-
-
-def _folders() -> list[Path]:
-    """Return the folders of choices that Hydra searches, ./conf too."""
-    return [CONF, *filter(None, [in_current_directory(CONF)])]
-
-
-def _file(group: str, choice: str) -> Path:
-    """Return the file of a choice; Poslab's goes before the user's."""
-    files = [folder / group / f"{choice}.yaml" for folder in _folders()]
-    return next(filter(Path.is_file, files), files[0])
 
 
 def meanings() -> dict[str, str]:
@@ -54,7 +26,7 @@ def meanings() -> dict[str, str]:
 
 def description(group: str, choice: str) -> str:
     """Return the first sentence of the comment that a file begins with."""
-    lines = _lines(_file(group, choice).read_text(encoding="utf-8"))
+    lines = _lines(path_of_choice(group, choice).read_text(encoding="utf-8"))
     comment = takewhile(lambda line: line.startswith("#"), dropwhile(lambda line: not line, lines))
     return first_sentence(" ".join(line.lstrip("# ") for line in comment))
 
@@ -102,7 +74,7 @@ def keys_of(file: Path) -> dict[str, str]:
 
 def _parts(group: str, choice: str) -> Iterator[Path]:
     """Yield the files of the same group that the file of a choice begins with, and it itself."""
-    file = _file(group, choice)
+    file = path_of_choice(group, choice)
     for default in _defaults(file):
         if isinstance(default, str) and default != "_self_":
             yield from _parts(group, default)

@@ -15,11 +15,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from poslab.cli import choices
 from poslab.cli.argv import SEARCH_PATH, config_options, parsed, searching
+from poslab.cli.choices import keys
 from poslab.configuration.build import nearest, nearest_encoding
 from poslab.configuration.command_line import SEVERAL, poslab_command
-from poslab.configuration.folders import CONF, SWEEPS
+from poslab.configuration.folders import CONF, SWEEPS, choices, groups
 from poslab.report.sentences import listed
 
 USAGE_STATUS = 2
@@ -107,7 +107,7 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
         return unreadable(error.override, words, name)
     if sweep := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, values = sweep[1].partition("=")
-        takes_list = key in SEVERAL or key.partition("@")[0] not in choices.groups()
+        takes_list = key in SEVERAL or key.partition("@")[0] not in groups()
         hint = f"; a list is written '{key}=[{values}]'" if takes_list else ""
         return f"{sweep[1]}: -m runs several values one after another: {poslab_command(name)} -m {sweep[1]}{hint}"
     if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
@@ -115,7 +115,7 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
     unknown = re.search(
         r"Could not (?:override|delete from config\.|delete) '((?!trainer\.lightning)[^'=@]+)[='.]", text
     )
-    if unknown and unknown[1] not in choices.groups():
+    if unknown and unknown[1] not in groups():
         return _key_error(unknown[1], name, words, own_keys)
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
@@ -150,11 +150,11 @@ def _intended(word: str, following: list[str], name: str) -> str:
     """Return `; did you mean ...?` for a word without an equals sign, from what it names."""
     path, (key, colon, value) = Path(word).expanduser(), word.partition(":")
     options = sorted(file.parent.name for file in CONF.glob("*/*.yaml") if file.stem == path.stem)
-    is_key = word.partition(".")[0] in choices.groups() and not path.is_file()
+    is_key = word.partition(".")[0] in groups() and not path.is_file()
     if is_key or following[:1] == ["="]:
         values = [text.lstrip("=") for text in following[:2] if text.lstrip("=") and "=" not in text.lstrip("=")]
         meant = f"{word}={values[0] if values else '...'}"
-    elif colon and key in choices.groups():
+    elif colon and key in groups():
         meant = f"{key}={value}"
     elif options:
         meant = f"{options[0]}={path.stem}"
@@ -180,10 +180,10 @@ def _choice_error(path: str, words: list[str]) -> str:
     choice = path.removeprefix(f"{group}/")
     if now := RENAMED.get(f"{group}={choice}"):
         return f"{group}={choice} is now {now}"
-    options = choices.choices(group)
-    if group == "encoding" and choice in choices.choices("temperature"):
+    options = choices(group)
+    if group == "encoding" and choice in choices("temperature"):
         hint = f"; did you mean 'temperature={choice}'?"
-    elif group == "experiment" and Path(choice).name in choices.choices("dataset"):
+    elif group == "experiment" and Path(choice).name in choices("dataset"):
         hint = f"; did you mean 'experiment={Path(choice).parts[0]} dataset={Path(choice).name}'?"
     elif group == "dataset" and Path(choice).is_file():
         hint = f"; did you mean 'dataset=text dataset.files={choice}'?"
@@ -208,22 +208,22 @@ def choices_with(key: str) -> list[str]:
     """Return the choices, as `group=choice`, that have a key: `dataset.files` is one of `dataset=text`."""
     group, _, rest = key.partition(".")
     owners = []
-    for choice in choices.choices(group) if rest else []:
+    for choice in choices(group) if rest else []:
         with contextlib.suppress(YAMLError, ValueError, OSError, RecursionError):  # broken, and reported where chosen
-            if key in choices.keys(group, choice):
+            if key in keys(group, choice):
                 owners.append(f"{group}={choice}")
     return owners
 
 
-def _nearest_key(typed: str, keys: Iterable[str]) -> str:
+def _nearest_key(typed: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'optimizer.lr'?` for the nearest key, perhaps by its last part (`lr`, `steps`)."""
-    keys, last = list(keys), typed.rpartition(".")[2]
-    by_last_part = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    known, last = list(known), typed.rpartition(".")[2]
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(known)}
     for name in (last, *SYNONYMS.get(last, "").split()):
         if name in by_last_part or "=" in name or "." in name:
             return f"; did you mean {by_last_part.get(name, name)!r}?"
     having_part = [key for part, key in by_last_part.items() if last in part.split("_")]
-    return f"; did you mean {min(having_part, key=len)!r}?" if having_part else nearest(typed, keys)
+    return f"; did you mean {min(having_part, key=len)!r}?" if having_part else nearest(typed, known)
 
 
 def known_keys(name: str, words: list[str]) -> list[str]:
@@ -238,11 +238,11 @@ def known_keys(name: str, words: list[str]) -> list[str]:
 
     from poslab.configuration.outside_files import initialized
 
-    options, groups = config_options(words), choices.groups()
+    options, known_groups = config_options(words), groups()
     chosen = [
         word if "=[" in word else word.partition(",")[0]
         for word in words
-        if word.partition("=")[0].partition("@")[0] in groups
+        if word.partition("=")[0].partition("@")[0] in known_groups
     ]
     chosen += [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
     if options["config_dir"] is not None:
@@ -252,9 +252,9 @@ def known_keys(name: str, words: list[str]) -> list[str]:
         try:
             config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
         except (HydraException, OmegaConfBaseException, ValueError):  # another mistake, which is reported next
-            return groups
+            return known_groups
     assert isinstance(config, dict)
-    return [*groups, *_dotted_keys(config)]
+    return [*known_groups, *_dotted_keys(config)]
 
 
 def _dotted_keys(config: dict[Any, Any], prefix: str = "") -> Iterator[str]:
@@ -274,7 +274,7 @@ def _interpolation_error(error: OmegaConfBaseException) -> str:
 def _size_hint(sentence: str, words: list[str]) -> str:
     """Return a hint for a model without an argument that the group `size` sets; empty for other sentences."""
     argument = re.match(r"model\.(\w+): \S+ has no such argument", sentence)
-    if argument is None or f"size.{argument[1]}" not in choices.keys("size", "tiny"):
+    if argument is None or f"size.{argument[1]}" not in keys("size", "tiny"):
         return ""
     typed = any(word.lstrip("+").startswith(f"model.{argument[1]}=") for word in words)
     return "" if typed else "; size= sets it: leave that out with ~size"

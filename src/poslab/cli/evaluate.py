@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.arguments import shown
 from poslab.cli.argv import expand_aliases, searching_words
-from poslab.cli.choices import choices, groups, keys, keys_of
+from poslab.cli.choices import keys, keys_of
 from poslab.cli.help import evaluate_help
 from poslab.cli.hydra_command import check_figure_width, command
 from poslab.cli.specs import named_runs
 from poslab.configuration.command_line import key_of
-from poslab.configuration.folders import CONF
+from poslab.configuration.folders import CONF, choices, groups
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.evaluation.settings import Request
 

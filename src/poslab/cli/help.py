@@ -10,11 +10,11 @@ from hydra import compose
 from omegaconf import OmegaConf
 
 from poslab.cli.argv import with_user_choices
-from poslab.cli.choices import choices, description, family, first_sentence, keys_of, meanings
+from poslab.cli.choices import description, family, first_sentence, keys_of, meanings
 from poslab.cli.errors import as_typed
 from poslab.configuration.build import nearest
 from poslab.configuration.command_line import poslab_command
-from poslab.configuration.folders import CONF
+from poslab.configuration.folders import CONF, choices
 from poslab.configuration.outside_files import initialized
 from poslab.configuration.spec_files import SpecFiles
 from poslab.evaluation import parts

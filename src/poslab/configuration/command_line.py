@@ -1,4 +1,4 @@
-"""Commands as typed: how they are started, values in Hydra's grammar, words in the shell's."""
+"""Commands as typed: how they are started, values in Hydra's grammar, words in the shell's, and lengths."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ STARTED_AS = "POSLAB_STARTED_AS"
 
 SEVERAL = ("callbacks", "logger")
 """Groups of which several choices go together: `logger=[tensorboard,csv]`."""
+
+LENGTH = r"[1-9]\d{0,8}|(?=[\d.]*[1-9])\d{1,9}(\.\d{1,9})?x"
+"""Pattern of a length."""
 
 
 def started_as() -> str:
@@ -74,3 +78,25 @@ def _is_plain(text: str) -> bool:
         re.fullmatch(r"[A-Za-z_./][\w./%+-]*", text, re.ASCII) is not None
         and re.fullmatch(r"(?i)null|true|false|nan|inf|[\d._e+-]*", text) is None
     )
+
+
+def tokens(length: int | str, trained: int) -> Fraction:
+    """Return a length in the unit of `trained`, the training length; a multiple may give a fraction of a token."""
+    text = str(length)
+    return Fraction(text.removesuffix("x")) * (trained if text.endswith("x") else 1)
+
+
+def whole_tokens(length: int | str, trained: int) -> int:
+    """Return a length in the unit of `trained`, the training length.
+
+        whole_tokens("0.5x", 64) == 32
+
+    Raises:
+        ValueError: for a multiple that is not a positive integer.
+    """
+    found = tokens(length, trained)
+    if found < 1 or found.denominator > 1:
+        raise ValueError(
+            f"lengths must be whole numbers, and {length} of the training length, {trained:,}, is {float(found):,g}"
+        )
+    return int(found)

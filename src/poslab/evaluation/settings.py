@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from poslab.arguments import Count, Range, nearest, shown, with_checked_arguments
-from poslab.configuration.lengths import LENGTH, whole_tokens
+from poslab.configuration.command_line import LENGTH, whole_tokens
 from poslab.evaluation.parts import names
 from poslab.evaluation.progress import Progress
 

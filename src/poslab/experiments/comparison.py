@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
-from poslab.configuration.lengths import LENGTH
+from poslab.configuration.command_line import LENGTH
 from poslab.experiments.criteria import Criterion, Direction, Gate
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"

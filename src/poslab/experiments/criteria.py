@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from poslab.arguments import Positive, with_checked_arguments
-from poslab.configuration.lengths import LENGTH
+from poslab.configuration.command_line import LENGTH
 
 Direction = Literal["minimize", "maximize"]
 """Direction of the better values: small ones, or large ones."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poslab.configuration.build import nearest
-from poslab.configuration.lengths import whole_tokens
+from poslab.configuration.command_line import whole_tokens
 from poslab.data.run_data import RunData
 from poslab.evaluation.scores.extra_metrics import EXTRA, extra_metrics_of
 from poslab.experiments.comparison import Comparison

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 
-from poslab.configuration.lengths import tokens, whole_tokens
+from poslab.configuration.command_line import tokens, whole_tokens
 from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.criteria import Criterion, Direction

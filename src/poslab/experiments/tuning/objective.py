@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from poslab.configuration.lengths import LENGTH, whole_tokens
+from poslab.configuration.command_line import LENGTH, whole_tokens
 
 SPLITS = ("validation/", "train/", "memory/", "parameters")
 """Beginnings of tags that may be tuned on; test metrics never are."""
