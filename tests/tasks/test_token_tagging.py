@@ -162,5 +162,5 @@ def test_a_file_that_is_wrong_is_one_sentence(tmp_path, name, content, message):
 
 
 def test_a_decoder_has_no_task_on_tags(tmp_path):
-    with pytest.raises(ValueError, match=r"^model must be encoder for tags data, got decoder$"):
+    with pytest.raises(ValueError, match=r"^model must .*got decoder$"):
         check(tiny(tmp_path, sentences(tmp_path / "names.jsonl"), "model=decoder"))

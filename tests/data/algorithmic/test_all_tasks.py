@@ -24,7 +24,6 @@ TASKS = {
     for name, task in vars(module).items()
     if isinstance(task, type) and issubclass(task, AlgorithmicTask) and task.__module__ == module.__name__
 }
-OPERATORS = "operators must be one or more of + - *, each once, got"
 
 
 @pytest.fixture(params=TASKS)
@@ -158,52 +157,51 @@ def test_either_answer_comes_half_of_the_time(name: str, even: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments", "message"),
+    ("name", "arguments", "key"),
     [
-        ("CycleNavigation", {"cycle_length": 1}, "cycle_length must be an integer of at least 2, got 1"),
-        ("CycleNavigation", {"cycle_length": 2.5}, "cycle_length must be an integer, got 2.5"),
-        ("ModularArithmetic", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
-        ("ModularArithmetic", {"modulus": True}, "modulus must be an integer, got true"),
-        ("ModularArithmetic", {"operators": ()}, f"{OPERATORS} ()"),
-        ("ModularArithmetic", {"operators": ["/"]}, f"{OPERATORS} ['/']"),
-        ("ModularArithmeticBrackets", {"modulus": 0}, "modulus must be an integer of at least 2, got 0"),
-        ("ModularArithmeticBrackets", {"operators": ["+", "+"]}, f"{OPERATORS} ['+', '+']"),
-        ("SolveEquation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
-        ("ReverseString", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
-        ("DuplicateString", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
-        ("DuplicateString", {"num_copies": 0}, "num_copies must be a positive integer, got 0"),
-        ("OddsFirst", {"num_symbols": "2"}, "num_symbols must be an integer, got '2'"),
-        ("BucketSort", {"num_symbols": None}, "num_symbols must be an integer, got null"),
-        ("Copy", {"num_words": 1}, "num_words must be an integer of at least 2, got 1"),
-        ("ReverseThenCopy", {"num_words": 1}, "num_words must be an integer of at least 2, got 1"),
-        ("Addition", {"least_digits": 0}, "least_digits must be a positive integer, got 0"),
-        ("PolynomialEvaluation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
-        ("Summation", {"modulus": 1}, "modulus must be an integer of at least 2, got 1"),
-        ("Sorting", {"num_symbols": 63}, "num_symbols must be an integer in [2, 62], got 63"),
-        ("SortingNumbers", {"least": -1}, "least must be an integer of at least 0, got -1"),
-        ("SortingNumbers", {"most": 9}, "most must be at least least=10, got 9"),
-        ("Lego", {"num_names": 1}, "num_names must be an integer of at least 2, got 1"),
-        ("Pcfg", {"binary_weight": 0.0}, "binary_weight must be a positive number, got 0.0"),
-        ("Pcfg", {"longest_output": 9}, "longest_output must be an integer of at least 10, got 9"),
-        ("Passkey", {"digits": 0}, "digits must be a positive integer, got 0"),
-        ("MultiKeyRetrieval", {"num_pairs": 65}, "num_pairs must be at most num_keys=64, got 65"),
-        ("MultiKeyRetrieval", {"num_keys": 0}, "num_keys must be a positive integer, got 0"),
-        ("MultiKeyRetrieval", {"num_values": 1}, "num_values must be an integer of at least 2, got 1"),
-        ("MultiKeyRetrieval", {"num_fillers": 0}, "num_fillers must be a positive integer, got 0"),
-        ("Induction", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
-        ("Induction", {"answer_length": 0}, "answer_length must be a positive integer, got 0"),
-        ("SelectiveCopying", {"num_data": 0}, "num_data must be a positive integer, got 0"),
-        ("SelectiveCopying", {"num_symbols": 1}, "num_symbols must be an integer of at least 2, got 1"),
-        ("MultiQueryRecall", {"num_values": 7}, "num_pairs must be at most num_keys and num_values, 7, got 8"),
-        ("Counting", {"num_variables": 27}, "num_variables must be an integer in [1, 26], got 27"),
-        ("FlipFlop", {"p_ignore": 1.5}, "p_ignore must be a number in [0, 1], got 1.5"),
-        ("MultiQueryRecall", {"power": 0.0}, "power must be a number in (0, 1], got 0.0"),
+        ("CycleNavigation", {"cycle_length": 1}, "cycle_length"),
+        ("CycleNavigation", {"cycle_length": 2.5}, "cycle_length"),
+        ("ModularArithmetic", {"modulus": 1}, "modulus"),
+        ("ModularArithmetic", {"modulus": True}, "modulus"),
+        ("ModularArithmetic", {"operators": ()}, "operators"),
+        ("ModularArithmetic", {"operators": ["/"]}, "operators"),
+        ("ModularArithmeticBrackets", {"modulus": 0}, "modulus"),
+        ("ModularArithmeticBrackets", {"operators": ["+", "+"]}, "operators"),
+        ("SolveEquation", {"modulus": 1}, "modulus"),
+        ("ReverseString", {"num_symbols": 1}, "num_symbols"),
+        ("DuplicateString", {"num_symbols": 1}, "num_symbols"),
+        ("DuplicateString", {"num_copies": 0}, "num_copies"),
+        ("OddsFirst", {"num_symbols": "2"}, "num_symbols"),
+        ("BucketSort", {"num_symbols": None}, "num_symbols"),
+        ("Copy", {"num_words": 1}, "num_words"),
+        ("ReverseThenCopy", {"num_words": 1}, "num_words"),
+        ("Addition", {"least_digits": 0}, "least_digits"),
+        ("PolynomialEvaluation", {"modulus": 1}, "modulus"),
+        ("Summation", {"modulus": 1}, "modulus"),
+        ("Sorting", {"num_symbols": 63}, "num_symbols"),
+        ("SortingNumbers", {"least": -1}, "least"),
+        ("SortingNumbers", {"most": 9}, "most"),
+        ("Lego", {"num_names": 1}, "num_names"),
+        ("Pcfg", {"binary_weight": 0.0}, "binary_weight"),
+        ("Pcfg", {"longest_output": 9}, "longest_output"),
+        ("Passkey", {"digits": 0}, "digits"),
+        ("MultiKeyRetrieval", {"num_pairs": 65}, "num_pairs"),
+        ("MultiKeyRetrieval", {"num_keys": 0}, "num_keys"),
+        ("MultiKeyRetrieval", {"num_values": 1}, "num_values"),
+        ("MultiKeyRetrieval", {"num_fillers": 0}, "num_fillers"),
+        ("Induction", {"num_symbols": 1}, "num_symbols"),
+        ("Induction", {"answer_length": 0}, "answer_length"),
+        ("SelectiveCopying", {"num_data": 0}, "num_data"),
+        ("SelectiveCopying", {"num_symbols": 1}, "num_symbols"),
+        ("MultiQueryRecall", {"num_values": 7}, "num_pairs"),
+        ("Counting", {"num_variables": 27}, "num_variables"),
+        ("FlipFlop", {"p_ignore": 1.5}, "p_ignore"),
+        ("MultiQueryRecall", {"power": 0.0}, "power"),
     ],
 )
-def test_an_argument_out_of_its_range_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as raised:
+def test_an_argument_out_of_its_range_is_named(name: str, arguments: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{key} must be .*, got "):
         TASKS[name](**arguments)
-    assert str(raised.value) == message
 
 
 def test_a_custom_task_has_both_ends_of_the_range_that_it_declares() -> None:
@@ -214,5 +212,5 @@ def test_a_custom_task_has_both_ends_of_the_range_that_it_declares() -> None:
             return string[self.by :] + string[: self.by]
 
     assert Shift(by=3).num_symbols == 2
-    with pytest.raises(ValueError, match=r"^by must be an integer in \[1, 3\], got 4$"):
+    with pytest.raises(ValueError, match=r"^by must .*got 4$"):
         Shift(by=4)

@@ -130,21 +130,21 @@ def test_a_hostile_file_is_one_sentence(tmp_path, way):
 def test_a_image_that_is_none_is_refused_where_it_is_read(tmp_path):
     source = folder_of(tmp_path)
     (tmp_path / "images" / "0.png").write_text("no image")
-    with pytest.raises(ValueError, match=r"^path must hold whole images, but .*0\.png"):
+    with pytest.raises(ValueError, match=r"^path must .*0\.png"):
         prepare(source, 8)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"path": "nowhere"}, r"^path must be a folder, got 'nowhere'"),
-        ({"path": None}, r"^path must be a name or path, got None$"),
-        ({"caption_length": 1}, r"^caption_length must be an integer of at least 2, got 1$"),
-        ({"tokenizer": "bp"}, r"^tokenizer must be bytes, bpe or the path of a tokenizer.json, got 'bp'; did you"),
-        ({"grid": [2, 2]}, r"^grid must be patches on the axes time, height, width, got \[2, 2\]$"),
+        ({"path": "nowhere"}, r"^path must .*got 'nowhere'"),
+        ({"path": None}, r"^path must .*got None$"),
+        ({"caption_length": 1}, r"^caption_length must .*got 1$"),
+        ({"tokenizer": "bp"}, r"^tokenizer must be bytes, bpe"),
+        ({"grid": [2, 2]}, r"^grid must .*got \[2, 2\]$"),
         (
             {"sequence_length": 35},
-            r"^sequence_length must be at least 36, the patches of an image with a side of 8 pixels and 32 tokens of",
+            r"^sequence_length must be at",
         ),
     ],
 )

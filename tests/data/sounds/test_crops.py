@@ -134,7 +134,7 @@ def test_spectrograms_that_an_earlier_version_made_are_made_again(tmp_path, monk
 
 
 def test_sounds_that_are_all_too_short_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"^seconds must be at most the duration of some sounds of train, got 4$"):
+    with pytest.raises(ValueError, match=r"^seconds must .*got 4$"):
         opened(source_of(tmp_path, seconds=4, sequence_length=100))
 
 
