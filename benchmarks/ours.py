@@ -20,7 +20,7 @@ from poslab.models import Decoder
 from poslab.runs.recipe import Recipe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml") if path.stem != "own")
+EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml") if path.stem != "pretrained")
 NONE = "none"
 DIGITS = ByteTokenizer.digits
 

@@ -116,7 +116,7 @@ def quick_or_slow(names: Iterable[str]) -> list[Any]:
 
 OF_ENCODERS = ["convolutional"]
 """Encodings that a decoder cannot have."""
-EVERY_ENCODING = sorted({path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"own", *OF_ENCODERS})
+EVERY_ENCODING = sorted({path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"pretrained", *OF_ENCODERS})
 """All others."""
 ENCODINGS = ["alibi", "learned", "none", "rotary", "sinusoidal", "t5"]
 """Some of each kind; what is claimed of all is in `poslab.testing`, and tested of all in encodings/test_contract.py."""

@@ -21,10 +21,10 @@ from poslab.configuration.build import build, target
 from poslab.encodings import (
     LayerPattern,
     NoPosition,
-    OwnPositions,
     Positions,
     PositionSampler,
     PretrainedFacts,
+    PretrainedPositions,
     Rotary,
     StackShape,
     Temperature,
@@ -135,7 +135,7 @@ def made(name: str, **arguments: Any) -> Any:
         return Rotary(8, scaling=factory)  # who takes a scaling checks it: it is called within a compiled model
     if is_allocation(FACTORIES[name]):
         return Rotary(8, allocation=factory)
-    return (PRETRAINED if name == "OwnPositions" else SHAPE).fill(factory)
+    return (PRETRAINED if name == "PretrainedPositions" else SHAPE).fill(factory)
 
 
 def output(made: Any) -> Iterator[Tensor]:
@@ -154,8 +154,8 @@ def output(made: Any) -> Iterator[Tensor]:
         yield from output(Decoder(made, 10))
     elif isinstance(made, Model):
         yield made(tokens, tokens) if "source" in made.capabilities else made(tokens)
-    elif isinstance(made, OwnPositions):
-        yield HostedModel(OwnPositions, right("HostedModel")["path"])(tokens)
+    elif isinstance(made, PretrainedPositions):
+        yield HostedModel(PretrainedPositions, right("HostedModel")["path"])(tokens)
     elif not isinstance(made, StackShape):
         kind = Encoder if getattr(made, "bidirectional_only", False) else Decoder
         factory = made if isinstance(made, LayerPattern) else (lambda: made)

@@ -336,7 +336,7 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
     """Return all choices of a configuration group for models of ours, in alphabetical order."""
-    return [kind(group, name) for name in names(group) if name != "own"]
+    return [kind(group, name) for name in names(group) if name != "pretrained"]
 
 
 def dotted(node: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

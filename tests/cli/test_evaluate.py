@@ -246,13 +246,13 @@ def llama(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 def test_a_pretrained_model_is_evaluated_under_encodings_before_any_training(llama, text, tmp_path, evaluate):
-    encodings = "encodings=[own,{name: linear_2, encoding: rope_linear, encoding.factor: 2}]"
+    encodings = "encodings=[pretrained,{name: linear_2, encoding: rope_linear, encoding.factor: 2}]"
     of_text = [word for word in text if "sequence_length" not in word]
     ended = evaluate(f"model.path={llama}", encodings, "lengths=[16,48]", ONLY_LENGTHS, "output=here", *of_text)
     assert ended.status == 0, ended.errors
     metrics = json.loads((tmp_path / "here" / "metrics.json").read_text())
     # 24 is the length that the model was trained at
-    assert {f"{name}/loss@{length}" for name in ("own", "linear_2") for length in (16, 24, 48)} <= metrics.keys()
+    assert {f"{name}/loss@{length}" for name in ("pretrained", "linear_2") for length in (16, 24, 48)} <= metrics.keys()
     page = (tmp_path / "here" / "report.html").read_text()
     assert "llama under own and linear_2" in page and str(llama) in page
 

@@ -15,7 +15,7 @@ from pages.encodings import CONF, DOCS, pages
 from poslab.encodings import PositionalEncoding, StackEncodings
 from tests.encoding_choices import choice
 
-PRETRAINED = ("own", "pretrained")
+PRETRAINED = ("pretrained",)
 """Choices without a page: the positions that a pretrained model has."""
 GROUPS = ("encoding", "positions", "temperature")
 FILES = sorted(path for group in GROUPS for path in (CONF / group).glob("*.yaml") if path.stem not in PRETRAINED)

@@ -155,15 +155,19 @@ def test_the_readmes_comparison_trains_the_few_steps_of_its_preset():
 def test_every_encoding_that_reads_the_order_of_a_text_is_in_one_comparison():
     of_axes = "alibi_grid beit fourier_features learned_axes learned_grid mhrope mrope mrope_interleaved relative_table"
     of_axes += " rotary_axial rotary_mixed sinusoidal_grid swin_v2 t5_axes videorope"
-    named = {path.stem for path in (CONF / "encoding").glob("*.yaml")} - {"own", "convolutional", *of_axes.split()}
+    named = {path.stem for path in (CONF / "encoding").glob("*.yaml")} - {
+        "pretrained",
+        "convolutional",
+        *of_axes.split(),
+    }
     made = read_comparison(COMPARISONS, {"comparison": "every_encoding"}, [])
     assert set(made.choices_by_encoding) == named
 
 
 OF_BOTH = """
 question: Does it work?
-baseline: own
-encodings: [own, rotary]
+baseline: pretrained
+encodings: [pretrained, rotary]
 cases:
   tuned: {train: {model: pretrained, model.path: a, optimizer.lr: 1.0e-3}}
   new: {train: {optimizer.lr: 2.0e-3}}

@@ -188,7 +188,7 @@ def test_the_bias_of_t5_trains_in_memory_that_is_linear_in_the_length(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "llama"])
-@pytest.mark.parametrize("encoding", ["t5", "learned", "own"])
+@pytest.mark.parametrize("encoding", ["t5", "learned", "pretrained"])
 def test_a_model_compiles_into_one_graph(name, encoding):
     model, ids = hosted(name, choice(encoding)), some_tokens()
     compiled = torch.compile(model, backend="eager", fullgraph=True)
@@ -342,7 +342,7 @@ def test_an_encoding_is_exchanged_by_the_name_of_its_choice():
     assert exchange(model, "alibi", max_exponent=4.0).encodings.layer(0).hooks == {"bias"}
     assert "num_buckets=8" in repr(exchange(model, T5Bias, num_buckets=8).encodings.layer(0))
     assert exchange(model, "rnope", every=2).encodings.layer(1).hooks == set()
-    assert exchange(model, "own") is None
+    assert exchange(model, "pretrained") is None
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_an_encoding_is_exchanged_by_the_name_of_its_choice():
         ("yarn", {"facter": 4}, "^encoding 'yarn' has no argument 'facter'; did you mean 'factor'[?]$"),
         ("yarn", {"factor": 0.5}, "^encoding.scaling.factor must be a number of at least 1, got 0.5$"),
         ("yarn", {"_target_": "os.system"}, "^encoding 'yarn' has no argument '_target_'$"),
-        ("own", {"factor": 4}, "^encoding 'own' has no argument 'factor'$"),
+        ("pretrained", {"factor": 4}, "^encoding 'pretrained' has no argument 'factor'$"),
         (T5Bias, {"buckets": 4}, "^T5Bias has no argument buckets"),
         (LayerPattern([Rotary]), {"every": 3}, "^every must be given to the encodings of a LayerPattern"),
     ],

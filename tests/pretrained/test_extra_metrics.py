@@ -34,14 +34,14 @@ def measured(folder: Path, encoding: str, *overrides: str):
 
 
 def test_the_untouched_model_is_like_itself_and_ends_with_its_rows(folder):
-    scores = measured(folder, "own")
+    scores = measured(folder, "pretrained")
     np.testing.assert_allclose(scores["cosine", None].sums, 1, atol=1e-5)
     assert ("passkey_ndcg", 100) not in scores
     assert 0 <= scores["probe_accuracy", None].value <= 100
 
 
 def test_under_another_encoding_it_is_less_like_itself_on_the_same_items_and_reads_longer_texts(folder):
-    own, other = measured(folder, "own"), measured(folder, "alibi")
+    own, other = measured(folder, "pretrained"), measured(folder, "alibi")
     assert 0 < other["cosine", None].value < 0.999
     assert other["passkey_ndcg", 100].counts.sum() == 32
     for key in own:

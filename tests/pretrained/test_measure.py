@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM
 
 from poslab.data import tokenizers
-from poslab.encodings import Alibi, CoPE, NoPosition, OwnPositions, Positions, Rotary, T5Bias
+from poslab.encodings import Alibi, CoPE, NoPosition, Positions, PretrainedPositions, Rotary, T5Bias
 from poslab.evaluation.attention.rows import attention_rows, capture_attention, is_readable
 from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
@@ -128,7 +128,7 @@ def choice(folder: Path, name: str, encoding: str, *overrides: str) -> Pretraine
 
 
 def test_the_loss_before_any_training_is_that_of_the_untouched_model(folder):
-    one = open_pretrained(*choice(folder, "llama", "own")[1:], max_tokens=200)
+    one = open_pretrained(*choice(folder, "llama", "pretrained")[1:], max_tokens=200)
     evaluation = evaluate([one], Settings(["extrapolation"], [2 * ROWS]))
     host = tiny_again(folder)
     text = torch.from_numpy(one.tokens.astype(np.int64))
@@ -151,9 +151,11 @@ def tiny_again(folder: Path):
 def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeypatch):
     monkeypatch.chdir(folder)
     request = Request(lengths=[16, 48], tokens=200, output=folder / "here", device="cpu")
-    evaluate_pretrained([choice(folder, "llama", name) for name in ("own", "yarn", "none")], request)
+    evaluate_pretrained([choice(folder, "llama", name) for name in ("pretrained", "yarn", "none")], request)
     metrics = json.loads((folder / "here" / "metrics.json").read_text())
-    assert {f"{name}/loss@{n}" for name in ("own", "yarn factor=4", "none") for n in (16, ROWS, 48)} <= metrics.keys()
+    assert {
+        f"{name}/loss@{n}" for name in ("pretrained", "yarn factor=4", "none") for n in (16, ROWS, 48)
+    } <= metrics.keys()
     page = (folder / "here" / "report.html").read_text()
     for title in ("Length extrapolation", "What the heads look at", "Receptive field", "Rotary diagnostics"):
         assert title in page
@@ -164,7 +166,7 @@ def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeyp
 
 def test_an_evaluation_continues_only_one_of_the_same_model_and_text(folder, tmp_path):
     made = shutil.copytree(folder / "llama", tmp_path / "copied")
-    one = replace(open_pretrained(*choice(folder, "llama", "own")[1:], max_tokens=200), path=made)
+    one = replace(open_pretrained(*choice(folder, "llama", "pretrained")[1:], max_tokens=200), path=made)
     request, before = Request(lengths=[16]), _identity([one], Request(lengths=[16]))
     assert _identity([one], request) == before
     assert one.text is not None
@@ -183,7 +185,7 @@ def test_numbers_of_an_encoding_that_nothing_has_trained_are_reported(folder):
 
 def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
     monkeypatch.setattr(tokenizers, "MASK_TOKENS", ("a",))
-    one = open_pretrained(*choice(folder, "bert", "own")[1:])
+    one = open_pretrained(*choice(folder, "bert", "pretrained")[1:])
     assert one.task.extra_tokens == 0 and one.task.mask == one.tokenizer.mask_id == one.tokenizer.encode("a")[0]
     evaluation = evaluate([one], Settings(["extrapolation"], [16]))
     assert evaluation.metrics["loss@16"] > 0
@@ -191,7 +193,7 @@ def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
 
 def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):
     AutoModel.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
-    evaluated = [open_pretrained(*choice(folder, "bert", name)[1:]) for name in ("own", "t5")]
+    evaluated = [open_pretrained(*choice(folder, "bert", name)[1:]) for name in ("pretrained", "t5")]
     settings = Settings(["extrapolation", "embeddings"], [10, ROWS, 256])
     evaluation = evaluate(evaluated, settings)
     assert evaluation.left_out == {"extrapolation": "needs an output layer with weights"}
@@ -204,7 +206,7 @@ def test_an_encoder_without_a_head_shows_its_vectors_alone(folder):
 
 def test_data_that_needs_an_output_layer_is_refused_before_training(folder):
     (folder / "rows.csv").write_text("\n".join(["text,label", *(f"sea {i},{i % 2}" for i in range(60))]))
-    words = ["dataset=classification_file", f"dataset.files={folder / 'rows.csv'}", "encoding=own"]
+    words = ["dataset=classification_file", f"dataset.files={folder / 'rows.csv'}", "encoding=pretrained"]
     data = [f"dataset.cache_dir={folder / 'cache'}", "model=pretrained", f"model.path={folder / 'bert'}"]
     with pytest.raises(ValueError, match=r"^dataset must be running text for a pretrained model before training"):
         open_pretrained(composed(*words, *data), words)
@@ -273,13 +275,13 @@ def test_a_model_of_the_hub_whose_index_names_a_pickle_is_refused(cached):
     index = {"metadata": {}, "weight_map": {"lm_head.weight": "pytorch_model.bin"}}
     (cached / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"^path=someone/model must hold weights in safetensors, and model\.safe"):
-        HostedModel(OwnPositions, "someone/model")
+        HostedModel(PretrainedPositions, "someone/model")
 
 
 def test_a_model_of_the_hub_is_read_from_the_cache(folder, cached):
     expected = tiny_again(folder)
     assert recipe_of(of_stranger(folder, "someone/model")).task.__name__ == "LanguageModelling"
-    model, ids = HostedModel(OwnPositions, "someone/model").eval(), some_tokens()
+    model, ids = HostedModel(PretrainedPositions, "someone/model").eval(), some_tokens()
     with torch.no_grad():
         torch.testing.assert_close(model(ids), expected(ids).logits, atol=1e-4, rtol=1e-4)
 

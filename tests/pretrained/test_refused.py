@@ -21,8 +21,8 @@ from poslab.encodings import (
     LayerPattern,
     Learned,
     NoPosition,
-    OwnPositions,
     PaTH,
+    PretrainedPositions,
     Rotary,
     Sinusoidal,
     T5Bias,
@@ -127,11 +127,11 @@ def test_embeddings_alone_are_refused_where_position_is_mixed_into_them():
 @pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "opt"])
 def test_a_text_beyond_the_learned_rows_is_refused(name):
     model, long = tiny(name), some_tokens(1, ROWS + 1)
-    with refused(f"encoding=own ends after the model's {ROWS} positions, got {ROWS + 1}"):
+    with refused(f"encoding=pretrained ends after the model's {ROWS} positions, got {ROWS + 1}"):
         borrow(model)(long)
     assert borrow(model).max_length == ROWS
-    exchange(model, OwnPositions)
-    with refused(f"encoding=own ends after the model's {ROWS} positions"):
+    exchange(model, PretrainedPositions)
+    with refused(f"encoding=pretrained ends after the model's {ROWS} positions"):
         model(long)
     exchange(model, partial(Learned, max_length=7))
     with pytest.raises(ValueError, match="7"):
@@ -141,8 +141,8 @@ def test_a_text_beyond_the_learned_rows_is_refused(name):
 def test_encodings_that_do_not_suit_the_model_are_refused():
     with refused("encoding PaTH is causal, and this attention is not"):
         borrow(tiny("bert"), PaTH)
-    with refused("encoding must be own in all layers or in none"):
-        borrow(tiny("llama"), LayerPattern([OwnPositions, NoPosition]))
+    with refused("encoding must be pretrained in all layers or in none"):
+        borrow(tiny("llama"), LayerPattern([PretrainedPositions, NoPosition]))
     with refused("encoding must be a class or function or a LayerPattern or text, got 3"):
         exchange(tiny("llama"), 3)
     with refused("positions must be integers for the learned rows of the model"):
@@ -170,7 +170,7 @@ def test_what_is_not_a_model_of_transformers_is_refused(use):
             use(other, NoPosition)
 
 
-@pytest.mark.parametrize("encoding", ["own", OwnPositions, Alibi])
+@pytest.mark.parametrize("encoding", ["pretrained", PretrainedPositions, Alibi])
 def test_a_borrowed_model_is_refused_after_its_positions_were_exchanged_again(encoding, tmp_path):
     model = tiny("llama")
     borrowed = borrow(model, Sinusoidal)
@@ -189,8 +189,8 @@ def test_a_refused_exchange_leaves_the_model_as_it_was():
 
 
 def test_a_model_of_ours_has_no_positions_of_its_own():
-    with refused("encoding=own keeps the positions of a pretrained model: it needs model=pretrained"):
-        stacked(Decoder, 40, OwnPositions, 32, 2, 4)
+    with refused("encoding=pretrained keeps the positions of a pretrained model: it needs model=pretrained"):
+        stacked(Decoder, 40, PretrainedPositions, 32, 2, 4)
 
 
 @pytest.mark.parametrize("path", [None, 3, "", "/nowhere/at/all", "../nothing", "~/nothing", "a/b/c", "/" + "a" * 300])
@@ -256,7 +256,7 @@ def test_weights_that_are_not_finite_are_refused(folder, number):
 def test_a_configuration_of_which_no_model_can_be_made_is_refused_without_weights_too(change, folder):
     change_configuration(folder, change)
     with refused(f"path={folder} cannot be read by transformers"), torch.device("meta"):
-        HostedModel(OwnPositions, str(folder))
+        HostedModel(PretrainedPositions, str(folder))
 
 
 def test_code_of_the_folder_is_not_run(folder):
@@ -395,7 +395,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
             ["model=pretrained", "model.path=DIR", "dataset.tokenizer=bytes"],
             "dataset.tokenizer must be that of",
         ),
-        (["encoding=own"], "encoding=own keeps the positions of a pretrained model"),
+        (["encoding=pretrained"], "encoding=pretrained keeps the positions of a pretrained model"),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(words, message, folder):

@@ -45,7 +45,7 @@ def configuration(folder: Path, name: str, *overrides: str) -> dict[str, Any]:
     return composed(*choices(folder, name, *overrides))
 
 
-@pytest.mark.parametrize(("name", "encoding"), [("llama", "yarn"), ("bert", "t5"), ("llama", "own")])
+@pytest.mark.parametrize(("name", "encoding"), [("llama", "yarn"), ("bert", "t5"), ("llama", "pretrained")])
 def test_a_run_trains_and_loads(folder, name, encoding):
     run = run_of(configuration(folder, name, f"encoding={encoding}"), folder / "run")
     trained, before = poslab.load(run.path), borrow(str(folder / name))
@@ -54,7 +54,7 @@ def test_a_run_trains_and_loads(folder, name, encoding):
     assert trained(torch.arange(10)[None]).isfinite().all()
 
 
-@pytest.mark.parametrize(("encoding", "other"), [("yarn", "own"), ("own", "none")])
+@pytest.mark.parametrize(("encoding", "other"), [("yarn", "pretrained"), ("pretrained", "none")])
 def test_a_run_is_to_be_compared_with_the_positions_of_the_model_itself_or_none(folder, encoding, other):
     words = choices(folder, "llama", f"encoding={encoding}")
     (folder / "environment.json").write_text(json.dumps({"choices": words}))
@@ -67,7 +67,7 @@ def test_a_tokenizer_that_has_more_tokens_than_the_model_is_refused_before_train
     with pytest.raises(
         ValueError, match=r"^model\.path must hold the tokenizer .* has 290 tokens, .* the model has 280$"
     ):
-        check(configuration(folder, "llama", "encoding=own"))
+        check(configuration(folder, "llama", "encoding=pretrained"))
 
 
 def test_dropout_of_the_model_acts_in_training(folder):
@@ -185,7 +185,9 @@ def test_a_large_pretrained_model_learns_at_a_smaller_rate(tmp_path):
 
 def test_a_sweep_begins_at_the_rate_of_the_pretrained_model(folder):
     rates = {"choices": [0.0001, 0.0002]}
-    sweep = small_sweep(folder, *choices(folder, "llama", "encoding=own"), train={}, space={"optimizer.lr": rates})
+    sweep = small_sweep(
+        folder, *choices(folder, "llama", "encoding=pretrained"), train={}, space={"optimizer.lr": rates}
+    )
     without = [word for word in sweep.overrides if not word.startswith(("optimizer.lr=", "model."))]
     sweep = replace(sweep, overrides=[*without, f"model.path={folder / 'llama'}"])
     assert TrialConfigurations(CONF, sweep).check() == {"optimizer.lr": 2e-4}

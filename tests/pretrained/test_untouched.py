@@ -105,7 +105,7 @@ def test_the_teacher_is_the_untouched_model_and_reads_as_far_as_it_was_trained(f
 
 @pytest.mark.parametrize(("name", "make"), [("headless", on_classes), ("bert", on_text), ("llama", on_text)])
 def test_a_model_that_keeps_its_positions_has_nothing_to_learn(folder, name, make):
-    config = make(folder, name, "encoding=own", "objective=distil")
+    config = make(folder, name, "encoding=pretrained", "objective=distil")
     objective, teacher = taught(config)
     data, task = opened(config)
     model = check(config).model.build(data.vocab_size, task.outputs).eval()

@@ -82,7 +82,7 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
     """Raise ValueError for groups and sizes that do not go with runs, or without one."""
     if of_model:
         if config.get("encoding") is not None or config.get("swap") is not None:
-            raise ValueError("encodings names those of a pretrained model: encodings=[own,yarn]")
+            raise ValueError("encodings names those of a pretrained model: encodings=[pretrained,yarn]")
         return
     of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
     if config["encodings"] is not None and not (runs and of_runs):
@@ -159,7 +159,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
         except ConfigCompositionException as error:  # its keys are those of training
             raise ValueError(composition_error(error, "train", [*words, *searched])) from error
 
-    whole = resolved([*words, "encoding=own"])
+    whole = resolved([*words, "encoding=pretrained"])
     with full_keys("model", whole):
         path = whole["model"]["path"]
         download(path)
@@ -170,7 +170,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     if not _sets("dataset.sequence_length", words):
         words.append(f"dataset.sequence_length={length}")
     pretrained = []
-    for name, chosen in _encodings("own" if config["encodings"] is None else config["encodings"]):
+    for name, chosen in _encodings("pretrained" if config["encodings"] is None else config["encodings"]):
         known = list(keys("encoding", chosen["encoding"])) if chosen["encoding"] in choices("encoding") else []
         of_encoding = [*words, *expand_aliases([composer.override(key, chosen[key]) for key in chosen], known)]
         pretrained.append(PretrainedChoice(name, resolved(of_encoding), of_encoding))
@@ -183,7 +183,7 @@ def _encodings(nodes: Any) -> list[tuple[str | None, dict[str, Any]]]:
 
     encodings: list[tuple[str | None, dict[str, Any]]] = []
     if nodes == []:
-        raise ValueError("encodings must not be empty; null is own")
+        raise ValueError("encodings must not be empty; null is pretrained")
     for node in nodes if isinstance(nodes, list) else [nodes]:
         named = {"encoding": node} if isinstance(node, str) else node if isinstance(node, Mapping) else {}
         chosen = {str(key): value for key, value in named.items() if key != "name"}

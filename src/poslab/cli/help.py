@@ -78,7 +78,7 @@ def evaluate_help(words: list[str]) -> str:
             "",
             "encoding@swap=none replaces the encoding of a run at test time.",
             "A pretrained model before any training, on the data that dataset= chooses:",
-            f"  {poslab_command('evaluate')} model.path=DIR encodings=[own,yarn,none]",
+            f"  {poslab_command('evaluate')} model.path=DIR encodings=[pretrained,yarn,none]",
         ]
     )
 

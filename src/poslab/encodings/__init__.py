@@ -38,9 +38,9 @@ from poslab.encodings.content.wall import Wall
 from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
 from poslab.encodings.layers import LayerPattern, LayerSpec, SequenceMixer
-from poslab.encodings.own import OwnPositions
 from poslab.encodings.per_layer import alternating, rnope
 from poslab.encodings.positions import Positions
+from poslab.encodings.pretrained import PretrainedPositions
 from poslab.encodings.relative.deberta import Deberta
 from poslab.encodings.relative.music import MusicTransformer
 from poslab.encodings.relative.shaw import Shaw
@@ -117,13 +117,13 @@ __all__ = [
     "MusicTransformer",
     "NoPosition",
     "OffsetBias",
-    "OwnPositions",
     "PaTH",
     "PoPE",
     "PositionSampler",
     "PositionalEncoding",
     "Positions",
     "PretrainedFacts",
+    "PretrainedPositions",
     "QueryRows",
     "Randomized",
     "RePo",

@@ -153,7 +153,7 @@ class StackEncodings(nn.Module):
         """
         kinds = {encoding.keeps_pretrained_positions for encoding in self}
         if len(kinds) > 1:
-            raise ValueError("encoding must be own in all layers or in none: a model has its positions as a whole")
+            raise ValueError("encoding must be pretrained in all layers or in none")
         return kinds == {True}
 
     @property

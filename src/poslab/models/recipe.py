@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from poslab.encodings import EncodingFactory, LayerPattern, OwnPositions, PositionSampler
+from poslab.encodings import EncodingFactory, LayerPattern, PositionSampler, PretrainedPositions
 from poslab.models.model import Capability, Model, Outputs
 from poslab.models.stack_config import StackConfig
 
@@ -65,7 +65,7 @@ class ModelRecipe:
             return None
         exchanged = ("encoding", "positions", "temperature", "layers")
         kept = {name: value for name, value in self.make.keywords.items() if name not in exchanged}
-        return ModelRecipe(partial(self.make.func, encoding=OwnPositions, **kept), OwnPositions)
+        return ModelRecipe(partial(self.make.func, encoding=PretrainedPositions, **kept), PretrainedPositions)
 
     def try_build(self) -> Model:
         """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""

@@ -16,8 +16,8 @@ from poslab.configuration.of_pretrained import without_scratch_default
 from poslab.encodings import (
     EncodingFactory,
     LayerPattern,
-    OwnPositions,
     PositionalEncoding,
+    PretrainedPositions,
     StackEncodings,
     TemperatureFactory,
 )
@@ -31,7 +31,7 @@ MODULE = "poslab_encodings"
 """Name of the encodings among the modules of a model of transformers."""
 
 
-def borrow(model: Any, encoding: EncodingFactory = OwnPositions, **options: Any) -> HostedModel:
+def borrow(model: Any, encoding: EncodingFactory = PretrainedPositions, **options: Any) -> HostedModel:
     """Return a pretrained model under an encoding, in evaluation mode, with the interface of Poslab's own models.
 
         model = poslab.borrow("path/to/model", encoding=partial(Rotary, scaling=partial(yarn, factor=4.0)))
@@ -68,7 +68,7 @@ def exchange(
         poslab.exchange(model, "yarn", factor=4)
         poslab.exchange(model, T5Bias, num_buckets=64)
         model.generate(ids)
-        poslab.exchange(model, "own")  # undone
+        poslab.exchange(model, "pretrained")  # undone
 
     The model goes on as an object of transformers: forward passes, `generate()`, gradients. Learned parameters of the
     encoding are its module `poslab_encodings`.
@@ -76,7 +76,7 @@ def exchange(
     Args:
         model: model of transformers, with or without a head, compiled or not.
         encoding: as in `borrow`, or the name of a choice of conf/encoding, which has the hyperparameters of its file;
-            "own" undoes an earlier exchange. Another encoding takes the place of an earlier one.
+            "pretrained" undoes an earlier exchange. Another encoding takes the place of an earlier one.
         temperature, attention, digits: as in `HostedModel`.
         hyperparameters: of the encoding, by name, or of the scaling of the choice.
 
@@ -89,7 +89,7 @@ def exchange(
         name = type(encoding).__name__
         raise ValueError(f"encoding must be a class or a partial of one, as in partial({name}, ...), got an instance")
     family = family_of(model.config)
-    if encoding == "own" and not hyperparameters:
+    if encoding == "pretrained" and not hyperparameters:
         undo(family.base_of(model))
         return None
     if isinstance(encoding, str):
@@ -114,6 +114,8 @@ def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> Encodi
     from hydra.utils import get_object
     from omegaconf import OmegaConf
 
+    if name == "own":
+        raise ValueError("encoding 'own' is now 'pretrained'")
     choices = sorted(file.stem for file in (CONF / "encoding").glob("*.yaml"))
     if name not in choices:
         raise ValueError(f"unknown encoding {name!r}{nearest_encoding(name, choices)}")

@@ -31,11 +31,11 @@ ROTATION = "position_embeddings"
 class Exchange:
     """An exchange of the positions of a model, which can be undone.
 
-    The model's own positions become silent (its rotation turns by 0, its rows are 0), and its attention is computed by
-    `poslab.attention.attend`; under `OwnPositions` they stay, and the attention alone is ours. The module tree and the
-    names of its weights stay as they are. `generate()` and its cache go on working: the cache then holds keys that are
-    not rotated, and beside them the states of an encoding that has some. A model has one exchange at a time: a new one
-    undoes the earlier.
+    The model's own positions become silent (its rotation has angle 0, its rows are 0), and its attention is computed by
+    `poslab.attention.attend`; under `PretrainedPositions` they stay, and only attention is replaced. The module tree
+    and the names of its weights stay. `generate()` and its cache work: the cache then holds keys that are not rotated,
+    and next to them the states of an encoding that has some. A model has one exchange at a time: a new one undoes the
+    earlier.
 
     Args:
         model: a model of transformers, with or without a head.
@@ -130,7 +130,7 @@ class Exchange:
         """Raise ValueError for positions beyond the learned rows of the model; an encoding refuses them itself."""
         end = self.encodings.max_length
         if self.keeps_own and end is not None and positions.stop > end:
-            raise ValueError(f"encoding=own ends after the model's {end} positions, got {positions.stop}")
+            raise ValueError(f"encoding=pretrained ends after the model's {end} positions, got {positions.stop}")
 
     def _before_base(
         self, base: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]

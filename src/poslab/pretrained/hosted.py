@@ -32,8 +32,8 @@ class HostedModel(CheckedArguments, Model):
     """A pretrained Hugging Face model under an encoding.
 
     Its modules stay as they are; their positions are exchanged for the encoding, and their attention is that of Poslab.
-    With `OwnPositions` it computes what the untouched model does. Attention weights are never dropped, whatever the
-    model's own dropout.
+    With `PretrainedPositions` it computes what the untouched model does. Attention weights are never dropped, whatever
+    the model's own dropout.
 
     Args:
         encoding: factory of its positional encoding.

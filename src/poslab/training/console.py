@@ -24,7 +24,7 @@ from poslab.configuration.command_line import assignment, poslab_command, trusti
 from poslab.configuration.labels import choice_file
 from poslab.configuration.of_pretrained import is_pretrained
 from poslab.data.patched.source import PatchedSource
-from poslab.encodings import Alibi, NoPosition, OwnPositions, PositionalEncoding, Rotary
+from poslab.encodings import Alibi, NoPosition, PositionalEncoding, PretrainedPositions, Rotary
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
@@ -267,7 +267,7 @@ PARTNERS = {"alibi": Alibi, "rotary": Rotary}
 PARTNERS_ON_AXES = {"rotary_axial": Rotary, "alibi_grid": Alibi}
 """The same for data whose tokens have positions on several axes."""
 
-PARTNERS_OF_PRETRAINED = {"own": OwnPositions, "none": NoPosition}
+PARTNERS_OF_PRETRAINED = {"pretrained": PretrainedPositions, "none": NoPosition}
 
 
 def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:

@@ -121,7 +121,7 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
         ValueError: in one sentence that begins with `start` or `init_from`.
     """
     if model.encodings.keeps_pretrained_positions:
-        raise ValueError("start must be fresh under encoding=own, which exchanges nothing")
+        raise ValueError("start must be fresh under encoding=pretrained, which exchanges nothing")
     if begins_with is not None:
         earlier = begins_with.model
     elif recipe.init_from is not None:

@@ -14,8 +14,8 @@ from poslab.attention import Visibility, attend
 from poslab.encodings import (
     DualChunk,
     LeakyReRoPE,
-    OwnPositions,
     Positions,
+    PretrainedPositions,
     QueryRows,
     ReRoPE,
     Rotary,
@@ -169,7 +169,7 @@ def test_a_pretrained_model_reads_a_text_within_the_window_as_before_and_a_longe
     with torch.no_grad():
         own, inside, beyond = (
             borrow(model, encoding=encoding)(ids)
-            for encoding in (OwnPositions, partial(SelfExtend, window=11), partial(SelfExtend, window=4))
+            for encoding in (PretrainedPositions, partial(SelfExtend, window=11), partial(SelfExtend, window=4))
         )
     torch.testing.assert_close(inside, own, rtol=0, atol=1e-5)
     torch.testing.assert_close(beyond[:, :4], own[:, :4], rtol=0, atol=1e-5)

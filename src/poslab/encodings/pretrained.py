@@ -1,4 +1,4 @@
-"""The positions that a pretrained model has of its own."""
+"""The positions of a pretrained model, unchanged."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.shape import StackShape
 
 
-class OwnPositions(PositionalEncoding):
+class PretrainedPositions(PositionalEncoding):
     """The positions of a pretrained model, left as they are: the control of every exchange.
 
-    No parameters beside the model's own. Causal and bidirectional. Learned rows end where the model's do.
+    No parameters but the model's. Causal and bidirectional. Learned rows end where the model's do.
 
     Raises:
         ValueError: for a model of ours, which has no positions but those of its encoding.
@@ -22,7 +22,7 @@ class OwnPositions(PositionalEncoding):
     def __init__(self, shape: StackShape) -> None:
         super().__init__()
         if shape.pretrained is None:
-            raise ValueError("encoding=own keeps the positions of a pretrained model: it needs model=pretrained")
+            raise ValueError("encoding=pretrained keeps the positions of a pretrained model: it needs model=pretrained")
         self.max_length = shape.pretrained.max_length
         self._spectrum = shape.pretrained.spectrum
 
@@ -31,5 +31,5 @@ class OwnPositions(PositionalEncoding):
         return self._spectrum is not None
 
     def spectrum(self, length: int) -> Tensor | None:
-        """Return the inverse frequencies of the model's own rotation, that of full attention if it has several."""
+        """Return the inverse frequencies of the model's rotation, under full attention if it has several."""
         return None if self._spectrum is None else self._spectrum(length)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from poslab.encodings import Alibi, OwnPositions, Positions, Rotary
+from poslab.encodings import Alibi, Positions, PretrainedPositions, Rotary
 from poslab.models.model import Outputs
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
@@ -41,9 +41,9 @@ def test_rows_padded_on_the_left_are_those_of_the_untouched_model_at_real_tokens
 def test_a_model_is_itself_again_after_an_exchange_is_undone(name):
     model, ids = tiny(name), some_tokens()
     expected, names = model(ids).logits, list(model.state_dict())
-    exchange(model, OwnPositions)
+    exchange(model, PretrainedPositions)
     torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
-    exchange(model, "own")
+    exchange(model, "pretrained")
     assert torch.equal(model(ids).logits, expected)
     assert list(model.state_dict()) == names
     assert all(parameter.requires_grad for parameter in model.parameters())
@@ -84,7 +84,7 @@ def test_a_model_that_returns_tuples_is_hosted():
 def test_generation_is_that_of_the_untouched_model(name):
     model, options = tiny(name, torch.float32), greedy()
     expected = model.generate(**options)
-    exchange(model, OwnPositions)
+    exchange(model, PretrainedPositions)
     assert torch.equal(model.generate(**options), expected)
 
 
@@ -101,5 +101,5 @@ def test_a_text_in_pieces_is_the_whole_text(name):
 def test_a_beam_search_is_that_of_the_untouched_model(name):
     model, options = tiny(name, torch.float32), greedy(num_beams=3)
     expected = model.generate(**options)
-    exchange(model, OwnPositions)
+    exchange(model, PretrainedPositions)
     assert torch.equal(model.generate(**options), expected)
