@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -145,7 +144,9 @@ def test_finished_runs_are_compared_and_an_encoding_is_recommended(compared: tup
         *[("none", 1), ("none", 2)],
         *[("rotary", 1), ("rotary", 2)],
     ]
-    assert json.loads((tmp_path / "again" / "comparison.json").read_text())["command"].endswith("lengths=[64,128]'")
+    assert "lengths=[64,128]" in (tmp_path / "again" / "report.html").read_text()
+    for name in ("runs", "curves", "items"):
+        assert len(pd.read_parquet(tmp_path / "again" / f"{name}.parquet"))
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.experiments.collect import read_results, write_tables
+from poslab.experiments.command import report_tables
 from poslab.experiments.report.tables import differences
 from poslab.experiments.tables import (
     ItemTable,
@@ -110,6 +112,8 @@ def test_results_come_back_from_their_tables(tmp_path):
     assert differences(found, "copying").equals(differences(made, "copying"))
     assert found.tuned("copying") == made.tuned("copying")
     assert [run.reading for run in found.rows] == [run.reading for run in made.rows]
+    write_tables(dataclasses.replace(made, exist_already=True), tmp_path)
+    assert read_results(tmp_path).exist_already and not found.exist_already
     assert read_results(tmp_path, baseline="none").comparison.baseline == "none"
     with pytest.raises(ValueError, match="baseline"):
         read_results(tmp_path, baseline="alibi")
@@ -121,6 +125,16 @@ def test_rows_that_the_comparison_does_not_name_are_an_error(tmp_path):
     write_runs(tmp_path, [dataclasses.replace(made.rows[0], encoding="alibi")])
     with pytest.raises(ValueError, match=r"runs\.parquet .*alibi"):
         read_results(tmp_path)
+
+
+def test_a_report_needs_nothing_but_the_tables(tmp_path, capsys):
+    for file in ("comparison.yaml", "runs.parquet", "curves.parquet", "items.parquet"):
+        shutil.copy(RESULTS / "t5_rate" / file, tmp_path / file)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    report_tables(tmp_path, "python -m src.compare report_only=true", {}, recommend=True)
+    assert "copy: take rate_0.02" in capsys.readouterr().out
+    assert (tmp_path / "report.html").is_file() and (tmp_path / "differences.csv").is_file()
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
 @pytest.mark.parametrize("name", ["encoding_choice", "t5_rate", "pretrained_minilm"])

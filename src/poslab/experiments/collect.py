@@ -121,6 +121,7 @@ def _curve(run: RunResult) -> Iterator[tuple[int, str, float]]:
 def write_tables(results: Results, folder: Path) -> None:
     """Write the comparison and the three tables of its results; those of runs that are elsewhere lack their curves."""
     node = {key: value for key, value in results.comparison.as_plain_data().items() if key not in OF_A_MACHINE}
+    node |= {"exist_already": True} if results.exist_already else {}
     text = yaml.safe_dump({key: _plain(value) for key, value in node.items()}, sort_keys=False, allow_unicode=True)
     write_atomically(folder / SPECIFICATION, text)
     finished = results.finished
@@ -142,6 +143,7 @@ def read_results(folder: Path, baseline: str | None = None) -> Results:
         ValueError: naming the file, if one is missing, damaged, or holds something else.
     """
     node = read_yaml(folder / SPECIFICATION)
+    exist_already = node.pop("exist_already", False) is True
     node = node if baseline is None else {**node, "baseline": baseline}
     comparison = checked(made(Comparison, str(folder / SPECIFICATION), node, output=str(folder)))
     rows = read_runs(folder)
@@ -149,7 +151,7 @@ def read_results(folder: Path, baseline: str | None = None) -> Results:
     if strange := [run.label for run in rows if (run.case, run.encoding) not in known]:
         raise ValueError(f"{folder / RUNS} has a run that its {SPECIFICATION} does not name: {strange[0]}")
     table = ItemTable(folder)
-    return Results(comparison, rows, lambda run: table.of(run.key))
+    return Results(comparison, rows, lambda run: table.of(run.key), exist_already)
 
 
 def _is_pretrained(comparison: Comparison, case: str) -> bool:

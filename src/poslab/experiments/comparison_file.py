@@ -75,7 +75,7 @@ def _check_claims(comparison: Comparison, nodes: Sequence[Mapping[str, Any]]) ->
     entries = [entry for node in nodes for entry in node.get("encodings") or ()]
     encodings = [str(entry.get("name")) if isinstance(entry, Mapping) else str(entry) for entry in entries]
     cases = [str(name) for node in nodes for name in node.get("cases") or ()]
-    for place, claim in enumerate(() if published is None else published.all_claims):
+    for place, claim in enumerate(() if published is None else published.claims):
         named = (("better", claim.better, encodings), ("than", claim.than, encodings), ("case", claim.case, cases))
         for key, name, known in named:
             if name is not None and name not in known:

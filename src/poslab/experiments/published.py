@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from poslab.arguments import Count, with_checked_arguments
 from poslab.experiments.comparison import Comparison, made
@@ -87,46 +87,33 @@ class Claim:
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """Published results in a comparison file.
+    """Published results that a comparison repeats.
 
     Args:
-        paper, published, claims: arguments of `Paper`, `Published` and `Claim`.
+        paper: their source.
+        values, claims: of the paper.
         differences: sentences on what our setting does otherwise.
     """
 
-    paper: Mapping[str, Any]
-    published: Sequence[Mapping[str, Any]] = ()
-    claims: Sequence[Mapping[str, Any]] = ()
-    differences: Sequence[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        _ = self.source, self.values, self.all_claims
-        if not all(isinstance(one, str) and one for one in self.differences):
-            raise ValueError("differences must be sentences")
-
-    @property
-    def source(self) -> Paper:
-        """The paper."""
-        found: Paper = made(Paper, "paper", self.paper)
-        return found
-
-    @property
-    def values(self) -> list[Published]:
-        """The published values."""
-        return [made(Published, f"published[{place}]", node) for place, node in enumerate(self.published)]
-
-    @property
-    def all_claims(self) -> list[Claim]:
-        """The claims."""
-        return [made(Claim, f"claims[{place}]", node) for place, node in enumerate(self.claims)]
+    paper: Paper
+    values: Sequence[Published]
+    claims: Sequence[Claim]
+    differences: Sequence[str]
 
 
 def published_results(comparison: Comparison) -> PublishedResults | None:
     """Return what a comparison says of a paper; None if it repeats none.
 
     Raises:
-        ValueError: for anything that is not declared, such as a value that was seen nowhere.
+        ValueError: for anything that is not declared, such as a value without its source.
     """
     if comparison.paper is None:
         return None
-    return PublishedResults(comparison.paper, comparison.published, comparison.claims, comparison.differences)
+    if not all(isinstance(sentence, str) and sentence for sentence in comparison.differences):
+        raise ValueError("differences must be sentences")
+    return PublishedResults(
+        made(Paper, "paper", comparison.paper),
+        [made(Published, f"published[{number}]", node) for number, node in enumerate(comparison.published)],
+        [made(Claim, f"claims[{number}]", node) for number, node in enumerate(comparison.claims)],
+        comparison.differences,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,7 @@ from poslab.experiments.statistics.verdict import Verdict, verdicts
 from poslab.experiments.tables import RunResult
 from poslab.experiments.tuned_points import TunedPoint, tuned_point
 
-
-def _without_items(run: RunResult) -> None:
-    """Return that the scores of test items are not known."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -37,16 +36,10 @@ class Results:
 
     comparison: Comparison
     rows: Sequence[RunResult]
-    items: Callable[[RunResult], MeasuredRun | None] = _without_items
+    items: Callable[[RunResult], MeasuredRun | None] = lambda run: None
     exist_already: bool = False
-    _measured: dict[tuple[str, str, int], MeasuredRun | None] = field(default_factory=dict, init=False, repr=False)
-    _scores: dict[tuple[str, Criterion], dict[str, Scores]] = field(default_factory=dict, init=False, repr=False)
-    _positioned: dict[tuple[str, Criterion], dict[str, tuple[int, int]]] = field(
-        default_factory=dict, init=False, repr=False
-    )
-    _verdicts: dict[tuple[str, Criterion, str, bool], dict[str, Verdict]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
+    """What was read or computed already, by the name of the method and its arguments."""
 
     @cached_property
     def finished(self) -> list[RunResult]:
@@ -165,11 +158,16 @@ class Results:
         values = [run.metrics[tag] for run in self.runs(case, encoding).values() if tag in run.metrics]
         return sum(values) / len(values) if values else np.nan
 
+    def _once(self, key: tuple[Any, ...], make: Callable[[], T]) -> T:
+        """Return what was made under a key, made at the first call."""
+        if key not in self._known:
+            self._known[key] = make()
+        found: T = self._known[key]
+        return found
+
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""
-        if (case, criterion) not in self._positioned:
-            self._positioned[case, criterion] = self._count_positioned(case, criterion)
-        return self._positioned[case, criterion]
+        return self._once(("positioned", case, criterion), lambda: self._count_positioned(case, criterion))
 
     def _count_positioned(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         counted = {}
@@ -201,9 +199,7 @@ class Results:
         There are none until `is_comparable`. They are scores of test items where all runs have them, on the items that
         all have positions for.
         """
-        if (case, criterion) not in self._scores:
-            self._scores[case, criterion] = self._read_scores(case, criterion)
-        return self._scores[case, criterion]
+        return self._once(("scores", case, criterion), lambda: self._read_scores(case, criterion))
 
     def _read_scores(self, case: str, criterion: Criterion) -> dict[str, Scores]:
         if not self.is_comparable(case):
@@ -245,12 +241,12 @@ class Results:
 
         Scores whose values are not those of the run are of other weights, or were changed, and are not read either.
         """
-        if run.key not in self._measured:
+
+        def read() -> MeasuredRun | None:
             found = self.items(run)
-            if found is not None and not _fits(found, run):
-                found = None
-            self._measured[run.key] = found
-        return self._measured[run.key]
+            return found if found is not None and _fits(found, run) else None
+
+        return self._once(("measured", run.key), read)
 
     def _items(self, criterion: Criterion, run: RunResult) -> list[ItemScores] | None:
         """Return the scores of test items of a run at each length of a metric; None where there are none here."""
@@ -279,23 +275,21 @@ class Results:
 
         A baseline that is chosen by its scores needs `all_pairs`, as of `statistics.verdict.verdicts`.
         """
-        key = (case, criterion, baseline, all_pairs)
-        if key not in self._verdicts:
-            scores = self.scores(case, criterion)
-            self._verdicts[key] = (
-                {}
-                if baseline not in scores
-                else verdicts(
-                    scores,
-                    baseline,
-                    criterion.direction,
-                    criterion.margin or 0.0,
-                    share=self.is_share(case, criterion.name),
-                    not_learned=self.not_learned(case),
-                    all_pairs=all_pairs,
-                )
+
+        def compare() -> dict[str, Verdict]:
+            if baseline not in (scores := self.scores(case, criterion)):
+                return {}
+            return verdicts(
+                scores,
+                baseline,
+                criterion.direction,
+                criterion.margin or 0.0,
+                share=self.is_share(case, criterion.name),
+                not_learned=self.not_learned(case),
+                all_pairs=all_pairs,
             )
-        return self._verdicts[key]
+
+        return self._once(("verdicts", case, criterion, baseline, all_pairs), compare)
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""

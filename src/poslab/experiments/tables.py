@@ -259,7 +259,7 @@ def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) 
         facts[group] = {tag: value for tag, value in own.items() if value is not None}
     others = {name: row[name] for name in numbers if not name.startswith(("test/", "reading/"))}
     run = RunResult(**facts, metrics={tag: value for tag, value in others.items() if value is not None})
-    texts = (run.reason, run.commit, run.machine, run.task, run.split, run.newest_split, run.directory)
+    texts: tuple[str, ...] = (run.reason, run.commit, run.machine, run.task, run.split, run.newest_split, run.directory)
     texts = (*texts, run.length_unit, *run.words, *run.open_ended)
     hashes = (run.batch, run.weights)
     _require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))

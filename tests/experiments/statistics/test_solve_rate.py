@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 
-from poslab.experiments.statistics.solve_rate import rate_difference, seeds_split, solve_p_value, solve_rate
+from poslab.experiments.statistics.solve_rate import rate_difference, seeds_split, solve_p_value
 
 
 @pytest.mark.parametrize(
@@ -19,12 +19,6 @@ from poslab.experiments.statistics.solve_rate import rate_difference, seeds_spli
 )
 def test_seeds_split_where_some_fail_and_some_solve(values, split):
     assert seeds_split(np.array(values, float)) is split
-
-
-def test_a_solve_rate_has_wilsons_interval():
-    rate = solve_rate(np.array([5, 95, 96, 97, np.nan]))
-    assert (rate.solved, rate.seeds) == (3, 5)
-    assert rate.interval == pytest.approx(tuple(stats.binomtest(3, 5).proportion_ci(method="wilson")))
 
 
 def test_the_difference_of_solve_rates_has_newcombes_interval():

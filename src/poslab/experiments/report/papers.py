@@ -62,7 +62,7 @@ def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
 def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:
     """Return a row for each claim: the claim, its outcome and the evidence."""
     rows = []
-    for claim in published.all_claims:
+    for claim in published.claims:
         word, evidence = outcome(results, claim)
         rows.append({"claim": claim.say, "outcome": word, "evidence": evidence})
     return pd.DataFrame(rows, columns=["claim", "outcome", "evidence"])
@@ -73,14 +73,10 @@ def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
     rows = []
     for v in published.values:
         metric, ours = _ours(results, v)
+        computed = None if v.head_dim is None else smallest_base(v.head_dim, int(v.at or 0))
         said = {"case": v.case, "at": v.at, "encoding": v.encoding, "published": v.value, "sd": v.sd, "seeds": v.n}
-        rows.append({**said, "ours": ours, "our metric": metric, "computed here": _computed(v), "seen": v.seen})
+        rows.append({**said, "ours": ours, "our metric": metric, "computed here": computed, "seen": v.seen})
     return pd.DataFrame(rows).dropna(axis=1, how="all")
-
-
-def _computed(value: Published) -> float | None:
-    """Return the same value, computed here; None for one that only training can give."""
-    return None if value.head_dim is None else smallest_base(value.head_dim, int(value.at or 0))
 
 
 def _ours(results: Results, value: Published) -> tuple[str | None, float | None]:
@@ -97,7 +93,7 @@ def beside_the_paper(results: Results) -> Iterator[Section]:
     """Yield the section of a report on the paper that a comparison repeats, if it does."""
     if (published := published_results(results.comparison)) is None:
         return
-    paper = published.source
+    paper = published.paper
     source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
     text = f"{paper.title} ({source})."
     if published.differences:

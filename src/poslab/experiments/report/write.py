@@ -14,9 +14,10 @@ from rich.table import Table as Lines
 from poslab.configuration.labels import names_in_pictures
 from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import COSTS, Criterion, sign
+from poslab.experiments.published import published_results
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.papers import beside_the_paper
+from poslab.experiments.report.papers import beside_the_paper, values_table
 from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.report.tables import (
@@ -183,6 +184,9 @@ def _print(results: Results, console: Console, best: pd.DataFrame, table: pd.Dat
             columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
             print_table(console, case, own[["encoding", *columns]].rename(columns=columns))
         console.print(signs)
+    published = published_results(comparison)
+    if published is not None and any(value.head_dim for value in published.values):  # computed without any run
+        print_table(console, "published values", values_table(results, published))
     console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
     for runs, state in ((results.failed, "failed"), (results.blocked, "cannot begin")):
         if runs:

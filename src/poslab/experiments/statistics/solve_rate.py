@@ -6,19 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import binomtest, fisher_exact
-from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 FAILED, SOLVED = 20.0, 80.0
 """Shares, in per cent, below which a seed has failed and above which it has solved a case."""
-
-
-@dataclass(frozen=True)
-class SolveRate:
-    """Number of seeds that solve a case, with Wilson's 95 % interval of the share, from 0 to 1."""
-
-    solved: int
-    seeds: int
-    interval: tuple[float, float]
 
 
 def seeds_split(values: np.ndarray) -> bool:
@@ -29,13 +20,6 @@ def seeds_split(values: np.ndarray) -> bool:
 def solved(values: np.ndarray) -> np.ndarray:
     """Return (S,) whether each seed's share is above 80; a diverged run's is not."""
     return values > SOLVED
-
-
-def solve_rate(values: np.ndarray) -> SolveRate:
-    """Return the solve rate of a share (S,), 0 to 100, of at least 1 seed; a diverged run has not solved the case."""
-    count = int(solved(values).sum())
-    low, high = proportion_confint(count, len(values), method="wilson")
-    return SolveRate(count, len(values), (float(low), float(high)))
 
 
 @dataclass(frozen=True)
