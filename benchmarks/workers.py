@@ -84,8 +84,11 @@ def _run(of: str, output: Path, workers: int, steps: int, runs: int) -> float:
         stdout=subprocess.DEVNULL,
         preexec_fn=lambda: os.sched_setaffinity(0, cores),
     )
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{output / 'study.db'}")
-    ends = [trial.datetime_complete.timestamp() for trial in study.trials if trial.datetime_complete is not None]
+    if of == "sweep":
+        trials = optuna.load_study(study_name=None, storage=f"sqlite:///{output / 'study.db'}").trials
+        ends = [trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete is not None]
+    else:
+        ends = [scores.stat().st_mtime for scores in output.glob("runs/*/*/*/scores.npz")]
     assert len(ends) == runs
     return max(ends) - began
 

@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-import optuna
 import pandas as pd
 import pytest
-from optuna.trial import TrialState
 
-from poslab.experiments.study import cell_of_trial
+from poslab.experiments.jobs import Record
 from tests.storages import POSTGRESQL
 
 from .running import Ended, Running, python
@@ -112,10 +110,12 @@ def test_two_commands_at_once_train_every_cell_once(tmp_path: Path, tiny: list[s
     for running in [second] if killed else [first, second]:
         ended = running.wait(300)
         assert (ended.status, ended.errors) == (0, ""), ended
-    study = optuna.load_study(study_name="question_untuned", storage=f"sqlite:///{tmp_path / 'out' / 'study.db'}")
-    complete = [cell_of_trial(trial).identity for trial in study.trials if trial.state == TrialState.COMPLETE]
-    assert len(complete) == len(set(complete)) == len(runs_of(tmp_path)) == 4
-    assert sum(trial.state == TrialState.FAIL for trial in study.trials) <= killed
+    files = [json.loads(file.read_text()) for file in tmp_path.glob("out/runs/*/*/*/job.json")]
+    records = [Record.of(node) for file in files for node in file.values()]
+    assert len(records) == len(runs_of(tmp_path)) == 4
+    assert all(record.outcome is not None for record in records)
+    assert sum(len(record.attempts) - 1 for record in records) <= killed
+    assert not (tmp_path / "out" / "study.db").exists()
     decided = pd.read_csv(tmp_path / "out" / "results.csv").query("metric == 'bits_per_byte@2x'")
     assert len(decided) == 4 and decided["value"].between(1, 9).all()
 

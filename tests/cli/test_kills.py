@@ -14,12 +14,13 @@ import optuna
 import psutil
 import pytest
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from poslab.experiments.study import RESULT, cell_of_trial
-from poslab.experiments.tuning.attributes import RETRY_OF, WORKER
-from poslab.experiments.tuning.trial_record import TrialRecord, first_attempt, recorded_failure
+from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger, Ledger, Record
+from poslab.experiments.storage_url import DamagedStorageError
+from poslab.experiments.study import cell_of_key
 from poslab.runs.directory import RunDirectory
 from tests.storages import POSTGRESQL
 
@@ -37,14 +38,16 @@ COMMON = ["workers=2", "trainer=cpu", "logger=[csv]", "trainer.max_steps=140", "
 def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
     arguments = [f"name={tmp_path.name}", f"storage={storage_url}", f"n_trials={N_TRIALS}", "pruner=null"]
     begin = partial(start_sweep, tmp_path, *arguments, *tiny, *COMMON)
-    trials = trials_after_kills(begin, tmp_path, storage_url)
+    records = records_after_kills(begin, tmp_path, database(tmp_path, storage_url))
 
-    complete = TrialRecord.of(trials, N_TRIALS).in_state(TrialState.COMPLETE)
-    assert len(complete) == N_TRIALS, [(trial.number, recorded_failure(trial).reason) for trial in trials]
-    assert first_attempt(complete[0]) == 0, "the default is missing"
+    assert sorted(records) == [str(number) for number in range(N_TRIALS)]
+    assert all(record.outcome is not None for record in records.values()), records
+    study = optuna.load_study(study_name=tmp_path.name, storage=storage_url)
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * N_TRIALS
+    assert study.trials[0].params["encoding.base"] == 10000.0, "the default is missing"
     assert (tmp_path / "out" / "best.yaml").exists()
-    for trial in complete:
-        run = tmp_path / "out" / "trials" / f"{first_attempt(trial):04}"
+    for trial in study.trials:
+        run = tmp_path / "out" / "trials" / f"{trial.number:04}"
         metrics = RunDirectory(run).metrics()
         means = [metrics[f"validation/bits_per_byte@{length}"] for length in (64, 128)]
         assert trial.value == sum(means) / 2
@@ -53,41 +56,52 @@ def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.needs(POSTGRESQL)
-@pytest.mark.parametrize("storage_url", ["postgresql"], indirect=True)
-def test_twenty_kills_lose_no_cell_of_a_comparison(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
-    arguments = ["comparison=question.yaml", "output=out", f"name={tmp_path.name}", f"storage={storage_url}", "seeds=1"]
+@pytest.mark.parametrize("kept", ["folder", pytest.param("postgresql", marks=pytest.mark.needs(POSTGRESQL))])
+def test_twenty_kills_lose_no_cell_of_a_comparison(
+    kept: str, tmp_path: Path, tiny: list[str], request: pytest.FixtureRequest
+) -> None:
+    arguments = ["comparison=question.yaml", "output=out", f"name={tmp_path.name}", "seeds=1"]
+    ledger: Ledger = FolderLedger(tmp_path / "out", lambda key: tmp_path / "out" / cell_of_key(key).directory)
+    if kept == "postgresql":
+        url = request.getfixturevalue("postgresql")
+        arguments.append(f"storage={url}")
+        ledger = database(tmp_path, url)
     begin = partial(start_comparison, tmp_path, *arguments, *tiny, *COMMON)
-    trials = trials_after_kills(begin, tmp_path, storage_url)
+    records = records_after_kills(begin, tmp_path, ledger)
 
-    complete = [cell_of_trial(trial) for trial in trials if trial.state == TrialState.COMPLETE]
-    assert len(complete) == len({cell.identity for cell in complete}), "a cell was trained twice"
-    assert sum(not cell.is_trial for cell in complete) == 2
-    assert sum(cell.is_trial for cell in complete) >= 4
+    assert all(record.outcome is not None for record in records.values()), records
+    cells = [cell_of_key(key) for key in records]
+    assert sum(not cell.is_trial for cell in cells) == 2
+    assert sum(cell.is_trial for cell in cells) >= 4
     assert (tmp_path / "out" / "report.html").exists()
-    for cell in complete:
+    for cell in cells:
         assert_trained_once(tmp_path / "out" / cell.directory)
 
 
-def trials_after_kills(begin: Callable[..., Running], folder: Path, storage_url: str) -> list[FrozenTrial]:
-    """Start a command, whose study has the name of the folder, kill it and its workers, and return all trials."""
-    storage = RDBStorage(storage_url, engine_kwargs={"poolclass": NullPool})  # each command has connections enough
+def database(folder: Path, url: str) -> Ledger:
+    """The records in a database of the study that has the name of a folder."""
+    storage = RDBStorage(url, engine_kwargs={"poolclass": NullPool})  # each command has connections enough
+    return DatabaseLedger(storage.engine, folder.name)
+
+
+def records_after_kills(begin: Callable[..., Running], folder: Path, ledger: Ledger) -> dict[str, Record]:
+    """Start a command, kill it and its workers again and again, and return the records of all jobs."""
     # Long enough to be there for the last kill, without work for processors that other tests need.
     is_over = folder / "is_over"
     step = Moment("poslab.training.learner", "Learner", "on_train_batch_start", f"not os.path.exists({str(is_over)!r})")
     begin = partial(begin, environment=step.slowed(folder / "slow", 0.3))
-    chance = random.Random(storage_url.partition(":")[0])
+    chance = random.Random(str(type(ledger)))
     kills = {"command": 0, "worker": 0}
     killed: set[str] = set()
-    finished: dict[int, Any] = {}
+    finished: dict[str, Any] = {}
     running = begin()
     while sum(kills.values()) < KILLS:
-        running.wait_until(partial(two_train, folder.name, storage, killed), seconds=300)
+        running.wait_until(partial(two_train, ledger, killed), seconds=300)
         time.sleep(chance.uniform(0, 2))
-        trials = trials_of(folder.name, storage)
-        killed |= workers_of(trials)
-        now = ended(trials)
-        assert {number: now.get(number) for number in finished} == finished, "a finished result is missing"
+        records = records_of(ledger)
+        killed |= {attempt.worker for record in records.values() for attempt in record.attempts}
+        now = {key: record.outcome for key, record in records.items() if record.outcome is not None}
+        assert {key: now.get(key) for key in finished} == finished, "a finished result is missing"
         finished = now
         workers = worker_processes(running)
         if sum(kills.values()) % 5 == 0:
@@ -102,11 +116,10 @@ def trials_after_kills(begin: Callable[..., Running], folder: Path, storage_url:
     is_over.touch()
     last = running.wait(900)
     assert last.status == 0, last
-    trials = trials_of(folder.name, storage)
-    assert [trial.number for trial in trials] == list(range(len(trials))), "two trials have the same number"
-    retries = [trial for trial in trials if RETRY_OF in trial.user_attrs]
-    assert len(retries) >= KILLS // 2, "the kills hit nobody who trained"
-    return trials
+    records = records_of(ledger)
+    retries = sum(len(record.attempts) - 1 for record in records.values())
+    assert retries >= KILLS // 2, "the kills hit nobody who trained"
+    return records
 
 
 def assert_trained_once(run: Path) -> None:
@@ -118,28 +131,18 @@ def assert_trained_once(run: Path) -> None:
     assert len(recorded) == len(set(recorded))
 
 
-def trials_of(name: str, storage: RDBStorage) -> list[FrozenTrial]:
-    """Return the trials of a study; none before it is made."""
-    with contextlib.suppress(KeyError):
-        return optuna.load_study(study_name=name, storage=storage).trials
-    return []
+def records_of(ledger: Ledger) -> dict[str, Record]:
+    """Return the records of all jobs; none before the command has made them."""
+    with contextlib.suppress(SQLAlchemyError, DamagedStorageError):
+        return {key: Record.of(node) for key, node in ledger.read().items() if key != STUDY}
+    return {}
 
 
-def workers_of(trials: list[FrozenTrial]) -> set[str]:
-    """Return the names of the workers that have taken a trial."""
-    return {trial.user_attrs[WORKER] for trial in trials if trial.user_attrs.get(WORKER)}
-
-
-def two_train(name: str, storage: RDBStorage, killed: set[str]) -> bool:
-    """Return whether two workers that were not killed have each taken a trial and not finished it."""
+def two_train(ledger: Ledger, killed: set[str]) -> bool:
+    """Return whether two workers that were not killed have each taken a job and not finished it."""
     time.sleep(0.1)  # the storage has more to do than to be asked
-    running = [trial for trial in trials_of(name, storage) if trial.state == TrialState.RUNNING]
-    return len(workers_of(running) - killed) == 2
-
-
-def ended(trials: list[FrozenTrial]) -> dict[int, Any]:
-    """Return state, values and result of the finished trials, by number."""
-    return {t.number: (t.state, t.values, t.user_attrs.get(RESULT)) for t in trials if t.state.is_finished()}
+    running = [record.running for record in records_of(ledger).values()]
+    return len({attempt.worker for attempt in running if attempt is not None} - killed) == 2
 
 
 def worker_processes(running: Running) -> list[psutil.Process]:
@@ -147,6 +150,6 @@ def worker_processes(running: Running) -> list[psutil.Process]:
     found = []
     for process in running.descendants():
         with contextlib.suppress(psutil.Error):  # it has ended in the meantime
-            if {"poslab.experiments.tuning.worker", "poslab.experiments.worker"} & set(process.cmdline()):
+            if "poslab.experiments.worker" in process.cmdline():
                 found.append(process)
     return found

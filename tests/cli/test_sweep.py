@@ -16,13 +16,13 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import sqlalchemy
 import yaml
 from optuna.trial import TrialState
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from poslab.experiments.pool.failure import LOST
-from poslab.experiments.tuning.trial_record import recorded_failure
+from poslab.experiments.jobs import LOST, DatabaseLedger, Record
 from poslab.runs.directory import RunDirectory
 
 from .running import ROOT, Ended, Running, metrics, python, start_sweep
@@ -54,6 +54,11 @@ def run_sweep(directory: Path, *arguments: str) -> Ended:
 
 def study_of(output: Path) -> optuna.Study:
     return optuna.load_study(study_name=None, storage=f"sqlite:///{output / 'study.db'}")
+
+
+def records_of(output: Path, name: str = "question") -> list[Record]:
+    engine = sqlalchemy.create_engine(f"sqlite:///{output / 'study.db'}")
+    return [Record.of(node) for key, node in DatabaseLedger(engine, name).read().items() if key != "study"]
 
 
 @pytest.mark.slow
@@ -141,17 +146,16 @@ def test_a_worker_that_hangs_is_ended_and_its_trial_tried_again(limit, cause, tm
     running = start_sweep(tmp_path, *sweep, "preset=short", limit, "name=question_short", "n_trials=1")
     out = tmp_path / "out"
     running.wait_until(lambda: (out / "trials" / "0000" / "metrics.csv").exists())
-    worker = next(p for p in running.descendants() if "poslab.experiments.tuning.worker" in p.cmdline())
+    worker = next(p for p in running.descendants() if "poslab.experiments.worker" in p.cmdline())
     suspend_without_a_lock(worker, out / "study.db")
     ended = running.wait(120)
 
     assert ended.status == 0, ended
-    trials = study_of(out).trials
-    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
-    assert recorded_failure(trials[0]).reason == cause
-    assert trials[1].params == trials[0].params
+    (record,) = records_of(out, "question_short")
+    assert [attempt.failure.reason for attempt in record.attempts if attempt.failure is not None] == [cause]
+    assert record.outcome is not None and len(record.attempts) == 2
     assert "failed" in ended.output
-    assert "again, after trial 0" in ended.output
+    assert "attempt 2" in ended.output
 
 
 @pytest.mark.slow
@@ -174,7 +178,7 @@ def test_a_budget_that_grows_goes_on_with_the_trials_there_are(tmp_path, sweep, 
 
 @pytest.mark.slow
 def test_two_processes_of_a_trial_are_pruned_together(tmp_path, sweep):
-    pruner = "pruner={_target_:tests.experiments.tuning.test_trial_run.PruneAtOnce}"
+    pruner = "pruner={_target_:tests.experiments.test_trial_run.PruneAtOnce}"
     two = ["trainer.devices=2", "trainer.strategy=ddp", "n_trials=2"]
     ended = run_sweep(tmp_path, *sweep, pruner, "trust=tests", *two)
 
@@ -196,7 +200,7 @@ def test_commands_that_srun_starts_side_by_side_share_a_sweep(tmp_path, sweep):
         assert ended.status == 0, ended
     trials = study_of(tmp_path / "out").trials
     assert [trial.number for trial in trials if trial.state.is_finished()] == [0, 1, 2, 3]
-    assert len({trial.user_attrs["worker"] for trial in trials}) == 2
+    assert len({attempt.worker for record in records_of(tmp_path / "out") for attempt in record.attempts}) == 2
     assert all((tmp_path / "out" / "trials" / f"{number:04}" / "metrics.csv").exists() for number in range(4))
 
 

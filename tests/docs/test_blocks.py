@@ -27,7 +27,7 @@ from poslab.cli.errors import known_keys
 from poslab.cli.evaluate import _taken_for_model
 from poslab.cli.specs import launcher_and_others, own_keys_and_overrides
 from poslab.experiments.comparison_file import read_comparison
-from poslab.experiments.tuning.sweep_file import read_sweep
+from poslab.experiments.sweep import read_sweep
 from tests.conftest import ROOT
 from tests.docs.guides import PAGES, Block, blocks
 

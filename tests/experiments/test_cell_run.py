@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from poslab.evaluation.scores.item_files import read_measured, write_measured
 from poslab.evaluation.scores.measure import measure
 from poslab.experiments.cell_run import measured, train_cell
 from poslab.experiments.cells import Cell
-from poslab.experiments.pool.failure import failure_of
+from poslab.experiments.jobs import Job, failure_of
 from poslab.runs.checkpoint import load_checkpoint, save_atomically
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
@@ -192,7 +193,7 @@ def test_a_run_without_its_checkpoint_is_one_sentence(run):
 
 
 class OneJob:
-    """A study, its plan, its comparison and the configurations of a finished run, for its worker."""
+    """Jobs, their plan, their comparison and the configurations of a finished run, for its worker."""
 
     trust = ()
     plan = comparison = property(lambda self: self)
@@ -200,18 +201,11 @@ class OneJob:
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
 
-    def directory_of(self, trial):
-        return self.run.path
-
-    def record_beginning(self, trial, saved_steps):
+    def begin(self, job, saved_steps):
         raise AssertionError("it is finished")
 
     def of(self, cell):
         return self.run.config()
-
-
-class OneTrial:
-    user_attrs = {"cell": {**cell(2, 3).as_plain_data()}}  # noqa: RUF012
 
 
 def test_a_worker_that_measures_shows_that_it_is_alive_and_stops_after_a_signal(run, monkeypatch):
@@ -225,7 +219,7 @@ def test_a_worker_that_measures_shows_that_it_is_alive_and_stops_after_a_signal(
 
     job = OneJob(run)
     with pytest.raises(RunInterruptedError):
-        train_cell(job, job, OneTrial(), check_cancelled)
+        train_cell(job, job, Job(cell(2, 3).identity, "worker", run.path), check_cancelled)
     assert times[0] == 1 and times[-1] > 1
     assert read_measured(file_of(run)).lengths == {2}
 
@@ -236,14 +230,12 @@ def test_a_run_does_not_begin_with_one_that_is_not_finished_on_this_machine(run)
     class OneJobAfter(OneJob):
         output = run.path.parent
 
-    class OneTrialAfter:
-        user_attrs = {"cell": {**cell(2).as_plain_data(), "after": "runs/addition/rotary/seed_1"}}  # noqa: RUF012
-
-    earlier = run.path.parent / OneTrialAfter.user_attrs["cell"]["after"]
+    after = "runs/addition/rotary/seed_1"
+    earlier = run.path.parent / after
     shutil.copytree(run.path, earlier)
     job = OneJobAfter(run)
     with pytest.raises(FileNotFoundError, match=rf"^{earlier} is not finished here, with which this run begins$") as e:
-        train_cell(job, job, OneTrialAfter(), lambda: None)
+        train_cell(job, job, Job(replace(cell(2), after=after).identity, "worker", run.path), lambda: None)
     assert failure_of(e.value).can_pass  # the disk may have it a moment later, or another machine
 
 

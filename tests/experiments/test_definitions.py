@@ -6,12 +6,11 @@ import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
-import optuna
 import pytest
 
-from poslab.experiments.definitions import identity, numbered, study_of
-from poslab.experiments.tuning.attributes import SPECIFICATION
-from poslab.experiments.tuning.storage import open_storage
+from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger
+from poslab.experiments.storage import open_storage
+from poslab.experiments.study import definitions
 from tests.experiments.comparisons import comparison
 
 
@@ -26,23 +25,27 @@ class Configurations:
 
 
 @pytest.fixture
-def study():
-    return optuna.create_study()
+def ledger(tmp_path):
+    return FolderLedger(tmp_path, Path)
 
 
-def test_an_equal_definition_keeps_its_number_also_after_another_one(study):
-    numbers = [set(numbered(study, comparison(), Configurations(n), keep=True).values()) for n in (5, 9, 5, 9)]
+def numbered(ledger, configurations, keep=True) -> set[int]:
+    return set(definitions(ledger, comparison(), configurations, keep)[1].values())
+
+
+def test_an_equal_definition_keeps_its_number_also_after_another_one(ledger):
+    numbers = [numbered(ledger, Configurations(n), keep=True) for n in (5, 9, 5, 9)]
     assert numbers == [{1}, {2}, {1}, {2}]
 
 
-def test_what_is_not_kept_changes_no_later_number(study):
-    numbered(study, comparison(), Configurations(5), keep=True)
-    assert set(numbered(study, comparison(), Configurations(7), keep=False).values()) == {2}
-    assert set(numbered(study, comparison(), Configurations(9), keep=True).values()) == {2}
+def test_what_is_not_kept_changes_no_later_number(ledger):
+    numbered(ledger, Configurations(5))
+    assert numbered(ledger, Configurations(7), keep=False) == {2}
+    assert numbered(ledger, Configurations(9), keep=True) == {2}
 
 
 @pytest.mark.parametrize("inside", ["outputs/model", "data/text.txt"])
-def test_a_definition_is_equal_in_another_working_folder(study, tmp_path, monkeypatch, inside):
+def test_a_definition_is_equal_in_another_working_folder(ledger, tmp_path, monkeypatch, inside):
     class OfPath(Configurations):
         def definition(self, case, encoding):
             return {**super().definition(case, encoding), "model": {"paths": [str(Path.cwd() / inside)]}}
@@ -50,10 +53,10 @@ def test_a_definition_is_equal_in_another_working_folder(study, tmp_path, monkey
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        assert set(numbered(study, comparison(), OfPath(5), keep=True).values()) == {1}
+        assert numbered(ledger, OfPath(5), keep=True) == {1}
 
 
-def test_a_definition_is_equal_where_packages_are_elsewhere(study, monkeypatch):
+def test_a_definition_is_equal_where_packages_are_elsewhere(ledger, monkeypatch):
     class OfPackage(Configurations):
         def definition(self, case, encoding):
             place = f"{sysconfig.get_path('purelib')}/a_model/tokenizer.json"
@@ -61,34 +64,31 @@ def test_a_definition_is_equal_where_packages_are_elsewhere(study, monkeypatch):
 
     for place in ("/one/site-packages", "/other"):
         monkeypatch.setattr(sysconfig, "get_path", lambda name, place=place: place)
-        assert set(numbered(study, comparison(), OfPackage(5), keep=True).values()) == {1}
-    assert study.user_attrs["definition copying/none 1"]["model"]["path"] == "package:a_model/tokenizer.json"
+        assert numbered(ledger, OfPackage(5), keep=True) == {1}
+    assert ledger.read()[STUDY]["definitions"]["copying/none"][0]["model"]["path"] == "package:a_model/tokenizer.json"
 
 
-def test_a_definition_that_was_kept_with_its_places_is_equal_too(study):
+def test_a_definition_that_was_kept_with_its_places_is_equal_too(ledger):
     path = {"path": str(Path.cwd() / "outputs/model")}
-    for encoding in ("none", "rotary", "slow"):
-        kept = {**Configurations(5).definition("copying", encoding), "model": path}
-        study.set_user_attr(f"definition copying/{encoding} 1", kept)
+    with ledger.changing() as records:
+        kept = {**Configurations(5).definition("copying", "none"), "model": path}
+        records[STUDY] = {"id": "x", "definitions": {"copying/none": [kept]}}
 
     class OfPath(Configurations):
         def definition(self, case, encoding):
             return {**super().definition(case, encoding), "model": path}
 
-    assert set(numbered(study, comparison(), OfPath(5), keep=True).values()) == {1}
+    assert numbered(ledger, OfPath(5), keep=True) == {1}
 
 
-def test_a_comparison_takes_over_no_study_of_something_else(tmp_path):
-    made = comparison(output=str(tmp_path))
-    storage = open_storage(made)
-    known = identity(study_of(made, storage))
-    assert identity(study_of(made, storage)) == known
+def test_a_comparison_takes_over_no_sweep(tmp_path):
+    made = comparison(storage=f"sqlite:///{tmp_path / 'study.db'}")
+    ledger = DatabaseLedger(open_storage(made).engine, made.name)
+    known, _ = definitions(ledger, made, Configurations(5), keep=True)
+    assert definitions(ledger, made, Configurations(5), keep=True)[0] == known
 
-    sweep = optuna.create_study(storage=storage, study_name="sweep")
-    sweep.set_user_attr(SPECIFICATION, {})
+    of_a_sweep = DatabaseLedger(open_storage(made).engine, "sweep")
+    with of_a_sweep.changing() as records:
+        records[STUDY] = {"id": known}
     with pytest.raises(ValueError, match=r"^name=sweep: the storage has a sweep of that name"):
-        study_of(replace(made, name="sweep"), storage)
-
-    optuna.create_study(storage=storage, study_name="other").ask()
-    with pytest.raises(ValueError, match=r"^name=other: the storage has a study of that name"):
-        study_of(replace(made, name="other"), storage)
+        definitions(of_a_sweep, replace(made, name="sweep"), Configurations(5), keep=True)

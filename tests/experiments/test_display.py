@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 
-import optuna
 import pytest
 from rich.console import Console
 
 from poslab.experiments.cells import CellResult
-from poslab.experiments.display import Display, plan_table
-from poslab.experiments.study import ComparisonStudy, cell_of_trial
-from poslab.experiments.tuning.storage import open_storage
+from poslab.experiments.display import ComparisonDisplay, plan_table
+from poslab.experiments.study import ComparisonJobs, cell_of_key, ledger_of
 from tests.experiments.comparisons import COPYING, TUNING, plan
 
 
@@ -23,21 +21,19 @@ def shown(tmp_path):
         finished: int, updates=False, losses=lambda lr: 1.0, seconds=lambda encoding: 60.0, **changes
     ) -> list[str]:
         made = plan(output=str(tmp_path), **changes)
-        storage = open_storage(made.comparison)
-        optuna.create_study(storage=storage, study_name=made.comparison.name)
-        study = ComparisonStudy(made, storage)
+        study = ComparisonJobs(made, ledger_of(made.comparison))
         for _ in range(finished):
-            trial = study.take("worker")
-            loss = losses(cell_of_trial(trial).point.get("optimizer.lr"))
-            study.complete(trial, CellResult({"validation/loss": loss}))
+            job = study.take("worker")
+            loss = losses(cell_of_key(job.key).point.get("optimizer.lr"))
+            study.complete(job, CellResult({"validation/loss": loss}))
         study.take("worker")
         screen = io.StringIO()
         console = Console(file=screen, width=80)
-        display = Display(console, study, 1)
-        console.print(display.table(study.record()))
+        display = ComparisonDisplay(console, study, 1)
+        console.print(display.table(study.snapshot()))
         console.print(plan_table(study, lambda case, encoding: seconds(encoding)))
         if updates:
-            display.update()
+            display.update(study.snapshot())
         return screen.getvalue().splitlines()
 
     return lines

@@ -15,7 +15,7 @@ from poslab.experiments.command import compare_runs
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.existing import ExistingRun, results_of_runs
 from poslab.experiments.results import Results
-from poslab.experiments.tuning.output import claim
+from poslab.experiments.storage import claim
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import CONF, composed, run_of, small, words

@@ -1,17 +1,14 @@
-"""The cells of a comparison in a database: any number of processes take them, and none is trained twice."""
+"""The cells of a comparison in their run directories: any number of processes take them, and none is trained twice."""
 
 from __future__ import annotations
 
 import math
 
-import optuna
 import pytest
-from optuna.trial import TrialState
 
 from poslab.experiments.cells import CellResult
-from poslab.experiments.pool.failure import KILLED, Failure
-from poslab.experiments.study import ComparisonStudy, cell_of_trial
-from poslab.experiments.tuning.storage import open_storage
+from poslab.experiments.jobs import KILLED, Failure
+from poslab.experiments.study import ComparisonJobs, cell_of_key, ledger_of
 from tests.experiments.comparisons import TUNING, plan
 
 DONE = CellResult({"steps": 3, "validation/loss": 1.0}, {"exact_match@20": 50.0}, machine="one")
@@ -19,13 +16,11 @@ DONE = CellResult({"steps": 3, "validation/loss": 1.0}, {"exact_match@20": 50.0}
 
 @pytest.fixture
 def studies(tmp_path):
-    """A function that opens the study as another process does."""
+    """A function that opens the jobs as another process does."""
 
     def opened(**changes):
         made = plan(output=str(tmp_path), **changes)
-        storage = open_storage(made.comparison)
-        optuna.create_study(storage=storage, study_name=made.comparison.name, load_if_exists=True)
-        return ComparisonStudy(made, storage)
+        return ComparisonJobs(made, ledger_of(made.comparison))
 
     return opened
 
@@ -34,23 +29,23 @@ def finish_all(study, result=DONE):
     """Take and complete cells until there is none; return their labels."""
     labels = []
     while (trial := study.take("worker")) is not None:
-        labels.append(cell_of_trial(trial).label)
+        labels.append(cell_of_key(trial.key).label)
         study.complete(trial, result)
     return labels
 
 
 def test_processes_take_different_cells(studies):
     one, other = studies(), studies()
-    taken = [cell_of_trial(study.take("worker")).label for study in (one, other) * 3]
+    taken = [cell_of_key(study.take("worker").key).label for study in (one, other) * 3]
     assert len(set(taken)) == 6
     assert one.take("worker") is None
-    assert not one.is_settled()
+    assert one.snapshot().unfinished
 
 
 def test_a_study_is_settled_when_all_cells_are_finished(studies):
     study = studies()
     assert len(finish_all(study)) == 6
-    assert study.is_settled()
+    assert study.snapshot().unfinished == 0
     assert all(study.results()[cell.identity] == DONE for cell in study.plan.wanted({})[0])
 
 
@@ -63,11 +58,11 @@ def test_runs_wait_for_their_tuning(studies):
     study = studies(tuning=TUNING)
     trials = [study.take("worker") for _ in range(9)]
     assert study.take("worker") is None
-    assert study.jobs().unfinished == 15
+    assert study.snapshot().unfinished == 15
     for trial in trials:
         study.complete(trial, DONE)
     labels = finish_all(study)
-    assert study.is_settled()
+    assert study.snapshot().unfinished == 0
     assert labels[-6:] == [f"copying: {name}, seed {seed}" for seed in (1, 2) for name in ("none", "rotary", "slow")]
 
 
@@ -76,8 +71,8 @@ def test_a_cell_whose_worker_was_killed_is_taken_again(studies):
     trial = study.take("one")
     study.fail(trial, KILLED)
     again = study.take("other")
-    assert cell_of_trial(again) == cell_of_trial(trial)
-    assert study.directory_of(again) == study.directory_of(trial)
+    assert cell_of_key(again.key) == cell_of_key(trial.key)
+    assert again.directory == trial.directory
 
 
 def test_a_cell_that_fails_for_good_leaves_the_others(studies):
@@ -85,8 +80,8 @@ def test_a_cell_that_fails_for_good_leaves_the_others(studies):
     trial = study.take("worker")
     study.fail(trial, Failure("too large", can_pass=False))
     assert len(finish_all(study)) == 5
-    assert study.is_settled()
-    assert study.results()[cell_of_trial(trial).identity] is None
+    assert study.snapshot().unfinished == 0
+    assert study.results()[cell_of_key(trial.key).identity] is None
 
 
 def test_a_cell_that_failed_for_good_is_taken_once_more_when_somebody_has_finished_its_run(studies):
@@ -95,15 +90,15 @@ def test_a_cell_that_failed_for_good_is_taken_once_more_when_somebody_has_finish
     trial, for_good = study.take("worker"), Failure("the data is not there", can_pass=False)
     study.fail(trial, for_good)
     finish_all(study)
-    label = cell_of_trial(trial).label
-    assert study.is_settled() and len(study.plan.blocked(study.results())) == 1
-    metrics = study.directory_of(trial) / "metrics.json"
-    metrics.parent.mkdir(parents=True)
+    label = cell_of_key(trial.key).label
+    assert study.snapshot().unfinished == 0 and len(study.plan.blocked(study.results())) == 1
+    metrics = trial.directory / "metrics.json"
+    metrics.parent.mkdir(parents=True, exist_ok=True)
     metrics.write_text("{}")
     again = study.take("worker")
-    assert cell_of_trial(again).label == label
+    assert cell_of_key(again.key).label == label
     study.fail(again, for_good)  # its test, for its training is finished
-    assert study.take("worker") is None and study.is_settled()
+    assert study.take("worker") is None and study.snapshot().unfinished == 0
 
 
 def test_a_run_begins_with_one_that_failed_for_good_and_that_somebody_has_finished(studies):
@@ -112,8 +107,8 @@ def test_a_run_begins_with_one_that_failed_for_good_and_that_somebody_has_finish
     trial = study.take("worker")
     study.fail(trial, Failure("the data is not there", can_pass=False))
     finish_all(study)
-    run = study.directory_of(trial)
-    run.mkdir(parents=True)
+    run = trial.directory
+    run.mkdir(parents=True, exist_ok=True)
     (run / "metrics.json").write_text("{}")
     assert finish_all(study) == ["copying: none, seed 1", "again: none, seed 1"]
 
@@ -123,30 +118,17 @@ def test_a_study_is_settled_without_the_runs_that_would_begin_with_one_that_dive
     study = studies(cases=cases, seeds=1)
     for _ in range(3):
         trial = study.take("worker")
-        is_lost = cell_of_trial(trial).encoding == "none"
+        is_lost = cell_of_key(trial.key).encoding == "none"
         study.complete(trial, CellResult(diverged="the loss is nan") if is_lost else DONE)
     assert finish_all(study) == ["again: rotary, seed 1", "again: slow, seed 1"]
-    assert study.is_settled() and study.jobs().unfinished == 0
+    assert study.snapshot().unfinished == 0
     assert [cell.label for cell in study.plan.blocked(study.results())] == ["again: none, seed 1"]
-
-
-def test_a_cell_that_two_processes_added_is_trained_once(studies):
-    study = studies()
-    study.add_trial(study.new_trial(study.record()))
-    study.add_trial(twin(study))
-    assert len(finish_all(study)) == 6
-    assert study.is_settled()
-
-
-def twin(study):
-    first = study.get_trials()[0]
-    return optuna.trial.create_trial(state=TrialState.WAITING, user_attrs=first.user_attrs)
 
 
 def test_numbers_that_are_not_finite_come_back(studies):
     study = studies()
     trial = study.take("worker")
     study.complete(trial, CellResult({"test/loss": math.inf}, {"loss@20": math.nan}, "not finite"))
-    result = study.results()[cell_of_trial(trial).identity]
+    result = study.results()[cell_of_key(trial.key).identity]
     assert (result.metrics["test/loss"], result.diverged) == (math.inf, "not finite")
     assert math.isnan(result.scores["loss@20"])

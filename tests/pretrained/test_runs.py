@@ -14,8 +14,8 @@ import torch
 import poslab
 from poslab.configuration.labels import label
 from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
-from poslab.experiments.tuning.composition import Composer
-from poslab.experiments.tuning.trial_configuration import TrialConfigurations
+from poslab.experiments.composition import Composer
+from poslab.experiments.trial_run import TrialConfigurations
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
@@ -27,7 +27,7 @@ from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check, warnings_of_pretrained
 from poslab.training.console import next_commands
 from tests.cli.running import Running, assert_same_run, at_step, python
-from tests.experiments.tuning.sweeps import small_sweep
+from tests.experiments.sweeps import small_sweep
 from tests.greedy import greedy
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import CONF, SMALL, composed, run_of, words

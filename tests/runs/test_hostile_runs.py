@@ -25,10 +25,10 @@ from poslab.cli import evaluate, generate
 from poslab.cli.argv import options_first
 from poslab.configuration.interpolations import check_interpolations
 from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, initialized
-from poslab.experiments.tuning.command import run_sweep
-from poslab.experiments.tuning.sampling import NumberedSampler, build_pruner
-from poslab.experiments.tuning.sweep_file import read_sweep
-from poslab.experiments.tuning.trial_configuration import TrialConfigurations
+from poslab.experiments.search import NumberedSampler, build_pruner
+from poslab.experiments.sweep import read_sweep
+from poslab.experiments.sweep_command import run_sweep
+from poslab.experiments.trial_run import TrialConfigurations
 from poslab.io.files import read_json, read_yaml
 from poslab.runs.checkpoint import OWN_STATE, load_checkpoint, load_weights, save_atomically
 from poslab.runs.directory import RunDirectory

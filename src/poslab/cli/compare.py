@@ -18,7 +18,7 @@ from poslab.cli.specs import (
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import COMPARISONS, CONF
-from poslab.experiments.tuning.storage_url import without_password
+from poslab.experiments.storage_url import without_password
 from poslab.io.terminal import HarmlessConsole
 
 OWN_KEYS = {

@@ -145,7 +145,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     from poslab.cli.errors import composition_error
     from poslab.configuration.build import full_keys
     from poslab.evaluation.command import PretrainedChoice
-    from poslab.experiments.tuning.composition import Composer
+    from poslab.experiments.composition import Composer
     from poslab.pretrained.directory import configuration, download, is_folder, tokenizer_file
     from poslab.pretrained.families import family_of
 

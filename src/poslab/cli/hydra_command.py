@@ -197,7 +197,7 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
         if isinstance(error, BrokenPipeError) and _stdout_closed():
             statuses.append(SIGPIPE_STATUS)
             return
-        from poslab.experiments.tuning.storage_url import without_password
+        from poslab.experiments.storage_url import without_password
         from poslab.io.terminal import harmless, one_line
 
         sentence, status = explained(error, name, sys.argv[1:])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from poslab.experiments.comparison import Comparison
-    from poslab.experiments.tuning.sweep import Sweep
+    from poslab.experiments.sweep import Sweep
 
 DISTRIBUTED_ENV = ("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "JSM_NAMESPACE_RANK")
 """Environment variables that mark a run as one process of several; a worker's is never one, not even under srun."""

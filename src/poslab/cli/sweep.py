@@ -17,7 +17,7 @@ from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
 if TYPE_CHECKING:
-    from poslab.experiments.tuning.sweep import Sweep
+    from poslab.experiments.sweep import Sweep
 
 OWN_KEYS = {
     "sweep": "one of the sweeps below, or the path of a file like them",
@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
         return
     given, overrides = own_keys_and_overrides(with_config_dir(arguments), "sweep", OWN_KEYS)
     clear_distributed_env()
-    from poslab.experiments.tuning.sweep_file import read_sweep
+    from poslab.experiments.sweep import read_sweep
 
     dry_run = given.pop("dry_run", False)
     if not isinstance(dry_run, bool):
@@ -60,7 +60,7 @@ def main(arguments: list[str]) -> None:
         return
     print_loading_notice()
 
-    from poslab.experiments.tuning.command import run_sweep
+    from poslab.experiments.sweep_command import run_sweep
 
     run_question(
         sweep,
@@ -81,7 +81,7 @@ def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
 
 def _help() -> str:
     from poslab.cli.help import questions_help
-    from poslab.experiments.tuning.sweep_file import sweep_files
+    from poslab.experiments.sweep import sweep_files
 
     first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
     return questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS))
@@ -89,7 +89,7 @@ def _help() -> str:
 
 def by_name() -> list[str]:
     """Return the words that choose a sweep by its name."""
-    from poslab.experiments.tuning.sweep_file import sweep_files
+    from poslab.experiments.sweep import sweep_files
 
     return [f"sweep={name}" for name in sweep_files(SWEEPS).names()]
 

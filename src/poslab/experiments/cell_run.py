@@ -7,9 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import Trial
-
 from poslab.configuration.build import DATA
 from poslab.evaluation.scores.extra_metrics import measure_extra
 from poslab.evaluation.scores.item_files import read_measured, write_measured
@@ -17,12 +14,10 @@ from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import OpenedRun, measure
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.experiments.configurations import CellConfigurations
+from poslab.experiments.jobs import Job, JobLostError, one_at_a_time
 from poslab.experiments.metrics import of_tag, tag_of
-from poslab.experiments.pool.locks import one_at_a_time
-from poslab.experiments.pool.run import train_or_resume
-from poslab.experiments.pool.source import JobLostError
-from poslab.experiments.study import ComparisonStudy, cell_of_trial
-from poslab.experiments.tuning.queue import REASSIGNED
+from poslab.experiments.run import train_or_resume
+from poslab.experiments.study import ComparisonJobs, cell_of_key
 from poslab.io.files import read_json
 from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory, read_with_checksum
@@ -32,35 +27,33 @@ from poslab.runs.recipe import recipe_of
 
 
 def train_cell(
-    study: ComparisonStudy, configurations: CellConfigurations, trial: Trial, check_cancelled: Callable[[], None]
+    jobs: ComparisonJobs, configurations: CellConfigurations, job: Job, check_cancelled: Callable[[], None]
 ) -> CellResult:
-    """Train or resume the run of a cell, and measure its test; `check_cancelled` raises RunInterruptedError.
+    """Train or resume the run of a cell, and measure its test.
 
-    A run whose loss is no longer a number is a result.
+    `check_cancelled` raises RunInterruptedError after a signal. A run whose loss is no longer a number is a result.
 
     Raises:
         FileNotFoundError: if the run that it begins with is not on a disk of this machine.
-        JobLostError: if somebody else has ended the trial.
+        JobLostError: if another process has failed the job.
         RunInterruptedError: after a signal.
         Exception: any other error of a run.
     """
-    cell = cell_of_trial(trial)
-    run = RunDirectory(study.directory_of(trial), (*study.plan.comparison.trust, DATA))  # that of `configurations`
+    cell, comparison = cell_of_key(job.key), jobs.plan.comparison
+    run = RunDirectory(job.directory, (*comparison.trust, DATA))  # the data of `configurations`
 
     def observer(*_: object) -> str | None:
-        return REASSIGNED if study.current(trial).state.is_finished() else None
+        return "given up" if job.lost.is_set() else None
 
     if cell.after is not None:
-        earlier = RunDirectory(Path(study.plan.comparison.output) / cell.after)
+        earlier = RunDirectory(Path(comparison.output) / cell.after)
         if not earlier.is_finished:  # it was removed, or another machine trained it
             raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
     try:
-        metrics = train_or_resume(
-            run, configurations.of(cell), observer, check_cancelled, partial(study.record_beginning, trial)
-        )
+        metrics = train_or_resume(run, configurations.of(cell), observer, check_cancelled, partial(jobs.begin, job))
     except NonFiniteLossError as error:
         return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
-    except (UpdateFinishedTrialError, RunEndedEarlyError) as error:
+    except RunEndedEarlyError as error:
         raise JobLostError from error
 
     def alive() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from poslab.experiments.comparison import NAME
-from poslab.experiments.tuning.attributes import DamagedStorageError
+from poslab.experiments.storage_url import DamagedStorageError
 
 SCORES = "scores.npz"
 """File of a run with the scores of its test items."""

@@ -12,22 +12,26 @@ from poslab.experiments.cells import Point
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.configurations import CellConfigurations
-from poslab.experiments.definitions import identity, numbered, study_of
-from poslab.experiments.display import Display, plan_table
+from poslab.experiments.display import ComparisonDisplay, plan_table
 from poslab.experiments.existing import results_of_runs
+from poslab.experiments.jobs import one_at_a_time
 from poslab.experiments.lengths import checked_lengths
 from poslab.experiments.plan import CellPlan
-from poslab.experiments.pool.locks import fail_lost, one_at_a_time
-from poslab.experiments.pool.shares import shares
-from poslab.experiments.pool.workers import Workers
 from poslab.experiments.report.recommendation import Needs, print_recommendation, recommendation
 from poslab.experiments.report.write import write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
-from poslab.experiments.study import ComparisonStudy
-from poslab.experiments.tuning.output import check_claim, claim, keep_arguments, make, opened
-from poslab.experiments.tuning.storage import naming_storage, quieten_optuna
-from poslab.experiments.worker import Order
+from poslab.experiments.storage import (
+    check_claim,
+    claim,
+    keep_arguments,
+    make,
+    naming_storage,
+    open_output,
+    quieten_optuna,
+)
+from poslab.experiments.study import ComparisonJobs, definitions, ledger_of
+from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.files import refuse_links
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.recipe import Recipe
@@ -73,29 +77,30 @@ def run_comparison(
     configurations = CellConfigurations(conf, comparison)
     cases = _checked(comparison, configurations)
     output = Path(comparison.output)
-    with naming_storage(comparison):
-        storage = opened(comparison, "runs")
+    with naming_storage(comparison, is_database=comparison.storage is not None):
+        open_output(comparison, "runs")
+        ledger = ledger_of(comparison)
         with one_at_a_time(output):
-            there = study_of(comparison, storage)
-            definitions = numbered(there, comparison, configurations, keep=not (dry_run or report_only))
-            plan = CellPlan(comparison, definitions, cases.lengths, cases.trained, cases.impossible)
-            study = ComparisonStudy(plan, storage)
-            claim(output, identity(there), "runs")
+            keep = not (dry_run or report_only)
+            identity, numbers = definitions(ledger, comparison, configurations, keep)
+            plan = CellPlan(comparison, numbers, cases.lengths, cases.trained, cases.impossible)
+            jobs = ComparisonJobs(plan, ledger)
+            claim(output, identity, "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         if not report_only:
-            check_splits(results_of_cells(plan, study.results(), cases.tasks, cases.splits))
+            check_splits(results_of_cells(plan, jobs.results(), cases.tasks, cases.splits))
         if dry_run:
-            console.print(plan_table(study, cases.seconds_of_run))
+            console.print(plan_table(jobs, cases.seconds_of_run))
             return
         if not report_only:
-            each, folder = shares(comparison.workers, cases.trainer), output / "workers"
-            order = Order(plan=asdict(plan), conf=str(conf))
-            workers = Workers(study, "poslab.experiments.worker", order, each, folder, comparison.hang_after)
+            resources = worker_resources(comparison.workers, cases.trainer)
+            order = {"plan": asdict(plan), "conf": str(conf)}
+            workers = Workers(jobs, order, resources, output / "workers", comparison.hang_after)
             console.print(f"runs are kept in {output}", soft_wrap=True)
-            fail_lost(study, folder)
-            Display(console, study, comparison.workers).supervise(workers, comparison.lost_after)
+            jobs.fail_lost(workers.directory)
+            ComparisonDisplay(console, jobs, comparison.workers).supervise(workers)
         with one_at_a_time(output):
-            found = results_of_cells(study.plan, study.results(), cases.tasks, cases.splits)
+            found = results_of_cells(plan, jobs.results(), cases.tasks, cases.splits)
             results = with_kept_speeds(found) if report_only else with_speeds(found, console)
             write_tables(results, output)
             write(results, console, typed, figure_width)
@@ -193,7 +198,7 @@ class CheckedCases:
     @property
     def threads(self) -> int:
         """Threads of each worker."""
-        return shares(self.workers, self.trainer)[0].threads
+        return worker_resources(self.workers, self.trainer)[0].threads
 
     @property
     def trainer(self) -> TrainerSettings:

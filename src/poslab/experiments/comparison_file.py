@@ -10,9 +10,9 @@ from poslab.arguments import nearest
 from poslab.configuration.command_line import key_of
 from poslab.configuration.spec_files import SpecFiles
 from poslab.experiments.comparison import Comparison
+from poslab.experiments.composition import with_rates_of_typed_model
 from poslab.experiments.mistakes import checked
 from poslab.experiments.published import published_results
-from poslab.experiments.tuning.composition import with_rates_of_typed_model
 
 KEYS = (
     *("question", "baseline", "encodings", "cases", "seeds", "metrics", "gate", "tuning", "budget", "costs", "train"),

@@ -10,9 +10,9 @@ from typing import Any
 from poslab.configuration.command_line import in_hydras_grammar, key_of
 from poslab.experiments.cells import Cell, Point
 from poslab.experiments.comparison import Comparison
+from poslab.experiments.composition import Composer, refuse_own_keys
 from poslab.experiments.mistakes import GROUPS_OF_ENCODINGS
 from poslab.experiments.tuned_points import beyond_ends
-from poslab.experiments.tuning.composition import Composer, refuse_own_keys
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 

@@ -1,64 +1,239 @@
-"""Progress of a comparison on the terminal: a line for each cell that ends, and a live table."""
+"""Progress of a sweep or a comparison on the terminal: a line for each job that ends, and a live table."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from poslab.experiments.study import ComparisonStudy, cell_of_trial, result_of_trial
-from poslab.experiments.tuning.display import left_in_words
-from poslab.experiments.tuning.queue_display import QueueDisplay
-from poslab.experiments.tuning.trial_record import TrialRecord, recorded_failure
+from poslab.experiments.cells import result_of
+from poslab.experiments.jobs import Jobs, Record, Snapshot
+from poslab.experiments.search import SweepJobs
+from poslab.experiments.study import ComparisonJobs, cell_of_key
+from poslab.experiments.sweep import Objective
+from poslab.experiments.workers import Workers, supervise
 from poslab.report.sentences import roughly
+from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.training.duration import SECONDS_OF_WORKER, is_busy
 
 MAX_COLUMNS = 4
 """Cases with a column of their own in the live table, which must fit 80 characters."""
 
+STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
-class Display(QueueDisplay):
-    """The progress of a comparison; arguments as of `QueueDisplay`."""
 
-    def __init__(self, console: Console, study: ComparisonStudy, workers: int) -> None:
-        super().__init__(console, study, workers)
-        self._study = study
+class Display(ABC):
+    """Lines for jobs that end, and a live table if the console is a terminal; `workers` are those of this machine."""
 
-    def counts(self, record: TrialRecord) -> str:
-        return counts(record)
+    def __init__(self, console: Console, jobs: Jobs[Any], workers: int) -> None:
+        self._console = console
+        self._jobs = jobs
+        self._workers = workers
+        self._printed: set[str] = set()
+        self._live = Live(console=console, transient=True, auto_refresh=False)
 
-    def table(self, record: TrialRecord) -> RenderableType:
-        running = [Text(f"running  {self._label(trial)}") for trial in record.running]
+    @abstractmethod
+    def counts(self, snapshot: Snapshot) -> str:
+        """Return in words how many jobs are finished, running and waiting."""
+
+    @abstractmethod
+    def label(self, key: str) -> str:
+        """Return the name of a job."""
+
+    @abstractmethod
+    def line(self, key: str, record: Record) -> str:
+        """Return the line for a job that has an outcome."""
+
+    @abstractmethod
+    def table(self, snapshot: Snapshot) -> RenderableType:
+        """Return the live table."""
+
+    def supervise(self, workers: Workers) -> None:
+        """Show the jobs while `supervise` trains them; errors as of that."""
+        snapshot = self._jobs.snapshot()
+        self._printed.update(event for event, _ in self._events(snapshot))
+        if snapshot.taken:
+            self._console.print(f"resuming: {self.counts(snapshot)}", soft_wrap=True)
+        if self._console.is_terminal:
+            self._live.start()
+        try:
+            supervise(self._jobs, workers, self.update)
+        except (RunInterruptedError, RunStoppedError):
+            self._live.stop()
+            counts = self.counts(self._jobs.snapshot())
+            self._console.print(f"{counts}: resume with the same command", soft_wrap=True)
+            raise
+        finally:
+            self._live.stop()
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Show what has changed."""
+        for event, line in self._events(snapshot):
+            if event not in self._printed:
+                self._printed.add(event)
+                self._console.print(line(), soft_wrap=True)
+        if self._live.is_started:
+            self._live.update(self.table(snapshot), refresh=True)
+
+    def _events(self, snapshot: Snapshot) -> list[tuple[str, Callable[[], str]]]:
+        """Return a name, and a function that returns the line, of each attempt that failed and each outcome."""
+        events: list[tuple[str, Callable[[], str]]] = []
+        for key, record in snapshot.records.items():
+            for number, attempt in enumerate(record.attempts):
+                if attempt.failure is not None:
+                    line = f"failed    {self.label(key)}: {attempt.failure.reason}"
+                    events.append((f"{number} {key}", lambda line=line: line))  # type: ignore[misc]
+            if record.outcome is not None:
+                events.append((key, lambda key=key, record=record: self.line(key, record)))  # type: ignore[misc]
+        return events
+
+    def time_left(self, snapshot: Snapshot) -> str:
+        """Return `, about 0:59:30 left`, by the duration of finished jobs; "" while none is, and at the end."""
+        seconds = [record.seconds for record in snapshot.records.values() if record.seconds is not None]
+        if not seconds or not snapshot.unfinished:
+            return ""
+        at_once = max(self._workers, len(snapshot.running))
+        left = round(snapshot.unfinished * sum(seconds) / len(seconds) / at_once)
+        return f", about {timedelta(seconds=left)} left"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Return `, 2 running, 1 waiting` of counts by word, without those that are 0."""
+    return "".join(f", {count} {word}" for word, count in counts.items() if count)
+
+
+class SweepDisplay(Display):
+    """The progress of a sweep."""
+
+    def __init__(self, console: Console, jobs: SweepJobs, workers: int) -> None:
+        super().__init__(console, jobs, workers)
+        self._trials = jobs
+
+    def counts(self, snapshot: Snapshot) -> str:
+        rest = counted({"running": len(snapshot.running), "waiting": len(snapshot.waiting)})
+        ended = outcomes(self._trials.finished(snapshot))
+        return f"{len(snapshot.finished)} of {len(snapshot.records)}: {ended}{rest}"
+
+    def label(self, key: str) -> str:
+        return f"trial {key}"
+
+    def line(self, key: str, record: Record) -> str:
+        trial, best = self._trials.trials()[key], best_of(self._trials.finished(), self._trials.sweep.all_objectives)
+        mark = "  best so far" if best is not None and best.number == trial.number else ""
+        mark = mark or ("  the default" if trial.number == 0 else "")
+        mark += f"  attempt {len(record.attempts)}" if len(record.attempts) > 1 else ""
+        state = STATES.get(trial.state, "running")
+        return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{mark}"
+
+    def table(self, snapshot: Snapshot) -> RenderableType:
+        lines = [Text(f"{self.counts(snapshot)}{self.time_left(snapshot)}", style="bold")]
+        best = best_of(self._trials.finished(snapshot), self._trials.sweep.all_objectives)
+        if best is not None:
+            lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
+        trials = self._trials.trials()
+        for trial in (trials[key] for key in snapshot.running if key in trials):
+            step, value = max(trial.intermediate_values.items(), default=(0, None))
+            last = "" if value is None else f"{value:.4f} at validation {step}  "
+            lines.append(Text(f"running  trial {trial.number:<4} {last}{shown(trial.params)}"))
+        for line in lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        return Group(*lines)
+
+
+def best_of(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> FrozenTrial | None:
+    """Return the complete trial with the best value of the first objective; None if no trial is complete."""
+    sign = 1 if objectives[0].minimized else -1
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return min(complete, key=lambda trial: (sign * trial.values[0], trial.number), default=None)
+
+
+def shown(params: Mapping[str, Any]) -> str:
+    """Return parameters in one line with rounded values, without the conditions in their names."""
+
+    def rounded(value: Any) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e9 else f"{value:.4g}"
+
+    return ", ".join(f"{name.partition(' (')[0]}={rounded(value)}" for name, value in params.items())
+
+
+def shown_values(trial: FrozenTrial) -> str:
+    """Return the values of a trial, with four decimals below a thousand."""
+    values = trial.values or []
+    return " ".join(f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}" for value in values) or "-"
+
+
+def outcomes(trials: Sequence[FrozenTrial]) -> str:
+    """Return in words how many trials ended in each state."""
+    return ", ".join(f"{sum(trial.state == state for trial in trials)} {word}" for state, word in STATES.items())
+
+
+class ComparisonDisplay(Display):
+    """The progress of a comparison."""
+
+    def __init__(self, console: Console, jobs: ComparisonJobs, workers: int) -> None:
+        super().__init__(console, jobs, workers)
+        self._plan = jobs.plan
+
+    def counts(self, snapshot: Snapshot) -> str:
+        return run_counts(snapshot)
+
+    def label(self, key: str) -> str:
+        cell = cell_of_key(key)
+        return f"{cell.label}{', beyond its range' if self._plan.is_beyond(cell) else ''}"
+
+    def line(self, key: str, record: Record) -> str:
+        took = "" if record.seconds is None else f" ({record.seconds:.0f} s)"
+        return f"{'diverged' if result_of(record.outcome).diverged else 'finished':<9} {self.label(key)}{took}"
+
+    def table(self, snapshot: Snapshot) -> RenderableType:
+        running = [Text(f"running  {self.label(key)}") for key in snapshot.running]
         for line in running:
             line.no_wrap, line.overflow = True, "ellipsis"
-        head = Text(f"{counts(record)}{left_in_words(record, self._workers)}", style="bold")
-        progress = _progress(self._study)
-        return Group(head, _progress_table(self._study, progress), *_notes(progress), *running)
+        head = Text(f"{run_counts(snapshot)}{self.time_left(snapshot)}", style="bold")
+        progress = _progress(self._jobs, snapshot)
+        return Group(head, self._progress_table(progress), *_notes(progress), *running)
 
-    def line(self, trial: FrozenTrial, record: TrialRecord) -> str:
-        label, result = self._label(trial), result_of_trial(trial)
-        if trial.state == TrialState.FAIL or result is None:
-            return f"failed    {label}: {recorded_failure(trial).reason}"
-        took = "" if trial.duration is None else f" ({trial.duration.total_seconds():.0f} s)"
-        return f"{'diverged' if result.diverged else 'finished':<9} {label}{took}"
+    def _progress_table(self, progress: Mapping[tuple[str, str], _Progress]) -> Table:
+        """Return a row for each encoding and a column for each case: its runs, or its trials while it is tuned.
 
-    def _label(self, trial: FrozenTrial) -> str:
-        cell = cell_of_trial(trial)
-        return f"{cell.label}{', beyond its range' if self._study.plan.is_beyond(cell) else ''}"
+        Where the columns would not fit, there is a row for each case: how many encodings are finished.
+        """
+        comparison, table = self._plan.comparison, Table(box=box.SIMPLE_HEAD)
+        if len(comparison.cases) > MAX_COLUMNS:
+            table.add_column("case", overflow="ellipsis", no_wrap=True, max_width=50)
+            for name in ("tuning", "runs"):
+                table.add_column(name, justify="right")
+            for case in comparison.cases:
+                parts = [vars(cells).values() for (of, _), cells in progress.items() if of == case]
+                total = _Progress(*(sum(numbers) for numbers in zip(*parts, strict=True)))
+                table.add_row(case, total.tuning, total.runs)
+            return table
+        table.add_column("encoding")
+        for case in comparison.cases:
+            table.add_column(case, justify="right", overflow="ellipsis", no_wrap=True, max_width=13)
+        for encoding in comparison.choices_by_encoding:
+            cells = [progress.get((case, encoding)) for case in comparison.cases]
+            table.add_row(encoding, *("" if cell is None else cell.brief for cell in cells))
+        return table
 
 
-def counts(record: TrialRecord) -> str:
+def run_counts(snapshot: Snapshot) -> str:
     """Return in words how many cells are finished, running, and interrupted, which resume where they stopped."""
-    failed = len(record.in_state(TrialState.FAIL))
-    others = {"failed": failed, "running": len(record.running), "interrupted": len(record.waiting)}
-    rest = "".join(f", {count} {word}" for word, count in others.items() if count)
-    return f"{len(record.finished)} of {len(record.finished) + record.unfinished} runs are finished{rest}"
+    counts = {"failed": snapshot.failed, "running": snapshot.running, "interrupted": snapshot.waiting}
+    rest = counted({word: len(keys) for word, keys in counts.items()})
+    return f"{len(snapshot.finished)} of {len(snapshot.finished) + snapshot.unfinished} runs are finished{rest}"
 
 
 @dataclass(frozen=True)
@@ -77,11 +252,7 @@ class _Progress:
     @property
     def tuning(self) -> str:
         """Return how many trials are finished."""
-        return f"{self.tried} of {self.trials}{self._star}" if self.trials else "-"
-
-    @property
-    def _star(self) -> str:
-        return "*" if self.added else ""
+        return f"{self.tried} of {self.trials}{'*' if self.added else ''}" if self.trials else "-"
 
     @property
     def runs(self) -> str:
@@ -92,16 +263,17 @@ class _Progress:
     def brief(self) -> str:
         """Return how many runs are finished, or how many trials as long as some are missing, for a narrow column."""
         is_tuned = self.tried == self.trials or self.trained
-        return f"{self.trained}/{self.seeds} runs" if is_tuned else f"{self.tried}/{self.trials}{self._star} trials"
+        star = "*" if self.added else ""
+        return f"{self.trained}/{self.seeds} runs" if is_tuned else f"{self.tried}/{self.trials}{star} trials"
 
 
-def _progress(study: ComparisonStudy) -> dict[tuple[str, str], _Progress]:
+def _progress(jobs: Jobs[Any], snapshot: Snapshot) -> dict[tuple[str, str], _Progress]:
     """Return the progress of each case and encoding."""
-    results, plan = study.results(), study.plan
-    wanted, _ = plan.wanted(results)
-    known = Counter((c.case, c.encoding, c.is_trial) for c in wanted)
-    finished = Counter((c.case, c.encoding, c.is_trial) for c in wanted if c.identity in results)
-    added = Counter((c.case, c.encoding) for c in wanted if plan.is_beyond(c))
+    assert isinstance(jobs, ComparisonJobs)
+    cells, plan = {key: cell_of_key(key) for key in snapshot.records}, jobs.plan
+    known = Counter((c.case, c.encoding, c.is_trial) for c in cells.values())
+    finished = Counter((c.case, c.encoding, c.is_trial) for c in map(cells.__getitem__, snapshot.finished))
+    added = Counter((c.case, c.encoding) for c in cells.values() if plan.is_beyond(c))
     seeds = len(plan.comparison.seed_list)
     return {
         pair: _Progress(finished[*pair, True], known[*pair, True], added[pair], finished[*pair, False], seeds)
@@ -109,62 +281,35 @@ def _progress(study: ComparisonStudy) -> dict[tuple[str, str], _Progress]:
     }
 
 
-def _notes(progress: Mapping[tuple[str, str], _Progress]) -> Iterator[Text]:
-    """Yield the meaning of the star, if there is one."""
-    if any(one.added for one in progress.values()):
-        yield Text("* with values beyond a range whose best was at its end")
+def _notes(progress: Mapping[tuple[str, str], _Progress]) -> list[Text]:
+    """Return the meaning of the star, if there is one."""
+    has_star = any(cells.added for cells in progress.values())
+    return [Text("* with values beyond a range whose best was at its end")] if has_star else []
 
 
-def _progress_table(study: ComparisonStudy, progress: Mapping[tuple[str, str], _Progress]) -> Table:
-    """Return a row for each encoding and a column for each case: its runs, or its trials while it is tuned.
-
-    Where the columns would not fit, there is a row for each case: how many encodings are finished.
-    """
-    comparison, table = study.plan.comparison, Table(box=box.SIMPLE_HEAD)
-    if len(comparison.cases) > MAX_COLUMNS:
-        table.add_column("case", overflow="ellipsis", no_wrap=True, max_width=50)
-        for name in ("tuning", "runs"):
-            table.add_column(name, justify="right")
-        for case in comparison.cases:
-            own = [one for (of, _), one in progress.items() if of == case]
-            total = _Progress(*(sum(parts) for parts in zip(*(vars(one).values() for one in own), strict=True)))
-            table.add_row(case, total.tuning, total.runs)
-        return table
-    table.add_column("encoding")
-    for case in comparison.cases:
-        table.add_column(case, justify="right", overflow="ellipsis", no_wrap=True, max_width=13)
-    for encoding in comparison.choices_by_encoding:
-        row = []
-        for case in comparison.cases:
-            one = progress.get((case, encoding))
-            row.append("" if one is None else one.brief)
-        table.add_row(encoding, *row)
-    return table
-
-
-def plan_table(study: ComparisonStudy, seconds: Callable[[str, str], float]) -> RenderableType:
+def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> RenderableType:
     """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
 
     Args:
-        study: of the comparison.
+        jobs: of the comparison.
         seconds: estimates those of a run of a case and an encoding, of which a run is missing. Trials that extended
             ranges may add are left out of the time to go.
     """
-    comparison, progress, left = study.plan.comparison, _progress(study), 0.0
+    snapshot, workers, left = jobs.snapshot(), jobs.plan.comparison.workers, 0.0
+    progress = _progress(jobs, snapshot)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("case")
     table.add_column("encoding")
     for name in ("tuning", "runs"):
         table.add_column(name, justify="right")
-    for (case, encoding), one in progress.items():
-        if missing := one.trials - one.tried + one.seeds - one.trained:
+    for (case, encoding), cells in progress.items():
+        if missing := cells.trials - cells.tried + cells.seeds - cells.trained:
             left += missing * seconds(case, encoding)
-        table.add_row(case, encoding, one.tuning, one.runs)
-    with_workers = f"with {comparison.workers} worker{'s' if comparison.workers > 1 else ''}"
-    seconds_to_go = SECONDS_OF_WORKER + left / comparison.workers
-    to_go = f"{roughly(seconds_to_go)} to go {with_workers}" if left else "nothing to do"
+        table.add_row(case, encoding, cells.tuning, cells.runs)
+    with_workers = f"with {workers} worker{'s' if workers > 1 else ''}"
+    to_go = f"{roughly(SECONDS_OF_WORKER + left / workers)} to go {with_workers}" if left else "nothing to do"
     to_go += ", more while other programs keep this machine busy" if left and is_busy() else ""
-    summary = f"{counts(study.record())}; {to_go}"
-    if any(one.tried < one.trials for one in progress.values()):
+    summary = f"{run_counts(snapshot)}; {to_go}"
+    if any(cells.tried < cells.trials for cells in progress.values()):
         summary += "\nTuning may add runs, where the best value is at an end of its range."
     return Group(table, *_notes(progress), Text(summary))

@@ -13,7 +13,7 @@ from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.comparison import Comparison, Tuning, file_name
 from poslab.experiments.criteria import COSTS
 from poslab.experiments.published import published_results
-from poslab.experiments.tuning.storage_url import mistake_in_storage
+from poslab.experiments.storage_url import mistake_in_storage
 
 OF_A_RUN = ("trust", "seed", "resume")
 """Keys that belong to a single run, or to the command line, as those of Hydra do."""

@@ -1,109 +1,129 @@
-"""The cells of a comparison as a queue of jobs in a database."""
+"""The cells of a comparison as jobs, and the definitions of its runs."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Sequence
+import json
+import secrets
+import sysconfig
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
-from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
-
+from poslab.data.source import default_cache
 from poslab.experiments.cells import Cell, CellResult, Finished, cell_of, result_of
+from poslab.experiments.comparison import Comparison
+from poslab.experiments.configurations import CellConfigurations
+from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger, Job, Jobs, Ledger, Record
 from poslab.experiments.plan import CellPlan
-from poslab.experiments.pool.failure import Failure
-from poslab.experiments.tuning.attributes import UNFINISHED
-from poslab.experiments.tuning.queue import TrialQueue
-from poslab.experiments.tuning.trial_record import AnyTrial, TrialRecord, first_attempts
-from poslab.runs.directory import RunDirectory
-
-CELL = "cell"
-"""User attribute of a trial: its cell."""
-
-RESULT = "result"
-"""User attribute of a complete trial: the result of its cell."""
+from poslab.experiments.storage import open_storage
+from poslab.experiments.storage_url import DamagedStorageError
+from poslab.io.files import PACKAGE
+from poslab.training.resume import changes_since
 
 
-class ComparisonStudy(TrialQueue):
-    """The cells of a comparison: a `JobSource` and a `WatchedSource`, of which each cell is a trial of Optuna's.
+class ComparisonJobs(Jobs[CellResult]):
+    """The cells of a comparison, each a job whose key is the cell's identity."""
 
-    No process keeps count: which cells are wanted follows from the plan and the results in the database. If two
-    processes add the same cell at the same time, all take the first, and the other stays waiting.
-    """
-
-    kept_by_retries: ClassVar[tuple[str, ...]] = (CELL,)
-
-    def __init__(self, plan: CellPlan, storage: RDBStorage) -> None:
-        super().__init__(plan.comparison.name, storage)
+    def __init__(self, plan: CellPlan, ledger: Ledger) -> None:
+        super().__init__(ledger, plan.comparison.lost_after)
         self.plan = plan
-        self._output = Path(plan.comparison.output)
 
-    def record(self) -> TrialRecord:
-        trials = self.checked_trials()
-        by_identity = _by_identity(trials)
-        wanted, unknown = self.plan.wanted(self._results(trials))
-        firsts = [by_identity[cell.identity] for cell in wanted if cell.identity in by_identity]
-        missing = len(wanted) - len(firsts) + unknown
-        return TrialRecord.following(firsts, trials, missing, self._finished_since(trials))
+    def wanted(self, records: Mapping[str, Record]) -> tuple[list[str], int]:
+        cells, unknown = self.plan.wanted(self._results(records))
+        return [cell.identity for cell in cells], unknown
 
-    def new_trial(self, record: TrialRecord) -> FrozenTrial | None:
-        if not record.missing:
-            return None
-        trials = self.checked_trials()
-        there = _by_identity(trials)
-        wanted, _ = self.plan.wanted(self._results(trials))
-        missing = next((cell for cell in wanted if cell.identity not in there), None)
-        if missing is None:
-            return None
-        return create_trial(state=TrialState.WAITING, user_attrs={CELL: missing.as_plain_data()})
+    def directory_of(self, key: str) -> Path:
+        return Path(self.plan.comparison.output) / cell_of_key(key).directory
 
-    def directory_of(self, trial: AnyTrial) -> Path:
-        return self._output / cell_of_trial(trial).directory
+    def as_plain_data(self, job: Job, result: CellResult) -> Mapping[str, Any]:
+        return asdict(result)
 
-    def complete(self, trial: Trial, result: CellResult) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError):
-            trial.set_user_attr(RESULT, asdict(result))
-            self.tell(trial, [0.0])
-
-    def fail(self, trial: AnyTrial, failure: Failure) -> None:
-        with contextlib.suppress(UpdateFinishedTrialError):
-            self.storage.set_trial_user_attr(trial._trial_id, UNFINISHED, not self._run_of(trial).is_finished)
-        super().fail(trial, failure)
-
-    def _finished_since(self, trials: Sequence[FrozenTrial]) -> set[int]:
-        """Return the numbers of the cells that failed and whose run somebody has finished since, as by `resume`."""
-        failed = (trial for trial in trials if trial.state == TrialState.FAIL and trial.user_attrs.get(UNFINISHED))
-        return {trial.number for trial in failed if self._run_of(trial).is_finished}
-
-    def _run_of(self, trial: AnyTrial) -> RunDirectory:
-        return RunDirectory(self.directory_of(trial))
+    def is_finished(self, key: str, record: Record) -> bool:
+        """Return whether a job has ended; one whose run somebody has finished since it failed is tried again."""
+        if record.failure is not None and record.unfinished and (self.directory_of(key) / "metrics.json").is_file():
+            return False
+        return super().is_finished(key, record)
 
     def results(self) -> Finished:
         """Return the results of the finished cells."""
-        return self._results(self.checked_trials())
+        return self._results(self.records())
 
-    def _results(self, trials: Sequence[FrozenTrial]) -> Finished:
-        firsts = list(_by_identity(trials).values())
-        finished = TrialRecord.following(firsts, trials, 0, self._finished_since(trials)).finished
-        return {cell_of_trial(trial).identity: result_of_trial(trial) for trial in finished}
-
-
-def cell_of_trial(trial: AnyTrial) -> Cell:
-    """Return the cell of a trial; ValueError for a trial of something else."""
-    return cell_of(trial.user_attrs.get(CELL))
+    def _results(self, records: Mapping[str, Record]) -> Finished:
+        return {
+            key: None if record.outcome is None else result_of(record.outcome)
+            for key, record in records.items()
+            if self.is_finished(key, record)
+        }
 
 
-def result_of_trial(trial: FrozenTrial) -> CellResult | None:
-    """Return the result of a finished trial; None if it failed."""
-    return result_of(trial.user_attrs.get(RESULT)) if trial.state == TrialState.COMPLETE else None
+def cell_of_key(key: str) -> Cell:
+    """Return the cell of a job; DamagedStorageError for a job of something else."""
+    try:
+        node = json.loads(key)
+    except (ValueError, RecursionError) as error:
+        raise DamagedStorageError(f"holds something else than a cell: {key[:80]}") from error
+    return cell_of(node)
 
 
-def _by_identity(trials: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
-    """Return the first attempt at each cell, by its identity."""
-    found: dict[str, FrozenTrial] = {}
-    for trial in first_attempts(trials):
-        found.setdefault(cell_of_trial(trial).identity, trial)
-    return found
+def ledger_of(comparison: Comparison) -> Ledger:
+    """Return the records of a comparison: in its run directories, unless it names a database.
+
+    Raises:
+        ValueError: if the database cannot be reached.
+    """
+    if comparison.storage is not None:
+        return DatabaseLedger(open_storage(comparison).engine, comparison.name)
+    output = Path(comparison.output)
+    return FolderLedger(output, lambda key: output / cell_of_key(key).directory)
+
+
+def definitions(
+    ledger: Ledger, comparison: Comparison, configurations: CellConfigurations, keep: bool
+) -> tuple[str, dict[str, int]]:
+    """Return the identity of a comparison, and the number of the present definition of each `case/encoding`.
+
+    Files of choices, and the comparison's own, may change between two commands. An equal definition of before keeps its
+    number; a new one gets the next, and is kept if `keep`. Runs of an earlier definition are kept, and not compared
+    with those of the newest.
+
+    Raises:
+        ValueError: if the records are of a sweep.
+    """
+    numbers = {}
+    # equal on every machine, wherever it keeps packages, data and the working folder
+    folders = {sysconfig.get_path("purelib"): PACKAGE, str(default_cache()): "cache:", str(Path.cwd()): ""}
+    with ledger.changing() as records:
+        known = records.setdefault(STUDY, {"id": secrets.token_hex(8), "definitions": {}})
+        if not isinstance(known, dict) or not isinstance(known.get("id"), str):
+            raise DamagedStorageError("is damaged: it lacks what the comparison was begun with")
+        if "definitions" not in known:
+            raise ValueError(
+                f"name={comparison.name}: the storage has a sweep of that name: give this comparison a name of its own"
+            )
+        for case, encoding in comparison.pairs:
+            name = f"{case}/{encoding}"
+            now: dict[str, Any] = _without_folders(
+                json.loads(json.dumps(configurations.definition(case, encoding))), folders
+            )
+            earlier = known["definitions"].get(name, [])
+            if not isinstance(earlier, list) or not all(isinstance(before, dict) for before in earlier):
+                raise DamagedStorageError(f"is damaged: the definitions of {name} are none that Poslab writes")
+            same = (not any(changes_since(_without_folders(before, folders), now)) for before in earlier)
+            numbers[name] = next((number for number, is_same in enumerate(same, 1) if is_same), len(earlier) + 1)
+            if keep and numbers[name] > len(earlier):
+                known["definitions"][name] = [*earlier, now]
+        return known["id"], numbers
+
+
+def _without_folders(node: Any, folders: Mapping[str, str]) -> Any:
+    """Return a part of a configuration in which the beginnings of paths have other names."""
+    if isinstance(node, dict):
+        return {key: _without_folders(value, folders) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_without_folders(value, folders) for value in node]
+    if isinstance(node, str):
+        for folder, name in folders.items():
+            if node.startswith(f"{folder}/"):
+                return name + node.removeprefix(f"{folder}/")
+    return node

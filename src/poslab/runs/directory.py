@@ -37,6 +37,9 @@ CHECKSUM = "checksum"
 
 KEY_BYTES = 32
 
+JOB_FILE = "job.json"
+"""Record of the attempts at a run of a comparison."""
+
 CHECKPOINT = ".safetensors"
 """End of the names of checkpoints."""
 
@@ -146,7 +149,7 @@ class RunDirectory:
     def is_fresh(self) -> bool:
         """True while the directory holds no more than a run that was killed before it began leaves there."""
         written = [entry for folder in (self.path, self.checkpoints) if folder.is_dir() for entry in folder.iterdir()]
-        begun = (self.checkpoints, self.log_file, self.environment_file)
+        begun = (self.checkpoints, self.log_file, self.environment_file, self.path / JOB_FILE)
         return all(entry in begun or entry.suffix == ".writing" for entry in written)
 
     @property

@@ -1,0 +1,87 @@
+"""One run of a job: trained, resumed, or restarted if its directory is damaged."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from poslab.io.files import read_json
+from poslab.io.terminal import one_line
+from poslab.runs.checkpoint import load_checkpoint
+from poslab.runs.directory import JOB_FILE, RunDirectory
+from poslab.training.checking import check
+from poslab.training.fit import train
+from poslab.training.launch import Observer
+from poslab.training.resume import Plan, changes_since
+
+POLL_INTERVAL_S = 0.2
+"""Pause between two checks of a run that another process still trains."""
+
+
+def train_or_resume(
+    run: RunDirectory,
+    config: dict[str, Any],
+    observer: Observer | None,
+    check_cancelled: Callable[[], None],
+    begins: Callable[[int], None],
+) -> dict[str, float]:
+    """Train a run, whose directory need not exist, from its last checkpoint, unless it is finished; return its metrics.
+
+    Args:
+        run: the run.
+        config: its resolved configuration.
+        observer: sees each validation; a run without one is tested.
+        check_cancelled: called before training and while waiting for another process; may raise RunInterruptedError.
+        begins: called before training with the number of saved steps.
+
+    Raises:
+        ValueError: as `check` and `train` do.
+        FileNotFoundError: if the directory vanishes while the run is trained.
+        RunInterruptedError: after a signal.
+        RunStoppedError: as `train` does.
+    """
+    while run.is_held:  # by a worker that counts as lost, and learns so by its next report
+        check_cancelled()
+        time.sleep(POLL_INTERVAL_S)
+    saved = _saved_steps(run, config)
+    if not run.is_finished:
+        recipe = check(config)
+        begins(saved)
+        checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
+        check_cancelled()
+        if recipe.trainer.compile:
+            torch.compiler.reset()  # torch compiles at most eight models in a process
+        train(Plan(run, config, checkpoint), recipe, observer)
+        if not run.config_file.exists():
+            raise FileNotFoundError(f"{run.path} vanished while it was trained")
+    return run.metrics()
+
+
+def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
+    """Return the number of saved steps of an unfinished run; set aside a damaged run, so that it begins anew."""
+    try:
+        run.check_files()
+        if run.is_fresh:
+            return 0
+        if (change := next(changes_since(run.config(), config), None)) is not None:
+            raise ValueError(f"{run.config_file} has another {change[0]}")
+        if run.environment_file.exists():
+            read_json(run.environment_file)
+        if run.is_finished:
+            run.metrics()
+        elif run.last_checkpoint.exists():
+            return int(load_checkpoint(run.last_checkpoint)["global_step"])
+    except ValueError as error:
+        aside = run.path.with_name(f"{run.path.name}.damaged")
+        print(one_line(f"{run.path} begins anew, its earlier files are in {aside}: {error}"), flush=True)
+        if aside.exists():
+            shutil.rmtree(aside)
+        aside.mkdir()
+        for entry in list(run.path.iterdir()):
+            if JOB_FILE not in entry.name:  # the record of the job is not damaged, and others may change it now
+                entry.rename(aside / entry.name)
+    return 0

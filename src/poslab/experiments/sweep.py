@@ -1,0 +1,230 @@
+"""A sweep: one question, its search space, its objectives, and the settings of the search; and the files of sweeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from poslab.configuration.command_line import LENGTH, whole_tokens
+from poslab.configuration.spec_files import SpecFiles
+from poslab.experiments.composition import with_rates_of_typed_model
+from poslab.experiments.space import Space
+from poslab.experiments.storage_url import MAX_TRIALS, mistake_in_storage
+
+KEYS = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner")
+"""Keys of a sweep file, beside its presets."""
+
+SPLITS = ("validation/", "train/", "memory/", "parameters")
+"""Beginnings of tags that may be tuned on; test metrics never are."""
+
+MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)], "direction": "minimize"}
+"""Default objective: tuning an encoding at its training length alone reveals little."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The mean of some metrics of metrics.json.
+
+    Args:
+        metrics: their tags. `@2x` is twice the training length: `validation/bits_per_byte@2x`.
+        direction: `minimize` or `maximize`.
+
+    Raises:
+        ValueError: for test metrics, an unknown direction, or no metrics.
+    """
+
+    metrics: tuple[str, ...]
+    direction: str
+
+    def __post_init__(self) -> None:
+        if not self.metrics or not all(isinstance(tag, str) for tag in self.metrics):
+            raise ValueError("objectives: mean must list metrics of metrics.json, as in [validation/bits_per_byte@2x]")
+        for tag in self.metrics:
+            if tag.startswith("test/"):
+                raise ValueError(f"objectives must not be test metrics, which are never tuned on, got {tag}")
+            if not tag.startswith(SPLITS):
+                raise ValueError(f"objectives must be metrics such as validation/bits_per_byte@2x, got {tag}")
+        if self.direction not in ("minimize", "maximize"):
+            raise ValueError(f"direction of an objective must be minimize or maximize, got {self.direction}")
+
+    @classmethod
+    def of(cls, node: Any) -> Objective:
+        """Return the objective that a sweep file describes: a tag, or `{mean: [tags], direction: minimize}`."""
+        if isinstance(node, str):
+            node = {"mean": [node]}
+        if not isinstance(node, Mapping) or not node.keys() <= {"mean", "direction"}:
+            raise ValueError(f"objectives must be a list of {{mean: [metrics], direction: minimize}}, got {node!r}")
+        tags = node.get("mean")
+        return cls(tuple(tags) if isinstance(tags, list) else (), node.get("direction", "minimize"))
+
+    @property
+    def minimized(self) -> bool:
+        """True if less is better."""
+        return self.direction == "minimize"
+
+    @property
+    def better(self) -> str:
+        """The better direction in a word: less or more."""
+        return "less" if self.minimized else "more"
+
+    @property
+    def label(self) -> str:
+        """Name in tables: `validation/bits_per_byte@1x+2x+4x`."""
+        name, at, _ = self.metrics[0].partition("@")
+        if at and all(tag.startswith(f"{name}@") for tag in self.metrics):
+            return f"{name}@{'+'.join(tag.partition('@')[2] for tag in self.metrics)}"
+        return " + ".join(self.metrics)
+
+    def is_known_at_validations(self) -> bool:
+        """Return whether it can be reported while a run trains."""
+        return all(tag.startswith("validation/") for tag in self.metrics)
+
+    def value(self, metrics: Mapping[str, float], training_length: int) -> float:
+        """Return the mean over a run's metrics by tag, with its training length in tokens.
+
+        Raises:
+            ValueError: naming a metric that the run does not have, such as one beyond the end of an encoding.
+        """
+        tags = [self._tag(tag, training_length) for tag in self.metrics]
+        for tag in tags:
+            if tag not in metrics:
+                raise ValueError(f"the run has no {tag}: is there such a metric, or does its encoding end before?")
+        return sum(metrics[tag] for tag in tags) / len(tags)
+
+    @staticmethod
+    def _tag(tag: str, training_length: int) -> str:
+        name, _, length = tag.partition("@")
+        return f"{name}@{whole_tokens(length, training_length)}" if re.fullmatch(LENGTH, length) else tag
+
+    def lengths(self, training_length: int) -> list[int]:
+        """Return the window lengths, in tokens, of its metrics.
+
+        Raises:
+            ValueError: for a multiple of the training length that is not a whole number.
+        """
+        resolved = (self._tag(tag, training_length).partition("@")[2] for tag in self.metrics)
+        return [int(length) for length in resolved if length.isdigit()]
+
+
+def objectives_of(nodes: Any) -> list[Objective]:
+    """Return the objectives of a sweep file; raise ValueError if there are none."""
+    if not isinstance(nodes, list) or not nodes:
+        raise ValueError(f"objectives must be a list of at least one, as in [validation/loss], got {nodes!r}")
+    return [Objective.of(node) for node in nodes]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as plain data, which can be sent to workers and kept with a study.
+
+    Args:
+        name: of the study, and of its directory.
+        question: one sentence.
+        train: choices of every trial, by key, as for `python -m src.train`.
+        space: as for `Space`.
+        n_trials: number of trials, the default configuration included; at most 10,000.
+        output: the directory.
+        objectives: each as for `Objective.of`.
+        sampler: `_target_` and arguments of an Optuna sampler.
+        pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
+        seeds: runs of each trial, from the configuration's seed on; the value is their mean.
+        overrides: choices of every trial as typed, which override `train`.
+        workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
+        storage: URL of the study's database (SQLite, PostgreSQL or MySQL); None means a file of SQLite in the
+            directory.
+        hang_after: seconds without anything new in a run's directory after which its worker is ended.
+        lost_after: seconds of silence after which a trial of another machine counts as lost.
+        trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
+    """
+
+    name: str
+    question: str
+    train: Mapping[str, Any]
+    space: Mapping[str, Any]
+    n_trials: int
+    output: str
+    objectives: Sequence[Any] = field(default_factory=lambda: [MEAN_BEYOND])
+    sampler: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
+    pruner: Mapping[str, Any] | None = None
+    seeds: int = 1
+    overrides: Sequence[str] = field(default_factory=list)
+    workers: int = 1
+    storage: str | None = None
+    hang_after: int = 1800
+    lost_after: int = 60
+    trust: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for name, least in (("n_trials", 1), ("seeds", 1), ("workers", 1), ("hang_after", 1), ("lost_after", 3)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
+        if self.n_trials > MAX_TRIALS:
+            raise ValueError(f"n_trials must be at most {MAX_TRIALS:,}, got {self.n_trials:,}")
+        if not isinstance(self.question, str) or not self.question:
+            raise ValueError("question must be a sentence")
+        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
+            raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
+        if not isinstance(self.output, str) or not self.output:
+            raise ValueError(f"output must be a directory, such as outputs/sweeps/mine, got {self.output!r}")
+        if self.storage is not None and (mistake := mistake_in_storage(str(self.storage))):
+            raise ValueError(mistake)
+        for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
+            is_object = isinstance(node, Mapping) and "_target_" in node
+            if not is_object and (node is not None or name == "sampler"):
+                raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")
+        if "seed" in self.sampler:
+            raise ValueError("sampler.seed follows from seed and the number of the trial: leave it out")
+        if not isinstance(self.train, Mapping):
+            raise ValueError("train must be choices by key, as in {encoding: rotary}")
+        if "trust" in self.train:
+            raise ValueError("train must not have trust, which is given on the command line alone")
+        if of_hydra := [key for key in self.train if str(key).lstrip("+~").startswith("hydra")]:
+            raise ValueError(f"train must not have {of_hydra[0]}: keys of Hydra are given on the command line alone")
+        _ = self.search_space  # raises ValueError for an invalid one
+        if len(self.all_objectives) > 1 and self.pruner is not None:
+            raise ValueError("pruner must be null if there are several objectives: trials cannot be compared early")
+        if self.pruner is not None and not self.all_objectives[0].is_known_at_validations():
+            raise ValueError(
+                f"pruner must be null for {self.all_objectives[0].label}, which is not known before the end of a run"
+            )
+
+    @property
+    def search_space(self) -> Space:
+        """Its search space."""
+        return Space(self.space)
+
+    @property
+    def all_objectives(self) -> list[Objective]:
+        """Its objectives."""
+        return objectives_of(self.objectives)
+
+
+def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
+    """Return the sweep of a command line.
+
+    Args:
+        folder: of the sweep files.
+        given: keys of the command line for the sweep, as of `SpecFiles.chosen`.
+        overrides: choices of every trial, as typed.
+
+    Raises:
+        ValueError: for an unknown sweep, preset or key, or an invalid value.
+    """
+    path, preset, node = sweep_files(folder).chosen(given, Sweep)
+    name = path.stem if preset is None else f"{path.stem}_{preset}"
+    node = {"name": name, **node, "overrides": list(overrides)}
+    node = with_rates_of_typed_model(node, overrides)
+    node.setdefault("output", f"outputs/sweeps/{node['name']}")
+    try:
+        return Sweep(**node)
+    except ValueError as error:
+        raise ValueError(f"{error} (sweep={path.stem})") from error
+
+
+def sweep_files(folder: Path) -> SpecFiles:
+    """Return the sweep files of a folder."""
+    return SpecFiles("sweep", folder, KEYS)
