@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
-from poslab.data.examples.example_files import ExampleFiles
+from poslab.data.examples.tables import ExampleFiles
 from poslab.data.patched.source import PatchedSource
 from poslab.data.source import Source
 from poslab.data.sources import AnySource

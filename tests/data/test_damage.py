@@ -11,10 +11,9 @@ import pytest
 from datasets import Dataset, load_from_disk
 
 from poslab.data import cache
-from poslab.data.examples.answers_file import AnswersFile
-from poslab.data.examples.classification_file import ClassificationFile
-from poslab.data.examples.hub_classification import HubClassification
-from poslab.data.examples.pairs_file import PairsFile
+from poslab.data.examples.answers import AnswersFile
+from poslab.data.examples.classification import ClassificationFile, HubClassification
+from poslab.data.examples.pairs import PairsFile
 from poslab.data.hub_text import HubText
 from poslab.data.kinds.tags import TagsFile
 from poslab.data.source import Source

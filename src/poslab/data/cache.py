@@ -18,7 +18,7 @@ import shutil
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -95,6 +95,15 @@ class TokenFile:
 def key(settings: dict[str, Any]) -> str:
     """Return a short name for all settings that decide which tokens come out."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def fingerprint(paths: Iterable[Path], *settings: object) -> str:
+    """Return a string that changes with the contents and the order of files, not their names, and with the settings."""
+    contents = hashlib.sha256(json.dumps(settings).encode())
+    for path in paths:
+        with path.open("rb") as file:
+            contents.update(hashlib.file_digest(file, "sha256").digest())
+    return contents.hexdigest()
 
 
 def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:

@@ -5,7 +5,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ class HubRows:
     Args:
         cache: the directory of prepared data.
         path, name, data_files, revision: as of `load_dataset`.
+        options: further arguments of `load_dataset` for a format.
+        argument: begins messages about files; None: `path` or `data_files`.
 
     Raises:
         ValueError: one sentence that begins with the argument to change.
@@ -42,6 +44,8 @@ class HubRows:
     name: str | None
     data_files: str | Sequence[str] | Mapping[str, Any] | None
     revision: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    argument: str | None = None
 
     @cached_property
     def identity(self) -> list[str | None]:
@@ -63,6 +67,8 @@ class HubRows:
                     lock.unlink()
         with self._errors():
             self._builder.download_and_prepare(str(folder / "rows"))
+            if not any(rows.num_examples for rows in self._builder.info.splits.values()):
+                raise ValueError("it has no row")
             return self._builder.as_dataset(split)
 
     def stream(self) -> Any:
@@ -82,7 +88,7 @@ class HubRows:
             path, data_files = "arrow", saved
         arguments = {"data_files": data_files, "revision": self.revision, "cache_dir": str(self.cache / "locks")}
         with self._errors():
-            builder = load_dataset_builder(path, self.name, **arguments)
+            builder = load_dataset_builder(path, self.name, **arguments, **self.options)
             kind = type(builder).__module__.rpartition(".")[2]
             if kind not in (*FORMATS, "arrow"):  # of a folder, or on the Hub
                 raise RuntimeError(f"it has files of {kind}, and not of {', '.join(FORMATS)}")
@@ -93,7 +99,7 @@ class HubRows:
         """Raise what `datasets` raises for a wrong name or a missing connection as a ValueError."""
         from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
-        files = "path" if self.data_files is None else "data_files"
+        files = self.argument or ("path" if self.data_files is None else "data_files")
         try:
             yield
         except DatasetNotFoundError as error:
@@ -110,9 +116,11 @@ class HubRows:
             wrong = f"{files} cannot be read" if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
             raise ValueError(f"{wrong}: {_one_line(error)}") from error
         except Exception as error:  # a protocol may need a package, and has errors of its own
-            argument = "path" if isinstance(error, RuntimeError) else files
             reason = _one_line(error) or type(error).__name__
-            raise ValueError(f"{argument} {getattr(self, argument)!r} cannot be read: {reason}") from error
+            if self.argument is None:
+                argument = "path" if isinstance(error, RuntimeError) else files
+                files = f"{argument} {getattr(self, argument)!r}"
+            raise ValueError(f"{files} cannot be read: {reason}") from error
 
 
 class HubSource(PreparedSource):
@@ -151,16 +159,16 @@ class HubSource(PreparedSource):
             if not self.data_files:
                 raise ValueError(f"data_files must name the files that path={self.path} reads, got {self.data_files!r}")
             for pattern in _patterns(self.data_files):
-                if not _is_remote(pattern):
+                if not is_remote(pattern):
                     matching_files("data_files", pattern)
-        elif _is_remote(str(self.path)) or not (
+        elif is_remote(str(self.path)) or not (
             os.path.isdir(os.path.expanduser(str(self.path))) or NAME_ON_HUB.fullmatch(str(self.path))
         ):
             choices = f"owner/name on the Hub, a folder, or one of {', '.join(FORMATS)}"
             raise ValueError(f"path must be {choices}, got {self.path!r}{nearest(str(self.path), FORMATS)}")
 
     def reaches(self) -> list[str]:
-        remote = [f"read dataset.data_files={one}" for one in _patterns(self.data_files or ()) if _is_remote(one)]
+        remote = [f"read dataset.data_files={one}" for one in _patterns(self.data_files or ()) if is_remote(one)]
         if self.path not in FORMATS:
             folder = os.path.expanduser(str(self.path))
             names_files = any(os.path.isfile(os.path.join(folder, name)) for name in ("README.md", ".huggingface.yaml"))
@@ -200,7 +208,7 @@ def _patterns(data_files: Any) -> list[str]:
     return [pattern for value in values for pattern in _patterns(value)]
 
 
-def _is_remote(pattern: str) -> bool:
+def is_remote(pattern: str) -> bool:
     """Return whether `datasets` takes a path or glob for an address, such as `zip://a.csv::http://server/b.zip`."""
     return "://" in pattern or "::" in pattern
 

@@ -2,16 +2,17 @@
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from poslab.data.examples.cells import as_written, is_missing
+from poslab.data.examples.columns import as_written, is_missing
 from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_choice, require_text
 
 UNLABELLED = -1
 """The number of no class."""
+CLASS_TYPES = ("int", "uint", "bool", "string", "large_string", "null")
 
 
 class HubColumns(HubSource):
@@ -34,7 +35,7 @@ class HubColumns(HubSource):
         super().__post_init__()
         if self.revision is not None:
             require_text("revision", self.revision)
-        for what, named in (("name a column", self._all_columns), ("be a split", self.splits)):
+        for what, named in (("name a column", self.all_columns), ("be a split", self.splits)):
             owners: dict[str, str] = {}
             for argument, name in named.items():
                 require_text(argument, name)
@@ -64,32 +65,15 @@ class HubColumns(HubSource):
         )
 
     def rows(self, argument: str, split: str) -> Any:
-        """Return the rows of a split that an argument names, with columns named as the arguments are.
-
-        `document` is a string, where there is one.
-        """
-        from datasets import Value, concatenate_datasets
-
+        """Return the rows of a split that an argument names, with columns named as the arguments are."""
         name, part, _ = split.partition("[")
         require_choice(argument, name, self._source)
         rows = self._kept_rows.load(split) if part else self._source[name]
-        columns = self._all_columns
-        undivided = [column for column, feature in rows.features.items() if hasattr(feature, "decode_example")]
-        within = rows.remove_columns(undivided).flatten()  # a picture has parts too
-        for column_argument, column in columns.items():
-            require_choice(column_argument, column, (within if "." in column else rows).column_names)
-        direct = [column for column in columns.values() if column in rows.column_names]
-        nested = [column for column in columns.values() if column not in direct]
-        parts = [part.select_columns(chosen) for part, chosen in ((rows, direct), (within, nested)) if chosen]
-        rows = concatenate_datasets(parts, axis=1)
-        if self.document is not None and "string" not in str(rows.features[self.document].dtype):
-            features = rows.features.copy()
-            features[self.document] = Value("string")
-            rows = rows.cast(features, load_from_cache_file=False)
-        return rows.rename_columns({column: argument for argument, column in columns.items() if column != argument})
+        return renamed(rows, self.all_columns)
 
     @property
-    def _all_columns(self) -> dict[str, str]:
+    def all_columns(self) -> dict[str, str]:
+        """The columns that are read: those of `columns`, and that of documents."""
         return self.columns | ({"document": self.document} if self.document is not None else {})
 
     @cached_property
@@ -99,6 +83,25 @@ class HubColumns(HubSource):
     @cached_property
     def _source(self) -> Any:
         return self._kept_rows.load()
+
+
+def renamed(rows: Any, columns: Mapping[str, str]) -> Any:
+    """Return columns of a table with the names of the arguments that name them; one within another has a point.
+
+    Raises:
+        ValueError: beginning with the argument, for a column that is not there.
+    """
+    from datasets import concatenate_datasets
+
+    undivided = [column for column, feature in rows.features.items() if hasattr(feature, "decode_example")]
+    within = rows.remove_columns(undivided).flatten()  # an image has parts too
+    for argument, column in columns.items():
+        require_choice(argument, column, (within if "." in column else rows).column_names)
+    direct = [column for column in columns.values() if column in rows.column_names]
+    nested = [column for column in columns.values() if column not in direct]
+    parts = [part.select_columns(chosen) for part, chosen in ((rows, direct), (within, nested)) if chosen]
+    names = {column: argument for argument, column in columns.items() if column != argument}
+    return concatenate_datasets(parts, axis=1).rename_columns(names)
 
 
 def is_unlabelled(value: Any, feature: Any) -> bool:
@@ -123,6 +126,13 @@ def class_names(feature: Any, column: str) -> Callable[[Any], str]:
 
     if isinstance(feature, ClassLabel):
         return name_of_number
-    if not str(getattr(feature, "dtype", "")).startswith(("int", "uint", "bool", "string", "large_string")):
+    is_mixed = type(feature).__name__ == "Json"
+    if not is_mixed and not str(getattr(feature, "dtype", "")).startswith(CLASS_TYPES):
         raise ValueError(f"label must hold classes, and {column!r} holds {feature}")
-    return lambda value: as_written(value).strip()
+
+    def written(value: Any) -> str:
+        if isinstance(value, list | dict):
+            raise ValueError(f"label must hold a list in every row or in none, but {column!r} holds {str(value)[:40]}")
+        return as_written(value).strip()
+
+    return written

@@ -1,11 +1,12 @@
 """Overlap of held-out and training text: the share of held-out bytes inside 60-byte strings that both hold."""
 
+import re
+import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 import numpy as np
-
-from poslab.data.examples.normal_form import normal_form
 
 STRING_BYTES = 60
 NEAR_COPY_BYTES = 30
@@ -15,6 +16,11 @@ _PIECE_BYTES = 1 << 18
 _BASE = 0x9E3779B97F4A7C15
 _INVERSE = pow(_BASE, -1, 2**64)
 _BYTE_CODES = np.random.default_rng(0).integers(0, 2**64, size=256, dtype=np.uint64)
+
+
+# Marks stay, as vowels of Indic scripts, and most symbols, such as + and <, but not ` and ^ (Sk).
+UNREAD = {"Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sk", "Zs", "Cc", "Cf"}
+BETWEEN_DIGITS = re.compile(r"(?<=[0-9])([\W_]+)(?=[0-9])")
 
 
 def string_hashes(text: np.ndarray, width: int = STRING_BYTES) -> np.ndarray:
@@ -114,3 +120,23 @@ def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:
         values = np.frombuffer(text, dtype=np.uint8)
         for start in range(0, max(1, len(values) - STRING_BYTES + 1), _PIECE_BYTES):
             yield values[start : start + _PIECE_BYTES + STRING_BYTES - 1]
+
+
+def normal_form(text: str) -> str:
+    """Return a text without case, white space, punctuation and differences of Unicode form.
+
+    Punctuation stays between two digits, since 7 - 4 is not 7 * 4; and so does a text of nothing else, such as `:-)`.
+
+    Example: `It's  OK!` and `its ok` become `itsok`.
+    """
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    words = " ".join(folded.split())
+    parts = BETWEEN_DIGITS.split(words)
+    parts[::2] = [part.translate(_deleted()) for part in parts[::2]]
+    return "".join(parts) or words
+
+
+@lru_cache(maxsize=1)
+def _deleted() -> dict[int, None]:
+    """Return a table that deletes the categories of `UNREAD`."""
+    return {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) in UNREAD}

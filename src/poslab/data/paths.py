@@ -1,5 +1,6 @@
 """Paths and globs as users type them, and the files that they name."""
 
+import csv
 import glob
 import os
 import unicodedata
@@ -8,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from poslab.arguments import nearest
+
+TABLES = {".csv": ",", ".tsv": "\t"}
+"""The separator of the cells of a table, by its suffix."""
 
 
 def neighbours(path: str) -> list[str]:
@@ -123,6 +127,48 @@ def files_of_classes(argument: str, folder: str, suffixes: Sequence[str], conten
             what = f"{content} ({', '.join(suffixes)}) in the folder of each class, but {str(one)!r} has none"
             raise ValueError(f"{argument} must hold {what}")
         files += own
+    return files
+
+
+def labelled_files(argument: str, path: str, suffixes: Sequence[str], content: str) -> list[tuple[Path, str]]:
+    """Return the files that a table or a folder holds, each with its class.
+
+    A table is CSV or TSV with the columns `file`, a path that starts at the folder of the table, and `label`; a folder
+    has a folder for each class.
+
+    Args:
+        argument, suffixes, content: as of `files_of_classes`.
+        path: of the table or the folder, as a user types it.
+
+    Raises:
+        ValueError: one sentence that begins with `argument`, for fewer than two classes, or a file that is not there or
+            has another suffix; others as of `files_of_classes`.
+    """
+    if Path(path).suffix.lower() not in TABLES or os.path.isdir(os.path.expanduser(path)):
+        return [(file, file.parent.name) for file in files_of_classes(argument, path, suffixes, content)]
+    source, *_ = matching_files(argument, path)
+    require_content(argument, source, "files with their classes")
+    files = []
+    try:
+        with source.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, delimiter=TABLES[source.suffix.lower()], strict=True)
+            rows = [(f"{str(source)!r} line {reader.line_num}", row) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{argument} must hold CSV in UTF-8, but {str(source)!r} does not: {error}") from error
+    for place, row in rows:
+        name, label = ((row.get(column) or "").strip() for column in ("file", "label"))
+        if not name or not label:
+            raise ValueError(f"{argument} must have the columns file and label, but {place} has not both")
+        require_plain_name(argument, label)
+        file = source.parent / Path(name).expanduser()
+        is_there = os.path.isfile(file)  # that of a path raises OSError for a name that is too long
+        if file.suffix.lower() not in suffixes or not is_there:
+            reason = "of another kind" if is_there else "which is not there"
+            named = f"{content} ({', '.join(suffixes)})"
+            raise ValueError(f"{argument} must name {named}, but {place} names {str(file)[:300]!r}, {reason}")
+        files.append((file, label))
+    if len({label for _, label in files}) < 2:
+        raise ValueError(f"{argument} must have at least two classes, but {str(source)!r} has fewer")
     return files
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from poslab.data.examples.dialogue import replies
+from poslab.data.examples.pairs import replies
 
 
 @pytest.mark.parametrize(

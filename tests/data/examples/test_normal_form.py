@@ -2,7 +2,7 @@
 
 import pytest
 
-from poslab.data.examples.normal_form import normal_form
+from poslab.data.overlap import normal_form
 
 
 @pytest.mark.parametrize(

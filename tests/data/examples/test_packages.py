@@ -8,10 +8,10 @@ from statistics import median
 
 import pytest
 
-from poslab.data.examples.normal_form import normal_form
 from poslab.data.examples.packages import BbcHeadlines, BbcTopics, DialoguePairs, PackageFiles
 from poslab.data.examples.splitting import drop_duplicates, split_examples
 from poslab.data.kinds.classes import CLASSES
+from poslab.data.overlap import normal_form
 from tests.data.examples.contract import rows_of
 
 COUNTS: list[tuple[type[PackageFiles], int, int, dict[str, int]]] = [

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from poslab.data import cache
-from poslab.data.examples.normal_form import normal_form
+from poslab.data.overlap import normal_form
 from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.preparation import prepare
 from poslab.data.run_data import RunData

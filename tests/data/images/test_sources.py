@@ -178,7 +178,7 @@ def test_a_table_names_images_and_their_classes_wherever_they_are(tmp_path):
             r"^path must name images",
         ),
         ("file,label\ncat/0.png,a\nlabels.csv,b\n", r"^path must .*line 3.*labels.csv"),
-        ("file,label\ncat/0.png,\n", r"^label must .*labels.csv.*line 2"),
+        ("file,label\ncat/0.png,\n", r"^path must .*labels.csv.*line 2"),
         ("file,label\ncat/0.png,a\n", r"^path must have at least"),
         ("file,label\ncat/0.png,a\ncat/0.png,b\n", r"^path must .*of one class"),
     ],

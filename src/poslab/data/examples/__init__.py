@@ -1,10 +1,10 @@
 """Data whose units are examples: a text and its class, a text and its translation, a question and its answer.
 
-All sources are subclasses of `source.ExampleSource`: a user's own files (`classification_file.py`, `pairs_file.py`,
-`answers_file.py`), the Hugging Face Hub (`hub_*.py`), and real data in Python and Debian packages (`offline/`).
-`splitting.split_examples` makes training, validation and test of one:
+All sources are subclasses of `source.ExampleSource`. A user's own files and data sets of the Hugging Face Hub are read
+in one way (`tables.py`), and a kind has a file with both (`classification.py`, `pairs.py`, `answers.py`); `packages.py`
+reads installed packages. `splitting.split_examples` makes training, validation and test of any of them:
 
     split_examples(ClassificationFile(files="reviews.csv", text="review", label="stars"))
 
-A new source is a subclass of `ExampleSource` and a file in conf/dataset that names it as its `_target_`.
+A new kind of table is a subclass of `tables.TableExamples` and a file in conf/dataset that names it as its `_target_`.
 """

@@ -1,4 +1,4 @@
-"""Columns of examples as a Hugging Face dataset."""
+"""Columns of examples as a Hugging Face dataset, and their values as text."""
 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,3 +35,15 @@ def type_of(values: Iterable[Any], text: Any = None) -> Any:
     if isinstance(first, dict):
         return {key: type_of(value[key] for value in values) for key in first}
     return Value("int64") if isinstance(first, int) else text or Value("string")
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: nothing, blanks, or the `NaN` that pandas writes for it."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def as_written(value: Any) -> str:
+    """Return a value of JSON or Parquet as CSV has it; a whole number has no point, whatever its type is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from poslab.arguments import Count
+from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.examples.dialogue import replies
-from poslab.data.examples.fingerprint import fingerprint
+from poslab.data.examples.pairs import replies
 from poslab.data.examples.source import ExampleSource
 from poslab.data.kinds.classes import CLASSES
 from poslab.data.kinds.pairs import PAIRS

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poslab.data.examples.normal_form import normal_form
 from poslab.data.examples.source import ExampleSource
-from poslab.data.overlap import near_copies
+from poslab.data.overlap import near_copies, normal_form
 from poslab.data.patched.source import PatchedSource
 from poslab.data.splitting import SPLIT_SEED, hold_out
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poslab.data.examples.cells import as_written, is_missing
-from poslab.data.examples.example_files import ExampleFiles
-from poslab.data.examples.table_files import Row
+from poslab.data.examples.columns import as_written, is_missing
+from poslab.data.examples.tables import ExampleFiles, Rewrite, Table
 from poslab.data.kinds.kind import ExampleKind, Labels, Reading, Rows
 from poslab.data.kinds.prepared import are_among, are_equal, are_within, sizes
 
@@ -71,7 +70,7 @@ TAGS = Tags("tags")
 class TagsFile(ExampleFiles):
     """Sentences with a tag for each word, in files with a column each, one sentence a row.
 
-    In CSV and TSV, words and tags stand between white space; in JSON, JSON lines and Parquet each may also be a list.
+    Words and tags are separated by white space; in JSON, JSON lines and Parquet each may also be a list.
 
     Args:
         words: the column of the words of a sentence (default `words`).
@@ -86,29 +85,30 @@ class TagsFile(ExampleFiles):
     kind = TAGS
     column_arguments = ("words", "tags")
 
-    def from_rows(self, rows: list[Row], argument: str) -> dict[str, list[Any]]:
-        texts, tags = [], []
-        for row in rows:
-            words, own = (_parts(row, name, column) for name, column in self.columns.items())
-            if len(words) != len(own):
+    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+        from datasets import List, Value
+
+        def tagged(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+            place = table.place(index)
+            words, tags = (_parts(row[name], name, column, place) for name, column in self.columns.items())
+            if len(words) != len(tags):
                 raise ValueError(
-                    f"tags must be as many as words, but {row.place} has {len(own)} tags for {len(words)} words"
+                    f"tags must be as many as words, but {place} has {len(tags)} tags for {len(words)} words"
                 )
-            if wrong := [tag for tag in own if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]:
+            if wrong := [tag for tag in tags if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]:
                 raise ValueError(
-                    f"tags must be {OUTSIDE}, or B- or I- with a type, as in B-PER, but {row.place} has {wrong[0]!r}"
+                    f"tags must be {OUTSIDE}, or B- or I- with a type, as in B-PER, but {place} has {wrong[0]!r}"
                 )
-            texts.append(" ".join(words))
-            tags.append(own)
-        return {"text": texts, "tags": tags}
+            return [{"text": " ".join(words), "tags": tags}]
+
+        return tagged, {"text": Value("string"), "tags": List(Value("string"))}
 
 
-def _parts(row: Row, argument: str, column: str) -> list[str]:
-    """Return the words or tags of a cell; ValueError if there are none, or one of them is not a word."""
-    value = row.values.get(column)
-    parts = value if isinstance(value, list) else [] if is_missing(value) else as_written(value).split()
+def _parts(value: Any, argument: str, column: str, place: str) -> list[str]:
+    """Return the words or tags of a cell; ValueError if there are none, or if an item is not a word."""
+    parts = value if isinstance(value, list) else as_written(value).split()
     if not parts:
-        raise ValueError(f"{argument} must stand in every row, but {column!r} is empty in {row.place}")
+        raise ValueError(f"{argument} must be in every row, but {column!r} is empty in {place}")
     if wrong := [part for part in parts if isinstance(part, list | dict) or is_missing(part)]:
-        raise ValueError(f"{argument} must be words, but {column!r} in {row.place} has {str(wrong[0])[:40]!r}")
+        raise ValueError(f"{argument} must be words, but {column!r} in {place} has {str(wrong[0])[:40]!r}")
     return ["".join(as_written(part).split()) for part in parts]

@@ -9,10 +9,10 @@ import numpy as np
 
 from poslab.arguments import Count
 from poslab.data.bounds import require_integer
+from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.examples.normal_form import normal_form
 from poslab.data.kinds.captions import CAPTIONS, Captions
+from poslab.data.overlap import normal_form
 from poslab.data.patched.images import SUFFIXES, ImageSource, channels_of, read_image
 from poslab.data.paths import folder_of, require_content
 from poslab.data.source import Source, VocabSize, require_text

@@ -8,13 +8,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.examples.cells import is_missing
-from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.examples.fingerprint import fingerprint
-from poslab.data.examples.table_files import labelled_files
+from poslab.data.cache import fingerprint
+from poslab.data.examples.columns import Splits, as_examples, is_missing
 from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
 from poslab.data.patched.source import PatchedSource
-from poslab.data.paths import require_content, require_one_class, require_regular
+from poslab.data.paths import labelled_files, require_content, require_one_class, require_regular
 from poslab.data.source import require_text
 from poslab.io.terminal import one_line
 

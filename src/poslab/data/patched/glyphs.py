@@ -11,8 +11,8 @@ import PIL
 from PIL import Image, ImageDraw, ImageFont
 
 from poslab.data.bounds import require_integer
+from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.examples.fingerprint import fingerprint
 from poslab.data.patched.images import ImageSource
 from poslab.io.files import package_folder
 

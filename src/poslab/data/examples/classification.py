@@ -1,0 +1,102 @@
+"""Texts and their classes."""
+
+from typing import Any
+
+from poslab.data.examples.columns import Splits, as_written, is_missing
+from poslab.data.examples.tables import ExampleFiles, HubExamples, Rewrite, Table, TableExamples
+from poslab.data.hub_columns import class_names, is_unlabelled
+from poslab.data.kinds.classes import CLASSES
+
+MIN_EXAMPLES = 20
+"""Rows; fewer may each have a class of their own without a mistake."""
+
+
+class LabelledTexts(TableExamples):
+    """Texts and their classes: a column of text, perhaps a second one, and a column of classes or of lists of them.
+
+    Classes have the names that a data set of the Hub gives them.
+
+    Args:
+        text: the column of the text (default `text`).
+        text_pair: the column of a second text, as in entailment; None: there is none.
+        label: the column of the class (default `label`), a word or a whole number, or a list of classes. Scores, as of
+            STS-B, are not classes.
+        separator: separates classes where an example may have several or none, such as `|` in `fast|cheap`; None: the
+            whole cell is one class.
+        others: those of `TableExamples`.
+    """
+
+    text: str = "text"
+    text_pair: str | None = None
+    label: str = "label"
+    separator: str | None = None
+
+    kind = CLASSES
+    column_arguments = ("text", "text_pair", "label")
+    optional = ("label",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.separator is not None and not self.separator.strip():
+            raise ValueError(f"separator must be one or more characters, got {self.separator!r}")
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        return () if self.separator is None else (self.separator,)
+
+    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+        from datasets import LargeList, List, Value
+
+        feature, separator, text = table.rows.features["label"], self.separator, Value("string")
+        several = separator is not None or isinstance(feature, List | LargeList)
+        single = feature.feature if isinstance(feature, List | LargeList) else feature
+        name = class_names(single, self.label)
+        texts = [column for column in ("text", "text_pair") if column in table.rows.column_names]
+
+        def labelled(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+            label = row["label"]
+            if several:
+                parts = label.split(separator) if separator is not None and isinstance(label, str) else label or []
+                names = [as_written(name(part)).strip() for part in parts if not is_missing(part)]
+                return [{column: row[column] for column in texts} | {"label": list(dict.fromkeys(filter(None, names)))}]
+            if is_unlabelled(label, single):
+                if self.leaves_out_gaps:
+                    return []
+                raise ValueError(f"label must be in every row, but {self.label!r} is empty in {table.place(index)}")
+            return [{column: row[column] for column in texts} | {"label": name(label)}]
+
+        return labelled, dict.fromkeys(texts, text) | {"label": List(text) if several else text}
+
+    def examples(self) -> Splits:
+        splits = super().examples()
+        labels = splits["train"]["label"][:]
+        different = {name for label in labels for name in (label if isinstance(label, list) else [label])}
+        if len(labels) >= MIN_EXAMPLES and len(different) > len(labels) / 2:
+            found = f"{len(different):,} different values in {len(labels):,} rows"
+            raise ValueError(f"label must name classes, and {self.label!r} holds {found}")
+        return splits
+
+
+class ClassificationFile(LabelledTexts, ExampleFiles):
+    """Texts and their classes in files.
+
+    Args: those of `LabelledTexts` and `ExampleFiles`.
+    """
+
+    title = "classification_file"
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        return (self.separator,)
+
+
+class HubClassification(LabelledTexts, HubExamples):
+    """Texts and their classes on the Hub.
+
+    Rows without a class (-1 or null) are left out. A split of them alone, such as the tests of GLUE, raises an error:
+    `test_split=validation` lets validation serve as test, and a part of training as validation.
+
+    Args: those of `LabelledTexts` and `HubExamples`.
+    """
+
+    title = "hub_classification"

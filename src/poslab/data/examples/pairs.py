@@ -1,0 +1,104 @@
+"""Pairs of texts: a translation, a summary, a reply."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from poslab.arguments import Count
+from poslab.data.examples.tables import ExampleFiles, HubExamples, Rewrite, Table, TableExamples
+from poslab.data.kinds.pairs import PAIRS
+
+
+class TextPairs(TableExamples):
+    """Texts and their targets, in a column each.
+
+    Args:
+        source: the column of the text (default `source`).
+        target: the column of its target (default `target`).
+        others: those of `TableExamples`.
+    """
+
+    source: str = "source"
+    target: str = "target"
+
+    kind = PAIRS
+    column_arguments = ("source", "target")
+
+    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+        from datasets import Value
+
+        return _pair, dict.fromkeys(("source", "target"), Value("string"))
+
+
+def _pair(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    return [{"source": row["source"], "target": row["target"]}]
+
+
+class PairsFile(TextPairs, ExampleFiles):
+    """Texts and their targets in files.
+
+    Args: those of `TextPairs` and `ExampleFiles`.
+    """
+
+    title = "pairs_file"
+
+
+class HubPairs(TextPairs, HubExamples):
+    """Texts and their targets on the Hub.
+
+    Args: those of `TextPairs` and `HubExamples`.
+    """
+
+    title = "hub_pairs"
+
+
+class HubDialogue(HubExamples):
+    """Conversations, each a row with a list of turns: every turn but the first is a reply to those before it.
+
+    A conversation stays in one split.
+
+    Args:
+        turns: the column of the turns, a list of texts (default `dialog`).
+        context_turns: turns before a reply that are its context, a line a turn, at least 1; None: all (default).
+        others: those of `HubExamples`; `document` groups conversations, None: each is one.
+    """
+
+    turns: str = "dialog"
+    context_turns: Count | None = None
+
+    title = "hub_dialogue"
+    kind = PAIRS
+    column_arguments = optional = ("turns",)
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        return (self.context_turns,)
+
+    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+        from datasets import LargeList, List, Value
+
+        feature = table.rows.features["turns"]
+        if not (isinstance(feature, List | LargeList) and "string" in str(getattr(feature.feature, "dtype", ""))):
+            raise ValueError(f"turns must hold lists of texts, and {self.turns!r} holds {feature}")
+        context_turns = self.context_turns
+
+        def with_replies(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+            pairs = replies([turn or "" for turn in row["turns"] or []], context_turns)
+            return [{"source": source, "target": target, "document": str(index)} for source, target in pairs]
+
+        return with_replies, dict.fromkeys(("source", "target", "document"), Value("string"))
+
+
+def replies(turns: Sequence[str], context_turns: int | None) -> list[tuple[str, str]]:
+    """Return every turn but the first as a reply to those before it: pairs of context, a line a turn, and reply.
+
+    Example: the turns a, b, c with two turns of context give (a, b), (a\\nb, c).
+
+    Args:
+        turns: in order; empty turns do not count.
+        context_turns: turns before a reply that are its context, at least 1; None: all.
+    """
+    lines = [line for turn in turns if (line := " ".join(turn.split()))]
+    return [
+        ("\n".join(lines[max(0, number - (context_turns or number)) : number]), lines[number])
+        for number in range(1, len(lines))
+    ]
