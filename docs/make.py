@@ -1,9 +1,8 @@
 """Make the parts of this folder that are made of code and measurements: `python docs/make.py`, or only those named.
 
-The plots of encodings are drawn from the code, performance.md is made of the figures in benchmarks, extrapolation.md of
-the evaluation that `--evaluation` names, and tables in the pages on results of the tables in results/.
-explorer.html is made of the files of poslab.explorer; its numbers come from the runs that `--explorer` names. `--text`
-leaves the plots as they are.
+The plots of encodings are drawn from the code, performance.md is made of the figures in benchmarks, and
+tables in the pages on results of the tables in results/. explorer.html is made of the files of poslab.explorer; its
+numbers come from the runs that `--explorer` names. `--text` leaves the plots as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pages import encodings, explorer, extrapolation, performance, results
+from pages import encodings, explorer, performance, results
 
 PAGES = {
     "encodings": encodings.make,
@@ -26,16 +25,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Makes the pages of docs that are not written by hand.")
     parser.add_argument("pages", nargs="*", metavar="page", help=f"of {', '.join(PAGES)}; default: all")
     parser.add_argument("--text", action="store_true", help="the pages alone, without drawing")
-    parser.add_argument("--evaluation", type=Path, help="of several runs: only extrapolation.md is made")
     parser.add_argument(
         "--explorer", type=Path, nargs=2, metavar=("T5_RUN", "FIRE_RUN"), help="only explorer.html and its numbers"
     )
     arguments = parser.parse_args()
-    if arguments.evaluation:
-        if not (arguments.evaluation / extrapolation.TABLE).is_file():
-            parser.error(f"--evaluation must be the folder of one with extrapolation, got {arguments.evaluation}")
-        extrapolation.make(arguments.evaluation)
-        return
     if arguments.explorer:
         explorer.make_data(*arguments.explorer)
         return

@@ -47,7 +47,7 @@ class ExistingRun:
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """Keys of its dataset that make its case, beside the task: all but the size of batches."""
+        """Keys of its dataset that make its case, with the task: all but the size of batches."""
         node = _without(self.recipe.config, MAY_DIFFER)["dataset"]
         return {key: value for key, value in node.items() if key != "batch_size"}
 

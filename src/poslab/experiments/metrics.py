@@ -31,7 +31,7 @@ def metrics_of(task: type[Task]) -> list[str]:
 
 
 def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
-    """Return the tags of the metrics of a case beside those of its task, with lengths in tokens."""
+    """Return the tags of the metrics of a case that its task does not have, with lengths in tokens."""
     extra = [criterion for criterion in comparison.deciding(case) if criterion.name in EXTRA]
     tags = (tag_of(one.name, next(iter(at_lengths(one, (), trained)), None)) for one in extra)
     return list(dict.fromkeys(tags))
@@ -63,7 +63,7 @@ def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> li
 def scored_lengths(
     criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[int], trained: int
 ) -> list[int | None]:
-    """Return the lengths of a metric in the scores of a test by tag; None stands for a score of the whole test."""
+    """Return the lengths of a metric in the scores of a test by tag; None is a score of the whole test."""
     if not criterion.where and criterion.name in scores:
         return [None]
     return [*at_lengths(criterion, lengths, trained)]

@@ -65,7 +65,7 @@ def curves(
     """Draw a metric over the length of the test.
 
     Args:
-        name, title: of the picture.
+        name, title: of the plot.
         rows: a row for each encoding, seed and length, with columns `encoding`, `length`, `value` and `metric`, the
             same in all.
         length_of: what has the length, such as `a side in pixels`.
@@ -136,13 +136,13 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
     if lines == 3:
         margin += (
             " By solve rate: some seeds solve the task and others do not, so the dot is the difference of the shares "
-            "of seeds that do, in per cent, and the line Newcombe's 95 % interval."
+            "of seeds that do, in per cent, and the line Newcombe's 95% interval."
         )
     return Plot(
         name,
         f"Differences to {baseline}: {criterion.metric}",
         f"The value of an encoding minus that of {baseline}. Runs of the same seed are pairs: the dot is their mean "
-        f"difference, the line its 95 % interval.{margin}",
+        f"difference, the line its 95% interval.{margin}",
         figure,
     )
 
@@ -248,7 +248,7 @@ def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], st
     return Plot(
         name,
         "Performance profile",
-        "The share of an encoding's runs, over all cases and seeds, whose score is above a threshold, with 95 % "
+        "The share of an encoding's runs, over all cases and seeds, whose score is above a threshold, with 95% "
         "intervals over seeds. An encoding whose curve lies above another's is the better one at every threshold.",
         figure,
         source="Agarwal et al., Deep RL at the Edge of the Statistical Precipice (2021), section 4.2",

@@ -1,4 +1,4 @@
-"""Published results beside those of a comparison: values with their source, and claims with their outcome."""
+"""Published results next to ours: values with their source, and claims with their outcome."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:
 
 
 def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
-    """Return a row for each published value, with where it was read, and our value beside it."""
+    """Return a row for each published value, with where it was read, and our value."""
     rows = []
     for v in published.values:
         metric, ours = _ours(results, v)
@@ -80,7 +80,7 @@ def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
 
 
 def _ours(results: Results, value: Published) -> tuple[str | None, float | None]:
-    """Return the metric that is set beside a published value, and our mean of it; None where there is none."""
+    """Return the metric that is compared with a published value, and our mean of it; None where there is none."""
     cases = results.comparison.all_cases
     case = value.case if value.case in cases else next(iter(cases)) if value.metric and len(cases) == 1 else None
     if case is None or value.encoding not in results.encodings(case):
@@ -89,7 +89,7 @@ def _ours(results: Results, value: Published) -> tuple[str | None, float | None]
     return criterion.metric, results.mean(case, criterion, value.encoding)
 
 
-def beside_the_paper(results: Results) -> Iterator[Section]:
+def paper_section(results: Results) -> Iterator[Section]:
     """Yield the section of a report on the paper that a comparison repeats, if it does."""
     if (published := published_results(results.comparison)) is None:
         return
@@ -115,4 +115,4 @@ def beside_the_paper(results: Results) -> Iterator[Section]:
             values_table(results, published),
         ),
     ]
-    yield Section("Beside the paper", text, [table for table in tables if not table.frame.empty])
+    yield Section("Compared with the paper", text, [table for table in tables if not table.frame.empty])

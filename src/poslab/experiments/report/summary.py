@@ -86,7 +86,7 @@ class OverCases:
 
     @cached_property
     def p_values(self) -> dict[str, float]:
-        """The p-value of each encoding beside the baseline by Wilcoxon's signed-rank test, adjusted by Holm."""
+        """The p-value of each encoding against the baseline by Wilcoxon's signed-rank test, adjusted by Holm."""
         means = self.scores.mean(1)
         others = [place for place, name in enumerate(self.encodings) if name != self.results.comparison.baseline]
         baseline = means[self.encodings.index(self.results.comparison.baseline)]
@@ -100,7 +100,7 @@ class OverCases:
             "Rank 1 is the best; an encoding without a result, or that has not learned the case, is last. A score is 0 "
             "at the mean of the worst encoding of a case and 1 at that of the best; shown is the mean of the middle "
             "half of all runs. The chance is that a run beats one of the baseline. p is that of Wilcoxon's signed-rank "
-            "test over cases, adjusted by Holm's method. Intervals are at 95 %."
+            "test over cases, adjusted by Holm's method. Intervals are at 95%."
         )
         scores = zip(self.encodings, self.scores, strict=True)
         profiles = {name: performance_profile(own, THRESHOLDS) for name, own in scores}

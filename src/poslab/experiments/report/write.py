@@ -17,7 +17,7 @@ from poslab.experiments.criteria import COSTS, Criterion, sign
 from poslab.experiments.published import published_results
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.papers import beside_the_paper, values_table
+from poslab.experiments.report.papers import paper_section, values_table
 from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.report.tables import (
@@ -87,7 +87,7 @@ def _sections(results: Results) -> Iterator[Section]:
     for case in comparison.cases:
         if results.encodings(case):
             yield Section(case, "", list(_evidence(results, case, styles)))
-    yield from beside_the_paper(results)
+    yield from paper_section(results)
     if (table := tuned_table(results)) is not None:
         yield Section("Tuning", "", [table, *tuning_plots(results, styles)])
     yield Section("Checks", "", [checks(results)])

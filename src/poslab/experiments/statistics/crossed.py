@@ -27,7 +27,7 @@ class Estimate:
 
     with t the quantiles of Student's distribution. With one source it is Student's interval. With two its coverage is
     at least its level, whatever the ratio of both. That of Satterthwaite's degrees of freedom is not: with 3 seeds up
-    to 8 % of their 95 % intervals miss the mean.
+    to 8 % of their 95% intervals miss the mean.
 
     Args:
         mean: the estimate.

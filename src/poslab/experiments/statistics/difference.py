@@ -104,7 +104,7 @@ class Difference:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Return the 95 % interval, NaN with fewer than 2 seeds."""
+        """Return the 95% interval, NaN with fewer than 2 seeds."""
         if self.estimate is None:
             return math.nan, math.nan
         low, high = self.estimate.interval()

@@ -31,7 +31,7 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """A statistic over cases with its 95 % bootstrap interval, which is NaN with fewer than 8 cases or 2 seeds."""
+    """A statistic over cases with its 95% bootstrap interval, which is NaN with fewer than 8 cases or 2 seeds."""
 
     value: np.ndarray
     low: np.ndarray

@@ -24,7 +24,7 @@ def solved(values: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class RateDifference:
-    """Difference of two solve rates with its 95 % interval, in per cent."""
+    """Difference of two solve rates with its 95% interval, in per cent."""
 
     mean: float
     low: float

@@ -46,13 +46,13 @@ class Verdict:
     Args:
         word: the verdict.
         difference: to the baseline.
-        p_value: of "there is no difference", by Holm over the encodings beside the baseline, or over all pairs; NaN
+        p_value: of "there is no difference", by Holm over the other encodings, or over all pairs; NaN
             without a test.
         beyond_margin: whether it is better or worse by more than the margin.
-        further_seeds: of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80 %; None if
+        further_seeds: of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80%; None if
             there is no margin or no number of seeds is enough.
         diverged: number of runs that diverged.
-        detectable: of INCONCLUSIVE, the smallest true difference that the present seeds find with a power of 80 %;
+        detectable: of INCONCLUSIVE, the smallest true difference that the present seeds find with a power of 80%;
             None if solve rates are compared.
         solve_rates: the difference of solve rates, where these are compared since the seeds of one of both split.
         p_alone: the p-value of the same test without Holm; without a test, that of the means.
@@ -70,7 +70,7 @@ class Verdict:
 
     @property
     def compared(self) -> tuple[float, float, float]:
-        """Return the difference that decides, and the ends of its 95 % interval: of means or of solve rates."""
+        """Return the difference that decides, and the ends of its 95% interval: of means or of solve rates."""
         if (rates := self.solve_rates) is not None:
             return rates.mean, rates.low, rates.high
         return (self.difference.mean, *self.difference.interval)
@@ -78,7 +78,7 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """An encoding beside the baseline, before any verdict."""
+    """An encoding and the baseline, before any verdict."""
 
     scores: Scores
     baseline: Scores
@@ -138,7 +138,7 @@ def verdicts(
 ) -> dict[str, Verdict]:
     """Return the verdict on each encoding but the baseline.
 
-    The words follow from p-values that Holm's method adjusts over the encodings, so that at most 5 % of cases have an
+    The words follow from p-values that Holm's method adjusts over the encodings, so that at most 5% of cases have an
     encoding that is called better or worse by chance. The same holds for "by more than the margin" and for "equal".
     Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs (Welch's test).
     A difference that is both beyond 0 and within the margin is equal. If seeds split, the exact test of solve rates
@@ -154,7 +154,7 @@ def verdicts(
         paired: whether runs of the same seed are pairs.
         not_learned: encodings that have not passed the gate; they are not tested, and Holm does not count them.
         all_pairs: whether Holm adjusts over all pairs of encodings. It must where the baseline is the best one by these
-            scores: over the encodings beside it alone, more than 5 % of cases without a difference have one that is
+            scores: over only the pairs with it, more than 5% of cases without a difference have one that is
             worse than the best.
 
     Raises:
@@ -239,7 +239,7 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
     Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979), by statsmodels.
     """
-    gc.freeze()  # statsmodels collects garbage at each call: half a second beside all that a report has imported
+    gc.freeze()  # statsmodels collects garbage at each call: half a second after the imports of a report
     try:
         return np.asarray(multipletests(p_values, method="holm")[1])
     finally:
