@@ -105,7 +105,7 @@ def test_registers_stand_nowhere_and_before_all_others() -> None:
     positions = Positions.grid(2, 2).behind(2)
     places = positions.places
     assert positions.ids.tolist() == [0, 1, 2, 3, 4, 5] and positions.stop == 6
-    assert places.nowhere.tolist() == [True, True, False, False, False, False]
+    assert places.without_position.tolist() == [True, True, False, False, False, False]
     assert places.coordinates.tolist() == [[0, 0], [0, 0], [0, 0], [0, 1], [1, 0], [1, 1]]
     assert places.at(places.cells + 1.0).coordinates[:3].tolist() == [[0, 0], [0, 0], [1, 1]]
 

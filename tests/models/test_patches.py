@@ -1,4 +1,4 @@
-"""A model reads patches beside other tokens, whatever else is in their batch, and registers that stand nowhere."""
+"""A model reads patches beside other tokens, whatever else is in their batch, and registers without a position."""
 
 from typing import Any
 
@@ -138,8 +138,8 @@ def test_registers_have_no_place_on_a_grid(monkeypatch):
     prepare = type(model.encodings).prepare
     monkeypatch.setattr(type(model.encodings), "prepare", lambda self, q, *k: (seen.append(q), prepare(self, q, *k))[1])
     TASK.logits(model, batch_of([(2, 3)]))
-    assert seen[0].length == 8 and seen[0].places is not None and seen[0].places.nowhere is not None
-    assert seen[0].places.nowhere.tolist() == [True] * 2 + [False] * 6
+    assert seen[0].length == 8 and seen[0].places is not None and seen[0].places.without_position is not None
+    assert seen[0].places.without_position.tolist() == [True] * 2 + [False] * 6
 
 
 def test_a_class_token_is_the_first_register_and_a_mean_skips_it():

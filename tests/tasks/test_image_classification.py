@@ -145,7 +145,7 @@ def test_a_class_token_reads_images_of_the_hub_under_the_biases_of_beit(tmp_path
     token = ["encoding=beit", "model.registers=1", "model.pooling=first", "dataset.side=8", "dataset.sides=[16]"]
     run = run_of(composed(*data, *token, *TINY, "trainer.max_steps=60", "optimizer.lr=1e-2"), tmp_path / "run")
     assert run.metrics()["test/accuracy@8"] > 40  # chance is 12.5, and one layer does not tell the upper patches apart
-    of_query, of_key, of_both = poslab.load(run.path).encodings.layer(0).nowhere
+    of_query, of_key, of_both = poslab.load(run.path).encodings.layer(0).without_position
     assert of_query.all() and of_both.all() and not of_key.any()  # the class token alone is read
 
 

@@ -55,15 +55,15 @@ class FeelsTheTextThatFollows(Misplaced):
 
 class CountsWhatHasNoPlace(Misplaced):
     def misplaced(self, places, positions):
-        if places.nowhere is None:
+        if places.without_position is None:
             return places
-        ids = torch.where(places.nowhere, positions.ids, 0)
+        ids = torch.where(places.without_position, positions.ids, 0)
         return replace(places, coordinates=places.coordinates + ids.unsqueeze(-1))
 
 
 class FeelsWhatHasNoPlace(Misplaced):
     def misplaced(self, places, positions):
-        return places if places.nowhere is None else places.at(2 * places.coordinates)
+        return places if places.without_position is None else places.at(2 * places.coordinates)
 
 
 class IgnoresRowsOfGrids(PositionalEncoding):

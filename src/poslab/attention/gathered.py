@@ -48,6 +48,6 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        own = torch.empty_like(gradients[0], memory_format=torch.contiguous_format)
-        distributed.reduce_scatter(own, [gradient.contiguous() for gradient in gradients], group=ctx.group)
-        return own, None
+        gradient = torch.empty_like(gradients[0], memory_format=torch.contiguous_format)
+        distributed.reduce_scatter(gradient, [x.contiguous() for x in gradients], group=ctx.group)
+        return gradient, None

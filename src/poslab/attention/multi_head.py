@@ -110,6 +110,6 @@ class MultiHeadAttention(nn.Module):
             k_BGSD, v_BGSD = both.permute(2, 0, 3, 1, 4)
             return k_BGSD, v_BGSD
         heads, width = self.num_kv_heads, self.head_dim - self.num_shared
-        shared, own, values = projected_BSN.split([self.num_shared, heads * width, heads * self.head_dim], dim=-1)
-        own_BGSN, v_BGSD = (x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2) for x in (own, values))
+        shared, separate, values = projected_BSN.split([self.num_shared, heads * width, heads * self.head_dim], dim=-1)
+        own_BGSN, v_BGSD = (x.unflatten(-1, (heads, x.shape[-1] // heads)).transpose(1, 2) for x in (separate, values))
         return torch.cat([shared[:, None].expand(-1, heads, -1, -1), own_BGSN], dim=-1), v_BGSD

@@ -76,8 +76,8 @@ def observed(
 
 def of_encodings(seen: Sequence[AttentionInputs], encodings: Iterable[PositionalEncoding]) -> list[AttentionInputs]:
     """Filter what reached attention by its encoding, such as those of a stack."""
-    own = {id(encoding) for encoding in encodings}
-    return [one for one in seen if id(one.context.encoding) in own]
+    wanted = {id(encoding) for encoding in encodings}
+    return [inputs for inputs in seen if id(inputs.context.encoding) in wanted]
 
 
 @contextmanager

@@ -156,12 +156,12 @@ def chunks_of(positions: Positions, chunk: int, real: Tensor | None = None, drop
         real: (B, S) bool, False at padding, which is not counted; None if there is none.
         dropped: as of `Visibility.between`.
     """
-    place = torch.arange(positions.length, device=positions.ids.device)[None]
+    index = torch.arange(positions.length, device=positions.ids.device)[None]
     if real is not None:
-        place = functional.pad(real.cumsum(1), (1, -1))
+        index = functional.pad(real.cumsum(1), (1, -1))
     if positions.segments is None:
-        return (place + dropped) // chunk
+        return (index + dropped) // chunk
     segments = positions.segments.long()
-    rows = max(len(place), len(segments))
-    place, first = place.expand(rows, -1), first_of_document(segments).expand(rows, -1)
-    return segments * (positions.length + 1) + (place - place.gather(1, first)) // chunk
+    rows = max(len(index), len(segments))
+    index, first = index.expand(rows, -1), first_of_document(segments).expand(rows, -1)
+    return segments * (positions.length + 1) + (index - index.gather(1, first)) // chunk

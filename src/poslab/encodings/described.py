@@ -46,8 +46,10 @@ class Described(CheckedArguments, nn.Module):
         positional, named = vars(self)["_given"]
         bound = inspect.signature(type(self).__init__).bind(self, *positional, **named)
         bound.apply_defaults()
-        own = {name: value for name, value in bound.arguments.items() if name not in ("self", *OF_THE_STACK)}
-        return _shown(own)
+        hyperparameters = {
+            name: value for name, value in bound.arguments.items() if name not in ("self", *OF_THE_STACK)
+        }
+        return _shown(hyperparameters)
 
     def learned(self) -> dict[str, Tensor]:
         """Return the learned quantities of the formula by name: here the parameters themselves.
@@ -85,8 +87,8 @@ def _value(value: Any) -> str:
 
 
 def _learned_by(module: nn.Module) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
+    quantities: dict[str, Tensor] = dict(module.named_parameters(recurse=False))
     for name, part in module.named_children():
         inner = part.learned() if isinstance(part, Described) else _learned_by(part)
-        found |= {f"{name}.{own}": x for own, x in inner.items()}
-    return found
+        quantities |= {f"{name}.{part_name}": x for part_name, x in inner.items()}
+    return quantities

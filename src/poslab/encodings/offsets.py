@@ -41,13 +41,13 @@ class BiasOfOffsets:
     Args:
         queries, keys: positions of T queries and of S keys.
         bias_of: returns the bias of every head at offsets (..., A), query minus key, as (H, ...) float32.
-        nowhere: (H, 3) float32, the bias of a query that stands nowhere, of such a key, and of both; None is 0.
+        without_position: (H, 3) float32, the bias of a query without a position, of such a key, and of both; None is 0.
     """
 
     queries: Positions
     keys: Positions
     bias_of: Callable[[Tensor], Tensor]
-    nowhere: Tensor | None = None
+    without_position: Tensor | None = None
 
     @property
     def expected_shape(self) -> TableShape:
@@ -61,13 +61,13 @@ class BiasOfOffsets:
         with torch.autocast(offset.device.type, enabled=False):
             bias = self.bias_of(offset[None] if offset.dim() == 3 else offset[:, 0]).transpose(0, 1)
             bias = bias.to(torch.float32)  # real coordinates may be float64
-        of_query, of_key, of_both = _nowhere(self.nowhere, bias).unsqueeze(-1).unsqueeze(-1).unbind(1)
-        if self.queries.nowhere is not None:
-            query_is_nowhere = self.queries.nowhere[..., None, rows, None]
-            bias = torch.where(query_is_nowhere, of_query, bias)
-            of_key = torch.where(query_is_nowhere, of_both, of_key)
-        if self.keys.nowhere is not None:
-            bias = torch.where(self.keys.nowhere[..., None, None, keys], of_key, bias)
+        of_query, of_key, of_both = _bias_or_zeros(self.without_position, bias).unsqueeze(-1).unsqueeze(-1).unbind(1)
+        if self.queries.without_position is not None:
+            query_without_position = self.queries.without_position[..., None, rows, None]
+            bias = torch.where(query_without_position, of_query, bias)
+            of_key = torch.where(query_without_position, of_both, of_key)
+        if self.keys.without_position is not None:
+            bias = torch.where(self.keys.without_position[..., None, None, keys], of_key, bias)
         return bias
 
 
@@ -94,7 +94,7 @@ class BiasOfLattice:
         queries: Positions,
         keys: Positions,
         bias_of: Callable[[Tensor], Tensor],
-        nowhere: Tensor | None = None,
+        without_position: Tensor | None = None,
     ) -> BiasOfLattice | None:
         """Return the bias of a function of offsets; None if coordinates are not cells, or have too many offsets.
 
@@ -115,14 +115,14 @@ class BiasOfLattice:
             values = bias_of(offsets_NA)
         middle = num_offsets // 2
         query_places, key_places = _numbers(queries.places, sizes) + middle, _numbers(keys.places, sizes)
-        if queries.nowhere is not None or keys.nowhere is not None:
-            # Behind the values of offsets stand those of a query that is nowhere, by key, of such a key, by query, and
-            # of both; the places of such tokens lead there.
-            query_places = _set_nowhere(query_places, queries, num_offsets + middle)
-            key_places = _set_nowhere(key_places, keys, -num_offsets - 1)
+        if queries.without_position is not None or keys.without_position is not None:
+            # After the values of offsets come the values of a query without a position, by key, of such a key, by
+            # query, and of both; the places of such tokens lead there.
+            query_places = _set_without_position(query_places, queries, num_offsets + middle)
+            key_places = _set_without_position(key_places, keys, -num_offsets - 1)
             counts = (middle + 1, num_offsets, 1)
-            of_nowhere = _nowhere(nowhere, values).split(1, dim=1)
-            behind = [one.expand(len(values), count) for one, count in zip(of_nowhere, counts, strict=True)]
+            biases = _bias_or_zeros(without_position, values).split(1, dim=1)
+            behind = [bias.expand(len(values), count) for bias, count in zip(biases, counts, strict=True)]
             values = torch.cat([values, *behind], dim=1)
         return cls(values, query_places, key_places)
 
@@ -143,15 +143,17 @@ class BiasOfLattice:
 
 
 def bias_of_places(
-    queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor], nowhere: Tensor | None = None
+    queries: Positions, keys: Positions, bias_of: Callable[[Tensor], Tensor], without_position: Tensor | None = None
 ) -> BiasOfLattice | BiasOfOffsets:
     """Return the bias of a function of offsets, as a lattice where there is one; arguments as of `BiasOfOffsets`."""
-    return BiasOfLattice.between(queries, keys, bias_of, nowhere) or BiasOfOffsets(queries, keys, bias_of, nowhere)
+    return BiasOfLattice.between(queries, keys, bias_of, without_position) or BiasOfOffsets(
+        queries, keys, bias_of, without_position
+    )
 
 
-def _nowhere(nowhere: Tensor | None, bias: Tensor) -> Tensor:
-    """Return the bias where a query stands nowhere, or a key, or both, (H or 1, 3)."""
-    return bias.new_zeros(1, 3) if nowhere is None else nowhere
+def _bias_or_zeros(without_position: Tensor | None, bias: Tensor) -> Tensor:
+    """Return the bias where a query is without a position, or a key, or both, (H or 1, 3)."""
+    return bias.new_zeros(1, 3) if without_position is None else without_position
 
 
 def _numbers(places: Places, sizes: tuple[int, ...]) -> Tensor:
@@ -162,9 +164,9 @@ def _numbers(places: Places, sizes: tuple[int, ...]) -> Tensor:
     return numbers if numbers.dim() == 2 else numbers[None]
 
 
-def _set_nowhere(numbers: Tensor, positions: Positions, number: int) -> Tensor:
-    """Return the numbers with another one where a token stands nowhere."""
-    return numbers if positions.nowhere is None else torch.where(positions.nowhere, number, numbers)
+def _set_without_position(numbers: Tensor, positions: Positions, number: int) -> Tensor:
+    """Return the numbers with another one where a token is without a position."""
+    return numbers if positions.without_position is None else torch.where(positions.without_position, number, numbers)
 
 
 BiasOfPositions = BiasOfPairs | BiasOfOffsets

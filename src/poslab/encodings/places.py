@@ -33,8 +33,8 @@ class Places:
         coordinates: as `cells`, integer or real: where encodings take the tokens to be.
         end: coordinate of the text that follows, (1,) or (B, 1); None if the coordinates are the cells.
         stop: exclusive bound of the coordinates on every axis, known by construction; None if the sizes bound them.
-        nowhere: (T,) or (B, T) bool, True for a token that has no place, such as a register: all its numbers are 0.
-            None if every token has a place.
+        without_position: (T,) or (B, T) bool, True for a token without a position, such as a register: all its
+            numbers are 0. None if every token has a position.
     """
 
     axes: tuple[str, ...]
@@ -45,7 +45,7 @@ class Places:
     coordinates: Tensor
     end: Tensor | None = None
     stop: int | None = None
-    nowhere: Tensor | None = None
+    without_position: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_coordinates("coordinates", self.coordinates, 2)
@@ -110,8 +110,8 @@ class Places:
             end: coordinate of the text that follows, (1,) or (B, 1); None is the largest coordinate + 1.
             stop: exclusive bound of the coordinates; None if those on each axis are of the order of its sizes.
         """
-        if self.nowhere is not None:
-            coordinates = coordinates.masked_fill(self.nowhere.unsqueeze(-1), 0)
+        if self.without_position is not None:
+            coordinates = coordinates.masked_fill(self.without_position.unsqueeze(-1), 0)
         if end is None:
             end = coordinates.amax((-2, -1)).unsqueeze(-1) + 1
         return replace(self, coordinates=coordinates, end=end, stop=stop)
@@ -131,8 +131,12 @@ class Places:
         return chosen if self.end is None or self.end.dim() == 1 else replace(chosen, end=self.end[rows_R])
 
     def behind(self, count: int) -> Places:
-        """Return these places behind those of `count` tokens that stand nowhere."""
-        whole = self if self.nowhere is not None else replace(self, nowhere=torch.zeros_like(self.grids).bool())
+        """Return these places behind those of `count` tokens without a position."""
+        whole = (
+            self
+            if self.without_position is not None
+            else replace(self, without_position=torch.zeros_like(self.grids).bool())
+        )
         return whole._with_tensors(lambda x, own_dims: _behind(x, count, own_dims, fill=x.dtype == torch.bool))
 
     def continuation(self, length: int) -> Places:
@@ -167,13 +171,16 @@ class Places:
         """
         if self.axes != later.axes:
             raise ValueError(f"places must be on the axes {', '.join(self.axes)}, got {', '.join(later.axes)}")
-        end, nowhere = later.end, None
+        end, without_position = later.end, None
         stops = [places.stop for places in (self, later) if places.stop is not None]
         if end is None and self.end is not None:
             end = later.coordinates.amax((-2, -1)).unsqueeze(-1) + 1
-        if self.nowhere is not None or later.nowhere is not None:
-            ours, theirs = (torch.zeros_like(p.grids).bool() if p.nowhere is None else p.nowhere for p in (self, later))
-            nowhere = joined_rows(ours, theirs, 1)
+        if self.without_position is not None or later.without_position is not None:
+            ours, theirs = (
+                torch.zeros_like(p.grids).bool() if p.without_position is None else p.without_position
+                for p in (self, later)
+            )
+            without_position = joined_rows(ours, theirs, 1)
         return Places(
             self.axes,
             joined_rows(self.cells, later.cells, 2),
@@ -183,7 +190,7 @@ class Places:
             joined_rows(self.coordinates, later.coordinates, 2),
             end,
             max(stops) if stops else None,
-            nowhere,
+            without_position,
         )
 
     def _with_tensors(self, change: Callable[[Tensor, int], Tensor]) -> Places:
@@ -194,7 +201,7 @@ class Places:
             sizes=change(self.sizes, 2),
             grids=change(self.grids, 1),
             coordinates=change(self.coordinates, 2),
-            nowhere=None if self.nowhere is None else change(self.nowhere, 1),
+            without_position=None if self.without_position is None else change(self.without_position, 1),
         )
 
 

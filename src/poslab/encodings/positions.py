@@ -130,9 +130,9 @@ class Positions:
         return largest if stop is None else (stop,) * len(largest)
 
     @property
-    def nowhere(self) -> Tensor | None:
+    def without_position(self) -> Tensor | None:
         """True for a token that has no place among others that have, (T,) or (B, T); None if there is none."""
-        return None if self.places is None else self.places.nowhere
+        return None if self.places is None else self.places.without_position
 
     def require_below(self, end: int, what: str, instead: str = "train with a larger max_length") -> None:
         """Raise ValueError for positions at or past the `max_length` of an encoding, with what ends and what to do."""
@@ -142,12 +142,12 @@ class Positions:
                 "without an end"
             )
 
-    def zero_nowhere(self, x: Tensor) -> Tensor:
-        """Return vectors of the tokens, (T, M) or (B, T, M), with zeros for those that stand nowhere."""
-        return x if self.nowhere is None else x.masked_fill(self.nowhere.unsqueeze(-1), 0)
+    def zero_without_position(self, x: Tensor) -> Tensor:
+        """Return vectors of the tokens, (T, M) or (B, T, M), with zeros for those without a position."""
+        return x if self.without_position is None else x.masked_fill(self.without_position.unsqueeze(-1), 0)
 
     def behind(self, count: int) -> Positions:
-        """Return these positions behind those of `count` tokens of the same document that stand nowhere.
+        """Return these positions behind those of `count` tokens of the same document without a position.
 
         They are contiguous if these are, and begin at 0.
         """

@@ -94,8 +94,8 @@ class StackShape:
         known = {**vars(self), "shape": self}
         for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve a vocabulary of its own
             if bound[name] != known[name]:
-                own, other = shown(known[name]), shown(bound[name])
-                raise ValueError(f"{name} must be that of the stack, which is {own}, got {other}: leave it out")
+                expected, other = shown(known[name]), shown(bound[name])
+                raise ValueError(f"{name} must be that of the stack, which is {expected}, got {other}: leave it out")
         return factory(**{name: value for name, value in known.items() if name in parameters})
 
 

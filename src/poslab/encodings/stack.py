@@ -176,15 +176,15 @@ class StackEncodings(nn.Module):
         Raises:
             ValueError: as each encoding does; for windows, chunks, temperatures or sinks that are not called.
         """
-        own = {
+        present = {
             WINDOW: any(self.windows),
             CHUNK: any(self.chunks),
             TEMPERATURE: len(self.temperatures) > 0,
             SINK: len(self.sinks) > 0,
         }
         for encoding in self:
-            encoding.require_hooks(called if isinstance(called, str) else set(called) - own.keys())
-        if lost := [name for name, is_there in own.items() if is_there and name not in called]:
+            encoding.require_hooks(called if isinstance(called, str) else set(called) - present.keys())
+        if lost := [name for name, is_there in present.items() if is_there and name not in called]:
             raise ValueError(
                 f"encoding has a {' and a '.join(lost)}, which this attention does not call: call it, attend with "
                 "poslab.attention.attend, or choose an encoding that does without"

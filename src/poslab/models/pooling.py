@@ -23,6 +23,6 @@ def pooled(hidden_BTM: Tensor, real: Tensor | None, pooling: Pooling) -> Tensor:
         return (hidden_BTM * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1)
     if real is None:
         return hidden_BTM[:, 0 if pooling == "first" else -1]
-    place = torch.arange(real.shape[1], device=real.device)
-    place_B = real.int().argmax(dim=1) if pooling == "first" else torch.where(real, place, -1).amax(dim=1)
-    return hidden_BTM[torch.arange(len(hidden_BTM), device=real.device), place_B]
+    index = torch.arange(real.shape[1], device=real.device)
+    index_B = real.int().argmax(dim=1) if pooling == "first" else torch.where(real, index, -1).amax(dim=1)
+    return hidden_BTM[torch.arange(len(hidden_BTM), device=real.device), index_B]

@@ -60,7 +60,7 @@ class Reading:
             tokens_BT, positions, real, cache: as in `Model.forward`.
             encodings, causal, window, route: as in `self_attention_contexts`.
             sampler: of positions; None for none.
-            registers: number of vectors that stand before the first real token of each row, at no place.
+            registers: number of vectors before the first real token of each row, without a position.
         """
         if positions is None:
             positions = next_positions(tokens_BT, cache)
@@ -93,14 +93,14 @@ def _behind_left_padding(real_BN: Tensor, registers: int) -> Tensor:
     Distances in storage, of windows, biases and convolutions, are then those of a row without padding.
     """
     padding_B1 = real_BN[:, registers:].int().argmax(dim=1, keepdim=True)
-    place = torch.arange(real_BN.shape[1], device=real_BN.device)
-    behind = torch.where(place < padding_B1 + registers, place - padding_B1, place)
-    return torch.where(place < padding_B1, place + registers, behind)
+    index = torch.arange(real_BN.shape[1], device=real_BN.device)
+    behind = torch.where(index < padding_B1 + registers, index - padding_B1, index)
+    return torch.where(index < padding_B1, index + registers, behind)
 
 
 def end_of_positions(
     encodings: StackEncodings, sampler: PositionSampler | None, of_patches: bool = False
 ) -> int | None:
     """Return the number of tokens, or of patches, at which encodings or a sampler end; None if neither does."""
-    own = encodings.max_patches if of_patches else encodings.max_length
-    return first_end([own, None if sampler is None else sampler.max_length])
+    end_of_encodings = encodings.max_patches if of_patches else encodings.max_length
+    return first_end([end_of_encodings, None if sampler is None else sampler.max_length])

@@ -35,7 +35,7 @@ class Transformer(CheckedArguments, nn.Module):
         digits: ids of the tokens that are one digit each, for encodings that need them.
         cross_attention: True if each block also attends to a memory.
         patch_width: number of values P of a patch, for tokens that are patches; None has none.
-        num_registers: number R of learned vectors that stand before the tokens of each sequence, at no place.
+        num_registers: number R of learned vectors before the tokens of each sequence, without a position.
 
     Raises:
         ValueError: for sizes that do not fit, a route not exact for the encoding, or a causal encoding in another

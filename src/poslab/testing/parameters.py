@@ -17,7 +17,7 @@ from poslab.testing.subject import LENGTH, Subject, some_tokens
 def check_a_gradient_reaches_every_parameter(subject: Subject) -> None:
     """Require a finite gradient, somewhere not zero, for each parameter of the encoding and of the temperature.
 
-    It may come from a text, or from a grid behind a token that stands nowhere.
+    It may come from a text, or from a grid behind a token without a position.
     """
     model, tokens = subject.model().train(), some_tokens()
     for positions in [None, *(Positions.grid(*sizes).behind(1) for sizes in subject.grids)]:

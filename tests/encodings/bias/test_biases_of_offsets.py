@@ -97,7 +97,7 @@ def test_pictures_of_several_sizes_are_each_as_alone(bias: DistanceBias) -> None
 def test_tokens_that_stand_nowhere_have_no_bias_unless_it_is_learned(bias: DistanceBias) -> None:
     positions, grid = Positions.grid(3, 5).behind(2), Positions.grid(3, 5)
     ours = bias_matrix(bias, positions, positions)
-    of_query, of_key, of_both = bias.nowhere.unbind() if isinstance(bias, BeitBias) else torch.zeros(3, HEADS)
+    of_query, of_key, of_both = bias.without_position.unbind() if isinstance(bias, BeitBias) else torch.zeros(3, HEADS)
     assert (ours[:, :2, 2:] == of_query.view(-1, 1, 1)).all() and (ours[:, 2:, :2] == of_key.view(-1, 1, 1)).all()
     assert (ours[:, :2, :2] == of_both.view(-1, 1, 1)).all()
     torch.testing.assert_close(ours[:, 2:, 2:], bias_matrix(bias, grid, grid), rtol=0, atol=1e-6)

@@ -35,7 +35,7 @@ def both_of_beit(grid: tuple[int, int], heads: int = 3) -> tuple[BeitBias, BeitR
     config = BeitConfig(image_size=(height * 16, width * 16), patch_size=16, hidden_size=12, num_attention_heads=heads)
     ours, theirs = BeitBias(heads, grid), BeitRelativePositionBias(config)
     table = torch.nn.init.normal_(theirs.relative_position_bias_table)
-    ours.table.data, ours.nowhere.data = table.data.split([len(table) - 3, 3])
+    ours.table.data, ours.without_position.data = table.data.split([len(table) - 3, 3])
     return ours, theirs
 
 

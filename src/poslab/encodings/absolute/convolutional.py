@@ -88,10 +88,10 @@ class Convolutional(PositionalEncoding):
 
 
 def _not_read(x_BTM: Tensor, positions: Positions, tokens: Tokens | None) -> Tensor | None:
-    """Return True for padding and for tokens that stand nowhere, (B or 1, T, 1); None if none is known."""
+    """Return True for padding and for tokens without a position, (B or 1, T, 1); None if none is known."""
     if tokens is not None:
         return (tokens.ids[:, -x_BTM.shape[1] :] == PADDING).unsqueeze(-1)
-    return None if positions.nowhere is None else torch.atleast_2d(positions.nowhere).unsqueeze(-1)
+    return None if positions.without_position is None else torch.atleast_2d(positions.without_position).unsqueeze(-1)
 
 
 def _with_gaps(segments_BT: Tensor, gap: int) -> Tensor:

@@ -38,7 +38,7 @@ class FourierFeatures(PositionalEncoding):
 
     Causal and bidirectional, for real coordinates too. A picture of another size has other steps between its cells, and
     corners that are the same. A text has no size: it is read as the beginning of one of G tokens, on every axis. A
-    token that stands nowhere gets nothing. Costs A (2K + 1) M products per token, once before the first layer.
+    token without a position gets nothing. Costs A (2K + 1) M products per token, once before the first layer.
 
     Traps: bands are even here and geometric in `Sinusoidal`, so that most of them turn fast. Perceiver puts features
     beside the inputs of a linear layer, which is the same as adding their projection.
@@ -78,4 +78,4 @@ class FourierFeatures(PositionalEncoding):
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         added = float32_linear(self.features(positions), self.projection.weight)
-        return x_BTM + positions.zero_nowhere(added).to(x_BTM.dtype)
+        return x_BTM + positions.zero_without_position(added).to(x_BTM.dtype)

@@ -78,7 +78,7 @@ class _OfCells(PositionalEncoding):
             vectors = self.at_cells(tuple(ids.clamp_max(cells - 1) for cells in self.grid))
         else:
             places.require_axes(len(self.grid), type(self).__name__)
-            vectors = positions.zero_nowhere(self._of_places(places))
+            vectors = positions.zero_without_position(self._of_places(places))
         return x_BTM + vectors.to(x_BTM.dtype)
 
     def _ids(self, positions: Positions) -> Tensor:
@@ -89,8 +89,8 @@ class _OfCells(PositionalEncoding):
                 "table could be resampled; choose positions that are integers, or another encoding"
             )
         if self.max_length is not None:
-            what, instead = "learned positions, the cells of grid,", "train with a larger grid"
-            positions.require_below(self.max_length, what, instead)
+            described, instead = "learned positions, the cells of grid,", "train with a larger grid"
+            positions.require_below(self.max_length, described, instead)
         return positions.ids
 
     def _of_places(self, places: Places) -> Tensor:
@@ -129,7 +129,7 @@ class LearnedGrid(_OfCells):
 
     Causal and bidirectional. Claimed to carry over to somewhat larger pictures, best after some training there. A text
     has no size: its tokens are at the same number on every axis, without resampling. A grid of one axis ends a text, as
-    `Learned` does; on several, a token past a side is at its last cell. A token that stands nowhere has no vector.
+    `Learned` does; on several, a token past a side is at its last cell. A token without a position has no vector.
     Costs N numbers per token and N * M products, once before the first layer.
 
     Traps: transformers resizes the table of ViT by a bicubic kernel with a = -3/4 and without antialias, which differs
@@ -183,7 +183,7 @@ class LearnedAxes(_OfCells):
 
     Parameters: `tables` (G_a, M) for each axis, once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. What is said of a text, of tokens that stand nowhere, and of larger pictures in
+    Causal and bidirectional. What is said of a text, of tokens without a position, and of larger pictures in
     `LearnedGrid` holds here. Costs one look-up per token and axis, and where it is resampled G * M products, once
     before the first layer.
 

@@ -27,7 +27,7 @@ class SinusoidalGrid(Sinusoidal):
             a text are at first: see `Sinusoidal`.
         layout: "concatenated" as MAE, or "interleaved" as DETR, within the channels of each axis.
 
-    No parameters. Causal and bidirectional, for real coordinates too. A token that stands nowhere has zeros, as the
+    No parameters. Causal and bidirectional, for real coordinates too. A token without a position has zeros, as the
     class token of MAE. A text has one axis. Little is claimed for larger pictures. Costs M numbers per token, once
     before the first layer.
 
@@ -57,5 +57,5 @@ class SinusoidalGrid(Sinusoidal):
             )
         width, dtype = self.d_model // num_axes, angle_dtype(*positions.lengths)
         angle = angles(positions.coordinates, inverse_frequencies(width, self.base, x_BTM.device, dtype))
-        table = positions.zero_nowhere(self.waves(angle).flatten(-2))
+        table = positions.zero_without_position(self.waves(angle).flatten(-2))
         return x_BTM * self.embedding_scale + table.to(x_BTM.dtype)

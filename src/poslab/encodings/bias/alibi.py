@@ -108,7 +108,7 @@ def alibi_grid(num_heads: Count, max_exponent: Positive = 8.0, metric: Metric = 
         metric: "euclidean" as above, "manhattan" for the sum over axes, "chebyshev" for the largest.
 
     No parameters. Causal and bidirectional; both directions are alike. On a text, which has one axis, it is ALiBi.
-    Claimed to carry over to larger pictures of the same scale. A token that stands nowhere has no bias. Costs a number
+    Claimed to carry over to larger pictures of the same scale. A token without a position has no bias. Costs a number
     for each offset that occurs and head.
 
     Source: Fuller et al., "CROMA: Remote Sensing Representations with Contrastive Radar-Optical Masked Autoencoders"

@@ -39,7 +39,7 @@ class DistanceBias(PositionalEncoding):
         return self.bias_at(length_of(offset, self.metric))
 
     def bias_without_position(self) -> Tensor | None:
-        """Return the bias of a query that stands nowhere, of such a key, and of both, (H, 3) float32; None is 0."""
+        """Return the bias of a query without a position, of such a key, and of both, (H, 3) float32; None is 0."""
         return None
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:

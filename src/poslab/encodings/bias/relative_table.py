@@ -37,7 +37,7 @@ class RelativeTable(OffsetBias):
     Causal and bidirectional. A smaller grid reads the middle of the table, as a corner of a picture would. The offsets
     of a larger one are multiplied by (2 n - 1) / (2 m - 1), on an axis of m cells: BEiT's table is so resized, by
     bilinear interpolation. Little is claimed for it: `SwinV2Bias` was made for that. A text is at the same number on
-    every axis, with one bias for all distances of at least n - 1. A token that stands nowhere has no bias; `BeitBias`
+    every axis, with one bias for all distances of at least n - 1. A token without a position has no bias; `BeitBias`
     learns one. Costs N numbers per head, and their gradients; on a larger grid one number for each query and key, block
     by block.
 
@@ -87,7 +87,7 @@ class RelativeTable(OffsetBias):
         sizes_A = keys.places.sizes.new_tensor(keys.places.largest)
         for places in (queries.places, keys.places):
             same = (places.sizes == sizes_A).all(-1)
-            if not bool((same if places.nowhere is None else same | places.nowhere).all()):
+            if not bool((same if places.without_position is None else same | places.without_position).all()):
                 return None
         share = self._share(sizes_A)
         return BiasOfLattice.between(

@@ -39,7 +39,7 @@ class SwinV2Bias(OffsetBias):
     weights normal with standard deviation 0.02, biases 0, as in the authors' code.
 
     Causal and bidirectional, for real offsets too. Claimed to carry over to larger windows where a table
-    (`RelativeTable`) loses. A text is at the same number on every axis. A token that stands nowhere has no bias. Time:
+    (`RelativeTable`) loses. A text is at the same number on every axis. A token without a position has no bias. Time:
     the network at each offset that occurs, (2 n_1 - 1) ... (2 n_A - 1) of them on a grid, 2T - 1 in a text.
 
     Traps: in Swin V2 queries and keys have unit length, and their products a learned factor of up to 100 (cosine

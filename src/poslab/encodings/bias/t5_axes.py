@@ -31,7 +31,7 @@ class T5Axes(OffsetBias):
 
     Causal and bidirectional; both directions have buckets in a decoder too, since a patch may be to the right of one
     that stands later in storage. The bias is constant past the last bucket of an axis. A text is at the same number on
-    every axis, so that it has the sum of the tables. A token that stands nowhere has no bias. Costs a number for each
+    every axis, so that it has the sum of the tables. A token without a position has no bias. Costs a number for each
     offset that occurs and head, and its gradient.
 
     Traps: a sum over axes is less than a table of offsets (`RelativeTable`): what a head prefers in a row, it prefers

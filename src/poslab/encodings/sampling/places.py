@@ -60,8 +60,8 @@ def starts(places: Places, extent: Tensor) -> tuple[Tensor, Tensor]:
         (T,) or (B, T), and (1,) or (B, 1).
     """
     grids = places.grids
-    if places.nowhere is not None:
-        grids, extent = grids.masked_fill(places.nowhere, -1), extent.masked_fill(places.nowhere, 0)
+    if places.without_position is not None:
+        grids, extent = grids.masked_fill(places.without_position, -1), extent.masked_fill(places.without_position, 0)
     is_first = torch.ones_like(grids, dtype=torch.bool)
     is_first[..., 1:] = grids[..., 1:] != grids[..., :-1]
     ends = (extent * is_first).cumsum(-1)

@@ -160,7 +160,7 @@ class _Tokens(NamedTuple):
     def of(cls, positions: Positions, real: Tensor | None, batch: int) -> _Tokens:
         places = positions.places
         assert places is not None
-        nowhere = torch.zeros_like(places.grids).bool() if places.nowhere is None else places.nowhere
+        nowhere = torch.zeros_like(places.grids).bool() if places.without_position is None else places.without_position
         on_grid = ~nowhere & (places.sizes.prod(-1) > 1)
         on_grid = on_grid if real is None else on_grid & real
         of_tokens = (x.expand(batch, -1) for x in (places.grids, on_grid, nowhere))
