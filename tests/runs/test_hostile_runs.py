@@ -494,7 +494,7 @@ def test_a_folder_of_choices_reads_no_environment(tmp_path, text, place):
 )
 def test_a_sweep_file_reads_neither_the_environment_nor_files_of_others(folder, content):
     file = sweep_file(folder, content)
-    with pytest.raises(ValueError, match="interpolations|must not have|choice of conf"):
+    with pytest.raises(ValueError, match=r"interpolations|must not have|choice of conf"):
         TrialConfigurations(CONF, read_sweep(folder, {"sweep": file}, [])).check()
 
 

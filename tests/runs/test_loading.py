@@ -147,7 +147,7 @@ def test_a_run_without_its_tokenizer_is_refused(run):
 def test_a_single_encoding_does_not_take_the_place_of_a_pattern(tmp_path):
     run = write_run(tmp_path / "run", "encoding=rnope")
     none = {"_target_": "poslab.encodings.NoPosition", "_partial_": True}
-    with pytest.raises(ValueError, match="^swap must be a pattern of"):
+    with pytest.raises(ValueError, match=r"^swap must be a pattern of"):
         poslab.load(run.path, swap={"encoding": none})
     kinds = [{"encoding": none, "window": 4}, {"encoding": none}]
     swap = {"encoding": {"_target_": "poslab.encodings.LayerPattern", "kinds": kinds}}

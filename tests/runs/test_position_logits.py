@@ -182,17 +182,17 @@ def test_reading_leaves_no_trace():
 
 
 def test_rows_need_two_texts():
-    with pytest.raises(ValueError, match="^start=fitted needs at least"):
+    with pytest.raises(ValueError, match=r"^start=fitted needs at least"):
         position_logits(borrow(tiny("bert")), [lambda m: m.hidden_states(some_tokens(1, 9))])
 
 
 def test_a_model_of_several_stacks_is_refused():
-    with pytest.raises(ValueError, match="^start=fitted serves models of"):
+    with pytest.raises(ValueError, match=r"^start=fitted serves models of"):
         position_logits(small_model(EncoderDecoder, "t5"), [])
 
 
 def test_a_model_whose_attention_counts_something_else_than_tokens_is_refused():
-    with pytest.raises(ValueError, match="^start=fitted counts tokens, and"):
+    with pytest.raises(ValueError, match=r"^start=fitted counts tokens, and"):
         position_logits(small_decoder("bipe"), [])
 
 

@@ -101,10 +101,10 @@ def test_every_encoding_has_gradients_of_rows(name):
 
 def test_what_depends_on_all_rows_together_is_refused():
     packed = some_batch(2)._replace(segments=torch.tensor([[0] * 5 + [1] * 6] * 2))
-    with pytest.raises(ValueError, match="^dataset.document_boundaries must be"):
+    with pytest.raises(ValueError, match=r"^dataset.document_boundaries must be"):
         gradients_of(small_model(Encoder, "convolutional"), Private(), packed)
     short = stacked(Decoder, VOCAB_SIZE, factory("abacus", num_embeddings=11, max_k=0), 16, 1, 2, digits=DIGITS)
-    with pytest.raises(ValueError, match="^num_embeddings must be above"):
+    with pytest.raises(ValueError, match=r"^num_embeddings must be above"):
         gradients_of(short, Private(), some_batch(2))
 
 

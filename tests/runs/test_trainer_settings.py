@@ -33,7 +33,7 @@ def test_a_wrong_value_is_refused_in_one_sentence(change, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_refused_in_one_sentence():
-    with pytest.raises(ValueError, match="^trainer.accelerator=gpu needs a GPU"):
+    with pytest.raises(ValueError, match=r"^trainer.accelerator=gpu needs a GPU"):
         TrainerSettings(max_steps=1, accelerator="gpu").require_devices()
     assert not TrainerSettings(max_steps=1).on_gpu
 

@@ -65,7 +65,7 @@ def test_it_gives_how_the_run_is_trained():
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "abc", None, True, 2**32])
 def test_a_seed_is_an_integer(seed):
-    with pytest.raises(ValueError, match="^seed must be an integer"):
+    with pytest.raises(ValueError, match=r"^seed must be an integer"):
         check({**composed(), "seed": seed})
 
 
@@ -106,7 +106,7 @@ def test_a_route_that_can_read_them_is_taken(words):
 
 
 def test_a_route_without_gradients_is_refused():
-    with pytest.raises(ValueError, match="^attention must not be flex"):
+    with pytest.raises(ValueError, match=r"^attention must not be flex"):
         check(composed("encoding=t5", "attention=flex", "trainer=cpu"))
 
 
@@ -149,7 +149,7 @@ def test_data_that_is_not_installed_is_named_only_once_the_configuration_is_righ
 def test_a_bias_that_no_token_would_train_is_refused_on_several_devices(without):
     beit = ["encoding=beit", *without]
     check(composed(*beit))
-    with pytest.raises(ValueError, match="^encoding BeitBias needs model.registers"):
+    with pytest.raises(ValueError, match=r"^encoding BeitBias needs model.registers"):
         check(composed(*beit, "trainer=ddp_cpu"))
 
 

@@ -35,7 +35,7 @@ def test_of_an_algorithmic_task_they_are_its_symbols(tmp_path, model):
 
 def test_a_vocabulary_without_digits_is_refused_in_one_sentence(tmp_path):
     config = composed("dataset=reverse", *TINY)
-    with pytest.raises(ValueError, match="^encoding Abacus needs digits, and"):
+    with pytest.raises(ValueError, match=r"^encoding Abacus needs digits, and"):
         run_of(config, tmp_path / "run")
 
 

@@ -158,7 +158,7 @@ def test_an_output_layer_is_kept_for_the_same_classes(tmp_path, others, verify_o
 
 
 def test_an_empty_name_is_refused():
-    with pytest.raises(ValueError, match="^init_from must be .*got ''"):
+    with pytest.raises(ValueError, match=r"^init_from must be .*got ''"):
         Recipe.of(composed("init_from=''"))
 
 

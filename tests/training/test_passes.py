@@ -93,7 +93,7 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_the_run_goes_on(half, t
 
 def test_half_precision_without_a_gpu_is_one_sentence(tmp_path):
     config = small(tmp_path, "trainer.precision=16-mixed")
-    with pytest.raises(ValueError, match="^trainer.precision=16-mixed needs a GPU"):
+    with pytest.raises(ValueError, match=r"^trainer.precision=16-mixed needs a GPU"):
         check(config)
 
 

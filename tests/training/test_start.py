@@ -154,7 +154,7 @@ def test_mistakes_of_starts_of_runs_are_found_before_training(trained):
 
 
 def test_own_positions_begin_as_they_are(folder):
-    with pytest.raises(ValueError, match="^start must be fresh under"):
+    with pytest.raises(ValueError, match=r"^start must be fresh under"):
         check(configuration(folder, "bert", "encoding=pretrained", "start=copied"))
 
 

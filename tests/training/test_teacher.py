@@ -131,12 +131,12 @@ def test_a_batch_has_the_text_before_its_windows(tmp_path):
 def test_a_stream_has_no_text_before_its_windows(tmp_path, teacher):
     (tmp_path / "part.parquet").touch()
     data = ["dataset=hub", "dataset.path=parquet", f"dataset.data_files={tmp_path}/*.parquet", "dataset.streaming=true"]
-    with pytest.raises(ValueError, match="^objective.teacher_length must be"):
+    with pytest.raises(ValueError, match=r"^objective.teacher_length must be"):
         check(composed(*data, "objective=distil", f"objective.teacher={teacher.path}", "objective.teacher_length=999"))
 
 
 def test_a_text_that_is_shorter_than_the_teacher_reads_is_told(tmp_path, teacher):
-    with pytest.raises(ValueError, match="^dataset.sequence_length of 16 takes 9001"):
+    with pytest.raises(ValueError, match=r"^dataset.sequence_length of 16 takes 9001"):
         run_of(distilled(tmp_path, teacher, "objective.teacher_length=9000"), tmp_path / "run")
 
 
@@ -295,9 +295,9 @@ def test_a_damaged_teacher_is_told_before_anything_slow(
 def test_positions_of_the_teacher_that_end_are_told(tmp_path):
     source = run_of(small(tmp_path, "encoding=learned", "trainer.max_steps=1"), tmp_path / "source")
     check(distilled(tmp_path, source, "dataset.sequence_length=32"))
-    with pytest.raises(ValueError, match="^objective.within must be at"):
+    with pytest.raises(ValueError, match=r"^objective.within must be at"):
         check(distilled(tmp_path, source, "objective.within=17"))
-    with pytest.raises(ValueError, match="^objective.teacher_length must be"):
+    with pytest.raises(ValueError, match=r"^objective.teacher_length must be"):
         check(distilled(tmp_path, source, "objective.teacher_length=17"))
 
 
@@ -341,7 +341,7 @@ def test_other_classes_are_told_before_training(tmp_path):
 def test_a_teacher_that_reads_no_example_to_its_end_is_refused(tmp_path):
     source = run_of(classified(tmp_path, "ab"), tmp_path / "source")
     distil = ["objective=distil", f"objective.teacher={source.path}", "objective.within=2"]
-    with pytest.raises(ValueError, match="^objective.within: the teacher has"):
+    with pytest.raises(ValueError, match=r"^objective.within: the teacher has"):
         run_of(classified(tmp_path, "ab", *distil), tmp_path / "run")
 
 
@@ -358,5 +358,5 @@ def test_a_run_that_resumes_with_a_teacher_that_has_taught_nothing_is_refused(tm
     config = classified(tmp_path, "ab", *distil, "trainer.max_steps=5", "trainer.validations=1")
     stopped = stop_run(config, tmp_path / "run", step=2)
     assert lessons(stopped) == 0
-    with pytest.raises(ValueError, match="^objective.within: the teacher has"):
+    with pytest.raises(ValueError, match=r"^objective.within: the teacher has"):
         run_of(config, stopped.path, stopped.last_checkpoint)

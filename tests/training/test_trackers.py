@@ -177,7 +177,7 @@ def test_an_account_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
         raise wandb.errors.UsageError("No API key configured.\nUse `wandb login` to log in.")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    with pytest.raises(ValueError, match="^logger=wandb: No API key"):
+    with pytest.raises(ValueError, match=r"^logger=wandb: No API key"):
         run_of(small(tmp_path, "logger=[csv,wandb]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
