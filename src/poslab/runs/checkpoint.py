@@ -6,7 +6,6 @@ A kill at any moment leaves a whole file. Reading one runs no code.
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import hashlib
 import json
@@ -15,11 +14,10 @@ import sys
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from poslab.io.files import replacing
@@ -41,6 +39,13 @@ STATE, CHECKSUM = "poslab", "checksum"
 """Keys in the header of a checkpoint: its contents as JSON, with names for tensors, and the SHA-256 of all of it."""
 TENSOR, TUPLE, ITEMS = "$tensor", "$tuple", "$items"
 """Keys in this JSON of a tensor by its name, of a tuple, and of a dictionary whose keys are not all texts."""
+
+DTYPES = {
+    **{torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"},
+    **{torch.int64: "I64", torch.int32: "I32", torch.int16: "I16", torch.int8: "I8"},
+    **{torch.uint8: "U8", torch.bool: "BOOL", torch.complex64: "C64"},
+}
+"""Names of dtypes in safetensors files."""
 
 
 def checkpoint_file(run: str | Path) -> Path:
@@ -72,15 +77,27 @@ def save_atomically(checkpoint: Mapping[str, Any], path: Path) -> None:
     state = json.dumps(encoder.encode(checkpoint))
     header = {STATE: state, CHECKSUM: _checksum(state, encoder.tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with replacing(path) as file:
-            save_file(encoder.tensors, file.name, header)
-            os.fsync(file.fileno())
-    except SafetensorError as error:
-        for number in (errno.ENOSPC, errno.EDQUOT):
-            if f"os error {number}" in str(error):
-                raise OSError(number, os.strerror(number), str(path)) from error
-        raise
+    with replacing(path) as file:
+        _write(file, encoder.tensors, header)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, one tensor after the other.
+
+    `save_file` of the library makes a temporary file of its own, which a kill would leave behind.
+    """
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    for name, tensor in tensors.items():
+        start, end = end, end + tensor.nbytes
+        header[name] = {"dtype": DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in tensors.values():
+        file.write(_bytes_of(tensor))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -155,8 +172,8 @@ class _Encoder:
 
     def _name(self, tensor: Tensor, name: str) -> str:
         """Keep a tensor under a name, or return the name that it has already."""
-        if tensor.layout != torch.strided or tensor.device.type == "meta":
-            raise ValueError("a tensor in it is not dense")
+        if tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.dtype not in DTYPES:
+            raise ValueError(f"a tensor in it is not dense, or is {tensor.dtype}")
         memory = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride(), tensor.device)
         if not tensor.numel() or memory not in self._names:
             while name in self.tensors:
@@ -186,9 +203,12 @@ def _checksum(state: str, tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(_bytes_of(tensor))
     return digest.hexdigest()
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    return tensor.cpu().reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else memoryview(b"")
 
 
 def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> None:
