@@ -18,7 +18,7 @@ from hydra.utils import instantiate
 
 from pages.documented_choices import TRAINING_LENGTH, Choice, Document, Encoding, choices
 from poslab.configuration.folders import CONF
-from poslab.report.text_tables import markdown_table
+from poslab.report.text import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 FOLDER = Path("encodings")

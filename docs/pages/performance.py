@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pages.performance_bounds import FIGURES, GIB, NOTHING, OURS, Figures, Measured, bounds, every_machine
-from poslab.report.text_tables import markdown_table
+from poslab.report.text import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "performance.md"

@@ -20,7 +20,7 @@ from poslab.cli.choices import keys, keys_of, meanings
 from poslab.configuration.folders import groups
 from poslab.evaluation import parts
 from poslab.io.files import LOADER
-from poslab.report.text_tables import markdown_table
+from poslab.report.text import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 FOLDER = Path("reference")

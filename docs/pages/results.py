@@ -25,7 +25,7 @@ from poslab.experiments.report.tables import overview
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.difference import Difference, Scores, difference
 from poslab.experiments.statistics.verdict import verdicts
-from poslab.report.text_tables import markdown
+from poslab.report.text import markdown
 
 DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS.parent / "results"

@@ -21,7 +21,7 @@ More on it.
 from poslab.evaluation.evaluation import Evaluation
 from poslab.report.page import Section
 
-PLACE = {place}
+ORDER = {place}
 NEEDS = frozenset({needs})
 
 

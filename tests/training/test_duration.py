@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from poslab.report.sentences import roughly
+from poslab.report.text import roughly
 from poslab.runs.recipe import Recipe
 from poslab.training import duration
 from poslab.training.components import prepared_data

@@ -20,7 +20,7 @@ from poslab.cli.choices import keys
 from poslab.configuration.build import nearest, nearest_encoding
 from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS, choices, groups
-from poslab.report.sentences import listed
+from poslab.report.text import listed
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1

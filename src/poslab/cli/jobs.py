@@ -96,7 +96,7 @@ def show_jobs(directory: Path) -> None:
     if any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
         return  # one of several processes that run the same jobs together
     from poslab.io.terminal import HarmlessConsole
-    from poslab.report.text_tables import in_markdown, latex, markdown
+    from poslab.report.text import in_markdown, latex, markdown
 
     folder = directory / RECORDS
     records = [read_json(file) for file in sorted(folder.glob("*.json"), key=lambda file: int(file.stem))]

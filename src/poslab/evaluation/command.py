@@ -35,7 +35,7 @@ from poslab.evaluation.summary import WITHIN
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
 from poslab.report.page import Section
-from poslab.report.sentences import listed
+from poslab.report.text import listed
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join

@@ -39,7 +39,7 @@ MAX_WINDOWS = 8
 MAX_COUNTED = 10_000_000
 """Most tokens of a training text whose frequencies are counted."""
 
-Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation", "embeddings"]
+Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation"]
 
 ABILITIES: dict[Ability, str] = {
     "predictions": "an output layer with weights",
@@ -47,11 +47,8 @@ ABILITIES: dict[Ability, str] = {
     "gradients": "a model that predicts the next token of a text, or reads patches",
     "attention": "attention weights that can be read",
     "rotation": "an encoding that rotates queries and keys",
-    "embeddings": "a pretrained encoder on running text",
 }
 """Abilities of a run that a part of an evaluation may need, in words."""
-OF_PRETRAINED: frozenset[Ability] = frozenset({"embeddings"})
-"""Abilities of pretrained models alone: nothing is said of parts that need them where there is none."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,6 @@ class EvaluatedRun:
         """Abilities that parts of an evaluation can build on."""
         rotates = any(x.spectrum(self.training_length) is not None for x in self.model.encodings)
         on_axes = any(x.reads_axes and "rotate_query" in x.hooks for x in self.model.encodings)
-        is_encoder = self.pretrained_length is not None and "bidirectional" in self.model.capabilities
         predicts = self.directory is not None or self.model.has_trained_logits
         has: dict[Ability, bool] = {
             "predictions": predicts,
@@ -131,7 +127,6 @@ class EvaluatedRun:
             "gradients": predicts and (self.text is not None or "patches" in self.task.needs),
             "attention": is_readable(self.model, self._forward_example() if self.reads_patches else None),
             "rotation": rotates or (self.reads_patches and on_axes),
-            "embeddings": is_encoder and isinstance(self.data.splits, TextSplits),
         }
         return frozenset(ability for ability, holds in has.items() if holds)
 

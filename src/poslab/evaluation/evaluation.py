@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from poslab.evaluation import parts
-from poslab.evaluation.evaluated_run import ABILITIES, OF_PRETRAINED, EvaluatedRun
+from poslab.evaluation.evaluated_run import ABILITIES, EvaluatedRun
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import Plot
 from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
@@ -27,7 +27,6 @@ class Evaluation:
         metrics: numbers by tag.
         frames: tables for files of their own, by name.
         lead: section that the report begins with.
-        remarks: sentences that the lead ends with, whichever part it is of.
         left_out: reasons why parts have nothing to show, by the name of the part.
     """
 
@@ -35,7 +34,6 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
     lead: Section | None = None
-    remarks: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -51,7 +49,6 @@ class Evaluation:
         if self.lead is not None and part.lead is not None:
             self.lead = replace(self.lead, figures=[*self.lead.figures, *part.lead.figures])
         self.lead = self.lead or part.lead
-        self.remarks += part.remarks
         self.left_out |= part.left_out
 
     def write(
@@ -75,7 +72,7 @@ class Evaluation:
         return drawn
 
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
-        """Add what `write` has drawn to the TensorBoard curves of a run, in place of an earlier evaluation's pictures.
+        """Add what `write` has drawn to the TensorBoard curves of a run, instead of those of an earlier evaluation.
 
         Tags begin with the prefix; the step is the training step of the model.
         """
@@ -86,12 +83,11 @@ class Evaluation:
         for earlier in directory.glob(f"events.out.tfevents.*{suffix}"):
             earlier.unlink()
         with SummaryWriter(str(directory), filename_suffix=suffix) as writer:
-            pictures = (one for section in self.sections for one in section.figures if isinstance(one, Plot))
-            for picture in pictures:
-                width, height = (round(DOTS_PER_INCH * inches) for inches in picture.figure.get_size_inches())
-                png = drawn[f"{picture.name}.png"]
+            for plot in (x for section in self.sections for x in section.figures if isinstance(x, Plot)):
+                width, height = (round(DOTS_PER_INCH * inches) for inches in plot.figure.get_size_inches())
+                png = drawn[f"{plot.name}.png"]
                 image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-                summary = Summary(value=[Summary.Value(tag=f"{prefix}/{picture.name}", image=image)])
+                summary = Summary(value=[Summary.Value(tag=f"{prefix}/{plot.name}", image=image)])
                 writer._get_file_writer().add_summary(summary, step)
 
 
@@ -106,18 +102,15 @@ def evaluate(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     chosen = parts.names() if settings.parts is None else settings.parts
     modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}
     evaluation = Evaluation()
-    for part in sorted(modules, key=lambda part: (modules[part].PLACE, part)):
+    for part in sorted(modules, key=lambda part: (modules[part].ORDER, part)):
         needs = modules[part].NEEDS
-        if needs and not any(needs <= one.abilities for one in runs):
-            of_others = bool(needs & OF_PRETRAINED) and all(one.pretrained_length is None for one in runs)
-            if of_others and settings.parts is None:
-                continue
+        if needs and not any(needs <= run.abilities for run in runs):
             evaluation.left_out[part] = "needs " + " and ".join(ABILITIES[need] for need in sorted(needs))
             continue
         settings.progress.begin(part)
         evaluation.add(modules[part].make(runs, settings))
     if evaluation.lead is not None:
-        doubts = [f"Take care: {warning}." for one in runs for warning in one.warnings]
-        text = "\n\n".join(filter(None, [*doubts, evaluation.lead.text, *evaluation.remarks]))
+        doubts = [f"Take care: {warning}." for run in runs for warning in run.warnings]
+        text = "\n\n".join(filter(None, [*doubts, evaluation.lead.text]))
         evaluation.lead = replace(evaluation.lead, text=text)
     return evaluation

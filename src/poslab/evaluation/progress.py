@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from poslab.io.files import replacing
-from poslab.report.sentences import roughly
+from poslab.report.text import roughly
 
 Step = Callable[[str, float, Callable[[], np.ndarray]], np.ndarray]
 """Returns the numbers that a function makes: of a label, its work in any unit, and the function."""

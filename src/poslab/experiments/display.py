@@ -22,7 +22,7 @@ from poslab.experiments.search import SweepJobs
 from poslab.experiments.study import ComparisonJobs, cell_of_key
 from poslab.experiments.sweep import Objective
 from poslab.experiments.workers import Workers, supervise
-from poslab.report.sentences import roughly
+from poslab.report.text import roughly
 from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.training.duration import SECONDS_OF_WORKER, is_busy
 

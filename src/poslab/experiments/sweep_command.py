@@ -24,7 +24,7 @@ from poslab.experiments.sweep_results import Results
 from poslab.experiments.trial_run import TrialConfigurations
 from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.sentences import amount, roughly
+from poslab.report.text import amount, roughly
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import Task
 from poslab.training.components import prepared_data

@@ -15,8 +15,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from poslab.io.files import replacing, write_atomically
-from poslab.report.digits import fixed, readable
 from poslab.report.figures import Plot, ReportFigure, Table
+from poslab.report.text import fixed, readable
 
 FIRST_ROWS = 30
 """Rows that a longer table shows at first; report.css repeats the number."""

@@ -12,10 +12,8 @@ from poslab.evaluation.attention.maps import (
 from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.attention.statistics import (
     attention_by_distance,
-    attention_divergence,
     attention_statistics,
     distance_plot,
-    divergence_plot,
     statistics_plot,
 )
 from tests.encoding_choices import small_decoder, some_tokens
@@ -48,18 +46,6 @@ def test_statistics_are_written_into_cells_and_the_sum_of_weights_where_it_is_no
     assert written == [f"{entropy:.2f}" for entropy in frame["entropy"]]
     written = [float(text.get_text()) / 100 for text in shown[2].texts]
     assert written == pytest.approx(frame["first_token"].tolist(), abs=5e-4)
-
-
-def test_the_divergence_of_models_is_a_symmetric_table_with_zeros_on_its_diagonal():
-    models = {name: small_decoder(name) for name in ("alibi", "rotary", "t5")}
-    frame = attention_divergence(models, some_tokens(1, 30))
-    (panel,) = divergence_plot(frame).figure.axes
-    matrix = np.asarray(panel.images[0].get_array())
-    assert (matrix == matrix.T).all()
-    assert (matrix.diagonal() == 0).all()
-    pair = frame[(frame["first"] == "alibi") & (frame["second"] == "t5")]
-    assert matrix[0, 2] == pytest.approx(pair["divergence"].mean())
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["alibi", "rotary", "t5"]
 
 
 def test_a_map_shows_the_square_root_of_each_weight_beside_the_labels_of_its_tokens():

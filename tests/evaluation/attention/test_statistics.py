@@ -9,7 +9,7 @@ from torch import nn
 from poslab.encodings import Alibi
 from poslab.encodings.bias.alibi import slope_exponents
 from poslab.evaluation.attention.rows import attention_rows
-from poslab.evaluation.attention.statistics import attention_by_distance, attention_divergence, attention_statistics
+from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, small_decoder, some_tokens
 from tests.stacked import stacked
@@ -83,56 +83,3 @@ def test_the_mean_distance_of_alibis_heads_is_ordered_as_its_slopes_are(num_head
     for layer in range(2):
         by_head = frame[frame["layer"] == layer].set_index("head")["mean_distance"].tolist()
         assert sorted(range(num_heads), key=by_head.__getitem__) == sorted(range(num_heads), key=exponents.__getitem__)
-
-
-def divergence_by_loop(first: Decoder, second: Decoder, tokens: torch.Tensor) -> list[float]:
-    def entropy(p: list[float]) -> float:
-        return -sum(x * math.log2(x) for x in p if x > 0)
-
-    layers = []
-    for texts, others in zip(weights_of(first, tokens), weights_of(second, tokens), strict=True):
-        found = []
-        for text, other in zip(texts, others, strict=True):
-            for i in range(LENGTH):
-                p, q = ([sum(x[h][i][j] for h in range(4)) for j in range(LENGTH)] for x in (text, other))
-                if sum(p) == 0 or sum(q) == 0:
-                    continue
-                p, q = [x / sum(p) for x in p], [x / sum(q) for x in q]
-                middle = [(x + y) / 2 for x, y in zip(p, q, strict=True)]
-                found.append(entropy(middle) - (entropy(p) + entropy(q)) / 2)
-        layers.append(sum(found) / len(found))
-    return layers
-
-
-def test_the_divergence_is_that_of_a_loop_for_every_pair_of_models():
-    models = {name: small_decoder(name) for name in NAMES}
-    tokens = some_tokens(2, LENGTH)
-    frame = attention_divergence(models, tokens, rows=5)
-    pairs = [("rotary", "alibi"), ("rotary", "stick_breaking"), ("alibi", "stick_breaking")]
-    assert list(frame.columns) == ["layer", "first", "second", "divergence"]
-    assert sorted(set(zip(frame["first"], frame["second"], strict=True))) == sorted(pairs)
-    for first, second in pairs:
-        ours = frame[(frame["first"] == first) & (frame["second"] == second)].sort_values("layer")["divergence"]
-        assert ours.tolist() == pytest.approx(divergence_by_loop(models[first], models[second], tokens), abs=1e-5)
-
-
-def test_a_model_diverges_by_0_from_itself_and_by_1_bit_from_one_that_attends_to_no_key_of_its_own():
-    model, tokens = small_decoder("alibi"), some_tokens(2, LENGTH)
-    assert attention_divergence({"a": model, "b": model}, tokens)["divergence"].tolist() == [0, 0]
-    steep = small_decoder("alibi", window=1)  # its own token alone
-    backwards = small_decoder("stick_breaking")  # never its own token
-    frame = attention_divergence({"own": steep, "others": backwards}, tokens)
-    assert frame["divergence"].tolist() == pytest.approx([1, 1], abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("depths", "sentence"),
-    [
-        ((2,), "models must be at least two, got 1"),
-        ((2, 3), "models must have the same number of layers, got a with 2, b with 3"),
-    ],
-)
-def test_models_that_cannot_be_compared_are_told_so(depths, sentence):
-    models = {name: small_decoder("none", num_layers=depth) for name, depth in zip("ab", depths, strict=False)}
-    with pytest.raises(ValueError, match=f"^{sentence}$"):
-        attention_divergence(models, some_tokens(1, 4))

@@ -27,7 +27,7 @@ from poslab.experiments.report.write import _by_seed, _counted, _sections, print
 from poslab.experiments.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Plot
-from poslab.report.text_tables import latex
+from poslab.report.text import latex
 from tests.experiments.comparisons import COPYING, MEANS, TUNING, results
 
 

@@ -1,4 +1,4 @@
-"""Statistics of the attention of each head and the divergence between models, with their plots.
+"""Statistics of the attention of each head, with their plots.
 
 Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys of a block, L layers, N distances.
 """
@@ -6,8 +6,7 @@ Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys of a
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from textwrap import fill
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 from poslab.attention.blockwise import BLOCK
 from poslab.evaluation.attention.rows import RowsOfLayer, attends_to_itself, attention_rows, is_causal
 from poslab.models import ForwardPass, Model
-from poslab.report.figures import WIDTH, Plot, Style, new_figure, panel_grid, style, without_marker
+from poslab.report.figures import WIDTH, Plot, Style, panel_grid, style, without_marker
 
 BINS_PER_OCTAVE = 4
 """Bins over which distances are averaged, since single ones are noise."""
@@ -127,49 +126,6 @@ def attention_by_distance(model: Model, inputs: Inputs, rows: int = BLOCK, stack
     return pd.concat(frames, ignore_index=True)
 
 
-def attention_divergence(
-    models: Mapping[str, Model], inputs: Inputs, rows: int = BLOCK, stack: str = "self"
-) -> pd.DataFrame:
-    """Return the Jensen-Shannon divergence, in bits, of the attention of models on the same texts.
-
-        JSD(p, q) = entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2
-
-    It is 0 if two models attend alike, and 1 if no key gets attention from both. For each layer it is the mean over
-    queries; p and q are means over the heads of that layer. Two runs share no order of heads, and the mean needs none;
-    since the divergence is convex, it is at most that of any pairing of the heads. Queries that attend to nothing under
-    either model are left out.
-
-    Args:
-        models: at least two by name, in evaluation mode, with the same number of layers and the same vocabulary.
-        inputs, rows, stack: as in `attention_statistics`.
-
-    Returns:
-        Columns `layer`, `first`, `second` (names) and `divergence`; a row for each layer and pair.
-
-    Raises:
-        ValueError: for other models, and as of `attention_rows`.
-
-    Source: Lin, "Divergence Measures Based on the Shannon Entropy" (IEEE Transactions on Information Theory, 1991).
-    """
-    if len(models) < 2:
-        raise ValueError(f"models must be at least two, got {len(models)}")
-    depths = {name: len(model.stacks[stack].windows) for name, model in models.items()}
-    if len(set(depths.values())) > 1:
-        got = ", ".join(f"{name} with {depth}" for name, depth in depths.items())
-        raise ValueError(f"models must have the same number of layers, got {got}")
-    sums: list[tuple[int, str, str, float, int]] = []
-    by_model = [_blocks(model, inputs, rows, stack) for model in models.values()]
-    for blocks in zip(*by_model, strict=True):
-        shares = {name: _shares(block.weights.mean(1)) for name, block in zip(models, blocks, strict=True)}
-        for first, second in itertools.combinations(models, 2):
-            (p_BRS, p_attends), (q_BRS, q_attends) = shares[first], shares[second]
-            of_both = _jensen_shannon(p_BRS, q_BRS)[p_attends & q_attends]
-            sums.append((blocks[0].layer, first, second, float(of_both.sum(dtype=torch.float64)), len(of_both)))
-    of_pair = ["layer", "first", "second"]
-    totals = pd.DataFrame(sums, columns=[*of_pair, "sum", "queries"]).groupby(of_pair, sort=False, as_index=False).sum()
-    return totals[of_pair].assign(divergence=totals["sum"] / totals["queries"])
-
-
 def _blocks(model: Model, inputs: Inputs, rows: int, stack: str) -> Iterator[RowsOfLayer]:
     """Yield the blocks of all texts."""
     for texts in [inputs] if isinstance(inputs, Tensor) else inputs:
@@ -209,12 +165,6 @@ def _added(total: Tensor | None, new: Tensor, first: int) -> Tensor:
         whole[:, furthest - total.shape[1] // 2 : furthest + total.shape[1] // 2 + 1] += total
     whole[:, furthest + first : furthest + first + new.shape[1]] += new
     return whole
-
-
-def _jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
-    """Return the divergence of distributions over the last dimension, in bits."""
-    entropy_p, entropy_q, entropy_of_mean = (torch.special.entr(x).sum(-1) for x in (p, q, (p + q) / 2))
-    return (entropy_of_mean - (entropy_p + entropy_q) / 2).clamp_min(0) / math.log(2)  # rounding can make it negative
 
 
 def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None) -> Plot:
@@ -269,29 +219,6 @@ def statistics_plot(statistics: pd.DataFrame) -> Plot:
         "on registers, is an attention sink, and one on the previous token a head that looks one back.",
         source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024); Darcet et al., "
         "Vision Transformers Need Registers (ICLR 2024)",
-        figure=figure,
-    )
-
-
-def divergence_plot(divergence: pd.DataFrame) -> Plot:
-    """Draw the divergence of each pair of models, from `attention_divergence`, as the mean over layers."""
-    names = list(dict.fromkeys([*divergence["first"], *divergence["second"]]))
-    means = divergence.groupby(["first", "second"])["divergence"].mean().unstack(fill_value=0)
-    half = means.reindex(index=names, columns=names, fill_value=0.0).to_numpy()
-    side = 1.6 + 0.6 * len(names)
-    figure = new_figure(min(side + 1.8, WIDTH), side + 1.0)
-    panel = figure.subplots()
-    heat_map(panel, half + half.T, written=True)
-    shown = [fill(name, 20) for name in names]
-    panel.set_xticks(range(len(names)), shown, rotation=45, ha="right", parse_math=False)
-    panel.set_yticks(range(len(names)), shown, parse_math=False)
-    return Plot(
-        name="attention_divergence",
-        title="How differently the models attend",
-        caption="Jensen-Shannon divergence in bits between the attention of two models on the same texts, as a mean "
-        "over queries and layers: 0 is the same attention, 1 attention to no token in common. Heads are averaged "
-        "first.",
-        source="Lin, Divergence Measures Based on the Shannon Entropy (1991)",
         figure=figure,
     )
 

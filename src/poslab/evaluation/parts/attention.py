@@ -17,10 +17,8 @@ from poslab.evaluation.attention.offsets import (
 from poslab.evaluation.attention.rows import attends_to_itself
 from poslab.evaluation.attention.statistics import (
     attention_by_distance,
-    attention_divergence,
     attention_statistics,
     distance_plot,
-    divergence_plot,
     statistics_plot,
 )
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
@@ -31,7 +29,7 @@ from poslab.evaluation.side_by_side import named, slug_of, titled
 from poslab.report.figures import Plot, ReportFigure, Table
 from poslab.report.page import Section
 
-PLACE = 3
+ORDER = 3
 NEEDS: frozenset[Ability] = frozenset({"attention"})
 
 MAX_LAYERS = 6
@@ -46,11 +44,10 @@ CAPTION = (
 
 def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section; it leaves out models whose attention cannot be read."""
-    readable = [run for run in runs if run.abilities >= NEEDS]
     evaluation = Evaluation()
     figures: list[ReportFigure] = []
     frames, offsets = {}, {}
-    for run in readable:
+    for run in (run for run in runs if run.abilities >= NEEDS):
         for stack in run.model.stacks:
             title, inputs, grids = run.stack_title(stack), run.inputs(), None
             statistics = attention_statistics(run.model, inputs, stack=stack)
@@ -62,7 +59,6 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             frames[run.name, title] = statistics
             plots = [statistics_plot(statistics), *_plots(run, stack, settings, grids)]
             figures += titled(run, runs, named(plots, slug_of(title), title))
-    figures += _divergences(readable)
     if offsets:
         evaluation.frames["attention_by_offset"] = _joined(offsets)
     figures.append(Table("attention_by_head", "Every head in numbers", CAPTION, frame=_joined(frames)))
@@ -91,17 +87,3 @@ def _plots(run: EvaluatedRun, stack: str, settings: Settings, grids: AttentionOn
     yield attention_overview(run.model, short.forward, stack)
     if stack in short.labels and len(run.model.stacks[stack].windows) <= MAX_LAYERS:
         yield from attention_maps(run.model, short.forward, *short.labels[stack], stack)
-
-
-def _divergences(runs: Sequence[EvaluatedRun]) -> Iterator[ReportFigure]:
-    """Yield the divergence of models with stacks of the same depth, on texts that all of them read."""
-    depths = {tuple((stack, len(own.windows)) for stack, own in run.model.stacks.items()) for run in runs}
-    if len(runs) == 1 or len(depths) > 1:
-        return
-    inputs = runs[0].inputs(min(run.reach for run in runs))
-    if not len(inputs):
-        return
-    models = {run.name: run.model for run in runs}
-    for stack in runs[0].model.stacks:
-        title = runs[0].stack_title(stack)
-        yield from named([divergence_plot(attention_divergence(models, inputs, stack=stack))], slug_of(title), title)

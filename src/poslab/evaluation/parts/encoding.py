@@ -27,7 +27,7 @@ from poslab.models import Model
 from poslab.report.figures import WIDTH, Plot, ReportFigure, new_figure
 from poslab.report.page import Section
 
-PLACE = 5
+ORDER = 5
 NEEDS: frozenset[Ability] = frozenset()
 
 

@@ -27,7 +27,7 @@ from poslab.evaluation.summary import WITHIN, SummaryMetric, comparison_table, w
 from poslab.report.figures import Table
 from poslab.report.page import Section
 
-PLACE = 1
+ORDER = 1
 NEEDS: frozenset[Ability] = frozenset({"predictions"})
 
 BITS = {NON_OVERLAPPING: "bits per byte", SLIDING: "bits per byte, sliding"}

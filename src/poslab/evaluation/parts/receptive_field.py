@@ -26,7 +26,7 @@ from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, legend_colum
 from poslab.report.page import Section
 from poslab.tasks.task import Task
 
-PLACE = 4
+ORDER = 4
 NEEDS: frozenset[Ability] = frozenset({"gradients"})
 
 SHARE = 0.99

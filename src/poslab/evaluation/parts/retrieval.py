@@ -22,9 +22,9 @@ from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, panel_grid
 from poslab.report.page import Section
-from poslab.report.sentences import listed
+from poslab.report.text import listed
 
-PLACE = 2
+ORDER = 2
 NEEDS: frozenset[Ability] = frozenset({"next_tokens"})
 
 DEPTHS = (0.0, 0.5, 1.0)

@@ -24,7 +24,7 @@ from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titl
 from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Table, new_figure, panel_grid
 from poslab.report.page import Section
 
-PLACE = 6
+ORDER = 6
 NEEDS: frozenset[Ability] = frozenset({"rotation"})
 
 SOURCE = "Peng et al., YaRN: Efficient Context Window Extension of Large Language Models (2023), section 3.2"

@@ -26,9 +26,9 @@ from poslab.data.batch import IGNORE
 from poslab.data.examples.example_splits import ExampleSplits
 from poslab.data.run_data import RunData
 from poslab.data.text_splits import TextSplits
-from poslab.evaluation.embeddings.linear_probe import fitted_probe
-from poslab.evaluation.embeddings.sentence_vectors import (
+from poslab.evaluation.embeddings import (
     TEXTS,
+    fitted_probe,
     found_own,
     passkey_texts,
     pooling_of,

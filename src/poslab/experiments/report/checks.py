@@ -13,7 +13,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.over_cases import MIN_CASES
 from poslab.experiments.tuned_points import at_an_end
 from poslab.report.figures import Table
-from poslab.report.sentences import listed
+from poslab.report.text import listed
 
 STATISTICS = {
     "differences": "means over pairs of runs with the same seed (Welch's test where two encodings share fewer than 2)",

@@ -14,7 +14,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Table
 from poslab.report.page import Section
-from poslab.report.sentences import listed
+from poslab.report.text import listed
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "inconclusive", "not tested at this scale"
 CONFOUNDED = "confounded"

@@ -10,8 +10,8 @@ import pandas as pd
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Verdict, Word
-from poslab.report.digits import fixed, readable
 from poslab.report.figures import Table
+from poslab.report.text import fixed, readable
 
 SIGNS = {
     Word.BETTER: "▲",

@@ -34,11 +34,9 @@ from poslab.experiments.report.tables import (
 from poslab.experiments.report.tuned import tuned_table, tuning_plots
 from poslab.experiments.results import Results
 from poslab.io.files import write_atomically
-from poslab.report.digits import readable
 from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section, write_figures, write_report
-from poslab.report.sentences import amount
-from poslab.report.text_tables import in_markdown, latex, markdown
+from poslab.report.text import amount, in_markdown, latex, markdown, readable
 
 
 def write(results: Results, console: Console, typed: str, figure_width: float | None = None) -> None:

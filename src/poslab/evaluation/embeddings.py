@@ -1,25 +1,24 @@
-"""Sentence vectors of encoders: their likeness to those of another model, and retrieval in long texts.
+"""Sentence vectors of encoders: search by a pass key in long texts, and a linear probe of frozen vectors.
 
-Dimension letters: N texts, T tokens of a text, M model dim.
+Dimension letters: N texts, T tokens of a text, M model dim, C classes.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import pandas as pd
 import torch
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.retrieval.prompts import insert_needles, stretch
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
-from poslab.report.figures import Plot, legend_columns, new_figure, style
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import device_of
 
@@ -74,16 +73,6 @@ def pooling_of(model: Model, recipe: Recipe) -> Pooling:
     return pooling
 
 
-def likeness(vectors_NM: np.ndarray, others_NM: np.ndarray) -> tuple[float, float]:
-    """Return the mean cosine of the vectors of each text in two models, and of the others' between different texts.
-
-    The second says how much the first means: in many encoders all texts have vectors alike.
-    """
-    between_NN = others_NM @ others_NM.T
-    different = ~np.eye(len(others_NM), dtype=bool)
-    return float((vectors_NM * others_NM).sum(-1).mean()), float(between_NN[different].mean())
-
-
 def framed(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
     """Return tokens of a text between those that its model reads around one, if there are any."""
     frame = getattr(tokenizer, "framed", None)
@@ -98,18 +87,18 @@ def passkey_texts(
         What is the pass key for Ada Gray?
         ... The sky is blue. Ada Gray's pass key is 58213. Remember it. The sun is yellow. ...
 
-    Questions, keys and places are the same at every length.
+    Questions, keys and depths are the same at every length.
 
     Args:
         tokenizer: of the model.
         length: tokens of a text, those around it included.
         count: of texts, at most 64.
-        seed: of names, keys and places.
+        seed: of names, keys and depths.
 
     Raises:
         ValueError: for a length without room for a key.
 
-    Source: the form of Zhu et al., "LongEmbed" (EMNLP 2024), section 3; names and sentences are not theirs.
+    Source: the form of Zhu et al., "LongEmbed" (EMNLP 2024), section 3; with other names and sentences.
     """
     generator = np.random.default_rng(seed)
     people = [f"{first} {last}" for first, last in itertools.product(FIRST, LAST)]
@@ -122,7 +111,7 @@ def passkey_texts(
         room = length - len(framed(tokenizer, needle))
         start = np.random.default_rng([seed, key])
         if room < 0:
-            raise ValueError(f"lengths must be at least {length - room} tokens for embeddings, got {length}")
+            raise ValueError(f"lengths must be at least {length - room} tokens for a pass key, got {length}")
         texts.append(framed(tokenizer, insert_needles(stretch(filler, room, start), [(depth, needle)])))
         questions.append(framed(tokenizer, tokenizer.encode(f"What is the pass key for {person}?")))
     return questions, texts
@@ -133,25 +122,38 @@ def found_own(questions_NM: np.ndarray, texts_NM: np.ndarray) -> np.ndarray:
     return np.asarray(np.argmax(questions_NM @ texts_NM.T, axis=1) == np.arange(len(texts_NM)))
 
 
-def found_plot(rows: pd.DataFrame, training_lengths: Mapping[str, int], chance: float) -> Plot:
-    """Draw the share of texts found over their length, from columns `model`, `length` and `value`."""
-    figure = new_figure(7.0, 4.0)
-    panel = figure.subplots()
-    for place, (model, line) in enumerate(rows.groupby("model", sort=False)):
-        panel.plot(line["length"], line["value"], markersize=4, label=written(str(model)), **style(place))
-    for length in sorted(set(training_lengths.values())):
-        panel.axvline(length, color="0.6", linestyle=":")
-    panel.axhline(chance, color="0.6", linewidth=0.8)
-    panel.set_xscale("log", base=2)
-    panel.xaxis.set_major_formatter("{x:g}")
-    panel.set(xlabel="tokens of a text", ylabel="nDCG@1 (%)", ylim=(0, 103))
-    labels = panel.get_legend_handles_labels()[1]
-    figure.legend(loc="outside lower center", ncols=legend_columns(labels, 8.0), frameon=False, fontsize="small")
-    return Plot(
-        name="embedding_passkey",
-        title="Texts found by a pass key",
-        caption="Share of questions whose own text is nearest; the grey line is a guess, and the dotted one the length "
-        "that the authors of the model trained it at. A line ends where the positions do.",
-        source="Zhu et al., LongEmbed (EMNLP 2024), section 3",
-        figure=figure,
-    )
+def fitted_probe(vectors_NM: np.ndarray, classes_N: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from vectors to the numbers of their classes, by logistic regression.
+
+        minimise over W, b   sum over i of  -log softmax(W z_i + b)[c_i]  +  |W|^2 / 2
+
+    z_i are the vectors with a mean of 0 and a spread of 1 in each dimension. The minimum is unique, but for one number
+    that may be added to all of b and changes no class, so that the result is a function of the vectors alone.
+
+    Args:
+        vectors_NM: of the texts to learn from, float.
+        classes_N: their classes, int, 0 to C - 1.
+    """
+    mean_M, spread_M = vectors_NM.mean(0), vectors_NM.std(0)
+    scale_M = np.where(spread_M > 0, spread_M, 1.0)
+
+    def standardised(texts_NM: np.ndarray) -> np.ndarray:
+        """Return standardised vectors with a column of ones for b, (N, M + 1)."""
+        z_NM = (texts_NM - mean_M) / scale_M
+        return np.concatenate([z_NM, np.ones((len(z_NM), 1))], axis=1)
+
+    z_NM, num_classes = standardised(vectors_NM), int(classes_N.max()) + 1
+    actual_NC = np.eye(num_classes)[classes_N]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weight_MC = flat.reshape(z_NM.shape[1], num_classes)
+        penalised_MC = weight_MC.copy()
+        penalised_MC[-1] = 0
+        log_p_NC = log_softmax(z_NM @ weight_MC, axis=1)
+        loss = -(actual_NC * log_p_NC).sum() + (penalised_MC**2).sum() / 2
+        return loss, (z_NM.T @ (np.exp(log_p_NC) - actual_NC) + penalised_MC).ravel()
+
+    start = np.zeros(z_NM.shape[1] * num_classes)
+    minimum = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000})
+    weight_MC = minimum.x.reshape(z_NM.shape[1], num_classes)
+    return lambda texts_NM: (standardised(texts_NM) @ weight_MC).argmax(1)

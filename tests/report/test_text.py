@@ -1,8 +1,18 @@
-"""Numbers as tables show them."""
+"""Numbers and words as text."""
 
 import pytest
 
-from poslab.report.digits import readable
+from poslab.report.text import amount, listed, readable
+
+
+@pytest.mark.parametrize(("names", "words"), [(["a"], "a"), (["a", "b"], "a and b"), (["a", "b", "c"], "a, b and c")])
+def test_names_are_listed_with_a_word_before_the_last(names, words):
+    assert listed(names) == words
+    assert listed(names, "or") == words.replace(" and ", " or ")
+
+
+def test_nouns_follow_the_number():
+    assert [amount(1, "seed"), amount(1_000, "seed")] == ["1 seed", "1,000 seeds"]
 
 
 @pytest.mark.parametrize(

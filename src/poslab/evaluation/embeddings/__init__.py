@@ -1,1 +1,0 @@
-"""Sentence vectors of encoders, and what can be read from frozen vectors."""
