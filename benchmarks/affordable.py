@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psutil
 from turns import Call, seconds_of
 
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 
 PROBES = (512, 1024)
 """Lengths that always fit. What grows with T and with T^2 is known from two of them."""

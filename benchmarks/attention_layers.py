@@ -15,7 +15,7 @@ from size import Size
 from torch import nn
 from turns import Call, now, ratio, seconds_of, take_turns
 
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 
 PART = "layers"
 NOTHING, OURS, MASK = "no encoding", "Poslab", "SDPA with a mask"

@@ -12,7 +12,7 @@ from turns import Call, ratio, take_turns
 
 from poslab.attention import Route, Visibility, attend, choose_route
 from poslab.encodings import Positions
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 
 PART = "blockwise"
 BLOCKWISE: Route = "blockwise"

@@ -13,7 +13,7 @@ from size import Size
 from torch import nn
 from turns import Call, ratio, take_turns
 
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 
 PART = "encodings"
 NOTHING, OURS = "no encoding", "Poslab"

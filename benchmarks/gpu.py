@@ -43,7 +43,7 @@ from turns import Call, now, seconds_of, take_turns
 from poslab.attention import Route, Visibility, attend
 from poslab.attention.routes import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 from poslab.models import Model
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.training.fit import set_up_passes

@@ -16,7 +16,7 @@ from turns import Call, ratio, take_turns
 from poslab.attention import Visibility, attend
 from poslab.encodings import OffsetBias, Positions, SwinV2Bias, T5Axes
 from poslab.encodings.offsets import BiasOfOffsets
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 
 PART = "lattice"
 BATCH, HEADS, HEAD_DIM = 4, 6, 32

@@ -98,7 +98,7 @@ def _gaps(output: Path) -> list[float]:
     spans = []
     for metrics in output.glob("*/**/metrics.json"):
         run = metrics.parent
-        scores = run / "scores.npz"  # of the test of a comparison's run, after its training
+        scores = run / "scores.parquet"  # of the test of a comparison's run, after its training
         first, *_ = sorted(run.glob("events.out.*"))
         steps = [event.wall_time for event in EventFileLoader(str(first)).Load() if event.step in (1, 2)]
         first_step, second_step = steps[0], next(x for x in steps if x - steps[0] > 1e-3)

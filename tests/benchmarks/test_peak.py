@@ -3,7 +3,7 @@ import torch
 from affordable import Affordable, _continued
 from peak import resident_bytes, resident_peak_bytes
 
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 
 MIB = 2**20
 

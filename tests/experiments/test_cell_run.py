@@ -13,7 +13,7 @@ import torch
 
 import poslab.experiments.cell_run as cell_run
 from poslab.evaluation.scores.extra_metrics import measure_extra
-from poslab.evaluation.scores.item_files import read_measured, write_measured
+from poslab.evaluation.scores.items import read_measured, write_measured
 from poslab.evaluation.scores.measure import measure
 from poslab.experiments.cell_run import measured, train_cell
 from poslab.experiments.cells import Cell
@@ -60,7 +60,7 @@ def cell(*lengths: int) -> Cell:
 
 
 def file_of(run: RunDirectory) -> Path:
-    return run.path / "scores.npz"
+    return run.path / "scores.parquet"
 
 
 def train_further(run: RunDirectory) -> None:
@@ -264,5 +264,5 @@ def test_metrics_beside_those_of_the_task_are_kept_in_a_file_of_their_own(tmp_pa
     more = measured(run, of("passkey_accuracy@150", "passkey_loss@160"))
     assert wanted == [[("passkey_loss", 150)], [("passkey_loss", 160)]]
     assert {tag: more[tag] for tag in first} == first and "passkey_loss@160" in more
-    assert read_measured(run.path / "extra_scores.npz").lengths == {150, 160}
+    assert read_measured(run.path / "extra_scores.parquet").lengths == {150, 160}
     assert read_measured(file_of(run)).lengths == {16}

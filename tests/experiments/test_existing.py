@@ -226,8 +226,8 @@ def test_odd_files_in_a_run_are_one_sentence_that_names_them(run, tmp_path):
     for content in ('{"gpus": 3}', '{"gpus": "abc"}', '{"processor": [1], "precision": {}}'):
         assert len(compared(plain, with_file("environment.json", content), trust=["data"]).finished) == 2
     copy = Path(with_file("start.json", "{}"))
-    (copy / "scores.npz").unlink(missing_ok=True)
-    (copy / "scores.npz").symlink_to(tmp_path / "elsewhere")
+    (copy / "scores.parquet").unlink(missing_ok=True)
+    (copy / "scores.parquet").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match=r"must hold no symbolic links.*scores\.npz"):
         compared(plain, str(copy))
 

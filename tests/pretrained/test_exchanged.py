@@ -28,7 +28,7 @@ from poslab.encodings import (
 from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import rotary_proportional
 from poslab.encodings.rotary.yarn import yarn
-from poslab.evaluation.peak_memory import peak_bytes
+from poslab.experiments.speed import peak_bytes
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES

@@ -9,8 +9,7 @@ from typing import Any
 
 from poslab.configuration.build import DATA
 from poslab.evaluation.scores.extra_metrics import measure_extra
-from poslab.evaluation.scores.item_files import read_measured, write_measured
-from poslab.evaluation.scores.items import MeasuredRun
+from poslab.evaluation.scores.items import MeasuredRun, read_measured, write_measured
 from poslab.evaluation.scores.measure import OpenedRun, measure
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.experiments.configurations import CellConfigurations

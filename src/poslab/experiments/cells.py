@@ -13,10 +13,10 @@ from typing import Any
 from poslab.experiments.comparison import NAME
 from poslab.experiments.storage_url import DamagedStorageError
 
-SCORES = "scores.npz"
+SCORES = "scores.parquet"
 """File of a run with the scores of its test items."""
 
-EXTRA_SCORES = "extra_scores.npz"
+EXTRA_SCORES = "extra_scores.parquet"
 """File of a run with its scores by metrics beside those of its task."""
 
 Point = Mapping[str, Any]

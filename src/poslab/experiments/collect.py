@@ -11,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from poslab.evaluation.scores.item_files import read_measured
-from poslab.evaluation.scores.items import MeasuredRun
+from poslab.evaluation.scores.items import MeasuredRun, read_measured
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult, Finished
 from poslab.experiments.comparison import Comparison, made
 from poslab.experiments.mistakes import checked

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,12 +18,12 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 from poslab.data.run_data import RunData
 from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.opening import trained_data
-from poslab.evaluation.peak_memory import peak_bytes
 from poslab.experiments.cell_run import machine_in_words
 from poslab.experiments.results import Results
 from poslab.experiments.tables import RunKey, read_runs
@@ -34,6 +35,8 @@ from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import autocast, environment, precision_of
 from poslab.tasks.task import device_of
 from poslab.training.duration import threads_of_training
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # otherwise the profiler prints two lines a call
 
 ROUNDS, MIN_ROUNDS = 9, 3
 """Turns of each encoding at a length; fewer where they take longer than `MAX_SECONDS`."""
@@ -154,3 +157,30 @@ def _fastest(calls: Mapping[RunKey, Callable[[], object]]) -> dict[RunKey, float
         for key in list(calls) if turn % 2 else reversed(list(calls)):
             fastest[key] = min(fastest[key], max(timers[key].timeit(repeats[key]).mean, 1e-9))
     return fastest
+
+
+def peak_bytes(call: Callable[[], object], on_gpu: bool | None = None) -> int:
+    """Return the most bytes that PyTorch held at once during a call, beyond those of before.
+
+    On a processor that is the sum of every allocation and release that the profiler saw: exact, but without what
+    libraries allocate on their own.
+
+    Args:
+        call: the call.
+        on_gpu: whether its tensors are on a GPU; None means that they are if there is one.
+    """
+    if torch.cuda.is_available() if on_gpu is None else on_gpu:
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak

@@ -1,14 +1,38 @@
-"""Scores of test items, by which runs are compared on the same items.
+"""Scores of test items, by which runs are compared on the same items, and the file in a run directory that keeps them.
 
 An item is an example, a window of text, or a document or piece of one (`sampled_units`). Dimension letter: N items.
 """
 
 from __future__ import annotations
 
+import io
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from poslab.data.run_data import HELD_OUT
+from poslab.io.files import read_bytes, replacing
+
+VERSION = 2
+"""Number of the format, and of the way in which runs are measured; scores of another one are not read."""
+
+MAX_BYTES, MAX_ROWS, MAX_LENGTH = 500_000_000, 20_000_000, 2**40
+"""Most bytes and items of a file, and the longest length; 10 metrics of 10,000 items at 10 lengths are 1,000,000."""
+
+METRIC = re.compile(r"[a-z][a-z0-9_]{0,59}")
+MAX_TEXT_LENGTH = 100_000
+
+COLUMNS = pa.schema(
+    {"metric": pa.string(), "length": pa.int64(), "identity": pa.string(), "sum": pa.float64(), "count": pa.int64()}
+)
+"""Columns of a file, a row for each item; its metadata hold all else, as JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +100,7 @@ class MeasuredRun:
 
     def at(self, length: int | None) -> dict[str, ItemScores]:
         """Return the scores of items at a length, by metric."""
-        return {metric: one for (metric, at), one in self.scores.items() if at == length}
+        return {metric: scores for (metric, at), scores in self.scores.items() if at == length}
 
     def joined(self, other: MeasuredRun) -> MeasuredRun:
         """Return its scores with those of another measurement of the same run, which replace equal ones."""
@@ -89,9 +113,75 @@ def shared_items(scores: Sequence[ItemScores]) -> list[ItemScores]:
     Raises:
         ValueError: if their items, metric or length differ.
     """
-    for what in ("metric", "length", "identity"):
-        if len(found := {getattr(one, what) for one in scores}) > 1:
-            first, second, *_ = sorted(map(str, found))
-            raise ValueError(f"scores must be of the same items to be paired, and have {what} {first} and {second}")
-    shared = np.all([one.counts > 0 for one in scores], axis=0)
-    return [replace(one, sums=one.sums[shared], counts=one.counts[shared]) for one in scores]
+    for name in ("metric", "length", "identity"):
+        if len(values := {getattr(of_run, name) for of_run in scores}) > 1:
+            first, second, *_ = sorted(map(str, values))
+            raise ValueError(f"scores must be of the same items to be paired, and have {name} {first} and {second}")
+    shared = np.all([of_run.counts > 0 for of_run in scores], axis=0)
+    return [replace(of_run, sums=of_run.sums[shared], counts=of_run.counts[shared]) for of_run in scores]
+
+
+def write_measured(measured: MeasuredRun, path: Path) -> None:
+    """Write the scores of a run to a Parquet file, which is whole or absent."""
+    facts = {
+        "version": VERSION,
+        "encoding": measured.encoding,
+        "split": measured.split,
+        "checkpoint": measured.checkpoint,
+        "values": [[metric, length, value] for (metric, length), value in measured.values.items()],
+    }
+    tables = [COLUMNS.empty_table()]
+    for scores in measured.scores.values():
+        constants = zip((scores.metric, scores.length, scores.identity), COLUMNS.types, strict=False)
+        arrays = [pa.repeat(pa.scalar(value, kind), len(scores.sums)) for value, kind in constants]
+        tables.append(pa.table([*arrays, scores.sums, scores.counts.astype(np.int64)], schema=COLUMNS))
+    table = pa.concat_tables(tables).replace_schema_metadata({"poslab": json.dumps(facts)})
+    with replacing(path) as file:
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+
+
+def read_measured(path: Path) -> MeasuredRun:
+    """Read the scores of a run from a file, which somebody else may have written.
+
+    Raises:
+        ValueError: naming the file, if it cannot be read, is damaged, or holds something else or another version.
+    """
+    content = read_bytes(path, MAX_BYTES)
+    try:
+        with pq.ParquetFile(
+            io.BytesIO(content), thrift_string_size_limit=2**24, page_checksum_verification=True
+        ) as file:
+            facts = json.loads(file.schema_arrow.metadata[b"poslab"])
+            _require(file.schema_arrow.remove_metadata().equals(COLUMNS) and file.metadata.num_rows <= MAX_ROWS)
+            rows = file.read().to_pandas(integer_object_nulls=True)
+        encoding, split, checkpoint = (facts[name] for name in ("encoding", "split", "checkpoint"))
+        _require(facts["version"] == VERSION and split in HELD_OUT and _are_texts(encoding, checkpoint))
+        scores = {}
+        for key, items in rows.groupby(["metric", "length"], sort=False, dropna=False):
+            metric, length = _key(*key)
+            (identity,) = set(items["identity"])
+            sums, counts = items["sum"].to_numpy(np.float64), items["count"].to_numpy(np.int64)
+            _require(_are_texts(identity) and (counts >= 0).all() and counts.any())
+            scores[metric, length] = ItemScores(metric, length, sums, counts, identity)
+        values = {_key(metric, length): value for metric, length, value in facts["values"]}
+        _require(all(type(value) in (int, float) for value in values.values()))
+        return MeasuredRun(encoding, split, scores, {key: float(value) for key, value in values.items()}, checkpoint)
+    except Exception as error:  # a file that is not one of ours may raise anything
+        raise ValueError(f"{path} is damaged: it does not hold the scores of a run") from error
+
+
+def _key(metric: Any, length: Any) -> tuple[str, int | None]:
+    """Return a metric and its length, checked."""
+    length = None if length is None or length != length else int(length)
+    _require(isinstance(metric, str) and METRIC.fullmatch(metric) and (length is None or 0 < length <= MAX_LENGTH))
+    return metric, length
+
+
+def _are_texts(*values: Any) -> bool:
+    """Return True for texts without control characters, which a terminal would obey."""
+    return all(isinstance(text, str) and len(text) <= MAX_TEXT_LENGTH and text.isprintable() for text in values)
+
+
+def _require(holds: object) -> None:
+    if not holds:
+        raise ValueError
