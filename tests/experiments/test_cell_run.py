@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 import poslab.experiments.cell_run as cell_run
 from poslab.evaluation.scores.extra_metrics import measure_extra
-from poslab.evaluation.scores.items import read_measured, write_measured
+from poslab.evaluation.scores.items import VERSION, read_measured, write_measured
 from poslab.evaluation.scores.measure import measure
 from poslab.experiments.cell_run import measured, train_cell
 from poslab.experiments.cells import Cell
@@ -98,13 +99,14 @@ def of_another_split(file: Path) -> None:
 
 
 def of_an_earlier_version(file: Path) -> None:
-    arrays = dict(np.load(file))
-    header = arrays["header"].tobytes().replace(b'"version": 1', b'"version": 0')
-    np.savez(file, **{**arrays, "header": np.frombuffer(header, np.uint8)})
+    table = pq.read_table(file)
+    facts = table.schema.metadata[b"poslab"].replace(f'"version": {VERSION}'.encode(), b'"version": 1')
+    pq.write_table(table.replace_schema_metadata({"poslab": facts}), file)
 
 
 def with_code(file: Path) -> None:
-    np.savez(file, header=np.array([print], object), sums=np.zeros(0), counts=np.zeros(0, np.int64))
+    with file.open("wb") as opened:
+        np.savez(opened, header=np.array([print], object))
 
 
 @pytest.mark.parametrize("change", [damaged, of_another_split, of_an_earlier_version, with_code])
