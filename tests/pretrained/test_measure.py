@@ -193,7 +193,9 @@ def test_an_encoder_predicts_masked_tokens_by_its_own_mask(folder, monkeypatch):
 
 def test_an_encoder_without_a_head_has_no_predictions(folder):
     AutoModel.from_pretrained(folder / "bert").save_pretrained(folder / "bert")
-    evaluation = evaluate([open_pretrained(*choice(folder, "bert", "pretrained")[1:])], Settings(["extrapolation"], [10]))
+    evaluation = evaluate(
+        [open_pretrained(*choice(folder, "bert", "pretrained")[1:])], Settings(["extrapolation"], [10])
+    )
     assert evaluation.left_out == {"extrapolation": "needs an output layer with weights"}
 
 
