@@ -123,7 +123,7 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
 def needed(cls: type) -> list[str]:
     """Return the names of the fields of a dataclass that have no default."""
     no = dataclasses.MISSING
-    return [one.name for one in dataclasses.fields(cls) if one.default is no and one.default_factory is no]
+    return [x.name for x in dataclasses.fields(cls) if x.default is no and x.default_factory is no]
 
 
 def check_names(factory: Callable[..., Any]) -> None:
@@ -224,7 +224,7 @@ def _described(hint: Any, value: Any) -> str:
         kinds = list(get_args(hint)) if _is_record(hint) else _item_kinds(hint, 1)
         if len(set(kinds)) > 1:
             return f"a list of {len(kinds)} items, {', '.join(_described(kind, None) for kind in kinds)}"
-        item = _described(kinds[0], next((one for one in items if not _fits(one, kinds[0])), None))
+        item = _described(kinds[0], next((x for x in items if not _fits(x, kinds[0])), None))
         return f"a list of {len(kinds)} items, each {item}" if _is_record(hint) else f"a list, each item {item}"
     if origin in (dict, Mapping):
         return "values by name"

@@ -60,7 +60,7 @@ def test_the_directory_follows_from_the_name_and_the_preset(folder):
     [
         ({}, "comparison must name a comparison, or the path of a file like them [(]comparisons: question"),
         ({"comparison": "questions"}, "there is no such comparison; did you mean 'question'"),
-        ({"comparison": "question", "preset": "smal"}, "preset=smal: question.yaml has the preset small"),
+        ({"comparison": "question", "preset": "smal"}, "preset=smal: question.yaml has no such preset"),
         ({"comparison": "question", "sseeds": 1}, "sseeds: there is no such key; did you mean 'seeds'"),
         ({"comparison": "question", "seeds": 0}, r"seeds must be how many.* \(comparison=question\)"),
     ],

@@ -145,7 +145,7 @@ def _complete(words: list[str]) -> None:
         os.environ["COMP_LINE"] = " ".join([program, *others])
         if name in COMPLETED_AS_RUNS:
             command = importlib.import_module(f"poslab.cli.{name}")
-            own = [*(f"{key}=" for key in command.OWN_KEYS), *command.by_name()]
-            print("\n".join(word for word in own if word.startswith(others[-1])))
+            keys = [*(f"{key}=" for key in command.OWN_KEYS), *command.by_name()]
+            print("\n".join(word for word in keys if word.startswith(others[-1])))
             name = "train"
     _run(name, ["--shell-completion", *words])

@@ -208,8 +208,8 @@ def _taken_for_model(words: list[str]) -> list[str]:
     """Return the words that choose a pretrained model and its data, if there is no run: those of keys of training."""
     if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
         return []
-    own = {*map(_top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
-    of_training = {*map(_top, keys_of(CONF / "train.yaml")), *groups()} - own - {"hydra"}
+    of_evaluate = {*map(_top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
+    of_training = {*map(_top, keys_of(CONF / "train.yaml")), *groups()} - of_evaluate - {"hydra"}
     return [word for word in words if "=" in word and (_top(word) in of_training or word.startswith("+"))]
 
 

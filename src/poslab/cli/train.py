@@ -91,7 +91,8 @@ def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
         varied = {_key(override) for override in parsed(of_all_jobs) if _varies(override)}
         named = [override for override in typed if _key(override) in varied]
     else:
-        named = [override for override in typed if _is_short(override) and not _key(override).startswith(UNNAMED)]
+        short = re.compile(r"(models/)?[\w.+-]+", re.ASCII)  # neither a path nor a list
+        named = [o for o in typed if short.fullmatch(shown(o.value())) and not _key(o).startswith(UNNAMED)]
     return directory.with_name(directory.name + suffix(named))
 
 
@@ -117,11 +118,6 @@ def _varies(override: Override) -> bool:
     if not override.is_sweep_override():
         return False
     return not override.is_choice_sweep() or len(list(override.sweep_string_iterator())) > 1
-
-
-def _is_short(override: Override) -> bool:
-    """Return whether the value of an override is neither a path nor a list."""
-    return re.fullmatch(r"(models/)?[\w.+-]+", shown(override.value()), re.ASCII) is not None
 
 
 def run() -> None:

@@ -101,8 +101,8 @@ def _built(
     node: Mapping[str, Any], key: str, kind: Any, trusted: Sequence[str], arguments: Mapping[str, Any] | None = None
 ) -> Any:
     """Build a node and the nodes nested in it."""
-    found = target(node["_target_"], key, kind, trusted)
-    parameters = _parameters(found)
+    maker = target(node["_target_"], key, kind, trusted)
+    parameters = _parameters(maker)
     # Hydra needs `_partial_`; here the kind decides.
     given = {k: v for k, v in node.items() if k != "_target_" and not (k == "_partial_" and isinstance(v, bool))}
     more = {name: value for name, value in (arguments or {}).items() if name not in parameters}
@@ -116,25 +116,25 @@ def _built(
     for name, value in given.items():
         is_extra = any_name and isinstance(name, str) and not name.startswith("_")
         if name not in parameters and not is_extra:
-            meant = nearest(str(name), keys_of(found))
+            meant = nearest(str(name), keys_of(maker))
             raise ValueError(f"{key}.{name}: {node['_target_']} has no such argument{meant}")
         hint = parameters[name].annotation if name in parameters else Any
         values[name] = _with_nodes_built(value, f"{key}.{name}", hint, trusted)
     check_arguments({name: values[name] for name in values if name in parameters}, parameters, f"{key}.")
     values |= {name: value for name, value in (arguments or {}).items() if name in parameters}
-    if _is_factory_of(found, kind):
-        return partial(found, **values)
+    if _is_factory_of(maker, kind):
+        return partial(maker, **values)
     for name, parameter in parameters.items():
         is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         if is_one and parameter.default is parameter.empty and name not in values:
             raise ValueError(f"{key}.{name} must be given: {node['_target_']} needs it")
-    return found(**values)
+    return maker(**values)
 
 
-def keys_of(found: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+def keys_of(maker: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the parameters of a class or factory as keys of its node, including the fields of a flat argument."""
     keys: dict[str, inspect.Parameter] = {}
-    for name, parameter in _parameters(found).items():
+    for name, parameter in _parameters(maker).items():
         keys |= keys_of(parameter.annotation) if _is_flat(parameter) else {name: parameter}
     return keys
 
@@ -147,10 +147,10 @@ def _is_flat(parameter: inspect.Parameter) -> bool:
 def _flat(kind: type, given: dict[str, Any], more: dict[str, Any], key: str, trusted: Sequence[str]) -> Any:
     """Build a flat argument from its fields in the node and in the program's arguments, and remove them from both."""
     parameters = _parameters(kind)
-    own = {name: given.pop(name) for name in list(given) if name in parameters}
+    fields = {name: given.pop(name) for name in list(given) if name in parameters}
     values = {
         name: _with_nodes_built(value, f"{key}.{name}", parameters[name].annotation, trusted)
-        for name, value in own.items()
+        for name, value in fields.items()
     }
     check_arguments(values, parameters, f"{key}.")
     values |= {name: more.pop(name) for name in list(more) if name in parameters}
@@ -169,7 +169,7 @@ def _with_nodes_built(value: Any, key: str, hint: Any, trusted: Sequence[str]) -
     if isinstance(value, Mapping) and (kind := next((x for x in _options(hint) if hasattr(x, "plain_node")), None)):
         return _built({"_target_": f"{kind.__module__}.{kind.__qualname__}", **value}, key, kind, trusted)
     if isinstance(value, list) and (items := _items(hint)) is not None:
-        return [_with_nodes_built(item, f"{key}[{place}]", items, trusted) for place, item in enumerate(value)]
+        return [_with_nodes_built(item, f"{key}[{index}]", items, trusted) for index, item in enumerate(value)]
     return value
 
 
@@ -202,8 +202,8 @@ def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _owners(name, value, f"{path}.{key}")
         elif isinstance(value, list):
-            items = [(f"{path}.{key}[{place}]", item) for place, item in enumerate(value) if isinstance(item, Mapping)]
-            owners = [owner for place, item in items for owner in _owners(name, item, place)]
+            items = [(f"{path}.{key}[{index}]", item) for index, item in enumerate(value) if isinstance(item, Mapping)]
+            owners = [owner for item_path, item in items for owner in _owners(name, item, item_path)]
             yield from owners if len(owners) == 1 else ()  # of several, it is not known which
 
 
@@ -231,17 +231,18 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     module_name, _, name = path.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-        found = getattr(module, name, None)  # some packages import their parts only now
+        maker = getattr(module, name, None)  # some packages import their parts only now
     except Exception as error:  # a module of the user's own may raise anything
         raise ValueError(f"{key}._target_ must name a class that can be imported, got {path} ({error})") from error
-    if found is None:
+    if maker is None:
         raise ValueError(f"{key}._target_: {module_name} has no {name}{nearest(name, vars(module))}")
-    home = str(getattr(found, "__module__", ""))
-    is_class = isinstance(found, type) and not inspect.isabstract(found) and _is_within(home, trusted)
-    is_factory = isinstance(found, types.FunctionType) and _is_within(home, (FACTORIES, *trusted[1:]))
-    if not ((is_class or is_factory) and _makes(found, kind)):
+    home = str(getattr(maker, "__module__", ""))
+    is_class = isinstance(maker, type) and not inspect.isabstract(maker) and _is_within(home, trusted)
+    is_factory = isinstance(maker, types.FunctionType) and _is_within(home, (FACTORIES, *trusted[1:]))
+    is_of_kind = _is_factory_of(maker, kind) or any(_is_a(_made_by(maker), option) for option in _options(kind))
+    if not ((is_class or is_factory) and is_of_kind):
         raise ValueError(f"{key}._target_ must name {_named_kind(kind)}, got {path}")
-    return found
+    return maker
 
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -252,15 +253,15 @@ def _is_within(path: str, packages: Sequence[str]) -> bool:
     return any(f"{path}.".startswith(f"{package}.") for package in packages if package != DATA)
 
 
-def _parameters(found: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+def _parameters(maker: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a class or function with types as annotations; Any where one cannot be evaluated."""
     try:
-        return inspect.signature(found, eval_str=True).parameters
+        return inspect.signature(maker, eval_str=True).parameters
     except NameError:  # a name that only type checkers import
-        init = inspect.unwrap(vars(found)["__init__"] if isinstance(found, type) else found)
+        init = inspect.unwrap(vars(maker)["__init__"] if isinstance(maker, type) else maker)
         return {
             name: parameter.replace(annotation=_evaluated(parameter.annotation, init.__globals__))
-            for name, parameter in inspect.signature(found).parameters.items()
+            for name, parameter in inspect.signature(maker).parameters.items()
         }
 
 
@@ -282,29 +283,25 @@ def _items(hint: Any) -> Any:
     return next((kind for option in lists for kind in (*get_args(option), Any)), None)
 
 
-def _made_by(found: Callable[..., Any]) -> Any:
+def _made_by(maker: Callable[..., Any]) -> Any:
     """Return the type that a class or function makes."""
-    if isinstance(found, type):
-        return found
-    return _evaluated(found.__annotations__.get("return"), inspect.unwrap(found).__globals__)
+    if isinstance(maker, type):
+        return maker
+    return _evaluated(maker.__annotations__.get("return"), inspect.unwrap(maker).__globals__)
 
 
 def _is_a(made: Any, kind: Any) -> bool:
     return kind is Any or made == kind or (isinstance(made, type) and isinstance(kind, type) and issubclass(made, kind))
 
 
-def _is_factory_of(found: Callable[..., Any], kind: Any) -> bool:
+def _is_factory_of(maker: Callable[..., Any], kind: Any) -> bool:
     """Return True if a place takes the class or function itself, not the object that it makes."""
-    made = _made_by(found)
+    made = _made_by(maker)
     return any(get_origin(x) is Callable and _is_a(made, get_args(x)[1]) for x in _options(kind))
-
-
-def _makes(found: Callable[..., Any], kind: Any) -> bool:
-    return _is_factory_of(found, kind) or any(_is_a(_made_by(found), option) for option in _options(kind))
 
 
 def _named_kind(kind: Any) -> str:
     """Return a kind in words: `a PositionalEncoding or LayerPattern`."""
     made = [get_args(option)[1] if get_origin(option) is Callable else option for option in _options(kind)]
     names = [option.__name__ for option in made if isinstance(option, type) and option is not types.NoneType]
-    return f"a {' or '.join(names)}" if names else "what this place takes"
+    return f"a {' or '.join(names)}" if names else "a supported class"

@@ -94,9 +94,9 @@ def whole_tokens(length: int | str, trained: int) -> int:
     Raises:
         ValueError: for a multiple that is not a positive integer.
     """
-    found = tokens(length, trained)
-    if found < 1 or found.denominator > 1:
+    count = tokens(length, trained)
+    if count < 1 or count.denominator > 1:
         raise ValueError(
-            f"lengths must be whole numbers, and {length} of the training length, {trained:,}, is {float(found):,g}"
+            f"lengths must be whole numbers, and {length} of the training length, {trained:,}, is {float(count):,g}"
         )
-    return int(found)
+    return int(count)

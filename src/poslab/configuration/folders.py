@@ -20,8 +20,8 @@ COMPARISONS = _CHECKOUT / "comparisons"
 
 def in_current_directory(folder: Path) -> Path | None:
     """Return the user's own folder of the name of one of these; None if there is none, or it is the same."""
-    own = Path.cwd() / folder.name
-    return own if own.is_dir() and not own.samefile(folder) else None
+    here = Path.cwd() / folder.name
+    return here if here.is_dir() and not here.samefile(folder) else None
 
 
 def groups() -> list[str]:

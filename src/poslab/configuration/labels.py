@@ -39,13 +39,13 @@ class Choice(NamedTuple):
     Args:
         name: as people type it, or the class that it makes where there is no file of it.
         is_known: whether there is a file.
-        own: dotted keys that are those of the run alone, with their values: others have the value of the file.
+        changed: dotted keys with another value than in the file, or that only the run has, with their values.
         follow: dotted keys whose value the file takes from another key, as it is in the run.
     """
 
     name: str
     is_known: bool
-    own: dict[str, Any]
+    changed: dict[str, Any]
     follow: frozenset[str]
 
 
@@ -61,10 +61,10 @@ def label(config: Mapping[str, Any], conf: Path = CONF) -> str:
     encoding, *around = (
         (group, choice_of(config, group, conf)) for group in OF_THE_ENCODING if isinstance(config.get(group), Mapping)
     )
-    differing = {f"encoding.{key}": value for key, value in encoding[1].own.items()}
+    differing = {f"encoding.{key}": value for key, value in encoding[1].changed.items()}
     for group, choice in around:
         differing |= {group: choice.name} if choice.name not in ("contiguous", "Contiguous") else {}
-        differing |= {f"{group}.{key}": value for key, value in choice.own.items()}
+        differing |= {f"{group}.{key}": value for key, value in choice.changed.items()}
     return _joined(encoding[1].name, differing, list(differing), MANY, LONG)
 
 
@@ -81,10 +81,10 @@ def labels(configs: Sequence[Mapping[str, Any]], conf: Path = CONF) -> list[str]
         conf: folder of the choices.
     """
     flat = [dict(_flat(config, conf)) for config in configs]
-    keys = [key for key in dict.fromkeys(key for own in flat for key in own) if _differs(key, flat)]
+    keys = [key for key in dict.fromkeys(key for run in flat for key in run) if _differs(key, flat)]
     kept = [key for key in keys if key != "encoding" and (key == "seed" or not key.endswith("seed"))]
-    keys_of = [(own, (*_of(own, kept, flat), OF_A_SCALING)) for own in flat]
-    named = [(own["encoding"], {key: own[key] for key in keys if key in own}) for own, keys in keys_of]
+    keys_of = [(run, (*_named_keys(run, kept, flat), OF_A_SCALING)) for run in flat]
+    named = [(run["encoding"], {key: run[key] for key in keys if key in run}) for run, keys in keys_of]
     short = [_joined(name, values, kept, MANY, LONG) for name, values in named]
     whole = [_joined(name, values, kept, None, None) for name, values in named]
     return short if len(set(short)) == len(set(whole)) else whole
@@ -102,19 +102,19 @@ def _cut(text: str, long: int | None) -> str:
     return text if long is None or len(text) <= long else f"{text[: long // 2 - 1]}...{text[2 - long // 2 :]}"
 
 
-def _of(own: Mapping[str, Any], keys: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> list[str]:
+def _named_keys(run: Mapping[str, Any], keys: Sequence[str], flat: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the keys that the label of a run names: those within a group differ among runs of its choice."""
-    found = []
+    named = []
     for key in keys:
         group = key.partition(".")[0]
-        alike = [other for other in flat if "." not in key or other.get(group) == own.get(group)]
-        if key in own and _differs(key, alike):
-            found.append(key)
-    return found
+        of_choice = [other for other in flat if "." not in key or other.get(group) == run.get(group)]
+        if key in run and _differs(key, of_choice):
+            named.append(key)
+    return named
 
 
 def _differs(key: str, flat: Sequence[Mapping[str, Any]]) -> bool:
-    values = (own.get(key) for own in flat)
+    values = (run.get(key) for run in flat)
     return len({value if _is_number(value) else shown(value) for value in values}) > 1  # 1e5 is 100000
 
 
@@ -163,7 +163,9 @@ def hyperparameters(config: Mapping[str, Any], conf: Path = CONF) -> list[str]:
     """Return the dotted keys of the numbers of a run's encoding, those that differ from its choice first."""
     numbers = [key for key, value in _leaves(config["encoding"], "") if _is_number(value)]
     choice = choice_of(config, "encoding", conf)
-    return [f"encoding.{key}" for key in sorted(numbers, key=lambda key: not (choice.is_known and key in choice.own))]
+    return [
+        f"encoding.{key}" for key in sorted(numbers, key=lambda key: not (choice.is_known and key in choice.changed))
+    ]
 
 
 def hyperparameters_of_all(conf: Path = CONF) -> list[str]:
@@ -188,11 +190,11 @@ def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
         first = _resolved(f"${{{selected[1]}}}", config)
         others = (int(item) if item.isdecimal() else _resolved(item, config) for item in selected[2].split(","))
         return list(others) if first is None else first
-    found = re.fullmatch(r"\$\{([\w.]+)\}", value)
-    if found is None:
+    reference = re.fullmatch(r"\$\{([\w.]+)\}", value)
+    if reference is None:
         return value
     node: Any = config
-    for word in found[1].split("."):
+    for word in reference[1].split("."):
         node = node.get(word) if isinstance(node, Mapping) else None
     return node
 
@@ -203,22 +205,22 @@ def choice_name(conf: Path, group: str, node: Mapping[str, Any]) -> str | None:
     Files may make the same class, such as those of rotary scalings: classes must be equal in all places, and of several
     files that fit, the one with most equal values is taken.
     """
-    found = {name: own for name, own in _files(conf, group).items() if _classes(own) == _classes(node)}
-    return max(found, key=lambda name: _likeness(found[name], node), default=None)
+    fitting = {name: file for name, file in _files(conf, group).items() if _classes(file) == _classes(node)}
+    return max(fitting, key=lambda name: _likeness(fitting[name], node), default=None)
 
 
-def _likeness(own: Mapping[str, Any], node: Mapping[str, Any]) -> tuple[int, int]:
-    leaves, others = dict(_leaves(own, "")), dict(_leaves(node, ""))
+def _likeness(file: Mapping[str, Any], node: Mapping[str, Any]) -> tuple[int, int]:
+    leaves, others = dict(_leaves(file, "")), dict(_leaves(node, ""))
     return sum(others.get(key) == value for key, value in leaves.items()), -len(leaves)
 
 
 def _classes(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     """Return the `_target_` at each place of a node; one of Poslab may be named by any of its packages."""
-    own = {prefix: re.sub(r"^poslab\..*\.", "poslab.", str(node["_target_"]))} if "_target_" in node else {}
+    classes = {prefix: re.sub(r"^poslab\..*\.", "poslab.", str(node["_target_"]))} if "_target_" in node else {}
     for key, value in node.items():
         if isinstance(value, Mapping):
-            own |= _classes(value, f"{prefix}{key}.")
-    return own
+            classes |= _classes(value, f"{prefix}{key}.")
+    return classes
 
 
 @cache
@@ -257,8 +259,8 @@ def written(label: str, conf: Path = CONF) -> str:
     if name not in _files(conf, "encoding"):
         return label
     first = (conf / "encoding" / f"{name}.yaml").read_text(encoding="utf-8").partition("\n")[0]
-    found = re.match(r"# ([^:.]{1,30}):", first)
-    return f"{found[1] if found else name}{space}{rest}"
+    title = re.match(r"# ([^:.]{1,30}):", first)
+    return f"{title[1] if title else name}{space}{rest}"
 
 
 def names_in_pictures(labels: Iterable[str], conf: Path = CONF) -> str:

@@ -30,8 +30,8 @@ def is_pretrained(model: Any) -> bool:
 
 def usual(value: Any) -> Any:
     """Return what a value of conf/ is for a model of ours: a number, a word, or another interpolation."""
-    found = _VALUE.fullmatch(value) if isinstance(value, str) else None
-    return value if found is None else found[1] if "$" in found[1] else yaml.load(found[1], Loader=LOADER)
+    match = _VALUE.fullmatch(value) if isinstance(value, str) else None
+    return value if match is None else match[1] if "$" in match[1] else yaml.load(match[1], Loader=LOADER)
 
 
 def with_scratch_default(node: Any) -> Any:
@@ -74,12 +74,12 @@ def rate_fraction(path: str) -> float | None:
         try:
             from huggingface_hub import try_to_load_from_cache
 
-            found = try_to_load_from_cache(path, "config.json")
+            cached = try_to_load_from_cache(path, "config.json")
         except (ImportError, ValueError):  # which is reported where the model is read
             return None
-        if not isinstance(found, str):
+        if not isinstance(cached, str):
             return None
-        folder = Path(found).parent
+        folder = Path(cached).parent
     return 0.1 * min(1.0, math.sqrt(LARGEST_AT_A_TENTH / max(1, sum(map(_number_of_weights, _weights(folder))))))
 
 

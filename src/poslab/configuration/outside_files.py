@@ -126,8 +126,8 @@ class CheckedLoader(ConfigLoaderImpl):
                     "yours, give it on the command line"
                 )
             if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
-                place = "null or .hydra" if key == "output_subdir" else "a path below the working directory"
-                raise ValueError(f"{files}: hydra.{key} must be {place}, got {value!r}: give it on the command line")
+                allowed = "null or .hydra" if key == "output_subdir" else "a path below the working directory"
+                raise ValueError(f"{files}: hydra.{key} must be {allowed}, got {value!r}: give it on the command line")
         run, sweep, subdir = (settings.get(f"hydra.{name}") for name in ("run.dir", "sweep.dir", "sweep.subdir"))
         written = (f"{run}/.hydra", f"{sweep}/{subdir}/.hydra") if of_hydra else ()
         if link := next(filter(None, map(_link_in, written)), None):
@@ -256,8 +256,8 @@ def _link_in(path: str) -> Path | None:
     if Path(path).is_absolute():
         return None
     parts = Path(OF_THE_JOB.sub("*", glob.escape(path))).parts
-    places = (place for count in range(1, len(parts) + 1) for place in Path().glob(str(Path(*parts[:count]))))
-    return next((place for place in places if place.is_symlink() and place != Path("outputs")), None)
+    paths = (path for count in range(1, len(parts) + 1) for path in Path().glob(str(Path(*parts[:count]))))
+    return next((path for path in paths if path.is_symlink() and path != Path("outputs")), None)
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

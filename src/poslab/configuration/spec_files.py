@@ -37,11 +37,11 @@ class SpecFiles:
 
     def _by_name(self) -> dict[str, Path]:
         """Return the files by name, those in the current directory too; of two of a name, that of Poslab."""
-        found: dict[str, Path] = {}
+        by_name: dict[str, Path] = {}
         for folder in filter(None, (in_current_directory(self.folder), self.folder)):
             files = (file for file in folder.rglob("*.yaml") if file.name != DEFAULTS)
-            found |= {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
-        return found
+            by_name |= {file.relative_to(folder).with_suffix("").as_posix(): file for file in files}
+        return by_name
 
     def path(self, name: Any) -> Path:
         """Return the file of a name, or of a path that ends in .yaml.
@@ -82,7 +82,7 @@ class SpecFiles:
             )
         path, preset = self.path(given.pop(self.kind)), given.pop("preset", None)
         node = self.read(path, preset)
-        allowed = [one.name for one in fields(made) if one.name not in ("overrides", "question")]
+        allowed = [field.name for field in fields(made) if field.name not in ("overrides", "question")]
         if unknown := sorted(set(given) - set(allowed)):
             raise ValueError(
                 f"{unknown[0]}: there is no such key{nearest(unknown[0], [self.kind, 'preset', *allowed])}"
@@ -110,7 +110,9 @@ class SpecFiles:
         contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
         known = sorted({str(name) for node in contents for name in node["presets"]})
         if preset is not None and preset not in known:
-            raise ValueError(f"preset={preset}: {path.name} has {_listed(known)}{nearest(str(preset), known)}")
+            raise ValueError(
+                f"preset={preset}: {path.name} has {' and '.join(known) or 'none'}{nearest(str(preset), known)}"
+            )
         merged: dict[str, Any] = {"train": {}}
         for node in contents:
             chosen = node.pop("presets").get(preset, {})
@@ -130,21 +132,21 @@ class SpecFiles:
         contents["presets"] = presets = contents.get("presets") or {}
         if not isinstance(presets, Mapping) or not all(isinstance(preset, Mapping) for preset in presets.values()):
             raise ValueError(f"{path}: presets must be keys by name, as in {{small: {{n_trials: 8}}}}, got {presets!r}")
-        for place, node in (("", contents), *((f" in presets.{name}", preset) for name, preset in presets.items())):
-            allowed = (*self.keys, "presets") if not place else self.keys
+        for section, node in (("", contents), *((f" in presets.{name}", preset) for name, preset in presets.items())):
+            allowed = (*self.keys, "presets") if not section else self.keys
             if unknown := [key for key in node if key not in allowed]:
-                raise ValueError(f"{path}: there is no key {unknown[0]}{place}{nearest(str(unknown[0]), allowed)}")
+                raise ValueError(f"{path}: there is no key {unknown[0]}{section}{nearest(str(unknown[0]), allowed)}")
             if not isinstance(node.get("train"), Mapping | None):
-                raise ValueError(f"{path}: train{place} must be choices by key, as in {{encoding: rotary}}")
+                raise ValueError(f"{path}: train{section} must be choices by key, as in {{encoding: rotary}}")
         return contents
 
 
 def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keys of a node with those of a layer over them."""
     merged = {**node, **layer}
-    own, more = node.get("train"), layer.get("train")
-    if isinstance(own, Mapping) and isinstance(more, Mapping | None):
-        merged["train"] = {**own, **(more or {})}
+    train, more = node.get("train"), layer.get("train")
+    if isinstance(train, Mapping) and isinstance(more, Mapping | None):
+        merged["train"] = {**train, **(more or {})}
     cases, others = node.get("cases"), layer.get("cases")
     if isinstance(cases, Mapping) and isinstance(others, Mapping):
         both = [name for name in others if isinstance(others[name], Mapping) and isinstance(cases.get(name), Mapping)]
@@ -157,9 +159,9 @@ def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 def _overridden(node: Mapping[str, Any], preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield each case of a node with a key that it has over that of a preset, which does not set it for the case."""
     for name, case in _mapping(node.get("cases")).items():
-        own = _mapping(preset.get("cases")).get(name, {})
-        if own is not None:  # null leaves the case out
-            yield from ((str(name), key) for key in sorted(_keys(case) & _keys(preset) - _keys(own)))
+        of_preset = _mapping(preset.get("cases")).get(name, {})
+        if of_preset is not None:  # null leaves the case out
+            yield from ((str(name), key) for key in sorted(_keys(case) & _keys(preset) - _keys(of_preset)))
 
 
 def _keys(node: Any) -> set[str]:
@@ -169,7 +171,3 @@ def _keys(node: Any) -> set[str]:
 
 def _mapping(node: Any) -> Mapping[str, Any]:
     return node if isinstance(node, Mapping) else {}
-
-
-def _listed(presets: Sequence[str]) -> str:
-    return f"the preset{'s' if len(presets) > 1 else ''} {', '.join(presets)}" if presets else "no presets"
