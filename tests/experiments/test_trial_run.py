@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from poslab.experiments.search import METRICS, SweepJobs, trial_directory
 from poslab.experiments.storage import open_storage
 from poslab.experiments.trial_run import TrialConfigurations, train_trial
 from poslab.experiments.worker import run_job
-from poslab.io.files import read_json, read_yaml
+from poslab.io.files import read_json
 from poslab.runs.directory import RunDirectory
 from poslab.runs.errors import RunInterruptedError
 from tests.training.runs import recorded, stop_run
@@ -214,20 +213,6 @@ def test_a_run_that_was_killed_before_its_configuration_was_written_sets_nothing
 
     assert run_next(joined(sweep)).state == TrialState.COMPLETE
     assert [entry.name for entry in directory.parent.iterdir()] == [directory.name]
-
-
-@pytest.mark.slow
-def test_a_run_of_an_earlier_version_without_later_defaults_is_resumed(tmp_path):
-    sweep = small_sweep(tmp_path, "trainer.saves=4")
-    run = stop_run(TrialConfigurations(CONF, sweep).of({}), trial_directory(sweep, 0), step=2)
-    earlier = read_yaml(run.config_file)
-    del earlier["logger"], earlier["trainer"]["deterministic"]
-    run.config_file.write_text(json.dumps(earlier))
-
-    trial = run_next(joined(sweep))
-
-    assert trial.state == TrialState.COMPLETE, last_attempt(tmp_path)
-    assert last_attempt(tmp_path).began_after > 0
 
 
 @pytest.mark.slow

@@ -156,10 +156,3 @@ def test_mistakes_of_starts_of_runs_are_found_before_training(trained):
 def test_own_positions_begin_as_they_are(folder):
     with pytest.raises(ValueError, match=r"^start must be fresh under"):
         check(configuration(folder, "bert", "encoding=pretrained", "start=copied"))
-
-
-def test_a_run_of_an_earlier_version_begins_fresh(trained):
-    folder, _ = trained
-    config = small(folder, "encoding=learned")
-    del config["start"]
-    check(config)

@@ -75,7 +75,9 @@ def check(
         from poslab.training.teacher import check_teacher
 
         check_teacher(recipe, recipe.objective, model)
-    if recipe.config.get("callbacks") or any(node not in LOCAL_LOGGERS for node in recipe.config["logger"].values()):
+    loggers = recipe.config.get("logger") or {}
+    are_local = isinstance(loggers, Mapping) and all(node in LOCAL_LOGGERS for node in loggers.values())
+    if recipe.config.get("callbacks") or not are_local:
         recipe.callbacks(), recipe.loggers()  # late, for they import Lightning
     with full_keys("dataset", recipe.config):
         recipe.source.check()  # last: whether its data is installed matters once the configuration is right

@@ -83,7 +83,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
         )
     checkpoint = path if path.is_file() else run.last_checkpoint
     known = [*LOCAL_LOGGERS, *config["logger"].values()]
-    loggers = stored["logger"] if isinstance(stored["logger"], Mapping) else {}
+    loggers = stored["logger"] if isinstance(stored.get("logger"), Mapping) else {}
     others = [name for name, node in loggers.items() if node not in known]
     return Plan(run, stored, checkpoint if checkpoint.exists() else None, logs_to=others)
 
