@@ -1,13 +1,8 @@
 """Text is prepared once, and safely by several processes at once."""
 
-import fcntl
-import os
 import pickle
-import platform
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -105,35 +100,10 @@ def test_the_second_of_two_preparations_leaves_the_first_in_place(tmp_path: Path
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_a_folder_is_not_removed_before_it_has_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another preparation begins between the folder and its lock, and must wait for the lock."""
-    real, others = fcntl.flock, list[threading.Thread]()
-
-    def prepare_another() -> None:
-        with cache.new_folder(tmp_path / f"text-{'2' * 20}"):
-            pass
-
-    def lock(file: Any, operation: int) -> None:
-        if Path(getattr(file, "name", "")).name == cache.CHECKSUMS and not others:
-            others.append(threading.Thread(target=prepare_another))
-            others[0].start()
-            others[0].join(timeout=0.5)
-        real(file, operation)
-
-    monkeypatch.setattr(fcntl, "flock", lock)
-    with cache.new_folder(tmp_path / f"text-{'1' * 20}") as folder:
-        (folder / "who").write_text("first")
-    others[0].join()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"text-{number * 20}" for number in "12"]
-
-
 def test_a_preparation_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyError), cache.new_folder(tmp_path / "cache" / "text-1"):
         raise KeyError
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-TOKEN = "0123456789abcdef"
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
@@ -149,38 +119,19 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     processes[0].kill()
     processes[0].wait()
     with cache.new_folder(tmp_path / f"text-{'3' * 20}") as temporary:
-        assert {path.name for path in tmp_path.iterdir()} == {written, temporary.name}, left
+        folders = {written, temporary.name}
+        assert {path.name for path in tmp_path.iterdir()} == {*folders, *(f"{name}.lock" for name in folders)}, left
     processes[1].kill()
     for process in processes:
         process.communicate()
 
 
-def test_without_a_lock_that_tells_what_was_left_is_removed_a_day_later_and_nothing_else(tmp_path: Path) -> None:
-    day, key = 24 * 60 * 60, "0" * 20
-
-    def left(name: str, folder_age: float, file_age: float) -> Path:
-        folder = tmp_path / name
-        (folder / "train").mkdir(parents=True)
-        (folder / "train" / "data.arrow").touch()
-        ages = {folder / "train" / "data.arrow": file_age, folder / "train": 2 * day, folder: folder_age}
-        for path, age in ages.items():
-            os.utime(path, (time.time() - age, time.time() - age))
-        return folder
-
-    stale = [
-        left(f"text-{key}-{TOKEN}.tmp", 1.1 * day, 1.1 * day),
-        left(f"text-{key}-elsewhere-{TOKEN}.tmp", 1.1 * day, 1.1 * day),
-        left(f"text-{key}-{platform.node()}-{TOKEN}.tmp", 1.1 * day, 1.1 * day),
-    ]
-    kept = {
-        left(f"text-{key[1:]}1-{TOKEN}.tmp", 0.9 * day, 2 * day),
-        left(f"text-{key}-other-{TOKEN}.tmp", 2 * day, 0),  # still being written
-        left("mine.tmp", 2 * day, 2 * day),
-        left(f"text-{key}", 2 * day, 2 * day),
-    }
-    with cache.new_folder(tmp_path / f"text-{'1' * 20}") as temporary:
-        assert set(tmp_path.iterdir()) == kept | {temporary}
-    assert not any(path.exists() for path in stale)
+def test_a_folder_of_somebody_else_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine.tmp").mkdir()
+    (tmp_path / f"text-{'0' * 20}").mkdir()
+    with cache.new_folder(tmp_path / f"text-{'1' * 20}"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.tmp", *(f"text-{number * 20}" for number in "01")}
 
 
 def test_a_folder_whose_files_cannot_be_listed_is_not_taken_for_whole(

@@ -7,17 +7,13 @@ train.bin  validation.bin  test.bin       token ids, one array each
 facts.json                                the dtype of the arrays, counts and measurements
 """
 
-import fcntl
 import hashlib
 import json
 import os
-import platform
-import re
 import secrets
 import shutil
 import stat
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -27,9 +23,10 @@ from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import xxhash
+from filelock import FileLock, Timeout
 
 from poslab.arguments import Range, with_checked_arguments
-from poslab.io.files import lock, locked_folder, read_json
+from poslab.io.files import read_json
 from poslab.io.terminal import one_line
 
 T = TypeVar("T")
@@ -39,9 +36,6 @@ Share = Annotated[float, Range(at_least=0, at_most=1)]
 SPLITS = ("train", "validation", "test")
 CHECKSUMS = "checksums.json"
 FACTS = "facts.json"
-
-_TEMPORARY = re.compile(r".+-[0-9a-f]{20}-(?:(?P<machine>.+)-)?[0-9a-f]{16}\.tmp")
-_STALE_SECONDS = 24 * 60 * 60
 
 
 @with_checked_arguments
@@ -148,24 +142,34 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_over(folder.parent)
         temporary = _temporary(folder)
-        try:
-            # A folder looks left over until its own lock is held: no other process may look before.
-            with locked_folder(folder.parent):
-                _remove_left_over(folder.parent)
+        with _locked(temporary):
+            try:
                 temporary.mkdir()
-                file = (temporary / CHECKSUMS).open("w")
-                lock(file)
-            with file:
                 yield temporary
                 if not folder.exists():
-                    json.dump(_checksums(temporary), file)
-                    file.flush()
+                    (temporary / CHECKSUMS).write_text(json.dumps(_checksums(temporary)))
                     _sync(temporary)
-                    _publish(temporary, folder)
+                    try:
+                        os.replace(temporary, folder)
+                    except OSError:  # a folder with contents is never replaced: another process was first
+                        if not folder.exists():
+                            raise
                     _sync(folder.parent, deep=False)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _locked(temporary: Path, timeout: float = -1) -> Iterator[None]:
+    """Hold the lock that shows that a temporary folder is being written; Timeout if another process holds it."""
+    lock = FileLock(f"{temporary}.lock", timeout=timeout)
+    with lock:
+        try:
+            yield
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -177,7 +181,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _temporary(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}-{platform.node()}-{secrets.token_hex(8)}.tmp")
+    return folder.with_name(f"{folder.name}-{secrets.token_hex(8)}.tmp")
 
 
 def _checksums(folder: Path) -> dict[str, list[Any]]:
@@ -228,33 +232,10 @@ def _remove(folder: Path) -> None:
 
 def _remove_left_over(parent: Path) -> None:
     """Remove the temporary folders that no process writes any more."""
-    for temporary in parent.glob("*.tmp"):
-        # Another process may be removing it too.
-        with suppress(FileNotFoundError):
-            if _is_left_over(temporary):
-                shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _is_left_over(temporary: Path) -> bool:
-    """Return whether a folder is one of `new_folder` whose process has ended.
-
-    Where no lock shows it, a folder is left over after a day in which nothing was written. The lock of another machine
-    may be free here although that machine holds it: not all file systems share locks.
-    """
-    name = _TEMPORARY.fullmatch(temporary.name)
-    if name is None:
-        return False
-    if name["machine"] == platform.node():
-        try:
-            with (temporary / CHECKSUMS).open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            return False
-        except OSError:  # no such file, or no locks
-            pass
-    written = max(path.stat().st_mtime for path in (temporary, *temporary.rglob("*")))
-    return time.time() - written > _STALE_SECONDS
+    for lock in parent.glob("*.tmp.lock"):
+        temporary = lock.with_suffix("")
+        with suppress(Timeout, FileNotFoundError), _locked(temporary, timeout=0):
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync(folder: Path, deep: bool = True) -> None:
@@ -265,15 +246,6 @@ def _sync(folder: Path, deep: bool = True) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    try:
-        os.replace(temporary, folder)
-    except OSError:
-        # A folder with contents is never replaced: another process was first, with the same tokens.
-        if not folder.exists():
-            raise
 
 
 def write_facts(folder: Path, facts: Any) -> None:
