@@ -25,23 +25,21 @@ def lengths_of(config, metric, lengths):
 def test_multiples_are_of_the_training_length(tmp_path):
     assert lengths_of(small(tmp_path), "bits_per_byte@2x", ["1x", 32, "4x"]) == [16, 32, 64]
     assert lengths_of(small(tmp_path), "bits_per_byte@0.5x", ["0.5x", "1x"]) == [8, 16]
-    with pytest.raises(
-        ValueError, match=r"^cases.this: lengths must be whole numbers, and 0.3x of the training length"
-    ):
+    with pytest.raises(ValueError, match=r"^cases.this: lengths must be .*0.3x"):
         lengths_of(small(tmp_path), "bits_per_byte@1x", ["0.3x", "1x"])
     with pytest.raises(ValueError, match=r"^cases.this: bits_per_byte@0.3x is at none of the lengths of its test, 16 "):
         lengths_of(small(tmp_path), "bits_per_byte@0.3x", ["1x"])
 
 
 def test_a_window_longer_than_the_text_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"^cases.this: lengths must lie between 1 and \d+, which the text fills"):
+    with pytest.raises(ValueError, match=r"^cases.this: lengths must lie between"):
         lengths_of(small(tmp_path), "bits_per_byte@1x", ["1x", 100_000])
 
 
 def test_a_length_of_which_the_test_has_no_example_is_one_sentence():
     config = composed("dataset=copy", "dataset.task.num_words=2", "dataset.train_lengths=[3,8]")
     assert lengths_of(config, "exact_match@8", [8, 12]) == [8, 12]
-    with pytest.raises(ValueError, match=r"^cases\.this: lengths must be those of examples of the test, .* none of 1$"):
+    with pytest.raises(ValueError, match=r"^cases\.this: lengths must be .* none of 1$"):
         lengths_of(config, "exact_match@8", [1, 8])
 
 
@@ -49,25 +47,23 @@ def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_pat
     assert lengths_of(small(tmp_path), "passkey_loss@150", [16, 32]) == [16, 32]
     assert lengths_of(small(tmp_path), "passkey_accuracy@16x", [16]) == [16]
     for tag in ("passkey_loss", "passkey_loss@beyond"):
-        with pytest.raises(ValueError, match=rf"^cases.this: {tag} must have a length, as passkey_loss@1024 or "):
+        with pytest.raises(ValueError, match=rf"^cases.this: {tag} must have a length"):
             lengths_of(small(tmp_path), tag, [16])
 
 
 def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"^cases.this: passkey_loss@2x: lengths must be at least \d+ tokens for passkey"
-    ):
+    with pytest.raises(ValueError, match=r"^cases.this: passkey_loss@2x: lengths must be at least"):
         lengths_of(small(tmp_path), "passkey_loss@2x", [16])
 
 
 def test_a_metric_of_another_task_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"^cases.this: there is no metric probe_accuracy in its task, which has "):
+    with pytest.raises(ValueError, match=r"^cases.this: .* metric probe_accuracy"):
         lengths_of(small(tmp_path), "probe_accuracy", [16])
 
 
 @pytest.mark.parametrize("tag", ["perplexity@4x", "loss@4x", "accuracy@4x", "loss", "accuracy@beyond"])
 def test_a_metric_that_a_text_has_no_scores_of_is_refused_before_training(tmp_path, tag):
-    message = rf"^cases.this: there is no metric {tag.partition('@')[0]} in its task, which has bits_per_byte, sliding_"
+    message = rf"^cases.this: .* no metric {tag.partition('@')[0]} in its task, which has bits_per_byte, sliding_"
     with pytest.raises(ValueError, match=message):
         lengths_of(small(tmp_path), tag, ["1x", "4x"])
 

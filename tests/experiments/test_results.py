@@ -59,12 +59,12 @@ def test_runs_that_were_tested_on_other_items_are_refused():
 
 def test_without_the_items_of_a_run_intervals_are_over_seeds_alone_and_the_checks_say_so():
     made, items = with_items()
-    whole = checks(made).frame.set_index("check").loc["scores of test items are known"]
+    whole = checks(made).frame.set_index("check").loc["item scores known"]
     assert (whole["holds"], whole["found"]) == (True, "15 of 15 runs")
     del items[made.finished[0].key]
     lost = dataclasses.replace(made)
     assert lost.scores("copying", Criterion("exact_match", "maximize"))["rotary"].items is None
-    found = checks(lost).frame.set_index("check").loc["scores of test items are known"]
+    found = checks(lost).frame.set_index("check").loc["item scores known"]
     assert (found["holds"], found["found"]) == (False, "14 of 15 runs")
 
 
@@ -77,7 +77,7 @@ def test_items_whose_means_are_not_those_of_the_results_are_not_read(factor):
     items[key] = dataclasses.replace(items[key], scores=changed)
     assert made.scores("copying", BEYOND)["rotary"].items is None
     assert np.isfinite(made.scores("copying", BEYOND)["none"].values).all()
-    assert not checks(made).frame.set_index("check").loc["scores of test items are known"]["holds"]
+    assert not checks(made).frame.set_index("check").loc["item scores known"]["holds"]
 
 
 def test_runs_that_exist_are_compared_whatever_their_seeds():

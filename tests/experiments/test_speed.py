@@ -124,7 +124,7 @@ def test_a_case_that_cannot_be_timed_is_left_out_in_one_sentence(results, monkey
 
     monkeypatch.setattr(speed, "_measured", fail)
     assert with_speeds(results, HarmlessConsole()).timed("copying") == {}
-    assert "copying cannot be timed: CUDA out of memory" in capsys.readouterr().out
+    assert "copying cannot be timed" in capsys.readouterr().out
 
 
 def test_encodings_take_turns_and_the_fastest_of_each_counts(monkeypatch):

@@ -131,7 +131,7 @@ def test_a_report_needs_nothing_but_the_tables(tmp_path, capsys):
     for file in ("comparison.yaml", "runs.parquet", "curves.parquet", "items.parquet"):
         shutil.copy(RESULTS / "t5_rate" / file, tmp_path / file)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    report_tables(tmp_path, "python -m src.compare report_only=true", {}, recommend=True)
+    report_tables(tmp_path, "poslab compare report_only=true", {}, recommend=True)
     assert "copy: take rate_0.02" in capsys.readouterr().out
     assert (tmp_path / "report.html").is_file() and (tmp_path / "differences.csv").is_file()
     assert {name: (tmp_path / name).read_bytes() for name in before} == before

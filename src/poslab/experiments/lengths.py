@@ -58,7 +58,7 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
 
 
 def _check_extra(case: str, criterion: Criterion, data: RunData) -> None:
-    """Raise ValueError for a metric that the task does not have, and that lacks a length, or has one that it cannot have."""
+    """Raise ValueError for an extra metric that lacks a length, or has one that it cannot have."""
     name, texts = criterion.name, EXTRA[criterion.name].texts
     if texts is None:
         if criterion.where:

@@ -36,7 +36,7 @@ class Published:
         value, sd, n: value, standard deviation and number of seeds, as far as they are given.
         at: length, or its multiple of the training length, such as `8x`.
         seen: where it was read.
-        metric: tag of ours that is compared with it, on the case of the same name, or on the only one; None is the first
+        metric: our tag that is compared with it, on the case of the same name, or on the only one; None is the first
             metric of the case of the same name, if there is one.
         head_dim: of a value that is the smallest base of rotary for a context of `at` tokens; it is computed too.
     """

@@ -46,8 +46,8 @@ def test_ranks_and_counts_are_those_of_each_case(nine):
 def test_fewer_cases_claim_nothing():
     few = cases(7)
     assert not OverCases(few).enough
-    assert not checks(few).frame.set_index("check")["holds"]["enough cases for a verdict over cases"]
-    assert "enough cases for a verdict over cases" not in set(checks(cases(8)).frame["check"])
+    assert not checks(few).frame.set_index("check")["holds"]["enough cases"]
+    assert "enough cases" not in set(checks(cases(8)).frame["check"])
 
 
 def test_an_encoding_that_some_cases_leave_out_and_runs_that_diverged_are_no_obstacle():

@@ -21,7 +21,7 @@ def test_a_best_value_at_an_end_is_named():
     made = results(tuning=TUNING, loss=lambda run: run.point["optimizer.lr"] if run.encoding == "slow" else 1.0)
     row = tuned_table(made).frame.set_index("encoding").loc["slow"]
     assert (row["trials"], row["note"]) == (3, "optimizer.lr is at an end of all that was tried")
-    found = checks(made).frame.set_index("check").loc["no tuned value at an end of its range"]
+    found = checks(made).frame.set_index("check").loc["tuned inside the range"]
     assert not found["holds"] and "slow" in found["found"]
 
 
@@ -39,8 +39,8 @@ def test_an_encoding_whose_trials_all_failed_is_marked_everywhere():
     notes = tuned_table(made).frame.set_index("encoding")["note"]
     assert notes["slow"] == "all trials diverged or failed: the first values were taken"
     outcomes = checks(made).frame.set_index("check")
-    assert not outcomes["holds"]["every tuning found a value"]
-    assert outcomes["found"]["no tuned value at an end of its range"] == "none"
+    assert not outcomes["holds"]["tuning found values"]
+    assert outcomes["found"]["tuned inside the range"] == "none"
     (plot,) = tuning_plots(made, figures.styles_of(["none", "rotary", "slow"]))
     assert [line.get_label() for line in plot.figure.axes[0].lines] == ["None (NoPE)", "Rotary (RoPE)"]
 

@@ -34,7 +34,7 @@ def checks(results: Results) -> Table:
             outcomes.setdefault(outcome, []).append(case)
     if 1 < len(cases) < MIN_CASES:
         known = f"{len(OverCases(results).cases)}, {MIN_CASES} are needed"
-        outcomes["enough cases for a verdict over cases", False, known] = cases
+        outcomes["enough cases", False, known] = cases
     order = list(dict.fromkeys(check for check, _, _ in outcomes))
     rows = [
         {"check": check, "holds": holds, "found": found, "case": "all" if own == cases else listed(own)}
@@ -51,8 +51,8 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     finished = [run for run in every if not run.diverged]
     wanted = len(comparison.encodings_of(case)) * len(comparison.seed_list)
     wanted = len(every) if results.exist_already else wanted  # runs that exist already need not have the same seeds
-    yield "all runs are finished", len(every) == wanted, f"{len(every)} of {wanted}"
-    same = {"batch": "data order", "weights": "first shared weights"}
+    yield "runs finished", len(every) == wanted, f"{len(every)} of {wanted}"
+    same = {"batch": "data order", "weights": "first weights"}
     if case in comparison.continued:  # they are those that each encoding has learned
         del same["weights"]
     for key, name in same.items():
@@ -60,21 +60,21 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         differing = sorted(seed for seed, hashes in by_seed.items() if len(hashes) > 1)
         missing = any(None in hashes for hashes in by_seed.values())
         shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
-        yield f"same {name} for the same seed", not differing and not missing, shown
+        yield f"same {name}", not differing and not missing, shown
     is_newest = case not in results.of_earlier_splits
     shown = "newest" if is_newest else "earlier: near-copies of training examples may be in the test"
     yield "split of the data", is_newest, shown
     known = sum(results.measured(run) is not None for run in finished)
-    yield "scores of test items are known", known == len(finished), f"{known} of {len(finished)} runs"
+    yield "item scores known", known == len(finished), f"{known} of {len(finished)} runs"
     steps = sorted({run.metrics.get("steps", 0) for run in finished})
     yield "same number of steps", len(steps) <= 1, listed([f"{n:,.0f}" for n in steps]) if steps else "none"
     machines = sorted({run.machine for run in every})
-    yield "same machine, for speeds of training", len(machines) == 1, "; ".join(machines)
+    yield "same training machine", len(machines) == 1, "; ".join(machines)
     if timed := results.timed(case):
         machines = sorted({run.reading_machine for run in timed.values()})
         untimed = [name for name in runs if name not in timed]
         found = "; ".join(machines) if not untimed else f"not timed: {listed(untimed)}"
-        yield "same machine, for speeds at each length", len(machines) == 1 and not untimed, found
+        yield "same timing machine", len(machines) == 1 and not untimed, found
     diverged = {
         (name, seed)
         for criterion in comparison.criteria(case)
@@ -86,13 +86,13 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     if comparison.gate_of(case) is not None:
         learned = {name: results.learned(case, name) for name in runs}
         behind = [f"{name} with {count} of {total} seeds" for name, (count, total) in learned.items() if count < total]
-        yield "all seeds have learned the task", not behind, listed(behind) if behind else "all"
+        yield "all seeds learned", not behind, listed(behind) if behind else "all"
     if comparison.tuning is not None:
         tuned = results.tuned(case)
         lost = [name for name, choice in tuned.items() if not choice.found]
-        yield "every tuning found a value", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
+        yield "tuning found values", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
         ends = at_an_end(tuned)
-        yield "no tuned value at an end of its range", not ends, listed(ends) if ends else "none"
+        yield "tuned inside the range", not ends, listed(ends) if ends else "none"
 
 
 def methods(results: Results) -> Table:
