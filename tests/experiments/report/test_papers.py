@@ -120,5 +120,5 @@ def test_smallest_bases_of_rotary_are_computed_beside_those_of_the_paper():
 
 
 def test_a_claim_of_an_encoding_beside_itself_is_refused_before_any_training():
-    with pytest.raises(ValueError, match="better and than .* none twice"):
+    with pytest.raises(ValueError, match="none twice"):
         claim("none", "none")
