@@ -89,7 +89,7 @@ def test_patches_of_a_video_are_those_of_a_loop(patch):
     ("arguments", "message"),
     [
         ({"patch": [4, 4]}, r"^patch must .*got \[4, 4\]$"),
-        ({"patch": [0, 4, 4]}, r"^patch must .*got 0$"),
+        ({"patch": [0, 4, 4]}, r"^patch must .*got \[0, 4, 4\]$"),
         ({"patch": [2, 4, 4], "frames": 5}, r"^frames must .*got 5$"),
         (
             {"patch": [2, 4, 4], "test_frames": [4, 7]},

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from poslab.arguments import Count
 from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
-from poslab.data.bounds import require_integer
 from poslab.data.data_source import DataSource
 from poslab.data.kinds.kind import Kind
 from poslab.data.kinds.symbols import BLANKS, SYMBOLS
+from poslab.data.source import Natural
 
 if TYPE_CHECKING:
     from poslab.data.algorithmic.algorithmic_splits import AlgorithmicSplits
@@ -45,19 +46,16 @@ class AlgorithmicExamples(DataSource):
     """
 
     task: AlgorithmicTask
-    train_lengths: Sequence[int] = (1, 40)
-    sequence_length: int
-    test_lengths: Sequence[int] = (20, 40, 60, 80, 100)
-    test_examples: int = 256
-    batch_size: int = 32
+    train_lengths: Sequence[Count] = (1, 40)
+    sequence_length: Natural
+    test_lengths: Sequence[Count] = (20, 40, 60, 80, 100)
+    test_examples: Count = 256
+    batch_size: Count = 32
     overfit: bool = False
-    num_workers: int = 0
-    seed: int = 0
+    num_workers: Natural = 0
+    seed: Natural = 0
 
     def __post_init__(self) -> None:
-        for name in ("train_lengths", "test_lengths"):
-            for length in getattr(self, name):
-                require_integer(name, length, least=1)
         if len(self.train_lengths) != 2 or self.train_lengths[0] > self.train_lengths[1]:
             raise ValueError(f"train_lengths must be the shortest and the longest, got {list(self.train_lengths)}")
         if not self.lengths_trained:
@@ -67,8 +65,6 @@ class AlgorithmicExamples(DataSource):
         for length in self.test_lengths:
             if not self.task.has_length(length):
                 raise ValueError(f"test_lengths must be lengths that the task has, got {length}")
-        for name, least in {"test_examples": 1, "batch_size": 1, "num_workers": 0, "seed": 0}.items():
-            require_integer(name, getattr(self, name), least)
 
     def open(self, joined: bool = False) -> "AlgorithmicSplits":
         from poslab.data.algorithmic.algorithmic_splits import AlgorithmicSplits
@@ -103,16 +99,16 @@ class AlgorithmicExamples(DataSource):
         """The tokens of the longest training example."""
         return self.task.most_tokens(self.lengths_trained[-1])
 
-    def training_examples(self, step: int, places: Sequence[int]) -> list[Example]:
-        """Make the examples of a training step at these places of its global batch."""
-        # A counter-based generator: each place has a stretch of its own, and seeking costs less than a new generator.
+    def training_examples(self, step: int, rows: Sequence[int]) -> list[Example]:
+        """Make the examples of a training step of these rows of its global batch."""
+        # A counter-based generator: each row has its own stretch, and seeking costs less than a new generator.
         stream = np.random.Philox([self.seed, 0 if self.overfit else step])
         generator, start = np.random.Generator(stream), stream.state
         lengths = generator.permutation(self.lengths_trained).tolist()
         examples = []
-        for place in places:
+        for row in rows:
             stream.state = start
-            stream.advance((place + 1) << 64)
+            stream.advance((row + 1) << 64)
             examples.append(self._training_example(lengths, generator))
         return examples
 
@@ -126,14 +122,14 @@ class AlgorithmicExamples(DataSource):
     def held_out_examples(self, split: str, length: int) -> list[Example]:
         """Make the examples of `validation` or `test` at a length, no two with the same input."""
         generator = _generator_of(split, length)
-        found: dict[tuple[str, ...], Example] = {}
+        examples: dict[tuple[str, ...], Example] = {}
         for _ in range(2 * self.test_examples):
             if (example := self._drawn(split, length, generator)) is None:
                 break
-            found.setdefault(example.input, example)
-            if len(found) == self.test_examples:
+            examples.setdefault(example.input, example)
+            if len(examples) == self.test_examples:
                 break
-        return list(found.values())
+        return list(examples.values())
 
     def has_held_out_examples(self, split: str, length: int) -> bool:
         """Return whether `validation` or `test` has an example of a length, of which the first alone is made."""

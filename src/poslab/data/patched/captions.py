@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
 
 import numpy as np
 
-from poslab.arguments import Count
-from poslab.data.bounds import require_integer
+from poslab.arguments import Count, Range
 from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.captions import CAPTIONS, Captions
 from poslab.data.overlap import normal_form
-from poslab.data.patched.images import SUFFIXES, ImageSource, channels_of, read_image
+from poslab.data.patched.images import MAX_PIXELS, SUFFIXES, ImageSource, channels_of, read_image
 from poslab.data.paths import folder_of, require_content
 from poslab.data.source import Source, VocabSize, require_text
 from poslab.io.files import read_text
@@ -48,10 +47,10 @@ class CaptionFolder(ImageSource, Source):
 
     path: str | None = None
     batch_size: Count = 32
-    side: int = 64
-    sides: Sequence[int] = (32, 64, 128)
-    patch: int = 8
-    caption_length: int = 32
+    side: Count = 64
+    sides: Sequence[Count] = (32, 64, 128)
+    patch: Annotated[int, Range(1, MAX_PIXELS)] = 8
+    caption_length: Annotated[int, Range(2)] = 32
     tokenizer: str = "bpe"
     vocab_size: VocabSize = 512
 
@@ -62,7 +61,6 @@ class CaptionFolder(ImageSource, Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_text("path", self.path)
-        require_integer("caption_length", self.caption_length, least=2)
 
     def check(self) -> None:
         super().check()

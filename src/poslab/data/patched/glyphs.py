@@ -5,12 +5,13 @@ import string
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import PIL
 from PIL import Image, ImageDraw, ImageFont
 
-from poslab.data.bounds import require_integer
+from poslab.arguments import Range
 from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.patched.images import ImageSource
@@ -29,8 +30,8 @@ FONTS = (
 EM = (0.7, 0.9)
 """Range of the size of a font, as a share of the side. A range this narrow tells most small letters from capitals."""
 
-MAX_VARIANTS = 1000
-"""Most images of a character in a font, which makes 1,302,000 in all."""
+Variants = Annotated[int, Range(1, 1000)]
+"""Number of images of a character in a font; the most makes 1,302,000 in all."""
 
 
 class Glyphs(ImageSource):
@@ -45,14 +46,10 @@ class Glyphs(ImageSource):
         others: those of `ImageSource`.
     """
 
-    variants: int = 8
+    variants: Variants = 8
 
     title = "glyphs"
     channels = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_integer("variants", self.variants, least=1, most=MAX_VARIANTS)
 
     @cached_property
     def identity(self) -> str:

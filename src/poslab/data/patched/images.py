@@ -9,13 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from poslab.arguments import Count
-from poslab.data.bounds import require_integer
+from poslab.arguments import Count, Range
 from poslab.data.kinds.patched import IMAGES, PIXELS, PatchedArrays
 from poslab.data.patched.files import FolderArrays, HubArrays
 from poslab.data.patched.source import PatchedSource
@@ -47,20 +46,18 @@ class ImageSource(PatchedSource):
         others: those of `PatchedSource`; a square image has the most patches.
     """
 
-    side: int = 28
-    sides: Sequence[int] | None = None
-    patch: int = 4
+    side: Count = 28
+    sides: Sequence[Count] | None = None
+    patch: Annotated[int, Range(1, MAX_PIXELS)] = 4
 
     kind = IMAGES
     axes: ClassVar[tuple[str, ...]] = ("height", "width")
     length_means = "side of an image in pixels"
 
     def __post_init__(self) -> None:
-        require_integer("patch", self.patch, least=1, most=MAX_PIXELS)
-        for name, sides in (("side", [self.side]), ("sides", self.sides or ())):
-            for side in sides:
-                require_integer(name, side, least=1)
-                self.require_length(name, side)
+        self.require_length("side", self.side)
+        for side in self.sides or ():
+            self.require_length("sides", side)
         super().__post_init__()
 
     def require_length(self, name: str, side: int) -> None:
@@ -181,20 +178,14 @@ class Pixels(HubImages):
     """
 
     batch_size: Count = 16
-    side: int = 14
-    sides: Sequence[int] = (7, 14, 28)
-    patch: int = 1
-    levels: int = 16
+    side: Count = 14
+    sides: Sequence[Count] = (7, 14, 28)
+    patch: Literal[1] = 1
+    levels: Annotated[int, Range(2, 256)] = 16
 
     title = "pixels"
     kind: ClassVar[PatchedArrays] = PIXELS
     channels = 1
-
-    def __post_init__(self) -> None:
-        if self.patch != 1:
-            raise ValueError(f"patch must be 1 where each pixel is a token, got {self.patch}")
-        super().__post_init__()
-        require_integer("levels", self.levels, least=2, most=256)
 
     @property
     def symbols(self) -> Sequence[str]:

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from poslab.arguments import Count
-from poslab.data.bounds import require_integer
+from poslab.arguments import Count, Range
 from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.kinds.patched import VIDEOS
-from poslab.data.patched.glyphs import MAX_VARIANTS, Glyphs
+from poslab.data.patched.glyphs import Glyphs, Variants
 from poslab.data.patched.source import PatchedSource
 
 DIRECTIONS = {
@@ -28,7 +27,7 @@ DIRECTIONS = {
 SPEEDS = (1, 2, 3)
 """Pixels of a frame; all are equally likely."""
 
-MAX_FRAMES, MAX_PIXELS = 1024, 256
+MAX_FRAMES = 1024
 
 
 class Path(NamedTuple):
@@ -57,13 +56,13 @@ class MovingGlyphs(PatchedSource):
     """
 
     batch_size: Count = 32
-    test_examples: int | None = 1000
-    frames: int = 8
-    test_frames: Sequence[int] = (4, 8, 16, 32)
-    canvas: int = 24
-    side: int = 12
-    patch: Sequence[int] = (1, 4, 4)
-    variants: int = 8
+    test_examples: Count | None = 1000
+    frames: Count = 8
+    test_frames: Sequence[Count] = (4, 8, 16, 32)
+    canvas: Annotated[int, Range(1, 256)] = 24
+    side: Count = 12
+    patch: Sequence[Count] = (1, 4, 4)
+    variants: Variants = 8
 
     title = "moving_glyphs"
     kind = VIDEOS
@@ -74,18 +73,14 @@ class MovingGlyphs(PatchedSource):
     def __post_init__(self) -> None:
         if len(self.patch) != 3:
             raise ValueError(f"patch must be frames, rows and columns, got {list(self.patch)}")
-        for size, most in zip(self.patch, (MAX_FRAMES, MAX_PIXELS, MAX_PIXELS), strict=True):
-            require_integer("patch", size, least=1, most=most)
-        require_integer("canvas", self.canvas, least=1, most=MAX_PIXELS)
         if any(self.canvas % size for size in self.patch[1:]):
             sides = " and ".join(map(str, self.patch[1:]))
             raise ValueError(f"canvas must be a multiple of {sides}, the sides of a patch, got {self.canvas}")
-        require_integer("side", self.side, least=1, most=self.canvas)
-        require_integer("variants", self.variants, least=1, most=MAX_VARIANTS)
-        for name, lengths in (("frames", [self.frames]), ("test_frames", self.test_frames)):
-            for length in lengths:
-                require_integer(name, length, least=1)
-                self.require_length(name, length)
+        if self.side > self.canvas:
+            raise ValueError(f"side must be at most canvas={self.canvas}, got {self.side}")
+        self.require_length("frames", self.frames)
+        for length in self.test_frames:
+            self.require_length("test_frames", length)
         super().__post_init__()
 
     def require_length(self, name: str, length: int) -> None:

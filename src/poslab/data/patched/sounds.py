@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.signal import resample_poly
 
-from poslab.data.bounds import require_integer
+from poslab.arguments import Count
 from poslab.data.kinds.patched import SOUNDS
 from poslab.data.patched.files import FolderArrays, HubArrays
 from poslab.data.patched.log_mel import BINS, FRAMES_PER_SECOND, RATE, normalised_log_mel
@@ -69,10 +69,10 @@ class SoundSource(PatchedSource):
     """
 
     test_fraction: Share = 0.2
-    test_examples: int | None = None
+    test_examples: Count | None = None
     seconds: float = 1.2
-    length_multiples: Sequence[int] = (1, 2, 4)
-    patch: int | Sequence[int] = 4
+    length_multiples: Sequence[Count] = (1, 2, 4)
+    patch: Count | Sequence[Count] = 4
 
     kind = SOUNDS
     dtype = "float16"
@@ -80,14 +80,10 @@ class SoundSource(PatchedSource):
     length_means = "duration of a crop in frames of 10 ms"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.patch, int) and not (isinstance(self.patch, Sequence) and len(self.patch) == 2):
+        if isinstance(self.patch, Sequence) and len(self.patch) != 2:
             raise ValueError(f"patch must be frames, or bins and frames, got {self.patch!r}")
-        for size, most in zip(self.patch_sizes, (BINS, MAX_FRAMES), strict=True):
-            require_integer("patch", size, least=1, most=most)
         if BINS % self.patch_sizes[0]:
             raise ValueError(f"patch must have bins that divide {BINS}, got {list(self.patch_sizes)}")
-        if isinstance(self.seconds, bool) or not isinstance(self.seconds, int | float):
-            raise ValueError(f"seconds must be a number, got {self.seconds!r}")
         width = self.patch_sizes[1]
         patches = self.seconds * FRAMES_PER_SECOND / width
         if not 0.5 < patches <= MAX_FRAMES / width or abs(patches - round(patches)) > 1e-6:
@@ -96,7 +92,7 @@ class SoundSource(PatchedSource):
                 f"{MAX_SECONDS}, got {self.seconds}"
             )
         for multiple in self.length_multiples:
-            require_integer("length_multiples", multiple, least=1, most=MAX_FRAMES // self.trained_length)
+            self.require_length("length_multiples", multiple * self.trained_length)
         super().__post_init__()
 
     def open(self, joined: bool = False) -> "SoundSplits":

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from poslab.arguments import Count
-from poslab.data.bounds import require_integer
 from poslab.data.examples.columns import Splits
 from poslab.data.kinds.patched import PatchedArrays
-from poslab.data.source import PreparedSource, Share
+from poslab.data.source import Natural, PreparedSource, Share
 
 if TYPE_CHECKING:
     from poslab.data.patched.patched_splits import PatchedSplits
@@ -40,9 +39,9 @@ class PatchedSource(PreparedSource):
     batch_size: Count = 64
     validation_fraction: Share = 0.1
     test_fraction: Share = 0.1
-    sequence_length: int
-    grid: Sequence[int] | None = None
-    test_examples: int | None = 2000
+    sequence_length: Natural
+    grid: Sequence[Count] | None = None
+    test_examples: Count | None = 2000
     deduplicate: bool = True
 
     kind: ClassVar[PatchedArrays]
@@ -55,11 +54,6 @@ class PatchedSource(PreparedSource):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.test_examples is not None:
-            require_integer("test_examples", self.test_examples, least=1)
-        require_integer("sequence_length", self.sequence_length, least=0)
-        for size in self.grid_trained:
-            require_integer("grid", size, least=1)
         if len(self.grid_trained) != len(self.axes):
             raise ValueError(f"grid must be patches on the axes {', '.join(self.axes)}, got {list(self.grid_trained)}")
 
