@@ -88,7 +88,7 @@ def _run(of: str, output: Path, workers: int, steps: int, runs: int) -> float:
         trials = optuna.load_study(study_name=None, storage=f"sqlite:///{output / 'study.db'}").trials
         ends = [trial.datetime_complete.timestamp() for trial in trials if trial.datetime_complete is not None]
     else:
-        ends = [scores.stat().st_mtime for scores in output.glob("runs/*/*/*/scores.npz")]
+        ends = [scores.stat().st_mtime for scores in output.glob("runs/*/*/*/scores.parquet")]
     assert len(ends) == runs
     return max(ends) - began
 
