@@ -21,7 +21,7 @@ from poslab.evaluation.scores.items import MeasuredRun
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, legend_columns, panel_grid, style, widen
 
 ALL = 0
-"""The length that stands for all lengths together."""
+"""The length of all lengths together."""
 
 MIN_RATIO = 1.5
 """Least ratio of successive lengths that are drawn on a logarithmic axis, each with its number."""

@@ -62,19 +62,19 @@ def evaluate_runs(
     first = runs[0].directory
     assert first is not None
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
-    own = first.path / name if len(paths) == 1 else None
-    directory = output_directory(request.output, own)
-    written = directory.with_name(f".{directory.name}.writing") if directory == own else directory
+    in_run = first.path / name if len(paths) == 1 else None
+    directory = output_directory(request.output, in_run)
+    written = directory.with_name(f".{directory.name}.writing") if directory == in_run else directory
     if files := [path for path in (directory, written) if path.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
-    steps = first.metrics().get("steps", 0) if directory == own and first.is_finished else 0
+    steps = first.metrics().get("steps", 0) if directory == in_run and first.is_finished else 0
     evaluation, console, progress = _evaluated(runs, request, is_first)
     if not is_first:
         return
     if written != directory and written.exists():
         shutil.rmtree(written)  # left by an evaluation that was killed
     drawn = evaluation.write(written, f"Evaluation of {_names(runs)}", _facts(runs, request), request.figure_width)
-    if directory == own:  # replaces an earlier evaluation as a whole, so that their figures do not mix
+    if directory == in_run:  # replaces an earlier evaluation as a whole, so that their figures do not mix
         if directory.exists():
             shutil.rmtree(directory)
         written.rename(directory)

@@ -1,4 +1,4 @@
-"""The grid on which tokens stand, as encodings read it. Dimension letters: T tokens, A axes."""
+"""The grid of tokens, as encodings read it. Dimension letters: T tokens, A axes."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def learned_bias(
         length: tokens N of the text.
         start: the same encodings before training, for the column `start`; None leaves it out.
         most: about how many distances to one side, dense near 0 and sparse far away; None is all.
-        on_axes: True where tokens stand on several axes: the encodings that read these have a bias of offsets
+        on_axes: True where tokens have several axes: the encodings that read these have a bias of offsets
             (`bias_by_offset`), and are left out.
 
     Returns:
@@ -168,7 +168,7 @@ def bias_by_offset(
 ) -> pd.DataFrame:
     """Return the biases that a stack adds to the logits between the cells of one grid, by offset.
 
-    Encodings that read the order in storage are left out: `learned_bias` has theirs.
+    Encodings that read the order in storage are left out: they are in `learned_bias`.
 
     Args:
         encodings: of a model, `model.encodings`.

@@ -177,19 +177,19 @@ def with_different_names(runs: list[EvaluatedRun], typed: Sequence[str]) -> list
 
     Paths are all different.
     """
-    configs = [one.recipe.config for one in runs]
+    configs = [run.recipe.config for run in runs]
     names = [
-        f"{name} -> {label({**config, **one.swap})}" if one.swap else name
-        for one, config, name in zip(runs, configs, labels(configs), strict=True)
+        f"{name} -> {label({**config, **run.swap})}" if run.swap else name
+        for run, config, name in zip(runs, configs, labels(configs), strict=True)
     ]
     paths = [Path(path).parts for path in typed]
 
-    def end(place: int) -> str:
-        others = [paths[other] for other, name in enumerate(names) if name == names[place] and other != place]
-        depth = next(n for n in range(1, 100) if all(other[-n:] != paths[place][-n:] for other in others))
-        return "/".join(paths[place][-depth:])
+    def end(number: int) -> str:
+        others = [paths[other] for other, name in enumerate(names) if name == names[number] and other != number]
+        depth = next(n for n in range(1, 100) if all(other[-n:] != paths[number][-n:] for other in others))
+        return "/".join(paths[number][-depth:])
 
     return [
-        replace(one, name=f"{name} ({end(place)})" if names.count(name) > 1 else name)
-        for place, (one, name) in enumerate(zip(runs, names, strict=True))
+        replace(run, name=f"{name} ({end(number)})" if names.count(name) > 1 else name)
+        for number, (run, name) in enumerate(zip(runs, names, strict=True))
     ]

@@ -34,7 +34,7 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
     """Return the first tokens of a text (None is the run's own), at most `SHORT`, as its model reads them.
 
     A model with a source reads the text as its source. The target is what it writes or, of its own data, what is to be
-    written. A model of pictures reads a whole run.
+    written. A model of images reads a whole one.
 
     Raises:
         ValueError: for a text that is empty, or has other symbols than those of the task, and for any with images.
@@ -50,8 +50,8 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
         labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
         return ShortExample(lambda model: model(source_BS, target_BT), labels)
     tokens_T = short_text(run, text)
-    own = token_labels(run, tokens_T)
-    return ShortExample(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (own, own)})
+    labels = token_labels(run, tokens_T)
+    return ShortExample(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (labels, labels)})
 
 
 def short_text(run: EvaluatedRun, text: str | None) -> Tensor:

@@ -46,7 +46,7 @@ def lengths_of(runs: Sequence[EvaluatedRun], settings: Settings) -> list[int]:
 def with_pretrained_lengths(lengths: Sequence[int], runs: Sequence[EvaluatedRun], settings: Settings) -> list[int]:
     """Return lengths with those at which pretrained models were trained, if there are longer ones, ascending.
 
-    A model that is stretched may lose in short texts what it gains in long ones, so both stand in one table. A length
+    A model that is stretched may lose in short texts what it gains in long ones, so both are in one table. A length
     below the stride of sliding windows is left out.
     """
     of_authors = {run.pretrained_length for run in runs if run.pretrained_length is not None}
@@ -78,8 +78,8 @@ def tag(run: EvaluatedRun, runs: Sequence[EvaluatedRun], metric: str) -> str:
 def titled(run: EvaluatedRun, runs: Sequence[EvaluatedRun], figures: Iterable[ReportFigure]) -> Iterator[ReportFigure]:
     """Yield the figures of a model, with its name in their names and titles if there are several models."""
     slugs = [slug_of(other.name) for other in runs]
-    place = [other.name for other in runs].index(run.name)
-    slug = slugs[place] if slugs.count(slugs[place]) == 1 else f"{slugs[place]}_{place}"
+    number = [other.name for other in runs].index(run.name)
+    slug = slugs[number] if slugs.count(slugs[number]) == 1 else f"{slugs[number]}_{number}"
     return named(figures, slug, run.name) if len(runs) > 1 else iter(figures)
 
 

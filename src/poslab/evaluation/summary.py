@@ -1,6 +1,6 @@
 """Tables that a report begins with: how far each model stays within 5%, and which one is better, with intervals.
 
-Scores of a metric are by model and length; the length `ALL` stands for all lengths together.
+Scores of a metric are by model and length; the length `ALL` is all lengths together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures of a report: tables and pictures, each with a caption."""
+"""Figures of a report: tables and plots, each with a caption."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ MAX_NOTEBOOK_LABEL = 60
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A table or a picture.
+    """A table or a plot.
 
     Args:
         name: of its files, unique in a report: lower case, digits and underscores.
@@ -86,7 +86,7 @@ class Table(ReportFigure):
 
 @dataclass(frozen=True)
 class Plot(ReportFigure):
-    """A picture.
+    """A plot.
 
     Args:
         figure: its drawing.
@@ -98,7 +98,7 @@ class Plot(ReportFigure):
     _laid_out: dict[float | None, Figure] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def drawn(self, form: str, dpi: int = 100, width: float | None = None) -> bytes:
-        """Return the picture as a file, png, svg or pdf; equal figures give equal bytes.
+        """Return the plot as a file, png, svg or pdf; equal figures give equal bytes.
 
         Args:
             form: of the file.
@@ -128,13 +128,13 @@ class Plot(ReportFigure):
         return self.drawn("png")
 
 
-def style(place: int) -> Style:
-    """Return a style for the line at a place.
+def style(number: int) -> Style:
+    """Return a style for the line of a number.
 
     Neighbours differ in colour, line and marker, in grey print too, and lines of the same colour in the other two.
     """
     kinds = {"color": COLOURS, "linestyle": LINES, "marker": MARKERS}
-    return {kind: values[place % len(values)] for kind, values in kinds.items()}
+    return {kind: values[number % len(values)] for kind, values in kinds.items()}
 
 
 def without_marker(style: Style) -> Style:
@@ -146,8 +146,8 @@ def set_width(figure: Figure, width: float) -> None:
     """Give a figure another width in inches, with its legends below in as many columns as fit, and titles broken."""
     figure.set_size_inches(width, figure.get_size_inches()[1])
     for panel in figure.axes:
-        place = panel.get_subplotspec()
-        columns = 1 if place is None else place.get_gridspec().ncols
+        position = panel.get_subplotspec()
+        columns = 1 if position is None else position.get_gridspec().ncols
         panel.title.set_text(fill(panel.get_title(), max(8, int(LETTERS_OF_AN_INCH * width / columns) - 4)))
         if (legend := panel.get_legend()) is not None:
             texts = [text.get_text() for text in legend.get_texts()]
@@ -194,7 +194,7 @@ def panel_grid(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure with `count` panels in rows, (rows, columns), the rest of the last row hidden.
 
-    The width is that of the figure, the height that of a row, beside a margin, all in inches. The last panel of each
+    The width is that of the figure, the height that of a row, plus a margin, all in inches. The last panel of each
     column and the first of each row have the labels.
     """
     rows = -(-count // columns)

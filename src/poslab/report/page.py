@@ -22,7 +22,7 @@ FIRST_ROWS = 30
 """Rows that a longer table shows at first; report.css repeats the number."""
 
 DOTS_PER_INCH = 300
-"""Of pictures as PNG files."""
+"""Of plots as PNG files."""
 
 LONG = 60
 """Characters of a text above which its column is kept wide enough to read on a phone."""
@@ -84,7 +84,7 @@ def write_report(
 
 
 def write_figures(directory: Path, sections: Sequence[Section], width: float | None = None) -> dict[str, bytes]:
-    """Write each picture as NAME.png (300 dots per inch), NAME.svg and NAME.pdf, and each table as NAME.csv.
+    """Write each plot as NAME.png (300 dots per inch), NAME.svg and NAME.pdf, and each table as NAME.csv.
 
     All are made before the first is written, and each file is replaced as a whole or not at all. Equal figures give
     equal bytes, which are returned by the name of the file. Tables have all digits.
@@ -99,13 +99,13 @@ def write_figures(directory: Path, sections: Sequence[Section], width: float | N
     """
     _check_names(sections)
     files: dict[str, bytes] = {}
-    for one in (figure for section in sections for figure in section.figures):
-        if isinstance(one, Plot):
-            files[f"{one.name}.svg"] = one.drawn("svg")
-            files[f"{one.name}.png"] = one.drawn("png", dpi=DOTS_PER_INCH)
-            files[f"{one.name}.pdf"] = one.drawn("pdf", width=width)
-        if isinstance(one, Table):
-            files[f"{one.name}.csv"] = _columns(one.frame).to_csv(index=False, lineterminator="\n").encode()
+    for figure in (figure for section in sections for figure in section.figures):
+        if isinstance(figure, Plot):
+            files[f"{figure.name}.svg"] = figure.drawn("svg")
+            files[f"{figure.name}.png"] = figure.drawn("png", dpi=DOTS_PER_INCH)
+            files[f"{figure.name}.pdf"] = figure.drawn("pdf", width=width)
+        if isinstance(figure, Table):
+            files[f"{figure.name}.csv"] = _columns(figure.frame).to_csv(index=False, lineterminator="\n").encode()
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         with replacing(directory / name) as file:
@@ -140,16 +140,16 @@ def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
     return shown
 
 
-def _image(picture: Plot, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    kind, content = "svg+xml", drawn.get(f"{picture.name}.svg") or picture.drawn("svg")
+def _image(plot: Plot, drawn: Mapping[str, bytes]) -> dict[str, Any]:
+    kind, content = "svg+xml", drawn.get(f"{plot.name}.svg") or plot.drawn("svg")
     if len(content) > LARGEST_SVG:
-        kind, content = "png", picture.drawn("png", dpi=200)
-    width, height = picture.figure.get_size_inches()
+        kind, content = "png", plot.drawn("png", dpi=200)
+    width, height = plot.figure.get_size_inches()
     return {
         "uri": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
         "width": round(100 * width),
         "height": round(100 * height),
-        "shrinks": picture.shrinks,
+        "shrinks": plot.shrinks,
     }
 
 
@@ -175,6 +175,6 @@ def _column(column: pd.Series[Any], decimals: Mapping[str, int]) -> dict[str, An
         texts = [("yes" if value else "no") if pd.api.types.is_bool(value) else str(value) for value in present]
     kind = "number" if numeric else "long" if any(len(text) > LONG for text in texts) else ""
     cells = [{"text": text, "kind": kind, "value": value} for text, value in zip(texts, values, strict=True)]
-    for place in np.flatnonzero(missing):
-        cells.insert(place, {"text": "–", "kind": f"{kind} missing".strip(), "value": None})
+    for row in np.flatnonzero(missing):
+        cells.insert(row, {"text": "–", "kind": f"{kind} missing".strip(), "value": None})
     return {"name": name.replace("_", " ") if name.isidentifier() else name, "numeric": numeric, "cells": cells}

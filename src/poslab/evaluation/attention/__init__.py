@@ -1,1 +1,1 @@
-"""Attention weights of each head: their rows, statistics, offsets and pictures."""
+"""Attention weights of each head: their rows, statistics, offsets and maps."""

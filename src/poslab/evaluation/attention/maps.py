@@ -120,7 +120,7 @@ def _maps(model: Model, inputs: Tensor | ForwardPass, stack: str) -> np.ndarray:
 
 def _draw_map(panel: Axes, weights_TS: np.ndarray, causal: bool) -> None:
     hidden = np.triu(np.ones_like(weights_TS, dtype=bool), 1) & causal
-    # Square roots make small weights visible beside large ones.
+    # Square roots make small weights visible next to large ones.
     panel.imshow(np.ma.masked_array(np.sqrt(weights_TS), hidden), cmap="Blues", vmin=0, vmax=1)
     panel.spines[["top", "right"]].set_visible(False)
     panel.tick_params(length=1.5, pad=1)

@@ -219,7 +219,7 @@ def offset_maps(
     rows, columns = (list(dict.fromkeys(frame[name])) for name in by)
     most = float(frame[value].abs().max()) if most is None else most
     colours, norm = ("RdBu_r", Normalize(-most or -1, most or 1)) if is_signed else ("Blues", PowerNorm(0.5, 0, most))
-    tallest = max(np.ptp(own[down]) + 1 for _, own in frame.groupby(list(by))) if len(frame) else 1
+    tallest = max(np.ptp(rows_of_map[down]) + 1 for _, rows_of_map in frame.groupby(list(by))) if len(frame) else 1
     widest = np.ptp(frame[right].to_numpy()) + 1
     panel_width = (WIDTH - 0.9) / len(columns)
     figure = new_figure(WIDTH, 1.3 + len(rows) * (0.1 + panel_width * min(1.6, tallest / widest)))

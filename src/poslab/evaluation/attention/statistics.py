@@ -176,8 +176,8 @@ def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None)
     both_ways = by_distance["distance"].min() < 0
     figure, panels = distance_panels([f"layer {layer}" for layer in layers], "mean attention")
     for panel, layer in zip(panels.flat, layers, strict=False):
-        for head, own in by_distance[by_distance["layer"] == layer].groupby("head"):
-            distance, attention = _binned(own["distance"].to_numpy(), own["attention"].to_numpy())
+        for head, rows in by_distance[by_distance["layer"] == layer].groupby("head"):
+            distance, attention = _binned(rows["distance"].to_numpy(), rows["attention"].to_numpy())
             panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
         panel.set(yscale="log", xlim=(None if both_ways else 0, None))
         for end in (-1, 1) if both_ways else (1,):

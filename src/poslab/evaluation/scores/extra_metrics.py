@@ -1,4 +1,4 @@
-"""Metrics of a trained run beside those of its task, measured where a comparison names them.
+"""Metrics of a trained run besides those of its task, measured where a comparison names them.
 
 | metric | runs | items |
 |---|---|---|
@@ -98,17 +98,17 @@ def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> lis
     return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
 
 
-def _retrieval(task: RetrievalTask, tested: ScoringContext, length: int) -> Scored:
-    model = tested.run.model
+def _retrieval(task: RetrievalTask, context: ScoringContext, length: int) -> Scored:
+    model = context.run.model
     if length > (model.max_length or length):
         return
-    prompts, scores = _prompts(task, tested.run.data, tested.run.split, length), []
+    prompts, scores = _prompts(task, context.run.data, context.run.split, length), []
     for of_depth in prompts:
-        tested.check_cancelled()
+        context.check_cancelled()
         scores.append(score_answers(model, of_depth))
     identity = _digest(prompt.tokens for of_depth in prompts for prompt in of_depth)
     correct, loss, tokens = (
-        np.concatenate([one[column].to_numpy() for one in scores]) for column in ("correct", "loss", "tokens")
+        np.concatenate([frame[column].to_numpy() for frame in scores]) for column in ("correct", "loss", "tokens")
     )
     yield f"{task.name}_accuracy", 100.0 * correct, np.ones(len(correct), np.int64), identity
     yield f"{task.name}_loss", loss, tokens, identity
@@ -119,40 +119,40 @@ def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray],
     return passkey_texts(data.tokenizer, length, TEXTS, SEED)
 
 
-def _search(tested: ScoringContext, length: int) -> Scored:
-    model = tested.run.model
+def _search(context: ScoringContext, length: int) -> Scored:
+    model = context.run.model
     if length > (model.max_length or length):
         return
-    questions, texts = _passkeys(tested.run.data, tested.run.split, length)
-    pooling = pooling_of(model, tested.run.recipe)
-    vectors = [sentence_vectors(model, part, pooling, tested.check_cancelled) for part in (questions, texts)]
-    found = found_own(*vectors)
-    yield "passkey_ndcg", 100.0 * found, np.ones(len(found), np.int64), _digest([*questions, *texts])
+    questions, texts = _passkeys(context.run.data, context.run.split, length)
+    pooling = pooling_of(model, context.run.recipe)
+    vectors = [sentence_vectors(model, part, pooling, context.check_cancelled) for part in (questions, texts)]
+    is_found = found_own(*vectors)
+    yield "passkey_ndcg", 100.0 * is_found, np.ones(len(is_found), np.int64), _digest([*questions, *texts])
 
 
-def _likeness(tested: ScoringContext, _: int) -> Scored:
-    untouched = tested.run.recipe.model.untouched()
+def _likeness(context: ScoringContext, _: int) -> Scored:
+    untouched = context.run.recipe.model.untouched()
     assert untouched is not None
-    original = untouched.build(None, tested.run.task.outputs).to(device_of(tested.run.model)).eval()
-    ours, theirs = (_test_vectors(tested, model) for model in (tested.run.model, original))
-    both = ours.counts & theirs.counts
-    cosines = np.where(both, (ours.vectors * theirs.vectors).sum(1), 0.0)
-    yield "cosine", cosines, both.astype(np.int64), ours.identity
+    original = untouched.build(None, context.run.task.outputs).to(device_of(context.run.model)).eval()
+    adapted, before = (_test_vectors(context, model) for model in (context.run.model, original))
+    both = adapted.counts & before.counts
+    cosines = np.where(both, (adapted.vectors * before.vectors).sum(1), 0.0)
+    yield "cosine", cosines, both.astype(np.int64), adapted.identity
 
 
-def _probe(tested: ScoringContext, _: int) -> Scored:
-    run = tested.run
+def _probe(context: ScoringContext, _: int) -> Scored:
+    run = context.run
     assert isinstance(run.data.splits, ExampleSplits)
     rows = run.data.batch_size
     batches = max(1, min(PROBED, run.data.splits.facts.num_examples["train"]) // rows)
     vectors, classes = [], []
     for batch in run.data.first_batches(batches):
-        tested.check_cancelled()
+        context.check_cancelled()
         assert isinstance(batch, ClassBatch)
         real = (batch.classes != IGNORE).numpy()
         vectors.append(_vectors(run, run.model, on_device(batch, device_of(run.model)))[real])
         classes.append(batch.classes.numpy()[real])
-    classify, test = fitted_probe(np.concatenate(vectors), np.concatenate(classes)), _test_vectors(tested, run.model)
+    classify, test = fitted_probe(np.concatenate(vectors), np.concatenate(classes)), _test_vectors(context, run.model)
     right = test.counts & (classify(test.vectors) == test.classes)
     yield "probe_accuracy", 100.0 * right, test.counts.astype(np.int64), test.identity
 
@@ -186,16 +186,16 @@ EVERY = (
 )
 """All measurements."""
 
-EXTRA: Mapping[str, ExtraMetrics] = {name: one for one in EVERY for name in one.names}
+EXTRA: Mapping[str, ExtraMetrics] = {name: extra for extra in EVERY for name in extra.names}
 """The measurement of each metric, by its name."""
 
-OPEN_ENDED = frozenset(chain.from_iterable(one.open_ended for one in EVERY))
+OPEN_ENDED = frozenset(chain.from_iterable(extra.open_ended for extra in EVERY))
 """The metrics that are not shares."""
 
 
 def extra_metrics_of(recipe: Recipe) -> list[str]:
-    """Return the names of the metrics that the runs of a recipe have beside those of their task."""
-    return [name for one in EVERY if one.serves(recipe) for name in one.names]
+    """Return the names of the metrics that the runs of a recipe have besides those of their task."""
+    return [name for extra in EVERY if extra.serves(recipe) for name in extra.names]
 
 
 def measure_extra(
@@ -205,7 +205,7 @@ def measure_extra(
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
-    """Score a run by metrics beside those of its task.
+    """Score a run by metrics besides those of its task.
 
     Args:
         run: the run.
@@ -216,16 +216,16 @@ def measure_extra(
     Raises:
         ValueError: for a length without room for the texts of a metric.
     """
-    tested, measured = ScoringContext(run, check_cancelled), known or run.unmeasured()
+    context, measured = ScoringContext(run, check_cancelled), known or run.unmeasured()
     with run.autocast(), torch.no_grad():
         for name, length in wanted:
             if (name, length) in measured.scores:
                 continue
-            found = {
+            new = {
                 (metric, length): ItemScores(metric, length, sums.astype(np.float64), counts, identity)
-                for metric, sums, counts, identity in EXTRA[name].score(tested, length or 0)
+                for metric, sums, counts, identity in EXTRA[name].score(context, length or 0)
             }
-            measured = replace(measured, scores={**measured.scores, **found})
+            measured = replace(measured, scores={**measured.scores, **new})
             keep(measured)
     return measured
 
@@ -247,23 +247,23 @@ class _Vectors:
     identity: str
 
 
-def _test_vectors(tested: ScoringContext, model: Model) -> _Vectors:
+def _test_vectors(context: ScoringContext, model: Model) -> _Vectors:
     """Return the vectors of the test texts in a model."""
-    data, lengths = tested.run.data, tested.run.data.lengths_of(tested.run.split)
+    data, lengths = context.run.data, context.run.data.lengths_of(context.run.split)
     vectors, classes, counts = [], [], []
     for length in lengths:
-        items = data.held_out(tested.run.split, length)
+        items = data.held_out(context.run.split, length)
         chosen, total = fitting(model, items), len(items.num_tokens)
-        own, classes_N = np.zeros((total, model.embedding.embedding_dim), np.float32), np.full(total, -1)
+        vectors_NM, classes_N = np.zeros((total, model.embedding.embedding_dim), np.float32), np.full(total, -1)
         for numbers in batches_of(items.num_tokens, chosen, data.batch_size * data.training_length, equal=True):
-            tested.check_cancelled()
+            context.check_cancelled()
             batch = on_device(items.__getitems__(numbers), device_of(model))
-            own[numbers] = _vectors(tested.run, model, batch)
+            vectors_NM[numbers] = _vectors(context.run, model, batch)
             classes_N[numbers] = batch.classes.cpu().numpy()
-        vectors.append(own)
+        vectors.append(vectors_NM)
         classes.append(classes_N)
         counts.append(np.isin(np.arange(total), chosen))
-    identity = " ".join(data.identity(tested.run.split, length) for length in lengths)
+    identity = " ".join(data.identity(context.run.split, length) for length in lengths)
     return _Vectors(np.concatenate(vectors), np.concatenate(classes), np.concatenate(counts), identity)
 
 

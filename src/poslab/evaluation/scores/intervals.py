@@ -105,14 +105,14 @@ def difference(scores: ItemScores, other: ItemScores, is_share: bool, seed: int 
     Raises:
         ValueError: if the items are not the same.
     """
-    ours, theirs = shared_items([scores, other])
-    differences_N = ours.linearised - theirs.linearised
+    first, second = shared_items([scores, other])
+    differences_N = first.linearised - second.linearised
     if len(differences_N) < MIN_ITEMS:
-        return ours.value - theirs.value, math.nan, math.nan
+        return first.value - second.value, math.nan, math.nan
     ends = (
         _student(differences_N) if is_share else ratio_interval(differences_N, np.ones(len(differences_N)), seed=seed)
     )
-    return ours.value - theirs.value, *ends
+    return first.value - second.value, *ends
 
 
 def excess(
@@ -131,8 +131,8 @@ def excess(
         "Interval estimation for the difference between independent proportions" (1998), method 10.
     """
     if not is_share and scores.identity == reference.identity:
-        ours, theirs = shared_items([scores, replace(reference, length=scores.length)])
-        differences_N = ours.linearised - factor * theirs.linearised
+        first, second = shared_items([scores, replace(reference, length=scores.length)])
+        differences_N = first.linearised - factor * second.linearised
         return ratio_interval(differences_N, np.ones(len(differences_N)), seed=seed)
     difference = scores.value - factor * reference.value
     low, high = interval(scores, is_share, seed)

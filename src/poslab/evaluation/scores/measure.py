@@ -152,9 +152,9 @@ def scored(
         score = _RowScores(model, task, data, split, recipe, check_cancelled)
     with torch.no_grad():
         for length in lengths:
-            found = {(metric, length): one for metric, one in score(length, measured)}
-            scores = {key: one for key, one in found.items() if isinstance(one, ItemScores)}
-            values = {key: one for key, one in found.items() if not isinstance(one, ItemScores)}
+            results = {(metric, length): result for metric, result in score(length, measured)}
+            scores = {key: result for key, result in results.items() if isinstance(result, ItemScores)}
+            values = {key: result for key, result in results.items() if not isinstance(result, ItemScores)}
             measured = measured.joined(MeasuredRun(measured.encoding, split, scores, values, measured.checkpoint))
             keep(measured)
     return measured
@@ -203,16 +203,16 @@ class _RowScores:
 
     def __call__(self, length: int | None, measured: MeasuredRun) -> Scored:
         """Yield the scores at a length; None is the whole split, which may follow from those measured so far."""
-        own = self.data.lengths_of(self.split) if length is None else [length]
-        are_known = all(n in measured.lengths or n in self._observed for n in own)
-        are_means = not any(at in own for _, at in measured.values)  # all metrics over the items
+        lengths = self.data.lengths_of(self.split) if length is None else [length]
+        are_known = all(n in measured.lengths or n in self._observed for n in lengths)
+        are_means = not any(at in lengths for _, at in measured.values)  # all metrics over the items
         if length is None and are_known and are_means:
-            yield from self._pooled({n: measured.at(n) for n in own if n in measured.lengths})
+            yield from self._pooled({n: measured.at(n) for n in lengths if n in measured.lengths})
             return
-        for n in own:
+        for n in lengths:
             if n not in self._observed:
                 self._observed[n] = self._observe(self.data.held_out(self.split, n))
-        chosen = {n: self._observed[n] for n in own if any(self._observed[n])}
+        chosen = {n: self._observed[n] for n in lengths if any(self._observed[n])}
         if not chosen:
             return
         rows = [row for of_length in chosen.values() for row in of_length]
@@ -224,7 +224,7 @@ class _RowScores:
         scores = [None if row is None else self.task.scores(row) for row in rows]
         names = list(next(filter(None, scores)))
         for metric in names:
-            sums, counts = zip(*((0.0, 0) if one is None else one[metric] for one in scores), strict=True)
+            sums, counts = zip(*((0.0, 0) if row is None else row[metric] for row in scores), strict=True)
             yield metric, ItemScores(metric, length, np.array(sums, np.float64), np.array(counts), identity)
         for metric in metrics.keys() - names:
             yield metric, metrics[metric]
@@ -233,9 +233,9 @@ class _RowScores:
         """Yield the scores of the whole split from those of the items of each length, by metric."""
         for metric in dict.fromkeys(metric for scores in by_length.values() for metric in scores):
             parts = [scores[metric] for scores in by_length.values()]
-            sums, counts = np.concatenate([one.sums for one in parts]), np.concatenate([one.counts for one in parts])
-            yield metric, ItemScores(metric, None, sums, counts, " ".join(one.identity for one in parts))
-        values = {n: {metric: one.value for metric, one in scores.items()} for n, scores in by_length.items()}
+            sums, counts = np.concatenate([x.sums for x in parts]), np.concatenate([x.counts for x in parts])
+            yield metric, ItemScores(metric, None, sums, counts, " ".join(part.identity for part in parts))
+        values = {n: {metric: items.value for metric, items in scores.items()} for n, scores in by_length.items()}
         yield from self.task.over_lengths(values).items()
 
     def _observe(self, items: HeldOut) -> list[Observation | None]:
