@@ -27,13 +27,13 @@ def test_a_choice_is_an_override(key, value, override):
 
 @pytest.mark.parametrize("value", [None, [], {}, 5, True, [None], ["copy"], {"a": None}, "../copy"])
 def test_what_is_not_a_choice_of_a_group_is_one_sentence(value):
-    with pytest.raises(ValueError, match=r"^dataset must be a choice of conf/dataset, got "):
+    with pytest.raises(ValueError, match=r"^dataset must be a choice of"):
         Composer(CONF, ()).override("dataset", value)
 
 
 def test_a_key_that_nothing_reads_is_refused_and_one_that_a_value_refers_to_is_read():
     composer = Composer(CONF, [])
-    with pytest.raises(ValueError, match=r"^\+sed: there is no such key; did you mean 'seed'\?$"):
+    with pytest.raises(ValueError, match=r"^\+sed: .*'seed'\?$"):
         composer.resolved(["+sed=3"])
     assert composer.resolved(["+steps=7", "trainer.max_steps=${steps}"])["trainer"]["max_steps"] == 7
     assert composer.resolved(["+trainer.lightning.accumulate_grad_batches=2"])["seed"] == 1

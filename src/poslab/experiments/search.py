@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -218,9 +218,11 @@ def make_or_join(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, 
     )
     if not is_whole or not is_known:
         raise DamagedStorageError(f"is damaged: the study {sweep.name} lacks what it was begun with")
-    if (differing := next(_differing(kept, specification), None)) is not None:
+    now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
+    configurations = changes_since(kept.pop("configuration"), now.pop("configuration"))
+    if differing := [key for key, *_ in (*configurations, *changes_since(kept, now))]:
         raise ValueError(
-            f"the study {sweep.name} was begun with another {differing}, and trials that differ in it cannot be "
+            f"the study {sweep.name} was begun with another {differing[0]}, and trials that differ in it cannot be "
             "compared: repeat the command that began it, or give this sweep a name of its own (name=...)"
         )
     begun = 1 + max(map(int, jobs.snapshot().taken), default=-1)
@@ -235,13 +237,6 @@ def make_or_join(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, 
 def directions_of(sweep: Sweep) -> list[StudyDirection]:
     """Return Optuna's directions of the objectives."""
     return [StudyDirection[objective.direction.upper()] for objective in sweep.all_objectives]
-
-
-def _differing(stored: dict[str, Any], specification: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the dotted keys in which the specification of a study differs."""
-    now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
-    yield from (key for key, *_ in changes_since(stored.pop("configuration"), now.pop("configuration")))
-    yield from (key for key, *_ in changes_since(stored, now))
 
 
 class NumberedSampler(BaseSampler):

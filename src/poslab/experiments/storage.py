@@ -67,7 +67,16 @@ def open_storage(stored: Stored) -> RDBStorage:
     url = url_of(stored)
     quieten_optuna()
     try:
-        return _patient_database(url, stored)
+        for left in reversed(range(STEPS_TO_MAKE_TABLES)):
+            try:
+                return _database(url)
+            except SQLAlchemyError as error:
+                # Optuna looks for each table and then makes it, which fails if another process makes it in between.
+                # The text depends on PostgreSQL's language; the type, ProgrammingError, does not.
+                is_made = isinstance(error, IntegrityError | ProgrammingError) or "already exists" in str(error)
+                if not is_made or not left:
+                    raise
+        raise AssertionError
     except ImportError as error:
         raise ValueError(f"storage={without_password(url)} needs a driver: {pip_install('databases')}") from error
     except DamagedStorageError as error:
@@ -90,35 +99,14 @@ def naming_storage(stored: Stored, is_database: bool = True) -> Iterator[None]:
         raise RunStoppedError(f"{name} cannot be used any more: {first_line(error)}") from error
     except DamagedStorageError as error:
         raise ValueError(f"{name} {error}") from error
-    except Exception as error:
-        if not _is_raised_by_optunas_storage(error):
+    except Exception as error:  # values of wrong types make Optuna raise anything while it reads a storage
+        frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if not any(frame.f_globals.get("__name__", "").startswith("optuna.storages.") for frame in frames):
             raise
         raise ValueError(f"{name} is damaged: {repr(error)[:300]}") from error
 
 
-def _is_raised_by_optunas_storage(error: Exception) -> bool:
-    """Return whether Optuna met an error while it read a storage: values of wrong types make it raise anything."""
-    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_globals.get("__name__", "").startswith("optuna.storages.") for frame in frames)
-
-
-def _patient_database(url: str, stored: Stored) -> RDBStorage:
-    """Open a database; try again if another process makes its tables at the same moment.
-
-    Optuna looks for each table and then makes it, so a process can fail at any table that another one makes in between;
-    it finds that table in its next attempt.
-    """
-    for _ in range(STEPS_TO_MAKE_TABLES):
-        try:
-            return _database(url, stored)
-        except SQLAlchemyError as error:
-            # The text depends on PostgreSQL's language; the type, ProgrammingError, does not.
-            if not isinstance(error, IntegrityError | ProgrammingError) and "already exists" not in str(error):
-                raise
-    return _database(url, stored)
-
-
-def _database(url: str, stored: Stored) -> RDBStorage:
+def _database(url: str) -> RDBStorage:
     file, is_sqlite = url.partition("///")[2].partition("?")[0], url.startswith("sqlite")
     if is_sqlite and file and not Path(file).parent.is_dir():
         raise OSError(f"there is no folder {Path(file).parent}")
