@@ -69,9 +69,11 @@ def row_of(
     """Return the row of a run; without a result it has failed."""
     environment: Mapping[str, Any] = read_json(run.environment_file) if run.environment_file.is_file() else {}
     typed = environment.get("choices")
-    of_cell = {"case": cell.case, "encoding": cell.encoding, "seed": cell.seed, "is_trial": cell.is_trial}
     row = RunResult(
-        **of_cell,
+        cell.case,
+        cell.encoding,
+        cell.seed,
+        cell.is_trial,
         point=dict(cell.point),
         words=tuple(map(str, typed)) if isinstance(typed, list) else (),
         commit=str(environment.get("commit") or ""),
@@ -143,6 +145,7 @@ def read_results(folder: Path, baseline: str | None = None) -> Results:
     """
     node = read_yaml(folder / SPECIFICATION)
     exist_already = node.pop("exist_already", False) is True
+    node = {key: value for key, value in node.items() if key not in OF_A_MACHINE}
     node = node if baseline is None else {**node, "baseline": baseline}
     comparison = checked(made(Comparison, str(folder / SPECIFICATION), node, output=str(folder)))
     rows = read_runs(folder)

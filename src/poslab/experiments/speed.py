@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.benchmark import Timer
+from torch.utils.benchmark.utils.timer import Timer, timer
 
 from poslab.data.run_data import RunData
 from poslab.evaluation.evaluated_run import on_device
@@ -146,9 +146,9 @@ def _at(length: int, models: Mapping[RunKey, Model], recipe: Recipe, data: RunDa
 
 def _fastest(calls: Mapping[RunKey, Callable[[], object]]) -> dict[RunKey, float]:
     """Return the seconds of each call in its fastest turn; in every other round they go in the opposite order."""
-    clock = {} if torch.cuda.is_available() else {"timer": time.thread_time}
-    timers = {key: Timer("call()", globals={"call": call}, **clock) for key, call in calls.items()}
-    repeats = {key: math.ceil(TURN_SECONDS / max(timer.timeit(1).mean, 1e-9)) for key, timer in timers.items()}
+    clock = timer if torch.cuda.is_available() else time.thread_time
+    timers = {key: Timer("call()", timer=clock, globals={"call": call}) for key, call in calls.items()}
+    repeats = {key: math.ceil(TURN_SECONDS / max(one.timeit(1).mean, 1e-9)) for key, one in timers.items()}
     fastest = dict.fromkeys(calls, math.inf)
     ends = time.perf_counter() + MAX_SECONDS
     for turn in range(ROUNDS):
