@@ -37,6 +37,8 @@ ENCODING_CURVES = "EncodingCurves"
 """Key, next to `OWN_STATE`, of the initial state of the encodings."""
 STATE, CHECKSUM = "poslab", "checksum"
 """Keys in the header of a checkpoint: its contents as JSON, with names for tensors, and the SHA-256 of all of it."""
+MAX_STATE = 10_000_000
+"""Most characters of this JSON; a checkpoint of 100 layers has about 2,000,000."""
 TENSOR, TUPLE, ITEMS = "$tensor", "$tuple", "$items"
 """Keys in this JSON of a tensor by its name, of a tuple, and of a dictionary whose keys are not all texts."""
 
@@ -135,8 +137,8 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
         header = file.metadata() or {}
         # Copies, since the memory of the file may be aligned differently from that of new tensors.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a dictionary
-    if header[CHECKSUM] != _checksum(header[STATE], tensors):
-        raise SafetensorError("its checksum is wrong")
+    if len(header[STATE]) > MAX_STATE or header[CHECKSUM] != _checksum(header[STATE], tensors):
+        raise SafetensorError("its JSON is too long, or its checksum is wrong")
     return header[STATE], tensors
 
 
