@@ -51,7 +51,7 @@ class AlgorithmicSplits(DataSplits):
     def training_batches(
         self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
     ) -> RunLoader:
-        # Each place of the stream is an example of its own.
+        # Each index of the stream is another example.
         return training_loader(TrainingExamples(self.source, task.collate), plan, list, self.source.num_workers)
 
     def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOutExamples:
@@ -80,15 +80,15 @@ class AlgorithmicSplits(DataSplits):
 
 
 class TrainingExamples:
-    """Training batches by places of the stream."""
+    """Training batches by indices of the stream."""
 
     def __init__(self, source: AlgorithmicExamples, collate: Collate) -> None:
         self.source = source
         self.collate = collate
 
-    def __getitems__(self, places: Sequence[int]) -> Batch:
-        step = places[0] // self.source.batch_size
-        examples = self.source.training_examples(step, [place % self.source.batch_size for place in places])
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        step = indices[0] // self.source.batch_size
+        examples = self.source.training_examples(step, [index % self.source.batch_size for index in indices])
         return self.collate(examples, np.ones(len(examples), dtype=bool))
 
 

@@ -35,14 +35,14 @@ Variants = Annotated[int, Range(1, 1000)]
 
 
 class Glyphs(ImageSource):
-    """62 letters and digits of 21 fonts, white on black, each drawn at several sizes and places.
+    """62 letters and digits of 21 fonts, white on black, each drawn at several sizes and positions.
 
-    They are drawn anew at each side and never resized, so a larger image has more detail. No two splits share a font;
+    They are drawn again at each side and never resized, so a larger image has more detail. No two splits share a font;
     the upright and the slanted form of one count as two. The fonts come with matplotlib, so nothing is downloaded. Some
-    capitals and small letters, such as O and o, differ in size alone, and are sometimes mistaken for one another.
+    capitals and small letters, such as O and o, differ only in size, and are sometimes mistaken for one another.
 
     Args:
-        variants: images of each character in each font, which differ in size and place, 1 to 1000 (default 8).
+        variants: images of each character in each font, which differ in size and position, 1 to 1000 (default 8).
         others: those of `ImageSource`.
     """
 
@@ -79,7 +79,7 @@ class Glyphs(ImageSource):
 
 
 def _drawn(font: str, character: str, side: int, size: float, x: float, y: float) -> np.ndarray:
-    """Return a character on a square, (side, side); the last three numbers, from 0 to 1, are its size and place."""
+    """Return a character on a square, (side, side); the last three numbers, from 0 to 1, are its size and position."""
     image = Image.new("L", (side, side))
     pen = ImageDraw.Draw(image)
     face = _face(font, side * (EM[0] + size * (EM[1] - EM[0])))

@@ -110,7 +110,7 @@ class ImageSource(PatchedSource):
         """
         most, (height, width) = self.patches_at(side), image_HWC.shape[:2]
         rows, columns = (
-            min(most, max(1, math.isqrt(most * one // other))) for one, other in ((height, width), (width, height))
+            min(most, max(1, math.isqrt(most * this // other))) for this, other in ((height, width), (width, height))
         )
         size = rows * self.patch, columns * self.patch
         return image_HWC if size == (height, width) else _resized(image_HWC, *size)

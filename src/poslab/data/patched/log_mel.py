@@ -32,18 +32,18 @@ def log_mel(wave_N: np.ndarray) -> np.ndarray:
         return np.zeros((0, BINS), np.float32)
     frames = np.lib.stride_tricks.sliding_window_view(wave_N, WINDOW)[::HOP]
     hann, weights_FM = get_window("hann", WINDOW), mel_weights()
-    found = np.empty((len(frames), BINS), np.float32)
+    spectrum_TM = np.empty((len(frames), BINS), np.float32)
     for first in range(0, len(frames), FRAMES_AT_ONCE):  # which bounds the memory
         power_TF = np.abs(rfft(frames[first : first + FRAMES_AT_ONCE] * hann, TRANSFORM)) ** 2
-        found[first : first + FRAMES_AT_ONCE] = np.log10(np.maximum(FLOOR, power_TF @ weights_FM))
-    return found
+        spectrum_TM[first : first + FRAMES_AT_ONCE] = np.log10(np.maximum(FLOOR, power_TF @ weights_FM))
+    return spectrum_TM
 
 
 def normalised_log_mel(wave_N: np.ndarray) -> np.ndarray:
     """Return a log-mel spectrogram less the mean of each bin over the sound, (T, 80) float32.
 
-    That removes how loud a sound is and how a microphone colours it, which tell apart classes of one speaker each: mean
-    normalisation, Atal 1974.
+    That removes the loudness and the colour of a microphone, by which a model could recognise classes of one speaker
+    each: mean normalisation, Atal 1974.
     """
     spectrum_TM = log_mel(wave_N)
     return spectrum_TM - spectrum_TM.mean(0) if len(spectrum_TM) else spectrum_TM

@@ -19,7 +19,7 @@ from poslab.data.tokenizers import SymbolTokenizer, Tokenizer
 class PatchedSplits(DataSplits):
     """Arrays and their classes; the test has all of its arrays at each length.
 
-    Validation is at the length of training alone, so that no state of a model is chosen by its results at another one.
+    Validation is only at the training length, so that no state of a model is chosen by its results at another one.
 
     Attributes:
         facts: counts and measurements of the arrays, and their classes.
@@ -84,8 +84,8 @@ class PatchedSplits(DataSplits):
         """Return the arrays of a split on the disk, at a length."""
         if (split, length) not in self._stored:
             folder, source = prepare(self.source, length), self.source
-            own = StoredArrays(folder, split, len(source.patch_sizes), self.facts.channels, source.dtype)
-            self._stored[split, length] = own
+            arrays = StoredArrays(folder, split, len(source.patch_sizes), self.facts.channels, source.dtype)
+            self._stored[split, length] = arrays
         return self._stored[split, length]
 
     def labels(self, split: str, length: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Write the arrays of a source to the disk: drop repeats, split, and bring them to a length.
 
-Dimension letters: N arrays, A axes, C values of a place.
+Dimension letters: N arrays, A axes, C channels.
 """
 
 import math
@@ -33,8 +33,8 @@ class Facts:
     Args:
         num_examples: by split; `train` is at the length of training alone.
         classes: names of the classes, or captions, in the order of their numbers.
-        channels: values of a place, C.
-        mean, deviation: of each of them over all places of training; empty at another length.
+        channels: number of channels, C.
+        mean, deviation: of each channel over all arrays of training; empty at another length.
     """
 
     num_examples: dict[str, cache.Number]
@@ -50,7 +50,7 @@ class StoredArrays:
     Args:
         folder, split: as `prepare` has them.
         num_axes: number of their axes, A.
-        channels: values of a place.
+        channels: number of channels.
         dtype: of the values.
 
     Attributes:
@@ -151,7 +151,7 @@ def _check(source: PatchedSource, length: int, folder: Path) -> None:
     moments = facts.channels if length == source.trained_length else 0
     is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == moments
     is_right &= all(map(math.isfinite, facts.mean))
-    is_right &= len(facts.classes) > 1 and all(0 < one < math.inf for one in facts.deviation)
+    is_right &= len(facts.classes) > 1 and all(0 < deviation < math.inf for deviation in facts.deviation)
     for name, count in facts.num_examples.items():
         try:
             stored = StoredArrays(folder, name, len(source.patch_sizes), facts.channels, source.dtype)

@@ -16,7 +16,7 @@ from poslab.data.run_data import Collating
 class SoundSplits(PatchedSplits):
     """Sounds and their classes, cropped to a length; the test has at each length the sounds that are that long.
 
-    A crop of training begins at a frame that follows from the seed and the place in the stream of training.
+    A crop of training begins at a frame that follows from the seed and the index in the stream of training.
     """
 
     source: SoundSource
@@ -90,28 +90,28 @@ class CropBatches(ArrayBatches):
     def num_tokens(self) -> np.ndarray:
         return np.full(len(self.fitting), self.source.tokens_at(self.length))
 
-    def array(self, number: int, place: float = 0.0) -> np.ndarray:
-        """Return a crop, (bins, frames, 1); `place`, from 0 to 1, is that of its beginning among all there are."""
+    def array(self, number: int, offset: float = 0.0) -> np.ndarray:
+        """Return a crop, (bins, frames, 1); `offset`, from 0 to 1, is where it begins in the sound."""
         whole = self.stored[self.fitting[number]]
-        first = int(place * (len(whole) - self.length + 1))
+        first = int(offset * (len(whole) - self.length + 1))
         return whole[first : first + self.length].swapaxes(0, 1)
 
 
 class TrainingCrops:
-    """Batches of training by successive places of its stream.
+    """Batches of training by successive indices of its stream.
 
     Args:
         crops: the sounds.
-        order: the sounds at the places.
+        order: the sounds by index.
     """
 
     def __init__(self, crops: CropBatches, order: ExampleOrder) -> None:
         self.crops = crops
         self.order = order
 
-    def __getitems__(self, places: Sequence[int]) -> Batch:
-        numbers = self.order.items(range(places[0], places[-1] + 1))
-        draws = places if self.order.repeat is None else [place % self.order.repeat for place in places]
-        begins = [np.random.default_rng([self.order.seed, place]).random() for place in draws]
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        numbers = self.order.items(range(indices[0], indices[-1] + 1))
+        draws = indices if self.order.repeat is None else [index % self.order.repeat for index in indices]
+        begins = [np.random.default_rng([self.order.seed, index]).random() for index in draws]
         arrays = [self.crops.array(number, begin) for number, begin in zip(numbers, begins, strict=True)]
         return self.crops.batch(numbers, arrays, np.full(len(numbers), True))

@@ -54,9 +54,9 @@ class SoundSource(PatchedSource):
     """A source of sounds of several classes, whose log-mel spectrogram is cut into patches, the tokens of a model.
 
     A spectrogram has 80 bins of frequency and 100 frames in a second, each of 25 ms; every sound is resampled to 16
-    kHz, and the mean of each of its bins is taken away. All sounds are cropped to one length, since their duration
-    alone can tell classes apart: in training at a place that is drawn by seed and step, in validation and test at their
-    beginning. Those that are shorter do not count, so the test has fewer sounds at larger lengths.
+    kHz, and the mean of each bin is subtracted. All sounds are cropped to one length, since the duration can be enough
+    to recognise a class: in training at an offset that is drawn by seed and step, in validation and test at their
+    beginning. Shorter sounds do not count, so the test has fewer sounds at larger lengths.
 
     Args:
         seconds: length of the crops of training and validation, a multiple of the frames of a patch (default 1.2).
