@@ -371,9 +371,9 @@ def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):
 
 
 def test_without_transformers_the_extra_is_named(monkeypatch, folder):
-    from poslab.pretrained import library
+    from poslab.pretrained import directory
 
-    monkeypatch.setattr(library, "version", lambda name: "4.50.0")
+    monkeypatch.setattr(directory, "version", lambda name: "4.50.0")
     with refused("model=pretrained needs transformers from 5.20 to below 6, got 4.50.0"):
         configuration(str(folder))
     with refused("poslab.exchange needs transformers"):

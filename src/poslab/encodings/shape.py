@@ -49,9 +49,6 @@ class PretrainedFacts:
         return partial(factory, **bound) if bound else factory
 
 
-T = TypeVar("T")
-
-
 @with_checked_arguments
 @dataclass(frozen=True)
 class StackShape:

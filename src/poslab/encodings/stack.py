@@ -99,10 +99,10 @@ class StackEncodings(nn.Module):
                 raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
             self.distinct.append(instance)
         for layer, spec in enumerate(self.specs):
-            maker = None if spec.mixer else spec.temperature or self.temperature_factory
-            if maker is not None:
+            temperature = None if spec.mixer else spec.temperature or self.temperature_factory
+            if temperature is not None:
                 self._require_softmax(layer, "temperature needs")
-                self.temperatures[str(layer)] = self.shape.fill(maker, "temperature")
+                self.temperatures[str(layer)] = self.shape.fill(temperature, "temperature")
         for layer, spec in enumerate(self.specs):
             if spec.sinks:
                 self._require_softmax(layer, "sinks need")

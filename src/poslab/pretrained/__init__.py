@@ -13,8 +13,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from poslab.pretrained.directory import has_transformers
 from poslab.pretrained.exchanged_classes import register
-from poslab.pretrained.library import has_transformers
 
 REGISTRY = tuple(f"transformers.models.auto.{name}" for name in ("configuration_auto", "auto_factory", "modeling_auto"))
 """Modules that name the classes of transformers by the type of a model. They import one another in a circle, which is

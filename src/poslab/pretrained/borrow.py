@@ -21,11 +21,10 @@ from poslab.encodings import (
     StackEncodings,
     TemperatureFactory,
 )
-from poslab.pretrained.directory import download
+from poslab.pretrained.directory import download, library_model, require_transformers
 from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import family_of
 from poslab.pretrained.hosted import HostedModel
-from poslab.pretrained.library import library_model, require_transformers
 
 MODULE = "poslab_encodings"
 """Name of the encodings among the modules of a model of transformers."""

@@ -1,4 +1,4 @@
-"""Pretrained models on the disk, read without running anything that they hold.
+"""Pretrained models on the disk, read without running anything that they hold, and the transformers package.
 
 Reading never downloads: a run that somebody else has trained may name any model of the hub. `download` does, and is for
 what the user has typed.
@@ -9,15 +9,51 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from poslab.arguments import shown
+from poslab.configuration.command_line import pip_install
 from poslab.io.files import read_json
-from poslab.pretrained.library import require_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
+
+MIN_VERSION = "5.20"
+"""Earliest version of transformers that Poslab serves."""
+
+
+def require_transformers(purpose: str) -> None:
+    """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
+    if not has_transformers():
+        raise ValueError(
+            f"{purpose} needs transformers from {MIN_VERSION} to below 6, got {_found()}: {pip_install('pretrained')}"
+        )
+
+
+def has_transformers() -> bool:
+    """Return True if transformers is there, in a version that Poslab serves."""
+    major, _, rest = _found().partition(".")
+    return major == "5" and int(rest.partition(".")[0]) >= 20
+
+
+def library_model(model: Any) -> Any:
+    """Return a model of transformers without the wrapper of `torch.compile`; ValueError for anything else."""
+    from transformers import PreTrainedModel
+
+    model = getattr(model, "_orig_mod", model)
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(f"model must be one of transformers, got {type(model).__name__}")
+    return model
+
+
+def _found() -> str:
+    try:
+        return version("transformers")
+    except PackageNotFoundError:
+        return "none"
+
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
 WEIGHTS, ONE_FILE, ADAPTER = ".safetensors", "model.safetensors", "adapter_config.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
@@ -13,18 +13,6 @@ from torch import Tensor, nn
 
 from poslab.encodings import PretrainedFacts, StackShape
 from poslab.encodings.frequencies import inverse_frequencies
-
-
-def _row_0(config: Any) -> int:
-    return 0
-
-
-def _row_2(config: Any) -> int:
-    return 2
-
-
-def _row_after_padding(config: Any) -> int:
-    return int(config.pad_token_id) + 1
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class Family:
         base: the module that makes the masks and calls the layers, from transformers' base model; "" is that itself.
         rotary: the module that returns the cosine and sine of positions, from the base; None if there is none.
         rows: the learned rows of positions, from the base; None if there are none.
-        first_row: row of the first position, by the configuration; a function with a name, so that models pickle.
+        rows_before: number of rows before the first position; None: up to the padding's, as in RoBERTa.
         ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
         projection: the module that widens embeddings, from the base, which only some models of the family have.
         turns_share: True if a model of the family may turn only a share of each head (`partial_rotary_factor`).
@@ -53,7 +41,7 @@ class Family:
     base: str = ""
     rotary: str | None = None
     rows: str | None = None
-    first_row: Callable[[Any], int] = _row_0
+    rows_before: int | None = 0
     ids_count_rows: bool = False
     projection: str | None = None
     turns_share: bool = False
@@ -67,6 +55,10 @@ class Family:
         """Return the layers of a base model."""
         layers: nn.ModuleList = part(base, self.layers)
         return list(layers)
+
+    def first_row(self, config: Any) -> int:
+        """Return the row of the first position."""
+        return int(config.pad_token_id) + 1 if self.rows_before is None else self.rows_before
 
     def first_id(self, config: Any) -> int:
         """Return the position id of the first token."""
@@ -147,7 +139,7 @@ _BERT = Family(
     causal=False,
     rows="embeddings.position_embeddings",
 )
-_ROBERTA = replace(_BERT, head=["lm_head"], first_row=_row_after_padding, ids_count_rows=True)
+_ROBERTA = replace(_BERT, head=["lm_head"], rows_before=None, ids_count_rows=True)
 _LLAMA = Family(layers="layers", attention="self_attn", head=["lm_head"], causal=True, rotary="rotary_emb")
 
 FAMILIES: dict[str, Family] = {
@@ -177,7 +169,7 @@ FAMILIES: dict[str, Family] = {
         causal=True,
         base="decoder",
         rows="embed_positions",
-        first_row=_row_2,
+        rows_before=2,
         projection="project_in",
     ),
     "gpt_neox": replace(_LLAMA, attention="attention", turns_share=True),

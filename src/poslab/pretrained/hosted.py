@@ -22,10 +22,9 @@ from poslab.encodings import (
 from poslab.models.model import Capability, Model, Outputs
 from poslab.models.pooling import Pooling
 from poslab.models.reading import Reading, end_of_positions
-from poslab.pretrained.directory import configuration, tokenizer_file, with_weights, without_weights
+from poslab.pretrained.directory import configuration, library_model, tokenizer_file, with_weights, without_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import declared, family_of, part
-from poslab.pretrained.library import library_model
 
 
 class HostedModel(CheckedArguments, Model):

@@ -19,39 +19,32 @@ import torch
 from poslab.data.tokenizers import Tokenizer
 from poslab.io.files import locked_folder
 from poslab.models import Model
-from poslab.pretrained.export.form import Form, NotPlainError
+from poslab.pretrained.directory import require_transformers
+from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.hosted import hosted_form
 from poslab.pretrained.export.plain import form_under_encoding, plain_form
 from poslab.pretrained.export.rope_parameters import former_keys, least_transformers
 from poslab.pretrained.export.tokenizer import copy_tokenizer, fast_tokenizer
+from poslab.pretrained.export.verify import Agreement, verify
 from poslab.pretrained.hosted import HostedModel
-from poslab.pretrained.library import require_transformers
 
 
-@dataclass(frozen=True)
-class Exported:
-    """A directory that was exported.
+@dataclass(frozen=True, kw_only=True)
+class Exported(Agreement):
+    """A directory that was exported, and its agreement with the model.
 
     Args:
         path: the directory.
-        class_name: class that loads it.
         needs_poslab: False for a class of transformers, True for one under an encoding of Poslab.
         least_transformers: earliest version of transformers for which it is right.
         rope_type: name of its rotation in transformers; None if it has none.
-        difference: largest difference of two logits that was measured.
-        largest: largest logit of these texts, without its sign.
-        longest: number of tokens of the longest of these texts.
         notes: differences in use, one sentence each.
     """
 
     path: Path
-    class_name: str
     needs_poslab: bool
     least_transformers: str
     rope_type: str | None
-    difference: float
-    largest: float
-    longest: int
     notes: tuple[str, ...]
 
 
@@ -85,8 +78,6 @@ def write_directory(
         ValueError: for a model that no class of transformers can be, a place that is taken or cannot be written, or if
             what was written differs from the model; nothing is left there then.
     """
-    from poslab.pretrained.export.verify import verify
-
     path = check_target(to)
     form = form_of(model, length)
     with _directory(path) as folder:
@@ -95,15 +86,12 @@ def write_directory(
             copy_tokenizer(tokenizer_of, folder, form.max_length)
         agreement = verify(folder, form, model, tokenizer, length)
     return Exported(
-        path,
-        agreement.class_name,
-        form.needs_poslab,
-        least,
-        form.rope_type,
-        agreement.difference,
-        agreement.largest,
-        agreement.longest,
-        form.notes,
+        **vars(agreement),
+        path=path,
+        needs_poslab=form.needs_poslab,
+        least_transformers=least,
+        rope_type=form.rope_type,
+        notes=form.notes,
     )
 
 

@@ -1,8 +1,12 @@
-"""A pretrained model under another encoding as a class of transformers: plain where one is exact, else with Poslab."""
+"""A pretrained model under another encoding as a class of transformers: plain where one is exact, else with Poslab.
+
+BERT and RoBERTa under a rotation are JinaEmbeddingsV3, which has their layers, and rotates queries and keys.
+"""
 
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -16,12 +20,81 @@ from poslab.pretrained.borrow import MODULE
 from poslab.pretrained.description import describe
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.exchanged_classes import model_class, under_encoding
-from poslab.pretrained.export.form import Form, NotPlainError
-from poslab.pretrained.export.jina import jina_form
+from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.plain import check_sampler
 from poslab.pretrained.export.rope_parameters import Rope, check_order, has_factor_on, rope_of
 from poslab.pretrained.families import part
 from poslab.pretrained.hosted import HostedModel
+
+SERVED = re.compile(r"(Bert|Roberta|XLMRoberta)(Model|ForMaskedLM|ForSequenceClassification)")
+"""Names of the classes that have a counterpart."""
+
+SAME = (
+    *("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout", "type_vocab_size", "layer_norm_eps"),
+    *("initializer_range", "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "dtype"),
+    *("id2label", "label2id", "problem_type"),
+)
+"""Keys of a configuration that mean the same."""
+
+RENAMED = (
+    (r"^(bert|roberta)\.", "roberta."),
+    (r"encoder\.layer\.", "layers."),
+    (r"attention\.self\.(q|k|v)(uery|ey|alue)\.", r"self_attn.\1_proj."),
+    (r"attention\.output\.dense\.", "self_attn.o_proj."),
+    (r"attention\.output\.LayerNorm\.", "post_attention_layernorm."),
+    (r"intermediate\.dense\.", "mlp.fc1."),
+    (r"(?<=\d\.)output\.dense\.", "mlp.fc2."),
+    (r"(?<=\d\.)output\.LayerNorm\.", "post_mlp_layernorm."),
+    (r"^cls\.predictions\.transform\.dense\.", "lm_head.dense."),
+    (r"^cls\.predictions\.transform\.LayerNorm\.", "lm_head.layer_norm."),
+    (r"^cls\.predictions\.", "lm_head."),
+    (r"^classifier\.(weight|bias)$", r"classifier.out_proj.\1"),
+)
+"""Names of weights in BERT and RoBERTa, and in Jina's classes, applied in this order."""
+
+
+def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
+    """Return a model of the BERT family under a rotation or none as one of JinaEmbeddingsV3.
+
+    Raises:
+        NotPlainError: if there is no such class, or it does not rotate so.
+    """
+    import transformers
+
+    family, name = exchange.family, type(exchange.model).__name__
+    if family.rotary is not None or family.causal or exchange.keeps_own or not _is_plain(exchange):
+        return None
+    rotary, rotates = _rotation(exchange)
+    if len(set(rotates)) > 1:
+        raise NotPlainError("JinaEmbeddingsV3 rotates in all of its layers or in none")
+    if (served := SERVED.fullmatch(name)) is None:
+        raise NotPlainError(f"no class of transformers is a {name} that rotates queries and keys")
+    if name == "BertForMaskedLM" and config.hidden_act != "gelu":
+        raise NotPlainError(f"JinaEmbeddingsV3ForMaskedLM has gelu in its head, and this model {config.hidden_act}")
+    head_dim = exchange.encodings.shape.head_dim
+    check_order(rotary, head_dim, name)
+    same: dict[str, Any] = {key: getattr(config, key, None) for key in SAME}
+
+    def with_rope(rope: Rope) -> Any:
+        return transformers.JinaEmbeddingsV3Config(
+            **same, rope_parameters=dict(rope.parameters), max_position_embeddings=rope.max_length
+        )
+
+    rope = rope_of(rotary, head_dim, family.facts(config).training_length, with_rope)
+    rotated = with_rope(rope)
+    rotated.max_position_embeddings = rope.end(length)
+    classifies = served[2] == "ForSequenceClassification"
+    renamed = {_renamed(name, classifies): x for name, x in weights.items() if "position_embeddings" not in name}
+    model_class = getattr(transformers, f"JinaEmbeddingsV3{served[2]}")
+    return Form(model_class, rotated, renamed, rope.end(length), rope_type=rope.rope_type)
+
+
+def _renamed(name: str, classifies: bool) -> str:
+    """Return the name of a weight in Jina's class; the pooler of BERT is part of the head where it classifies."""
+    for pattern, replacement in RENAMED:
+        name = re.sub(pattern, replacement, name)
+    return re.sub(r"^roberta\.pooler\.", "classifier.", name) if classifies else name
 
 
 def hosted_form(model: Any, length: int) -> Form:
@@ -162,17 +235,6 @@ def _like_llama(head_dim: int, rope: Rope) -> Any:
     return LlamaConfig(
         head_dim=head_dim, max_position_embeddings=rope.max_length, rope_parameters=dict(rope.parameters)
     )
-
-
-def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
-    """Return a model of the BERT family under a rotation or none as one of JinaEmbeddingsV3; errors as `_rotated`."""
-    family = exchange.family
-    if family.rotary is not None or family.causal or exchange.keeps_own or not _is_plain(exchange):
-        return None
-    rotary, turns = _rotation(exchange)
-    if len(set(turns)) > 1:
-        raise NotPlainError("JinaEmbeddingsV3 turns in all of its layers or in none")
-    return jina_form(exchange.model, rotary, weights, length)
 
 
 def _rotation(exchange: Exchange) -> tuple[Rotary | None, list[bool]]:

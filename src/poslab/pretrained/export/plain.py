@@ -18,7 +18,7 @@ from poslab.encodings import NoPosition, PositionalEncoding, Positions, Position
 from poslab.models import Decoder, Model
 from poslab.pretrained.description import describe
 from poslab.pretrained.exchanged_classes import under_encoding
-from poslab.pretrained.export.form import Form, NotPlainError
+from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.rope_parameters import Rope, channel_order, rope_of
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from poslab.encodings.frequencies import inverse_frequencies
 from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
-from poslab.pretrained.export.form import NotPlainError
-from poslab.pretrained.library import MIN_VERSION
+from poslab.pretrained.directory import MIN_VERSION
+from poslab.pretrained.export import NotPlainError
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -23,7 +23,7 @@ from torch import Tensor
 from poslab.data.tokenizers import END_OF_DOCUMENT, Tokenizer
 from poslab.models import Model
 from poslab.pretrained.exchanged_classes import AUTO_CLASSES
-from poslab.pretrained.export.form import Form
+from poslab.pretrained.export import Form
 from poslab.pretrained.export.fresh_process import last_outputs
 from poslab.pretrained.export.hosted import exchange_of
 from poslab.pretrained.hosted import HostedModel
@@ -52,15 +52,15 @@ TEXTS = (
 """Texts whose token ids are compared, beside random ones."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Result of a comparison.
 
     Args:
-        class_name: class of the model that was loaded.
-        difference: largest difference of two logits.
-        largest: largest logit, without its sign.
-        longest: number of tokens of the longest text.
+        class_name: class that loads the directory.
+        difference: largest difference of two logits that was measured.
+        largest: largest logit of these texts, without its sign.
+        longest: number of tokens of the longest of these texts.
     """
 
     class_name: str
@@ -109,7 +109,7 @@ def verify(directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None,
         outputs_KV = ours(tokens[name])
         differences.append(_difference(outputs_KV, theirs[name], size))
         largest = max(largest, float(outputs_KV.abs().max()))
-    return Agreement(class_name, max(differences), largest, lengths[-1])
+    return Agreement(class_name=class_name, difference=max(differences), largest=largest, longest=lengths[-1])
 
 
 def auto_class(form: Form) -> str:
