@@ -101,13 +101,13 @@ def test_pairs_that_stand_still_make_up_for_as_many_that_turn():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: plain_spectrum(1.0, 64), "base must be a number greater than 1, got 1.0"),
-        (lambda: plain_spectrum(math.inf, 64), "base must be a number greater than 1, got inf"),
-        (lambda: plain_spectrum(1e4, 7), "head_dim must be an even number of at least 2, got 7"),
-        (lambda: first_violation(plain_spectrum(1e4, 64), 0), "length must be at least 1, got 0"),
-        (lambda: smallest_base(0, 10), "head_dim must be an even number of at least 2, got 0"),
-        (lambda: smallest_base(64, 0), "length must be at least 1, got 0"),
-        (lambda: smallest_base(64, 10, high=1.0), "high must be a number greater than 1, got 1.0"),
+        (lambda: plain_spectrum(1.0, 64), r"base must .*got 1.0"),
+        (lambda: plain_spectrum(math.inf, 64), r"base must .*got inf"),
+        (lambda: plain_spectrum(1e4, 7), r"head_dim must .*got 7"),
+        (lambda: first_violation(plain_spectrum(1e4, 64), 0), r"length must .*got 0"),
+        (lambda: smallest_base(0, 10), r"head_dim must .*got 0"),
+        (lambda: smallest_base(64, 0), r"length must .*got 0"),
+        (lambda: smallest_base(64, 10, high=1.0), r"high must .*got 1.0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(call, message):

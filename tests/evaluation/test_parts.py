@@ -68,7 +68,7 @@ def test_only_the_parts_that_are_asked_for_are_made():
 
 
 def test_a_part_without_a_file_is_refused():
-    with pytest.raises(ValueError, match=r"^parts must be of at_the_end, before_all, behind_all, got retrieval$"):
+    with pytest.raises(ValueError, match=r"^parts must .*got retrieval$"):
         evaluate([], Settings(["retrieval"]))
 
 

@@ -83,7 +83,7 @@ def test_white_space_is_seen():
 
 @pytest.mark.parametrize(
     ("length", "labels", "sentence"),
-    [(65, 65, "tokens must be 1 to 64 of one text, got 65"), (5, 4, "labels must be one for each of the 5 tokens, g")],
+    [(65, 65, r"tokens must .*got 65"), (5, 4, "labels must")],
 )
 def test_a_text_that_cannot_be_labelled_is_told_so(length, labels, sentence):
     with pytest.raises(ValueError, match=f"^{sentence}"):

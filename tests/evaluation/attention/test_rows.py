@@ -170,8 +170,8 @@ def test_gradients_stay_on_for_the_caller_and_the_model_keeps_no_hook():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"rows": 0}, "rows must be a positive integer, got 0"),
-        ({"inputs": torch.zeros(3, dtype=torch.long)}, r"tokens must be rows .* got the shape \(3,\)"),
+        ({"rows": 0}, r"rows must .*got 0"),
+        ({"inputs": torch.zeros(3, dtype=torch.long)}, r"tokens must .*got the shape \(3,\)"),
         ({"inputs": torch.zeros(1, 600, dtype=torch.long)}, "max_length=512 learned positions end before"),
     ],
 )

@@ -105,5 +105,5 @@ def test_an_encoding_that_does_not_read_the_content_has_no_rows():
 
 
 def test_queries_outside_the_text_are_refused():
-    with pytest.raises(ValueError, match=r"^queries must lie between 0 and 4, got 5$"):
+    with pytest.raises(ValueError, match=r"^queries must .*got 5$"):
         content_positions(small_decoder("cope"), some_tokens(1, 5)[0], queries=[1, 5])

@@ -75,5 +75,5 @@ def test_the_picture_marks_the_reach_of_each_model_and_the_training_length():
 
 @pytest.mark.parametrize("shape", [(3,), (2, 1), (0, 5)])
 def test_windows_of_another_shape_are_told_so(shape):
-    with pytest.raises(ValueError, match=r"^windows must be rows of at least two tokens each, got the shape"):
+    with pytest.raises(ValueError, match=r"^windows must .*got the shape"):
         receptive_field(small_decoder("none"), torch.zeros(shape, dtype=torch.long))

@@ -71,9 +71,9 @@ def test_every_figure_explains_itself():
 
 
 def test_what_is_no_rotation_or_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match=r"^encoding must turn queries and keys"):
+    with pytest.raises(ValueError, match=r"^encoding must"):
         rotary_diagnostics(Alibi(4), 64, 256, [512])
-    with pytest.raises(ValueError, match=r"^head_dim must be at least the 64 channels that turn, got 32"):
+    with pytest.raises(ValueError, match=r"^head_dim must .*got 32"):
         rotary_diagnostics(Rotary(64), 32, 256, [512])
 
 

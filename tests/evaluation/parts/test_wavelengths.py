@@ -98,22 +98,21 @@ def test_the_picture_shows_the_longest_text_where_the_scaling_depends_on_the_len
 
 @pytest.mark.parametrize("other", [Alibi(4), NoPosition(), Sinusoidal(8)], ids=lambda other: type(other).__name__)
 def test_an_encoding_that_turns_nothing_is_refused(other):
-    name = type(other).__name__
-    with pytest.raises(ValueError, match=f"^encoding must turn queries and keys, as rotary, xPos .*got {name}$"):
+    with pytest.raises(ValueError, match=rf"^encoding must .*got {type(other).__name__}$"):
         wavelengths(other, 256, [512])
 
 
 @pytest.mark.parametrize("frequencies", [[], [1.0, -0.1], [[1.0, 0.1]], [float("nan")], 1.0], ids=str)
 def test_what_is_no_spectrum_is_refused(frequencies):
-    with pytest.raises(ValueError, match=r"^encoding must have a list of frequencies of at least 0"):
+    with pytest.raises(ValueError, match=r"^encoding must"):
         wavelengths(frequencies, 256, [])
 
 
 @pytest.mark.parametrize("figure", [wavelengths, wavelengths_plot])
 def test_lengths_without_a_token_are_refused(figure):
-    with pytest.raises(ValueError, match=r"^length must be at least 1, got 0"):
+    with pytest.raises(ValueError, match=r"^length must .*got 0"):
         figure(XPos(16), 0, [512])
-    with pytest.raises(ValueError, match=r"^length must be at least 1, got -5"):
+    with pytest.raises(ValueError, match=r"^length must .*got -5"):
         wavelengths(PoPE(16, 2), 256, [512, -5])
 
 

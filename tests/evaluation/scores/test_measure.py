@@ -203,7 +203,7 @@ def test_the_items_are_the_same_under_every_encoding_and_seed(run_on):
     for key in one:
         assert one[key].identity == other[key].identity != fewer[key].identity
         shared_items([one[key], other[key]])
-        with pytest.raises(ValueError, match=r"^scores must be of the same items to be paired, and have identity "):
+        with pytest.raises(ValueError, match=r"^scores must"):
             shared_items([one[key], fewer[key]])
 
 
@@ -222,11 +222,11 @@ def test_a_model_that_has_diverged_has_a_loss_that_is_not_a_number(tmp_path, run
 @pytest.mark.parametrize(
     ("kind", "lengths", "split", "message"),
     [
-        ("text", [100_000], "test", r"lengths must lie between 1 and [\d,]+, which the text fills, got 100,000: .*"),
-        ("text", [None], "test", r"lengths must be numbers, .*, got None"),
-        ("classes", [33], "test", r"lengths must be among [\d, ]+, which test has, got 33"),
-        ("addition", [0], "test", r"lengths must be lengths that the task has, got 0"),
-        ("addition", [4], "train", r"split must be validation or test, got train"),
+        ("text", [100_000], "test", r"lengths must .*got 100,000: .*"),
+        ("text", [None], "test", r"lengths must .*got None"),
+        ("classes", [33], "test", r"lengths must .*got 33"),
+        ("addition", [0], "test", r"lengths must .*got 0"),
+        ("addition", [4], "train", r"split must .*got train"),
     ],
 )
 def test_lengths_and_splits_that_there_are_not_are_refused(run_on, kind, lengths, split, message):
@@ -237,5 +237,5 @@ def test_lengths_and_splits_that_there_are_not_are_refused(run_on, kind, lengths
 
 @pytest.mark.slow
 def test_windows_of_more_spans_than_there_are_sentinels_are_refused(run_on):
-    with pytest.raises(ValueError, match=r"^lengths must have at most 6 spans, .*, got 200 with 10$"):
+    with pytest.raises(ValueError, match=r"^lengths must .*got 200 with 10$"):
         measure(run_on("text", "model=encoder_decoder").path, [200])

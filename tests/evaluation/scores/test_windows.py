@@ -52,10 +52,10 @@ def test_windows_that_slide_by_a_few_see_at_least_what_the_window_before_held():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((1, 4, 4), "num_tokens must be at least 2, got 1"),
-        ((9, 0, 1), "length must be a positive integer, got 0"),
-        ((9, 4, 5), "stride must lie between 1 and the window length 4, got 5"),
-        ((9, 4, 0), "stride must lie between 1 and the window length 4, got 0"),
+        ((1, 4, 4), r"num_tokens must .*got 1"),
+        ((9, 0, 1), r"length must .*got 0"),
+        ((9, 4, 5), r"stride must .*got 5"),
+        ((9, 4, 0), r"stride must .*got 0"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused(arguments, sentence):
