@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from poslab.data.kinds.windows import TextWindows
+from poslab.data.windows import TextWindows
 from poslab.models import Decoder
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory

@@ -14,8 +14,8 @@ from torch.nn import functional
 from poslab.data.algorithmic.chomsky import StackManipulation
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE, TokenBatch
-from poslab.data.kinds.windows import TextWindows
 from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
+from poslab.data.windows import TextWindows
 from poslab.encodings import Rotary
 from poslab.models import Decoder, Encoder, EncoderDecoder, Model
 from poslab.runs.distillation import DIVERGENCES, Distillation, log_probabilities

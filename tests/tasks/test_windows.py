@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.windows import TextWindows
+from poslab.data.windows import TextWindows
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.masked_language_modelling import MaskedLanguageModelling
 from poslab.tasks.span_corruption import SpanCorruption

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poslab.arguments import Count
-from poslab.data.kinds.windows import WINDOWS
+from poslab.data.kinds.kind import WINDOWS
 from poslab.data.source import Source
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import numpy as np
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.corpus import Corpus
-from poslab.data.kinds.windows import TextWindows
 from poslab.data.order import BatchPlan
 from poslab.data.tokenizers import Tokenizer
+from poslab.data.windows import TextWindows
 
 _DOCUMENTS_AT_ONCE = 64
 

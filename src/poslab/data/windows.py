@@ -4,12 +4,26 @@ Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and th
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import TokenFile
-from poslab.data.kinds.windows import TextWindows
+
+
+class TextWindows(NamedTuple):
+    """Windows as a task gets them.
+
+    Args:
+        tokens: token ids, (B, U), any integer dtype.
+        numbers: of the windows, B; random choices in a window are a function of its number.
+        earlier: token ids of the text before each window, (B, E); None where nobody reads them.
+    """
+
+    tokens: np.ndarray
+    numbers: Sequence[int]
+    earlier: np.ndarray | None = None
 
 
 def num_windows(tokens: TokenFile, length: int) -> int:

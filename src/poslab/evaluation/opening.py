@@ -14,7 +14,7 @@ import torch
 
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
-from poslab.data.kinds.windows import WINDOWS as WINDOWS_OF_TEXT
+from poslab.data.kinds.kind import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData, check_split
 from poslab.data.text_splits import TextSplits, bytes_per_token
 from poslab.evaluation.evaluated_run import EvaluatedRun, Text

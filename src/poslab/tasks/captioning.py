@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.captions import CAPTIONS
 from poslab.data.kinds.kind import Rows
+from poslab.data.kinds.patched import CAPTIONS
 from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.images import read_image
 from poslab.data.patched.source import normalised, patches_of

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.windows import WINDOWS, TextWindows
+from poslab.data.kinds.kind import WINDOWS
+from poslab.data.windows import TextWindows
 from poslab.encodings import PositionSampler
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction

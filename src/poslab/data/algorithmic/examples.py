@@ -9,8 +9,7 @@ import numpy as np
 from poslab.arguments import Count
 from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
 from poslab.data.data_source import DataSource
-from poslab.data.kinds.kind import Kind
-from poslab.data.kinds.symbols import BLANKS, SYMBOLS
+from poslab.data.kinds.kind import BLANKS, SYMBOLS, Kind
 from poslab.data.source import Natural
 
 if TYPE_CHECKING:

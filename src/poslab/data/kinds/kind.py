@@ -27,6 +27,16 @@ class Kind:
         self.name = name
 
 
+WINDOWS = Kind("text")
+"""Successive tokens of a text, cut into windows of equal length (`windows.TextWindows`)."""
+
+SYMBOLS = Kind("algorithmic")
+"""An input of an algorithmic task and the one right answer to it, as symbols (`algorithmic.task.Example`)."""
+
+BLANKS = Kind("algorithmic with blanks")
+"""The same, where symbols of the output belong in blanks of the input."""
+
+
 class Reading(NamedTuple):
     """Settings for reading examples.
 

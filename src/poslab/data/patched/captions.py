@@ -10,7 +10,7 @@ import numpy as np
 from poslab.arguments import Count, Range
 from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.kinds.captions import CAPTIONS, Captions
+from poslab.data.kinds.patched import CAPTIONS, Captions
 from poslab.data.overlap import normal_form
 from poslab.data.patched.images import MAX_PIXELS, SUFFIXES, ImageSource, channels_of, read_image
 from poslab.data.paths import folder_of, require_content
