@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
-from poslab.experiments.collect import read_results, write_tables
+from poslab.experiments.cells import CellResult
+from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.command import report_tables
 from poslab.experiments.report.tables import differences
 from poslab.experiments.tables import (
@@ -26,7 +27,8 @@ from poslab.experiments.tables import (
     write_items,
     write_runs,
 )
-from tests.experiments.comparisons import TUNING, results
+from poslab.tasks.answering import WrittenAnswers
+from tests.experiments.comparisons import TUNING, plan, results
 from tests.experiments.report.test_write import timed
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -125,6 +127,18 @@ def test_rows_that_the_comparison_does_not_name_are_an_error(tmp_path):
     write_runs(tmp_path, [dataclasses.replace(made.rows[0], encoding="alibi")])
     with pytest.raises(ValueError, match=r"runs\.parquet .*alibi"):
         read_results(tmp_path)
+
+
+def test_a_row_of_a_cell_has_the_words_that_compose_its_run():
+    made = plan(seeds=1, overrides=["trainer.max_steps=3"])
+    finished = {cell.identity: CellResult() for cell in made.wanted({})[0]}
+    rows = results_of_cells(made, finished, {"copying": WrittenAnswers}, {"copying": 2}).rows
+    slow = next(run for run in rows if run.encoding == "slow")
+    assert [word.replace("'", "") for word in slow.words] == [
+        *("experiment=small", "dataset=copy", "encoding=rotary", "encoding.base=1000", "seed=1"),
+        "trainer.max_steps=3",
+    ]
+    assert (slow.task, slow.aggregate_lengths, slow.newest_split) == ("WrittenAnswers", True, "2")
 
 
 def test_a_report_needs_nothing_but_the_tables(tmp_path, capsys):

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from poslab.configuration.command_line import in_hydras_grammar
+from poslab.configuration.folders import CONF
 from poslab.evaluation.scores.items import MeasuredRun, read_measured
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult, Finished
 from poslab.experiments.comparison import Comparison, made
@@ -59,7 +61,8 @@ def results_of_cells(
         run = RunDirectory(output / cell.directory)
         row = row_of(run, cell, result, tasks[cell.case], plan.trained[cell.case], splits.get(cell.case, 1))
         status = row.status if cell.identity in finished else "blocked"
-        rows.append(replace(row, status=status, is_pretrained=_is_pretrained(comparison, cell.case)))
+        words = _words(comparison, cell, run)
+        rows.append(replace(row, status=status, words=words, is_pretrained=_is_pretrained(comparison, cell.case)))
     return Results(comparison, rows, items_of_directory)
 
 
@@ -99,6 +102,19 @@ def row_of(
         metrics=result.metrics,
         scores=result.scores,
     )
+
+
+def _words(comparison: Comparison, cell: Cell, run: RunDirectory) -> list[str]:
+    """Return the command line of `python -m src.train` that composes a cell."""
+    choices = {**comparison.train, **comparison.all_cases[cell.case].train}
+    choices |= {**comparison.choices_by_encoding[cell.encoding], **cell.point, "seed": cell.seed}
+    words = [
+        f"~{key}" if value is None and (CONF / key).is_dir() else f"{key}={in_hydras_grammar(value)}"
+        for key, value in choices.items()
+    ]
+    if comparison.budget is not None and run.config_file.is_file():  # it may be one of tokens
+        words.append(f"trainer.max_steps={read_yaml(run.config_file)['trainer']['max_steps']}")
+    return [*words, *comparison.overrides, *([] if cell.after is None else [f"init_from={cell.after}"])]
 
 
 def items_of_directory(run: RunResult) -> MeasuredRun | None:
