@@ -93,7 +93,7 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
     if UPDATES:
         MESSAGES[line] = message
     assert message == MESSAGES[line]
-    left = {path for path in folder.rglob("*") if not {"cache", ".hydra"} & set(path.parts)}
+    left = {path for path in folder.rglob("*") if not {"cache", ".hydra", ".lock"} & set(path.parts)}
     assert not [path for path in left - before if path.is_file()]
 
 

@@ -110,9 +110,8 @@ class SpecFiles:
         contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
         known = sorted({str(name) for node in contents for name in node["presets"]})
         if preset is not None and preset not in known:
-            raise ValueError(
-                f"preset={preset}: {path.name} has {' and '.join(known) or 'none'}{nearest(str(preset), known)}"
-            )
+            hint = nearest(str(preset), known)
+            raise ValueError(f"preset={preset}: {path.name} has no such preset{hint} (presets: {', '.join(known)})")
         merged: dict[str, Any] = {"train": {}}
         for node in contents:
             chosen = node.pop("presets").get(preset, {})
