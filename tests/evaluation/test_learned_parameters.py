@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from poslab.encodings import Rotary, StackEncodings, StackShape
+from poslab.encodings import LayerPattern, LayerSpec, Rotary, StackEncodings, StackShape
 from poslab.evaluation.learned_parameters import learned_parameters, norms_plot, parameters_table, table_norms
 from tests.encoding_choices import EVERY_ENCODING, small_decoder, stack, temperature
 from tests.evaluation.test_learned_bias import changed
@@ -59,7 +59,7 @@ def test_what_has_too_many_numbers_is_left_out():
 
 def test_the_logits_of_sinks_are_told_for_each_layer_and_head():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8)
-    encodings, start = (StackEncodings(Rotary, shape, sinks="all") for _ in range(2))
+    encodings, start = (StackEncodings(LayerPattern([LayerSpec(Rotary, sinks=True)]), shape) for _ in range(2))
     with torch.no_grad():
         encodings.sinks["1"].copy_(torch.tensor([1.0, -2.0, 0.5, 0.0]))
     frame = learned_parameters(encodings, start)

@@ -130,7 +130,7 @@ def test_a_window_has_the_loss_that_it_has_alone(run_on, model):
 @pytest.mark.parametrize("stride", [12, 6])
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_document_has_the_bits_of_its_tokens(tmp_path, monkeypatch, stride, apart):
-    monkeypatch.setattr("poslab.evaluation.extrapolation.PIECE", 50)
+    monkeypatch.setattr("poslab.evaluation.scores.tokens.PIECE", 50)
     run = run_of(small(tmp_path, f"dataset.document_boundaries={apart}"), tmp_path / "run")
     (data, _), module = opened(run.config()), poslab.load(run.path)
     tokens, end = np.asarray(data.splits.tokens("test")).astype(np.int64), data.tokenizer.end_id
