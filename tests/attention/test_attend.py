@@ -50,9 +50,7 @@ def test_every_exact_route_gives_the_output_and_gradients_of_the_dense_one(name,
 def test_a_bias_of_positions_that_are_not_contiguous_is_refused_by_the_distance_route_alone():
     alibi, scattered = encoding("alibi"), Positions(torch.tensor([0, 3, 4]), 5)
     scenario = Scenario(scattered, scattered, Visibility(), lambda b, i, j: j <= i)
-    with pytest.raises(
-        ValueError, match=r"^attention must not be distance where positions are neither contiguous nor cells of a grid$"
-    ):
+    with pytest.raises(ValueError, match=r"^attention must.*cells of a grid$"):
         attended(alibi, scenario, *inputs(3, 3), "distance")
     assert torch.equal(attended(alibi, scenario, *inputs(3, 3)), attended(alibi, scenario, *inputs(3, 3), "blockwise"))
 
@@ -168,7 +166,5 @@ def test_a_forced_route_that_would_lose_the_bias_is_refused(name):
 
 
 def test_a_route_that_does_not_exist_is_refused():
-    with pytest.raises(
-        ValueError, match=r"^attention must be one of auto, flash, distance, flex, blockwise, dense, got flsh$"
-    ):
+    with pytest.raises(ValueError, match=r"^attention must.*dense, got flsh$"):
         choose_route(NoPosition(), "flsh")

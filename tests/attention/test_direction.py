@@ -12,7 +12,7 @@ from poslab.encodings import Alibi, Fire, Positions, T5Bias
 @pytest.mark.parametrize(
     ("encoding", "form"),
     [
-        (T5Bias(2, 8, 16), r"make it by T5Bias\(causal=False, \.\.\.\)"),
+        (T5Bias(2, 8, 16), r"make it.*T5Bias\(causal=False, \.\.\.\)"),
         (Fire(2), "it has no other form"),
     ],
     ids=["made for one direction", "of one direction"],

@@ -137,7 +137,7 @@ def test_layers_that_see_the_same_share_a_block_mask(monkeypatch):
 
 
 def test_training_on_a_processor_is_refused():
-    with pytest.raises(ValueError, match=r"^attention must not be flex here: .* backward on CPU"):
+    with pytest.raises(ValueError, match=r"^attention must.*backward on CPU"):
         small_decoder("alibi", attention="flex")(some_tokens(1, 12))
 
 

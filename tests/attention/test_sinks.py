@@ -169,7 +169,7 @@ def test_layers_with_windows_may_have_sinks_alone(pattern, window, expected):
 
 
 def test_sinks_need_a_softmax():
-    with pytest.raises(ValueError, match=r"^sinks need a softmax, which StickBreaking replaces$"):
+    with pytest.raises(ValueError, match=r"^sinks need.*which StickBreaking replaces$"):
         stacked(Decoder, 11, StickBreaking, 32, 4, HEADS, sinks="all")
     assert len(stacked(Decoder, 11, Forgetting, 32, 4, HEADS, sinks="all").encodings.sinks) == 4
     with pytest.raises(ValueError, match=r"^sinks must be .*, got 'none'$"):

@@ -29,5 +29,5 @@ def test_a_file_whose_values_double_one_another_is_refused():
 def test_a_file_may_have_shares_of_other_keys_and_not_of_the_environment():
     check_interpolations({"window": "${divided:${dataset.sequence_length},16,2}"}, Path("file.yaml"))
     check_interpolations({"num_kv_heads": "${groups:${model.num_heads},4}"}, Path("file.yaml"))
-    with pytest.raises(ValueError, match=r"^file.yaml must have no interpolations"):
+    with pytest.raises(ValueError, match=r"^file.yaml.*have no interpolations"):
         check_interpolations({"window": "${divided:${oc.env:SECRET},16}"}, Path("file.yaml"))

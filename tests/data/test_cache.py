@@ -152,7 +152,7 @@ def test_a_folder_whose_files_cannot_be_listed_is_not_taken_for_whole(
 
 
 def test_a_full_disk_is_told_as_the_fault_of_the_cache(tmp_path: Path) -> None:
-    refused = pytest.raises(ValueError, match=r"^cache_dir .* cannot be written: .*No space left")
+    refused = pytest.raises(ValueError, match=r"^cache_dir.*No space left")
     with refused, cache.new_folder(tmp_path / "text-1"):
         raise OSError(28, "No space left on device")
 

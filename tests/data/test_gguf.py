@@ -132,6 +132,6 @@ def test_code_beside_the_file_is_neither_run_nor_offered(llama, tmp_path, monkey
 def test_a_file_that_is_not_one_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "odd.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(ValueError, match=r"^path=.*odd.gguf cannot be read by transformers: "):
+    with pytest.raises(ValueError, match=r"^path=.*odd.gguf.*by transformers: "):
         converted(tmp_path / "odd.gguf")
     assert not list((tmp_path / "cache" / "poslab").iterdir())

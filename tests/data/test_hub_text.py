@@ -168,11 +168,11 @@ def test_windows_of_a_stream_are_its_tokens_in_order() -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"column": "txt"}, r"^column must be one of id, text, got 'txt'; did you mean 'text'\?$"),
-        ({"column": "id"}, "^column must hold text, and 'id' holds"),
-        ({"test_split": "tset"}, "^test_split must be one of train, got 'tset'$"),
-        ({"train_split": "trian"}, r"^train_split must be one of train, got 'trian'; did you mean 'train'\?$"),
-        ({"data_files": "missing.parquet"}, "^data_files names 'missing.parquet', which does not exist$"),
+        ({"column": "txt"}, r"^column must.*you mean 'text'\?$"),
+        ({"column": "id"}, "^column must.*and 'id' holds"),
+        ({"test_split": "tset"}, "^test_split.*train, got 'tset'$"),
+        ({"train_split": "trian"}, r"^train_split.*you mean 'train'\?$"),
+        ({"data_files": "missing.parquet"}, "^data_files.*does not exist$"),
     ],
 )
 @pytest.mark.parametrize("streaming", [False, True])
@@ -186,7 +186,7 @@ def test_mistakes_are_told_in_one_sentence(
 
 def test_a_file_of_another_format_is_told_in_one_sentence(tmp_path: Path, arguments: dict[str, Any]) -> None:
     (tmp_path / "a.json").write_text("no json at all")
-    with pytest.raises(ValueError, match=r"^data_files cannot be read: .*JSON"):
+    with pytest.raises(ValueError, match=r"^data_files.*be read: .*JSON"):
         prepare(HubText(path="json", data_files=str(tmp_path / "a.json"), **arguments))
 
 
@@ -197,9 +197,7 @@ def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
         raise ConnectionError("Couldn't reach 'some/where' on the Hub (LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", offline)
-    with pytest.raises(
-        ValueError, match=r"^path 'some/where' cannot be reached on the Hugging Face Hub: Couldn't reach"
-    ):
+    with pytest.raises(ValueError, match=r"^path 'some/where'.*Couldn't reach"):
         prepare(HubText(path="some/where", **arguments))
 
 
@@ -237,7 +235,7 @@ def test_a_folder_named_as_an_address_is_refused_as_one(
     """`datasets` asks the Hub for it, whether or not there is a folder hf:/buckets/a/b."""
     monkeypatch.chdir(tmp_path)
     Path("hf:/buckets/a/b").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"^path must be owner/name on the Hub, .* got 'hf://buckets/a/b'"):
+    with pytest.raises(ValueError, match=r"^path must.*got 'hf://buckets/a/b'"):
         HubText(path="hf://buckets/a/b", **arguments).check()
 
 

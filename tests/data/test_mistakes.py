@@ -101,7 +101,7 @@ def test_a_mistake_in_files_is_found_by_a_check_that_reads_nothing(folder: Path,
 
 def test_a_text_too_short_to_hold_a_window_out_is_found_by_the_check(folder: Path) -> None:
     (folder / "short.txt").write_text("word " * 600)
-    with pytest.raises(ValueError, match=r"^validation_fraction of 0.05 of the 3000 bytes in files is 150 bytes"):
+    with pytest.raises(ValueError, match=r"^validation_fraction.*files is 150 bytes"):
         TextFiles(files=str(folder / "short.txt"), cache_dir=str(folder / "cache")).check()
 
 
@@ -110,7 +110,7 @@ def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None
     more = {"tokenizer": "bpe", "sequence_length": 2000, "length_multiples": [1], "vocab_size": 2000}
     corpus = TextFiles(**text | more)
     corpus.check()
-    with pytest.raises(ValueError, match=r"^sequence_length of 2000 takes 2001 tokens .* and validation holds only"):
+    with pytest.raises(ValueError, match=r"^sequence_length.*validation holds only"):
         RunData(corpus).setup()
     to_test = RunData(corpus)
     to_test.setup("test")
@@ -119,7 +119,7 @@ def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None
 
 def test_bytes_that_are_no_text_are_refused_with_their_file(folder: Path) -> None:
     corpus = TextFiles(files=str(folder / "latin.txt"), cache_dir=str(folder / "cache"))
-    with pytest.raises(ValueError, match=r"^files must be UTF-8 text, but '.*latin.txt' is not at byte 1$"):
+    with pytest.raises(ValueError, match=r"^files must.*not at byte 1$"):
         prepare(corpus)
 
 
@@ -136,9 +136,7 @@ def test_a_missing_tokenizer_is_found_by_the_check(folder: Path, tokenizer: str,
 
 
 def test_a_cache_that_is_no_directory_is_found_by_the_check(folder: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"^cache_dir must be a directory that can be written, got '.*notes.txt/cache'$"
-    ):
+    with pytest.raises(ValueError, match=r"^cache_dir.*'.*notes.txt/cache'$"):
         PythonDocs(cache_dir=str(folder / "notes.txt" / "cache")).check()
 
 

@@ -128,7 +128,7 @@ def test_the_end_token_of_a_tokenizer_file_is_used(name: str) -> None:
 
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps({"model": "none"}))
-    with pytest.raises(ValueError, match=r"^tokenizer .*x.json' is not a Hugging Face tokenizer.json"):
+    with pytest.raises(ValueError, match=r"^tokenizer .*x.json'.*Face tokenizer.json"):
         SubwordTokenizer.from_file(tmp_path / "x.json")
 
 
@@ -220,22 +220,22 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": Tru
         ({"normalizer": sequence("normalizers", *[replace("l", Regex="")] * 22)}, "one step of a kind"),
         ({"normalizer": sequence("normalizers", *[{"type": "ByteLevel"}] * 22)}, "one step of a kind"),
         ({"normalizer": precompiled(b"a" * 1000)}, "more than 64 bytes of a character"),
-        ({"normalizer": {"type": "Other"}}, "normalizer must be of BertNormalizer, .*, got 'Other'"),
+        ({"normalizer": {"type": "Other"}}, "normalizer must.*BertNormalizer, .*, got 'Other'"),
         ({"decoder": sequence("decoders", *[replace("ll", String="l")] * 22)}, "with a longer one"),
         ({"pre_tokenizer": sequence("pretokenizers", *[BYTE_LEVEL] * 22)}, "one step of a kind"),
         *(({"pre_tokenizer": split(Regex=pattern)}, "that never go back over a text") for pattern in SLOW),
-        ({"normalizer": replace("", Regex="a?" * 24 + "a" * 24)}, "that never go back over a text"),
+        ({"normalizer": replace("", Regex="a?" * 24 + "a" * 24)}, "that never.*back over a text"),
         ({"pre_tokenizer": sequence("pretokenizers", *[split(String="x")] * 101)}, "at most 100 steps"),
         ({"pre_tokenizer": sequence("pretokenizers", *[split(Regex="a" * 400)] * 6)}, "at most 2,000 characters and"),
         ({"pre_tokenizer": split(Regex="a{999}|b{9,999}")}, "repetitions, got 2,022"),
         ({"model": WORD_PIECE | {"max_input_chars_per_word": 10**9}}, "words of at most 256 characters"),
         ({"post_processor": {"type": "Other"}}, "post_processor must be of"),
-        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),
-        ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "b"}}, "for what it does not know"),
-        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "b"}}, "for what it does not know"),
-        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": None}}, "for what it does not know"),
-        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 5}}, "for what it does not know"),
-        ({"model": {"type": "Other", "vocab": {}}}, "model must be BPE, WordLevel, WordPiece or Unigram"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}, "for what.*does not know"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "b"}}, "for what.*does not know"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "b"}}, "for what.*does not know"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": None}}, "for what.*does not know"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 5}}, "for what.*does not know"),
+        ({"model": {"type": "Other", "vocab": {}}}, "model must.*WordPiece or Unigram"),
         ({"normalizer": 3}, "not subscriptable"),
     ],
 )
@@ -249,7 +249,7 @@ def test_a_tokenizer_file_that_makes_much_of_little_or_cannot_encode_is_refused(
 
 def test_a_text_on_which_the_library_gives_up_is_one_sentence(tmp_path: Path) -> None:
     change(tmp_path, normalizer=precompiled(b""))
-    with pytest.raises(ValueError, match=r"^the tokenizer cannot encode this text: index out of bounds"):
+    with pytest.raises(ValueError, match=r"^the tokenizer.*out of bounds"):
         load_tokenizer(tmp_path).encode("hello")
 
 

@@ -160,7 +160,7 @@ def test_an_attention_that_calls_bias_alone_refuses_other_encodings(thin: type[M
 
 def test_a_choice_that_it_does_not_name_is_refused(composed: Callable[..., dict[str, Any]], thin: type[Model]) -> None:
     assert "`temperature=ssmax`, is refused" in GUIDE
-    with pytest.raises(ValueError, match=r"^model\.temperature: mylab\.Thin has no such argument"):
+    with pytest.raises(ValueError, match=r"^model\.temperature:.*no such argument"):
         check(composed("temperature=ssmax"))
 
 

@@ -176,9 +176,9 @@ def test_kinds_without_an_encoding_have_the_encoding_of_the_model():
 
 
 def test_kinds_and_an_encoding_that_has_kinds_too_are_refused():
-    with pytest.raises(ValueError, match=r"^layers must be null under an encoding that has kinds of layers"):
+    with pytest.raises(ValueError, match=r"^layers must.*kinds of layers"):
         LayerPattern([LayerSpec(window=3)]).under(rnope())
-    with pytest.raises(ValueError, match=r"^layers must have a kind without an encoding"):
+    with pytest.raises(ValueError, match=r"^layers must.*without an encoding"):
         LayerPattern([Rotary, NoPosition]).under(T5Bias)
     embedding = LayerPattern([LayerSpec(window=3)]).under(alternating([Rotary], embedding=Abacus)).embedding
     assert embedding is Abacus
@@ -276,7 +276,7 @@ def test_what_does_not_stand_beside_the_layers_is_refused(pattern, message):
 
 def test_a_causal_encoding_in_an_encoder_is_refused():
     shape = StackShape(d_model=32, num_layers=2, num_heads=4, num_kv_heads=4, head_dim=8, causal=False)
-    with pytest.raises(ValueError, match=r"^encoding StickBreaking is causal, and this attention is not: "):
+    with pytest.raises(ValueError, match=r"^encoding StickBreaking.*attention is not: "):
         StackEncodings(LayerPattern([Rotary, StickBreaking]), shape)
 
 

@@ -31,7 +31,7 @@ def test_axes_have_their_usual_names_or_others() -> None:
         ("time", "height", "width"),
     ]
     assert Positions.grid(2, 3, axes=("frequency", "time")).places.axes == ("frequency", "time")
-    with pytest.raises(ValueError, match="axes must have a name and a largest size each, got 2 axes, 1 names"):
+    with pytest.raises(ValueError, match=r"axes must.*got 2 axes, 1 names"):
         Positions.grid(2, 3, axes=("time",))
 
 
@@ -116,9 +116,9 @@ def test_rows_are_selected_with_their_places() -> None:
 
 
 def test_places_may_not_get_lost_when_positions_are_joined() -> None:
-    with pytest.raises(ValueError, match=r"^places must be given for all tokens or for none"):
+    with pytest.raises(ValueError, match=r"^places must.*or for none"):
         Positions.grid(2, 2).followed_by(Positions.range(1, 4))
-    with pytest.raises(ValueError, match=r"^places must be on the axes height, width, got time"):
+    with pytest.raises(ValueError, match=r"^places must.*width, got time"):
         Positions.grid(2, 2).followed_by(Positions.grid(2))
 
 

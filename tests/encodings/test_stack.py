@@ -123,24 +123,22 @@ def test_a_stack_ends_where_the_first_of_its_encodings_ends():
 
 @pytest.mark.parametrize("wrong", [lambda: LayerPattern([Rotary]), SSMax])
 def test_what_makes_no_encoding_is_refused(wrong):
-    with pytest.raises(
-        ValueError, match=r"^encoding must be a class of encodings, a partial of one, or a LayerPattern, got "
-    ):
+    with pytest.raises(ValueError, match=r"^encoding must.*or a LayerPattern, got "):
         StackEncodings(wrong, SHAPE)
 
 
 def test_an_attention_that_would_lose_a_window_or_a_temperature_is_refused():
     windowed = StackEncodings(LayerPattern([LayerSpec(Rotary, window=4), Rotary]), SHAPE)
-    with pytest.raises(ValueError, match=r"^encoding has a window, which this attention does not call: "):
+    with pytest.raises(ValueError, match=r"^encoding has.*does not call: "):
         windowed.require_hooks(HOOKS)
     windowed.require_hooks({*HOOKS, "window"})
-    with pytest.raises(ValueError, match=r"^encoding has a chunk and a sink, which this attention does not call: "):
+    with pytest.raises(ValueError, match=r"^encoding has.*does not call: "):
         StackEncodings(LayerPattern([LayerSpec(Rotary, chunk=3, sinks=True)]), SHAPE).require_hooks(HOOKS)
     scaled = StackEncodings(Rotary, SHAPE, SSMax)
-    with pytest.raises(ValueError, match=r"^encoding has a temperature, which this attention does not call: "):
+    with pytest.raises(ValueError, match=r"^encoding has.*does not call: "):
         scaled.require_hooks(HOOKS)
     mixed = StackEncodings(LayerPattern([Rotary, Alibi, Rotary]), SHAPE)
-    with pytest.raises(ValueError, match=r"^encoding Alibi acts through bias, which"):
+    with pytest.raises(ValueError, match=r"^encoding Alibi.*through bias, which"):
         mixed.require_hooks({"rotate_query", "rotate_key", "scale"})
-    with pytest.raises(ValueError, match=r"^called must be a set of hooks, .*, got 'bias'$"):
+    with pytest.raises(ValueError, match=r"^called must.*hooks, .*, got 'bias'$"):
         scaled.require_hooks("bias")

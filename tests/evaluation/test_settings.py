@@ -24,5 +24,5 @@ def test_other_lengths_are_refused_with_an_example(lengths):
 
 @pytest.mark.parametrize("lengths", [[100, 8, "4x"], ["0.125x", 100]])
 def test_a_stride_beyond_the_shortest_length_is_refused(lengths):
-    with pytest.raises(ValueError, match=r"^stride must lie between 1 and the shortest of lengths, 8, got 9$"):
+    with pytest.raises(ValueError, match=r"^stride must.*of lengths, 8, got 9$"):
         Request(lengths=lengths, stride=9).with_tokens(64)

@@ -182,13 +182,13 @@ def test_a_run_is_measured_on_the_kind_of_device_that_trains_it(run, monkeypatch
 
 def test_a_directory_that_cannot_be_written_is_one_sentence(run):
     file_of(run).mkdir()
-    with pytest.raises(ValueError, match=r"run cannot be written.*Is a directory$"):
+    with pytest.raises(ValueError, match=r"run cannot.*written.*Is a directory$"):
         measured(run, cell(2))
 
 
 def test_a_run_without_its_checkpoint_is_one_sentence(run):
     run.best_checkpoint.unlink()
-    with pytest.raises(ValueError, match=r"^there is no checkpoint .*best\.safetensors.*last\.safetensors$"):
+    with pytest.raises(ValueError, match=r"^there.*best\.safetensors.*last\.safetensors$"):
         measured(run, cell(2))
 
 

@@ -119,7 +119,7 @@ def test_a_database_that_poslab_does_not_write_is_one_sentence_that_names_it(way
 
 
 def test_a_sweep_has_no_more_trials_than_are_read(tmp_path):
-    with pytest.raises(ValueError, match=r"^n_trials must be at most 10,000, got 100,000$"):
+    with pytest.raises(ValueError, match=r"^n_trials must.*at most 10,000, got 100,000$"):
         small_sweep(tmp_path, n_trials=100_000)
 
 

@@ -27,19 +27,19 @@ def test_multiples_are_of_the_training_length(tmp_path):
     assert lengths_of(small(tmp_path), "bits_per_byte@0.5x", ["0.5x", "1x"]) == [8, 16]
     with pytest.raises(ValueError, match=r"^cases.this: lengths must be .*0.3x"):
         lengths_of(small(tmp_path), "bits_per_byte@1x", ["0.3x", "1x"])
-    with pytest.raises(ValueError, match=r"^cases.this: bits_per_byte@0.3x is at none of the lengths of its test, 16 "):
+    with pytest.raises(ValueError, match=r"^cases.this:.*of its test, 16 "):
         lengths_of(small(tmp_path), "bits_per_byte@0.3x", ["1x"])
 
 
 def test_a_window_longer_than_the_text_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"^cases.this: lengths must lie between"):
+    with pytest.raises(ValueError, match=r"^cases.this:.*must lie between"):
         lengths_of(small(tmp_path), "bits_per_byte@1x", ["1x", 100_000])
 
 
 def test_a_length_of_which_the_test_has_no_example_is_one_sentence():
     config = composed("dataset=copy", "dataset.task.num_words=2", "dataset.train_lengths=[3,8]")
     assert lengths_of(config, "exact_match@8", [8, 12]) == [8, 12]
-    with pytest.raises(ValueError, match=r"^cases\.this: lengths must be .* none of 1$"):
+    with pytest.raises(ValueError, match=r"^cases\.this:.*be .* none of 1$"):
         lengths_of(config, "exact_match@8", [1, 8])
 
 
@@ -52,7 +52,7 @@ def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_pat
 
 
 def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
-    with pytest.raises(ValueError, match=r"^cases.this: passkey_loss@2x: lengths must be at least"):
+    with pytest.raises(ValueError, match=r"^cases.this:.*be at least"):
         lengths_of(small(tmp_path), "passkey_loss@2x", [16])
 
 

@@ -188,7 +188,7 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
         ),
         (
             {"tuning": {**TUNING, "space": {"trainer.max_steps": [1, 2]}}, "budget": {"steps": 5}},
-            "budget must not set trainer.max_steps",
+            "budget must.*trainer.max_steps",
         ),
         ({"cases": {"a": {"train": {"encoding": "t5"}}}}, "cases.a.train must not have"),
         ({"cases": {"a b": {"train": {}}}}, "cases: names must"),
@@ -201,7 +201,7 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
                     "text_sliding": {"train": {}, "metrics": {"loss": {"direction": "minimize"}}},
                 }
             },
-            "cases: text and .*curves_text_sliding_loss",
+            "cases:.*curves_text_sliding_loss",
         ),
         ({"cases": {"a": {"train": {}, "tuning": {"metric": "loss"}}}}, "cases.a.tuning must have a tuning"),
         (

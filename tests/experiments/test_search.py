@@ -255,14 +255,14 @@ def test_a_budget_smaller_than_what_has_begun_is_refused(tmp_path):
         taken(study)
 
     joined(small_sweep(tmp_path, n_trials=3))
-    with pytest.raises(ValueError, match=r"^n_trials must be at least 3, .* got 2$"):
+    with pytest.raises(ValueError, match=r"^n_trials must.*at least 3, .* got 2$"):
         joined(small_sweep(tmp_path, n_trials=2))
 
 
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        ("sqlite:////nowhere/at/all/study.db", "cannot be reached: .*/nowhere/at/all"),
+        ("sqlite:////nowhere/at/all/study.db", "cannot be.*/nowhere/at/all"),
         ("postgresql://a:p@sec:ret@127.0.0.1/x", r"postgresql\+psycopg://a:\*\*\*@127.* is not the"),
         ("postgresql+psycopg://a:secret@127.0.0.1:1/x", r"postgresql\+psycopg://a:\*\*\*@127.*cannot be reached"),
         ("nonsense://x", "storage=nonsense://x cannot be reached"),

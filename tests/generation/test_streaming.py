@@ -115,7 +115,7 @@ def test_an_encoding_that_ends_is_refused_before_anything_is_computed():
     )
     with pytest.raises(ValueError, match=sentence):
         generate(model, some_tokens(1, 3), 6)
-    with pytest.raises(ValueError, match=r"8 tokens of prompt leave no room$"):
+    with pytest.raises(ValueError, match=r"8 tokens of.*leave no room$"):
         generate(model, some_tokens(1, 8), 1)
     assert model.read == []
 

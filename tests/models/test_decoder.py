@@ -212,7 +212,7 @@ def test_the_parameters_are_those_counted_by_hand(arguments, more):
 
 
 def test_shared_channels_have_one_scale_in_all_heads():
-    with pytest.raises(ValueError, match=r"^qk_norm must be false with shared_key: it would give each head a scale"):
+    with pytest.raises(ValueError, match=r"^qk_norm.*each head a scale"):
         small_decoder("none", shared_key=0.5, qk_norm=True)
 
 
@@ -296,7 +296,7 @@ def test_a_decoder_ends_where_its_encoding_ends():
     cache = decoder.new_cache()
     with torch.no_grad():
         decoder(some_tokens(1, 512), cache=cache)
-        with pytest.raises(ValueError, match=r"^max_length=512 learned positions end before position 512; "):
+        with pytest.raises(ValueError, match=r"^max_length=512.*end before position 512; "):
             decoder(some_tokens(1, 1), cache=cache)
 
 

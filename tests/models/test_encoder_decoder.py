@@ -95,11 +95,11 @@ def test_the_memory_knows_no_positions_unless_it_is_told_to():
         (Sinusoidal, "is mixed into embeddings"),
         (CoPE, "is causal"),
         (Forgetting, "has a state of each token"),
-        (LayerPattern([LayerSpec(Rotary, chunk=4), Rotary]), "^cross_encoding must not have chunks: "),
-        (LayerPattern([LayerSpec(Rotary, window=4)]), "^cross_encoding must not have windows: "),
+        (LayerPattern([LayerSpec(Rotary, chunk=4), Rotary]), "^cross_encoding.*not have chunks: "),
+        (LayerPattern([LayerSpec(Rotary, window=4)]), "^cross_encoding.*not have windows: "),
         (
             LayerPattern([LayerSpec(Rotary, chunk=4, temperature=HeadScale)]),
-            "^cross_encoding must not have chunks and temperat",
+            "^cross_encoding.*chunks and temperat",
         ),
     ],
 )

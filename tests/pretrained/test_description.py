@@ -54,7 +54,7 @@ def test_arguments_with_their_defaults_are_not_described():
 
 def test_chunks_and_sinks_are_in_no_class_of_transformers():
     chunked = stacked(Decoder, 11, LayerPattern([LayerSpec(Rotary, chunk=5)]), 32, 2, 4)
-    with pytest.raises(NotPlainError, match=r"^encoding has chunks, which no class of transformers "):
+    with pytest.raises(NotPlainError, match=r"^encoding has.*class of transformers "):
         plain_form(chunked, 16)
-    with pytest.raises(ValueError, match=r"^sinks must be null to be exported: "):
+    with pytest.raises(ValueError, match=r"^sinks must.*to be exported: "):
         checked_decoder(stacked(Decoder, 11, Rotary, 32, 2, 4, sinks="all"))

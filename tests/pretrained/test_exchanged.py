@@ -348,15 +348,15 @@ def test_an_encoding_is_exchanged_by_the_name_of_its_choice():
 @pytest.mark.parametrize(
     ("encoding", "hyperparameters", "sentence"),
     [
-        ("yarm", {}, "^unknown encoding 'yarm'; did you mean 'yarn'[?]$"),
-        ("rope", {}, "^unknown encoding 'rope'; did you mean 'rotary'[?]$"),
+        ("yarm", {}, "^unknown encoding.*you mean 'yarn'[?]$"),
+        ("rope", {}, "^unknown encoding.*you mean 'rotary'[?]$"),
         ("../encoding/yarn", {}, "^unknown encoding '../encoding/yarn'$"),
-        ("yarn", {"facter": 4}, "^encoding 'yarn' has no argument 'facter'; did you mean 'factor'[?]$"),
-        ("yarn", {"factor": 0.5}, "^encoding.scaling.factor must be a number of at least 1, got 0.5$"),
-        ("yarn", {"_target_": "os.system"}, "^encoding 'yarn' has no argument '_target_'$"),
-        ("pretrained", {"factor": 4}, "^encoding 'pretrained' has no argument 'factor'$"),
+        ("yarn", {"facter": 4}, "^encoding 'yarn'.*you mean 'factor'[?]$"),
+        ("yarn", {"factor": 0.5}, "^encoding.scaling.factor.*least 1, got 0.5$"),
+        ("yarn", {"_target_": "os.system"}, "^encoding 'yarn'.*no argument '_target_'$"),
+        ("pretrained", {"factor": 4}, "^encoding 'pretrained'.*no argument 'factor'$"),
         (T5Bias, {"buckets": 4}, "^T5Bias has no argument buckets"),
-        (LayerPattern([Rotary]), {"every": 3}, "^every must be given to the encodings of a LayerPattern"),
+        (LayerPattern([Rotary]), {"every": 3}, "^every must.*encodings of a LayerPattern"),
     ],
 )
 def test_a_mistaken_name_or_argument_is_one_sentence_and_changes_nothing(encoding, hyperparameters, sentence):

@@ -418,9 +418,7 @@ def test_a_document_that_quotes_its_end_is_text(kind, tmp_path, trained_bpe):
 
 
 def test_symbols_are_refused():
-    with pytest.raises(
-        ValueError, match=r"^tokenizer must be of bytes or subwords to be exported, got SymbolTokenizer"
-    ):
+    with pytest.raises(ValueError, match=r"^tokenizer must.*exported, got SymbolTokenizer"):
         fast_tokenizer(SymbolTokenizer(["0", "1"]), TRAINED)
 
 
@@ -476,7 +474,7 @@ def test_a_directory_that_differs_is_not_left_behind(run, tmp_path, monkeypatch)
         return form
 
     monkeypatch.setattr(directory, "plain_form", wrong)
-    with pytest.raises(ValueError, match=r"^the exported model differs: on \d+ random tokens its logits are off by up"):
+    with pytest.raises(ValueError, match=r"^the exported.*off by up"):
         poslab.export(run, tmp_path / "made")
     assert list(tmp_path.iterdir()) == []
 
@@ -484,7 +482,7 @@ def test_a_directory_that_differs_is_not_left_behind(run, tmp_path, monkeypatch)
 @pytest.mark.usefixtures("in_this_process")
 def test_another_tokenizer_is_not_left_behind(run, tmp_path, monkeypatch):
     monkeypatch.setattr(ByteTokenizer, "encode", lambda self, text: SubwordTokenizer.train([[TEXT]], 280).encode(text))
-    with pytest.raises(ValueError, match=r"^the exported tokenizer differs: transformers gives other token ids for 'A"):
+    with pytest.raises(ValueError, match=r"^the exported.*token ids for 'A"):
         poslab.export(run, tmp_path / "made")
     assert list(tmp_path.iterdir()) == []
 
@@ -504,9 +502,9 @@ def test_what_is_there_is_left_alone(run, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_one_sentence(run, tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(ValueError, match=r"^to=.*file/made cannot be written: Not a directory$"):
+    with pytest.raises(ValueError, match=r"^to=.*file/made.*Not a directory$"):
         poslab.export(run, tmp_path / "file" / "made")
-    with pytest.raises(ValueError, match=r"^to=.* cannot be written: File name too long$"):
+    with pytest.raises(ValueError, match=r"^to=.* cannot.*name too long$"):
         poslab.export(run, tmp_path / ("a" * 300))
 
 
@@ -516,7 +514,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_leaves_nothing(run, tmp_path, m
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr(directory, "_save", full)
-    with pytest.raises(ValueError, match=r"^to=.*/made cannot be written: I/O error: No space left on device"):
+    with pytest.raises(ValueError, match=r"^to=.*/made.*left on device"):
         poslab.export(run, tmp_path / "made")
     assert not list(tmp_path.iterdir())
 
@@ -533,22 +531,22 @@ def test_another_version_of_transformers_is_refused(run, tmp_path, monkeypatch):
 def test_a_run_of_another_task_or_without_a_checkpoint_is_refused(tmp_path):
     unfinished = write_run(tmp_path / "run")
     unfinished.best_checkpoint.unlink()
-    with pytest.raises(ValueError, match=r"^there is no checkpoint .*best\.safetensors"):
+    with pytest.raises(ValueError, match=r"^there is.*checkpoint .*best\.safetensors"):
         poslab.export(unfinished.path, tmp_path / "made")
-    with pytest.raises(ValueError, match=r"^nowhere is not a run directory: it holds no config\.yaml$"):
+    with pytest.raises(ValueError, match=r"^nowhere is.*no config\.yaml$"):
         poslab.export("nowhere", tmp_path / "made")
     classifier = RunDirectory(tmp_path / "classifier")
     keys = ["dataset=classification_file", "dataset.files=x.csv", "dataset.text=a", "dataset.label=b", "model=decoder"]
     classifier.start(composed(*keys), {})
-    with pytest.raises(ValueError, match=r"classifier cannot be exported: it is not a language model, and trans"):
+    with pytest.raises(ValueError, match=r"classifier cannot.*model, and trans"):
         poslab.export(classifier.path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
 
 
 def test_a_model_needs_a_length_and_a_run_has_its_own(run, tmp_path):
-    with pytest.raises(ValueError, match=r"^length must be the training length of the model, at least 2 tokens, got N"):
+    with pytest.raises(ValueError, match=r"^length must.*least 2 tokens, got N"):
         poslab.export(decoder(Rotary), tmp_path / "made")
-    with pytest.raises(ValueError, match=r"^tokenizer and length are those of the run: leave them out$"):
+    with pytest.raises(ValueError, match=r"^tokenizer and.*leave them out$"):
         poslab.export(run, tmp_path / "made", length=5)
 
 

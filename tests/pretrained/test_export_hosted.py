@@ -313,7 +313,7 @@ class Foreign(PositionalEncoding):
 
 @pytest.mark.parametrize("pattern", [Foreign, lambda: Alibi(4), partial(Rotary, 8)])
 def test_only_encodings_of_poslab_are_described(pattern):
-    with pytest.raises(ValueError, match=r"must be a class or a function of Poslab, with arguments by name"):
+    with pytest.raises(ValueError, match=r"must be.*arguments by name"):
         describe(StackEncodings(pattern, shapes(tiny_config("llama"))()))
 
 
@@ -380,7 +380,7 @@ def test_what_cannot_be_exported_is_refused(name, tmp_path):
 def test_a_head_that_no_auto_class_chooses_is_refused(tmp_path):
     model = transformers.BertForPreTraining(tiny_config("bert"))
     exchange(model, T5Bias)
-    with pytest.raises(ValueError, match=r"^model must be of a class that one of AutoModel, .* chooses to be exported"):
+    with pytest.raises(ValueError, match=r"^model must.*to be exported"):
         poslab.export(model, tmp_path / "made")
     assert list(tmp_path.iterdir()) == []
 
@@ -388,7 +388,7 @@ def test_a_head_that_no_auto_class_chooses_is_refused(tmp_path):
 @pytest.mark.usefixtures("in_this_process")
 def test_an_exported_encoding_is_not_exchanged_again(tmp_path):
     path = poslab.export(hosted("llama", T5Bias), tmp_path / "made").path
-    with pytest.raises(ValueError, match=r"model must have positions of its own, got one exported under an encoding"):
+    with pytest.raises(ValueError, match=r"model must.*under an encoding"):
         borrow(str(path), Alibi)
 
 

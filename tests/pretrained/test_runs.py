@@ -64,9 +64,7 @@ def test_a_run_is_to_be_compared_with_the_positions_of_the_model_itself_or_none(
 
 def test_a_tokenizer_that_has_more_tokens_than_the_model_is_refused_before_training(folder):
     SubwordTokenizer.train([[words(300)]], 290).save(folder / "llama")
-    with pytest.raises(
-        ValueError, match=r"^model\.path must hold the tokenizer .* has 290 tokens, .* the model has 280$"
-    ):
+    with pytest.raises(ValueError, match=r"^model\.path.*the model has 280$"):
         check(configuration(folder, "llama", "encoding=pretrained"))
 
 

@@ -124,20 +124,20 @@ def test_classes_are_learned_from_labels_and_hidden_states(folder):
 
 def test_an_untouched_model_without_an_output_layer_for_the_task_has_no_logits(folder):
     for config in (on_classes(folder, "bert", *DISTIL), on_text(folder, "headless", *DISTIL)):
-        with pytest.raises(ValueError, match=r"^objective.match must be hidden: the untouched model has no trained"):
+        with pytest.raises(ValueError, match=r"^objective.match.*has no trained"):
             check({**config, "objective": {**config["objective"], "match": "logits"}})
 
 
 def test_learning_within_more_positions_than_the_untouched_model_has_is_refused(folder):
     check(on_text(folder, "bert", *DISTIL, f"objective.within={tiny_models.ROWS}"))
-    with pytest.raises(ValueError, match=r"^objective.within must be at most 24, where the positions of the teacher"):
+    with pytest.raises(ValueError, match=r"^objective.within.*of the teacher"):
         check(on_text(folder, "bert", *DISTIL, "objective.within=25"))
 
 
 def test_a_mask_that_the_model_lacks_is_refused(folder):
     path = folder / "bert" / "tokenizer.json"
     path.write_text(path.read_text().replace("[MASK]", "[COVER]"))
-    with pytest.raises(ValueError, match=r"^objective.teacher=untouched must know all tokens of this run: the model"):
+    with pytest.raises(ValueError, match=r"^objective.teacher=untouched.*the model"):
         taught(on_text(folder, "bert", *DISTIL))
 
 

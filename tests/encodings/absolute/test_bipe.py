@@ -107,9 +107,9 @@ def test_decoding_continues_in_the_last_of_packed_documents():
 
 
 def test_what_it_cannot_read_is_refused():
-    with pytest.raises(ValueError, match=r"^ends must name at least one token that ends a segment, got none$"):
+    with pytest.raises(ValueError, match=r"^ends must.*a segment, got none$"):
         Bilevel(8, [])
     prepare = partial(sensitive().encodings.prepare, Positions.range(2))
     for read in (Bilevel(8, ENDS).remap_positions, partial(Bilevel(8, ENDS).embed, torch.zeros(1, 2, 8)), prepare):
-        with pytest.raises(ValueError, match=r"^tokens must be given to Bilevel, .* got positions alone$"):
+        with pytest.raises(ValueError, match=r"^tokens must.*got positions alone$"):
             read(Positions.range(2))

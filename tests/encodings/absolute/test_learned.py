@@ -27,7 +27,5 @@ def test_learned_is_what_enters_the_first_block_of_gpt2():
 
 
 def test_learned_refuses_real_positions_in_one_sentence():
-    with pytest.raises(
-        ValueError, match=r"^positions must be integers for learned positions, got real numbers: [^\n]+$"
-    ):
+    with pytest.raises(ValueError, match=r"^positions must.*got real numbers: [^\n]+$"):
         Learned(d_model=8, max_length=16).embed(torch.zeros(1, 2, 8), Positions(torch.tensor([0.0, 1.0]), stop=2))

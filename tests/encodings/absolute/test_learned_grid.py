@@ -80,7 +80,7 @@ def test_without_interpolation_a_smaller_grid_has_the_first_cells_and_a_larger_o
     ):
         added(ours, Positions.grid(4, 5))
     half = Positions.grid(3, 5)
-    with pytest.raises(ValueError, match=r"^interpolation must be bilinear or bicubic where coordinates are not"):
+    with pytest.raises(ValueError, match=r"^interpolation must.*coordinates are not"):
         added(ours, replace(half, places=half.places.at(half.places.cells / 2)))
 
 
@@ -110,5 +110,5 @@ def test_a_text_past_a_side_of_a_grid_is_at_its_last_cell():
 
 @pytest.mark.parametrize("made", [LearnedGrid, LearnedAxes])
 def test_real_positions_of_a_text_are_refused(made):
-    with pytest.raises(ValueError, match=r"^positions must be integers for learned positions, got real numbers: "):
+    with pytest.raises(ValueError, match=r"^positions must.*got real numbers: "):
         added(learned(made, [16]), Positions(torch.tensor([0.0, 0.5]), stop=2))

@@ -160,12 +160,12 @@ def test_without_a_metric_patches_are_read_in_storage_order() -> None:
 
 
 def test_a_metric_has_no_sides() -> None:
-    with pytest.raises(ValueError, match=r"^asymmetry must be 0 under a metric, which has no sides, got 0.5$"):
+    with pytest.raises(ValueError, match=r"^asymmetry must.*no sides, got 0.5$"):
         Alibi(2, asymmetry=0.5, metric="euclidean", causal=False)
 
 
 @pytest.mark.parametrize("made", ["t5_axes", "relative_table", "swin_v2"])
 def test_places_on_other_axes_are_refused(made: str) -> None:
     clip = Positions.grid(2, 2, 2)
-    with pytest.raises(ValueError, match=r"^encoding \w+ is for 2 axes, and tokens stand on 3: time, height, width$"):
+    with pytest.raises(ValueError, match=r"^encoding \w+ is.*3: time, height, width$"):
         BIASES[made]().prepare(clip, clip)

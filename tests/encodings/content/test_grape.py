@@ -83,5 +83,5 @@ def test_it_begins_with_the_slopes_of_alibi_and_reports_what_it_learned():
     for name in ("query_direction", "key_direction"):
         assert encoding.learned()[name].norm(dim=-1).tolist() == pytest.approx([1.0] * H)
     assert list(made(gates="key").learned()) == ["slopes", "key_direction"]
-    with pytest.raises(ValueError, match=r"^gates must be one of both, query, key, got 'none'$"):
+    with pytest.raises(ValueError, match=r"^gates must.*key, got 'none'$"):
         GrapeA(H, D, gates="none")

@@ -33,11 +33,11 @@ def test_attention_and_gradients_are_those_of_equation_12(share, alpha, num_quer
 
 
 def test_a_share_that_leaves_no_amplitude_is_refused():
-    with pytest.raises(ValueError, match=r"^share must leave at least one of 8 channels to the amplitude, got 0.1$"):
+    with pytest.raises(ValueError, match=r"^share must.*the amplitude, got 0.1$"):
         Tapa(8, share=0.1)
 
 
 def test_a_power_that_no_distance_survives_is_refused():
     assert torch.tensor(2.0**31).pow(4).isfinite()
-    with pytest.raises(ValueError, match=r"^alpha must be a number of at most 4, got 100.0$"):
+    with pytest.raises(ValueError, match=r"^alpha must.*at most 4, got 100.0$"):
         Tapa(8, alpha=100.0)

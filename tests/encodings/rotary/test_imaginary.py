@@ -41,7 +41,7 @@ def test_with_shared_queries_and_keys_two_heads_differ_by_their_part_alone():
 
 
 def test_an_odd_number_of_heads_is_refused():
-    with pytest.raises(ValueError, match=r"^num_heads must be even under RoPE\+\+, got 3$"):
+    with pytest.raises(ValueError, match=r"^num_heads.*under RoPE\+\+, got 3$"):
         RoPEPlusPlus(DIM, 3)
-    with pytest.raises(ValueError, match=r"^num_heads must be even with shared_query=true, got 3$"):
+    with pytest.raises(ValueError, match=r"^num_heads must.*got 3$"):
         small_decoder("none", shared_query=True, num_heads=3, num_kv_heads=3, head_dim=8)

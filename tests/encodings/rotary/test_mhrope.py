@@ -58,12 +58,12 @@ def test_each_axis_has_the_whole_spectrum():
 
 
 def test_too_few_heads_and_other_axes_are_refused():
-    with pytest.raises(ValueError, match=r"^num_kv_heads must leave a head to each of 3 axes, got 2 as \[0, 1, 1\]$"):
+    with pytest.raises(ValueError, match=r"^num_kv_heads.*got 2 as \[0, 1, 1\]$"):
         MHRoPE(D, 2, 2, [2, 3, 3])
-    with pytest.raises(ValueError, match=r"^num_kv_heads must leave a head to each of 2 axes, got 1 as "):
+    with pytest.raises(ValueError, match=r"^num_kv_heads.*got 1 as "):
         MHRoPE(D, 2, 1)
     clip, picture = Positions.grid(2, 2, 2), Positions.grid(2, 2)
-    with pytest.raises(ValueError, match=r"^num_kv_heads must leave a head to each of 3 axes, got 2 as \[1, 0, 1\]$"):
+    with pytest.raises(ValueError, match=r"^num_kv_heads.*got 2 as \[1, 0, 1\]$"):
         MHRoPE(D, 2, 2).prepare(clip, clip)
-    with pytest.raises(ValueError, match=r"^sections must have a number for each axis, got 3 for positions on 2 axes$"):
+    with pytest.raises(ValueError, match=r"^sections must.*positions on 2 axes$"):
         MHRoPE(D, 8, 8, [2, 3, 3]).prepare(picture, picture)

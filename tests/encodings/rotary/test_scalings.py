@@ -494,24 +494,24 @@ def test_a_scaling_of_your_own_may_have_any_arguments():
 
 
 def test_two_channels_have_no_base_to_scale():
-    with pytest.raises(ValueError, match=r"^fraction must turn at least 4 channels of each head .*, got 2$"):
+    with pytest.raises(ValueError, match=r"^fraction must.*each head .*, got 2$"):
         Rotary(8, fraction=0.25, scaling=rope_ntk)
 
 
 @pytest.mark.parametrize("content", ["{}", "[1, true]", '["a"]', "[1, 2", "[" * 100_000, " " * 2**20 + "[]"])
 def test_a_file_without_a_list_of_numbers_is_refused(tmp_path, content):
     (tmp_path / "factors.json").write_text(content)
-    with pytest.raises(ValueError, match=r"^short_factors must name a JSON file that .*factors.json"):
+    with pytest.raises(ValueError, match=r"^short_factors.*that .*factors.json"):
         Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], short_factors=str(tmp_path / "factors.json")))
 
 
 def test_a_device_that_never_ends_is_not_read():
-    with pytest.raises(ValueError, match=r"^short_factors must name a JSON file that can be read, got '/dev/zero'"):
+    with pytest.raises(ValueError, match=r"^short_factors.*got '/dev/zero'"):
         Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], short_factors="/dev/zero"))
 
 
 @pytest.mark.parametrize("factor", ["1e-300", "9" * 400])
 def test_a_factor_by_which_float32_cannot_divide_is_refused(tmp_path, factor):
     (tmp_path / "factors.json").write_text(f"[{factor}{', 1' * (HEAD_DIM // 2 - 1)}]")
-    with pytest.raises(ValueError, match=r"^long_factors must hold numbers in \[1e-9, 1e9\], got "):
+    with pytest.raises(ValueError, match=r"^long_factors.*numbers in \[1e-9, 1e9\], got "):
         Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], long_factors=str(tmp_path / "factors.json")))

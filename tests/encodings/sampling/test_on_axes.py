@@ -199,7 +199,7 @@ def test_positions_are_interpolated_to_the_grid_of_training_on_each_axis():
     drawn = coordinates(Interpolated([2, 3]), Positions.grid(4, 6))
     assert drawn == [[y / 2, x / 2] for y in range(4) for x in range(6)]
     assert coordinates(Interpolated([7, 5]), Positions.grid(7, 5)) == [[y, x] for y in range(7) for x in range(5)]
-    with pytest.raises(ValueError, match=r"^grid must have a number for each axis, time, height, width, got \[2, 3\]$"):
+    with pytest.raises(ValueError, match=r"^grid must.*height, width, got \[2, 3\]$"):
         Interpolated([2, 3])(Positions.grid(2, 2, 2), 1)
 
 
@@ -228,7 +228,7 @@ def test_a_grid_is_fitted_to_a_picture_once_by_the_sampler_or_by_the_encoding(sa
 
 @pytest.mark.parametrize("sampler", [MRopeReset(), Diagonal()])
 def test_samplers_that_need_an_axis_of_time_refuse_places_without_one(sampler):
-    with pytest.raises(ValueError, match=r"^positions must have the axis time, got height, width$"):
+    with pytest.raises(ValueError, match=r"^positions must.*got height, width$"):
         sampler(Positions.grid(2, 2), 1)
 
 

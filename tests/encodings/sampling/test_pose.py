@@ -106,7 +106,7 @@ def test_the_stop_of_training_is_the_target_and_the_positions_are_not_contiguous
 
 def test_a_text_as_long_as_the_target_stays_and_a_longer_one_is_refused():
     assert (rows(Pose(16), 16, 3) == torch.arange(16)).all()
-    with pytest.raises(ValueError, match=r"^target_length=16 positions are too few for a training text of 17 tokens$"):
+    with pytest.raises(ValueError, match=r"^target_length=16.*text of 17 tokens$"):
         Pose(16)(Positions.range(17), 1)
 
 

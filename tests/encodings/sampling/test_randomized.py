@@ -74,5 +74,5 @@ def test_documents_and_padding_share_a_draw(training):
 def test_a_text_with_more_tokens_than_positions_is_refused(training):
     randomized = Randomized(max_position=10).train(training)
     assert randomized.max_length == 10
-    with pytest.raises(ValueError, match=r"^max_position=10 positions are too few for a text of 11 tokens, [^\n]+$"):
+    with pytest.raises(ValueError, match=r"^max_position=10.*a text of 11 tokens, [^\n]+$"):
         randomized(Positions.range(11), 1)

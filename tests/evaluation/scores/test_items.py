@@ -113,14 +113,14 @@ def test_a_file_of_more_rows_than_memory_has_is_refused(tmp_path: Path, monkeypa
 
 
 def test_a_file_that_is_not_there_or_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match=r"cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"cannot be.*No such file"):
         read_measured(tmp_path / "items.parquet")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match=r"pipe cannot be read: it is not a regular file$"):
+    with pytest.raises(ValueError, match=r"pipe cannot.*not a regular file$"):
         read_measured(tmp_path / "pipe")
     write_measured(MEASURED, tmp_path / "items.parquet")
     monkeypatch.setattr("poslab.evaluation.scores.items.MAX_BYTES", 100)
-    with pytest.raises(ValueError, match=r"must be at most 100 bytes long"):
+    with pytest.raises(ValueError, match=r"must be.*most 100 bytes long"):
         read_measured(tmp_path / "items.parquet")
 
 

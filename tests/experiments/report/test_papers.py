@@ -74,12 +74,12 @@ def test_all_claims_are_listed_with_their_evidence():
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [
-        ({"published": [{**VALUE, "seen": "memory"}]}, r"published\[0\]: seen must be one of"),
+        ({"published": [{**VALUE, "seen": "memory"}]}, r"published\[0\]: seen.*be one of"),
         ({"published": [{"case": "copy", "encoding": "none", "value": 1}]}, r"published\[0\] must have seen"),
         ({"claims": [{"say": "x"}]}, r"claims\[0\] must have better"),
         ({"paper": {"title": "A paper"}}, "paper must have arxiv"),
-        ({"published": [{**VALUE, "head_dim": 128}]}, "head_dim must be even, and at a length"),
-        ({"differences": [1]}, "differences must be a list, each item text"),
+        ({"published": [{**VALUE, "head_dim": 128}]}, "head_dim.*and at a length"),
+        ({"differences": [1]}, "differences must.*each item text"),
     ],
 )
 def test_what_is_published_must_say_where_it_was_seen(node, sentence):

@@ -92,12 +92,12 @@ def test_by_more_than_the_margin_is_a_test_at_the_margin():
     ("make", "message"),
     [
         (lambda: Scores(np.zeros((2, 2))), r"values .* \(seeds,\), got \(2, 2\)"),
-        (lambda: Scores(np.zeros(2), np.zeros((3, 2))), r"items must have the shape \(2, items\), got \(3, 2\)"),
-        (lambda: Scores(np.zeros(1), np.ones((1, 2))), "the means of items must be the values"),
+        (lambda: Scores(np.zeros(2), np.zeros((3, 2))), r"items must.*shape \(2, items\), got \(3, 2\)"),
+        (lambda: Scores(np.zeros(1), np.ones((1, 2))), "the means.*be the values"),
         (lambda: difference(Scores(OURS), Scores(OURS[:2]), "maximize"), "equally many, got 4 and 2"),
         (
             lambda: difference(*(Scores.of_items(np.ones((2, items))) for items in (3, 4)), "maximize"),
-            "items must be equally many, got 3 and 4",
+            "items must.*many, got 3 and 4",
         ),
     ],
 )
