@@ -189,7 +189,12 @@ def test_a_paper_on_pretrained_models_has_its_setting_and_a_small_form(paper, mo
     monkeypatch.setattr(poslab.data.composed, "in_package", lambda path: path)
     own, small_form = (composed(f"experiment={paper}{form}", "model.path=x") for form in ("", "_small"))
     for config in (own, small_form):
-        assert config["model"] == {"_target_": "poslab.pretrained.hosted.HostedModel", "path": "x", "pooling": None}
+        assert config["model"] == {
+            "_target_": "poslab.pretrained.hosted.HostedModel",
+            "path": "x",
+            "pooling": None,
+            "layers": None,
+        }
     assert own["encoding"]["_target_"] == small_form["encoding"]["_target_"]
     assert own["positions"]["_target_"] == small_form["positions"]["_target_"]
     steps = [config["trainer"]["max_steps"] for config in (own, small_form)]

@@ -217,7 +217,7 @@ def test_its_own_attention_takes_the_encodings_whose_hooks_it_calls(
     assert f"# {capsys.readouterr().out.strip()}" in of("python")[OWN_ATTENTION]
     served, positions = [], Positions.range(10)
     for name in EVERY_ENCODING:
-        is_windowed = bool(getattr(factory(name), "windows", None))
+        is_windowed = any(getattr(kind, "window", None) for kind in getattr(factory(name), "kinds", ()))
         hooks = {hook for one in stack(name, num_layers=1) for hook in one.hooks}
         if hooks <= {"rotate_query", "rotate_key", "scale", "bias"} and not is_windowed:
             served.append(name)

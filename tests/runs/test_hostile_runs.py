@@ -515,7 +515,7 @@ BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" fo
     ("content", "reason"),
     [
         (BOMB, "must not use aliases"),
-        ("a: " + "[" * 5000 + "]" * 5000, "must not be nested more"),
+        ("a: " + "[" * 5000 + "]" * 5000, "must not be nested more|maximum nesting depth"),
         ("a: [\n" + "1,\n" * 200_000 + "]", "must be at most 200,000 bytes"),
         ("a: " + "9" * 5000, "must not have a number of"),
         ("a: " + "5" + ":59" * 5000, "must not have a number of"),

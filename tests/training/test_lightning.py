@@ -7,13 +7,11 @@ import re
 from importlib.util import find_spec
 
 import pytest
-import yaml
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from poslab.runs.directory import RunDirectory
 from poslab.runs.trainer_settings import open_arguments
 from poslab.training.checking import check
-from poslab.training.resume import plan
 from tests.training.runs import CONF, composed, recorded, run_of, small, stop_run
 
 NEVER_BETTER = ("callbacks=[early_stopping]", "callbacks.early_stopping.min_delta=100")
@@ -195,15 +193,3 @@ def test_a_logger_whose_package_is_missing_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"^logger\.other needs a package that"):
         run_of(small(tmp_path, named, "trust=[lightning]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_run_of_before_the_groups_is_recorded_as_it_was(tmp_path):
-    run = stop_run(small(tmp_path), tmp_path / "run", step=1)
-    config = yaml.safe_load(run.config_file.read_text())
-    for group in ("callbacks", "logger"):
-        del config[group]
-    run.config_file.write_text(yaml.safe_dump(config))
-    assert plan({**config, "resume": "auto"}, tmp_path / "next", []).run.path == run.path
-    run_of(run.config(), run.path, checkpoint=run.last_checkpoint)
-    assert {step for step, tag, _ in recorded(run) if tag == "train/loss"} == {1, 2, 3, 4}
-    assert list(run.path.glob("events.out.*"))

@@ -41,7 +41,7 @@ OWN_KEYS = {
     "start": "with recommend: will you train from scratch (default), or from pretrained weights (pretrained)?",
     "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
     "figure.width": "inches of pictures as PDF, such as 3.25 for a paper's column",
-    "storage": "the URL of a database (default: SQLite in output)",
+    "storage": "the URL of a database, for machines that share no folder (default: files in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
     "hang_after": "seconds without progress after which a run is ended (default: 1800)",

@@ -1,4 +1,4 @@
-"""What the commands share: Hydra's command line, exit statuses and one-sentence errors."""
+"""The shared part of the commands: Hydra's command line, exit statuses and one-sentence errors."""
 
 from __future__ import annotations
 

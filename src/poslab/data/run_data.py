@@ -67,7 +67,7 @@ class DataSplits(ABC):
     tokenizer: Tokenizer
 
     state: dict[str, Any]
-    """What changes whenever the data does; a checkpoint keeps it, and resuming compares it."""
+    """A value that changes whenever the data does; a checkpoint keeps it, and resuming compares it."""
 
     @property
     def num_rows(self) -> int | None:

@@ -1,4 +1,4 @@
-"""What an evaluation compares: models with their held-out data, of runs or pretrained, perhaps under another encoding.
+"""Evaluated runs: models with their held-out data, of runs or pretrained, perhaps under another encoding.
 
 Dimension letters: B windows, T tokens, N tokens of the text.
 """

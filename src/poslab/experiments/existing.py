@@ -59,7 +59,7 @@ class ExistingRun:
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether it started from the weights of another run, or of a pretrained model."""
+        """True if it started from the weights of another run, or of a pretrained model."""
         return "path" in self.recipe.config.get("model", ()) or self.recipe.init_from is not None
 
 

@@ -39,7 +39,7 @@ class Results:
     items: Callable[[RunResult], MeasuredRun | None] = lambda run: None
     exist_already: bool = False
     _known: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-    """What was read or computed already, by the name of the method and its arguments."""
+    """Results read or computed already, by the name of the method and its arguments."""
 
     @cached_property
     def finished(self) -> list[RunResult]:

@@ -65,8 +65,8 @@ class _SweepStudy(Study):
 class SweepJobs(Jobs[TrialResult | None]):
     """The trials of a sweep, each a job whose key is its number.
 
-    The seed is that of the sampler; `default` are the parameters of trial 0, by name. A job whose result is None has
-    been told to Optuna before.
+    The seed is that of the sampler; `default` are the parameters of trial 0, by name. Optuna knows
+    the result of a job whose result is None.
     """
 
     def __init__(self, sweep: Sweep, seed: int, default: Mapping[str, Any]) -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-
-if TYPE_CHECKING:
-    from poslab.tasks.task import Task
 
 Scores = Mapping[str, tuple[float, int]]
 """The sum of each metric that is a mean over tokens or examples, and their number, by name; shares are in per cent."""
@@ -36,6 +33,13 @@ class Observation(NamedTuple):
     answers: Any = None
 
 
+class MeasuredTask(Protocol):
+    """The part of a task that a measurement needs."""
+
+    def from_means(self, split: str, loss: float, accuracy: float) -> dict[str, float]:
+        """Return metrics, as `Task.from_means` does."""
+
+
 class Measurement:
     """The metrics of all batches and processes together, each example counted once.
 
@@ -49,7 +53,7 @@ class Measurement:
         counts: further metrics by name, updated with each of the answers of a batch; None has none.
     """
 
-    def __init__(self, task: Task, split: str, counts: Metric | None = None) -> None:
+    def __init__(self, task: MeasuredTask, split: str, counts: Metric | None = None) -> None:
         self.task = task
         self.split = split
         self.means = Means()

@@ -126,7 +126,7 @@ class TableExamples(ExampleSource):
 
 
 def require_text_column(argument: str, column: str, feature: Any) -> None:
-    """Raise ValueError for a column that `datasets` takes for something else than text or numbers, such as dates."""
+    """Raise ValueError for a column that `datasets` reads as another type than text or numbers, such as dates."""
     dtype = str(getattr(feature, "dtype", ""))
     if not dtype.startswith(("string", "large_string", "int", "uint", "float", "bool")) and not is_mixed(feature):
         raise ValueError(f"{argument} must hold text, and {column!r} holds {feature}")

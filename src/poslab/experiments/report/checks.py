@@ -22,7 +22,7 @@ STATISTICS = {
     "equivalent": "within the margin by two one-sided tests",
     "solve rates": "exact tests, where some seeds solve a task and others do not",
 }
-"""How verdicts are found, by their names."""
+"""Methods of verdicts, by their names."""
 
 
 def checks(results: Results) -> Table:

@@ -45,7 +45,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What a case recommends.
+    """The recommendation for a case.
 
     Args:
         case: of the comparison.
