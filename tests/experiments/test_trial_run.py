@@ -35,13 +35,15 @@ class PruneAtOnce(BasePruner):
 
 
 class LoseTheDirectory(BasePruner):
-    """Prunes nothing; removes a directory while trial 0 is trained."""
+    """Prunes nothing; removes a directory once, while its trial is trained."""
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        if trial.number == 0:
+        was_lost = Path(self.directory).parents[1] / "was_lost"
+        if not was_lost.exists():
+            was_lost.touch()
             shutil.rmtree(self.directory)
         return False
 

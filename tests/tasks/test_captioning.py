@@ -205,7 +205,7 @@ def test_captions_of_training_are_learned_by_heart_from_the_images(trained):
     run = trained(*LEARNS)
     (data, task), model = opened(run.config()), poslab.load(run.path / "checkpoints" / "last.safetensors")
     stored = data.splits.stored("train", 8)
-    batch = data._batches("train", 8).__getitems__(list(range(len(stored))))
+    batch = data.splits._batches("train", 8, task).__getitems__(list(range(len(stored))))
     written = [data.tokenizer.decode(text.tolist()) for text in task.written(model, batch)]
     right = [data.splits.facts.classes[number] for number in stored.labels]
     assert sum(map(str.__eq__, written, right)) >= 11  # of 12, which differ in their images alone
