@@ -48,23 +48,23 @@ def assert_whole(file: Path) -> int:
 def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_moment(tmp_path):
     files = [tmp_path / f"{number}" / "last.safetensors" for number in range(3)]
     savers = [subprocess.Popen([sys.executable, "-c", SAVES_FOR_EVER, str(file)]) for file in files]
-    seen, chance = set(), random.Random(0)
+    chance = random.Random(0)
     try:
         for file, saver in zip(files, savers, strict=True):
             while not file.exists():
                 assert saver.poll() is None
                 time.sleep(0.01)
-            for _ in range(10):
+            seen: set[int] = set()
+            while len(seen) < 3:  # saves that happened while the file was read
                 seen.add(assert_whole(file))
             time.sleep(chance.uniform(0, 0.05))
             saver.kill()
             saver.wait()
-            seen.add(assert_whole(file))
+            assert_whole(file)
     finally:
         for saver in savers:
             saver.kill()
             saver.wait()
-    assert len(seen) > 5, "too few saves to have met one in the middle"
 
 
 def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path):
