@@ -295,7 +295,8 @@ def _figure(draw: Callable[[], Any], width: float, height: float, bottom: float 
 
     Panels with their own colour bar serve no layout: `bottom` is the share of the height below them (0: as it is).
     """
-    with rc_context():
+    with rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Attempting to set identical")  # a parameter with a single value
         panels = np.ravel(draw())
         figure = panels[0].figure
     assert isinstance(figure, Figure)
