@@ -314,7 +314,7 @@ def _lines(title: str, frame: pd.DataFrame) -> Lines:
     """Return a table of texts for the terminal."""
     lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for number, column in enumerate(frame.columns):
-        lines.add_column(str(column), justify="right" if number else "left", no_wrap=bool(number))
+        lines.add_column(str(column), justify="right" if number else "left", no_wrap=bool(number), min_width=6)
     for row in frame.itertuples(index=False):
         lines.add_row(*("-" if pd.isna(value) else str(value) for value in row))
     return lines

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # pandas takes a third of a second, and messages of mistakes need none
+    import pandas as pd
 
 SIGNIFICANT = 4
 """Digits of a number on its own, and of the smallest one of a column."""
