@@ -235,7 +235,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     console = HarmlessConsole()
     for table in (figure for figure in figures if isinstance(figure, Table) and figure.name == "rotary_base_bound"):
         numbers = table.frame.map(lambda value: value if pd.isna(value) or value in (True, False) else f"{value:,.0f}")
-        console.print(_lines(table.title, numbers.replace({True: "yes", False: "no"})))
+        console.print(_lines(table.title, numbers.replace({True: "yes", False: "no"}), wraps=True))
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
@@ -310,11 +310,11 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
                 yield _lines(str(metric), shown.rename(columns={name: ""}))
 
 
-def _lines(title: str, frame: pd.DataFrame) -> Lines:
-    """Return a table of texts for the terminal."""
+def _lines(title: str, frame: pd.DataFrame, wraps: bool = False) -> Lines:
+    """Return a table of texts for the terminal; `wraps` lets wide headings take several lines."""
     lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for number, column in enumerate(frame.columns):
-        lines.add_column(str(column), justify="right" if number else "left", no_wrap=bool(number), min_width=6)
+        lines.add_column(str(column), justify="right" if number else "left", no_wrap=bool(number) and not wraps)
     for row in frame.itertuples(index=False):
         lines.add_row(*("-" if pd.isna(value) else str(value) for value in row))
     return lines
