@@ -1,11 +1,11 @@
 """The splits of images and their captions."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from poslab.data.batch import Collate
-from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.patched_splits import ArrayBatches, PatchedSplits
 from poslab.data.patched.preparation import StoredArrays
 from poslab.data.run_data import Collating
@@ -20,9 +20,9 @@ class CaptionSplits(PatchedSplits):
         num_cut: captions that are cut.
     """
 
-    source: CaptionFolder
+    source: Any
 
-    def __init__(self, source: CaptionFolder) -> None:
+    def __init__(self, source: Any) -> None:
         super().__init__(source)
         self.tokenizer = load_tokenizer(self.folder)
         whole = [self.tokenizer.encode(caption) for caption in self.facts.classes]
@@ -50,9 +50,7 @@ class CaptionBatches(ArrayBatches):
         captions: their tokens, in the order of their numbers.
     """
 
-    def __init__(
-        self, stored: StoredArrays, source: CaptionFolder, captions: Sequence[np.ndarray], collate: Collate
-    ) -> None:
+    def __init__(self, stored: StoredArrays, source: Any, captions: Sequence[np.ndarray], collate: Collate) -> None:
         super().__init__(stored, source, captions, collate)
         self.num_written = np.array([len(tokens) - 1 for tokens in captions])[stored.labels]
 

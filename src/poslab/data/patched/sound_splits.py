@@ -1,6 +1,7 @@
 """The splits of sounds."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,6 @@ from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, ExampleOrder
 from poslab.data.patched.patched_splits import ArrayBatches, PatchedSplits
 from poslab.data.patched.preparation import StoredArrays
-from poslab.data.patched.sounds import SoundSource
 from poslab.data.run_data import Collating
 
 
@@ -19,9 +19,9 @@ class SoundSplits(PatchedSplits):
     A crop of training begins at a frame that follows from the seed and the index in the stream of training.
     """
 
-    source: SoundSource
+    source: Any
 
-    def __init__(self, source: SoundSource) -> None:
+    def __init__(self, source: Any) -> None:
         """Open the prepared sounds; ValueError if a split has none that is long enough."""
         super().__init__(source)
         for split in self.facts.num_examples:
@@ -79,7 +79,7 @@ class CropBatches(ArrayBatches):
     """
 
     def __init__(
-        self, stored: StoredArrays, source: SoundSource, classes: Sequence[str], collate: Collate, length: int
+        self, stored: StoredArrays, source: Any, classes: Sequence[str], collate: Collate, length: int
     ) -> None:
         super().__init__(stored, source, classes, collate)
         self.fitting = np.flatnonzero(stored.sizes[:, 0] >= length)
