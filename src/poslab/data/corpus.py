@@ -73,11 +73,3 @@ class Corpus(Source):
     def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
         """Return one pass over a streamed training text, in the order of this epoch, as lists of documents."""
         raise NotImplementedError(f"{type(self).__name__} is not streamed")
-
-
-def as_dataset(texts: list[str]) -> "Dataset":
-    """Return a Hugging Face dataset with one column `text`."""
-    from datasets import Dataset, Features, Value
-
-    # Arrow's plain strings end at 2 GB a column.
-    return Dataset.from_dict({"text": texts}, features=Features({"text": Value("large_string")}))

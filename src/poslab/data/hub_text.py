@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from poslab.data.corpus import Corpus, as_dataset
+from poslab.data.corpus import Corpus
 from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_choice, require_text
+from poslab.data.splitting import as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset

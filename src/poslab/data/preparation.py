@@ -4,17 +4,24 @@ import hashlib
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from poslab.data import cache
-from poslab.data.corpus import Corpus, as_dataset
 from poslab.data.deduplication import drop_repeated_paragraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, shared_fraction
 from poslab.data.run_data import HELD_OUT
 from poslab.data.source import BUILT_IN_TOKENIZERS, Source
-from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
+from poslab.data.splitting import (
+    as_dataset,
+    cut,
+    hold_out,
+    join_neighbours,
+    number_of_parts,
+    random_order,
+    spread_order,
+)
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -27,7 +34,7 @@ MEASURED_BYTES = 1 << 20
 _DOCUMENTS_AT_ONCE = 1000
 
 
-def prepare(corpus: Corpus) -> Path:
+def prepare(corpus: Any) -> Path:
     """Make the token files of a corpus unless they are there; return their folder. Raises errors of `Corpus`."""
     corpus.check()
     folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
@@ -64,7 +71,7 @@ def _check(folder: Path) -> None:
             raise ValueError(f"{path} holds tokens that are not of its vocabulary")
 
 
-def _settings(corpus: Corpus) -> dict[str, object]:
+def _settings(corpus: Any) -> dict[str, object]:
     """Return all settings that decide which tokens come out."""
     settings: dict[str, object] = {
         "version": VERSION,
@@ -101,7 +108,7 @@ def training_pieces(training: "Dataset") -> Iterator[bytes]:
     return (SEPARATOR.join(text.encode() for text in texts) for texts in _batches(training))
 
 
-def _split(documents: "dict[str, Dataset]", corpus: Corpus) -> "dict[str, Dataset]":
+def _split(documents: "dict[str, Dataset]", corpus: Any) -> "dict[str, Dataset]":
     """Hold out the splits that the source lacks."""
     missing = {name: share for name, share in corpus.fractions.items() if name not in documents}
     if not missing:

@@ -4,7 +4,8 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from poslab.data.corpus import Corpus, as_dataset
+from poslab.data.corpus import Corpus
+from poslab.data.splitting import as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader
 from poslab.data.batch import Batch
 from poslab.data.loaders import evaluation_loader
 from poslab.data.order import BatchPlan, evaluation_batches
-from poslab.data.sources import AnySource
 from poslab.data.tokenizers import Tokenizer
 
 HELD_OUT = ("validation", "test")
@@ -142,7 +141,7 @@ class RunData(pl.LightningDataModule):
 
     splits: DataSplits
 
-    def __init__(self, source: AnySource, joined: bool = False) -> None:
+    def __init__(self, source: Any, joined: bool = False) -> None:
         super().__init__()
         self.source = source
         self.joined = joined

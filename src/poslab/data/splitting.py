@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 FEW_DOCUMENTS = 20
 MAX_PARTS = 80
@@ -102,3 +105,11 @@ def join_neighbours(parts: Sequence[Part], chosen: Sequence[int]) -> list[str]:
     """Return the texts of parts, chosen by ascending numbers, joining those that follow one another in a document."""
     runs = groupby(enumerate(chosen), key=lambda item: (parts[item[1]].document, item[1] - item[0]))
     return ["".join(parts[number].text for _, number in run) for _, run in runs]
+
+
+def as_dataset(texts: list[str]) -> "Dataset":
+    """Return a Hugging Face dataset with one column `text`."""
+    from datasets import Dataset, Features, Value
+
+    # Arrow's plain strings end at 2 GB a column.
+    return Dataset.from_dict({"text": texts}, features=Features({"text": Value("large_string")}))

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from poslab.data.batch import Batch, Collate
-from poslab.data.corpus import Corpus
 from poslab.data.order import BatchPlan
 from poslab.data.tokenizers import Tokenizer
 from poslab.data.windows import TextWindows
@@ -36,7 +35,7 @@ class StreamLoader:
     beginning again. So the windows of a step depend on neither.
     """
 
-    def __init__(self, corpus: Corpus, tokenizer: Tokenizer, collate: Collate, plan: BatchPlan) -> None:
+    def __init__(self, corpus: Any, tokenizer: Tokenizer, collate: Collate, plan: BatchPlan) -> None:
         self.corpus = corpus
         self.tokenizer = tokenizer
         self.collate = collate

@@ -6,9 +6,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poslab.data.corpus import Corpus, as_dataset
+from poslab.data.corpus import Corpus
 from poslab.data.paths import files_of, patterns_of, require_content
-from poslab.data.splitting import FEW_DOCUMENTS
+from poslab.data.splitting import FEW_DOCUMENTS, as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset

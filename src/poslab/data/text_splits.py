@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from poslab.data import cache
-from poslab.data.corpus import Corpus
 from poslab.data.loaders import RunLoader, training_loader
 from poslab.data.order import BatchPlan, IndependentOrder, WindowOrder
 from poslab.data.run_data import HELD_OUT, Collating, DataSplits
@@ -35,7 +35,7 @@ class TextSplits(DataSplits):
 
     length_means = "number of tokens of a window"
 
-    def __init__(self, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, corpus: Any, folder: Path) -> None:
         facts = cache.read_facts(folder, cache.Facts)
         self.corpus = corpus
         self.state = {"prepared": folder.name}  # the name changes with the tokens

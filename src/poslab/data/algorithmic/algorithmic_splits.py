@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from poslab.data.algorithmic.examples import AlgorithmicExamples
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import Batch, Collate
 from poslab.data.loaders import RunLoader, training_loader
@@ -25,7 +25,7 @@ class AlgorithmicSplits(DataSplits):
 
     length_means = "size of an example, as its task counts it"
 
-    def __init__(self, source: AlgorithmicExamples) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
         self.tokenizer = SymbolTokenizer(source.task.symbols)
         self.state = {
@@ -82,7 +82,7 @@ class AlgorithmicSplits(DataSplits):
 class TrainingExamples:
     """Training batches by indices of the stream."""
 
-    def __init__(self, source: AlgorithmicExamples, collate: Collate) -> None:
+    def __init__(self, source: Any, collate: Collate) -> None:
         self.source = source
         self.collate = collate
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from poslab.data.batch import Batch, Collate
 from poslab.data.cache import SPLITS, read_facts
 from poslab.data.examples.preparation import Facts
-from poslab.data.examples.source import ExampleSource
 from poslab.data.loaders import RunLoader, example_loader
 from poslab.data.order import BatchPlan
 from poslab.data.overlap import STRING_BYTES
@@ -36,7 +35,7 @@ class ExampleSplits(DataSplits):
 
     length_means = "most tokens of its examples"
 
-    def __init__(self, source: ExampleSource, folder: Path) -> None:
+    def __init__(self, source: Any, folder: Path) -> None:
         from datasets import load_from_disk
 
         self.source = source

@@ -11,7 +11,6 @@ import numpy as np
 
 from poslab.arguments import with_checked_arguments
 from poslab.data import cache
-from poslab.data.examples.source import ExampleSource
 from poslab.data.examples.splitting import split_examples
 from poslab.data.kinds.kind import ExampleKind, Reading
 from poslab.data.kinds.prepared import are_within
@@ -60,7 +59,7 @@ class Facts:
         cache.require_splits(HELD_OUT, self.overlap, self.near_duplicates)
 
 
-def prepare(source: ExampleSource, joined: bool = False) -> Path:
+def prepare(source: Any, joined: bool = False) -> Path:
     """Make the token ids of a source unless they are there; return their folder.
 
     Args:
@@ -115,7 +114,7 @@ def _check(kind: ExampleKind, folder: Path) -> None:
             raise ValueError(f"{folder / name} does not hold what {cache.FACTS} and {FILE_NAME} say")
 
 
-def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
+def _settings(source: Any, joined: bool) -> dict[str, object]:
     """Return all settings that decide which tokens come out."""
     return {
         "version": VERSION,
@@ -131,7 +130,7 @@ def _settings(source: ExampleSource, joined: bool) -> dict[str, object]:
     }
 
 
-def _alike(splits: "dict[str, Dataset]", source: ExampleSource) -> dict[str, Any]:
+def _alike(splits: "dict[str, Dataset]", source: Any) -> dict[str, Any]:
     """Measure the overlap of held-out examples with training: see `Facts`."""
     found: dict[str, Any] = {"overlap": {}, "near_duplicates": {}}
     for name in HELD_OUT:
@@ -143,7 +142,7 @@ def _alike(splits: "dict[str, Dataset]", source: ExampleSource) -> dict[str, Any
     return found
 
 
-def _sample(examples: "Dataset", source: ExampleSource) -> list[str]:
+def _sample(examples: "Dataset", source: Any) -> list[str]:
     """Return the texts of examples drawn at random, at least `MEASURED_BYTES` where there is as much."""
     sample: list[str] = []
     for texts in _read(examples.select(random_order(len(examples))), source):
@@ -153,22 +152,20 @@ def _sample(examples: "Dataset", source: ExampleSource) -> list[str]:
     return sample
 
 
-def _read(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
+def _read(examples: "Dataset", source: Any) -> Iterator[list[str]]:
     """Yield the texts that a model reads of examples, in lists."""
     columns = [name for name in source.kind.read if name in examples.column_names]
     for batch in examples.select_columns(columns).iter(batch_size=1000):
         yield ["\n".join(texts) for texts in zip(*(batch[name] for name in columns), strict=True)]
 
 
-def _texts(examples: "Dataset", source: ExampleSource) -> Iterator[list[str]]:
+def _texts(examples: "Dataset", source: Any) -> Iterator[list[str]]:
     columns = [name for name in source.kind.texts if name in examples.column_names]
     for batch in examples.select_columns(columns).iter(batch_size=1000):
         yield [text for name in columns for text in batch[name] if text]
 
 
-def _write(
-    name: str, examples: "Dataset", source: ExampleSource, tokenizer: Tokenizer, joined: bool, folder: Path
-) -> "_Written":
+def _write(name: str, examples: "Dataset", source: Any, tokenizer: Tokenizer, joined: bool, folder: Path) -> "_Written":
     """Tokenise a split and write the examples that fit."""
     tokenised = examples.map(
         source.kind.tokenise,

@@ -11,7 +11,6 @@ from poslab.data.kinds.patched import IMAGES, SOUNDS, VIDEOS
 from poslab.data.loaders import RunLoader, example_loader
 from poslab.data.order import BatchPlan
 from poslab.data.patched.preparation import Facts, StoredArrays, prepare
-from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import Collating, DataSplits
 from poslab.data.tokenizers import SymbolTokenizer, Tokenizer
 
@@ -27,7 +26,7 @@ class PatchedSplits(DataSplits):
 
     tokenizer: Tokenizer
 
-    def __init__(self, source: PatchedSource) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
         self.length_means = source.length_means
         self.tokenizer = SymbolTokenizer(source.symbols)
@@ -106,7 +105,7 @@ class ArrayBatches:
         collate: makes a batch of the columns `array` and `label`.
     """
 
-    def __init__(self, stored: StoredArrays, source: PatchedSource, names: Sequence[Any], collate: Collate) -> None:
+    def __init__(self, stored: StoredArrays, source: Any, names: Sequence[Any], collate: Collate) -> None:
         self.stored = stored
         self.source = source
         self.labels = stored.labels

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from poslab.arguments import with_checked_arguments
 from poslab.data import cache
 from poslab.data.examples.splitting import split_examples
-from poslab.data.patched.source import PatchedSource
 from poslab.data.preparation import make_tokenizer, tokenizer_settings
 from poslab.data.run_data import HELD_OUT
 from poslab.data.source import Source
@@ -79,7 +79,7 @@ class StoredArrays:
         return self._values.ids[end - math.prod(shape) : end].reshape(shape)
 
 
-def prepare(source: PatchedSource, length: int) -> Path:
+def prepare(source: Any, length: int) -> Path:
     """Write the held-out arrays at a length, and at that of training all of them, unless they are there.
 
     Returns: their folder.
@@ -116,12 +116,12 @@ def prepare(source: PatchedSource, length: int) -> Path:
     return folder
 
 
-def splits_at(source: PatchedSource, length: int) -> tuple[str, ...]:
+def splits_at(source: Any, length: int) -> tuple[str, ...]:
     """Return the splits that there are at a length."""
     return cache.SPLITS if length == source.trained_length else HELD_OUT
 
 
-def _write(folder: Path, split: str, source: PatchedSource, length: int, numbers: Sequence[int]) -> np.ndarray:
+def _write(folder: Path, split: str, source: Any, length: int, numbers: Sequence[int]) -> np.ndarray:
     """Write arrays and their sizes; return the number, the sum and the sum of squares of their values, (3, C)."""
     sums, sizes = np.zeros((3, source.channels)), []
     with (folder / f"{split}.values").open("wb") as file:
@@ -142,7 +142,7 @@ def _moments(sums: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), np.where(deviation > 0, deviation, 1).tolist()
 
 
-def _check(source: PatchedSource, length: int, folder: Path) -> None:
+def _check(source: Any, length: int, folder: Path) -> None:
     """Raise ValueError unless a folder holds as many arrays as it says, of sizes that they may have and its classes."""
     facts = cache.read_facts(folder, Facts)
     if isinstance(source, Source):
@@ -163,7 +163,7 @@ def _check(source: PatchedSource, length: int, folder: Path) -> None:
         raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
 
 
-def _settings(source: PatchedSource, length: int) -> dict[str, object]:
+def _settings(source: Any, length: int) -> dict[str, object]:
     """Return all settings that decide which arrays come out."""
     return {
         "version": VERSION,
