@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poslab.data.examples.source import ExampleSource
 from poslab.data.overlap import near_copies, normal_form
-from poslab.data.patched.source import PatchedSource
 from poslab.data.splitting import SPLIT_SEED, hold_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def split_examples(source: ExampleSource | PatchedSource) -> "dict[str, Dataset]":
+def split_examples(source: Any) -> "dict[str, Dataset]":
     """Return the examples of a source as `train`, `validation` and `test`.
 
     A published test stays as it is; examples of published validation and training that read as a held-out one are
