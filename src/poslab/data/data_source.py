@@ -1,13 +1,10 @@
 """The base class of all datasets that a configuration can name; it imports nothing slow."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import Any, ClassVar, dataclass_transform
 
 from poslab.arguments import with_checked_arguments
 from poslab.data.kinds.kind import Kind
-
-if TYPE_CHECKING:
-    from poslab.data.run_data import DataSplits
 
 
 @dataclass_transform(kw_only_default=True)
@@ -28,7 +25,7 @@ class DataSource:
     def prepare(self, joined: bool = False) -> Any:
         """Write the data that `open` reads, unless it is there; `joined` is True if texts of a pair are read as one."""
 
-    def open(self, joined: bool = False) -> "DataSplits":
+    def open(self, joined: bool = False) -> Any:
         """Return training, validation and test, which are prepared first if they are not yet."""
         raise NotImplementedError
 
