@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.evaluation.scores.items import COLUMNS, ItemScores, MeasuredRun, item_table
 from poslab.experiments.comparison import NAME
 from poslab.io.files import replacing
 
@@ -59,16 +59,7 @@ _OF_RUNS: dict[str, pa.DataType] = {
 }
 """Columns of runs; all others are numbers: metrics, `test/` scores and `reading/` speeds."""
 _OF_CURVES = pa.schema({**_KEY, "step": pa.int64(), "metric": pa.string(), "value": pa.float64()})
-_OF_ITEMS = pa.schema(
-    {
-        **_KEY,
-        "metric": pa.string(),
-        "length": pa.int64(),
-        "identity": pa.string(),
-        "sum": pa.float64(),
-        "count": pa.int64(),
-    }
-)
+_OF_ITEMS = pa.schema([*pa.schema(_KEY), *COLUMNS])
 
 RunKey = tuple[str, str, int]
 """Case, encoding and seed."""
@@ -167,15 +158,9 @@ def write_curves(folder: Path, curves: Mapping[RunKey, Sequence[tuple[int, str, 
 
 def write_items(folder: Path, measured: Mapping[RunKey, MeasuredRun]) -> None:
     """Write items.parquet."""
-    parts = [_table([], _OF_ITEMS)]
+    parts = [_OF_ITEMS.empty_table()]
     for key, run in measured.items():
-        for scores in run.scores.values():
-            constants = (*key, scores.metric, scores.length, scores.identity)
-            arrays = [
-                pa.repeat(pa.scalar(value, kind), len(scores.sums))
-                for value, kind in zip(constants, _OF_ITEMS.types, strict=False)
-            ]
-            parts.append(pa.table([*arrays, scores.sums, scores.counts], schema=_OF_ITEMS))
+        parts.append(item_table(run.scores.values(), dict(zip(_KEY, key, strict=True))))
     _write(folder / ITEMS, pa.concat_tables(parts))
 
 

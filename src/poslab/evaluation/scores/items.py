@@ -8,9 +8,10 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ MAX_TEXT_LENGTH = 100_000
 COLUMNS = pa.schema(
     {"metric": pa.string(), "length": pa.int64(), "identity": pa.string(), "sum": pa.float64(), "count": pa.int64()}
 )
-"""Columns of a file, a row for each item; its metadata hold all else, as JSON."""
+"""Columns of the scores of one run, a row for each item; its metadata hold all else, as JSON."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +122,18 @@ def shared_items(scores: Sequence[ItemScores]) -> list[ItemScores]:
     return [replace(of_run, sums=of_run.sums[shared], counts=of_run.counts[shared]) for of_run in scores]
 
 
+def item_table(scores: Iterable[ItemScores], constants: Mapping[str, str | int] = MappingProxyType({})) -> pa.Table:
+    """Return the rows of `COLUMNS`, behind columns of constants such as a seed."""
+    schema = pa.schema([*pa.table({name: [value] for name, value in constants.items()}).schema, *COLUMNS])
+    tables = [schema.empty_table()]
+    for of_metric in scores:
+        values = (*constants.values(), of_metric.metric, of_metric.length, of_metric.identity)
+        number = len(of_metric.sums)
+        arrays = [pa.repeat(pa.scalar(x, kind), number) for x, kind in zip(values, schema.types, strict=False)]
+        tables.append(pa.table([*arrays, of_metric.sums, of_metric.counts.astype(np.int64)], schema=schema))
+    return pa.concat_tables(tables)
+
+
 def write_measured(measured: MeasuredRun, path: Path) -> None:
     """Write the scores of a run to a Parquet file, which is whole or absent."""
     facts = {
@@ -130,12 +143,7 @@ def write_measured(measured: MeasuredRun, path: Path) -> None:
         "checkpoint": measured.checkpoint,
         "values": [[metric, length, value] for (metric, length), value in measured.values.items()],
     }
-    tables = [COLUMNS.empty_table()]
-    for scores in measured.scores.values():
-        constants = zip((scores.metric, scores.length, scores.identity), COLUMNS.types, strict=False)
-        arrays = [pa.repeat(pa.scalar(value, kind), len(scores.sums)) for value, kind in constants]
-        tables.append(pa.table([*arrays, scores.sums, scores.counts.astype(np.int64)], schema=COLUMNS))
-    table = pa.concat_tables(tables).replace_schema_metadata({"poslab": json.dumps(facts)})
+    table = item_table(measured.scores.values()).replace_schema_metadata({"poslab": json.dumps(facts)})
     with replacing(path) as file:
         pq.write_table(table, file, compression="zstd", write_page_checksum=True)
 
