@@ -120,7 +120,7 @@ def test_the_group_size_gives_its_sizes_and_its_file_the_rest(
     composed: Callable[..., dict[str, Any]], thin: type[Model]
 ) -> None:
     assert composed()["model"].items() >= {"d_model": 192, "std": 0.02}.items()
-    model = Recipe.of(composed("size=small", "model.std=0.1")).model.try_build()
+    model = Recipe.of(composed("size=small", "model.std=0.1")).model.on_meta
     assert isinstance(model, thin) and model.encodings.shape.d_model == 512
     assert composed("debug=fast")["model"]["d_model"] == 32
 

@@ -105,11 +105,11 @@ def test_the_task_follows_from_the_model_that_the_path_names(folder):
 
 
 def test_values_that_the_model_knows_are_those_of_the_model_unless_given(folder):
-    encoding = check(configuration(folder, "llama", "encoding=yarn")).model.try_build().encodings.layer(0)
+    encoding = check(configuration(folder, "llama", "encoding=yarn")).model.on_meta.encodings.layer(0)
     assert encoding.base == 500.0
     assert encoding.scaling.keywords["training_length"] == tiny_models.ROWS
     given = configuration(folder, "llama", "encoding=yarn", "encoding.base=7", "encoding.scaling.training_length=99")
-    encoding = check(given).model.try_build().encodings.layer(0)
+    encoding = check(given).model.on_meta.encodings.layer(0)
     assert (encoding.base, encoding.scaling.keywords["training_length"]) == (7, 99)
     assert label(given) == "yarn base=7 training_length=99"
 
@@ -150,7 +150,7 @@ def test_pose_covers_what_the_encoding_reaches_unless_told(folder, overrides, ta
 )
 def test_a_run_warns_of_what_keeps_or_shows_little_of_a_pretrained_model(folder, overrides, said):
     recipe = check(configuration(folder, "llama", "encoding=yarn", *overrides))
-    warnings = list(warnings_of_pretrained(recipe, recipe.model.try_build()))
+    warnings = list(warnings_of_pretrained(recipe, recipe.model.on_meta))
     assert len(warnings) == len(said)
     assert all(word in warning for word, warning in zip(said, warnings, strict=True))
 

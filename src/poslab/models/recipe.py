@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,9 @@ class ModelRecipe:
         kept = {name: value for name, value in self.make.keywords.items() if name not in exchanged}
         return ModelRecipe(partial(self.make.func, encoding=PretrainedPositions, **kept), PretrainedPositions)
 
-    def try_build(self) -> Model:
-        """Return the model without memory for its weights, with a placeholder vocabulary; raise as `build` does."""
+    @cached_property
+    def on_meta(self) -> Model:
+        """The model without memory for its weights, with a placeholder vocabulary; raises as `build` does."""
         with torch.device("meta"):
             return self._made(vocab_size=2, digits=[0])
 

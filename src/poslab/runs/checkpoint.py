@@ -133,13 +133,21 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
         SafetensorError, OSError: if they are damaged.
         KeyError: if another program wrote the file.
     """
-    with safe_open(path, "pt") as file:
-        header = file.metadata() or {}
-        # Copies, since the memory of the file may be aligned differently from that of new tensors.
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118, not a dictionary
-    if len(header[STATE]) > MAX_STATE or header[CHECKSUM] != _checksum(header[STATE], tensors):
-        raise SafetensorError("its JSON is too long, or its checksum is wrong")
-    return header[STATE], tensors
+    while True:
+        before = path.stat()
+        try:
+            with safe_open(path, "pt") as file:
+                header = file.metadata() or {}
+                # Copies, since the memory of the file may be aligned differently from that of new tensors.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            if len(header[STATE]) > MAX_STATE or header[CHECKSUM] != _checksum(header[STATE], tensors):
+                raise SafetensorError("its JSON is too long, or its checksum is wrong")
+            return header[STATE], tensors
+        except SafetensorError:
+            # The library opens a file once for its header and once for its data: it may be replaced in between.
+            now = path.stat()
+            if (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
+                raise
 
 
 class _Encoder:

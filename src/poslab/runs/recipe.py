@@ -106,8 +106,9 @@ class Recipe:
         if to_train:
             with full_keys("model", config):
                 _check_tokenizer(source, model.tokenizer)
+                on_meta = model.on_meta
                 if model.tokenizer is not None:
-                    _check_vocabulary(model.tokenizer, model.try_build())
+                    _check_vocabulary(model.tokenizer, on_meta)
 
         # These import torchmetrics, which takes as long as torch.
         from poslab.runs.steps import Objective, Step

@@ -42,7 +42,8 @@ def check(
         quieten_lightning()
         check_lightning_arguments(recipe.trainer.lightning)
     with full_keys("model", recipe.config):
-        model = recipe.model.try_build()
+        model = recipe.model.on_meta
+    shapes = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     recipe.adapt.apply(model)
     _check_memory(model, recipe)
     _check_positions(model, recipe)
@@ -60,7 +61,7 @@ def check(
     _check_checkpoints(recipe.init_from, checkpoint)
     begins_with = None if earlier is None else Recipe.of(earlier)
     if begins_with is not None:
-        _check_begins_with(recipe, begins_with)
+        _check_begins_with(shapes, begins_with)
         _check_heads(recipe.config, begins_with.config)
     elif recipe.init_from is not None and checkpoint is None and (source := _run_of(recipe.init_from)) is not None:
         _check_heads(recipe.config, source.config())
@@ -244,15 +245,12 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
             raise ValueError(message)
 
 
-def _check_begins_with(recipe: Recipe, earlier: Recipe) -> None:
+def _check_begins_with(shapes: Mapping[str, tuple[int, ...]], earlier: Recipe) -> None:
     """Raise ValueError if no weight of a run that is still to be trained will fit the model that begins with it."""
-    earlier_weights, weights = (configured.model.try_build().state_dict() for configured in (earlier, recipe))
-    shared = sorted(weights.keys() & earlier_weights.keys())
-    if all(earlier_weights[name].shape != weights[name].shape for name in shared):
-        differ = [
-            f": {name} is {tuple(earlier_weights[name].shape)} there, {tuple(weights[name].shape)} here"
-            for name in shared
-        ]
+    earlier_shapes = {name: tuple(weight.shape) for name, weight in earlier.model.on_meta.state_dict().items()}
+    shared = sorted(shapes.keys() & earlier_shapes.keys())
+    if all(earlier_shapes[name] != shapes[name] for name in shared):
+        differ = [f": {name} is {earlier_shapes[name]} there, {shapes[name]} here" for name in shared]
         raise ValueError(f"model must have weights that fit those of the run that it begins with{''.join(differ[:1])}")
 
 

@@ -322,7 +322,7 @@ def _other_encoding(recipe: Recipe, choices: Sequence[str]) -> str | None:
         partners = PARTNERS_OF_PRETRAINED
     elif isinstance(recipe.source, PatchedSource) and len(recipe.source.axes) > 1:
         partners = PARTNERS_ON_AXES
-    present = list(recipe.model.try_build().encodings)
+    present = list(recipe.model.on_meta.encodings)
     for name, kind in partners.items():
         if not any(isinstance(encoding, kind) for encoding in present):
             with contextlib.suppress(ValueError):  # a fixed route of attention, or positions that it cannot have

@@ -132,7 +132,7 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
             raise ValueError(f"init_from: {error}") from error
     else:
         earlier = _untouched(recipe)
-    recipe.start.check(model, earlier.try_build())
+    recipe.start.check(model, earlier.on_meta)
 
 
 def begin_encoding(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]:
