@@ -1,6 +1,6 @@
 """Make the parts of this folder that are made of code and measurements: `python docs/make.py`, or only those named.
 
-The plots of encodings are drawn from the code, performance.md is made of the figures in benchmarks, and
+The list and the plots of encodings are made from the code, performance.md is made of the figures in benchmarks, and
 tables in the pages on results of the tables in results/. explorer.html is made of the files of poslab.explorer; its
 numbers come from the runs that `--explorer` names. `--text` leaves the plots as they are.
 """

@@ -1,4 +1,4 @@
-"""Builds the pages encodings/ of the site, and draws their plots: `python docs/make.py encodings`.
+"""Builds the pages encodings/ of the site; fills in the list and draws the plots: `python docs/make.py encodings`.
 
 The pages are made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
 conf/temperature, the figures of one machine in benchmarks/figures, and the results behind docs/every-encoding.md.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from poslab.report.text import markdown_table
 DOCS = Path(__file__).resolve().parents[1]
 FOLDER = Path("encodings")
 """One page for each family, for positions and for temperatures."""
+LIST, SOURCE = DOCS / "encodings.md", DOCS.parent / "src" / "poslab" / "encodings"
+TABLE = re.compile(r"(<!-- table: families -->\n\n)(?:\|.*\n)+")
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
 RESULTS = DOCS.parent / "results" / "every_encoding" / "runs.parquet"
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
@@ -32,7 +35,7 @@ FAMILIES = {
     "absolute": ("Absolute positions", "A vector for each position is added to the embeddings, once."),
     "rotary": (
         "Rotations",
-        "Queries and keys turn by angles that grow with their positions, so that a logit depends on their distance.",
+        "Queries and keys rotate by angles that grow with their positions, so that a logit depends on their distance.",
     ),
     "bias": ("Biases of distance", "A number that depends on the distance of query and key is added to their logit."),
     "relative": ("Relative vectors", "Learned or fixed vectors for distances meet queries and keys in the logits."),
@@ -222,10 +225,27 @@ def _shown(bits: pd.DataFrame, name: str, length: int) -> str:
 
 
 def make(draws: bool) -> None:
-    """Draw the plots; the pages are built with the site."""
+    """Fill in the table of docs/encodings.md, and draw the plots; the other pages are built with the site."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
+        text = LIST.read_text(encoding="utf-8")
+        LIST.write_text(TABLE.sub(lambda match: f"{match[1]}{_families()}\n", text), encoding="utf-8")
         if draws:
             draw()
+
+
+def _families() -> str:
+    """Return the table of docs/encodings.md: a row for each family, with links to the files of its encodings."""
+    encodings, rows = choices("encoding", Encoding), []
+    for family in _families_of(encodings):
+        name, sentence = FAMILIES.get(family, (family, ""))
+        title = f"[{name}](../src/poslab/encodings/{family})" if (SOURCE / family).is_dir() else name
+        files = (
+            f"[{encoding.name}](../conf/encoding/{encoding.name}.yaml)"
+            for encoding in encodings
+            if encoding.family == family
+        )
+        rows.append([title, sentence, ", ".join(files)])
+    return markdown_table(["family", "how it works", "encodings"], rows)
 
 
 def draw() -> None:

@@ -107,7 +107,9 @@ def show_jobs(directory: Path) -> None:
         frame = averaged(runs)
         title = _title(runs, frame)
         console.print(f"\n{title}\n", soft_wrap=True)
-        shown = frame.set_index("encoding").rename_axis(None).to_string(line_width=console.width, max_colwidth=None)
+        lengths = {name: f"{int(name):,}" for name in frame if name.isdigit()}
+        shown = frame.rename(columns=lengths).set_index("encoding").rename_axis(index=None, columns="encoding")
+        shown = shown.to_string(line_width=console.width, max_colwidth=None)
         console.print(shown, soft_wrap=True)
         for name, text in {
             "table.csv": each_run(runs).to_csv(index=False, lineterminator="\n"),
