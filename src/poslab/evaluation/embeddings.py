@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from poslab.data.tokenizers import Tokenizer
-from poslab.evaluation.retrieval.prompts import insert_needles, stretch
+from poslab.evaluation.retrieval import insert_needles, stretch
 from poslab.models import Model
 from poslab.models.pooling import Pooling, pooled
 from poslab.runs.recipe import Recipe

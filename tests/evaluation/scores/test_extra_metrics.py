@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from poslab.evaluation.embeddings import TEXTS, fitted_probe, found_own, passkey_texts, sentence_vectors
-from poslab.evaluation.retrieval.measurement import retrieval
+from poslab.evaluation.parts.retrieval import retrieval
 from poslab.evaluation.scores.extra_metrics import DEPTHS, PROMPTS, SEED, extra_metrics_of, measure_extra
 from poslab.evaluation.scores.measure import OpenedRun
 from poslab.runs.directory import RunDirectory

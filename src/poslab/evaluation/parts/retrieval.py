@@ -1,23 +1,30 @@
-"""Accuracy of passkeys, needles and copying, by distance."""
+"""Accuracy of passkeys, needles and copying, by distance.
+
+Dimension letters: B prompts, T tokens of a prompt, V vocabulary.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from torch import nn
 
+from poslab.configuration.build import nearest
 from poslab.configuration.labels import written
+from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.by_length import length_name
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.retrieval.measurement import retrieval
-from poslab.evaluation.retrieval.tasks import TASKS
+from poslab.evaluation.progress import Step, at_once
+from poslab.evaluation.retrieval import TASKS, TOKENS_AT_ONCE, Haystack, make_prompts, require_room, score_answers
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, panel_grid
@@ -37,6 +44,8 @@ MIN_PROMPT, MAX_MULTIPLE = 256, 4
 
 CLEARLY = 0.9
 """Largest share of the loss of a guess at which a model clearly knows more than the form of answers."""
+
+METRICS = ("accuracy", "token_accuracy", "loss", "chance_loss")
 
 
 def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
@@ -77,6 +86,78 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     if settings.parts is not None:  # it was asked for
         evaluation.lead = Section("Conclusion", at_chance(frames), [_overview(frames)])
     return evaluation
+
+
+def retrieval(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    tasks: Sequence[str] = tuple(TASKS),
+    *,
+    lengths: Sequence[int],
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    samples: int = 10,
+    seed: int = 0,
+    filler: str | np.ndarray | None = None,
+    tokens_at_once: int = TOKENS_AT_ONCE,
+    step: Step = at_once,
+) -> pd.DataFrame:
+    """Return how well a causal model answers retrieval prompts, by task, length and depth.
+
+        retrieval(model, ByteTokenizer(), ["passkey"], lengths=[256, 1024], filler=test_text)
+
+    A row depends only on its own task, length and depth. Prompts of different depths differ only in the depths of the
+    hidden facts; prompts of different lengths have the same facts and question.
+
+    Args:
+        model: tokens (B, T) in, logits (B, T, V) out; it is not run beyond its `max_length`, if it has one.
+        tokenizer: of the model.
+        tasks: names of `TASKS`.
+        lengths: tokens of a prompt, the answer included.
+        depths: depth of the fact, from 0 (the beginning) to 1 (right before the question). A task without a depth has
+            one row for each length.
+        samples: prompts of each row, at least 1.
+        seed: of the prompts, at least 0.
+        filler: text to hide facts in, as a string or as token ids, preferably held out from training; None is short
+            sentences that repeat, which `passkey` always uses.
+        tokens_at_once: most tokens of a batch, which has at least one prompt; it bounds the memory.
+        step: of a `Progress`, each of whose steps is a row, with its tokens as its work.
+
+    Returns:
+        Columns `task`; `length`; `depth` (NaN if the task has none); `samples`; `accuracy`, the share of prompts for
+        which every token of the answer is the most probable one, and `token_accuracy`, the share of such tokens, both
+        in per cent; `loss`, nats per token of the answers; `chance_loss`, the loss of a guess that knows the form of an
+        answer but not the prompt. Beyond the end of a model, `samples` is 0 and the other numbers are NaN.
+
+    Raises:
+        ValueError: for another task, or a length without room for a task's facts, question and answer.
+    """
+    if unknown := next((task for task in tasks if task not in TASKS), None):
+        raise ValueError(f"tasks must be of {', '.join(TASKS)}, got {unknown!r}{nearest(unknown, TASKS)}")
+    chosen = [TASKS[name] for name in tasks]
+    haystack = Haystack(tokenizer, filler)
+    for task in chosen:
+        require_room(task, haystack, min(lengths), samples, seed)
+    end = getattr(model, "max_length", None)
+    depths_of = {task.name: sorted(set(depths)) if task.has_depth else [math.nan] for task in chosen}
+    rows = []
+    for task, length, depth in ((t, n, d) for t in chosen for n in sorted(set(lengths)) for d in depths_of[t.name]):
+        row: dict[str, object] = {"task": task.name, "length": length, "depth": depth, "samples": 0}
+        if end is None or length <= end:
+            score = partial(_numbers, model, (task, haystack, length, depth, samples, seed), tokens_at_once)
+            numbers = step(f"{task.name} at {length:,} tokens and depth {depth:g}", samples * length, score)
+            row |= {"samples": samples, **dict(zip(METRICS, numbers.tolist(), strict=True))}
+        rows.append(row)
+    return pd.DataFrame(rows, columns=["task", "length", "depth", "samples", *METRICS])
+
+
+def _numbers(model: nn.Module, of_prompts: tuple[Any, ...], tokens_at_once: int) -> np.ndarray:
+    """Return the `METRICS` of the prompts that `make_prompts` makes of these arguments, (4,) float64."""
+    prompts = make_prompts(*of_prompts)
+    scores = score_answers(model, prompts, tokens_at_once)
+    tokens = scores["tokens"].sum()
+    choices = sum(prompt.log_choices for prompt in prompts)
+    accuracy, right = 100 * scores["correct"].mean(), 100 * scores["tokens_correct"].sum()
+    return np.array([accuracy, right / tokens, scores["loss"].sum() / tokens, choices / tokens], np.float64)
 
 
 def _overview(frames: Mapping[str, pd.DataFrame]) -> Table:
@@ -163,8 +244,12 @@ def heat_map(rows: pd.DataFrame, task: str) -> Plot:
     for panel, name in zip(panels.flat, panel_names, strict=False):
         cells = rows[rows["panel"] == name].pivot(index="line", columns="length", values="value")
         cells = cells.reindex(index=lines, columns=lengths)
-        panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
-        _write_numbers(panel, cells.to_numpy(), decimals=2 if by_loss else 0)
+        image = panel.imshow(cells, aspect="auto", cmap=colours, norm=scale)
+        for (row, column), value in np.ndenumerate(cells.to_numpy()):
+            red, green, blue, _ = image.to_rgba(value)
+            colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else "black"
+            text = "–" if np.isnan(value) else f"{value:.{2 if by_loss else 0}f}"
+            panel.text(column, row, text, ha="center", va="center", fontsize="small", color=colour)
         panel.set_xticks(range(len(lengths)), [f"{length:,}" for length in lengths], rotation=45, ha="right")
         panel.set_yticks(range(len(lines)), [f"{line:g}" if has_depth else written(str(line)) for line in lines])
         if len(panel_names) > 1:
@@ -182,13 +267,3 @@ def heat_map(rows: pd.DataFrame, task: str) -> Plot:
         source=known.source if known else "",
         figure=figure,
     )
-
-
-def _write_numbers(panel: Axes, cells: np.ndarray, decimals: int) -> None:
-    """Write the number of each cell, light on dark and dark on light; a dash if it has none."""
-    image = panel.get_images()[0]
-    for (row, column), value in np.ndenumerate(cells):
-        red, green, blue, _ = image.to_rgba(value)
-        dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-        text = "–" if np.isnan(value) else f"{value:.{decimals}f}"
-        panel.text(column, row, text, ha="center", va="center", fontsize="small", color="white" if dark else "black")

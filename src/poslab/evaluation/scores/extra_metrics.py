@@ -36,9 +36,7 @@ from poslab.evaluation.embeddings import (
     unit_vectors,
 )
 from poslab.evaluation.evaluated_run import on_device
-from poslab.evaluation.retrieval.measurement import make_prompts, score_answers
-from poslab.evaluation.retrieval.prompts import Haystack, Prompt, RetrievalTask
-from poslab.evaluation.retrieval.tasks import TASKS
+from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, RetrievalTask, make_prompts, score_answers
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.measure import OpenedRun, batches_of, fitting
 from poslab.models import Model
