@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from poslab.data.tokenizers import SubwordTokenizer
+from poslab.pretrained import register
 from poslab.pretrained.export import fresh_process, verify
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import words
@@ -28,6 +29,5 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def in_this_process(monkeypatch):
     """Load directories here: a fresh process takes seconds to import transformers."""
-    monkeypatch.setattr(
-        verify, "_load_in_fresh_process", lambda written, folder: fresh_process.main(str(written), folder)
-    )
+    register()
+    monkeypatch.setattr(verify, "_load_in_fresh_process", fresh_process.main)

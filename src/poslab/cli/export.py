@@ -38,7 +38,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     rotation = "" if exported.rope_type is None else f" (rope_type {exported.rope_type})"
     how = "without remote code"
     if exported.needs_poslab:
-        how = "with trust_remote_code=True, or after `import poslab.pretrained`"
+        how = "with trust_remote_code=True, or after `poslab.pretrained.register()`"
     print(f"{exported.path} loads as {exported.class_name}{rotation}, {how}.")
     print(
         f"The largest difference of logits is {exported.difference:.1e}, of logits up to {exported.largest:.3g}: "

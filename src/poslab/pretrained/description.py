@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import Parameter, signature
-from itertools import chain
 from typing import Any
-
-import torch
 
 from poslab.configuration.build import build
 from poslab.encodings import (
@@ -23,9 +20,6 @@ from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
 
 Encoding = Callable[..., PositionalEncoding]
-
-MAX_NUMBERS = 2**28
-"""Most numbers of the encodings that a description makes, 1 GiB in float32: 65,536 learned rows of width 4,096."""
 
 OF_PATTERN = ("order", "from_last", "first", "last")
 """Arguments of a pattern that a description has where they are not the defaults."""
@@ -44,10 +38,8 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
     that an encoding takes of a pretrained model are written out.
 
     Raises:
-        ValueError: for an encoding that is not of Poslab, an argument that is not plain data, or more numbers than are
-            read again.
+        ValueError: for an encoding that is not of Poslab, or an argument that is not plain data.
     """
-    _check_size(encodings)
     pattern, facts, temperature = encodings.pattern, encodings.shape.pretrained, encodings.temperature_factory
     makers = [encoding_of(spec) for spec in pattern.specs]
     distinct = list({id(maker): maker for maker in makers}.values())
@@ -74,7 +66,7 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
         shape: makes the shape of the stack with the ids of digits.
 
     Raises:
-        ValueError: for a description that is damaged, names anything but encodings of Poslab, or wants more memory.
+        ValueError: for a description that is damaged, or names anything but encodings of Poslab.
     """
     try:
         makers = [build({"encoding": node}, "encoding", Encoding) for node in description["encodings"]]
@@ -89,10 +81,7 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
             embedding=None if embedding is None else build({"embedding": embedding}, "embedding", Encoding),
             **{name: description[name] for name in OF_PATTERN if name in description},
         )
-        of_stack = (pattern, shape(description["digits"]), _temperature(description["temperature"]))
-        with torch.device("meta"):
-            _check_size(StackEncodings(*of_stack))
-        return StackEncodings(*of_stack)
+        return StackEncodings(pattern, shape(description["digits"]), _temperature(description["temperature"]))
     except (KeyError, IndexError, TypeError, RuntimeError) as error:  # RuntimeError: sizes beyond any memory
         raise ValueError(f"config.json does not describe an encoding of Poslab: {error!r}") from error
 
@@ -107,16 +96,9 @@ def _of_object(described: LayerPattern | LayerSpec, names: Sequence[str]) -> dic
     return {name: _value(value, name) for name, value in values.items() if value != getattr(type(described), name)}
 
 
-def _check_size(encodings: StackEncodings) -> None:
-    """Raise ValueError for encodings of more numbers than a description may ask for."""
-    numbers = sum(tensor.numel() for tensor in chain(encodings.parameters(), encodings.buffers()))
-    if numbers > MAX_NUMBERS:
-        raise ValueError(f"encoding must have at most {MAX_NUMBERS:,} numbers in an exported model, got {numbers:,}")
-
-
 def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[str, Any]:
     """Return a class or a function of Poslab, with the arguments that are bound, as a node of a configuration."""
-    factory = _flat(factory if facts is None else facts.fill(factory))
+    factory = factory if facts is None else facts.fill(factory)
     function = factory.func if isinstance(factory, partial) else factory
     given = dict(factory.keywords) if isinstance(factory, partial) else {}
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
@@ -130,13 +112,6 @@ def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[st
     taken = {"training_length", *getattr(function, "of_pretrained", ())} & parameters.keys() - given.keys()
     given |= {key: parameters[key].default for key in sorted(taken) if parameters[key].default is not Parameter.empty}
     return {"_target_": name, **{key: _value(value, f"{name}.{key}") for key, value in given.items()}}
-
-
-def _flat(factory: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a partial of a partial as one."""
-    while isinstance(factory, partial) and isinstance(inner := factory.func, partial):
-        factory = partial(inner.func, *inner.args, *factory.args, **inner.keywords | factory.keywords)
-    return factory
 
 
 def _value(value: Any, name: str) -> Any:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from poslab.arguments import shown
 from poslab.configuration.command_line import pip_install
@@ -28,13 +28,13 @@ def require_transformers(purpose: str) -> None:
     """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
     if not has_transformers():
         raise ValueError(
-            f"{purpose} needs transformers from {MIN_VERSION} to below 6, got {_found()}: {pip_install('pretrained')}"
+            f"{purpose} needs transformers from {MIN_VERSION} to below 6, got {_version()}: {pip_install('pretrained')}"
         )
 
 
 def has_transformers() -> bool:
     """Return True if transformers is there, in a version that Poslab serves."""
-    major, _, rest = _found().partition(".")
+    major, _, rest = _version().partition(".")
     return major == "5" and int(rest.partition(".")[0]) >= 20
 
 
@@ -48,7 +48,7 @@ def library_model(model: Any) -> Any:
     return model
 
 
-def _found() -> str:
+def _version() -> str:
     try:
         return version("transformers")
     except PackageNotFoundError:
@@ -56,23 +56,13 @@ def _found() -> str:
 
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
-WEIGHTS, ONE_FILE, ADAPTER = ".safetensors", "model.safetensors", "adapter_config.json"
-
-DTYPES = ("F64", "F32", "F16", "BF16")
-"""Types of weights in safetensors that are numbers as they stand: others are quantised, and need their scales."""
+WEIGHTS, ADAPTER = ".safetensors", "adapter_config.json"
 
 TOKENIZER_FILES = (
     *(TOKENIZER, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"),
     *("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model"),
 )
 """Files in which models keep their tokenizers."""
-
-NUMBERS_OF_LAYERS, MAX_LAYERS = ("num_hidden_layers", "n_layer", "n_layers"), 1000
-"""Names of the number of layers in configurations, and the most that are read: those of published models are below 200,
-and each costs time and memory before weights are read that have as many."""
-
-MAX_ENTRIES = 10_000
-"""Most entries of a list in a configuration: transformers takes a minute for 2 million factors of `rope_scaling`."""
 
 
 def download(path: str) -> None:
@@ -97,16 +87,13 @@ def configuration(path: str) -> PreTrainedConfig:
         path: folder with `config.json` and weights in safetensors, or a name of the hub whose files are in the cache.
 
     Raises:
-        ValueError: in one sentence that begins with `path`, if there is no such model, a file is damaged or a symbolic
-            link, or weights would be read that can hold code.
+        ValueError: in one sentence that begins with `path`, if there is no such model, a file is damaged, or weights
+            would be read that can hold code.
     """
     require_transformers("model=pretrained")
     from transformers import AutoConfig
 
-    if is_folder(path):
-        check_folder(Path(path))
-    else:
-        _check_files(_snapshot(path), path)
+    check_files(Path(path) if is_folder(path) else _snapshot(path), path)
     with _errors_of_library(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     return config
@@ -121,10 +108,10 @@ def without_weights(auto_class: Any, config: PreTrainedConfig, path: str) -> Any
 
 
 def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: str) -> tuple[Any, bool]:
-    """Return a model in float32 with the weights of a folder or of the cache, and True if they hold its head too.
+    """Return a model in float32 with the weights of a folder or of the cache, and True if its head is among them.
 
-    A head that they lack starts afresh. Other heads, such as that of next sentences, are left out, but no weights of
-    layers. Errors are those of `configuration`.
+    A missing head gets new weights. Other heads, such as the one for next sentences, are left out, but no weights of
+    layers. Errors are as in `configuration`.
 
     Args:
         auto_class: class of transformers that chooses the model, with a head, by its configuration.
@@ -133,13 +120,6 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
     """
     import torch
 
-    numbers = sum(weight.numel() for weight in without_weights(auto_class, config, path).base_model.parameters())
-    files = _weight_files(Path(path) if is_folder(path) else _snapshot(path), path)
-    if numbers > (held := sum(file.stat().st_size for file in files)):  # those that lack would be made in memory
-        raise ValueError(
-            f"path={path} is damaged: its {CONFIG} describes a model of {numbers:,} numbers, and its weights have "
-            f"{held:,} bytes"
-        )
     with _errors_of_library(path):
         model, info = auto_class.from_pretrained(
             path,
@@ -152,16 +132,16 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are named below
         )
-    for name, held_shape, shape in sorted(info["mismatched_keys"]):
+    for name, stored_shape, shape in sorted(info["mismatched_keys"]):
         raise ValueError(
-            f"path={path} is damaged: its weight {name} has shape {tuple(held_shape)}, and its {CONFIG} says "
+            f"path={path} is damaged: its weight {name} has shape {tuple(stored_shape)}, and its {CONFIG} says "
             f"{tuple(shape)}"
         )
     missing: set[str] = info["missing_keys"]
     if lost := sorted(key for key in missing if key.startswith(f"{model.base_model_prefix}.")):
         raise ValueError(f"path={path} is damaged: its weights lack {lost[0]}")
     if others := sorted(key for key in info["unexpected_keys"] if f"{layers}." in key):
-        raise ValueError(f"path={path} is damaged: {CONFIG} has no place for its weights {others[0]}")
+        raise ValueError(f"path={path} is damaged: {CONFIG} has no layer for its weights {others[0]}")
     for name, weight in model.named_parameters():
         if not weight.isfinite().all():  # which attention may hide: some kernels leave out what is not a number
             raise ValueError(f"path={path} is damaged: its weight {name} has numbers that are not finite")
@@ -184,11 +164,11 @@ def is_folder(path: Any) -> bool:
     Raises:
         ValueError: beginning with `path`, for anything else.
     """
-    if isinstance(path, str) and path and _kind(path) == "folder":
+    if isinstance(path, str) and os.path.isdir(path):
         return True
     words = path.split("/") if isinstance(path, str) else []
     is_name = 1 <= len(words) <= 2 and all(word and word[0] not in ".~" and "\\" not in word for word in words)
-    if not is_name or _kind(path) is not None:
+    if not is_name or os.path.exists(path):
         raise ValueError(
             f"path must be a folder with {CONFIG} and weights in safetensors, or the name of a model on the hub, "
             f"got {shown(path)}"
@@ -196,80 +176,37 @@ def is_folder(path: Any) -> bool:
     return False
 
 
-def _kind(path: str) -> Literal["folder", "other"] | None:
-    """Return what is at a path; None if there is nothing, or the system has no such names."""
-    try:
-        return "folder" if Path(path).is_dir() else "other" if Path(path).exists() else None
-    except OSError:  # too long a name, or a folder that may not be read
-        return None
-
-
 def _snapshot(name: str) -> Path:
     """Return the folder of a model of the hub in the cache of this machine; ValueError if it is not there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
     with _errors_of_library(name):
-        found = try_to_load_from_cache(name, CONFIG, cache_dir=constants.HF_HUB_CACHE)
-    if not isinstance(found, str):
+        file = try_to_load_from_cache(name, CONFIG, cache_dir=constants.HF_HUB_CACHE)
+    if not isinstance(file, str):
         raise ValueError(
             f"path={name} is not a folder, and no model of the hub by that name is on this machine: give the folder of "
             f"the model, or download it with hf download {name}"
         )
-    return Path(found).parent
+    return Path(file).parent
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ValueError unless a folder holds a configuration and weights that hold no code, all as plain files."""
+def check_files(folder: Path, path: Any) -> None:
+    """Raise ValueError, beginning with a path, unless the files in a folder are a model that holds no code."""
     try:
-        files = sorted(folder.iterdir())
+        names = sorted(file.name for file in folder.iterdir() if file.is_file())
     except OSError as error:
         raise ValueError(f"path={folder} cannot be read: {error.strerror}") from error
-    of_cache = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
-    if linked := [file for file in files if file.is_symlink() and Path(os.path.realpath(file)).parent != of_cache]:
-        raise ValueError(f"path={folder} must hold plain files, and {linked[0].name} is a symbolic link")
-    if special := [file for file in files if not (file.is_file() or file.is_dir())]:
-        raise ValueError(f"path={folder} must hold plain files, and {special[0].name} is not one")
-    _check_files(folder, folder)
-
-
-def _check_files(folder: Path, path: Any) -> None:
-    """Raise ValueError, beginning with a path, unless the files in a folder are a model that holds no code."""
-    files = sorted(folder.iterdir())
-    names = [file.name for file in files if file.is_file()]
     if CONFIG not in names:
         raise ValueError(f"path={path} holds no pretrained model: there is no {CONFIG}")
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
-        raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is that of an adapter: merge it first")
-    config = read_json(folder / CONFIG)
-    if (entries := _longest_list(config)) > MAX_ENTRIES:
-        raise ValueError(f"path={path} is damaged: a list in {CONFIG} has {entries:,} entries, over {MAX_ENTRIES:,}")
-    for key in NUMBERS_OF_LAYERS:
-        if isinstance(number := config.get(key), int) and number > MAX_LAYERS:
-            raise ValueError(f"path={path} is damaged: {key} must be at most {MAX_LAYERS:,}, got {number}")
+        raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is of an adapter: merge it first")
+    read_json(folder / CONFIG)
     if not any(name.endswith(WEIGHTS) for name in names):
-        others = [file.name for file in files if file.suffix in (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")]
+        others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf"))]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
         raise ValueError(f"path={path} must hold weights in safetensors{instead}")
-    for file in _weight_files(folder, path):
-        _check_dtypes(file, path)
-
-
-def _longest_list(node: Any) -> int:
-    """Return the number of entries of the longest list within JSON data."""
-    longest, waiting = 0, [node]
-    while waiting:
-        one = waiting.pop()
-        longest = max(longest, len(one) if isinstance(one, list) else 0)
-        waiting += one if isinstance(one, list) else one.values() if isinstance(one, dict) else ()
-    return longest
-
-
-def _weight_files(folder: Path, path: Any) -> list[Path]:
-    """Return the files of weights that transformers reads; ValueError, beginning with a path, for a damaged index."""
-    names = {file.name for file in folder.iterdir() if file.is_file()}
-    one = [folder / ONE_FILE] if ONE_FILE in names else []
     if INDEX not in names:
-        return one
+        return
     index = read_json(folder / INDEX)
     parts = index.get("weight_map")
     if not isinstance(parts, dict) or not parts or not isinstance(index.get("metadata"), dict):
@@ -279,34 +216,6 @@ def _weight_files(folder: Path, path: Any) -> list[Path]:
             raise ValueError(f"path={path} must hold weights in safetensors, and {INDEX} names {name!r}")
         if name not in names:
             raise ValueError(f"path={path} is damaged: {INDEX} names {name}, which is not there")
-    return one or [folder / name for name in sorted(set(parts.values()))]
-
-
-def _check_dtypes(file: Path, path: Any) -> None:
-    """Raise ValueError, beginning with a path, for weights that are not numbers as they stand.
-
-    Masks and position ids that older files hold beside them are integers.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as weights:
-            dtypes = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"path={path} is damaged: {file.name} cannot be read: {error}") from error
-    for name, dtype in dtypes.items():
-        if name.endswith(".weight") and dtype not in DTYPES:
-            raise ValueError(
-                f"path={path} must hold weights of type {', '.join(DTYPES)}, and {name} is {dtype}: it is quantised, "
-                f"without a quantization_config in {CONFIG}"
-            )
-
-
-def _sentence(error: Exception) -> str:
-    """Return what an error says in one line: its first one, and the next where that only announces it."""
-    lines = [" ".join(line.split()) for line in str(error).split("\n") if line.strip()]
-    said = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])
-    return f"{type(error).__name__}: {said}" if isinstance(error, LookupError) or not said else said
 
 
 @contextmanager
@@ -320,7 +229,11 @@ def _errors_of_library(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise ValueError(f"path={path} cannot be read by transformers: {_sentence(error)}") from error
+        lines = [" ".join(line.split()) for line in str(error).split("\n") if line.strip()]
+        reason = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])  # ":" announces it
+        if isinstance(error, LookupError) or not reason:
+            reason = f"{type(error).__name__}: {reason}"
+        raise ValueError(f"path={path} cannot be read by transformers: {reason}") from error
     finally:
         logging.set_verbosity(level)
         if shows_progress:

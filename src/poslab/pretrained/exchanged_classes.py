@@ -10,6 +10,7 @@ import torch
 
 from poslab.pretrained.borrow import ExchangeInPlace
 from poslab.pretrained.description import encodings_of
+from poslab.pretrained.directory import require_transformers
 from poslab.pretrained.families import FAMILIES, PREFIX
 
 REMOTE_FILE = "modeling_poslab.py"
@@ -25,7 +26,7 @@ REMOTE_CODE = '''\
 
     AutoModel.from_pretrained(directory, trust_remote_code=True)
 
-loads them. After `import poslab.pretrained` it does so without trust_remote_code, and this file is not read.
+loads them. After `poslab.pretrained.register()` it does so without trust_remote_code, and this file is not read.
 """
 
 from poslab.pretrained.exchanged_classes import config_class, model_classes
@@ -36,7 +37,12 @@ from poslab.pretrained.exchanged_classes import config_class, model_classes
 
 
 def register() -> None:
-    """Register the configurations with transformers; a configuration registers its models when it is made."""
+    """Let `AutoModel.from_pretrained` and its siblings load models that were exported under an encoding of Poslab.
+
+    Raises:
+        ValueError: without transformers, or with another version of it.
+    """
+    require_transformers("poslab.pretrained.register")
     from transformers import AutoConfig
 
     for model_type in FAMILIES:
@@ -46,18 +52,19 @@ def register() -> None:
 @cache
 def config_class(model_type: str) -> type:
     """Return the class of configurations of a family of models under an encoding."""
-    from transformers import CONFIG_MAPPING
+    import transformers
 
-    base: Any = CONFIG_MAPPING[model_type]
+    base: Any = transformers.CONFIG_MAPPING[model_type]
 
     class Config(base):
         def __post_init__(self, **others: Any) -> None:
             super().__post_init__(**others)
-            _register_models(model_type)
+            for auto, model in model_classes(model_type).items():
+                getattr(transformers, auto).register(type(self), model, exist_ok=True)
 
         @classmethod
         def register_for_auto_class(cls, auto_class: Any = None) -> None:
-            """Leave the configuration as it is: this module is not the file to save beside it."""
+            """Leave the configuration as it is: this module is not the file to save with it."""
 
     return _named(Config, base, model_type=PREFIX + model_type)
 
@@ -90,37 +97,29 @@ def model_class(base: Any) -> Any:
 
         @classmethod
         def register_for_auto_class(cls, auto_class: Any = None) -> None:
-            """Leave the class as it is: this module is not the file to save beside it."""
+            """Leave the class as it is: this module is not the file to save with it."""
 
         def save_pretrained(self, save_directory: Any, *positional: Any, **named: Any) -> None:
             super().save_pretrained(save_directory, *positional, **named)
-            (Path(save_directory) / REMOTE_FILE).write_text(_remote_code(model_type))
+            lines = [
+                f'{model.__name__} = model_classes("{model_type}")["{auto}"]'
+                for auto, model in model_classes(model_type).items()
+            ]
+            config = config_class(model_type).__name__
+            code = REMOTE_CODE.format(config=config, model_type=model_type, models="\n".join(lines))
+            (Path(save_directory) / REMOTE_FILE).write_text(code)
 
     return _named(UnderEncoding, base)
 
 
 def under_encoding(config: Any, description: dict[str, Any]) -> Any:
     """Return a configuration of transformers with a description of the encodings that models of it are under."""
-    classes = model_classes(config.model_type)
-    kind = config_class(config.model_type)
+    new_class = config_class(config.model_type)
+    classes = {"AutoConfig": new_class, **model_classes(config.model_type)}
     module = REMOTE_FILE.removesuffix(".py")
-    names = {"AutoConfig": kind, **classes}
-    auto_map = {auto: f"{module}.{found.__name__}" for auto, found in names.items()}
-    own = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
-    return kind(**own, poslab=description, auto_map=auto_map)
-
-
-def _remote_code(model_type: str) -> str:
-    classes = model_classes(model_type)
-    models = [f'{found.__name__} = model_classes("{model_type}")["{auto}"]' for auto, found in classes.items()]
-    return REMOTE_CODE.format(config=config_class(model_type).__name__, model_type=model_type, models="\n".join(models))
-
-
-def _register_models(model_type: str) -> None:
-    import transformers
-
-    for auto, found in model_classes(model_type).items():
-        getattr(transformers, auto).register(config_class(model_type), found, exist_ok=True)
+    auto_map = {auto: f"{module}.{of_auto.__name__}" for auto, of_auto in classes.items()}
+    values = {key: value for key, value in config.to_dict().items() if key not in ("model_type", "architectures")}
+    return new_class(**values, poslab=description, auto_map=auto_map)
 
 
 def _named(made: Any, base: Any, **attributes: Any) -> Any:

@@ -87,7 +87,7 @@ def export(
         AutoModelForCausalLM.from_pretrained("my-model")
 
     The class is one of transformers where that is exact, else one under an encoding of Poslab, which loads with
-    `trust_remote_code=True`, or after `import poslab.pretrained`. The directory is loaded in a fresh process and
+    `trust_remote_code=True`, or after `poslab.pretrained.register()`. The directory is loaded in a fresh process and
     compared with the model before it takes its place.
 
     Args:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,7 +15,6 @@ from typing import Any
 import torch
 
 from poslab.data.tokenizers import Tokenizer
-from poslab.io.files import locked_folder
 from poslab.models import Model
 from poslab.pretrained.directory import require_transformers
 from poslab.pretrained.export import Form, NotPlainError
@@ -108,54 +105,21 @@ def form_of(model: Any, length: int) -> Form:
 
 @contextlib.contextmanager
 def _directory(path: Path) -> Iterator[Path]:
-    """Make a directory beside `path`, which takes its place in the end; after an error nothing is left.
-
-    It is locked meanwhile, so that the next export there can remove what a killed one has left.
-    """
+    """Make a directory next to `path`, which it replaces in the end; after an error nothing is left."""
     from safetensors import SafetensorError
 
-    place = Path(os.path.realpath(path))
-    folder = place.with_name(f".{place.name}.{secrets.token_hex(8)}.writing")
+    target = Path(os.path.realpath(path))
+    folder = target.with_name(f".{target.name}.{secrets.token_hex(8)}.writing")
     try:
-        if not place.parent.exists():  # a file there is no directory, which is said below
-            place.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.ExitStack() as locks:
-            with locked_folder(place.parent):  # in which no other export finds the directory before its lock
-                _remove_leftovers(place)
-                folder.mkdir()
-                locks.enter_context(_lock(folder))
-            yield folder
-            folder.replace(place)
+        folder.mkdir(parents=True)
+        yield folder
+        folder.replace(target)
     except OSError as error:
         raise ValueError(f"to={path} cannot be written: {error.strerror or error}") from error
     except SafetensorError as error:  # a disk that is full
         raise ValueError(f"to={path} cannot be written: {error}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Lock a directory; yield False if another process has, or the disk has no locks. A lock ends with its process."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        is_locked = True
-    except OSError:
-        is_locked = False
-    try:
-        yield is_locked
-    finally:
-        os.close(descriptor)
-
-
-def _remove_leftovers(place: Path) -> None:
-    """Remove the directories of exports to a place that were killed: no process has locked them."""
-    name = re.compile(rf"\.{re.escape(place.name)}\.[0-9a-f]{{16}}\.writing")
-    for entry in filter(lambda entry: name.fullmatch(entry.name), place.parent.iterdir()):
-        with contextlib.suppress(OSError), _lock(entry) as is_left:
-            if is_left:
-                shutil.rmtree(entry, ignore_errors=True)
 
 
 def _save(form: Form, folder: Path, tokenizer: Tokenizer | None) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import copy
 import re
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from poslab.encodings import Learned, NoPosition, Rotary
+from poslab.encodings import Learned
 from poslab.models.adaptation import merged
 from poslab.pretrained.borrow import MODULE
 from poslab.pretrained.description import describe
@@ -22,7 +21,7 @@ from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.exchanged_classes import model_class, under_encoding
 from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.plain import check_sampler
-from poslab.pretrained.export.rope_parameters import Rope, check_order, has_factor_on, rope_of
+from poslab.pretrained.export.rope_parameters import Rope, check_order, has_factor_on, rope_of, rotation_of
 from poslab.pretrained.families import part
 from poslab.pretrained.hosted import HostedModel
 
@@ -65,7 +64,7 @@ def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: i
     family, name = exchange.family, type(exchange.model).__name__
     if family.rotary is not None or family.causal or exchange.keeps_own or not _is_plain(exchange):
         return None
-    rotary, rotates = _rotation(exchange)
+    rotary, rotates = rotation_of(exchange.encodings)
     if len(set(rotates)) > 1:
         raise NotPlainError("JinaEmbeddingsV3 rotates in all of its layers or in none")
     if (served := SERVED.fullmatch(name)) is None:
@@ -84,17 +83,17 @@ def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: i
     rope = rope_of(rotary, head_dim, family.facts(config).training_length, with_rope)
     rotated = with_rope(rope)
     rotated.max_position_embeddings = rope.end(length)
-    classifies = served[2] == "ForSequenceClassification"
-    renamed = {_renamed(name, classifies): x for name, x in weights.items() if "position_embeddings" not in name}
+    renames = [*RENAMED]
+    if served[2] == "ForSequenceClassification":  # the pooler of BERT is part of the head
+        renames.append((r"^roberta\.pooler\.", "classifier."))
+    renamed = {}
+    for name, weight in weights.items():
+        if "position_embeddings" not in name:
+            for pattern, replacement in renames:
+                name = re.sub(pattern, replacement, name)
+            renamed[name] = weight
     model_class = getattr(transformers, f"JinaEmbeddingsV3{served[2]}")
     return Form(model_class, rotated, renamed, rope.end(length), rope_type=rope.rope_type)
-
-
-def _renamed(name: str, classifies: bool) -> str:
-    """Return the name of a weight in Jina's class; the pooler of BERT is part of the head where it classifies."""
-    for pattern, replacement in RENAMED:
-        name = re.sub(pattern, replacement, name)
-    return re.sub(r"^roberta\.pooler\.", "classifier.", name) if classifies else name
 
 
 def hosted_form(model: Any, length: int) -> Form:
@@ -123,13 +122,13 @@ def hosted_form(model: Any, length: int) -> Form:
             return replace(form, generation=generation)
     base = exchange.model.base_model
     prefix = "" if base is exchange.model else f"{exchange.model.base_model_prefix}."
-    own = {f"{prefix}{MODULE}.{name}": weight for name, weight in exchange.encodings.state_dict().items()}
+    of_encodings = {f"{prefix}{MODULE}.{name}": weight for name, weight in exchange.encodings.state_dict().items()}
     description = describe(exchange.encodings)
     notes = () if reason is None else (f"It needs Poslab: {reason}.",)
     kind: Any = type(exchange.model)
     under, made = under_encoding(config, description), model_class(kind)
     end = exchange.encodings.max_length or max(length, exchange.family.facts(config).training_length)
-    return Form(made, under, weights | own, end, notes, needs_poslab=True, generation=generation)
+    return Form(made, under, weights | of_encodings, end, notes, needs_poslab=True, generation=generation)
 
 
 def exchange_of(model: Any) -> Exchange:
@@ -145,12 +144,12 @@ def exchange_of(model: Any) -> Exchange:
         model.exchange.require_current()
         return model.exchange
     bases = (getattr(module, "poslab_exchange", None) for module in model.modules())
-    found: Exchange | None = next((exchange for exchange in bases if exchange is not None), None)
-    if found is None or found.model is not model:
+    exchange: Exchange | None = next((exchange for exchange in bases if exchange is not None), None)
+    if exchange is None or exchange.model is not model:
         raise ValueError(
             f"model must be one of Poslab, or one of transformers after poslab.exchange, got {type(model).__name__}"
         )
-    return found
+    return exchange
 
 
 def _weights(host: Any) -> dict[str, Tensor]:
@@ -176,79 +175,60 @@ def _more_rows(exchange: Exchange, config: Any, weights: dict[str, Tensor], leng
     family, (first, *others) = exchange.family, list(exchange.encodings)
     if family.rows is None or type(first) is not Learned or others or not _is_plain(exchange):
         return None
-    own = part(exchange.base, family.rows).weight
+    rows = part(exchange.base, family.rows).weight
     table = first.table.weight.detach()
-    if own.shape[1] != table.shape[1]:  # ELECTRA's are narrower, and its rows are added before it widens them
+    if rows.shape[1] != table.shape[1]:  # ELECTRA's are narrower, and its rows are added before it widens them
         return None
-    name = next(name for name, parameter in exchange.model.named_parameters() if parameter is own)
+    name = next(name for name, parameter in exchange.model.named_parameters() if parameter is rows)
     before = family.first_row(config)
-    rows = torch.cat([weights[name][:before], table.to(own.dtype)])
-    config.max_position_embeddings = len(rows) if family.ids_count_rows else len(table)
-    return Form(type(exchange.model), config, weights | {name: rows}, len(table))
+    more_rows = torch.cat([weights[name][:before], table.to(rows.dtype)])
+    config.max_position_embeddings = len(more_rows) if family.ids_count_rows else len(table)
+    return Form(type(exchange.model), config, weights | {name: more_rows}, len(table))
 
 
 def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
     """Return the same class with another rotation.
 
     Raises:
-        NotPlainError: if the class does not turn so.
+        NotPlainError: if the class does not rotate so.
     """
+    import transformers
+
     family, name = exchange.family, type(exchange.model).__name__
     if family.rotary is None or exchange.keeps_own or not _is_plain(exchange):
         return None
-    rotary, turns = _rotation(exchange)
+    rotary, rotates = rotation_of(exchange.encodings)
     if config.model_type == "smollm3":
-        config.no_rope_layers = [int(layer_turns) for layer_turns in turns]
-    elif len(set(turns)) > 1:
-        raise NotPlainError(f"{name} turns in all of its layers or in none")
+        config.no_rope_layers = [int(layer_rotates) for layer_rotates in rotates]
+    elif len(set(rotates)) > 1:
+        raise NotPlainError(f"{name} rotates in all of its layers or in none")
     facts, head_dim = family.facts(config), exchange.encodings.shape.head_dim
     width = head_dim
     if family.turns_share:
         width = int(head_dim * (facts.fraction or 1.0)) if rotary is None else rotary.rotary_dim
     check_order(rotary, width, name)
     if rotary is not None and width != head_dim and has_factor_on("logits", rotary, length):
-        raise NotPlainError(f"{name} does not scale channels that stand still by an attention factor")
+        raise NotPlainError(f"{name} does not scale channels that do not rotate by an attention factor")
 
     def with_rope(rope: Rope) -> Any:
-        turned, parameters = copy.deepcopy(config), dict(rope.parameters)
+        rotated, parameters = copy.deepcopy(config), dict(rope.parameters)
         if family.turns_share:
             parameters["partial_rotary_factor"] = width / head_dim
         kinds = [kind for kind in config.rope_parameters if kind.endswith("_attention")]
-        turned.rope_parameters = {kind: dict(parameters) for kind in kinds} or parameters
-        turned.max_position_embeddings = rope.max_length
-        return turned
+        rotated.rope_parameters = {kind: dict(parameters) for kind in kinds} or parameters
+        rotated.max_position_embeddings = rope.max_length
+        return rotated
+
+    def with_one_rope(rope: Rope) -> Any:
+        return transformers.LlamaConfig(
+            head_dim=head_dim, max_position_embeddings=rope.max_length, rope_parameters=dict(rope.parameters)
+        )
 
     if "full_attention" in config.rope_parameters:  # ModernBERT has a rotation for each kind of layer
-        rope = rope_of(rotary, width, facts.training_length, partial(_like_llama, head_dim))
+        rope = rope_of(rotary, width, facts.training_length, with_one_rope)
     else:
         rope = rope_of(rotary, width, facts.training_length, with_rope, type(part(exchange.base, family.rotary)))
-    turned = with_rope(rope)
-    turned.max_position_embeddings = rope.end(length)
+    rotated = with_rope(rope)
+    rotated.max_position_embeddings = rope.end(length)
     notes = tuple(rope.notes) if family.causal else ()
-    return Form(type(exchange.model), turned, weights, rope.end(length), notes, rope_type=rope.rope_type)
-
-
-def _like_llama(head_dim: int, rope: Rope) -> Any:
-    """Return a configuration with one rotation for all layers."""
-    from transformers import LlamaConfig
-
-    return LlamaConfig(
-        head_dim=head_dim, max_position_embeddings=rope.max_length, rope_parameters=dict(rope.parameters)
-    )
-
-
-def _rotation(exchange: Exchange) -> tuple[Rotary | None, list[bool]]:
-    """Return the rotation of a model, None if it has none, and for each layer True if it turns there.
-
-    Raises:
-        NotPlainError: for another encoding, or several.
-    """
-    name = type(exchange.model).__name__
-    found = [encoding for encoding in exchange.encodings if type(encoding) is not NoPosition]
-    for encoding in found:
-        if type(encoding) is not Rotary:
-            raise NotPlainError(f"{name} without Poslab has no {type(encoding).__name__}")
-    if len(found) > 1:
-        raise NotPlainError(f"{name} turns in the same way in all layers")
-    turns = [type(exchange.encodings.layer(i)) is Rotary for i in range(exchange.encodings.shape.num_layers)]
-    return found[0] if found else None, turns  # type: ignore[return-value]
+    return Form(type(exchange.model), rotated, weights, rope.end(length), notes, rope_type=rope.rope_type)

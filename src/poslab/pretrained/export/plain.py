@@ -14,28 +14,20 @@ import torch
 from torch import Tensor
 
 from poslab.attention import MultiHeadAttention
-from poslab.encodings import NoPosition, PositionalEncoding, Positions, PositionSampler, Rotary
+from poslab.encodings import Positions, PositionSampler
 from poslab.models import Decoder, Model
+from poslab.pretrained.borrow import MODULE
 from poslab.pretrained.description import describe
 from poslab.pretrained.exchanged_classes import under_encoding
 from poslab.pretrained.export import Form, NotPlainError
-from poslab.pretrained.export.rope_parameters import Rope, channel_order, rope_of
+from poslab.pretrained.export.rope_parameters import Rope, channel_order, rope_of, rotation_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-ACTS = {
-    "embed": "changes the token embeddings",
-    "bias": "adds a bias to the logits",
-    "pair_bias": "adds a bias to the logits",
-    "state": "remembers numbers of each token beside its key and value",
-    "logits": "makes the logits itself",
-}
-"""Effects of hooks that no plain class has, the most telling first."""
-
 
 def plain_form(model: Model, length: int) -> Form:
-    """Return a decoder as a class of transformers that needs no code beside it.
+    """Return a decoder as a class of transformers that needs no remote code.
 
     Args:
         model: the model; its logits become those of the class.
@@ -54,10 +46,19 @@ def plain_form(model: Model, length: int) -> Form:
         )
     if any(decoder.encodings.chunks):
         raise NotPlainError("encoding has chunks, which no class of transformers with this decoder has")
-    head_dim = decoder.shape.head_dim
-    rotary, positioned = _rotary(decoder)
-    config, rope = _config(decoder, rotary, positioned, length)
-    weights = dict(_weights(decoder, channel_order(rotary, head_dim)))
+    rotary, rotates = rotation_of(decoder.encodings)
+    widths = ((decoder.stack.window, width) for width in decoder.encodings.windows)
+    windows = [min((width for width in pair if width is not None), default=None) for pair in widths]
+    if len(sizes := {window for window in windows if window is not None}) > 1:
+        raise NotPlainError(f"window must be the same in all layers of a class that have one, got {sorted(sizes)}")
+    if sizes == {1}:
+        raise NotPlainError("window must be at least 2 in a class, whose cache would show more than one token")
+    if decoder.stack.qk_norm and len(set(rotates)) > 1:
+        raise NotPlainError("qk_norm must be false in a class with layers without position: none has both")
+    config_with = partial(_config, decoder, windows, rotates)
+    rope = rope_of(rotary, decoder.shape.head_dim, length, config_with)
+    config = config_with(rope)
+    weights = dict(_weights(decoder, channel_order(rotary, decoder.shape.head_dim)))
     notes = (*rope.notes, *_notes(decoder))
     return Form(_class_of(config), config, weights, rope.max_length, notes, rope_type=rope.rope_type)
 
@@ -69,13 +70,12 @@ def form_under_encoding(model: Model, length: int) -> Form:
         ValueError: if no class could have it.
     """
     decoder = checked_decoder(model)
-    stack, shape = decoder.stack, decoder.shape
-    make, given = _plainest(decoder, stack.window)
+    layers = decoder.shape.num_layers
     rope = Rope({"rope_type": "default", "rope_theta": 10_000.0}, length)
-    config = under_encoding(_made(decoder, make, given, rope), describe(decoder.encodings))
-    base = "model.poslab_encodings"
-    weights = {f"{base}.{name}": weight for name, weight in decoder.encodings.state_dict().items()}
-    weights |= _weights(decoder, list(range(shape.head_dim)))
+    plain = _config(decoder, [decoder.stack.window] * layers, [True] * layers, rope)
+    config = under_encoding(plain, describe(decoder.encodings))
+    weights = {f"model.{MODULE}.{name}": weight for name, weight in decoder.encodings.state_dict().items()}
+    weights |= _weights(decoder, list(range(decoder.shape.head_dim)))
     end = decoder.max_length or length
     return Form(_class_of(config), config, weights, end, tuple(_notes(decoder)), needs_poslab=True)
 
@@ -106,9 +106,9 @@ def check_sampler(position_sampler: PositionSampler | None, max_length: int | No
     """Raise ValueError for a sampler of positions that moves tokens in evaluation too."""
     if position_sampler is None:
         return
-    places = Positions.range(min(8, max_length or 8))
+    positions = Positions.range(min(8, max_length or 8))
     sampler = copy.deepcopy(position_sampler).eval()
-    if not torch.equal(sampler(places, 1).ids, places.ids):
+    if not torch.equal(sampler(positions, 1).ids, positions.ids):
         raise ValueError(
             f"positions {type(sampler).__name__} moves tokens in evaluation too, which no class of "
             "transformers does: samplers that move them in training alone, such as shifted, can be exported"
@@ -121,89 +121,26 @@ def _class_of(config: PretrainedConfig) -> Any:
     return AutoModelForCausalLM._model_mapping[type(config)]
 
 
-def _rotary(decoder: Decoder) -> tuple[Rotary | None, list[bool]]:
-    """Return the rotary encoding of a stack, None if it has none, and for each layer True if it turns there.
+def _config(decoder: Decoder, windows: Sequence[int | None], rotates: Sequence[bool], rope: Rope) -> PretrainedConfig:
+    """Return the configuration of the plainest class with the shape, windows and rotating layers of a decoder."""
+    from transformers import LlamaConfig, MistralConfig, Qwen3Config, SmolLM3Config
 
-    Raises:
-        NotPlainError: for another encoding.
-    """
-    layers = [decoder.encodings.layer(index) for index in range(decoder.shape.num_layers)]
-    found: Rotary | None = None
-    for encoding in decoder.encodings:
-        if type(encoding) is NoPosition:
-            continue
-        if type(encoding) is not Rotary:
-            raise NotPlainError(f"encoding {type(encoding).__name__} {_effect(encoding)}")
-        if found is not None:
-            raise NotPlainError("encoding must turn in the same way in all layers of a class, got several rotary ones")
-        found = encoding
-    return found, [type(encoding) is Rotary for encoding in layers]
-
-
-def _effect(encoding: PositionalEncoding) -> str:
-    effect = next((ACTS[hook] for hook in ACTS if hook in encoding.hooks), "turns queries and keys in a way of its own")
-    return f"{effect}, which no class of transformers with this decoder does"
-
-
-def _config(
-    decoder: Decoder, rotary: Rotary | None, positioned: list[bool], length: int
-) -> tuple[PretrainedConfig, Rope]:
-    """Return the configuration of the class that has all of a decoder, and its rotation.
-
-    Raises:
-        NotPlainError: if there is no such class.
-    """
-    from transformers import SmolLM3Config
-
-    stack, shape = decoder.stack, decoder.shape
-    windows = [_narrower(stack.window, own) for own in decoder.encodings.windows]
-    sizes = {window for window in windows if window is not None}
-    if len(sizes) > 1:
-        raise NotPlainError(f"window must be the same in all layers of a class that have one, got {sorted(sizes)}")
-    window = next(iter(sizes), None)
-    if window == 1:
-        raise NotPlainError("window must be at least 2 in a class, whose cache would show more than one token")
-    some_positioned = len(set(positioned)) > 1
-    if stack.qk_norm and some_positioned:
-        raise NotPlainError("qk_norm must be false in a class with layers without position: none has both")
-    make, given = _plainest(decoder, window, windows)
-    if not stack.qk_norm and (some_positioned or len(set(windows)) > 1):
-        make, given = SmolLM3Config, {**_of_layers(windows), "no_rope_layers": [int(turns) for turns in positioned]}
-    config = partial(_made, decoder, make, given)
-    rope = rope_of(rotary, shape.head_dim, length, config)
-    return config(rope), rope
-
-
-def _plainest(
-    decoder: Decoder, window: int | None, windows: Sequence[int | None] | None = None
-) -> tuple[Any, dict[str, Any]]:
-    """Return the class of configurations that has the shape of a decoder, and the arguments of its windows.
-
-    `window` is that of layers, and `windows` that of each of them if some have none.
-    """
-    from transformers import LlamaConfig, MistralConfig, Qwen3Config
-
-    stack, shape = decoder.stack, decoder.shape
-    if stack.qk_norm:
-        return Qwen3Config, _of_layers(windows or [window] * shape.num_layers)
-    if window is not None or shape.d_model % shape.num_heads:  # of which Llama's head_dim must be free too
-        return MistralConfig, {"sliding_window": window}
-    return LlamaConfig, {}
-
-
-def _of_layers(windows: Sequence[int | None]) -> dict[str, Any]:
-    """Return the arguments of a configuration that names the window of each layer."""
+    stack, shape, weight = decoder.stack, decoder.shape, decoder.embedding.weight
     window = next((window for window in windows if window is not None), None)
-    return {
+    of_layers: dict[str, Any] = {
         "use_sliding_window": window is not None,
         "sliding_window": window,
-        "layer_types": ["full_attention" if own is None else "sliding_attention" for own in windows],
+        "layer_types": ["full_attention" if width is None else "sliding_attention" for width in windows],
     }
-
-
-def _made(decoder: Decoder, make: Any, given: dict[str, Any], rope: Rope) -> PretrainedConfig:
-    """Return the configuration of a class that has the shape of a decoder."""
-    stack, shape, weight = decoder.stack, decoder.shape, decoder.embedding.weight
+    make: Any
+    if stack.qk_norm:
+        make, given = Qwen3Config, of_layers
+    elif len(set(rotates)) > 1 or len(set(windows)) > 1:
+        make, given = SmolLM3Config, of_layers | {"no_rope_layers": list(map(int, rotates))}
+    elif window is not None or shape.d_model % shape.num_heads:  # of which Llama's head_dim must be free too
+        make, given = MistralConfig, {"sliding_window": window}
+    else:
+        make, given = LlamaConfig, {}
     config: PretrainedConfig = make(
         vocab_size=decoder.vocab_size,
         hidden_size=shape.d_model,
@@ -225,10 +162,6 @@ def _made(decoder: Decoder, make: Any, given: dict[str, Any], rope: Rope) -> Pre
     return config
 
 
-def _narrower(first: int | None, second: int | None) -> int | None:
-    return min((width for width in (first, second) if width is not None), default=None)
-
-
 def _weights(decoder: Decoder, order: list[int]) -> Iterator[tuple[str, Tensor]]:
     """Yield the weights of transformers by name, with the channels of queries and keys in its order."""
 
@@ -236,30 +169,30 @@ def _weights(decoder: Decoder, order: list[int]) -> Iterator[tuple[str, Tensor]]
         """Return the rows of projections to heads, (H * D, M), or of a norm, (D,), in the order of transformers."""
         return rows.unflatten(0, (-1, len(order)))[:, order].flatten(0, 1)
 
-    own: dict[str, Tensor] = decoder.state_dict()
-    yield "model.embed_tokens.weight", own["embedding.weight"]
-    yield "model.norm.weight", own["norm.weight"]
-    yield "lm_head.weight", own["output.weight"]
+    state: dict[str, Tensor] = decoder.state_dict()
+    yield "model.embed_tokens.weight", state["embedding.weight"]
+    yield "model.norm.weight", state["norm.weight"]
+    yield "lm_head.weight", state["output.weight"]
     for number in range(decoder.shape.num_layers):
         block, layer = f"blocks.{number}", f"model.layers.{number}"
         attention = decoder.blocks[number].mixer
         assert isinstance(attention, MultiHeadAttention)
-        of_queries = attention.of_heads(own[f"{block}.mixer.query.weight"].T[None])
-        heads = (of_queries, *attention.keys_and_values(own[f"{block}.mixer.key_value.weight"].T[None]))
+        of_queries = attention.of_heads(state[f"{block}.mixer.query.weight"].T[None])
+        heads = (of_queries, *attention.keys_and_values(state[f"{block}.mixer.key_value.weight"].T[None]))
         query, key, value = (x_1HMD[0].transpose(1, 2).flatten(0, 1).contiguous() for x_1HMD in heads)
-        gate, up = own[f"{block}.mlp.gate_up.weight"].chunk(2)
-        yield f"{layer}.input_layernorm.weight", own[f"{block}.mixer_norm.weight"]
+        gate, up = state[f"{block}.mlp.gate_up.weight"].chunk(2)
+        yield f"{layer}.input_layernorm.weight", state[f"{block}.mixer_norm.weight"]
         yield f"{layer}.self_attn.q_proj.weight", reordered(query)
         yield f"{layer}.self_attn.k_proj.weight", reordered(key)
         yield f"{layer}.self_attn.v_proj.weight", value
-        yield f"{layer}.self_attn.o_proj.weight", own[f"{block}.mixer.output.weight"]
+        yield f"{layer}.self_attn.o_proj.weight", state[f"{block}.mixer.output.weight"]
         if decoder.stack.qk_norm:
-            yield f"{layer}.self_attn.q_norm.weight", reordered(own[f"{block}.mixer.query_norm.weight"])
-            yield f"{layer}.self_attn.k_norm.weight", reordered(own[f"{block}.mixer.key_norm.weight"])
-        yield f"{layer}.post_attention_layernorm.weight", own[f"{block}.mlp_norm.weight"]
+            yield f"{layer}.self_attn.q_norm.weight", reordered(state[f"{block}.mixer.query_norm.weight"])
+            yield f"{layer}.self_attn.k_norm.weight", reordered(state[f"{block}.mixer.key_norm.weight"])
+        yield f"{layer}.post_attention_layernorm.weight", state[f"{block}.mlp_norm.weight"]
         yield f"{layer}.mlp.gate_proj.weight", gate
         yield f"{layer}.mlp.up_proj.weight", up
-        yield f"{layer}.mlp.down_proj.weight", own[f"{block}.mlp.output.weight"]
+        yield f"{layer}.mlp.down_proj.weight", state[f"{block}.mlp.output.weight"]
 
 
 def _notes(decoder: Decoder) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.encodings import Rotary
+from poslab.encodings import NoPosition, Rotary, StackEncodings
 from poslab.encodings.frequencies import inverse_frequencies
 from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk
@@ -30,7 +30,7 @@ KNOWN_TO_4 = {"default", "linear", "dynamic", "yarn", "llama3", "longrope"}
 """Rotations of transformers 4.57.1. Exports with each of them have the same logits there."""
 
 STILL = 1e30
-"""Divisor of a frequency that is 0: LongRoPE has divisors alone, and 1e-30 turns nothing in float32."""
+"""Divisor of a frequency that is 0: LongRoPE has divisors alone, and 1e-30 rotates nothing in float32."""
 
 ROUNDING = 1e-6
 """Relative difference of two float32 frequencies by the order in which they were computed; 2 to 4 units are 5e-7."""
@@ -102,6 +102,24 @@ def least_transformers(config: Mapping[str, Any], needs_poslab: bool) -> str:
     return MIN_VERSION if needs_5 else "4.57.1"
 
 
+def rotation_of(encodings: StackEncodings) -> tuple[Rotary | None, list[bool]]:
+    """Return the rotation of a stack, None if it has none, and for each layer True if it rotates there.
+
+    Raises:
+        NotPlainError: for another encoding, or several rotations.
+    """
+    rotary: Rotary | None = None
+    for encoding in encodings:
+        if type(encoding) is NoPosition:
+            continue
+        if type(encoding) is not Rotary:
+            raise NotPlainError(f"no class of transformers with these layers has {type(encoding).__name__}")
+        if rotary is not None:
+            raise NotPlainError("encoding must rotate in the same way in all layers of a class, got several rotations")
+        rotary = encoding
+    return rotary, [type(encodings.layer(index)) is Rotary for index in range(encodings.shape.num_layers)]
+
+
 def rope_of(
     rotary: Rotary | None, head_dim: int, length: int, config: Callable[[Rope], PretrainedConfig], host: Any = None
 ) -> Rope:
@@ -112,7 +130,7 @@ def rope_of(
 
     Args:
         rotary: the encoding; None is no position.
-        head_dim: head dimension D, even, or the channels of it that the class turns.
+        head_dim: head dimension D, even, or its channels that the class rotates.
         length: training length, in tokens.
         config: makes the configuration of the model with a form.
         host: rotary module of the class; None is that of Llama.
@@ -124,30 +142,31 @@ def rope_of(
 
     default = (host or LlamaRotaryEmbedding).compute_default_rope_parameters
     if rotary is not None and rotary.rotary_dim < head_dim and has_factor_on("turning", rotary, length):
-        raise NotPlainError("an attention factor scales the whole head in this class, not the channels that turn")
+        raise NotPlainError("an attention factor scales the whole head in this class, not the channels that rotate")
     for rope in _forms(rotary, head_dim, length):
         if _agrees(config(rope), rotary, head_dim, length, default):
             return rope
     assert rotary is not None, "no position is a form of transformers"
+    name = getattr(_bound(rotary.scaling)[0], "__name__", "of this run")
     raise NotPlainError(
-        f"encoding {_name(rotary.scaling)} changes its frequencies with the length of the text in a way that no class "
+        f"encoding {name} changes its frequencies with the length of the text in a way that no class "
         "of transformers has: a scaling that does not depend on the length can be exported"
     )
 
 
 def channel_order(rotary: Rotary | None, head_dim: int) -> list[int]:
-    """Return our channel for each channel of transformers, which turns the pairs (m, m + D / 2) of the whole head.
+    """Return our channel for each channel of transformers, which rotates the pairs (m, m + D / 2) of the whole head.
 
-    `layout=interleaved` on 4 of 6 channels gives `[0, 2, 4, 1, 3, 5]`: channels 4 and 5 are a pair that stands still.
+    `layout=interleaved` on 4 of 6 channels gives `[0, 2, 4, 1, 3, 5]`: channels 4 and 5 do not rotate.
     """
     if rotary is None:
         return list(range(head_dim))
-    turning, rest = rotary.rotary_dim, list(range(rotary.rotary_dim, head_dim))
+    width, rest = rotary.rotary_dim, list(range(rotary.rotary_dim, head_dim))
     half = len(rest) // 2
     if rotary.layout == "interleaved":
-        first, second = list(range(0, turning, 2)), list(range(1, turning, 2))
+        first, second = list(range(0, width, 2)), list(range(1, width, 2))
     else:
-        first, second = list(range(turning // 2)), list(range(turning // 2, turning))
+        first, second = list(range(width // 2)), list(range(width // 2, width))
     return [*first, *rest[:half], *second, *rest[half:]]
 
 
@@ -156,14 +175,14 @@ def has_factor_on(scaled: str, rotary: Rotary, length: int) -> bool:
     return rotary.factor_on == scaled and rotary.scaled_frequencies(length)[1] != 1.0
 
 
-def check_order(rotary: Rotary | None, turning: int, name: str) -> None:
-    """Raise NotPlainError unless a rotation turns the pairs (m, m + r / 2) of the first r channels, as a class does."""
+def check_order(rotary: Rotary | None, rotary_dim: int, name: str) -> None:
+    """Raise NotPlainError unless a rotation rotates pairs (m, m + r / 2) of the first r channels, as a class does."""
     if rotary is None:
         return
     if rotary.layout != "half_split":
         raise NotPlainError(f"{name} has no layout={rotary.layout}, and its weights stay in the order that they have")
-    if rotary.rotary_dim != turning:
-        raise NotPlainError(f"{name} turns {turning} channels of each head, not {rotary.rotary_dim}")
+    if rotary.rotary_dim != rotary_dim:
+        raise NotPlainError(f"{name} rotates {rotary_dim} channels of each head, not {rotary.rotary_dim}")
 
 
 def _spectrum(rotary: Rotary | None, head_dim: int, length: int) -> tuple[Tensor, float]:
@@ -194,6 +213,15 @@ def _agrees(
     return True
 
 
+NAMED: dict[Callable[..., Any] | None, tuple[str, Sequence[str]]] = {
+    rope_linear: ("linear", ("factor",)),
+    rope_dynamic_ntk: ("dynamic", ("factor",)),
+    yarn: ("yarn", ("factor", "beta_fast", "beta_slow", "attention_factor", "truncate")),
+    llama3: ("llama3", ("factor", "low_freq_factor", "high_freq_factor")),
+}
+"""Scalings of a whole head that transformers has too: their `rope_type`, and the arguments that it reads."""
+
+
 def _forms(rotary: Rotary | None, head_dim: int, length: int) -> Iterator[Rope]:
     """Yield the forms that may hold an encoding, those that other programs know best first."""
     if rotary is None:
@@ -203,18 +231,32 @@ def _forms(rotary: Rotary | None, head_dim: int, length: int) -> Iterator[Rope]:
     scaling, arguments = _bound(rotary.scaling)
     whole_head = rotary.rotary_dim == head_dim
     if scaling in NAMED and whole_head:
-        yield NAMED[scaling](rotary.base, arguments, length)
+        yield _named(*NAMED[scaling], rotary.base, arguments, length)
     if scaling is longrope:
         yield _longrope(rotary, head_dim, arguments["training_length"], arguments["factor"])
         return
     base = rotary.base
     if scaling is rope_ntk:
         base *= arguments["factor"] ** (rotary.rotary_dim / (rotary.rotary_dim - 2))
-    # Fewer channels turn by the same frequencies if the base of the whole head is larger.
+    # Fewer channels rotate by the same frequencies if the base of the whole head is larger.
     base **= head_dim / rotary.rotary_dim
     if math.isfinite(base):
         yield _prefix(base, int(rotary.spectrum(length).count_nonzero()), head_dim, length)
     yield _longrope(rotary, head_dim, length, 1.0)
+
+
+def _named(rope_type: str, keys: Sequence[str], base: float, arguments: dict[str, Any], length: int) -> Rope:
+    """Return a scaling that transformers has by name."""
+    parameters: Parameters = {"rope_type": rope_type, "rope_theta": base}
+    for key in keys:
+        if (value := arguments[key]) is not None:
+            parameters[key] = value if isinstance(value, bool) else float(value)
+    if rope_type == "linear":
+        return Rope(parameters, int(length * parameters["factor"]))
+    start = arguments["training_length"]
+    if rope_type == "dynamic":  # transformers stretches from max_position_embeddings on
+        return Rope(parameters, start, changes_in_generation=start)
+    return Rope(parameters | {"original_max_position_embeddings": start}, int(start * parameters["factor"]))
 
 
 def _bound(scaling: Callable[..., Any] | None) -> tuple[Callable[..., Any] | None, dict[str, Any]]:
@@ -222,19 +264,15 @@ def _bound(scaling: Callable[..., Any] | None) -> tuple[Callable[..., Any] | Non
     if scaling is None:
         return None, {}
     parameters = inspect.signature(scaling).parameters.values()
-    given = {one.name: one.default for one in parameters if one.default is not one.empty}
+    given = {parameter.name: parameter.default for parameter in parameters if parameter.default is not parameter.empty}
     return scaling.func if isinstance(scaling, partial) else scaling, given
 
 
-def _name(scaling: Callable[..., Any] | None) -> str:
-    return getattr(_bound(scaling)[0], "__name__", "of this run")
-
-
-def _prefix(base: float, turning: int, head_dim: int, length: int) -> Rope:
-    """Return a geometric spectrum of which the first `turning` pairs turn and the others stand still."""
-    if turning == head_dim // 2:
+def _prefix(base: float, num_pairs: int, head_dim: int, length: int) -> Rope:
+    """Return a geometric spectrum of which the first `num_pairs` pairs rotate and the others do not."""
+    if num_pairs == head_dim // 2:
         return Rope({"rope_type": "default", "rope_theta": base}, length)
-    share = 2 * turning / head_dim
+    share = 2 * num_pairs / head_dim
     return Rope({"rope_type": "proportional", "rope_theta": base, "partial_rotary_factor": share}, length)
 
 
@@ -258,42 +296,3 @@ def _longrope(rotary: Rotary | None, head_dim: int, switch: int, factor: float) 
     }
     changes = switch if parameters["short_factor"] != parameters["long_factor"] else None
     return Rope(parameters, int(switch * factor), changes)
-
-
-def _linear(base: float, arguments: dict[str, Any], length: int) -> Rope:
-    factor = float(arguments["factor"])
-    return Rope({"rope_type": "linear", "rope_theta": base, "factor": factor}, int(length * factor))
-
-
-def _dynamic(base: float, arguments: dict[str, Any], length: int) -> Rope:
-    # transformers stretches from max_position_embeddings on.
-    start, factor = arguments["training_length"], float(arguments["factor"])
-    return Rope({"rope_type": "dynamic", "rope_theta": base, "factor": factor}, start, changes_in_generation=start)
-
-
-def _yarn(base: float, arguments: dict[str, Any], length: int) -> Rope:
-    given = {name: float(arguments[name]) for name in ("factor", "beta_fast", "beta_slow")}
-    if arguments["attention_factor"] is not None:
-        given["attention_factor"] = float(arguments["attention_factor"])
-    return _stretched("yarn", base, arguments, given | {"truncate": arguments["truncate"]})
-
-
-def _llama3(base: float, arguments: dict[str, Any], length: int) -> Rope:
-    given = {name: float(arguments[name]) for name in ("factor", "low_freq_factor", "high_freq_factor")}
-    return _stretched("llama3", base, arguments, given)
-
-
-def _stretched(name: str, base: float, arguments: dict[str, Any], given: Parameters) -> Rope:
-    """Return a scaling from its own training length to `factor` times that."""
-    start = arguments["training_length"]
-    parameters = {"rope_type": name, "rope_theta": base, "original_max_position_embeddings": start, **given}
-    return Rope(parameters, int(start * given["factor"]))
-
-
-NAMED: dict[Callable[..., Any] | None, Callable[[float, dict[str, Any], int], Rope]] = {
-    rope_linear: _linear,
-    rope_dynamic_ntk: _dynamic,
-    yarn: _yarn,
-    llama3: _llama3,
-}
-"""Scalings of a whole head that transformers knows by a name of its own."""

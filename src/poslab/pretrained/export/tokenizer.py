@@ -1,4 +1,4 @@
-"""Tokenizers of ours as a `PreTrainedTokenizerFast`, which AutoTokenizer loads without code beside it."""
+"""Tokenizers of ours as a `PreTrainedTokenizerFast`, which AutoTokenizer loads without remote code."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ from poslab.data.tokenizers import END_OF_DOCUMENT, FILE_NAME, ByteTokenizer, Su
 from poslab.pretrained.directory import TOKENIZER_FILES
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer as HuggingFaceTokenizer
     from transformers import PreTrainedTokenizerFast
 
 CONFIG = "tokenizer_config.json"
-
-PRINTED = (range(ord("!"), ord("~") + 1), range(ord("¡"), ord("¬") + 1), range(ord("®"), ord("ÿ") + 1))
-"""Bytes that byte-level vocabularies write as the character of the same number."""
 
 
 def fast_tokenizer(tokenizer: Tokenizer, length: int) -> PreTrainedTokenizerFast:
@@ -30,12 +26,22 @@ def fast_tokenizer(tokenizer: Tokenizer, length: int) -> PreTrainedTokenizerFast
     Raises:
         ValueError: for a tokenizer of another kind.
     """
+    from tokenizers import Tokenizer as HuggingFaceTokenizer
+    from tokenizers import decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    if isinstance(tokenizer, ByteTokenizer):
-        backend = _of_bytes()
-    elif isinstance(tokenizer, SubwordTokenizer):
-        backend = _of_subwords(tokenizer)
+    if isinstance(tokenizer, ByteTokenizer):  # byte-pair encoding without pairs, and with our numbers of the bytes
+        letters = [*(bytes_to_unicode()[byte] for byte in range(256)), END_OF_DOCUMENT]
+        backend = HuggingFaceTokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.decoder = decoders.ByteLevel()
+        backend.add_special_tokens([END_OF_DOCUMENT])
+    elif isinstance(tokenizer, SubwordTokenizer):  # without the special tokens that it adds around a text
+        with TemporaryDirectory() as folder:
+            tokenizer.save(folder)
+            content = json.loads((Path(folder) / FILE_NAME).read_text(encoding="utf-8"))
+        backend = HuggingFaceTokenizer.from_str(json.dumps(content | {"post_processor": None}))
     else:
         raise ValueError(
             f"tokenizer must be of bytes or subwords to be exported, got {type(tokenizer).__name__}, whose symbols no "
@@ -63,9 +69,9 @@ def copy_tokenizer(source: str, folder: Path, length: int) -> None:
     from transformers.utils.hub import cached_file
 
     for name in TOKENIZER_FILES:
-        found = cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
-        if found is not None:
-            shutil.copyfile(found, folder / name)
+        file = cached_file(source, name, local_files_only=True, _raise_exceptions_for_missing_entries=False)
+        if file is not None:
+            shutil.copyfile(file, folder / name)
     config = folder / CONFIG
     if not config.exists() and not (folder / FILE_NAME).exists():
         return
@@ -73,32 +79,3 @@ def copy_tokenizer(source: str, folder: Path, length: int) -> None:
     if (folder / FILE_NAME).exists():  # else transformers takes a class by the type of the model, which may be another
         known.setdefault("tokenizer_class", "PreTrainedTokenizerFast")
     config.write_text(json.dumps(known | {"model_max_length": length}, indent=2, ensure_ascii=False) + "\n")
-
-
-def byte_letters() -> list[str]:
-    """Return the letter of each byte in byte-level vocabularies, as in GPT-2: itself if printed, else from U+0100."""
-    printed = {byte for part in PRINTED for byte in part}
-    others = [byte for byte in range(256) if byte not in printed]
-    return [chr(byte) if byte in printed else chr(256 + others.index(byte)) for byte in range(256)]
-
-
-def _of_bytes() -> HuggingFaceTokenizer:
-    """Return byte-level byte-pair encoding without pairs, and with our numbers of the bytes."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = [*byte_letters(), END_OF_DOCUMENT]
-    backend = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([END_OF_DOCUMENT])
-    return backend
-
-
-def _of_subwords(tokenizer: SubwordTokenizer) -> HuggingFaceTokenizer:
-    """Return the library's own tokenizer, without the special tokens that it adds around a text."""
-    from tokenizers import Tokenizer
-
-    with TemporaryDirectory() as folder:
-        tokenizer.save(folder)
-        content = json.loads((Path(folder) / FILE_NAME).read_text(encoding="utf-8"))
-    return Tokenizer.from_str(json.dumps(content | {"post_processor": None}))

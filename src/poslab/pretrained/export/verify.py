@@ -49,7 +49,7 @@ TEXTS = (
     ),
     *(END_OF_DOCUMENT, f"before{END_OF_DOCUMENT}after", "\x00\x01\x7f\r\n", "a" * 600),
 )
-"""Texts whose token ids are compared, beside random ones."""
+"""Texts whose token ids are compared, and random ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,30 +86,45 @@ def verify(directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None,
     Raises:
         ValueError: if transformers cannot load the directory, or its logits or token ids differ.
     """
-    is_ours = isinstance(model, Model) and not isinstance(model, HostedModel)
-    ours, end = (_whole(model), model.max_length) if is_ours else _host(model)
+    compute, end = _ours(model)
     generator = torch.Generator().manual_seed(0)
     lengths = sorted({min(size, end or size) for size in (min(length, KEPT), length, 2 * length)})
-    vocab_size = form.config.vocab_size
-    tokens = {f"{number}": _tokens(vocab_size, size, form, generator) for number, size in enumerate(lengths)}
-    texts = [*TEXTS, *_random_texts(generator)]
+    vocab_size, padding = form.config.vocab_size, getattr(form.config, "pad_token_id", None)
+    tokens = [torch.randint(vocab_size, (1, size), generator=generator) for size in lengths]
+    if padding is not None:  # which RoBERTa recognises by its id
+        tokens = [tokens_1T.masked_fill(tokens_1T == padding, (padding + 1) % vocab_size) for tokens_1T in tokens]
+    numbers = torch.randint(0x110000, (20, 50), generator=generator).tolist()
+    random_texts = ["".join(chr(number) for number in row if not 0xD800 <= number < 0xE000) for row in numbers]
+    texts = [*TEXTS, *random_texts]
     with TemporaryDirectory() as folder:
-        how = {"auto": auto_class(form), "trust": form.needs_poslab, "kept": KEPT}
-        (Path(folder) / "how.json").write_text(json.dumps(how))
-        save_file(tokens, Path(folder) / "tokens.safetensors")
+        save_file({f"{index}": tokens_1T for index, tokens_1T in enumerate(tokens)}, f"{folder}/tokens.safetensors")
         if tokenizer is not None:
-            (Path(folder) / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
-        _load_in_fresh_process(directory, folder)
-        theirs = load_file(Path(folder) / "outputs.safetensors")
-        class_name = (Path(folder) / "class.txt").read_text()
+            Path(folder, "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+        trust = "trust" if form.needs_poslab else "no"
+        _load_in_fresh_process(str(directory), folder, auto_class(form), trust, f"{KEPT}")
+        loaded = load_file(f"{folder}/outputs.safetensors")
+        class_name = Path(folder, "class.txt").read_text()
         if tokenizer is not None:
-            _compare_ids(texts, json.loads((Path(folder) / "ids.json").read_text()), tokenizer)
-    differences, largest = [], 0.0
-    for name, size in zip(tokens, lengths, strict=True):
-        outputs_KV = ours(tokens[name])
-        differences.append(_difference(outputs_KV, theirs[name], size))
-        largest = max(largest, float(outputs_KV.abs().max()))
-    return Agreement(class_name=class_name, difference=max(differences), largest=largest, longest=lengths[-1])
+            ids_of_texts = json.loads(Path(folder, "ids.json").read_text())
+            for text, ids in zip(texts, ids_of_texts, strict=True):
+                if ids != tokenizer.encode(text).tolist():
+                    raise ValueError(
+                        f"the exported tokenizer differs: transformers gives other token ids for {text[:40]!r}; "
+                        "nothing was written"
+                    )
+    differences, logits = [], []
+    for index, size in enumerate(lengths):
+        outputs_KV = compute(tokens[index])
+        difference, largest = float((outputs_KV - loaded[f"{index}"]).abs().max()), float(outputs_KV.abs().max())
+        bound = largest * (ROUNDING + ANGLE_ROUNDING * size)
+        if not difference <= bound:
+            raise ValueError(
+                f"the exported model differs: on {size} random tokens its logits are off by up to {difference:.2g}, "
+                f"and rounding explains {bound:.2g} (logits up to {largest:.2g}); nothing was written"
+            )
+        differences.append(difference)
+        logits.append(largest)
+    return Agreement(class_name=class_name, difference=max(differences), largest=max(logits), longest=lengths[-1])
 
 
 def auto_class(form: Form) -> str:
@@ -126,72 +141,27 @@ def auto_class(form: Form) -> str:
     )
 
 
-def _whole(model: Model) -> Callable[[Tensor], Tensor]:
-    """Return what computes the last logits of a model of ours in float32."""
-    ours = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    for module in ours.modules():
-        if isinstance(module, torch.nn.RMSNorm):
-            module.eps = torch.finfo(torch.float32).eps  # that of the model's own dtype too
-    return lambda tokens_1T: ours.logits(ours.hidden_states(tokens_1T)[:, -KEPT:])
-
-
-def _host(model: Any) -> tuple[Callable[[Tensor], Tensor], int | None]:
-    """Return what computes the last outputs of a pretrained model in float32, and the end of its positions."""
+def _ours(model: Any) -> tuple[Callable[[Tensor], Tensor], int | None]:
+    """Return what computes the last outputs of a model in float32, and the end of its positions."""
+    if isinstance(model, Model) and not isinstance(model, HostedModel):
+        ours = copy.deepcopy(model).to("cpu", torch.float32).eval()
+        for module in ours.modules():
+            if isinstance(module, torch.nn.RMSNorm):
+                module.eps = torch.finfo(torch.float32).eps  # also of the model's own dtype
+        return lambda tokens_1T: ours.logits(ours.hidden_states(tokens_1T)[:, -KEPT:]), model.max_length
     copied = copy.deepcopy(exchange_of(model))
     for part in (copied.model, copied.encodings):
         part.to("cpu", torch.float32).eval()
     return lambda tokens_1T: last_outputs(copied.model, tokens_1T, KEPT), copied.encodings.max_length
 
 
-def _tokens(vocab_size: int, length: int, form: Form, generator: torch.Generator) -> Tensor:
-    """Return random tokens, (1, T), without padding, which RoBERTa recognises by its id."""
-    tokens_1T = torch.randint(vocab_size, (1, length), generator=generator)
-    padding = getattr(form.config, "pad_token_id", None)
-    return tokens_1T if padding is None else tokens_1T.masked_fill(tokens_1T == padding, (padding + 1) % vocab_size)
-
-
-def _difference(ours_KV: Tensor, theirs_KV: Tensor, length: int) -> float:
-    """Return the largest difference of the logits of a text; raise ValueError if rounding does not explain it."""
-    difference, largest = float((ours_KV - theirs_KV).abs().max()), float(ours_KV.abs().max())
-    bound = largest * (ROUNDING + ANGLE_ROUNDING * length)
-    if not difference <= bound:
-        raise ValueError(
-            f"the exported model differs: on {length} random tokens its logits are off by up to {difference:.2g}, and "
-            f"rounding explains {bound:.2g} (logits up to {largest:.2g}); nothing was written"
-        )
-    return difference
-
-
-def _random_texts(generator: torch.Generator) -> list[str]:
-    """Return texts of random characters of Unicode, surrogates aside."""
-    numbers = torch.randint(0x110000, (20, 50), generator=generator).tolist()
-    return ["".join(chr(number) for number in row if not 0xD800 <= number < 0xE000) for row in numbers]
-
-
-def _compare_ids(texts: list[str], theirs: list[list[int]], tokenizer: Tokenizer) -> None:
-    for text, ids in zip(texts, theirs, strict=True):
-        if ids != tokenizer.encode(text).tolist():
-            raise ValueError(
-                f"the exported tokenizer differs: transformers gives other token ids for {text[:40]!r}; nothing was "
-                "written"
-            )
-
-
-def _load_in_fresh_process(directory: Path, folder: str) -> None:
+def _load_in_fresh_process(directory: str, folder: str, *arguments: str) -> None:
     """Run `fresh_process.py`; raise ValueError with its last line if it fails."""
     script = Path(__file__).with_name("fresh_process.py")
-    alone = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
-    alone["HF_MODULES_CACHE"] = folder  # of copies of remote files
-    command = [sys.executable, "-P", str(script), str(directory), folder]
-    # It ends when its input does: nobody writes there, and the system closes this end when this process is killed.
-    theirs, ours = os.pipe()
-    try:
-        done = subprocess.run(
-            command, env=os.environ | alone, stdin=theirs, capture_output=True, text=True, check=False
-        )
-    finally:
-        os.close(theirs)
-        os.close(ours)
+    environment = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "CUDA_VISIBLE_DEVICES": ""}
+    environment["HF_MODULES_CACHE"] = folder  # of copies of remote files
+    command = [sys.executable, "-P", str(script), directory, folder, *arguments]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().rpartition("\n")[2] or f"exit status {done.returncode}"
         raise ValueError(f"transformers cannot use what was exported: {reason}; nothing was written")
