@@ -75,7 +75,7 @@ def exchange(
     Args:
         model: model of transformers, with or without a head, compiled or not.
         encoding: as in `borrow`, or the name of a choice of conf/encoding, which has the hyperparameters of its file;
-            "pretrained" undoes an earlier exchange. Another encoding takes the place of an earlier one.
+            "pretrained" undoes an earlier exchange. Another encoding replaces an earlier one.
         temperature, attention, digits: as in `HostedModel`.
         hyperparameters: of the encoding, by name, or of the scaling of the choice.
 
@@ -123,12 +123,12 @@ def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> Encodi
     unresolved: Any = OmegaConf.to_container(composed, resolve=False)
     node = without_scratch_default(OmegaConf.to_container(composed, resolve=True), unresolved)
     special = {"_target_", "_partial_"}
-    own = {*unresolved, *inspect.signature(get_object(unresolved["_target_"])).parameters} - special
-    of_scaling = {*(unresolved.get("scaling") or {})} - own - special
+    of_encoding = {*unresolved, *inspect.signature(get_object(unresolved["_target_"])).parameters} - special
+    of_scaling = {*(unresolved.get("scaling") or {})} - of_encoding - special
     for key, value in hyperparameters.items():
-        if key not in own | of_scaling:
-            raise ValueError(f"encoding {name!r} has no argument {key!r}{nearest(key, sorted(own | of_scaling))}")
-        (node if key in own else node["scaling"])[key] = value
+        if key not in (keys := of_encoding | of_scaling):
+            raise ValueError(f"encoding {name!r} has no argument {key!r}{nearest(key, sorted(keys))}")
+        (node if key in of_encoding else node["scaling"])[key] = value
     factory: EncodingFactory = build({"encoding": node}, "encoding", EncodingFactory)
     return factory
 

@@ -26,16 +26,15 @@ MIN_VERSION = "5.20"
 
 def require_transformers(purpose: str) -> None:
     """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
-    if not has_transformers():
+    try:
+        installed = version("transformers")
+    except PackageNotFoundError:
+        installed = "none"
+    major, _, rest = installed.partition(".")
+    if major != "5" or int(rest.partition(".")[0]) < 20:
         raise ValueError(
-            f"{purpose} needs transformers from {MIN_VERSION} to below 6, got {_version()}: {pip_install('pretrained')}"
+            f"{purpose} needs transformers from {MIN_VERSION} to below 6, got {installed}: {pip_install('pretrained')}"
         )
-
-
-def has_transformers() -> bool:
-    """Return True if transformers is there, in a version that Poslab serves."""
-    major, _, rest = _version().partition(".")
-    return major == "5" and int(rest.partition(".")[0]) >= 20
 
 
 def library_model(model: Any) -> Any:
@@ -46,13 +45,6 @@ def library_model(model: Any) -> Any:
     if not isinstance(model, PreTrainedModel):
         raise ValueError(f"model must be one of transformers, got {type(model).__name__}")
     return model
-
-
-def _version() -> str:
-    try:
-        return version("transformers")
-    except PackageNotFoundError:
-        return "none"
 
 
 CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
@@ -93,7 +85,7 @@ def configuration(path: str) -> PreTrainedConfig:
     require_transformers("model=pretrained")
     from transformers import AutoConfig
 
-    check_files(Path(path) if is_folder(path) else _snapshot(path), path)
+    _check_files(Path(path) if is_folder(path) else _snapshot(path), path)
     with _errors_of_library(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     return config
@@ -190,7 +182,7 @@ def _snapshot(name: str) -> Path:
     return Path(file).parent
 
 
-def check_files(folder: Path, path: Any) -> None:
+def _check_files(folder: Path, path: Any) -> None:
     """Raise ValueError, beginning with a path, unless the files in a folder are a model that holds no code."""
     try:
         names = sorted(file.name for file in folder.iterdir() if file.is_file())

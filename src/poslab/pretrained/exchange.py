@@ -69,10 +69,18 @@ class Exchange:
             hook = partial(self._before_attention, i)
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         if self._embeds:
-            self._handles.append(self._embedding_site.register_forward_hook(self._after_embedding))
+            projection: nn.Module | None = getattr(self.base, family.projection or "", None)
+            embedding = projection or self.base.get_input_embeddings()  # as wide as the model
+            self._handles.append(embedding.register_forward_hook(self._after_embedding))
         self._silenced: list[tuple[nn.Parameter, bool]] = []
-        if not self.keeps_own:
-            self._silence()
+        if family.rotary is not None and not self.keeps_own:
+            self._handles.append(part(self.base, family.rotary).register_forward_hook(_no_rotation))
+        if family.rows is not None and not self.keeps_own:
+            rows: nn.Module = part(self.base, family.rows)
+            self._handles.append(rows.register_forward_hook(_no_rows))
+            for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
+                self._silenced.append((parameter, parameter.requires_grad))
+                parameter.requires_grad_(False)
         attention.register()
         self._implementation = model.config._attn_implementation
         model.set_attn_implementation(attention.NAME)
@@ -84,7 +92,7 @@ class Exchange:
 
     @property
     def is_current(self) -> bool:
-        """True until it is undone, or another takes its place."""
+        """True until it is undone or replaced."""
         return getattr(self.base, "poslab_exchange", None) is self
 
     def require_current(self) -> None:
@@ -103,28 +111,10 @@ class Exchange:
         self.model.set_attn_implementation(self._implementation)
         del self.base.poslab_exchange
 
-    @property
-    def _embedding_site(self) -> nn.Module:
-        """The module whose output is the embeddings of tokens, as wide as the model."""
-        site: nn.Module | None = getattr(self.base, self.family.projection or "", None)
-        return site or self.base.get_input_embeddings()
-
-    def _silence(self) -> None:
-        """Have the model's own positions return what changes nothing."""
-        if self.family.rotary is not None:
-            rotary: nn.Module = part(self.base, self.family.rotary)
-            self._handles.append(rotary.register_forward_hook(_no_rotation))
-        if self.family.rows is not None:
-            rows: nn.Module = part(self.base, self.family.rows)
-            self._handles.append(rows.register_forward_hook(_no_rows))
-            for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
-                self._silenced.append((parameter, parameter.requires_grad))
-                parameter.requires_grad_(False)
-
     def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the named arguments of an attention layer without the model's own rotation; None if it has none."""
-        turns = arguments.get(ROTATION) if self.keeps_own else None
-        return None if turns is None else {**arguments, ROTATION: _still(turns)}
+        rotation = arguments.get(ROTATION) if self.keeps_own else None
+        return None if rotation is None else {**arguments, ROTATION: _identity(rotation)}
 
     def check_length(self, positions: Positions) -> None:
         """Raise ValueError for positions beyond the learned rows of the model; an encoding refuses them itself."""
@@ -157,7 +147,7 @@ class Exchange:
         reading: Reading = named["poslab_reading"]
         context = reading.contexts[layer]
         if self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False):
-            # Made anew in each layer: its backward pass may be one of its own (use_reentrant), which frees the graph.
+            # Made in each layer: it may have its own backward pass (use_reentrant), which frees the graph.
             queries = self.encodings.remap_positions(reading.positions, reading.tokens)
             tables = context.encoding.prepare(queries, context.key_positions)
             context = replace(context, tables=tables)
@@ -263,23 +253,23 @@ def undo(base: nn.Module) -> None:
 
 
 class _Memory(LayerCache):
-    """States of past tokens beside the keys and values of a transformers cache, as one more layer of it.
+    """States of past tokens as one more layer of a transformers cache.
 
     Whatever transformers does to the rows of its cache (beams, candidates, cropping), it then does to them as well.
 
     Args:
         cache: the cache.
-        place: number of the layer.
+        layer: number of the layer.
         past: tokens that are cached.
     """
 
-    def __init__(self, cache: Any, place: int, past: int) -> None:
+    def __init__(self, cache: Any, layer: int, past: int) -> None:
         from transformers.cache_utils import DynamicLayer
 
         super().__init__()
-        while len(cache.layers) <= place:
+        while len(cache.layers) <= layer:
             cache.layers.append(DynamicLayer())
-        self._layer = cache.layers[place]
+        self._layer = cache.layers[layer]
         if self._layer.get_seq_length() != past:
             raise ValueError(
                 "cache must be empty or filled under the same encoding, which remembers more of a token than its key"
@@ -292,7 +282,7 @@ class _Memory(LayerCache):
         return state
 
     def extended(self, new_BHTE: Tensor) -> Tensor:
-        """Add the state of new tokens; return that of all, (B, H, S, E)."""
+        """Add the state of new tokens; return the states of all, (B, H, S, E)."""
         whole: Tensor = self._layer.update(new_BHTE, new_BHTE[..., :0])[0]
         return whole
 
@@ -313,14 +303,14 @@ def _real(mask: Any, length: int) -> Tensor | None:
     return None if bool(real.all()) else real
 
 
+def _identity(rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine of angle 0, which broadcast, in place of another rotation's."""
+    cosine = rotation[0].new_ones(1, 1, 1)
+    return cosine, torch.zeros_like(cosine)
+
+
 def _no_rotation(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return _still(output)
-
-
-def _still(turns: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the cosine and the sine of no turn, which broadcast, in place of those of other turns."""
-    one = turns[0].new_ones(1, 1, 1)
-    return one, torch.zeros_like(one)
+    return _identity(output)
 
 
 def _no_rows(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:

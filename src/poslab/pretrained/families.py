@@ -17,12 +17,12 @@ from poslab.encodings.frequencies import inverse_frequencies
 
 @dataclass(frozen=True)
 class Family:
-    """Places of the parts of a model, as dotted paths.
+    """Dotted paths of the parts of a model.
 
     Args:
         layers: the list of layers, from the base model.
         attention: the module that calls the attention function, from a layer.
-        head: the modules that turn hidden states into token logits, one after another, from the whole model.
+        head: the modules from hidden states to token logits, one after another, from the whole model.
         causal: True if a token sees only itself and those before it.
         base: the module that makes the masks and calls the layers, from transformers' base model; "" is that itself.
         rotary: the module that returns the cosine and sine of positions, from the base; None if there is none.
@@ -30,7 +30,7 @@ class Family:
         rows_before: number of rows before the first position; None: up to the padding's, as in RoBERTa.
         ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
         projection: the module that widens embeddings, from the base, which only some models of the family have.
-        turns_share: True if a model of the family may turn only a share of each head (`partial_rotary_factor`).
+        rotates_share: True if a model of the family may rotate only a share of each head (`partial_rotary_factor`).
         past_window: tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself.
     """
 
@@ -44,7 +44,7 @@ class Family:
     rows_before: int | None = 0
     ids_count_rows: bool = False
     projection: str | None = None
-    turns_share: bool = False
+    rotates_share: bool = False
     past_window: int = 0
 
     def base_of(self, model: Any) -> Any:
@@ -68,8 +68,8 @@ class Family:
         """Return for each layer the number of last tokens that a token sees, itself included; None for all."""
         window = declared(config, "sliding_window")
         types = declared(config, "layer_types") or ["sliding_attention"] * config.num_hidden_layers
-        own = None if window is None else window + self.past_window
-        return [own if kind == "sliding_attention" else None for kind in types]
+        width = None if window is None else window + self.past_window
+        return [width if kind == "sliding_attention" else None for kind in types]
 
     def shape(self, config: Any, digits: Sequence[int] = ()) -> StackShape:
         """Return the shape that encodings see, with the facts of the configuration."""
@@ -101,7 +101,7 @@ class Family:
         if not isinstance(base, int | float) or not 0 < base < math.inf:
             raise ValueError(f"model must have a positive rope_theta in its config.json, got {base!r}")
         # Elsewhere the factor is not read, or the share of frequencies that are not 0 (proportional).
-        fraction = float(rope.get("partial_rotary_factor") or 1.0) if self.turns_share else 1.0
+        fraction = float(rope.get("partial_rotary_factor") or 1.0) if self.rotates_share else 1.0
         return PretrainedFacts(
             training_length=rope.get("original_max_position_embeddings") or length,
             base=float(base),
@@ -121,7 +121,7 @@ def _head_dim(config: Any) -> int:
 
 
 def _spectrum(config: Any, fraction: float, length: int) -> Tensor:
-    """Return the inverse frequencies by which layers of full attention turn at a length of the text."""
+    """Return the inverse frequencies by which layers of full attention rotate at a length of the text."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     of_layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
@@ -172,7 +172,7 @@ FAMILIES: dict[str, Family] = {
         rows_before=2,
         projection="project_in",
     ),
-    "gpt_neox": replace(_LLAMA, attention="attention", turns_share=True),
+    "gpt_neox": replace(_LLAMA, attention="attention", rotates_share=True),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3"), _LLAMA),
 }
 """Descriptors by `model_type`."""

@@ -22,16 +22,20 @@ from poslab.pretrained.export.hosted import hosted_form
 from poslab.pretrained.export.plain import form_under_encoding, plain_form
 from poslab.pretrained.export.rope_parameters import former_keys, least_transformers
 from poslab.pretrained.export.tokenizer import copy_tokenizer, fast_tokenizer
-from poslab.pretrained.export.verify import Agreement, verify
+from poslab.pretrained.export.verify import verify
 from poslab.pretrained.hosted import HostedModel
 
 
-@dataclass(frozen=True, kw_only=True)
-class Exported(Agreement):
-    """A directory that was exported, and its agreement with the model.
+@dataclass(frozen=True)
+class Exported:
+    """A directory that was exported, and how it agrees with the model.
 
     Args:
         path: the directory.
+        class_name: class that loads it.
+        difference: largest difference of two logits that was measured.
+        largest: largest absolute logit of these texts.
+        longest: number of tokens of the longest of these texts.
         needs_poslab: False for a class of transformers, True for one under an encoding of Poslab.
         least_transformers: earliest version of transformers for which it is right.
         rope_type: name of its rotation in transformers; None if it has none.
@@ -39,6 +43,10 @@ class Exported(Agreement):
     """
 
     path: Path
+    class_name: str
+    difference: float
+    largest: float
+    longest: int
     needs_poslab: bool
     least_transformers: str
     rope_type: str | None
@@ -72,7 +80,7 @@ def write_directory(
         tokenizer_of: folder or name of a pretrained model whose tokenizer is copied; None for none.
 
     Raises:
-        ValueError: for a model that no class of transformers can be, a place that is taken or cannot be written, or if
+        ValueError: for a model that no class of transformers can be, a path that is taken or cannot be written, or if
             what was written differs from the model; nothing is left there then.
     """
     path = check_target(to)
@@ -82,14 +90,7 @@ def write_directory(
         if tokenizer_of is not None:
             copy_tokenizer(tokenizer_of, folder, form.max_length)
         agreement = verify(folder, form, model, tokenizer, length)
-    return Exported(
-        **vars(agreement),
-        path=path,
-        needs_poslab=form.needs_poslab,
-        least_transformers=least,
-        rope_type=form.rope_type,
-        notes=form.notes,
-    )
+    return Exported(path, *agreement, form.needs_poslab, least, form.rope_type, form.notes)
 
 
 def form_of(model: Any, length: int) -> Form:

@@ -62,7 +62,7 @@ def _jina(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: i
     import transformers
 
     family, name = exchange.family, type(exchange.model).__name__
-    if family.rotary is not None or family.causal or exchange.keeps_own or not _is_plain(exchange):
+    if family.rotary is not None or family.causal:
         return None
     rotary, rotates = rotation_of(exchange.encodings)
     if len(set(rotates)) > 1:
@@ -107,12 +107,19 @@ def hosted_form(model: Any, length: int) -> Form:
         ValueError: for a model whose outputs or positions no class of transformers could have, with Poslab either.
     """
     exchange = exchange_of(model)
+    encodings = exchange.encodings
     config = copy.deepcopy(exchange.model.config)
     config._attn_implementation = "eager"
-    weights = _weights(exchange.model)
+    weights = {  # with updates of low rank added
+        name: weight for name, weight in merged(exchange.model.state_dict()).items() if f"{MODULE}." not in name
+    }
     generation = getattr(exchange.model, "generation_config", None)
     reason: NotPlainError | None = None
-    for form_of in (_own, _more_rows, _rotated, _jina):
+    is_plain = not (len(encodings.temperatures) or any(encodings.windows) or any(encodings.chunks))
+    if is_plain and exchange.keeps_own:
+        length = exchange.family.facts(config).training_length
+        return Form(type(exchange.model), config, weights, length, generation=generation)
+    for form_of in (_more_rows, _rotated, _jina) if is_plain else ():
         try:
             form = form_of(exchange, copy.deepcopy(config), weights, length)
         except NotPlainError as error:
@@ -122,12 +129,10 @@ def hosted_form(model: Any, length: int) -> Form:
             return replace(form, generation=generation)
     base = exchange.model.base_model
     prefix = "" if base is exchange.model else f"{exchange.model.base_model_prefix}."
-    of_encodings = {f"{prefix}{MODULE}.{name}": weight for name, weight in exchange.encodings.state_dict().items()}
-    description = describe(exchange.encodings)
+    of_encodings = {f"{prefix}{MODULE}.{name}": weight for name, weight in encodings.state_dict().items()}
     notes = () if reason is None else (f"It needs Poslab: {reason}.",)
-    kind: Any = type(exchange.model)
-    under, made = under_encoding(config, description), model_class(kind)
-    end = exchange.encodings.max_length or max(length, exchange.family.facts(config).training_length)
+    under, made = under_encoding(config, describe(encodings)), model_class(type(exchange.model))
+    end = encodings.max_length or max(length, exchange.family.facts(config).training_length)
     return Form(made, under, weights | of_encodings, end, notes, needs_poslab=True, generation=generation)
 
 
@@ -152,28 +157,10 @@ def exchange_of(model: Any) -> Exchange:
     return exchange
 
 
-def _weights(host: Any) -> dict[str, Tensor]:
-    """Return the weights of a model by their names in transformers, with updates of low rank added."""
-    return {name: weight for name, weight in merged(host.state_dict()).items() if f"{MODULE}." not in name}
-
-
-def _is_plain(exchange: Exchange) -> bool:
-    """Return True if nothing but encodings acts in attention: no temperature, and no windows or chunks of a pattern."""
-    encodings = exchange.encodings
-    return not len(encodings.temperatures) and not any(encodings.windows) and not any(encodings.chunks)
-
-
-def _own(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
-    """Return the model as it is, under its own positions."""
-    if not exchange.keeps_own or not _is_plain(exchange):
-        return None
-    return Form(type(exchange.model), config, weights, exchange.family.facts(config).training_length)
-
-
 def _more_rows(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
     """Return the same class with the rows of another table, where these are as wide as the model."""
     family, (first, *others) = exchange.family, list(exchange.encodings)
-    if family.rows is None or type(first) is not Learned or others or not _is_plain(exchange):
+    if family.rows is None or type(first) is not Learned or others:
         return None
     rows = part(exchange.base, family.rows).weight
     table = first.table.weight.detach()
@@ -195,7 +182,7 @@ def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length
     import transformers
 
     family, name = exchange.family, type(exchange.model).__name__
-    if family.rotary is None or exchange.keeps_own or not _is_plain(exchange):
+    if family.rotary is None:
         return None
     rotary, rotates = rotation_of(exchange.encodings)
     if config.model_type == "smollm3":
@@ -204,7 +191,7 @@ def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length
         raise NotPlainError(f"{name} rotates in all of its layers or in none")
     facts, head_dim = family.facts(config), exchange.encodings.shape.head_dim
     width = head_dim
-    if family.turns_share:
+    if family.rotates_share:
         width = int(head_dim * (facts.fraction or 1.0)) if rotary is None else rotary.rotary_dim
     check_order(rotary, width, name)
     if rotary is not None and width != head_dim and has_factor_on("logits", rotary, length):
@@ -212,7 +199,7 @@ def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length
 
     def with_rope(rope: Rope) -> Any:
         rotated, parameters = copy.deepcopy(config), dict(rope.parameters)
-        if family.turns_share:
+        if family.rotates_share:
             parameters["partial_rotary_factor"] = width / head_dim
         kinds = [kind for kind in config.rope_parameters if kind.endswith("_attention")]
         rotated.rope_parameters = {kind: dict(parameters) for kind in kinds} or parameters

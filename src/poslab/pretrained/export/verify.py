@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -52,25 +51,10 @@ TEXTS = (
 """Texts whose token ids are compared, and random ones."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Result of a comparison.
-
-    Args:
-        class_name: class that loads the directory.
-        difference: largest difference of two logits that was measured.
-        largest: largest logit of these texts, without its sign.
-        longest: number of tokens of the longest of these texts.
-    """
-
-    class_name: str
-    difference: float
-    largest: float
-    longest: int
-
-
 @torch.no_grad()
-def verify(directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None, length: int) -> Agreement:
+def verify(
+    directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None, length: int
+) -> tuple[str, float, float, int]:
     """Load a directory in a fresh process and compare it with a model on random tokens.
 
     Texts are shorter, as long, and twice as long as the training length, where the encoding does not end. All is
@@ -82,6 +66,10 @@ def verify(directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None,
         model: the model that it was written from.
         tokenizer: the tokenizer that it was written from; None if there is none, or it was copied.
         length: training length, in tokens.
+
+    Returns:
+        The class that loads the directory, the largest difference of two logits, the largest absolute logit, and the
+        number of tokens of the longest text.
 
     Raises:
         ValueError: if transformers cannot load the directory, or its logits or token ids differ.
@@ -124,7 +112,7 @@ def verify(directory: Path, form: Form, model: Any, tokenizer: Tokenizer | None,
             )
         differences.append(difference)
         logits.append(largest)
-    return Agreement(class_name=class_name, difference=max(differences), largest=max(logits), longest=lengths[-1])
+    return class_name, max(differences), max(logits), lengths[-1]
 
 
 def auto_class(form: Form) -> str:
