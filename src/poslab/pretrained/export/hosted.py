@@ -131,7 +131,8 @@ def hosted_form(model: Any, length: int) -> Form:
     prefix = "" if base is exchange.model else f"{exchange.model.base_model_prefix}."
     of_encodings = {f"{prefix}{MODULE}.{name}": weight for name, weight in encodings.state_dict().items()}
     notes = () if reason is None else (f"It needs Poslab: {reason}.",)
-    under, made = under_encoding(config, describe(encodings)), model_class(type(exchange.model))
+    host_class: Any = type(exchange.model)
+    under, made = under_encoding(config, describe(encodings)), model_class(host_class)
     end = encodings.max_length or max(length, exchange.family.facts(config).training_length)
     return Form(made, under, weights | of_encodings, end, notes, needs_poslab=True, generation=generation)
 
