@@ -96,54 +96,6 @@ def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, t
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "settings"),
-    [
-        (["experiment=mine"], "seed=9, logger.wandb"),
-        (["-m", "experiment=mine", "seed=1,2"], "logger.wandb"),
-        (["experiment=mine", "seed=3", "logger=csv"], ""),
-        (["dataset=mine", "optimizer=lion", "optimizer.lr=3"], "dataset.cache_dir=/victim"),
-        (["encoding=mine", "optimizer=lion", "seed=4", "logger=csv"], ""),
-        (["--config-dir", ".", "--config-name", "best"], "optimizer.lr=0.5"),
-    ],
-)
-def test_a_command_says_which_files_set_seed_rate_logger_or_cache(words, settings, encoding, tmp_path, run_command):
-    files = {
-        "conf/experiment/mine.yaml": "# @package _global_\ndefaults: [{override /logger: [tensorboard, csv, wandb]}]\n"
-        "seed: 9\ntrainer: {max_steps: 4}\n",
-        "conf/dataset/mine.yaml": "defaults: [python_docs, _self_]\ncache_dir: /victim\n",
-        "best.yaml": "defaults: [train, _self_]\noptimizer: {lr: 0.5}\n",
-    }
-    for name, content in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(content)
-    told = re.findall("^poslab: .*yaml sets (.*)$", run_command("src.train", *words, "+nothing_trains=1").errors, re.M)
-    assert told == ([settings] if settings else [])
-
-
-@pytest.mark.parametrize(
-    ("settings", "link", "is_refused"),
-    [
-        ("{run: {dir: link/x}}", "link", True),
-        ("{run: {dir: '${hydra:runtime.choices.dataset}/x'}}", "python_docs", True),
-        ("{run: {dir: x}, output_subdir: .hydra}", "x/.hydra", True),
-        ("{sweep: {dir: x, subdir: y}}", "x/y", True),
-        ("{run: {dir: 'outputs/x_${hydra:runtime.choices.dataset}'}}", "outputs", False),
-        ("{run: {dir: other/x}}", "link", False),
-    ],
-)
-def test_a_file_leads_no_run_through_a_link_of_the_folder(settings, link, is_refused, encoding, tmp_path, run_command):
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / link).parent.mkdir(exist_ok=True)
-    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
-    experiment = tmp_path / "conf" / "experiment" / "mine.yaml"
-    experiment.parent.mkdir()
-    experiment.write_text(f"# @package _global_\nhydra: {settings}\n")
-    ended = run_command("src.train", "experiment=mine", "+nothing_trains=1")
-    assert (ended.status, f"and {link} is one" in ended.errors) == (2, is_refused), ended
-    assert not [file for file in (tmp_path / "elsewhere").rglob("*") if file.is_file()]
-
-
 def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, run_command):
     encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
     ended = run_command("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")

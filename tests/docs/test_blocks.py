@@ -25,7 +25,7 @@ from poslab.cli import compare, sweep
 from poslab.cli.argv import expand_aliases, options_first, parsed
 from poslab.cli.errors import known_keys
 from poslab.cli.evaluate import _taken_for_model
-from poslab.cli.specs import launcher_and_others, own_keys_and_overrides
+from poslab.cli.specs import own_keys_and_overrides
 from poslab.experiments.comparison_file import read_comparison
 from poslab.experiments.sweep import read_sweep
 from tests.conftest import ROOT
@@ -110,17 +110,16 @@ def test_a_command_is_read_as_it_stands(
                 (tmp_path / block.file).write_text(block.text, encoding="utf-8")
     if program == "src.sweep":
         given, overrides = own_keys_and_overrides(arguments, "sweep", sweep.OWN_KEYS)
-        given.pop("machines", None)
-        read = read_sweep(SWEEPS, given, launcher_and_others(overrides)[1])
+        read = read_sweep(SWEEPS, given, overrides)
         composed("train", [f"{key}={value}" for key, value in read.train.items() if not isinstance(value, list | dict)])
     elif program == "src.compare":
         given, overrides = own_keys_and_overrides(arguments, "comparison", compare.OWN_KEYS)
-        of_the_command = {"dry_run", "report_only", "recommend", "length", "memory", "speed", "start", "machines"}
+        of_the_command = {"dry_run", "report_only", "recommend", "length", "memory", "speed", "start"}
         given = {key: value for key, value in given.items() if key not in of_the_command}
         if "report_only=true" in arguments and "comparison" not in given:
             assert (ROOT / given["output"] / "comparison.yaml").is_file()
         elif "runs" not in given:
-            assert read_comparison(COMPARISONS, given, launcher_and_others(overrides)[1]).cases
+            assert read_comparison(COMPARISONS, given, overrides).cases
     else:
         own = [word for word in arguments if not word.startswith(("prompt=", "--config-", "outputs/sweeps/", "best"))]
         if program == "src.evaluate":

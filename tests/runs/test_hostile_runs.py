@@ -448,7 +448,7 @@ OUTSIDE += ["'${now:..}/${now:..}/victim'", "'${place}/victim'", "'${hydra:runti
 def test_a_folder_of_choices_writes_below_the_working_directory(tmp_path, hydra):
     defaults = "defaults: [_self_, override hydra/job_logging: none, override hydra/hydra_logging: none]"
     (tmp_path / "best.yaml").write_text(f"{defaults}\nplace: ..\nhydra: {hydra}")
-    with pytest.raises(ValueError, match=r"best\.yaml: hydra\.[\w.]+ must"):
+    with pytest.raises(ValueError, match=r"best\.yaml must not set hydra\."):
         composed_with(tmp_path, name="best")
 
 

@@ -42,6 +42,11 @@ def test_the_choices_of_a_run_are_kept(tmp_path):
     assert commands["train on"] == [*TRAIN, *before, *shared, *own, f"init_from={tmp_path}"]
 
 
+def test_jobs_of_one_command_line_are_compared(tmp_path):
+    (tmp_path / "multirun.yaml").touch()
+    assert next_of(tmp_path / "0_rotary", ["seed=1"])["jobs"][-2:] == ["src.compare", f"runs='{tmp_path}/*'"]
+
+
 def test_an_encoding_that_is_trained_goes_on_as_it_is(tmp_path):
     commands = next_of(tmp_path, ["encoding=t5", "start=fitted", "start.batches=2", "init_from=outputs/A"])
     assert commands["train on"] == [*TRAIN, "encoding=t5", f"init_from={tmp_path}"]

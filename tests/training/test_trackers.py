@@ -12,7 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import multiprocessing
 
 from poslab.runs.directory import RunDirectory
-from poslab.training.trackers import MLflow, WeightsAndBiases
+from poslab.training.checking import check
+from poslab.training.components import begin_recording, loggers_of
+from poslab.training.trackers import MLflow
 from tests.training.runs import recorded, run_of, small, stop_run
 
 Values = dict[str, list[tuple[int, float]]]
@@ -83,11 +85,11 @@ def of_mlflow(run: RunDirectory) -> Values:
 READERS: dict[str, Callable[[RunDirectory], Values]] = {"wandb": of_wandb, "mlflow": of_mlflow}
 
 
-@pytest.mark.parametrize(("name", "tracker"), [("wandb", WeightsAndBiases), ("mlflow", MLflow)])
-def test_a_missing_package_is_named_by_what_installs_it(name, tracker, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", READERS)
+def test_a_missing_package_is_named(name, tmp_path, monkeypatch):
     monkeypatch.setattr(f"lightning.pytorch.loggers.{name}._{name.upper()}_AVAILABLE", False)
-    with pytest.raises(ValueError, match=rf"^logger={name} needs a package.*\[loggers\]"):
-        tracker(tmp_path, None)
+    with pytest.raises(ValueError, match=rf"^logger {name} needs a package.*\[loggers\]"):
+        loggers_of(check(small(tmp_path, f"logger={name}")), tmp_path, None)
 
 
 @pytest.mark.slow
@@ -109,15 +111,9 @@ def test_a_server_that_does_not_answer_is_one_sentence_that_names_it(tmp_path, m
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    logger = MLflow(tmp_path, None)
-    calls = (
-        lambda: logger.begin({"seed": 1}, []),
-        lambda: logger.log_metrics({"train/loss": 1.0}, 1),
-    )
-    for call in calls:
-        with pytest.raises(ValueError, match=r"^logger=mlflow: .*127\.0\.0\.1") as error:
-            call()
-        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=r"^logger MLflow: .*127\.0\.0\.1") as error:
+        begin_recording([MLflow(tmp_path, None)], {"seed": 1})
+    assert "\n" not in str(error.value)
 
 
 def begin(number: int, folder: str) -> None:
@@ -126,7 +122,7 @@ def begin(number: int, folder: str) -> None:
     directory = Path(folder, f"run{number}")
     directory.mkdir()
     logger = MLflow(directory, None)
-    logger.begin({"seed": number}, [])
+    logger.begin({"seed": number})
     logger.log_metrics({"train/loss": number}, 1)
     logger.finish({})
 
@@ -164,7 +160,7 @@ def test_an_id_that_is_none_is_refused(tmp_path):
 def test_a_server_that_cannot_be_had_is_one_sentence_and_leaves_no_run(tmp_path, monkeypatch):
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "foo://bar")
-    with pytest.raises(ValueError, match=r"^logger=mlflow: .*foo://bar"):
+    with pytest.raises(ValueError, match=r"^logger mlflow: .*foo://bar"):
         run_of(small(tmp_path, "logger=[tensorboard,csv,mlflow]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -177,7 +173,7 @@ def test_an_account_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
         raise wandb.errors.UsageError("No API key configured.\nUse `wandb login` to log in.")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    with pytest.raises(ValueError, match=r"^logger=wandb: No API key"):
+    with pytest.raises(ValueError, match=r"^logger WeightsAndBiases: No API key"):
         run_of(small(tmp_path, "logger=[csv,wandb]"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

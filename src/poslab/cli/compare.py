@@ -9,10 +9,8 @@ from poslab.cli.argv import with_config_dir
 from poslab.cli.hydra_command import HELP, check_figure_width, command_without_hydra, print_loading_notice
 from poslab.cli.specs import (
     clear_distributed_env,
-    launcher_and_others,
     named_runs,
     own_keys_and_overrides,
-    run_on_machines,
     run_question,
 )
 from poslab.configuration.build import package_names
@@ -39,7 +37,6 @@ OWN_KEYS = {
     "memory": "with recommend: the most memory in MB: of training, or with length of reading it",
     "speed": "with recommend: the least tokens per second: of training, or with length of reading it",
     "start": "with recommend: will you train from scratch (default), or from pretrained weights (pretrained)?",
-    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
     "figure.width": "inches of pictures as PDF, such as 3.25 for a paper's column",
     "storage": "the URL of a database, for machines that share no folder (default: files in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
@@ -79,12 +76,7 @@ def main(arguments: list[str]) -> None:
         return
     from poslab.experiments.comparison_file import comparison_files, read_comparison
 
-    machines = given.pop("machines", None)
-    launcher, overrides = launcher_and_others(overrides)
     comparison = read_comparison(COMPARISONS, given, overrides)
-    if launcher or machines is not None:
-        run_on_machines("compare", arguments, launcher, machines, comparison.storage)
-        return
     _print_at_once(f"{comparison.name}: {comparison.question}")
     files = comparison_files(COMPARISONS)
     of_file = files.read(files.path(given["comparison"]), given.get("preset"))["cases"]

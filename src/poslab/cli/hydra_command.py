@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import select
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.cli.argv import as_sweep, expand_aliases, options_first, searching, searching_words, with_user_choices
 from poslab.cli.errors import as_typed, explained, known_keys
-from poslab.cli.jobs import DIRECTORIES, JobRecord, recording
 from poslab.configuration.build import DATA, trusted_packages
 from poslab.configuration.command_line import poslab_command, trusting
 from poslab.configuration.folders import CONF, groups, in_current_directory
-from poslab.configuration.outside_files import CheckedLoader, checked
+from poslab.configuration.outside_files import checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.errors import UntrustedRunError
 
@@ -39,15 +36,10 @@ class FailedJobError(Exception):
     """A job in another process that failed, and was reported there; its argument is the exit status."""
 
 
-Main = Callable[[dict[str, Any], Path, list[str]], Mapping[str, Any] | None]
+Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
-def command(
-    name: str,
-    main: Main,
-    help_on: Callable[[list[str]], str],
-    after_jobs: Callable[[Path], None] | None = None,
-) -> NoReturn:
+def command(name: str, main: Main, help_on: Callable[[list[str]], str]) -> NoReturn:
     """Run a command and exit: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback of everything.
@@ -55,25 +47,16 @@ def command(
     Args:
         name: of its configuration in conf/.
         main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
-            found it, and the overrides of the command line; returns facts for the record of its job.
+            found it, and the overrides of the command line.
         help_on: returns the help for the other words of the command line.
-        after_jobs: called with the directory of all jobs of `-m` when they have ended, each with its record.
     """
     report, statuses = _beginning(name)
     process = os.getpid()
 
-    def leave(status: int) -> NoReturn:
-        if after_jobs is not None and DIRECTORIES and os.getpid() == process:
-            try:
-                after_jobs(as_typed(DIRECTORIES[0]))
-            except Exception as error:
-                report(error)
-        _leave(max(status, *statuses, 0))
-
     def job(composed: DictConfig) -> None:
         """Run one job of perhaps many; its error is reported at once, and the next job runs."""
         hydra_config = HydraConfig.get()
-        directory, record = Path(hydra_config.runtime.output_dir), JobRecord()
+        directory = Path(hydra_config.runtime.output_dir)
         if os.getpid() == process:
             print_loading_notice()
         if directory != Path.cwd():
@@ -82,26 +65,18 @@ def command(
         try:
             if hydra_config.job.config_name != name:
                 _require_whole(composed, name, str(hydra_config.job.config_name))
-            loader = GlobalHydra.instance().config_loader()
-            if isinstance(loader, CheckedLoader) and loader.remark:
-                _print_remark(loader.remark)
             overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
-            record.add(overrides=overrides)
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
                 composed.trust = []  # no file can say that it is trusted
             chosen = hydra_config.runtime.choices
             check_choices(CONF, chosen, overrides)
             check_added_keys([*groups(), *chosen, *OmegaConf.load(CONF / f"{name}.yaml")], composed, overrides)
             config = resolved(composed)
-            record.add(config=config)
-            record.add(
-                **main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides) or {}
-            )
+            main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides)
         except BaseException as error:
-            record.add(error=str(error) or type(error).__name__)
             report(error)
             if statuses[-1] > 128:  # asked to stop: the jobs after it are not wanted either
-                leave(statuses[-1])
+                _leave(max(statuses))
             if os.getpid() != process:  # a launcher of Hydra's runs jobs elsewhere
                 raise FailedJobError(statuses[-1]) from None
 
@@ -115,7 +90,6 @@ def command(
             _leave(0)
         sys.argv[1:] = options_first(sys.argv[1:])
         sys.argv[1:] = with_user_choices(sys.argv[1:])
-        sys.argv += recording(sys.argv[1:]) if after_jobs is not None else []
         try:
             run()
         except ConfigCompositionException:
@@ -134,14 +108,7 @@ def command(
         report(ValueError(f"hydra.run.dir cannot be made: {error.filename}: {error.strerror}"))
     except Exception as error:
         report(error)
-    leave(max(statuses, default=0))
-
-
-@functools.cache  # once for all jobs of -m
-def _print_remark(text: str) -> None:
-    from poslab.io.terminal import one_line
-
-    print(f"poslab: {one_line(text)}", file=sys.stderr, flush=True)
+    _leave(max(statuses, default=0))
 
 
 def print_loading_notice() -> None:

@@ -1,14 +1,11 @@
-"""Command lines of sweeps and comparisons: own keys, choices of every run, runs by pattern, and jobs on a cluster."""
+"""Command lines of sweeps and comparisons: own keys, choices of every run, and runs by pattern."""
 
 from __future__ import annotations
 
 import glob
 import os
 import shlex
-import subprocess
-import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +13,9 @@ from hydra.errors import HydraException
 
 from poslab.cli.argv import parsed, refuse_repeated, undashed, validate_overrides
 from poslab.cli.errors import composition_error, unreadable
-from poslab.configuration.command_line import STARTED_AS, assignment, started_as
+from poslab.configuration.command_line import assignment
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from poslab.experiments.comparison import Comparison
     from poslab.experiments.sweep import Sweep
 
@@ -29,12 +24,6 @@ DISTRIBUTED_ENV = ("SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "RANK"
 
 AS_TYPED = ("sweep", "comparison", "storage", "output", "name")
 """Keys whose values are names, URLs or paths, which need no quotes."""
-
-OF_HYDRA = ("hydra/launcher=", "hydra.launcher.")
-"""Beginnings of the words that choose a launcher and set it up."""
-
-NOT_STARTED = {"RuntimeError", "FailedSubmissionError"}
-"""Names of the errors by which submitit, which need not be installed, says that it could start no job."""
 
 
 def own_keys_and_overrides(
@@ -125,58 +114,3 @@ def named_runs(value: Any) -> list[str]:
                 raise ValueError(f"runs must all be different, got {runs[directory]} and {run}")
             runs[directory] = run
     return list(runs.values())
-
-
-def launcher_and_others(words: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the words of a launcher, and all others."""
-    return [w for w in words if w.startswith(OF_HYDRA)], [w for w in words if not w.startswith(OF_HYDRA)]
-
-
-def run_on_machines(
-    command: str, arguments: Sequence[str], launcher: Sequence[str], machines: object, storage: str | None
-) -> None:
-    """Run a command as several jobs of a launcher, and wait until all have ended.
-
-    Args:
-        command: `sweep` or `compare`.
-        arguments: all of its words.
-        launcher: those of its launcher, such as `hydra/launcher=submitit_slurm` and `hydra.launcher.gpus_per_node=1`.
-        machines: number of jobs, each of which is the command without these words.
-        storage: the URL of the database that the jobs share.
-
-    Raises:
-        ValueError: without a launcher, a number of jobs, or a database on a server.
-        RunStoppedError: if a job has failed.
-    """
-    import hydra
-    from hydra.core.config_store import ConfigStore
-
-    from poslab.runs.errors import RunStoppedError
-
-    if not launcher or type(machines) is not int or machines < 1:
-        raise ValueError("machines=8 is how many jobs a launcher of Hydra starts, as in hydra/launcher=submitit_slurm")
-    if storage is None or storage.startswith("sqlite"):
-        raise ValueError("machines share a database on a server, as in storage=postgresql://USER@HOST/NAME")
-    _, others = launcher_and_others(arguments)
-    words = [word for word in others if not word.startswith("machines=")]
-    environment = {STARTED_AS: started_as()}  # a launcher's process may have another one than this
-
-    def job(_: DictConfig) -> None:
-        command_line = [sys.executable, "-m", "poslab", command, *words]
-        subprocess.run(command_line, check=True, env={**os.environ, **environment})
-
-    folder = f"outputs/machines/{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    print(f"{machines} jobs are started; what they print is kept in {folder}", flush=True)
-    ConfigStore.instance().store("machines", {"machine": 0})
-    sys.argv[1:] = [
-        *("--multirun", f"machine=range(1,{machines + 1})", *launcher, f"hydra.sweep.dir={folder}"),
-        *("hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null"),
-    ]
-    try:
-        hydra.main(version_base="1.3", config_path=None, config_name="machines")(job)()
-    except HydraException as error:
-        raise ValueError(composition_error(error, "train", list(launcher))) from error
-    except Exception as error:
-        if type(error).__name__ in NOT_STARTED:
-            raise
-        raise RunStoppedError(f"a job has failed; what it has printed is in {folder}") from error

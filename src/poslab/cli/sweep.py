@@ -8,9 +8,7 @@ from poslab.cli.argv import with_config_dir
 from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice
 from poslab.cli.specs import (
     clear_distributed_env,
-    launcher_and_others,
     own_keys_and_overrides,
-    run_on_machines,
     run_question,
 )
 from poslab.configuration.command_line import poslab_command
@@ -24,7 +22,6 @@ OWN_KEYS = {
     "preset": "a variant that the file has, such as small",
     "n_trials": "how many trials are finished in the end, the default among them",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
-    "machines": "jobs of a launcher of Hydra's, with storage: hydra/launcher=submitit_slurm machines=8",
     "dry_run": "true prints what is searched, the finished trials and the time to go, and trains nothing",
     "storage": "the URL of a database (default: SQLite in output)",
     "output": "directory of the sweep (default: outputs/sweeps/NAME)",
@@ -52,12 +49,7 @@ def main(arguments: list[str]) -> None:
     dry_run = given.pop("dry_run", False)
     if not isinstance(dry_run, bool):
         raise ValueError(f"dry_run must be true or false, got {dry_run!r}")
-    machines = given.pop("machines", None)
-    launcher, overrides = launcher_and_others(overrides)
     sweep = read_sweep(SWEEPS, given, overrides)
-    if launcher or machines is not None:
-        run_on_machines("sweep", arguments, launcher, machines, sweep.storage)
-        return
     print_loading_notice()
 
     from poslab.experiments.sweep_command import run_sweep

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 from poslab.cli.argv import parsed
 from poslab.cli.help import train_help
 from poslab.cli.hydra_command import choices_of_configuration, command
-from poslab.cli.jobs import show_jobs
 from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, short_key, shown
 from poslab.configuration.of_pretrained import is_pretrained
 
@@ -32,8 +31,8 @@ MAX_SUFFIX = 50
 """Characters of all keys and values in a name; further keys are left out."""
 
 
-def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[str, Any]:
-    """Check, then train, and return the run with its first metric. Slow imports come after all quick checks."""
+def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
+    """Check, then train. Slow imports come after all quick checks."""
     if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
         from poslab.configuration.build import full_keys
         from poslab.data.composed import with_rate
@@ -61,13 +60,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> dict[
 
     from poslab.training.fit import train
 
-    run, task = train(planned, recipe), recipe.task
-    return {
-        "run": str(run.path),
-        "metric": task.first_metric(),
-        "decimals": 3 if task.first_metric() in task.open_ended else 2,
-        "aggregate_lengths": task.aggregate_lengths,
-    }
+    train(planned, recipe)
 
 
 def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
@@ -122,4 +115,4 @@ def _varies(override: Override) -> bool:
 
 def run() -> None:
     """Run the command, and exit."""
-    command("train", main, train_help, after_jobs=show_jobs)
+    command("train", main, train_help)

@@ -159,21 +159,6 @@ def choice_of(config: Mapping[str, Any], group: str, conf: Path = CONF) -> Choic
     )
 
 
-def hyperparameters(config: Mapping[str, Any], conf: Path = CONF) -> list[str]:
-    """Return the dotted keys of the numbers of a run's encoding, those that differ from its choice first."""
-    numbers = [key for key, value in _leaves(config["encoding"], "") if _is_number(value)]
-    choice = choice_of(config, "encoding", conf)
-    return [
-        f"encoding.{key}" for key in sorted(numbers, key=lambda key: not (choice.is_known and key in choice.changed))
-    ]
-
-
-def hyperparameters_of_all(conf: Path = CONF) -> list[str]:
-    """Return the dotted keys of the numbers of every choice of an encoding, once each."""
-    every = (leaf for node in _files(conf, "encoding").values() for leaf in _leaves(node, "encoding."))
-    return list(dict.fromkeys(key for key, value in every if _is_number(value) or str(value).startswith("${")))
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

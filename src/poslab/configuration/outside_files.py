@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,23 +13,22 @@ import hydra._internal.hydra as hydras_own
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.default_element import GroupDefault, ResultDefault
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.interpolations import check_interpolations
 from poslab.io.files import read_yaml
 
-PATHS = {"job.name", "run.dir", "sweep.dir", "sweep.subdir"}
+PATHS = {"run.dir", "sweep.dir", "sweep.subdir"}
 """Keys of Hydra that such a file may set: they say where below the working directory a run is written."""
-OUTPUT_SUBDIRS = (None, ".hydra")
-"""Folders of a run into which such a file may let Hydra write: none, or one that nothing else uses."""
+FIXED = {"output_subdir": None, "job.name": "train"}
+"""Further keys of Hydra that such a file may have, with their only value."""
+LOGGING = {"hydra/job_logging", "hydra/hydra_logging"}
+"""Groups of Hydra of which such a file may choose `none`."""
 OF_THE_JOB = re.compile(r"\$\{(now:[\w%-]*|hydra:runtime\.choices\.\w+|hydra:job\.num|hydra\.job\.num)\}")
 """Interpolations whose values are names, not paths."""
 
@@ -38,9 +36,6 @@ PACKAGES = {"debug": "_global_", "experiment": "_global_", "pretrained": "_globa
 """Packages that the choices of a group fill, where it is not that of the group; those of conf/ do too."""
 ALSO_CHOSEN = {"dataset": {"family", "model"}, "model": {"size"}}
 """Groups of which the choices of another group choose; those of conf/ do too. Those of `PACKAGES` choose of any."""
-
-REMARKABLE = {"seed", "optimizer.lr", "dataset.cache_dir"}
-"""Keys of a run, beside `logger`, of which a command says that such a file sets them."""
 
 
 @contextmanager
@@ -64,12 +59,9 @@ class CheckedLoader(ConfigLoaderImpl):
     """Loader of configurations that Hydra may have from anybody's files, as it builds what the node `hydra` names.
 
     A file from outside conf/ is read only if the command line names it, or a file from outside that is read. It fills
-    the package of its group. The node `hydra` is what Poslab's own files make of the typed words, except for where
-    below the working directory a run is written. `compose` and `hydra.main` raise ValueError that names the file.
+    the package of its group. Of the node `hydra` it says where below the working directory a run is written, and
+    nothing else. `compose` and `hydra.main` raise ValueError that names the file.
     """
-
-    remark = ""
-    """Keys set by files from outside in the last composition that a user may not expect of them."""
 
     def load_configuration(self, *args: Any, **kwargs: Any) -> DictConfig:
         try:
@@ -80,7 +72,6 @@ class CheckedLoader(ConfigLoaderImpl):
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]
     ) -> tuple[list[Override], CachingConfigRepository]:
-        self.remark = ""
         typed = OverridesParser.create().parse_overrides(overrides)
         repository = _Repository(self.repository, config_name, typed)
         # Without a name, since a primary configuration could name packages to search, which Hydra imports.
@@ -88,53 +79,9 @@ class CheckedLoader(ConfigLoaderImpl):
         return typed, repository
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
-        composed = super()._compose_config_from_defaults_list(defaults, repo)
-        if isinstance(repo, _Repository) and repo.outside:
+        if isinstance(repo, _Repository):
             repo.check_packages(defaults)
-            primary = next(default.config_path for default in defaults if default.primary)
-            ours = self._composed_of_ours(repo, "train" if primary in repo.outside else primary)
-            self._compare(dict(_dotted(OmegaConf.to_container(composed))), dict(_dotted(ours)), repo)
-        return composed
-
-    def _composed_of_ours(self, repo: _Repository, primary: str | None) -> Any:
-        """Return what Poslab's own files make of the typed choices, as plain data."""
-        path = ConfigSearchPathImpl()
-        path.config_search_path = [e for e in self.config_search_path.get_path() if not _is_outside(str(e.provider))]
-        loader = ConfigLoaderImpl(path)
-        of_hydra = [str(word.input_line) for word in repo.typed if word.key_or_group.startswith("hydra/")]
-        try:
-            defaults = loader.compute_defaults_list(primary, [*of_hydra, *repo.choices_of_ours()], RunMode.RUN).defaults
-        except HydraException:  # a choice goes only with one from outside
-            defaults = loader.compute_defaults_list(primary, of_hydra, RunMode.RUN).defaults
-        return OmegaConf.to_container(loader._compose_config_from_defaults_list(defaults, loader.repository))
-
-    def _compare(self, settings: dict[str, Any], ours: dict[str, Any], repo: _Repository) -> None:
-        """Raise ValueError if the node `hydra` is another one than that of Poslab's own files; note the `remark`."""
-        files = " or ".join(map(str, repo.outside.values()))
-        differing = sorted(key for key in {**settings, **ours} if settings.get(key, ...) != ours.get(key, ...))
-        typed = {word.key_or_group for word in repo.typed}
-        names = [key for key in differing if key in settings and key not in typed]
-        remarkable = [f"{key}={settings[key]}" for key in names if key in REMARKABLE]
-        loggers = {".".join(key.split(".")[:2]) for key in names if key.startswith("logger.") and "logger" not in typed}
-        self.remark = f"{files} sets {', '.join([*remarkable, *sorted(loggers)])}" if remarkable or loggers else ""
-        of_hydra = [key.removeprefix("hydra.") for key in differing if f"{key}.".startswith("hydra.")]
-        for key in of_hydra:
-            value = settings.get(f"hydra.{key}")
-            if key not in PATHS | {"output_subdir"}:
-                raise ValueError(
-                    f"{files} must not set hydra.{key} of Hydra, which can run any code: if it is "
-                    "yours, give it on the command line"
-                )
-            if not (value in OUTPUT_SUBDIRS if key == "output_subdir" else _is_below(value)):
-                allowed = "null or .hydra" if key == "output_subdir" else "a path below the working directory"
-                raise ValueError(f"{files}: hydra.{key} must be {allowed}, got {value!r}: give it on the command line")
-        run, sweep, subdir = (settings.get(f"hydra.{name}") for name in ("run.dir", "sweep.dir", "sweep.subdir"))
-        written = (f"{run}/.hydra", f"{sweep}/{subdir}/.hydra") if of_hydra else ()
-        if link := next(filter(None, map(_link_in, written)), None):
-            raise ValueError(
-                f"{files}: hydra.{of_hydra[0]} must not lead through a symbolic link, and {link} is one: "
-                "give it on the command line"
-            )
+        return super()._compose_config_from_defaults_list(defaults, repo)
 
 
 class _Repository(CachingConfigRepository):
@@ -151,19 +98,12 @@ class _Repository(CachingConfigRepository):
     def __init__(self, delegate: ConfigRepository, config_name: str | None, typed: Sequence[Override]) -> None:
         super().__init__(delegate)
         self._find_ours()
-        self.typed = typed
         self.outside: dict[str | None, Path] = {}
         """Files from outside that were read, by their names."""
         self._named = {config_name}
         for word in typed:
             value = None if word.is_sweep_override() else word.value()
             self._named |= {f"{word.key_or_group}/{name}" for name in (value if isinstance(value, list) else [value])}
-
-    def choices_of_ours(self) -> list[str]:
-        """Return the words that choose files of Poslab."""
-        chosen = [word for word in self.typed if not word.is_sweep_override() and isinstance(word.value(), str)]
-        names = {word.input_line: f"{word.key_or_group}/{word.value()}" for word in chosen}
-        return [str(word) for word, name in names.items() if self._ours.config_exists(name)]
 
     def initialize_sources(self, config_search_path: ConfigSearchPath) -> None:
         super().initialize_sources(config_search_path)
@@ -202,9 +142,13 @@ class _Repository(CachingConfigRepository):
         package, header = _package(config_path), loaded.header["package"]
         if header not in (None, package):
             raise ValueError(f"{file} must fill the package {package} alone, got # @package {header}")
+        _check_hydra_node(file, OmegaConf.to_container(loaded.config), package)
         for default in copy.deepcopy(loaded.defaults_list or []):
             chosen = str(default.group).lstrip("/") if isinstance(default, GroupDefault) else ""
-            if default.is_override() and package != "_global_" and chosen not in ALSO_CHOSEN.get(package, ()):
+            allowed = package == "_global_" and (
+                not chosen.startswith("hydra") or (chosen in LOGGING and default.get_name() == "none")
+            )
+            if default.is_override() and not allowed and chosen not in ALSO_CHOSEN.get(package, ()):
                 raise ValueError(f"{file} cannot override {chosen}: choose {chosen}= on the command line")
             for base in PurePosixPath(config_path).parents:
                 default.parent_base_dir = base.as_posix().removeprefix(".")
@@ -220,13 +164,26 @@ class _Repository(CachingConfigRepository):
         """Raise ValueError for a choice that a file from outside puts elsewhere than into the package of its group."""
         for default in defaults:
             parent = str(default.parent)
-            if parent in self.outside and _package(parent) != "_global_":
-                packages = {str(each.package) for each in defaults if each.config_path == parent}
-                if not any(f"{default.package}.".startswith(f"{package}.") for package in packages):
-                    raise ValueError(
-                        f"{self.outside[parent]} must fill {' or '.join(sorted(packages))} alone, and puts "
-                        f"{default.config_path} into {default.package or 'the whole configuration'}"
-                    )
+            if parent not in self.outside:
+                continue
+            packages = {str(each.package) for each in defaults if each.config_path == parent}
+            is_of_run = _package(parent) == "_global_" and not f"{default.package}.".startswith("hydra.")
+            if not is_of_run and not any(f"{default.package}.".startswith(f"{package}.") for package in packages):
+                raise ValueError(
+                    f"{self.outside[parent]} must fill {' or '.join(sorted(packages))} alone, and puts "
+                    f"{default.config_path} into {default.package or 'the whole configuration'}"
+                )
+
+
+def _check_hydra_node(file: Path, node: Any, package: str) -> None:
+    """Raise ValueError if a file configures Hydra, which can run any code, beyond where a run is written."""
+    if "hydra" not in node:
+        return
+    settings = dict(_dotted(node["hydra"])) if isinstance(node["hydra"], Mapping) else {"": node["hydra"]}
+    for key, value in settings.items():
+        if package != "_global_" or not ((key in PATHS and _is_below(value)) or (key in FIXED and value == FIXED[key])):
+            name = f"hydra.{key}".rstrip(".")
+            raise ValueError(f"{file} must not set {name}, got {value!r}: if it is yours, type it on the command line")
 
 
 def _package(config_path: str) -> str:
@@ -246,18 +203,6 @@ def _is_below(path: Any) -> bool:
         return False
     rest = OF_THE_JOB.sub("x", path)
     return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
-
-
-def _link_in(path: str) -> Path | None:
-    """Return a symbolic link that a path of Hydra's may lead through, other than `outputs`, where all runs are.
-
-    An absolute path has none: only a user types one.
-    """
-    if Path(path).is_absolute():
-        return None
-    parts = Path(OF_THE_JOB.sub("*", glob.escape(path))).parts
-    paths = (path for count in range(1, len(parts) + 1) for path in Path().glob(str(Path(*parts[:count]))))
-    return next((path for path in paths if path.is_symlink() and path != Path("outputs")), None)
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -281,6 +281,8 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         commands["write"] = f'{poslab_command("generate", *named)} prompt="The "'
     elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
+    if (run.path.parent / "multirun.yaml").is_file():
+        commands["jobs"] = poslab_command("compare", assignment("runs", run.path.parent / "*"))
     if (choices := _choices(run)) is not None:
         if (other := _other_encoding(recipe, choices)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")

@@ -38,6 +38,7 @@ from poslab.training.callbacks import EncodingCurves, RecordStartingPoint
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.components import (
+    begin_recording,
     callbacks_of,
     first_step_of,
     learner_of,
@@ -51,7 +52,7 @@ from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, 
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
 from poslab.training.learner import Learner
-from poslab.training.loggers import RunLogger, RunTensorBoard, columns
+from poslab.training.loggers import RunLogger, RunTensorBoard
 from poslab.training.resume import Plan, require_free
 from poslab.training.teacher import teacher_of
 
@@ -228,11 +229,7 @@ def train_here(
         if trainer.is_global_zero:
             datamodule.tokenizer.save(run.path)
             task.record().write(run.task_file)
-            for logger in loggers:
-                if isinstance(logger, RunLogger):
-                    logger.begin(recipe.config, learner.tags("test" if observer is None else "validation"))
-                else:
-                    logger.log_hyperparams(columns(recipe.config))
+            begin_recording(loggers, recipe.config)
         if settings.max_steps == 0:
             trainer.validate(learner, datamodule=datamodule, verbose=False)
             checkpoints.best_metrics = learner.validation_metrics

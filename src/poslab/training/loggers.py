@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.api_pb2 import DataType
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.summary import hparams
 
-from poslab.configuration.labels import choices_of, hyperparameters, hyperparameters_of_all
-
-MAX_SHOWN = 5
-"""Columns of the HPARAMS tab that TensorBoard shows at first."""
+from poslab.configuration.labels import choices_of
 
 _STEP = re.compile("[0-9]{1,18}")
 
@@ -42,13 +36,8 @@ class RunLogger(Logger):
     def __init__(self, directory: Path, first_step: int | None) -> None: ...
 
     @abstractmethod
-    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
-        """Begin recording, in the first process alone.
-
-        Args:
-            config: of the run.
-            metrics: tags of the metrics that it will end with.
-        """
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Begin recording a run of this configuration, in the first process alone."""
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Record the final metrics by tag, and close."""
@@ -79,16 +68,15 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
         super().log_metrics(dict(metrics), step)
         self.experiment.flush()
 
-    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
-        """Record the configuration as text, and as hyperparameters beside which the metrics will stand.
-
-        The HPARAMS tab shows only metrics that are named when a run begins.
-        """
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Record the configuration as text and as hyperparameters."""
         if self.first_step:
             return  # the interrupted run recorded them
         self.experiment.add_text("config", f"```yaml\n{OmegaConf.to_yaml(OmegaConf.create(dict(config)))}```")
-        experiment, *session = hparams(columns(config), dict.fromkeys(metrics, 0.0))
-        for summary in (_with_columns_of_all(experiment, first_columns(config)), *session):
+        # Without the summary of an experiment, the HPARAMS tab takes its columns from all runs, and its metrics from
+        # their curves.
+        _, *session = hparams(columns(config), {})
+        for summary in session:
             self.experiment._get_file_writer().add_summary(summary)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
@@ -120,7 +108,7 @@ class MetricsCsv(RunLogger):
         self.file = directory / "metrics.csv"
         self.first_step = first_step or 0
 
-    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
+    def begin(self, config: Mapping[str, Any]) -> None:
         """Make the file, or cut off what will be recorded again.
 
         Raises:
@@ -151,29 +139,6 @@ def _silent_where_reported(failure: threading.ExceptHookArgs) -> None:
     """Ignore that TensorBoard's own thread cannot write: the next metric raises that error where it counts."""
     if not (isinstance(failure.thread, _AsyncWriterThread) and isinstance(failure.exc_value, OSError)):
         threading.__excepthook__(failure)
-
-
-def _with_columns_of_all(experiment: Summary, first: Sequence[str]) -> Summary:
-    """Return the summary with a column for each number of any encoding, and marks on those that are shown first.
-
-    TensorBoard takes the columns of all runs from one of them, and other encodings have other hyperparameters.
-    """
-    metadata = experiment.value[0].metadata.plugin_data
-    data = HParamsPluginData.FromString(metadata.content)
-    present = {info.name for info in data.experiment.hparam_infos}
-    for name in hyperparameters_of_all():
-        if name not in present:
-            data.experiment.hparam_infos.add(name=name, type=DataType.Value("DATA_TYPE_FLOAT64"))
-    for info in data.experiment.hparam_infos:
-        info.differs = info.name in first  # what differs between runs comes first, and is shown
-    metadata.content = data.SerializeToString()
-    return experiment
-
-
-def first_columns(config: Mapping[str, Any]) -> list[str]:
-    """Return the columns that are compared most: the encoding, two of its numbers, the rate and the seed."""
-    most = ["encoding", *hyperparameters(config)[:2], "optimizer.lr", "seed", "dataset.sequence_length"]
-    return most[:MAX_SHOWN]
 
 
 def columns(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:

@@ -6,23 +6,18 @@ last checkpoint are there twice.
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from poslab.configuration.command_line import pip_install
 from poslab.io.files import locked_folder
 from poslab.training.loggers import RunLogger, columns
-
-_ID = re.compile("[A-Za-z0-9_-]{1,128}")
 
 
 class WeightsAndBiases(RunLogger, WandbLogger):
@@ -38,20 +33,17 @@ class WeightsAndBiases(RunLogger, WandbLogger):
 
     def __init__(self, directory: Path, first_step: int | None, project: str = "poslab") -> None:
         self.id_file = directory.absolute() / "wandb_id"
-        settings = {"silent": True, "console": "off", "save_code": False}
-        with _one_sentence("wandb"):
-            WandbLogger.__init__(
-                self,
-                name=directory.name,
-                save_dir=directory.absolute().parent,
-                id=_stored_id(self.id_file),
-                project=project,
-                settings=settings,
-            )
+        WandbLogger.__init__(
+            self,
+            name=directory.name,
+            save_dir=directory.absolute().parent,
+            id=_stored_id(self.id_file),
+            project=project,
+            settings={"silent": True, "console": "off", "save_code": False},
+        )
 
-    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
-        with _one_sentence("wandb"):
-            self.experiment.config.update(columns(config), allow_val_change=True)
+    def begin(self, config: Mapping[str, Any]) -> None:
+        self.experiment.config.update(columns(config), allow_val_change=True)
         self.id_file.write_text(f"{self.experiment.id}\n")
 
     def finish(self, metrics: Mapping[str, float]) -> None:
@@ -82,7 +74,7 @@ class MLflow(RunLogger, MLFlowLogger):
         for name in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # both log each table and experiment they make
             logging.getLogger(name).setLevel(logging.ERROR)
         # Processes that make a database at once, as those of a run or a sweep, would spoil it.
-        with _one_sentence("mlflow"), locked_folder(self.folder):
+        with locked_folder(self.folder):
             MLFlowLogger.__init__(
                 self,
                 experiment,
@@ -91,60 +83,35 @@ class MLflow(RunLogger, MLFlowLogger):
                 run_id=_stored_id(self.id_file),
             )
 
-    def begin(self, config: Mapping[str, Any], metrics: list[str]) -> None:
-        with _one_sentence("mlflow"):
-            with locked_folder(self.folder):  # for it makes the experiment
-                identity = self.run_id
-            if self.id_file.exists():
-                self.experiment.update_run(identity, status="RUNNING")
-            else:
-                self.log_hyperparams(columns(config))
+    def begin(self, config: Mapping[str, Any]) -> None:
+        with locked_folder(self.folder):  # for it makes the experiment
+            identity = self.run_id
+        if self.id_file.exists():
+            self.experiment.update_run(identity, status="RUNNING")
+        else:
+            self.log_hyperparams(columns(config))
         self.id_file.write_text(f"{identity}\n")
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with _one_sentence("mlflow"):
-            super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
+        super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        with _one_sentence("mlflow"):
-            super().finalize("success")
+        super().finalize("success")
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Mark a run as failed. Another one stays open for its test, until `finish`."""
         if status == "failed":
-            with _one_sentence("mlflow"):
-                super().finalize(status)
+            super().finalize(status)
 
 
 def _stored_id(file: Path) -> str | None:
-    """Return the id of a run that resumes; None for a new one.
-
-    Raises:
-        ValueError: naming the file, if it does not contain an id.
-    """
+    """Return the id of a run that resumes; None for a new one; ValueError, naming the file, for anything else."""
     if not file.is_file():
         return None
     with file.open("rb") as opened:
         text = opened.read(129).decode("ascii", "replace").strip()
-    if not _ID.fullmatch(text):
+    if not re.fullmatch("[A-Za-z0-9_-]{1,128}", text):
         raise ValueError(f"{file} is damaged: it is not the id of a run")
     return text
-
-
-@contextmanager
-def _one_sentence(service: str) -> Iterator[None]:
-    """Turn what a client raises, such as without an account or a server, into a ValueError of one line."""
-    try:
-        yield
-    except ImportError as error:
-        install = pip_install("loggers")
-        raise ValueError(f"logger={service} needs a package that is not installed: {install}") from error
-    except ValueError:
-        raise
-    except Exception as error:  # clients have classes of their own, which share no base
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"logger={service}: {first}") from error
