@@ -85,25 +85,6 @@ def test_a_printed_command_is_that_of_its_environment(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_shell_completes_commands_groups_choices_and_own_keys(tmp_path):
-    (tmp_path / "conf" / "encoding").mkdir(parents=True)
-    (tmp_path / "conf" / "encoding" / "rotten.yaml").write_text("_target_: mine.Rotten\n")
-
-    def completed(line: str) -> list[str]:
-        return typed("-sc", "query=bash", directory=tmp_path, COMP_LINE=line, COMP_POINT=str(len(line))).stdout.split()
-
-    assert completed("poslab ex") == ["export", "explore"]
-    assert completed("poslab train encoding=rotary_p") == ["encoding=rotary_proportional"]
-    assert completed("poslab train encoding=rott") == ["encoding=rotten"]
-    assert completed("poslab evaluate str") == ["stride="]
-    assert completed("poslab sweep n_t") == ["n_trials="]
-    assert completed("poslab sweep sweep=rotary_b") == ["sweep=rotary_base"]
-    assert completed("poslab compare comparison=same_") == ["comparison=same_encoding"]
-    for words in (["-sc", "install=bash"], ["train", "--shell-completion", "install=bash"]):
-        assert typed(*words).stdout.rstrip().endswith("-F hydra_bash_completion poslab")
-
-
-@pytest.mark.slow
 def test_a_command_at_a_terminal_says_that_libraries_load(tmp_path):
     ours, theirs = pty.openpty()
     command = [sys.executable, "-c", SCRIPT, "train", "encoding.base=0"]
@@ -136,8 +117,3 @@ def test_a_directory_that_is_gone_and_a_reader_that_has_ended_leave_no_traceback
     reader.wait()
     ended = subprocess.run([sys.executable, "-c", SCRIPT, "--help"], stdout=reader.stdin, stderr=subprocess.PIPE)
     assert ended.stderr == b""
-
-
-def test_completion_without_a_line_of_a_shell_is_refused():
-    done = typed("--shell-completion", "query=bash")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -13,7 +13,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from poslab.arguments import nearest
-from poslab.cli.entry_point import COMPLETION
 from poslab.configuration.command_line import SEVERAL, assignment, key_of
 from poslab.configuration.folders import CONF, groups, in_current_directory
 
@@ -147,13 +146,8 @@ def with_user_choices(words: list[str]) -> list[str]:
 
     Choices of Poslab come first. The folder may be part of any other project: `CheckedLoader` reads only what is named.
     """
-    completes = bool(COMPLETION & set(words))
-    folder = _user_folder(silent=completes)
-    if folder is None:
-        return words
-    if completes:  # Hydra completes from the folders of its options only
-        return words if config_options(words)["config_dir"] else ["--config-dir", str(folder), *words]
-    return searching(words, folder)
+    folder = _user_folder()
+    return words if folder is None else searching(words, folder)
 
 
 def with_config_dir(words: list[str]) -> list[str]:
@@ -184,14 +178,14 @@ def searching_words() -> list[str]:
     return [word for word in HydraConfig.get().overrides.hydra if word.startswith(SEARCH_PATH)]
 
 
-def _user_folder(silent: bool = False) -> Path | None:
+def _user_folder() -> Path | None:
     """Return ./conf if it has choices of the user; print which one has the name of a choice of Poslab."""
     folder = in_current_directory(CONF)
     if folder is None or not any((folder / group).is_dir() for group in groups()):
         return None
     files = sorted(file.relative_to(folder) for group in groups() for file in (folder / group).glob("*.yaml"))
     taken = next((file for file in files if (CONF / file).is_file()), None)
-    if taken is not None and not silent:
-        note = f"conf/{taken} is not read, because Poslab has a choice of that name"
-        print(f"poslab: {note}", file=sys.stderr, flush=True)
+    if taken is not None:
+        note = f"poslab: conf/{taken} is not read, because Poslab has a choice of that name"
+        print(note, file=sys.stderr, flush=True)
     return folder

@@ -146,13 +146,6 @@ def _help() -> str:
     return questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS))
 
 
-def by_name() -> list[str]:
-    """Return the words that choose a comparison by its name."""
-    from poslab.experiments.comparison_file import comparison_files
-
-    return [f"comparison={name}" for name in comparison_files(COMPARISONS).names()]
-
-
 def run() -> None:
     """Run the command, and exit."""
     command_without_hydra("train", main)

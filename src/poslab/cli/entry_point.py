@@ -28,10 +28,6 @@ COMMANDS = {
     "explore": "open a page in which you turn the knobs of encodings",
 }
 
-COMPLETION = {"-sc", "--shell-completion"}
-COMPLETED_AS_RUNS = ("sweep", "compare")
-"""Commands that take the keys of a run, in addition to their own keys."""
-
 
 def main(started_as: str = "poslab") -> NoReturn:
     """Run the command that the first word names, and exit."""
@@ -52,9 +48,7 @@ def main(started_as: str = "poslab") -> NoReturn:
 def _main(started_as: str) -> NoReturn:
     os.environ.setdefault(STARTED_AS, f"{started_as} ")  # a launcher has set it for its jobs
     name, *words = sys.argv[1:] or ["--help"]
-    if {name, *words} & COMPLETION:
-        _complete([word for word in words if word not in COMPLETION])
-    elif name in COMMANDS:
+    if name in COMMANDS:
         sys.argv[0] += f" {name}"  # as a run records it
         _run(name, words)
     elif name in ("-h", "--help", "help"):
@@ -80,9 +74,6 @@ def _help(started_as: str) -> str:
         "",
         f"{started_as} COMMAND --help lists the groups and keys of a command.",
         f"{started_as} --version prints the version.",
-        'eval "$(poslab --shell-completion install=bash)" completes words in bash, and',
-        "in zsh after bashcompinit; in fish it is",
-        "poslab --shell-completion install=fish | source",
     ]
     return "\n".join(lines)
 
@@ -121,31 +112,3 @@ def _run(name: str, words: list[str]) -> None:
         sys.meta_path.append(UserPackages(names, os.getcwd()))
     sys.argv[1:] = words
     importlib.import_module(f"poslab.cli.{name}").run()
-
-
-def _complete(words: list[str]) -> None:
-    """Complete a command line as Hydra does for a command: it knows one program, whose options come first.
-
-    The shell gives the line in `COMP_LINE`, with the name of the program.
-    """
-    name, line = "train", os.environ.get("COMP_LINE")
-    if any(word.startswith("query") for word in words):
-        if line is None:
-            print("error: --shell-completion query is for a shell, which gives the line", file=sys.stderr)
-            sys.exit(2)
-        program, *typed = re.split(" +", line)
-        if len(typed) <= 1:
-            print("\n".join(name for name in COMMANDS if name.startswith("".join(typed))))
-            return
-        name, *others = typed
-        if name == "explore":
-            print("\n".join(word for word in ["to="] if word.startswith(others[-1])))
-        if name not in COMMANDS or name == "explore":
-            return
-        os.environ["COMP_LINE"] = " ".join([program, *others])
-        if name in COMPLETED_AS_RUNS:
-            command = importlib.import_module(f"poslab.cli.{name}")
-            keys = [*(f"{key}=" for key in command.OWN_KEYS), *command.by_name()]
-            print("\n".join(word for word in keys if word.startswith(others[-1])))
-            name = "train"
-    _run(name, ["--shell-completion", *words])

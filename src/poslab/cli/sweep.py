@@ -79,13 +79,6 @@ def _help() -> str:
     return questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS))
 
 
-def by_name() -> list[str]:
-    """Return the words that choose a sweep by its name."""
-    from poslab.experiments.sweep import sweep_files
-
-    return [f"sweep={name}" for name in sweep_files(SWEEPS).names()]
-
-
 def run() -> None:
     """Run the command, and exit."""
     command_without_hydra("train", main)
