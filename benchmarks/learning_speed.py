@@ -26,7 +26,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from x_transformers_decoder import x_transformers_decoder
 
-from poslab.data.text_splits import TextSplits
+from poslab.data.corpus import TextSplits
 from poslab.runs.recipe import Recipe
 from poslab.training.components import prepared_data
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from ours import configuration
 
-from poslab.data.examples.example_splits import ExampleSplits
-from poslab.data.run_data import DataSplits
-from poslab.data.text_splits import TextSplits
+from poslab.data.corpus import TextSplits
+from poslab.data.examples.source import ExampleSplits
+from poslab.data.source import DataSplits
 from poslab.runs.recipe import Recipe
 from poslab.tasks.writing import compare, corpus_scores
 

@@ -15,7 +15,7 @@ from poslab.cli.choices import family, keys
 from poslab.configuration.build import build
 from poslab.configuration.folders import choices, groups
 from poslab.data.corpus import Corpus
-from poslab.data.sources import AnySource
+from poslab.data.source import DataSource
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
@@ -140,7 +140,7 @@ def test_a_data_set_in_local_files_trains(tmp_path, monkeypatch, streaming):
 def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset):
     config = composed(f"dataset={dataset}")
     check(config)
-    assert isinstance(build(config, "dataset", AnySource), Corpus)
+    assert isinstance(build(config, "dataset", DataSource), Corpus)
 
 
 @pytest.mark.slow

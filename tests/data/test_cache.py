@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from poslab.data import cache
-from poslab.data.preparation import prepare
 from poslab.data.python_docs import PythonDocs
 from poslab.data.run_data import RunData
 from poslab.data.text_files import TextFiles
@@ -17,7 +16,7 @@ from poslab.data.tokenizers import ByteTokenizer
 
 
 def test_a_second_start_tokenises_nothing(text: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    prepare(TextFiles(**text))
+    TextFiles(**text).prepare()
     monkeypatch.delattr(ByteTokenizer, "encode_documents")
     RunData(TextFiles(**text | {"seed": 5, "batch_size": 6})).setup()
     Path(text["files"][0]).write_text("other text " * 100)
@@ -38,23 +37,23 @@ def test_a_second_start_tokenises_nothing(text: dict[str, Any], monkeypatch: pyt
 def test_what_decides_the_tokens_is_part_of_the_key(
     text: dict[str, Any], change: dict[str, Any], tmp_path: Path
 ) -> None:
-    prepare(TextFiles(**text))
-    prepare(TextFiles(**change, **text))
+    TextFiles(**text).prepare()
+    TextFiles(**change, **text).prepare()
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_whole_documents_are_not_prepared_again_for_other_lengths(text: dict[str, Any], tmp_path: Path) -> None:
-    prepare(TextFiles(**text))
-    prepare(TextFiles(**text | {"sequence_length": 64}))
+    TextFiles(**text).prepare()
+    TextFiles(**text | {"sequence_length": 64}).prepare()
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
 @pytest.mark.slow
 def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
-    prepare(PythonDocs(cache_dir=str(tmp_path)))
+    PythonDocs(cache_dir=str(tmp_path)).prepare()
     program = (
-        "import sys; from poslab.data.preparation import prepare; from poslab.data.python_docs import PythonDocs;"
-        f"prepare(PythonDocs(cache_dir={str(tmp_path)!r}));"
+        "import sys; from poslab.data.python_docs import PythonDocs;"
+        f"PythonDocs(cache_dir={str(tmp_path)!r}).prepare();"
         "print('datasets' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -64,12 +63,12 @@ def test_a_cached_start_does_not_import_datasets(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_processes_that_prepare_at_once_end_with_one_whole_folder(tmp_path: Path, stories: list[Path]) -> None:
     program = (
-        "import datasets, sys; from poslab.data.cache import Facts, read_facts;"
-        "from poslab.data.preparation import prepare; from poslab.data.text_files import TextFiles;"
+        "import datasets, sys; from poslab.data.cache import read_facts;"
+        "from poslab.data.preparation import TextFacts; from poslab.data.text_files import TextFiles;"
         "print(flush=True); sys.stdin.readline();"
         f"corpus = TextFiles(files={str(stories[0].parent / '*.txt')!r}, cache_dir={str(tmp_path / 'cache')!r},"
         " sequence_length=32, length_multiples=[1]);"
-        "print(read_facts(prepare(corpus), Facts))"
+        "print(read_facts(corpus.prepare(), TextFacts))"
     )
     command = [sys.executable, "-c", program]
     pipe = subprocess.PIPE

@@ -17,8 +17,7 @@ from poslab.configuration.build import build
 from poslab.data.corpus import Corpus
 from poslab.data.examples.tables import ExampleFiles
 from poslab.data.patched.source import PatchedSource
-from poslab.data.source import Source
-from poslab.data.sources import AnySource
+from poslab.data.source import DataSource, Source
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted((CONF / "dataset").glob("*.yaml"))
@@ -88,7 +87,7 @@ def test_a_choice_of_patches_shows_every_argument_of_its_class(choice: str) -> N
 
 @pytest.mark.parametrize("choice", sorted(PRESETS.intersection(choices_of(Source))))
 def test_a_preset_of_the_hub_passes_its_check_offline(choice: str) -> None:
-    build({"dataset": composed(choice)}, "dataset", AnySource).check()
+    build({"dataset": composed(choice)}, "dataset", DataSource).check()
 
 
 def test_the_archives_of_scrolls_are_named_after_its_task() -> None:
@@ -99,7 +98,7 @@ def test_the_archives_of_scrolls_are_named_after_its_task() -> None:
 @pytest.mark.parametrize("choice", choices_of(ExampleFiles))
 def test_a_choice_of_own_files_asks_for_them(choice: str) -> None:
     with pytest.raises(ValueError, match=r"^dataset.files.*them, got None$"):
-        build({"dataset": composed(choice)}, "dataset", AnySource)
+        build({"dataset": composed(choice)}, "dataset", DataSource)
 
 
 def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) -> None:
@@ -112,9 +111,9 @@ def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) 
     program = (
         "import contextlib, sys\n"
         "from poslab.configuration.build import build\n"
-        "from poslab.data.sources import AnySource\n"
+        "from poslab.data.source import DataSource\n"
         f"for node in {nodes!r}:\n"
-        "    source = build({'dataset': node}, 'dataset', AnySource)\n"
+        "    source = build({'dataset': node}, 'dataset', DataSource)\n"
         "    with contextlib.suppress(ValueError):  # a package that is not installed\n"
         "        source.check()\n"
         "print(sorted({'torch', 'lightning', 'datasets', 'pandas', 'pyarrow', 'tokenizers'} & set(sys.modules)))"
@@ -126,7 +125,7 @@ def test_checking_imports_neither_torch_nor_datasets_nor_pandas(tmp_path: Path) 
 def test_lists_and_mappings_of_a_configuration_reach_load_dataset_as_its_own() -> None:
     data_files = {"train": ["a.json"], "dev": "b.json"}
     config = {"dataset": {"_target_": "poslab.data.hub_text.HubText", "path": "json", "data_files": data_files}}
-    files = build(config, "dataset", AnySource).data_files
+    files = build(config, "dataset", DataSource).data_files
     assert (type(files), type(files["train"]), files) == (dict, list, data_files)
 
 

@@ -14,9 +14,9 @@ from poslab.data import cache
 from poslab.data.examples.answers import AnswersFile
 from poslab.data.examples.classification import ClassificationFile, HubClassification
 from poslab.data.examples.pairs import PairsFile
+from poslab.data.examples.tags import TagsFile
 from poslab.data.hub_text import HubText
-from poslab.data.kinds.tags import TagsFile
-from poslab.data.source import Source
+from poslab.data.source import SPLITS, Source
 from poslab.data.text_files import TextFiles
 from poslab.data.tokenizers import ByteTokenizer
 
@@ -87,8 +87,8 @@ def content_of(source: Source) -> list[Any]:
     splits: Any = source.open()
     text = splits.tokenizer.decode(range(splits.tokenizer.vocab_size))
     if isinstance(source, TextFiles | HubText):
-        return [text, splits.num_tokens, splits.bytes_per_token, *(splits.tokens(n).tolist() for n in cache.SPLITS)]
-    return [text, splits.facts, *(splits.examples(name).to_list() for name in cache.SPLITS)]
+        return [text, splits.num_tokens, splits.bytes_per_token, *(splits.tokens(n).tolist() for n in SPLITS)]
+    return [text, splits.facts, *(splits.examples(name).to_list() for name in SPLITS)]
 
 
 def apply(damage: Callable[[bytes], bytes | None], path: Path) -> None:
@@ -172,7 +172,7 @@ def link_to(target: str) -> Callable[[Path], object]:
     return lambda path: path.symlink_to(target)
 
 
-COUNTS = dict.fromkeys(cache.SPLITS, 10)
+COUNTS = dict.fromkeys(SPLITS, 10)
 
 HOSTILE: dict[str, Callable[[Path], None]] = {
     "tokens that are objects": say(dtype="O"),

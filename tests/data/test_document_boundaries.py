@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from poslab.data.batch import IGNORE
+from poslab.data.corpus import bytes_per_token
 from poslab.data.text_files import TextFiles
-from poslab.data.text_splits import bytes_per_token
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
 from poslab.tasks.language_modelling import next_token_batch
 
@@ -53,7 +53,7 @@ def test_bytes_count_where_their_cost_does(
     monkeypatch: pytest.MonkeyPatch, boundary: int | None, expected: float
 ) -> None:
     """Of "ab" and "cde": b, d, e and two ends are predicted where documents are kept apart; else c and all these."""
-    monkeypatch.setattr("poslab.data.text_splits.TOKENS_AT_ONCE", 2)  # a document begins where a piece does too
+    monkeypatch.setattr("poslab.data.corpus.TOKENS_AT_ONCE", 2)  # a document begins where a piece does too
     tokens = ByteTokenizer().encode_documents(["ab", "cde"])
     assert bytes_per_token(5, tokens, ByteTokenizer(), boundary) == expected
 

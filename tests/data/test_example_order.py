@@ -1,14 +1,12 @@
 """Examples come once a pass, in batches of about the same length, and the order is a function of the seed."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from poslab.data.loaders import example_loader
 from poslab.data.order import BatchPlan, ExampleOrder
+from poslab.data.python_docs import PythonDocs
 
 LENGTHS = np.random.default_rng(0).integers(1, 400, size=1003)
 
@@ -56,9 +54,9 @@ def test_the_loader_of_examples_reads_them_as_its_source_says(overfit: bool, ind
         def __getitems__(self, numbers: Sequence[int]) -> list[int]:
             return list(numbers)
 
-    source: Any = SimpleNamespace(batch_size=4, seed=0, overfit=overfit, num_workers=0)
+    source = PythonDocs(batch_size=4, overfit=overfit)
     plan = BatchPlan(batch_size=4, last_step=8)
-    batches = list(example_loader(Numbers(), np.arange(1, 17), plan, source, independently))
+    batches = list(source.example_loader(Numbers(), np.arange(1, 17), plan, independently))
     if independently:  # a row may be in no step, or in several
         assert len({len(batch) for batch in batches}) > 1
     elif overfit:

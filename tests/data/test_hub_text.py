@@ -10,10 +10,8 @@ from typing import Any
 import datasets
 import pytest
 
-from poslab.data.hub_text import HubText
-from poslab.data.preparation import prepare
+from poslab.data.hub_text import HubText, windows_of
 from poslab.data.run_data import RunData
-from poslab.data.streaming import windows_of
 from poslab.data.tokenizers import ByteTokenizer
 
 from .conftest import story
@@ -181,13 +179,13 @@ def test_mistakes_are_told_in_one_sentence(
 ) -> None:
     right = {"path": "parquet", "data_files": write(tmp_path / "a.parquet", range(40)), "streaming": streaming}
     with pytest.raises(ValueError, match=message):
-        prepare(HubText(**{**right, **arguments, **change}))
+        HubText(**{**right, **arguments, **change}).prepare()
 
 
 def test_a_file_of_another_format_is_told_in_one_sentence(tmp_path: Path, arguments: dict[str, Any]) -> None:
     (tmp_path / "a.json").write_text("no json at all")
     with pytest.raises(ValueError, match=r"^data_files.*be read: .*JSON"):
-        prepare(HubText(path="json", data_files=str(tmp_path / "a.json"), **arguments))
+        HubText(path="json", data_files=str(tmp_path / "a.json"), **arguments).prepare()
 
 
 def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
@@ -198,14 +196,14 @@ def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
 
     monkeypatch.setattr(datasets, "load_dataset_builder", offline)
     with pytest.raises(ValueError, match=r"^path 'some/where'.*Couldn't reach"):
-        prepare(HubText(path="some/where", **arguments))
+        HubText(path="some/where", **arguments).prepare()
 
 
 def test_an_address_of_a_protocol_that_is_not_there_is_told_in_one_sentence(arguments: dict[str, Any]) -> None:
     """Some protocols need a package, and connections have errors of their own."""
     address = "ssh://127.0.0.1:9/x.csv"
     with pytest.raises(ValueError, match=rf"^data_files '{address}' cannot be read: .") as error:
-        prepare(HubText(path="csv", data_files=address, **arguments))
+        HubText(path="csv", data_files=address, **arguments).prepare()
     assert "\n" not in str(error.value)
 
 
@@ -218,7 +216,7 @@ def test_a_folder_of_another_format_is_refused_by_its_name(
     (tmp_path / "data" / name).write_bytes(b"x")
     kind = {".h5": "hdf5", ".tar": "webdataset", ".xml": "xml"}[name[1:]]
     with pytest.raises(ValueError, match=rf"^path '.*data' cannot be read: it has files of {kind}, and not of json"):
-        prepare(HubText(path=str(tmp_path / "data"), **arguments))
+        HubText(path=str(tmp_path / "data"), **arguments).prepare()
 
 
 @pytest.mark.parametrize("path", ["hdf5", "ssh://127.0.0.1/x", "pandas", "sql", "cvs", "a/b/c"])

@@ -7,10 +7,9 @@ import pytest
 
 from poslab.configuration.build import build
 from poslab.data.hub_text import HubText
-from poslab.data.preparation import prepare
 from poslab.data.python_docs import PythonDocs
 from poslab.data.run_data import RunData
-from poslab.data.sources import AnySource
+from poslab.data.source import DataSource
 from poslab.data.text_files import TextFiles
 
 
@@ -59,7 +58,7 @@ def test_a_wrong_value_is_refused_at_once(change: dict[str, Any], message: str) 
 def test_a_wrong_value_in_a_configuration_is_refused_with_its_full_key(change: dict[str, Any], message: str) -> None:
     node = {"_target_": "poslab.data.hub_text.HubText", "path": "x/y", **change}
     with pytest.raises(ValueError) as error:
-        build({"dataset": node}, "dataset", AnySource)
+        build({"dataset": node}, "dataset", DataSource)
     assert str(error.value) == message
 
 
@@ -120,7 +119,7 @@ def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None
 def test_bytes_that_are_no_text_are_refused_with_their_file(folder: Path) -> None:
     corpus = TextFiles(files=str(folder / "latin.txt"), cache_dir=str(folder / "cache"))
     with pytest.raises(ValueError, match=r"^files must.*not at byte 1$"):
-        prepare(corpus)
+        corpus.prepare()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from poslab.data.deduplication import drop_repeated_paragraphs, drop_shared_paragraphs
 from poslab.data.overlap import SEPARATOR, near_copies, shared_bytes, shared_fraction
+from poslab.data.preparation import drop_repeated_paragraphs, drop_shared_paragraphs
 
 from .conftest import story
 

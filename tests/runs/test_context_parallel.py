@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from poslab.data.windows import TextWindows
+from poslab.data.corpus import WindowRows
 from poslab.models import Decoder
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
@@ -38,7 +38,7 @@ MODELS: dict[str, dict[str, Any]] = {
 def loss_and_gradient(objective: Objective, boundary: int | None, **arguments: Any) -> tuple[Tensor, Tensor]:
     model: Decoder = small_decoder(**arguments).double().train()
     task = LanguageModelling({"train": 1.0}, boundary)
-    batch = task.collate(TextWindows(WINDOWS, [0, 1]), np.ones_like(WINDOWS, dtype=bool))
+    batch = task.collate(WindowRows(WINDOWS, [0, 1]), np.ones_like(WINDOWS, dtype=bool))
     sums = objective.sums(task, model, batch, None)
     sums.loss.backward()
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
@@ -80,7 +80,7 @@ def keep_draws(rank: int, folder: str) -> None:
     task, windows = LanguageModelling({"train": 1.0}), np.tile([1, 40], (2, 25))[:, :49]  # a digit, and none
     for _ in range(2):
         torch.manual_seed(7)
-        batch = task.collate(TextWindows(windows, [0, 1]), np.ones_like(windows, dtype=bool))
+        batch = task.collate(WindowRows(windows, [0, 1]), np.ones_like(windows, dtype=bool))
         ContextParallel(2).sums(task, model, batch, None)
     torch.save(kept, f"{folder}/{rank}")
     distributed.destroy_process_group()

@@ -14,8 +14,8 @@ from torch.nn import functional
 from poslab.data.algorithmic.chomsky import StackManipulation
 from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE, TokenBatch
+from poslab.data.corpus import WindowRows
 from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
-from poslab.data.windows import TextWindows
 from poslab.encodings import Rotary
 from poslab.models import Decoder, Encoder, EncoderDecoder, Model
 from poslab.runs.distillation import DIVERGENCES, Distillation, log_probabilities
@@ -42,7 +42,7 @@ TEXTS = [NUMBERS.integers(40, size=length) for length in LENGTHS]
 
 
 def windows(task: Task, rows: Sequence[int]) -> Any:
-    return task.collate(TextWindows(WINDOWS[rows], list(rows)), np.ones((len(rows), 13), dtype=bool))
+    return task.collate(WindowRows(WINDOWS[rows], list(rows)), np.ones((len(rows), 13), dtype=bool))
 
 
 def columns(task: Task, rows: Sequence[int], **others: Sequence[Any]) -> Any:
@@ -210,7 +210,7 @@ def test_a_teacher_of_a_longer_context_reads_the_text_before_the_window(name, ma
     """By a loop over tokens: each model reads its own part of the document of a token, up to that token."""
     case, num_earlier, weight = CASES[name], 5, 0.3
     student, teacher = model_of(case, 2).double(), model_of(case, 1).double().eval()
-    rows = TextWindows(WINDOWS[:, num_earlier:], range(4), WINDOWS[:, :num_earlier])
+    rows = WindowRows(WINDOWS[:, num_earlier:], range(4), WINDOWS[:, :num_earlier])
     batch = case.task.collate(rows, np.ones_like(rows.tokens, dtype=bool))
     objective = Distillation(teacher="a run", weight=weight, match=match, distance="mse", temperature=1.0)
     step = objective.sums(case.task, student, batch, Teacher(teacher, 12, "a run"))

@@ -20,7 +20,7 @@ from torchmetrics.functional.text import squad
 
 import poslab
 from poslab.cli.generate import main as generate
-from poslab.data.examples.example_splits import ExampleSplits
+from poslab.data.examples.source import ExampleSplits
 from poslab.runs.directory import RunDirectory
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import SequenceToSequence

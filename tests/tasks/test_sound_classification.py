@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 import poslab
-from poslab.data.patched.log_mel import BINS
+from poslab.data.patched.audio import BINS
 from poslab.data.patched.sounds import MAX_FRAMES
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.tasks.record import Outputs

@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import poslab
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.kind import Reading
-from poslab.data.kinds.tags import TAGS
+from poslab.data.examples.tags import TAGS
+from poslab.data.kinds import ReadingOptions
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
 from poslab.tasks.token_tagging import EntityCounts, TokenTagging, entities
 from poslab.training.checking import check
@@ -71,7 +71,7 @@ def test_nothing_predicted_is_0_and_no_error():
 
 def test_the_tag_of_a_word_is_the_target_of_its_first_token_alone():
     task = TokenTagging(["B-PER", "O"], ByteTokenizer())
-    rows = TAGS.tokenise({"text": ["é ab c", "x"]}, ByteTokenizer(), Reading())
+    rows = TAGS.tokenise({"text": ["é ab c", "x"]}, ByteTokenizer(), ReadingOptions())
     batch = task.collate({**rows, "tags": [["O", "B-PER", "O"], ["O"]]}, np.array([True, False]))
     expected = torch.full((2, 9), IGNORE)
     expected[0, [1, 4, 7]] = torch.tensor([1, 0, 1])  # é has two bytes, behind the end of a document
@@ -106,7 +106,7 @@ def tokenizer_across_spaces() -> SubwordTokenizer:
 )
 def test_a_word_without_a_token_of_its_own_is_refused(tokenizer, text, word):
     with pytest.raises(ValueError) as caught:
-        TAGS.tokenise({"text": [text]}, tokenizer(), Reading())
+        TAGS.tokenise({"text": [text]}, tokenizer(), ReadingOptions())
     assert str(caught.value) == f"tokenizer must give each word a token of its own, and {word} has none"
 
 

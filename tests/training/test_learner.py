@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import poslab
 from poslab.data.batch import TokenBatch
-from poslab.data.windows import EvaluationWindows, TrainingWindows
+from poslab.data.corpus import EvaluationWindows, TrainingWindows
 from poslab.encodings import Positions
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory

@@ -25,7 +25,7 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from poslab.arguments import Range, with_checked_arguments
+from poslab.arguments import Range
 from poslab.io.files import read_json
 from poslab.io.terminal import one_line
 
@@ -33,32 +33,8 @@ T = TypeVar("T")
 Number = Annotated[int, Range(at_least=0)]
 Share = Annotated[float, Range(at_least=0, at_most=1)]
 
-SPLITS = ("train", "validation", "test")
 CHECKSUMS = "checksums.json"
 FACTS = "facts.json"
-
-
-@with_checked_arguments
-@dataclass(frozen=True)
-class Facts:
-    """Facts of prepared text, by split where they are a dictionary.
-
-    Args:
-        dtype: of the token arrays.
-        num_documents, num_tokens: counts.
-        num_bytes: of the text in UTF-8.
-        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training holds too.
-    """
-
-    dtype: str
-    num_documents: dict[str, Number]
-    num_tokens: dict[str, Number]
-    num_bytes: dict[str, Number]
-    overlap: dict[str, Share]
-
-    def __post_init__(self) -> None:
-        require_splits(SPLITS, self.num_documents, self.num_tokens, self.num_bytes)
-        require_splits(SPLITS[1:], self.overlap)
 
 
 def require_splits(splits: Sequence[str], *facts: dict[str, Any]) -> None:

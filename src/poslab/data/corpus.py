@@ -1,18 +1,46 @@
-"""The base class of all sources of text."""
+"""Sources of text, and their splits as windows of tokens. Subclasses of `Corpus` provide the text.
+
+Dimension letters: B windows, T tokens of a window, U = T + 1 (its tokens and the one that follows), E tokens before it.
+"""
+
+from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
 
 from poslab.arguments import Count
-from poslab.data.kinds.kind import WINDOWS
-from poslab.data.source import Source
+from poslab.data import cache
+from poslab.data.kinds import WINDOWS
+from poslab.data.preparation import (
+    VERSION,
+    TextFacts,
+    batches,
+    check_tokens,
+    drop_repeated_paragraphs,
+    drop_shared_paragraphs,
+    make_tokenizer,
+    split_documents,
+    tokenizer_settings,
+    training_pieces,
+    write_tokens,
+)
+from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Source
+from poslab.data.splitting import as_dataset
+from poslab.data.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from poslab.data.text_splits import TextSplits
+    from poslab.data.batch import Batch, Collate
+    from poslab.data.order import BatchPlan
+
+TOKENS_AT_ONCE = 2**24
+"""Tokens of a file that are searched together, which bounds the memory."""
 
 
 class Corpus(Source):
@@ -52,24 +80,273 @@ class Corpus(Source):
         return False
 
     @property
-    def streaming(self) -> bool:
-        """True if training reads the text from its source, and only its beginning is prepared."""
-        return False
+    def settings(self) -> dict[str, object]:
+        """All settings that decide which tokens come out."""
+        return {
+            "version": VERSION,
+            "source": self.identity,
+            "deduplicate": self.deduplicate,
+            "fractions": list(self.fractions.values()),
+            **({"longest": self.longest} if self.has_few_documents else {}),
+            **tokenizer_settings(self),
+        }
 
     def prepare(self, joined: bool = False) -> Path:
-        from poslab.data.preparation import prepare
+        """Make the token files unless they are there; return their folder."""
+        self.check()
+        folder = self.cache / f"{self.title}-{cache.key(self.settings)}"
+        if cache.verify_or_discard(folder, check_tokens):
+            return folder
+        documents = self.documents()
+        if self.deduplicate:
+            texts = {name: chain.from_iterable(batches(dataset)) for name, dataset in documents.items()}
+            documents = {name: as_dataset(drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
+        documents = split_documents(documents, self.fractions, self.longest if self.has_few_documents else None)
+        if self.deduplicate:
+            for name in HELD_OUT:
+                training = training_pieces(documents["train"])
+                documents[name] = as_dataset(drop_shared_paragraphs(documents[name]["text"][:], training))
+        with cache.new_folder(folder) as temporary:
+            tokenizer = make_tokenizer(self, batches(documents["train"]))
+            tokenizer.save(temporary)
+            cache.write_facts(temporary, write_tokens(documents, tokenizer, temporary))
+        return folder
 
-        return prepare(self)
-
-    def open(self, joined: bool = False) -> "TextSplits":
-        from poslab.data.text_splits import TextSplits
-
+    def open(self, joined: bool = False) -> TextSplits:
         return TextSplits(self, self.prepare())
 
     @abstractmethod
-    def documents(self) -> "dict[str, Dataset]":
+    def documents(self) -> dict[str, Dataset]:
         """Return the text by split, a document a row in a column `text`: `train`, and any held-out split of its own."""
 
-    def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
-        """Return one pass over a streamed training text, in the order of this epoch, as lists of documents."""
-        raise NotImplementedError(f"{type(self).__name__} is not streamed")
+
+class TextSplits(DataSplits):
+    """Windows of a prepared corpus for language modelling.
+
+    Args:
+        corpus: the text and its settings.
+        folder: of its prepared tokens.
+
+    Attributes:
+        num_tokens: tokens by split; of a stream, no `train`.
+        bytes_per_token: bytes of text per predicted token by split, see `bytes_per_token`. It turns a loss in nats per
+            token into bits per byte: `loss / ln 2 / bytes_per_token`.
+        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training, or the first
+            documents of a stream, hold too.
+    """
+
+    length_means = "number of tokens of a window"
+    measured_text = "training"
+    """The text of training that is prepared."""
+
+    def __init__(self, corpus: Corpus, folder: Path) -> None:
+        facts = cache.read_facts(folder, TextFacts)
+        self.corpus = corpus
+        self.state = {"prepared": folder.name}  # the name changes with the tokens
+        self.tokenizer = load_tokenizer(folder)
+        self._counts = facts.num_tokens
+        self.num_tokens = dict(facts.num_tokens)
+        self._tokens = {name: cache.TokenFile(folder / f"{name}.bin", facts.dtype) for name in SPLITS}
+        self.bytes_per_token = {
+            name: bytes_per_token(facts.num_bytes[name], self.tokens(name), self.tokenizer, self.boundary)
+            for name in SPLITS
+            if facts.num_tokens[name] > 1
+        }
+        self.overlap = facts.overlap
+
+    def check_training(self, num_earlier: int) -> None:
+        length = self.corpus.sequence_length
+        for name, count in self._counts.items():
+            if name == "train" and num_earlier and count < (whole := num_earlier + length + 1):
+                raise ValueError(
+                    f"sequence_length of {length} takes {whole} tokens a window with the {num_earlier} before it that "
+                    f"the teacher reads, and train holds only {count}"
+                )
+            if count < length + 1:
+                raise ValueError(
+                    f"sequence_length of {length} takes {length + 1} tokens a window"
+                    f" (one more to predict), and {name} holds only {count}"
+                )
+
+    def tokens(self, split: str) -> np.ndarray:
+        """Return the token ids of a split (`train`, `validation` or `test`), mapped into memory."""
+        return self._tokens[split].ids
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """All window lengths of the corpus, ascending."""
+        return sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
+
+    @property
+    def longest_trained(self) -> int:
+        return self.corpus.sequence_length
+
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        """Return the window lengths that both held-out splits fill, up to `max_length`, ascending."""
+        return [length for length in self._lengths_up_to(max_length) if length < self.num_tokens[self._shortest]]
+
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> Iterable[Batch]:
+        from poslab.data.order import IndependentOrder, WindowOrder, training_loader
+
+        corpus, tokens = self.corpus, self._tokens["train"]
+        if draws_independently:
+            rows = DrawnWindows(tokens, corpus.sequence_length, task.collate)
+            return training_loader(
+                rows, plan, IndependentOrder(len(rows), corpus.batch_size, corpus.seed).draws, corpus.num_workers
+            )
+        repeat = corpus.batch_size if corpus.overfit else None
+        order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
+        windows = TrainingWindows(tokens, corpus.sequence_length, task.collate, num_earlier)
+        return training_loader(windows, plan, order.items, corpus.num_workers)
+
+    @property
+    def num_rows(self) -> int | None:
+        return num_windows(self._tokens["train"], self.corpus.sequence_length)
+
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> EvaluationWindows:
+        if not 1 <= length < (most := self.num_tokens[split]):
+            raise ValueError(
+                f"lengths must lie between 1 and {most - 1:,}, which the text fills, got {length:,}: the {split} split "
+                f"has {most:,} tokens, and more text or a larger dataset.{split}_fraction gives it more"
+            )
+        return EvaluationWindows(self._tokens[split], length, task.collate)
+
+    def identity(self, split: str, length: int) -> str:
+        return f"{self.state['prepared']}/{split}@{length}"
+
+    def report_lines(self, max_length: int | None) -> list[str]:
+        tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
+        shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in self.overlap.items())
+        lines = [
+            f"{self.corpus.title}: {tokens} tokens ({self.corpus.tokenizer}, {self.tokenizer.vocab_size:,})",
+            f"overlap with {self.measured_text}: {shared} (60-byte strings)",
+        ]
+        shown = self.lengths_of("test", max_length)
+        if left_out := [f"{length:,}" for length in self._lengths_up_to(max_length) if length not in shown]:
+            held = f"{self._shortest} holds only {self.num_tokens[self._shortest]:,}"
+            lines.append(f"windows of {' and '.join(left_out)} tokens are left out: {held}")
+        return lines
+
+    def _lengths_up_to(self, max_length: int | None) -> list[int]:
+        """Return the window lengths of the corpus for which the model has positions, ascending."""
+        return [length for length in self.lengths if max_length is None or length <= max_length]
+
+    @property
+    def _shortest(self) -> str:
+        """The held-out split with fewer tokens."""
+        return min(HELD_OUT, key=self.num_tokens.__getitem__)
+
+    @property
+    def boundary(self) -> int | None:
+        """The token that ends a document, where documents are kept apart; None where they are not."""
+        return self.tokenizer.end_id if self.corpus.document_boundaries else None
+
+
+def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, boundary: int | None) -> float:
+    """Return the bytes of text per predicted token, which turn nats per token into bits per byte.
+
+    The first token of the text, or of each document where documents are kept apart, is not predicted: neither its cost
+    nor its bytes count. Ends of documents are tokens without bytes.
+
+    Example: with boundaries, the documents "ab" and "cde" have 3 bytes in 5 predicted tokens: b, d, e and two ends.
+
+    Args:
+        num_bytes: of the whole text.
+        tokens: (N,) of the text, each document with its end.
+        tokenizer: of the tokens.
+        boundary: the token that ends a document, where documents are kept apart; else None.
+    """
+    unpredicted = [np.asarray(tokens[:1])]
+    if boundary is not None:
+        for start in range(0, len(tokens) - 1, TOKENS_AT_ONCE):
+            piece = np.asarray(tokens[start : start + TOKENS_AT_ONCE + 1])
+            unpredicted.append(piece[1:][piece[:-1] == boundary])
+    firsts = np.concatenate(unpredicted)
+    return (num_bytes - tokenizer.num_bytes(firsts)) / (len(tokens) - len(firsts))
+
+
+class WindowRows(NamedTuple):
+    """Windows as a task gets them.
+
+    Args:
+        tokens: token ids, (B, U), any integer dtype.
+        numbers: of the windows, B; random choices in a window are a function of its number.
+        earlier: token ids of the text before each window, (B, E); None where nobody reads them.
+    """
+
+    tokens: np.ndarray
+    numbers: Sequence[int]
+    earlier: np.ndarray | None = None
+
+
+def num_windows(tokens: cache.TokenFile, length: int) -> int:
+    """Return the number of windows that do not overlap, the last of which may be shorter."""
+    return -(-(len(tokens) - 1) // length)
+
+
+class Windows:
+    """Windows of a token file, with a length in tokens."""
+
+    def __init__(self, tokens: cache.TokenFile, length: int, collate: Collate) -> None:
+        self.tokens = tokens
+        self.length = length
+        self.collate = collate
+
+
+class TrainingWindows(Windows):
+    """Windows anywhere in a token file, numbered by their first token.
+
+    Args:
+        tokens, length, collate: as of `Windows`.
+        num_earlier: E, tokens before each window that a batch has too. The end of the file stands before its beginning,
+            as one document before another.
+    """
+
+    def __init__(self, tokens: cache.TokenFile, length: int, collate: Collate, num_earlier: int = 0) -> None:
+        super().__init__(tokens, length, collate)
+        self.num_earlier = num_earlier
+
+    def __getitems__(self, starts: Sequence[int]) -> Batch:
+        first_B1 = np.asarray(starts)[:, None]
+        index_BU = first_B1 + np.arange(self.length + 1)
+        index_BE = (first_B1 + np.arange(-self.num_earlier, 0)) % len(self.tokens)
+        earlier = self.tokens.ids[index_BE] if self.num_earlier else None
+        windows = WindowRows(self.tokens.ids[index_BU], starts, earlier)
+        return self.collate(windows, np.ones_like(index_BU, dtype=bool))
+
+
+class EvaluationWindows(Windows):
+    """The non-overlapping windows of a token file, by number. Together they hold each token but the first as a target.
+
+    The last window is filled up with tokens that do not count, and every window past it consists of them.
+    """
+
+    def __len__(self) -> int:
+        return num_windows(self.tokens, self.length)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of each window."""
+        return self.length
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return np.full(len(self), self.length)
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        return self.batch(numbers, numbers)
+
+    def batch(self, places: Sequence[int], numbers: Sequence[int]) -> Batch:
+        """Return the windows at some places, by whose numbers a task makes its random choices."""
+        index_BU = self.length * np.asarray(places)[:, None] + np.arange(self.length + 1)
+        last = len(self.tokens) - 1
+        return self.collate(WindowRows(self.tokens.ids[np.minimum(index_BU, last)], numbers), index_BU <= last)
+
+
+class DrawnWindows(EvaluationWindows):
+    """The same windows by numbers of draws, as `IndependentOrder.draws` has them: no two steps share one."""
+
+    def __getitems__(self, draws: Sequence[int]) -> Batch:
+        return self.batch([draw % (len(self) + 1) for draw in draws], draws)

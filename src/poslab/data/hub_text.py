@@ -1,21 +1,33 @@
-"""Text data sets of the Hugging Face Hub, and local files that `datasets.load_dataset` reads."""
+"""Text data sets of the Hugging Face Hub, and local files that `datasets.load_dataset` reads; perhaps as a stream.
+
+Dimension letters: B windows, U = T + 1 tokens (of a window and the one that follows).
+"""
 
 import json
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import count, cycle, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.data.corpus import Corpus
+import numpy as np
+
+from poslab.data.corpus import Corpus, TextSplits, WindowRows
 from poslab.data.hub import HubRows, HubSource
-from poslab.data.source import require_choice, require_text
+from poslab.data.source import HELD_OUT, Collating, require_choice, require_text
 from poslab.data.splitting import as_dataset
+from poslab.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
+    from poslab.data.batch import Batch, Collate
+    from poslab.data.order import BatchPlan
+
 HELD_OUT_DOCUMENTS = 500
 FIRST_DOCUMENTS = 5000
 SHUFFLE_BUFFER = 1000
+_DOCUMENTS_AT_ONCE = 64
 
 
 class HubText(Corpus, HubSource):
@@ -53,15 +65,19 @@ class HubText(Corpus, HubSource):
         splits = {split: self._texts(name) for split, name in self._split_names.items()}
         if not self.streaming:
             return splits
-        for place, split in enumerate(self._splits_from_training):
-            splits[split] = splits["train"].skip(place * HELD_OUT_DOCUMENTS)
+        for number, split in enumerate(self._splits_from_training):
+            splits[split] = splits["train"].skip(number * HELD_OUT_DOCUMENTS)
         splits["train"] = self._training_text
         counts = {"train": FIRST_DOCUMENTS, "validation": HELD_OUT_DOCUMENTS, "test": HELD_OUT_DOCUMENTS}
         return {
             split: as_dataset([row["text"] for row in stream.take(counts[split])]) for split, stream in splits.items()
         }
 
-    def training_batches(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
+    def open(self, joined: bool = False) -> TextSplits:
+        return StreamedSplits(self, self.prepare()) if self.streaming else super().open(joined)
+
+    def training_documents(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
+        """Return one pass over a streamed training text, in the order of this epoch, as lists of documents."""
         shuffled = self._training_text.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
         return (batch["text"] for batch in shuffled.iter(batch_size=batch_size))
 
@@ -76,7 +92,7 @@ class HubText(Corpus, HubSource):
 
     @property
     def _splits_from_training(self) -> list[str]:
-        return [split for split in ("validation", "test") if split not in self._split_names]
+        return [split for split in HELD_OUT if split not in self._split_names]
 
     @cached_property
     def _rows(self) -> HubRows:
@@ -96,3 +112,79 @@ class HubText(Corpus, HubSource):
             raise ValueError(f"column must hold text, and {self.column!r} holds {rows.features[self.column]}")
         rows = rows.select_columns([self.column])
         return rows if self.column == "text" else rows.rename_column(self.column, "text")
+
+
+class StreamedSplits(TextSplits):
+    """Held-out windows of a prepared text, whose training text is read during training."""
+
+    measured_text = "the beginning of training"
+
+    def __init__(self, corpus: HubText, folder: Path) -> None:
+        super().__init__(corpus, folder)
+        self._stream = corpus
+        del self.num_tokens["train"]
+
+    def training_batches(
+        self, task: Collating, plan: "BatchPlan", draws_independently: bool, num_earlier: int
+    ) -> "StreamLoader":
+        return StreamLoader(self._stream, self.tokenizer, task.collate, plan)
+
+    @property
+    def num_rows(self) -> None:
+        return None
+
+
+def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int) -> Iterator[np.ndarray]:
+    """Cut batches of documents into windows of `length` + 1 tokens, each from the last token of the one before."""
+    pending = np.zeros(0, dtype=np.int64)
+    for texts in documents:
+        pending = np.concatenate([pending, tokenizer.encode_documents(texts)])
+        complete = max(0, (len(pending) - 1) // length)
+        for number in range(complete):
+            yield pending[number * length : (number + 1) * length + 1]
+        pending = pending[complete * length :]
+
+
+class StreamLoader:
+    """Micro-batches of this process over the whole run, read from a corpus with `streaming`.
+
+    Every process reads the whole stream in the same order and takes the windows of its plan; a resumed run reads the
+    beginning again. So the windows of a step depend on neither.
+    """
+
+    def __init__(self, corpus: "HubText", tokenizer: Tokenizer, collate: "Collate", plan: "BatchPlan") -> None:
+        self.corpus = corpus
+        self.tokenizer = tokenizer
+        self.collate = collate
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator["Batch"]:
+        windows = windows_of(self._documents(), self.tokenizer, self.corpus.sequence_length)
+        if self.corpus.overfit:
+            windows = cycle(islice(windows, self.corpus.batch_size))
+        taken = 0
+        for indices in self.plan:
+            rows = list(islice(windows, indices.start - taken, indices.stop - taken))
+            taken = indices.stop
+            windows_BU = np.stack(rows)
+            yield self.collate(WindowRows(windows_BU, list(indices)), np.ones_like(windows_BU, dtype=bool))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing: see `order.RunLoader`."""
+
+    def _documents(self) -> Iterator[list[str]]:
+        """Yield endless passes over the training text, without empty documents."""
+        for epoch in count():
+            is_empty = True
+            for texts in self.corpus.training_documents(epoch, _DOCUMENTS_AT_ONCE):
+                if texts := [text for text in texts if text]:
+                    is_empty = False
+                    yield texts
+            if is_empty:
+                raise ValueError("train_split holds no text beyond the documents that are held out")

@@ -1,23 +1,25 @@
 """The windows or examples of each batch as pure functions of seed and step, so that nothing has to be stored.
 
-The whole run is one endless stream of windows. Step k takes places [k * B, (k + 1) * B) of it, B being the global batch
-size, whatever the number of devices and micro-batches; a run that is resumed at step k continues at place k * B.
+The whole run is one endless stream of windows. Step k takes items [k * B, (k + 1) * B) of it, B being the global batch
+size, whatever the number of devices and micro-batches; a run that is resumed at step k continues at item k * B.
 """
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import DataLoader, Sampler
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 Items = Callable[[range], list[int]]
-"""Returns the number of the item at each of these places of an endless stream."""
+"""Returns the number of the item at each of these indices of an endless stream."""
 
 
 class PassOrder(ABC):
@@ -35,10 +37,10 @@ class PassOrder(ABC):
         self.repeat = repeat
         self._items_of_pass = lru_cache(maxsize=2)(self._make_pass)
 
-    def items(self, places: range) -> list[int]:
-        within = places if self.repeat is None else (place % self.repeat for place in places)
-        located = (divmod(place, self.items_per_pass) for place in within)
-        return [int(self._items_of_pass(number)[place]) for number, place in located]
+    def items(self, indices: range) -> list[int]:
+        within = indices if self.repeat is None else (index % self.repeat for index in indices)
+        located = (divmod(index, self.items_per_pass) for index in within)
+        return [int(self._items_of_pass(number)[index]) for number, index in located]
 
     @abstractmethod
     def _make_pass(self, number: int) -> np.ndarray: ...
@@ -118,23 +120,23 @@ class IndependentOrder:
         self.batch_size = batch_size
         self.seed = seed
 
-    def items(self, places: range) -> list[int]:
-        """Return the rows of a micro-batch, of which the steps of a `BatchPlan` have `batch_size / len(places)`."""
-        step, first = divmod(places.start, self.batch_size)
+    def items(self, indices: range) -> list[int]:
+        """Return the rows of a micro-batch, of which the steps of a `BatchPlan` have `batch_size / len(indices)`."""
+        step, first = divmod(indices.start, self.batch_size)
         draws = np.random.default_rng([self.seed, step]).random(self.num_rows)
         drawn = np.flatnonzero(draws < self.batch_size / self.num_rows)
-        of_part = drawn[first // len(places) :: self.batch_size // len(places)]
+        of_part = drawn[first // len(indices) :: self.batch_size // len(indices)]
         return [int(row) for row in of_part] or [self.num_rows]
 
-    def draws(self, places: range) -> list[int]:
+    def draws(self, indices: range) -> list[int]:
         """Return the rows of a micro-batch, each plus (N + 1) times its step, for random choices in a row."""
-        step = places.start // self.batch_size
-        return [row + (self.num_rows + 1) * step for row in self.items(places)]
+        step = indices.start // self.batch_size
+        return [row + (self.num_rows + 1) * step for row in self.items(indices)]
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """The places of the stream for this process, micro-batch by micro-batch.
+    """The indices of the stream for this process, micro-batch by micro-batch.
 
     Args:
         batch_size: windows of one optimizer step over all devices and micro-batches, B.
@@ -222,3 +224,52 @@ def evaluation_batches(count: int, rows: int, world_size: int, rank: int) -> lis
     together = rows * world_size
     firsts = range(rank * rows, together * -(-count // together), together)
     return [range(first, first + rows) for first in firsts]
+
+
+class Batches(Protocol):
+    """A data set that makes a batch of the items of these numbers in one go."""
+
+    def __getitems__(self, numbers: list[int]) -> Any: ...
+
+
+class RunLoader(DataLoader[Any]):
+    """A loader whose position in the run follows from the trainer's step, so that its state is empty.
+
+    Without a state, Lightning would warn that a resumed run begins its data again.
+    """
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        pass
+
+
+def training_loader(batches: Batches, plan: BatchPlan, items: Items, num_workers: int) -> RunLoader:
+    """Return the batches of a whole run, from the first step of the plan on."""
+    return RunLoader(batches, batch_sampler=TrainingSampler(plan, items), **_settings(num_workers))  # type: ignore[arg-type]
+
+
+def evaluation_loader(batches: Batches, numbers: list[range], num_workers: int) -> DataLoader[Any]:
+    """Return batches of these numbers; `batches` makes rows that do not count of the numbers beyond its items."""
+    return DataLoader(batches, batch_sampler=numbers, **_settings(num_workers))  # type: ignore[arg-type]
+
+
+def _settings(num_workers: int) -> dict[str, Any]:
+    return {
+        "collate_fn": _identity,
+        "num_workers": num_workers,
+        "worker_init_fn": _ignore_signals,
+        "pin_memory": torch.cuda.is_available(),
+    }
+
+
+def _ignore_signals(worker: int) -> None:
+    """Ignore SIGTERM and Ctrl-C in a loading process: they reach the whole group, and only the run can save."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _identity(batch: Any) -> Any:
+    """Return a batch, which `__getitems__` has made already."""
+    return batch

@@ -1,18 +1,17 @@
-"""Turn a source of text into token files: drop repeated text, split documents, tokenise, measure the overlap."""
+"""Documents as token files: drop repeated text, split, tokenise, and measure the overlap; for `Corpus.prepare`."""
 
 import hashlib
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from poslab.arguments import with_checked_arguments
 from poslab.data import cache
-from poslab.data.deduplication import drop_repeated_paragraphs, drop_shared_paragraphs
-from poslab.data.overlap import SEPARATOR, shared_fraction
-from poslab.data.run_data import HELD_OUT
-from poslab.data.source import BUILT_IN_TOKENIZERS, Source
+from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
+from poslab.data.source import BUILT_IN_TOKENIZERS, HELD_OUT, SPLITS, Source
 from poslab.data.splitting import (
     as_dataset,
     cut,
@@ -31,36 +30,37 @@ if TYPE_CHECKING:
 VERSION = 4
 # The overlap is that of this much of a held-out split, drawn by document, with all of training.
 MEASURED_BYTES = 1 << 20
+PARAGRAPH_END = "\n\n"
 _DOCUMENTS_AT_ONCE = 1000
 
 
-def prepare(corpus: Any) -> Path:
-    """Make the token files of a corpus unless they are there; return their folder. Raises errors of `Corpus`."""
-    corpus.check()
-    folder = corpus.cache / f"{corpus.title}-{cache.key(_settings(corpus))}"
-    if cache.verify_or_discard(folder, _check):
-        return folder
-    documents = corpus.documents()
-    if corpus.deduplicate:
-        texts = {name: chain.from_iterable(_batches(dataset)) for name, dataset in documents.items()}
-        documents = {name: as_dataset(drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
-    documents = _split(documents, corpus)
-    if corpus.deduplicate:
-        documents |= {
-            name: as_dataset(drop_shared_paragraphs(documents[name]["text"][:], training_pieces(documents["train"])))
-            for name in HELD_OUT
-        }
-    with cache.new_folder(folder) as temporary:
-        tokenizer = make_tokenizer(corpus, _batches(documents["train"]))
-        tokenizer.save(temporary)
-        cache.write_facts(temporary, _write_tokens(documents, tokenizer, temporary))
-    return folder
+@with_checked_arguments
+@dataclass(frozen=True)
+class TextFacts:
+    """Facts of prepared text, by split where they are a dictionary.
+
+    Args:
+        dtype: of the token arrays.
+        num_documents, num_tokens: counts.
+        num_bytes: of the text in UTF-8.
+        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training holds too.
+    """
+
+    dtype: str
+    num_documents: dict[str, cache.Number]
+    num_tokens: dict[str, cache.Number]
+    num_bytes: dict[str, cache.Number]
+    overlap: dict[str, cache.Share]
+
+    def __post_init__(self) -> None:
+        cache.require_splits(SPLITS, self.num_documents, self.num_tokens, self.num_bytes)
+        cache.require_splits(HELD_OUT, self.overlap)
 
 
-def _check(folder: Path) -> None:
+def check_tokens(folder: Path) -> None:
     """Raise ValueError unless a folder holds as many tokens as its facts say, of its own vocabulary."""
-    facts, vocab_size = cache.read_facts(folder, cache.Facts), load_tokenizer(folder).vocab_size
-    for name in cache.SPLITS:
+    facts, vocab_size = cache.read_facts(folder, TextFacts), load_tokenizer(folder).vocab_size
+    for name in SPLITS:
         path, count = folder / f"{name}.bin", facts.num_tokens[name]
         if (
             facts.dtype != str(np.min_scalar_type(vocab_size - 1))
@@ -69,19 +69,6 @@ def _check(folder: Path) -> None:
             raise ValueError(f"{path} does not hold what {cache.FACTS} says")
         if count and cache.TokenFile(path, facts.dtype).ids.max() >= vocab_size:
             raise ValueError(f"{path} holds tokens that are not of its vocabulary")
-
-
-def _settings(corpus: Any) -> dict[str, object]:
-    """Return all settings that decide which tokens come out."""
-    settings: dict[str, object] = {
-        "version": VERSION,
-        "source": corpus.identity,
-        "deduplicate": corpus.deduplicate,
-        "fractions": list(corpus.fractions.values()),
-    }
-    if corpus.has_few_documents:
-        settings["longest"] = corpus.longest
-    return settings | tokenizer_settings(corpus)
 
 
 def tokenizer_settings(source: Source) -> dict[str, object]:
@@ -103,45 +90,95 @@ def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
     return SubwordTokenizer.from_file(source.tokenizer)
 
 
+def drop_repeated_paragraphs(documents: Iterable[str]) -> list[str]:
+    """Drop paragraphs that stood before, in a document or an earlier one, and documents of nothing else.
+
+    Example: `a / b / a` becomes `a / b`, and a document `b / c` after it becomes `c`.
+    """
+    kept, seen = [], set[bytes]()
+    for document in documents:
+        paragraphs = []
+        for paragraph in document.split(PARAGRAPH_END):
+            digest = hashlib.blake2b(paragraph.strip().encode(), digest_size=16).digest()
+            if paragraph.strip() and digest not in seen:
+                seen.add(digest)
+                paragraphs.append(paragraph)
+        if paragraphs:
+            kept.append(PARAGRAPH_END.join(paragraphs))
+    return kept
+
+
+def drop_shared_paragraphs(documents: list[str], training: Iterable[bytes]) -> list[str]:
+    """Drop paragraphs of held-out documents that touch a 60-byte string of training, and documents of nothing else.
+
+    Args:
+        documents: held-out documents.
+        training: the training text, in pieces.
+    """
+    encoded = [document.encode() for document in documents]
+    shared = shared_bytes(SEPARATOR.join(encoded), training)
+    kept, start = [], 0
+    for document in encoded:
+        paragraphs = []
+        for paragraph in document.split(PARAGRAPH_END.encode()):
+            if not shared[start : start + len(paragraph)].any():
+                paragraphs.append(paragraph)
+            start += len(paragraph) + len(PARAGRAPH_END)
+        start += len(SEPARATOR) - len(PARAGRAPH_END)
+        text = PARAGRAPH_END.join(p.decode() for p in paragraphs)
+        if text.strip():
+            kept.append(text)
+    return kept
+
+
 def training_pieces(training: "Dataset") -> Iterator[bytes]:
     """Return the training text in pieces, for `overlap.py`."""
-    return (SEPARATOR.join(text.encode() for text in texts) for texts in _batches(training))
+    return (SEPARATOR.join(text.encode() for text in texts) for texts in batches(training))
 
 
-def _split(documents: "dict[str, Dataset]", corpus: Any) -> "dict[str, Dataset]":
-    """Hold out the splits that the source lacks."""
-    missing = {name: share for name, share in corpus.fractions.items() if name not in documents}
+def split_documents(
+    documents: "dict[str, Dataset]", fractions: Mapping[str, float], part_length: int | None
+) -> "dict[str, Dataset]":
+    """Hold out the splits that are missing, of whole documents.
+
+    Args:
+        documents: by split, with `train`.
+        fractions: shares of the text by held-out split.
+        part_length: where documents are too few, they are cut first, into parts of at least so many tokens; else None.
+    """
+    missing = {name: share for name, share in fractions.items() if name not in documents}
     if not missing:
         return documents
     training = documents["train"]
-    if not corpus.has_few_documents:
+    if part_length is None:
         chosen = hold_out(_sizes(training), random_order(training.num_rows), missing)
         return documents | {name: training.select(rows) for name, rows in chosen.items()}
     texts = training["text"][:]
-    num_parts = number_of_parts(sum(map(len, texts)), corpus.longest, min(missing.values()))
+    num_parts = number_of_parts(sum(map(len, texts)), part_length, min(missing.values()))
     parts = cut(texts, num_parts)
     chosen = hold_out([len(part.text) for part in parts], spread_order(len(parts)), missing)
     return documents | {name: as_dataset(join_neighbours(parts, rows)) for name, rows in chosen.items()}
 
 
-def _write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: Path) -> cache.Facts:
+def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: Path) -> TextFacts:
+    """Write the tokens of each split into a folder; return what there is to know of them."""
     from datasets.utils import tqdm
 
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
-    sizes = {name: _sizes(documents[name]) for name in cache.SPLITS}
-    num_bytes = {name: sum(sizes[name]) for name in cache.SPLITS}
-    num_documents, num_tokens = dict.fromkeys(cache.SPLITS, 0), dict.fromkeys(cache.SPLITS, 0)
-    for name in cache.SPLITS:
+    sizes = {name: _sizes(documents[name]) for name in SPLITS}
+    num_bytes = {name: sum(sizes[name]) for name in SPLITS}
+    num_documents, num_tokens = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
+    for name in SPLITS:
         # delay: no bar where there is nothing to wait for
         bar = tqdm(total=num_bytes[name], desc=f"Tokenising {name}", unit="B", unit_scale=True, delay=1)
         with (folder / f"{name}.bin").open("wb") as file, bar:
-            for texts in _batches(documents[name]):
+            for texts in batches(documents[name]):
                 ids = tokenizer.encode_documents(texts)
                 file.write(ids.astype(dtype, copy=False).tobytes())
                 num_documents[name] += len(texts)
                 num_tokens[name] += len(ids)
                 bar.update(sum(len(text.encode()) for text in texts))
-    return cache.Facts(
+    return TextFacts(
         dtype=str(dtype),
         num_documents=num_documents,
         num_tokens=num_tokens,
@@ -157,7 +194,7 @@ def _sample(dataset: "Dataset", sizes: list[int]) -> list[str]:
     """Return documents drawn at random that together hold about `MEASURED_BYTES`."""
     order = random_order(len(sizes))
     count = 1 + int(np.searchsorted(np.cumsum(np.asarray(sizes)[order]), MEASURED_BYTES))
-    return [text for texts in _batches(dataset.select(sorted(order[:count].tolist()))) for text in texts]
+    return [text for texts in batches(dataset.select(sorted(order[:count].tolist()))) for text in texts]
 
 
 def _sizes(dataset: "Dataset") -> list[int]:
@@ -166,7 +203,7 @@ def _sizes(dataset: "Dataset") -> list[int]:
     return [len((text or "").encode()) for batch in batches for text in batch["text"]]
 
 
-def _batches(dataset: "Dataset") -> Iterator[list[str]]:
+def batches(dataset: "Dataset") -> Iterator[list[str]]:
     """Yield the documents that are not empty, in lists."""
     for batch in dataset.iter(batch_size=_DOCUMENTS_AT_ONCE):
         if texts := [text for text in batch["text"] if text]:

@@ -3,118 +3,16 @@
 A source has two methods, `prepare` and `open`; `open` returns its `DataSplits`, which know nothing of the trainer.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 from torch.utils.data import DataLoader
 
 from poslab.data.batch import Batch
-from poslab.data.loaders import evaluation_loader
-from poslab.data.order import BatchPlan, evaluation_batches
+from poslab.data.order import BatchPlan, evaluation_batches, evaluation_loader
+from poslab.data.source import Collating, DataSource, DataSplits, HeldOut
 from poslab.data.tokenizers import Tokenizer
-
-HELD_OUT = ("validation", "test")
-
-
-def check_split(split: str) -> None:
-    """Raise ValueError unless a split is held out from training."""
-    if split not in HELD_OUT:
-        raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
-
-
-class HeldOut(Protocol):
-    """Held-out examples or windows of one length, as batches of the items of these numbers.
-
-    Numbers beyond the last item are rows that do not count.
-    """
-
-    @property
-    def num_tokens(self) -> np.ndarray:
-        """Tokens of each item, (N,), in the measure of `Model.max_length`."""
-
-    @property
-    def longest(self) -> int:
-        """Most tokens of an item, which decides how many fit in a batch."""
-
-    def __getitems__(self, numbers: list[int]) -> Any: ...
-
-
-class Collating(Protocol):
-    """The part of a task that data needs."""
-
-    def collate(self, rows: Any, counts: np.ndarray) -> Batch:
-        """Return a batch, as `Task.collate` does."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of examples that a batch is made of."""
-
-    @property
-    def measured_columns(self) -> tuple[str, ...]:
-        """The further columns that an evaluation needs."""
-
-
-class DataSplits(ABC):
-    """Training, validation and test of a source, opened. It has a subclass for each way in which data is stored."""
-
-    length_means: str = "number of tokens"
-    """The meaning of the lengths of `lengths_of`."""
-
-    tokenizer: Tokenizer
-
-    state: dict[str, Any]
-    """A value that changes whenever the data does; a checkpoint keeps it, and resuming compares it."""
-
-    @property
-    def num_rows(self) -> int | None:
-        """Number of rows of training; None if they are not a fixed set."""
-        return None
-
-    @property
-    @abstractmethod
-    def lengths(self) -> Sequence[int]:
-        """The lengths of test metrics, ascending; some may have no items."""
-
-    @property
-    @abstractmethod
-    def longest_trained(self) -> int:
-        """The longest window or example of training, in the measure of `lengths`."""
-
-    @abstractmethod
-    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
-        """Return the lengths at which a held-out split has items of at most `max_length` tokens, ascending."""
-
-    @abstractmethod
-    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOut:
-        """Return the items of a held-out split at a length, of at most `max_length` tokens.
-
-        Raises:
-            ValueError: beginning with `lengths`, for a length that the data does not have.
-        """
-
-    @abstractmethod
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
-        """Return the micro-batches of training, in the order of a plan; the other arguments are as of `RunData`."""
-
-    @abstractmethod
-    def identity(self, split: str, length: int) -> str:
-        """Return a text that is the same for all runs whose held-out items are, whatever their encoding and seed."""
-
-    @abstractmethod
-    def report_lines(self, max_length: int | None) -> list[str]:
-        """Return a few lines on the data, for a person to read before training."""
-
-    def num_examples(self, split: str, max_length: int | None) -> dict[int, int]:
-        """Return the number of examples of a held-out split by length; none for windows, and where all have as many."""
-        return {}
-
-    def check_training(self, num_earlier: int) -> None:  # noqa: B027 - most have nothing to check
-        """Raise ValueError if a split holds too little to train on."""
 
 
 class RunData(pl.LightningDataModule):
@@ -141,7 +39,7 @@ class RunData(pl.LightningDataModule):
 
     splits: DataSplits
 
-    def __init__(self, source: Any, joined: bool = False) -> None:
+    def __init__(self, source: DataSource, joined: bool = False) -> None:
         super().__init__()
         self.source = source
         self.joined = joined
@@ -159,7 +57,7 @@ class RunData(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Open the data; ValueError if a split holds too little to train on, unless the stage is `test`."""
         if not hasattr(self, "splits"):
-            splits: DataSplits = self.source.open(self.joined)
+            splits = self.source.open(self.joined)
             if stage != "test":
                 splits.check_training(self.num_earlier)
             self.splits = splits

@@ -1,15 +1,28 @@
-"""The base classes of sources whose data is prepared: the arguments that a user types, checked without torch."""
+"""The base classes of sources, whose arguments a user types, and of their opened splits; without torch and Lightning.
+
+A source opens its own splits: `DataSource.open` returns `DataSplits`, over which `run_data.RunData` makes batches.
+"""
+
+from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, dataclass_transform
 
-from poslab.arguments import NOT_HUGE, Count, Range, nearest
-from poslab.data.data_source import DataSource
+import numpy as np
+
+from poslab.arguments import NOT_HUGE, Count, Range, nearest, with_checked_arguments
+from poslab.data.kinds import Kind
 from poslab.data.paths import neighbours
+
+if TYPE_CHECKING:
+    from poslab.data.batch import Batch
+    from poslab.data.order import Batches, BatchPlan, RunLoader
+    from poslab.data.tokenizers import Tokenizer
 
 Natural = Annotated[int, Range(at_least=0)]
 Share = Annotated[float, Range(above=0, below=1)]
@@ -18,6 +31,154 @@ Share = Annotated[float, Range(above=0, below=1)]
 VocabSize = Annotated[int, Range(at_least=257), NOT_HUGE]
 
 BUILT_IN_TOKENIZERS = ("bytes", "bpe")
+SPLITS = ("train", "validation", "test")
+HELD_OUT = SPLITS[1:]
+
+
+def check_split(split: str) -> None:
+    """Raise ValueError unless a split is held out from training."""
+    if split not in HELD_OUT:
+        raise ValueError(f"split must be {' or '.join(HELD_OUT)}, got {split}")
+
+
+class HeldOut(Protocol):
+    """Held-out examples or windows of one length, as batches of the items of these numbers.
+
+    Numbers beyond the last item are rows that do not count.
+    """
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """Tokens of each item, (N,), in the measure of `Model.max_length`."""
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of an item, which decides how many fit in a batch."""
+
+    def __getitems__(self, numbers: list[int]) -> Any: ...
+
+
+class Collating(Protocol):
+    """The part of a task that data needs."""
+
+    def collate(self, rows: Any, counts: np.ndarray) -> Batch:
+        """Return a batch, as `Task.collate` does."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of examples that a batch is made of."""
+
+    @property
+    def measured_columns(self) -> tuple[str, ...]:
+        """The further columns that an evaluation needs."""
+
+
+class DataSplits(ABC):
+    """Training, validation and test of a source, opened. It has a subclass for each way in which data is stored."""
+
+    length_means: str = "number of tokens"
+    """The meaning of the lengths of `lengths_of`."""
+
+    tokenizer: Tokenizer
+
+    state: dict[str, Any]
+    """A value that changes whenever the data does; a checkpoint keeps it, and resuming compares it."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """Number of rows of training; None if they are not a fixed set."""
+        return None
+
+    @property
+    @abstractmethod
+    def lengths(self) -> Sequence[int]:
+        """The lengths of test metrics, ascending; some may have no items."""
+
+    @property
+    @abstractmethod
+    def longest_trained(self) -> int:
+        """The longest window or example of training, in the measure of `lengths`."""
+
+    @abstractmethod
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        """Return the lengths at which a held-out split has items of at most `max_length` tokens, ascending."""
+
+    @abstractmethod
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOut:
+        """Return the items of a held-out split at a length, of at most `max_length` tokens.
+
+        Raises:
+            ValueError: beginning with `lengths`, for a length that the data does not have.
+        """
+
+    @abstractmethod
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> Iterable[Batch]:
+        """Return the micro-batches of training, in the order of a plan; the other arguments are as of `RunData`."""
+
+    @abstractmethod
+    def identity(self, split: str, length: int) -> str:
+        """Return a text that is the same for all runs whose held-out items are, whatever their encoding and seed."""
+
+    @abstractmethod
+    def report_lines(self, max_length: int | None) -> list[str]:
+        """Return a few lines on the data, for a person to read before training."""
+
+    def num_examples(self, split: str, max_length: int | None) -> dict[int, int]:
+        """Return the number of examples of a held-out split by length; none for windows, and where all have as many."""
+        return {}
+
+    def check_training(self, num_earlier: int) -> None:  # noqa: B027 - most have nothing to check
+        """Raise ValueError if a split holds too little to train on."""
+
+
+@dataclass_transform(kw_only_default=True)
+class DataSource:
+    """A source of text, of examples, of an algorithmic task, or of arrays such as images.
+
+    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked.
+    """
+
+    batch_size: Count
+    sequence_length: Natural
+    overfit: bool
+    num_workers: Natural
+    seed: Natural
+
+    split_version: ClassVar[int] = 1
+    """Version of the rule that divides its examples into splits. From 2 on, near-copies stay together."""
+
+    @property
+    def title(self) -> str:
+        """Its name in the cache and in reports."""
+        raise NotImplementedError
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of its data, by which its task is chosen."""
+        raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise ValueError for mistakes that lie on the disk rather than in a value; takes milliseconds."""
+
+    def prepare(self, joined: bool = False) -> object:
+        """Write the data that `open` reads, unless it is there; `joined` is True if texts of a pair are read as one."""
+
+    def open(self, joined: bool = False) -> DataSplits:
+        """Return training, validation and test, which are prepared first if they are not yet."""
+        raise NotImplementedError
+
+    def reaches(self) -> list[str]:
+        """Return what it reads beyond the files of this machine, or writes outside the user's cache, in a few words.
+
+        A run of somebody else does so only after `trust=data`.
+        """
+        return []
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        with_checked_arguments(dataclass(kw_only=True)(cls))
 
 
 class PreparedSource(DataSource, ABC):
@@ -48,9 +209,6 @@ class PreparedSource(DataSource, ABC):
     cache_dir: str | None = None
     seed: Natural = 0
 
-    title: ClassVar[str]
-    """Its name in the cache and in reports."""
-
     def __post_init__(self) -> None:
         if self.validation_fraction + self.test_fraction >= 1:
             held_out = f"{self.validation_fraction} + {self.test_fraction}"
@@ -59,7 +217,6 @@ class PreparedSource(DataSource, ABC):
             require_text("cache_dir", self.cache_dir)
 
     def check(self) -> None:
-        """Raise ValueError for mistakes that lie on the disk rather than in a value; takes milliseconds."""
         try:
             existing = next(path for path in (self.cache, *self.cache.parents) if path.exists())
             is_writable = existing.is_dir() and os.access(existing, os.W_OK)
@@ -90,6 +247,20 @@ class PreparedSource(DataSource, ABC):
         if self.cache_dir is not None:
             return Path(self.cache_dir).expanduser().absolute()
         return default_cache()
+
+    def example_loader(
+        self, batches: Batches, num_tokens: np.ndarray, plan: BatchPlan, draws_independently: bool
+    ) -> RunLoader:
+        """Return the batches of a whole run over examples of these numbers of tokens, (N,)."""
+        from poslab.data.order import ExampleOrder, IndependentOrder, training_loader
+
+        order: IndependentOrder | ExampleOrder
+        if draws_independently:
+            order = IndependentOrder(len(num_tokens), self.batch_size, self.seed)
+        else:
+            repeat = self.batch_size if self.overfit else None
+            order = ExampleOrder(num_tokens, self.batch_size, self.seed, repeat)
+        return training_loader(batches, plan, order.items, self.num_workers)
 
 
 class Source(PreparedSource):

@@ -20,9 +20,9 @@ from torch import Tensor
 
 from poslab.arguments import shown
 from poslab.configuration.labels import choice_of
+from poslab.data.corpus import TextSplits
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
-from poslab.data.text_splits import TextSplits
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import LayerPattern, StackEncodings
 from poslab.encodings.layers import encoding_of

@@ -14,9 +14,10 @@ import torch
 
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
-from poslab.data.kinds.kind import WINDOWS as WINDOWS_OF_TEXT
-from poslab.data.run_data import RunData, check_split
-from poslab.data.text_splits import TextSplits, bytes_per_token
+from poslab.data.corpus import TextSplits, bytes_per_token
+from poslab.data.kinds import WINDOWS as WINDOWS_OF_TEXT
+from poslab.data.run_data import RunData
+from poslab.data.source import check_split
 from poslab.evaluation.evaluated_run import EvaluatedRun, Text
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from poslab.configuration.build import build, build_each, full_keys
 from poslab.configuration.labels import label
 from poslab.configuration.of_pretrained import is_pretrained
-from poslab.data.data_source import DataSource
+from poslab.data.source import DataSource
 from poslab.io.files import NotInstalledError
 from poslab.runs.directory import GROUPS, RunDirectory
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
 
     from poslab.data.run_data import RunData
-    from poslab.data.sources import AnySource
     from poslab.models import Model, ModelRecipe
     from poslab.models.adaptation import Adaptation
     from poslab.runs.optimizers import OptimizerSettings
@@ -57,7 +56,7 @@ class Recipe:
         read_from: run whose `config.yaml` it was read from; None for what the user has typed.
     """
 
-    source: AnySource
+    source: DataSource
     task: type[Task]
     model: ModelRecipe
     objective: Objective
@@ -85,7 +84,7 @@ class Recipe:
             raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
         if init_from == "":
             raise ValueError("init_from must be a run directory or a checkpoint, got ''")
-        source: AnySource = build(config, "dataset", DataSource)
+        source: DataSource = build(config, "dataset", DataSource)
         if to_train:
             with full_keys("dataset", config), suppress(NotInstalledError):
                 source.check()
@@ -183,7 +182,7 @@ def recipe_of(run: RunDirectory) -> Recipe:
     return replace(Recipe.of(config), read_from=run)
 
 
-def _check_tokenizer(source: AnySource, expected: Path | None) -> None:
+def _check_tokenizer(source: DataSource, expected: Path | None) -> None:
     """Raise ValueError if a pretrained model would read tokens of another vocabulary."""
     if expected is None:
         return

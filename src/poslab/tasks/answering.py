@@ -15,7 +15,7 @@ from torch import Tensor
 
 from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, Example
 from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
-from poslab.data.kinds.kind import BLANKS, SYMBOLS
+from poslab.data.kinds import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
 from poslab.tasks.measurement import Means, Measurement, Observation, Scores, Sums

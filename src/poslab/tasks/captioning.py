@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.kind import Rows
-from poslab.data.kinds.patched import CAPTIONS
+from poslab.data.kinds import Rows
+from poslab.data.patched.arrays import CAPTIONS, normalised, patches_of
 from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.images import read_image
-from poslab.data.patched.source import normalised, patches_of
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import Centred, MRope, Positions, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import poslab.models
 import poslab.tasks
-from poslab.data.kinds.kind import Kind
+from poslab.data.kinds import Kind
 from poslab.models import Model
 from poslab.tasks.task import Task
 

@@ -17,8 +17,8 @@ from torchmetrics import Metric
 
 from poslab.arguments import with_checked_arguments
 from poslab.data.batch import IGNORE, padded
-from poslab.data.kinds.classes import CLASSES
-from poslab.data.kinds.kind import Reading, Rows
+from poslab.data.examples.classification import CLASSES
+from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.measurement import Measurement, Sums
@@ -175,7 +175,7 @@ class Classification(ClassPrediction):
         if self.two_texts and "\t" not in text:
             raise ValueError("prompt must be two texts that are separated by a tab, as the model has learned")
         texts = {name: [part] for name, part in zip(names, text.split("\t", len(names) - 1), strict=True)}
-        rows = self.kind.tokenise(texts, self.tokenizer, Reading())
+        rows = self.kind.tokenise(texts, self.tokenizer, ReadingOptions())
         tokens, real = padded([self._cut(row) for row in rows["tokens"]])
         device = device_of(model)
         return self._prediction(model(tokens.to(device), real=real.to(device))[0].float())

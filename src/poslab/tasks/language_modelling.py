@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from poslab.data.batch import IGNORE, TokenBatch
-from poslab.data.kinds.kind import WINDOWS
-from poslab.data.windows import TextWindows
+from poslab.data.corpus import WindowRows
+from poslab.data.kinds import WINDOWS
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
 
@@ -46,7 +46,7 @@ class LanguageModelling(TokenPrediction):
     def of(cls, data: Any) -> LanguageModelling:
         return cls(data.splits.bytes_per_token, data.splits.boundary)
 
-    def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
+    def collate(self, rows: WindowRows, counts: np.ndarray) -> TokenBatch:
         batch = next_token_batch(rows.tokens, self.boundary)
         if rows.earlier is not None:
             batch = batch._replace(earlier=torch.from_numpy(rows.earlier.astype(np.int64)))

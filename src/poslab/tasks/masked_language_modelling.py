@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from poslab.data.batch import IGNORE, TokenBatch
-from poslab.data.kinds.kind import WINDOWS
-from poslab.data.windows import TextWindows
+from poslab.data.corpus import WindowRows
+from poslab.data.kinds import WINDOWS
 from poslab.tasks.language_modelling import segments
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
@@ -52,7 +52,7 @@ class MaskedLanguageModelling(TokenPrediction):
     def of(cls, data: Any) -> MaskedLanguageModelling:
         return cls(data.vocab_size, data.splits.boundary, mask=data.tokenizer.mask_id)
 
-    def collate(self, rows: TextWindows, counts: np.ndarray) -> TokenBatch:
+    def collate(self, rows: WindowRows, counts: np.ndarray) -> TokenBatch:
         tokens_BT, there_BT = rows.tokens[:, :-1].astype(np.int64), counts[:, :-1]
         text_BT = torch.from_numpy(tokens_BT.copy())
         targets_BT = np.full_like(tokens_BT, IGNORE)

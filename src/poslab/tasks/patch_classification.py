@@ -17,12 +17,10 @@ from torch import Tensor
 
 from poslab.arguments import Range, with_checked_arguments
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.kind import Rows
-from poslab.data.kinds.patched import IMAGES, SOUNDS, VIDEOS
+from poslab.data.kinds import Rows
+from poslab.data.patched.arrays import IMAGES, SOUNDS, VIDEOS, normalised, patches_of
+from poslab.data.patched.audio import normalised_log_mel, read_sound
 from poslab.data.patched.images import read_image
-from poslab.data.patched.log_mel import normalised_log_mel
-from poslab.data.patched.sounds import read_sound
-from poslab.data.patched.source import normalised, patches_of
 from poslab.encodings import Positions
 from poslab.encodings.tokens import PADDING, PATCH
 from poslab.models import Model

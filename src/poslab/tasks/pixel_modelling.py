@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.kind import Rows
-from poslab.data.kinds.patched import PIXELS
+from poslab.data.kinds import Rows
+from poslab.data.patched.arrays import PIXELS
 from poslab.data.patched.images import Pixels
 from poslab.encodings import Positions
 from poslab.models import Model

@@ -18,8 +18,8 @@ from torch.nn import functional
 from torchmetrics import MeanMetric
 
 from poslab.data.batch import IGNORE, padded
-from poslab.data.kinds.kind import Reading, Rows
-from poslab.data.kinds.spans import SPANS
+from poslab.data.examples.answers import SPANS
+from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
@@ -178,7 +178,7 @@ class QuestionAnswering(Task):
         if not tab:
             raise ValueError("prompt must be a question and a context that are separated by a tab")
         rows: dict[str, Any] = {"question": [question], "context": [context], "answers": [[]]}
-        rows |= self.kind.tokenise(rows, self.tokenizer, Reading())
+        rows |= self.kind.tokenise(rows, self.tokenizer, ReadingOptions())
         batch, device = self.collate(rows, np.array([True])), device_of(model)
         tokens, real, answerable = (part.to(device) for part in batch[:3])
         log_p_BT2 = self.logits(model, batch._replace(tokens=tokens, real=real, answerable=answerable))

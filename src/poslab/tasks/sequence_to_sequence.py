@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, distributed
 
 from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
-from poslab.data.kinds.kind import Rows
-from poslab.data.kinds.pairs import PAIRS
+from poslab.data.examples.pairs import PAIRS
+from poslab.data.kinds import Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model

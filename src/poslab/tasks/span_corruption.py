@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from poslab.data.batch import IGNORE
-from poslab.data.kinds.kind import WINDOWS
-from poslab.data.windows import TextWindows
+from poslab.data.corpus import WindowRows
+from poslab.data.kinds import WINDOWS
 from poslab.encodings import PositionSampler
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction
@@ -71,7 +71,7 @@ class SpanCorruption(TargetPrediction):
     def _num_taken(self, length: int) -> int:
         return min(max(1, round(length * self.share)), length - 1)
 
-    def collate(self, rows: TextWindows, counts: np.ndarray) -> PairBatch:
+    def collate(self, rows: WindowRows, counts: np.ndarray) -> PairBatch:
         tokens_BT = rows.tokens[:, :-1].astype(np.int64)
         length = tokens_BT.shape[1]
         spans, taken = self.num_spans(length), self._num_taken(length)

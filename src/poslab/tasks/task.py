@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.data.batch import Batch
-from poslab.data.kinds.kind import Kind
+from poslab.data.kinds import Kind
 from poslab.encodings import PositionSampler
 from poslab.models import Capability, Model, Outputs
 from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
@@ -183,7 +183,7 @@ class Task(ABC):
         """Return the batch of some examples of the kind.
 
         Args:
-            rows: `TextWindows`, `Rows` or a list of `Example`.
+            rows: `WindowRows`, `Rows` or a list of `Example`.
             counts: False for examples, (B,), or tokens of windows, (B, U), that fill up a batch.
         """
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
-from poslab.data.kinds.kind import Reading, Rows
-from poslab.data.kinds.tags import TAGS
+from poslab.data.examples.tags import TAGS
+from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.measurement import Measurement
@@ -93,7 +93,7 @@ class TokenTagging(TokenPrediction):
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
         """Return the tags of the words of a text, between spaces."""
-        rows = self.kind.tokenise({"text": [" ".join(text.split())]}, self.tokenizer, Reading())
+        rows = self.kind.tokenise({"text": [" ".join(text.split())]}, self.tokenizer, ReadingOptions())
         tokens = torch.from_numpy(rows["tokens"][0].astype(np.int64)).unsqueeze(0).to(device_of(model))
         return Prediction(" ".join(self._named(model(tokens)[0, rows["firsts"][0]].argmax(-1))))
 

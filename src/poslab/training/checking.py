@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.configuration.build import full_keys
 from poslab.data.composed import with_rate
-from poslab.data.kinds.kind import WINDOWS
+from poslab.data.kinds import WINDOWS
 from poslab.runs.directory import LOCAL_LOGGERS, RunDirectory
 from poslab.runs.recipe import Recipe
 

@@ -22,7 +22,8 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimi
 
 from poslab.configuration.build import full_keys, nearest
 from poslab.configuration.command_line import pip_install
-from poslab.data.run_data import HELD_OUT, RunData
+from poslab.data.run_data import RunData
+from poslab.data.source import HELD_OUT
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, rank_zero_first

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from poslab.data.run_data import HELD_OUT, RunData
+from poslab.data.run_data import RunData
+from poslab.data.source import HELD_OUT
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import autocast
 from poslab.training.components import task_and_model_of

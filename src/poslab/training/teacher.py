@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 from poslab.configuration.build import full_keys, trusted_packages
 from poslab.data.corpus import Corpus
+from poslab.data.hub_text import HubText
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.encodings import StackShape
 from poslab.models import Model
@@ -66,7 +67,7 @@ def _check_teacher_length(recipe: Recipe, length: int) -> None:
     source = recipe.source
     if not isinstance(source, Corpus) or not recipe.task.predicts_next_tokens:
         raise ValueError("objective.teacher_length must be null unless a decoder predicts the next tokens of a text")
-    if source.streaming:
+    if isinstance(source, HubText) and source.streaming:
         raise ValueError(
             "objective.teacher_length must be null with dataset.streaming=true, which keeps no earlier text"
         )

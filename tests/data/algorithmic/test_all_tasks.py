@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable
+from inspect import isabstract
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,9 +13,10 @@ import pytest
 
 from poslab.arguments import Range
 from poslab.data.algorithmic import chomsky, compositional, length_generalization, recall
+from poslab.data.algorithmic.chomsky import StringTask
 from poslab.data.algorithmic.compositional import Pcfg, Scan
 from poslab.data.algorithmic.length_generalization import Lego
-from poslab.data.algorithmic.task import AlgorithmicTask, StringTask
+from poslab.data.algorithmic.task import AlgorithmicTask
 from tests.data.algorithmic.solving import drawn, many, worked_examples
 
 MODULES = (chomsky, compositional, length_generalization, recall)
@@ -22,7 +24,10 @@ TASKS = {
     name: task
     for module in MODULES
     for name, task in vars(module).items()
-    if isinstance(task, type) and issubclass(task, AlgorithmicTask) and task.__module__ == module.__name__
+    if isinstance(task, type)
+    and issubclass(task, AlgorithmicTask)
+    and not isabstract(task)
+    and task.__module__ == module.__name__
 }
 
 

@@ -14,7 +14,6 @@ from datasets import ClassLabel, Dataset, Features, List, Translation, Value
 from poslab.data.examples.answers import HubAnswers
 from poslab.data.examples.classification import HubClassification
 from poslab.data.examples.pairs import HubDialogue, HubPairs
-from poslab.data.examples.splitting import split_examples
 from poslab.data.examples.tables import HubExamples
 from poslab.data.hub_columns import class_names
 
@@ -61,7 +60,7 @@ def test_classes_have_their_names_and_two_texts_stay_a_pair(glue: dict[str, Any]
 
 
 def test_validation_serves_as_test_and_part_of_training_as_validation(glue: dict[str, Any]) -> None:
-    splits = split_examples(HubClassification(**glue, test_split="validation"))
+    splits = HubClassification(**glue, test_split="validation").split_examples()
     assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 90, "validation": 10, "test": 2}
 
 
@@ -191,7 +190,7 @@ def test_conversations_become_contexts_and_replies_and_stay_whole(tmp_path: Path
     ]
     assert len(rows) == 22
     assert rows_of(HubDialogue(path="parquet", data_files=files, context_turns=1))[1]["source"] == "Hello ."
-    homes = [set(split["document"][:]) for split in split_examples(source).values()]
+    homes = [set(split["document"][:]) for split in source.split_examples().values()]
     assert sum(map(len, homes)) == len(set().union(*homes)) == 21
 
 

@@ -8,9 +8,9 @@ from statistics import median
 
 import pytest
 
+from poslab.data.examples.classification import CLASSES
 from poslab.data.examples.packages import BbcHeadlines, BbcTopics, DialoguePairs, PackageFiles
-from poslab.data.examples.splitting import drop_duplicates, split_examples
-from poslab.data.kinds.classes import CLASSES
+from poslab.data.examples.splitting import drop_duplicates
 from poslab.data.overlap import normal_form
 from tests.data.examples.contract import rows_of
 
@@ -53,7 +53,7 @@ def test_a_package_holds_as_many_examples_as_its_docstring_says(
     ],
 )
 def test_every_split_has_its_share_of_each_class(source: type[PackageFiles], classes: dict[str, int]) -> None:
-    splits = split_examples(source())
+    splits = source().split_examples()
     counts = {name: Counter(dataset["label"][:]) for name, dataset in splits.items()}
     assert sum(counts.values(), Counter[str]()) == classes
     for name, count in classes.items():
@@ -69,7 +69,7 @@ def test_every_split_has_its_share_of_each_class(source: type[PackageFiles], cla
 )
 def test_nothing_that_is_held_out_reads_as_something_in_another_split(source: type[PackageFiles]) -> None:
     column = "text" if source.kind is CLASSES else "source"
-    splits = split_examples(source())
+    splits = source().split_examples()
     train, validation, test = (  # a plus is no punctuation: "18+"
         {words for text in splits[name][column][:] if (words := " ".join(re.findall(r"[\w+]+", text.casefold())))}
         for name in ("train", "validation", "test")
@@ -83,7 +83,7 @@ def test_nothing_that_is_held_out_reads_as_something_in_another_split(source: ty
     [pytest.param(source, marks=installed(source), id=source.title) for source in (BbcTopics,)],
 )
 def test_near_copies_of_what_is_held_out_are_not_in_training(source: type[PackageFiles]) -> None:
-    splits = {name: dataset["text"][:] for name, dataset in split_examples(source()).items()}
+    splits = {name: dataset["text"][:] for name, dataset in source().split_examples().items()}
     words = {name: [shingles(text) for text in texts] for name, texts in splits.items()}
     holders: dict[tuple[str, ...], list[int]] = {}
     for number, of_text in enumerate(words["train"]):
@@ -107,7 +107,7 @@ def shingles(text: str) -> set[tuple[str, ...]]:
 def test_no_article_that_is_held_out_has_the_body_of_one_in_another_split() -> None:
     bodies = {
         name: {normal_form(text.partition("\n\n")[2]) for text in dataset["text"][:]}
-        for name, dataset in split_examples(BbcTopics()).items()
+        for name, dataset in BbcTopics().split_examples().items()
     }
     assert not bodies["train"] & bodies["validation"]
     assert not bodies["test"] & (bodies["train"] | bodies["validation"])
@@ -135,7 +135,7 @@ def test_a_conversation_is_one_document_and_its_context_as_long_as_asked() -> No
     shorter = [row for row in rows_of(DialoguePairs(context_turns=2)) if row["document"] == "conversations/1"]
     assert shorter[2]["source"] == "Hi\nHow are you doing?"
     assert DialoguePairs(context_turns=2).identity != DialoguePairs().identity
-    splits = split_examples(DialoguePairs())
+    splits = DialoguePairs().split_examples()
     homes = [set(dataset["document"][:]) for dataset in splits.values()]
     assert not homes[0] & homes[1] and not homes[0] & homes[2] and not homes[1] & homes[2]
 

@@ -10,10 +10,9 @@ from datasets import Dataset
 from datasets.utils import are_progress_bars_disabled
 
 from poslab.data.examples.columns import as_examples
-from poslab.data.examples.preparation import prepare
+from poslab.data.examples.pairs import PAIRS
 from poslab.data.examples.source import ExampleSource
-from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split, split_examples
-from poslab.data.kinds.pairs import PAIRS
+from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split
 from poslab.data.run_data import RunData
 
 from ..conftest import story
@@ -64,7 +63,7 @@ def test_a_split_is_the_same_every_time_and_another_with_another_seed() -> None:
 
 def test_the_seed_of_a_run_does_not_move_its_test() -> None:
     given = {"train": pairs(*map(str, range(50)))}
-    first, other = (split_examples(Given(given=given, seed=seed))["test"].to_list() for seed in (1, 2))
+    first, other = (Given(given=given, seed=seed).split_examples()["test"].to_list() for seed in (1, 2))
     assert first == other
 
 
@@ -125,18 +124,18 @@ def test_the_first_of_equal_examples_is_kept() -> None:
 
 def test_training_loses_what_is_held_out_and_a_published_test_stays_whole() -> None:
     given = {"train": pairs("a", "b", "b", "c", "d"), "validation": pairs("b", "x", "x"), "test": pairs("c", "x", "c")}
-    splits = {name: dataset["source"][:] for name, dataset in split_examples(Given(given=given)).items()}
+    splits = {name: dataset["source"][:] for name, dataset in Given(given=given).split_examples().items()}
     assert splits == {"train": ["a", "d"], "validation": ["b"], "test": ["c", "x", "c"]}
 
 
 def test_without_deduplication_nothing_is_dropped() -> None:
     given = {"train": pairs("a", "b", "b"), "validation": pairs("b"), "test": pairs("b")}
-    assert split_examples(Given(given=given, deduplicate=False)) == given
+    assert Given(given=given, deduplicate=False).split_examples() == given
 
 
 def test_only_what_a_source_lacks_is_held_out() -> None:
     given = {"train": pairs(*map(str, range(100))), "test": pairs("5", "x")}
-    splits = split_examples(Given(given=given, validation_fraction=0.2))
+    splits = Given(given=given, validation_fraction=0.2).split_examples()
     assert {name: len(dataset) for name, dataset in splits.items()} == {"train": 79, "validation": 20, "test": 2}
 
 
@@ -149,7 +148,7 @@ def test_what_reads_the_same_is_never_in_two_splits(documents: bool) -> None:
     sources = [f"{text}{sign}" for text in map(chr, range(ord("a"), ord("z") + 1)) for sign in ("", "!", " ...")]
     columns = {"source": [*sources, *map(str.upper, sources)], "target": [str(n) for n in range(2 * len(sources))]}
     more = {"document": [str(number % 26) for number in range(2 * len(sources))]} if documents else {}
-    splits = split_examples(Given(given={"train": as_examples(**columns, **more)}))
+    splits = Given(given={"train": as_examples(**columns, **more)}).split_examples()
     train, validation, test = (reads(splits[name]["source"][:]) for name in ("train", "validation", "test"))
     assert validation and test and not train & validation and not train & test and not validation & test
     if not documents:  # nothing has to be dropped where what is alike can stay together
@@ -168,11 +167,11 @@ def test_near_copies_stay_together_where_the_version_of_the_split_says_so(tmp_pa
         source = kind(given={"train": pairs(*texts)}, cache_dir=str(tmp_path), tokenizer="bytes")
         found = {
             name: {text.partition("of ")[2] for text in rows["source"][:]}
-            for name, rows in split_examples(source).items()
+            for name, rows in source.split_examples().items()
         }
         splits_by_version[source.split_version] = found
-        assert sum(map(len, split_examples(source).values())) == len(texts)
-        prepare(source)
+        assert sum(map(len, source.split_examples().values())) == len(texts)
+        source.prepare()
     first, second = splits_by_version[1], splits_by_version[2]
     assert first["test"] & first["train"]
     assert second["test"] and not second["test"] & (second["train"] | second["validation"])
@@ -182,14 +181,14 @@ def test_near_copies_stay_together_where_the_version_of_the_split_says_so(tmp_pa
 
 def test_published_training_loses_what_reads_as_a_held_out_example() -> None:
     given = {"train": pairs("A b.", "c", "d"), "validation": pairs("C!", "x"), "test": pairs("a  B", "X?")}
-    splits = {name: dataset["source"][:] for name, dataset in split_examples(Given(given=given)).items()}
+    splits = {name: dataset["source"][:] for name, dataset in Given(given=given).split_examples().items()}
     assert splits == {"train": ["d"], "validation": ["C!"], "test": ["a  B", "X?"]}
 
 
 def test_what_is_alike_moves_no_other_example() -> None:
     apart, alike = [str(number) for number in range(100, 200)], [str(number) for number in range(100, 200)]
     alike[70] = f"{alike[30]}."
-    before, after = (split_examples(Given(given={"train": pairs(*texts)})) for texts in (apart, alike))
+    before, after = (Given(given={"train": pairs(*texts)}).split_examples() for texts in (apart, alike))
     for name in before:
         moved = {text.rstrip(".") for text in set(before[name]["source"][:]) ^ set(after[name]["source"][:])}
         assert len(moved - {apart[30], apart[70]}) <= 1, name
@@ -197,11 +196,11 @@ def test_what_is_alike_moves_no_other_example() -> None:
 
 def test_a_text_with_two_translations_is_two_examples() -> None:
     given = {"train": as_examples(source=["a"] * 9 + ["b"] * 9 + ["c"] * 9, target=[str(n % 8) for n in range(27)])}
-    assert sum(map(len, split_examples(Given(given=given)).values())) == 24
+    assert sum(map(len, Given(given=given).split_examples().values())) == 24
 
 
 def test_a_split_that_would_be_emptied_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^deduplicate leaves.*in what is"):
+    with pytest.raises(ValueError, match=r"^deduplicate leaves nothing of train"):
         drop_held_out({"train": pairs("a"), "test": pairs("a", "b")}, ["source"])
 
 

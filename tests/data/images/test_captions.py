@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from poslab.data import cache
 from poslab.data.overlap import normal_form
 from poslab.data.patched.captions import CaptionFolder
-from poslab.data.patched.preparation import prepare
 from poslab.data.run_data import RunData
+from poslab.data.source import SPLITS
 from poslab.tasks.captioning import Captioning
 
 from ..conftest import seal
@@ -60,7 +59,7 @@ def test_no_two_splits_share_a_caption_or_a_image(tmp_path):
         Image.new("RGB", (8, 8), (50 * number, 0, 0)).save(path / f"copy{number}.png")
         (path / f"copy{number}.txt").write_text(CAPTIONS[copy].upper().rstrip("."))
     data = opened(folder_of(tmp_path))
-    of = {split: {normal_form(caption) for caption in captions_in(data, split)} for split in cache.SPLITS}
+    of = {split: {normal_form(caption) for caption in captions_in(data, split)} for split in SPLITS}
     assert set.union(*of.values()) == set(map(normal_form, CAPTIONS))
     assert sum(map(len, of.values())) == len(CAPTIONS)
     assert sum(data.splits.facts.num_examples.values()) == 24
@@ -94,16 +93,16 @@ def test_a_vocabulary_is_learned_of_the_captions_of_training_alone(tmp_path):
     trained = " ".join(captions_in(data, "train"))
     learned = [data.tokenizer.decode([token]) for token in range(257, data.vocab_size)]
     assert learned and all(piece in trained for piece in learned)
-    one, other = (prepare(folder_of(tmp_path, tokenizer="bpe", vocab_size=size), 8) for size in (300, 301))
+    one, other = (folder_of(tmp_path, tokenizer="bpe", vocab_size=size).prepare_at(8) for size in (300, 301))
     assert one != other
 
 
 def test_a_folder_without_its_tokenizer_is_made_again(tmp_path, capsys):
     source = folder_of(tmp_path)
-    folder = prepare(source, 8)
+    folder = source.prepare_at(8)
     (folder / "tokenizer.json").write_text('{"poslab": "symbols", "symbols": [1]}')
     seal(folder)
-    assert prepare(source, 8) == folder and "the data is prepared again" in capsys.readouterr().err
+    assert source.prepare_at(8) == folder and "the data is prepared again" in capsys.readouterr().err
 
 
 HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -131,7 +130,7 @@ def test_a_image_that_is_none_is_refused_where_it_is_read(tmp_path):
     source = folder_of(tmp_path)
     (tmp_path / "images" / "0.png").write_text("no image")
     with pytest.raises(ValueError, match=r"^path must .*0\.png"):
-        prepare(source, 8)
+        source.prepare_at(8)
 
 
 @pytest.mark.parametrize(

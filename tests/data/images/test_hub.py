@@ -13,7 +13,6 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
 
-from poslab.data.examples.splitting import split_examples
 from poslab.data.patched.images import HubImages, ImageFolder
 from poslab.data.run_data import RunData
 
@@ -142,7 +141,7 @@ def test_rows_without_a_image_or_a_class_are_left_out(tmp_path: Path) -> None:
 
 def test_images_of_one_document_are_in_one_split(tmp_path: Path) -> None:
     table = rows(*map(png, range(20))).add_column("camera", [number // 4 for number in range(20)])
-    splits = split_examples(HubImages(**saved(tmp_path / "saved", train=table), document="camera"))
+    splits = HubImages(**saved(tmp_path / "saved", train=table), document="camera").split_examples()
     of_split = [set(split["document"]) for split in splits.values()]
     assert sum(map(len, of_split)) == len(set.union(*of_split)) == 5
 

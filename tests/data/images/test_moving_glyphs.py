@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poslab.data.patched.moving_glyphs import DIRECTIONS, SPEEDS, MovingGlyphs, moving
-from poslab.data.patched.moving_glyphs import Path as Route
-from poslab.data.patched.preparation import StoredArrays, prepare
-from poslab.data.patched.source import patches_of
+from poslab.data.patched.arrays import StoredArrays, patches_of
+from poslab.data.patched.moving_glyphs import DIRECTIONS, SPEEDS, Motion, MovingGlyphs, moving
 
 NUM_GLYPHS = 62 * 21
 OPPOSITE = {
@@ -29,7 +27,7 @@ def source_of(tmp_path: Path, **arguments: Any) -> MovingGlyphs:
 def test_a_frame_is_the_first_one_moved_and_edges_are_joined(direction, speed):
     """As a double loop over the pixels has it."""
     image = np.random.default_rng(0).integers(1, 256, (3, 3)).astype(np.uint8)
-    video = moving(image, 7, Route((5, 2), direction, speed), 6)
+    video = moving(image, 7, Motion((5, 2), direction, speed), 6)
     down, right = DIRECTIONS[direction]
     expected = np.zeros((6, 7, 7), np.uint8)
     for frame, y, x in itertools.product(range(6), range(3), range(3)):
@@ -40,9 +38,9 @@ def test_a_frame_is_the_first_one_moved_and_edges_are_joined(direction, speed):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_video_backwards_is_one_of_the_opposite_class(direction):
     image = np.random.default_rng(0).integers(1, 256, (4, 4)).astype(np.uint8)
-    video = moving(image, 12, Route((3, 8), direction, 2), 5)
+    video = moving(image, 12, Motion((3, 8), direction, 2), 5)
     last = tuple((place + 4 * 2 * step) % 12 for place, step in zip((3, 8), DIRECTIONS[direction], strict=True))
-    assert np.array_equal(video[::-1], moving(image, 12, Route(last, OPPOSITE[direction], 2), 5))
+    assert np.array_equal(video[::-1], moving(image, 12, Motion(last, OPPOSITE[direction], 2), 5))
 
 
 def test_a_longer_video_goes_on_along_the_path(tmp_path):
@@ -53,16 +51,16 @@ def test_a_longer_video_goes_on_along_the_path(tmp_path):
 
 def test_paths_are_a_function_of_the_number_and_cover_all_directions_and_speeds(tmp_path):
     source = source_of(tmp_path)
-    paths = [source.path(number) for number in range(500)]
-    assert paths == [source_of(tmp_path, seed=7).path(number) for number in range(500)]
+    paths = [source.motion(number) for number in range(500)]
+    assert paths == [source_of(tmp_path, seed=7).motion(number) for number in range(500)]
     assert {(path.direction, path.speed) for path in paths} == set(itertools.product(DIRECTIONS, SPEEDS))
     assert {path.start[0] for path in paths} == {path.start[1] for path in paths} == set(range(12))
 
 
 def test_prepared_videos_are_those_of_the_source_with_their_classes(tmp_path):
     source = source_of(tmp_path)
-    folder = prepare(source, 4)
-    made = {video.tobytes(): source.path(number) for number, video in enumerate(source.arrays(range(NUM_GLYPHS), 4))}
+    folder = source.prepare_at(4)
+    made = {video.tobytes(): source.motion(number) for number, video in enumerate(source.arrays(range(NUM_GLYPHS), 4))}
     classes, seen = sorted(DIRECTIONS), 0
     for split in ("train", "validation", "test"):
         stored = StoredArrays(folder, split, 3, 1)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from poslab.data import cache
+from poslab.data.patched.arrays import ArrayFacts, StoredArrays, patches_of
 from poslab.data.patched.glyphs import Glyphs
 from poslab.data.patched.images import HubImages, ImageFolder, ImageSource
-from poslab.data.patched.preparation import Facts, StoredArrays, prepare
-from poslab.data.patched.source import patches_of
 from poslab.data.run_data import RunData
+from poslab.data.source import HELD_OUT, SPLITS
 from poslab.tasks.patch_classification import ImageClassification
 
 from ..conftest import seal
@@ -41,8 +41,8 @@ def test_stored_images_are_those_of_the_source_at_each_side(tmp_path):
     source = fashion(tmp_path)
     numbers = {side: {} for side in (8, 16)}
     everything = {side: [p.tobytes() for p in source.arrays(range(240), side)] for side in (8, 16)}
-    for side, splits in ((8, cache.SPLITS), (16, cache.SPLITS[1:])):
-        folder = prepare(source, side)
+    for side, splits in ((8, SPLITS), (16, HELD_OUT)):
+        folder = source.prepare_at(side)
         for name in splits:
             stored = StoredArrays(folder, name, 2, 1)
             found = [everything[side].index(stored[number].tobytes()) for number in range(len(stored))]
@@ -51,7 +51,7 @@ def test_stored_images_are_those_of_the_source_at_each_side(tmp_path):
                 for label in (str(source.examples()[of]["label"][at]) for of, at in map(_place, found))
             ]
             numbers[side][name] = found
-    assert numbers[16] == {name: numbers[8][name] for name in cache.SPLITS[1:]}
+    assert numbers[16] == {name: numbers[8][name] for name in HELD_OUT}
     assert set(numbers[8]["test"]) == set(range(200, 240))
     assert not set(numbers[8]["train"]) & set(numbers[8]["validation"])
 
@@ -68,8 +68,8 @@ def test_mean_and_deviation_are_those_of_training(tmp_path):
         sequence_length=4,
         cache_dir=str(tmp_path / "cache"),
     )
-    folder = prepare(source, 8)
-    facts, stored = cache.read_facts(folder, Facts), StoredArrays(folder, "train", 2, 3)
+    folder = source.prepare_at(8)
+    facts, stored = cache.read_facts(folder, ArrayFacts), StoredArrays(folder, "train", 2, 3)
     pixels = np.concatenate([stored[number].reshape(-1, 3) for number in range(len(stored))]).astype(np.float64)
     assert facts.mean == pytest.approx(pixels.mean(0).tolist()) and facts.channels == 3
     assert facts.deviation == pytest.approx(pixels.std(0).tolist())
@@ -83,7 +83,7 @@ def test_no_two_splits_share_a_font(tmp_path):
     for number, image in enumerate(source.arrays(range(21 * 62), 8)):
         drawn.setdefault(image.tobytes(), set()).add(source._row(number)[0])
     fonts = {}
-    for split in cache.SPLITS:
+    for split in SPLITS:
         stored = data.held_out(split, 8).stored
         of_images = [drawn[stored[number].tobytes()] for number in range(len(stored))]
         fonts[split] = set().union(*(own for own in of_images if len(own) == 1))  # some look alike in two fonts
@@ -157,20 +157,20 @@ WAYS = {
 
 def test_sizes_of_as_many_patches_and_pixels_are_those_of_other_images(tmp_path, capsys):
     source = fashion(tmp_path)
-    folder = prepare(source, 8)
+    folder = source.prepare_at(8)
     np.full((40, 2), [4, 16], np.int32).tofile(folder / "test.sizes")
     seal(folder)
-    assert prepare(source, 8) == folder and "prepared again" not in capsys.readouterr().err
+    assert source.prepare_at(8) == folder and "prepared again" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_arrays_that_do_not_fit_together_are_made_again(tmp_path, way, capsys):
     """Also where checksums fit, as in a folder of somebody else."""
     source = fashion(tmp_path)
-    folder = prepare(source, 8)
+    folder = source.prepare_at(8)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     WAYS[way](folder)
     seal(folder)
-    prepare(source, 8)
+    source.prepare_at(8)
     assert "the data is prepared again" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

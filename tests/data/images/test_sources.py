@@ -14,10 +14,11 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from poslab.data.patched.audio import read_sound
 from poslab.data.patched.captions import CaptionFolder
 from poslab.data.patched.glyphs import CHARACTERS, EM, FONTS, Glyphs, _drawn
 from poslab.data.patched.images import ImageFolder, Pixels, read_image
-from poslab.data.patched.sounds import SoundFolder, read_sound
+from poslab.data.patched.sounds import SoundFolder
 from tests.training.runs import composed
 
 from .small import png, write_images

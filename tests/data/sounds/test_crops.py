@@ -9,7 +9,6 @@ import soundfile
 import torch
 
 from poslab.data.order import BatchPlan
-from poslab.data.patched.preparation import prepare
 from poslab.data.patched.sounds import SoundFolder
 from poslab.data.run_data import RunData
 from poslab.tasks.patch_classification import PatchBatch, SoundClassification
@@ -123,14 +122,14 @@ def test_patches_of_bins_and_frames_lie_on_two_axes(tmp_path):
 
 def test_spectrograms_are_made_once_for_all_lengths_and_patches(tmp_path):
     one, other = source_of(tmp_path), source_of(tmp_path, seconds=0.08, patch=[20, 8], sequence_length=4)
-    assert len({prepare(source, length) for source in (one, other) for length in source.all_lengths}) == 1
+    assert len({source.prepare_at(length) for source in (one, other) for length in source.all_lengths}) == 1
 
 
 def test_spectrograms_that_an_earlier_version_made_are_made_again(tmp_path, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr("poslab.data.patched.sounds.VERSION", 1)
-        old = prepare(source_of(tmp_path), 16)
-    assert prepare(source_of(tmp_path), 16) != old
+        old = source_of(tmp_path).prepare_at(16)
+    assert source_of(tmp_path).prepare_at(16) != old
 
 
 def test_sounds_that_are_all_too_short_are_refused(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from poslab.data.patched.log_mel import BINS, log_mel, mel_weights, normalised_log_mel
+from poslab.data.patched.audio import BINS, log_mel, mel_weights, normalised_log_mel
 
 
 def theirs(wave: np.ndarray) -> np.ndarray:

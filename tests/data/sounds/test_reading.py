@@ -14,7 +14,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
-from poslab.data.patched.sounds import at_16_khz, read_sound, require_reader
+from poslab.data.patched.audio import at_16_khz, read_sound, require_reader
 
 from .small import tone
 

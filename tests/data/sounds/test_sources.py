@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from poslab.data.patched.log_mel import normalised_log_mel
-from poslab.data.patched.sounds import SoundFolder, SoundSource, read_sound
+from poslab.data.patched.audio import normalised_log_mel, read_sound
+from poslab.data.patched.sounds import SoundFolder, SoundSource
 
 from .small import tone, write_sounds
 

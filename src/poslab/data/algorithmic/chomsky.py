@@ -6,13 +6,36 @@ number of states, context-free ones a stack, and context-sensitive ones a bounde
 
 import math
 import operator
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, StringTask, draw, numbered
+from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+class StringTask(AlgorithmicTask):
+    """A task on random strings of numbered symbols.
+
+    Args:
+        num_symbols: different symbols, at least 2.
+    """
+
+    num_symbols: AtLeastTwo = 2
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return numbered(self.num_symbols)
+
+    def example(self, length: int, generator: np.random.Generator) -> Example:
+        string = draw(self.symbols, length, generator)
+        return Example(string, self.output(string))
+
+    @abstractmethod
+    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the right output for an input."""
 
 
 class EvenPairs(AlgorithmicTask):

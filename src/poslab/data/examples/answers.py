@@ -1,16 +1,69 @@
 """Questions, and their answers within a text."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from poslab.arguments import Count
 from poslab.data.examples.columns import as_written, is_missing
-from poslab.data.examples.tables import ExampleFiles, HubExamples, Rewrite, Table, TableExamples
+from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
 from poslab.data.hub_columns import renamed
-from poslab.data.kinds.spans import SPANS
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_equal, are_within, sizes
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import ChunkedArray
+
+    from poslab.data.tokenizers import Tokenizer
+
+
+class SpanKind(ExampleKind):
+    """Texts in the columns `question` and `context`, and `answers`, a list of `{"text": string, "start": integer}`.
+
+    `context[start:start + len(text)]` is the text; the list is empty where the context has no answer.
+    """
+
+    texts = read = ("question", "context")
+    kept = ("context", "answers")
+
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
+        """Return `start question end context end`, and the characters of the context tokens and the first answer.
+
+        The tokens are as for classes. The first one is for "no answer here", as in BERT's form of SQuAD 2.
+        """
+        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
+        columns: dict[str, list[Any]] = {name: [] for name in ("tokens", "length", "first", "places", "span")}
+        for question, context, answers in zip(rows["question"], rows["context"], rows["answers"], strict=True):
+            before = np.concatenate([start, tokenizer.encode(question), end])
+            within, places = tokenizer.encode_with_places(context)
+            columns["tokens"].append(np.concatenate([before, within, end]))
+            columns["length"].append(len(before) + len(within) + 1)
+            columns["first"].append(len(before))
+            columns["places"].append(places)
+            columns["span"].append(_token_span(places, answers[0], len(before)) if answers else [0, 0])
+        return columns
+
+    def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
+        from pyarrow import compute
+
+        ends, first, span = sizes(columns["tokens"]), columns["first"], columns["span"]
+        if not (are_within(first, ends) and are_within(span, ends) and are_equal(sizes(span), 2)):
+            return False
+        of_context = compute.subtract(compute.subtract(ends, first), 1)
+        return are_equal(sizes(columns["places"]), of_context)
+
+
+def _token_span(places: np.ndarray, answer: Mapping[str, Any], first: int) -> list[int]:
+    """Return the first and the last token of an answer."""
+    start, stop = answer["start"], answer["start"] + len(answer["text"])
+    touched = np.flatnonzero((places[:, 1] > start) & (places[:, 0] < stop))
+    return [first + int(touched[0]), first + int(touched[-1])] if len(touched) else [0, 0]
+
+
+SPANS = SpanKind("answers")
 
 
 class AnsweredQuestions(TableExamples):
@@ -37,7 +90,7 @@ class AnsweredQuestions(TableExamples):
     column_arguments = ("question", "context", "answer", "start")
     optional = ("answer", "start")
 
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         from datasets import List, Value
 
         def answered(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
@@ -59,10 +112,10 @@ class AnswersFile(AnsweredQuestions, ExampleFiles):
 
     title = "answers_file"
 
-    def named(self, rows: "Dataset") -> "Dataset":
+    def named(self, rows: Dataset) -> Dataset:
         return rows if "paragraphs" in rows.column_names else renamed(rows, self.all_columns)
 
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         from datasets import Value
 
         convert, types = super().converter(table)

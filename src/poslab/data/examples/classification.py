@@ -1,14 +1,66 @@
 """Texts and their classes."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from poslab.data.examples.columns import Splits, as_written, is_missing
-from poslab.data.examples.tables import ExampleFiles, HubExamples, Rewrite, Table, TableExamples
+from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
 from poslab.data.hub_columns import class_names, is_unlabelled
-from poslab.data.kinds.classes import CLASSES
+from poslab.data.kinds import ExampleKind, Labels, ReadingOptions, Rows, are_among
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from pyarrow import ChunkedArray
+
+    from poslab.data.tokenizers import Tokenizer
 
 MIN_EXAMPLES = 20
 """Rows; fewer may each have a class of their own without a mistake."""
+
+
+class ClassKind(ExampleKind):
+    """Texts in the column `text`, and their classes in `label`: a string, or a list where a text may have several.
+
+    A second text, as in entailment, is in `text_pair`. Two examples with the same texts are the same, since two
+    classes of one text would contradict each other.
+    """
+
+    texts = read = ("text", "text_pair")
+    kept = ("label",)
+    stratify_by = "label"
+    is_cut = True
+
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
+        """Return `start text end`, or `start text end other end`, where `end` is the token that ends a document.
+
+        Most tokenizers have no token of their own for the start: a document then follows the end of another. A model
+        that reads the last token has seen the whole text.
+        """
+        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
+        texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
+        tokens = [
+            np.concatenate([start, *(part for text in row for part in (tokenizer.encode(text), end))])
+            for row in zip(*texts, strict=True)
+        ]
+        return {"tokens": tokens, "length": [len(row) for row in tokens]}
+
+    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
+        labels = (label for examples in splits.values() for label in examples["label"])
+        names = {name for label in labels for name in ([label] if isinstance(label, str) else label)}
+        if len(names) < 2:
+            only = f"only {names.pop()!r}" if names else "none"
+            raise ValueError(f"examples must be of at least two classes, and there is {only} among those that are kept")
+        return Labels(sorted(names), several=not isinstance(splits["train"][0]["label"], str))
+
+    def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
+        return are_among(columns["label"], names)
+
+
+CLASSES = ClassKind("classification")
 
 
 class LabelledTexts(TableExamples):
@@ -44,7 +96,7 @@ class LabelledTexts(TableExamples):
     def settings(self) -> tuple[object, ...]:
         return () if self.separator is None else (self.separator,)
 
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         from datasets import LargeList, List, Value
 
         feature, separator, text = table.rows.features["label"], self.separator, Value("string")

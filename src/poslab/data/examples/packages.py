@@ -7,11 +7,10 @@ from typing import ClassVar
 
 from poslab.arguments import Count
 from poslab.data.cache import fingerprint
+from poslab.data.examples.classification import CLASSES
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.examples.pairs import replies
+from poslab.data.examples.pairs import PAIRS, replies
 from poslab.data.examples.source import ExampleSource
-from poslab.data.kinds.classes import CLASSES
-from poslab.data.kinds.pairs import PAIRS
 from poslab.data.source import require_choice, require_text
 from poslab.io.files import NotInstalledError, package_folder
 

@@ -1,11 +1,51 @@
 """Pairs of texts: a translation, a summary, a reply."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from poslab.arguments import Count
-from poslab.data.examples.tables import ExampleFiles, HubExamples, Rewrite, Table, TableExamples
-from poslab.data.kinds.pairs import PAIRS
+from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows
+
+if TYPE_CHECKING:
+    from poslab.data.tokenizers import Tokenizer
+
+
+class PairKind(ExampleKind):
+    """Texts in the columns `source` and `target`, such as a sentence and its translation.
+
+    A text may be translated, summarised or answered in two ways, so only equal pairs are the same example. No two
+    splits share a source.
+    """
+
+    texts = ("source", "target")
+    read = ("source",)
+    kept = ("source", "target")
+    has_sources = True
+
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
+        """Return the tokens of source and target, each with the end of a document.
+
+        `length` is that of the longer one, or, where they are joined, of both without the last end.
+        """
+        end = np.array([tokenizer.end_id])
+        sources, targets = (
+            [np.append(tokenizer.encode(text), end) for text in rows[column]] for column in ("source", "target")
+        )
+        if options.source_length is not None:
+            sources = [np.append(source[:-1][: options.source_length - 1], end) for source in sources]
+        lengths = [
+            len(source) + len(target) - 1 if options.joined else max(len(source), len(target))
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        return {"source_tokens": sources, "target_tokens": targets, "length": lengths}
+
+
+PAIRS = PairKind("pairs")
 
 
 class TextPairs(TableExamples):
@@ -23,14 +63,13 @@ class TextPairs(TableExamples):
     kind = PAIRS
     column_arguments = ("source", "target")
 
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         from datasets import Value
 
-        return _pair, dict.fromkeys(("source", "target"), Value("string"))
+        def pair(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
+            return [{"source": row["source"], "target": row["target"]}]
 
-
-def _pair(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
-    return [{"source": row["source"], "target": row["target"]}]
+        return pair, dict.fromkeys(("source", "target"), Value("string"))
 
 
 class PairsFile(TextPairs, ExampleFiles):
@@ -73,7 +112,7 @@ class HubDialogue(HubExamples):
     def settings(self) -> tuple[object, ...]:
         return (self.context_turns,)
 
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         from datasets import LargeList, List, Value
 
         feature = table.rows.features["turns"]

@@ -1,19 +1,40 @@
-"""The base class of all sources of examples."""
+"""The base class of all sources of examples, and their splits."""
 
-from abc import abstractmethod
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
+import numpy as np
+
 from poslab.arguments import NOT_HUGE, Count, Range
-from poslab.data.examples.columns import Splits
-from poslab.data.kinds.kind import ExampleKind
-from poslab.data.source import Share, Source
+from poslab.data import cache
+from poslab.data.examples.preparation import (
+    VERSION,
+    ExampleFacts,
+    WrittenExamples,
+    check_examples,
+    measure_overlap,
+    texts_of,
+    write_examples,
+)
+from poslab.data.examples.splitting import RowSource
+from poslab.data.kinds import ExampleKind, ReadingOptions
+from poslab.data.overlap import STRING_BYTES
+from poslab.data.preparation import make_tokenizer, tokenizer_settings
+from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Share, Source
+from poslab.data.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
-    from poslab.data.examples.example_splits import ExampleSplits
+    from datasets import Dataset
+
+    from poslab.data.batch import Batch, Collate
+    from poslab.data.order import BatchPlan
 
 
-class ExampleSource(Source):
+class ExampleSource(RowSource, Source):
     """A source of examples of one kind.
 
     Args:
@@ -36,7 +57,6 @@ class ExampleSource(Source):
     sequence_length: Count = 256
     max_length: Count | None = None
     source_length: Annotated[int, Range(at_least=2), NOT_HUGE] | None = None
-    deduplicate: bool = True
 
     kind: ClassVar[ExampleKind]
 
@@ -67,19 +87,184 @@ class ExampleSource(Source):
         return ()
 
     def prepare(self, joined: bool = False) -> Path:
-        from poslab.data.examples.preparation import prepare
+        """Write the token ids unless they are there; return their folder."""
+        self.check()
+        settings = {
+            "version": VERSION,
+            "kind": self.kind.name,
+            "joined": joined,
+            "source": self.identity,
+            "deduplicate": self.deduplicate,
+            "fractions": list(self.fractions.values()),
+            "lengths": [self.sequence_length, self.longest],
+            **({} if self.source_length is None else {"source_length": self.source_length}),
+            **({} if self.split_version == 1 else {"split": self.split_version}),
+            **tokenizer_settings(self),
+        }
+        folder = self.cache / f"{self.title}-{cache.key(settings)}"
+        if cache.verify_or_discard(folder, partial(check_examples, self.kind)):
+            return folder
+        splits, kind = self.split_examples(), self.kind
+        with cache.new_folder(folder) as temporary:
+            tokenizer = make_tokenizer(self, texts_of(splits["train"], kind.texts))
+            tokenizer.save(temporary)
+            options, written = ReadingOptions(joined, self.source_length), {}
+            for name in SPLITS:
+                longest_kept = self.sequence_length if name == "train" else self.longest
+                written[name] = write_examples(
+                    splits[name], kind, tokenizer, options, self.longest, longest_kept, temporary / name
+                )
+                if not written[name].read:
+                    raise ValueError(
+                        f"sequence_length={self.sequence_length} leaves no example in {name}: all are longer"
+                    )
+            read, cut, left_out = (
+                {name: getattr(counts, field) for name, counts in written.items()} for field in WrittenExamples._fields
+            )
+            classes, several = kind.labels(splits)
+            two_texts = "text_pair" in splits["train"].column_names
+            overlap = measure_overlap(splits, kind)
+            cache.write_facts(temporary, ExampleFacts(read, cut, left_out, classes, several, two_texts, **overlap))
+        return folder
 
-        return prepare(self, joined)
-
-    def open(self, joined: bool = False) -> "ExampleSplits":
-        from poslab.data.examples.example_splits import ExampleSplits
-
+    def open(self, joined: bool = False) -> ExampleSplits:
         return ExampleSplits(self, self.prepare(joined))
 
-    @abstractmethod
-    def examples(self) -> Splits:
-        """Return the examples by split, with the columns of their kind: `train`, and any held-out split of its own.
 
-        Raises:
-            ValueError: one sentence that begins with the argument to change, if they cannot be read.
-        """
+class ExampleSplits(DataSplits):
+    """Prepared examples of a task, those of a batch of about the same length.
+
+    The lengths of the evaluation are halves, quarters ... of `sequence_length` and twice, four times ... as much: each
+    example counts at the least of them that it does not exceed.
+
+    Args:
+        source: the examples and their settings.
+        folder: of its prepared tokens.
+
+    Attributes:
+        facts: counts and measurements of the examples, and their classes.
+    """
+
+    length_means = "most tokens of its examples"
+
+    def __init__(self, source: ExampleSource, folder: Path) -> None:
+        from datasets import load_from_disk
+
+        self.source = source
+        self.facts = cache.read_facts(folder, ExampleFacts)
+        self.state = {"prepared": folder.name}  # the name changes with the examples
+        self.tokenizer = load_tokenizer(folder)
+        self._examples: dict[str, Dataset] = {name: load_from_disk(str(folder / name)) for name in SPLITS}
+        self._lengths = {
+            name: np.minimum(np.array(examples["length"], dtype=np.int64), source.longest)
+            for name, examples in self._examples.items()
+        }
+
+    def examples(self, split: str) -> Dataset:
+        """Return the examples of a split."""
+        return self._examples[split]
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        return self._lengths_of_all("test")
+
+    @property
+    def longest_trained(self) -> int:
+        return self.source.sequence_length
+
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        return [length for length in self._lengths_of_all(split) if len(self.numbers(split, length, max_length))]
+
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> Iterable[Batch]:
+        lengths = self._lengths["train"]
+        batches = ExampleBatches(self._examples["train"], lengths, np.arange(len(lengths)), task.collate, task.columns)
+        return self.source.example_loader(batches, lengths, plan, draws_independently)
+
+    @property
+    def num_rows(self) -> int | None:
+        return len(self._lengths["train"])
+
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> ExampleBatches:
+        if length not in (known := self._lengths_of_all(split)):
+            raise ValueError(f"lengths must be among {', '.join(map(str, known))}, which {split} has, got {length:,}")
+        chosen, columns = self.numbers(split, length, max_length), (*task.columns, *task.measured_columns)
+        return ExampleBatches(self._examples[split], self._lengths[split], chosen, task.collate, columns, length)
+
+    def identity(self, split: str, length: int) -> str:
+        return f"{self.state['prepared']}/{split}@{length}"
+
+    def num_examples(self, split: str, max_length: int | None) -> dict[int, int]:
+        return {length: len(self.numbers(split, length, max_length)) for length in self.lengths_of(split, max_length)}
+
+    def numbers(self, split: str, length: int, max_length: int | None = None) -> np.ndarray:
+        """Return the numbers of the examples of a split that count at this length, of at most `max_length` tokens."""
+        chosen = self._upper_lengths(split) == length
+        return np.flatnonzero(chosen if max_length is None else chosen & (self._lengths[split] <= max_length))
+
+    def report_lines(self, max_length: int | None) -> list[str]:
+        facts, source = self.facts, self.source
+        counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
+        lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.tokenizer.vocab_size:,} tokens)"]
+        shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in facts.overlap.items())
+        near = ", ".join(f"{count:,} of {of:,} in {name}" for name, (count, of) in facts.near_duplicates.items() if of)
+        line = f"overlap with training: {shared} ({STRING_BYTES}-byte strings)"
+        lines.append(
+            f"{line}; examples of at least {STRING_BYTES} bytes that overlap by half: {near}" if near else line
+        )
+        if facts.classes:
+            shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
+            lines.append(f"{len(facts.classes)} classes: {shown}")
+        limit = f"{source.sequence_length:,}"
+        if source.longest > source.sequence_length and any(facts.left_out[split] for split in HELD_OUT):
+            limit += f" (train) or {source.longest:,}"
+        losses = {f"cut after {source.longest:,}": facts.cut, f"left out after {limit}": facts.left_out}
+        if max_length is not None:
+            past = {split: int((self._lengths[split] > max_length).sum()) for split in HELD_OUT}
+            losses[f"left out where the encoding ends, after {max_length:,}"] = past
+        for reason, counted in losses.items():
+            if some := ", ".join(f"{count:,} of {name}" for name, count in counted.items() if count):
+                lines.append(f"{reason} tokens: {some}")
+        return lines
+
+    def _lengths_of_all(self, split: str) -> list[int]:
+        return [int(length) for length in np.unique(self._upper_lengths(split))]
+
+    def _upper_lengths(self, split: str) -> np.ndarray:
+        """Return the length at which each example is evaluated."""
+        length = self.source.sequence_length
+        limits = sorted({*(length >> shift for shift in range(4)), *(length << shift for shift in range(1, 12))} - {0})
+        return np.array(limits)[np.searchsorted(limits, self._lengths[split])]
+
+
+class ExampleBatches:
+    """Batches of examples by number.
+
+    Args:
+        examples: all of a split.
+        lengths: tokens of each of them.
+        chosen: those that are numbered 0, 1, ...; larger numbers are rows that do not count.
+        collate: makes a batch.
+        columns: the columns to read, since texts take long to decode.
+        longest: most tokens of an example that counts at the length of the batches; not needed for training.
+    """
+
+    def __init__(
+        self,
+        examples: Dataset,
+        lengths: np.ndarray,
+        chosen: np.ndarray,
+        collate: Collate,
+        columns: Sequence[str],
+        longest: int = 0,
+    ) -> None:
+        self.examples = examples.select_columns(list(columns))
+        self.num_tokens = lengths[chosen]
+        self.chosen = chosen
+        self.collate = collate
+        self.longest = longest
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        within = np.minimum(numbers, len(self.chosen) - 1)
+        return self.collate(self.examples[self.chosen[within].tolist()], np.asarray(numbers) < len(self.chosen))

@@ -5,47 +5,70 @@ The split does not depend on the seed of a run: all runs on a source share one t
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from poslab.data.kinds import Kind
 from poslab.data.overlap import near_copies, normal_form
+from poslab.data.source import PreparedSource
 from poslab.data.splitting import SPLIT_SEED, hold_out
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-def split_examples(source: Any) -> "dict[str, Dataset]":
-    """Return the examples of a source as `train`, `validation` and `test`.
+class RowSource(PreparedSource, ABC):
+    """A source of examples in the rows of tables, which are divided into splits that share none.
 
-    A published test stays as it is; examples of published validation and training that read as a held-out one are
-    dropped. Splits that the source lacks are held out of training.
-
-    Raises:
-        ValueError: one sentence that begins with the argument to change.
+    Args:
+        deduplicate: drop examples that equal an earlier one, and those of training that read as one held out (default
+            true).
+        others: those of `PreparedSource`.
     """
-    splits = source.examples()
-    columns, kind = splits["train"].column_names, source.kind
-    texts, read = ([c for c in of if c in columns] for of in (kind.texts, kind.read))
-    if source.deduplicate:
-        splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], texts)}, read)
-    missing = {name: fraction for name, fraction in source.fractions.items() if name not in splits}
-    if not missing:
-        return splits
-    together = read if source.deduplicate else ()
-    splits |= split(
-        splits["train"],
-        missing,
-        stratify=kind.stratify_by,
-        together=together,
-        near_copies_together=source.split_version >= 2,
-    )
-    # Examples of two documents that read the same may be in two splits.
-    has_documents = "document" in splits["train"].column_names
-    return drop_held_out(splits, read) if source.deduplicate and has_documents else splits
+
+    deduplicate: bool = True
+
+    kind: ClassVar[Kind]
+
+    @abstractmethod
+    def examples(self) -> "dict[str, Dataset]":
+        """Return the examples by split, with the columns of their kind: `train`, and any held-out split of its own.
+
+        Raises:
+            ValueError: one sentence that begins with the argument to change, if they cannot be read.
+        """
+
+    def split_examples(self) -> "dict[str, Dataset]":
+        """Return the examples as `train`, `validation` and `test`.
+
+        A published test stays as it is; examples of published validation and training that read as a held-out one are
+        dropped. Splits that the source lacks are held out of training.
+
+        Raises:
+            ValueError: one sentence that begins with the argument to change.
+        """
+        splits = self.examples()
+        columns, kind = splits["train"].column_names, self.kind
+        texts, read = ([c for c in of if c in columns] for of in (kind.texts, kind.read))
+        if self.deduplicate:
+            splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], texts)}, read)
+        missing = {name: fraction for name, fraction in self.fractions.items() if name not in splits}
+        if not missing:
+            return splits
+        splits |= split(
+            splits["train"],
+            missing,
+            stratify=kind.stratify_by,
+            together=read if self.deduplicate else (),
+            near_copies_together=self.split_version >= 2,
+        )
+        # Examples of two documents that read the same may be in two splits.
+        has_documents = "document" in splits["train"].column_names
+        return drop_held_out(splits, read) if self.deduplicate and has_documents else splits
 
 
 def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
@@ -74,9 +97,7 @@ def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "d
             held_out.update(digests)
     for name, dataset in apart.items():
         if not len(dataset):
-            raise ValueError(
-                f"deduplicate leaves nothing of {name}: each of its examples stands in what is held out too"
-            )
+            raise ValueError(f"deduplicate leaves nothing of {name}: each of its examples is held out too")
     return apart
 
 
@@ -114,7 +135,7 @@ def split(
     order = np.random.default_rng(seed).permutation(len(rows_of))
     has_documents = "document" in dataset.column_names
     if together and not has_documents:
-        # Examples that read the same stand in the place of the first, so that no other one changes its split.
+        # Examples that read the same are at the position of the first, so that no other one changes its split.
         groups: dict[Any, list[int]] = {}
         texts = dataset.select_columns(list(together))
         alike = (
@@ -129,9 +150,9 @@ def split(
             rows_of[rows[0]] = rows
         order = np.array([number for number in order if rows_of[number]])
     if len(order) <= len(fractions):
-        what = "documents" if has_documents else "different examples"
+        units = "documents" if has_documents else "different examples"
         raise ValueError(
-            f"validation_fraction and test_fraction need at least {len(fractions) + 1} {what}, got {len(order)}"
+            f"validation_fraction and test_fraction need at least {len(fractions) + 1} {units}, got {len(order)}"
         )
     sizes = [len(rows) for rows in rows_of]
     if stratify is not None:
@@ -158,12 +179,12 @@ def spread_classes(classes: Sequence[Any], sizes: Sequence[int], order: np.ndarr
     totals, seen = Counter[Any](), Counter[Any]()
     for group in order:
         totals[classes[group]] += sizes[group]
-    places = []
+    positions = []
     for group in order:
         name, size = classes[group], sizes[group]
-        places.append((seen[name] + size / 2) / totals[name])
+        positions.append((seen[name] + size / 2) / totals[name])
         seen[name] += size
-    return order[np.argsort(places, kind="stable")]
+    return order[np.argsort(positions, kind="stable")]
 
 
 def _classes(labels: list[Any]) -> list[Any]:

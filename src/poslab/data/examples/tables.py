@@ -32,7 +32,7 @@ Rewrite = Callable[[dict[str, Any], int], list[dict[str, Any]]]
 """Makes the examples of a row and its number from 0."""
 
 
-class Table(NamedTuple):
+class ExampleTable(NamedTuple):
     """Rows in columns that have the names of arguments.
 
     Args:
@@ -67,11 +67,11 @@ class TableExamples(ExampleSource):
     """True leaves out rows with an empty column, False raises an error with their place."""
 
     @abstractmethod
-    def tables(self) -> dict[str, list[Table]]:
+    def tables(self) -> dict[str, list[ExampleTable]]:
         """Return the tables of each split."""
 
     @abstractmethod
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         """Return what makes the examples of a row, whose columns hold something, and the types of their columns."""
 
     def examples(self) -> Splits:
@@ -91,7 +91,7 @@ class TableExamples(ExampleSource):
         """The columns that are read: those of `columns`, and that of documents."""
         return self.columns | ({"document": self.document} if self.document is not None else {})
 
-    def _converted(self, table: Table) -> "Dataset":
+    def _converted(self, table: ExampleTable) -> "Dataset":
         from datasets import Value
 
         convert, types = self.converter(table)
@@ -159,9 +159,9 @@ class HubExamples(TableExamples, HubColumns):
 
     leaves_out_gaps = True
 
-    def tables(self) -> dict[str, list[Table]]:
+    def tables(self) -> dict[str, list[ExampleTable]]:
         return {
-            argument.removesuffix("_split"): [Table(self.rows(argument, split), argument, f"split {split!r}")]
+            argument.removesuffix("_split"): [ExampleTable(self.rows(argument, split), argument, f"split {split!r}")]
             for argument, split in self.splits.items()
         }
 
@@ -213,10 +213,10 @@ class ExampleFiles(TableExamples):
         settings = (self.kind.name, suffixes, self.delimiter, self.columns, self.document, *self.settings)
         return fingerprint([path for paths in self.paths.values() for path in paths], *settings)
 
-    def tables(self) -> dict[str, list[Table]]:
+    def tables(self) -> dict[str, list[ExampleTable]]:
         return {
             FILES[argument]: [
-                Table(self.named(self._rows(argument, path)), argument, repr(str(path))) for path in paths
+                ExampleTable(self.named(self._rows(argument, path)), argument, repr(str(path))) for path in paths
             ]
             for argument, paths in self.paths.items()
         }

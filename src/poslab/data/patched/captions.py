@@ -1,5 +1,7 @@
 """Images with captions."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +12,17 @@ import numpy as np
 from poslab.arguments import Count, Range
 from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.kinds.patched import CAPTIONS, Captions
 from poslab.data.overlap import normal_form
+from poslab.data.patched.arrays import CAPTIONS, CaptionKind, StoredArrays
 from poslab.data.patched.images import MAX_PIXELS, SUFFIXES, ImageSource, channels_of, read_image
+from poslab.data.patched.source import ArrayBatches, PatchedSplits
 from poslab.data.paths import folder_of, require_content
-from poslab.data.source import Source, VocabSize, require_text
+from poslab.data.source import Collating, Source, VocabSize, require_text
+from poslab.data.tokenizers import load_tokenizer
 from poslab.io.files import read_text
 
 if TYPE_CHECKING:
-    from poslab.data.patched.caption_splits import CaptionSplits
+    from poslab.data.batch import Collate
 
 
 class Captioned(NamedTuple):
@@ -55,7 +59,7 @@ class CaptionFolder(ImageSource, Source):
     vocab_size: VocabSize = 512
 
     title = "captions"
-    kind: ClassVar[Captions] = CAPTIONS
+    kind: ClassVar[CaptionKind] = CAPTIONS
     axes = ("time", "height", "width")
 
     def __post_init__(self) -> None:
@@ -67,9 +71,7 @@ class CaptionFolder(ImageSource, Source):
         for path, _ in self.captioned:
             require_content("path", path, "images")
 
-    def open(self, joined: bool = False) -> "CaptionSplits":
-        from poslab.data.patched.caption_splits import CaptionSplits
-
+    def open(self, joined: bool = False) -> CaptionSplits:
         return CaptionSplits(self)
 
     @cached_property
@@ -135,3 +137,53 @@ def _caption_of(image: Path) -> str:
     if not lines[0].strip():
         raise ValueError(f"path must hold captions, but the first line of {str(file)!r} is empty")
     return " ".join(lines[0].split())
+
+
+class CaptionSplits(PatchedSplits):
+    """Images and their captions; a length is a side, at which the test has all of its images.
+
+    Attributes:
+        captions: tokens of each caption, its end included, in the order of their numbers.
+        num_cut: captions that are cut.
+    """
+
+    source: CaptionFolder
+
+    def __init__(self, source: CaptionFolder) -> None:
+        super().__init__(source)
+        self.tokenizer = load_tokenizer(self.folder)
+        whole = [self.tokenizer.encode(caption) for caption in self.facts.classes]
+        most = source.caption_length - 1
+        self.num_cut = sum(len(tokens) > most for tokens in whole)
+        self.captions = [np.append(tokens[:most], self.tokenizer.end_id).astype(np.int64) for tokens in whole]
+
+    def report_lines(self, max_length: int | None) -> list[str]:
+        lines, source = super().report_lines(max_length), self.source
+        cut = f", {self.num_cut:,} of them cut after {source.caption_length} tokens" if self.num_cut else ""
+        captions = (
+            f"{len(self.captions):,} different captions ({source.tokenizer}, {self.tokenizer.vocab_size:,} tokens){cut}"
+        )
+        return [*lines, captions]
+
+    def _batches(self, split: str, length: int, task: Collating) -> CaptionBatches:
+        return CaptionBatches(self.stored(split, length), self.source, self.captions, task.collate)
+
+
+class CaptionBatches(ArrayBatches):
+    """Batches of images and captions by number; `label` is the tokens of a caption.
+
+    Args:
+        stored, source, collate: as of `ArrayBatches`.
+        captions: their tokens, in the order of their numbers.
+    """
+
+    def __init__(
+        self, stored: StoredArrays, source: CaptionFolder, captions: Sequence[np.ndarray], collate: Collate
+    ) -> None:
+        super().__init__(stored, source, captions, collate)
+        self.num_written = np.array([len(tokens) - 1 for tokens in captions])[stored.labels]
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """Tokens of each example, (N,): patches, and its caption without the end."""
+        return super().num_tokens + self.num_written

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from poslab.arguments import Count, Range
-from poslab.data.kinds.patched import IMAGES, PIXELS, PatchedArrays
+from poslab.data.patched.arrays import IMAGES, PIXELS, ArrayKind
 from poslab.data.patched.files import FolderArrays, HubArrays
 from poslab.data.patched.source import PatchedSource
 from poslab.data.paths import require_regular
@@ -184,7 +184,7 @@ class Pixels(HubImages):
     levels: Annotated[int, Range(2, 256)] = 16
 
     title = "pixels"
-    kind: ClassVar[PatchedArrays] = PIXELS
+    kind: ClassVar[ArrayKind] = PIXELS
     channels = 1
 
     @property

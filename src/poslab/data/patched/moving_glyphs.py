@@ -8,7 +8,7 @@ import numpy as np
 
 from poslab.arguments import Count, Range
 from poslab.data.examples.columns import Splits, as_examples
-from poslab.data.kinds.patched import VIDEOS
+from poslab.data.patched.arrays import VIDEOS
 from poslab.data.patched.glyphs import Glyphs, Variants
 from poslab.data.patched.source import PatchedSource
 
@@ -30,7 +30,7 @@ SPEEDS = (1, 2, 3)
 MAX_FRAMES = 1024
 
 
-class Path(NamedTuple):
+class Motion(NamedTuple):
     """The path of a glyph: its position in the first frame, a direction and a speed."""
 
     start: tuple[int, int]
@@ -124,7 +124,7 @@ class MovingGlyphs(PatchedSource):
         return {
             split: as_examples(
                 content=stills["content"][:],
-                label=[self.path(number).direction for number in stills["number"]],
+                label=[self.motion(number).direction for number in stills["number"]],
                 number=stills["number"][:],
                 document=stills["document"][:],
             )
@@ -133,23 +133,25 @@ class MovingGlyphs(PatchedSource):
 
     def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
         for number, still in zip(numbers, self._stills.arrays(numbers, self.side), strict=True):
-            yield moving(still[..., 0], self.canvas, self.path(number), length)[..., None]
+            yield moving(still[..., 0], self.canvas, self.motion(number), length)[..., None]
 
-    def path(self, number: int) -> Path:
+    def motion(self, number: int) -> Motion:
         """Return the path of the glyph of a number."""
         *start, direction, speed = np.random.default_rng(number).integers(
             [self.canvas, self.canvas, len(DIRECTIONS), len(SPEEDS)]
         )
-        return Path((int(start[0]), int(start[1])), list(DIRECTIONS)[direction], SPEEDS[speed])
+        return Motion((int(start[0]), int(start[1])), list(DIRECTIONS)[direction], SPEEDS[speed])
 
     @cached_property
     def _stills(self) -> Glyphs:
         return Glyphs(variants=self.variants, side=self.side, sides=[], patch=self.side, sequence_length=1)
 
 
-def moving(image_HW: np.ndarray, canvas: int, path: Path, frames: int) -> np.ndarray:
+def moving(image_HW: np.ndarray, canvas: int, motion: Motion, frames: int) -> np.ndarray:
     """Return the video of an image that moves along a path, (T, canvas, canvas); edges of the canvas are joined."""
     first = np.zeros((canvas, canvas), image_HW.dtype)
     first[: len(image_HW), : len(image_HW)] = image_HW
-    steps_T2 = np.array(path.start) + np.arange(frames)[:, None] * path.speed * np.array(DIRECTIONS[path.direction])
+    steps_T2 = np.array(motion.start) + np.arange(frames)[:, None] * motion.speed * np.array(
+        DIRECTIONS[motion.direction]
+    )
     return np.stack([np.roll(first, step, (0, 1)) for step in steps_T2])

@@ -1,49 +1,31 @@
-"""Sources of sounds, and their files, read within bounds. Dimension letters: N samples or sounds, C channels."""
+"""Sources of sounds, and their splits, cropped to a length."""
 
-import importlib.util
-import re
-from collections.abc import Iterator, Sequence
-from fractions import Fraction
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from io import BytesIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from poslab.arguments import Count
-from poslab.data.kinds.patched import SOUNDS
+from poslab.data.patched.arrays import SOUNDS, StoredArrays
+from poslab.data.patched.audio import (
+    BINS,
+    FRAMES_PER_SECOND,
+    MAX_SECONDS,
+    SUFFIXES,
+    normalised_log_mel,
+    read_sound,
+    require_reader,
+)
 from poslab.data.patched.files import FolderArrays, HubArrays
-from poslab.data.patched.log_mel import BINS, FRAMES_PER_SECOND, RATE, normalised_log_mel
-from poslab.data.patched.source import PatchedSource
-from poslab.data.paths import require_regular
-from poslab.data.source import Share
-from poslab.io.files import NotInstalledError
-from poslab.io.terminal import one_line
+from poslab.data.patched.source import ArrayBatches, PatchedSource, PatchedSplits
+from poslab.data.source import Collating, Share
 
 if TYPE_CHECKING:
-    from poslab.data.patched.sound_splits import SoundSplits
-
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga")
-FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
-"""As libsndfile names them."""
-
-RATES = (4_000, 192_000)
-MAX_SECONDS, MAX_CHANNELS = 600, 8
-"""Bounds of a file; a few bytes can ask for any numbers."""
-
-CUT = re.compile(r"^data : (\d+) \(should be (\d+)\)$", re.MULTILINE)
-"""Line of libsndfile's log for a WAV file with another number of bytes than its header claims."""
-
-STREAMED = 2**31 - 2**16
-"""Least number of bytes that a program claims of a WAV file that it writes to a pipe, before it knows how many."""
-
-LARGEST_TERM = 2_000
-"""Largest denominator of a ratio of rates."""
-
-LOUDEST = 1000
-"""The largest value of a sound, of which 1 is full scale; the Ogg files of many recordings go somewhat beyond that."""
+    from poslab.data.batch import Batch, Collate
+    from poslab.data.order import BatchPlan, ExampleOrder
 
 # Raise it with every change of the spectrogram of the same sound: old ones are then not found.
 VERSION = 2
@@ -95,9 +77,7 @@ class SoundSource(PatchedSource):
             self.require_length("length_multiples", multiple * self.trained_length)
         super().__post_init__()
 
-    def open(self, joined: bool = False) -> "SoundSplits":
-        from poslab.data.patched.sound_splits import SoundSplits
-
+    def open(self, joined: bool = False) -> SoundSplits:
         return SoundSplits(self)
 
     def check(self) -> None:
@@ -191,74 +171,107 @@ class SoundFolder(SoundSource, FolderArrays):
             yield self.spectrogram(read_sound("path", self.labelled[number][0]))
 
 
-def require_reader(name: str) -> None:
-    """Raise ValueError, beginning with a name, unless the package that reads sounds is installed."""
-    if importlib.util.find_spec("soundfile") is None:
-        raise NotInstalledError(f"{name} needs the package soundfile, which reads sounds: pip install soundfile")
+class SoundSplits(PatchedSplits):
+    """Sounds and their classes, cropped to a length; the test has at each length the sounds that are that long.
+
+    A crop of training begins at a frame that follows from the seed and the index in the stream of training.
+    """
+
+    source: SoundSource
+
+    def __init__(self, source: SoundSource) -> None:
+        """Open the prepared sounds; ValueError if a split has none that is long enough."""
+        super().__init__(source)
+        for split in self.facts.num_examples:
+            if not self._num_fitting(split, self.longest_trained):
+                raise ValueError(
+                    f"seconds must be at most the duration of some sounds of {split}, got {self.source.seconds}"
+                )
+
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        return [length for length in super().lengths_of(split, max_length) if self._num_fitting(split, length)]
+
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> Iterable[Batch]:
+        from poslab.data.order import ExampleOrder, training_loader
+
+        source, crops = self.source, self._batches("train", self.longest_trained, task)
+        repeat = source.batch_size if source.overfit else None
+        order = ExampleOrder(crops.num_tokens, source.batch_size, source.seed, repeat)
+        return training_loader(TrainingCrops(crops, order), plan, list, source.num_workers)
+
+    @property
+    def num_rows(self) -> int | None:
+        return None  # crops are not a fixed set
+
+    def report_lines(self, max_length: int | None) -> list[str]:
+        counts = (
+            f"{self._num_fitting('test', length):,} of {length} frames, {self.most_frequent(length):.1f} %"
+            for length in self.lengths
+        )
+        line = f"sounds of the test that are long enough, and their most frequent class: {'; '.join(counts)}"
+        return [*super().report_lines(max_length), line]
+
+    def stored(self, split: str, length: int) -> StoredArrays:
+        """Return the whole sounds of a split, which serve all lengths."""
+        return super().stored(split, self.longest_trained)
+
+    def labels(self, split: str, length: int) -> np.ndarray:
+        stored = self.stored(split, length)
+        return stored.labels[stored.sizes[:, 0] >= length]
+
+    def _num_fitting(self, split: str, length: int) -> int:
+        return int((self.stored(split, length).sizes[:, 0] >= length).sum())
+
+    def _batches(self, split: str, length: int, task: Collating) -> CropBatches:
+        stored = self.stored(split, length)
+        return CropBatches(stored, self.source, self.facts.classes, task.collate, length)
 
 
-def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> np.ndarray:
-    """Return the sound of a file at 16 kHz, (N,) float32, as of `at_16_khz`; several channels become their mean.
+class CropBatches(ArrayBatches):
+    """Batches of the sounds that have a length, cropped to it at their beginning.
 
     Args:
-        argument: name of the argument that names the file, for messages.
-        file: path of a WAV, FLAC, Ogg Vorbis or Opus file, or its contents.
-        name: of the file in messages; None is its path.
-
-    Raises:
-        ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has a rate
-            beyond 4 to 192 kHz, more than 8 channels or more than 10 minutes. An Ogg file that is cut may be read as
-            far as it goes.
+        stored: the sounds, (frames, bins, 1) each.
+        source, classes, collate: as of `ArrayBatches`.
+        length: in frames.
     """
-    require_reader(argument)
-    import soundfile
 
-    try:
-        if isinstance(file, Path):
-            require_regular(file)
-        with soundfile.SoundFile(file) as opened:
-            if opened.format not in FORMATS:
-                raise ValueError(f"it is a file of the format {opened.format}")
-            if not RATES[0] <= opened.samplerate <= RATES[1]:
-                raise ValueError(f"it has {opened.samplerate:,} samples in a second")
-            if opened.channels > MAX_CHANNELS:
-                raise ValueError(f"it has {opened.channels:,} channels")
-            if opened.frames > MAX_SECONDS * opened.samplerate:
-                raise ValueError(f"it has {opened.frames / opened.samplerate:,.0f} seconds")
-            cut = CUT.search(opened.extra_info)
-            if cut and int(cut[2]) < int(cut[1]) < STREAMED:
-                raise ValueError(f"its header claims {int(cut[1]):,} bytes of sound, and it holds {int(cut[2]):,}")
-            rate = opened.samplerate
-            wave_N = _mono(opened, opened.frames, rate)  # of Ogg, the number is an estimate
-    except Exception as error:  # whatever the library meets in a file that is not as it should be
-        reason = one_line(getattr(error, "error_string", str(error)))  # of the library's, without the file
-        named = repr(str(file)) if name is None else name
-        raise ValueError(f"{argument} must hold whole sounds, but {named} is not one: {reason}") from error
-    return at_16_khz(wave_N, rate)
+    def __init__(
+        self, stored: StoredArrays, source: SoundSource, classes: Sequence[str], collate: Collate, length: int
+    ) -> None:
+        super().__init__(stored, source, classes, collate)
+        self.fitting = np.flatnonzero(stored.sizes[:, 0] >= length)
+        self.labels = stored.labels[self.fitting]
+        self.length = length
+
+    @property
+    def num_tokens(self) -> np.ndarray:
+        return np.full(len(self.fitting), self.source.tokens_at(self.length))
+
+    def array(self, number: int, offset: float = 0.0) -> np.ndarray:
+        """Return a crop, (bins, frames, 1); `offset`, from 0 to 1, is where it begins in the sound."""
+        whole = self.stored[self.fitting[number]]
+        first = int(offset * (len(whole) - self.length + 1))
+        return whole[first : first + self.length].swapaxes(0, 1)
 
 
-def at_16_khz(wave_N: np.ndarray, rate: int) -> np.ndarray:
-    """Return a sound of a rate in samples per second at 16 kHz; its duration and pitch are right within 0.025 %.
+class TrainingCrops:
+    """Batches of training by successive indices of its stream.
 
-    They are exact for usual rates, such as 11,025, 22,050, 44,100 and 48,000. The filter of a ratio of two rates grows
-    with its terms, so that of 44,101 would cost more than the sound: it is rounded to a denominator of at most 2,000.
+    Args:
+        crops: the sounds.
+        order: the sounds by index.
     """
-    ratio = Fraction(RATE, rate).limit_denominator(LARGEST_TERM)
-    resampled: np.ndarray = wave_N if ratio == 1 else resample_poly(wave_N, ratio.numerator, ratio.denominator)
-    return resampled
 
+    def __init__(self, crops: CropBatches, order: ExampleOrder) -> None:
+        self.crops = crops
+        self.order = order
 
-def _mono(file: Any, frames: int, at_once: int) -> np.ndarray:
-    """Return the mean of the channels of an open file, (N,) float32, of at most so many frames.
-
-    Few are unpacked at once, of which each has all channels: a megabyte of silence can stand for gigabytes.
-    """
-    waves = [np.zeros(0, np.float32)]
-    for first in range(0, frames, at_once):
-        wave_NC = file.read(min(at_once, frames - first), dtype="float32", always_2d=True)
-        if not len(wave_NC):
-            break
-        if not np.abs(wave_NC).max() <= LOUDEST:
-            raise ValueError(f"it has values that are not numbers up to {LOUDEST:,}")
-        waves.append(wave_NC.mean(1))
-    return np.concatenate(waves)
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        numbers = self.order.items(range(indices[0], indices[-1] + 1))
+        draws = indices if self.order.repeat is None else [index % self.order.repeat for index in indices]
+        begins = [np.random.default_rng([self.order.seed, index]).random() for index in draws]
+        arrays = [self.crops.array(number, begin) for number, begin in zip(numbers, begins, strict=True)]
+        return self.crops.batch(numbers, arrays, np.full(len(numbers), True))

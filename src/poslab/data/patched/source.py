@@ -1,25 +1,46 @@
-"""The base class of all sources of arrays that are cut into patches.
+"""The base class of all sources of arrays that are cut into patches, and their splits.
 
-Dimension letters: N arrays, A axes, C channels, T patches, P values of a patch.
+Dimension letters: N arrays, A axes, C channels.
 """
+
+from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from poslab.arguments import Count
-from poslab.data.examples.columns import Splits
-from poslab.data.kinds.patched import PatchedArrays
-from poslab.data.source import Natural, PreparedSource, Share
+from poslab.data import cache
+from poslab.data.examples.splitting import RowSource
+from poslab.data.patched.arrays import (
+    IMAGES,
+    SOUNDS,
+    VIDEOS,
+    ArrayFacts,
+    ArrayKind,
+    StoredArrays,
+    moments,
+    write_arrays,
+)
+from poslab.data.preparation import make_tokenizer, tokenizer_settings
+from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Natural, Share, Source
+from poslab.data.splitting import random_order
+from poslab.data.tokenizers import SymbolTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from poslab.data.patched.patched_splits import PatchedSplits
+    from poslab.data.batch import Batch, Collate
+    from poslab.data.order import BatchPlan
+
+# Raise it with every change of the arrays that come of the same source: old ones are then not found.
+VERSION = 2
 
 
-class PatchedSource(PreparedSource):
+class PatchedSource(RowSource):
     """A source of arrays of several classes, such as images, which are cut into patches, the tokens of a model.
 
     The test is at several lengths, such as sides of an image. The patch stays the same, so more length is more tokens.
@@ -31,9 +52,7 @@ class PatchedSource(PreparedSource):
             of a whole one.
         test_examples: the most arrays of validation and of test, drawn at random and the same for all seeds, at least
             1; None is all of them (default 2000).
-        deduplicate: drop arrays that equal an earlier one, and those of training that equal one held out (default
-            true).
-        others: those of `PreparedSource`.
+        others: those of `RowSource`.
     """
 
     batch_size: Count = 64
@@ -42,9 +61,7 @@ class PatchedSource(PreparedSource):
     sequence_length: Natural
     grid: Sequence[Count] | None = None
     test_examples: Count | None = 2000
-    deduplicate: bool = True
-
-    kind: ClassVar[PatchedArrays]
+    kind: ClassVar[ArrayKind]
 
     length_means: ClassVar[str]
     """Meaning of its lengths."""
@@ -69,15 +86,80 @@ class PatchedSource(PreparedSource):
             )
 
     def prepare(self, joined: bool = False) -> None:
-        from poslab.data.patched.preparation import prepare
-
         for length in sorted({self.stored_length(length) for length in self.all_lengths}):
-            prepare(self, length)
+            self.prepare_at(length)
 
-    def open(self, joined: bool = False) -> "PatchedSplits":
-        from poslab.data.patched.patched_splits import PatchedSplits
+    def prepare_at(self, length: int) -> Path:
+        """Write the held-out arrays at a length, and at the training length all of them, unless they are there.
 
+        Returns: their folder.
+
+        Raises: ValueError if all arrays for training are empty.
+        """
+        self.check()
+        length = self.stored_length(length)
+        settings = {
+            "version": VERSION,
+            "source": self.identity,
+            "deduplicate": self.deduplicate,
+            "fractions": list(self.fractions.values()),
+            "test_examples": self.test_examples,
+            "form": self.form(length),
+            **(tokenizer_settings(self) if isinstance(self, Source) else {}),
+        }
+        folder = self.cache / f"{self.title}-{cache.key(settings)}"
+        if cache.verify_or_discard(folder, partial(self._check_arrays, length)):
+            return folder
+        splits = self.split_examples()
+        classes = self.kind.labels(splits)
+        number_of = {name: number for number, name in enumerate(classes)}
+        counts: dict[str, int] = {}
+        mean, deviation = list[float](), list[float]()
+        with cache.new_folder(folder) as temporary:
+            for name in self._splits_at(length):
+                rows = splits[name]
+                if name in HELD_OUT and self.test_examples is not None:
+                    rows = rows.select(sorted(random_order(len(rows))[: self.test_examples]))
+                sums = write_arrays(temporary, name, self.arrays(list(rows["number"]), length), self.channels)
+                np.array([number_of[label] for label in rows["label"]], np.int32).tofile(temporary / f"{name}.labels")
+                counts[name] = len(rows)
+                if name == "train":
+                    if not sums[0].any():
+                        raise ValueError(
+                            f"dataset={self.title} must have {self.kind.name}s for training, and all are empty"
+                        )
+                    mean, deviation = moments(sums)
+            if isinstance(self, Source):
+                make_tokenizer(self, iter([splits["train"]["label"][:]])).save(temporary)
+            cache.write_facts(temporary, ArrayFacts(counts, classes, self.channels, mean, deviation))
+        return folder
+
+    def open(self, joined: bool = False) -> PatchedSplits:
         return PatchedSplits(self)
+
+    def _splits_at(self, length: int) -> tuple[str, ...]:
+        """Return the splits that there are at a length."""
+        return SPLITS if length == self.trained_length else HELD_OUT
+
+    def _check_arrays(self, length: int, folder: Path) -> None:
+        """Raise ValueError unless a folder holds the arrays that it says, of sizes and classes that they may have."""
+        facts = cache.read_facts(folder, ArrayFacts)
+        if isinstance(self, Source):
+            load_tokenizer(folder)
+        cache.require_splits(self._splits_at(length), facts.num_examples)
+        num_moments = facts.channels if length == self.trained_length else 0
+        is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == num_moments
+        is_right &= all(map(math.isfinite, facts.mean))
+        is_right &= len(facts.classes) > 1 and all(0 < deviation < math.inf for deviation in facts.deviation)
+        for name, count in facts.num_examples.items():
+            try:
+                stored = StoredArrays(folder, name, len(self.patch_sizes), facts.channels, self.dtype)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{folder} does not hold {self.kind.name} data: {error}") from error
+            is_right &= stored.is_whole and len(stored) == count and self.may_have(stored.sizes, length)
+            is_right &= bool(((stored.labels >= 0) & (stored.labels < len(facts.classes))).all())
+        if not is_right:
+            raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
 
     @property
     def most_tokens_trained(self) -> int:
@@ -165,14 +247,6 @@ class PatchedSource(PreparedSource):
         """Return a line for people on what there is, given the number of arrays of each split, and `channels`."""
 
     @abstractmethod
-    def examples(self) -> Splits:
-        """Return the arrays by split, with the columns of their kind: `train`, and any held-out split of its own.
-
-        Raises:
-            ValueError: one sentence that begins with the argument to change, if they cannot be read.
-        """
-
-    @abstractmethod
     def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
         """Yield arrays by their column `number`, in an order that is given, at a length.
 
@@ -180,23 +254,122 @@ class PatchedSource(PreparedSource):
         """
 
 
-def patches_of(array: np.ndarray, patch: Sequence[int]) -> np.ndarray:
-    """Return the patches of an array, (T, P), in the order of rows: the last axis counts fastest.
+class PatchedSplits(DataSplits):
+    """Arrays and their classes; the test has all of its arrays at each length.
+
+    Validation is only at the training length, so that no state of a model is chosen by its results at another one.
+
+    Attributes:
+        facts: counts and measurements of the arrays, and their classes.
+    """
+
+    tokenizer: Tokenizer
+
+    def __init__(self, source: PatchedSource) -> None:
+        self.source = source
+        self.length_means = source.length_means
+        self.tokenizer = SymbolTokenizer(source.symbols)
+        self._stored: dict[tuple[str, int], StoredArrays] = {}
+        self.folder = source.prepare_at(self.longest_trained)
+        self.facts = cache.read_facts(self.folder, ArrayFacts)
+        self.state = {"prepared": self.folder.name}  # the name changes with the arrays
+
+    @property
+    def longest_trained(self) -> int:
+        return self.source.trained_length
+
+    def lengths_of(self, split: str, max_length: int | None) -> list[int]:
+        lengths = self.lengths if split == "test" else [self.longest_trained]
+        return [n for n in lengths if max_length is None or self.source.tokens_at(n) <= max_length]
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        return self.source.all_lengths
+
+    def training_batches(
+        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
+    ) -> Iterable[Batch]:
+        batches = self._batches("train", self.longest_trained, task)
+        return self.source.example_loader(batches, batches.num_tokens, plan, draws_independently)
+
+    @property
+    def num_rows(self) -> int | None:
+        return len(self.stored("train", self.longest_trained))
+
+    def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> ArrayBatches:
+        self.source.require_length("lengths", length)
+        return self._batches(split, length, task)
+
+    def identity(self, split: str, length: int) -> str:
+        return f"{self.source.prepare_at(length).name}/{split}@{length}"
+
+    def report_lines(self, max_length: int | None) -> list[str]:
+        facts, source = self.facts, self.source
+        counts = ", ".join(f"{count:,} {name}" for name, count in facts.num_examples.items())
+        lines = [f"{source.title}: {source.in_words(counts, facts.channels)}"]
+        if source.kind in (IMAGES, SOUNDS, VIDEOS):
+            shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
+            most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f} % of the test"
+            lines.append(f"{len(facts.classes)} classes: {shown}; {most}")
+        return lines
+
+    def most_frequent(self, length: int) -> float:
+        """Return the share of the most frequent class of the test at a length in per cent; 0 without arrays."""
+        of_test = self.labels("test", length)
+        return 100 * float(np.bincount(of_test, minlength=1).max()) / max(1, len(of_test))
+
+    def stored(self, split: str, length: int) -> StoredArrays:
+        """Return the arrays of a split on the disk, at a length."""
+        if (split, length) not in self._stored:
+            folder, source = self.source.prepare_at(length), self.source
+            arrays = StoredArrays(folder, split, len(source.patch_sizes), self.facts.channels, source.dtype)
+            self._stored[split, length] = arrays
+        return self._stored[split, length]
+
+    def labels(self, split: str, length: int) -> np.ndarray:
+        """Return the numbers of the classes of the arrays that a split has at a length, (N,)."""
+        return self.stored(split, length).labels
+
+    def _batches(self, split: str, length: int, task: Collating) -> ArrayBatches:
+        return ArrayBatches(self.stored(split, length), self.source, self.facts.classes, task.collate)
+
+
+class ArrayBatches:
+    """Batches of arrays by number; numbers from their count on are rows that do not count.
 
     Args:
-        array: (n_1, ..., n_A, C), such as an image, whose axes are height and width.
-        patch: sides of a patch, A integers, of each of which n is a multiple. P is their product times C.
+        stored: the arrays.
+        source: of the arrays.
+        names: of the classes, or tokens of the captions, in the order of their numbers.
+        collate: makes a batch of the columns `array` and `label`.
     """
-    axes = range(len(patch))
-    cells = [size // side for size, side in zip(array.shape, patch, strict=False)]
-    split = array.reshape(*(n for pair in zip(cells, patch, strict=True) for n in pair), -1)
-    order = [*(2 * axis for axis in axes), *(2 * axis + 1 for axis in axes), 2 * len(patch)]
-    return split.transpose(order).reshape(math.prod(cells), -1)
 
+    def __init__(self, stored: StoredArrays, source: PatchedSource, names: Sequence[Any], collate: Collate) -> None:
+        self.stored = stored
+        self.source = source
+        self.labels = stored.labels
+        self.names = names
+        self.collate = collate
 
-def normalised(patches_TP: np.ndarray, mean: Sequence[float], deviation: Sequence[float]) -> np.ndarray:
-    """Return patches in float32, less the mean of each channel and divided by its deviation, (T, P)."""
-    repeats = patches_TP.shape[-1] // len(mean)
-    mean_P, deviation_P = (np.tile(np.array(x, np.float32), repeats) for x in (mean, deviation))
-    scaled: np.ndarray = (patches_TP - mean_P) / deviation_P
-    return scaled
+    @property
+    def num_tokens(self) -> np.ndarray:
+        """Patches of each array, (N,)."""
+        cells_NA = self.source.cells_of(self.stored.sizes)
+        return cells_NA.prod(-1, dtype=np.int64)
+
+    @property
+    def longest(self) -> int:
+        return int(self.num_tokens.max())
+
+    def __getitems__(self, numbers: Sequence[int]) -> Batch:
+        within = [min(number, len(self.labels) - 1) for number in numbers]
+        return self.batch(within, [self.array(n) for n in within], np.asarray(numbers) < len(self.labels))
+
+    def array(self, number: int) -> np.ndarray:
+        """Return an array by its number."""
+        return self.stored[number]
+
+    def batch(self, numbers: Sequence[int], arrays: Sequence[np.ndarray], counts: np.ndarray) -> Batch:
+        """Return the batch of arrays that have the classes of these numbers, False in `counts` where one does not."""
+        labels = [self.names[label] for label in self.labels[numbers]]
+        return self.collate({"array": arrays, "label": labels}, counts)

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 
 from poslab.data.batch import IGNORE
-from poslab.data.examples.example_splits import ExampleSplits
+from poslab.data.corpus import TextSplits
+from poslab.data.examples.source import ExampleSplits
 from poslab.data.run_data import RunData
-from poslab.data.text_splits import TextSplits
 from poslab.evaluation.embeddings import (
     TEXTS,
     fitted_probe,

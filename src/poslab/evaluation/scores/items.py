@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from poslab.data.run_data import HELD_OUT
+from poslab.data.source import HELD_OUT
 from poslab.io.files import read_bytes, replacing
 
 VERSION = 2

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from poslab.data.run_data import HeldOut, RunData, check_split
-from poslab.data.text_splits import TextSplits
+from poslab.data.corpus import TextSplits
+from poslab.data.run_data import RunData
+from poslab.data.source import HeldOut, check_split
 from poslab.evaluation.evaluated_run import on_device
 from poslab.evaluation.opening import trained_data
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from poslab.data.examples.columns import as_written, is_missing
-from poslab.data.examples.tables import ExampleFiles, Rewrite, Table
-from poslab.data.kinds.kind import ExampleKind, Labels, Reading, Rows
-from poslab.data.kinds.prepared import are_among, are_equal, are_within, sizes
+from poslab.data.examples.tables import ExampleFiles, ExampleTable, Rewrite
+from poslab.data.kinds import ExampleKind, Labels, ReadingOptions, Rows, are_among, are_equal, are_within, sizes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,8 +21,8 @@ OUTSIDE = "O"
 """The tag of a word that belongs to nothing."""
 
 
-class Tags(ExampleKind):
-    """Texts in the column `text`, whose words stand between single spaces, and `tags`, a list with one for each word.
+class TagKind(ExampleKind):
+    """Texts in the column `text`, whose words are separated by single spaces, and `tags`, a list of one for each word.
 
     Tags are in the form of CoNLL: `B-PER` begins a person, `I-PER` continues it, `O` is neither.
     """
@@ -31,7 +30,7 @@ class Tags(ExampleKind):
     texts = read = ("text",)
     kept = ("tags",)
 
-    def tokenise(self, rows: Rows, tokenizer: Tokenizer, reading: Reading) -> dict[str, list[Any]]:
+    def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
         """Return `start text end`, as for classes, and the place of the first token of each word.
 
         Raises:
@@ -53,10 +52,10 @@ class Tags(ExampleKind):
         return columns
 
     def labels(self, splits: Mapping[str, Dataset]) -> Labels:
-        found = {tag for examples in splits.values() for tags in examples["tags"] for tag in tags}
-        if found <= {OUTSIDE}:
+        names = {tag for examples in splits.values() for tags in examples["tags"] for tag in tags}
+        if names <= {OUTSIDE}:
             raise ValueError(f"tags must name at least one thing, such as B-PER, and all of them are {OUTSIDE}")
-        return Labels(sorted(found))
+        return Labels(sorted(names))
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
         firsts, tags = columns["firsts"], columns["tags"]
@@ -64,7 +63,7 @@ class Tags(ExampleKind):
         return is_of_tokens and are_equal(sizes(firsts), sizes(tags)) and are_among(tags, names)
 
 
-TAGS = Tags("tags")
+TAGS = TagKind("tags")
 
 
 class TagsFile(ExampleFiles):
@@ -85,7 +84,7 @@ class TagsFile(ExampleFiles):
     kind = TAGS
     column_arguments = ("words", "tags")
 
-    def converter(self, table: Table) -> tuple[Rewrite, dict[str, Any]]:
+    def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
         from datasets import List, Value
 
         def tagged(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
