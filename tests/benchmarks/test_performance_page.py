@@ -3,17 +3,13 @@
 import re
 
 from pages.performance import DOCS, PAGE, draw, page
-from pages.performance_bounds import Bound, Figures, Measured, bounds, every_machine
+from pages.performance_bounds import Bound, Figures, Measured, bounds
 
 LAYER = {"part": "layers", "precision": "float32", "encoding": "t5", "batch": 1}
 LAYERS = [
     {**LAYER, "contestant": "Poslab", "length": 512, "time": [1.0, 1.25, 2.0], "memory": 1.5, "route": ["distance"]},
     {**LAYER, "contestant": "T5", "length": 512, "left_out": "would hold about 64 GiB, where 8 are free"},
 ]
-
-
-def test_the_page_is_what_the_figures_say_now():
-    assert page(every_machine()) == PAGE.read_text(encoding="utf-8"), "out of date: python docs/make.py performance"
 
 
 def test_every_picture_of_the_page_is_there():
