@@ -323,6 +323,17 @@ HOSTILE = [
     ({"embedding": {"_target_": "tests.pretrained.nowhere.X"}, "trust": ["tests"]}, "which is not part of poslab"),
     ({"kinds": [{"encoding": 3}]}, "config.json does not describe an encoding of Poslab: IndexError"),
     ({"encodings": None}, "config.json does not describe an encoding of Poslab: TypeError"),
+    *(
+        (
+            {"encodings": [{"_target_": f"poslab.encodings.{name}", **sizes}]},
+            "at most 268,435,456",
+        )
+        for name, sizes in (
+            ("Learned", {"max_length": 10**9}),
+            ("T5Bias", {"num_buckets": 10**9, "max_distance": 2 * 10**9}),
+            ("Shaw", {"max_distance": 10**9}),
+        )
+    ),
 ]
 
 

@@ -57,6 +57,29 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "llama"
 
 
+@pytest.mark.parametrize("key", ["rope_scaling", "rope_parameters", "eos_token_id"])
+def test_a_configuration_with_an_enormous_list_is_refused_before_transformers_reads_it(folder, key):
+    factors = [1.0] * 10_001
+    change_configuration(folder, {key: factors if key == "eos_token_id" else {"long_factor": factors}})
+    with pytest.raises(ValueError, match=r"config\.json .*10,001"):
+        configuration(str(folder))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_quantised_weights_that_do_not_say_so_are_refused(dtype, folder):
+    key = "model.layers.1.mlp.up_proj.weight"
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {key: weights[key].to(dtype)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=f"{key} is [IUF]8"):
+        configuration(str(folder))
+
+
+def test_symbolic_links_are_refused(folder):
+    (folder / "tokenizer.json").symlink_to("/etc/passwd")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is a symbolic link"):
+        configuration(str(folder))
+
+
 def test_a_family_without_a_descriptor_is_refused_with_the_list():
     with refused("model must be one of bert, distilbert, electra, gemma, gpt2, gpt_neox, llama, "):
         family_of(AutoConfig.for_model("bloom"))
@@ -275,6 +298,8 @@ def test_an_index_that_names_other_files_than_weights_in_safetensors_beside_it_i
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"num_hidden_layers": 10**9}, "is damaged: num_hidden_layers must be at most 1,000, got 1000000000"),
+        ({"vocab_size": 10**8}, "is damaged: its config.json describes a model of 3,200,"),
         ({"num_hidden_layers": 1}, "is damaged: config.json has no layer for its weights model.layers.1."),
         ({"num_hidden_layers": 3}, "is damaged: its weights lack model.layers.2."),
         (

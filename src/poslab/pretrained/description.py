@@ -7,6 +7,8 @@ from functools import partial
 from inspect import Parameter, signature
 from typing import Any
 
+import torch
+
 from poslab.configuration.build import build
 from poslab.encodings import (
     LayerPattern,
@@ -20,6 +22,9 @@ from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
 
 Encoding = Callable[..., PositionalEncoding]
+
+MAX_NUMBERS = 2**28
+"""Most numbers of the encodings that a description makes, 1 GiB in float32: 65,536 learned rows of width 4,096."""
 
 OF_PATTERN = ("order", "from_last", "first", "last")
 """Arguments of a pattern that a description has where they are not the defaults."""
@@ -38,8 +43,10 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
     that an encoding takes of a pretrained model are written out.
 
     Raises:
-        ValueError: for an encoding that is not of Poslab, or an argument that is not plain data.
+        ValueError: for an encoding that is not of Poslab, an argument that is not plain data, or more numbers than are
+            read again.
     """
+    _check_size(encodings)
     pattern, facts, temperature = encodings.pattern, encodings.shape.pretrained, encodings.temperature_factory
     makers = [encoding_of(spec) for spec in pattern.specs]
     distinct = list({id(maker): maker for maker in makers}.values())
@@ -66,7 +73,7 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
         shape: makes the shape of the stack with the ids of digits.
 
     Raises:
-        ValueError: for a description that is damaged, or names anything but encodings of Poslab.
+        ValueError: for a description that is damaged, names anything but encodings of Poslab, or wants more memory.
     """
     try:
         makers = [build({"encoding": node}, "encoding", Encoding) for node in description["encodings"]]
@@ -81,7 +88,10 @@ def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], St
             embedding=None if embedding is None else build({"embedding": embedding}, "embedding", Encoding),
             **{name: description[name] for name in OF_PATTERN if name in description},
         )
-        return StackEncodings(pattern, shape(description["digits"]), _temperature(description["temperature"]))
+        of_stack = (pattern, shape(description["digits"]), _temperature(description["temperature"]))
+        with torch.device("meta"):
+            _check_size(StackEncodings(*of_stack))
+        return StackEncodings(*of_stack)
     except (KeyError, IndexError, TypeError, RuntimeError) as error:  # RuntimeError: sizes beyond any memory
         raise ValueError(f"config.json does not describe an encoding of Poslab: {error!r}") from error
 
@@ -94,6 +104,13 @@ def _of_object(described: LayerPattern | LayerSpec, names: Sequence[str]) -> dic
     """Return the named fields as plain data, without those that have their defaults."""
     values = {name: getattr(described, name) for name in names}
     return {name: _value(value, name) for name, value in values.items() if value != getattr(type(described), name)}
+
+
+def _check_size(encodings: StackEncodings) -> None:
+    """Raise ValueError for encodings of more numbers than a description may ask for."""
+    numbers = sum(tensor.numel() for tensor in [*encodings.parameters(), *encodings.buffers()])
+    if numbers > MAX_NUMBERS:
+        raise ValueError(f"encoding must have at most {MAX_NUMBERS:,} numbers in an exported model, got {numbers:,}")
 
 
 def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[str, Any]:

@@ -56,6 +56,13 @@ TOKENIZER_FILES = (
 )
 """Files in which models keep their tokenizers."""
 
+DTYPES = ("F64", "F32", "F16", "BF16")
+"""Types of weights in safetensors that are plain numbers: others are quantised, and need their scales."""
+
+MAX_LAYERS, MAX_ENTRIES = 1000, 10_000
+"""Most layers, and most entries of a list, that are read of a configuration: published models have fewer than 200, and
+transformers takes a minute for 2 million factors of `rope_scaling`."""
+
 
 def download(path: str) -> None:
     """Bring a model of the hub into the cache of this machine, or up to date there; do nothing for a folder.
@@ -112,6 +119,13 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
     """
     import torch
 
+    numbers = sum(weight.numel() for weight in without_weights(auto_class, config, path).base_model.parameters())
+    files = _weight_files(Path(path) if is_folder(path) else _snapshot(path))
+    if numbers > (size := sum(file.stat().st_size for file in files)):  # those that are missing would take memory
+        raise ValueError(
+            f"path={path} is damaged: its {CONFIG} describes a model of {numbers:,} numbers, and its weights have "
+            f"{size:,} bytes"
+        )
     with _errors_of_library(path):
         model, info = auto_class.from_pretrained(
             path,
@@ -192,11 +206,17 @@ def _check_files(folder: Path, path: Any) -> None:
         raise ValueError(f"path={path} holds no pretrained model: there is no {CONFIG}")
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
         raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is of an adapter: merge it first")
-    read_json(folder / CONFIG)
+    blobs = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
+    for file in map(folder.joinpath, names):
+        if file.is_symlink() and file.resolve().parent != blobs:
+            raise ValueError(f"path={path} must hold plain files, and {file.name} is a symbolic link")
+    _check_configuration(read_json(folder / CONFIG), path)
     if not any(name.endswith(WEIGHTS) for name in names):
         others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf"))]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
         raise ValueError(f"path={path} must hold weights in safetensors{instead}")
+    for file in _weight_files(folder):
+        _check_dtypes(file, path)
     if INDEX not in names:
         return
     index = read_json(folder / INDEX)
@@ -208,6 +228,40 @@ def _check_files(folder: Path, path: Any) -> None:
             raise ValueError(f"path={path} must hold weights in safetensors, and {INDEX} names {name!r}")
         if name not in names:
             raise ValueError(f"path={path} is damaged: {INDEX} names {name}, which is not there")
+
+
+def _check_configuration(config: dict[str, Any], path: Any) -> None:
+    """Raise ValueError, beginning with a path, for a configuration that would take transformers too long to read."""
+    for key in ("num_hidden_layers", "n_layer", "n_layers"):
+        if isinstance(number := config.get(key), int) and number > MAX_LAYERS:
+            raise ValueError(f"path={path} is damaged: {key} must be at most {MAX_LAYERS:,}, got {number}")
+    nodes: list[Any] = [config]
+    for node in nodes:
+        if isinstance(node, list) and len(node) > MAX_ENTRIES:
+            raise ValueError(f"path={path} is damaged: {CONFIG} has a list of {len(node):,} entries")
+        nodes += node if isinstance(node, list) else node.values() if isinstance(node, dict) else ()
+
+
+def _check_dtypes(file: Path, path: Any) -> None:
+    """Raise ValueError, beginning with a path, for quantised weights, which are not numbers without their scales.
+
+    Masks and position ids, which older files hold too, are integers.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as weights:
+            dtypes = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"path={path} is damaged: {file.name} cannot be read: {error}") from error
+    for name, dtype in dtypes.items():
+        if name.endswith(".weight") and dtype not in DTYPES:
+            raise ValueError(f"path={path} must hold weights of type {', '.join(DTYPES)}, and {name} is {dtype}")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Return the files of weights in a folder, those with the names that transformers gives if there are some."""
+    return sorted(folder.glob(f"model*{WEIGHTS}")) or sorted(folder.glob(f"*{WEIGHTS}"))
 
 
 @contextmanager
