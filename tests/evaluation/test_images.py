@@ -38,7 +38,7 @@ def test_the_report_of_a_rotation_shows_its_axes(trained):
     made = evaluated(trained("encoding=rotary_axial", "model.registers=1"))
     figures = figures_of(made)
     assert figures.keys() >= {"attention_by_offset", "effective_field", "effective_field_distance", "rotary_axes"}
-    assert figures.keys() >= {"rotary_axis_wavelengths", "attention_overview", "per_length"}
+    assert figures.keys() >= {"attention_overview", "per_length"}
     assert not figures.keys() & {"attention_by_distance", "rotary_turns", "rotary_base_bound"}
     assert list(figures["overview"].frame.columns)[-3:] == ["12 (1x)", "24 (2x)", "within 5% up to"]
     assert {"cells_away", "nowhere"} <= set(figures["attention_by_head"].frame.columns)

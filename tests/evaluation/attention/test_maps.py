@@ -10,12 +10,7 @@ from poslab.evaluation.attention.maps import (
     visible_label,
 )
 from poslab.evaluation.attention.rows import attention_rows
-from poslab.evaluation.attention.statistics import (
-    attention_by_distance,
-    attention_statistics,
-    distance_plot,
-    statistics_plot,
-)
+from poslab.evaluation.attention.statistics import attention_by_distance, distance_plot
 from tests.encoding_choices import small_decoder, some_tokens
 
 
@@ -35,17 +30,6 @@ def test_attention_against_distance_has_a_panel_for_each_layer_and_a_line_for_ea
         assert lines[2].get_xdata()[:4].tolist() == [0, 1, 2, 3]
         assert lines[2].get_ydata()[:4] == pytest.approx(first[:4])
         assert 64 in panel.lines[-1].get_xdata()
-
-
-@pytest.mark.parametrize(("name", "panels"), [("alibi", 5), ("stick_breaking", 6)])
-def test_statistics_are_written_into_cells_and_the_sum_of_weights_where_it_is_not_1(name, panels):
-    frame = attention_statistics(small_decoder(name), some_tokens(2, 30))
-    shown = panels_of(statistics_plot(frame))
-    assert len(shown) == panels
-    written = [text.get_text() for text in shown[0].texts]
-    assert written == [f"{entropy:.2f}" for entropy in frame["entropy"]]
-    written = [float(text.get_text()) / 100 for text in shown[2].texts]
-    assert written == pytest.approx(frame["first_token"].tolist(), abs=5e-4)
 
 
 def test_a_map_shows_the_square_root_of_each_weight_beside_the_labels_of_its_tokens():

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -27,19 +26,11 @@ BINS_PER_OCTAVE = 4
 MIN_ATTENTION = 1e-6
 """Lower end of the axis of attention: smaller weights do not affect any output."""
 
-STATISTICS = {
-    "entropy": "entropy (nats)",
-    "mean_distance": "mean attended distance (tokens)",
-    "cells_away": "mean attended distance (cells)",
-    "nowhere": "share on registers (%)",
-    "first_token": "share on the first token (%)",
-    "last_token": "share on the last token (%)",
-    "own_token": "share on its own token (%)",
-    "previous_token": "share on the previous token (%)",
-    "next_token": "share on the next token (%)",
-    "attended": "sum of the weights",
-}
-"""Titles of the columns of `attention_statistics`, in order, and of those of `with_cells`."""
+STATISTICS = (
+    *("entropy", "mean_distance", "cells_away", "nowhere", "first_token", "last_token", "own_token", "previous_token"),
+    *("next_token", "attended"),
+)
+"""Columns of `attention_statistics`, and those of `with_cells`, in order."""
 
 Inputs = Tensor | Sequence[ForwardPass]
 """Token ids (B, T) on the device of a model, or forward passes of one text each."""
@@ -194,56 +185,6 @@ def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None)
         "training length.",
         figure=figure,
     )
-
-
-def statistics_plot(statistics: pd.DataFrame) -> Plot:
-    """Draw every statistic of `attention_statistics` as a map of layers and heads."""
-    shown = {name: title for name, title in STATISTICS.items() if name in statistics}
-    if np.allclose(statistics["attended"], 1.0, atol=1e-3):
-        del shown["attended"]  # a softmax always sums to 1
-    tables = statistics.pivot(index="layer", columns="head")
-    num_layers, num_heads = tables["entropy"].shape
-    columns = 2 if num_heads <= 4 else 1
-    figure, panels = panel_grid(len(shown), columns, WIDTH, height=0.9 + 0.28 * max(num_layers, 3))
-    for panel, (name, title) in zip(panels.flat, shown.items(), strict=False):
-        values = tables[name].to_numpy() * (100 if "%" in title else 1)
-        deepest = max(10.0, values.max()) if "%" in title else None  # keeps shares of a few per cent pale
-        heat_map(panel, values, written=num_heads <= 8, deepest=deepest)
-        panel.set_title(fill(title, 48 // columns), fontsize="medium")
-        panel.set_xlabel("head", fontsize="small")
-        panel.set_ylabel("layer", fontsize="small")
-    return Plot(
-        name="attention_statistics",
-        title="What the heads attend to",
-        caption="Each cell is one head. Low entropy is attention to a few tokens; a large share on the first token, or "
-        "on registers, is an attention sink, and one on the previous token a head that looks one back.",
-        source="Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024); Darcet et al., "
-        "Vision Transformers Need Registers (ICLR 2024)",
-        figure=figure,
-    )
-
-
-def heat_map(panel: Axes, values: np.ndarray, written: bool, deepest: float | None = None) -> None:
-    """Draw numbers of at least 0, (rows, columns) with NaN for gaps, as colours.
-
-    Args:
-        panel: to draw in.
-        values: the numbers.
-        written: shows each number in its cell, instead of a colour scale next to them.
-        deepest: number of the deepest colour; None is the largest.
-    """
-    deepest = float(np.nanmax(values)) if deepest is None else deepest
-    image = panel.imshow(values, cmap="Blues", aspect="auto", vmin=0, vmax=deepest)
-    panel.set_xticks(range(values.shape[1]))
-    panel.set_yticks(range(values.shape[0]))
-    panel.tick_params(length=0, labelsize="small")
-    if not written:
-        panel.figure.colorbar(image, ax=panel)
-        return
-    for (row, column), value in np.ndenumerate(values):
-        colour = "white" if value > 0.6 * deepest else "black"
-        decimals = 0 if value >= 100 else 1 if value >= 10 else 2
-        panel.text(column, row, f"{value:.{decimals}f}", ha="center", va="center", fontsize="small", color=colour)
 
 
 def distance_panels(names: Sequence[str], quantity: str, height: float = 2.5) -> tuple[Figure, np.ndarray]:

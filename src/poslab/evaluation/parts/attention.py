@@ -19,7 +19,6 @@ from poslab.evaluation.attention.statistics import (
     attention_by_distance,
     attention_statistics,
     distance_plot,
-    statistics_plot,
 )
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
@@ -38,7 +37,14 @@ MAX_LAYERS = 6
 CAPTION = (
     "Means over the queries of examples as large as those of training: entropy in nats, distance in tokens or, in a "
     "straight line, in cells, and shares of single tokens and of registers, which have no position. Attended is the "
-    "sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking."
+    "sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking. Low entropy is attention to few "
+    "tokens; a large share on the first token, or on registers, is an attention sink, and one on the previous token a "
+    "head that looks one back."
+)
+
+SOURCE = (
+    "Xiao et al., Efficient Streaming Language Models with Attention Sinks (ICLR 2024); Darcet et al., Vision "
+    "Transformers Need Registers (ICLR 2024)"
 )
 
 
@@ -57,11 +63,10 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
                 offsets[run.name, title] = grids.by_offset
                 statistics = with_cells(statistics, grids)
             frames[run.name, title] = statistics
-            plots = [statistics_plot(statistics), *_plots(run, stack, settings, grids)]
-            figures += titled(run, runs, named(plots, slug_of(title), title))
+            figures += titled(run, runs, named(_plots(run, stack, settings, grids), slug_of(title), title))
     if offsets:
         evaluation.frames["attention_by_offset"] = _joined(offsets)
-    figures.append(Table("attention_by_head", "Every head in numbers", CAPTION, frame=_joined(frames)))
+    figures.append(Table("attention_by_head", "Every head in numbers", CAPTION, frame=_joined(frames), source=SOURCE))
     text = "The attention of each head, in examples as large as those of training, and token by token in a short text."
     evaluation.sections.append(Section("What the heads look at", text, figures))
     return evaluation

@@ -21,14 +21,13 @@ from poslab.evaluation.grids import Grid
 from poslab.evaluation.learned_bias import served
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
-from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Table, new_figure, panel_grid
+from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Table, new_figure
 from poslab.report.page import Section
 
 ORDER = 6
 NEEDS: frozenset[Ability] = frozenset({"rotation"})
 
 SOURCE = "Peng et al., YaRN: Efficient Context Window Extension of Large Language Models (2023), section 3.2"
-SOURCE_OF_AXES = "Heo et al., Rotary Position Embedding for Vision Transformer (ECCV 2024), section 3"
 
 TEXT = "The speed at which each pair of channels turns, and whether the base is large enough for the lengths."
 
@@ -48,7 +47,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
         turns = axis_rotations(run.model.encodings, grids) if grids else pd.DataFrame()
         rotary = next((x for x in run.model.encodings if x.spectrum(run.training_length) is not None), None)
         if len(turns):
-            figures += titled(run, runs, axis_figures(turns, grids))
+            figures += titled(run, runs, [axis_table(turns)])
         elif rotary is not None:
             head_dim, lengths = run.model.encodings.shape.head_dim, lengths_of(runs, settings)
             figures += titled(run, runs, rotary_diagnostics(rotary, head_dim, run.training_length, lengths))
@@ -256,40 +255,14 @@ def axis_rotations(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.D
     return pd.DataFrame(rows)
 
 
-def axis_figures(turns: pd.DataFrame, grids: Mapping[str, Grid]) -> list[ReportFigure]:
-    """Return the table of `axis_rotations`, of at least one row, and a plot of the wavelengths."""
-    trained = next(iter(grids.values()))
+def axis_table(turns: pd.DataFrame) -> Table:
+    """Return the table of `axis_rotations`, of at least one row."""
     shown = turns if turns["head"].notna().any() else turns.drop(columns="head")
-    table = Table(
+    return Table(
         name="rotary_axes",
         title="Turns of the rotary frequencies along each axis",
         caption="Each row is a pair of channels and an axis that it reads. Turns are those from edge to edge of the "
         "grid of the first example. A pair that completes none in training meets new angles in larger grids.",
-        source=SOURCE_OF_AXES,
+        source="Heo et al., Rotary Position Embedding for Vision Transformer (ECCV 2024), section 3",
         frame=shown if shown["layers"].nunique() > 1 else shown.drop(columns="layers"),
     )
-    names = list(dict.fromkeys(turns["layers"]))
-    labels = {"xlabel": "pair of channels", "ylabel": "wavelength (cells)"}
-    height = 3.2 if len(names) == 1 else 2.5
-    figure, panels = panel_grid(len(names), min(2, len(names)), WIDTH, height, 1.0, True, True, **labels)
-    for panel, name in zip(panels.flat, names, strict=False):
-        for number, axis in enumerate(trained.axes):
-            rows = turns[(turns["layers"] == name) & (turns["axis"] == axis)]
-            rows = rows[np.isfinite(rows["wavelength in cells"])]
-            style = {"s": 16, "color": COLOURS[number], "alpha": 0.8, "zorder": 3}
-            panel.scatter(rows["pair"], rows["wavelength in cells"], label=axis, **style)
-        for size in sorted({size for size in trained.sizes if size > 1}):
-            panel.axhline(size - 1, color="0.4", linewidth=1, label=f"edge to edge of {size} cells")
-        panel.set_yscale("log")
-        panel.set_title(name if len(names) > 1 else "", fontsize="medium")
-    handles = panels[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize="small")
-    plot = Plot(
-        name="rotary_axis_wavelengths",
-        title="Wavelengths along each axis",
-        caption="Each point is a pair of channels at the number of cells of a full turn along an axis that it reads. "
-        "Points above the line complete no turn within a grid of training.",
-        source=SOURCE_OF_AXES,
-        figure=figure,
-    )
-    return [table, plot]
