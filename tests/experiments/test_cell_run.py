@@ -249,9 +249,9 @@ def test_a_gpu_gives_the_scores_of_the_cpu(run):
 def test_metrics_beside_those_of_the_task_are_kept_in_a_file_of_their_own(tmp_path, monkeypatch):
     run, wanted = run_of(small(tmp_path), tmp_path / "run"), []
 
-    def noting(opened, asked, *arguments):
+    def noting(path, asked, *arguments):
         wanted.append(list(asked))
-        return measure_extra(opened, asked, *arguments)
+        return measure_extra(path, asked, *arguments)
 
     monkeypatch.setattr(cell_run, "measure_extra", noting)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from poslab.evaluation.scores.extra_metrics import measure_extra
-from poslab.evaluation.scores.measure import OpenedRun
 from tests.pretrained.tiny import ROWS
 from tests.training.runs import SMALL, WORDS, composed, run_of
 
@@ -30,7 +29,7 @@ def measured(folder: Path, encoding: str, *overrides: str):
     cache = [f"dataset.cache_dir={folder / 'cache'}", "dataset.deduplicate=false"]
     run = run_of(composed(*of_ours, *data, *model, *cache, *overrides), folder / encoding)
     wanted = [("cosine", None), ("probe_accuracy", None), ("passkey_ndcg", 100)]
-    return measure_extra(OpenedRun.of(run.path), wanted).scores
+    return measure_extra(run.path, wanted).scores
 
 
 def test_the_untouched_model_is_like_itself_and_ends_with_its_rows(folder):

@@ -59,28 +59,8 @@ def evaluate_runs(
         swapped = [open_run(path, *chosen, swap, request.seed, trust) for path, swap in zip(paths, swaps, strict=True)]
         runs += with_different_names(swapped, paths)
     _require_same_test(runs)
-    first = runs[0].directory
-    assert first is not None
     name = f"evaluation_{swap_choice}" if swaps else "evaluation"
-    in_run = first.path / name if len(paths) == 1 else None
-    directory = output_directory(request.output, in_run)
-    written = directory.with_name(f".{directory.name}.writing") if directory == in_run else directory
-    if files := [path for path in (directory, written) if path.is_file()]:
-        raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
-    steps = first.metrics().get("steps", 0) if directory == in_run and first.is_finished else 0
-    evaluation, console, progress = _evaluated(runs, request, is_first)
-    if not is_first:
-        return
-    if written != directory and written.exists():
-        shutil.rmtree(written)  # left by an evaluation that was killed
-    drawn = evaluation.write(written, f"Evaluation of {_names(runs)}", _facts(runs, request), request.figure_width)
-    if directory == in_run:  # replaces an earlier evaluation as a whole, so that their figures do not mix
-        if directory.exists():
-            shutil.rmtree(directory)
-        written.rename(directory)
-        evaluation.show_in_tensorboard(first.path, drawn, name, int(steps))
-    progress.forget()
-    _print(console, evaluation, runs, directory)
+    _evaluate(runs, request, f"Evaluation of {_names(runs)}", name if len(paths) == 1 else None, is_first)
 
 
 def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) -> None:
@@ -100,14 +80,8 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
     ]
     if len({run.name for run in runs}) < len(runs):
         raise ValueError(f"encodings must all be different, got {', '.join(run.name for run in runs)}")
-    directory = output_directory(request.output, None)
-    evaluation, console, progress = _evaluated(runs, request, is_first)
-    if not is_first:
-        return
     title = f"{Path(runs[0].path).name} under {_names(runs)}, before any training"
-    evaluation.write(directory, title, _facts(runs, request), request.figure_width)
-    progress.forget()
-    _print(console, evaluation, runs, directory)
+    _evaluate(runs, request, title, None, is_first)
 
 
 class PretrainedChoice(NamedTuple):
@@ -150,7 +124,7 @@ def _identity(runs: Sequence[EvaluatedRun], request: Request) -> str:
 
 
 SECONDS_BETWEEN_LINES = 10
-"""Least time between two lines of progress where there is no terminal, but for those that begin a part."""
+"""Time between two lines of progress where there is no terminal, except those that begin a part."""
 
 
 def now_and_then(show: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Callable[[str], None]:
@@ -166,10 +140,18 @@ def now_and_then(show: Callable[[str], object], clock: Callable[[], float] = tim
     return announce
 
 
-def _evaluated(
-    runs: Sequence[EvaluatedRun], request: Request, is_first: bool
-) -> tuple[Evaluation, HarmlessConsole, Progress]:
-    """Return the evaluation, the console that has shown its progress, and that, to be forgotten once it is written."""
+def _evaluate(runs: Sequence[EvaluatedRun], request: Request, title: str, name: str | None, is_first: bool) -> None:
+    """Evaluate runs, and write and print the results.
+
+    They go to `request.output`, else into the directory of the run by this name, or a new one if it is None.
+    """
+    run = runs[0].directory
+    in_run = None if name is None or run is None else run.path / name
+    directory = output_directory(request.output, in_run)
+    written = directory.with_name(f".{directory.name}.writing") if directory == in_run else directory
+    if files := [path for path in (directory, written) if path.is_file()]:
+        raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
+    steps = run.metrics().get("steps", 0) if run is not None and directory == in_run and run.is_finished else 0
     request = request.with_tokens(max(run.longest_trained for run in runs))
     console = HarmlessConsole(quiet=not is_first)
     kept = None if external_environment() else default_cache() / "evaluations" / _identity(runs, request)
@@ -179,9 +161,19 @@ def _evaluated(
         announce = status.update if console.is_terminal else now_and_then(partial(console.print, soft_wrap=True))
         request = replace(request, progress=Progress(announce, kept))
         evaluation = evaluate(runs, request)
-    if is_first and not evaluation.sections:
+    if not is_first:
+        return
+    if not evaluation.sections:
         raise ValueError(f"parts must hold one that shows something of {_names(runs)}, got {request.parts}")
-    return evaluation, console, request.progress
+    if written != directory:
+        shutil.rmtree(written, ignore_errors=True)  # left by an evaluation that was killed
+    drawn = evaluation.write(written, title, _facts(runs, request), request.figure_width)
+    if run is not None and directory == in_run:  # replaces an earlier evaluation, so that their figures do not mix
+        shutil.rmtree(directory, ignore_errors=True)
+        written.rename(directory)
+        evaluation.show_in_tensorboard(run.path, drawn, directory.name, int(steps))
+    request.progress.forget()
+    _print(console, evaluation, runs, directory)
 
 
 def _print(console: HarmlessConsole, evaluation: Evaluation, runs: Sequence[EvaluatedRun], directory: Path) -> None:
@@ -248,29 +240,23 @@ def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
 
 def _require_same_test(runs: Sequence[EvaluatedRun]) -> None:
     """Raise ValueError for runs that cannot be compared."""
-    first = runs[0]
-    for other in runs[1:]:
+    first, *others = runs
+    for other in others:
+        both = f"{first.location} and {other.location}"
         if first.recipe.task is not other.recipe.task:
-            need = "have learned the same task"
-        elif first.tokenizer.vocab_size != other.tokenizer.vocab_size:
-            need = "have the same tokenizer"
-        elif not _have_same_items(first, other):
-            need = "have been kept from the same text" if first.text else "have the same test examples"
-        elif first.text and other.text and first.text.documents_apart != other.text.documents_apart:
-            need = "both keep documents apart, or neither,"
-        else:
+            raise ValueError(f"runs must have learned the same task to be compared, unlike {both}")
+        if first.tokenizer.vocab_size != other.tokenizer.vocab_size:
+            raise ValueError(f"runs must have the same tokenizer to be compared, unlike {both}")
+        if first.text is not None and other.text is not None:
+            if not np.array_equal(first.text.tokens, other.text.tokens):
+                raise ValueError(f"runs must have been kept from the same text to be compared, unlike {both}")
+            if first.text.documents_apart != other.text.documents_apart:
+                raise ValueError(f"runs must both keep documents apart, or neither, to be compared, unlike {both}")
             continue
-        raise ValueError(f"runs must {need} to be compared, unlike {first.location} and {other.location}")
-
-
-def _have_same_items(first: EvaluatedRun, other: EvaluatedRun) -> bool:
-    """Return whether the held-out data of two runs of one task is the same, at the lengths that both have."""
-    if first.text is not None and other.text is not None:
-        return np.array_equal(first.text.tokens, other.text.tokens)
-    shared = set(first.data.lengths_of(first.split)) & set(other.data.lengths_of(other.split))
-    return bool(shared) and all(
-        first.data.identity(first.split, length) == other.data.identity(other.split, length) for length in shared
-    )
+        shared = set(first.data.lengths_of(first.split)) & set(other.data.lengths_of(other.split))
+        pairs = [(run.data.identity(run.split, length) for run in (first, other)) for length in shared]
+        if not pairs or any(of_first != of_other for of_first, of_other in pairs):
+            raise ValueError(f"runs must have the same test examples to be compared, unlike {both}")
 
 
 def _facts(runs: Sequence[EvaluatedRun], request: Request) -> dict[str, str]:

@@ -31,6 +31,7 @@ from poslab.evaluation.grids import Grid
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
+from poslab.runs.trainer_settings import autocast, precision_of
 from poslab.tasks.task import Task, device_of
 
 MAX_WINDOWS = 8
@@ -109,6 +110,10 @@ class EvaluatedRun:
     def device(self) -> torch.device:
         """Device of the model."""
         return device_of(self.model)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the model computes as in its training."""
+        return autocast(None if self.directory is None else precision_of(self.directory), self.device)
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -10,7 +10,7 @@ from typing import Any
 from poslab.configuration.build import DATA
 from poslab.evaluation.scores.extra_metrics import measure_extra
 from poslab.evaluation.scores.items import MeasuredRun, read_measured, write_measured
-from poslab.evaluation.scores.measure import OpenedRun, measure
+from poslab.evaluation.scores.measure import measure
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.jobs import Job, JobLostError, one_at_a_time
@@ -94,8 +94,7 @@ def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] 
     extra_missing = [key for key in map(of_tag, cell.extra) if extra is None or key not in extra.scores]
     if extra_missing:
         keep = partial(_keep, run, EXTRA_SCORES)
-        opened = OpenedRun.of(run.path, "test", device, run.trust)
-        extra = measure_extra(opened, extra_missing, extra, keep, check_cancelled)
+        extra = measure_extra(run.path, extra_missing, device, run.trust, extra, keep, check_cancelled)
     if extra is not None:
         found.append(extra)
     values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)

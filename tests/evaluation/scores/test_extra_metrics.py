@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from poslab.evaluation.embeddings import TEXTS, fitted_probe, found_own, passkey_texts, sentence_vectors
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.parts.retrieval import retrieval
 from poslab.evaluation.scores.extra_metrics import DEPTHS, PROMPTS, SEED, extra_metrics_of, measure_extra
-from poslab.evaluation.scores.measure import OpenedRun
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import recipe_of
 from tests.tasks import test_runs as kinds
@@ -32,8 +32,8 @@ def of_classes(files: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDire
 
 
 def test_a_metric_of_retrieval_is_that_of_the_part_of_an_evaluation(of_text):
-    found = measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 160), ("passkey_accuracy", 160)])
-    opened = OpenedRun.of(of_text.path)
+    found = measure_extra(of_text.path, [("passkey_loss", 160), ("passkey_accuracy", 160)])
+    opened = open_run(of_text.path)
     filler = np.asarray(opened.data.splits.tokens("test"))
     asked = {"lengths": [160], "depths": DEPTHS, "samples": PROMPTS, "seed": SEED, "filler": filler}
     expected = retrieval(opened.model, opened.data.tokenizer, ["passkey"], **asked)
@@ -44,18 +44,18 @@ def test_a_metric_of_retrieval_is_that_of_the_part_of_an_evaluation(of_text):
 
 
 def test_no_prompt_counts_twice_where_a_task_has_no_depth(of_text):
-    found = measure_extra(OpenedRun.of(of_text.path), [("copying_loss", 40)]).scores["copying_loss", 40]
+    found = measure_extra(of_text.path, [("copying_loss", 40)]).scores["copying_loss", 40]
     assert len(found.sums) == len(set(found.sums)) == len(DEPTHS) * PROMPTS
 
 
 def test_a_length_beyond_the_end_of_an_encoding_has_no_score(of_text):
-    found = measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 160), ("passkey_loss", 201)])
+    found = measure_extra(of_text.path, [("passkey_loss", 160), ("passkey_loss", 201)])
     assert {length for _, length in found.scores} == {160}
 
 
 def test_what_is_known_is_not_measured_again(of_text):
     kept = []
-    run = OpenedRun.of(of_text.path)
+    run = of_text.path
     first = measure_extra(run, [("passkey_loss", 150), ("passkey_loss", 160)], keep=kept.append)
     assert [{length for _, length in one.scores} for one in kept] == [{150}, {150, 160}]
 
@@ -63,7 +63,7 @@ def test_what_is_known_is_not_measured_again(of_text):
         raise AssertionError("a batch is read")
 
     again = measure_extra(
-        OpenedRun.of(of_text.path),
+        of_text.path,
         [("passkey_loss", 150), ("passkey_accuracy", 160)],
         known=first,
         check_cancelled=fail,
@@ -73,12 +73,12 @@ def test_what_is_known_is_not_measured_again(of_text):
 
 def test_a_length_without_room_is_one_sentence(of_text):
     with pytest.raises(ValueError, match=r"^lengths must .*got 20$"):
-        measure_extra(OpenedRun.of(of_text.path), [("passkey_loss", 20)])
+        measure_extra(of_text.path, [("passkey_loss", 20)])
 
 
 def test_a_run_of_classes_has_a_probe_and_a_search(of_classes):
-    found = measure_extra(OpenedRun.of(of_classes.path), [("probe_accuracy", None), ("passkey_ndcg", 150)])
-    opened = OpenedRun.of(of_classes.path)
+    found = measure_extra(of_classes.path, [("probe_accuracy", None), ("passkey_ndcg", 150)])
+    opened = open_run(of_classes.path)
     model = opened.model
     questions, texts = passkey_texts(opened.data.tokenizer, 150, TEXTS, SEED)
     own = found_own(sentence_vectors(model, questions), sentence_vectors(model, texts))

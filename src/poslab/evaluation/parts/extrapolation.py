@@ -20,7 +20,7 @@ from poslab.evaluation.extrapolation import (
     work_of,
 )
 from poslab.evaluation.scores.items import MeasuredRun
-from poslab.evaluation.scores.measure import measure, scored
+from poslab.evaluation.scores.measure import scored
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
 from poslab.evaluation.summary import WITHIN, SummaryMetric, comparison_table, why_unlearned, within_tolerance
@@ -103,19 +103,16 @@ def _conclusion(overview: Table, summary: SummaryMetric) -> Section:
     return Section("Conclusion", "", [overview, comparison_table(summary)])
 
 
-def _measured(run: EvaluatedRun, lengths: Sequence[int] | None) -> MeasuredRun:
-    if run.directory is not None:
-        return measure(run.path, lengths, run.split, run.device, run.directory.trust)
-    return scored(run.model, run.task, run.data, run.recipe, lengths, MeasuredRun(run.name, run.split, {}, {}))
-
-
 def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     task, data = runs[0].task, runs[0].data
     lengths = settings.lengths
     if not task.aggregate_lengths:
         lengths = with_pretrained_lengths(lengths or data.lengths_of(runs[0].split), runs, settings)
-    measured = {run.name: _measured(run, lengths) for run in runs}
+    measured = {}
+    for run in runs:
+        with run.autocast():
+            measured[run.name] = scored(run, lengths, MeasuredRun(run.name, run.split, {}, {}))
     rows = metrics_by_length(measured, task.open_ended, settings.seed)
     for run in runs:
         for row in rows[rows["model"] == run.name].to_dict("records"):

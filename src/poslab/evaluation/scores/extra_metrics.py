@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,10 @@ from poslab.evaluation.embeddings import (
     sentence_vectors,
     unit_vectors,
 )
-from poslab.evaluation.evaluated_run import on_device
+from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
 from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, RetrievalTask, make_prompts, score_answers
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
-from poslab.evaluation.scores.measure import OpenedRun, batches_of, fitting
+from poslab.evaluation.scores.measure import batches_of, fitting, open_to_measure
 from poslab.models import Model
 from poslab.runs.recipe import Recipe
 from poslab.tasks.classification import ClassBatch, Classification, MultiLabelClassification
@@ -59,7 +60,7 @@ SEED = 0
 class ScoringContext:
     """A run to be measured, and what is called before each batch."""
 
-    run: OpenedRun
+    run: EvaluatedRun
     check_cancelled: Callable[[], None]
 
 
@@ -131,7 +132,7 @@ def _search(context: ScoringContext, length: int) -> Scored:
 def _likeness(context: ScoringContext, _: int) -> Scored:
     untouched = context.run.recipe.model.untouched()
     assert untouched is not None
-    original = untouched.build(None, context.run.task.outputs).to(device_of(context.run.model)).eval()
+    original = untouched.build(None, context.run.task.outputs).to(context.run.device).eval()
     adapted, before = (_test_vectors(context, model) for model in (context.run.model, original))
     both = adapted.counts & before.counts
     cosines = np.where(both, (adapted.vectors * before.vectors).sum(1), 0.0)
@@ -148,7 +149,7 @@ def _probe(context: ScoringContext, _: int) -> Scored:
         context.check_cancelled()
         assert isinstance(batch, ClassBatch)
         real = (batch.classes != IGNORE).numpy()
-        vectors.append(_vectors(run, run.model, on_device(batch, device_of(run.model)))[real])
+        vectors.append(_vectors(run, run.model, on_device(batch, run.device))[real])
         classes.append(batch.classes.numpy()[real])
     classify, test = fitted_probe(np.concatenate(vectors), np.concatenate(classes)), _test_vectors(context, run.model)
     right = test.counts & (classify(test.vectors) == test.classes)
@@ -197,25 +198,27 @@ def extra_metrics_of(recipe: Recipe) -> list[str]:
 
 
 def measure_extra(
-    run: OpenedRun,
+    run: str | Path,
     wanted: Sequence[tuple[str, int | None]],
+    device: torch.device | str = "cpu",
+    trust: str | Sequence[str] = (),
     known: MeasuredRun | None = None,
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
-    """Score a run by metrics besides those of its task.
+    """Score the test of a run by metrics besides those of its task.
 
     Args:
-        run: the run.
         wanted: names of `EXTRA` with a length in tokens, or None for those of test items.
-        known, check_cancelled: as of `measure`.
         keep: called with all scores so far once a measurement is complete.
+        others: as of `measure`.
 
     Raises:
-        ValueError: for a length without room for the texts of a metric.
+        ValueError: as of `measure`, or for a length without room for the texts of a metric.
     """
-    context, measured = ScoringContext(run, check_cancelled), known or run.unmeasured()
-    with run.autocast(), torch.no_grad():
+    opened, measured = open_to_measure(run, "test", device, trust, known)
+    context = ScoringContext(opened, check_cancelled)
+    with opened.autocast(), torch.no_grad():
         for name, length in wanted:
             if (name, length) in measured.scores:
                 continue
@@ -265,7 +268,7 @@ def _test_vectors(context: ScoringContext, model: Model) -> _Vectors:
     return _Vectors(np.concatenate(vectors), np.concatenate(classes), np.concatenate(counts), identity)
 
 
-def _vectors(run: OpenedRun, model: Model, batch: Any) -> np.ndarray:
+def _vectors(run: EvaluatedRun, model: Model, batch: Any) -> np.ndarray:
     """Return the unit vectors of the texts of a batch, (B, M) float32: those that an output layer of classes reads."""
     return unit_vectors(run.task.hidden_states(model, batch), batch.real, pooling_of(run.model, run.recipe))
 

@@ -12,22 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from poslab.data.corpus import TextSplits
-from poslab.data.run_data import RunData
 from poslab.data.source import HeldOut, check_split
-from poslab.evaluation.evaluated_run import on_device
-from poslab.evaluation.opening import trained_data
+from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
+from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.evaluation.scores.tokens import TextWindows, sampled_units, score_tokens
 from poslab.models import Model
-from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file, load_checkpoint
-from poslab.runs.directory import RunDirectory
-from poslab.runs.loading import device_named, load
-from poslab.runs.recipe import Recipe, recipe_of
-from poslab.runs.trainer_settings import autocast, precision_of
+from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file
+from poslab.runs.loading import device_named
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.measurement import Observation
-from poslab.tasks.task import Task, device_of
 
 Scored = Iterator[tuple[str, ItemScores | float]]
 """Metric, and the scores of its items or its value alone."""
@@ -66,79 +60,37 @@ def measure(
     Raises:
         ValueError: as of `load`, if the data is missing or has changed, or for a length that it does not have.
     """
-    opened = OpenedRun.of(run, split, device, trust)
-    measured = known or opened.unmeasured()
+    opened, measured = open_to_measure(run, split, device, trust, known)
     with opened.autocast():
-        return scored(opened.model, opened.task, opened.data, opened.recipe, lengths, measured, keep, check_cancelled)
+        return scored(opened, lengths, measured, keep, check_cancelled)
 
 
-@dataclass(frozen=True)
-class OpenedRun:
-    """A trained run to be measured.
-
-    Args:
-        model: in evaluation mode.
-        task, data, recipe: of the run; the data is connected, and leaves out no item.
-        split: whose items are read.
-        checkpoint: SHA-256 of the checkpoint of the model.
-        precision: of its training; None if it is not known.
-    """
-
-    model: Model
-    task: Task
-    data: RunData
-    recipe: Recipe
-    split: str
-    checkpoint: str
-    precision: str | None
-
-    @classmethod
-    def of(
-        cls, run: str | Path, split: str = "test", device: torch.device | str = "cpu", trust: str | Sequence[str] = ()
-    ) -> OpenedRun:
-        """Open a run; arguments and errors are those of `measure`."""
-        check_split(split)
-        torch.set_flush_denormal(True)  # as in training
-        directory = RunDirectory.of(run, trust)
-        recipe = recipe_of(directory)
-        digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
-        model = load(run, device_named(str(device)), trust=trust)
-        data = trained_data(directory, recipe, load_checkpoint(checkpoint_file(run)))
-        task = recipe.task.of(data)
-        data.connect(task, None)  # all items, so that they are the same under every encoding
-        return cls(model, task, data, recipe, split, digest, precision_of(directory))
-
-    def unmeasured(self) -> MeasuredRun:
-        """Return its scores before any are measured."""
-        return MeasuredRun(self.recipe.encoding_name, self.split, {}, {}, self.checkpoint)
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which the model computes as in its training."""
-        return autocast(self.precision, device_of(self.model))
+def open_to_measure(
+    run: str | Path, split: str, device: torch.device | str, trust: str | Sequence[str], known: MeasuredRun | None
+) -> tuple[EvaluatedRun, MeasuredRun]:
+    """Return an opened run and its known scores; arguments and errors are those of `measure`."""
+    check_split(split)
+    torch.set_flush_denormal(True)  # as in training
+    digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
+    opened = open_run(run, split, device=device_named(str(device)), trust=trust)
+    return opened, known or MeasuredRun(opened.recipe.encoding_name, split, {}, {}, digest)
 
 
 def scored(
-    model: Model,
-    task: Task,
-    data: RunData,
-    recipe: Recipe,
+    run: EvaluatedRun,
     lengths: Sequence[int | None] | None,
     measured: MeasuredRun,
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
-    """Return the scores of a model on each held-out item, joined to those measured so far.
+    """Return the scores of a run on each held-out item, joined to those measured so far.
 
-    Args:
-        model: in evaluation mode.
-        task, data: of its recipe, connected.
-        lengths, keep, check_cancelled: as of `measure`.
-        measured: so far, with the name and the split.
+    Other arguments are as of `measure`.
 
     Raises:
         ValueError: for a length that the data does not have.
     """
-    split = measured.split
+    task, data, split = run.task, run.data, run.split
     if lengths is None:
         lengths = [*data.lengths_of(split), *([None] if task.aggregate_lengths else [])]
     if None in lengths and not task.aggregate_lengths:
@@ -148,9 +100,9 @@ def scored(
             data.held_out(split, length)  # raises ValueError before anything is measured
     score: Callable[[Any, MeasuredRun], Scored]
     if isinstance(task, LanguageModelling):
-        score = partial(_text_scores, model, data, split, check_cancelled)
+        score = partial(_text_scores, run, check_cancelled)
     else:
-        score = _RowScores(model, task, data, split, recipe, check_cancelled)
+        score = _RowScores(run, check_cancelled)
     with torch.no_grad():
         for length in lengths:
             results = {(metric, length): result for metric, result in score(length, measured)}
@@ -167,44 +119,32 @@ def fitting(model: Model, items: HeldOut) -> np.ndarray:
     return np.flatnonzero(items.num_tokens <= most) if most is not None else np.arange(len(items.num_tokens))
 
 
-def _text_scores(
-    model: Model,
-    data: RunData,
-    split: str,
-    check_cancelled: Callable[[], None],
-    length: int | None,
-    _: MeasuredRun,
-) -> Scored:
+def _text_scores(run: EvaluatedRun, check_cancelled: Callable[[], None], length: int | None, _: MeasuredRun) -> Scored:
     """Yield the scores of a text in windows of a length."""
-    assert length is not None  # each length reads the whole text
-    if not len(fitting(model, data.held_out(split, length))):
+    assert length is not None and run.text is not None  # each length reads the whole text
+    model, data, tokens = run.model, run.data, run.tokens
+    if not len(fitting(model, data.held_out(run.split, length))):
         return
-    splits = data.splits
-    assert isinstance(splits, TextSplits)
-    tokens = np.asarray(splits.tokens(split))
+    boundary = run.tokenizer.end_id if run.text.documents_apart else None
     units = sampled_units(tokens, data.tokenizer.end_id)
-    bits = 1 / math.log(2) / splits.bytes_per_token[split]
+    bits = 1 / math.log(2) / run.text.bytes_per_token
     for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-        scores = score_tokens(model, tokens, TextWindows(len(tokens), length, stride), splits.boundary, check_cancelled)
+        scores = score_tokens(model, tokens, TextWindows(len(tokens), length, stride), boundary, check_cancelled)
         sums, counts = scores.by_unit(units, bits)
-        yield metric, ItemScores(metric, length, sums, counts, data.identity(split, length))
+        yield metric, ItemScores(metric, length, sums, counts, data.identity(run.split, length))
 
 
 @dataclass(frozen=True)
 class _RowScores:
     """The scores of a task whose items are rows of batches; results on items are kept for the whole split."""
 
-    model: Model
-    task: Task
-    data: RunData
-    split: str
-    recipe: Recipe
+    run: EvaluatedRun
     check_cancelled: Callable[[], None]
     _observed: dict[int, list[Observation | None]] = field(default_factory=dict)
 
     def __call__(self, length: int | None, measured: MeasuredRun) -> Scored:
         """Yield the scores at a length; None is the whole split, which may follow from those measured so far."""
-        lengths = self.data.lengths_of(self.split) if length is None else [length]
+        lengths = self.run.data.lengths_of(self.run.split) if length is None else [length]
         are_known = all(n in measured.lengths or n in self._observed for n in lengths)
         are_means = not any(at in lengths for _, at in measured.values)  # all metrics over the items
         if length is None and are_known and are_means:
@@ -212,7 +152,7 @@ class _RowScores:
             return
         for n in lengths:
             if n not in self._observed:
-                self._observed[n] = self._observe(self.data.held_out(self.split, n))
+                self._observed[n] = self._observe(self.run.data.held_out(self.run.split, n))
         chosen = {n: self._observed[n] for n in lengths if any(self._observed[n])}
         if not chosen:
             return
@@ -220,9 +160,9 @@ class _RowScores:
         metrics = self._metrics(rows)
         if length is None:
             by_length = {n: self._metrics(of_length) for n, of_length in chosen.items()}
-            metrics |= self.task.over_lengths(by_length)
-        identity = " ".join(self.data.identity(self.split, n) for n in chosen)
-        scores = [None if row is None else self.task.scores(row) for row in rows]
+            metrics |= self.run.task.over_lengths(by_length)
+        identity = " ".join(self.run.data.identity(self.run.split, n) for n in chosen)
+        scores = [None if row is None else self.run.task.scores(row) for row in rows]
         names = list(next(filter(None, scores)))
         for metric in names:
             sums, counts = zip(*((0.0, 0) if row is None else row[metric] for row in scores), strict=True)
@@ -237,30 +177,32 @@ class _RowScores:
             sums, counts = np.concatenate([x.sums for x in parts]), np.concatenate([x.counts for x in parts])
             yield metric, ItemScores(metric, None, sums, counts, " ".join(part.identity for part in parts))
         values = {n: {metric: items.value for metric, items in scores.items()} for n, scores in by_length.items()}
-        yield from self.task.over_lengths(values).items()
+        yield from self.run.task.over_lengths(values).items()
 
     def _observe(self, items: HeldOut) -> list[Observation | None]:
         """Return the results on each item; None for one that the model has no positions for."""
         # Under some, a row has other positions, or other frequencies, where it is padded.
-        reads_width = self.recipe.model.positions is not None or any(
-            encoding.depends_on_length for stack in self.model.stacks.values() for encoding in stack
+        reads_width = self.run.recipe.model.positions is not None or any(
+            encoding.depends_on_length for stack in self.run.model.stacks.values() for encoding in stack
         )
-        rows_at_once = self.recipe.trainer.micro_batch_size or self.data.batch_size
-        most_tokens = rows_at_once * self.data.training_length  # what trains fits
-        if reads_width and self.task.decodes_in_test:
+        rows_at_once = self.run.recipe.trainer.micro_batch_size or self.run.data.batch_size
+        most_tokens = rows_at_once * self.run.data.training_length  # what trains fits
+        if reads_width and self.run.task.decodes_in_test:
             most_tokens = 0  # one at a time: the texts that are read and written differ in length, each for itself
         rows: list[Observation | None] = [None] * len(items.num_tokens)
-        for numbers in batches_of(items.num_tokens, fitting(self.model, items), most_tokens, equal=reads_width):
+        for numbers in batches_of(items.num_tokens, fitting(self.run.model, items), most_tokens, equal=reads_width):
             self.check_cancelled()
-            batch = on_device(items.__getitems__(numbers), device_of(self.model))
-            for number, row in zip(numbers, self.task.observe_rows(self.model, batch, self.split), strict=True):
+            batch = on_device(items.__getitems__(numbers), self.run.device)
+            for number, row in zip(
+                numbers, self.run.task.observe_rows(self.run.model, batch, self.run.split), strict=True
+            ):
                 rows[number] = row
         return rows
 
     def _metrics(self, rows: Sequence[Observation | None]) -> dict[str, float]:
         """Return the metrics of rows together, as a test does."""
-        measurement = self.task.metrics(self.split)
-        measurement.begin(device_of(self.model))
+        measurement = self.run.task.metrics(self.run.split)
+        measurement.begin(self.run.device)
         for row in filter(None, rows):
             measurement.update(row)
         return measurement.compute()
