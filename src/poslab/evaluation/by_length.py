@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
@@ -58,7 +57,13 @@ def lines_by_length(
     lengths = sorted(set(rows["length"]))
     figure, panels = panel_grid(len(titles), 1, WIDTH, 2.6, 0.8, sharex=True, sharey=sharey, xlabel=xlabel)
     for panel, (name, title) in zip(panels.flat, titles.items(), strict=False):
-        _length_axis(panel, lengths, multiples_of)
+        if all(second >= MIN_RATIO * first for first, second in itertools.pairwise(lengths)):
+            names = [length_name(length, multiples_of) for length in lengths]
+            panel.set_xscale("log", base=2)
+            panel.set_xticks(lengths, names, rotation=45, ha="right")
+            panel.xaxis.set_minor_locator(NullLocator())
+        else:
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         for training_length in sorted(set(training_lengths.values())):
             panel.axvline(training_length, color="0.6", linestyle=":")
         for number, (model, line) in enumerate(rows[rows[by] == name].groupby("model", sort=False)):
@@ -73,15 +78,6 @@ def lines_by_length(
     lines, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(lines, labels, loc="outside lower center", ncols=legend_columns(labels, WIDTH), frameon=False)
     return figure
-
-
-def _length_axis(panel: Axes, lengths: Sequence[int], multiples_of: int | None) -> None:
-    if all(second >= MIN_RATIO * first for first, second in itertools.pairwise(lengths)):
-        panel.set_xscale("log", base=2)
-        panel.set_xticks(lengths, [length_name(length, multiples_of) for length in lengths], rotation=45, ha="right")
-        panel.xaxis.set_minor_locator(NullLocator())
-    else:
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def length_name(length: int, multiples_of: int | None = None) -> str:

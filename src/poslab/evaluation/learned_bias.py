@@ -77,6 +77,11 @@ def learned_bias(
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
+def varies(bias: pd.DataFrame) -> bool:
+    """Return whether a bias of a head differs between distances or offsets; one that is the same is no position."""
+    return bool(bias.groupby(["layers", "head"])["bias"].nunique().gt(1).any())
+
+
 def bias_plot(bias: pd.DataFrame, training_length: int | None = None) -> Plot:
     """Draw `learned_bias`, of at least one row, over distance, with its initial value pale.
 

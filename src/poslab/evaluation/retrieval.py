@@ -174,7 +174,7 @@ class NeedleTask(RetrievalTask):
         others: those of `RetrievalTask`.
     """
 
-    needles: Callable[[float, np.random.Generator], Needles]
+    needles: Facts
     in_sentences: bool = False
 
     def min_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
@@ -195,6 +195,24 @@ def _tokens(haystack: Haystack, facts: Needles) -> tuple[list[tuple[float, np.nd
     return needles, *haystack.question_and_answer(facts.question, facts.answer)
 
 
+TASKS: dict[str, RetrievalTask] = {}
+"""All tasks by name."""
+
+RULER = "Hsieh et al., RULER (COLM 2024), section"
+
+Facts = Callable[[float, np.random.Generator], Needles]
+
+
+def needle_task(name: str, about: str, source: str, in_sentences: bool = False) -> Callable[[Facts], Facts]:
+    """Add a function that returns facts as a `NeedleTask`, whose arguments these are."""
+
+    def add(needles: Facts) -> Facts:
+        TASKS[name] = NeedleTask(name, about, source, needles, in_sentences)
+        return needles
+
+    return add
+
+
 def _numbers(count: int, digits: int, generator: np.random.Generator) -> list[str]:
     """Return different numbers with this many digits, which may begin with zeros."""
     drawn = generator.choice(10**digits, count, replace=False)
@@ -207,6 +225,12 @@ def _in_order_from(depth: float, count: int, generator: np.random.Generator) -> 
     return [depth, *(depth + (1 - depth) * later).tolist()]
 
 
+@needle_task(
+    "passkey",
+    "Sentences that repeat hide one random number, and end with a question about it.",
+    "Mohtashami and Jaggi, Landmark Attention (NeurIPS 2023), section 4.2",
+    in_sentences=True,
+)
 def _passkey(depth: float, generator: np.random.Generator) -> Needles:
     """... The hills are\nThe pass key is 58213. Remember it.\nfar away ...\nWhat is the pass key? The pass key is 58213
 
@@ -217,6 +241,7 @@ def _passkey(depth: float, generator: np.random.Generator) -> Needles:
     return Needles([(depth, needle)], "\nWhat is the pass key? The pass key is", [number])
 
 
+@needle_task("needle", "A text holds one fact with a random number, and ends with a question about it.", f"{RULER} 3.1")
 def _needle(depth: float, generator: np.random.Generator) -> Needles:
     """... The number of lamps is 58213. ... What is the number of lamps? The number of lamps is 58213"""
     key = str(generator.choice(KEYS))
@@ -232,6 +257,11 @@ def _number_question(key: str) -> str:
     return f"\nWhat is the number of {key}? The number of {key} is"
 
 
+@needle_task(
+    "multi_key",
+    "A text holds several facts of the same form, and ends with a question about one of them.",
+    f"{RULER} 3.1, multi-keys",
+)
 def _multi_key(depth: float, generator: np.random.Generator) -> Needles:
     """... The number of lamps is 58213. ... The number of boats is 20417. ... What is the number of boats? ... 20417
 
@@ -245,6 +275,11 @@ def _multi_key(depth: float, generator: np.random.Generator) -> Needles:
     return Needles(needles, _number_question(keys[0]), [values[0]])
 
 
+@needle_task(
+    "multi_value",
+    "A text holds several numbers of one thing, and ends with a question about all of them, in order.",
+    f"{RULER} 3.1, multi-values",
+)
 def _multi_value(depth: float, generator: np.random.Generator) -> Needles:
     """... A number of lamps is 58213. ... A number of lamps is 20417. ... The numbers of lamps are 58213 20417
 
@@ -258,6 +293,11 @@ def _multi_value(depth: float, generator: np.random.Generator) -> Needles:
     return Needles(needles, question, values, math.log(math.perm(10**DIGITS, NUM_VALUES)))
 
 
+@needle_task(
+    "variable_tracking",
+    "Variables are set to a value or to each other; the question is which ones have one value.",
+    f"{RULER} 3.2",
+)
 def _variable_tracking(depth: float, generator: np.random.Generator) -> Needles:
     """... Let QXA = 71. ... Let BOR = 18. ... Let LUM = QXA. ... Which variables are 71, in order? ... QXA LUM
 
@@ -316,57 +356,20 @@ class InductionRetrieval(RetrievalTask):
         return Prompt(tokens, half - 1, log_choices=(half - 1) * math.log(len(haystack.alphabet)))
 
 
-RULER = "Hsieh et al., RULER (COLM 2024), section"
-
-TASKS: dict[str, RetrievalTask] = {
-    task.name: task
-    for task in (
-        NeedleTask(
-            "passkey",
-            "Sentences that repeat hide one random number, and end with a question about it.",
-            "Mohtashami and Jaggi, Landmark Attention (NeurIPS 2023), section 4.2",
-            _passkey,
-            in_sentences=True,
-        ),
-        NeedleTask(
-            "needle",
-            "A text holds one fact with a random number, and ends with a question about it.",
-            f"{RULER} 3.1",
-            _needle,
-        ),
-        NeedleTask(
-            "multi_key",
-            "A text holds several facts of the same form, and ends with a question about one of them.",
-            f"{RULER} 3.1, multi-keys",
-            _multi_key,
-        ),
-        NeedleTask(
-            "multi_value",
-            "A text holds several numbers of one thing, and ends with a question about all of them, in order.",
-            f"{RULER} 3.1, multi-values",
-            _multi_value,
-        ),
-        NeedleTask(
-            "variable_tracking",
-            "Variables are set to a value or to each other; the question is which ones have one value.",
-            f"{RULER} 3.2",
-            _variable_tracking,
-        ),
-        CopyingRetrieval(
-            "copying",
-            "A random string of letters fills half of the prompt, and is repeated after a line break.",
-            "Jelassi et al., Repeat After Me (ICML 2024), section 2",
-            has_depth=False,
-        ),
-        InductionRetrieval(
-            "induction",
-            "Random tokens fill half of the prompt, and the other half repeats them.",
-            "Olsson et al., In-context Learning and Induction Heads (2022), arXiv 2209.11895",
-            has_depth=False,
-        ),
-    )
+TASKS |= {
+    "copying": CopyingRetrieval(
+        "copying",
+        "A random string of letters fills half of the prompt, and is repeated after a line break.",
+        "Jelassi et al., Repeat After Me (ICML 2024), section 2",
+        has_depth=False,
+    ),
+    "induction": InductionRetrieval(
+        "induction",
+        "Random tokens fill half of the prompt, and the other half repeats them.",
+        "Olsson et al., In-context Learning and Induction Heads (2022), arXiv 2209.11895",
+        has_depth=False,
+    ),
 }
-"""All tasks by name."""
 
 
 def make_prompts(

@@ -45,7 +45,16 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
         batch = _short_example(run)
         return ShortExample(lambda model: run.task.hidden_states(model, batch), {})
     if "source" in run.model.capabilities:
-        source_BS, target_BT = _short_pair(run, text)
+        end, most = run.tokenizer.end_id, min(SHORT, run.model.max_length or SHORT)
+        if text is None:
+            batch = _short_example(run)
+            source_BS, target_BT = batch.source[:, :most], batch.target[:, :most]
+        else:
+            source_BS = _tensor(run, np.append(_encoded(run, text)[: most - 1], end)).unsqueeze(0)
+            first = torch.full((1, 1), end, device=run.device)
+            with torch.no_grad():
+                (written,) = beam_search(run.model.begin(source_BS), first, max_new_tokens=most - 1, end_id=end)
+            target_BT = torch.cat([first[0], written]).unsqueeze(0)
         source, target = (token_labels(run, tokens[0]) for tokens in (source_BS, target_BT))
         labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
         return ShortExample(lambda model: model(source_BS, target_BT), labels)
@@ -72,19 +81,6 @@ def token_labels(run: EvaluatedRun, tokens_T: Tensor) -> list[str]:
         text = f"<{token - size}>" if token >= size else run.tokenizer.decode([token])
         labels.append(text or ("<end>" if token == run.tokenizer.end_id else "<answer>"))
     return labels
-
-
-def _short_pair(run: EvaluatedRun, text: str | None) -> tuple[Tensor, Tensor]:
-    """Return a source and a target, (1, S) and (1, T)."""
-    end, most = run.tokenizer.end_id, min(SHORT, run.model.max_length or SHORT)
-    if text is None:
-        batch = _short_example(run)
-        return batch.source[:, :most], batch.target[:, :most]
-    source_BS = _tensor(run, np.append(_encoded(run, text)[: most - 1], end)).unsqueeze(0)
-    first = torch.full((1, 1), end, device=run.device)
-    with torch.no_grad():
-        (written,) = beam_search(run.model.begin(source_BS), first, max_new_tokens=most - 1, end_id=end)
-    return source_BS, torch.cat([first[0], written]).unsqueeze(0)
 
 
 def _short_example(run: EvaluatedRun) -> Any:

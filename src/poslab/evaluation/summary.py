@@ -68,7 +68,12 @@ def comparison_table(metric: SummaryMetric) -> Table:
     """
     rows = []
     scores = {name: of_run for name, of_run in metric.scores.items() if of_run}
-    for length in _compared_lengths(list(scores.values()), min(metric.trained.values())):
+    counts = [length for of_run in scores.values() for length in of_run]
+    lengths = sorted(length for length in set(counts) if counts.count(length) >= min(2, len(scores)))
+    # All lengths together or the longest trained one, and the longest that two models have.
+    within = [length for length in lengths if ALL < length <= min(metric.trained.values())]
+    first = lengths[:1] if ALL in lengths else (within or lengths[:1])[-1:]
+    for length in dict.fromkeys([*first, *lengths[-1:]]):
         at_length = {name: of_run[length] for name, of_run in scores.items() if length in of_run}
         name = metric.name if length == ALL else f"{metric.name} at {length_name(length, metric.multiples_of)}"
         rows += [{"metric": name, **row} for row in _rows_at(metric, at_length)]
@@ -80,17 +85,6 @@ def comparison_table(metric: SummaryMetric) -> Table:
         "the items of both: inconclusive if its interval holds 0. Another seed of the training can change an order."
     )
     return Table("comparison", "At the training length and at the longest", caption, frame)
-
-
-def _compared_lengths(scores: Sequence[Mapping[int, ItemScores]], trained: int) -> list[int]:
-    """Return all lengths together or the longest trained one, and the longest that two models have."""
-    counts = [length for of_run in scores for length in of_run]
-    lengths = sorted(length for length in set(counts) if counts.count(length) >= min(2, len(scores)))
-    if not lengths:
-        return []
-    within = [length for length in lengths if ALL < length <= trained]
-    first = ALL if ALL in lengths else (within or lengths[:1])[-1]
-    return list(dict.fromkeys([first, lengths[-1]]))
 
 
 def _rows_at(metric: SummaryMetric, scores: Mapping[str, ItemScores]) -> list[dict[str, str | None]]:

@@ -168,8 +168,14 @@ def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None)
     figure, panels = distance_panels([f"layer {layer}" for layer in layers], "mean attention")
     for panel, layer in zip(panels.flat, layers, strict=False):
         for head, rows in by_distance[by_distance["layer"] == layer].groupby("head"):
-            distance, attention = _binned(rows["distance"].to_numpy(), rows["attention"].to_numpy())
-            panel.plot(distance, attention, linewidth=1.2, label=str(head), **head_style(int(str(head))))
+            # Means over distances of about equal logarithm and sign; 0 and the nearest distances are not merged.
+            away = rows["distance"].abs().to_numpy()
+            octave = 1 + np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(away, 1)))
+            of_bin = rows.groupby(np.where(away, np.sign(rows["distance"]) * octave, 0))[
+                ["distance", "attention"]
+            ].mean()
+            look = {"linewidth": 1.2, "label": str(head), **head_style(int(str(head)))}
+            panel.plot(of_bin["distance"], of_bin["attention"], **look)
         panel.set(yscale="log", xlim=(None if both_ways else 0, None))
         for end in (-1, 1) if both_ways else (1,):
             if training_length is not None:
@@ -207,11 +213,3 @@ def head_legend(figure: Figure, panel: Axes) -> None:
     """Add the heads drawn in a panel as the legend of a figure."""
     lines = panel.get_legend_handles_labels()
     figure.legend(*lines, title="head", loc="outside lower center", ncols=8, frameon=False)
-
-
-def _binned(distance: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return means over distances of about equal logarithm and sign; 0 and the nearest distances are not merged."""
-    away = np.abs(distance)
-    bins = np.where(away, np.sign(distance) * (1 + np.floor(BINS_PER_OCTAVE * np.log2(np.maximum(away, 1)))), 0)
-    of_bin = pd.DataFrame({"distance": distance, "values": values}).groupby(bins).mean()
-    return of_bin["distance"].to_numpy(), of_bin["values"].to_numpy()

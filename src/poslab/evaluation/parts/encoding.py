@@ -18,7 +18,7 @@ from poslab.evaluation.attention.rows import capture_attention
 from poslab.evaluation.attention.statistics import head_legend, head_style
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.learned_bias import MAX_POINTS, bias_by_offset, bias_maps, bias_plot, learned_bias
+from poslab.evaluation.learned_bias import MAX_POINTS, bias_by_offset, bias_maps, bias_plot, learned_bias, varies
 from poslab.evaluation.learned_parameters import learned_parameters, norms_plot, parameters_table, table_norms
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_example import short_text, token_labels
@@ -71,29 +71,27 @@ def _starts(run: EvaluatedRun) -> Mapping[str, StackEncodings] | None:
 
 def _learned(run: EvaluatedRun, settings: Settings) -> Iterator[ReportFigure]:
     starts = None if run.swap else _starts(run)
+    on_axes = run.grid is not None and len(run.grid.axes) > 1
     for stack, encodings in run.model.stacks.items():
-        title = run.stack_title(stack)
         start = None if starts is None else starts[stack]
-        yield from named(_of_stack(run, encodings, start), slug_of(title), title)
-        if run.grid is not None and len(run.grid.axes) > 1:
+        figures: list[ReportFigure] = []
+        length = encodings.max_length or 2 * run.training_length
+        bias = learned_bias(encodings, length, start, MAX_POINTS, on_axes=on_axes)
+        if varies(bias):
+            figures.append(bias_plot(bias, run.training_length))
+        if len(norms := table_norms(encodings, start)):
+            figures.append(norms_plot(norms))
+        if len(parameters := learned_parameters(encodings, start)):
+            figures.append(parameters_table(parameters))
+        if run.grid is not None and on_axes:
             bias = bias_by_offset(encodings, run.grid.sizes, run.grid.axes, start)
-            if bias.groupby(["layers", "head"])["bias"].nunique().gt(1).any():
-                yield from named(bias_maps(bias, run.grid.axes), slug_of(title), title)
+            figures += bias_maps(bias, run.grid.axes) if varies(bias) else []
+        title = run.stack_title(stack)
+        yield from named(figures, slug_of(title), title)
     if "source" not in run.model.capabilities and not run.reads_patches:
         tokens_T = short_text(run, settings.text)
         if len(positions := content_positions(run.model, tokens_T)):
             yield content_positions_plot(positions, token_labels(run, tokens_T))
-
-
-def _of_stack(run: EvaluatedRun, encodings: StackEncodings, start: StackEncodings | None) -> Iterator[ReportFigure]:
-    length = encodings.max_length or 2 * run.training_length
-    bias = learned_bias(encodings, length, start, MAX_POINTS, on_axes=run.grid is not None and len(run.grid.axes) > 1)
-    if bias.groupby(["layers", "head"])["bias"].nunique().gt(1).any():  # the same everywhere is no position
-        yield bias_plot(bias, run.training_length)
-    if len(norms := table_norms(encodings, start)):
-        yield norms_plot(norms)
-    if len(parameters := learned_parameters(encodings, start)):
-        yield parameters_table(parameters)
 
 
 def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:

@@ -156,23 +156,15 @@ def _probe(context: ScoringContext, _: int) -> Scored:
     yield "probe_accuracy", 100.0 * right, test.counts.astype(np.int64), test.identity
 
 
-def _retrieves(recipe: Recipe) -> bool:
-    return recipe.task.predicts_next_tokens
-
-
 def _classifies(recipe: Recipe) -> bool:
     return issubclass(recipe.task, Classification) and not issubclass(recipe.task, MultiLabelClassification)
-
-
-def _has_original(recipe: Recipe) -> bool:
-    return _classifies(recipe) and recipe.model.untouched() is not None
 
 
 EVERY = (
     *(
         ExtraMetrics(
             names=(f"{name}_accuracy", f"{name}_loss"),
-            serves=_retrieves,
+            serves=lambda recipe: recipe.task.predicts_next_tokens,
             score=partial(_retrieval, task),
             texts=partial(_prompts, task),
             open_ended=frozenset({f"{name}_loss"}),
@@ -180,7 +172,12 @@ EVERY = (
         for name, task in TASKS.items()
     ),
     ExtraMetrics(("passkey_ndcg",), _classifies, _search, _passkeys),
-    ExtraMetrics(("cosine",), _has_original, _likeness, open_ended=frozenset({"cosine"})),
+    ExtraMetrics(
+        ("cosine",),
+        lambda recipe: _classifies(recipe) and recipe.model.untouched() is not None,
+        _likeness,
+        open_ended=frozenset({"cosine"}),
+    ),
     ExtraMetrics(("probe_accuracy",), _classifies, _probe),
 )
 """All measurements."""
