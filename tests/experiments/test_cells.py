@@ -8,12 +8,6 @@ from poslab.experiments.cells import cell_of, result_of
 from tests.experiments.comparisons import TUNING, plan
 
 
-def test_a_cell_of_an_earlier_database_is_the_same_cell():
-    cell = plan().cell("copying", "none", 1, {})
-    earlier = {key: value for key, value in cell.as_plain_data().items() if key not in ("extra", "after")}
-    assert cell_of(earlier) == cell and cell_of(earlier).identity == cell.identity
-
-
 def test_a_metric_beside_those_of_the_task_makes_another_cell_in_the_same_directory():
     more = {"exact_match@beyond": {"direction": "maximize"}, "passkey_loss@4x": {"direction": "minimize"}}
     plain, extra = (made.cell("copying", "none", 1, {}) for made in (plan(), plan(metrics=more)))
@@ -28,7 +22,7 @@ def test_a_cell_of_a_database_is_checked():
         None,
         {},
         {**cell.as_plain_data(), "case": "../x"},
-        {**cell.as_plain_data(), "seed": "1"},
+        {**cell.as_plain_data(), "seed": "../1"},
         {**cell.as_plain_data(), "after": "runs/../../x"},
     ):
         with pytest.raises(ValueError, match="holds something else than a cell"):

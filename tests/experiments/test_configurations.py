@@ -15,16 +15,6 @@ def configurations(**changes) -> CellConfigurations:
     return CellConfigurations(CONF, comparison(**changes))
 
 
-def test_values_beyond_a_range_that_no_run_can_have_are_known_before_training():
-    made = configurations(tuning={**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1.0]}}, "trials": 3})
-    assert made.impossible("copying", "slow") == [{"encoding.fraction": 2.0}, {"encoding.fraction": 4.0}]
-    assert made.impossible("copying", "rotary") == []
-
-
-def test_a_comparison_without_tuning_has_no_range():
-    assert configurations().impossible("copying", "slow") == []
-
-
 def test_every_value_of_a_tuned_key_is_checked():
     made = configurations(tuning={**TUNING, "space": {"optimizer.lr": [1e-3, -1.0, 2e-3]}})
     with pytest.raises(ValueError, match=r"^copying under none with"):

@@ -154,7 +154,7 @@ def test_a_silent_job_is_lost_and_one_with_a_heartbeat_is_not(opened, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "node", [[], {"attempts": 3}, {"attempts": [{"worker": []}]}, {"attempts": [], "beats": "1"}, {"path": "/x"}]
+    "node", [[], {"attempts": 3}, {"attempts": [{"worker": []}]}, {"path": "/x"}]
 )
 def test_a_record_that_poslab_does_not_write_is_one_sentence(node, opened):
     jobs = opened("a")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from dataclasses import replace
 
 import pytest
 
 from poslab.experiments.cells import CellResult, cell_of
-from poslab.experiments.tuned_points import beyond_ends
 from tests.experiments.comparisons import TUNING, plan
 
 
@@ -123,33 +120,6 @@ def test_integers_are_extended_to_integers():
     points = [point["encoding.max_distance"] for point, _ in made.tuned("copying", "none", results).trials]
     assert points == [16, 32, 64, 128]
     assert all(type(point) is int for point in points)
-
-
-def test_a_value_that_no_run_can_have_is_not_tried_and_stays_at_the_end():
-    tuning = {**TUNING, "space": {"encoding.fraction": [0.5, 1.0]}}
-    assert list(beyond_ends(plan(tuning=tuning).comparison.tuning_of("copying"), "none")) == [
-        *[("encoding.fraction", 0.25), ("encoding.fraction", 0.125)],
-        *[("encoding.fraction", 2.0), ("encoding.fraction", 4.0)],
-    ]
-    made = replace(plan(tuning=tuning), impossible={"copying/none": [{"encoding.fraction": 2.0}]})
-    results = tried(made, lambda cell: -cell.point["encoding.fraction"])
-    tuned = made.tuned("copying", "none", results)
-    assert [point["encoding.fraction"] for point, _ in tuned.trials] == [0.5, 1.0]
-    assert list(tuned.at_the_edge) == ["encoding.fraction"]
-    assert len(made.tuned("copying", "rotary", results).trials) == 4
-
-
-@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
-def test_every_value_beyond_the_ends_that_is_tried_was_foreseen(signs):
-    space = {"optimizer.lr": [1e-3, 2e-3, 4e-3], "encoding.max_distance": [16, 32], "encoding.fraction": [0.25, 0.5]}
-    made = plan(tuning={**TUNING, "space": space, "trials": 3})
-    foreseen = set(beyond_ends(made.comparison.tuning_of("copying"), "none"))
-    results = tried(
-        made, lambda cell: sum(sign * math.log(value) for sign, value in zip(signs, cell.point.values(), strict=True))
-    )
-    points = [set(point.items()) for point, _ in made.tuned("copying", "none", results).trials]
-    assert len(points) > 3
-    assert set.union(*points) <= set.union(*points[:3]) | foreseen
 
 
 def test_one_trial_has_no_ends():

@@ -103,20 +103,11 @@ def cell_of(node: Any) -> Cell:
         ValueError: for anything that is not a cell.
     """
     try:
-        cell = Cell(**{**node, "lengths": tuple(node["lengths"]), "extra": tuple(node.get("extra", ()))})
-        names_fit = all(re.fullmatch(NAME, name) for name in (cell.case, cell.encoding))
-        is_run = cell.after is None or re.fullmatch(rf"runs/{NAME}/{NAME}/{NAME}", cell.after)
-        integers = (cell.seed, cell.definition, *cell.lengths)
-        are_tags = all(isinstance(tag, str) for tag in cell.extra)
-        if not (
-            names_fit
-            and are_tags
-            and is_run
-            and all(type(n) is int for n in integers)
-            and isinstance(cell.point, Mapping)
-        ):
-            raise ValueError
-    except (TypeError, KeyError, ValueError) as error:
+        cell = Cell(**{**node, "lengths": tuple(node["lengths"]), "extra": tuple(node["extra"])})
+        paths = [cell.directory.as_posix(), *([] if cell.after is None else [cell.after])]
+        if not all(re.fullmatch(rf"(runs|trials)/{NAME}/{NAME}/{NAME}", path) for path in paths):
+            raise ValueError("a path leads elsewhere")
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise DamagedStorageError(f"holds something else than a cell: {str(node)[:80]}") from error
     return cell
 
@@ -130,12 +121,9 @@ def result_of(node: Any) -> CellResult:
     try:
         result = CellResult(**node)
         numbers = [*result.metrics.values(), *result.scores.values()]
-        texts = (result.diverged, result.machine)
+        texts = [result.diverged, result.machine, *filter(None, result.start.values())]
         if not all(type(n) in (int, float) for n in numbers) or not all(isinstance(text, str) for text in texts):
-            raise ValueError
-        starts = result.start.values()  # AttributeError of anything but a mapping
-        if not all(one is None or isinstance(one, str) for one in starts):
-            raise ValueError
+            raise ValueError("a number or a text is none")
     except (TypeError, AttributeError, ValueError) as error:
         raise DamagedStorageError(f"holds something else than a result: {str(node)[:80]}") from error
     return result

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from poslab.data.run_data import RunData
-from poslab.experiments.cells import Point
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.configurations import CellConfigurations
@@ -83,7 +82,7 @@ def run_comparison(
         with one_at_a_time(output):
             keep = not (dry_run or report_only)
             identity, numbers = definitions(ledger, comparison, configurations, keep)
-            plan = CellPlan(comparison, numbers, cases.lengths, cases.trained, cases.impossible)
+            plan = CellPlan(comparison, numbers, cases.lengths, cases.trained)
             jobs = ComparisonJobs(plan, ledger)
             claim(output, identity, "runs")
             keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
@@ -171,13 +170,12 @@ def report_tables(
 class CheckedCases:
     """Checked cases: the recipes by case and encoding, and by case the data and the lengths of the test.
 
-    `impossible` is as of `CellPlan`, and `workers` as of `Comparison`.
+    `workers` are as of `Comparison`.
     """
 
     recipes: dict[str, dict[str, Recipe]]
     data: dict[str, RunData]
     lengths: dict[str, list[int]]
-    impossible: dict[str, list[Point]]
     workers: int
 
     @property
@@ -233,7 +231,4 @@ def _checked(comparison: Comparison, configurations: CellConfigurations) -> Chec
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
         recipes[case], data[case] = own, prepared_data(first)
         lengths[case] = checked_lengths(comparison, case, first, data[case])
-    impossible = {
-        f"{case}/{encoding}": configurations.impossible(case, encoding) for case, encoding in comparison.pairs
-    }
-    return CheckedCases(recipes, data, lengths, impossible, comparison.workers)
+    return CheckedCases(recipes, data, lengths, comparison.workers)

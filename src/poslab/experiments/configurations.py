@@ -12,7 +12,6 @@ from poslab.experiments.cells import Cell, Point
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.composition import Composer, refuse_own_keys
 from poslab.experiments.mistakes import GROUPS_OF_ENCODINGS
-from poslab.experiments.tuned_points import beyond_ends
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 
@@ -65,12 +64,6 @@ class CellConfigurations:
                 if mistake := self._mistake(case, encoding, key, value):
                     raise ValueError(mistake)
         return self._checked(case, encoding, {})
-
-    def impossible(self, case: str, encoding: str) -> list[Point]:
-        """Return the values beyond the ends of tuned ranges that no run of an encoding on a case can have."""
-        tuning = self._comparison.tuning_of(case)
-        beyond = [] if tuning is None else beyond_ends(tuning, encoding)
-        return [{key: value} for key, value in beyond if self._mistake(case, encoding, key, value)]
 
     def _mistake(self, case: str, encoding: str, key: str, value: Any) -> str:
         """Return what is wrong with a value of a tuned key; "" if nothing is.

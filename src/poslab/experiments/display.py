@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from poslab.experiments.cells import result_of
@@ -25,9 +24,6 @@ from poslab.experiments.workers import Workers, supervise
 from poslab.report.text import roughly
 from poslab.runs.errors import RunInterruptedError, RunStoppedError
 from poslab.training.duration import SECONDS_OF_WORKER, is_busy
-
-MAX_COLUMNS = 4
-"""Cases with a column of their own in the live table, which must fit 80 characters."""
 
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
@@ -54,9 +50,14 @@ class Display(ABC):
     def line(self, key: str, record: Record) -> str:
         """Return the line for a job that has an outcome."""
 
-    @abstractmethod
-    def table(self, snapshot: Snapshot) -> RenderableType:
-        """Return the live table."""
+    def details(self, snapshot: Snapshot) -> list[str]:
+        """Return the lines below the counts: the jobs that are trained now."""
+        return [f"running  {self.label(key)}" for key in snapshot.running]
+
+    def table(self, snapshot: Snapshot) -> Text:
+        """Return the live display."""
+        lines = [f"{self.counts(snapshot)}{self.time_left(snapshot)}", *self.details(snapshot)]
+        return Text("\n".join(lines), no_wrap=True, overflow="ellipsis")
 
     def supervise(self, workers: Workers) -> None:
         """Show the jobs while `supervise` trains them; errors as of that."""
@@ -107,11 +108,6 @@ class Display(ABC):
         return f", about {timedelta(seconds=left)} left"
 
 
-def counted(counts: Mapping[str, int]) -> str:
-    """Return `, 2 running, 1 waiting` of counts by word, without those that are 0."""
-    return "".join(f", {count} {word}" for word, count in counts.items() if count)
-
-
 class SweepDisplay(Display):
     """The progress of a sweep."""
 
@@ -120,7 +116,8 @@ class SweepDisplay(Display):
         self._trials = jobs
 
     def counts(self, snapshot: Snapshot) -> str:
-        rest = counted({"running": len(snapshot.running), "waiting": len(snapshot.waiting)})
+        counts = {"running": snapshot.running, "waiting": snapshot.waiting}
+        rest = "".join(f", {len(keys)} {word}" for word, keys in counts.items() if keys)
         ended = outcomes(self._trials.finished(snapshot))
         return f"{len(snapshot.finished)} of {len(snapshot.records)}: {ended}{rest}"
 
@@ -135,19 +132,16 @@ class SweepDisplay(Display):
         state = STATES.get(trial.state, "running")
         return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{mark}"
 
-    def table(self, snapshot: Snapshot) -> RenderableType:
-        lines = [Text(f"{self.counts(snapshot)}{self.time_left(snapshot)}", style="bold")]
+    def details(self, snapshot: Snapshot) -> list[str]:
         best = best_of(self._trials.finished(snapshot), self._trials.sweep.all_objectives)
+        lines, trials = [], self._trials.trials()
         if best is not None:
-            lines.append(Text(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}"))
-        trials = self._trials.trials()
+            lines.append(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}")
         for trial in (trials[key] for key in snapshot.running if key in trials):
             step, value = max(trial.intermediate_values.items(), default=(0, None))
             last = "" if value is None else f"{value:.4f} at validation {step}  "
-            lines.append(Text(f"running  trial {trial.number:<4} {last}{shown(trial.params)}"))
-        for line in lines:
-            line.no_wrap, line.overflow = True, "ellipsis"
-        return Group(*lines)
+            lines.append(f"running  trial {trial.number:<4} {last}{shown(trial.params)}")
+        return lines
 
 
 def best_of(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> FrozenTrial | None:
@@ -182,109 +176,22 @@ def outcomes(trials: Sequence[FrozenTrial]) -> str:
 class ComparisonDisplay(Display):
     """The progress of a comparison."""
 
-    def __init__(self, console: Console, jobs: ComparisonJobs, workers: int) -> None:
-        super().__init__(console, jobs, workers)
-        self._plan = jobs.plan
-
     def counts(self, snapshot: Snapshot) -> str:
         return run_counts(snapshot)
 
     def label(self, key: str) -> str:
-        cell = cell_of_key(key)
-        return f"{cell.label}{', beyond its range' if self._plan.is_beyond(cell) else ''}"
+        return cell_of_key(key).label
 
     def line(self, key: str, record: Record) -> str:
         took = "" if record.seconds is None else f" ({record.seconds:.0f} s)"
         return f"{'diverged' if result_of(record.outcome).diverged else 'finished':<9} {self.label(key)}{took}"
 
-    def table(self, snapshot: Snapshot) -> RenderableType:
-        running = [Text(f"running  {self.label(key)}") for key in snapshot.running]
-        for line in running:
-            line.no_wrap, line.overflow = True, "ellipsis"
-        head = Text(f"{run_counts(snapshot)}{self.time_left(snapshot)}", style="bold")
-        progress = _progress(self._jobs, snapshot)
-        return Group(head, self._progress_table(progress), *_notes(progress), *running)
-
-    def _progress_table(self, progress: Mapping[tuple[str, str], _Progress]) -> Table:
-        """Return a row for each encoding and a column for each case: its runs, or its trials while it is tuned.
-
-        Where the columns would not fit, there is a row for each case: how many encodings are finished.
-        """
-        comparison, table = self._plan.comparison, Table(box=box.SIMPLE_HEAD)
-        if len(comparison.cases) > MAX_COLUMNS:
-            table.add_column("case", overflow="ellipsis", no_wrap=True, max_width=50)
-            for name in ("tuning", "runs"):
-                table.add_column(name, justify="right")
-            for case in comparison.cases:
-                parts = [vars(cells).values() for (of, _), cells in progress.items() if of == case]
-                total = _Progress(*(sum(numbers) for numbers in zip(*parts, strict=True)))
-                table.add_row(case, total.tuning, total.runs)
-            return table
-        table.add_column("encoding")
-        for case in comparison.cases:
-            table.add_column(case, justify="right", overflow="ellipsis", no_wrap=True, max_width=13)
-        for encoding in comparison.choices_by_encoding:
-            cells = [progress.get((case, encoding)) for case in comparison.cases]
-            table.add_row(encoding, *("" if cell is None else cell.brief for cell in cells))
-        return table
-
 
 def run_counts(snapshot: Snapshot) -> str:
     """Return in words how many cells are finished, running, and interrupted, which resume where they stopped."""
     counts = {"failed": snapshot.failed, "running": snapshot.running, "interrupted": snapshot.waiting}
-    rest = counted({word: len(keys) for word, keys in counts.items()})
+    rest = "".join(f", {len(keys)} {word}" for word, keys in counts.items() if keys)
     return f"{len(snapshot.finished)} of {len(snapshot.finished) + snapshot.unfinished} runs are finished{rest}"
-
-
-@dataclass(frozen=True)
-class _Progress:
-    """Numbers of cells of an encoding on a case: trials and runs that are finished, and those that are wanted.
-
-    `added` are those of the trials that lie beyond an end of a range.
-    """
-
-    tried: int
-    trials: int
-    added: int
-    trained: int
-    seeds: int
-
-    @property
-    def tuning(self) -> str:
-        """Return how many trials are finished."""
-        return f"{self.tried} of {self.trials}{'*' if self.added else ''}" if self.trials else "-"
-
-    @property
-    def runs(self) -> str:
-        """Return how many runs are finished."""
-        return f"{self.trained} of {self.seeds}"
-
-    @property
-    def brief(self) -> str:
-        """Return how many runs are finished, or how many trials as long as some are missing, for a narrow column."""
-        is_tuned = self.tried == self.trials or self.trained
-        star = "*" if self.added else ""
-        return f"{self.trained}/{self.seeds} runs" if is_tuned else f"{self.tried}/{self.trials}{star} trials"
-
-
-def _progress(jobs: Jobs[Any], snapshot: Snapshot) -> dict[tuple[str, str], _Progress]:
-    """Return the progress of each case and encoding."""
-    assert isinstance(jobs, ComparisonJobs)
-    cells, plan = {key: cell_of_key(key) for key in snapshot.records}, jobs.plan
-    known = Counter((c.case, c.encoding, c.is_trial) for c in cells.values())
-    finished = Counter((c.case, c.encoding, c.is_trial) for c in map(cells.__getitem__, snapshot.finished))
-    added = Counter((c.case, c.encoding) for c in cells.values() if plan.is_beyond(c))
-    seeds = len(plan.comparison.seed_list)
-    return {
-        pair: _Progress(finished[*pair, True], known[*pair, True], added[pair], finished[*pair, False], seeds)
-        for pair in plan.comparison.pairs
-    }
-
-
-def _notes(progress: Mapping[tuple[str, str], _Progress]) -> list[Text]:
-    """Return the meaning of the star, if there is one."""
-    has_star = any(cells.added for cells in progress.values())
-    return [Text("* with values beyond a range whose best was at its end")] if has_star else []
 
 
 def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> RenderableType:
@@ -295,21 +202,22 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
         seconds: estimates those of a run of a case and an encoding, of which a run is missing. Trials that extended
             ranges may add are left out of the time to go.
     """
-    snapshot, workers, left = jobs.snapshot(), jobs.plan.comparison.workers, 0.0
-    progress = _progress(jobs, snapshot)
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("case")
-    table.add_column("encoding")
-    for name in ("tuning", "runs"):
-        table.add_column(name, justify="right")
-    for (case, encoding), cells in progress.items():
-        if missing := cells.trials - cells.tried + cells.seeds - cells.trained:
-            left += missing * seconds(case, encoding)
-        table.add_row(case, encoding, cells.tuning, cells.runs)
+    snapshot, comparison, left = jobs.snapshot(), jobs.plan.comparison, 0.0
+    cells = {key: cell_of_key(key) for key in snapshot.records}
+    known = Counter((cell.case, cell.encoding, cell.is_trial) for cell in cells.values())
+    finished = Counter((cell.case, cell.encoding, cell.is_trial) for cell in map(cells.__getitem__, snapshot.finished))
+    table = Table("case", "encoding", Column("tuning", justify="right"), Column("runs", justify="right"))
+    table.box = box.SIMPLE_HEAD
+    for pair in comparison.pairs:
+        tried, trials, trained = finished[*pair, True], known[*pair, True], finished[*pair, False]
+        if missing := trials - tried + len(comparison.seed_list) - trained:
+            left += missing * seconds(*pair)
+        table.add_row(*pair, f"{tried} of {trials}" if trials else "-", f"{trained} of {len(comparison.seed_list)}")
+    workers = comparison.workers
     with_workers = f"with {workers} worker{'s' if workers > 1 else ''}"
     to_go = f"{roughly(SECONDS_OF_WORKER + left / workers)} to go {with_workers}" if left else "nothing to do"
     to_go += ", more while other programs keep this machine busy" if left and is_busy() else ""
     summary = f"{run_counts(snapshot)}; {to_go}"
-    if any(cells.tried < cells.trials for cells in progress.values()):
+    if comparison.tuning is not None and left:
         summary += "\nTuning may add runs, where the best value is at an end of its range."
-    return Group(table, *_notes(progress), Text(summary))
+    return Group(table, Text(summary))

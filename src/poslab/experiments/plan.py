@@ -7,15 +7,21 @@ agree, and an interrupted comparison, or one with more seeds, resumes where it s
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from poslab.experiments.cells import Cell, CellResult, Finished, Point
 from poslab.experiments.comparison import Comparison, Tuning
-from poslab.experiments.criteria import sign
 from poslab.experiments.metrics import extra_tags
-from poslab.experiments.tuned_points import MAX_EXTENSIONS, TunedPoint, best_of, last_values, points_of, value_beyond
+from poslab.experiments.tuned_points import (
+    MAX_EXTENSIONS,
+    TunedPoint,
+    best_of,
+    points_of,
+    trial_value,
+    tuned_point,
+    value_beyond,
+)
 
 
 @dataclass(frozen=True)
@@ -27,14 +33,12 @@ class CellPlan:
         definitions: number of the configuration of each `case/encoding`.
         lengths: of the test, by case.
         trained: the longest length of training, by case.
-        impossible: values beyond the ends of tuned ranges that no run of a `case/encoding` can have, a key each.
     """
 
     comparison: Comparison
     definitions: Mapping[str, int]
     lengths: Mapping[str, Sequence[int]]
     trained: Mapping[str, int]
-    impossible: Mapping[str, Sequence[Point]] = field(default_factory=dict)
 
     def wanted(self, results: Finished) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
@@ -111,14 +115,7 @@ class CellPlan:
         if not cells or any(cell.identity not in results for cell in cells):
             return None
         trials = [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
-        best = best_of(trials, tuning)
-        space = tuning.space_of(encoding)
-        return TunedPoint(best, [key for key in best if last_values(best[key], key, space[key], trials)], trials)
-
-    def is_beyond(self, cell: Cell) -> bool:
-        """Return whether a cell is a trial beyond an end of its range."""
-        space = self.comparison.space_of(cell.case, cell.encoding) if cell.is_trial else {}
-        return any(key in space and value not in space[key] for key, value in cell.point.items())
+        return tuned_point(trials, tuning, encoding)
 
     def _trials(self, case: str, encoding: str, results: Finished) -> Iterator[Cell]:
         """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends.
@@ -143,8 +140,7 @@ class CellPlan:
             done += [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
             best = best_of(done, tuning)
             ends = {key: value_beyond(best[key], key, space[key], done) for key in best}
-            refused = self.impossible.get(f"{case}/{encoding}", ())
-            points = [{**best, key: end} for key, end in ends.items() if end is not None and {key: end} not in refused]
+            points = [{**best, key: end} for key, end in ends.items() if end is not None]
             if not points:
                 return
 
@@ -155,7 +151,4 @@ def _has_ended_well(result: CellResult | None) -> bool:
 
 
 def _value(result: CellResult | None, tuning: Tuning) -> float:
-    """Return the value of a trial; the worst for one that diverged or failed."""
-    worst = -sign(tuning.direction) * math.inf
-    value = worst if result is None or result.diverged else result.metrics.get(f"validation/{tuning.metric}", worst)
-    return value if value == value else worst
+    return trial_value(result.metrics if result is not None and not result.diverged else None, tuning)

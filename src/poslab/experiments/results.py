@@ -17,7 +17,7 @@ from poslab.experiments.metrics import at_lengths, is_share, scored_lengths, tag
 from poslab.experiments.statistics.difference import MIN_SEEDS, Scores
 from poslab.experiments.statistics.verdict import Verdict, verdicts
 from poslab.experiments.tables import RunResult
-from poslab.experiments.tuned_points import TunedPoint, tuned_point
+from poslab.experiments.tuned_points import TunedPoint, trial_value, tuned_point
 
 T = TypeVar("T")
 
@@ -105,7 +105,9 @@ class Results:
         for encoding in self.comparison.encodings_of(case) if tuning is not None else ():
             trials = [run for run in self.rows if run.is_trial and (run.case, run.encoding) == (case, encoding)]
             if tuning is not None and len(trials) >= tuning.trials_of(encoding):
-                found[encoding] = tuned_point(trials, tuning, encoding)
+                metrics = [run.metrics if run.status == "finished" else None for run in trials]
+                values = [(run.point, trial_value(m, tuning)) for run, m in zip(trials, metrics, strict=True)]
+                found[encoding] = tuned_point(values, tuning, encoding)
         return found
 
     def timed(self, case: str) -> dict[str, RunResult]:

@@ -24,7 +24,7 @@ from rich.table import Table as ConsoleTable
 from poslab.configuration.command_line import poslab_command, trusting
 from poslab.experiments.display import best_of, outcomes, shown, shown_values
 from poslab.experiments.search import MADE_WITH, METRICS, SPECIFICATION, SweepJobs
-from poslab.experiments.storage_url import DamagedStorageError, url_of, without_password
+from poslab.experiments.storage_url import url_of, without_password
 from poslab.experiments.trial_run import TrialConfigurations, runs_of
 from poslab.io.files import write_atomically
 from poslab.io.terminal import one_line
@@ -52,14 +52,10 @@ class Results:
         """Test the best trial, write the results into the sweep's directory, and print a summary.
 
         Raises:
-            DamagedStorageError: for parameters that are not of the space.
             RunStoppedError: if no trial is complete.
         """
         trials = self._jobs.finished()
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        for trial in complete:
-            if not self._sweep.search_space.contains(trial.params):
-                raise DamagedStorageError(f"is damaged: the parameters of trial {trial.number} are not of the space")
         table = self._table(trials)
         write_atomically(self._output / "trials.csv", table.to_csv(index=False))
         best = best_of(complete, self._objectives)

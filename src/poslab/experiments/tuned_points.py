@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 from poslab.experiments.cells import Point
 from poslab.experiments.comparison import Tuning
 from poslab.experiments.criteria import sign
-from poslab.experiments.tables import RunResult
 
 MAX_EXTENSIONS = 2
 """Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
@@ -38,36 +37,22 @@ class TunedPoint:
         return not self.trials or self.failed < len(self.trials)
 
 
-def tuned_point(trials: Sequence[RunResult], tuning: Tuning, encoding: str) -> TunedPoint:
-    """Return the choice among the trials of an encoding; one that diverged or failed counts as the worst."""
+def trial_value(metrics: Mapping[str, float] | None, tuning: Tuning) -> float:
+    """Return the value of a trial from its metrics by tag; the worst of one that diverged or failed, which is None."""
     worst = -sign(tuning.direction) * math.inf
-    values = [
-        trial.metrics.get(f"validation/{tuning.metric}", worst) if trial.status == "finished" else worst
-        for trial in trials
-    ]
-    known = [(trial.point, value if value == value else worst) for trial, value in zip(trials, values, strict=True)]
-    best, space = best_of(known, tuning), tuning.space_of(encoding)
-    return TunedPoint(best, [key for key in best if last_values(best[key], key, space[key], known)], known)
+    value = (metrics or {}).get(f"validation/{tuning.metric}", worst)
+    return worst if math.isnan(value) else value
+
+
+def tuned_point(trials: Sequence[tuple[Point, float]], tuning: Tuning, encoding: str) -> TunedPoint:
+    """Return the choice among the trials of an encoding with their values."""
+    best, space = best_of(trials, tuning), tuning.space_of(encoding)
+    return TunedPoint(best, [key for key in best if last_values(best[key], key, space[key], trials)], trials)
 
 
 def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
     """Return the encodings whose best value is at an end of all that were tried."""
     return [name for name, choice in tuned.items() if choice.at_the_edge and choice.found]
-
-
-def beyond_ends(tuning: Tuning, encoding: str) -> Iterator[tuple[str, float]]:
-    """Yield each key with the values beyond the ends of its range to which the tuning of an encoding may come."""
-    space = tuning.space_of(encoding)
-    points = points_of(space, tuning.trials_of(encoding), tuning.seed)
-    for key, values in space.items():
-        for first_or_last in (0, -1):
-            tried = [({key: point[key]}, 0.0) for point in points]
-            for _ in range(MAX_EXTENSIONS):
-                numbers = sorted(point[key] for point, _ in tried if _is_number(point[key]))
-                end = value_beyond(numbers[first_or_last], key, values, tried) if numbers else None
-                if end is not None:
-                    yield key, end
-                    tried.append(({key: end}, 0.0))
 
 
 def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import signal
 import subprocess
@@ -29,14 +28,7 @@ MAX_STARTUP_FAILURES = 3
 STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 """Exit statuses of a worker that was asked to stop."""
 
-POLL_INTERVAL_S = 0.5
-
-MAX_POLL_SHARE = 0.05
-"""Largest share of a processor for looking at jobs: with hundreds of them a look takes a tenth of a second."""
-
-KILL_TIMEOUT_S = 30
-"""Longest time until a process that the kernel has killed gives back its memory."""
-
+POLL_INTERVAL_S = 1.0
 
 class WorkerResources(NamedTuple):
     """Resources of one worker: threads of PyTorch, and CUDA_VISIBLE_DEVICES, which None does not change."""
@@ -118,7 +110,6 @@ class Workers:
 
     def __post_init__(self) -> None:
         self._startup_failures = 0
-        self._memory_kills, self._memory_kill_at = memory_kills(), -math.inf
         self._is_asked_to_stop = False
 
     def fill_up(self, most: int) -> None:
@@ -134,8 +125,6 @@ class Workers:
             DiskError: if one died because nothing can be written any more.
             ProcessDiedError: if one after another dies before it takes a job.
         """
-        if (kills := memory_kills()) > self._memory_kills:
-            self._memory_kills, self._memory_kill_at = kills, time.monotonic()
         for index, worker in list(self.alive.items()):
             if worker.process.poll() is None:
                 self._end_if_hanging(worker, snapshot)
@@ -212,18 +201,8 @@ class Workers:
         """Return the failure of a job whose worker ended with this status, which is negative for a signal."""
         if status >= 0:
             return Failure(f"its worker ended with status {status}", can_pass=True)
-        # A count of the kernel that has just grown explains a SIGKILL; if it was for another process, a job still has
-        # other attempts.
-        is_short = status == -signal.SIGKILL and time.monotonic() - self._memory_kill_at < KILL_TIMEOUT_S
-        reason = f"its worker was ended by {signal.Signals(-status).name}{' (out of memory)' if is_short else ''}"
-        return Failure(reason, can_pass=True, from_outside=-status not in CRASHES and not is_short)
-
-
-def memory_kills() -> int:
-    """Return how many processes the kernel has killed for lack of memory; 0 if it does not count them."""
-    counters = Path("/proc/vmstat")
-    lines = counters.read_text().splitlines() if counters.is_file() else []
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+        reason = f"its worker was ended by {signal.Signals(-status).name}"
+        return Failure(reason, can_pass=True, from_outside=-status not in CRASHES)
 
 
 def supervise(jobs: Jobs[Any], workers: Workers, show: Callable[[Snapshot], None]) -> None:
@@ -239,7 +218,6 @@ def supervise(jobs: Jobs[Any], workers: Workers, show: Callable[[Snapshot], None
     with _asked_to_stop() as asked:
         try:
             while True:
-                begun = time.thread_time()
                 try:
                     snapshot = jobs.snapshot()
                     reached = time.monotonic()
@@ -257,10 +235,7 @@ def supervise(jobs: Jobs[Any], workers: Workers, show: Callable[[Snapshot], None
                     workers.fill_up(most=snapshot.unfinished)
                 if len(asked) > 1 or not workers.alive:
                     break
-                end = time.monotonic() + max(POLL_INTERVAL_S, (time.thread_time() - begun) / MAX_POLL_SHARE)
-                before = len(asked)
-                while len(asked) == before and (left := end - time.monotonic()) > 0:
-                    time.sleep(min(left, POLL_INTERVAL_S))
+                time.sleep(POLL_INTERVAL_S)
             show(jobs.snapshot())
         finally:
             workers.kill()
