@@ -74,8 +74,8 @@ def test_a_sweep_from_its_question_to_the_training_of_its_best(tmp_path, swept):
     best = study.best_trial
     tested = [n for n in range(4) if any(t.startswith("test/") for t in metrics_of(out, n))]
     assert tested == [best.number]
-    assert f"test of trial {best.number} alone" in output
-    for name in ("history", "slices", "parallel"):
+    assert f"Test of trial {best.number}" in output
+    for name in ("history", "slices"):
         assert (out / "figures" / f"{name}.png").stat().st_size > 5000
     assert "Does it work?" in (out / "report.html").read_text()
 

@@ -15,7 +15,7 @@ import pytest
 from poslab.experiments.search import TrialResult
 from poslab.experiments.storage import naming_storage
 from poslab.experiments.sweep import Sweep
-from poslab.experiments.sweep_results import Results
+from poslab.experiments.sweep_results import write_results
 from poslab.experiments.trial_run import TrialConfigurations
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.errors import RunStoppedError
@@ -56,7 +56,10 @@ WRONG = {
     "a number that is none": ("UPDATE trials SET number = 'x' WHERE number = 1", "damaged: "),
     "a date that is none": ("UPDATE trials SET datetime_start = 'yesterday'", "damaged: .*yesterday"),
     "a distribution that is none": ("UPDATE trial_params SET distribution_json = '[1]'", "damaged: "),
-    "text in the place of JSON": ("INSERT INTO trial_user_attributes VALUES (99, 2, 'x', 'nonsense')", "damaged: JSONDecodeError"),
+    "text in the place of JSON": (
+        "INSERT INTO trial_user_attributes VALUES (99, 2, 'x', 'nonsense')",
+        "damaged: JSONDecodeError",
+    ),
     "a job that is a list": ("UPDATE poslab_jobs SET record = '[1]' WHERE name = '1'", "something else than a job"),
     "a job that is not JSON": ("UPDATE poslab_jobs SET record = 'x' WHERE name = '1'", "a job that is not JSON"),
     "a path in the place of a number": ("UPDATE poslab_jobs SET name = '../../x' WHERE name = '1'", "there is no job"),
@@ -75,12 +78,12 @@ def test_a_database_that_poslab_does_not_write_is_one_sentence_that_names_it(way
 
     named = pytest.raises((ValueError, RunStoppedError), match=rf"^storage=sqlite:.*study\.db .*{sentence}")
     with named as raised, naming_storage(sweep):
-        Results(joined(sweep), TrialConfigurations(CONF, sweep)).write(HarmlessConsole(io.StringIO()))
+        write_results(joined(sweep), TrialConfigurations(CONF, sweep), HarmlessConsole(io.StringIO()))
     assert len(str(raised.value)) < 600
 
 
 def test_a_sweep_has_no_more_trials_than_are_read(tmp_path):
-    with pytest.raises(ValueError, match=r"^n_trials must.*at most 10,000, got 100,000$"):
+    with pytest.raises(ValueError, match=r"^n_trials must .*10000\], got 100000$"):
         small_sweep(tmp_path, n_trials=100_000)
 
 

@@ -153,9 +153,7 @@ def test_a_silent_job_is_lost_and_one_with_a_heartbeat_is_not(opened, tmp_path):
         assert jobs.snapshot().running == ["alive"]
 
 
-@pytest.mark.parametrize(
-    "node", [[], {"attempts": 3}, {"attempts": [{"worker": []}]}, {"path": "/x"}]
-)
+@pytest.mark.parametrize("node", [[], {"attempts": 3}, {"attempts": [{"worker": []}]}, {"path": "/x"}])
 def test_a_record_that_poslab_does_not_write_is_one_sentence(node, opened):
     jobs = opened("a")
     with jobs.ledger.changing() as records:

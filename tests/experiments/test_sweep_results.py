@@ -10,9 +10,9 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from poslab.experiments import sweep_results
 from poslab.experiments.display import best_of
 from poslab.experiments.search import TrialResult
+from poslab.experiments.sweep_results import report_sections, trials_frame
 from poslab.report.page import write_figures
 
 from .sweeps import joined, small_sweep
@@ -41,7 +41,8 @@ def figures_of(folder: Path, space: dict[str, Any], n_trials: int, is_flat: bool
         study.complete(job, TrialResult([value] * len(sweep.all_objectives), {}))
     best = best_of(study.finished(), sweep.all_objectives)
     assert best is not None
-    drawn = sweep_results.sections(study, study.finished(), pd.DataFrame({"trial": range(n_trials)}), best, {})
+    trials = study.finished()
+    drawn = report_sections(study, trials, trials_frame(study, trials), best, pd.DataFrame())
     return {Path(file).stem for file in write_figures(folder / "figures", drawn) if str(file).endswith(".png")}
 
 
@@ -61,7 +62,7 @@ def test_a_sweep_of_several_parameters_has_every_figure(objectives, over_time, t
 
     drawn = figures_of(tmp_path, TWO_NUMBERS, 8, objectives=objectives)
 
-    assert drawn == {over_time, "importance", "slices", "contour", "parallel"}
+    assert drawn == {over_time, "importance", "slices"}
     assert dict(matplotlib.rcParams) == before
 
 
@@ -74,23 +75,3 @@ def test_where_nothing_can_be_said_nothing_is_drawn(space, n_trials, is_flat, tm
 
     assert {"history", "slices"} <= drawn
     assert ("importance" in drawn) == (space is CONDITIONAL)
-    assert "contour" not in drawn or is_flat
-
-
-@pytest.mark.parametrize(
-    ("metric", "words"),
-    [
-        ("bits_per_byte", "bits per byte by length: 2.5000 at 16, 3.1250 at 1,024"),
-        ("accuracy", "accuracy by length: 50.0000 at 16"),
-        ("f1", ""),
-    ],
-)
-def test_the_test_of_the_best_trial_is_in_the_metric_of_its_task(metric, words):
-    scores = {
-        "test/bits_per_byte": 2.5,
-        "test/bits_per_byte@16": 2.5,
-        "test/bits_per_byte@1024": 3.125,
-        "test/accuracy@16": 50.0,
-        "test/examples@16": 7.0,
-    }
-    assert sweep_results.tested_by_length(scores, metric) == words

@@ -32,11 +32,10 @@ OWN_KEYS = {
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
     "report_only": "true writes the results of the runs that are finished, and trains nothing",
-    "recommend": "true prints which encoding to take, under the next four keys",
+    "recommend": "true prints which encoding to take, under the next three keys",
     "length": "with recommend: the longest text or example that you need",
     "memory": "with recommend: the most memory in MB: of training, or with length of reading it",
     "speed": "with recommend: the least tokens per second: of training, or with length of reading it",
-    "start": "with recommend: will you train from scratch (default), or from pretrained weights (pretrained)?",
     "figure.width": "inches of pictures as PDF, such as 3.25 for a paper's column",
     "storage": "the URL of a database, for machines that share no folder (default: files in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> None:
             raise ValueError(f"{name} must be true or false, got {value!r}")
     width = given.pop("figure.width", None)
     check_figure_width(width)
-    needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed", "start") if name in given}
+    needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed") if name in given}
     if needs and not ways["recommend"]:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
     typed = without_password(poslab_command("compare", *arguments))

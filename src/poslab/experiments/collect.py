@@ -62,7 +62,7 @@ def results_of_cells(
         row = row_of(run, cell, result, tasks[cell.case], plan.trained[cell.case], splits.get(cell.case, 1))
         status = row.status if cell.identity in finished else "blocked"
         words = _words(comparison, cell, run)
-        rows.append(replace(row, status=status, words=words, is_pretrained=_is_pretrained(comparison, cell.case)))
+        rows.append(replace(row, status=status, words=words))
     return Results(comparison, rows, items_of_directory)
 
 
@@ -170,14 +170,3 @@ def read_results(folder: Path, baseline: str | None = None) -> Results:
         raise ValueError(f"{folder / RUNS} has a run that its {SPECIFICATION} does not name: {strange[0]}")
     table = ItemTable(folder)
     return Results(comparison, rows, lambda run: table.of(run.key), exist_already)
-
-
-def _is_pretrained(comparison: Comparison, case: str) -> bool:
-    """Return whether the runs of a case start from the weights of another run, or of a pretrained model."""
-    chosen = {**comparison.train, **comparison.all_cases[case].train}
-    typed = dict(override.lstrip("+").split("=", 1) for override in comparison.overrides if "=" in override)
-    return (
-        "pretrained" in (chosen.get("model"), typed.get("model"))
-        or comparison.all_cases[case].after is not None
-        or any(choices.get("init_from") not in (None, "null") for choices in (chosen, typed))
-    )

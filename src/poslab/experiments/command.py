@@ -16,7 +16,7 @@ from poslab.experiments.existing import results_of_runs
 from poslab.experiments.jobs import one_at_a_time
 from poslab.experiments.lengths import checked_lengths
 from poslab.experiments.plan import CellPlan
-from poslab.experiments.report.recommendation import Needs, print_recommendation, recommendation
+from poslab.experiments.report.recommendation import Needs, print_recommendations
 from poslab.experiments.report.write import write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
@@ -104,7 +104,7 @@ def run_comparison(
             write_tables(results, output)
             write(results, console, typed, figure_width)
         if recommend:
-            print_recommendation(console, recommendation(results, asked, typed))
+            print_recommendations(console, results, asked)
 
 
 def compare_runs(
@@ -138,7 +138,7 @@ def compare_runs(
         write_tables(results, output)
         write(results, console, typed, figure_width)
     if recommend:
-        print_recommendation(console, recommendation(results, asked, typed))
+        print_recommendations(console, results, asked)
 
 
 def report_tables(
@@ -163,7 +163,7 @@ def report_tables(
     with one_at_a_time(folder):
         write(results, console, typed, figure_width)
     if recommend:
-        print_recommendation(console, recommendation(results, asked, typed))
+        print_recommendations(console, results, asked)
 
 
 @dataclass(frozen=True)

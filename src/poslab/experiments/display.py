@@ -19,7 +19,7 @@ from poslab.experiments.cells import result_of
 from poslab.experiments.jobs import Jobs, Record, Snapshot
 from poslab.experiments.search import SweepJobs
 from poslab.experiments.study import ComparisonJobs, cell_of_key
-from poslab.experiments.sweep import Objective
+from poslab.experiments.sweep import SearchObjective
 from poslab.experiments.workers import Workers, supervise
 from poslab.report.text import roughly
 from poslab.runs.errors import RunInterruptedError, RunStoppedError
@@ -144,7 +144,7 @@ class SweepDisplay(Display):
         return lines
 
 
-def best_of(trials: Sequence[FrozenTrial], objectives: Sequence[Objective]) -> FrozenTrial | None:
+def best_of(trials: Sequence[FrozenTrial], objectives: Sequence[SearchObjective]) -> FrozenTrial | None:
     """Return the complete trial with the best value of the first objective; None if no trial is complete."""
     sign = 1 if objectives[0].minimized else -1
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -56,11 +56,6 @@ class ExistingRun:
         """All other keys, which make its encoding."""
         node = _without(self.recipe.config, (*MAY_DIFFER, "dataset"))
         return {**node, "batch_size": self.recipe.source.batch_size}
-
-    @property
-    def is_pretrained(self) -> bool:
-        """True if it started from the weights of another run, or of a pretrained model."""
-        return "path" in self.recipe.config.get("model", ()) or self.recipe.init_from is not None
 
 
 def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, console: HarmlessConsole) -> Results:
@@ -132,7 +127,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
             scores = measured(run.run, cell)
             result = CellResult(run.run.metrics(), scores, machine=machine_of(run.run), start=start_of(run.run))
         row = row_of(run.run, cell, result, run.recipe.task, trained[cell.case], run.recipe.source.split_version)
-        rows.append(replace(row, is_pretrained=run.is_pretrained))
+        rows.append(row)
     return Results(comparison, rows, items_of_directory, exist_already=True)
 
 

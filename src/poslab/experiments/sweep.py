@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.configuration.command_line import LENGTH, whole_tokens
 from poslab.configuration.spec_files import SpecFiles
 from poslab.experiments.composition import with_rates_of_typed_model
@@ -25,7 +26,7 @@ MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2,
 
 
 @dataclass(frozen=True)
-class Objective:
+class SearchObjective:
     """The mean of some metrics of metrics.json.
 
     Args:
@@ -51,7 +52,7 @@ class Objective:
             raise ValueError(f"direction of an objective must be minimize or maximize, got {self.direction}")
 
     @classmethod
-    def of(cls, node: Any) -> Objective:
+    def of(cls, node: Any) -> SearchObjective:
         """Return the objective that a sweep file describes: a tag, or `{mean: [tags], direction: minimize}`."""
         if isinstance(node, str):
             node = {"mean": [node]}
@@ -109,13 +110,14 @@ class Objective:
         return [int(length) for length in resolved if length.isdigit()]
 
 
-def objectives_of(nodes: Any) -> list[Objective]:
+def objectives_of(nodes: Any) -> list[SearchObjective]:
     """Return the objectives of a sweep file; raise ValueError if there are none."""
     if not isinstance(nodes, list) or not nodes:
         raise ValueError(f"objectives must be a list of at least one, as in [validation/loss], got {nodes!r}")
-    return [Objective.of(node) for node in nodes]
+    return [SearchObjective.of(node) for node in nodes]
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class Sweep:
     """A sweep as plain data, which can be sent to workers and kept with a study.
@@ -127,7 +129,7 @@ class Sweep:
         space: as for `Space`.
         n_trials: number of trials, the default configuration included; at most 10,000.
         output: the directory.
-        objectives: each as for `Objective.of`.
+        objectives: each as for `SearchObjective.of`.
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
         seeds: runs of each trial, from the configuration's seed on; the value is their mean.
@@ -143,43 +145,34 @@ class Sweep:
     name: str
     question: str
     train: Mapping[str, Any]
-    space: Mapping[str, Any]
-    n_trials: int
+    space: Any
+    n_trials: Annotated[int, Range(1, MAX_TRIALS)]
     output: str
-    objectives: Sequence[Any] = field(default_factory=lambda: [MEAN_BEYOND])
+    objectives: Any = field(default_factory=lambda: [MEAN_BEYOND])
     sampler: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
     pruner: Mapping[str, Any] | None = None
-    seeds: int = 1
+    seeds: Count = 1
     overrides: Sequence[str] = field(default_factory=list)
-    workers: int = 1
+    workers: Count = 1
     storage: str | None = None
-    hang_after: int = 1800
-    lost_after: int = 60
+    hang_after: Count = 1800
+    lost_after: Annotated[int, Range(at_least=3)] = 60
     trust: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for name, least in (("n_trials", 1), ("seeds", 1), ("workers", 1), ("hang_after", 1), ("lost_after", 3)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}")
-        if self.n_trials > MAX_TRIALS:
-            raise ValueError(f"n_trials must be at most {MAX_TRIALS:,}, got {self.n_trials:,}")
-        if not isinstance(self.question, str) or not self.question:
-            raise ValueError("question must be a sentence")
-        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]+", self.name):
+        if not re.fullmatch(r"[\w.-]+", self.name):
             raise ValueError(f"name must be letters, digits, dots, - and _, got {self.name!r}")
-        if not isinstance(self.output, str) or not self.output:
-            raise ValueError(f"output must be a directory, such as outputs/sweeps/mine, got {self.output!r}")
-        if self.storage is not None and (mistake := mistake_in_storage(str(self.storage))):
+        if not self.question:
+            raise ValueError("question must be a sentence")
+        if not self.output:
+            raise ValueError("output must be a directory, such as outputs/sweeps/mine")
+        if self.storage is not None and (mistake := mistake_in_storage(self.storage)):
             raise ValueError(mistake)
         for name, node in (("sampler", self.sampler), ("pruner", self.pruner)):
-            is_object = isinstance(node, Mapping) and "_target_" in node
-            if not is_object and (node is not None or name == "sampler"):
+            if node is not None and "_target_" not in node:
                 raise ValueError(f"{name} must be {{_target_: optuna.{name}s...}} with its arguments, got {node!r}")
         if "seed" in self.sampler:
             raise ValueError("sampler.seed follows from seed and the number of the trial: leave it out")
-        if not isinstance(self.train, Mapping):
-            raise ValueError("train must be choices by key, as in {encoding: rotary}")
         if "trust" in self.train:
             raise ValueError("train must not have trust, which is given on the command line alone")
         if of_hydra := [key for key in self.train if str(key).lstrip("+~").startswith("hydra")]:
@@ -198,7 +191,7 @@ class Sweep:
         return Space(self.space)
 
     @property
-    def all_objectives(self) -> list[Objective]:
+    def all_objectives(self) -> list[SearchObjective]:
         """Its objectives."""
         return objectives_of(self.objectives)
 

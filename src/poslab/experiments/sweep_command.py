@@ -20,7 +20,7 @@ from poslab.experiments.space import described
 from poslab.experiments.storage import claim, keep_arguments, naming_storage, open_output, open_storage, quieten_optuna
 from poslab.experiments.storage_url import DATABASE
 from poslab.experiments.sweep import Sweep
-from poslab.experiments.sweep_results import Results
+from poslab.experiments.sweep_results import write_results
 from poslab.experiments.trial_run import TrialConfigurations
 from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.terminal import HarmlessConsole
@@ -73,7 +73,7 @@ def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
         SweepDisplay(console, jobs, sweep.workers).supervise(workers)
         jobs.tell_failures()
         with one_at_a_time(output):
-            Results(jobs, configurations).write(console)
+            write_results(jobs, configurations, console)
 
 
 def _plan(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any], seconds: float) -> RenderableType:

@@ -53,11 +53,10 @@ _OF_RUNS: dict[str, pa.DataType] = {
     "weights": pa.string(),
     "split": pa.string(),
     "newest_split": pa.string(),
-    "is_pretrained": pa.bool_(),
     "directory": pa.string(),
     "reading_machine": pa.string(),
 }
-"""Columns of runs; all others are numbers: metrics, `test/` scores and `reading/` speeds."""
+"""Columns of runs; those of numbers are metrics, `test/` scores and `reading/` speeds, and others are not read."""
 _OF_CURVES = pa.schema({**_KEY, "step": pa.int64(), "metric": pa.string(), "value": pa.float64()})
 _OF_ITEMS = pa.schema([*pa.schema(_KEY), *COLUMNS])
 
@@ -85,7 +84,6 @@ class RunResult:
         lengths: of the test.
         batch, weights: hashes of the first batch, and of the first weights outside the encoding.
         split, newest_split: version of the split of its data, and the newest version when the table was written.
-        is_pretrained: whether it started from the weights of another model.
         directory: of the run, where it is still there.
         metrics: by tag, as in metrics.json.
         scores: of the test by tag, such as `bits_per_byte@1024`.
@@ -113,7 +111,6 @@ class RunResult:
     weights: str | None = None
     split: str = "1"
     newest_split: str = "1"
-    is_pretrained: bool = False
     directory: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -174,8 +171,8 @@ def read_runs(folder: Path) -> list[RunResult]:
     try:
         for name, kind in _OF_RUNS.items():
             _require(table.schema.field(name).type == kind)
-        numbers = [name for name in table.column_names if name not in _OF_RUNS]
-        _require(all(pa.types.is_float64(table.schema.field(name).type) and _is_text(name) for name in numbers))
+        numbers = [column.name for column in table.schema if pa.types.is_float64(column.type)]
+        _require(all(map(_is_text, numbers)))
         runs = [_run({name: row[name] for name in _OF_RUNS}, row, numbers) for row in table.to_pylist()]
         _require(len({run.key for run in runs if not run.is_trial}) == sum(not run.is_trial for run in runs))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -251,7 +248,7 @@ def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) 
     _require(run.status in get_args(Status) and isinstance(run.point, dict) and all(map(_is_text, texts)))
     _require(_is_text(run.reading_machine) and all(one is None or _is_text(one) for one in hashes))
     _require(run.seed >= 0 and run.training_length > 0 and all(length > 0 for length in run.lengths))
-    _require(all(type(one) is bool for one in (run.is_trial, run.is_pretrained, run.aggregate_lengths)))
+    _require(all(type(one) is bool for one in (run.is_trial, run.aggregate_lengths)))
     return run
 
 

@@ -30,6 +30,7 @@ STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 POLL_INTERVAL_S = 1.0
 
+
 class WorkerResources(NamedTuple):
     """Resources of one worker: threads of PyTorch, and CUDA_VISIBLE_DEVICES, which None does not change."""
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pandas as pd
 from rich.console import Console
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
-from poslab.configuration.command_line import poslab_command, words_after
 from poslab.evaluation.scores.extra_metrics import EXTRA
 from poslab.experiments.criteria import Criterion
-from poslab.experiments.report.tables import ALL_ZERO, BEST, ranking
+from poslab.experiments.report.tables import BEST, ranking
 from poslab.experiments.report.write import print_table
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 
 SPEED, MEMORY = "train_tokens_per_second", "memory"
-
-OWN_KEYS = ("recommend", "report_only", "dry_run", "length", "memory", "speed", "start")
-"""Keys of a command for a recommendation that a command for more evidence leaves out."""
 
 
 @with_checked_arguments
@@ -34,13 +30,11 @@ class Needs:
         length: longest text or example that the model must serve, in the measure of the test; None is any.
         memory: most memory in MB, of training, or if a length is given of reading it.
         speed: least tokens per second, of training, or if a length is given of reading it.
-        start: whether the model is trained from scratch or is a pretrained one.
     """
 
     length: Count | None = None
     memory: Positive | None = None
     speed: Annotated[float, Range(above=0)] | None = None
-    start: Literal["scratch", "pretrained"] = "scratch"
 
 
 @dataclass(frozen=True)
@@ -50,85 +44,47 @@ class Recommendation:
     Args:
         case: of the comparison.
         take: the encoding to take; None without evidence for one.
-        reason: the metric and the length of the evidence, or why there is none.
+        evidence: the metric and the lengths of training and test.
         table: encodings by mean, as of `ranking`, with speed, memory, and why one does not serve the need.
-        command: trains the evidence that is missing; None if nothing is.
     """
 
     case: str
     take: str | None
-    reason: str
+    evidence: str
     table: pd.DataFrame
-    command: str | None = None
 
 
-def recommendation(results: Results, needs: Needs, typed: str) -> Iterator[Recommendation]:
-    """Yield what each case recommends under a need; `typed` is the command of the comparison."""
-    for case in results.comparison.cases:
-        yield _for_case(results, case, needs, typed)
+def recommendations(results: Results, needs: Needs) -> Iterator[Recommendation]:
+    """Yield what each case with a seed of all encodings recommends under a need."""
+    for case in filter(results.is_comparable, results.comparison.cases):
+        criterion, encodings = _criterion(results, case, needs), results.encodings(case)
+        costs = {name: _costs(results, case, name, needs) for name in encodings}
+        unfit = {name: reason for name in encodings if (reason := _unfit(*costs[name], needs))}
+        table = ranking(results, case, criterion, unfit)
+        if unfit:
+            dropped = pd.DataFrame({"encoding": list(unfit), "verdict": list(unfit.values())})
+            table = pd.concat([table, dropped], ignore_index=True)
+        unknown = (math.nan, math.nan)
+        table.insert(2, "tokens_per_second", [costs.get(name, unknown)[0] for name in table["encoding"]])
+        table.insert(3, "memory_mb", [costs.get(name, unknown)[1] for name in table["encoding"]])
+        verdicts = set(table["verdict"])
+        is_tested = not verdicts.isdisjoint({Word.WORSE, Word.EQUIVALENT, Word.INCONCLUSIVE})
+        is_best = BEST in verdicts and Word.BETTER not in verdicts
+        take = None
+        if is_best and (is_tested or Word.ONE_SEED not in verdicts):
+            equal = table[table["verdict"].isin([BEST, Word.EQUIVALENT])]["encoding"]
+            take = max(equal, key=lambda name: costs[name][0] if math.isfinite(costs[name][0]) else 0.0)
+        tested = max(results.lengths(case), default=results.training_length(case))
+        evidence = f"{criterion.metric}, trained up to {results.training_length(case)}, tested up to {tested}"
+        yield Recommendation(case, take, evidence, table.dropna(axis=1, how="all"))
 
 
-def print_recommendation(console: Console, found: Iterator[Recommendation]) -> None:
-    """Print each case in a line, with its table, and the command that trains what is missing in one line."""
-    for one in found:
-        console.print(f"{one.case}: {f'take {one.take}' if one.take else 'no recommendation'} ({one.reason})")
-        if not one.table.empty:
-            print_table(console, one.case, one.table)
-        if one.command is not None:
-            console.print(f"hint: {one.command}", soft_wrap=True)
-
-
-def _for_case(results: Results, case: str, needs: Needs, typed: str) -> Recommendation:
-    runs, nothing = results.runs_of_case(case), pd.DataFrame()
-    seeds = results.comparison.seed_list
-    more_seeds = [*seeds, max(seeds) + 1, max(seeds) + 2]
-    is_pretrained = any(run.is_pretrained for run in runs)
-    if runs and is_pretrained != (needs.start == "pretrained"):
-        name = f"{results.comparison.name}_pretrained"
-        command = _command(typed, name=name, output=f"outputs/comparisons/{name}", init_from="outputs/RUN")
-        reason = f"no evidence for start={needs.start}"
-        return Recommendation(case, None, reason, nothing, None if is_pretrained else command)
-    missing = None if results.exist_already or _is_whole(results, case) else _command(typed)
-    if not results.is_comparable(case):
-        return Recommendation(case, None, "no seed of all encodings is finished", nothing, missing)
-    criterion = _criterion(results, case, needs)
-    unfit = {name: _unfit(results, case, name, needs) for name in results.encodings(case)}
-    table = ranking(results, case, criterion, [name for name, reason in unfit.items() if reason])
-    costs = {name: _costs(results, case, name, needs) for name in results.encodings(case)}
-    dropped = [{"encoding": name, "verdict": reason} for name, reason in unfit.items() if reason]
-    table = pd.concat([table, pd.DataFrame(dropped)], ignore_index=True) if dropped else table
-    unknown = (math.nan, math.nan)
-    table.insert(2, "tokens_per_second", [costs.get(name, unknown)[0] for name in table["encoding"]])
-    table.insert(3, "memory_mb", [costs.get(name, unknown)[1] for name in table["encoding"]])
-    table = table.dropna(axis=1, how="all")
-    tested = max(results.lengths(case), default=results.training_length(case))
-    reason = f"{criterion.metric}, trained up to {results.training_length(case)}, tested up to {tested}"
-    if needs.length is not None and needs.length > tested:
-        reason += f", no evidence at length {needs.length}"
-    verdicts = set(table["verdict"])
-    if ALL_ZERO in verdicts or BEST not in verdicts:
-        return Recommendation(
-            case, None, f"{reason}, {ALL_ZERO if ALL_ZERO in verdicts else 'none serves'}", table, missing
-        )
-    if Word.ONE_SEED in verdicts and not verdicts & {Word.WORSE, Word.EQUIVALENT, Word.INCONCLUSIVE, Word.BETTER}:
-        more = None if results.exist_already else _command(typed, seeds=str(more_seeds).replace(" ", ""))
-        return Recommendation(case, None, f"{reason}, {Word.ONE_SEED}", table, missing or more)
-    if Word.BETTER in verdicts:
-        return Recommendation(case, None, f"{reason}, the best mean is not the best by pairs of seeds", table, missing)
-    equal = table[table["verdict"].isin([BEST, Word.EQUIVALENT])]["encoding"]
-    take = max(equal, key=lambda name: costs[name][0] if math.isfinite(costs[name][0]) else 0.0)
-    return Recommendation(case, take, reason, table, missing)
-
-
-def _command(typed: str, **changes: str) -> str:
-    """Return the command of the comparison without the keys of a recommendation, and with others."""
-    words = [word for word in words_after("compare", typed) if word.partition("=")[0] not in (*OWN_KEYS, *changes)]
-    return poslab_command("compare", *words, *(f"{key}={value}" for key, value in changes.items()))
-
-
-def _is_whole(results: Results, case: str) -> bool:
-    comparison = results.comparison
-    return len(results.runs_of_case(case)) == len(comparison.encodings_of(case)) * len(comparison.seed_list)
+def print_recommendations(console: Console, results: Results, needs: Needs) -> None:
+    """Print each case in a line, with its table."""
+    for case in recommendations(results, needs):
+        take = "no recommendation" if case.take is None else f"take {case.take}"
+        console.print(f"{case.case}: {take} ({case.evidence})")
+        print_table(console, case.case, case.table)
 
 
 def _criterion(results: Results, case: str, needs: Needs) -> Criterion:
@@ -156,9 +112,8 @@ def _costs(results: Results, case: str, encoding: str, needs: Needs) -> tuple[fl
     return speed, memory
 
 
-def _unfit(results: Results, case: str, encoding: str, needs: Needs) -> str:
-    """Return why an encoding does not serve a need; "" if it does."""
-    speed, memory = _costs(results, case, encoding, needs)
+def _unfit(speed: float, memory: float, needs: Needs) -> str:
+    """Return why costs do not serve a need; "" if they do."""
     if needs.speed is not None and not speed >= needs.speed:
         return "too slow" if math.isfinite(speed) else "speed unknown"
     if needs.memory is not None and not memory <= needs.memory:
