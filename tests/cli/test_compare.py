@@ -165,6 +165,8 @@ def test_the_password_of_a_storage_is_written_nowhere(tmp_path: Path, tiny: list
     assert len(written) > 20
     assert not any("s3cret" in text for text in said)
     assert not any(b"s3cret" in content for content in written)
+    assert b"tester:***@" in (tmp_path / "out" / "report.html").read_bytes()
+    assert b"tester" not in (tmp_path / "out" / "comparison.yaml").read_bytes()
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -201,26 +200,18 @@ class OneJob:
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
 
-    def begin(self, job, saved_steps):
-        raise AssertionError("it is finished")
-
     def of(self, cell):
         return self.run.config()
 
 
-def test_a_worker_that_measures_shows_that_it_is_alive_and_stops_after_a_signal(run, monkeypatch):
-    os.utime(run.log_file, (1, 1))
-    times = []
-
+def test_a_worker_that_measures_stops_after_a_signal(run):
     def check_cancelled() -> None:
-        times.append(run.log_file.stat().st_mtime)
         if file_of(run).exists():
             raise RunInterruptedError(15)
 
     job = OneJob(run)
     with pytest.raises(RunInterruptedError):
         train_cell(job, job, Job(cell(2, 3).identity, "worker", run.path), check_cancelled)
-    assert times[0] == 1 and times[-1] > 1
     assert read_measured(file_of(run)).lengths == {2}
 
 
@@ -234,7 +225,7 @@ def test_a_run_does_not_begin_with_one_that_is_not_finished_on_this_machine(run)
     earlier = run.path.parent / after
     shutil.copytree(run.path, earlier)
     job = OneJobAfter(run)
-    with pytest.raises(FileNotFoundError, match=rf"^{earlier} is not finished here, with which this run begins$") as e:
+    with pytest.raises(FileNotFoundError, match=rf"^{earlier} is not finished here") as e:
         train_cell(job, job, Job(replace(cell(2), after=after).identity, "worker", run.path), lambda: None)
     assert failure_of(e.value).can_pass  # the disk may have it a moment later, or another machine
 

@@ -83,35 +83,6 @@ def test_every_claim_of_a_paper_that_a_preset_leaves_out_is_about_a_case_of_the_
     assert {claim["case"] for claim in small.claims} & set(small.all_cases)
 
 
-CLAIMS = (
-    QUESTION
-    + """
-paper: {title: A paper, arxiv: "2305.19466"}
-claims: [{say: It does, better: none, than: rotary, case: text}]
-"""
-)
-
-
-@pytest.mark.parametrize(
-    ("right", "wrong", "sentence"),
-    [
-        ("better: none", "better: nope", r"^claims\[0\].better:.*you mean 'none'\?"),
-        ("than: rotary", "than: rotry", r"^claims\[0\].than:.*you mean 'rotary'\?"),
-        ("case: text}]", "case: txt}]", r"^claims\[0\].case:.*you mean 'text'\?"),
-    ],
-)
-def test_a_claim_on_what_the_file_does_not_have_is_refused(tmp_path, right, wrong, sentence):
-    (tmp_path / "question.yaml").write_text(CLAIMS.replace(right, wrong))
-    with pytest.raises(ValueError, match=sentence):
-        read_comparison(tmp_path, {"comparison": "question"}, [])
-
-
-def test_a_claim_on_what_the_command_line_or_a_preset_leaves_out_is_left_untested(tmp_path):
-    (tmp_path / "question.yaml").write_text(CLAIMS.replace("text: {train: {trainer.max_steps: 10}}", "text: null"))
-    given = {"comparison": "question", "preset": "small", "encodings": ["rotary", "t5"]}
-    assert read_comparison(tmp_path, given, []).claims
-
-
 @pytest.mark.parametrize(("key", "value"), [("train", {"trainer.max_steps": 5}), ("metrics", {}), ("gate", None)])
 def test_a_key_of_a_preset_that_a_case_would_override_is_refused_unless_the_preset_sets_it_there_too(
     tmp_path, key, value

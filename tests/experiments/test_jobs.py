@@ -118,12 +118,6 @@ def test_a_job_that_another_worker_has_is_left_alone(opened):
     assert jobs.snapshot().running == ["a"] and [a.worker for a in jobs.records()["a"].attempts] == ["one", "other"]
 
 
-def test_saved_steps_are_recorded_with_the_attempt(opened):
-    jobs = opened("a")
-    jobs.begin(taken(jobs), 5)
-    assert jobs.records()["a"].attempts[-1].began_after == 5
-
-
 def test_a_change_that_is_not_finished_leaves_the_records_as_they_were(opened):
     jobs = opened("a")
     with pytest.raises(KeyboardInterrupt), jobs.ledger.changing() as records:
@@ -173,19 +167,15 @@ def test_a_damaged_file_of_a_record_is_one_sentence(tmp_path):
 
 
 def test_a_record_comes_back_as_it_was():
-    record = Record([Attempt("one", 3, 1.5, FAILED), Attempt("two")], 7, None, None)
+    record = Record([Attempt("one", 1.5, FAILED), Attempt("two")], 7, None, None)
     assert Record.of(json.loads(json.dumps(record, default=vars))) == record
 
 
 FAILED = Failure("it crashed", can_pass=True)
 
 
-def attempt(failure: Failure, began_after: int = -1) -> Attempt:
-    return Attempt("worker", began_after, failure=failure)
-
-
 def attempts(*failures: Failure) -> list[Attempt]:
-    return [attempt(failure) for failure in failures]
+    return [Attempt("worker", failure=failure) for failure in failures]
 
 
 def test_a_failure_that_would_come_again_is_not_retried():
@@ -202,19 +192,9 @@ def test_kills_from_outside_are_counted_apart():
     assert not may_retry(attempts(*[KILLED] * 10, *[FAILED] * (MAX_RETRIES + 1)))
 
 
-def test_a_job_that_is_killed_again_and_again_without_progress_is_given_up():
-    assert may_retry([attempt(KILLED, 5)] * MAX_KILLS)
-    assert not may_retry([attempt(KILLED, 5)] * (MAX_KILLS + 1))
-
-
-@pytest.mark.parametrize("failure", [FAILED, KILLED])
-def test_a_job_that_makes_progress_between_its_failures_is_never_given_up(failure):
-    assert may_retry([attempt(failure, steps) for steps in range(3 * MAX_KILLS)])
-
-
-def test_saved_steps_that_are_lost_and_made_again_are_not_progress():
-    """As where two machines that share no directory take turns."""
-    assert not may_retry([attempt(FAILED, steps) for steps in (0, 10, 0, 10)])
+def test_a_job_that_is_killed_again_and_again_is_given_up():
+    assert may_retry(attempts(*[KILLED] * MAX_KILLS))
+    assert not may_retry(attempts(*[KILLED] * (MAX_KILLS + 1)))
 
 
 OUT_OF_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")

@@ -176,7 +176,6 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
         ({"encodings": ["none", {"name": "rotary", "dataset": "copy"}]}, "encodings.rotary must not"),
         ({"encodings": ["none", {"name": "rotary", "+size": "base"}]}, r"encodings.rotary must not"),
         ({"encodings": ["none", {"name": "rotary", "optimizer.lr": 1}]}, "encodings.rotary must not"),
-        ({"encodings": ["rotary", "None", {"name": "none"}]}, "encodings: None and none would"),
         ({"encodings": ["rotary", {"name": "none", "encoding": None}]}, "encodings.none.encoding must be a"),
         ({"encodings": ["rotary", {"name": 5}]}, "encodings must be names"),
         ({"tuning": {**TUNING, "of": {"slow": {"size": ["tiny"]}}}}, "tuning.of.slow .* size"),
@@ -194,21 +193,11 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
         ({"cases": {"a b": {"train": {}}}}, "cases: names must"),
         ({"cases": {True: {"train": {}}}}, "cases: names must .*got true"),
         ({"cases": {"a+": {"train": {}}, "A": {"train": {}}}}, r"cases: a\+ and A would have files"),
-        (
-            {
-                "cases": {
-                    "text": {"train": {}, "metrics": {"sliding_loss": {"direction": "minimize"}}},
-                    "text_sliding": {"train": {}, "metrics": {"loss": {"direction": "minimize"}}},
-                }
-            },
-            "cases:.*curves_text_sliding_loss",
-        ),
         ({"cases": {"a": {"train": {}, "tuning": {"metric": "loss"}}}}, "cases.a.tuning must have a tuning"),
         (
             {"cases": {"a": {"train": {}, "encodings": ["rotary", "none", "none"]}}},
-            "cases.a.encodings must .* none twice",
+            "cases.a.encodings must .* rotary, none, none",
         ),
-        ({"costs": ["memory", "memory"]}, "costs must .* memory twice"),
         ({"seeds": "5"}, "seeds must .*'5'"),
         ({"claims": [{}]}, "claims must have the paper"),
         ({"published": [{}]}, "published must have the paper"),

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from poslab.experiments.storage import claim, open_output
-from tests.experiments.comparisons import comparison
+from poslab.experiments.storage import claim
 
 
 def test_a_directory_belongs_to_the_study_that_came_first(tmp_path):
@@ -16,16 +15,6 @@ def test_a_directory_belongs_to_the_study_that_came_first(tmp_path):
     claim(tmp_path, "one", "trials")
     with pytest.raises(ValueError, match=r"^output=.* holds the trials of"):
         claim(tmp_path, "two", "trials")
-
-
-def test_a_comparison_leaves_nothing_in_the_directory_of_another(tmp_path):
-    """Of results of existing runs, which have no records, and of a study whose records are gone."""
-    for folder in ("runs", "study"):
-        (tmp_path / folder).mkdir()
-        claim(tmp_path / folder, folder, "runs")
-        with pytest.raises(ValueError, match=r"^output=.* holds the runs of"):
-            open_output(comparison(output=str(tmp_path / folder), name="second"), "runs")
-        assert [path.name for path in (tmp_path / folder).iterdir()] == [".study"]
 
 
 @pytest.mark.parametrize(

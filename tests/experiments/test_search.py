@@ -131,7 +131,6 @@ def test_kills_do_not_change_which_points_are_tried(search, tmp_path):
             base(trial)
             if end != "killed as it is drawn":
                 drawn(trial)
-                study.begin(job, 0)
         if end == "complete":
             study.complete(job, ONE)
         else:
@@ -180,21 +179,6 @@ def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_pa
     assert numbers == list(range(24))
     assert [trial.state for trial in study.finished()] == [TrialState.COMPLETE] * 24
     assert not study.study.get_trials(states=[TrialState.RUNNING])
-
-
-def test_an_exhaustive_sampler_tries_everything_once_and_settles_the_study(tmp_path):
-    sampler = {"_target_": "optuna.samplers.BruteForceSampler"}
-    study = joined(small_sweep(tmp_path, n_trials=10, sampler=sampler), default={"x": 2, "y": "b"})
-
-    while (job := study.take("one")) is not None:
-        trial = study.trial(job)
-        trial.suggest_int("x", 1, 3)
-        trial.suggest_categorical("y", ["a", "b"])
-        study.complete(job, TrialResult([0.0], {}))
-
-    tried = [(trial.params["x"], trial.params["y"]) for trial in study.finished()]
-    assert sorted(tried) == [(x, y) for x in (1, 2, 3) for y in "ab"]
-    assert study.snapshot().unfinished == 0
 
 
 def test_a_study_keeps_what_is_needed_to_repeat_it(tmp_path):

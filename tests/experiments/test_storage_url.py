@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
-
 import pytest
 
-from poslab.experiments.storage import keep_arguments
 from poslab.experiments.storage_url import mistake_in_storage, without_password
-
-from .sweeps import small_sweep
 
 
 @pytest.mark.parametrize(
@@ -33,11 +27,3 @@ def test_the_passwords_of_a_text_are_hidden(text, shown):
 def test_what_is_not_a_url_is_refused_without_its_password(storage):
     assert "secret" not in mistake_in_storage(storage)
     assert mistake_in_storage(storage).startswith("storage must be the URL of a database")
-
-
-def test_the_kept_arguments_of_a_sweep_have_no_password(tmp_path):
-    sweep = small_sweep(tmp_path, storage="postgresql://me:secret@host/db")
-    Path(sweep.output).mkdir()
-    keep_arguments(sweep, "sweep.yaml", asdict(sweep))
-    assert "storage: postgresql+psycopg://me:***@host/db" in (Path(sweep.output) / "sweep.yaml").read_text()
-    assert not any(b"secret" in file.read_bytes() for file in tmp_path.glob("**/*") if file.is_file())

@@ -84,35 +84,6 @@ def test_a_cell_that_fails_for_good_leaves_the_others(studies):
     assert study.results()[cell_of_key(trial.key).identity] is None
 
 
-def test_a_cell_that_failed_for_good_is_taken_once_more_when_somebody_has_finished_its_run(studies):
-    cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
-    study = studies(cases=cases, seeds=1)
-    trial, for_good = study.take("worker"), Failure("the data is not there", can_pass=False)
-    study.fail(trial, for_good)
-    finish_all(study)
-    label = cell_of_key(trial.key).label
-    assert study.snapshot().unfinished == 0 and len(study.plan.blocked(study.results())) == 1
-    metrics = trial.directory / "metrics.json"
-    metrics.parent.mkdir(parents=True, exist_ok=True)
-    metrics.write_text("{}")
-    again = study.take("worker")
-    assert cell_of_key(again.key).label == label
-    study.fail(again, for_good)  # its test, for its training is finished
-    assert study.take("worker") is None and study.snapshot().unfinished == 0
-
-
-def test_a_run_begins_with_one_that_failed_for_good_and_that_somebody_has_finished(studies):
-    cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
-    study = studies(cases=cases, seeds=1)
-    trial = study.take("worker")
-    study.fail(trial, Failure("the data is not there", can_pass=False))
-    finish_all(study)
-    run = trial.directory
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "metrics.json").write_text("{}")
-    assert finish_all(study) == ["copying: none, seed 1", "again: none, seed 1"]
-
-
 def test_a_study_is_settled_without_the_runs_that_would_begin_with_one_that_diverged(studies):
     cases = {"copying": {"train": {"dataset": "copy"}}, "again": {"train": {"dataset": "copy"}, "after": "copying"}}
     study = studies(cases=cases, seeds=1)

@@ -202,7 +202,7 @@ def test_a_trial_whose_run_is_damaged_begins_anew(damaged, tmp_path):
     trial = run_next(joined(sweep))
 
     assert trial.state == TrialState.COMPLETE, last_attempt(tmp_path)
-    assert (last_attempt(tmp_path).began_after > 0) == (damaged is None)
+    assert run.path.with_name("0000.damaged").exists() == (damaged is not None)
     assert run.metrics()["steps"] == 4
 
 
@@ -224,7 +224,7 @@ def test_a_finished_trial_whose_figures_are_damaged_begins_anew(tmp_path, capsys
     run_of_first(tmp_path).metrics_file.write_text('{"\\u001b[2J\\nsteps": "4"}')
 
     assert run_next(other_study(tmp_path)).value == expected.value
-    said = [line for line in capsys.readouterr().out.splitlines() if "begins anew" in line]
+    said = [line for line in capsys.readouterr().out.splitlines() if "from step 0" in line]
     assert len(said) == 1 and said[0].endswith("steps must be a number, got '4'") and "\x1b" not in said[0]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
 
-from poslab.experiments.workers import HangDetector, WorkerResources, Workers, supervise, worker_resources
+from poslab.experiments.workers import WorkerResources, Workers, supervise, worker_resources
 from poslab.runs.errors import ProcessDiedError
 from poslab.runs.trainer_settings import TrainerSettings
 
@@ -18,7 +17,7 @@ from .worker_of_names import open_jobs
 def workers_of(folder: Path, *names: str, module: str = "tests.experiments.worker_of_names") -> Workers:
     jobs, _ = open_jobs({"folder": str(folder), "names": names})
     order = {"folder": str(folder), "names": names}
-    return Workers(jobs, order, [WorkerResources(1, None)] * 2, folder / "workers", hang_after=60, module=module)
+    return Workers(jobs, order, [WorkerResources(1, None)] * 2, folder / "workers", module=module)
 
 
 @pytest.mark.slow
@@ -60,47 +59,6 @@ def test_two_commands_at_once_keep_the_logs_of_their_workers_apart(tmp_path):
     for worker in started:
         worker.process.wait()
     assert [worker.log.read_text().count("No module named") for worker in started] == [1, 1]
-
-
-class Clock:
-    """Seconds that a test lets pass."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_worker_hangs_when_nothing_new_appears_for_too_long(tmp_path):
-    clock = Clock()
-    detector = HangDetector(60, clock)
-    (tmp_path / "train.log").touch()
-    assert not detector.hangs(tmp_path)
-
-    clock.now = 50
-    os.utime(tmp_path / "train.log", (1, 1))
-    assert not detector.hangs(tmp_path), "it has written"
-    clock.now = 105
-    assert not detector.hangs(tmp_path)
-    clock.now = 115
-    assert detector.hangs(tmp_path)
-
-
-def test_a_worker_without_a_job_does_not_hang():
-    clock = Clock()
-    detector = HangDetector(60, clock)
-    clock.now = 1000
-
-    assert not detector.hangs(None)
-
-
-def test_a_job_whose_directory_is_not_there_yet_has_the_same_time(tmp_path):
-    clock = Clock()
-    detector = HangDetector(60, clock)
-    clock.now = 50
-    assert not detector.hangs(tmp_path / "none")
-    clock.now = 61
-    assert detector.hangs(tmp_path / "none")
 
 
 @pytest.fixture

@@ -40,7 +40,6 @@ OWN_KEYS = {
     "storage": "the URL of a database, for machines that share no folder (default: files in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
-    "hang_after": "seconds without progress after which a run is ended (default: 1800)",
     "lost_after": "seconds of silence after which another machine's run is lost (default: 60)",
     "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
 }

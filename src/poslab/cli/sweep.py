@@ -30,7 +30,6 @@ OWN_KEYS = {
     "sampler": "an Optuna sampler: sampler={_target_:optuna.samplers.RandomSampler}",
     "pruner": "an Optuna pruner, or null",
     "objectives": "metrics of metrics.json that are made small or large",
-    "hang_after": "seconds without anything new after which a run is ended (default: 1800)",
     "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
     "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
 }

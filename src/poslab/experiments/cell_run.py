@@ -49,18 +49,13 @@ def train_cell(
         if not earlier.is_finished:  # it was removed, or another machine trained it
             raise FileNotFoundError(f"{earlier.path} is not finished here, with which this run begins")
     try:
-        metrics = train_or_resume(run, configurations.of(cell), observer, check_cancelled, partial(jobs.begin, job))
+        metrics = train_or_resume(run, configurations.of(cell), observer, check_cancelled)
     except NonFiniteLossError as error:
         return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
     except RunEndedEarlyError as error:
         raise JobLostError from error
 
-    def alive() -> None:
-        """Stop after a signal; if there is none, leave a trace of this moment in the run, as training does."""
-        check_cancelled()
-        run.log_file.touch()
-
-    scores = {} if cell.is_trial else measured(run, cell, alive)
+    scores = {} if cell.is_trial else measured(run, cell, check_cancelled)
     return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run))
 
 

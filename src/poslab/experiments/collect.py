@@ -30,28 +30,22 @@ from poslab.experiments.tables import (
 )
 from poslab.io.files import read_json, read_text, read_yaml, write_atomically
 from poslab.runs.directory import RunDirectory
-from poslab.tasks.task import Task
+from poslab.runs.recipe import Recipe
 
 SPECIFICATION = "comparison.yaml"
 """File of the comparison as it was asked, next to its tables."""
 
-OF_A_MACHINE = ("output", "workers", "storage", "hang_after", "lost_after", "trust")
+OF_A_MACHINE = ("output", "workers", "storage", "lost_after", "trust")
 """Keys of a comparison that its results do not depend on."""
 
 MAX_CURVES = 500_000_000
 """Most bytes of the metrics.csv of a run."""
 
 
-def results_of_cells(
-    plan: CellPlan, finished: Finished, tasks: Mapping[str, type[Task]], splits: Mapping[str, int]
-) -> Results:
-    """Return the results of the cells of a comparison, whose run directories are in its output.
+def results_of_cells(plan: CellPlan, finished: Finished, recipes: Mapping[str, Recipe]) -> Results:
+    """Return the results of the finished cells of a comparison, whose run directories are in its output.
 
-    Args:
-        plan: of the cells.
-        finished: their results.
-        tasks: class of the task, by case.
-        splits: version of the newest split of the data, by case.
+    `recipes` has one of each case, for its task and the version of the split of its data.
     """
     comparison, output = plan.comparison, Path(plan.comparison.output)
     wanted, _ = plan.wanted(finished)
@@ -59,19 +53,16 @@ def results_of_cells(
     rows = []
     for cell, result in [*known, *((cell, None) for cell in plan.blocked(finished))]:
         run = RunDirectory(output / cell.directory)
-        row = row_of(run, cell, result, tasks[cell.case], plan.trained[cell.case], splits.get(cell.case, 1))
+        row = row_of(run, cell, result, recipes[cell.case], plan.trained[cell.case])
         status = row.status if cell.identity in finished else "blocked"
-        words = _words(comparison, cell, run)
-        rows.append(replace(row, status=status, words=words))
+        rows.append(replace(row, status=status, words=_words(comparison, cell, run)))
     return Results(comparison, rows, items_of_directory)
 
 
-def row_of(
-    run: RunDirectory, cell: Cell, result: CellResult | None, task: type[Task], trained: int, newest_split: int
-) -> RunResult:
+def row_of(run: RunDirectory, cell: Cell, result: CellResult | None, recipe: Recipe, trained: int) -> RunResult:
     """Return the row of a run; without a result it has failed."""
     environment: Mapping[str, Any] = read_json(run.environment_file) if run.environment_file.is_file() else {}
-    typed = environment.get("choices")
+    typed, task = environment.get("choices"), recipe.task
     row = RunResult(
         cell.case,
         cell.encoding,
@@ -86,7 +77,7 @@ def row_of(
         length_unit=task.length_words.of,
         training_length=trained,
         lengths=tuple(cell.lengths),
-        newest_split=str(newest_split),
+        newest_split=str(recipe.source.split_version),
         directory=str(run.path),
     )
     if result is None:

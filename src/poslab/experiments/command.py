@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,11 @@ from poslab.experiments.report.recommendation import Needs, print_recommendation
 from poslab.experiments.report.write import write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
-from poslab.experiments.storage import (
-    check_claim,
-    claim,
-    keep_arguments,
-    make,
-    naming_storage,
-    open_output,
-    quieten_optuna,
-)
+from poslab.experiments.storage import claim, naming_storage, open_output, quieten_optuna
 from poslab.experiments.study import ComparisonJobs, definitions, ledger_of
 from poslab.experiments.workers import Workers, worker_resources
-from poslab.io.files import refuse_links
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.recipe import Recipe
-from poslab.runs.trainer_settings import TrainerSettings
-from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
 from poslab.training.duration import seconds_of_run
 
@@ -63,7 +52,7 @@ def run_comparison(
         dry_run: print the cells, and train nothing.
         report_only: write the results of the cells that are finished, and train nothing.
         recommend: print a recommendation too.
-        figure_width: in inches of pictures as PDF; None is that of the page.
+        figure_width: in inches of plots as PDF; None is that of the page.
 
     Raises:
         ValueError: for a mistake, before any training.
@@ -74,37 +63,40 @@ def run_comparison(
     console, asked = HarmlessConsole(), Needs(**needs)
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
-    cases = _checked(comparison, configurations)
+    recipes, data = _checked(comparison, configurations)
+    firsts = {case: next(iter(of_case.values())) for case, of_case in recipes.items()}
+    lengths = {case: checked_lengths(comparison, case, firsts[case], data[case]) for case in comparison.cases}
+    trained = {case: of_case.longest_trained for case, of_case in data.items()}
+    resources = worker_resources(comparison.workers, next(iter(firsts.values())).trainer)
     output = Path(comparison.output)
     with naming_storage(comparison, is_database=comparison.storage is not None):
-        open_output(comparison, "runs")
+        open_output(output)
         ledger = ledger_of(comparison)
         with one_at_a_time(output):
             keep = not (dry_run or report_only)
             identity, numbers = definitions(ledger, comparison, configurations, keep)
-            plan = CellPlan(comparison, numbers, cases.lengths, cases.trained)
+            plan = CellPlan(comparison, numbers, lengths, trained)
             jobs = ComparisonJobs(plan, ledger)
             claim(output, identity, "runs")
-            keep_arguments(comparison, "comparison.yaml", comparison.as_plain_data())
         if not report_only:
-            check_splits(results_of_cells(plan, jobs.results(), cases.tasks, cases.splits))
+            check_splits(results_of_cells(plan, jobs.results(), firsts))
         if dry_run:
-            console.print(plan_table(jobs, cases.seconds_of_run))
+            threads = resources[0].threads
+            console.print(plan_table(jobs, lambda case, name: seconds_of_run(recipes[case][name], data[case], threads)))
             return
         if not report_only:
-            resources = worker_resources(comparison.workers, cases.trainer)
             order = {"plan": asdict(plan), "conf": str(conf)}
-            workers = Workers(jobs, order, resources, output / "workers", comparison.hang_after)
+            workers = Workers(jobs, order, resources, output / "workers")
             console.print(f"runs are kept in {output}", soft_wrap=True)
             jobs.fail_lost(workers.directory)
             ComparisonDisplay(console, jobs, comparison.workers).supervise(workers)
         with one_at_a_time(output):
-            found = results_of_cells(plan, jobs.results(), cases.tasks, cases.splits)
-            results = with_kept_speeds(found) if report_only else with_speeds(found, console)
+            results = results_of_cells(plan, jobs.results(), firsts)
+            results = with_kept_speeds(results) if report_only else with_speeds(results, console)
             write_tables(results, output)
             write(results, console, typed, figure_width)
-        if recommend:
-            print_recommendations(console, results, asked)
+    if recommend:
+        print_recommendations(console, results, asked)
 
 
 def compare_runs(
@@ -126,12 +118,12 @@ def compare_runs(
         ValueError: as of `results_of_runs`, or if the output belongs to a comparison that trains its runs, or a sweep.
     """
     console, asked = HarmlessConsole(), Needs(**needs)
-    if "output" in given:
-        check_claim(Path(str(given["output"])), EXISTING, "runs")  # before tests, which may take long
+    if "output" in given:  # before tests, which may take long
+        open_output(Path(str(given["output"])))
+        claim(Path(str(given["output"])), EXISTING, "runs")
     results = results_of_runs(runs, given, conf, console)
     output = Path(results.comparison.output)
-    make(output)
-    refuse_links(output.absolute())
+    open_output(output)
     with one_at_a_time(output):
         claim(output, EXISTING, "runs")
         results = with_speeds(results, console)
@@ -166,69 +158,28 @@ def report_tables(
         print_recommendations(console, results, asked)
 
 
-@dataclass(frozen=True)
-class CheckedCases:
-    """Checked cases: the recipes by case and encoding, and by case the data and the lengths of the test.
-
-    `workers` are as of `Comparison`.
-    """
-
-    recipes: dict[str, dict[str, Recipe]]
-    data: dict[str, RunData]
-    lengths: dict[str, list[int]]
-    workers: int
-
-    @property
-    def tasks(self) -> dict[str, type[Task]]:
-        """The task of each case, which all encodings learn."""
-        return {case: next(iter(own.values())).task for case, own in self.recipes.items()}
-
-    @property
-    def splits(self) -> dict[str, int]:
-        """The version of the split of the data of each case."""
-        return {case: next(iter(own.values())).source.split_version for case, own in self.recipes.items()}
-
-    @property
-    def trained(self) -> dict[str, int]:
-        """The longest length of training of each case."""
-        return {case: data.longest_trained for case, data in self.data.items()}
-
-    @property
-    def threads(self) -> int:
-        """Threads of each worker."""
-        return worker_resources(self.workers, self.trainer)[0].threads
-
-    @property
-    def trainer(self) -> TrainerSettings:
-        """The settings of a trainer, whose devices are those of all."""
-        return next(iter(next(iter(self.recipes.values())).values())).trainer
-
-    def seconds_of_run(self, case: str, encoding: str) -> float:
-        """Return the estimated seconds of a run in one of the workers."""
-        return seconds_of_run(self.recipes[case][encoding], self.data[case], self.threads)
-
-
 def check_splits(results: Results) -> None:
     """Raise ValueError for finished runs with which runs on the present data cannot be compared."""
-    if old := results.of_earlier_splits:
+    if earlier := results.of_earlier_splits:
         raise ValueError(
-            f"cases.{old[0]} has finished runs on an earlier split of its data: choose another output= (and storage=), "
-            "where all runs are made again"
+            f"cases.{earlier[0]} has finished runs on an earlier split of its data: choose another output= (and "
+            "storage=), where all runs are made again"
         )
 
 
-def _checked(comparison: Comparison, configurations: CellConfigurations) -> CheckedCases:
-    """Check everything before any training.
+def _checked(
+    comparison: Comparison, configurations: CellConfigurations
+) -> tuple[dict[str, dict[str, Recipe]], dict[str, RunData]]:
+    """Check all configurations; return their recipes by case and encoding, and the data of each case.
 
     Raises:
         ValueError: in one sentence.
     """
-    recipes, data, lengths = {}, {}, {}
-    for case in comparison.cases:
-        own = {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
-        first, *others = own.values()
-        if any(other.task is not first.task for other in others):
+    recipes = {
+        case: {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
+        for case in comparison.cases
+    }
+    for case, of_case in recipes.items():
+        if len({recipe.task for recipe in of_case.values()}) > 1:
             raise ValueError(f"cases.{case}: all encodings must learn the same task")
-        recipes[case], data[case] = own, prepared_data(first)
-        lengths[case] = checked_lengths(comparison, case, first, data[case])
-    return CheckedCases(recipes, data, lengths, comparison.workers)
+    return recipes, {case: prepared_data(next(iter(of_case.values()))) for case, of_case in recipes.items()}

@@ -117,7 +117,7 @@ class Comparison:
         train: choices of every run, by key.
         paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
         overrides: choices of every run as typed, which override all others.
-        workers, storage, hang_after, lost_after, trust: as of a sweep.
+        workers, storage, lost_after, trust: as of a sweep.
 
     Raises:
         ValueError: for a value that a key cannot have; that keys go together is checked by `mistakes.checked`.
@@ -143,7 +143,6 @@ class Comparison:
     overrides: Sequence[str] = ()
     workers: Count = 1
     storage: str | None = None
-    hang_after: Count = 1800
     lost_after: Annotated[int, Range(at_least=3)] = 60
     trust: Sequence[str] = ()
 

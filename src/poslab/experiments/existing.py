@@ -84,7 +84,6 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     names = dict(zip(every, _encodings(cases, every, conf), strict=True))
     encodings = {case: list(dict.fromkeys(names[one] for one in own)) for case, own in cases.items()}
     baseline = rest.get("baseline", names[every[0]])
-    _check_encodings(encodings, baseline)
     declared = Comparison(
         **{
             "name": "runs",
@@ -95,7 +94,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
                 case: {
                     "train": {},
                     "lengths": lengths,
-                    "metrics": _metrics(own[0].recipe.task, lengths) if "metrics" not in rest else None,
+                    "metrics": None if "metrics" in rest else _metrics(own[0].recipe.task, lengths),
                     "encodings": encodings[case],
                 }
                 for case, own in cases.items()
@@ -126,7 +125,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
         with _naming(run.run.path):
             scores = measured(run.run, cell)
             result = CellResult(run.run.metrics(), scores, machine=machine_of(run.run), start=start_of(run.run))
-        row = row_of(run.run, cell, result, run.recipe.task, trained[cell.case], run.recipe.source.split_version)
+        row = row_of(run.run, cell, result, run.recipe, trained[cell.case])
         rows.append(row)
     return Results(comparison, rows, items_of_directory, exist_already=True)
 
@@ -222,21 +221,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
     return list(found.values())
 
 
-def _check_encodings(encodings: Mapping[str, Sequence[str]], baseline: str) -> None:
-    """Raise ValueError for a case that has only one encoding, or lacks the baseline that another case has."""
-    for case, own in encodings.items():
-        if len(own) < 2:
-            raise ValueError(f"runs must be of at least two encodings on each case, and on {case} all are of {own[0]}")
-        if baseline not in own and any(baseline in others for others in encodings.values()):
-            raise ValueError(
-                f"runs must be of the baseline, {baseline}, and others on each case, and on {case} they are of "
-                f"{', '.join(own)}: choose another baseline=, or compare the cases one by one"
-            )
-
-
 def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:
     """Return the metrics that decide where none are named: the first one of the task, at each length that is named."""
     first = task.first_metric()
-    direction = usual_direction(first, task.open_ended)
     tags = [f"{first}@{length}" for length in lengths] if isinstance(lengths, list) else [first]
-    return {tag: {"direction": direction} for tag in tags}
+    return {tag: {"direction": usual_direction(first, task.open_ended)} for tag in tags}

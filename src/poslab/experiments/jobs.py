@@ -34,10 +34,10 @@ from poslab.runs.directory import JOB_FILE
 from poslab.runs.errors import ProcessDiedError, RunStoppedError
 
 MAX_RETRIES = 2
-"""Retries after failures of the job itself without progress in between."""
+"""Retries after failures of the job itself."""
 
-MAX_KILLS = 20
-"""Retries after kills from outside without progress in between: a kill for the memory of the job can look the same."""
+MAX_KILLS = 100
+"""Retries after kills from outside: a kill for the memory of the job can look the same."""
 
 BEATS = 6
 """Heartbeats of a job within `lost_after`."""
@@ -96,26 +96,21 @@ def failure_of(error: Exception, outages: tuple[type[Exception], ...] = ()) -> F
 
 @dataclass
 class Attempt:
-    """An attempt at a job by a worker.
-
-    `began_after` are the steps of the job's runs that had been saved when it began to train; -1 if it has not begun.
-    """
+    """An attempt at a job by a worker."""
 
     worker: str
-    began_after: int = -1
     began: float = 0.0
     failure: Failure | None = None
 
 
 @dataclass
 class Record:
-    """The attempts at a job, its heartbeats so far, and its outcome; `unfinished` is of the run of a failed job."""
+    """The attempts at a job, its heartbeats so far, and its outcome."""
 
     attempts: list[Attempt] = field(default_factory=list)
     beats: int = 0
     outcome: Mapping[str, Any] | None = None
     seconds: float | None = None
-    unfinished: bool = False
 
     @classmethod
     def of(cls, node: Any) -> Record:
@@ -139,16 +134,8 @@ class Record:
 
 
 def may_retry(attempts: Sequence[Attempt]) -> bool:
-    """Return whether a job gets another attempt, after its attempts in order, of which the last has failed.
-
-    An attempt that begins after more saved steps than all earlier ones proves progress, and earlier failures no longer
-    count.
-    """
-    farthest, since = -1, 0
-    for index, attempt in enumerate(attempts):
-        if attempt.began_after > farthest:
-            farthest, since = attempt.began_after, index
-    failures = [attempt.failure for attempt in attempts[since:] if attempt.failure is not None]
+    """Return whether a job gets another attempt, after its attempts in order, of which the last has failed."""
+    failures = [attempt.failure for attempt in attempts if attempt.failure is not None]
     kills = sum(failure.from_outside for failure in failures)
     return failures[-1].can_pass and len(failures) - kills <= MAX_RETRIES and kills <= MAX_KILLS
 
@@ -346,12 +333,6 @@ class Jobs(ABC, Generic[R]):
                     del records[key]
         return None
 
-    def begin(self, job: Job, saved_steps: int) -> None:
-        """Record that an attempt begins to train after these saved steps of its runs."""
-        with self._own(job) as record:
-            if record is not None and record.running is not None:
-                record.running.began_after = saved_steps
-
     def beat(self, job: Job) -> None:
         """Record a heartbeat; set `lost` of a job that another process has failed."""
         with self._own(job) as record:
@@ -373,7 +354,6 @@ class Jobs(ABC, Generic[R]):
         with self._own(job) as record:
             if record is not None:
                 record.attempts[-1].failure = failure
-                record.unfinished = not (self.directory_of(job.key) / "metrics.json").is_file()
 
     def put_back(self, job: Job) -> bool:
         """Give back a job that was stopped; return whether it still belonged to its worker."""

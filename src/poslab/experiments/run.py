@@ -27,7 +27,6 @@ def train_or_resume(
     config: dict[str, Any],
     observer: Observer | None,
     check_cancelled: Callable[[], None],
-    begins: Callable[[int], None],
 ) -> dict[str, float]:
     """Train a run, whose directory need not exist, from its last checkpoint, unless it is finished; return its metrics.
 
@@ -36,7 +35,6 @@ def train_or_resume(
         config: its resolved configuration.
         observer: sees each validation; a run without one is tested.
         check_cancelled: called before training and while waiting for another process; may raise RunInterruptedError.
-        begins: called before training with the number of saved steps.
 
     Raises:
         ValueError: as `check` and `train` do.
@@ -47,10 +45,9 @@ def train_or_resume(
     while run.is_held:  # by a worker that counts as lost, and learns so by its next report
         check_cancelled()
         time.sleep(POLL_INTERVAL_S)
-    saved = _saved_steps(run, config)
+    _set_aside_if_damaged(run, config)
     if not run.is_finished:
         recipe = check(config)
-        begins(saved)
         checkpoint = run.last_checkpoint if run.last_checkpoint.exists() else None
         check_cancelled()
         if recipe.trainer.compile:
@@ -61,12 +58,12 @@ def train_or_resume(
     return run.metrics()
 
 
-def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
-    """Return the number of saved steps of an unfinished run; set aside a damaged run, so that it begins anew."""
+def _set_aside_if_damaged(run: RunDirectory, config: Mapping[str, Any]) -> None:
+    """Move the files of a damaged run, or of another configuration, to a directory next to it."""
     try:
         run.check_files()
         if run.is_fresh:
-            return 0
+            return
         if (change := next(changes_since(run.config(), config), None)) is not None:
             raise ValueError(f"{run.config_file} has another {change[0]}")
         if run.environment_file.exists():
@@ -74,14 +71,13 @@ def _saved_steps(run: RunDirectory, config: Mapping[str, Any]) -> int:
         if run.is_finished:
             run.metrics()
         elif run.last_checkpoint.exists():
-            return int(load_checkpoint(run.last_checkpoint)["global_step"])
+            load_checkpoint(run.last_checkpoint)
     except ValueError as error:
         aside = run.path.with_name(f"{run.path.name}.damaged")
-        print(one_line(f"{run.path} begins anew, its earlier files are in {aside}: {error}"), flush=True)
+        print(one_line(f"{run.path} starts from step 0, its earlier files are in {aside}: {error}"), flush=True)
         if aside.exists():
             shutil.rmtree(aside)
         aside.mkdir()
         for entry in list(run.path.iterdir()):
             if JOB_FILE not in entry.name:  # the record of the job is not damaged, and others may change it now
                 entry.rename(aside / entry.name)
-    return 0

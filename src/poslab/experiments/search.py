@@ -54,13 +54,6 @@ class TrialResult:
 PRUNED = TrialResult(None, {})
 
 
-class _SweepStudy(Study):
-    """A study whose sampler can say that it has tried all values."""
-
-    def stop(self) -> None:
-        self.set_user_attr("exhausted", True)
-
-
 class SweepJobs(Jobs[TrialResult | None]):
     """The trials of a sweep, each a job whose key is its number.
 
@@ -76,9 +69,8 @@ class SweepJobs(Jobs[TrialResult | None]):
         )
         self.sampler = NumberedSampler(sweep.sampler, seed, default, sweep.trust)
         pruner = build_pruner(sweep.pruner, sweep.trust)
-        self.study = _SweepStudy(sweep.name, self.storage, self.sampler, pruner)
+        self.study = Study(sweep.name, self.storage, self.sampler, pruner)
         self.sweep = sweep
-        self._is_exhausted = False
 
     @property
     def outages(self) -> tuple[type[Exception], ...]:
@@ -87,19 +79,7 @@ class SweepJobs(Jobs[TrialResult | None]):
     def wanted(self, records: Mapping[str, Record]) -> tuple[list[str], int]:
         if wrong := [key for key in records if not key.isdecimal()]:
             raise DamagedStorageError(f"is damaged: there is no job {wrong[0][:80]!r} in a sweep")
-        numbers = map(str, range(self.sweep.n_trials))
-        return [number for number in numbers if number in records or not self._is_exhausted], 0
-
-    def take(self, worker: str) -> Job | None:
-        self._is_exhausted = self._reads_exhausted()  # before the transaction, in which SQLite has one connection
-        return super().take(worker)
-
-    def snapshot(self) -> Snapshot:
-        self._is_exhausted = self._reads_exhausted()
-        return super().snapshot()
-
-    def _reads_exhausted(self) -> bool:
-        return bool(self.study.user_attrs.get("exhausted", False))
+        return [str(number) for number in range(self.sweep.n_trials)], 0
 
     def directory_of(self, key: str) -> Path:
         return trial_directory(self.sweep, int(key))
@@ -268,10 +248,6 @@ class NumberedSampler(BaseSampler):
         if trial.number == 0:
             return self._default[param_name]
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        if trial.number > 0:
-            self._sampler.after_trial(study, trial, state, values)
 
     def skip_drawn(self, study: Study, trial: FrozenTrial) -> None:
         """Draw the parameters again that a trial has from a worker killed while it drew, so that others follow them."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
-from omegaconf import OmegaConf
 from optuna.exceptions import ExperimentalWarning, OptunaError, StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
@@ -18,13 +16,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from poslab.configuration.command_line import pip_install
 from poslab.experiments.jobs import TABLES
-from poslab.experiments.storage_url import (
-    DATABASE,
-    DamagedStorageError,
-    Stored,
-    url_of,
-    without_password,
-)
+from poslab.experiments.storage_url import DamagedStorageError, Stored, url_of, without_password
 from poslab.io.files import read_text, refuse_links, write_atomically
 from poslab.runs.errors import RunStoppedError
 
@@ -121,54 +113,25 @@ def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def open_output(stored: Stored, runs: str) -> None:
+def open_output(output: Path) -> None:
     """Make the directory of a sweep or a comparison.
 
-    Args:
-        stored: the sweep or the comparison.
-        runs: the folder of runs in it.
-
     Raises:
-        ValueError: if the directory is a run directory, contains links, cannot be made, or lacks its study.
+        ValueError: if the directory is a run directory, contains links, or cannot be made.
     """
-    output = Path(stored.output)
-    if output.is_dir():
-        refuse_links(output.absolute())
-    has_records = any((output / file).exists() for file in (DATABASE, "study.json"))
-    if stored.storage is None and (output / OWNER).exists() and not has_records:
-        raise _of_another(output, runs)
-    make(output)
-
-
-def keep_arguments(stored: Stored, file: str, arguments: Mapping[str, Any]) -> None:
-    """Write the arguments of a sweep or a comparison into its directory, without the password of its storage."""
-    kept = {**arguments, "storage": stored.storage and without_password(url_of(stored))}
-    write_atomically(Path(stored.output) / file, OmegaConf.to_yaml(OmegaConf.create(kept)))
-
-
-def make(output: Path) -> None:
-    """Make the directory; raise ValueError if it is a run directory, or cannot be made."""
     if (output / "config.yaml").exists():
         raise ValueError(f"output must be a directory of its own, not a run directory, got {output}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f"output={output} cannot be made: {error.strerror}") from error
+    refuse_links(output.absolute())
 
 
 def claim(output: Path, study: str, runs: str) -> None:
     """Claim a directory, with its folder of runs, for a study; raise ValueError if it belongs to another."""
-    check_claim(output, study, runs)
-    write_atomically(output / OWNER, study)
-
-
-def check_claim(output: Path, study: str, runs: str) -> None:
-    """Raise ValueError if a directory, with its folder of runs, belongs to another study."""
     owner = output / OWNER
     claimed_by = read_text(owner) if owner.exists() else "" if any((output / runs).glob("*")) else study
     if claimed_by != study:
-        raise _of_another(output, runs)
-
-
-def _of_another(output: Path, runs: str) -> ValueError:
-    return ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")
+        raise ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")
+    write_atomically(owner, study)

@@ -39,12 +39,6 @@ class ComparisonJobs(Jobs[CellResult]):
     def as_plain_data(self, job: Job, result: CellResult) -> Mapping[str, Any]:
         return asdict(result)
 
-    def is_finished(self, key: str, record: Record) -> bool:
-        """Return whether a job has ended; one whose run somebody has finished since it failed is tried again."""
-        if record.failure is not None and record.unfinished and (self.directory_of(key) / "metrics.json").is_file():
-            return False
-        return super().is_finished(key, record)
-
     def results(self) -> Finished:
         """Return the results of the finished cells."""
         return self._results(self.records())

@@ -137,7 +137,6 @@ class Sweep:
         workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
         storage: URL of the study's database (SQLite, PostgreSQL or MySQL); None means a file of SQLite in the
             directory.
-        hang_after: seconds without anything new in a run's directory after which its worker is ended.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
         trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
     """
@@ -155,7 +154,6 @@ class Sweep:
     overrides: Sequence[str] = field(default_factory=list)
     workers: Count = 1
     storage: str | None = None
-    hang_after: Count = 1800
     lost_after: Annotated[int, Range(at_least=3)] = 60
     trust: Sequence[str] = ()
 

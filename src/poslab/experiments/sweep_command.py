@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from omegaconf import OmegaConf
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -17,12 +18,13 @@ from poslab.experiments.display import SweepDisplay
 from poslab.experiments.jobs import one_at_a_time
 from poslab.experiments.search import MADE_WITH, make_or_join, try_sampler
 from poslab.experiments.space import described
-from poslab.experiments.storage import claim, keep_arguments, naming_storage, open_output, open_storage, quieten_optuna
+from poslab.experiments.storage import claim, naming_storage, open_output, open_storage, quieten_optuna
 from poslab.experiments.storage_url import DATABASE
 from poslab.experiments.sweep import Sweep
 from poslab.experiments.sweep_results import write_results
 from poslab.experiments.trial_run import TrialConfigurations
 from poslab.experiments.workers import Workers, worker_resources
+from poslab.io.files import write_atomically
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import amount, roughly
 from poslab.runs.recipe import Recipe
@@ -60,13 +62,14 @@ def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
         console.print(_plan(sweep, default, config, seconds_of_run(recipe, data, resources[0].threads)))
         return
     with naming_storage(sweep):
-        open_output(sweep, "trials")
+        open_output(output)
         with one_at_a_time(output):
             jobs = make_or_join(sweep, default, config)
             claim(output, jobs.study.user_attrs[MADE_WITH]["id"], "trials")
-            keep_arguments(sweep, "sweep.yaml", asdict(sweep))
+            kept = {key: value for key, value in asdict(sweep).items() if key != "storage"}  # it may have a password
+            write_atomically(output / "sweep.yaml", OmegaConf.to_yaml(OmegaConf.create(kept)))
         order = {"sweep": asdict(sweep), "conf": str(conf), "seed": recipe.seed, "default": default}
-        workers = Workers(jobs, order, resources, output / "workers", sweep.hang_after)
+        workers = Workers(jobs, order, resources, output / "workers")
         console.print(f"{sweep.name}: {sweep.question}", soft_wrap=True)
         console.print(f"trial 0 is the default; trials are kept in {output}", soft_wrap=True)
         jobs.fail_lost(workers.directory)

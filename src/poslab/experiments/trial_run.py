@@ -181,12 +181,7 @@ def _trained(
 
     for index, (seed, run) in enumerate(runs_of(sweep, trial.number, first.seed)):
         recipe = first if seed == first.seed else Recipe.of(configurations.of({**values, "seed": seed}))
-        steps_before = index * first.trainer.max_steps
-
-        def begins(saved_steps: int, steps_before: int = steps_before) -> None:
-            jobs.begin(job, steps_before + saved_steps)
-
-        every.append(train_or_resume(run, dict(recipe.config), observer, check_cancelled, begins))
+        every.append(train_or_resume(run, dict(recipe.config), observer, check_cancelled))
         if is_reported and sweep.seeds > 1:
             report(objective.value(every[-1], length), index + 1)
             if index + 1 < sweep.seeds and trial.should_prune():

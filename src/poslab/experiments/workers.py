@@ -18,7 +18,6 @@ import torch
 
 from poslab.experiments.jobs import CRASHES, LOST, Failure, Job, Jobs, Snapshot, worker_name
 from poslab.experiments.worker import FULL_DISK, Assignment
-from poslab.runs.directory import JOB_FILE
 from poslab.runs.errors import DiskError, ProcessDiedError, RunInterruptedError
 from poslab.runs.trainer_settings import TrainerSettings
 
@@ -57,27 +56,6 @@ def worker_resources(workers: int, settings: TrainerSettings) -> list[WorkerReso
     return [WorkerResources(threads, ",".join(gpus[i * needed : (i + 1) * needed])) for i in range(workers)]
 
 
-class HangDetector:
-    """A watch on the directory of a job, with the longest time in seconds without anything new."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._newest = 0.0
-        self._since = clock()
-
-    def hangs(self, directory: Path | None) -> bool:
-        """Return whether nothing has been written for too long; a worker without a job has no directory."""
-        newest = 0.0
-        for path in [] if directory is None else directory.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):  # it was replaced in the meantime
-                # The heartbeat writes the record of a job.
-                newest = max(newest, 0.0 if JOB_FILE in path.name else path.stat().st_mtime)
-        if directory is None or newest != self._newest:
-            self._newest, self._since = newest, self._clock()
-        return self._clock() - self._since > self._seconds
-
-
 @dataclass(frozen=True)
 class Worker:
     """A process that takes jobs, with a name that is unique among all machines, and a log of its output."""
@@ -85,7 +63,6 @@ class Worker:
     name: str
     process: subprocess.Popen[str]
     log: Path
-    hang: HangDetector
 
 
 @dataclass(eq=False)
@@ -97,7 +74,6 @@ class Workers:
         order: plain data from which a worker opens them.
         resources: of each worker.
         directory: of their logs and locks.
-        hang_after: seconds without anything new in a job's directory after which its worker is killed.
         module: run by each as `python -m MODULE`.
     """
 
@@ -105,7 +81,6 @@ class Workers:
     order: Mapping[str, Any]
     resources: Sequence[WorkerResources]
     directory: Path
-    hang_after: float
     module: str = "poslab.experiments.worker"
     alive: dict[int, Worker] = field(default_factory=dict)
 
@@ -120,7 +95,7 @@ class Workers:
                 self.alive[index] = self._started(self.resources[index])
 
     def look_after(self, snapshot: Snapshot) -> None:
-        """Kill the workers that hang, and fail the jobs of those that have died; the snapshot has just been made.
+        """Kill the workers whose job was lost, and fail the jobs of those that have died.
 
         Raises:
             DiskError: if one died because nothing can be written any more.
@@ -128,7 +103,7 @@ class Workers:
         """
         for index, worker in list(self.alive.items()):
             if worker.process.poll() is None:
-                self._end_if_hanging(worker, snapshot)
+                self._kill_if_lost(worker, snapshot)
             else:
                 del self.alive[index]
                 self._record_death(worker)
@@ -167,22 +142,14 @@ class Workers:
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError), process.stdin as stdin:  # it has died, which `look_after` handles
             json.dump(assignment, stdin)
-        return Worker(name, process, log, HangDetector(self.hang_after))
+        return Worker(name, process, log)
 
-    def _end_if_hanging(self, worker: Worker, snapshot: Snapshot) -> None:
-        running = None
-        for key, record in snapshot.taken.items():
+    def _kill_if_lost(self, worker: Worker, snapshot: Snapshot) -> None:
+        """Kill a worker that sends no heartbeats, or trains a job that it has lost."""
+        for record in snapshot.taken.values():
             attempts = [attempt for attempt in record.attempts if attempt.worker == worker.name]
-            if attempts and attempts[-1] is record.running:
-                running = Job(key, worker.name, self.jobs.directory_of(key))
-            elif attempts and attempts[-1].failure == LOST:  # it hangs, or trains a job that it has lost
+            if attempts and attempts[-1].failure == LOST:
                 worker.process.kill()
-                return
-        if worker.hang.hangs(None if running is None else running.directory):
-            assert running is not None
-            worker.process.kill()
-            worker.process.wait()
-            self.jobs.fail(running, Failure(f"nothing new for {self.hang_after:g} seconds", can_pass=True))
 
     def _record_death(self, worker: Worker) -> None:
         status = worker.process.returncode

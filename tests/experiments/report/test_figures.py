@@ -26,20 +26,11 @@ def test_every_seed_is_drawn_and_those_that_diverged_are_counted(values):
     assert labels == expected[::-1]
 
 
-@pytest.mark.parametrize("values", [[1.0], [2.0, 1.0], [0.0, 0.0]])
-def test_costs_are_drawn_for_one_encoding_and_for_equal_values(values):
-    names = list("ab")[: len(values)]
-    rows = pd.DataFrame({"encoding": names, "value": values, "cost": [3.0, 4.0][: len(values)], "on_front": True})
-    picture = figures.pareto("cost", CRITERION, rows, "memory", STYLES)
-    assert picture.drawn("png")
-    assert picture.figure.axes[0].get_xlabel().endswith("(less is better)")
-
-
 @pytest.mark.filterwarnings("error")
 def test_a_figure_grows_with_the_legend_of_many_encodings():
     names = [f"encoding_{place}" for place in range(60)]
-    rows = pd.DataFrame({"encoding": names, "value": 2.0, "cost": 3.0, "on_front": True})
-    picture = figures.pareto("cost", CRITERION, rows, "memory", figures.styles_of(names))
+    rows = pd.DataFrame({"encoding": names, "length": 8, "value": 2.0, "metric": "loss"})
+    picture = figures.curves("curves", "t", rows, "it", None, figures.styles_of(names), "minimize")
     assert picture.drawn("png")
     assert picture.figure.axes[0].get_window_extent().height > 200
 

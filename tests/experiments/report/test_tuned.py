@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.tuned import tuned_table, tuning_plots
+from poslab.experiments.report.tables import tuned_table
 from tests.experiments.comparisons import TUNING, results
 
 OF = {**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1.0]}}, "trials": 3}
@@ -41,13 +38,3 @@ def test_an_encoding_whose_trials_all_failed_is_marked_everywhere():
     outcomes = checks(made).frame.set_index("check")
     assert not outcomes["holds"]["tuning found values"]
     assert outcomes["found"]["tuned inside the range"] == "none"
-    (plot,) = tuning_plots(made, figures.styles_of(["none", "rotary", "slow"]))
-    assert [line.get_label() for line in plot.figure.axes[0].lines] == ["None (NoPE)", "Rotary (RoPE)"]
-
-
-@pytest.mark.parametrize("values", [[0.0, 1.0, 2.0], [-1.0, 1.0, 2.0], ["a", "b", "c"], [True, False]])
-def test_values_that_have_no_logarithm_are_drawn(values):
-    made = results(tuning={**TUNING, "space": {"model.key": values}}, loss=lambda run: 1.0)
-    (plot,) = tuning_plots(made, figures.styles_of(["none", "rotary", "slow"]))
-    assert plot.figure.axes[0].get_xscale() == "linear"
-    assert plot.drawn("png")

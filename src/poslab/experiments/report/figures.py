@@ -1,4 +1,4 @@
-"""Figures of a comparison: curves over length, differences, every seed, costs, and tuning."""
+"""Figures of a comparison: curves over length, differences, every seed, and performance profiles."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from poslab.configuration.labels import written
-from poslab.experiments.comparison import Tuning
-from poslab.experiments.criteria import COSTS, Criterion, Direction, better
+from poslab.experiments.criteria import Criterion, Direction, better
 from poslab.experiments.metrics import in_words
 from poslab.experiments.statistics.over_cases import Summary
-from poslab.experiments.tuned_points import TunedPoint
 from poslab.report.figures import COLOURS, WIDTH, Plot, Style, legend_columns, new_figure, style, without_marker
 
 WORD_COLOURS = {
@@ -169,67 +167,6 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
         f"Every seed: {criterion.metric}",
         "A mark is a run, the black line the mean of its encoding. Where the marks of an encoding stand in two groups, "
         "some seeds have solved the task and others have not, and the mean describes none of them.",
-        figure,
-    )
-
-
-def pareto(name: str, criterion: Criterion, rows: pd.DataFrame, cost: str, styles: Styles) -> Plot:
-    """Draw a metric against a cost; rows have columns `encoding`, `value`, `cost` and `on_front`."""
-    figure = new_figure(WIDTH, 4.0)
-    axes = figure.subplots()
-    front = rows[rows["on_front"]].sort_values("cost")
-    axes.plot(front["cost"], front["value"], color="0.8", linewidth=1, zorder=0)
-    for row in rows.to_dict("records"):
-        own, label = styles[row["encoding"]], written(row["encoding"])
-        axes.plot(row["cost"], row["value"], own["marker"], color=own["color"], markersize=7, label=label)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_xlabel(f"{COSTS[cost].words} ({'more' if COSTS[cost].more_is_better else 'less'} is better)")
-    axes.set_ylabel(f"{in_words(criterion)}\n({better(criterion.direction)} is better)")
-    axes.margins(0.1)
-    _legend(figure, axes)
-    return Plot(
-        name,
-        f"{criterion.metric} against {COSTS[cost].words}",
-        "No encoding beats one on the grey line in both. Encodings that have not learned the task are left out.",
-        figure,
-    )
-
-
-def tuning(name: str, case: str, key: str, tuned: Mapping[str, TunedPoint], settings: Tuning, styles: Styles) -> Plot:
-    """Draw the validation metric over the values of a tuned key, for each encoding that has the key."""
-    figure = new_figure(WIDTH, 4.0)
-    axes = figure.subplots()
-    values = [point[key] for choice in tuned.values() for point, _ in choice.trials]
-    are_numbers = all(isinstance(one, int | float) and not isinstance(one, bool) for one in values)
-    names = list(dict.fromkeys(map(str, values)))
-    for encoding, choice in tuned.items():
-        best = choice.point
-        line = sorted(
-            (point[key] if are_numbers else names.index(str(point[key])), value)
-            for point, value in choice.trials
-            if all(point[other] == best[other] for other in best if other != key) and np.isfinite(value)
-        )
-        if line:
-            axes.plot(
-                *zip(*line, strict=True), label=written(encoding), markersize=4, linewidth=1.2, **styles[encoding]
-            )
-    if not are_numbers:
-        axes.set_xticks(range(len(names)), names)
-    elif min(values) > 0:
-        axes.set_xscale("log")
-        axes.set_xticks(sorted(set(values)), [f"{one:g}" for one in sorted(set(values))])
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(key)
-    axes.set_ylabel(f"{settings.metric.replace('_', ' ')} of the validation\n({better(settings.direction)} is better)")
-    _legend(figure, axes)
-    has_others = any(len(choice.point) > 1 for choice in tuned.values())
-    others = " Other tuned keys have the best values of the encoding." if has_others else ""
-    return Plot(
-        name,
-        f"{case}: {key}",
-        "Each mark is a run of a seed that is not compared, at the trained length; the best value of an encoding is "
-        f"that of all its seeds.{others}",
         figure,
     )
 

@@ -13,7 +13,7 @@ from rich.table import Table as Lines
 
 from poslab.configuration.labels import names_in_pictures
 from poslab.experiments.comparison import file_name
-from poslab.experiments.criteria import COSTS, Criterion, sign
+from poslab.experiments.criteria import Criterion
 from poslab.experiments.published import published_results
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
@@ -29,9 +29,9 @@ from poslab.experiments.report.tables import (
     legend,
     notes,
     overview,
+    tuned_table,
     verdict_table,
 )
-from poslab.experiments.report.tuned import tuned_table, tuning_plots
 from poslab.experiments.results import Results
 from poslab.io.files import write_atomically
 from poslab.report.figures import ReportFigure, Table
@@ -87,7 +87,7 @@ def _sections(results: Results) -> Iterator[Section]:
             yield Section(case, "", list(_evidence(results, case, styles)))
     yield from paper_section(results)
     if (table := tuned_table(results)) is not None:
-        yield Section("Tuning", "", [table, *tuning_plots(results, styles)])
+        yield Section("Tuning", "", [table])
     yield Section("Checks", "", [checks(results)])
     yield Section("How it was made", "", [methods(results)])
 
@@ -121,11 +121,6 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         by_seed = _by_seed(results, case, criterion)
         if np.isfinite(by_seed["value"].to_numpy(dtype=float)).any():
             yield figures.every_seed(f"seeds_{slug}_{tag}", criterion, by_seed, styles)
-    first = comparison.criteria(case)[0]
-    for name in comparison.costs:
-        rows = _costs(results, case, first, name)
-        if rows["cost"].nunique() > 1:
-            yield figures.pareto(f"cost_{slug}_{name}", first, rows, name, styles)
 
 
 def _by_seed(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
@@ -135,26 +130,6 @@ def _by_seed(results: Results, case: str, criterion: Criterion) -> pd.DataFrame:
         for seed, number in results.values(case, criterion, encoding).items()
     ]
     return pd.DataFrame(rows, columns=["encoding", "seed", "value"])
-
-
-def _costs(results: Results, case: str, criterion: Criterion, name: str) -> pd.DataFrame:
-    """Return the value and the cost of each encoding that has learned, and whether no other beats it in both."""
-    rows = pd.DataFrame(
-        [
-            {
-                "encoding": encoding,
-                "value": results.mean(case, criterion, encoding),
-                "cost": results.cost(case, encoding, name),
-            }
-            for encoding in results.reaching(case, criterion)
-            if encoding not in results.not_learned(case)
-        ],
-        columns=["encoding", "value", "cost"],
-    ).dropna()
-    gain = rows["value"] * sign(criterion.direction)
-    price = rows["cost"] * (-1 if COSTS[name].more_is_better else 1)
-    beaten = [((gain >= g) & (price <= p) & ((gain > g) | (price < p))).any() for g, p in zip(gain, price, strict=True)]
-    return rows.assign(on_front=~np.array(beaten, dtype=bool))
 
 
 def _counted(results: Results) -> str:
