@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -18,11 +19,11 @@ from poslab.experiments.jobs import KILLED, STUDY, DatabaseLedger, Failure, Job
 from poslab.experiments.search import (
     MADE_WITH,
     SPECIFICATION,
-    NumberedSampler,
     SweepJobs,
     TrialResult,
     build_pruner,
     make_or_join,
+    sampler_of,
 )
 from poslab.experiments.storage import open_storage
 from poslab.experiments.sweep import Sweep
@@ -105,6 +106,17 @@ def test_a_result_that_optuna_knows_and_the_record_does_not_is_not_trained_again
     assert study.finished()[0].value == 2.0
 
 
+DEFAULT = {"encoding.base": 10000.0, "encoding.fraction": 1.0}
+
+
+def asked(sweep: Sweep, default: dict[str, Any], trials: int, seed: int = 1) -> Iterator[Trial]:
+    """Trials of a study in memory, each with the sampler of its number."""
+    study = optuna.create_study()
+    for number in range(trials):
+        study.sampler = sampler_of(sweep, number, seed, default)
+        yield study.ask()
+
+
 def drawn(trial: Trial) -> tuple[Any, ...]:
     """The point of a trial of `small_sweep`."""
     return base(trial), trial.suggest_categorical("encoding.fraction", [0.5, 1.0])
@@ -118,8 +130,7 @@ def test_kills_do_not_change_which_points_are_tried(search, tmp_path):
     sampler = {"_target_": f"optuna.samplers.{search['name']}", **{k: v for k, v in search.items() if k != "name"}}
     sweep = small_sweep(tmp_path, n_trials=4, sampler=sampler)
     workers = [joined(sweep), joined(sweep)]
-    in_memory = optuna.create_study(sampler=workers[0].sampler)
-    planned = [drawn(in_memory.ask()) for _ in range(4)]
+    planned = [drawn(trial) for trial in asked(sweep, DEFAULT, 4)]
     assert len(set(planned)) == 4
 
     ends = ["killed as it is taken", "killed as it is drawn", "killed", "complete", "killed as it is drawn", "complete"]
@@ -292,46 +303,29 @@ def test_a_dry_run_says_what_is_searched_and_left_to_do_and_makes_nothing(tmp_pa
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}
 
 
-def drawn_in_memory(
-    node: dict[str, Any], trials: int, seed: int = 1, interrupted_after: int | None = None
-) -> list[dict[str, Any]]:
-    """The parameters of trials of a sweep, whose sampler is made anew after some of them."""
-    study = optuna.create_study(sampler=NumberedSampler(node, seed, {"x": 5.0, "y": "b"}))
-    for number in range(trials):
-        if number == interrupted_after:
-            study.sampler = NumberedSampler(node, seed, {"x": 5.0, "y": "b"})
-        trial = study.ask()
+def drawn_in_memory(node: dict[str, Any], trials: int, folder: Path, seed: int = 1) -> list[dict[str, Any]]:
+    """The parameters of trials of a sweep."""
+    made = []
+    for trial in asked(small_sweep(folder, sampler=node), {"x": 5.0, "y": "b"}, trials, seed):
         x, y = trial.suggest_float("x", 1, 10), trial.suggest_categorical("y", ["a", "b"])
-        study.tell(trial, (x - 3) ** 2 + (y == "a"))
-    return [trial.params for trial in study.trials]
+        trial.study.tell(trial, (x - 3) ** 2 + (y == "a"))
+        made.append(trial.params)
+    return made
 
 
-def test_trial_0_is_the_default():
-    assert drawn_in_memory(TPE, 2)[0] == {"x": 5.0, "y": "b"}
+def test_trial_0_is_the_default(tmp_path):
+    assert drawn_in_memory(TPE, 2, tmp_path)[0] == {"x": 5.0, "y": "b"}
 
 
 @pytest.mark.parametrize("name", ["TPESampler", "RandomSampler", "QMCSampler", "NSGAIISampler"])
-def test_a_sweep_that_was_stopped_goes_on_as_if_it_had_not_been(name):
-    node = {"_target_": f"optuna.samplers.{name}"}
-
-    assert drawn_in_memory(node, 8, interrupted_after=5) == drawn_in_memory(node, 8)
-
-
-def test_another_seed_draws_other_trials():
-    assert drawn_in_memory(TPE, 4, seed=2)[1:] != drawn_in_memory(TPE, 4, seed=1)[1:]
+def test_a_sweep_draws_the_same_trials_again_all_of_which_differ(name, tmp_path):
+    drawn = drawn_in_memory({"_target_": f"optuna.samplers.{name}"}, 8, tmp_path)
+    assert drawn == drawn_in_memory({"_target_": f"optuna.samplers.{name}"}, 8, tmp_path)
+    assert len({parameters["x"] for parameters in drawn}) == 8
 
 
-def test_two_workers_do_not_draw_the_same_trials():
-    storage = optuna.storages.InMemoryStorage()
-    optuna.create_study(storage=storage, study_name="shared")
-
-    def taken_by_a_worker() -> Trial:
-        sampler = NumberedSampler({"_target_": "optuna.samplers.RandomSampler"}, 1, {"x": 5.0})
-        return optuna.Study("shared", storage, sampler=sampler).ask()
-
-    running = [taken_by_a_worker() for _ in range(5)]
-
-    assert len({trial.suggest_float("x", 0, 10) for trial in running}) == 5
+def test_another_seed_draws_other_trials(tmp_path):
+    assert drawn_in_memory(TPE, 4, tmp_path, seed=2)[1:] != drawn_in_memory(TPE, 4, tmp_path, seed=1)[1:]
 
 
 @pytest.mark.parametrize(
@@ -343,9 +337,9 @@ def test_two_workers_do_not_draw_the_same_trials():
         ({"_target_": "optuna.samplers.TPESampler", "n_startups": 3}, r"sampler\.n_startups: .* has no such"),
     ],
 )
-def test_a_sampler_that_is_none_is_one_sentence(node, sentence):
+def test_a_sampler_that_is_none_is_one_sentence(node, sentence, tmp_path):
     with pytest.raises(ValueError, match=sentence):
-        NumberedSampler(node, 1, {})
+        sampler_of(small_sweep(tmp_path, sampler=node), 1, 1, {})
 
 
 def test_a_pruner_can_wrap_another():

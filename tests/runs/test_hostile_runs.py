@@ -25,7 +25,7 @@ from poslab.cli import evaluate, generate
 from poslab.cli.argv import options_first
 from poslab.configuration.interpolations import check_interpolations
 from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, initialized
-from poslab.experiments.search import NumberedSampler, build_pruner
+from poslab.experiments.search import build_pruner, sampler_of
 from poslab.experiments.sweep import read_sweep
 from poslab.experiments.sweep_command import run_sweep
 from poslab.experiments.trial_run import TrialConfigurations
@@ -240,7 +240,7 @@ def test_nothing_that_a_sweep_file_names_is_run(folder, name):
             file = sweep_file(folder, {"pruner": None, name: one})
             with pytest.raises(ValueError):
                 sweep = read_sweep(folder, {"sweep": file}, [])
-                NumberedSampler(sweep.sampler, 1, {}, sweep.trust)
+                sampler_of(sweep, 1, 1, {})
                 build_pruner(sweep.pruner, sweep.trust)
                 raise AssertionError(f"{node} as {name} was taken")
             assert not (folder / MARK).exists() and "evil_package" not in sys.modules

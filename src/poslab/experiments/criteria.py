@@ -87,25 +87,10 @@ class Gate:
         return value >= self.at_least if self.at_least is not None else value <= (self.at_most or 0.0)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """A cost of a run.
-
-    Args:
-        tag: of its metric in metrics.json.
-        words: what it is, for the axis of a figure.
-        more_is_better: False where less is better.
-    """
-
-    tag: str
-    words: str
-    more_is_better: bool = False
-
-
 COSTS = {
-    "parameters": Cost("parameters", "parameters"),
-    "train_tokens_per_second": Cost("train/tokens_per_second", "tokens per second of training", more_is_better=True),
-    "seconds": Cost("train/seconds", "seconds of training"),
-    "memory": Cost("memory/peak_mb", "memory of training in MB"),
+    "parameters": "parameters",
+    "train_tokens_per_second": "train/tokens_per_second",
+    "seconds": "train/seconds",
+    "memory": "memory/peak_mb",
 }
-"""Costs by the name that a comparison gives them."""
+"""Tags in metrics.json of the costs of a run, by the name that a comparison gives them."""

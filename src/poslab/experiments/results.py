@@ -156,7 +156,7 @@ class Results:
 
     def cost(self, case: str, encoding: str, name: str) -> float:
         """Return the mean cost of the runs of an encoding on a case, by its name in `COSTS`; NaN where none has it."""
-        tag = COSTS[name].tag
+        tag = COSTS[name]
         values = [run.metrics[tag] for run in self.runs(case, encoding).values() if tag in run.metrics]
         return sum(values) / len(values) if values else np.nan
 

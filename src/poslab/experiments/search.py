@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, NopPruner
-from optuna.samplers import BaseSampler, GridSampler, QMCSampler, RandomSampler
+from optuna.samplers import BaseSampler, GridSampler, PartialFixedSampler, QMCSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
@@ -67,10 +66,9 @@ class SweepJobs(Jobs[TrialResult | None]):
         optuna.create_study(
             storage=self.storage, study_name=sweep.name, directions=directions_of(sweep), load_if_exists=True
         )
-        self.sampler = NumberedSampler(sweep.sampler, seed, default, sweep.trust)
-        pruner = build_pruner(sweep.pruner, sweep.trust)
-        self.study = Study(sweep.name, self.storage, self.sampler, pruner)
+        self.study = Study(sweep.name, self.storage, pruner=build_pruner(sweep.pruner, sweep.trust))
         self.sweep = sweep
+        self._seed, self._default = seed, default
 
     @property
     def outages(self) -> tuple[type[Exception], ...]:
@@ -102,8 +100,11 @@ class SweepJobs(Jobs[TrialResult | None]):
         if frozen.state.is_finished():
             return None
         self.storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+        self.study.sampler = sampler_of(self.sweep, number, self._seed, self._default)
         trial = Trial(self.study, frozen._trial_id)
-        self.sampler.skip_drawn(self.study, frozen)
+        if isinstance(self.study.sampler, RandomSampler):  # what a worker drew that was killed is skipped
+            for name, distribution in frozen.distributions.items():
+                self.study.sampler.sample_independent(self.study, frozen, name, distribution)
         return trial
 
     def as_plain_data(self, job: Job, result: TrialResult | None) -> Mapping[str, Any]:
@@ -115,11 +116,9 @@ class SweepJobs(Jobs[TrialResult | None]):
         if job.lost.is_set():
             return
         if result is not None and result.values is None:
-            self.study.tell(int(job.key), state=TrialState.PRUNED, skip_if_finished=True)
+            self._end(job.key, TrialState.PRUNED)
         elif result is not None:
-            trial_id = self.study.get_trials(deepcopy=False)[int(job.key)]._trial_id
-            self.storage.set_trial_user_attr(trial_id, METRICS, dict(result.metrics))
-            self.study.tell(int(job.key), list(result.values or ()), skip_if_finished=True)
+            self._end(job.key, TrialState.COMPLETE, METRICS, dict(result.metrics), result.values)
         super().complete(job, result)
 
     def put_back(self, job: Job) -> bool:
@@ -137,14 +136,17 @@ class SweepJobs(Jobs[TrialResult | None]):
         snapshot = self.snapshot()
         for key in snapshot.failed:
             failure = snapshot.records[key].failure
-            self._end(key, TrialState.FAIL, failure.reason if failure else "")
+            self._end(key, TrialState.FAIL, REASON, failure.reason if failure else "")
 
-    def _end(self, key: str, state: TrialState, reason: str | None = None) -> None:
+    def _end(
+        self, key: str, state: TrialState, name: str = "", attribute: Any = None, values: Sequence[float] | None = None
+    ) -> None:
+        """Set the state of a trial that has not ended, with its values and a user attribute."""
         trial = self.trials().get(key)
         if trial is not None and not trial.state.is_finished():
-            if reason is not None:
-                self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-            self.storage.set_trial_state_values(trial._trial_id, state)
+            if name:
+                self.storage.set_trial_user_attr(trial._trial_id, name, attribute)
+            self.storage.set_trial_state_values(trial._trial_id, state, values)
 
 
 def trial_directory(sweep: Sweep, number: int) -> Path:
@@ -203,68 +205,34 @@ def directions_of(sweep: Sweep) -> list[StudyDirection]:
     return [StudyDirection[objective.direction.upper()] for objective in sweep.all_objectives]
 
 
-class NumberedSampler(BaseSampler):
-    """A sampler that gives trial 0 the default and draws every other trial under a seed made of its number.
+def sampler_of(sweep: Sweep, number: int, seed: int, default: Mapping[str, Any]) -> BaseSampler:
+    """Return the sampler of a trial: trial 0 has the default, and others are drawn under a seed made of their number.
 
     So workers do not draw equal trials, and a sweep draws the same ones however often it is stopped.
 
     Args:
-        node: `_target_` and arguments of an Optuna sampler.
+        sweep: with `_target_` and arguments of an Optuna sampler, and the packages that may define one.
+        number: of the trial.
         seed: of the sweep.
         default: the parameters of trial 0, by name.
-        trust: packages other than Optuna that may define the sampler.
 
     Raises:
         ValueError: for an unknown sampler, or arguments that it does not have.
     """
-
-    def __init__(
-        self, node: Mapping[str, Any], seed: int, default: Mapping[str, Any], trust: Sequence[str] = ()
-    ) -> None:
-        self._config = {"sampler": node, "trust": list(trust)}
-        self._seed = seed
-        self._default = default
-        self._sampler = self._seeded(seed)
-
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        if trial.number == 0:
-            return
-        if not isinstance(self._sampler, GridSampler | QMCSampler):  # all points of a sequence share a seed
-            entropy = np.random.SeedSequence((self._seed, trial.number))
-            self._sampler = self._seeded(int(entropy.generate_state(1)[0]))
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {} if trial.number == 0 else self._sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return {} if trial.number == 0 else self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        if trial.number == 0:
-            return self._default[param_name]
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def skip_drawn(self, study: Study, trial: FrozenTrial) -> None:
-        """Draw the parameters again that a trial has from a worker killed while it drew, so that others follow them."""
-        if isinstance(self._sampler, RandomSampler):
-            for name, distribution in trial.distributions.items():
-                self.sample_independent(study, trial, name, distribution)
-
-    def _seeded(self, seed: int) -> BaseSampler:
-        made = build(self._config, "sampler", Callable[..., BaseSampler], OPTUNA)
-        return made(**({"seed": seed} if "seed" in inspect.signature(made).parameters else {}))
+    config = {"sampler": sweep.sampler, "trust": list(sweep.trust)}
+    made = build(config, "sampler", Callable[..., BaseSampler], OPTUNA)
+    is_sequence = isinstance(sampler := made(), GridSampler | QMCSampler)  # all points of a sequence share a seed
+    if "seed" in inspect.signature(made).parameters:
+        entropy = np.random.SeedSequence((seed, number))
+        sampler = made(seed=seed if is_sequence else int(entropy.generate_state(1)[0]))
+    return PartialFixedSampler(dict(default), sampler) if number == 0 else sampler
 
 
 def try_sampler(sweep: Sweep, space: Space, default: Mapping[str, Any]) -> None:
     """Draw two trials in memory; raise ValueError if the sampler cannot serve the space."""
-    sampler = NumberedSampler(sweep.sampler, 0, default, sweep.trust)
-    study = optuna.create_study(sampler=sampler, directions=directions_of(sweep))
-    for _ in range(2):
+    study = optuna.create_study(directions=directions_of(sweep))
+    for number in range(2):
+        study.sampler = sampler_of(sweep, number, 0, default)
         try:
             space.suggest(study.ask())
         except (ValueError, NotImplementedError) as error:

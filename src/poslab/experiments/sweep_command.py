@@ -28,7 +28,6 @@ from poslab.io.files import write_atomically
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import amount, roughly
 from poslab.runs.recipe import Recipe
-from poslab.tasks.task import Task
 from poslab.training.components import prepared_data
 from poslab.training.duration import SECONDS_OF_WORKER, seconds_of_run
 
@@ -54,8 +53,7 @@ def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
     config = configurations.of({})
     recipe = Recipe.of(config)
     data = prepared_data(recipe)
-    _check_metrics(sweep, recipe.task)
-    _check_lengths(sweep, recipe, data.lengths_of("validation"))
+    _check_objectives(sweep, recipe, data.lengths_of("validation"))
     try_sampler(sweep, sweep.search_space, default)
     output, resources = Path(sweep.output), worker_resources(sweep.workers, recipe.trainer)
     if dry_run:
@@ -99,20 +97,14 @@ def _plan(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any], s
     return Group(table, Text(f"{counts}; {f'{to_go} to go {with_workers}' if left else 'nothing to do'}"))
 
 
-def _check_metrics(sweep: Sweep, task: type[Task]) -> None:
-    """Raise ValueError for a validation metric that the task does not have."""
-    for tag in (tag for objective in sweep.all_objectives for tag in objective.metrics):
-        split, _, name = tag.partition("@")[0].partition("/")
-        if split == "validation" and name.removesuffix("_beyond") not in task.validated:
-            known = ", ".join(f"validation/{known}" for known in task.validated)
-            raise ValueError(f"objectives: there is no {tag} in this task, which has {known}")
-
-
-def _check_lengths(sweep: Sweep, recipe: Recipe, lengths: Sequence[int]) -> None:
-    """Raise ValueError if the data does not have the lengths of an objective."""
+def _check_objectives(sweep: Sweep, recipe: Recipe, lengths: Sequence[int]) -> None:
+    """Raise ValueError for a validation metric that the task does not have, or a length that the data does not have."""
+    validated = recipe.task.validated
     for objective in sweep.all_objectives:
+        for tag in objective.metrics:
+            split, _, name = tag.partition("@")[0].partition("/")
+            if split == "validation" and name.removesuffix("_beyond") not in validated:
+                known = ", ".join(f"validation/{known}" for known in validated)
+                raise ValueError(f"objectives: there is no {tag} in this task, which has {known}")
         if missing := set(objective.lengths(recipe.source.sequence_length)) - set(lengths):
-            raise ValueError(
-                f"{objective.label} looks at lengths of {min(missing):,} tokens, which the validation or the test data "
-                "does not have"
-            )
+            raise ValueError(f"{objective.label} looks at {min(missing):,} tokens, a length that no validation has")

@@ -12,7 +12,6 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from poslab.configuration.command_line import key_of
-from poslab.data.corpus import Corpus
 from poslab.experiments.composition import Composer, full_key, has_key, refuse_own_keys
 from poslab.experiments.jobs import Job, JobLostError
 from poslab.experiments.run import train_or_resume
@@ -38,7 +37,6 @@ class TrialConfigurations:
     def __init__(self, conf: Path, sweep: Sweep) -> None:
         self._composer = Composer(conf, sweep.trust)
         self._space = sweep.search_space
-        self._objectives = sweep.all_objectives
         self._shared = self._composer.words(sweep.train, sweep.overrides)
         refuse_own_keys(self._shared, "a sweep")
         for key in map(key_of, sweep.overrides):
@@ -63,8 +61,6 @@ class TrialConfigurations:
         recipe = check(config)
         if recipe.trainer.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1 in a sweep: more machines join by running the same command")
-        if isinstance(recipe.source, Corpus):
-            self._check_windows(recipe.source)
         for parameter, values in self._space.corners():
             shown = ", ".join(f"{key}={value}" for key, value in values.items())
             composed = self._composed(values)
@@ -80,16 +76,6 @@ class TrialConfigurations:
             except ValueError as error:
                 raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, config, p.key) for p in self._space.parameters})
-
-    def _check_windows(self, corpus: Corpus) -> None:
-        """Raise ValueError for an objective at a window length that is not evaluated."""
-        length, multiples = corpus.sequence_length, corpus.length_multiples
-        for objective in self._objectives:
-            if missing := [x for x in objective.lengths(length) if x not in {length * m for m in multiples}]:
-                raise ValueError(
-                    f"{objective.label} looks at windows of {missing[0]} tokens, and dataset.length_multiples has "
-                    f"none of {missing[0] / length:g} times dataset.sequence_length={length}"
-                )
 
     def _default(self, composed: DictConfig, config: Mapping[str, Any], key: str) -> Any:
         """Return the value of a key without a search; for a config group the choice.
