@@ -132,11 +132,11 @@ def test_one_trial_has_no_ends():
 def test_a_tuning_without_a_value_has_found_nothing(value, found):
     made = plan(tuning=TUNING)
     results = tried(made, lambda cell: value if cell.point["optimizer.lr"] < 1.5e-3 else None)
-    assert made.tuned("copying", "none", results).found == found
+    assert made.tuned("copying", "none", results).has_value == found
 
 
 def test_without_a_tuning_nothing_is_missing():
-    assert plan().tuned("copying", "none", {}).found
+    assert plan().tuned("copying", "none", {}).has_value
 
 
 def test_words_have_no_ends():

@@ -85,24 +85,24 @@ def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] 
         kept = measure(
             run.path, missing, "test", device, run.trust, known=kept, keep=keep, check_cancelled=check_cancelled
         )
-    found, extra = [kept], _kept(run, EXTRA_SCORES, checkpoint)
+    parts, extra = [kept], _kept(run, EXTRA_SCORES, checkpoint)
     extra_missing = [key for key in map(of_tag, cell.extra) if extra is None or key not in extra.scores]
     if extra_missing:
         keep = partial(_keep, run, EXTRA_SCORES)
         extra = measure_extra(run.path, extra_missing, device, run.trust, extra, keep, check_cancelled)
     if extra is not None:
-        found.append(extra)
-    values = {key: one.value for of_file in found for key, one in of_file.scores.items()} | dict(kept.values)
+        parts.append(extra)
+    values = {key: item_scores.value for part in parts for key, item_scores in part.scores.items()} | dict(kept.values)
     return {tag_of(metric, length): value for (metric, length), value in values.items()}
 
 
 def _kept(run: RunDirectory, file: str, checkpoint: str) -> MeasuredRun | None:
     """Return the scores of its test that a run keeps; None if they are missing, damaged or of another checkpoint."""
     try:
-        found = read_measured(run.path / file)
+        kept = read_measured(run.path / file)
     except ValueError:
         return None
-    return found if (found.checkpoint, found.split) == (checkpoint, "test") else None
+    return kept if (kept.checkpoint, kept.split) == (checkpoint, "test") else None
 
 
 def _keep(run: RunDirectory, file: str, new: MeasuredRun) -> None:
@@ -122,7 +122,7 @@ def start_of(run: RunDirectory) -> dict[str, str | None]:
         ValueError: naming the file, if it is damaged.
     """
     start = read_with_checksum(run.start_file) if run.start_file.exists() else {}
-    if not all(one is None or isinstance(one, str) for one in start.values()):
+    if not all(digest is None or isinstance(digest, str) for digest in start.values()):
         raise ValueError(f"{run.start_file} must hold hashes, which are texts")
     return start
 

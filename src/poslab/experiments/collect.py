@@ -112,8 +112,8 @@ def items_of_directory(run: RunResult) -> MeasuredRun | None:
     """Return the scores of a run on each test item, as its directory keeps them; None if it has none."""
     files = [Path(run.directory) / name for name in (SCORES, EXTRA_SCORES)]
     try:
-        found = read_measured(files[0])
-        return found.joined(read_measured(files[1])) if files[1].exists() else found
+        measured = read_measured(files[0])
+        return measured.joined(read_measured(files[1])) if files[1].exists() else measured
     except ValueError:
         return None
 
@@ -140,8 +140,8 @@ def write_tables(results: Results, folder: Path) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_results(folder: Path, baseline: str | None = None) -> Results:

@@ -43,13 +43,16 @@ class Tuning:
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1000
 
     def __post_init__(self) -> None:
-        for place, space in (("space", self.space), *((f"of.{name}", own) for name, own in self.of.items())):
+        for path, space in (
+            ("space", self.space),
+            *((f"of.{name}", of_encoding) for name, of_encoding in self.of.items()),
+        ):
             if not isinstance(space, Mapping) or not all(isinstance(key, str) for key in space):
-                raise ValueError(f"tuning.{place} must be lists of values by key, as in {{optimizer.lr: [1e-3, 3e-3]}}")
+                raise ValueError(f"tuning.{path} must be lists of values by key, as in {{optimizer.lr: [1e-3, 3e-3]}}")
             for key, values in space.items():
                 is_list = isinstance(values, list) and values != []
-                if not is_list or any(one == other for one, other in itertools.combinations(values, 2)):
-                    raise ValueError(f"tuning.{place}.{key} must be a list of different values, got {values!r}")
+                if not is_list or any(first == second for first, second in itertools.combinations(values, 2)):
+                    raise ValueError(f"tuning.{path}.{key} must be a list of different values, got {values!r}")
 
     def space_of(self, encoding: str) -> dict[str, list[Any]]:
         """Return the values to try of an encoding, by key."""
@@ -159,19 +162,19 @@ class Comparison:
         """The choices of each encoding, by its name in the comparison."""
         if len(self.encodings) < 2:
             raise ValueError(f"encodings must be a list of at least two, as in [none, rotary], got {self.encodings!r}")
-        found: dict[str, Choices] = {}
+        choices: dict[str, Choices] = {}
         for node in self.encodings:
-            own = {"name": node} if isinstance(node, str) else node
-            if not isinstance(own, Mapping) or not _is_name(own.get("name")):
+            entry = {"name": node} if isinstance(node, str) else node
+            if not isinstance(entry, Mapping) or not _is_name(entry.get("name")):
                 raise ValueError(
                     "encodings must be names, or {name: rotary_25, encoding: rotary, encoding.fraction: 0.25}, "
                     f"got {node!r}"
                 )
-            name = own["name"]
-            if name in found:
+            name = entry["name"]
+            if name in choices:
                 raise ValueError(f"encodings must have different names, got {name} twice")
-            found[name] = {"encoding": name, **{str(k): v for k, v in own.items() if k != "name"}}
-        return found
+            choices[name] = {"encoding": name, **{str(k): v for k, v in entry.items() if k != "name"}}
+        return choices
 
     @cached_property
     def all_cases(self) -> dict[str, Case]:
@@ -187,8 +190,8 @@ class Comparison:
 
     def encodings_of(self, case: str) -> list[str]:
         """Return the names of the encodings that a case compares."""
-        own = self.all_cases[case].encodings
-        return list(self.choices_by_encoding if own is None else own)
+        names = self.all_cases[case].encodings
+        return list(self.choices_by_encoding if names is None else names)
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:
@@ -208,10 +211,10 @@ class Comparison:
 
     def criteria(self, case: str) -> list[Criterion]:
         """Return the metrics that decide on a case, the first of which is that of the answer."""
-        own = self.all_cases[case].metrics
-        nodes = self.metrics if own is None else own
-        place = "metrics" if own is None else f"cases.{case}.metrics"
-        return [made(Criterion, f"{place}.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
+        of_case = self.all_cases[case].metrics
+        nodes = self.metrics if of_case is None else of_case
+        key = "metrics" if of_case is None else f"cases.{case}.metrics"
+        return [made(Criterion, f"{key}.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
 
     def deciding(self, case: str) -> list[Criterion]:
         """Return the metrics that decide on a case, and that of its gate."""
@@ -220,16 +223,16 @@ class Comparison:
 
     def gate_of(self, case: str) -> Gate | None:
         """Return the gate of a case."""
-        own = self.all_cases[case].gate
-        node = self.gate if own is None else own
-        return None if node is None else made(Gate, "gate" if own is None else f"cases.{case}.gate", node)
+        of_case = self.all_cases[case].gate
+        node = self.gate if of_case is None else of_case
+        return None if node is None else made(Gate, "gate" if of_case is None else f"cases.{case}.gate", node)
 
     def tuning_of(self, case: str) -> Tuning | None:
         """Return the tuning of a case."""
         if self.tuning is None:
             return None
-        own = self.all_cases[case].tuning or {}
-        return made(Tuning, f"cases.{case}.tuning" if own else "tuning", {**self.tuning, **own})
+        of_case = self.all_cases[case].tuning or {}
+        return made(Tuning, f"cases.{case}.tuning" if of_case else "tuning", {**self.tuning, **of_case})
 
     def space_of(self, case: str, encoding: str) -> dict[str, list[Any]]:
         """Return the values to try of an encoding on a case, by key; {} without a tuning."""
@@ -255,16 +258,16 @@ def file_name(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def made(kind: Any, place: str, node: Any, **given: Any) -> Any:
+def made(kind: Any, path: str, node: Any, **given: Any) -> Any:
     """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
     if not isinstance(node, Mapping):
-        raise ValueError(f"{place} must hold keys, got {node!r}")
-    allowed = [one.name for one in fields(kind) if one.name not in given]
+        raise ValueError(f"{path} must hold keys, got {node!r}")
+    allowed = [parameter.name for parameter in fields(kind) if parameter.name not in given]
     if unknown := [key for key in node if key not in allowed]:
-        raise ValueError(f"{place}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
+        raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
     if missing := [name for name in needed(kind) if name in allowed and name not in node]:
-        raise ValueError(f"{place} must have {missing[0]}")
+        raise ValueError(f"{path} must have {missing[0]}")
     try:
         return kind(**node, **given)
     except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(place) else f"{place}: {error}") from error
+        raise ValueError(str(error) if str(error).startswith(path) else f"{path}: {error}") from error

@@ -53,6 +53,6 @@ def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> 
     cases, typed = node.get("cases"), set(map(key_of, overrides))
     if "model.path" not in typed or "model" in typed or not isinstance(cases, Mapping):
         return cases
-    own = {name: {**(node.get("train") or {}), **((case or {}).get("train") or {})} for name, case in cases.items()}
-    pretrained = {name: cases[name] for name in cases if own[name].get("model") == "pretrained"}
+    choices = {name: {**(node.get("train") or {}), **((case or {}).get("train") or {})} for name, case in cases.items()}
+    pretrained = {name: cases[name] for name in cases if choices[name].get("model") == "pretrained"}
     return pretrained or cases

@@ -57,14 +57,14 @@ class Composer:
 
     def resolve(self, composed: DictConfig) -> dict[str, Any]:
         """Return the resolved form of a composed configuration."""
-        own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
-        own.trust = self._trust
+        node = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+        node.trust = self._trust
         chosen, overrides = composed.hydra.runtime.choices, composed.hydra.overrides.task
         check_choices(self.conf, chosen, overrides)
         groups = (path.name for path in self.conf.iterdir() if path.is_dir())
         keys = [*groups, *chosen, *OmegaConf.load(self.conf / "train.yaml")]
-        check_added_keys(keys, own, overrides)
-        return resolved(own)
+        check_added_keys(keys, node, overrides)
+        return resolved(node)
 
     def is_group(self, key: str) -> bool:
         """Return whether a key is a config group."""

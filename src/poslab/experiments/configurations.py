@@ -32,8 +32,8 @@ class CellConfigurations:
         for key in map(key_of, comparison.overrides):
             if key in ("encoding", "seed"):
                 raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
-            for name, own in comparison.choices_by_encoding.items():
-                if key in map(key_of, own):
+            for name, choices in comparison.choices_by_encoding.items():
+                if key in map(key_of, choices):
                     raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
             for case in comparison.cases:
                 if any(key in comparison.space_of(case, name) for name in comparison.choices_by_encoding):
@@ -75,14 +75,14 @@ class CellConfigurations:
             case, encoding = self._comparison.pairs[0]
         elif group not in GROUPS_OF_ENCODINGS:
             encoding = self._comparison.encodings_of(case)[0]
-        place = json.dumps([case, encoding, key, value])
-        if place not in self._mistakes:
-            self._mistakes[place] = ""
+        tried = json.dumps([case, encoding, key, value])
+        if tried not in self._mistakes:
+            self._mistakes[tried] = ""
             try:
                 self._checked(case, encoding, {key: value})
             except ValueError as error:
-                self._mistakes[place] = str(error)
-        return self._mistakes[place]
+                self._mistakes[tried] = str(error)
+        return self._mistakes[tried]
 
     def _checked(self, case: str, encoding: str, point: Point) -> Recipe:
         shown = "".join(f" with {key}={value}" for key, value in point.items())

@@ -82,7 +82,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     every = [_existing(run, trust) for run in runs]
     cases = _by_case(every, conf)
     names = dict(zip(every, _encodings(cases, every, conf), strict=True))
-    encodings = {case: list(dict.fromkeys(names[one] for one in own)) for case, own in cases.items()}
+    encodings = {case: list(dict.fromkeys(names[run] for run in of_case)) for case, of_case in cases.items()}
     baseline = rest.get("baseline", names[every[0]])
     declared = Comparison(
         **{
@@ -94,23 +94,25 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
                 case: {
                     "train": {},
                     "lengths": lengths,
-                    "metrics": None if "metrics" in rest else _metrics(own[0].recipe.task, lengths),
+                    "metrics": None if "metrics" in rest else _metrics(of_case[0].recipe.task, lengths),
                     "encodings": encodings[case],
                 }
-                for case, own in cases.items()
+                for case, of_case in cases.items()
             },
-            "seeds": sorted({one.recipe.seed for one in every}),
+            "seeds": sorted({run.recipe.seed for run in every}),
             "output": f"outputs/comparisons/{datetime.now():%Y-%m-%d_%H-%M-%S}_runs",
             **rest,
         }
     )
     comparison = checked(declared)
-    firsts = {case: own[0] for case, own in cases.items()}
-    tested = {case: checked_lengths(comparison, case, one.recipe, one.data) for case, one in firsts.items()}
-    trained = {case: one.data.longest_trained for case, one in firsts.items()}
+    firsts = {case: of_case[0] for case, of_case in cases.items()}
+    tested = {case: checked_lengths(comparison, case, run.recipe, run.data) for case, run in firsts.items()}
+    trained = {case: run.data.longest_trained for case, run in firsts.items()}
     definitions = {f"{case}/{encoding}": 1 for case, encoding in comparison.pairs}
     plan = CellPlan(comparison, definitions, tested, trained)
-    cells = [(run, plan.cell(case, names[run], run.recipe.seed, {})) for case, own in cases.items() for run in own]
+    cells = [
+        (run, plan.cell(case, names[run], run.recipe.seed, {})) for case, of_case in cases.items() for run in of_case
+    ]
     paths: dict[str, Path] = {}
     for run, cell in cells:
         if cell.identity in paths:
@@ -165,22 +167,26 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
     That is the task, the longest length of training, or else a number.
     """
     cases: list[list[ExistingRun]] = []
-    for one in every:
-        alike = (own for own in cases if (own[0].recipe.task, own[0].dataset) == (one.recipe.task, one.dataset))
+    for run in every:
+        alike = (
+            of_case
+            for of_case in cases
+            if (of_case[0].recipe.task, of_case[0].dataset) == (run.recipe.task, run.dataset)
+        )
         if (case := next(alike, None)) is None:
-            cases.append([one])
+            cases.append([run])
         else:
-            case.append(one)
-    firsts = [own[0] for own in cases]
+            case.append(run)
+    firsts = [of_case[0] for of_case in cases]
     plain = [
-        choice_name(conf, "dataset", one.dataset) or str(one.dataset["_target_"]).rpartition(".")[2] for one in firsts
+        choice_name(conf, "dataset", run.dataset) or str(run.dataset["_target_"]).rpartition(".")[2] for run in firsts
     ]
     names = []
-    for one, name in zip(firsts, plain, strict=True):
-        others = [other for other, own in zip(firsts, plain, strict=True) if own == name]
+    for run, name in zip(firsts, plain, strict=True):
+        others = [other for other, of_case in zip(firsts, plain, strict=True) if of_case == name]
         facts = {
-            one.recipe.task.__name__: len({other.recipe.task for other in others}),
-            str(one.data.longest_trained): len({other.data.longest_trained for other in others}),
+            run.recipe.task.__name__: len({other.recipe.task for other in others}),
+            str(run.data.longest_trained): len({other.data.longest_trained for other in others}),
         }
         names.append("_".join([name, *(fact for fact, count in facts.items() if count > 1)]))
     return dict(zip(_distinct(names), cases, strict=True))
@@ -192,17 +198,17 @@ def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[Exist
     A group that is the same for all runs of each case is in no name, so that cases that differ in it share names; those
     of the encoding may be.
     """
-    own = {one: one.training for one in every}
-    for group in {group for config in own.values() for group in config}.difference(OF_THE_ENCODING):
-        if all(own[one].get(group) == own[runs[0]].get(group) for runs in cases.values() for one in runs):
-            for config in own.values():
+    training = {run: run.training for run in every}
+    for group in {group for config in training.values() for group in config}.difference(OF_THE_ENCODING):
+        if all(training[run].get(group) == training[runs[0]].get(group) for runs in cases.values() for run in runs):
+            for config in training.values():
                 config.pop(group, None)
     groups: list[dict[str, Any]] = []
-    for config in own.values():
+    for config in training.values():
         if config not in groups:
             groups.append(config)
     names = _distinct(labels(groups, conf))
-    return [names[groups.index(own[one])] for one in every]
+    return [names[groups.index(training[run])] for run in every]
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -210,15 +216,15 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
     Others that are the same have a number.
     """
-    found: dict[str, str] = {}
+    distinct: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"^[^A-Za-z0-9]+", "", re.sub(r"[^\w.=+-]+", "_", name))[:MAX_NAME_LENGTH].rstrip("_") or "run"
-        number, own = 1, plain
-        while (key := file_name(own)) in found:
+        number, unique = 1, plain
+        while (key := file_name(unique)) in distinct:
             number += 1
-            own = f"{plain}_{number}"
-        found[key] = own
-    return list(found.values())
+            unique = f"{plain}_{number}"
+        distinct[key] = unique
+    return list(distinct.values())
 
 
 def _metrics(task: type[Task], lengths: Any) -> dict[str, Any]:

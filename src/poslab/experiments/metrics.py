@@ -33,7 +33,7 @@ def metrics_of(task: type[Task]) -> list[str]:
 def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
     """Return the tags of the metrics of a case that its task does not have, with lengths in tokens."""
     extra = [criterion for criterion in comparison.deciding(case) if criterion.name in EXTRA]
-    tags = (tag_of(one.name, next(iter(at_lengths(one, (), trained)), None)) for one in extra)
+    tags = (tag_of(criterion.name, next(iter(at_lengths(criterion, (), trained)), None)) for criterion in extra)
     return list(dict.fromkeys(tags))
 
 
@@ -71,8 +71,8 @@ def scored_lengths(
 
 def value(criterion: Criterion, scores: Mapping[str, float], lengths: Sequence[int], trained: int) -> float:
     """Return the mean of a metric over its lengths, from the scores of a test by tag; NaN if one is missing."""
-    found = scored_lengths(criterion, scores, lengths, trained)
-    values = [scores.get(tag_of(criterion.name, length), math.nan) for length in found]
+    at = scored_lengths(criterion, scores, lengths, trained)
+    values = [scores.get(tag_of(criterion.name, length), math.nan) for length in at]
     return sum(values) / len(values) if values else math.nan
 
 

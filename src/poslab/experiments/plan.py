@@ -65,14 +65,14 @@ class CellPlan:
     def blocked(self, results: Finished) -> list[Cell]:
         """Return the runs, not tuned, that cannot begin: what they or their tuning begin with diverged or failed."""
         every = ((*pair, seed) for seed in self.comparison.seed_list for pair in self.comparison.pairs)
-        return [self.cell(*one, {}) for one in every if self._is_blocked(*one, results)]
+        return [self.cell(*run, {}) for run in every if self._is_blocked(*run, results)]
 
     def _is_blocked(self, case: str, encoding: str, seed: int, results: Finished) -> bool:
         earlier = self.comparison.earlier_pair(case, encoding)
         if earlier is None:
             return False
         of_tuning = [] if self.comparison.tuning_of(case) is None else self.comparison.seed_list[:1]
-        return any(self._is_lost(earlier, one, results) for one in (seed, *of_tuning))
+        return any(self._is_lost(earlier, begun, results) for begun in (seed, *of_tuning))
 
     def _is_lost(self, pair: tuple[str, str], seed: int, results: Finished) -> bool:
         """Return whether a run diverged or failed, or is blocked."""

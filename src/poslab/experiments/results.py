@@ -66,10 +66,10 @@ class Results:
     @cached_property
     def _by_pair(self) -> dict[tuple[str, str], dict[int, RunResult]]:
         """The finished runs by case and encoding, and by seed."""
-        found: dict[tuple[str, str], dict[int, RunResult]] = {}
+        by_pair: dict[tuple[str, str], dict[int, RunResult]] = {}
         for run in self.finished:
-            found.setdefault((run.case, run.encoding), {})[run.seed] = run
-        return found
+            by_pair.setdefault((run.case, run.encoding), {})[run.seed] = run
+        return by_pair
 
     def runs(self, case: str, encoding: str) -> dict[int, RunResult]:
         """Return the finished runs of an encoding on a case, by seed."""
@@ -101,14 +101,14 @@ class Results:
 
     def tuned(self, case: str) -> dict[str, TunedPoint]:
         """Return the choices of the tuning on a case, by encoding, as far as it is finished."""
-        tuning, found = self.comparison.tuning_of(case), {}
+        tuning, choices = self.comparison.tuning_of(case), {}
         for encoding in self.comparison.encodings_of(case) if tuning is not None else ():
             trials = [run for run in self.rows if run.is_trial and (run.case, run.encoding) == (case, encoding)]
             if tuning is not None and len(trials) >= tuning.trials_of(encoding):
                 metrics = [run.metrics if run.status == "finished" else None for run in trials]
                 values = [(run.point, trial_value(m, tuning)) for run, m in zip(trials, metrics, strict=True)]
-                found[encoding] = tuned_point(values, tuning, encoding)
-        return found
+                choices[encoding] = tuned_point(values, tuning, encoding)
+        return choices
 
     def timed(self, case: str) -> dict[str, RunResult]:
         """Return the run of each encoding on a case whose speed of reading test items was measured."""
@@ -164,8 +164,8 @@ class Results:
         """Return what was made under a key, made at the first call."""
         if key not in self._known:
             self._known[key] = make()
-        found: T = self._known[key]
-        return found
+        value: T = self._known[key]
+        return value
 
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""
@@ -212,8 +212,8 @@ class Results:
             return {encoding: Scores.of_items(items, seeds[encoding]) for encoding, items in by_item.items()}
         values = {encoding: self.values(case, criterion, encoding) for encoding in seeds}
         return {
-            encoding: Scores(np.array([values[encoding][seed] for seed in own]), seeds=own)
-            for encoding, own in seeds.items()
+            encoding: Scores(np.array([values[encoding][seed] for seed in of_encoding]), seeds=of_encoding)
+            for encoding, of_encoding in seeds.items()
         }
 
     def _by_item(
@@ -224,18 +224,18 @@ class Results:
         Raises:
             ValueError: if runs were tested on different items.
         """
-        every = [self.runs(case, encoding)[seed] for encoding, own in seeds.items() for seed in own]
-        found = {run.key: self._items(criterion, run) for run in every if not run.diverged}
-        known = {key: items for key, items in found.items() if items is not None}
-        if not known or len(known) < len(found):
+        every = [self.runs(case, encoding)[seed] for encoding, of_encoding in seeds.items() for seed in of_encoding]
+        items_of_run = {run.key: self._items(criterion, run) for run in every if not run.diverged}
+        known = {key: items for key, items in items_of_run.items() if items is not None}
+        if not known or len(known) < len(items_of_run):
             return None
         rows = rows_of_items(list(known.values()), every[0].aggregate_lengths)
         if rows is None:
             return None
         of_run, lost = dict(zip(known, rows, strict=True)), np.full_like(rows[0], np.nan)
         return {
-            encoding: np.stack([of_run.get((case, encoding, seed), lost) for seed in own])
-            for encoding, own in seeds.items()
+            encoding: np.stack([of_run.get((case, encoding, seed), lost) for seed in of_encoding])
+            for encoding, of_encoding in seeds.items()
         }
 
     def measured(self, run: RunResult) -> MeasuredRun | None:
@@ -245,8 +245,8 @@ class Results:
         """
 
         def read() -> MeasuredRun | None:
-            found = self.items(run)
-            return found if found is not None and _fits(found, run) else None
+            measured = self.items(run)
+            return measured if measured is not None and _fits(measured, run) else None
 
         return self._once(("measured", run.key), read)
 
@@ -255,8 +255,8 @@ class Results:
         lengths, measured = _lengths(criterion, run), self.measured(run)
         if not lengths or measured is None:
             return None
-        found = [measured.scores.get((criterion.name, length)) for length in lengths]
-        return None if None in found else found  # type: ignore[return-value]
+        scores = [measured.scores.get((criterion.name, length)) for length in lengths]
+        return None if None in scores else scores  # type: ignore[return-value]
 
     def learned(self, case: str, encoding: str) -> tuple[int, int]:
         """Return how many seeds of an encoding pass the gate of a case, and how many there are."""
@@ -296,7 +296,9 @@ class Results:
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""
         scores, factor = self.scores(case, criterion), sign(criterion.direction)
-        known = [n for n, one in scores.items() if np.isfinite(one.mean) and n not in self.not_learned(case)]
+        known = [
+            n for n, of_encoding in scores.items() if np.isfinite(of_encoding.mean) and n not in self.not_learned(case)
+        ]
         return sorted(known, key=lambda n: (scores[n].finished.sum() < MIN_SEEDS, -factor * scores[n].mean))
 
     def frame(self) -> pd.DataFrame:
@@ -319,11 +321,11 @@ class Results:
     def by_length(self, case: str, metric: str) -> pd.DataFrame:
         """Return a metric at each of its lengths: columns encoding, seed, length, metric, value."""
         trained, criteria = self.training_length(case), self.comparison.criteria(case)
-        own = {n for one in criteria if one.name == metric for n in at_lengths(one, (), trained)}
+        named = {n for criterion in criteria if criterion.name == metric for n in at_lengths(criterion, (), trained)}
         rows = [
             {"encoding": run.encoding, "seed": run.seed, "length": n, "metric": metric, "value": run.scores[tag]}
             for run in self.runs_of_case(case)
-            for n in sorted({*run.lengths, *own})
+            for n in sorted({*run.lengths, *named})
             if (tag := tag_of(metric, n)) in run.scores
         ]
         return pd.DataFrame(rows, columns=["encoding", "seed", "length", "metric", "value"])
@@ -336,7 +338,10 @@ def _lengths(criterion: Criterion, run: RunResult) -> list[int | None]:
 def _fits(measured: MeasuredRun, run: RunResult) -> bool:
     """Return whether the scores of test items have the values of a run."""
     values = {key: (scores.value, run.scores.get(tag_of(*key))) for key, scores in measured.scores.items()}
-    return all(of_run is None or np.isclose(own, of_run, rtol=1e-6, equal_nan=True) for own, of_run in values.values())
+    return all(
+        run_value is None or np.isclose(value, run_value, rtol=1e-6, equal_nan=True)
+        for value, run_value in values.values()
+    )
 
 
 def rows_of_items(runs: Sequence[Sequence[ItemScores]], aggregate_lengths: bool) -> list[np.ndarray] | None:
@@ -356,8 +361,11 @@ def rows_of_items(runs: Sequence[Sequence[ItemScores]], aggregate_lengths: bool)
     sizes = [len(scores[0].sums) for scores in shared]
     if aggregate_lengths:
         weights = [sum(sizes) / (len(sizes) * size) for size in sizes]
-        parts = [[weight * one.linearised for one in scores] for weight, scores in zip(weights, shared, strict=True)]
+        parts = [
+            [weight * item_scores.linearised for item_scores in scores]
+            for weight, scores in zip(weights, shared, strict=True)
+        ]
         return [np.concatenate(row) for row in zip(*parts, strict=True)]
     if len(set(sizes)) > 1:
         return None
-    return [np.mean([one.linearised for one in row], axis=0) for row in zip(*shared, strict=True)]
+    return [np.mean([item_scores.linearised for item_scores in row], axis=0) for row in zip(*shared, strict=True)]

@@ -68,8 +68,8 @@ class Space:
         self.parameters: list[Parameter] = []
         for key, described in node.items():
             several = isinstance(described, list)
-            for one in described if several else [described]:
-                self.parameters.append(self._parameter(str(key), one, several))
+            for node_of_range in described if several else [described]:
+                self.parameters.append(self._parameter(str(key), node_of_range, several))
 
     def suggest(self, trial: BaseTrial) -> Values:
         """Return the values that the sampler suggests for a trial."""

@@ -99,14 +99,14 @@ def _with_speeds(results: Results, case: str, console: Console) -> Results:
 
 def _first_runs(results: Results, case: str) -> dict[RunKey, RunDirectory]:
     """Return the first finished run of each encoding, on this disk, whose weights are there."""
-    found: dict[str, tuple[RunKey, RunDirectory]] = {}
+    first: dict[str, tuple[RunKey, RunDirectory]] = {}
     for run in results.runs_of_case(case):
-        if run.directory and not run.diverged and run.encoding not in found:
+        if run.directory and not run.diverged and run.encoding not in first:
             with contextlib.suppress(ValueError):  # it is on another disk, or damaged
                 directory = RunDirectory.of(run.directory, tuple(results.comparison.trust))
                 if directory.best_checkpoint.is_file():
-                    found[run.encoding] = run.key, directory
-    return dict(found.values())
+                    first[run.encoding] = run.key, directory
+    return dict(first.values())
 
 
 def _measured(runs: Mapping[RunKey, RunDirectory], lengths: list[int]) -> dict[RunKey, Reading]:
@@ -117,12 +117,12 @@ def _measured(runs: Mapping[RunKey, RunDirectory], lengths: list[int]) -> dict[R
     models = {key: load(run.path, device, trust=run.trust) for key, run in runs.items()}
     data = trained_data(first, recipe, load_checkpoint(first.best_checkpoint))
     data.connect(recipe.task.of(data), None)  # the same items under every encoding
-    found: dict[RunKey, Reading] = {key: {} for key in runs}
+    readings: dict[RunKey, Reading] = {key: {} for key in runs}
     with torch.no_grad(), autocast(precision_of(first), device):
         for length in lengths:
             for key, reading in _at(length, models, recipe, data):
-                found[key] |= {f"{name}@{length}": value for name, value in reading.items()}
-    return found
+                readings[key] |= {f"{name}@{length}": value for name, value in reading.items()}
+    return readings
 
 
 def _at(length: int, models: Mapping[RunKey, Model], recipe: Recipe, data: RunData) -> Iterator[tuple[RunKey, Reading]]:
@@ -138,7 +138,7 @@ def _at(length: int, models: Mapping[RunKey, Model], recipe: Recipe, data: RunDa
         if model.max_length is None or tokens <= model.max_length:
             device = device_of(model)
             reading[key] = partial(task.logits, model, on_device(items.__getitems__([number]), device))
-            weights = sum(one.numel() * one.element_size() for one in (*model.parameters(), *model.buffers()))
+            weights = sum(tensor.numel() * tensor.element_size() for tensor in (*model.parameters(), *model.buffers()))
             held[key] = weights + peak_bytes(reading[key], device.type == "cuda")
     for key, seconds in _fastest(reading).items():  # after the first pass of each, which is slower
         yield key, {"tokens": tokens, "tokens_per_second": tokens / seconds, "memory_mb": held[key] / 1e6}
@@ -148,7 +148,7 @@ def _fastest(calls: Mapping[RunKey, Callable[[], object]]) -> dict[RunKey, float
     """Return the seconds of each call in its fastest turn; in every other round they go in the opposite order."""
     clock = timer if torch.cuda.is_available() else time.thread_time
     timers = {key: Timer("call()", timer=clock, globals={"call": call}) for key, call in calls.items()}
-    repeats = {key: math.ceil(TURN_SECONDS / max(one.timeit(1).mean, 1e-9)) for key, one in timers.items()}
+    repeats = {key: math.ceil(TURN_SECONDS / max(repeated.timeit(1).mean, 1e-9)) for key, repeated in timers.items()}
     fastest = dict.fromkeys(calls, math.inf)
     ends = time.perf_counter() + MAX_SECONDS
     for turn in range(ROUNDS):

@@ -149,7 +149,7 @@ def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
 
 def write_curves(folder: Path, curves: Mapping[RunKey, Sequence[tuple[int, str, float]]]) -> None:
     """Write curves.parquet: step, metric and value of each run."""
-    rows = [(*key, *row) for key, own in curves.items() for row in own]
+    rows = [(*key, *row) for key, curve in curves.items() for row in curve]
     _write(folder / CURVES, _table(rows, _OF_CURVES))
 
 
@@ -214,11 +214,11 @@ class ItemTable:
             changes[1:] |= codes[1:] != codes[:-1]
         starts = np.flatnonzero(changes)
         heads = self._table.select(names).take(starts).to_pylist()
-        found: dict[RunKey, dict[tuple[str, int | None, str], slice]] = {}
+        slices: dict[RunKey, dict[tuple[str, int | None, str], slice]] = {}
         for head, start, end in zip(heads, starts, [*starts[1:], len(self._table)], strict=True):
             case, encoding, seed, *of_scores = head.values()
-            found.setdefault((case, encoding, seed), {})[tuple(of_scores)] = slice(start, end)
-        yield from found.items()
+            slices.setdefault((case, encoding, seed), {})[tuple(of_scores)] = slice(start, end)
+        yield from slices.items()
 
     def _of(self, key: RunKey) -> MeasuredRun | None:
         """Return the scores of a run; None where it has none."""
@@ -237,8 +237,8 @@ class ItemTable:
 def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) -> RunResult:
     facts["point"] = json.loads(facts["point"])
     for group, prefix in {"scores": "test/", "reading": "reading/"}.items():
-        own = {name.removeprefix(prefix): row[name] for name in numbers if name.startswith(prefix)}
-        facts[group] = {tag: value for tag, value in own.items() if value is not None}
+        of_group = {name.removeprefix(prefix): row[name] for name in numbers if name.startswith(prefix)}
+        facts[group] = {tag: value for tag, value in of_group.items() if value is not None}
     others = {name: row[name] for name in numbers if not name.startswith(("test/", "reading/"))}
     run = RunResult(**facts, metrics={tag: value for tag, value in others.items() if value is not None})
     texts: tuple[str, ...] = (run.reason, run.commit, run.machine, run.task, run.split, run.newest_split, run.directory)
@@ -246,9 +246,9 @@ def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) 
     hashes = (run.batch, run.weights)
     _require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))
     _require(run.status in get_args(Status) and isinstance(run.point, dict) and all(map(_is_text, texts)))
-    _require(_is_text(run.reading_machine) and all(one is None or _is_text(one) for one in hashes))
+    _require(_is_text(run.reading_machine) and all(value is None or _is_text(value) for value in hashes))
     _require(run.seed >= 0 and run.training_length > 0 and all(length > 0 for length in run.lengths))
-    _require(all(type(one) is bool for one in (run.is_trial, run.aggregate_lengths)))
+    _require(all(type(value) is bool for value in (run.is_trial, run.aggregate_lengths)))
     return run
 
 
@@ -259,7 +259,7 @@ def _table(rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
 
 def _write(path: Path, table: pa.Table) -> None:
     """Write a table that is whole or absent, in large pages, in which compression finds what repeats."""
-    texts = [one.name for one in table.schema if not pa.types.is_float64(one.type)]
+    texts = [column.name for column in table.schema if not pa.types.is_float64(column.type)]
     with replacing(path) as file:
         pq.write_table(
             table,
@@ -271,7 +271,7 @@ def _write(path: Path, table: pa.Table) -> None:
             use_dictionary=texts,
             dictionary_pagesize_limit=2**24,
             use_byte_stream_split=table.num_rows > 0
-            and [one.name for one in table.schema if pa.types.is_float64(one.type)],
+            and [column.name for column in table.schema if pa.types.is_float64(column.type)],
         )
 
 
@@ -281,7 +281,7 @@ def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
         _require(path.stat().st_size <= MAX_BYTES)
         with pq.ParquetFile(path, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20) as file:
             facts = file.metadata
-            sizes = sum(facts.row_group(place).total_byte_size for place in range(facts.num_row_groups))
+            sizes = sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
             _require(facts.num_rows <= MAX_ROWS and facts.num_columns <= MAX_COLUMNS and sizes <= 10 * MAX_BYTES)
             _require(schema is None or file.schema_arrow.remove_metadata().equals(schema))
             table = file.read()

@@ -32,7 +32,7 @@ class TunedPoint:
         return sum(not math.isfinite(value) for _, value in self.trials)
 
     @property
-    def found(self) -> bool:
+    def has_value(self) -> bool:
         """True unless all trials diverged or failed: the point is then the first, and nothing speaks for it."""
         return not self.trials or self.failed < len(self.trials)
 
@@ -52,7 +52,7 @@ def tuned_point(trials: Sequence[tuple[Point, float]], tuning: Tuning, encoding:
 
 def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
     """Return the encodings whose best value is at an end of all that were tried."""
-    return [name for name, choice in tuned.items() if choice.at_the_edge and choice.found]
+    return [name for name, choice in tuned.items() if choice.at_the_edge and choice.has_value]
 
 
 def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:
@@ -61,7 +61,7 @@ def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list
     if count == len(combinations):
         return combinations
     chosen = np.random.default_rng(seed).permutation(len(combinations))[:count]
-    return [combinations[place] for place in sorted(chosen)]
+    return [combinations[index] for index in sorted(chosen)]
 
 
 def best_of(trials: Sequence[tuple[Point, float]], tuning: Tuning) -> Point:
@@ -88,7 +88,7 @@ def value_beyond(best: Any, key: str, values: Sequence[Any], trials: Sequence[tu
         return None
     end, neighbour = last
     value = end * end / neighbour if min(last) > 0 else 2 * end - neighbour
-    if not all(isinstance(one, int) for one in values):
+    if not all(isinstance(number, int) for number in values):
         return float(f"{value:.6g}")
     return round(value) if round(value) not in last else None
 

@@ -127,7 +127,7 @@ class Workers:
         log = self.directory / f"{name}.log"
         self.directory.mkdir(parents=True, exist_ok=True)
         threads, gpus = resources
-        own = {"OMP_NUM_THREADS": str(threads), **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})}
+        variables = {"OMP_NUM_THREADS": str(threads), **({} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus})}
         with log.open("x") as file:
             process = subprocess.Popen(
                 [sys.executable, "-m", self.module, str(os.getpid())],
@@ -135,7 +135,7 @@ class Workers:
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={**os.environ, **own},
+                env={**os.environ, **variables},
                 start_new_session=True,  # Ctrl-C reaches only the command, which passes it on
             )
         assignment = Assignment(name=name, threads=threads, locks=str(self.directory), order=dict(self.order))

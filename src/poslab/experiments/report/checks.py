@@ -37,8 +37,10 @@ def checks(results: Results) -> Table:
         outcomes["enough cases", False, known] = cases
     order = list(dict.fromkeys(check for check, _, _ in outcomes))
     rows = [
-        {"check": check, "holds": holds, "found": found, "case": "all" if own == cases else listed(own)}
-        for (check, holds, found), own in sorted(outcomes.items(), key=lambda one: (one[0][1], order.index(one[0][0])))
+        {"check": check, "holds": holds, "found": finding, "case": "all" if of_outcome == cases else listed(of_outcome)}
+        for (check, holds, finding), of_outcome in sorted(
+            outcomes.items(), key=lambda item: (item[0][1], order.index(item[0][0]))
+        )
     ]
     caption = "A check that does not hold weakens the verdicts. Those that do not hold come first."
     return Table("checks", "Checks", caption, pd.DataFrame(rows, columns=["check", "holds", "found", "case"]))
@@ -73,8 +75,8 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     if timed := results.timed(case):
         machines = sorted({run.reading_machine for run in timed.values()})
         untimed = [name for name in runs if name not in timed]
-        found = "; ".join(machines) if not untimed else f"not timed: {listed(untimed)}"
-        yield "same timing machine", len(machines) == 1 and not untimed, found
+        shown = "; ".join(machines) if not untimed else f"not timed: {listed(untimed)}"
+        yield "same timing machine", len(machines) == 1 and not untimed, shown
     diverged = {
         (name, seed)
         for criterion in comparison.criteria(case)
@@ -89,7 +91,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         yield "all seeds learned", not behind, listed(behind) if behind else "all"
     if comparison.tuning is not None:
         tuned = results.tuned(case)
-        lost = [name for name, choice in tuned.items() if not choice.found]
+        lost = [name for name, choice in tuned.items() if not choice.has_value]
         yield "tuning found values", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
         ends = at_an_end(tuned)
         yield "tuned inside the range", not ends, listed(ends) if ends else "none"
@@ -108,7 +110,7 @@ def methods(results: Results) -> Table:
         for part in _of_case(results, case):
             by_case.setdefault(part, []).append(case)
     every = list(comparison.cases)
-    rows += [(name, "all" if own == every else listed(own), text) for (name, text), own in by_case.items()]
+    rows += [(name, "all" if of_part == every else listed(of_part), text) for (name, text), of_part in by_case.items()]
     rows += [(name, "all", text) for name, text in STATISTICS.items()]
     return Table("methods", "Methods", "", pd.DataFrame(rows, columns=["part", "case", "value"]))
 
@@ -131,9 +133,9 @@ def _of_case(results: Results, case: str) -> Iterator[tuple[str, str]]:
         f"{tuning.trials_of(names[0])} trials of each encoding over {listed(list(tuning.space))}, on seed "
         f"{tuning.seed}; {tuning.direction} validation {tuning.metric} at the training length",
     )
-    for name, own in keys.items():
-        if own:
-            yield "tuning", f"{name} also over {listed(own)}"
-    further = {name: len(one.trials) - tuning.trials_of(name) for name, one in results.tuned(case).items()}
+    for name, own_keys in keys.items():
+        if own_keys:
+            yield "tuning", f"{name} also over {listed(own_keys)}"
+    further = {name: len(choice.trials) - tuning.trials_of(name) for name, choice in results.tuned(case).items()}
     if beyond := [f"{name} {count}" for name, count in further.items() if count]:
         yield "further trials", f"beyond the end of a range where the best value was: {', '.join(beyond)}"

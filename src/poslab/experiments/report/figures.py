@@ -41,7 +41,7 @@ ROWS_OF_LEGEND = 5
 
 def styles_of(encodings: Sequence[str]) -> Styles:
     """Return a style for each encoding."""
-    return {name: style(place) for place, name in enumerate(encodings)}
+    return {name: style(index) for index, name in enumerate(encodings)}
 
 
 def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], direction: Direction) -> Styles:
@@ -80,8 +80,8 @@ def curves(
     if trained is not None:
         axes.axvline(trained, color="0.6", linestyle=":")
     finite = rows[np.isfinite(rows["value"])]
-    for encoding, own in finite.groupby("encoding", sort=False):
-        by_length = own.groupby("length")["value"].agg(["mean", "min", "max"])
+    for encoding, group in finite.groupby("encoding", sort=False):
+        by_length = group.groupby("length")["value"].agg(["mean", "min", "max"])
         middle = by_length["mean"]
         if (line := styles.get(str(encoding))) is None:
             axes.plot(middle, color="0.85", linewidth=0.8, zorder=0)
@@ -112,18 +112,18 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
     lines = 2 if (rows["of"] == "mean").all() else 3
     figure = new_figure(WIDTH, 1.2 + 0.17 * lines * len(rows))
     axes = figure.subplots()
-    places = np.arange(len(rows))[::-1]
+    ys = np.arange(len(rows))[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
     if criterion.margin is not None:
         axes.axvspan(-criterion.margin, criterion.margin, color="0.9", linewidth=0)
     labels = []
-    for place, row in zip(places, rows.to_dict("records"), strict=True):
+    for y, row in zip(ys, rows.to_dict("records"), strict=True):
         colour = next((c for word, c in WORD_COLOURS.items() if str(row["verdict"]).startswith(word)), "0.45")
-        axes.plot([row["low"], row["high"]], [place, place], color=colour, linewidth=2)
-        axes.plot(row["difference"], place, "o", color=colour)
+        axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2)
+        axes.plot(row["difference"], y, "o", color=colour)
         by = "" if row["of"] == "mean" else f"\nby {row['of']}"
         labels.append((f"{written(row['encoding'])}:\n{row['verdict']}{by}", colour))
-    axes.set_yticks(places, [label for label, _ in labels], fontsize=9)
+    axes.set_yticks(ys, [label for label, _ in labels], fontsize=9)
     for tick, (_, colour) in zip(axes.get_yticklabels(), labels, strict=True):
         tick.set_color(colour)
     axes.set_ylim(-0.6, len(rows) - 0.4)
@@ -151,12 +151,12 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
     figure = new_figure(WIDTH, 1.1 + 0.36 * len(encodings))
     axes = figure.subplots()
     labels = []
-    for place, encoding in enumerate(reversed(encodings)):
+    for y, encoding in enumerate(reversed(encodings)):
         values = rows[rows["encoding"] == encoding]["value"].to_numpy(dtype=float)
-        known, own = values[np.isfinite(values)], styles[encoding]
-        axes.plot(known, np.full(len(known), place), own["marker"], color=own["color"], alpha=0.7, markersize=5)
+        known, line = values[np.isfinite(values)], styles[encoding]
+        axes.plot(known, np.full(len(known), y), line["marker"], color=line["color"], alpha=0.7, markersize=5)
         if len(known):
-            axes.plot(known.mean(), place, "|", color="black", markersize=16)
+            axes.plot(known.mean(), y, "|", color="black", markersize=16)
         lost = len(values) - len(known)
         labels.append(f"{written(encoding)}{f' ({lost} of {len(values)} diverged)' if lost else ''}")
     axes.set_yticks(range(len(encodings)), labels)
@@ -175,10 +175,10 @@ def profile(name: str, thresholds: np.ndarray, shares: Mapping[str, Summary], st
     """Draw the share of runs above each threshold of the score, for each encoding, with its interval."""
     figure = new_figure(WIDTH, 4.2)
     axes = figure.subplots()
-    for encoding, found in shares.items():
+    for encoding, share in shares.items():
         line = without_marker(styles[encoding])
-        axes.plot(thresholds, found.value, label=written(encoding), linewidth=1.4, **line)
-        axes.fill_between(thresholds, found.low, found.high, color=line["color"], alpha=0.12, linewidth=0)
+        axes.plot(thresholds, share.value, label=written(encoding), linewidth=1.4, **line)
+        axes.fill_between(thresholds, share.low, share.high, color=line["color"], alpha=0.12, linewidth=0)
     axes.set_xlabel("score: 0 is the worst encoding of a case, 1 the best")
     axes.set_ylabel("share of runs above the score")
     _legend(figure, axes)

@@ -54,7 +54,7 @@ def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
     if metric is None:
         return declared[0]
     name = metric.partition("@")[0]
-    known = (one.direction for one in results.comparison.deciding(case) if one.name == name)
+    known = (criterion.direction for criterion in results.comparison.deciding(case) if criterion.name == name)
     other = Criterion(metric, next(known, usual_direction(name, results.open_ended(case))))
     return next((criterion for criterion in declared if criterion.metric == metric), other)
 
@@ -72,10 +72,10 @@ def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
     """Return a row for each published value, with where it was read, and our value."""
     rows = []
     for v in published.values:
-        metric, ours = _ours(results, v)
+        metric, our_mean = _ours(results, v)
         computed = None if v.head_dim is None else smallest_base(v.head_dim, int(v.at or 0))
         said = {"case": v.case, "at": v.at, "encoding": v.encoding, "published": v.value, "sd": v.sd, "seeds": v.n}
-        rows.append({**said, "ours": ours, "our metric": metric, "computed here": computed, "seen": v.seen})
+        rows.append({**said, "ours": our_mean, "our metric": metric, "computed here": computed, "seen": v.seen})
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
@@ -97,7 +97,9 @@ def paper_section(results: Results) -> Iterator[Section]:
     source = f"arXiv:{paper.arxiv}{f', table {paper.table}' if paper.table else ''}"
     text = f"{paper.title} ({source})."
     if published.differences:
-        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(f"– {one}" for one in published.differences)
+        text += " Our setting differs from the paper's:\n\n" + "\n\n".join(
+            f"– {difference}" for difference in published.differences
+        )
     tables = [
         Table(
             "claims",

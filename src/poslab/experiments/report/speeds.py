@@ -64,7 +64,7 @@ def _ends(lengths: Sequence[int], trained: int) -> list[int]:
 
 
 def _speed(reading: Mapping[str, float], reference: Mapping[str, float], length: int) -> str | None:
-    own, other = (one.get(f"tokens_per_second@{length}") for one in (reading, reference))
-    if own is None:
+    speed, reference_speed = (readings.get(f"tokens_per_second@{length}") for readings in (reading, reference))
+    if speed is None:
         return None
-    return f"({own:,.0f})" if other is None else f"{own / other:.2f} ({own:,.0f})"
+    return f"({speed:,.0f})" if reference_speed is None else f"{speed / reference_speed:.2f} ({speed:,.0f})"

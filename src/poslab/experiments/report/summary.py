@@ -63,13 +63,15 @@ class OverCases:
     def gains(self) -> np.ndarray:
         """The first metric (E, S, C), large is good; NaN where a run diverged, has no result or has not learned."""
         scores = {case: self._scores(case) for case in self.cases}
-        seeds = min(len(one.values) for found in scores.values() for one in found.values())
+        seeds = min(
+            len(scores_of_encoding.values) for of_case in scores.values() for scores_of_encoding in of_case.values()
+        )
         gains = np.full((len(self.encodings), seeds, len(self.cases)), np.nan)
-        for place, (case, found) in enumerate(scores.items()):
+        for column, (case, of_case) in enumerate(scores.items()):
             factor = sign(self.results.comparison.criteria(case)[0].direction)
             for row, encoding in enumerate(self.encodings):
-                if encoding in found and encoding not in self.results.not_learned(case):
-                    gains[row, :, place] = factor * found[encoding].values[:seeds]
+                if encoding in of_case and encoding not in self.results.not_learned(case):
+                    gains[row, :, column] = factor * of_case[encoding].values[:seeds]
         return np.where(np.isfinite(gains), gains, np.nan)
 
     @cached_property
@@ -88,10 +90,10 @@ class OverCases:
     def p_values(self) -> dict[str, float]:
         """The p-value of each encoding against the baseline by Wilcoxon's signed-rank test, adjusted by Holm."""
         means = self.scores.mean(1)
-        others = [place for place, name in enumerate(self.encodings) if name != self.results.comparison.baseline]
+        others = [index for index, name in enumerate(self.encodings) if name != self.results.comparison.baseline]
         baseline = means[self.encodings.index(self.results.comparison.baseline)]
-        found = signed_rank_p_values(means[others] - baseline)
-        return {self.encodings[place]: float(p_value) for place, p_value in zip(others, found, strict=True)}
+        p_values = signed_rank_p_values(means[others] - baseline)
+        return {self.encodings[index]: float(p_value) for index, p_value in zip(others, p_values, strict=True)}
 
     def section(self, styles: figures.Styles) -> Section:
         """Return the section of the report."""
@@ -103,7 +105,7 @@ class OverCases:
             "test over cases, adjusted by Holm's method. Intervals are at 95%."
         )
         scores = zip(self.encodings, self.scores, strict=True)
-        profiles = {name: performance_profile(own, THRESHOLDS) for name, own in scores}
+        profiles = {name: performance_profile(of_encoding, THRESHOLDS) for name, of_encoding in scores}
         return Section(
             "Over all cases",
             f"Each of the {len(self.cases)} cases counts once, with its first metric.",
@@ -117,15 +119,15 @@ class OverCases:
         """Return a row for each encoding, the best rank first."""
         comparison, rows = self.results.comparison, []
         baseline = self.scores[self.encodings.index(comparison.baseline)]
-        for place, name in enumerate(self.encodings):
+        for index, name in enumerate(self.encodings):
             row: dict[str, object] = {"encoding": name}
             if name != comparison.baseline:
                 row |= self._tally(name)
-            middle = interquartile_mean(self.scores[place])
-            row |= {"rank": self.ranks.value[place], "rank interval": _span(self.ranks, place, 1)}
+            middle = interquartile_mean(self.scores[index])
+            row |= {"rank": self.ranks.value[index], "rank interval": _span(self.ranks, index, 1)}
             row |= {"score": float(middle.value), "score interval": _span(middle, (), 2)}
             if name != comparison.baseline:
-                chance = probability_of_improvement(self.scores[place], baseline)
+                chance = probability_of_improvement(self.scores[index], baseline)
                 row |= {"chance": float(chance.value), "chance interval": _span(chance, (), 2)}
                 row |= {"p": self.p_values[name]}
             rows.append(row)
@@ -136,13 +138,13 @@ class OverCases:
     def _tally(self, encoding: str) -> dict[str, int]:
         comparison, words = self.results.comparison, []
         for case in self.cases:
-            found = self.results.verdicts(case, comparison.criteria(case)[0], comparison.baseline)
-            words += [found[encoding].word] if encoding in found else []
-        one = tally(words)
-        return {"better": one.wins, "equal": one.ties, "worse": one.losses, "undecided": one.undecided}
+            verdicts = self.results.verdicts(case, comparison.criteria(case)[0], comparison.baseline)
+            words += [verdicts[encoding].word] if encoding in verdicts else []
+        counts = tally(words)
+        return {"better": counts.wins, "equal": counts.ties, "worse": counts.losses, "undecided": counts.undecided}
 
 
-def _span(summary: Summary, place: int | tuple[()], decimals: int) -> str:
+def _span(summary: Summary, index: int | tuple[()], decimals: int) -> str:
     """Return an interval in words; "" where there is none."""
-    low, high = float(summary.low[place]), float(summary.high[place])
+    low, high = float(summary.low[index]), float(summary.high[index])
     return f"{low:.{decimals}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:.{decimals}f}" if np.isfinite(low) else ""

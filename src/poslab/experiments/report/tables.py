@@ -82,8 +82,8 @@ def notes(results: Results, case: str) -> Iterator[str]:
     if len(set(counts.values())) > 1:
         yield f"Seeds of {case}: {', '.join(f'{name} {count}' for name, count in counts.items())}."
     for criterion in results.comparison.criteria(case):
-        found = results.positioned_items(case, criterion)
-        if fewer := [f"{name} {items:,} of {total:,}" for name, (items, total) in found.items() if items < total]:
+        positioned = results.positioned_items(case, criterion)
+        if fewer := [f"{name} {items:,} of {total:,}" for name, (items, total) in positioned.items() if items < total]:
             yield f"* Test items of {criterion.metric}: {', '.join(fewer)}; differences are over items that all have."
 
 
@@ -200,7 +200,7 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     comparison, rows = results.comparison, []
     for criterion in comparison.criteria(case):
         for encoding, verdict in results.verdicts(case, criterion, comparison.baseline).items():
-            found = verdict.difference
+            difference = verdict.difference
             mean, low, high = verdict.compared
             rows.append(
                 {
@@ -215,11 +215,11 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                     "high": high,
                     "p": verdict.p_alone,
                     "p_holm": verdict.p_value,
-                    "pairs": found.pairs,
-                    "share_better": found.share_better,
-                    "paired_spread": found.paired_spread,
-                    "unpaired_spread": found.unpaired_spread,
-                    "degrees_of_freedom": found.df,
+                    "pairs": difference.pairs,
+                    "share_better": difference.share_better,
+                    "paired_spread": difference.paired_spread,
+                    "unpaired_spread": difference.unpaired_spread,
+                    "degrees_of_freedom": difference.df,
                     "further_seeds": verdict.further_seeds,
                     "smallest_detectable": verdict.detectable,
                 }
@@ -234,7 +234,7 @@ def tuned_table(results: Results) -> Table | None:
         settings = results.comparison.tuning_of(case)
         for encoding, choice in results.tuned(case).items() if settings is not None else ():
             row: dict[str, object] = {"case": case, "encoding": encoding, "trials": len(choice.trials)}
-            if not choice.found:
+            if not choice.has_value:
                 note = "all trials diverged or failed: the first values were taken"
             else:
                 notes = [f"{choice.failed} of {len(choice.trials)} trials diverged or failed"] if choice.failed else []

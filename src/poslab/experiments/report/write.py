@@ -115,9 +115,9 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
         if not verdicts.empty:
             yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
         if not compared.empty:
-            own = compared[(compared["metric"] == criterion.metric) & compared["low"].notna()]
-            if not own.empty:
-                yield figures.differences(f"differences_{slug}_{tag}", criterion, own, comparison.baseline)
+            differing = compared[(compared["metric"] == criterion.metric) & compared["low"].notna()]
+            if not differing.empty:
+                yield figures.differences(f"differences_{slug}_{tag}", criterion, differing, comparison.baseline)
         by_seed = _by_seed(results, case, criterion)
         if np.isfinite(by_seed["value"].to_numpy(dtype=float)).any():
             yield figures.every_seed(f"seeds_{slug}_{tag}", criterion, by_seed, styles)
@@ -153,9 +153,9 @@ def _print(results: Results, console: Console, best: pd.DataFrame, table: pd.Dat
         print_table(console, "best encodings", best)
         for case in comparison.cases:
             prefix = "" if len(comparison.cases) == 1 else f"{case} "
-            own = table[table["encoding"].isin(comparison.encodings_of(case))]
+            of_case = table[table["encoding"].isin(comparison.encodings_of(case))]
             columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
-            print_table(console, case, own[["encoding", *columns]].rename(columns=columns))
+            print_table(console, case, of_case[["encoding", *columns]].rename(columns=columns))
         console.print(signs)
     published = published_results(comparison)
     if published is not None and any(value.head_dim for value in published.values):  # computed without any run
@@ -182,8 +182,8 @@ def print_table(console: Console, title: str, table: pd.DataFrame) -> None:
 
 def _lines(title: str, table: pd.DataFrame) -> Lines:
     lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    for place, column in enumerate(table.columns):
-        lines.add_column(str(column).replace("_", " "), justify="right" if place else "left")
+    for index, column in enumerate(table.columns):
+        lines.add_column(str(column).replace("_", " "), justify="right" if index else "left")
     for cells in table.itertuples(index=False):
         lines.add_row(*map(_shown, cells))
     return lines

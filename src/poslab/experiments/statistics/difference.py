@@ -135,10 +135,10 @@ def in_pairs(scores: Scores, baseline: Scores) -> tuple[Scores, Scores, bool]:
     """Return both for the seeds that they share, and True; as they are, and False, if they share fewer than 2."""
     if scores.seeds is None or baseline.seeds is None:
         return scores, baseline, True
-    shared, ours, theirs = np.intersect1d(scores.seeds, baseline.seeds, return_indices=True)
+    shared, rows, baseline_rows = np.intersect1d(scores.seeds, baseline.seeds, return_indices=True)
     if len(shared) < MIN_SEEDS:
         return scores, baseline, False
-    return scores.of_seeds(ours), baseline.of_seeds(theirs), True
+    return scores.of_seeds(rows), baseline.of_seeds(baseline_rows), True
 
 
 def difference(scores: Scores, baseline: Scores, direction: Direction, paired: bool = True) -> Difference:
@@ -166,32 +166,34 @@ def difference(scores: Scores, baseline: Scores, direction: Direction, paired: b
     if paired and len(scores.values) != len(baseline.values):
         raise ValueError(f"paired seeds must be equally many, got {len(scores.values)} and {len(baseline.values)}")
     both = scores.finished & baseline.finished if paired else None
-    scores, baseline = (one.of_seeds(one.finished if both is None else both) for one in (scores, baseline))
-    ours, theirs = scores.values, baseline.values
-    pairs = min(len(ours), len(theirs))
-    better = (ours[:, None] > theirs) if direction == "maximize" else (ours[:, None] < theirs)  # (S, S)
+    scores, baseline = (group.of_seeds(group.finished if both is None else both) for group in (scores, baseline))
+    values, baseline_values = scores.values, baseline.values
+    pairs = min(len(values), len(baseline_values))
+    better = (
+        (values[:, None] > baseline_values) if direction == "maximize" else (values[:, None] < baseline_values)
+    )  # (S, S)
     enough = pairs >= MIN_SEEDS
     return Difference(
-        mean=float(ours.mean() - theirs.mean()) if pairs else math.nan,
+        mean=float(values.mean() - baseline_values.mean()) if pairs else math.nan,
         direction=direction,
         pairs=pairs,
         paired=paired,
         share_better=float((better.diagonal() if paired else better).mean()) if pairs else math.nan,
-        paired_spread=float((ours - theirs).std(ddof=1)) if paired and enough else math.nan,
-        unpaired_spread=math.sqrt(ours.var(ddof=1) + theirs.var(ddof=1)) if enough else math.nan,
+        paired_spread=float((values - baseline_values).std(ddof=1)) if paired and enough else math.nan,
+        unpaired_spread=math.sqrt(values.var(ddof=1) + baseline_values.var(ddof=1)) if enough else math.nan,
         estimate=_estimate(scores, baseline, paired) if enough else None,
     )
 
 
 def _estimate(scores: Scores, baseline: Scores, paired: bool) -> Estimate:
     if scores.items is None or baseline.items is None:
-        ours, theirs, step = scores.values[:, None], baseline.values[:, None], None
+        values, baseline_values, step = scores.values[:, None], baseline.values[:, None], None
     else:
         if scores.items.shape[1] != baseline.items.shape[1]:
             raise ValueError(f"items must be equally many, got {scores.items.shape[1]} and {baseline.items.shape[1]}")
-        ours, theirs = scores.items.astype(np.float64), baseline.items.astype(np.float64)
-        step = _step(ours, theirs)
-    return estimate([ours - theirs] if paired else [ours, -theirs], step)
+        values, baseline_values = scores.items.astype(np.float64), baseline.items.astype(np.float64)
+        step = _step(values, baseline_values)
+    return estimate([values - baseline_values] if paired else [values, -baseline_values], step)
 
 
 def _step(*items: np.ndarray) -> float:

@@ -125,8 +125,8 @@ def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray, seed: i
     Source: Agarwal et al. (2021), section 4.3: the Mann-Whitney statistic.
     """
 
-    def probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        return (np.sign(ours[..., :, None, :] - theirs[..., None, :, :]).mean((-3, -2, -1)) + 1) / 2
+    def probability(of_encoding: np.ndarray, of_baseline: np.ndarray) -> np.ndarray:
+        return (np.sign(of_encoding[..., :, None, :] - of_baseline[..., None, :, :]).mean((-3, -2, -1)) + 1) / 2
 
     return _over_seeds([scores, baseline], probability, seed)
 

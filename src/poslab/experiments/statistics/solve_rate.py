@@ -42,9 +42,11 @@ def rate_difference(values: np.ndarray, baseline: np.ndarray) -> RateDifference:
     Source: Newcombe, "Interval estimation for the difference between independent proportions" (Statistics in Medicine
         17, 1998), method 10.
     """
-    ours, theirs = solved(values), solved(baseline)
-    low, high = confint_proportions_2indep(ours.sum(), len(ours), theirs.sum(), len(theirs), method="newcomb")
-    return RateDifference(*(100 * float(share) for share in (ours.mean() - theirs.mean(), low, high)))
+    solves, baseline_solves = solved(values), solved(baseline)
+    low, high = confint_proportions_2indep(
+        solves.sum(), len(solves), baseline_solves.sum(), len(baseline_solves), method="newcomb"
+    )
+    return RateDifference(*(100 * float(share) for share in (solves.mean() - baseline_solves.mean(), low, high)))
 
 
 def solve_p_value(values: np.ndarray, baseline: np.ndarray, paired: bool = True) -> float:
@@ -60,8 +62,10 @@ def solve_p_value(values: np.ndarray, baseline: np.ndarray, paired: bool = True)
     Example:
         5 pairs that all go one way have p = 2 / 2^5 = .0625: at least 6 pairs are needed.
     """
-    ours, theirs = solved(values), solved(baseline)
+    solves, baseline_solves = solved(values), solved(baseline)
     if paired:
-        ahead, behind = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+        ahead, behind = int((solves & ~baseline_solves).sum()), int((~solves & baseline_solves).sum())
         return float(binomtest(ahead, ahead + behind).pvalue) if ahead + behind else 1.0
-    return float(fisher_exact([[ours.sum(), (~ours).sum()], [theirs.sum(), (~theirs).sum()]]).pvalue)
+    return float(
+        fisher_exact([[solves.sum(), (~solves).sum()], [baseline_solves.sum(), (~baseline_solves).sum()]]).pvalue
+    )

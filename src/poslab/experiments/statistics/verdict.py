@@ -122,8 +122,8 @@ class _Comparison:
         """Return the p-values of no difference, of one within the margin and of one beyond it."""
         if self.split:
             return solve_p_value(self.scores.values, self.baseline.values, self.difference.paired), 1.0, 1.0
-        found = self.difference
-        return found.p_value, found.beyond_p_value(self.margin), found.equivalence_p_value(self.margin)
+        difference = self.difference
+        return difference.p_value, difference.beyond_p_value(self.margin), difference.equivalence_p_value(self.margin)
 
 
 def verdicts(
@@ -165,10 +165,12 @@ def verdicts(
         pairs += itertools.combinations([name for name, _ in pairs if name not in not_learned], 2)
     comparisons = {}
     for name, other in pairs:
-        ours, theirs, are_pairs = in_pairs(scores[name], scores[other])
-        found = difference(ours, theirs, direction, paired and are_pairs)
+        scores_of_pair, baseline_of_pair, are_pairs = in_pairs(scores[name], scores[other])
+        pair_difference = difference(scores_of_pair, baseline_of_pair, direction, paired and are_pairs)
         learned = (name not in not_learned, other not in not_learned)
-        comparisons[name, other] = _Comparison(ours, theirs, found, share, margin, *learned)
+        comparisons[name, other] = _Comparison(
+            scores_of_pair, baseline_of_pair, pair_difference, share, margin, *learned
+        )
     tested = [pair for pair, comparison in comparisons.items() if comparison.untested is None]
     alone = [comparisons[pair].p_values() for pair in tested]
     families = [holm(p_values).tolist() for p_values in zip(*alone, strict=True)]
@@ -183,9 +185,9 @@ def verdicts(
 
 
 def _untested(comparison: _Comparison) -> Verdict:
-    word, found = comparison.untested, comparison.difference
+    word, difference = comparison.untested, comparison.difference
     assert word is not None
-    return Verdict(word, found, math.nan, False, None, comparison.scores.diverged, p_alone=found.p_value)
+    return Verdict(word, difference, math.nan, False, None, comparison.scores.diverged, p_alone=difference.p_value)
 
 
 def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int) -> Verdict:
@@ -225,13 +227,13 @@ def _detectable(comparison: _Comparison, family: int) -> float | None:
 
 def _further_seeds(comparison: _Comparison, family: int) -> int | None:
     """Return the number of seeds that would find a difference of the margin, or that an exact test needs."""
-    found, alpha = comparison.difference, ALPHA / family
+    difference, alpha = comparison.difference, ALPHA / family
     if comparison.split:
         return max(0, math.ceil(1 - math.log2(alpha)) - len(comparison.scores.values))  # 2 / 2^seeds <= alpha
     if not comparison.margin:
         return None
-    assert found.estimate is not None
-    return further_seeds(found.estimate, found.pairs, comparison.margin, alpha)
+    assert difference.estimate is not None
+    return further_seeds(difference.estimate, difference.pairs, comparison.margin, alpha)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
