@@ -33,7 +33,7 @@ from poslab.encodings.rotary.allocations import axial
 from poslab.encodings.sampling.places import PlaceSampler, SequenceSampler
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, Model
-from poslab.models.stack_config import StackConfig
+from poslab.models.blocks import StackConfig
 from poslab.pretrained.hosted import HostedModel
 from tests.encoding_choices import CONF
 from tests.pretrained.tiny import tiny

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from poslab.encodings import Alibi, Positions
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from tests.encodings.agreement import bias_matrix
 
 
@@ -69,7 +69,9 @@ def test_documents_may_not_get_lost_when_positions_are_joined():
 
 
 def test_distance_is_query_position_minus_key_position():
-    assert Pairs.between(Positions.range(2, 3), Positions.range(3)).distance().tolist() == [[[[3, 2, 1], [4, 3, 2]]]]
+    assert TokenPairs.between(Positions.range(2, 3), Positions.range(3)).distance().tolist() == [
+        [[[3, 2, 1], [4, 3, 2]]]
+    ]
 
 
 @pytest.mark.parametrize(("queries", "keys"), [((3, 0), (5, 0)), ((1, 10), (5, 0)), ((4, 2), (4, 2)), ((2, 3), (5, 0))])

@@ -18,7 +18,7 @@ from poslab.encodings.bias.t5 import T5Bias
 from poslab.evaluation.base_bound import first_violation, smallest_base
 from poslab.evaluation.parts.rotary import spectrum_of, wavelengths
 from poslab.explorer.page import DATA, write_explorer
-from poslab.testing.float64 import Float64
+from poslab.testing.outputs import Float64
 from tests.encoding_choices import choice, composed
 from tests.report.chromium import chromium
 

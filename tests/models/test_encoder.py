@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from poslab.models import Encoder, Outputs
-from poslab.models.pooling import pooled
+from poslab.models.model import pooled
 from tests.encoding_choices import (
     EVERY_ENCODING,
     OF_ENCODERS,

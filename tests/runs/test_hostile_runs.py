@@ -106,7 +106,7 @@ def hostile_nodes(folder: Path) -> list[dict[str, Any]]:
         "poslab.encodings.Rotary": {"scaling": nested},
         "poslab.encodings.Rotary.__class__": {},
         "poslab.encodings.LayerPattern": {"kinds": [nested], "embedding": nested},
-        "poslab.encodings.per_layer.partial": {"_args_": [nested]},
+        "poslab.encodings.layers.partial": {"_args_": [nested]},
         "${oc.create:{_target_:os.system}}": {"command": touch},
         "../../evil_package.Payload": {},
         "poslab:evil_package": {},
@@ -151,7 +151,7 @@ def put(where: str) -> Place:
 
 
 def in_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
-    config["encoding"] = {"_target_": "poslab.encodings.per_layer.alternating", "encodings": [node]}
+    config["encoding"] = {"_target_": "poslab.encodings.layers.alternating", "encodings": [node]}
 
 
 def in_a_layer(name: str) -> Place:
@@ -163,7 +163,7 @@ def in_a_layer(name: str) -> Place:
 
 def beside_a_pattern(config: dict[str, Any], node: dict[str, Any]) -> None:
     alibi = {"_target_": "poslab.encodings.Alibi", "_partial_": True}
-    config["encoding"] = {"_target_": "poslab.encodings.per_layer.alternating", "encodings": [alibi], "embedding": node}
+    config["encoding"] = {"_target_": "poslab.encodings.layers.alternating", "encodings": [alibi], "embedding": node}
 
 
 GROUPS = {part: put(part) for part in ("encoding", "encoding.scaling", "dataset", "dataset.task", "trainer")}

@@ -14,7 +14,7 @@ from torch.nn import functional
 import poslab
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import ByteTokenizer
-from poslab.encodings import V2PE, Diagonal, Interpolated, MRope, MRopeReset, PositionSampler
+from poslab.encodings import V2PE, Diagonal, InterpolatedPositions, MRope, MRopeReset, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
 from poslab.models import Decoder, Model
 from poslab.tasks.captioning import CaptionBatch, CaptionDecoding, Captioning
@@ -130,7 +130,7 @@ def test_a_caption_is_as_alone_and_as_step_by_step_under_every_encoding(name):
     assert_alone_and_step_by_step(decoder(name), (4, 2))
 
 
-@pytest.mark.parametrize("sampler", [MRope(), MRopeReset(), Diagonal(), V2PE(), Interpolated([1, 2, 3])])
+@pytest.mark.parametrize("sampler", [MRope(), MRopeReset(), Diagonal(), V2PE(), InterpolatedPositions([1, 2, 3])])
 @pytest.mark.parametrize("name", ["mrope", "videorope", "rotary", "alibi_grid"])
 def test_that_holds_wherever_a_sampler_puts_the_tokens(sampler, name):
     assert_alone_and_step_by_step(decoder(name, sampler), (0, 1, 2))
@@ -144,14 +144,14 @@ def test_samplers_put_text_behind_the_image():
     batch = batch_of(4)  # five rows of two, then four tokens
     text = {
         type(sampler).__name__: sampler(batch.positions, 1).places.coordinates[..., 10:, :].flatten(0, -2).tolist()
-        for sampler in (MRope(), MRopeReset(), Diagonal(), V2PE(0.5), Interpolated([1, 9, 2]))
+        for sampler in (MRope(), MRopeReset(), Diagonal(), V2PE(0.5), InterpolatedPositions([1, 9, 2]))
     }
     assert text == {
         "MRope": [[5 + n] * 3 for n in range(4)],
         "MRopeReset": [[5 + n] * 3 for n in range(4)],  # the same, as nothing stands before the image
         "Diagonal": [[1 + n] * 3 for n in range(4)],
         "V2PE": [[5.5 + n] * 3 for n in range(4)],
-        "Interpolated": [[pytest.approx(8.2 + n)] * 3 for n in range(4)],
+        "InterpolatedPositions": [[pytest.approx(8.2 + n)] * 3 for n in range(4)],
     }
 
 

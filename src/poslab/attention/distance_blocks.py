@@ -32,7 +32,7 @@ class OfRows(NamedTuple):
     key_places: Tensor | None = None
 
 
-class Block(NamedTuple):
+class DistanceBlock(NamedTuple):
     """A block of query rows, last row first, and the keys that any of them may see."""
 
     rows: slice
@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
 def blocks(
     bias_HN: Tensor, num_queries: int, num_keys: int, block: int, nearest: int, furthest: int, of_rows: OfRows
-) -> Iterator[Block]:
+) -> Iterator[DistanceBlock]:
     """Yield the blocks of all queries, first to last.
 
     Args:
@@ -88,7 +88,7 @@ def blocks(
             mask = mask.masked_fill(other, -math.inf)
         if real_keys is not None:
             mask = mask.masked_fill(~real_keys[:, None, None, keys], -math.inf)
-        yield Block(rows, keys, first_distance, numbers, mask)
+        yield DistanceBlock(rows, keys, first_distance, numbers, mask)
 
 
 def by_rows(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention.distance_blocks import Block, OfRows, blocks, by_rows
+from poslab.attention.distance_blocks import DistanceBlock, OfRows, blocks, by_rows
 
 KERNEL_BLOCK = 256
 """Query rows of a block for PyTorch's kernel, which cuts smaller blocks into pieces of less than 64."""
@@ -116,7 +116,7 @@ def gradient_of_sinks(
 
 
 def _add_gradients(
-    gradients: tuple[Tensor, ...], kept: Sequence[Tensor], scale: float, some_blocks: Iterator[Block]
+    gradients: tuple[Tensor, ...], kept: Sequence[Tensor], scale: float, some_blocks: Iterator[DistanceBlock]
 ) -> None:
     """Add to the gradients of queries, keys and values, by the kernel."""
     q_gradient, k_gradient, v_gradient = gradients
@@ -135,7 +135,7 @@ def _add_gradients_of_bias_too(
     gradients: tuple[Tensor, ...],
     kept: Sequence[Tensor],
     scale: float,
-    some_blocks: Iterator[Block],
+    some_blocks: Iterator[DistanceBlock],
     workspaces: Tensor,
     factors: Tensor,
 ) -> None:

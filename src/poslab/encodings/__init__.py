@@ -35,10 +35,8 @@ from poslab.encodings.content.relative_projection import RelativeProjection
 from poslab.encodings.content.stick_breaking import StickBreaking
 from poslab.encodings.content.tapa import Tapa
 from poslab.encodings.content.wall import Wall
-from poslab.encodings.described import VectorTable
 from poslab.encodings.distance import BiasTable
-from poslab.encodings.layers import LayerPattern, LayerSpec, SequenceMixer
-from poslab.encodings.per_layer import alternating, rnope
+from poslab.encodings.layers import LayerPattern, LayerSpec, SequenceMixer, alternating, rnope
 from poslab.encodings.positions import Positions
 from poslab.encodings.pretrained import PretrainedPositions
 from poslab.encodings.relative.deberta import Deberta
@@ -62,9 +60,9 @@ from poslab.encodings.rotary.string import String
 from poslab.encodings.rotary.values import RotaryValues
 from poslab.encodings.rotary.xpos import XPos
 from poslab.encodings.sampling.base import Contiguous, PositionSampler
-from poslab.encodings.sampling.places import V2PE, Centred, Diagonal, Interpolated, MRope, MRopeReset
+from poslab.encodings.sampling.places import V2PE, Centred, Diagonal, InterpolatedPositions, MRope, MRopeReset
 from poslab.encodings.sampling.randomized import Cape, Fractional, Randomized, Shifted
-from poslab.encodings.shape import PretrainedFacts, StackShape
+from poslab.encodings.shape import PretrainedFacts, StackShape, VectorTable
 from poslab.encodings.stack import EncodingFactory, StackEncodings, TemperatureFactory
 from poslab.encodings.temperature import HeadScale, Llama4Temperature, LogN, SSMax, Temperature
 from poslab.encodings.tokens import Tokens
@@ -99,7 +97,7 @@ __all__ = [
     "GrapeA",
     "GrapeAP",
     "HeadScale",
-    "Interpolated",
+    "InterpolatedPositions",
     "KerpleLog",
     "KerplePower",
     "LayerPattern",

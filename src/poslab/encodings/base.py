@@ -13,10 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from poslab.encodings.described import Described, VectorTable
 from poslab.encodings.offsets import LogitBias
 from poslab.encodings.positions import Positions
-from poslab.encodings.shape import require_heads
+from poslab.encodings.shape import Described, VectorTable, require_heads
 from poslab.encodings.tokens import Tokens
 
 HOOKS = (

@@ -19,14 +19,14 @@ from poslab.encodings.shape import TableShape, require_heads
 ALL = slice(None)
 
 
-class Pairs(NamedTuple):
+class TokenPairs(NamedTuple):
     """Ids of queries, (T,) or (B, T), and of keys, (S,) or (B, S), whose distances are made block by block."""
 
     query_ids: Tensor
     key_ids: Tensor
 
     @classmethod
-    def between(cls, query_positions: Positions, key_positions: Positions) -> Pairs:
+    def between(cls, query_positions: Positions, key_positions: Positions) -> TokenPairs:
         """Return the pairs of all queries and keys at these positions."""
         return cls(query_positions.ids, key_positions.ids)
 
@@ -91,7 +91,7 @@ class BiasOfPairs:
     `bias_at` returns the bias of every head at distances of any shape, (H, *distance.shape) float32.
     """
 
-    pairs: Pairs
+    pairs: TokenPairs
     bias_at: Callable[[Tensor], Tensor]
 
     @property

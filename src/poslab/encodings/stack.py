@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.layers import LayerPattern, encoding_of
 from poslab.encodings.positions import Positions
+from poslab.encodings.sampling.base import PositionSampler
 from poslab.encodings.shape import StackShape
 from poslab.encodings.temperature import Temperature
 from poslab.encodings.tokens import Tokens
@@ -165,6 +166,11 @@ class StackEncodings(nn.Module):
     def max_patches(self) -> int | None:
         """Smallest `max_patches` of the encodings; None if none ends."""
         return first_end([encoding.max_patches for encoding in self])
+
+    def end_with(self, sampler: PositionSampler | None, of_patches: bool = False) -> int | None:
+        """Return the number of tokens, or of patches, at which these or a sampler end; None if neither does."""
+        end_of_encodings = self.max_patches if of_patches else self.max_length
+        return first_end([end_of_encodings, None if sampler is None else sampler.max_length])
 
     def require_hooks(self, called: Collection[str]) -> None:
         """Refuse attention layers or a model that do not apply everything that this stack has.

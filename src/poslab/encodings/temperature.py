@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.arguments import NOT_EXTREME, NOT_HUGE, Count, Positive, Range
-from poslab.encodings.described import Described
+from poslab.encodings.shape import Described
 
 
 class Temperature(Described):

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.retrieval import insert_needles, stretch
 from poslab.models import Model
-from poslab.models.pooling import Pooling, pooled
+from poslab.models.model import Pooling, pooled
 from poslab.runs.recipe import Recipe
 from poslab.tasks.task import device_of
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import StackEncodings
-from poslab.encodings.described import Described
+from poslab.encodings.shape import Described
 from poslab.evaluation.learned_bias import served
 from poslab.report.figures import WIDTH, Plot, Table, new_figure
 

@@ -1,12 +1,11 @@
 """Transformers: stacks of blocks around attention, with an output layer."""
 
-from poslab.models.decoder import Decoder
-from poslab.models.encoder import Encoder
+from poslab.models.blocks import StackConfig
 from poslab.models.encoder_decoder import EncoderDecoder
 from poslab.models.model import Capability, Decoding, ForwardPass, Model, Outputs
 from poslab.models.pointer_generator import PointerGenerator
 from poslab.models.recipe import ModelRecipe
-from poslab.models.stack_config import StackConfig
+from poslab.models.transformer import Decoder, Encoder
 
 __all__ = [
     "Capability",

@@ -1,15 +1,138 @@
-"""Parts of a transformer around attention. Dimension letters: B batch, T tokens, M model dim."""
+"""Configuration of a stack of transformer blocks, and its blocks. Dimension letters: B batch, T tokens, M model dim."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.attention import AttentionContext, MultiHeadAttention
-from poslab.encodings import LayerSpec, SequenceMixer, StackShape
-from poslab.models.memory import LayerMemory
+from poslab.arguments import Count, Range, with_checked_arguments
+from poslab.attention import AttentionContext, MultiHeadAttention, Route
+from poslab.encodings import EncodingFactory, LayerPattern, PositionSampler, StackShape, TemperatureFactory
+from poslab.models.contexts import LayerMemory
 from poslab.models.short_convolution import ShortConvolution
-from poslab.models.stack_config import StackConfig
+
+Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
+"""Inner width of a feed-forward layer over that of the model."""
+
+Share = Annotated[float, Range(at_least=0, below=1)]
+"""Share that is dropped."""
+
+SharedKey = Annotated[float, Range(at_least=0, at_most=1)]
+"""Share of the channels of a key that all heads have in common."""
+
+Sinks = Literal["all", "windows"]
+"""Layers whose heads have an attention sink: all, or those in which a token does not see all tokens."""
+
+Canon = Literal["A", "C", "AC"]
+"""Places of short convolutions in a block, as the paper of Canon layers names them."""
+
+
+@with_checked_arguments
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """Configuration of a stack: everything that is known before the data.
+
+    Args:
+        encoding: factory of the positional encoding of the stack: an encoding class, or a partial of one.
+        d_model: width M.
+        num_layers: number of blocks L; in an encoder-decoder, of each of its two stacks.
+        num_heads: query heads H.
+        num_kv_heads: key-value heads, a divisor of H; None is H.
+        head_dim: head dimension D; None is M / H.
+        mlp_ratio: inner width of the feed-forward layers over M, rounded up to a multiple of 32. With 8/3 the three
+            gated matrices hold as many numbers as two plain ones of 4 M.
+        qk_norm: True normalises queries and keys per head.
+        shared_key: share of the channels of a key, the first ones, that all heads have in common, in [0, 1]. Under
+            rotary with a `fraction` as large these alone turn, as in DeepSeek's latent attention. Not with `qk_norm`.
+        shared_query: True gives each two neighbouring heads the same query, as RoPE++ needs.
+        dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
+        layers: kinds of layers, where they differ in mixer, window, chunk, encoding, temperature or sinks, and their
+            order; None: all alike.
+        window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
+            Kinds of layers may have narrower windows.
+        sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
+            or "windows" for those in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
+        canon: places of short convolutions, which show a layer the tokens just before: "A", before attention, "C",
+            before the feed-forward layer, or "AC"; None: none. Of causal stacks alone.
+        attention: attention route; `auto` is the cheapest that is exact for the encoding.
+        positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
+        temperature: factory of the factors on the logits by the number of visible keys; None for none.
+
+    Raises:
+        ValueError: for an argument out of its range.
+    """
+
+    inline_fields: ClassVar[bool] = True
+    """Its fields are keys of the model itself in a configuration."""
+
+    encoding: EncodingFactory
+    d_model: Count
+    num_layers: Count
+    num_heads: Count
+    num_kv_heads: Count | None = None
+    head_dim: Count | None = None
+    mlp_ratio: Ratio = 8 / 3
+    qk_norm: bool = False
+    shared_key: SharedKey = 0.0
+    shared_query: bool = False
+    dropout: Share = 0.0
+    layers: LayerPattern | None = None
+    window: Count | None = None
+    sinks: Sinks | None = None
+    canon: Canon | None = None
+    attention: Route = "auto"
+    positions: PositionSampler | None = None
+    temperature: TemperatureFactory | None = None
+
+    @property
+    def pattern(self) -> LayerPattern:
+        """Kinds of layers with their encodings and sinks, and their order.
+
+        Raises:
+            ValueError: as `LayerPattern.under` does.
+        """
+        pattern = LayerPattern.of(self.encoding) if self.layers is None else self.layers.under(self.encoding)
+        if self.sinks is None:
+            return pattern
+        has_sinks = [
+            not spec.mixer and (self.sinks == "all" or self.window is not None or not spec.sees_all)
+            for spec in pattern.specs
+        ]
+        kinds = [replace(spec, sinks=spec.sinks or sinks) for spec, sinks in zip(pattern.specs, has_sinks, strict=True)]
+        return replace(pattern, kinds=kinds)
+
+    @property
+    def mlp_hidden(self) -> int:
+        """Inner width of the feed-forward layers."""
+        return max(1, -(-int(self.mlp_ratio * self.d_model) // 32)) * 32
+
+    def shape(self, causal: bool, digits: Sequence[int] = ()) -> StackShape:
+        """Return the shape that encodings see, with defaults filled in; arguments as in `StackShape`.
+
+        Raises:
+            ValueError: for sizes that do not fit together.
+        """
+        head_dim = self.head_dim
+        if head_dim is None:
+            head_dim, rest = divmod(self.d_model, self.num_heads)
+            if rest:
+                raise ValueError(
+                    f"num_heads must divide d_model={self.d_model} (or set head_dim), got {self.num_heads}"
+                )
+        num_kv_heads = self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+        if self.num_heads % num_kv_heads:
+            raise ValueError(f"num_kv_heads must divide num_heads={self.num_heads}, got {num_kv_heads}")
+        if self.shared_query and self.num_heads % 2:
+            raise ValueError(f"num_heads must be even with shared_query=true, got {self.num_heads}")
+        if self.shared_key and self.qk_norm:
+            raise ValueError(
+                "qk_norm must be false with shared_key: it would give each head a scale of its own for what they share"
+            )
+        return StackShape(self.d_model, self.num_layers, self.num_heads, num_kv_heads, head_dim, causal, tuple(digits))
 
 
 class GatedMlp(nn.Module):
@@ -48,7 +171,9 @@ class Block(nn.Module):
         spec = stack.pattern.of_layers(shape.num_layers)[layer]
         self.mixer_norm = nn.RMSNorm(stack.d_model)
         self.mixer_canon = _canon(stack, shape, "A")
-        self.mixer = attention_layer(stack, shape) if spec.mixer is None else mixer_layer(spec, shape)
+        self.mixer = attention_layer(stack, shape) if spec.mixer is None else shape.fill(spec.mixer, "mixer")
+        if getattr(self.mixer, "causal_only", False) and not shape.causal:
+            raise ValueError(f"mixer {type(self.mixer).__name__} is causal, and this model is not")
         if cross_attention:
             self.memory_norm = nn.RMSNorm(stack.d_model)
         self.memory_attention = attention_layer(stack, shape) if cross_attention else None
@@ -71,15 +196,6 @@ class Block(nn.Module):
         if self.mlp_canon is not None:
             normed_BTM = self.mlp_canon(normed_BTM, context)
         return x_BTM + self.dropout(self.mlp(normed_BTM))
-
-
-def mixer_layer(spec: LayerSpec, shape: StackShape) -> SequenceMixer:
-    """Return a new mixer of a kind of layers; raise ValueError if it does not suit the stack."""
-    assert spec.mixer is not None
-    mixer = shape.fill(spec.mixer, "mixer")
-    if mixer.causal_only and not shape.causal:
-        raise ValueError(f"mixer {type(mixer).__name__} is causal, and this model is not")
-    return mixer
 
 
 def _canon(stack: StackConfig, shape: StackShape, position: str) -> ShortConvolution | None:

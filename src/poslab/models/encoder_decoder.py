@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from poslab.arguments import CheckedArguments, Count
 from poslab.attention import KeyValueCache, choose_route
 from poslab.encodings import EncodingFactory, NoPosition, Positions, StackEncodings
-from poslab.models.memory import Memory
+from poslab.models.blocks import StackConfig
+from poslab.models.contexts import Memory
 from poslab.models.model import Model
-from poslab.models.stack_config import StackConfig
 from poslab.models.transformer import Transformer
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from poslab.attention import KeyValueCache, MultiHeadAttention
 from poslab.encodings import Positions, StackEncodings
-from poslab.models.pooling import Pooling, pooled
 
 Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "patches", "context_parallel"]
 """A capability of a model; a task names those that it needs.
@@ -29,6 +29,10 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "pa
 - context_parallel: several processes can share a window: with the layers of its cache replaced by `GatheredLayer`,
   the logits of a part are the logits of that part of the window. Its `dropout` follows the embeddings.
 """
+
+
+Pooling = Literal["mean", "first", "last"]
+"""Hidden state that represents a sequence: the mean over its tokens, or that of its first or last token."""
 
 
 class Outputs(NamedTuple):
@@ -203,3 +207,20 @@ class Model(nn.Module):
 
 ForwardPass = Callable[[Model], object]
 """A forward pass of a model over some texts, such as `lambda model: model(tokens_BT)`."""
+
+
+def pooled(hidden_BTM: Tensor, real: Tensor | None, pooling: Pooling) -> Tensor:
+    """Return the hidden state that represents each sequence, (B, M), whatever its padding.
+
+    `real` is (B, T) bool, False at padding, with at least one True in each row; None if there is no padding.
+    """
+    if pooling == "mean":
+        if real is None:
+            return hidden_BTM.mean(dim=1)
+        weight_BT1 = real.unsqueeze(-1).to(hidden_BTM.dtype)
+        return (hidden_BTM * weight_BT1).sum(dim=1) / weight_BT1.sum(dim=1)
+    if real is None:
+        return hidden_BTM[:, 0 if pooling == "first" else -1]
+    index = torch.arange(real.shape[1], device=real.device)
+    index_B = real.int().argmax(dim=1) if pooling == "first" else torch.where(real, index, -1).amax(dim=1)
+    return hidden_BTM[torch.arange(len(hidden_BTM), device=real.device), index_B]

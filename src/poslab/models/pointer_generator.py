@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from poslab.models.contexts import Memory
 from poslab.models.encoder_decoder import EncoderDecoder
-from poslab.models.memory import Memory
 
 
 class PointerGenerator(EncoderDecoder):

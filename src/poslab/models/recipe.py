@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from poslab.encodings import EncodingFactory, LayerPattern, PositionSampler, PretrainedPositions
+from poslab.models.blocks import StackConfig
 from poslab.models.model import Capability, Model, Outputs
-from poslab.models.stack_config import StackConfig
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
-"""Stack of transformer blocks under a positional encoding.
+"""Decoder and encoder: stacks of transformer blocks under a positional encoding, with an output layer.
 
-Dimension letters: B batch, T tokens, P numbers of a patch, R registers, M model dim.
+Dimension letters: B batch, T tokens, P numbers of a patch, R registers, M model dim, V vocabulary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +14,42 @@ from torch import Tensor, nn
 from poslab.arguments import CheckedArguments, Count, Range
 from poslab.attention import KeyValueCache, choose_route
 from poslab.encodings import Positions, StackEncodings
-from poslab.models.blocks import Block
-from poslab.models.memory import Memory
-from poslab.models.patches import PatchEmbedding
-from poslab.models.reading import Reading, end_of_positions
-from poslab.models.stack_config import StackConfig
+from poslab.encodings.tokens import PATCH
+from poslab.models.blocks import Block, StackConfig
+from poslab.models.contexts import Memory, StackContext
+from poslab.models.model import Model, Outputs, Pooling
 
 Number = Annotated[int, Range(at_least=0), Range(at_most=10_000)]
 """Number of registers."""
+
+
+class PatchEmbedding(nn.Module):
+    """Embeddings of tokens some of which are patches: `W patch + b` for a patch, the row of a table for any other.
+
+    The weights of a patch of unit variance begin so that its embedding is as large as that of another token (standard
+    deviation 0.02): an encoding that is mixed into embeddings then meets both alike.
+
+    Args:
+        width: number of values of a patch, P.
+        d_model: width M.
+    """
+
+    def __init__(self, width: int, d_model: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(width, d_model)
+        nn.init.normal_(self.projection.weight, std=0.02 * width**-0.5)
+        nn.init.zeros_(self.projection.bias)
+
+    def forward(self, tokens_BT: Tensor, patches_BTP: Tensor, table: nn.Embedding) -> Tensor:
+        """Return the embeddings of all tokens, (B, T, M).
+
+        Args:
+            tokens_BT: ids, `PATCH` at patches; a negative one of any other token, such as padding, counts as 0.
+            patches_BTP: values of the patches; not read elsewhere.
+            table: embeddings of the other tokens.
+        """
+        projected_BTM = self.projection(patches_BTP.to(self.projection.weight.dtype))
+        return torch.where((tokens_BT == PATCH).unsqueeze(-1), projected_BTM, table(tokens_BT.clamp_min(0)))
 
 
 class Transformer(CheckedArguments, nn.Module):
@@ -88,7 +116,7 @@ class Transformer(CheckedArguments, nn.Module):
     @property
     def max_length(self) -> int | None:
         """Number of tokens at which its encoding or its position sampler ends; None if neither does."""
-        end = end_of_positions(self.encodings, self.position_sampler, of_patches=self.patches is not None)
+        end = self.encodings.end_with(self.position_sampler, of_patches=self.patches is not None)
         return None if end is None else end - self.num_registers
 
     @property
@@ -133,7 +161,7 @@ class Transformer(CheckedArguments, nn.Module):
 
         Arguments are those of `hidden_states`.
         """
-        reading = Reading.of(
+        stack_context = StackContext.of(
             tokens_BT,
             positions,
             real,
@@ -150,16 +178,16 @@ class Transformer(CheckedArguments, nn.Module):
         else:
             assert self.patches is not None, "a model of patches is made with their width"
             x_BTM = self.patches(tokens_BT, patches, self.embedding)
-        if self.registers is not None and reading.positions.length > x_BTM.shape[1]:
+        if self.registers is not None and stack_context.positions.length > x_BTM.shape[1]:
             x_BTM = torch.cat([self.registers.to(x_BTM.dtype).expand(len(x_BTM), -1, -1), x_BTM], dim=1)
-        if reading.order is not None:
-            x_BTM = _gathered(x_BTM, reading.order)
-        x_BTM = self.dropout(self.encodings.embed(x_BTM, reading.positions, reading.tokens))
-        memories = [None] * len(self.blocks) if memory is None else memory.for_layers(reading.positions)
-        for block, context, memory_of_layer in zip(self.blocks, reading.contexts, memories, strict=True):
+        if stack_context.order is not None:
+            x_BTM = _gathered(x_BTM, stack_context.order)
+        x_BTM = self.dropout(self.encodings.embed(x_BTM, stack_context.positions, stack_context.tokens))
+        memories = [None] * len(self.blocks) if memory is None else memory.for_layers(stack_context.positions)
+        for block, context, memory_of_layer in zip(self.blocks, stack_context.contexts, memories, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)
         normed_BTM: Tensor = self.norm(x_BTM)
-        return normed_BTM if reading.order is None else _gathered(normed_BTM, reading.order.argsort(dim=1))
+        return normed_BTM if stack_context.order is None else _gathered(normed_BTM, stack_context.order.argsort(dim=1))
 
     def initialize(self, output: nn.Linear) -> None:
         """Draw normal weights, also of `output`; those that write to the residual stream are smaller, as in GPT-2.
@@ -177,3 +205,75 @@ class Transformer(CheckedArguments, nn.Module):
 def _gathered(x_BTM: Tensor, order_BT: Tensor) -> Tensor:
     """Return the vectors (B, T, M) of each row in another order (B, T)."""
     return x_BTM.gather(1, order_BT.unsqueeze(-1).expand(-1, -1, x_BTM.shape[-1]))
+
+
+class SequenceModel(Transformer, Model):
+    """A transformer with an output layer.
+
+    Args:
+        stack, vocab_size, digits: as in `Transformer`.
+        outputs: output layer; None means token logits at each token.
+        tie_embeddings: True if the output layer of token logits shares the matrix of the token embeddings.
+        pooling: hidden state that represents a sequence as a whole; None is the last if the model is causal, else the
+            mean. The first token of a causal model sees only itself. The mean is that of tokens, not of registers; with
+            registers, `first` is that of the first one, a class token.
+        patch_width: number of values of a patch, for data of patches; None has none.
+        registers: number of learned vectors that stand before the tokens, without a position; 0 has none.
+
+    Raises:
+        ValueError: as `Transformer` does.
+    """
+
+    def __init__(
+        self,
+        stack: StackConfig,
+        vocab_size: Count,
+        outputs: Outputs | None = None,
+        digits: Sequence[int] = (),
+        tie_embeddings: bool = True,
+        pooling: Pooling | None = None,
+        patch_width: Count | None = None,
+        registers: Number = 0,
+    ) -> None:
+        super().__init__(stack, vocab_size, digits, patch_width=patch_width, num_registers=registers)
+        if outputs is not None and outputs.pooled:
+            self.pooling = pooling or ("last" if self.causal else "mean")
+        self.predicts_tokens = outputs is None
+        self.output = nn.Linear(stack.d_model, vocab_size if outputs is None else outputs.size, bias=False)
+        self.initialize(self.output)
+        if tie_embeddings and outputs is None:
+            self.output.weight = self.embedding.weight
+
+    @property
+    def attention_sites(self) -> Sequence[nn.Module]:
+        """Blocks of the stack."""
+        return list(self.blocks)
+
+    @property
+    def task_output(self) -> nn.Module | None:
+        """Output layer, unless it is that of token logits."""
+        return None if self.predicts_tokens else self.output
+
+    def pooled_states(self, *read: Any, **named: Any) -> Tensor:
+        if self.pooling == "first" and self.num_registers:
+            return self.all_states(*read, **named)[:, 0]
+        return super().pooled_states(*read, **named)
+
+    def logits(self, hidden_BTM: Tensor) -> Tensor:
+        """Return token logits at each token, (B, T, V), from hidden states."""
+        logits_BTV: Tensor = self.output(hidden_BTM)
+        return logits_BTV
+
+
+class Decoder(SequenceModel):
+    """Causal transformer: each token sees itself and those before it, and its outputs are logits of the next."""
+
+    causal = True
+    capabilities = frozenset({"causal", "cache", "pooled", "patches", "context_parallel"})
+
+
+class Encoder(SequenceModel):
+    """Bidirectional transformer: each token sees all of its sequence."""
+
+    causal = False
+    capabilities = frozenset({"bidirectional", "pooled", "patches"})

@@ -20,7 +20,7 @@ from poslab.attention.cache import LayerCache
 from poslab.attention.context import contexts_of_layers
 from poslab.encodings import Positions, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
-from poslab.models.reading import Reading
+from poslab.models.contexts import StackContext
 from poslab.pretrained import attention
 from poslab.pretrained.families import Family, part
 
@@ -60,7 +60,7 @@ class Exchange:
         self.windows = family.windows(model.config)
         hooks = {hook for encoding in encodings for hook in encoding.hooks}
         self._embeds, self._has_state = "embed" in hooks, "state" in hooks
-        self._to_embed: Reading | None = None
+        self._to_embed: StackContext | None = None
         self._arguments = list(inspect.signature(self.base.forward).parameters)
         self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
         self._layers = family.layers_of(self.base)
@@ -127,38 +127,38 @@ class Exchange:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Make the contexts of a forward pass, unless `HostedModel` has made them, and hand them to the layers."""
         named = {**dict(zip(self._arguments, positional, strict=False)), **named}
-        reading: Reading = named.get("poslab_reading") or self._reading_of(named)
+        stack: StackContext = named.get("poslab_stack_context") or self._stack_context(named)
         if not self.keeps_own:  # the ids would be read by silent positions, and by buffers that end with the rows
-            length, device = reading.positions.length, reading.positions.ids.device
+            length, device = stack.positions.length, stack.positions.ids.device
             named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
         if self._embeds:
-            self._to_embed = reading
-        return (), {**named, "poslab_reading": reading}
+            self._to_embed = stack
+        return (), {**named, "poslab_stack_context": stack}
 
     def _after_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Mix positions into the embeddings of tokens."""
-        reading, self._to_embed = self._to_embed, None  # GPT-2 embeds types of tokens with the same module
-        return None if reading is None else self.encodings.embed(output, reading.positions, reading.tokens)
+        stack, self._to_embed = self._to_embed, None  # GPT-2 embeds types of tokens with the same module
+        return None if stack is None else self.encodings.embed(output, stack.positions, stack.tokens)
 
     def _before_attention(
         self, layer: int, module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give a layer its context, and the encoding's state of its input."""
-        reading: Reading = named["poslab_reading"]
-        context = reading.contexts[layer]
+        stack: StackContext = named["poslab_stack_context"]
+        context = stack.contexts[layer]
         if self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False):
             # Made in each layer: it may have its own backward pass (use_reentrant), which frees the graph.
-            queries = self.encodings.remap_positions(reading.positions, reading.tokens)
+            queries = self.encodings.remap_positions(stack.positions, stack.tokens)
             tables = context.encoding.prepare(queries, context.key_positions)
             context = replace(context, tables=tables)
         state = None
         if self._has_state:
             x_BTM = positional[0] if positional else named["hidden_states"]
-            state = replace(context, key_positions=reading.key_positions).state(x_BTM)
-        others = {name: value for name, value in named.items() if name != "poslab_reading"}
+            state = replace(context, key_positions=stack.key_positions).state(x_BTM)
+        others = {name: value for name, value in named.items() if name != "poslab_stack_context"}
         return positional, {**others, "poslab_context": context, "poslab_state": state}
 
-    def _reading_of(self, named: dict[str, Any]) -> Reading:
+    def _stack_context(self, named: dict[str, Any]) -> StackContext:
         """Return what the layers need in a call of transformers.
 
         Raises:
@@ -193,7 +193,7 @@ class Exchange:
         for i, context in enumerate(contexts):
             if cache is not None and "state" in context.encoding.hooks:
                 contexts[i] = replace(context, cache=_Memory(cache, len(contexts) + i, past))
-        return Reading(contexts, queries, self.encodings.remap_positions(keys, tokens), tokens)
+        return StackContext(contexts, queries, self.encodings.remap_positions(keys, tokens), tokens)
 
     def _contexts(
         self, queries: Positions, keys: Positions, real: Tensor | None, tokens: Tokens | None, kept: int

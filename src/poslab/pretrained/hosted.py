@@ -19,9 +19,8 @@ from poslab.encodings import (
     StackEncodings,
     TemperatureFactory,
 )
-from poslab.models.model import Capability, Model, Outputs
-from poslab.models.pooling import Pooling
-from poslab.models.reading import Reading, end_of_positions
+from poslab.models.contexts import StackContext
+from poslab.models.model import Capability, Model, Outputs, Pooling
 from poslab.pretrained.directory import configuration, library_model, tokenizer_file, with_weights, without_weights
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.families import declared, family_of, part
@@ -136,7 +135,7 @@ class HostedModel(CheckedArguments, Model):
     @property
     def max_length(self) -> int | None:
         """Number of positions at which its encoding or its position sampler ends; None if neither does."""
-        return end_of_positions(self.encodings, self.position_sampler)
+        return self.encodings.end_with(self.position_sampler)
 
     @property
     def position_rows(self) -> Tensor | None:
@@ -162,7 +161,7 @@ class HostedModel(CheckedArguments, Model):
     ) -> Tensor:
         exchange = self.exchange
         exchange.require_current()
-        reading = Reading.of(
+        stack_context = StackContext.of(
             tokens_BT,
             positions,
             real,
@@ -173,15 +172,15 @@ class HostedModel(CheckedArguments, Model):
             window=exchange.windows,
             route=exchange.route,
         )
-        exchange.check_length(reading.key_positions)
-        ids = reading.positions.ids + self.family.first_id(self.host.config)
+        exchange.check_length(stack_context.key_positions)
+        ids = stack_context.positions.ids + self.family.first_id(self.host.config)
         hidden_BTM: Tensor = self.base(
             input_ids=tokens_BT,
             attention_mask=None if real is None else real.long(),
             position_ids=ids.expand(tokens_BT.shape),
             use_cache=False,
             return_dict=True,
-            poslab_reading=reading,
+            poslab_stack_context=stack_context,
         ).last_hidden_state
         return hidden_BTM
 

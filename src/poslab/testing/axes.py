@@ -11,7 +11,7 @@ from poslab.encodings import Positions, StackEncodings
 from poslab.encodings.places import Places
 from poslab.testing.outputs import assert_near, attended, decoded_in_parts
 from poslab.testing.routes import compare_blocks, compare_routes
-from poslab.testing.subject import LENGTH, Case, Subject, some_tokens
+from poslab.testing.subject import LENGTH, AttentionCase, Subject, some_tokens
 
 
 def check_it_serves_grids_if_it_reads_axes(subject: Subject) -> None:
@@ -141,17 +141,17 @@ def _beginnings(sizes: tuple[int, ...]) -> Iterator[Positions]:
     yield replace(positions, places=_places(positions).in_storage_order())
 
 
-def _cases(sizes: tuple[int, ...], causal: bool) -> Iterator[Case]:
+def _cases(sizes: tuple[int, ...], causal: bool) -> Iterator[AttentionCase]:
     """Yield a grid, two grids of which one is padded, and text around a grid at its own cells and in storage order."""
-    yield Case(Positions.grid(*sizes), causal)
+    yield AttentionCase(Positions.grid(*sizes), causal)
     smaller = [sizes[0], sizes[1] - 2, *sizes[2:]]
     both = torch.tensor([[sizes], [smaller]])
     real = torch.arange(LENGTH) < both.prod(-1)
-    yield Case(Positions.grids(both, LENGTH, sizes), causal, real=real)
+    yield AttentionCase(Positions.grids(both, LENGTH, sizes), causal, real=real)
     text = [1] * len(sizes)
     sequence = Positions.grids(torch.tensor([text, text, smaller, *[text] * LENGTH]), LENGTH, sizes)
-    yield Case(sequence, causal)
-    yield Case(replace(sequence, places=_places(sequence).in_storage_order()), causal, window=4)
+    yield AttentionCase(sequence, causal)
+    yield AttentionCase(replace(sequence, places=_places(sequence).in_storage_order()), causal, window=4)
 
 
 def _reading_axes(encodings: StackEncodings) -> list[int]:

@@ -1,4 +1,4 @@
-"""Outputs of attention under an encoding, by each way to compute them.
+"""Outputs of attention under an encoding, by each way to compute them, and in float64, the measure of rounding.
 
 Dimension letters: B batch, H heads, G key-value heads, T queries, S keys, D head dim, M model dim.
 """
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from poslab.attention import AttentionContext, MultiHeadAttention, Route, Visibility
 from poslab.attention.attend import rotate_qk
@@ -17,10 +19,10 @@ from poslab.attention.blockwise import Weighting, by_blocks
 from poslab.attention.cache import LayerCache
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
 from poslab.models import Model
-from poslab.testing.subject import LENGTH, Case, Subject, some_tokens
+from poslab.testing.subject import LENGTH, AttentionCase, Subject, some_tokens
 
 
-def output_and_gradients(subject: Subject, case: Case, route: Route = "auto") -> list[Tensor]:
+def output_and_gradients(subject: Subject, case: AttentionCase, route: Route = "auto") -> list[Tensor]:
     """Return the summed output of all layers of a stack, and the gradients of inputs and parameters."""
     encodings, attention = subject.stack(case.causal), subject.attention
     x, visibility = subject.inputs.clone().requires_grad_(), case.visibility(case.positions)
@@ -30,7 +32,7 @@ def output_and_gradients(subject: Subject, case: Case, route: Route = "auto") ->
 
 
 def output_by_blocks(
-    subject: Subject, encoding: PositionalEncoding, case: Case, rows: slice, block: int = LENGTH
+    subject: Subject, encoding: PositionalEncoding, case: AttentionCase, rows: slice, block: int = LENGTH
 ) -> list[Tensor]:
     """Return the output of these rows of queries, which attend to all tokens, by blocks of them, and its gradients."""
     attention, keys = subject.attention, case.positions
@@ -145,3 +147,29 @@ def assert_all_near(actual: list[Tensor], expected: list[Tensor], tolerance: flo
     for ours, exact in zip(actual, expected, strict=True):
         largest = max(1.0, exact.abs().max().item())
         assert_near(ours / largest, exact / largest, tolerance, what)
+
+
+class Float64(TorchDispatchMode):
+    """Mode that runs every operation of float32 or less in float64."""
+
+    def __torch_dispatch__(
+        self, operator: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        args, kwargs = tree_map(_doubled, (args, kwargs or {}))
+        return operator(*args, **kwargs)
+
+    def __enter__(self) -> Any:
+        self._default_dtype = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        torch.set_default_dtype(self._default_dtype)
+
+
+def _doubled(value: Any) -> Any:
+    """Return float64 for a shorter dtype, or a tensor of one cast to it; other values as they are."""
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.double()
+    return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value

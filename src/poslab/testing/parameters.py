@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings import Positions, StackEncodings
-from poslab.testing.float64 import Float64
-from poslab.testing.outputs import assert_near, attended, weighted_sum
+from poslab.testing.outputs import Float64, assert_near, attended, weighted_sum
 from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 

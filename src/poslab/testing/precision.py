@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
-from poslab.testing.float64 import Float64
-from poslab.testing.outputs import assert_near, attended, last_rows, tensors_of
+from poslab.testing.outputs import Float64, assert_near, attended, last_rows, tensors_of
 from poslab.testing.subject import LENGTH, Subject, some_tokens
 
 

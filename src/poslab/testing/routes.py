@@ -11,7 +11,7 @@ from poslab.encodings import PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from poslab.encodings.offsets import BiasOfPositions
 from poslab.testing.outputs import assert_all_near, assert_near, output_and_gradients, output_by_blocks
-from poslab.testing.subject import LEFT_PADDED, LENGTH, Case, Subject, cases, some_tokens
+from poslab.testing.subject import LEFT_PADDED, LENGTH, AttentionCase, Subject, cases, some_tokens
 
 
 def check_hooks_are_methods_and_a_route_serves_them(subject: Subject) -> None:
@@ -38,7 +38,7 @@ def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
             compare_routes(subject, case)
 
 
-def compare_routes(subject: Subject, case: Case) -> None:
+def compare_routes(subject: Subject, case: AttentionCase) -> None:
     """Require of each route that serves the encoding the output and gradients of the dense one."""
     hooks = frozenset().union(*(encoding.hooks for encoding in subject.stack()))
     # The route flex adds the same bias; on a CPU it has no backward pass.
@@ -50,7 +50,7 @@ def compare_routes(subject: Subject, case: Case) -> None:
         assert_all_near(output_and_gradients(subject, case, route), exact, 1e-5, f"route {route} against dense")
 
 
-def has_bias_of_positions(subject: Subject, case: Case) -> bool:
+def has_bias_of_positions(subject: Subject, case: AttentionCase) -> bool:
     """Return True if a bias of the stack has no shorter form at these positions than one number for each pair."""
     positions = case.positions
     biases = (encoding.bias(encoding.prepare(positions, positions)) for encoding in subject.stack(case.causal))
@@ -64,7 +64,7 @@ def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> N
             compare_blocks(subject, case)
 
 
-def compare_blocks(subject: Subject, case: Case) -> None:
+def compare_blocks(subject: Subject, case: AttentionCase) -> None:
     """Require of blocks of the queries, and of the last ones, the output and gradients of all in one block."""
     for num_queries, blocks in ((LENGTH, (7,)), (3, (2, 1))):
         for encoding in subject.kinds(case.causal):
@@ -82,7 +82,7 @@ def check_contiguous_positions_are_no_others(subject: Subject) -> None:
         for rows in (slice(0, LENGTH), slice(13, LENGTH), *([] if causal else [slice(0, 5), slice(4, 16)])):
             for encoding in kinds:
                 shortcut, plain = (
-                    output_by_blocks(subject, encoding, Case(positions, causal), rows)
+                    output_by_blocks(subject, encoding, AttentionCase(positions, causal), rows)
                     for positions in (Positions(ids, 300, contiguous) for contiguous in (True, False))
                 )
                 for ours, expected in zip(shortcut, plain, strict=True):
@@ -94,7 +94,7 @@ def check_a_query_that_sees_nothing_gives_zero(subject: Subject) -> None:
     for causal in subject.directions:
         nothing = torch.zeros_like(LEFT_PADDED)
         for real in (LEFT_PADDED, nothing):
-            case = Case(Positions.padded(real), causal, real=real)
+            case = AttentionCase(Positions.padded(real), causal, real=real)
             y, *gradients = output_and_gradients(subject, case)
             blind = torch.cumsum(real, 1) == 0 if causal else ~real.any(1, keepdim=True).expand_as(real)
             assert (y[blind] == 0).all(), "a query that sees nothing gave something else than zero"

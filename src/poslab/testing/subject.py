@@ -137,7 +137,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Case:
+class AttentionCase:
     """Tokens that attend to each other: positions, rules of visibility, and True at those that are not padding."""
 
     positions: Positions
@@ -150,17 +150,17 @@ class Case:
         return Visibility.between(queries, self.positions, causal=self.causal, window=self.window, real_keys=self.real)
 
 
-def cases(causal: bool) -> Iterator[Case]:
+def cases(causal: bool) -> Iterator[AttentionCase]:
     """Yield whole texts, windows, padding, packed documents, and positions in any order."""
-    yield Case(Positions.range(LENGTH), causal)
-    yield Case(Positions.range(LENGTH), causal, window=4)
-    yield Case(Positions.range(LENGTH, 300), causal)
-    yield Case(Positions.packed(SEGMENTS), causal)
+    yield AttentionCase(Positions.range(LENGTH), causal)
+    yield AttentionCase(Positions.range(LENGTH), causal, window=4)
+    yield AttentionCase(Positions.range(LENGTH, 300), causal)
+    yield AttentionCase(Positions.packed(SEGMENTS), causal)
     for real in (LEFT_PADDED, RIGHT_PADDED):
-        yield Case(Positions.padded(real), causal, real=real)
+        yield AttentionCase(Positions.padded(real), causal, real=real)
     scattered = torch.randperm(97, generator=torch.Generator().manual_seed(3))[:LENGTH]
-    yield Case(Positions(torch.stack([scattered, scattered + 7]), 104), causal)
-    yield Case(Positions(torch.arange(LENGTH) * 0.7 + 0.1, LENGTH), causal)
+    yield AttentionCase(Positions(torch.stack([scattered, scattered + 7]), 104), causal)
+    yield AttentionCase(Positions(torch.arange(LENGTH) * 0.7 + 0.1, LENGTH), causal)
 
 
 def perturb_parameters(encodings: StackEncodings) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from poslab.encodings import Interpolated, Positions, RotaryMixed
+from poslab.encodings import InterpolatedPositions, Positions, RotaryMixed
 from poslab.runs.optimizers import parameter_groups
 from tests.encoding_choices import small_decoder
 from tests.encodings.agreement import assert_same, default_dtype
@@ -55,7 +55,7 @@ def test_interpolated_positions_divide_the_frequencies_of_each_axis():
     encoding, slower = mixed(), mixed()
     larger = Positions.grid(6, 15)
     q, k = queries_and_keys(encoding, larger.length)
-    interpolated = logits(encoding, q, k, Interpolated([3, 5])(larger, 1))
+    interpolated = logits(encoding, q, k, InterpolatedPositions([3, 5])(larger, 1))
     slower.frequencies.data /= torch.tensor([2, 3]).view(2, 1, 1)
     torch.testing.assert_close(interpolated, logits(slower, q, k, larger), rtol=0, atol=1e-5)
 

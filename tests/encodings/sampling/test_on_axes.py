@@ -17,7 +17,7 @@ from poslab.encodings import (
     Cape,
     Centred,
     Diagonal,
-    Interpolated,
+    InterpolatedPositions,
     MRope,
     MRopeReset,
     Positions,
@@ -92,7 +92,7 @@ def test_the_example_of_the_docstring():
 
 
 @pytest.mark.parametrize(
-    "sampler", [MRope(), MRopeReset(), Diagonal(), V2PE(), Centred().eval(), Interpolated([1] * 3)]
+    "sampler", [MRope(), MRopeReset(), Diagonal(), V2PE(), Centred().eval(), InterpolatedPositions([1] * 3)]
 )
 def test_registers_stay_without_a_place_and_move_nothing(sampler):
     positions = sequence(ROW)
@@ -196,11 +196,13 @@ def test_pictures_of_several_sizes_share_a_draw_and_their_edges():
 
 
 def test_positions_are_interpolated_to_the_grid_of_training_on_each_axis():
-    drawn = coordinates(Interpolated([2, 3]), Positions.grid(4, 6))
+    drawn = coordinates(InterpolatedPositions([2, 3]), Positions.grid(4, 6))
     assert drawn == [[y / 2, x / 2] for y in range(4) for x in range(6)]
-    assert coordinates(Interpolated([7, 5]), Positions.grid(7, 5)) == [[y, x] for y in range(7) for x in range(5)]
+    assert coordinates(InterpolatedPositions([7, 5]), Positions.grid(7, 5)) == [
+        [y, x] for y in range(7) for x in range(5)
+    ]
     with pytest.raises(ValueError, match=r"^grid must.*height, width, got \[2, 3\]$"):
-        Interpolated([2, 3])(Positions.grid(2, 2, 2), 1)
+        InterpolatedPositions([2, 3])(Positions.grid(2, 2, 2), 1)
 
 
 @pytest.mark.parametrize("sampler", [Cape(), Shifted(), Randomized(), Pose()])
@@ -210,13 +212,13 @@ def test_samplers_of_the_order_in_storage_refuse_places(sampler, training):
         sampler.train(training)(Positions.grid(2, 2), 1)
 
 
-@pytest.mark.parametrize("sampler", [Centred(), Interpolated()])
+@pytest.mark.parametrize("sampler", [Centred(), InterpolatedPositions()])
 def test_samplers_of_pictures_refuse_a_text(sampler):
     with pytest.raises(ValueError, match=rf"^positions must not be {type(sampler).__name__} for a text"):
         sampler(Positions.range(4), 1)
 
 
-@pytest.mark.parametrize("sampler", [Centred(), Interpolated()])
+@pytest.mark.parametrize("sampler", [Centred(), InterpolatedPositions()])
 def test_a_grid_is_fitted_to_a_picture_once_by_the_sampler_or_by_the_encoding(sampler):
     refused = rf"^positions must not be {type(sampler).__name__} under an encoding that fits its own grid"
     for encoding in ("learned_grid", "learned_axes", "fourier_features", "relative_table"):

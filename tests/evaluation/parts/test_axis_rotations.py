@@ -10,7 +10,7 @@ import torch
 from poslab.encodings import LayerPattern, MHRoPE, Positions, Rotary, RotaryMixed, StackEncodings, StackShape
 from poslab.encodings.rotary import allocations
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk
-from poslab.encodings.sampling.places import Centred, Interpolated
+from poslab.encodings.sampling.places import Centred, InterpolatedPositions
 from poslab.evaluation.grids import Grid
 from poslab.evaluation.parts.rotary import axis_rotations, axis_table
 
@@ -80,7 +80,7 @@ def test_a_scaling_counts_at_the_length_of_each_grid():
     assert (scaled["turns at (24, 24)"][slowest] < 0.6 * unscaled["turns at (24, 24)"][slowest]).all()
 
 
-@pytest.mark.parametrize("sampler", [Interpolated(grid=[8, 8]), Centred()])
+@pytest.mark.parametrize("sampler", [InterpolatedPositions(grid=[8, 8]), Centred()])
 def test_positions_that_a_sampler_brings_into_a_range_are_read_where_they_are(sampler):
     encodings, found = (
         stack(partial(Rotary, base=100, allocation=allocations.axial)),

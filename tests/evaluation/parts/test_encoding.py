@@ -129,7 +129,7 @@ def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_tr
     def warnings(**bases):
         rerope = {"_target_": "poslab.encodings.rotary.rerope.ReRoPE", "_partial_": True, "training_length": 16}
         none = {"_target_": "poslab.encodings.absolute.none.NoPosition", "_partial_": True}
-        pattern = {"_target_": "poslab.encodings.per_layer.alternating", "encodings": [rerope | bases, none]}
+        pattern = {"_target_": "poslab.encodings.layers.alternating", "encodings": [rerope | bases, none]}
         return open_run(run.path, swap={"encoding": pattern}).warnings
 
     assert warnings(base=300.0) == []

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding
-from poslab.encodings.distance import BiasOfPairs, BiasTable, Pairs
+from poslab.encodings.distance import BiasOfPairs, BiasTable, TokenPairs
 from poslab.encodings.offsets import LogitBias, Metric, bias_of_places, length_of
 from poslab.encodings.positions import Positions
 
@@ -47,7 +47,7 @@ class DistanceBias(PositionalEncoding):
         if self.metric is not None and not on_a_text:
             return bias_of_places(query_positions, key_positions, self.bias_of, self.bias_without_position())
         if not (query_positions.contiguous and key_positions.contiguous and query_positions.length):
-            return BiasOfPairs(Pairs.between(query_positions, key_positions), self.bias_at)
+            return BiasOfPairs(TokenPairs.between(query_positions, key_positions), self.bias_at)
         device = query_positions.ids.device
         distance = torch.arange(1 - query_positions.length, key_positions.length, device=device)
         distance += query_positions.stop - key_positions.stop  # not 0 where another sequence is attended to

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.numerics import float32_linear
 from poslab.encodings.positions import Positions
 
@@ -56,15 +56,15 @@ class Fire(PositionalEncoding):
         self.c = nn.Parameter(torch.tensor([float(c)]))  # one dimension: FSDP takes no scalars
         self.multiplier = nn.Parameter(torch.ones(1))
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
-        return Pairs.between(query_positions, key_positions)
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> TokenPairs:
+        return TokenPairs.between(query_positions, key_positions)
 
     def learned(self) -> dict[str, Tensor]:
         """Return |c| and the threshold T in tokens; single weights of the MLP mean nothing."""
         return {"c": self.c.abs(), "threshold": self._threshold()}
 
     def pair_bias(self, rows: QueryRows) -> Tensor:
-        pairs: Pairs = rows.tables
+        pairs: TokenPairs = rows.tables
         queries_R1 = pairs.query_ids[..., rows.rows].unsqueeze(-1)
         # Integers are subtracted as such: float32 holds the distance, but not all far positions.
         distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)

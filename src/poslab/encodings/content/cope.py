@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.described import VectorTable
 from poslab.encodings.relative.scores import pick
+from poslab.encodings.shape import VectorTable
 
 
 class CoPE(PositionalEncoding):

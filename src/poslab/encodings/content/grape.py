@@ -15,7 +15,7 @@ from torch.nn import functional
 from poslab.arguments import Count, Positive
 from poslab.encodings.base import PositionalEncoding, QueryRows
 from poslab.encodings.bias.alibi import slope_exponents, slopes_of
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.positions import Positions
 
 
@@ -74,11 +74,11 @@ class GrapeA(PositionalEncoding):
                 learned[f"{name}_direction"] = functional.normalize(direction.to(torch.float32), dim=-1)
         return learned
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
-        return Pairs.between(query_positions, key_positions)
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> TokenPairs:
+        return TokenPairs.between(query_positions, key_positions)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
-        pairs: Pairs = rows.tables
+        pairs: TokenPairs = rows.tables
         learned = {name: x.to(q_BHRD.dtype) for name, x in self.learned().items()}
         gate = q_BHRD.new_zeros(1)
         if "query_direction" in learned:

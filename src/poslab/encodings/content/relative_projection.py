@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.numerics import float32_linear, split_heads
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
@@ -59,8 +59,8 @@ class RelativeProjection(PositionalEncoding):
         nn.init.normal_(self.projection.weight, std=d_model**-0.5)
         nn.init.normal_(self.bank, std=0.02)
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
-        return Pairs.between(query_positions, key_positions)
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> TokenPairs:
+        return TokenPairs.between(query_positions, key_positions)
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
         """Return r of each head at each new token, in float32."""
@@ -68,7 +68,7 @@ class RelativeProjection(PositionalEncoding):
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         assert rows.query_state is not None
-        pairs: Pairs = rows.tables
+        pairs: TokenPairs = rows.tables
         distance = pairs.whole_distance(rows.rows, rows.keys)
         scores_BHRN = rows.query_state.to(q_BHRD.dtype) @ self.bank.to(q_BHRD.dtype)
         bias_BHRS = pick(scores_BHRN, distance.clamp(0, self.extent - 1))

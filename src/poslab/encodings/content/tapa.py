@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poslab.arguments import Range
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.positions import Positions
 
 
@@ -52,13 +52,13 @@ class Tapa(PositionalEncoding):
             raise ValueError(f"share must leave at least one of {head_dim} channels to the amplitude, got {share}")
         self.alpha = alpha
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
-        return Pairs.between(query_positions, key_positions)
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> TokenPairs:
+        return TokenPairs.between(query_positions, key_positions)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         widths = [self.amplitude, q_BHRD.shape[-1] - self.amplitude]
         amplitude, phase = (q @ k.mT for q, k in zip(q_BHRD.split(widths, -1), k_BHSD.split(widths, -1), strict=True))
-        pairs: Pairs = rows.tables
+        pairs: TokenPairs = rows.tables
         reach = pairs.distance(rows.rows, rows.keys).abs().to(phase.dtype) ** self.alpha
         to_amplitude = (sum(widths) / widths[0]) ** 0.5  # the scale is that of D channels
         return amplitude * rows.scale * to_amplitude * (2 * math.pi * widths[1] ** -0.5 * reach * phase).cos()

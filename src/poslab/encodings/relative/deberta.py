@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.numerics import is_traced
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
@@ -24,7 +24,7 @@ class PositionKeysAndQueries(NamedTuple):
 
     keys: Tensor
     queries: Tensor
-    pairs: Pairs
+    pairs: TokenPairs
 
     @property
     def expected_shape(self) -> TableShape:
@@ -97,7 +97,7 @@ class Deberta(PositionalEncoding):
         with torch.autocast(self.table.device.type, enabled=False):
             table = self.table.float()
             keys_HND, queries_HND = (table @ weight.float() for weight in (self.position_key, self.position_query))
-        return PositionKeysAndQueries(keys_HND, queries_HND, Pairs.between(query_positions, key_positions))
+        return PositionKeysAndQueries(keys_HND, queries_HND, TokenPairs.between(query_positions, key_positions))
 
     def scale(self, tables: PositionKeysAndQueries) -> float:
         return 3**-0.5

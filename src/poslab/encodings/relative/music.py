@@ -9,17 +9,16 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.described import VectorTable
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick, skew
-from poslab.encodings.shape import TableShape
+from poslab.encodings.shape import TableShape, VectorTable
 
 
 class MusicTables(NamedTuple):
-    """Pairs, and True if their distances are those in storage, so that skewing finds them."""
+    """TokenPairs, and True if their distances are those in storage, so that skewing finds them."""
 
-    pairs: Pairs
+    pairs: TokenPairs
     by_distance: bool
 
     @property
@@ -70,7 +69,7 @@ class MusicTransformer(PositionalEncoding):
     def prepare(self, query_positions: Positions, key_positions: Positions) -> MusicTables:
         by_distance = query_positions.contiguous and key_positions.contiguous
         by_distance = by_distance and query_positions.stop == key_positions.stop  # attention of a text to itself
-        return MusicTables(Pairs.between(query_positions, key_positions), by_distance)
+        return MusicTables(TokenPairs.between(query_positions, key_positions), by_distance)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         tables: MusicTables = rows.tables

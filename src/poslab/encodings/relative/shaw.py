@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.described import VectorTable
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import pick
+from poslab.encodings.shape import VectorTable
 
 
 class Shaw(PositionalEncoding):
@@ -54,8 +54,8 @@ class Shaw(PositionalEncoding):
         first = -self.max_distance
         return {"keys": VectorTable(self.key_table, first), "values": VectorTable(self.value_table, first)}
 
-    def prepare(self, query_positions: Positions, key_positions: Positions) -> Pairs:
-        return Pairs.between(query_positions, key_positions)
+    def prepare(self, query_positions: Positions, key_positions: Positions) -> TokenPairs:
+        return TokenPairs.between(query_positions, key_positions)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         scores_BHRN = q_BHRD @ self.key_table.to(q_BHRD.dtype).T
@@ -69,6 +69,6 @@ class Shaw(PositionalEncoding):
         return super().values(weights_BHRS, v_BHSD, rows) + weights_BHRN @ self.value_table.to(weights_BHRS.dtype)
 
     def _table_row(self, rows: QueryRows) -> Tensor:
-        pairs: Pairs = rows.tables
+        pairs: TokenPairs = rows.tables
         ahead = -pairs.whole_distance(rows.rows, rows.keys)
         return ahead.clamp(-self.max_distance, self.max_distance) + self.max_distance

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import Count
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.relative.scores import skew
@@ -39,7 +39,7 @@ class SinusoidsByPosition(NamedTuple):
     query_cos: Tensor
     key_sin: Tensor
     key_cos: Tensor
-    pairs: Pairs
+    pairs: TokenPairs
     limit: Tensor | None
 
     @property
@@ -124,7 +124,7 @@ class TransformerXL(PositionalEncoding):
         if self.max_distance is not None:
             ends = torch.tensor([self.max_distance, -self.max_distance], device=device)
             limit = torch.cat(self._sinusoid(ends, dtype), dim=-1)
-        pairs = Pairs.between(query_positions, key_positions)
+        pairs = TokenPairs.between(query_positions, key_positions)
         return SinusoidsByPosition(query_sin, query_cos, key_sin, key_cos, pairs, limit)
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:

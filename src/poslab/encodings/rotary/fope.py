@@ -27,7 +27,7 @@ class FoPE(TurnedByHead):
 
     over the N frequencies that complete a turn within the training length L, theta_n >= 2 pi / L. C and S are the
     identity plus fixed random numbers, for each key-value head its own, and have min(N, D / 4) columns m. Where the
-    identity does not fit, its ones are in every ceil(N / columns)-th row. Pairs without a column are clipped.
+    identity does not fit, its ones are in every ceil(N / columns)-th row. TokenPairs without a column are clipped.
 
     Use it when a rotary decoder should read beyond its training length: no pair meets a new angle there, and each has
     met all others' frequencies.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.distance import Pairs
+from poslab.encodings.distance import TokenPairs
 from poslab.encodings.frequencies import products
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.rotary import FactorOn, Layout, Rotary
@@ -29,7 +29,7 @@ class Ranges(NamedTuple):
 
     rotations: list[Rotation]
     keys_alike: bool
-    pairs: Pairs
+    pairs: TokenPairs
 
     @property
     def expected_shape(self) -> TableShape:
@@ -98,7 +98,7 @@ class RangedRotary(PositionalEncoding):
             for of_ranges in (self.query_ids(query_ids), self.key_ids(key_ids))
         )
         rotations = [self.rotary.rotation(q, k, attention_factor) for q, k in zip(queries, cycle(keys), strict=False)]
-        return Ranges(rotations, len(keys) == 1, Pairs.between(query_positions, key_positions))
+        return Ranges(rotations, len(keys) == 1, TokenPairs.between(query_positions, key_positions))
 
     def rotate_query(self, q_BHTD: Tensor, tables: Ranges) -> Tensor:
         """Return the queries as they turn in each range, side by side."""
@@ -114,7 +114,7 @@ class RangedRotary(PositionalEncoding):
 
     def logits(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor:
         """Return for each pair the logit of its range."""
-        pairs: Pairs = rows.tables.pairs
+        pairs: TokenPairs = rows.tables.pairs
         query_ids = pairs.query_ids[..., None, rows.rows, None]
         range_BHRS = self.range_of(query_ids, pairs.key_ids[..., None, None, rows.keys])
         width = self.rotary.head_dim

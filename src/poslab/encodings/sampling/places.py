@@ -130,7 +130,7 @@ class Centred(PlaceSampler):
         return places.at(self.reach * coordinates)
 
 
-class Interpolated(PlaceSampler):
+class InterpolatedPositions(PlaceSampler):
     """Cells scaled to the grid of training, so that a larger picture has positions between the trained ones (EVA-02).
 
         p = s + i * n_train / n    for cell i of n

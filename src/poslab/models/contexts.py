@@ -1,25 +1,32 @@
-"""Reading of tokens by a stack: their positions, and what its layers need.
+"""Contexts of the layers of a stack that reads tokens, and of its cross-attention to a source.
 
-Dimension letters: B batch, R registers, T tokens, N = R + T.
+Dimension letters: B batch, R registers, T tokens, N = R + T, S source tokens, M model dim.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention import AttentionContext, KeyValueCache, Route, next_positions, self_attention_contexts
+from poslab.attention import (
+    AttentionContext,
+    KeyValueCache,
+    Route,
+    Visibility,
+    next_positions,
+    self_attention_contexts,
+)
 from poslab.encodings import Positions, PositionSampler, StackEncodings, Tokens
-from poslab.encodings.stack import first_end
 from poslab.encodings.tokens import PADDING
 
 
 @dataclass(frozen=True)
-class Reading:
+class StackContext:
     """Contexts of the layers of a stack that reads new tokens.
 
     Args:
@@ -51,8 +58,8 @@ class Reading:
         window: int | Sequence[int | None] | None,
         route: Route,
         registers: int = 0,
-    ) -> Reading:
-        """Return the reading of new tokens, which are added to the cache.
+    ) -> StackContext:
+        """Return the context of new tokens, which are added to the cache.
 
         A sampler moves the positions of the first tokens; positions after a cache are used as given.
 
@@ -98,9 +105,41 @@ def _behind_left_padding(real_BN: Tensor, registers: int) -> Tensor:
     return torch.where(index < padding_B1, index + registers, behind)
 
 
-def end_of_positions(
-    encodings: StackEncodings, sampler: PositionSampler | None, of_patches: bool = False
-) -> int | None:
-    """Return the number of tokens, or of patches, at which encodings or a sampler end; None if neither does."""
-    end_of_encodings = encodings.max_patches if of_patches else encodings.max_length
-    return first_end([end_of_encodings, None if sampler is None else sampler.max_length])
+class LayerMemory(NamedTuple):
+    """A memory as one layer attends to it: the context of its queries, and the states (B, S, M)."""
+
+    context: AttentionContext
+    states: Tensor
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Output of an encoder for a source, to which a stack attends in addition to its own sequence.
+
+    Args:
+        tokens: (B, S) ids of the source.
+        states: (B, S, M), its hidden states.
+        encodings: encodings of the cross-attention.
+        positions: positions of the source.
+        real: (B, S) bool, False at padding; None if there is none.
+        route: forces an attention route.
+        cache: cache of its keys and values, which are then computed once for all steps; None recomputes them.
+    """
+
+    tokens: Tensor
+    states: Tensor
+    encodings: StackEncodings
+    positions: Positions
+    real: Tensor | None = None
+    route: Route = "auto"
+    cache: KeyValueCache | None = None
+
+    def for_layers(self, positions: Positions) -> list[LayerMemory]:
+        """Return the memory as each layer attends to it from these positions."""
+        visibility = Visibility(causal=False, real_keys=self.real)
+        layers = []
+        for layer, tables in enumerate(self.encodings.prepare(positions, self.positions)):
+            encoding, cache = self.encodings.layer(layer), None if self.cache is None else self.cache.layers[layer]
+            context = AttentionContext(encoding, tables, self.positions, visibility, route=self.route, cache=cache)
+            layers.append(LayerMemory(context, self.states))
+        return layers
