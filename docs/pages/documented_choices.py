@@ -15,6 +15,7 @@ from hydra import compose
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from poslab import encodings
 from poslab.attention import choose_route
 from poslab.cli.choices import keys
 from poslab.configuration.folders import choices as names
@@ -22,7 +23,6 @@ from poslab.configuration.of_pretrained import with_scratch_default
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape
-from poslab.encodings import __all__ as exported
 from poslab.runs.recipe import Recipe
 
 FIGURES = Path("figures")
@@ -303,7 +303,7 @@ def _expression(value: Any, imports: dict[str, set[str]], whole: bool = False) -
     if not isinstance(value, dict):
         return repr(value)
     module, _, name = value["_target_"].rpartition(".")
-    imports.setdefault("poslab.encodings" if name in exported else module, set()).add(name)
+    imports.setdefault("poslab.encodings" if hasattr(encodings, name) else module, set()).add(name)
     parameters = inspect.signature(pydoc.locate(value["_target_"])).parameters  # type: ignore[arg-type]
     partial = value.get("_partial_", False)
     words = {}

@@ -34,7 +34,7 @@ PACKAGES = {
     "evaluation": ("Evaluation", "poslab.evaluation"),
     "testing": ("Testing", "poslab.testing"),
 }
-"""Pages of the Python interface: title and package, whose `__all__` is shown, or what `FUNCTIONS` names of it."""
+"""Pages of the Python interface: title and package, whose exports are shown, or what `FUNCTIONS` names of it."""
 
 FUNCTIONS = {
     "poslab.evaluation": (
@@ -244,16 +244,18 @@ def _package(title: str, package: str) -> Iterator[str]:
     if package == "poslab.encodings":
         yield "The pages of [encodings](../../encodings.md) have plots and figures of each."
     tree = ast.parse((SRC / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
-    (exported,) = (
+    listed = [
         ast.literal_eval(node.value)
         for node in tree.body
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
-    )
-    origins = {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
+    ]
+    imported = [
+        (alias, f"{node.module}.{alias.name}")
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
-    }
+    ]
+    origins = {alias.asname or alias.name: origin for alias, origin in imported}
+    exported = listed[0] if listed else [alias.asname for alias, _ in imported if alias.asname == alias.name]
     for name in sorted((name for name in exported if name != "__version__"), key=str.lower):
         yield f"::: {origins.get(name, f'{package}.{name}')}"

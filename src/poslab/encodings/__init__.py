@@ -1,166 +1,97 @@
 """Positional encodings behind one contract; nothing here depends on the laboratory but the checks of arguments."""
 
-from poslab.encodings.absolute.abacus import Abacus
-from poslab.encodings.absolute.bipe import Bilevel, bipe
-from poslab.encodings.absolute.convolutional import Convolutional
-from poslab.encodings.absolute.fourier import Fourier
-from poslab.encodings.absolute.fourier_features import FourierFeatures
-from poslab.encodings.absolute.learned import Learned
-from poslab.encodings.absolute.learned_grid import LearnedAxes, LearnedGrid
-from poslab.encodings.absolute.none import NoPosition
-from poslab.encodings.absolute.sinusoidal import Sinusoidal
-from poslab.encodings.absolute.sinusoidal_grid import SinusoidalGrid
-from poslab.encodings.base import PositionalEncoding, QueryRows
-from poslab.encodings.bias.alibi import Alibi
-from poslab.encodings.bias.alibi_learned import LearnedAlibi
-from poslab.encodings.bias.bam import Bam
-from poslab.encodings.bias.beit import BeitBias
-from poslab.encodings.bias.distance_bias import DistanceBias, OffsetBias
-from poslab.encodings.bias.dynamic_position_bias import DynamicPositionBias
-from poslab.encodings.bias.fire import Fire
-from poslab.encodings.bias.kerple import KerpleLog, KerplePower
-from poslab.encodings.bias.relative_table import RelativeTable
-from poslab.encodings.bias.sandwich import Sandwich
-from poslab.encodings.bias.swin_v2 import SwinV2Bias
-from poslab.encodings.bias.t5 import T5Bias
-from poslab.encodings.bias.t5_axes import T5Axes
-from poslab.encodings.bias.tisa import Tisa
-from poslab.encodings.content.cope import CoPE
-from poslab.encodings.content.dape import Dape, DapeV2
-from poslab.encodings.content.forgetting import Forgetting
-from poslab.encodings.content.grape import GrapeA
-from poslab.encodings.content.grape_ap import GrapeAP
-from poslab.encodings.content.path import PaTH
-from poslab.encodings.content.relative_projection import RelativeProjection
-from poslab.encodings.content.stick_breaking import StickBreaking
-from poslab.encodings.content.tapa import Tapa
-from poslab.encodings.content.wall import Wall
-from poslab.encodings.distance import BiasTable
-from poslab.encodings.layers import LayerPattern, LayerSpec, SequenceMixer, alternating, rnope
-from poslab.encodings.positions import Positions
-from poslab.encodings.pretrained import PretrainedPositions
-from poslab.encodings.relative.deberta import Deberta
-from poslab.encodings.relative.music import MusicTransformer
-from poslab.encodings.relative.shaw import Shaw
-from poslab.encodings.relative.transformer_xl import TransformerXL
-from poslab.encodings.relative.tupe import Tupe
-from poslab.encodings.rotary.dual_chunk import DualChunk
-from poslab.encodings.rotary.fope import FoPE
-from poslab.encodings.rotary.imaginary import RoPEPlusPlus
-from poslab.encodings.rotary.learned import RotaryLearned
-from poslab.encodings.rotary.mhrope import MHRoPE
-from poslab.encodings.rotary.mixed import RotaryMixed
-from poslab.encodings.rotary.pope import PoPE
-from poslab.encodings.rotary.repo import RePo, repo
-from poslab.encodings.rotary.rerope import LeakyReRoPE, ReRoPE
-from poslab.encodings.rotary.rotary import Rotary
-from poslab.encodings.rotary.selective import SelectiveRotary
-from poslab.encodings.rotary.self_extend import SelfExtend
-from poslab.encodings.rotary.string import String
-from poslab.encodings.rotary.values import RotaryValues
-from poslab.encodings.rotary.xpos import XPos
-from poslab.encodings.sampling.base import Contiguous, PositionSampler
-from poslab.encodings.sampling.places import V2PE, Centred, Diagonal, InterpolatedPositions, MRope, MRopeReset
-from poslab.encodings.sampling.randomized import Cape, Fractional, Randomized, Shifted
-from poslab.encodings.shape import PretrainedFacts, StackShape, VectorTable
-from poslab.encodings.stack import EncodingFactory, StackEncodings, TemperatureFactory
-from poslab.encodings.temperature import HeadScale, Llama4Temperature, LogN, SSMax, Temperature
-from poslab.encodings.tokens import Tokens
-
-__all__ = [
-    "V2PE",
-    "Abacus",
-    "Alibi",
-    "Bam",
-    "BeitBias",
-    "BiasTable",
-    "Bilevel",
-    "Cape",
-    "Centred",
-    "CoPE",
-    "Contiguous",
-    "Convolutional",
-    "Dape",
-    "DapeV2",
-    "Deberta",
-    "Diagonal",
-    "DistanceBias",
-    "DualChunk",
-    "DynamicPositionBias",
-    "EncodingFactory",
-    "Fire",
-    "FoPE",
-    "Forgetting",
-    "Fourier",
-    "FourierFeatures",
-    "Fractional",
-    "GrapeA",
-    "GrapeAP",
-    "HeadScale",
-    "InterpolatedPositions",
-    "KerpleLog",
-    "KerplePower",
-    "LayerPattern",
-    "LayerSpec",
-    "LeakyReRoPE",
-    "Learned",
-    "LearnedAlibi",
-    "LearnedAxes",
-    "LearnedGrid",
-    "Llama4Temperature",
-    "LogN",
-    "MHRoPE",
-    "MRope",
-    "MRopeReset",
-    "MusicTransformer",
-    "NoPosition",
-    "OffsetBias",
-    "PaTH",
-    "PoPE",
-    "PositionSampler",
-    "PositionalEncoding",
-    "Positions",
-    "PretrainedFacts",
-    "PretrainedPositions",
-    "QueryRows",
-    "Randomized",
-    "RePo",
-    "ReRoPE",
-    "RelativeProjection",
-    "RelativeTable",
-    "RoPEPlusPlus",
-    "Rotary",
-    "RotaryLearned",
-    "RotaryMixed",
-    "RotaryValues",
-    "SSMax",
-    "Sandwich",
-    "SelectiveRotary",
-    "SelfExtend",
-    "SequenceMixer",
-    "Shaw",
-    "Shifted",
-    "Sinusoidal",
-    "SinusoidalGrid",
-    "StackEncodings",
-    "StackShape",
-    "StickBreaking",
-    "String",
-    "SwinV2Bias",
-    "T5Axes",
-    "T5Bias",
-    "Tapa",
-    "Temperature",
-    "TemperatureFactory",
-    "Tisa",
-    "Tokens",
-    "TransformerXL",
-    "Tupe",
-    "VectorTable",
-    "Wall",
-    "XPos",
-    "alternating",
-    "bipe",
-    "repo",
-    "rnope",
-]
+from poslab.encodings.absolute.abacus import Abacus as Abacus
+from poslab.encodings.absolute.bipe import Bilevel as Bilevel
+from poslab.encodings.absolute.bipe import bipe as bipe
+from poslab.encodings.absolute.convolutional import Convolutional as Convolutional
+from poslab.encodings.absolute.fourier import Fourier as Fourier
+from poslab.encodings.absolute.fourier_features import FourierFeatures as FourierFeatures
+from poslab.encodings.absolute.learned import Learned as Learned
+from poslab.encodings.absolute.learned_grid import LearnedAxes as LearnedAxes
+from poslab.encodings.absolute.learned_grid import LearnedGrid as LearnedGrid
+from poslab.encodings.absolute.none import NoPosition as NoPosition
+from poslab.encodings.absolute.sinusoidal import Sinusoidal as Sinusoidal
+from poslab.encodings.absolute.sinusoidal_grid import SinusoidalGrid as SinusoidalGrid
+from poslab.encodings.base import PositionalEncoding as PositionalEncoding
+from poslab.encodings.base import QueryRows as QueryRows
+from poslab.encodings.bias.alibi import Alibi as Alibi
+from poslab.encodings.bias.alibi_learned import LearnedAlibi as LearnedAlibi
+from poslab.encodings.bias.bam import Bam as Bam
+from poslab.encodings.bias.beit import BeitBias as BeitBias
+from poslab.encodings.bias.distance_bias import DistanceBias as DistanceBias
+from poslab.encodings.bias.distance_bias import OffsetBias as OffsetBias
+from poslab.encodings.bias.dynamic_position_bias import DynamicPositionBias as DynamicPositionBias
+from poslab.encodings.bias.fire import Fire as Fire
+from poslab.encodings.bias.kerple import KerpleLog as KerpleLog
+from poslab.encodings.bias.kerple import KerplePower as KerplePower
+from poslab.encodings.bias.relative_table import RelativeTable as RelativeTable
+from poslab.encodings.bias.sandwich import Sandwich as Sandwich
+from poslab.encodings.bias.swin_v2 import SwinV2Bias as SwinV2Bias
+from poslab.encodings.bias.t5 import T5Bias as T5Bias
+from poslab.encodings.bias.t5_axes import T5Axes as T5Axes
+from poslab.encodings.bias.tisa import Tisa as Tisa
+from poslab.encodings.content.cope import CoPE as CoPE
+from poslab.encodings.content.dape import Dape as Dape
+from poslab.encodings.content.dape import DapeV2 as DapeV2
+from poslab.encodings.content.forgetting import Forgetting as Forgetting
+from poslab.encodings.content.grape import GrapeA as GrapeA
+from poslab.encodings.content.grape_ap import GrapeAP as GrapeAP
+from poslab.encodings.content.path import PaTH as PaTH
+from poslab.encodings.content.relative_projection import RelativeProjection as RelativeProjection
+from poslab.encodings.content.stick_breaking import StickBreaking as StickBreaking
+from poslab.encodings.content.tapa import Tapa as Tapa
+from poslab.encodings.content.wall import Wall as Wall
+from poslab.encodings.distance import BiasTable as BiasTable
+from poslab.encodings.layers import LayerPattern as LayerPattern
+from poslab.encodings.layers import LayerSpec as LayerSpec
+from poslab.encodings.layers import SequenceMixer as SequenceMixer
+from poslab.encodings.layers import alternating as alternating
+from poslab.encodings.layers import rnope as rnope
+from poslab.encodings.positions import Positions as Positions
+from poslab.encodings.pretrained import PretrainedPositions as PretrainedPositions
+from poslab.encodings.relative.deberta import Deberta as Deberta
+from poslab.encodings.relative.music import MusicTransformer as MusicTransformer
+from poslab.encodings.relative.shaw import Shaw as Shaw
+from poslab.encodings.relative.transformer_xl import TransformerXL as TransformerXL
+from poslab.encodings.relative.tupe import Tupe as Tupe
+from poslab.encodings.rotary.dual_chunk import DualChunk as DualChunk
+from poslab.encodings.rotary.fope import FoPE as FoPE
+from poslab.encodings.rotary.imaginary import RoPEPlusPlus as RoPEPlusPlus
+from poslab.encodings.rotary.learned import RotaryLearned as RotaryLearned
+from poslab.encodings.rotary.mhrope import MHRoPE as MHRoPE
+from poslab.encodings.rotary.mixed import RotaryMixed as RotaryMixed
+from poslab.encodings.rotary.pope import PoPE as PoPE
+from poslab.encodings.rotary.repo import RePo as RePo
+from poslab.encodings.rotary.repo import repo as repo
+from poslab.encodings.rotary.rerope import LeakyReRoPE as LeakyReRoPE
+from poslab.encodings.rotary.rerope import ReRoPE as ReRoPE
+from poslab.encodings.rotary.rotary import Rotary as Rotary
+from poslab.encodings.rotary.selective import SelectiveRotary as SelectiveRotary
+from poslab.encodings.rotary.self_extend import SelfExtend as SelfExtend
+from poslab.encodings.rotary.string import String as String
+from poslab.encodings.rotary.values import RotaryValues as RotaryValues
+from poslab.encodings.rotary.xpos import XPos as XPos
+from poslab.encodings.sampling.base import Contiguous as Contiguous
+from poslab.encodings.sampling.base import PositionSampler as PositionSampler
+from poslab.encodings.sampling.places import V2PE as V2PE
+from poslab.encodings.sampling.places import Centred as Centred
+from poslab.encodings.sampling.places import Diagonal as Diagonal
+from poslab.encodings.sampling.places import InterpolatedPositions as InterpolatedPositions
+from poslab.encodings.sampling.places import MRope as MRope
+from poslab.encodings.sampling.places import MRopeReset as MRopeReset
+from poslab.encodings.sampling.randomized import Cape as Cape
+from poslab.encodings.sampling.randomized import Fractional as Fractional
+from poslab.encodings.sampling.randomized import Randomized as Randomized
+from poslab.encodings.sampling.randomized import Shifted as Shifted
+from poslab.encodings.shape import PretrainedFacts as PretrainedFacts
+from poslab.encodings.shape import StackShape as StackShape
+from poslab.encodings.shape import VectorTable as VectorTable
+from poslab.encodings.stack import EncodingFactory as EncodingFactory
+from poslab.encodings.stack import StackEncodings as StackEncodings
+from poslab.encodings.stack import TemperatureFactory as TemperatureFactory
+from poslab.encodings.temperature import HeadScale as HeadScale
+from poslab.encodings.temperature import Llama4Temperature as Llama4Temperature
+from poslab.encodings.temperature import LogN as LogN
+from poslab.encodings.temperature import SSMax as SSMax
+from poslab.encodings.temperature import Temperature as Temperature
+from poslab.encodings.tokens import Tokens as Tokens

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Positive
-from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
-from poslab.encodings.rotary.yarn import by_parts, chosen_attention_factor
+from poslab.encodings.rotary.scalings import Factor, TrainingLength
+from poslab.encodings.rotary.yarn import by_parts
 
 MAX_BYTES = 2**20
 """Size of the largest file that is read: its path may stand in the run of somebody else."""
@@ -54,10 +54,8 @@ def longrope(
     Source: Ding et al., "LongRoPE: Extending LLM Context Window Beyond 2 Million Tokens" (2024), section 3; the factor
     of the logits from Phi-3's code.
     """
-    check_factor(factor)
-    check_training_length(training_length)
-    by_default = math.sqrt(1 + math.log(factor) / math.log(training_length))
-    attention_factor = chosen_attention_factor(attention_factor, by_default)
+    if attention_factor is None:
+        attention_factor = math.sqrt(1 + math.log(factor) / math.log(training_length))
     pairs = len(inverse_frequencies)
     short, long = _factors("short_factors", short_factors, pairs), _factors("long_factors", long_factors, pairs)
     beyond = length > training_length

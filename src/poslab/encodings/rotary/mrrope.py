@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from poslab.arguments import Positive
-from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
-from poslab.encodings.rotary.yarn import chosen_attention_factor
+from poslab.encodings.rotary.scalings import Factor, TrainingLength
 
 
 def mrrope(
@@ -41,13 +40,12 @@ def mrrope(
     Source: MrRoPE, mixed-radix rotary position embedding (arXiv 2601.22181, ICLR 2026), equations 13 to 16 and 26, as
     the code of others has them; its own is not known.
     """
-    check_factor(factor)
-    check_training_length(training_length)
     turns = inverse_frequencies * (training_length / (2 * math.pi))
     low = ((turns > 32).sum() - 1).clamp_min(0)
     steps = ((turns >= 1).sum() - low).clamp_min(1)
     index = torch.arange(len(inverse_frequencies), device=inverse_frequencies.device)
     step = (index - low).clamp_min(0).minimum(steps).to(inverse_frequencies.dtype)
     exponent = step * (step + 1) / (steps * (steps + 1)) if progressive else step / steps
-    by_default = 0.1 * math.log(factor) + 1.0
-    return inverse_frequencies / factor**exponent, chosen_attention_factor(attention_factor, by_default)
+    if attention_factor is None:
+        attention_factor = 0.1 * math.log(factor) + 1.0
+    return inverse_frequencies / factor**exponent, attention_factor

@@ -4,7 +4,7 @@ A scaling is a pure function of the unscaled inverse frequencies, (r / 2,), in r
 that turn (those of the base, or what has been learned in their place), and, if it has arguments of these
 names, of `base`, the frequency base, and `length`, the current length: a number that every key position is below
 (`Positions.stop`). It returns the scaled frequencies and an attention factor, whose square multiplies the logits. Its
-other arguments are hyperparameters; one out of its range raises ValueError. With `length` it depends on the length.
+other arguments are hyperparameters, whose declared ranges `Rotary` checks. With `length` it depends on the length.
 `yarn`, `longrope`, `mrrope` and `resonance` have their own files.
 
 Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is the number
@@ -46,7 +46,6 @@ def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tens
     Source: Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation" (2023),
     section 2.3.
     """
-    check_factor(factor)
     return inverse_frequencies / factor, 1.0
 
 
@@ -62,7 +61,6 @@ def rope_ntk(inverse_frequencies: Tensor, base: float, factor: Factor = 4.0) -> 
 
     Source: bloc97, "NTK-Aware Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.1.
     """
-    check_factor(factor)
     return _at_another_base(inverse_frequencies, base, factor), 1.0
 
 
@@ -87,8 +85,6 @@ def rope_dynamic_ntk(
 
     Source: emozilla, "Dynamically Scaled RoPE" (2023), a post; in Peng et al., "YaRN" (2023), section 3.3.
     """
-    check_factor(factor)
-    check_training_length(training_length)
     current = max(1.0, factor * length / training_length - (factor - 1))
     return _at_another_base(inverse_frequencies, base, current), 1.0
 
@@ -116,11 +112,7 @@ def llama3(
 
     Source: the code of Llama 3.1 (2024); the paper, "The Llama 3 Herd of Models", gives only the base.
     """
-    check_factor(factor)
-    check_training_length(training_length)
-    if not 0 < low_freq_factor < float("inf"):
-        raise ValueError(f"low_freq_factor must be a positive number, got {low_freq_factor}")
-    if not low_freq_factor < high_freq_factor < float("inf"):
+    if low_freq_factor >= high_freq_factor:
         raise ValueError(
             f"high_freq_factor must be greater than low_freq_factor, which is {low_freq_factor}, got {high_freq_factor}"
         )
@@ -146,8 +138,6 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -
     Source: Barbero et al., "Round and Round We Go! What makes Rotary Positional Encodings useful?" (ICLR 2025),
     section 6.
     """
-    if not 0 < proportion <= 1:
-        raise ValueError(f"proportion must be a number in (0, 1], got {proportion}")
     pairs = len(inverse_frequencies)
     kept = int(proportion * 2 * pairs // 2)
     if not kept:
@@ -177,9 +167,6 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
     Source: Chen et al., "HoPE: A Novel Positional Encoding Without Long-Term Decay for Enhanced Context Awareness and
     Extrapolation" (2024).
     """
-    check_training_length(training_length)
-    if not cycles > 0:
-        raise ValueError(f"cycles must be a positive number, got {cycles}")
     slowest = cycles * 2 * math.pi / training_length
     if slowest > 1:  # the fastest frequency of every spectrum
         raise ValueError(
@@ -216,7 +203,6 @@ def rope_clipped(
 
     Source: Li et al., "CoPE: Clipped RoPE as A Scalable Free Lunch for Long Context LLMs" (2026), and its code.
     """
-    check_training_length(training_length)
     pairs, slowest = len(inverse_frequencies), 2 * math.pi / training_length
     if clipped is None and slowest > 1:  # the fastest frequency of every spectrum
         raise ValueError(f"clipped must be given where no pair completes a turn within {training_length} tokens")
@@ -251,7 +237,6 @@ def fmrope(inverse_frequencies: Tensor, base: float, training_length: TrainingLe
     Source: Oka et al., "Frequency Bands in RoPE: Base Frequency and Context Length Shape the
     Interpolation-Extrapolation Trade-off" (ICLR 2026), section 6.
     """
-    check_training_length(training_length)
     return _of_base(inverse_frequencies, base, float(training_length)), 1.0
 
 
@@ -265,20 +250,8 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
 
 def _of_base(inverse_frequencies: Tensor, base: float, other: float) -> Tensor:
     """Return the spectrum of another base, with the factors that were learned on that of its own."""
-    own, others = (
+    frequencies, others = (
         geometric_frequencies(2 * len(inverse_frequencies), b, inverse_frequencies.device, inverse_frequencies.dtype)
         for b in (base, other)
     )
-    return inverse_frequencies / own * others  # the quotient is exactly 1 where nothing is learned
-
-
-def check_factor(factor: float) -> None:
-    """Raise ValueError for a factor below 1 or not finite."""
-    if not 1 <= factor < float("inf"):
-        raise ValueError(f"factor must be a number of at least 1, got {factor}")
-
-
-def check_training_length(training_length: int) -> None:
-    """Raise ValueError for a training length below 2 or not finite."""
-    if not 2 <= training_length < float("inf"):
-        raise ValueError(f"training_length must be an integer of at least 2, got {training_length}")
+    return inverse_frequencies / frequencies * others  # the quotient is exactly 1 where nothing is learned

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from poslab.arguments import Positive
 from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
-from poslab.encodings.rotary.scalings import Factor, TrainingLength, check_factor, check_training_length
+from poslab.encodings.rotary.scalings import Factor, TrainingLength
 
 
 def yarn(
@@ -45,14 +45,10 @@ def yarn(
     Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2
     and 3.4.
     """
-    check_factor(factor)
-    check_training_length(training_length)
-    if not 0 < beta_slow < float("inf"):
-        raise ValueError(f"beta_slow must be a positive number, got {beta_slow}")
-    if not beta_slow < beta_fast < float("inf"):
+    if beta_slow >= beta_fast:
         raise ValueError(f"beta_fast must be greater than beta_slow, which is {beta_slow}, got {beta_fast}")
     scaled = by_parts(inverse_frequencies, base, training_length, factor, beta_fast, beta_slow, truncate)
-    return scaled, chosen_attention_factor(attention_factor, 0.1 * math.log(factor) + 1.0)
+    return scaled, 0.1 * math.log(factor) + 1.0 if attention_factor is None else attention_factor
 
 
 def by_parts(
@@ -83,12 +79,3 @@ def by_parts(
     index = torch.arange(len(inverse_frequencies), device=device, dtype=torch.float32) - turning / 2 * faster
     ramp = ((index - first) / (last - first)).clamp(0, 1)
     return inverse_frequencies / factor * ramp + inverse_frequencies * (1 - ramp)
-
-
-def chosen_attention_factor(given: float | None, by_default: float) -> float:
-    """Return the given attention factor, or the default for None; raise ValueError unless positive and finite."""
-    if given is None:
-        return by_default
-    if not 0 < given < float("inf"):
-        raise ValueError(f"attention_factor must be a positive number or null, got {given}")
-    return given
