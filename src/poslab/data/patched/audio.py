@@ -22,7 +22,6 @@ from poslab.io.terminal import one_line
 if TYPE_CHECKING:
     from soundfile import SoundFile
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".oga")
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG")
 """As libsndfile names them."""
 

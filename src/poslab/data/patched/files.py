@@ -1,5 +1,6 @@
 """Base classes of sources of images and sounds: data sets of the Hugging Face Hub, and folders of files."""
 
+import glob
 import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
@@ -8,12 +9,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.cache import fingerprint
 from poslab.data.examples.columns import Splits, as_examples, is_missing
+from poslab.data.hub import HubRows
 from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
 from poslab.data.patched.source import PatchedSource
-from poslab.data.paths import labelled_files, require_content, require_one_class, require_regular
-from poslab.data.source import require_text
+from poslab.data.paths import folder_of, require_regular
+from poslab.data.source import PreparedSource
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:
@@ -127,44 +128,42 @@ class HubArrays(PatchedSource, HubColumns):
         raise IndexError(f"there is no row {number} behind the last one")
 
 
-class FolderArrays(PatchedSource):
-    """Files in one folder for each class, which has its name, or in a table.
-
-    Equal files of a class are one. Links are followed.
+class FolderArrays(HubArrays):
+    """Files in one folder for each class, which has its name, or in a folder whose `metadata.csv` has their classes.
 
     Args:
-        path: folder that contains the folders of the classes, or a CSV file with the columns `file` and `label`, whose
-            paths start at its own folder.
-        others: those of `PatchedSource`.
+        path: the folder. A `metadata.csv` in it has the columns `file_name` and `label`.
+        others: those of `HubArrays`.
     """
 
-    path: str | None = None
-
-    suffixes: ClassVar[tuple[str, ...]]
-    """Endings of the files, in small letters."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_text("path", self.path)
+    folder_format: ClassVar[str]
+    """The format of such folders in `datasets`."""
 
     def check(self) -> None:
+        if str(self.path).endswith((".csv", ".tsv")):
+            raise ValueError(
+                f"path must be a folder, whose metadata.csv has the columns file_name and label, got {self.path!r}"
+            )
+        folder_of("path", str(self.path))
         super().check()
-        for path, _ in self.labelled:
-            require_content("path", path, f"{self.kind.name}s")
+
+    def reaches(self) -> list[str]:
+        return PreparedSource.reaches(self)
 
     @cached_property
-    def labelled(self) -> list[tuple[Path, str]]:
-        """The files, each with its class, in an order that does not change; errors are those of `labelled_files`."""
-        assert self.path is not None
-        return labelled_files("path", self.path, self.suffixes, f"{self.kind.name}s")
+    def _kept_rows(self) -> HubRows:
+        from datasets import Features, Value
 
-    @cached_property
-    def identity(self) -> str:
-        return fingerprint([path for path, _ in self.labelled], [label for _, label in self.labelled])
+        folder = folder_of("path", str(self.path)).absolute()
+        # Paths as text, unless a table has further columns: `datasets` encodes sounds only with the package torchcodec.
+        columns = {} if any(folder.glob("metadata.*")) else dict.fromkeys(self.columns.values(), Value("string"))
+        options = {"features": Features(columns)} if columns else {}
+        files = {"train": f"{glob.escape(str(folder))}/**"}
+        return HubRows(self.cache, self.folder_format, None, files, options=options, argument="path")
 
-    def examples(self) -> Splits:
-        contents = [fingerprint([path]) for path, _ in self.labelled]
-        if self.deduplicate:
-            require_one_class("path", self.labelled, contents, f"{self.kind.name}s")
-        labels = [label for _, label in self.labelled]
-        return {"train": as_examples(content=contents, label=labels, number=list(range(len(labels))))}
+    def _encoded(self, rows: "Dataset") -> "Dataset":
+        return rows.cast_column(self.file_argument, self.file_type)
+
+    def _named(self, number: int) -> str:
+        argument, row = self._row(number)
+        return repr(self._tables[argument][row][self.file_argument]["path"])

@@ -144,23 +144,15 @@ class HubImages(ImageSource, HubArrays):
             yield self.at_side(read_image(self.file_argument, file, self.channels, name), side)
 
 
-class ImageFolder(ImageSource, FolderArrays):
-    """PNG, JPEG, GIF and WebP files in one folder for each class, or in a table, as of `FolderArrays`.
+class ImageFolder(FolderArrays, HubImages):
+    """PNG, JPEG, GIF and WebP files in a folder, as of `FolderArrays`.
 
     They are grey if all files are, else in colour. Transparent pixels become white, and of an animation the first frame
     is read.
     """
 
     title = "images"
-    suffixes = SUFFIXES
-
-    @cached_property
-    def channels(self) -> int:
-        return channels_of(path for path, _ in self.labelled)
-
-    def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
-        for number in numbers:
-            yield self.at_side(read_image("path", self.labelled[number][0], self.channels), side)
+    folder_format = "imagefolder"
 
 
 class Pixels(HubImages):

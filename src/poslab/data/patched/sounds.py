@@ -14,7 +14,6 @@ from poslab.data.patched.audio import (
     BINS,
     FRAMES_PER_SECOND,
     MAX_SECONDS,
-    SUFFIXES,
     normalised_log_mel,
     read_sound,
     require_reader,
@@ -157,18 +156,14 @@ class HubSounds(SoundSource, HubArrays):
             yield self.spectrogram(read_sound(self.file_argument, file, name))
 
 
-class SoundFolder(SoundSource, FolderArrays):
-    """WAV, FLAC and Ogg files in one folder for each class, or in a table, as of `FolderArrays`.
+class SoundFolder(FolderArrays, HubSounds):
+    """WAV, FLAC and Ogg files in a folder, as of `FolderArrays`.
 
     A model can also recognise classes by different rates or microphones of their files.
     """
 
     title = "sounds"
-    suffixes = SUFFIXES
-
-    def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
-        for number in numbers:
-            yield self.spectrogram(read_sound("path", self.labelled[number][0]))
+    folder_format = "audiofolder"
 
 
 class SoundSplits(PatchedSplits):
