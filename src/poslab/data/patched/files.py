@@ -14,7 +14,6 @@ from poslab.data.hub import HubRows
 from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
 from poslab.data.patched.source import PatchedSource
 from poslab.data.paths import folder_of, require_regular
-from poslab.data.source import PreparedSource
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:
@@ -147,9 +146,6 @@ class FolderArrays(HubArrays):
         folder_of("path", str(self.path))
         super().check()
 
-    def reaches(self) -> list[str]:
-        return PreparedSource.reaches(self)
-
     @cached_property
     def _kept_rows(self) -> HubRows:
         from datasets import Features, Value
@@ -158,8 +154,8 @@ class FolderArrays(HubArrays):
         # Paths as text, unless a table has further columns: `datasets` encodes sounds only with the package torchcodec.
         columns = {} if any(folder.glob("metadata.*")) else dict.fromkeys(self.columns.values(), Value("string"))
         options = {"features": Features(columns)} if columns else {}
-        files = {"train": f"{glob.escape(str(folder))}/**"}
-        return HubRows(self.cache, self.folder_format, None, files, options=options, argument="path")
+        files = self.data_files or {"train": f"{glob.escape(str(folder))}/**"}
+        return HubRows(self.cache, self.folder_format, self.name, files, options=options, argument="path")
 
     def _encoded(self, rows: "Dataset") -> "Dataset":
         return rows.cast_column(self.file_argument, self.file_type)

@@ -144,7 +144,7 @@ class HubImages(ImageSource, HubArrays):
             yield self.at_side(read_image(self.file_argument, file, self.channels, name), side)
 
 
-class ImageFolder(FolderArrays, HubImages):
+class ImageFolder(HubImages, FolderArrays):
     """PNG, JPEG, GIF and WebP files in a folder, as of `FolderArrays`.
 
     They are grey if all files are, else in colour. Transparent pixels become white, and of an animation the first frame

@@ -156,7 +156,7 @@ class HubSounds(SoundSource, HubArrays):
             yield self.spectrogram(read_sound(self.file_argument, file, name))
 
 
-class SoundFolder(FolderArrays, HubSounds):
+class SoundFolder(HubSounds, FolderArrays):
     """WAV, FLAC and Ogg files in a folder, as of `FolderArrays`.
 
     A model can also recognise classes by different rates or microphones of their files.
