@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from poslab.data.tokenizer_files import check_tokenizer
 from poslab.io.files import read_json
 
 if TYPE_CHECKING:
@@ -146,8 +145,7 @@ class SubwordTokenizer:
         has_start = any(template.special_tokens_mask[:1])
         self.start_id: int = template.ids[0] if has_start else self.end_id
         self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        found = map(tokenizer.token_to_id, DIGITS)
-        self.digits = tuple(number for number in found if number is not None)
+        self.digits = tuple(n for n in map(tokenizer.token_to_id, DIGITS) if n is not None)
         self._dtype = np.min_scalar_type(self.vocab_size - 1)
 
     def __eq__(self, other: object) -> bool:
@@ -178,14 +176,11 @@ class SubwordTokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "SubwordTokenizer":
-        """Read a Hugging Face tokenizer.json; ValueError if it is not one, or its text could grow for ever."""
+        """Read a Hugging Face tokenizer.json; ValueError if it is not one."""
         from tokenizers import Tokenizer
 
         with _library_errors(f"tokenizer {str(path)!r} is not a Hugging Face tokenizer.json"):
-            content = read_json(Path(path).expanduser())
-            check_tokenizer(content)
-            # Not the file itself, of which the library may read something unchecked: a key may be there twice.
-            return cls(Tokenizer.from_buffer(json.dumps(content).encode()))
+            return cls(Tokenizer.from_file(str(Path(path).expanduser())))
 
     def encode(self, text: str) -> np.ndarray:
         with _library_errors(CANNOT_ENCODE):
@@ -292,16 +287,16 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     with path.open("rb") as file:
         if file.read(len(OWN)) != OWN.encode():
             return SubwordTokenizer.from_file(path)
-    own = read_json(path)
-    if own["poslab"] == "bytes":
+    content = read_json(path)
+    if content["poslab"] == "bytes":
         return ByteTokenizer()
-    symbols = own.get("symbols")
+    symbols = content.get("symbols")
     if (
-        own["poslab"] != "symbols"
+        content["poslab"] != "symbols"
         or not isinstance(symbols, list)
         or not all(isinstance(symbol, str) and symbol.split() == [symbol] for symbol in symbols)
     ):
         raise ValueError(f"{path} is damaged: it must hold symbols without white space")
     if len(set(symbols)) != len(symbols):
-        raise ValueError(f"{path} is damaged: a symbol stands in it twice")
+        raise ValueError(f"{path} is damaged: it has a symbol twice")
     return SymbolTokenizer(symbols)
