@@ -22,7 +22,6 @@ from poslab.experiments.report.tables import differences
 from poslab.experiments.tables import (
     ItemTable,
     RunResult,
-    read_curves,
     read_runs,
     write_curves,
     write_items,
@@ -63,7 +62,7 @@ def test_items_and_curves_come_back_bit_for_bit(tmp_path):
             assert found.scores[key].counts.tolist() == counts.tolist()
     assert table.of(("a", "alibi", 1)) is None
     write_curves(tmp_path, {("a", "rotary", 1): [(1, "loss", 0.5), (2, "loss", 0.25)]})
-    assert read_curves(tmp_path)["value"].to_pylist() == [0.5, 0.25]
+    assert pq.read_table(tmp_path / "curves.parquet")["value"].to_pylist() == [0.5, 0.25]
 
 
 def damaged_runs(tmp_path, change):
@@ -92,7 +91,7 @@ def test_a_table_of_a_stranger_is_checked(tmp_path, change):
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1"])
 def test_a_file_that_is_no_table_is_named(tmp_path, content):
-    for name, read in (("runs", read_runs), ("curves", read_curves), ("items", ItemTable)):
+    for name, read in (("runs", read_runs), ("items", ItemTable)):
         (tmp_path / f"{name}.parquet").write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}\.parquet is damaged"):
             read(tmp_path)

@@ -36,7 +36,8 @@ class Composer:
             try:
                 return compose("train", overrides=words, return_hydra_config=True)
             except ConfigCompositionException as error:
-                chosen = [word for word in words if self._chooses(word)]
+                keys = {word: key_of(word).partition("@")[0] for word in words}
+                chosen = [word for word, key in keys.items() if key == "hydra.searchpath" or self.is_group(key)]
                 try:
                     base = compose("train", overrides=chosen)
                 except (HydraException, OmegaConfBaseException):
@@ -46,10 +47,6 @@ class Composer:
                 if whole == words:
                     raise
                 return compose("train", overrides=whole, return_hydra_config=True)
-
-    def _chooses(self, word: str) -> bool:
-        key = key_of(word).partition("@")[0]
-        return key == "hydra.searchpath" or self.is_group(key)
 
     def resolved(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return a resolved configuration."""

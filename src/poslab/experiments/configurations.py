@@ -100,14 +100,11 @@ class CellConfigurations:
         """Compose a configuration, unless it has been: that takes a tenth of a second."""
         key = json.dumps([case, encoding, seed, dict(point)])
         if key not in self._composed:
-            self._composed[key] = self._compose(case, encoding, seed, point)
+            choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
+            choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
+            words = self._composer.words(choices, self._comparison.overrides)
+            self._composed[key] = self._composer.resolved([*words, *self._budgeted(words)])
         return self._composed[key]
-
-    def _compose(self, case: str, encoding: str, seed: int, point: Point) -> dict[str, Any]:
-        choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
-        choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
-        words = self._composer.words(choices, self._comparison.overrides)
-        return self._composer.resolved([*words, *self._budgeted(words)])
 
     def _budgeted(self, words: list[str]) -> Iterator[str]:
         """Yield the choice of the steps that the budget allows."""

@@ -79,25 +79,21 @@ class Results:
         """Return the finished runs of a case."""
         return [run for run in self.finished if run.case == case]
 
+    def first_run(self, case: str) -> RunResult:
+        """Return a finished run of a case, whose task, lengths and training length are those of all."""
+        return next(iter(self.runs_of_case(case)), RunResult(case, "", 0))
+
     def lengths(self, case: str) -> list[int]:
         """Return the lengths of the test of a case."""
-        return next((list(run.lengths) for run in self.runs_of_case(case)), [])
+        return list(self.first_run(case).lengths)
 
     def training_length(self, case: str) -> int:
         """Return the longest length of training of a case."""
-        return next((run.training_length for run in self.runs_of_case(case)), 1)
-
-    def length_unit(self, case: str) -> str:
-        """Return what the lengths of the test of a case count."""
-        return next((run.length_unit for run in self.runs_of_case(case)), "length")
-
-    def open_ended(self, case: str) -> Sequence[str]:
-        """Return the metrics of the task of a case whose values are not shares."""
-        return next((run.open_ended for run in self.runs_of_case(case)), ())
+        return self.first_run(case).training_length
 
     def is_share(self, case: str, metric: str) -> bool:
         """Return whether the values of a metric on a case are shares, from 0 to 100."""
-        return is_share(metric, self.open_ended(case))
+        return is_share(metric, self.first_run(case).open_ended)
 
     def tuned(self, case: str) -> dict[str, TunedPoint]:
         """Return the choices of the tuning on a case, by encoding, as far as it is finished."""
@@ -118,25 +114,17 @@ class Results:
         """Return the encodings with a finished run on a case."""
         return [name for name in self.comparison.encodings_of(case) if self.runs(case, name)]
 
-    def without_runs(self, case: str) -> list[str]:
-        """Return the encodings of a case without a finished run."""
-        return [name for name in self.comparison.encodings_of(case) if not self.runs(case, name)]
-
     def has_trained(self, case: str) -> bool:
         """Return whether a run of a case has made a step; with `trainer.max_steps=0` none has."""
         return any(run.metrics.get("steps", 1) for run in self.runs_of_case(case))
-
-    def shared_seeds(self, case: str) -> list[int]:
-        """Return the seeds of which every encoding with a run on a case has one."""
-        seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
-        return sorted(set.intersection(*seeds)) if seeds else []
 
     def is_comparable(self, case: str) -> bool:
         """Return whether a seed of all encodings with a run on a case is finished.
 
         Runs that exist already need not share one.
         """
-        return bool(self.encodings(case) if self.exist_already else self.shared_seeds(case))
+        seeds = [set(self.runs(case, name)) for name in self.encodings(case)]
+        return bool(seeds) and (self.exist_already or bool(set.intersection(*seeds)))
 
     def values(self, case: str, criterion: Criterion, encoding: str) -> dict[int, float]:
         """Return the value of each seed; NaN of one that diverged, or has no score at a length."""
@@ -147,12 +135,8 @@ class Results:
 
     def mean(self, case: str, criterion: Criterion, encoding: str) -> float:
         """Return the mean value over the seeds that did not diverge; NaN if there are none."""
-        known = self.known_values(case, criterion, encoding)
+        known = [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
         return sum(known) / len(known) if known else np.nan
-
-    def known_values(self, case: str, criterion: Criterion, encoding: str) -> list[float]:
-        """Return the values of the seeds that did not diverge."""
-        return [number for number in self.values(case, criterion, encoding).values() if np.isfinite(number)]
 
     def cost(self, case: str, encoding: str, name: str) -> float:
         """Return the mean cost of the runs of an encoding on a case, by its name in `COSTS`; NaN where none has it."""

@@ -139,34 +139,25 @@ class Space:
 def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
     """Return the distribution of a node; raise ValueError if the node does not describe one."""
     log, step = node.get("log", False), node.get("step")
-    if not isinstance(log, bool):
-        raise ValueError(f"space.{key}.log must be true or false, got {log!r}")
-    if "choices" in node:
-        choices = node["choices"]
-        if not isinstance(choices, list) or not choices:
-            raise ValueError(f"space.{key}.choices must be a list of at least one value, got {choices!r}")
-        if not all(value is None or isinstance(value, bool | int | float | str) for value in choices):
-            raise ValueError(f"space.{key}.choices must be numbers, words, true, false or null, got {choices!r}")
-        if len(set(choices)) < len(choices):  # Optuna does not distinguish 1, 1.0 and true
-            raise ValueError(f"space.{key}.choices must all be different, got {choices!r}")
-        if log or step is not None:
-            raise ValueError(f"space.{key}: log and step belong to ranges, not to choices")
-        return CategoricalDistribution(choices)
-    kind = "int" if "int" in node else "float"
-    ends = node[kind]
-    kinds = (int,) if kind == "int" else (int, float)
-    if not isinstance(ends, list) or len(ends) != 2 or not all(type(x) in kinds and math.isfinite(x) for x in ends):
-        raise ValueError(f"space.{key}.{kind} must be two {'integers' if kind == 'int' else 'numbers'}, got {ends!r}")
-    low, high = ends
-    if low > high:
-        raise ValueError(f"space.{key}.{kind} must not be empty, got {low} to {high}")
-    if log and (low <= 0 or step is not None):
-        raise ValueError(f"space.{key} with log: true must begin above 0 and has no step, got {ends!r}")
-    if step is not None and (type(step) not in kinds or step <= 0):
-        raise ValueError(f"space.{key}.step must be positive, and an integer for integers, got {step!r}")
-    if kind == "int":
-        return IntDistribution(low, high, log=log, step=1 if step is None else int(step))
-    return FloatDistribution(float(low), float(high), log=log, step=step)
+    try:
+        if "choices" in node:
+            choices = node["choices"]
+            if not isinstance(choices, list) or not all(
+                isinstance(c, bool | int | float | str | None) for c in choices
+            ):
+                raise ValueError(f"choices must be a list of numbers, words, true, false or null, got {choices!r}")
+            if len(set(choices)) < len(choices):  # Optuna does not distinguish 1, 1.0 and true
+                raise ValueError(f"choices must all be different, got {choices!r}")
+            return CategoricalDistribution(choices)
+        kind = "int" if "int" in node else "float"
+        ends, kinds = node[kind], (int,) if kind == "int" else (int, float)
+        if not isinstance(ends, list) or len(ends) != 2 or not all(type(x) in kinds and math.isfinite(x) for x in ends):
+            raise ValueError(f"{kind} must be two {'integers' if kind == 'int' else 'numbers'}, got {ends!r}")
+        if kind == "int":
+            return IntDistribution(*ends, log=log, step=1 if step is None else step)
+        return FloatDistribution(*map(float, ends), log=log, step=step)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"space.{key}: {error}") from error
 
 
 def _suggested(trial: BaseTrial, parameter: Parameter) -> Any:

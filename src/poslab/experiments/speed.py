@@ -71,30 +71,27 @@ def with_speeds(results: Results, console: Console) -> Results:
     results = with_kept_speeds(results)
     with threads_of_training(1):
         for case in results.comparison.cases:
-            results = _with_speeds(results, case, console)
+            if len(runs := _first_runs(results, case)) < 2:
+                continue
+            machine = machine_in_words(environment(recipe_of(next(iter(runs.values()))).trainer))
+            if {(run.key, run.reading_machine) for run in results.timed(case).values()} == {
+                (key, machine) for key in runs
+            }:
+                continue
+            console.print(f"timing {case}")
+            measured: dict[RunKey, Reading] = {}
+            try:
+                measured = _measured(runs, results.lengths(case))
+            except (ValueError, torch.OutOfMemoryError) as error:
+                console.print(f"{case} cannot be timed: {error}", soft_wrap=True)
+            rows = [
+                replace(run, reading=measured.get(run.key, {}), reading_machine=machine if run.key in measured else "")
+                if run.case == case and not run.is_trial
+                else run
+                for run in results.rows
+            ]
+            results = replace(results, rows=rows)
     return results
-
-
-def _with_speeds(results: Results, case: str, console: Console) -> Results:
-    runs = _first_runs(results, case)
-    if len(runs) < 2:
-        return results
-    machine = machine_in_words(environment(recipe_of(next(iter(runs.values()))).trainer))
-    if {(run.key, run.reading_machine) for run in results.timed(case).values()} == {(key, machine) for key in runs}:
-        return results
-    console.print(f"timing {case}")
-    try:
-        measured = _measured(runs, results.lengths(case))
-    except (ValueError, torch.OutOfMemoryError) as error:
-        console.print(f"{case} cannot be timed: {error}", soft_wrap=True)
-        measured = {}
-    rows = [
-        replace(run, reading=measured.get(run.key, {}), reading_machine=machine if run.key in measured else "")
-        if run.case == case and not run.is_trial
-        else run
-        for run in results.rows
-    ]
-    return replace(results, rows=rows)
 
 
 def _first_runs(results: Results, case: str) -> dict[RunKey, RunDirectory]:

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.evaluation.scores.items import COLUMNS, ItemScores, MeasuredRun, item_table
 from poslab.experiments.comparison import NAME
 from poslab.io.files import replacing
@@ -64,6 +65,7 @@ RunKey = tuple[str, str, int]
 """Case, encoding and seed."""
 
 
+@with_checked_arguments
 @dataclass(frozen=True)
 class RunResult:
     """A row of runs.
@@ -93,7 +95,7 @@ class RunResult:
 
     case: str
     encoding: str
-    seed: int
+    seed: Annotated[int, Range(at_least=0)]
     is_trial: bool = False
     status: Status = "finished"
     reason: str = ""
@@ -105,16 +107,16 @@ class RunResult:
     aggregate_lengths: bool = False
     open_ended: Sequence[str] = ()
     length_unit: str = "number of tokens"
-    training_length: int = 1
-    lengths: Sequence[int] = ()
+    training_length: Count = 1
+    lengths: Sequence[Count] = ()
     batch: str | None = None
     weights: str | None = None
     split: str = "1"
     newest_split: str = "1"
     directory: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    scores: Mapping[str, float] = field(default_factory=dict)
-    reading: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict)
     reading_machine: str = ""
 
     @property
@@ -180,15 +182,6 @@ def read_runs(folder: Path) -> list[RunResult]:
     return runs
 
 
-def read_curves(folder: Path) -> pa.Table:
-    """Read curves.parquet: case, encoding, seed, step, metric and value.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or holds something else.
-    """
-    return _read(folder / CURVES, _OF_CURVES)
-
-
 class ItemTable:
     """The scores of test items in items.parquet, by run.
 
@@ -241,14 +234,9 @@ def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) 
         facts[group] = {tag: value for tag, value in of_group.items() if value is not None}
     others = {name: row[name] for name in numbers if not name.startswith(("test/", "reading/"))}
     run = RunResult(**facts, metrics={tag: value for tag, value in others.items() if value is not None})
-    texts: tuple[str, ...] = (run.reason, run.commit, run.machine, run.task, run.split, run.newest_split, run.directory)
-    texts = (*texts, run.length_unit, *run.words, *run.open_ended)
-    hashes = (run.batch, run.weights)
+    texts = [value for value in facts.values() if isinstance(value, str)]
+    _require(all(map(_is_text, [*texts, *run.words, *run.open_ended])))
     _require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))
-    _require(run.status in get_args(Status) and isinstance(run.point, dict) and all(map(_is_text, texts)))
-    _require(_is_text(run.reading_machine) and all(value is None or _is_text(value) for value in hashes))
-    _require(run.seed >= 0 and run.training_length > 0 and all(length > 0 for length in run.lengths))
-    _require(all(type(value) is bool for value in (run.is_trial, run.aggregate_lengths)))
     return run
 
 

@@ -55,7 +55,7 @@ def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
         return declared[0]
     name = metric.partition("@")[0]
     known = (criterion.direction for criterion in results.comparison.deciding(case) if criterion.name == name)
-    other = Criterion(metric, next(known, usual_direction(name, results.open_ended(case))))
+    other = Criterion(metric, next(known, usual_direction(name, results.first_run(case).open_ended)))
     return next((criterion for criterion in declared if criterion.metric == metric), other)
 
 

@@ -36,9 +36,13 @@ def speed_table(results: Results, case: str) -> Table | None:
     reference = timed[baseline].reading if baseline in timed else {}
     for encoding in results.encodings(case):
         reading = timed[encoding].reading if encoding in timed else {}
-        of_speed = {f"speed at {length:,}": _speed(reading, reference, length) for length in lengths}
-        of_memory = {f"MB at {length:,}": reading.get(f"memory_mb@{length}", math.nan) for length in lengths}
-        rows.append({"encoding": encoding, **of_speed, **of_memory})
+        row: dict[str, object] = {"encoding": encoding}
+        for length in lengths:
+            speed, of_baseline = (values.get(f"tokens_per_second@{length}") for values in (reading, reference))
+            times = "" if speed is None or of_baseline is None else f"{speed / of_baseline:.2f} "
+            row[f"speed at {length:,}"] = None if speed is None else f"{times}({speed:,.0f})"
+        memory = {f"MB at {length:,}": reading.get(f"memory_mb@{length}", math.nan) for length in lengths}
+        rows.append({**row, **memory})
     machines = ", ".join(sorted({run.reading_machine for run in timed.values()}))
     caption = (
         f"How many times as many tokens per second as {baseline} each encoding reads, and in brackets how many; then "
@@ -61,10 +65,3 @@ def _ends(lengths: Sequence[int], trained: int) -> list[int]:
     """Return the shortest of sorted lengths, the longest of those of training, and the longest."""
     within = [length for length in lengths if length <= trained]
     return sorted({lengths[0], *within[-1:], lengths[-1]})
-
-
-def _speed(reading: Mapping[str, float], reference: Mapping[str, float], length: int) -> str | None:
-    speed, reference_speed = (readings.get(f"tokens_per_second@{length}") for readings in (reading, reference))
-    if speed is None:
-        return None
-    return f"({speed:,.0f})" if reference_speed is None else f"{speed / reference_speed:.2f} ({speed:,.0f})"

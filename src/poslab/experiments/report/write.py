@@ -109,7 +109,9 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             trained = results.training_length(case) if results.has_trained(case) else None
             name, always = f"curves_{slug}_{criterion.name}", [comparison.baseline, *without]
             named = figures.named_styles(styles, rows, always, criterion.direction)
-            yield figures.curves(name, title, rows, results.length_unit(case), trained, named, criterion.direction)
+            yield figures.curves(
+                name, title, rows, results.first_run(case).length_unit, trained, named, criterion.direction
+            )
             yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
         verdicts, caption = verdict_table(results, case, criterion), f"Differences to {comparison.baseline}."
         if not verdicts.empty:

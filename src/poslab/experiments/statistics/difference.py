@@ -192,11 +192,7 @@ def _estimate(scores: Scores, baseline: Scores, paired: bool) -> Estimate:
         if scores.items.shape[1] != baseline.items.shape[1]:
             raise ValueError(f"items must be equally many, got {scores.items.shape[1]} and {baseline.items.shape[1]}")
         values, baseline_values = scores.items.astype(np.float64), baseline.items.astype(np.float64)
-        step = _step(values, baseline_values)
+        levels = np.unique(np.concatenate([values.ravel(), baseline_values.ravel()]))
+        # the smallest step of a mean over items: that of an item, divided by the number of items
+        step = float(np.diff(levels).min()) / values.shape[-1] if len(levels) > 1 else 0.0
     return estimate([values - baseline_values] if paired else [values, -baseline_values], step)
-
-
-def _step(*items: np.ndarray) -> float:
-    """Return the smallest step of a mean over items: that of an item, divided by the number of items."""
-    levels = np.unique(np.concatenate([scores.ravel() for scores in items]))
-    return float(np.diff(levels).min()) / items[0].shape[-1] if len(levels) > 1 else 0.0

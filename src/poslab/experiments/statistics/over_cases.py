@@ -78,7 +78,8 @@ def normalised(scores: np.ndarray) -> np.ndarray:
     They depend on which encodings are compared. A diverged run, NaN, counts as the worst run of the case. Cases in
     which all means are equal become 0.5.
     """
-    filled = _worst_where_missing(scores.reshape(-1, scores.shape[-1])).reshape(scores.shape)
+    lowest = np.where(np.isfinite(scores), scores, np.inf).min((0, 1))  # (C,)
+    filled = np.where(np.isfinite(scores), scores, np.where(np.isfinite(lowest), lowest, 0.0))
     means = filled.mean(1)  # (E, C)
     low, span = means.min(0), np.ptp(means, axis=0)
     return np.where(span > 0, (filled - low) / np.where(span > 0, span, 1), 0.5)
@@ -153,9 +154,3 @@ def _bootstrapped(
         samples, statistic, n_resamples=RESAMPLES, batch=200, axis=-1, vectorized=True, method="percentile", rng=seed
     )
     return Summary(value, drawn.confidence_interval.low, drawn.confidence_interval.high)
-
-
-def _worst_where_missing(gains: np.ndarray) -> np.ndarray:
-    """Return gains (E, C) whose missing values are those of the worst in the case, or 0 if all are missing."""
-    lowest = np.where(np.isfinite(gains), gains, np.inf).min(0)
-    return np.where(np.isfinite(gains), gains, np.where(np.isfinite(lowest), lowest, 0.0))

@@ -176,21 +176,19 @@ def verdicts(
     families = [holm(p_values).tolist() for p_values in zip(*alone, strict=True)]
     adjusted = dict(zip(tested, zip(*families, strict=True), strict=True))
     return {
-        name: _tested(comparison, adjusted[name, other], len(tested))
-        if (name, other) in adjusted
-        else _untested(comparison)
+        name: _verdict(comparison, adjusted.get((name, other)), len(tested))
         for (name, other), comparison in comparisons.items()
         if other == baseline
     }
 
 
-def _untested(comparison: _Comparison) -> Verdict:
-    word, difference = comparison.untested, comparison.difference
-    assert word is not None
-    return Verdict(word, difference, math.nan, False, None, comparison.scores.diverged, p_alone=difference.p_value)
-
-
-def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], family: int) -> Verdict:
+def _verdict(comparison: _Comparison, adjusted: tuple[float, float, float] | None, family: int) -> Verdict:
+    """Return a verdict from p-values that are adjusted over a family of tests; they are None without a test."""
+    if adjusted is None:
+        word, diverged = comparison.untested, comparison.scores.diverged
+        assert word is not None
+        alone = comparison.difference.p_value
+        return Verdict(word, comparison.difference, math.nan, False, None, diverged, p_alone=alone)
     p_value, beyond, equivalent = adjusted
     if equivalent < ALPHA:
         word = Word.EQUIVALENT
@@ -203,7 +201,9 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
     if comparison.leaves_out_failures(word):
         word, beyond_margin = Word.INCONCLUSIVE, False
     elif word is Word.INCONCLUSIVE:
-        seeds, detectable = _further_seeds(comparison, family), _detectable(comparison, family)
+        seeds, estimate = _further_seeds(comparison, family), comparison.difference.estimate
+        if not comparison.split and estimate is not None:
+            detectable = smallest_detectable(estimate, ALPHA / family)
     return Verdict(
         word,
         comparison.difference,
@@ -215,14 +215,6 @@ def _tested(comparison: _Comparison, adjusted: tuple[float, float, float], famil
         rate_difference(comparison.scores.values, comparison.baseline.values) if comparison.split else None,
         comparison.p_values()[0],
     )
-
-
-def _detectable(comparison: _Comparison, family: int) -> float | None:
-    """Return the smallest difference that such a comparison finds; None if it compares solve rates."""
-    if comparison.split:
-        return None
-    assert comparison.difference.estimate is not None
-    return smallest_detectable(comparison.difference.estimate, ALPHA / family)
 
 
 def _further_seeds(comparison: _Comparison, family: int) -> int | None:
