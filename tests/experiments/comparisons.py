@@ -38,7 +38,7 @@ def comparison(**changes: Any) -> Comparison:
 def plan(**changes: Any) -> CellPlan:
     """The plan of such a comparison, at lengths 10 and 20, trained up to 10."""
     made = comparison(**changes)
-    definitions = {f"{case}/{name}": 1 for case, name in made.pairs}
+    definitions = {f"{case}/{name}": "digest" for case, name in made.pairs}
     return CellPlan(made, definitions, {case: [10, 20] for case in made.cases}, dict.fromkeys(made.cases, 10))
 
 

@@ -56,7 +56,7 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> list[list[int | None]]:
 
 
 def cell(*lengths: int) -> Cell:
-    return Cell("addition", "rotary", 1, {}, False, 1, lengths)
+    return Cell("addition", "rotary", 1, {}, False, "", lengths)
 
 
 def file_of(run: RunDirectory) -> Path:
@@ -247,7 +247,7 @@ def test_metrics_beside_those_of_the_task_are_kept_in_a_file_of_their_own(tmp_pa
     monkeypatch.setattr(cell_run, "measure_extra", noting)
 
     def of(*extra: str) -> Cell:
-        return Cell("text", "rotary", 1, {}, False, 1, (16,), extra)
+        return Cell("text", "rotary", 1, {}, False, "", (16,), extra)
 
     first = measured(run, of("passkey_loss@150"))
     assert {"bits_per_byte@16", "passkey_loss@150", "passkey_accuracy@150"} <= first.keys()

@@ -216,7 +216,7 @@ def test_a_study_of_a_comparison_is_not_joined(tmp_path):
     sweep = small_sweep(tmp_path)
     Path(sweep.output).mkdir()
     with DatabaseLedger(open_storage(sweep).engine, sweep.name).changing() as records:
-        records[STUDY] = {"id": "0123", "definitions": {}}
+        records[STUDY] = {"id": "0123", "kind": "comparison"}
 
     with pytest.raises(ValueError, match="the storage has a study of"):
         joined(sweep)

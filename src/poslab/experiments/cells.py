@@ -31,7 +31,7 @@ class Cell:
         case, encoding, seed: of the run.
         point: values of tuned keys.
         is_trial: True for a run of the tuning, which is never a result.
-        definition: number of the configuration of this case and encoding, which grows when their files change.
+        definition: digest of the configuration of this case and encoding.
         lengths: of the test.
         extra: tags of the metrics that are measured beside those of its task.
         after: directory of the run that it begins with, within that of the comparison; None begins anew.
@@ -42,7 +42,7 @@ class Cell:
     seed: int
     point: Point
     is_trial: bool
-    definition: int = 1
+    definition: str = ""
     lengths: Sequence[int] = ()
     extra: Sequence[str] = ()
     after: str | None = None
@@ -60,10 +60,9 @@ class Cell:
     def directory(self) -> Path:
         """Directory of its run within that of the comparison; the lengths of the test do not change it."""
         kind = "trials" if self.is_trial else "runs"
-        made_of = [dict(self.point), self.definition, *([] if self.after is None else [self.after])]
+        made_of = [dict(self.point), self.definition, self.after]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
-        is_plain = not self.point and self.definition == 1 and self.after is None
-        return Path(kind) / self.case / self.encoding / (f"seed_{self.seed}" + ("" if is_plain else f"_{digest}"))
+        return Path(kind) / self.case / self.encoding / f"seed_{self.seed}_{digest}"
 
     @property
     def label(self) -> str:

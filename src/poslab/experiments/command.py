@@ -21,7 +21,7 @@ from poslab.experiments.report.write import write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
 from poslab.experiments.storage import claim, naming_storage, open_output, quieten_optuna
-from poslab.experiments.study import ComparisonJobs, definitions, ledger_of
+from poslab.experiments.study import ComparisonJobs, identity_of, ledger_of
 from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.recipe import Recipe
@@ -73,11 +73,10 @@ def run_comparison(
         open_output(output)
         ledger = ledger_of(comparison)
         with one_at_a_time(output):
-            keep = not (dry_run or report_only)
-            identity, numbers = definitions(ledger, comparison, configurations, keep)
-            plan = CellPlan(comparison, numbers, lengths, trained)
+            digests = {f"{case}/{name}": configurations.definition(case, name) for case, name in comparison.pairs}
+            plan = CellPlan(comparison, digests, lengths, trained)
             jobs = ComparisonJobs(plan, ledger)
-            claim(output, identity, "runs")
+            claim(output, identity_of(ledger, comparison), "runs")
         if not report_only:
             check_splits(results_of_cells(plan, jobs.results(), firsts))
         if dry_run:

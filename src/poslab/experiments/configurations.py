@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from poslab.configuration.command_line import in_hydras_grammar, key_of
+from poslab.data.source import default_cache
 from poslab.experiments.cells import Cell, Point
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.composition import Composer, refuse_own_keys
 from poslab.experiments.mistakes import GROUPS_OF_ENCODINGS
+from poslab.io.files import PACKAGE
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 
@@ -46,9 +50,17 @@ class CellConfigurations:
         config = self._of(cell.case, cell.encoding, cell.seed, cell.point)
         return config if cell.after is None else {**config, "init_from": f"{self._comparison.output}/{cell.after}"}
 
-    def definition(self, case: str, encoding: str) -> dict[str, Any]:
-        """Return the resolved configuration of an encoding on a case, of seed 1 and not tuned."""
-        return self._of(case, encoding, 1, {})
+    def definition(self, case: str, encoding: str) -> str:
+        """Return a digest of the configuration of an encoding on a case, of seed 1 and not tuned.
+
+        It is equal on every machine, wherever that keeps packages, data and the working folder.
+        """
+        config = {key: value for key, value in self._of(case, encoding, 1, {}).items() if key != "trust"}
+        text = json.dumps(config, sort_keys=True)
+        folders = {sysconfig.get_path("purelib"): PACKAGE, str(default_cache()): "cache:", str(Path.cwd()): ""}
+        for folder, name in folders.items():
+            text = text.replace(f"{json.dumps(folder)[:-1]}/", f'"{name}')
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def check(self, case: str, encoding: str) -> Recipe:
         """Check all configurations of an encoding on a case before any training, at every value of a tuned key too.
@@ -87,7 +99,7 @@ class CellConfigurations:
     def _checked(self, case: str, encoding: str, point: Point) -> Recipe:
         shown = "".join(f" with {key}={value}" for key, value in point.items())
         begins_with = self._comparison.earlier_pair(case, encoding)
-        earlier = None if begins_with is None else self.definition(*begins_with)
+        earlier = None if begins_with is None else self._of(*begins_with, 1, {})
         try:
             recipe = check(self._of(case, encoding, 1, point), earlier=earlier)
         except ValueError as error:

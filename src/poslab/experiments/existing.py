@@ -108,8 +108,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     firsts = {case: of_case[0] for case, of_case in cases.items()}
     tested = {case: checked_lengths(comparison, case, run.recipe, run.data) for case, run in firsts.items()}
     trained = {case: run.data.longest_trained for case, run in firsts.items()}
-    definitions = {f"{case}/{encoding}": 1 for case, encoding in comparison.pairs}
-    plan = CellPlan(comparison, definitions, tested, trained)
+    plan = CellPlan(comparison, {f"{case}/{encoding}": "" for case, encoding in comparison.pairs}, tested, trained)
     cells = [
         (run, plan.cell(case, names[run], run.recipe.seed, {})) for case, of_case in cases.items() for run in of_case
     ]

@@ -30,13 +30,13 @@ class CellPlan:
 
     Args:
         comparison: the comparison.
-        definitions: number of the configuration of each `case/encoding`.
+        definitions: digest of the configuration of each `case/encoding`.
         lengths: of the test, by case.
         trained: the longest length of training, by case.
     """
 
     comparison: Comparison
-    definitions: Mapping[str, int]
+    definitions: Mapping[str, str]
     lengths: Mapping[str, Sequence[int]]
     trained: Mapping[str, int]
 

@@ -1,25 +1,20 @@
-"""The cells of a comparison as jobs, and the definitions of its runs."""
+"""The cells of a comparison as jobs, and their records."""
 
 from __future__ import annotations
 
 import json
 import secrets
-import sysconfig
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from poslab.data.source import default_cache
 from poslab.experiments.cells import Cell, CellResult, Finished, cell_of, result_of
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger, Job, Jobs, Ledger, Record
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.storage import open_storage
 from poslab.experiments.storage_url import DamagedStorageError
-from poslab.io.files import PACKAGE
-from poslab.training.resume import changes_since
 
 
 class ComparisonJobs(Jobs[CellResult]):
@@ -72,52 +67,18 @@ def ledger_of(comparison: Comparison) -> Ledger:
     return FolderLedger(output, lambda key: output / cell_of_key(key).directory)
 
 
-def definitions(
-    ledger: Ledger, comparison: Comparison, configurations: CellConfigurations, keep: bool
-) -> tuple[str, dict[str, int]]:
-    """Return the identity of a comparison, and the number of the present definition of each `case/encoding`.
-
-    Files of choices, and the comparison's own, may change between two commands. An equal definition of before keeps its
-    number; a new one gets the next, and is kept if `keep`. Runs of an earlier definition are kept, and not compared
-    with those of the newest.
+def identity_of(ledger: Ledger, comparison: Comparison) -> str:
+    """Return the identity of a comparison, which its records keep.
 
     Raises:
         ValueError: if the records are of a sweep.
     """
-    numbers = {}
-    # equal on every machine, wherever it keeps packages, data and the working folder
-    folders = {sysconfig.get_path("purelib"): PACKAGE, str(default_cache()): "cache:", str(Path.cwd()): ""}
     with ledger.changing() as records:
-        known = records.setdefault(STUDY, {"id": secrets.token_hex(8), "definitions": {}})
+        known = records.setdefault(STUDY, {"id": secrets.token_hex(8), "kind": "comparison"})
         if not isinstance(known, dict) or not isinstance(known.get("id"), str):
             raise DamagedStorageError("is damaged: it lacks what the comparison was begun with")
-        if "definitions" not in known:
+        if known.get("kind") != "comparison":
             raise ValueError(
                 f"name={comparison.name}: the storage has a sweep of that name: give this comparison a name of its own"
             )
-        for case, encoding in comparison.pairs:
-            name = f"{case}/{encoding}"
-            now: dict[str, Any] = _without_folders(
-                json.loads(json.dumps(configurations.definition(case, encoding))), folders
-            )
-            earlier = known["definitions"].get(name, [])
-            if not isinstance(earlier, list) or not all(isinstance(before, dict) for before in earlier):
-                raise DamagedStorageError(f"is damaged: the definitions of {name} are none that Poslab writes")
-            same = (not any(changes_since(_without_folders(before, folders), now)) for before in earlier)
-            numbers[name] = next((number for number, is_same in enumerate(same, 1) if is_same), len(earlier) + 1)
-            if keep and numbers[name] > len(earlier):
-                known["definitions"][name] = [*earlier, now]
-        return known["id"], numbers
-
-
-def _without_folders(node: Any, folders: Mapping[str, str]) -> Any:
-    """Return a part of a configuration in which the beginnings of paths have other names."""
-    if isinstance(node, dict):
-        return {key: _without_folders(value, folders) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_without_folders(value, folders) for value in node]
-    if isinstance(node, str):
-        for folder, name in folders.items():
-            if node.startswith(f"{folder}/"):
-                return name + node.removeprefix(f"{folder}/")
-    return node
+        return known["id"]
