@@ -27,9 +27,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., RunDirect
     @cache
     def trained(*overrides: str) -> RunDirectory:
         words = ["dataset=fashion_mnist", *data, *TINY, *overrides]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("poslab.training.callbacks.SHARE", 1e6)  # there is time for pictures
-            return run_of(composed(*words), tmp_path_factory.mktemp("run") / "run")
+        return run_of(composed(*words), tmp_path_factory.mktemp("run") / "run")
 
     return trained
 

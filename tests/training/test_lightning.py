@@ -124,7 +124,7 @@ def test_a_run_whose_time_was_over_trains_no_further_when_it_resumes(tmp_path):
             r"callbacks\.again must differ from",
         ),
         (
-            "+callbacks.again={_target_:poslab.training.callbacks.EncodingCurves,training_length:8}",
+            "+callbacks.again={_target_:poslab.training.loggers.EncodingCurves}",
             r"callbacks\.again must differ from a",
         ),
         ("+trainer.lightning.limit_val_batches=0.0001", r"trainer: .*limit_val_batches"),

@@ -278,10 +278,3 @@ def _size_hint(sentence: str, words: list[str]) -> str:
         return ""
     typed = any(word.lstrip("+").startswith(f"model.{argument[1]}=") for word in words)
     return "" if typed else "; size= sets it: leave that out with ~size"
-
-
-def as_typed(path: str | Path) -> Path:
-    """Return a path below the working directory without the part that the user knows."""
-    with contextlib.suppress(ValueError):
-        return Path(path).relative_to(Path.cwd())
-    return Path(path)

@@ -113,7 +113,8 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     from hydra import compose
     from omegaconf import OmegaConf
 
-    from poslab.configuration.of_pretrained import is_pretrained, without_scratch_default
+    from poslab.configuration.build import is_pretrained
+    from poslab.configuration.of_pretrained import without_scratch_default
     from poslab.runs.directory import RunDirectory
 
     directory = RunDirectory.of(run)

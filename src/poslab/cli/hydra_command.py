@@ -19,9 +19,9 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.cli.argv import as_sweep, expand_aliases, options_first, searching, searching_words, with_user_choices
-from poslab.cli.errors import as_typed, explained, known_keys
+from poslab.cli.errors import explained, known_keys
 from poslab.configuration.build import DATA, trusted_packages
-from poslab.configuration.command_line import poslab_command, trusting
+from poslab.configuration.command_line import as_typed, poslab_command, trusting
 from poslab.configuration.folders import CONF, groups, in_current_directory
 from poslab.configuration.outside_files import checked
 from poslab.data.composed import check_added_keys, check_choices, resolved

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from poslab.cli.argv import parsed
 from poslab.cli.help import train_help
 from poslab.cli.hydra_command import choices_of_configuration, command
+from poslab.configuration.build import is_pretrained
 from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, short_key, shown
-from poslab.configuration.of_pretrained import is_pretrained
 
 NAMED = ("dataset", "encoding")
 """Groups whose choice is in the name of every run directory."""

@@ -84,6 +84,11 @@ def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, An
     return {name: build(keyed, f"{group}.{name}", kind) for name in nodes}
 
 
+def is_pretrained(model: Any) -> bool:
+    """Return True for the node of a pretrained model."""
+    return isinstance(model, Mapping) and str(model.get("_target_")).startswith("poslab.pretrained.")
+
+
 def trusted_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the packages that the user trusts beside Poslab; raise ValueError if they are not names of packages."""
     return package_names(config.get("trust") or ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -40,6 +41,13 @@ def words_after(name: str, line: str) -> list[str]:
 def pip_install(extra: str) -> str:
     """Return the line that installs what an extra of Poslab adds."""
     return f"pip install {shlex.quote(f'poslab[{extra}]')}" if IS_INSTALLED else f"pip install -e '.[{extra}]'"
+
+
+def as_typed(path: str | Path) -> Path:
+    """Return a path below the working directory without the part that the user knows."""
+    with contextlib.suppress(ValueError):
+        return Path(path).relative_to(Path.cwd())
+    return Path(path)
 
 
 def assignment(key: str, value: Any) -> str:

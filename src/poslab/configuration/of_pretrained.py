@@ -23,11 +23,6 @@ LARGEST_AT_A_TENTH = 135e6
 _VALUE = re.compile(r"\$\{oc\.select:pretrained\.\w+,(.*)\}")
 
 
-def is_pretrained(model: Any) -> bool:
-    """Return True for the node of a pretrained model."""
-    return isinstance(model, Mapping) and str(model.get("_target_")).startswith("poslab.pretrained.")
-
-
 def usual(value: Any) -> Any:
     """Return what a value of conf/ is for a model of ours: a number, a word, or another interpolation."""
     match = _VALUE.fullmatch(value) if isinstance(value, str) else None

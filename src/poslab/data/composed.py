@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from poslab.configuration.build import build, full_keys, nearest
+from poslab.configuration.build import build, full_keys, is_pretrained, nearest
 from poslab.configuration.command_line import key_of, poslab_command
 from poslab.configuration.labels import choice_file, choice_of
-from poslab.configuration.of_pretrained import is_pretrained, rate, rate_fraction, without_scratch_default
+from poslab.configuration.of_pretrained import rate, rate_fraction, without_scratch_default
 from poslab.io.files import in_package
 
 

@@ -133,12 +133,6 @@ def served(
         yield ("all layers" if len(layers) == depth > 1 else words), encodings.layer(layers[0]), before
 
 
-def num_learned_biases(encodings: StackEncodings) -> int:
-    """Return how many encodings of a stack have a bias that learns."""
-    biases = [biased_part(encoding) for encoding in encodings]
-    return sum(bias is not None and next(bias.parameters(), None) is not None for bias in biases)
-
-
 def biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
     """Return the outermost part with a bias: what DAPE builds on; TUPE itself, although it holds a T5."""
     parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)

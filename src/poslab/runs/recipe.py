@@ -11,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from poslab.configuration.build import build, build_each, full_keys
+from poslab.configuration.build import build, build_each, full_keys, is_pretrained
 from poslab.configuration.labels import label
-from poslab.configuration.of_pretrained import is_pretrained
 from poslab.data.source import DataSource
 from poslab.io.files import NotInstalledError
 from poslab.runs.directory import GROUPS, RunDirectory

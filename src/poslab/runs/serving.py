@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from poslab.configuration.of_pretrained import is_pretrained
+from poslab.configuration.build import is_pretrained
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.models import Model
 from poslab.pretrained.export.directory import Exported, check_target, write_directory

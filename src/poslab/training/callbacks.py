@@ -1,12 +1,9 @@
-"""Callbacks of a run: the choices of `callbacks=`, and the records of its starting point and its encoding."""
+"""Callbacks that a run may have: the choices of `callbacks=`."""
 
 from __future__ import annotations
 
-import copy
-import time
 import warnings
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import lightning as L
@@ -17,20 +14,15 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from poslab.arguments import CheckedArguments, Count, Range
 from poslab.data.tokenizers import Tokenizer
-from poslab.encodings import Positions, StackEncodings
-from poslab.evaluation.grids import Grid
 from poslab.evaluation.scores.tokens import evaluating
 from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Model
-from poslab.runs.checkpoint import ENCODING_CURVES
-from poslab.runs.directory import write_with_checksum
 from poslab.tasks.task import Search, Task, device_of
-from poslab.training.learner import Learner, hash_of
+from poslab.training.learner import Learner
 from poslab.training.loggers import RunTensorBoard
 
 
@@ -176,145 +168,3 @@ class Samples(CheckedArguments, L.Callback):
         read = torch.tensor([tokens], device=device_of(model))
         most, greedy = self.search.max_new_tokens, Sampling(temperature=0)
         return tokenizer.decode([int(token) for token in generate(model, read, most, greedy, end_id=tokenizer.end_id)])
-
-
-SHARE = 0.01
-"""Largest share of the training time for plots."""
-
-FIRST_COST = 0.4
-"""Estimated seconds of the first plot, in addition to `COST_OF_A_PANEL` for each encoding in it."""
-
-COST_OF_A_PANEL = 0.2
-
-
-class EncodingCurves(L.Callback):
-    """A callback that writes an encoding's numbers as curves over steps, and its bias over distance as a plot.
-
-    It keeps the initial state of the encoding, which every checkpoint of the run then holds (`encoding_start`).
-
-    Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation; the
-    plot of the bias, next to its initial state, only if all writing takes less than 1 % of the training time so far.
-    Encodings without parameters and models that are sharded among processes (FSDP) are left out. The plot reaches
-    twice as far as the training length, in tokens; on several axes it has the offsets of the grid of the first example.
-    """
-
-    def __init__(self, training_length: int) -> None:
-        self.training_length = training_length
-        self.spent = 0.0
-        self._cost: float | None = None
-        self._grid: Grid | None = None
-        self._start: dict[str, Tensor] = {}
-
-    @property
-    def state_key(self) -> str:
-        return ENCODING_CURVES
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"spent": self.spent, "start": self._start}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.spent, self._start = state_dict["spent"], state_dict["start"]
-
-    @rank_zero_only
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        encodings = _encodings(pl_module)
-        if not self._start and _are_whole(encodings):
-            self._start = {name: x.detach().cpu().clone() for name, x in encodings.state_dict().items()}
-
-    @rank_zero_only
-    def on_validation_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        if self._grid is None and isinstance(positions := getattr(batch, "positions", None), Positions):
-            self._grid = Grid.of(positions)
-
-    @rank_zero_only
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
-        encodings, step = _encodings(pl_module), trainer.global_step
-        board = next((logger for logger in trainer.loggers if isinstance(logger, RunTensorBoard)), None)
-        if board is None or not _are_whole(encodings):
-            return
-        began = time.perf_counter()
-        from poslab.evaluation.learned_bias import (
-            MAX_POINTS,
-            bias_by_offset,
-            bias_maps,
-            bias_plot,
-            learned_bias,
-            num_learned_biases,
-        )
-        from poslab.evaluation.learned_parameters import learned_parameters
-
-        for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
-            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()
-            board.experiment.add_scalar(tag, row["learned"], step)
-        written = time.perf_counter()
-        panels = num_learned_biases(encodings)
-        cost = self._cost or FIRST_COST + COST_OF_A_PANEL * panels
-        if panels and self._start and self.spent + (written - began) + cost <= SHARE * pl_module.training_seconds:
-            start = copy.deepcopy(encodings)
-            start.load_state_dict(self._start)
-            length = encodings.max_length or 2 * self.training_length
-            on_axes = self._grid is not None and len(self._grid.sizes) > 1
-            bias = learned_bias(encodings, length, start, MAX_POINTS, on_axes)
-            if len(bias):
-                board.experiment.add_figure("encoding/bias", bias_plot(bias, self.training_length).figure, step)
-            if self._grid is not None and on_axes:
-                bias = bias_by_offset(encodings, self._grid.sizes, self._grid.axes)
-                for plot in bias_maps(bias, self._grid.axes) if len(bias) else ():
-                    board.experiment.add_figure("encoding/bias_by_offset", plot.figure, step)
-            self._cost = time.perf_counter() - written
-        self.spent += time.perf_counter() - began
-
-
-def _encodings(pl_module: L.LightningModule) -> StackEncodings:
-    assert isinstance(pl_module, Learner)
-    encodings = pl_module.model.encodings
-    assert isinstance(encodings, StackEncodings)
-    return encodings
-
-
-def _are_whole(encodings: StackEncodings) -> bool:
-    """Return whether encodings have parameters, and this process has all of each."""
-    parameters = list(encodings.parameters())
-    return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
-
-
-class RecordStartingPoint(L.Callback):
-    """A callback that writes the hashes of the first batch, and of the weights outside encodings, before step 1,
-    with the version of the split of the data.
-
-    Weights that are shared out among processes are not hashed. A run of zero steps has the hash of no batch.
-    """
-
-    def __init__(self, file: Path, split_version: int = 1) -> None:
-        self.file = file
-        self.split_version = split_version
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if not batch_idx:
-            self._write(trainer, pl_module, batch)
-
-    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.max_steps == 0:
-            self._write(trainer, pl_module, ())
-
-    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Iterable[Any]) -> None:
-        assert isinstance(pl_module, Learner)
-        if not trainer.is_global_zero:
-            return
-        weights = {
-            name: weight
-            for name, weight in sorted(pl_module.model.named_parameters())
-            if not any("encodings" in part for part in name.split("."))
-        }
-        is_whole = not any(isinstance(weight, DTensor) for weight in weights.values())
-        hashes = {
-            "batch": hash_of(part for part in batch if isinstance(part, Tensor)),
-            "weights": hash_of(weights.values()) if is_whole else None,
-            "split": str(self.split_version),
-        }
-        write_with_checksum(self.file, hashes)

@@ -34,7 +34,6 @@ from poslab.runs.processes import (
 )
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
-from poslab.training.callbacks import EncodingCurves, RecordStartingPoint
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.components import (
@@ -52,7 +51,7 @@ from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, 
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
 from poslab.training.learner import Learner
-from poslab.training.loggers import RunLogger, RunTensorBoard
+from poslab.training.loggers import EncodingCurves, RecordStartingPoint, RunLogger, RunTensorBoard
 from poslab.training.resume import Plan, require_free
 from poslab.training.teacher import teacher_of
 
@@ -211,7 +210,7 @@ def train_here(
         console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {num_learning(model):,} parameters learn")
     _require_space(run, model)
     loggers = loggers_of(recipe, run.path, first_step)
-    standard = [ConsoleProgress(console), signals, checkpoints, EncodingCurves(datamodule.training_length)]
+    standard = [ConsoleProgress(console), signals, checkpoints, EncodingCurves()]
     standard += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
     standard += [] if observer is None else [ObserveValidations(observer)]
     try:

@@ -1,4 +1,4 @@
-"""Loggers of a run: TensorBoard and a CSV file, both of which survive a resume."""
+"""Records of a run: TensorBoard and a CSV file, both of which survive a resume, its encoding and its starting point."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ import re
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.tensorboard.summary import hparams
 
 from poslab.configuration.labels import choices_of
+from poslab.encodings import StackEncodings
+from poslab.runs.checkpoint import ENCODING_CURVES
+from poslab.runs.directory import write_with_checksum
+from poslab.training.learner import Learner, hash_of
 
 _STEP = re.compile("[0-9]{1,18}")
 
@@ -155,3 +162,96 @@ def flat(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, boo
             yield prefix.removesuffix("."), str(value).rpartition(".")[2]
         elif value is not None and not str(key).startswith("_"):
             yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)
+
+
+class EncodingCurves(L.Callback):
+    """A callback that writes an encoding's numbers as curves over steps.
+
+    It keeps the initial state of the encoding, which every checkpoint of the run then holds (`encoding_start`).
+
+    Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation.
+    Encodings without parameters and models that are sharded among processes (FSDP) are left out.
+    """
+
+    def __init__(self) -> None:
+        self._start: dict[str, Tensor] = {}
+
+    @property
+    def state_key(self) -> str:
+        return ENCODING_CURVES
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start": self._start}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._start = state_dict["start"]
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        encodings = _encodings(pl_module)
+        if not self._start and _are_whole(encodings):
+            self._start = {name: x.detach().cpu().clone() for name, x in encodings.state_dict().items()}
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        encodings = _encodings(pl_module)
+        board = next((logger for logger in trainer.loggers if isinstance(logger, RunTensorBoard)), None)
+        if board is None or not _are_whole(encodings):
+            return
+        from poslab.evaluation.learned_parameters import learned_parameters
+
+        for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
+            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()
+            board.experiment.add_scalar(tag, row["learned"], trainer.global_step)
+
+
+def _encodings(pl_module: L.LightningModule) -> StackEncodings:
+    assert isinstance(pl_module, Learner)
+    encodings = pl_module.model.encodings
+    assert isinstance(encodings, StackEncodings)
+    return encodings
+
+
+def _are_whole(encodings: StackEncodings) -> bool:
+    """Return whether encodings have parameters, and this process has all of each."""
+    parameters = list(encodings.parameters())
+    return bool(parameters) and not any(isinstance(parameter, DTensor) for parameter in parameters)
+
+
+class RecordStartingPoint(L.Callback):
+    """A callback that writes the hashes of the first batch, and of the weights outside encodings, before step 1,
+    with the version of the split of the data.
+
+    Weights that are shared out among processes are not hashed. A run of zero steps has the hash of no batch.
+    """
+
+    def __init__(self, file: Path, split_version: int = 1) -> None:
+        self.file = file
+        self.split_version = split_version
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if not batch_idx:
+            self._write(trainer, pl_module, batch)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if trainer.max_steps == 0:
+            self._write(trainer, pl_module, ())
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Iterable[Any]) -> None:
+        assert isinstance(pl_module, Learner)
+        if not trainer.is_global_zero:
+            return
+        weights = {
+            name: weight
+            for name, weight in sorted(pl_module.model.named_parameters())
+            if not any("encodings" in part for part in name.split("."))
+        }
+        is_whole = not any(isinstance(weight, DTensor) for weight in weights.values())
+        hashes = {
+            "batch": hash_of(part for part in batch if isinstance(part, Tensor)),
+            "weights": hash_of(weights.values()) if is_whole else None,
+            "split": str(self.split_version),
+        }
+        write_with_checksum(self.file, hashes)
