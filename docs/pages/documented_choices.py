@@ -19,7 +19,7 @@ from poslab import encodings
 from poslab.attention import choose_route
 from poslab.cli.choices import keys
 from poslab.configuration.folders import choices as names
-from poslab.configuration.of_pretrained import with_scratch_default
+from poslab.configuration.labels import with_scratch_default
 from poslab.data.composed import resolved
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, StackShape

@@ -11,7 +11,7 @@ from torch import nn
 
 from poslab.cli.choices import keys
 from poslab.configuration.build import keys_of
-from poslab.configuration.of_pretrained import usual
+from poslab.configuration.labels import usual
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape
 from poslab.models import Decoder
 from tests.encoding_choices import CONF, choice, composed

@@ -20,7 +20,6 @@ from poslab.cli.choices import keys
 from poslab.configuration.build import nearest, nearest_encoding
 from poslab.configuration.command_line import SEVERAL, poslab_command
 from poslab.configuration.folders import CONF, SWEEPS, choices, groups
-from poslab.report.text import listed
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1
@@ -37,7 +36,10 @@ RENAMED = {
     "encoding.windows": "window of the kinds of model.layers, as in 'model.layers={kinds:[{window:64},{}]}'",
     "encoding.chunks": "chunk of the kinds of model.layers, as in 'model.layers={kinds:[{chunk:64},{}]}'",
     "encoding.temperatures": "temperature of the kinds of model.layers",
-    **{f"encoding.{key}": f"{key} of model.layers" for key in ("order", "from_last", "first", "last")},
+    "encoding.order": "order of model.layers",
+    "encoding.from_last": "from_last of model.layers",
+    "encoding.first": "first of model.layers",
+    "encoding.last": "last of model.layers",
     "logger=aim": "+logger.aim._target_=aim.pytorch_lightning.AimLogger trust=aim",
 }
 """Choices and keys of earlier versions, with what they are now."""
@@ -199,6 +201,8 @@ def _key_error(key: str, name: str, words: list[str], own_keys: Iterable[str]) -
     if now := RENAMED.get(key):
         return f"{key} is now {now}"
     if owners := choices_with(key):
+        from poslab.report.text import listed
+
         some = listed(owners if len(owners) < 7 else [*owners[:3], "others"])
         return f"{key}: there is no such key here; it is one of {some}"
     return f"{key}: there is no such key{_nearest_key(key, [*own_keys, *known_keys(name, words)])}"

@@ -114,7 +114,7 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
     from poslab.configuration.build import is_pretrained
-    from poslab.configuration.of_pretrained import without_scratch_default
+    from poslab.configuration.labels import without_scratch_default
     from poslab.runs.directory import RunDirectory
 
     directory = RunDirectory.of(run)

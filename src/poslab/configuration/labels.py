@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import yaml
 
 from poslab.configuration.folders import CONF
-from poslab.configuration.of_pretrained import with_scratch_default
 from poslab.io.files import LOADER
 
 OF_THE_ENCODING = ("encoding", "positions", "temperature")
@@ -292,3 +291,32 @@ def _number(value: float) -> str:
     mantissa, _, exponent = f"{value:.16e}".partition("e")
     short = f"{float(mantissa):.15g}e{int(exponent or 0)}"
     return short if exponent and abs(value) >= 1e4 and len(short) < len(plain) and float(short) == value else plain
+
+
+# Values of conf/ that a pretrained model gives itself: `${oc.select:pretrained.base,10000.0}`. There is no key
+# `pretrained`, so that models of ours have the value after the comma. For a pretrained model, the key is left out of
+# the configuration, and what is built takes the model's own value.
+
+_VALUE = re.compile(r"\$\{oc\.select:pretrained\.\w+,(.*)\}")
+
+
+def usual(value: Any) -> Any:
+    """Return what a value of conf/ is for a model of ours: a number, a word, or another interpolation."""
+    match = _VALUE.fullmatch(value) if isinstance(value, str) else None
+    return value if match is None else match[1] if "$" in match[1] else yaml.load(match[1], Loader=LOADER)
+
+
+def with_scratch_default(node: Any) -> Any:
+    """Return a node of conf/ with the values that it has in a model of ours."""
+    return {key: with_scratch_default(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
+
+
+def without_scratch_default(node: Any, unresolved: Any) -> Any:
+    """Return a resolved node without the keys that a pretrained model gives itself."""
+    if not isinstance(node, Mapping) or not isinstance(unresolved, Mapping):
+        return node
+    return {
+        key: without_scratch_default(value, unresolved[key])
+        for key, value in node.items()
+        if not (isinstance(unresolved[key], str) and _VALUE.fullmatch(unresolved[key]))
+    }

@@ -1,48 +1,13 @@
-"""Values of conf/ that a pretrained model gives itself: `${oc.select:pretrained.base,10000.0}`.
-
-There is no key `pretrained`, so that models of ours have what stands behind the comma. For a pretrained model, the key
-is left out of the configuration, and what is built takes the model's own value.
-"""
+"""Learning rates of pretrained models, by their number of weights."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import yaml
-
-from poslab.io.files import LOADER
 
 LARGEST_AT_A_TENTH = 135e6
 """Weights of the largest pretrained model that learns at a tenth of the rate of a new one."""
-
-_VALUE = re.compile(r"\$\{oc\.select:pretrained\.\w+,(.*)\}")
-
-
-def usual(value: Any) -> Any:
-    """Return what a value of conf/ is for a model of ours: a number, a word, or another interpolation."""
-    match = _VALUE.fullmatch(value) if isinstance(value, str) else None
-    return value if match is None else match[1] if "$" in match[1] else yaml.load(match[1], Loader=LOADER)
-
-
-def with_scratch_default(node: Any) -> Any:
-    """Return a node of conf/ with the values that it has in a model of ours."""
-    return {key: with_scratch_default(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
-
-
-def without_scratch_default(node: Any, unresolved: Any) -> Any:
-    """Return a resolved node without the keys that a pretrained model gives itself."""
-    if not isinstance(node, Mapping) or not isinstance(unresolved, Mapping):
-        return node
-    return {
-        key: without_scratch_default(value, unresolved[key])
-        for key, value in node.items()
-        if not (isinstance(unresolved[key], str) and _VALUE.fullmatch(unresolved[key]))
-    }
 
 
 def rate(usual: float, fraction: float) -> float:

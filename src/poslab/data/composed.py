@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.build import build, full_keys, is_pretrained, nearest
 from poslab.configuration.command_line import key_of, poslab_command
-from poslab.configuration.labels import choice_file, choice_of
-from poslab.configuration.of_pretrained import rate, rate_fraction, without_scratch_default
+from poslab.configuration.labels import choice_file, choice_of, without_scratch_default
+from poslab.configuration.of_pretrained import rate, rate_fraction
 from poslab.io.files import in_package
 
 

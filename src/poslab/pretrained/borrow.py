@@ -12,7 +12,7 @@ from poslab.arguments import checked, nearest
 from poslab.attention import Route
 from poslab.configuration.build import build, nearest_encoding
 from poslab.configuration.folders import CONF
-from poslab.configuration.of_pretrained import without_scratch_default
+from poslab.configuration.labels import without_scratch_default
 from poslab.encodings import (
     EncodingFactory,
     LayerPattern,
