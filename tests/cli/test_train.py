@@ -1,13 +1,16 @@
-"""Names of run directories."""
+"""Names of run directories, and the table of the jobs of `-m`."""
 
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
+from poslab.cli import train
 from poslab.cli.argv import parsed
 from poslab.cli.train import suffix
+from tests.training.runs import composed
 
 
 @pytest.mark.parametrize(
@@ -38,3 +41,30 @@ def test_a_run_is_named_by_what_was_typed_and_a_directory_of_ones_own_stays(smal
     assert re.fullmatch(r"[\d_-]{19}_text_rotary_base-1e5_d_model-16_num_layers-1_num_heads-2", run.name)
     assert run_command("src.train", *small, "encoding.base=1e5", "hydra.run.dir=mine_text_rotary").status == 0
     assert (tmp_path / "mine_text_rotary" / "metrics.json").is_file()
+
+
+def test_the_table_of_jobs_has_the_mean_and_deviation_over_seeds_of_each_label(monkeypatch, capsys):
+    def job(metric: str, values: dict, *overrides: str) -> tuple:
+        tags = {f"test/{metric}@{length}": value for length, value in values.items()} | {f"test/{metric}": 9.0}
+        task = SimpleNamespace(first_metric=lambda: metric)
+        return SimpleNamespace(metrics=lambda: tags), SimpleNamespace(task=task, config=composed(*overrides))
+
+    jobs = [
+        job("bits_per_byte", {256: 2.0, 1024: 3.0}, "encoding.base=1e5", "seed=1"),
+        job("bits_per_byte", {256: 2.2, 1024: 3.2}, "encoding.base=1e5", "seed=2"),
+        job("bits_per_byte", {256: 2.5}, "encoding=learned", "seed=1"),
+        job("exact_match", {8: 50.0}, "encoding=alibi"),
+    ]
+    monkeypatch.setattr(train, "JOBS", jobs)
+    train.print_jobs()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[1:4] == [
+        ["encoding", "256", "1,024"],
+        ["rotary", "2.100", "±0.141", "3.100", "±0.141"],
+        ["learned", "2.500", "–"],
+    ]
+    assert lines[5][-1] == "8" and lines[6][-1] == "50.000"
+
+    monkeypatch.setattr(train, "JOBS", jobs[:1])
+    train.print_jobs()
+    assert capsys.readouterr().out == ""

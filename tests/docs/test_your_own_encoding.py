@@ -181,9 +181,11 @@ def test_the_files_may_be_in_a_folder_of_ones_own(checkout: Path) -> None:
 
 @pytest.mark.slow
 def test_its_multirun_trains_each_encoding_and_is_loaded(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    typed(here, of("bash")[COMPARE], *QUICK)
-    header, *rows = [line.split() for line in of("text")[1].splitlines() if line.strip(" ─")]
+    title, header, *rows = [line.split() for line in of("text")[1].splitlines() if line]
+    printed = typed(here, of("bash")[COMPARE], *QUICK).rpartition(" ".join(title))[2]
     assert header == ["encoding", "256", "512", "1,024", "2,048"]
+    shown = [line.split() for line in printed.splitlines() if line]
+    assert shown[0] == ["encoding", "64", "128"] and [row[0] for row in shown[1:]] == [row[0] for row in rows]
     runs = sorted(file.parent.name for file in here.glob("outputs/*_multirun/*/metrics.json"))
     assert [run.partition("python_docs_")[2] for run in runs] == [row[0] for row in rows]
 

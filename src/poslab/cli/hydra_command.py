@@ -39,7 +39,9 @@ class FailedJobError(Exception):
 Main = Callable[[dict[str, Any], Path, list[str]], None]
 
 
-def command(name: str, main: Main, help_on: Callable[[list[str]], str]) -> NoReturn:
+def command(
+    name: str, main: Main, help_on: Callable[[list[str]], str], after_jobs: Callable[[], None] = lambda: None
+) -> NoReturn:
     """Run a command and exit: 0; 2 for a mistake of the user's, 1 for a failure, 128 and more after a signal.
 
     `HYDRA_FULL_ERROR=1` shows the traceback of everything.
@@ -49,6 +51,7 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str]) -> NoRet
         main: takes the resolved configuration, the directory for its output, which it makes itself where Hydra has not
             found it, and the overrides of the command line.
         help_on: returns the help for the other words of the command line.
+        after_jobs: called when all jobs have ended.
     """
     report, statuses = _beginning(name)
     process = os.getpid()
@@ -98,6 +101,7 @@ def command(name: str, main: Main, help_on: Callable[[list[str]], str]) -> NoRet
             if sys.argv[1:] == typed:
                 raise
             run()
+        after_jobs()
     except FailedJobError as failed:
         statuses.append(failed.args[0])
     except (HydraException, BrokenPipeError) as error:  # before OSError, which some of them are too

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
@@ -16,7 +17,11 @@ from poslab.cli.argv import parsed
 from poslab.cli.help import train_help
 from poslab.cli.hydra_command import choices_of_configuration, command
 from poslab.configuration.build import is_pretrained
-from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, short_key, shown
+from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, labels, short_key, shown
+
+if TYPE_CHECKING:
+    from poslab.runs.directory import RunDirectory
+    from poslab.runs.recipe import Recipe
 
 NAMED = ("dataset", "encoding")
 """Groups whose choice is in the name of every run directory."""
@@ -29,6 +34,9 @@ MAX_VALUE = 20
 
 MAX_SUFFIX = 50
 """Characters of all keys and values in a name; further keys are left out."""
+
+JOBS: list[tuple[RunDirectory, Recipe]] = []
+"""The runs that this process has finished."""
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
@@ -61,6 +69,31 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     from poslab.training.fit import train
 
     train(planned, recipe)
+    JOBS.append((planned.run, recipe))
+
+
+def print_jobs() -> None:
+    """Print the first metric of the test of all jobs of `-m` by length, with the mean and deviation of equal labels."""
+    if len(JOBS) < 2 or any(os.environ.get(name, "0") != "0" for name in ("RANK", "SLURM_PROCID")):
+        return
+    import pandas as pd
+
+    from poslab.io.terminal import HarmlessConsole
+
+    names = labels([{**recipe.config, "seed": 0} for _, recipe in JOBS])
+    rows = [
+        (recipe.task.first_metric(), name, int(length), value)
+        for (run, recipe), name in zip(JOBS, names, strict=True)
+        for tag, value in run.metrics().items()
+        for length in re.findall(rf"^test/{recipe.task.first_metric()}@(\d+)$", tag)
+    ]
+    frame, console = pd.DataFrame(rows, columns=["metric", "encoding", "length", "value"]), HarmlessConsole()
+    for metric, of_metric in frame.groupby("metric", sort=False):
+        groups = of_metric.groupby(["encoding", "length"], sort=False)["value"]
+        deviations = groups.std().map(lambda deviation: "" if pd.isna(deviation) else f" ±{deviation:.3f}")
+        table = (groups.mean().map("{:.3f}".format) + deviations).unstack().rename(columns="{:,}".format)
+        table = table.rename_axis(index=None, columns="encoding").to_string(na_rep="–", line_width=console.width)
+        console.print(f"\n{str(metric).replace('_', ' ')} of the test, by length\n\n{table}", soft_wrap=True)
 
 
 def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
@@ -115,4 +148,4 @@ def _varies(override: Override) -> bool:
 
 def run() -> None:
     """Run the command, and exit."""
-    command("train", main, train_help)
+    command("train", main, train_help, print_jobs)

@@ -83,7 +83,7 @@ def in_hydras_grammar(value: Any) -> str:
 def _is_plain(text: str) -> bool:
     """Return whether Hydra reads a text without quotes as that text, not as a number, null or a list."""
     return (
-        re.fullmatch(r"[A-Za-z_./][\w./%+-]*", text, re.ASCII) is not None
+        re.fullmatch(r"[A-Za-z_./][\w./%+*-]*", text, re.ASCII) is not None
         and re.fullmatch(r"(?i)null|true|false|nan|inf|[\d._e+-]*", text) is None
     )
 
