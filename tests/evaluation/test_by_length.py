@@ -77,7 +77,7 @@ def test_panels_that_share_an_axis_show_every_point_of_both():
     """The first spans less than the axis has to; the second lies elsewhere."""
     values = {"loss": (7.49, 7.50), "sliding": (7.40, 7.80)}
     points = [
-        (name, "T5", length, value) for name, own in values.items() for length, value in zip((4, 8), own, strict=True)
+        (name, "T5", length, value) for name, pair in values.items() for length, value in zip((4, 8), pair, strict=True)
     ]
     frame = rows(*points).assign(low=math.nan, high=math.nan)
     titles = {name: name for name in values}

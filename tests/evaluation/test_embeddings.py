@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poslab.data.tokenizers import ByteTokenizer
-from poslab.evaluation.embeddings import fitted_probe, found_own, passkey_texts, sentence_vectors
+from poslab.evaluation.embeddings import fitted_probe, nearest_answers, passkey_texts, sentence_vectors
 from poslab.models import Encoder
 from tests.encoding_choices import small_model
 
@@ -13,8 +13,8 @@ from tests.encoding_choices import small_model
 def test_a_vector_is_the_mean_of_the_hidden_states_of_its_text_alone():
     model = small_model(Encoder, "t5")
     texts = [np.arange(length) % 7 for length in (5, 9, 5)]
-    found = sentence_vectors(model, texts)
-    for text, vector in zip(texts, found, strict=True):
+    result = sentence_vectors(model, texts)
+    for text, vector in zip(texts, result, strict=True):
         with torch.no_grad():
             mean = model.hidden_states(torch.from_numpy(text)[None])[0].mean(0)
         np.testing.assert_allclose(vector, (mean / mean.norm()).numpy(), atol=1e-5)
@@ -23,7 +23,7 @@ def test_a_vector_is_the_mean_of_the_hidden_states_of_its_text_alone():
 def test_a_text_is_found_if_it_is_nearer_than_all_others():
     questions = np.array([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.0, 1.0]])
     texts = np.array([[1.0, 0.0], [0.0, 0.5], [0.0, 1.0], [0.0, 0.9]])
-    assert found_own(questions, texts).mean() == 0.5
+    assert nearest_answers(questions, texts).mean() == 0.5
 
 
 def test_texts_have_their_length_and_hide_the_same_keys_at_every_length():

@@ -48,8 +48,8 @@ def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_enco
     run = run_on(kind, f"model={model}", "encoding=t5")
     made = evaluated(run)
     measured = measure(run.path)
-    for (metric, length), one in measured.scores.items():
-        assert made.metrics[metric if length is None else f"{metric}@{length}"] == pytest.approx(one.value)
+    for (metric, length), item in measured.scores.items():
+        assert made.metrics[metric if length is None else f"{metric}@{length}"] == pytest.approx(item.value)
     assert made.lead is not None and [figure.name for figure in made.lead.figures] == ["overview", "comparison"]
     assert figures_of(made).keys() >= {
         f"{name}{stack}" for name in ("attention_overview", "attention_layer_0") for stack in stacks
@@ -85,10 +85,10 @@ def test_runs_of_one_task_stand_side_by_side_and_the_best_is_named(run_on):
     [("classes", "a ship", 6), ("pairs", "sail", 5), ("reversing", "0 1 1", 3)],
 )
 def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
-    one = open_run(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
-    short = short_example(one, text)
+    item = open_run(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
+    short = short_example(item, text)
     for stack_name, (queries, own_keys) in short.labels.items():
-        (block, *_) = attention_rows(one.model, short.forward, stack=stack_name)
+        (block, *_) = attention_rows(item.model, short.forward, stack=stack_name)
         assert block.weights.shape[-2:] == (len(queries), len(own_keys))
     first = short.labels["encoder" if kind == "pairs" else "self"][1]
     assert "".join(first).startswith(text.replace(" ", "") if kind == "reversing" else text) and len(first) == keys

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from poslab.encodings import Alibi, Learned
 from poslab.evaluation.extrapolation import NON_OVERLAPPING, SLIDING, extrapolate, extrapolation_figures
+from poslab.evaluation.scores import tokens as token_scores
 from poslab.evaluation.scores.intervals import ratio_interval
 from poslab.evaluation.scores.tokens import TextWindows, score_tokens
 from poslab.models import Decoder
@@ -60,21 +61,21 @@ def test_documents_that_are_kept_apart_are_read_alone():
     model = small_decoder("rotary")
     scores = score_tokens(model, TOKENS, TextWindows(len(TOKENS), 60, 60), boundary=END)
     start = 0
-    for place in range(1, len(TOKENS)):
-        if TOKENS[place - 1] == END:
-            start = place
-            assert math.isnan(scores.loss[place - 1])
+    for position in range(1, len(TOKENS)):
+        if TOKENS[position - 1] == END:
+            start = position
+            assert math.isnan(scores.loss[position - 1])
         else:
-            assert scores.loss[place - 1] == pytest.approx(
-                loss_after(model, TOKENS[start:place], TOKENS[place]), abs=1e-4
+            assert scores.loss[position - 1] == pytest.approx(
+                loss_after(model, TOKENS[start:position], TOKENS[position]), abs=1e-4
             )
 
 
 def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
     model, windows = small_decoder("t5"), TextWindows(len(TOKENS), 16, 5)
     whole = score_tokens(model, TOKENS, windows)
-    monkeypatch.setattr("poslab.evaluation.scores.tokens.LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
-    monkeypatch.setattr("poslab.evaluation.scores.tokens.TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr(token_scores, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr(token_scores, "TOKENS_AT_ONCE", 40)
     pieces = score_tokens(model, TOKENS, windows)
     np.testing.assert_allclose(pieces.loss, whole.loss, atol=1e-5)
     assert pieces.correct.tolist() == whole.correct.tolist()
@@ -82,8 +83,8 @@ def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
 
 def test_a_model_that_is_not_ours_is_read_the_same():
     model, windows = small_decoder("rotary"), TextWindows(len(TOKENS), 16, 16)
-    ours, theirs = (score_tokens(one, TOKENS, windows) for one in (model, nn.Sequential(model)))
-    np.testing.assert_allclose(theirs.loss, ours.loss, atol=1e-5)
+    result, reference = (score_tokens(item, TOKENS, windows) for item in (model, nn.Sequential(model)))
+    np.testing.assert_allclose(reference.loss, result.loss, atol=1e-5)
 
 
 def test_a_model_in_training_is_evaluated_without_dropout_and_trains_on():
@@ -122,8 +123,8 @@ def test_the_interval_is_drawn_by_the_seed():
     tokens = np.random.default_rng(1).integers(VOCAB_SIZE, size=600)  # with documents enough
     arguments = (small_decoder("alibi"), tokens, [16], 8, END, 1.0)
     assert set(extrapolate(*arguments)[0]["pieces"]) == {1 + (tokens[:-2] == END).sum()}
-    one, same, other = (extrapolate(*arguments, seed=seed)[0]["loss_low"].tolist() for seed in (1, 1, 2))
-    assert one == same != other
+    item, same, other = (extrapolate(*arguments, seed=seed)[0]["loss_low"].tolist() for seed in (1, 1, 2))
+    assert item == same != other
 
 
 def test_where_an_encoding_ends_figures_are_missing():
@@ -206,7 +207,7 @@ def test_documents_of_which_all_but_one_are_alike_have_the_interval_of_student(a
 
 def test_the_figures_name_every_model_and_protocol():
     frames = {name: extrapolate(small_decoder(name), TOKENS, [8, 32], 8, END, 1.0) for name in ("rotary", "alibi")}
-    by_length, by_position = ({name: pair[place] for name, pair in frames.items()} for place in (0, 1))
+    by_length, by_position = ({name: pair[position] for name, pair in frames.items()} for position in (0, 1))
     bits, context, table = extrapolation_figures(by_length, by_position, dict.fromkeys(by_length, 8))
     assert [panel.get_title() for panel in bits.figure.axes] == [f"{p} windows" for p in (NON_OVERLAPPING, SLIDING)]
     assert [panel.get_title() for panel in context.figure.axes] == ["Rotary (RoPE)", "ALiBi"]

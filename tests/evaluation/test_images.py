@@ -44,7 +44,7 @@ def test_the_report_of_a_rotation_shows_its_axes(trained):
     assert smallest_label(figures["metrics_by_length"]) >= 8
     of_files = {name: list(frame.columns) for name, frame in made.frames.items()}
     assert of_files["attention_by_offset"] == ["model", "layer", "head", "height", "width", "attention", "queries"]
-    assert of_files["effective_field"] == ["model", "length", "height", "width", "gradient", "pictures"]
+    assert of_files["effective_field"] == ["model", "length", "height", "width", "gradient", "examples"]
 
 
 def test_an_encoding_of_the_order_in_storage_keeps_its_lines_beside_the_maps(trained):
@@ -65,7 +65,7 @@ def test_a_run_whose_sampler_refuses_texts_is_evaluated(trained, positions):
 def test_biases_of_offsets_are_maps_and_models_stand_side_by_side(trained):
     runs = [trained(f"encoding={name}") for name in ("relative_table", "rotary_mixed")]
     figures = figures_of(evaluated(*runs, parts=["attention", "encoding", "receptive_field", "rotary"]))
-    assert {"learned_bias_by_offset_relative_table", "initial_bias_by_offset_relative_table"} <= figures.keys()
+    assert {f"{state}_bias_by_offset_relative_table" for state in ("learned", "initial")} <= figures.keys()
     assert {"rotary_axes_rotary_mixed", "attention_by_offset_rotary_mixed", "effective_field"} <= figures.keys()
     assert "learned_bias_relative_table" not in figures and "rotary_axes_relative_table" not in figures
 

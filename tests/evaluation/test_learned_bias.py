@@ -49,9 +49,9 @@ def test_a_curve_is_the_last_row_of_what_the_encoding_adds_to_all_pairs(name):
     if whole is None:
         whole = inner.bias(tables).matrix()
     for head in range(4):
-        own = frame[(frame["head"] == head) & (frame["layers"] == frame["layers"][0])]
+        of_head = frame[(frame["head"] == head) & (frame["layers"] == frame["layers"][0])]
         expected = [whole[0, head, -1, length - 1 - distance].item() for distance in range(length)]
-        assert own["bias"].tolist() == pytest.approx(expected, abs=1e-5)
+        assert of_head["bias"].tolist() == pytest.approx(expected, abs=1e-5)
 
 
 def test_layers_that_learn_for_themselves_have_curves_of_their_own():

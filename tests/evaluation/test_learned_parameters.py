@@ -22,9 +22,9 @@ def test_kerples_rates_are_those_of_its_formula(name):
     distance = torch.tensor([0, 1, 7, 300])
     bias = encodings.layer(0).bias_at(distance)
     for head in range(4):
-        for d, ours in zip(distance.tolist(), bias[head].tolist(), strict=True):
+        for d, result in zip(distance.tolist(), bias[head].tolist(), strict=True):
             faded = math.log1p(r2[head] * d) if name == "kerple_log" else d ** r2[head]
-            assert ours == pytest.approx(-r1[head] * faded, rel=1e-4)
+            assert result == pytest.approx(-r1[head] * faded, rel=1e-4)
 
 
 def test_slopes_are_told_and_not_the_exponents_that_are_learned():
@@ -48,7 +48,7 @@ def test_the_sharpness_of_tisa_is_shown_as_it_acts():
     with torch.no_grad():
         encodings.layer(0).sharpness[3, 2] = -0.25
     frame = learned_parameters(encodings)
-    sharpness = frame[(frame["layers"] == "layer 0") & (frame["parameter"] == "sharpness")].set_index("place")
+    sharpness = frame[(frame["layers"] == "layer 0") & (frame["parameter"] == "sharpness")].set_index("index")
     assert sharpness["learned"]["3, 2"] == 0.25
 
 
@@ -65,7 +65,7 @@ def test_the_logits_of_sinks_are_told_for_each_layer_and_head():
     frame = learned_parameters(encodings, start)
     assert of(frame, "sink", "layer 1") == [1.0, -2.0, 0.5, 0.0]
     assert of(frame, "sink", "layer 0") == of(frame, "sink", "layer 1", "start") == [0.0] * 4
-    assert set(frame["place"]) == {f"head {head}" for head in range(4)}
+    assert set(frame["index"]) == {f"head {head}" for head in range(4)}
 
 
 def test_scales_of_a_temperature_are_told_for_each_layer():
@@ -83,7 +83,7 @@ def test_the_parameters_of_what_dape_builds_on_are_told():
 @pytest.mark.parametrize("name", EVERY_ENCODING)
 def test_every_encoding_has_a_table_of_finite_numbers_even_if_it_is_empty(name):
     frame = learned_parameters(stack(name), stack(name))
-    assert list(frame.columns) == ["layers", "parameter", "place", "learned", "start"]
+    assert list(frame.columns) == ["layers", "parameter", "index", "learned", "start"]
     assert frame["start"].notna().all()
     assert np.isfinite(frame["learned"].to_numpy(float)).all()
     assert parameters_table(frame).frame is frame
@@ -93,7 +93,7 @@ def test_norms_are_those_of_shaws_vectors_by_distance():
     encodings = stack("shaw")
     frame = table_norms(encodings, stack("shaw"))
     keys = frame[(frame["layers"] == "layer 1") & (frame["table"] == "keys")]
-    assert keys["place"].tolist() == list(range(-16, 17))
+    assert keys["index"].tolist() == list(range(-16, 17))
     expected = [math.sqrt(sum(x * x for x in row)) for row in encodings.layer(1).key_table.tolist()]
     assert keys["norm"].tolist() == pytest.approx(expected, rel=1e-5)
     assert "start" in frame
@@ -115,6 +115,6 @@ def test_an_encoding_without_vectors_has_no_norms():
 
 def test_a_place_is_a_head_only_where_each_head_has_one_number():
     kerple = learned_parameters(stack("kerple_log"))
-    assert kerple[kerple["parameter"] == "r1"]["place"].tolist() == [f"head {head}" for head in range(4)]
-    assert set(learned_parameters(stack("fire")).query("parameter == 'c'")["place"]) == {""}
-    assert "3, 2" in learned_parameters(stack("tisa"))["place"].tolist()
+    assert kerple[kerple["parameter"] == "r1"]["index"].tolist() == [f"head {head}" for head in range(4)]
+    assert set(learned_parameters(stack("fire")).query("parameter == 'c'")["index"]) == {""}
+    assert "3, 2" in learned_parameters(stack("tisa"))["index"].tolist()

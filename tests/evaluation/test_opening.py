@@ -27,10 +27,10 @@ from tests.training.runs import composed
 def test_a_dataset_is_named_as_it_was_typed_and_else_in_words(tmp_path: Path, environment: object, name: str) -> None:
     if environment is not None:
         (tmp_path / "environment.json").write_text(json.dumps(environment))
-    one = SimpleNamespace(
+    item = SimpleNamespace(
         choices=RunDirectory(tmp_path).choices() or [], recipe=SimpleNamespace(source=TextFiles.__new__(TextFiles))
     )
-    assert EvaluatedRun.dataset.fget(one) == name  # type: ignore[attr-defined]
+    assert EvaluatedRun.dataset.fget(item) == name  # type: ignore[attr-defined]
 
 
 def test_another_encoding_in_a_run_of_another_task_is_refused(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def of_config(config: dict[str, object], **swap: object) -> EvaluatedRun:
 def test_models_are_named_by_what_differs_and_equal_ones_by_their_paths_too() -> None:
     small, large, other = (composed(word) for word in ("encoding.base=1e3", "encoding.base=1e5", "encoding=alibi"))
     runs = ["outputs/a", "outputs/b", "outputs/c", "outputs/d"]
-    named = with_different_names([of_config(one) for one in (small, large, other, other)], runs)
-    assert [one.name for one in named] == ["rotary base=1000", "rotary base=1e5", "alibi (c)", "alibi (d)"]
-    swapped = with_different_names([of_config(one, encoding=other["encoding"]) for one in (small, large)], runs[:2])
-    assert [one.name for one in swapped] == ["rotary base=1000 -> alibi", "rotary base=1e5 -> alibi"]
+    named = with_different_names([of_config(item) for item in (small, large, other, other)], runs)
+    assert [item.name for item in named] == ["rotary base=1000", "rotary base=1e5", "alibi (c)", "alibi (d)"]
+    swapped = with_different_names([of_config(item, encoding=other["encoding"]) for item in (small, large)], runs[:2])
+    assert [item.name for item in swapped] == ["rotary base=1000 -> alibi", "rotary base=1e5 -> alibi"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from poslab.evaluation import parts
+from poslab.evaluation.evaluated_run import ABILITIES
 from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.progress import Progress
 from poslab.evaluation.settings import Settings
@@ -36,8 +37,8 @@ PLACES = {"behind_all": 3, "at_the_end": 2, "before_all": 1}
 def folder(tmp_path, monkeypatch):
     """A folder of other parts in place of the library's."""
     monkeypatch.setattr(parts, "__path__", [str(tmp_path)])
-    for name, place in PLACES.items():
-        (tmp_path / f"{name}.py").write_text(FILE.format(name=name, place=place, needs=NEEDS.get(name, set())))
+    for name, position in PLACES.items():
+        (tmp_path / f"{name}.py").write_text(FILE.format(name=name, place=position, needs=NEEDS.get(name, set())))
     yield
     for name in (*PLACES, *NEEDS):
         sys.modules.pop(f"{parts.__name__}.{name}", None)
@@ -55,9 +56,9 @@ def test_every_file_is_a_part_in_the_order_of_their_places():
 
 def test_a_part_is_left_out_with_its_reason_where_no_model_has_what_it_needs(tmp_path):
     (tmp_path / "for_rotations.py").write_text(FILE.format(name="for_rotations", place=0, needs=NEEDS["for_rotations"]))
-    still, turning = (SimpleNamespace(abilities=own) for own in ({"attention"}, {"attention", "rotation"}))
+    still, turning = (SimpleNamespace(abilities=abilities) for abilities in ({"attention"}, {"attention", "rotation"}))
     alone = evaluate([still], Settings())
-    assert alone.left_out == {"for_rotations": "needs an encoding that rotates queries and keys"}
+    assert alone.left_out == {"for_rotations": f"needs {ABILITIES['rotation']}"}
     beside = evaluate([still, turning], Settings())
     assert beside.left_out == {}
     assert next(section.title for section in beside.sections) == "for_rotations"

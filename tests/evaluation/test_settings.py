@@ -17,8 +17,7 @@ def test_lengths_are_tokens_or_multiples_of_the_training_length_in_any_order():
 
 @pytest.mark.parametrize("lengths", [64, "2x", [0], ["2x", -5], [16, 1.5], ["half"], [True], {"a": 1}, [[16]]])
 def test_other_lengths_are_refused_with_an_example(lengths):
-    sentence = f"lengths must be a list of integers such as 512, or multiples such as 4x, got {lengths!r}"
-    with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
+    with pytest.raises(ValueError, match=rf"^lengths must .*512.*4x, got {re.escape(repr(lengths))}$"):
         Request(lengths=lengths)
 
 

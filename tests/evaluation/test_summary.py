@@ -23,8 +23,8 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 60)
 
 def bits(mean: float, spread: float = 0.0, items: int = 60) -> ItemScores:
     """Items that are as hard for every model, and a spread of the model's own, which its mean draws."""
-    own = np.random.default_rng(round(1000 * mean)).normal(0, 1, 60)
-    values = (mean + NOISE - NOISE[:items].mean() + spread * (own - own.mean()))[:items]
+    of_model = np.random.default_rng(round(1000 * mean)).normal(0, 1, 60)
+    values = (mean + NOISE - NOISE[:items].mean() + spread * (of_model - of_model.mean()))[:items]
     return ItemScores("bits_per_byte", 0, values, np.ones(items, np.int64), "same")
 
 
@@ -67,20 +67,20 @@ def test_the_best_beats_all_others_or_is_not_called_so():
 
 
 def test_the_best_can_change_with_the_length():
-    found = verdicts(of_text(Alibi={64: bits(2.5), 512: bits(2.5)}, T5={64: bits(2.4), 512: bits(3.5)}))
-    assert list(found.values()) == ["worse", "best", "best", "worse"]
+    result = verdicts(of_text(Alibi={64: bits(2.5), 512: bits(2.5)}, T5={64: bits(2.4), 512: bits(3.5)}))
+    assert list(result.values()) == ["worse", "best", "best", "worse"]
 
 
 def test_runs_that_give_the_same_answers_are_equivalent():
-    found = verdicts(of_task(none={10: right(0.5)}, T5={10: right(0.5)}))
-    assert found["accuracy at 10", "T5"] == "equivalent"
+    result = verdicts(of_task(none={10: right(0.5)}, T5={10: right(0.5)}))
+    assert result["accuracy at 10", "T5"] == "equivalent"
 
 
 def test_a_run_whose_encoding_ends_does_not_hide_the_others_beyond():
     longer = {"Alibi": {64: bits(2.5), 512: bits(2.5)}, "T5": {64: bits(2.4), 512: bits(3.5)}}
-    found = verdicts(of_text(Learned={64: bits(2.3)}, **longer))
-    assert found["bits per byte at 64", "Learned"] == "best" and found["bits per byte at 512", "Alibi"] == "best"
-    assert ("bits per byte at 512", "Learned") not in found
+    result = verdicts(of_text(Learned={64: bits(2.3)}, **longer))
+    assert result["bits per byte at 64", "Learned"] == "best" and result["bits per byte at 512", "Alibi"] == "best"
+    assert ("bits per byte at 512", "Learned") not in result
 
 
 def test_a_share_is_better_if_it_is_more_and_is_compared_over_all_lengths():
@@ -151,9 +151,9 @@ PERIOD, TOKENS = 20, 8
 class LooksBack(nn.Module):
     """Expects the token some positions before, once it has seen it; before that, any token."""
 
-    def __init__(self, places: int | None) -> None:
+    def __init__(self, positions: int | None) -> None:
         super().__init__()
-        self.places, self.weight = places, nn.Parameter(torch.ones(1))
+        self.places, self.weight = positions, nn.Parameter(torch.ones(1))
 
     def forward(self, tokens_BT: Tensor) -> Tensor:
         logits_BTV = torch.zeros(*tokens_BT.shape, TOKENS)
@@ -163,22 +163,22 @@ class LooksBack(nn.Module):
         return logits_BTV
 
 
-@pytest.mark.parametrize(("places", "verdict"), [(None, UNLEARNED), (1, NO_CONTEXT), (PERIOD, None)])
-def test_a_model_that_predicts_no_better_far_into_a_window_says_nothing_of_longer_ones(rng, places, verdict):
+@pytest.mark.parametrize(("positions", "verdict"), [(None, UNLEARNED), (1, NO_CONTEXT), (PERIOD, None)])
+def test_a_model_that_predicts_no_better_far_into_a_window_says_nothing_of_longer_ones(rng, positions, verdict):
     steps = rng.integers(TOKENS, size=PERIOD)
     text = np.where(rng.random(9000) < 0.9, np.tile(steps, 450), rng.integers(TOKENS, size=9000))
-    if places == 1:
+    if positions == 1:
         text = np.repeat(text, 3)[:9000]  # so that the token before helps
     unigram = -np.log(np.bincount(text, minlength=TOKENS) / len(text))
-    found = extrapolate(LooksBack(places), text, [64, 256], 64, TOKENS, 1.0, unigram=unigram)
-    assert why_unlearned(found.items, 64) == verdict
-    assert why_unlearned(found.items, 32) is None  # nothing is known of its training length
+    result = extrapolate(LooksBack(positions), text, [64, 256], 64, TOKENS, 1.0, unigram=unigram)
+    assert why_unlearned(result.items, 64) == verdict
+    assert why_unlearned(result.items, 32) is None  # nothing is known of its training length
 
 
-@pytest.mark.parametrize(("places", "verdict"), [(None, UNLEARNED), (1, NO_CONTEXT), (PERIOD, None)])
-def test_a_text_too_short_for_intervals_shows_it_by_its_values(rng, places, verdict):
+@pytest.mark.parametrize(("positions", "verdict"), [(None, UNLEARNED), (1, NO_CONTEXT), (PERIOD, None)])
+def test_a_text_too_short_for_intervals_shows_it_by_its_values(rng, positions, verdict):
     text = np.tile(rng.integers(TOKENS, size=PERIOD), 150)
-    text = np.repeat(text, 3)[:3000] if places == 1 else text
+    text = np.repeat(text, 3)[:3000] if positions == 1 else text
     unigram = -np.log((np.bincount(text, minlength=TOKENS) + 1) / (len(text) + TOKENS))
-    found = extrapolate(LooksBack(places), text, [64], 64, TOKENS, 1.0, unigram=unigram)
-    assert why_unlearned(found.items, 64) == verdict
+    result = extrapolate(LooksBack(positions), text, [64], 64, TOKENS, 1.0, unigram=unigram)
+    assert why_unlearned(result.items, 64) == verdict

@@ -53,8 +53,8 @@ def settings(browser, name):
     drawn = random.Random(name)
     picks = [lambda knob: knob["start"], lambda knob: knob["values"][0], lambda knob: knob["values"][-1]]
     picks += [lambda knob: drawn.choice(knob["values"])] * 3
-    for place, pick in enumerate(picks):
-        yield {knob["name"]: pick(knob) for knob in knobs}, MODELS[place % len(MODELS)]
+    for position, pick in enumerate(picks):
+        yield {knob["name"]: pick(knob) for knob in knobs}, MODELS[position % len(MODELS)]
 
 
 def arguments(knobs, model):
@@ -72,9 +72,9 @@ def encoding(browser, name, knobs, model) -> tuple[PositionalEncoding, StackShap
     """Return the encoding that the page's own command trains, with the weights of the page."""
     chosen, *words = command(browser, name, knobs, model)
     assert chosen == f"encoding={name}"
-    own = [word for word in words if word.startswith("encoding.")]
-    own.append(f"dataset.sequence_length={model['trained']}")
-    config = OmegaConf.merge({"encoding": choice("encoding", name)}, OmegaConf.from_dotlist(own))
+    of_encoding = [word for word in words if word.startswith("encoding.")]
+    of_encoding.append(f"dataset.sequence_length={model['trained']}")
+    config = OmegaConf.merge({"encoding": choice("encoding", name)}, OmegaConf.from_dotlist(of_encoding))
     heads = LEARNED[name]["num_heads"] if name in LEARNED else model["heads"]
     width = model["heads"] * model["headDim"]
     shape = StackShape(width, 2, heads, heads, model["headDim"], causal=True, digits=(0,))
@@ -107,11 +107,11 @@ def set_weights(made, name, knobs) -> None:
         made.raw_r2.copy_(torch.tensor((knobs["r2"] - 0.01) / 1.99).double().logit())
 
 
-def largest_difference(ours, theirs) -> float:
+def largest_difference(computed, reference) -> float:
     """Return the largest difference, of numbers above 1 as a share of them."""
-    ours, theirs = np.asarray(ours), np.asarray(theirs)
-    assert ours.shape == theirs.shape
-    return float((np.abs(ours - theirs) / np.maximum(1, np.abs(ours))).max())
+    computed, reference = np.asarray(computed), np.asarray(reference)
+    assert computed.shape == reference.shape
+    return float((np.abs(computed - reference) / np.maximum(1, np.abs(computed))).max())
 
 
 @pytest.mark.parametrize("name", BIASES)
@@ -119,10 +119,10 @@ def test_a_bias_and_its_reach_are_those_of_the_encoding_that_the_command_trains(
     for knobs, model in settings(browser, name):
         made, shape = encoding(browser, name, knobs, model)
         with Float64(), torch.no_grad():
-            ours = logit_change(made, shape, SHOWN - 1, SHOWN).flip(-1).numpy()
-        theirs = browser.run(f"ENCODINGS.{name}.bias({arguments(knobs, model)}).map((curve) => [...curve])")
-        assert largest_difference(ours[: len(theirs)], theirs) < 1e-6
-        weights = np.exp(ours[0] - ours[0].max())
+            computed = logit_change(made, shape, SHOWN - 1, SHOWN).flip(-1).numpy()
+        reference = browser.run(f"ENCODINGS.{name}.bias({arguments(knobs, model)}).map((curve) => [...curve])")
+        assert largest_difference(computed[: len(reference)], reference) < 1e-6
+        weights = np.exp(computed[0] - computed[0].max())
         reached = np.cumsum(weights) / weights.sum()
         half, most = browser.run(f"reach(ENCODINGS.{name}.bias({arguments(knobs, model)})[0], [0.5, 0.9])")
         assert reached[half - 1] >= 0.5 - 1e-9 and reached[most - 1] >= 0.9 - 1e-9
@@ -133,7 +133,7 @@ def test_a_bias_and_its_reach_are_those_of_the_encoding_that_the_command_trains(
 def test_a_rotation_is_that_of_the_encoding_that_the_command_trains(browser, name):
     for knobs, model in settings(browser, name):
         made, shape = encoding(browser, name, knobs, model)
-        found = browser.run(
+        result = browser.run(
             f"""(() => {{
               const figures = wavesFigures(ENCODINGS.{name}, {arguments(knobs, model)});
               const unfinishedPairs = unfinished(figures.trained.frequencies, {model["trained"]});
@@ -143,29 +143,29 @@ def test_a_rotation_is_that_of_the_encoding_that_the_command_trains(browser, nam
         with Float64():
             similarity = logit_change(made, shape, SHOWN - 1, SHOWN)[0].flip(-1) + 1
             spectra = {at: spectrum_of(made, model[at]) for at in ("trained", "shown")}
-        assert largest_difference(similarity, found["similarity"]) < 1e-6
+        assert largest_difference(similarity, result["similarity"]) < 1e-6
         for at, spectrum in spectra.items():
-            np.testing.assert_allclose(found[at]["frequencies"], spectrum[spectrum > 0], rtol=1e-6)
+            np.testing.assert_allclose(result[at]["frequencies"], spectrum[spectrum > 0], rtol=1e-6)
         turns = wavelengths(spectra["trained"], model["trained"], []).frame
         never = turns["never completes a turn in training"] & (turns["frequency"] > 0)
-        assert found["unfinishedPairs"] == never.sum()
+        assert result["unfinishedPairs"] == never.sum()
         pairs = model["headDim"] // 2
-        assert (found["pairs"], found["still"]) == (pairs, pairs - (spectra["shown"] > 0).sum())
+        assert (result["pairs"], result["still"]) == (pairs, pairs - (spectra["shown"] > 0).sum())
         if made.is_pure_rotation:
             whole = np.concatenate([spectra["shown"], np.zeros(pairs - len(spectra["shown"]))])
             violation = first_violation(whole, SHOWN)
-            assert found["violation"] == (-1 if violation is None else violation)
+            assert result["violation"] == (-1 if violation is None else violation)
         else:
-            assert found["violation"] is None
+            assert result["violation"] is None
 
 
 def test_sinusoids_are_those_of_the_encoding_that_the_command_trains(browser):
     for knobs, model in settings(browser, "sinusoidal"):
         made, shape = encoding(browser, "sinusoidal", knobs, model)
         with Float64():
-            ours = position_products(made, shape, SHOWN - 1).flip(-1)
-        found = browser.run(f"[...wavesFigures(ENCODINGS.sinusoidal, {arguments(knobs, model)}).similarity]")
-        assert largest_difference(ours, found) < 1e-6
+            computed = position_products(made, shape, SHOWN - 1).flip(-1)
+        result = browser.run(f"[...wavesFigures(ENCODINGS.sinusoidal, {arguments(knobs, model)}).similarity]")
+        assert largest_difference(computed, result) < 1e-6
 
 
 def test_every_encoding_of_the_page_is_compared(browser):
@@ -177,8 +177,8 @@ def test_the_command_gives_the_model_and_the_length(browser, model):
     chosen = command(browser, "rotary", {"base": 10_000, "fraction": 1}, model)
     config = composed("dataset.sequence_length=256", *chosen)
     heads = config.model.num_heads
-    found = {"trained": config.dataset.sequence_length, "heads": heads, "headDim": config.model.d_model / heads}
-    assert found == {name: model[name] for name in found}
+    result = {"trained": config.dataset.sequence_length, "heads": heads, "headDim": config.model.d_model / heads}
+    assert result == {name: model[name] for name in result}
 
 
 @pytest.mark.slow
@@ -195,10 +195,10 @@ def test_a_knob_begins_at_the_value_of_the_configuration(browser):
 
 
 def test_far_waves_are_exact_too(browser):
-    theirs = browser.run("[...sumsOfWaves(inverseFrequencies(64, 10000), 131072).filter((_, d) => d % 1009 === 0)]")
+    reference = browser.run("[...sumsOfWaves(inverseFrequencies(64, 10000), 131072).filter((_, d) => d % 1009 === 0)]")
     distances = np.arange(0, 131_072, 1009)
-    ours = np.cos(distances[:, None] * 10_000.0 ** -(np.arange(32) / 32)).sum(1)
-    assert np.abs(ours - theirs).max() < 1e-6
+    computed = np.cos(distances[:, None] * 10_000.0 ** -(np.arange(32) / 32)).sum(1)
+    assert np.abs(computed - reference).max() < 1e-6
 
 
 def test_linear_interpolation_by_the_growth_of_the_text_leaves_no_new_angle(browser):

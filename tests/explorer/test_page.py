@@ -179,8 +179,8 @@ def test_two_encodings_of_one_kind_share_a_scale(browser, page):
     browser.open(page, 1280)
     ticks = "['a', 'b'].map((id) => [...document.querySelectorAll(`#${id} .effect .tick`)].map((t) => t.textContent))"
     choose(browser, a="kerple_log", b="alibi")
-    one, other = browser.run(ticks)
-    assert one == other
+    item, other = browser.run(ticks)
+    assert item == other
     choose(browser, a="rotary", b="alibi")
-    one, other = browser.run(ticks)
-    assert one != other
+    item, other = browser.run(ticks)
+    assert item != other

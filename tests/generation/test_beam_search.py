@@ -27,12 +27,12 @@ def log_p(model: Decoder, prompt: list[int], text: tuple[int, ...]) -> float:
     """Of a whole text that follows a prompt, by one pass without a cache."""
     with torch.no_grad():
         log_p_TV = model(torch.tensor([[*prompt, *text]]))[0].double().log_softmax(-1)
-    return sum(log_p_TV[len(prompt) - 1 + place, token].item() for place, token in enumerate(text))
+    return sum(log_p_TV[len(prompt) - 1 + position, token].item() for position, token in enumerate(text))
 
 
 def searched(writing: Any, tokens_BT: Tensor, steps: int, **arguments: Any) -> list[list[int]]:
-    found = beam_search(writing, tokens_BT, max_new_tokens=steps, end_id=END, **arguments)
-    return [text.tolist() for text in found]
+    result = beam_search(writing, tokens_BT, max_new_tokens=steps, end_id=END, **arguments)
+    return [text.tolist() for text in result]
 
 
 @pytest.mark.parametrize("encoding", [Rotary, T5Bias, NoPosition])
@@ -40,8 +40,8 @@ def searched(writing: Any, tokens_BT: Tensor, steps: int, **arguments: Any) -> l
 def test_one_beam_is_greedy_decoding(encoding, seed):
     model = decoder(encoding, seed)
     prompts = [[0, 1, 2], [3, 3, 1]]
-    found = searched(Continuation(model), torch.tensor(prompts), 9)
-    assert found == [greedy(model, prompt, 9, END) for prompt in prompts]
+    result = searched(Continuation(model), torch.tensor(prompts), 9)
+    assert result == [greedy(model, prompt, 9, END) for prompt in prompts]
 
 
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0])
@@ -57,8 +57,8 @@ def test_as_many_beams_as_there_are_texts_find_the_best_of_all(seed, length_pena
     best = max(texts, key=lambda text: log_p(model, prompt, text) / len(text) ** length_penalty)
     # All 25 beginnings of two tokens are kept, so that nothing is lost.
     options = {"beams": VOCAB_SIZE**2, "length_penalty": length_penalty}
-    found = searched(Continuation(model), torch.tensor([prompt]), steps, **options)
-    assert found == [[token for token in best if token != END]]
+    result = searched(Continuation(model), torch.tensor([prompt]), steps, **options)
+    assert result == [[token for token in best if token != END]]
 
 
 @pytest.mark.parametrize("beams", [1, 3])
@@ -94,8 +94,8 @@ def test_texts_that_have_ended_are_not_read_on(beams):
             self.left = self.left[rows]
 
     writing = Countdown()
-    found = searched(writing, lengths[:, None], 20, beams=beams)
-    assert found == [[2] * length for length in lengths.tolist()]
+    result = searched(writing, lengths[:, None], 20, beams=beams)
+    assert result == [[2] * length for length in lengths.tolist()]
     if beams == 1:  # of several beams the others end later
         assert writing.rows == [8, 8, 4, 4, 2, 2, 1, 1, 1, 1]
 

@@ -109,11 +109,7 @@ def test_generation_stops_behind_the_end_of_the_document_if_it_knows_one(rows, e
 
 def test_an_encoding_that_ends_is_refused_before_anything_is_computed():
     model = Script([[1] * 10], max_length=8)
-    sentence = (
-        r"^max_new_tokens=6 passes the 8 positions at which the model's encoding ends: "
-        r"3 tokens of prompt leave room for 5$"
-    )
-    with pytest.raises(ValueError, match=sentence):
+    with pytest.raises(ValueError, match=r"^max_new_tokens=6 passes the 8 .* room for 5$"):
         generate(model, some_tokens(1, 3), 6)
     with pytest.raises(ValueError, match=r"8 tokens of.*leave no room$"):
         generate(model, some_tokens(1, 8), 1)
@@ -140,11 +136,11 @@ def test_gradients_are_off_while_it_computes_and_not_for_its_caller():
 @pytest.mark.parametrize(
     ("shape", "max_new_tokens", "sentence"),
     [
-        ((1, 0), 5, r"prompt must be rows of at least one token each, got the shape \(1, 0\)"),
-        ((0, 4), 5, r"prompt must be rows of at least one token each, got the shape \(0, 4\)"),
-        ((4,), 5, r"prompt must be rows of at least one token each, got the shape \(4,\)"),
-        ((1, 4), 0, "max_new_tokens must be a positive integer, got 0"),
-        ((1, 4), 2.5, "max_new_tokens must be a positive integer, got 2.5"),
+        ((1, 0), 5, r"prompt must .*got the shape \(1, 0\)"),
+        ((0, 4), 5, r"prompt must .*got the shape \(0, 4\)"),
+        ((4,), 5, r"prompt must .*got the shape \(4,\)"),
+        ((1, 4), 0, "max_new_tokens must .*got 0"),
+        ((1, 4), 2.5, "max_new_tokens must .*got 2.5"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_begins_with_the_argument(shape, max_new_tokens, sentence):

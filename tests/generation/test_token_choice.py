@@ -104,17 +104,17 @@ def test_bfloat16_logits_are_summed_in_float32():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"temperature": -0.1}, "temperature must be a number of at least 0, got -0.1"),
-        ({"temperature": math.inf}, "temperature must be a number of at least 0, got inf"),
-        ({"temperature": math.nan}, "temperature must be a number of at least 0, got nan"),
-        ({"temperature": "hot"}, "temperature must be a number, got 'hot'"),
-        ({"temperature": None}, "temperature must be a number, got null"),
-        ({"top_k": 0}, "top_k must be a positive integer or null, got 0"),
-        ({"top_k": 2.5}, "top_k must be an integer or null, got 2.5"),
-        ({"top_k": True}, "top_k must be an integer or null, got true"),
-        ({"top_p": 0}, r"top_p must be a number in \(0, 1\], got 0"),
-        ({"top_p": 1.1}, r"top_p must be a number in \(0, 1\], got 1.1"),
-        ({"top_p": "most"}, r"top_p must be a number, got 'most'"),
+        ({"temperature": -0.1}, "temperature must be .*got -0.1"),
+        ({"temperature": math.inf}, "temperature must be .*got inf"),
+        ({"temperature": math.nan}, "temperature must be .*got nan"),
+        ({"temperature": "hot"}, "temperature must be .*got 'hot'"),
+        ({"temperature": None}, "temperature must be .*got null"),
+        ({"top_k": 0}, "top_k must be .*got 0"),
+        ({"top_k": 2.5}, "top_k must be .*got 2.5"),
+        ({"top_k": True}, "top_k must be .*got true"),
+        ({"top_p": 0}, "top_p must be .*got 0"),
+        ({"top_p": 1.1}, "top_p must be .*got 1.1"),
+        ({"top_p": "most"}, "top_p must be .*got 'most'"),
     ],
 )
 def test_a_mistake_is_one_sentence_that_begins_with_the_argument(arguments, sentence):

@@ -51,8 +51,8 @@ def test_a_lead_is_the_first_thing_to_see_on_a_phone_and_its_wide_table_moves_in
     tops = (
         "['#lead p', '.facts', 'nav', '#section-1'].map((s) => document.querySelector(s).getBoundingClientRect().top)"
     )
-    places = browser.run(tops)
-    assert places == sorted(places) and places[0] < 200
+    positions = browser.run(tops)
+    assert positions == sorted(positions) and positions[0] < 200
     shown, whole = browser.run(
         "(() => { const b = document.querySelector('#lead .box'); return [b.clientWidth, b.scrollWidth]; })()"
     )
@@ -74,8 +74,8 @@ def test_page_that_is_not_alone_or_quiet_would_be_noticed(browser, tmp_path):
     noisy = tmp_path / "noisy.html"
     noisy.write_text("<img src='http://elsewhere.invalid/x.png'><script>console.error('told'); broken()</script>")
     browser.open(noisy, 400)
-    found = " ".join(complaints(browser))
-    assert "http://elsewhere.invalid/x.png" in found and "'told'" in found and "broken is not defined" in found
+    result = " ".join(complaints(browser))
+    assert "http://elsewhere.invalid/x.png" in result and "'told'" in result and "broken is not defined" in result
 
 
 def test_click_on_a_heading_sorts_by_number_and_back_with_what_is_missing_last(browser, page):

@@ -18,10 +18,10 @@ from tests.training.runs import CONF
 def assert_measured_as_tested(run: RunDirectory) -> MeasuredRun:
     """Item by item, at each length, a run has the metrics of its test; return the measurement."""
     measured, tested = measure(run.path), run.metrics()
-    found = {key: scores.value for key, scores in measured.scores.items()} | dict(measured.values)
-    expected = {key: tested[f"test/{key[0]}" + ("" if key[1] is None else f"@{key[1]}")] for key in found}
-    assert {metric for metric, length in found if length is not None} >= set(metrics_of(recipe_of(run).task))
-    assert measured.scores and found == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    result = {key: scores.value for key, scores in measured.scores.items()} | dict(measured.values)
+    expected = {key: tested[f"test/{key[0]}" + ("" if key[1] is None else f"@{key[1]}")] for key in result}
+    assert {metric for metric, length in result if length is not None} >= set(metrics_of(recipe_of(run).task))
+    assert measured.scores and result == pytest.approx(expected, rel=1e-5, abs=1e-6)
     return measured
 
 

@@ -83,9 +83,9 @@ class LastWritten(nn.Module):
         logits_BTV = torch.zeros(*tokens_BT.shape, self.tokenizer.vocab_size)
         for row, tokens in enumerate(tokens_BT.tolist()):
             symbols = [self.tokenizer.decode([token]) for token in tokens]
-            for place in range(1, len(tokens)):
-                write = max(earlier for earlier in range(place) if symbols[earlier] == "w")
-                logits_BTV[row, place, tokens[write + 1] if not self.opposite else 1 - tokens[write + 1]] = 1
+            for position in range(1, len(tokens)):
+                write = max(earlier for earlier in range(position) if symbols[earlier] == "w")
+                logits_BTV[row, position, tokens[write + 1] if not self.opposite else 1 - tokens[write + 1]] = 1
         return logits_BTV
 
 

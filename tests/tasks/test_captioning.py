@@ -115,13 +115,13 @@ def assert_alone_and_step_by_step(model: Model, rows: tuple[int, ...]) -> None:
     """Each row has the logits that it has alone, and those of decoding with the cache."""
     with torch.no_grad():
         together = TASK.logits(model, batch_of(*rows))
-        for place, row in enumerate(rows):
-            one, patches = batch_of(row), number_of_patches(row)
-            alone: Tensor = TASK.logits(model, one)
-            torch.testing.assert_close(together[place, : alone.shape[1]], alone[0], rtol=0, atol=2e-5)
-            decoding = CaptionDecoding(model, one.images(torch.tensor([0]), patches))
-            written = [decoding.next_logits(one.tokens[:, :patches])]
-            written += [decoding.next_logits(one.tokens[:, n : n + 1]) for n in range(patches, one.tokens.shape[1])]
+        for position, row in enumerate(rows):
+            item, patches = batch_of(row), number_of_patches(row)
+            alone: Tensor = TASK.logits(model, item)
+            torch.testing.assert_close(together[position, : alone.shape[1]], alone[0], rtol=0, atol=2e-5)
+            decoding = CaptionDecoding(model, item.images(torch.tensor([0]), patches))
+            written = [decoding.next_logits(item.tokens[:, :patches])]
+            written += [decoding.next_logits(item.tokens[:, n : n + 1]) for n in range(patches, item.tokens.shape[1])]
             torch.testing.assert_close(torch.cat(written), alone[0, patches - 1 :], rtol=0, atol=2e-5)
 
 
@@ -159,12 +159,12 @@ def test_greedy_captions_are_those_of_reading_everything_again():
     """An oracle without a cache, places of its own or batches: the text so far, with its end, is read anew."""
     model, rows = decoder("mrope", MRope()), (0, 1, 2, 3, 4)
     for row, text in zip(rows, TASK.written(model, batch_of(*rows)), strict=True):
-        one, expected = batch_of(row), list[int]()
-        image = one.images(torch.tensor([0]), number_of_patches(row))
+        item, expected = batch_of(row), list[int]()
+        image = item.images(torch.tensor([0]), number_of_patches(row))
         for _ in range(Source.caption_length):
-            own = torch.tensor([expected], dtype=torch.int64)
+            written = torch.tensor([expected], dtype=torch.int64)
             patches = functional.pad(image.patches, (0, 0, 0, len(expected)))
-            so_far = image._replace(tokens=torch.cat([image.tokens, own], dim=1), patches=patches)
+            so_far = image._replace(tokens=torch.cat([image.tokens, written], dim=1), patches=patches)
             with torch.no_grad():
                 expected.append(int(TASK.logits(model, so_far)[0, -1].argmax()))
             if expected[-1] == END:
@@ -218,7 +218,7 @@ def test_a_run_is_tested_at_every_side(trained):
         assert metrics[f"test/{name}"] == metrics[f"test/{name}@8"]
         assert f"test/{name}@16" in metrics
     log = run.log_file.read_text()
-    assert "20 different captions (bytes, 257 tokens)" in log and "by length of a side in pixels" in log
+    assert "20 different captions (bytes, 257 tokens)" in log and "length of a side in pixels" in log
     assert re.search(r"^ +16 +2x +\d", log, re.M)
 
 
@@ -258,7 +258,7 @@ def test_a_image_is_served_by_its_path(trained, tmp_path):
     with pytest.raises(ValueError, match=r"^prompt must .*nowhere.png"):
         write(str(tmp_path / "nowhere.png"))
     with pytest.raises(ValueError, match=r"^prompt must .*there/x.png"):
-        write("~somebody-who-is-not-there/x.png")
+        write("~nobody/there/x.png")
 
 
 @pytest.mark.parametrize(

@@ -15,19 +15,19 @@ from poslab.tasks.classification import ClassBatch, ClassCounts, ClassesRecord, 
 def f1(predicted: list[int], actual: list[int]) -> float | None:
     """Of yes and no, by counting; None where nobody said yes."""
     hits = misses = 0
-    for one, other in zip(predicted, actual, strict=True):
-        if one == 1 == other:
+    for item, other in zip(predicted, actual, strict=True):
+        if item == 1 == other:
             hits += 1
-        elif one != other:
+        elif item != other:
             misses += 1
     return 2 * hits / (2 * hits + misses) if hits + misses else None
 
 
 def correlation(predicted: np.ndarray, actual: np.ndarray) -> float:
     """Of columns of 0 and 1, over all of them; 0 where one side does not vary."""
-    one, other = (columns - columns.mean(0) for columns in (predicted, actual))
-    spread = math.sqrt((one**2).sum() * (other**2).sum())
-    return (one * other).sum() / spread if spread > 1e-9 else 0.0
+    item, other = (columns - columns.mean(0) for columns in (predicted, actual))
+    spread = math.sqrt((item**2).sum() * (other**2).sum())
+    return (item * other).sum() / spread if spread > 1e-9 else 0.0
 
 
 def computed(counts: ClassCounts, predicted: np.ndarray, actual: np.ndarray) -> list[float]:
@@ -64,8 +64,8 @@ def test_metrics_of_several_labels_are_those_of_a_loop(seed):
     of_each = [f1(predicted[:, c].tolist(), actual[:, c].tolist()) or 0.0 for c in range(size)]
     macro_f1, mcc = computed(LabelCounts(size), predicted.astype(np.int64), actual)
     assert macro_f1 == pytest.approx(100 * sum(of_each) / size, abs=1e-9)
-    one, other = predicted.reshape(-1, 1), actual.reshape(-1, 1)
-    assert mcc == pytest.approx(100 * correlation(one, other), abs=1e-9)
+    item, other = predicted.reshape(-1, 1), actual.reshape(-1, 1)
+    assert mcc == pytest.approx(100 * correlation(item, other), abs=1e-9)
 
 
 @pytest.mark.parametrize(

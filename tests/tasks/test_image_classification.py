@@ -53,7 +53,7 @@ def test_a_run_learns_and_is_tested_at_every_side_for_which_it_has_positions(tra
     assert tested == {"", "@4", "@8"}
     assert metrics["test/accuracy"] == metrics["test/accuracy@8"]  # the training side stands for a test
     log = run.log_file.read_text()
-    assert "by length of a side in pixels" in log
+    assert "length of a side in pixels" in log
     assert re.search(r"^ +4 +0.5x +\d", log, re.M) and re.search(r"^ +16 +2x +– +–", log, re.M)
 
 
@@ -120,7 +120,7 @@ def test_a_image_is_served_by_its_path(trained, tmp_path):
     with pytest.raises(ValueError, match=r"^prompt must .*nowhere.png"):
         classify(str(tmp_path / "nowhere.png"))
     with pytest.raises(ValueError, match=r"^prompt must .*there/x.png"):
-        classify("~somebody-who-is-not-there/x.png")
+        classify("~nobody/there/x.png")
 
 
 def test_a_decoder_reads_images_in_the_order_of_storage(trained):

@@ -33,20 +33,20 @@ def batch_of(rows: int, columns: int, counts: bool = True) -> PixelBatch:
 
 @pytest.mark.parametrize("levels", [2, 3, 16, 256])
 def test_levels_are_evenly_spaced(levels):
-    found = Pixels(path="x", side=4, sides=[], sequence_length=16, levels=levels).levels_of(
+    result = Pixels(path="x", side=4, sides=[], sequence_length=16, levels=levels).levels_of(
         np.arange(256).astype(np.uint8)
     )
-    counts = np.bincount(found)
-    assert len(counts) == levels and counts.max() - counts.min() <= 1 and (np.diff(found) >= 0).all()
+    counts = np.bincount(result)
+    assert len(counts) == levels and counts.max() - counts.min() <= 1 and (np.diff(result) >= 0).all()
 
 
 def test_each_pixel_is_predicted_from_those_before_it_at_their_places():
     batch = batch_of(3, 5, counts=False)
     assert batch.tokens.shape == (2, 14) and batch.targets[0, :-1].equal(batch.tokens[0, 1:])
     assert (batch.targets[1] == IGNORE).all()
-    places = batch.positions.places
-    assert places is not None and places.sizes[0].tolist() == [3, 5]
-    assert places.cells.tolist() == [[y, x] for y in range(3) for x in range(5)][:14]
+    positions = batch.positions.places
+    assert positions is not None and positions.sizes[0].tolist() == [3, 5]
+    assert positions.cells.tolist() == [[y, x] for y in range(3) for x in range(5)][:14]
 
 
 @pytest.mark.parametrize("name", ["rotary", "rotary_axial", "learned_grid", "t5_axes", "alibi_grid", "none"])

@@ -28,9 +28,9 @@ def score(text: str, right: str) -> tuple[float, float]:
     """Exact match and F1 of version 1.1, by loops: where no word is shared F1 is 0, whatever the match."""
     left, shared = plain(right).split(), 0
     for word in plain(text).split():
-        for place, other in enumerate(left):
+        for position, other in enumerate(left):
             if word == other:
-                del left[place]
+                del left[position]
                 shared += 1
                 break
     exact = float(plain(text) == plain(right))
@@ -63,12 +63,12 @@ def test_the_best_spans_are_those_of_a_loop_over_all_pairs(tokens, longest):
     generator = torch.Generator().manual_seed(0)
     log_p = torch.randn(30, tokens, 2, generator=generator, dtype=torch.float64)
     log_p[:, 1:][torch.rand(30, tokens - 1, generator=generator) < 0.3] = -torch.inf  # what cannot be an answer
-    for row, found in zip(log_p.tolist(), best_spans(log_p, longest), strict=True):
+    for row, result in zip(log_p.tolist(), best_spans(log_p, longest), strict=True):
         spans = [(0, 0)]
         for first in range(1, tokens):
             for last in range(first, min(first + longest, tokens)):
                 spans.append((first, last))
-        assert found == max(spans, key=lambda span: row[span[0]][0] + row[span[1]][1])
+        assert result == max(spans, key=lambda span: row[span[0]][0] + row[span[1]][1])
 
 
 def test_an_answer_is_without_the_space_that_its_first_token_begins_with():

@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.writerow(["review", "stars", "tags"])
         for number in range(300):
             about = (SEA, LAND, SEA + LAND)[number % 3]
-            tags = "|".join(name for name, own in (("sea", SEA), ("land", LAND)) if own[0] in about)
+            tags = "|".join(name for name, words in (("sea", SEA), ("land", LAND)) if words[0] in about)
             rows.writerow([sentence(rng, about), ["both", "sea", "land"][(number + 1) % 3], tags])
     with (folder / "pairs.jsonl").open("w") as file:
         for _ in range(300):
@@ -59,9 +59,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             print(json.dumps({"en": text, "up": " ".join(text.upper().split()[::-1])}), file=file)
     with (folder / "answers.jsonl").open("w") as file:
         for number in range(300):
-            thing, place = rng.choice(SEA), rng.choice(LAND)
-            context = f"{sentence(rng, LAND[3:])} the {thing} is at the {place} {number}."
-            answer = {"text": [place], "answer_start": [context.index(f"at the {place}") + 7]}
+            thing, position = rng.choice(SEA), rng.choice(LAND)
+            context = f"{sentence(rng, LAND[3:])} the {thing} is at the {position} {number}."
+            answer = {"text": [position], "answer_start": [context.index(f"at the {position}") + 7]}
             question = f"where is the {thing}?"
             if number % 5 == 0:
                 answer, question = {"text": [], "answer_start": []}, "who is there?"
@@ -179,7 +179,7 @@ def test_classes_that_words_tell_are_learned_and_served(trained):
     run = trained("classes", *more)
     assert run.metrics()["test/accuracy"] > 80
     classify = poslab.serve(run.path)
-    answer = classify("ship sail wave anchor deck tide")
+    answer = classify("ship sail wave anchor tide")
     assert answer.text == "sea" and next(iter(answer.probabilities)) == "sea"
     assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
     assert classify("horse barn field hill").text == "land"
@@ -224,7 +224,7 @@ def test_beams_and_devices_that_there_are_not_are_refused(trained):
 
 def test_an_answer_in_a_text_is_served(trained):
     answer = poslab.serve(trained("answers").path)
-    context = "the ship is at the barn 7."
+    context = "the ship is at barn 7."
     assert answer(f"where is the ship?\t{context}").text in context
     with pytest.raises(ValueError, match=r"^prompt must be a question and a"):
         answer("where is the ship?")
@@ -256,8 +256,8 @@ def test_found_answers_are_measured_as_by_squads_script(trained):
     for text, right in answers:
         target = {"id": "0", "answers": {"text": right, "answer_start": [0] * len(right)}}
         agree = 100.0 * (not text and not right)
-        found = squad({"id": "0", "prediction_text": text}, target) if text and right else dict.fromkeys(SQUAD, agree)
-        scores.append([float(found[name]) for name in SQUAD])
+        result = squad({"id": "0", "prediction_text": text}, target) if text and right else dict.fromkeys(SQUAD, agree)
+        scores.append([float(result[name]) for name in SQUAD])
     assert [metrics[f"test/{name}"] for name in SQUAD] == pytest.approx(np.mean(scores, 0).tolist(), abs=1e-3)
     assert 0 < metrics["test/f1"] < 100
 
@@ -268,9 +268,9 @@ def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_tes
 
     run = trained("pairs", "trainer.max_steps=40", "optimizer.lr=1e-2")
     (data, task), module, metrics = opened(run.config()), poslab.load(run.path), run.metrics()
-    examples, one = data.splits.examples("test"), np.array([True])
+    examples, item = data.splits.examples("test"), np.array([True])
     with torch.no_grad():
-        written = [task.written(module, data.task.collate(examples[[n]], one))[0] for n in range(len(examples))]
+        written = [task.written(module, data.task.collate(examples[[n]], item))[0] for n in range(len(examples))]
     texts, right = [data.tokenizer.decode(tokens.tolist()) for tokens in written], list(examples["target"])
     scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
     rouge = [scorer.score(target, text) for text, target in zip(texts, right, strict=True)]
@@ -278,7 +278,7 @@ def test_written_answers_are_measured_as_sacrebleu_and_rouge_score_do_in_the_tes
         "bleu": sacrebleu.corpus_bleu(texts, [right], force=True).score,
         "chrf": sacrebleu.corpus_chrf(texts, [right]).score,
         "exact_match": 100 * sum(map(str.__eq__, texts, right)) / len(right),
-        **{f"rouge_{n}": 100 * np.mean([found[f"rouge{n.upper()}"].fmeasure for found in rouge]) for n in "12l"},
+        **{f"rouge_{n}": 100 * np.mean([result[f"rouge{n.upper()}"].fmeasure for result in rouge]) for n in "12l"},
     }
     assert {name: metrics[f"test/{name}"] for name in expected} == pytest.approx(expected, abs=1e-3)
     assert 0 < expected["chrf"] < 100
@@ -316,11 +316,11 @@ def test_what_is_written_of_a_source_does_not_depend_on_its_batch(trained, model
 def test_a_model_without_a_task_on_its_data_is_refused_with_those_that_have_one(files, kind, model, choices):
     with pytest.raises(ValueError) as refused:
         check(config_of(files, kind, f"model={model}"))
-    said = re.fullmatch(rf"model must be (.*) for .* data, got {model}", str(refused.value))
+    said = re.fullmatch(rf"model must be (.*) for .*, got {model}", str(refused.value))
     named = said[1].split(" or ")
     assert set(named) <= {path.stem for path in CONF.glob("model/*.yaml")}
-    ours = [name for name in named if name in ("decoder", "encoder", "encoder_decoder", "pointer_generator")]
-    assert " or ".join(ours) == choices
+    computed = [name for name in named if name in ("decoder", "encoder", "encoder_decoder", "pointer_generator")]
+    assert " or ".join(computed) == choices
 
 
 @pytest.mark.slow

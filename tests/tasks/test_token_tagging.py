@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,9 @@ NAMES = ["O", *(f"{prefix}-{kind}" for kind in KINDS for prefix in "BI")]
 def by_definition(tags: list[str]) -> set[tuple[int, int, str]]:
     """Every span whose first word begins an entity, whose others continue it, and which the next word does not."""
 
-    def begins(place: int, kind: str) -> bool:
-        before = tags[place - 1] if place else "O"
-        return tags[place] == f"B-{kind}" or (tags[place] == f"I-{kind}" and before[2:] != kind)
+    def begins(position: int, kind: str) -> bool:
+        before = tags[position - 1] if position else "O"
+        return tags[position] == f"B-{kind}" or (tags[position] == f"I-{kind}" and before[2:] != kind)
 
     return {
         (first, last, kind)
@@ -35,7 +36,7 @@ def by_definition(tags: list[str]) -> set[tuple[int, int, str]]:
         for last in range(first + 1, len(tags) + 1)
         for kind in KINDS
         if begins(first, kind)
-        and all(tags[place] == f"I-{kind}" for place in range(first + 1, last))
+        and all(tags[position] == f"I-{kind}" for position in range(first + 1, last))
         and (last == len(tags) or tags[last] != f"I-{kind}")
     }
 
@@ -51,11 +52,11 @@ def test_entities_are_those_of_the_definition():
 
 def test_metrics_are_those_of_all_entities_together():
     counts, right, predicted, actual = EntityCounts(), 0, 0, 0
-    for ours, theirs in zip(sequences(200), sequences(400)[200:], strict=True):
-        length = min(len(ours), len(theirs))
-        counts.update(ours[:length], theirs[:length])
-        found, there = by_definition(ours[:length]), by_definition(theirs[:length])
-        right, predicted, actual = right + len(found & there), predicted + len(found), actual + len(there)
+    for computed, reference in zip(sequences(200), sequences(400)[200:], strict=True):
+        length = min(len(computed), len(reference))
+        counts.update(computed[:length], reference[:length])
+        result, there = by_definition(computed[:length]), by_definition(reference[:length])
+        right, predicted, actual = right + len(result & there), predicted + len(result), actual + len(there)
     precision, recall = right / predicted, right / actual
     assert 0 < right < min(predicted, actual)
     assert counts.compute() == pytest.approx(
@@ -105,9 +106,8 @@ def tokenizer_across_spaces() -> SubwordTokenizer:
     ],
 )
 def test_a_word_without_a_token_of_its_own_is_refused(tokenizer, text, word):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=rf"^tokenizer must .*, and {re.escape(word)} has none$"):
         TAGS.tokenise({"text": [text]}, tokenizer(), ReadingOptions())
-    assert str(caught.value) == f"tokenizer must give each word a token of its own, and {word} has none"
 
 
 def sentences(path: Path, count: int = 400) -> Path:

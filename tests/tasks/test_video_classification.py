@@ -65,7 +65,7 @@ def test_a_run_is_tested_at_every_number_of_frames_on_the_same_videos(trained):
     metrics = run.metrics()
     assert {"test/accuracy@2", "test/accuracy@4", "test/accuracy@8"} <= metrics.keys()
     assert metrics["test/accuracy"] == metrics["test/accuracy@4"]
-    assert "by length of a video in frames" in run.log_file.read_text()
+    assert "length of a video in frames" in run.log_file.read_text()
     assert {len(scores.sums) for scores in assert_measured_as_tested(run).scores.values()} == {20}
 
 
@@ -85,9 +85,9 @@ def test_positions_are_the_places_of_a_triple_loop():
     batch = batch_of(video(), video())
     assert batch.grid == {"time": 4, "height": 3, "width": 2} and batch.real is None and batch.sizes is None
     assert (batch.tokens == PATCH).all() and batch.patches.shape == (2, 24, 8)
-    places = batch.positions.places
-    assert places is not None and places.axes == ("time", "height", "width") and places.largest == (4, 3, 2)
-    assert places.cells.tolist() == [[t, y, x] for t in range(4) for y in range(3) for x in range(2)]
+    located = batch.positions.places
+    assert located is not None and located.axes == ("time", "height", "width") and located.largest == (4, 3, 2)
+    assert located.cells.tolist() == [[t, y, x] for t in range(4) for y in range(3) for x in range(2)]
 
 
 @pytest.mark.parametrize("name", OF_VIDEOS)
@@ -121,8 +121,8 @@ def test_encodings_of_three_axes_read_places_not_storage(name):
     shuffled = Positions(positions.ids, positions.stop, places=positions.places.take(order))
     with torch.no_grad():
         expected = model(batch.tokens, positions, patches=batch.patches)
-        found = model(batch.tokens, shuffled, patches=batch.patches[:, order])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+        result = model(batch.tokens, shuffled, patches=batch.patches[:, order])
+    torch.testing.assert_close(result, expected, rtol=0, atol=1e-5)
 
 
 def test_hyperparameters_follow_the_patches_of_a_video():

@@ -17,9 +17,9 @@ CORRUPTED = SpanCorruption(60, 51, longest=100)
 MASK, END, FIRST_SENTINEL = 50, 51, 60
 
 
-def missing_from(place: int) -> np.ndarray:
+def missing_from(position: int) -> np.ndarray:
     counts = ALL_THERE.copy()
-    counts[-1, place:] = False
+    counts[-1, position:] = False
     return counts
 
 

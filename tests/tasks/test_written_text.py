@@ -61,22 +61,22 @@ def test_bleu_and_chrf_of_batches_are_sacrebleus_of_the_whole_corpus():
 
 def _measure_a_share(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    found = []
+    result = []
     for seed in range(CORPORA_OF_TWO):
         measured = measurement()
         measured.update(observed(corpus(seed)[rank::2]))  # the second may have no text
-        found.append(measured.compute())
+        result.append(measured.compute())
     distributed.destroy_process_group()
-    (folder / f"{rank}.json").write_text(json.dumps(found))
+    (folder / f"{rank}.json").write_text(json.dumps(result))
 
 
 @pytest.mark.slow
 def test_two_processes_have_the_metrics_of_the_whole_corpus_both(tmp_path):
     multiprocessing.spawn(_measure_a_share, (tmp_path,), nprocs=2)
     for rank in range(2):
-        found = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert len(found) == CORPORA_OF_TWO
-        for seed, metrics in enumerate(found):
+        result = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert len(result) == CORPORA_OF_TWO
+        for seed, metrics in enumerate(result):
             pairs = corpus(seed)
             expected = sacrebleus(pairs) | {
                 "exact_match": 100 * sum(text.strip() == right.strip() for text, right in pairs) / len(pairs)
@@ -113,12 +113,15 @@ def test_rouge_is_googles(alphabet, tokenizer):
     every_text, every_score = [], []
     for _ in range(200):
         text, right = ("".join(rng.choices(alphabet, k=rng.randint(0, 30))) for _ in range(2))
-        ours, found = compare(text, right), scorer.score(right, text)
-        theirs = {name: 100 * found[key].fmeasure for name, key in kinds.items()}
-        assert {name: getattr(ours, name) for name in kinds} == pytest.approx(theirs, abs=1e-4), (text, right)
-        every_text.append(ours)
-        every_score.append(theirs)
-    means = {name: sum(theirs[name] for theirs in every_score) / 200 for name in kinds}
+        computed, result = compare(text, right), scorer.score(right, text)
+        by_metric = {name: 100 * result[key].fmeasure for name, key in kinds.items()}
+        assert {name: getattr(computed, name) for name in kinds} == pytest.approx(by_metric, abs=1e-4), (
+            text,
+            right,
+        )
+        every_text.append(computed)
+        every_score.append(by_metric)
+    means = {name: sum(by_metric[name] for by_metric in every_score) / 200 for name in kinds}
     assert {name: corpus_scores(every_text)[name] for name in kinds} == pytest.approx(means, abs=1e-4)
 
 

@@ -226,7 +226,9 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     evaluation.write(directory, f"{name} before training", facts, request.figure_width)
     console = HarmlessConsole()
     for table in (figure for figure in figures if isinstance(figure, Table) and figure.name == "rotary_base_bound"):
-        numbers = table.frame.map(lambda value: value if pd.isna(value) or value in (True, False) else f"{value:,.0f}")
+        numbers = table.frame.astype(object).map(
+            lambda value: value if isinstance(value, bool) or pd.isna(value) else f"{value:,.0f}"
+        )
         console.print(_lines(table.title, numbers.replace({True: "yes", False: "no"}), wraps=True))
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 

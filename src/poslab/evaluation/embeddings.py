@@ -68,7 +68,7 @@ def unit_vectors(hidden_NTM: Tensor, real: Tensor | None, pooling: Pooling) -> n
 
 
 def pooling_of(model: Model, recipe: Recipe) -> Pooling:
-    """Return the pooling of texts: that of a model of classes, else `model.pooling` of the configuration, or "mean"."""
+    """Return the pooling of texts: of a model of classes, else `model.pooling` of the configuration, or "mean"."""
     pooling: Pooling = model.pooling or recipe.config["model"].get("pooling") or "mean"
     return pooling
 
@@ -117,7 +117,7 @@ def passkey_texts(
     return questions, texts
 
 
-def found_own(questions_NM: np.ndarray, texts_NM: np.ndarray) -> np.ndarray:
+def nearest_answers(questions_NM: np.ndarray, texts_NM: np.ndarray) -> np.ndarray:
     """Return whether the text of each question is the nearest to it, (N,) bool: nDCG@1 where one text answers."""
     return np.asarray(np.argmax(questions_NM @ texts_NM.T, axis=1) == np.arange(len(texts_NM)))
 

@@ -24,7 +24,6 @@ from poslab.data.corpus import TextSplits
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
-from poslab.encodings import LayerPattern, StackEncodings
 from poslab.encodings.layers import encoding_of
 from poslab.evaluation.attention.rows import capture_attention, is_readable
 from poslab.evaluation.grids import Grid
@@ -180,11 +179,24 @@ class EvaluatedRun:
             for owner, count in self.untrained.items()
         ]
         if "encoding" in self.swap:
-            for name, trained in rotation_mismatch(self.recipe.model.pattern, self.model.encodings).items():
+            for name, trained in self._rotation_mismatch().items():
                 is_key = name in self.swap["encoding"] and not isinstance(trained, tuple)
                 same = f": swap.{name}={shown(trained)} is the same" if is_key else ""
                 doubts.append(f"{self.name} has another {name} than the model was trained with{same}")
         return doubts
+
+    def _rotation_mismatch(self) -> dict[str, Any]:
+        """Return the hyperparameters of training from which a layer of a swap differs, though it goes on rotating.
+
+        They are by name, of the last layer that differs; a scaling is the pair of its function and its arguments.
+        """
+        swapped, differing = self.model.encodings, dict[str, Any]()
+        trained = self.recipe.model.pattern.of_layers(swapped.shape.num_layers)
+        for layer, specs in enumerate(zip(trained, swapped.specs, strict=True)):
+            before, now = (_arguments(encoding_of(spec)) for spec in specs)
+            names = [name for name in swapped.layer(layer).of_trained if name in before]
+            differing |= {name: before[name] for name in names if before[name] != now[name]}
+        return differing
 
     @property
     def training_length(self) -> int:
@@ -296,20 +308,6 @@ def on_device(batch: Any, device: torch.device) -> Any:
 
 def _forward(task: Task, batch: Any, model: Model) -> Tensor:
     return task.logits(model, batch)
-
-
-def rotation_mismatch(trained: LayerPattern, swapped: StackEncodings) -> dict[str, Any]:
-    """Return the hyperparameters of training from which a layer of a swap differs, though it continues its rotation.
-
-    They are by name, of the last layer that differs; a scaling is the pair of its function and its arguments.
-    """
-    differing: dict[str, Any] = {}
-    of_layers = zip(trained.of_layers(swapped.shape.num_layers), swapped.specs, strict=True)
-    for layer, specs in enumerate(of_layers):
-        before, now = (_arguments(encoding_of(spec)) for spec in specs)
-        names = [name for name in swapped.layer(layer).of_trained if name in before]
-        differing |= {name: before[name] for name in names if before[name] != now[name]}
-    return differing
 
 
 def _arguments(factory: Callable[..., Any]) -> dict[str, Any]:

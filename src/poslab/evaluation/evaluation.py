@@ -56,7 +56,7 @@ class Evaluation:
     ) -> dict[str, bytes]:
         """Write metrics.json, the figures, the frames and report.html; return the contents of the figures by file.
 
-        The width is that of `write_figures`.
+        The width is as of `write_figures`.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)

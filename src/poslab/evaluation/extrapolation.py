@@ -20,7 +20,7 @@ from torch import nn
 
 from poslab.configuration.labels import written
 from poslab.evaluation.by_length import lines_by_length
-from poslab.evaluation.progress import Step, at_once
+from poslab.evaluation.progress import StepRunner, at_once
 from poslab.evaluation.scores.intervals import MIN_ITEMS, ratio_interval
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.scores.tokens import TextWindows, TokenScores, sampled_units, score_tokens
@@ -45,7 +45,7 @@ FEW_BEFORE = 8
 BINS_PER_OCTAVE = 2
 
 MIN_TOKENS = 30
-"""Fewest tokens whose mean loss is drawn: that of fewer depends more on the tokens than on their position."""
+"""Fewest tokens whose mean loss is drawn: the mean of fewer depends more on the tokens than on their position."""
 
 MIN_BITS, MIN_NATS = 0.05, 0.05
 """Least spans of the axes of bits per byte and of loss, so that noise does not look like a steep gain."""
@@ -82,7 +82,7 @@ def extrapolate(
     keep_documents_apart: bool = False,
     seed: int = 1,
     unigram: np.ndarray | None = None,
-    step: Step = at_once,
+    step: StepRunner = at_once,
 ) -> Extrapolation:
     """Score a text in windows of several lengths under both protocols.
 
@@ -160,8 +160,8 @@ SUMMARY = (
     *("bits_per_byte", "bits_low", "bits_high", "loss", "loss_low", "loss_high", "perplexity", "accuracy"),
     *("early_loss", "tail_loss", "tokens", "pieces"),
 )
-"""Columns of the table by length. `early_loss` is that of tokens with less than half of a training window before them,
-`tail_loss` that of tokens with more than a whole one; intervals are over `pieces`."""
+"""Columns of the table by length. `early_loss` is of tokens with less than half of a training window before them,
+`tail_loss` of tokens with more than a whole one; intervals are over `pieces`."""
 
 BINS = ("context_from", "context_to", "tokens", "loss")
 
@@ -222,8 +222,8 @@ def extrapolation_figures(
             title="Every length",
             caption="Windows move by their stride, and predict so many tokens together. "
             "Low and high are a 95% bootstrap interval over documents (pieces is their number), or over "
-            "pieces of 1,024 tokens if there are fewer than 10 documents. Early loss is that of tokens with less than "
-            "half a training window before them (in sliding windows, those of the first one only), tail loss that of "
+            "pieces of 1,024 tokens if there are fewer than 10 documents. Early loss is of tokens with less than "
+            "half a training window before them (in sliding windows, those of the first one only), tail loss of "
             "tokens with more than a whole one. Dashes: a length beyond the end of the encoding, intervals of fewer "
             f"than {MIN_ITEMS} documents or pieces, a tail that no token has, and a loss that is not a number.",
             source=SOURCE,

@@ -26,15 +26,15 @@ class Grid(NamedTuple):
     @classmethod
     def of(cls, positions: Positions) -> Grid | None:
         """Return the first grid of at least two cells in the first row of positions; None if there is none."""
-        places = positions.places
-        if places is None:
+        grid = positions.places
+        if grid is None:
             return None
-        sizes_TA, coordinates_TA = (x if x.dim() == 2 else x[0] for x in (places.sizes, places.coordinates))
-        grids_T = places.grids if places.grids.dim() == 1 else places.grids[0]
+        sizes_TA, coordinates_TA = (x if x.dim() == 2 else x[0] for x in (grid.sizes, grid.coordinates))
+        grids_T = grid.grids if grid.grids.dim() == 1 else grid.grids[0]
         is_cell_T = sizes_TA.prod(-1) > 1
         if not is_cell_T.any():
             return None
         first = int(is_cell_T.int().argmax())
         of_grid = coordinates_TA[is_cell_T & (grids_T == grids_T[first])].double()
         span = (of_grid.amax(0) - of_grid.amin(0)).tolist()
-        return cls(places.axes, tuple(sizes_TA[first].tolist()), tuple(span), positions.lengths)
+        return cls(grid.axes, tuple(sizes_TA[first].tolist()), tuple(span), positions.lengths)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -61,19 +61,50 @@ def learned_bias(
         distances = np.unique(np.geomspace(1, length, most).round().astype(int)) - 1
     if both_ways := not encodings.shape.causal:
         distances = np.concatenate([-distances[:0:-1], distances])
-    frames = [pd.DataFrame(columns=["layers", "head", "distance", "bias"])]
+
+    @torch.no_grad()
+    def bias_of(encoding: PositionalEncoding) -> pd.DataFrame | None:
+        outermost = biased_part(encoding)
+        if outermost is None or (on_axes and outermost.reads_axes):
+            return None
+        device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
+
+        def of_query(query: int) -> Tensor:
+            tables = outermost.prepare(Positions.range(1, query, device), Positions.range(length, device=device))
+            bias = outermost.bias(tables)
+            of_pairs = outermost.pair_bias(QueryRows(tables, slice(0, 1), query, 1.0))
+            added = [of_pairs, None if bias is None else bias.matrix()]
+            total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
+            return total_BHRS[0, :, 0].flip(-1).float().cpu()
+
+        bias_HN = of_query(length - 1)
+        if both_ways:  # the first token has the keys ahead
+            bias_HN = torch.cat([of_query(0)[:, :-1], bias_HN], dim=-1)
+        chosen_NH = bias_HN[:, distances + both_ways * (length - 1)].T.numpy()
+        return pd.DataFrame(chosen_NH, index=pd.Index(distances, name="distance"))
+
+    return _by_layers(encodings, start, ["distance"], bias_of)
+
+
+def _by_layers(
+    encodings: StackEncodings,
+    start: StackEncodings | None,
+    columns: Sequence[str],
+    bias_of: Callable[[PositionalEncoding], pd.DataFrame | None],
+) -> pd.DataFrame:
+    """Return biases by encoding and head: `bias_of` gives a column for each head, and an index of these columns."""
+    frames = [pd.DataFrame(columns=["layers", "head", *columns, "bias"])]
     for layers, encoding, before in served(encodings, start):
-        if on_axes and (biased := biased_part(encoding)) is not None and biased.reads_axes:
+        if (bias := bias_of(encoding)) is None:
             continue
-        if (bias_HN := _bias_of_distance(encoding, length, both_ways)) is None:
-            continue
-        index = itertools.product([layers], range(len(bias_HN)), distances)
-        frame = pd.DataFrame(index, columns=["layers", "head", "distance"])
-        columns = distances + both_ways * (length - 1)
-        frame["bias"] = bias_HN[:, columns].flatten().numpy()
-        if before is not None and (start_HN := _bias_of_distance(before, length, both_ways)) is not None:
-            frame["start"] = start_HN[:, columns].flatten().numpy()
-        frames.append(frame)
+        started = None if before is None else bias_of(before)
+        for head in range(bias.shape[1]):
+            frame = bias[head].rename("bias").reset_index()
+            frame.insert(0, "layers", layers)
+            frame.insert(1, "head", head)
+            if started is not None:
+                frame["start"] = started[head].to_numpy()
+            frames.append(frame)
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
@@ -139,29 +170,6 @@ def biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
     return next(parts, None)
 
 
-@torch.no_grad()
-def _bias_of_distance(encoding: PositionalEncoding, length: int, both_ways: bool) -> Tensor | None:
-    """Return the bias for the last of N tokens at distances 0, 1, ..., on the CPU, (H, N).
-
-    For both ways, (H, 2 N - 1), that of the first token at distances -(N - 1), ..., -1 comes before it.
-    """
-    outermost = biased_part(encoding)
-    if outermost is None:
-        return None
-    device = next((parameter.device for parameter in encoding.parameters()), torch.device("cpu"))
-
-    def of_query(query: int) -> Tensor:
-        tables = outermost.prepare(Positions.range(1, query, device), Positions.range(length, device=device))
-        bias = outermost.bias(tables)
-        of_pairs = outermost.pair_bias(QueryRows(tables, slice(0, 1), query, 1.0))
-        added = [of_pairs, None if bias is None else bias.matrix()]
-        total_BHRS = torch.stack(torch.broadcast_tensors(*(x for x in added if x is not None))).sum(0)
-        return total_BHRS[0, :, 0].flip(-1).float().cpu()
-
-    behind_HN = of_query(length - 1)
-    return torch.cat([of_query(0)[:, :-1], behind_HN], dim=-1) if both_ways else behind_HN
-
-
 def bias_by_offset(
     encodings: StackEncodings, sizes: Sequence[int], axes: Sequence[str], start: StackEncodings | None = None
 ) -> pd.DataFrame:
@@ -182,19 +190,7 @@ def bias_by_offset(
     Raises:
         ValueError: for an encoding of other than these axes, or another number of layers at the start.
     """
-    frames = [pd.DataFrame(columns=["layers", "head", *axes, "bias"])]
-    for layers, encoding, before in served(encodings, start):
-        if (bias := _bias_of_offset(encoding, sizes, axes)) is None:
-            continue
-        started = None if before is None else _bias_of_offset(before, sizes, axes)
-        for head in range(bias.shape[1]):
-            frame = bias[head].rename("bias").reset_index()
-            frame.insert(0, "layers", layers)
-            frame.insert(1, "head", head)
-            if started is not None:
-                frame["start"] = started[head].to_numpy()
-            frames.append(frame)
-    return pd.concat(frames[1:] or frames, ignore_index=True)
+    return _by_layers(encodings, start, axes, lambda encoding: _bias_of_offset(encoding, sizes, axes))
 
 
 def bias_maps(bias: pd.DataFrame, axes: Sequence[str]) -> Iterator[Plot]:
@@ -226,11 +222,11 @@ def _bias_of_offset(encoding: PositionalEncoding, sizes: Sequence[int], axes: Se
     strides = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
     ends = [[0, (size - 1) * stride] for size, stride in zip(sizes, strides, strict=True)]
     corners = torch.tensor(sorted({sum(corner) for corner in itertools.product(*ends)}), device=device)
-    places = keys.places.take(corners)
-    tables = biased.prepare(replace(keys, ids=keys.ids[corners], contiguous=False, places=places), keys)
+    at_corners = keys.places.take(corners)
+    tables = biased.prepare(replace(keys, ids=keys.ids[corners], contiguous=False, places=at_corners), keys)
     if (bias := biased.bias(tables)) is None:
         return None
     bias_HRS: Tensor = bias.matrix()[0]
-    offset_RSA = keys.places.cells[None] - places.cells[:, None]
+    offset_RSA = keys.places.cells[None] - at_corners.cells[:, None]
     sums = sums_by_offset(offset_RSA.flatten(0, 1), bias_HRS.movedim(0, -1).flatten(0, 1).float(), axes)
     return sums.drop(columns="pairs").div(sums["pairs"], axis=0)

@@ -30,13 +30,13 @@ def learned_parameters(
         most: parameters of more elements are left out.
 
     Returns:
-        Columns `layers`, `parameter`, `place` (`head 0` if each head has one number, else the index, which is empty
+        Columns `layers`, `parameter`, `index` (`head 0` if each head has one number, else its position, which is empty
         for a parameter of one number), `learned` and perhaps `start`.
 
     Raises:
         ValueError: for another number of layers at the start.
     """
-    columns = ["layers", "parameter", "place", "learned", *([] if start is None else ["start"])]
+    columns = ["layers", "parameter", "index", "learned", *([] if start is None else ["start"])]
     pairs: list[tuple[str, Described, Described | None]] = list(served(encodings, start))
     for layer in range(len(encodings.windows)):
         if (temperature := encodings.temperature(layer)) is not None:
@@ -54,8 +54,8 @@ def learned_parameters(
             # Biases of a network inside of an encoding may have as many numbers as there are heads.
             by_head = values.shape == (encodings.shape.num_heads,) and not name.endswith(".bias")
             for index, value in np.ndenumerate(_numbers(values)):
-                place = f"{'head ' * by_head}{', '.join(map(str, index))}" if values.numel() > 1 else ""
-                record = {"layers": layers, "parameter": name, "place": place, "learned": value}
+                position = f"{'head ' * by_head}{', '.join(map(str, index))}" if values.numel() > 1 else ""
+                record = {"layers": layers, "parameter": name, "index": position, "learned": value}
                 if name in initial:
                     record["start"] = _numbers(initial[name])[index]
                 records.append(record)
@@ -68,7 +68,7 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
         name="learned_parameters",
         title="Learned parameters",
         caption="Each row is one number of the encoding after training, next to its initial value where that is known. "
-        "Place is its head, if each head has one number, else its index in a parameter of several numbers.",
+        "Index is its head, if each head has one number, else its position in a parameter of several numbers.",
         frame=parameters,
     )
 
@@ -79,15 +79,15 @@ def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) 
     The arguments are those of `learned_parameters`.
 
     Returns:
-        Columns `layers`, `table` (its name, and the head if each has its own), `place` (the distance or count), `norm`
+        Columns `layers`, `table` (its name, and the head if each has its own), `index` (the distance or count), `norm`
         and perhaps `start`; no rows if no encoding has such vectors.
     """
-    columns = ["layers", "table", "place", "norm", *([] if start is None else ["start"])]
+    columns = ["layers", "table", "index", "norm", *([] if start is None else ["start"])]
     frames = [pd.DataFrame(columns=columns)]
     for layers, encoding, before in served(encodings, start):
         initial = {} if before is None else before.vectors()
         for name, (rows, first) in encoding.vectors().items():
-            frame = pd.DataFrame({"place": range(first, first + len(rows)), "norm": _norms(rows)})
+            frame = pd.DataFrame({"index": range(first, first + len(rows)), "norm": _norms(rows)})
             if name in initial:
                 frame["start"] = _norms(initial[name].rows)
             frames.append(frame.assign(layers=layers, table=name)[columns])
@@ -95,11 +95,11 @@ def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) 
 
 
 def norms_plot(norms: pd.DataFrame) -> Plot:
-    """Draw `table_norms`, of at least one row, as a map of layers and heads against places for each kind of table."""
+    """Draw `table_norms`, of at least one row, as a map of layers and heads against indices for each kind of table."""
     maps = {}
     for kind, rows in norms.groupby(norms["table"].str.split(",").str[0], sort=False):
         names = rows["layers"] + rows["table"].str.removeprefix(str(kind))
-        table = rows.assign(row=names).pivot(index="row", columns="place", values="norm")
+        table = rows.assign(row=names).pivot(index="row", columns="index", values="norm")
         maps[str(kind)] = table.loc[list(names.unique())]  # in the order of layers, which pivot sorts
     heights = [0.9 + 0.2 * len(table) for table in maps.values()]
     figure = new_figure(WIDTH, sum(heights))
@@ -111,11 +111,11 @@ def norms_plot(norms: pd.DataFrame) -> Plot:
         panel.set_yticks(range(len(table)), list(table.index), fontsize="small")
         panel.set_title(kind, fontsize="medium")
         figure.colorbar(image, ax=panel)
-    panels.flat[-1].set_xlabel("place in the table")
+    panels.flat[-1].set_xlabel("index in the table")
     return Plot(
         name="table_norms",
         title="Lengths of the learned vectors",
-        caption="Each row is a table of vectors, darker where a vector is longer. Places as pale as the rest matter "
+        caption="Each row is a table of vectors, darker where a vector is longer. Indices as pale as the rest matter "
         "little, and those that never occurred in training have kept their initial length.",
         figure=figure,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from poslab.io.files import replacing
 from poslab.report.text import roughly
 
-Step = Callable[[str, float, Callable[[], np.ndarray]], np.ndarray]
+StepRunner = Callable[[str, float, Callable[[], np.ndarray]], np.ndarray]
 """Returns the numbers that a function makes: of a label, its work in any unit, and the function."""
 
 
@@ -66,7 +66,7 @@ class Progress:
         self._left -= work
         return numbers
 
-    def of(self, name: str) -> Step:
+    def of(self, name: str) -> StepRunner:
         """Return what makes steps of a model, whose labels begin with its name."""
         return lambda label, work, make: self.step(f"{name}, {label}", work, make)
 

@@ -59,7 +59,7 @@ class Request(Settings):
         tokens: number of its tokens to read, from the beginning; None is all.
         device: of the models; `auto` is a GPU if there is one.
         output: directory of the results; None is that in the run, or a new one.
-        figure_width: in inches of plots as PDF; None is that of the page.
+        figure_width: in inches of plots as PDF; None is the width in the page.
         trust: packages that define parts of the runs.
         typed: words of the command line, for the report.
         lengths: those of the settings, or multiples of the training length such as `0.5x`.

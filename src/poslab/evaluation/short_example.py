@@ -59,8 +59,8 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
         labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
         return ShortExample(lambda model: model(source_BS, target_BT), labels)
     tokens_T = short_text(run, text)
-    labels = token_labels(run, tokens_T)
-    return ShortExample(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (labels, labels)})
+    texts = token_labels(run, tokens_T)
+    return ShortExample(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (texts, texts)})
 
 
 def short_text(run: EvaluatedRun, text: str | None) -> Tensor:

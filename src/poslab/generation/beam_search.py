@@ -42,7 +42,7 @@ class Continuation:
                 real = torch.cat([real, real.new_ones(len(real), new)], dim=1)
         if real is not None:
             positions = Positions.padded(real)
-        # `forward` may be compiled, and would be compiled anew for each length.
+        # `forward` may be compiled, and would be compiled again for each length.
         return model.logits(model.hidden_states(read_BT, positions, real, self._cache)[:, -1])
 
     def select(self, rows_R: Tensor) -> None:

@@ -103,7 +103,7 @@ class Plot(ReportFigure):
         Args:
             form: of the file.
             dpi: dots per inch.
-            width: in inches; letters keep their size. None, and where it may not shrink: that of the figure.
+            width: in inches; letters keep their size. None, and where it may not shrink: as wide as the figure.
         """
         content = io.BytesIO()
         figure = self._at_width(width if self.shrinks else None)

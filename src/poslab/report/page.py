@@ -50,7 +50,7 @@ def write_report(
 ) -> None:
     """Write an HTML page that needs no other file and no network, for a screen, a phone or paper.
 
-    Pictures are vector drawings in `<img>` with text as outlines: they look alike without matplotlib's font, and their
+    Plots are vector drawings in `<img>` with text as outlines: they look alike without matplotlib's font, and their
     ids and styles, which matplotlib repeats in every drawing, cannot collide. A drawing above `LARGEST_SVG` becomes a
     PNG of 200 dots per inch.
 
@@ -61,11 +61,7 @@ def write_report(
         sections: the parts in order. Markup in their text is shown, not interpreted.
         drawn: what `write_figures` returned for the same sections; None draws them again.
         lead: section before the facts and the contents, such as a conclusion.
-
-    Raises:
-        ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.
     """
-    _check_names([*([] if lead is None else [lead]), *sections])
     here = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
@@ -92,12 +88,8 @@ def write_figures(directory: Path, sections: Sequence[Section], width: float | N
     Args:
         directory: of the files, which is made.
         sections: that hold the figures.
-        width: in inches of PDF files, such as that of a paper's column; None: that of the page.
-
-    Raises:
-        ValueError: for figures whose names are not unique, or not of lower case letters, digits and underscores.
+        width: in inches of PDF files, such as a paper's column; None: as in the page.
     """
-    _check_names(sections)
     files: dict[str, bytes] = {}
     for figure in (figure for section in sections for figure in section.figures):
         if isinstance(figure, Plot):
@@ -113,16 +105,6 @@ def write_figures(directory: Path, sections: Sequence[Section], width: float | N
     return files
 
 
-def _check_names(sections: Sequence[Section]) -> None:
-    seen = set()
-    for name in (figure.name for section in sections for figure in section.figures):
-        if not re.fullmatch("[a-z0-9_]+", name):
-            raise ValueError(f"name of a figure must be lower case letters, digits and underscores, got {name!r}")
-        if name in seen:
-            raise ValueError(f"name of a figure must be unique in a report, got {name!r} twice")
-        seen.add(name)
-
-
 def _section(section: Section, drawn: Mapping[str, bytes]) -> dict[str, Any]:
     return {
         "title": section.title,
@@ -132,25 +114,20 @@ def _section(section: Section, drawn: Mapping[str, bytes]) -> dict[str, Any]:
 
 
 def _figure(figure: ReportFigure, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    shown = {**vars(figure), "image": _image(figure, drawn) if isinstance(figure, Plot) else None}
+    shown = {**vars(figure), "image": None}
     if isinstance(figure, Table):
         frame = _columns(figure.frame)
         columns = [_column(frame.iloc[:, index], figure.decimals) for index in range(frame.shape[1])]
         shown |= {"columns": columns, "rows": list(zip(*(column["cells"] for column in columns), strict=True))}
+    elif isinstance(figure, Plot):
+        kind, content = "svg+xml", drawn.get(f"{figure.name}.svg") or figure.drawn("svg")
+        if len(content) > LARGEST_SVG:
+            kind, content = "png", figure.drawn("png", dpi=200)
+        width, height = figure.figure.get_size_inches()
+        uri = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        size = {"width": round(100 * width), "height": round(100 * height)}
+        shown["image"] = {"uri": uri, "shrinks": figure.shrinks, **size}
     return shown
-
-
-def _image(plot: Plot, drawn: Mapping[str, bytes]) -> dict[str, Any]:
-    kind, content = "svg+xml", drawn.get(f"{plot.name}.svg") or plot.drawn("svg")
-    if len(content) > LARGEST_SVG:
-        kind, content = "png", plot.drawn("png", dpi=200)
-    width, height = plot.figure.get_size_inches()
-    return {
-        "uri": f"data:image/{kind};base64,{base64.b64encode(content).decode()}",
-        "width": round(100 * width),
-        "height": round(100 * height),
-        "shrinks": plot.shrinks,
-    }
 
 
 def _columns(frame: pd.DataFrame) -> pd.DataFrame:

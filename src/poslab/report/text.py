@@ -38,7 +38,16 @@ def readable(numbers: Sequence[float]) -> list[str]:
         return [fixed(number, 0) for number in numbers]
     smallest, largest = min(sizes), max(sizes)
     if smallest < 1e-3 or largest >= 1e7 or largest > 1000 * smallest:
-        return [_alone(number) for number in numbers]
+        texts = []
+        for number in numbers:
+            if not number or math.isinf(number):
+                texts.append(fixed(number, 0))
+            elif 1e-3 <= abs(number) < 1e7:
+                texts.append(fixed(number, _decimals(abs(number))))
+            else:
+                mantissa, exponent = f"{number:.{SIGNIFICANT - 1}e}".split("e")
+                texts.append(f"{mantissa}e{int(exponent)}".replace("-", "−"))
+        return texts
     decimals = min(_decimals(smallest), SIGNIFICANT)
     return [fixed(number, decimals) for number in numbers]
 
@@ -53,15 +62,6 @@ def fixed(number: float, decimals: int) -> str:
     if math.isinf(number):
         return "∞" if number > 0 else "−∞"
     return f"{number:,.{decimals}f}".replace("-", "−")
-
-
-def _alone(number: float) -> str:
-    if not number or math.isinf(number):
-        return fixed(number, 0)
-    if 1e-3 <= abs(number) < 1e7:
-        return fixed(number, _decimals(abs(number)))
-    mantissa, exponent = f"{number:.{SIGNIFICANT - 1}e}".split("e")
-    return f"{mantissa}e{int(exponent)}".replace("-", "−")
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:

@@ -18,7 +18,7 @@ from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.kinds import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
-from poslab.tasks.measurement import Means, Measurement, Observation, Scores, Sums
+from poslab.tasks.measurement import ItemSums, Means, Measurement, Observation, Sums
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Prediction, Search, Task, device_of
 from poslab.tasks.token_prediction import TokenPrediction
@@ -72,7 +72,7 @@ class Answering(TokenPrediction):
         symbols = Sums(none, (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
         return symbols, Sums(none, (exact_B & counts_B).sum(), counts_B.sum())
 
-    def scores(self, observation: Observation) -> Scores:
+    def scores(self, observation: Observation) -> ItemSums:
         symbols, exact = observation.answers
         shares = {"accuracy": symbols, "exact_match": exact}
         return {

@@ -227,7 +227,7 @@ class MultiLabelClassification(Classification):
 class ClassCounts(Metric):
     """Counts of each class over all batches and processes, for macro F1 and Matthews' coefficient.
 
-    Their memory grows with the number of classes, that of a confusion matrix with its square.
+    Their memory grows with the number of classes, a confusion matrix's with its square.
     """
 
     full_state_update = False

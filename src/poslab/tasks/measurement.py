@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-Scores = Mapping[str, tuple[float, int]]
+ItemSums = Mapping[str, tuple[float, int]]
 """The sum of each metric that is a mean over tokens or examples, and their number, by name; shares are in per cent."""
 
 

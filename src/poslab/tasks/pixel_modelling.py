@@ -18,7 +18,7 @@ from poslab.data.patched.arrays import PIXELS
 from poslab.data.patched.images import Pixels
 from poslab.encodings import Positions
 from poslab.models import Model
-from poslab.tasks.measurement import Observation, Scores
+from poslab.tasks.measurement import ItemSums, Observation
 from poslab.tasks.patch_classification import OF_SIDES
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.token_prediction import TokenPrediction, with_perplexity
@@ -102,7 +102,7 @@ class PixelModelling(TokenPrediction):
             return batch
         return batch._replace(tokens=batch.tokens[:, :length], targets=batch.targets[:, :length])
 
-    def scores(self, observation: Observation) -> Scores:
+    def scores(self, observation: Observation) -> ItemSums:
         loss, counted = observation.sums.loss.item(), int(observation.sums.counted)
         return {"bits_per_pixel": (loss / math.log(2), counted), **super().scores(observation)}
 

@@ -22,7 +22,7 @@ from poslab.data.examples.answers import SPANS
 from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
 
@@ -39,12 +39,12 @@ class Context(NamedTuple):
     Args:
         text: the whole.
         first: position of its first token in the input of the model.
-        places: (N, 2), the characters of each of its tokens: from, to.
+        characters: (N, 2), of each of its tokens: from, to.
     """
 
     text: str
     first: int
-    places: np.ndarray
+    characters: np.ndarray
 
     def between(self, first: int, last: int) -> str:
         """Return the text from one token to another, by their positions in the input; empty before the context.
@@ -53,7 +53,7 @@ class Context(NamedTuple):
         """
         if first < self.first:
             return ""
-        return self.text[self.places[first - self.first, 0] : self.places[last - self.first, 1]].strip()
+        return self.text[self.characters[first - self.first, 0] : self.characters[last - self.first, 1]].strip()
 
 
 class SpanBatch(NamedTuple):
@@ -125,8 +125,8 @@ class QuestionAnswering(Task):
             return SpanBatch(tokens, real, answerable, spans)
         right = [[answer["text"] for answer in answers] for answers in rows["answers"]]
         contexts = [
-            Context(text, int(first), np.asarray(places))
-            for text, first, places in zip(rows["context"], rows["first"], rows["places"], strict=True)
+            Context(text, int(first), np.asarray(characters))
+            for text, first, characters in zip(rows["context"], rows["first"], rows["places"], strict=True)
         ]
         return SpanBatch(tokens, real, answerable, spans, contexts, right)
 
@@ -164,7 +164,7 @@ class QuestionAnswering(Task):
         predicted = [context.between(*span) for context, span in spans]
         return [(text, right) for text, right, counted in zip(predicted, batch.right, counts, strict=True) if counted]
 
-    def scores(self, observation: Observation) -> Scores:
+    def scores(self, observation: Observation) -> ItemSums:
         (answer,) = observation.answers
         exact_match, f1 = likeness(*answer)
         return {**super().scores(observation), "exact_match": (exact_match, 1), "f1": (f1, 1)}

@@ -18,11 +18,11 @@ from poslab.data.kinds import Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.generation.beam_search import Continuation, beam_search
 from poslab.models import Decoding, Model
-from poslab.tasks.measurement import Measurement, Observation, Scores
+from poslab.tasks.measurement import ItemSums, Measurement, Observation
 from poslab.tasks.record import TaskRecord
 from poslab.tasks.task import Prediction, Search, Task
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction
-from poslab.tasks.writing import MEANS, Comparison, compare, corpus_scores, encoded, written
+from poslab.tasks.writing import MEANS, Likeness, compare, corpus_scores, encoded, written
 
 
 class TargetWriting(TargetPrediction):
@@ -57,11 +57,11 @@ class TargetWriting(TargetPrediction):
         compared = self._compared(model, batch)
         return [Observation(row.sums, [comparison]) for row, comparison in zip(observations, compared, strict=True)]
 
-    def scores(self, observation: Observation) -> Scores:
+    def scores(self, observation: Observation) -> ItemSums:
         written = {name: (getattr(comparison, name), 1) for comparison in observation.answers or [] for name in MEANS}
         return {**super().scores(observation), **written}
 
-    def _compared(self, model: Model, batch: Any) -> list[Comparison]:
+    def _compared(self, model: Model, batch: Any) -> list[Likeness]:
         """Compare what a model writes with the targets of the rows that count."""
         counts_B = (batch.targets != IGNORE).any(-1)
         return [
@@ -174,7 +174,7 @@ class WritingMeasurement(Measurement):
 
     def __init__(self, task: Task, split: str) -> None:
         super().__init__(task, split)
-        self.comparisons: list[Comparison] = []
+        self.comparisons: list[Likeness] = []
 
     def begin(self, device: torch.device) -> None:
         super().begin(device)
@@ -189,10 +189,10 @@ class WritingMeasurement(Measurement):
         return metrics | corpus_scores(_of_all_processes(self.comparisons)) if self.split == "test" else metrics
 
 
-def _of_all_processes(comparisons: list[Comparison]) -> list[Comparison]:
+def _of_all_processes(comparisons: list[Likeness]) -> list[Likeness]:
     """Gather the comparisons of all processes: BLEU and chrF of the whole are not means over shares."""
     if not distributed.is_initialized():
         return comparisons
-    shares: list[list[Comparison]] = [[]] * distributed.get_world_size()
+    shares: list[list[Likeness]] = [[]] * distributed.get_world_size()
     distributed.all_gather_object(shares, comparisons)
     return [comparison for share in shares for comparison in share]

@@ -16,7 +16,7 @@ from poslab.data.batch import Batch
 from poslab.data.kinds import Kind
 from poslab.encodings import PositionSampler
 from poslab.models import Capability, Model, Outputs
-from poslab.tasks.measurement import Measurement, Observation, Scores, Sums
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums
 from poslab.tasks.record import TaskRecord
 
 
@@ -139,7 +139,7 @@ class Task(ABC):
 
     A test has them all, a validation those up to the training length, so that no state of a model is chosen by its
     results beyond it. Otherwise each length is the whole split, as windows or images of that size, and the longest
-    one of training stands for it.
+    one of training is taken for it.
     """
 
     length_words: ClassVar[LengthWords] = OF_EXAMPLES
@@ -239,7 +239,7 @@ class Task(ABC):
             for logits_of_row, row in zip(logits.split(1), rows, strict=True)
         ]
 
-    def scores(self, observation: Observation) -> Scores:
+    def scores(self, observation: Observation) -> ItemSums:
         """Return the scores of a row."""
         loss, correct, counted = (number.item() for number in observation.sums)
         return {"loss": (loss, int(counted)), "accuracy": (100 * correct, int(counted))}

@@ -74,7 +74,7 @@ def encoded(tokenizer: Any, text: str) -> list[int]:
     return tokens
 
 
-class Comparison(NamedTuple):
+class Likeness(NamedTuple):
     """The likeness of a written text to the right one.
 
     Args:
@@ -91,7 +91,7 @@ class Comparison(NamedTuple):
     exact_match: float
 
 
-def compare(text: str, reference: str) -> Comparison:
+def compare(text: str, reference: str) -> Likeness:
     """Compare a text with the right one; an exact match ignores outer white space.
 
     ROUGE ignores case and punctuation. Texts of ASCII letters have the words of Google's `rouge-score`, which drops all
@@ -105,10 +105,10 @@ def compare(text: str, reference: str) -> Comparison:
     # sacrebleu's own `corpus_score` is these two steps in one, and holds the n-grams of all texts together: 0.5 GB of
     # 10,000 short ones.
     bleu, chrf = (metric._extract_corpus_statistics([text], [[reference]])[0] for metric in _metrics())
-    return Comparison(bleu, chrf, **rouge, exact_match=100.0 * (text.strip() == reference.strip()))
+    return Likeness(bleu, chrf, **rouge, exact_match=100.0 * (text.strip() == reference.strip()))
 
 
-def corpus_scores(comparisons: Sequence[Comparison]) -> dict[str, float]:
+def corpus_scores(comparisons: Sequence[Likeness]) -> dict[str, float]:
     """Return sacrebleu's BLEU and chrF of one or more texts, with its defaults, and the means of the other metrics."""
     bleu, chrf = _metrics()
     means = {name: sum(getattr(comparison, name) for comparison in comparisons) / len(comparisons) for name in MEANS}

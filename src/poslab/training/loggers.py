@@ -201,7 +201,7 @@ class EncodingCurves(L.Callback):
         from poslab.evaluation.learned_parameters import learned_parameters
 
         for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
-            tag = f"encoding/{row['parameter']}/{row['layers']} {row['place']}".rstrip()
+            tag = f"encoding/{row['parameter']}/{row['layers']} {row['index']}".rstrip()
             board.experiment.add_scalar(tag, row["learned"], trainer.global_step)
 
 

@@ -58,7 +58,7 @@ def test_labels_never_overlap():
         picture.figure.draw_without_rendering()
         boxes = [label.get_window_extent() for label in picture.figure.axes[0].get_yticklabels()]
         assert len(boxes) == length
-        assert not any(one.overlaps(other) for one, other in itertools.pairwise(boxes)), length
+        assert not any(item.overlaps(other) for item, other in itertools.pairwise(boxes)), length
 
 
 def test_white_space_is_seen():

@@ -56,22 +56,22 @@ def weights_by_offset(model, shapes, layer: int, head: int, registers: int):
 )
 def test_attention_by_offset_is_the_mean_over_the_queries_that_have_such_a_key(kind, name, registers):
     model = small_model(kind, name, registers=registers)
-    found = attention_on_grids(model, [reading_of(shape) for shape in SHAPES], rows=4)
-    assert found is not None and found.axes == ("height", "width")
+    result = attention_on_grids(model, [reading_of(shape) for shape in SHAPES], rows=4)
+    assert result is not None and result.axes == ("height", "width")
     for layer in range(2):
         for head in range(4):
             at, lost = weights_by_offset(model, SHAPES, layer, head, registers)
-            chosen = found.by_offset[(found.by_offset["layer"] == layer) & (found.by_offset["head"] == head)]
-            own = chosen.set_index(["height", "width"])
-            assert set(own.index) == set(at)
+            chosen = result.by_offset[(result.by_offset["layer"] == layer) & (result.by_offset["head"] == head)]
+            by_cell = chosen.set_index(["height", "width"])
+            assert set(by_cell.index) == set(at)
             for offset, weights in at.items():
-                assert own.loc[offset, "queries"] == len(weights)
-                assert own.loc[offset, "attention"] == pytest.approx(sum(weights) / len(weights), abs=1e-7)
-            of_head = found.by_head[(found.by_head["layer"] == layer) & (found.by_head["head"] == head)].iloc[0]
+                assert by_cell.loc[offset, "queries"] == len(weights)
+                assert by_cell.loc[offset, "attention"] == pytest.approx(sum(weights) / len(weights), abs=1e-7)
+            of_head = result.by_head[(result.by_head["layer"] == layer) & (result.by_head["head"] == head)].iloc[0]
             total = sum(map(sum, at.values()))
             away = sum(math.hypot(*offset) * sum(weights) for offset, weights in at.items()) / total
             assert of_head["cells_away"] == pytest.approx(away, rel=1e-6)
-            assert ("nowhere" in found.by_head) == bool(registers)
+            assert ("nowhere" in result.by_head) == bool(registers)
             if registers:
                 assert of_head["nowhere"] == pytest.approx(sum(lost) / len(lost), rel=1e-6)
 
@@ -83,9 +83,13 @@ def test_padding_is_neither_a_query_nor_a_key():
     together = attention_on_grids(model, [lambda model: model.hidden_states(tokens, padded, real)])
     alone = []
     for row, shape in enumerate([(2, 3), (3, 4)]):
-        own, positions = tokens[row : row + 1, : math.prod(shape)], Positions.grid(*shape)
+        row_tokens, positions = tokens[row : row + 1, : math.prod(shape)], Positions.grid(*shape)
         alone.append(
-            partial(lambda model, own, positions: model.hidden_states(own, positions), own=own, positions=positions)
+            partial(
+                lambda model, row_tokens, positions: model.hidden_states(row_tokens, positions),
+                row_tokens=row_tokens,
+                positions=positions,
+            )
         )
     apart = attention_on_grids(model, alone)
     pd.testing.assert_frame_equal(together.by_offset, apart.by_offset, rtol=1e-4)
@@ -111,12 +115,12 @@ def test_sums_by_offset_are_those_of_a_loop():
     offset = torch.randint(-2, 4, (60, 3), generator=torch.Generator().manual_seed(0))
     values = torch.rand(60, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = defaultdict(lambda: [0.0, 0.0, 0])
-    for one, (first, second) in zip(offset.tolist(), values.tolist(), strict=True):
-        sums = expected[tuple(one)]
-        expected[tuple(one)] = [sums[0] + first, sums[1] + second, sums[2] + 1]
-    found = sums_by_offset(offset, values, ("time", "height", "width"))
-    assert {place: tuple(row) for place, row in zip(found.index, found.to_numpy(), strict=True)} == {
-        place: pytest.approx(tuple(sums)) for place, sums in expected.items()
+    for item, (first, second) in zip(offset.tolist(), values.tolist(), strict=True):
+        sums = expected[tuple(item)]
+        expected[tuple(item)] = [sums[0] + first, sums[1] + second, sums[2] + 1]
+    result = sums_by_offset(offset, values, ("time", "height", "width"))
+    assert {position: tuple(row) for position, row in zip(result.index, result.to_numpy(), strict=True)} == {
+        position: pytest.approx(tuple(sums)) for position, sums in expected.items()
     }
 
 

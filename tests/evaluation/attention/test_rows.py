@@ -72,12 +72,12 @@ def test_weights_and_values_give_what_the_attention_of_each_layer_gives(name, wh
         encoding = model.encodings.layer(layer)
         tables = encoding.prepare(*[positions or Positions.range(LENGTH)] * 2)
         averages_BHTD = weights @ encoding.rotate_value(value.transpose(1, 2), tables)
-        ours = encoding.rotate_output(averages_BHTD, tables).transpose(1, 2)
+        result = encoding.rotate_output(averages_BHTD, tables).transpose(1, 2)
         if isinstance(encoding, Shaw):
             at = value_of_distance(encoding, ids[-1] + 1)
             at = at[ids[:, None], ids] if positions is not None else at[:LENGTH, :LENGTH]
-            ours = ours + torch.einsum("bhts,tsd->bthd", weights, at)
-        torch.testing.assert_close(ours, output, rtol=0, atol=2e-5)
+            result = result + torch.einsum("bhts,tsd->bthd", weights, at)
+        torch.testing.assert_close(result, output, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("name", quick_or_slow(EVERY_ENCODING))

@@ -21,20 +21,20 @@ def test_statistics_of_an_encoder_count_keys_on_both_sides():
     by_distance = attention_by_distance(model, tokens, rows=4).set_index(["layer", "head", "distance"])["attention"]
     assert len(by_distance) == 2 * 4 * (2 * LENGTH - 1)
     for layer, head in frame.index:
-        own = weights[layer][:, head].double()
+        of_head = weights[layer][:, head].double()
         pairs = [(text, i, j) for text in range(2) for i in range(LENGTH) for j in range(LENGTH)]
-        shares = {key: float(own[key]) for key in pairs}
+        shares = {key: float(of_head[key]) for key in pairs}
         of_queries = 2 * LENGTH
         row = frame.loc[(layer, head)]
         assert row["mean_distance"] == pytest.approx(
             sum(p * abs(i - j) for (_, i, j), p in shares.items()) / of_queries
         )
         for name, step in (("own_token", 0), ("previous_token", -1), ("next_token", 1)):
-            found = sum(p for (_, i, j), p in shares.items() if j == i + step)
-            assert row[name] == pytest.approx(found / of_queries)
+            result = sum(p for (_, i, j), p in shares.items() if j == i + step)
+            assert row[name] == pytest.approx(result / of_queries)
         for distance in range(-LENGTH + 1, LENGTH):
-            found = [p for (_, i, j), p in shares.items() if i - j == distance]
-            assert by_distance[layer, head, distance] == pytest.approx(sum(found) / len(found))
+            result = [p for (_, i, j), p in shares.items() if i - j == distance]
+            assert by_distance[layer, head, distance] == pytest.approx(sum(result) / len(result))
 
 
 def test_texts_of_different_lengths_are_averaged_over_their_queries():
@@ -48,10 +48,12 @@ def test_texts_of_different_lengths_are_averaged_over_their_queries():
 @pytest.mark.parametrize(("stack_name", "queries", "keys"), [("encoder", 7, 7), ("self", 5, 5), ("cross", 5, 7)])
 def test_the_weights_of_each_stack_give_the_output_of_its_attention(stack_name, queries, keys):
     model, source, target = small_model(EncoderDecoder, "t5"), some_tokens(2, 7), some_tokens(2, 5)
-    own, calls = {id(encoding) for encoding in model.stacks[stack_name]}, []
+    of_stack, calls = {id(encoding) for encoding in model.stacks[stack_name]}, []
     for module in model.modules():
         if type(module).__name__ == "MultiHeadAttention":
-            module.register_forward_hook(lambda *call: calls.append(call) if id(call[1][1].encoding) in own else None)
+            module.register_forward_hook(
+                lambda *call: calls.append(call) if id(call[1][1].encoding) in of_stack else None
+            )
 
     def read(model):
         return model(source, target)

@@ -34,20 +34,20 @@ def test_statistics_are_those_of_a_loop_over_queries_and_keys(name):
     assert len(frame) == 2 * 4
     for layer, texts in enumerate(weights_of(model, tokens)):
         for head in range(4):
-            found = defaultdict(list)
+            result = defaultdict(list)
             for text in texts:
                 for i, row in enumerate(text[head]):
-                    found["attended"].append(sum(row))
+                    result["attended"].append(sum(row))
                     if sum(row) == 0:
                         continue
                     p = [weight / sum(row) for weight in row]
-                    found["entropy"].append(-sum(x * math.log(x) for x in p if x > 0))
-                    found["mean_distance"].append(sum(x * (i - j) for j, x in enumerate(p)))
-                    found["first_token"].append(p[0])
-                    found["own_token"].append(p[i])
-                    found["previous_token"].append(p[i - 1] if i else 0.0)
+                    result["entropy"].append(-sum(x * math.log(x) for x in p if x > 0))
+                    result["mean_distance"].append(sum(x * (i - j) for j, x in enumerate(p)))
+                    result["first_token"].append(p[0])
+                    result["own_token"].append(p[i])
+                    result["previous_token"].append(p[i - 1] if i else 0.0)
             (row,) = of_head(frame, layer, head).to_dict("records")
-            for column, values in found.items():
+            for column, values in result.items():
                 assert row[column] == pytest.approx(sum(values) / len(values), abs=1e-5), column
 
 
@@ -60,8 +60,8 @@ def test_attention_by_distance_is_the_mean_over_the_queries_that_have_such_a_key
         for head in range(4):
             attention = of_head(frame, layer, head).set_index("distance")["attention"]
             for distance in range(LENGTH):
-                found = [text[head][i][i - distance] for text in texts for i in range(distance, LENGTH)]
-                assert attention[distance] == pytest.approx(sum(found) / len(found), abs=1e-6)
+                result = [text[head][i][i - distance] for text in texts for i in range(distance, LENGTH)]
+                assert attention[distance] == pytest.approx(sum(result) / len(result), abs=1e-6)
 
 
 def test_a_model_that_attends_to_all_alike_has_the_statistics_of_even_shares():

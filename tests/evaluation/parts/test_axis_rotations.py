@@ -24,11 +24,11 @@ def stack(encoding) -> StackEncodings:
 
 
 def grids(*shapes, sampler=None) -> dict[str, Grid]:
-    found = {}
+    result = {}
     for shape in shapes:
         positions = Positions.grid(*shape)
-        found[f"at {shape}"] = Grid.of(positions if sampler is None else sampler(positions, 1))
-    return found
+        result[f"at {shape}"] = Grid.of(positions if sampler is None else sampler(positions, 1))
+    return result
 
 
 ON_TWO = ["axial", "odd_even", "alternating", "space_first"]
@@ -40,9 +40,9 @@ ON_THREE = [*ON_TWO, "sections", "interleaved_sections", "meta"]
 )
 def test_a_pair_turns_by_the_angle_between_the_first_and_the_last_cell(name, shape):
     rotary = partial(Rotary, base=100, allocation=getattr(allocations, name))
-    encodings, found = stack(rotary), grids(shape)
-    turns = axis_rotations(encodings, found).set_index(["pair", "axis"])[f"turns at {shape}"]
-    (grid,) = found.values()
+    encodings, result = stack(rotary), grids(shape)
+    turns = axis_rotations(encodings, result).set_index(["pair", "axis"])[f"turns at {shape}"]
+    (grid,) = result.values()
     edges = [
         Positions.grid(*(size if axis == number else 1 for number, size in enumerate(shape)))
         for axis in range(len(shape))
@@ -82,13 +82,13 @@ def test_a_scaling_counts_at_the_length_of_each_grid():
 
 @pytest.mark.parametrize("sampler", [InterpolatedPositions(grid=[8, 8]), Centred()])
 def test_positions_that_a_sampler_brings_into_a_range_are_read_where_they_are(sampler):
-    encodings, found = (
+    encodings, result = (
         stack(partial(Rotary, base=100, allocation=allocations.axial)),
         grids((8, 8), (32, 32), sampler=sampler.eval()),
     )
-    trained, larger = found.values()
+    trained, larger = result.values()
     assert larger.span[0] < 1.2 * trained.span[0]
-    turns = axis_rotations(encodings, found)
+    turns = axis_rotations(encodings, result)
     assert (turns["turns at (32, 32)"] < 1.2 * turns["turns at (8, 8)"]).all()
     wavelength = turns["wavelength in cells"] * turns["turns at (8, 8)"]
     assert wavelength.tolist() == pytest.approx([7] * len(turns))

@@ -30,8 +30,8 @@ def model_and_products(name: str, window: int | None = None) -> tuple[Decoder, l
 
 
 def positions_of(frame, head: int, query: int) -> dict[int, float]:
-    own = frame[(frame["layer"] == 0) & (frame["head"] == head) & (frame["query"] == query)]
-    return dict(zip(own["key"], own["position"], strict=True))
+    of_query = frame[(frame["layer"] == 0) & (frame["head"] == head) & (frame["query"] == query)]
+    return dict(zip(of_query["key"], of_query["position"], strict=True))
 
 
 def softmax(logits: list[float]) -> list[float]:
@@ -47,13 +47,13 @@ def test_copes_positions_count_open_gates_and_explain_its_attention(window):
     embedding = model.encodings.layer(0).position_embedding.tolist()
     for head in range(4):
         for query in (9, 14):
-            found = positions_of(frame, head, query)
+            result = positions_of(frame, head, query)
             first = 0 if window is None else query - window + 1
-            assert list(found) == list(range(first, query + 1))
+            assert list(result) == list(range(first, query + 1))
             logits = []
-            for key in found:
+            for key in result:
                 count = sum(1 / (1 + math.exp(-products[head][query][t])) for t in range(key, query + 1))
-                assert found[key] == pytest.approx(count, rel=1e-5)
+                assert result[key] == pytest.approx(count, rel=1e-5)
                 low, share = math.floor(count), count - math.floor(count)
                 e = [(1 - share) * a + share * b for a, b in zip(embedding[low], embedding[low + 1], strict=True)]
                 q_e = sum(a * b for a, b in zip(queries[head][query], e, strict=True))
@@ -68,11 +68,11 @@ def test_what_forget_gates_let_go_explains_their_attention():
     frame = content_positions(model, some_tokens(1, LENGTH)[0])
     assert set(frame["query"]) == {LENGTH - 1}
     for head in range(4):
-        found = positions_of(frame, head, LENGTH - 1)
-        values = list(found.values())
+        result = positions_of(frame, head, LENGTH - 1)
+        values = list(result.values())
         assert values == sorted(values, reverse=True)
         assert values[-1] == 0
-        logits = [products[head][LENGTH - 1][key] - position for key, position in found.items()]
+        logits = [products[head][LENGTH - 1][key] - position for key, position in result.items()]
         assert block.weights[0, head, LENGTH - 1].tolist() == pytest.approx(softmax(logits), abs=1e-5)
 
 
@@ -94,9 +94,9 @@ def test_the_picture_has_a_panel_for_each_layer_and_the_text_along_its_axis():
     panels = picture.figure.axes
     assert [panel.get_title() for panel in panels] == ["layer 0", "layer 1"]
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == [f"␣t{i}" for i in range(12)]
-    found = positions_of(frame, 3, 11)
-    assert panels[0].lines[3].get_xdata().tolist() == list(found)
-    assert panels[0].lines[3].get_ydata().tolist() == pytest.approx(list(found.values()))
+    result = positions_of(frame, 3, 11)
+    assert panels[0].lines[3].get_xdata().tolist() == list(result)
+    assert panels[0].lines[3].get_ydata().tolist() == pytest.approx(list(result.values()))
 
 
 def test_an_encoding_that_does_not_read_the_content_has_no_rows():

@@ -49,10 +49,10 @@ def test_shares_are_those_of_the_jacobian_along_the_direction(name):
             lambda x, batch=batch: TASK.hidden_states(model, batch._replace(patches=x))[0, 1 * 5 + 2], batch.patches
         )
         gradient = torch.einsum("m,mtp->tp", torch.randn(32, generator=generator), jacobian[:, 0])
-        norms = [float(own.norm()) for own in gradient]
+        norms = [float(of_patch.norm()) for of_patch in gradient]
         expected += torch.tensor([norm / sum(norms) for norm in norms]).view(3, 5) / len(batches)
     field = effective_field(model, TASK, batches, seed=7).set_index(["height", "width"])
-    assert (field["pictures"] == 2).all() and len(field) == 15
+    assert (field["examples"] == 2).all() and len(field) == 15
     for y in range(3):
         for x in range(5):
             assert field.loc[(y - 1, x - 2), "gradient"] == pytest.approx(float(expected[y, x]), rel=1e-4)
@@ -67,13 +67,13 @@ def test_a_decoder_sees_nothing_behind_the_middle_patch():
 
 def test_an_offset_that_some_pictures_lack_is_a_mean_over_the_others():
     field = effective_field(model_of(Encoder, "none"), TASK, [batch_of(3, 5), batch_of(5, 3)])
-    numbers = field.set_index(["height", "width"])["pictures"]
+    numbers = field.set_index(["height", "width"])["examples"]
     assert numbers[0, 0] == 2 and numbers[0, 2] == numbers[2, 0] == 1 and (2, 2) not in numbers
 
 
 def test_an_even_share_is_one_in_a_map_of_pictures_of_several_shapes():
     field = effective_field(model_of(Encoder, "none"), TASK, [batch_of(2, 8), batch_of(8, 2)])
-    assert len(field) == 28 and field["pictures"].sum() == 2 * 16
+    assert len(field) == 28 and field["examples"].sum() == 2 * 16
     even = field_plot({("a", "x"): field.assign(gradient=1 / 16)}).figure.axes[0].images[0].get_array()
     assert even.compressed().tolist() == pytest.approx([1] * 28)
 
@@ -97,9 +97,9 @@ def test_a_clip_has_a_map_of_its_middle_frame_and_a_sound_has_distances_in_time(
 def test_images_have_a_map_for_each_model_and_size():
     model = model_of(Encoder, "rotary_axial")
     fields = {
-        (name, place): effective_field(model, TASK, [batch_of(*shape)])
+        (name, position): effective_field(model, TASK, [batch_of(*shape)])
         for name in ("a", "b")
-        for place, shape in (("at a side of 12 pixels", (3, 3)), ("at a side of 24 pixels", (6, 6)))
+        for position, shape in (("at a side of 12 pixels", (3, 3)), ("at a side of 24 pixels", (6, 6)))
     }
     maps = field_plot(fields)
     shapes = [axes.images[0].get_array().shape for axes in maps.figure.axes[:4]]

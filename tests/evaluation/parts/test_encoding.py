@@ -42,7 +42,7 @@ def second(folder: Path, first: RunDirectory) -> RunDirectory:
 def evaluated(run: RunDirectory) -> tuple[Evaluation, pd.DataFrame]:
     evaluation = evaluate([open_run(run.path)], Settings(["encoding"], lengths=[16]))
     figures = evaluation.sections[0].figures
-    (table,) = [one for one in figures if isinstance(one, Table) and one.name == "learned_parameters"]
+    (table,) = [item for item in figures if isinstance(item, Table) and item.name == "learned_parameters"]
     return evaluation, table.frame
 
 
@@ -67,7 +67,7 @@ def test_a_run_that_has_kept_no_start_says_so_where_its_seed_does_not_tell(folde
     assert evaluated(first)[1]["start"].tolist() == frame["start"].tolist()
     evaluation, without = evaluated(second)
     assert "start" not in without
-    assert "The initial state of kerple_log is unknown" in evaluation.sections[0].text
+    assert "state of kerple_log is unknown" in evaluation.sections[0].text
 
 
 def test_a_start_of_another_encoding_is_one_sentence(folder):
@@ -82,20 +82,18 @@ def test_a_start_of_another_encoding_is_one_sentence(folder):
 def test_a_run_that_has_not_ended_says_so_before_its_results(folder):
     run = run_of(small(folder, "encoding=none", *STEPS), folder / "interrupted")
     run.metrics_file.unlink()
-    sentence = "the run of none is not finished: it may have learned in fewer than its 6 steps"
-    one = open_run(run.path)
-    assert one.warnings == [sentence]
-    evaluation = evaluate([one], Settings(["extrapolation"], [16]))
-    assert evaluation.lead.text == f"Take care: {sentence}."
+    opened = open_run(run.path)
+    (warning,) = opened.warnings
+    assert "run of none is not finished" in warning and "6 steps" in warning
+    evaluation = evaluate([opened], Settings(["extrapolation"], [16]))
+    assert evaluation.lead.text == f"Take care: {warning}."
 
 
 def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
     swapped = open_run(first.path, swap={"encoding": T5})
     assert swapped.untrained == {"T5Bias": 2 * 32}
-    assert swapped.warnings == [
-        "t5 learns 64 numbers, which no training has set: the results of kerple_log -> t5 are those of an "
-        "untrained encoding"
-    ]
+    (warning,) = swapped.warnings
+    assert warning.startswith("t5 learns 64 numbers") and "kerple_log -> t5" in warning
     assert open_run(first.path, swap={"encoding": ROTARY}).warnings == []
     assert open_run(first.path).warnings == []
 
@@ -103,13 +101,13 @@ def test_a_swap_says_how_many_of_its_numbers_no_training_has_set(first):
 def test_a_swap_keeps_the_weights_of_what_is_of_the_same_class_and_shape(folder):
     run = run_of(small(folder, "encoding=t5", "temperature=ssmax", *STEPS), folder / "ssmax")
     trained = model_weights(load_checkpoint(run.best_checkpoint))
-    own = {name: weight for name, weight in trained.items() if name.startswith("encodings.")}
-    assert len(own) == 2, "a table, and the scales of the only layer"
+    of_encodings = {name: weight for name, weight in trained.items() if name.startswith("encodings.")}
+    assert len(of_encodings) == 2, "a table, and the scales of a layer"
     wider = open_run(run.path, swap={"encoding": T5 | {"max_distance": 64}})
     assert wider.warnings == []
-    assert all(torch.equal(wider.model.state_dict()[name], weight) for name, weight in own.items())
+    assert all(torch.equal(wider.model.state_dict()[name], weight) for name, weight in of_encodings.items())
     other = open_run(run.path, swap={"encoding": T5 | {"num_buckets": 16}})
-    assert other.untrained == {"T5Bias": 2 * 16}, "the scales of SSMax are still those of the run"
+    assert other.untrained == {"T5Bias": 2 * 16}, "not the scales of SSMax"
 
 
 def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
@@ -118,7 +116,7 @@ def test_a_swap_that_turns_otherwise_than_in_training_is_doubtful(folder):
     others = {"fraction": 1.0, "scaling": None}
     assert open_run(run.path, swap={"encoding": {**rerope, **others, "base": 300.0}}).warnings == []
     (warning,) = open_run(run.path, swap={"encoding": {**rerope, **others, "base": 10_000.0}}).warnings
-    assert warning.endswith(" has another base than the model was trained with: swap.base=300.0 is the same")
+    assert warning.endswith("swap.base=300.0 is the same")
     assert open_run(run.path, swap={"encoding": ROTARY}).warnings == []
 
 
@@ -134,7 +132,7 @@ def test_a_swap_of_patterns_is_doubtful_where_a_layer_turns_otherwise_than_in_tr
 
     assert warnings(base=300.0) == []
     (warning,) = warnings()
-    assert warning.endswith(" has another base than the model was trained with")
+    assert " has another base " in warning and "swap.base" not in warning
 
 
 @pytest.mark.slow
@@ -147,4 +145,4 @@ def test_a_report_says_what_attention_counts_where_it_does_not_count_tokens(fold
     settings = Settings(["encoding", "rotary"], lengths=[16])
     (section,) = evaluate([open_run(run.path)], settings).sections
     assert section.title == title
-    assert ("Attention under Bilevel counts segments, not tokens" in section.text) != counts_tokens
+    assert ("Bilevel counts segments, not tokens" in section.text) != counts_tokens

@@ -25,7 +25,7 @@ def numbers(picture: Plot, panel: int = 0) -> list[list[str]]:
     """The numbers of a panel's cells as they are seen, row by row."""
     texts = picture.figure.axes[panel].texts
     shown = {(round(text.get_position()[1]), round(text.get_position()[0])): text.get_text() for text in texts}
-    rows, columns = (1 + max(place[axis] for place in shown) for axis in (0, 1))
+    rows, columns = (1 + max(position[axis] for position in shown) for axis in (0, 1))
     return [[shown[row, column] for column in range(columns)] for row in range(rows)]
 
 
@@ -79,11 +79,11 @@ def test_every_task_has_a_picture_of_its_own_name():
 
 
 def test_a_map_of_one_length_is_narrow_and_one_of_several_as_wide_as_other_pictures():
-    one, many = (
+    item, many = (
         measured("passkey", {(256, 0.0): 100.0}),
         measured("passkey", {(256 * n, 0.0): 1.0 for n in range(1, 9)}),
     )
-    widths = [heat_map(frame.assign(model="m"), "passkey").figure.get_figwidth() for frame in (one, many)]
+    widths = [heat_map(frame.assign(model="m"), "passkey").figure.get_figwidth() for frame in (item, many)]
     assert widths[0] < 4.5 and widths[1] == WIDTH
 
 

@@ -120,4 +120,4 @@ def test_lengths_without_a_token_are_refused(figure):
 def test_the_axis_of_pairs_has_no_place_for_one_that_is_not_there(pairs):
     axis = wavelengths_plot(np.full(pairs, 0.1), 64, []).figure.axes[0]
     assert axis.get_xlim() == (-0.5, pairs - 0.5)
-    assert all(place == round(place) for place in axis.get_xticks())
+    assert all(position == round(position) for position in axis.get_xticks())

@@ -52,13 +52,13 @@ def test_fewer_than_five_items_have_no_interval(is_share):
 
 def test_a_difference_is_that_of_pairs_however_different_the_items_are(rng):
     hard = rng.uniform(0, 90, 50)
-    found, low, high = difference(scores(hard + rng.uniform(4, 6, 50)), scores(hard), is_share=True)
-    assert 4 < low < found < high < 6
+    result, low, high = difference(scores(hard + rng.uniform(4, 6, 50)), scores(hard), is_share=True)
+    assert 4 < low < result < high < 6
 
 
 def test_a_difference_is_on_the_items_that_count_in_both():
-    one, other = scores([9.0, 5, 5, 5, 5, 5], [0, 1, 1, 1, 1, 1]), scores([1.0, 4, 4, 4, 4, 4])
-    assert difference(one, other, is_share=True) == (1.0, 1.0, 1.0)
+    item, other = scores([9.0, 5, 5, 5, 5, 5], [0, 1, 1, 1, 1, 1]), scores([1.0, 4, 4, 4, 4, 4])
+    assert difference(item, other, is_share=True) == (1.0, 1.0, 1.0)
 
 
 def test_other_items_are_refused():
@@ -67,13 +67,13 @@ def test_other_items_are_refused():
 
 
 def test_shares_at_two_lengths_differ_by_newcombes_interval():
-    ours, theirs = (
+    computed, reference = (
         scores([100.0] * right + [0.0] * (of - right), identity=str(of)) for right, of in ((56, 70), (48, 80))
     )
     low, high = confint_proportions_2indep(56, 70, 48, 80, method="newcomb", compare="diff")
-    assert excess(ours, theirs, 1.0, is_share=True) == pytest.approx((100 * low, 100 * high))
-    low, high = excess(ours, theirs, 0.5, is_share=True)
-    (_, top), (bottom, _) = interval(ours, True), interval(theirs, True)
+    assert excess(computed, reference, 1.0, is_share=True) == pytest.approx((100 * low, 100 * high))
+    low, high = excess(computed, reference, 0.5, is_share=True)
+    (_, top), (bottom, _) = interval(computed, True), interval(reference, True)
     assert high == pytest.approx(80 - 30 + math.hypot(top - 80, 0.5 * (60 - bottom)))
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from poslab.evaluation.scores import items as item_files
 from poslab.evaluation.scores.items import (
     COLUMNS,
     VERSION,
@@ -35,15 +36,15 @@ MEASURED = MeasuredRun(
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_measured(MEASURED, tmp_path / "items.parquet")
-    found = read_measured(tmp_path / "items.parquet")
-    assert (found.encoding, found.split, found.checkpoint) == ("Rotary (yarn)", "test", "the hash")
-    assert found.values == pytest.approx(dict(MEASURED.values), nan_ok=True)
-    assert list(found.scores) == list(MEASURED.scores)
-    for key, one in found.scores.items():
-        assert (one.metric, one.length, one.identity) == (*key, MEASURED.scores[key].identity)
-        np.testing.assert_array_equal(one.sums, MEASURED.scores[key].sums)
-        np.testing.assert_array_equal(one.counts, MEASURED.scores[key].counts)
-        assert one.sums.dtype == np.float64 and one.counts.dtype == np.int64
+    result = read_measured(tmp_path / "items.parquet")
+    assert (result.encoding, result.split, result.checkpoint) == ("Rotary (yarn)", "test", "the hash")
+    assert result.values == pytest.approx(dict(MEASURED.values), nan_ok=True)
+    assert list(result.scores) == list(MEASURED.scores)
+    for key, item in result.scores.items():
+        assert (item.metric, item.length, item.identity) == (*key, MEASURED.scores[key].identity)
+        np.testing.assert_array_equal(item.sums, MEASURED.scores[key].sums)
+        np.testing.assert_array_equal(item.counts, MEASURED.scores[key].counts)
+        assert item.sums.dtype == np.float64 and item.counts.dtype == np.int64
     assert [path.name for path in tmp_path.iterdir()] == ["items.parquet"]
 
 
@@ -107,7 +108,7 @@ def test_columns_of_something_else_are_refused(tmp_path: Path, columns: dict[str
 
 
 def test_a_file_of_more_rows_than_memory_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("poslab.evaluation.scores.items.MAX_ROWS", 1)
+    monkeypatch.setattr(item_files, "MAX_ROWS", 1)
     with pytest.raises(ValueError, match=r"is damaged"):
         read_measured(table(tmp_path / "items.parquet"))
 
@@ -119,7 +120,7 @@ def test_a_file_that_is_not_there_or_is_too_large_is_refused(tmp_path: Path, mon
     with pytest.raises(ValueError, match=r"pipe cannot.*not a regular file$"):
         read_measured(tmp_path / "pipe")
     write_measured(MEASURED, tmp_path / "items.parquet")
-    monkeypatch.setattr("poslab.evaluation.scores.items.MAX_BYTES", 100)
+    monkeypatch.setattr(item_files, "MAX_BYTES", 100)
     with pytest.raises(ValueError, match=r"must be.*most 100 bytes long"):
         read_measured(tmp_path / "items.parquet")
 
@@ -127,35 +128,35 @@ def test_a_file_that_is_not_there_or_is_too_large_is_refused(tmp_path: Path, mon
 def test_flipped_bits_are_refused_or_change_nothing_but_names(tmp_path: Path) -> None:
     write_measured(MEASURED, tmp_path / "items.parquet")
     whole = (tmp_path / "items.parquet").read_bytes()
-    for place in np.random.default_rng(0).integers(len(whole), size=300).tolist():
+    for position in np.random.default_rng(0).integers(len(whole), size=300).tolist():
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << place % 8
+        damaged[position] ^= 1 << position % 8
         (tmp_path / "damaged.parquet").write_bytes(damaged)
         try:
-            found = read_measured(tmp_path / "damaged.parquet")
+            result = read_measured(tmp_path / "damaged.parquet")
         except ValueError as error:
             assert "is damaged" in str(error)
         else:  # bits that nothing depends on
-            np.testing.assert_array_equal(found.scores["loss", 16].sums, SUMS)
+            np.testing.assert_array_equal(result.scores["loss", 16].sums, SUMS)
 
 
 def test_the_linearised_scores_have_the_mean_and_the_spread_of_the_ratio() -> None:
     generator = np.random.default_rng(0)
     counts = generator.integers(1, 9, size=200)
     sums = counts * generator.normal(3, 1, size=200)
-    one = ItemScores("loss", 8, sums, counts, "a")
-    assert one.value == pytest.approx(sums.sum() / counts.sum())
-    assert one.linearised.mean() == pytest.approx(one.value)
+    item = ItemScores("loss", 8, sums, counts, "a")
+    assert item.value == pytest.approx(sums.sum() / counts.sum())
+    assert item.linearised.mean() == pytest.approx(item.value)
     drawn = generator.integers(200, size=(20_000, 200))
     ratios = sums[drawn].sum(1) / counts[drawn].sum(1)
-    assert one.linearised.std() / 200**0.5 == pytest.approx(ratios.std(), rel=0.02)
+    assert item.linearised.std() / 200**0.5 == pytest.approx(ratios.std(), rel=0.02)
     each = ItemScores("f1", 8, sums, np.ones(200, np.int64), "a")
     np.testing.assert_allclose(each.linearised, sums)
 
 
 def test_items_are_shared_that_count_in_all_runs() -> None:
-    one = ItemScores("loss", 8, np.array([1.0, 0.0, 3.0]), np.array([1, 0, 1]), "a")
+    item = ItemScores("loss", 8, np.array([1.0, 0.0, 3.0]), np.array([1, 0, 1]), "a")
     other = ItemScores("loss", 8, np.array([5.0, 6.0, 0.0]), np.array([1, 2, 0]), "a")
-    assert [own.sums.tolist() for own in shared_items([one, other])] == [[1.0], [5.0]]
+    assert [scores.sums.tolist() for scores in shared_items([item, other])] == [[1.0], [5.0]]
     with pytest.raises(ValueError, match=r"have length 8 and 9$"):
-        shared_items([one, ItemScores("loss", 9, one.sums, one.counts, "a")])
+        shared_items([item, ItemScores("loss", 9, item.sums, item.counts, "a")])

@@ -63,9 +63,9 @@ def tag(metric: str, length: int | None) -> str:
 def test_the_values_are_the_metrics_of_the_test(run_on, kind, model):
     run = run_on(kind, f"model={model}")
     measured, expected = measure(run.path), run.metrics()
-    found = {key: one.value for key, one in measured.scores.items()} | measured.values
-    values = {tag(*key): value for key, value in found.items() if key[0] != "sliding_bits_per_byte"}
-    assert {metric for metric, length in found if length is not None} >= set(metrics_of(recipe_of(run).task))
+    result = {key: scored.value for key, scored in measured.scores.items()} | measured.values
+    values = {tag(*key): value for key, value in result.items() if key[0] != "sliding_bits_per_byte"}
+    assert {metric for metric, length in result if length is not None} >= set(metrics_of(recipe_of(run).task))
     assert values == pytest.approx({name: expected[name] for name in values}, rel=1e-5, abs=1e-6)
     tested = {name for name in expected if name.startswith("test/") and "examples" not in name}
     if (kind, model) == ("text", "decoder"):
@@ -73,8 +73,8 @@ def test_the_values_are_the_metrics_of_the_test(run_on, kind, model):
     elif kind == "text":
         tested = {name for name in tested if "@" in name}  # each length is the whole
     assert values.keys() == tested
-    for one in measured.scores.values():
-        assert one.linearised.mean() == pytest.approx(one.value)
+    for scored in measured.scores.values():
+        assert scored.linearised.mean() == pytest.approx(scored.value)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +106,8 @@ def test_an_item_has_the_score_that_it_has_alone(run_on, kind, model, more):
                 measurement.update(task.observe(module, example, "test"))
             alone = measurement.compute()
             for metric in {metric for metric, at in scores if at == length}:
-                one = scores[metric, length]
-                assert one.sums[number] / one.counts[number] == pytest.approx(alone[metric], rel=1e-5, abs=1e-5)
+                scored = scores[metric, length]
+                assert scored.sums[number] / scored.counts[number] == pytest.approx(alone[metric], rel=1e-5, abs=1e-5)
                 compared += 1
             assert scores["loss", length].counts[number] == task.loss(module, example).counted
     assert compared > 20
@@ -122,9 +122,9 @@ def test_a_window_has_the_loss_that_it_has_alone(run_on, model):
     for number in range(len(windows)):
         with torch.no_grad():
             loss, correct, counted = task.loss(module, windows.__getitems__([number]))
-        found = {metric: (one.sums[number], one.counts[number]) for (metric, _), one in scores.items()}
-        assert found["loss"] == pytest.approx((loss.item(), counted.item()), rel=1e-5)
-        assert found["accuracy"] == pytest.approx((100 * correct.item(), counted.item()))
+        result = {metric: (scored.sums[number], scored.counts[number]) for (metric, _), scored in scores.items()}
+        assert result["loss"] == pytest.approx((loss.item(), counted.item()), rel=1e-5)
+        assert result["accuracy"] == pytest.approx((100 * correct.item(), counted.item()))
 
 
 @pytest.mark.parametrize("stride", [12, 6])
@@ -134,24 +134,24 @@ def test_a_document_has_the_bits_of_its_tokens(tmp_path, monkeypatch, stride, ap
     run = run_of(small(tmp_path, f"dataset.document_boundaries={apart}"), tmp_path / "run")
     (data, _), module = opened(run.config()), poslab.load(run.path)
     tokens, end = np.asarray(data.splits.tokens("test")).astype(np.int64), data.tokenizer.end_id
-    found = measure(run.path, [12]).scores["bits_per_byte" if stride == 12 else "sliding_bits_per_byte", 12]
+    result = measure(run.path, [12]).scores["bits_per_byte" if stride == 12 else "sliding_bits_per_byte", 12]
     bits, counts, document = {}, {}, 0
-    for place in range(1, len(tokens)):
-        document += tokens[place - 1] == end
-        item = (document, (place - 1) // 50)
-        first = 0 if place <= 12 else stride * -(-(place - 12) // stride)
-        begin = max([first, *(t + 1 for t in range(first, place) if apart and tokens[t] == end)])
+    for position in range(1, len(tokens)):
+        document += tokens[position - 1] == end
+        item = (document, (position - 1) // 50)
+        first = 0 if position <= 12 else stride * -(-(position - 12) // stride)
+        begin = max([first, *(t + 1 for t in range(first, position) if apart and tokens[t] == end)])
         bits.setdefault(item, 0.0), counts.setdefault(item, 0)
-        if begin == place:
+        if begin == position:
             continue  # the first token of a document that is read alone
         with torch.no_grad():
-            logits = module(torch.from_numpy(tokens[begin:place])[None])[0, -1]
-        loss = functional.cross_entropy(logits, torch.tensor(tokens[place])).item()
+            logits = module(torch.from_numpy(tokens[begin:position])[None])[0, -1]
+        loss = functional.cross_entropy(logits, torch.tensor(tokens[position])).item()
         bits[item] += loss / math.log(2) / data.splits.bytes_per_token["test"]
         counts[item] += 1
     assert len(bits) > 3 and document > 0
-    assert found.counts.tolist() == [counts[item] for item in sorted(counts)]
-    np.testing.assert_allclose(found.sums, [bits[item] for item in sorted(bits)], rtol=1e-5, atol=1e-5)
+    assert result.counts.tolist() == [counts[item] for item in sorted(counts)]
+    np.testing.assert_allclose(result.sums, [bits[item] for item in sorted(bits)], rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_is_measured_in_the_precision_of_its_training(run_on):
@@ -167,10 +167,10 @@ def test_lengths_beyond_those_of_the_test_are_measured(run_on):
     run = run_on("addition", "model=decoder")
     measured = measure(run.path, [6, None])
     assert {length for _, length in measured.scores} == {6, None}
-    own = measure(run.path)
+    default = measure(run.path)
     for metric in ("loss", "accuracy", "exact_match"):
         assert len(measured.scores[metric, 6].sums) == 24
-        np.testing.assert_array_equal(measured.scores[metric, None].sums, own.scores[metric, None].sums)
+        np.testing.assert_array_equal(measured.scores[metric, None].sums, default.scores[metric, None].sums)
     assert measure(run.path, [4], split="validation").split == "validation"
 
 
@@ -180,13 +180,13 @@ def test_what_an_encoding_has_no_positions_for_is_missing(run_on):
     short, full = measure(ends.path), measure(whole.path)
     assert {length for _, length in full.scores} == {2, 4, 9, None}
     assert {length for _, length in short.scores} == {2, 4, None}
-    one, other = short.scores["exact_match", 4], full.scores["exact_match", 4]
-    assert 0 < np.count_nonzero(one.counts) < len(one.counts) == np.count_nonzero(other.counts)
+    scored, other = short.scores["exact_match", 4], full.scores["exact_match", 4]
+    assert 0 < np.count_nonzero(scored.counts) < len(scored.counts) == np.count_nonzero(other.counts)
     for metric in ("loss", "accuracy", "exact_match"):
         assert short.scores[metric, 4].value == pytest.approx(ends.metrics()[f"test/{metric}@4"])
         assert short.scores[metric, None].value == pytest.approx(ends.metrics()[f"test/{metric}"])
-    pair = shared_items([one, other])
-    assert [len(own.sums) for own in pair] == [np.count_nonzero(one.counts)] * 2
+    pair = shared_items([scored, other])
+    assert [len(scores.sums) for scores in pair] == [np.count_nonzero(scored.counts)] * 2
 
 
 def test_a_text_beyond_the_end_of_an_encoding_is_missing(run_on):
@@ -195,16 +195,16 @@ def test_a_text_beyond_the_end_of_an_encoding_is_missing(run_on):
 
 
 def test_the_items_are_the_same_under_every_encoding_and_seed(run_on):
-    one, other = (
-        measure(run_on("addition", *own).path).scores
-        for own in (["model=decoder"], ["model=decoder", "seed=7", "encoding=alibi"])
+    scored, other = (
+        measure(run_on("addition", *words).path).scores
+        for words in (["model=decoder"], ["model=decoder", "seed=7", "encoding=alibi"])
     )
     fewer = measure(run_on("addition", "dataset.test_examples=23").path).scores
-    for key in one:
-        assert one[key].identity == other[key].identity != fewer[key].identity
-        shared_items([one[key], other[key]])
+    for key in scored:
+        assert scored[key].identity == other[key].identity != fewer[key].identity
+        shared_items([scored[key], other[key]])
         with pytest.raises(ValueError, match=r"^scores must"):
-            shared_items([one[key], fewer[key]])
+            shared_items([scored[key], fewer[key]])
 
 
 @pytest.mark.parametrize("kind", ["text", "addition"])
@@ -213,10 +213,16 @@ def test_a_model_that_has_diverged_has_a_loss_that_is_not_a_number(tmp_path, run
     checkpoint = load_checkpoint(run.best_checkpoint)
     checkpoint["state_dict"]["model.norm.weight"].fill_(torch.nan)
     save_atomically(checkpoint, run.best_checkpoint)
-    losses = [one for (metric, _), one in measure(run.path).scores.items() if "bits" in metric or metric == "loss"]
+    losses = [
+        scored for (metric, _), scored in measure(run.path).scores.items() if "bits" in metric or metric == "loss"
+    ]
     assert len(losses) > 2
-    for one in losses:
-        assert math.isnan(one.value) and np.isnan(one.linearised).all() and np.isnan(one.sums[one.counts > 0]).all()
+    for scored in losses:
+        assert (
+            math.isnan(scored.value)
+            and np.isnan(scored.linearised).all()
+            and np.isnan(scored.sums[scored.counts > 0]).all()
+        )
 
 
 @pytest.mark.parametrize(

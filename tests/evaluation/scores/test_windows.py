@@ -14,11 +14,11 @@ def predictions(windows: TextWindows, tokens: np.ndarray, rows: int, processes: 
         for numbers in windows.numbers(rows, process, processes):
             batch, place_BT = windows.batch(tokens, numbers, None)
             for row, column in zip(*np.nonzero((batch.targets != IGNORE).numpy()), strict=True):
-                place = int(place_BT[row, column])
-                assert place not in seen
-                assert batch.targets[row, column] == tokens[place]
+                position = int(place_BT[row, column])
+                assert position not in seen
+                assert batch.targets[row, column] == tokens[position]
                 assert batch.tokens.min() >= tokens[0]
-                seen[place] = batch.tokens[row, : column + 1].tolist()
+                seen[position] = batch.tokens[row, : column + 1].tolist()
     return seen
 
 
@@ -33,20 +33,20 @@ def test_each_token_but_the_first_is_predicted_once(num_tokens, length, stride, 
 
 def test_windows_that_slide_by_one_see_all_that_a_window_holds():
     tokens = np.arange(20)
-    for place, context in predictions(TextWindows(20, 6, 1), tokens, 3).items():
-        assert context == tokens[max(0, place - 6) : place].tolist()
+    for position, context in predictions(TextWindows(20, 6, 1), tokens, 3).items():
+        assert context == tokens[max(0, position - 6) : position].tolist()
 
 
 def test_windows_that_do_not_overlap_see_their_own_beginning_alone():
     tokens = np.arange(20)
-    for place, context in predictions(TextWindows(20, 6, 6), tokens, 3).items():
-        assert context == tokens[(place - 1) // 6 * 6 : place].tolist()
+    for position, context in predictions(TextWindows(20, 6, 6), tokens, 3).items():
+        assert context == tokens[(position - 1) // 6 * 6 : position].tolist()
 
 
 def test_windows_that_slide_by_a_few_see_at_least_what_the_window_before_held():
     tokens = np.arange(50)
     contexts = predictions(TextWindows(50, 10, 4), tokens, 3)
-    assert all(len(context) >= 7 for place, context in contexts.items() if place > 10)
+    assert all(len(context) >= 7 for position, context in contexts.items() if position > 10)
 
 
 @pytest.mark.parametrize(

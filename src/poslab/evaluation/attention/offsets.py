@@ -32,7 +32,7 @@ class AttentionOnGrids(NamedTuple):
 
     Args:
         by_offset: a row for each layer, head and offset, with the columns `layer`, `head`, one for each axis, which has
-            its name (`height`, `width`) and holds the cell of the key less that of the query (-1 on `height` is the row
+            its name (`height`, `width`) and holds the cell of the key less the query's (-1 on `height` is the row
             above), `attention` (the mean weight of such a key, in [0, 1]) and `queries` (their number).
         by_head: a row for each layer and head, with the columns `layer`, `head`, `cells_away` (the mean distance of the
             cells that get attention, in a straight line, weighted by attention) and, if some tokens have no position,
@@ -88,12 +88,12 @@ def attention_on_grids(
                 is_pair_BRS = is_pair_BRS & (block.distance >= 0)
             offset_NA = (tokens.cells[:, None, keys] - tokens.cells[:, queries, None])[is_pair_BRS]
             sums = sums_by_offset(offset_NA, block.weights.movedim(1, -1)[is_pair_BRS], axes)
-            by_offset[block.layer] = _added(by_offset.get(block.layer), sums)
+            by_offset[block.layer] = added(by_offset.get(block.layer), sums)
             is_query_BR = tokens.on_grid[:, queries]
             lost_BHR = (block.weights * tokens.nowhere[:, None, None, keys]).sum(-1, dtype=torch.float64)
             sums = pd.DataFrame({"nowhere": (lost_BHR * is_query_BR[:, None]).sum((0, 2)).cpu().numpy()})
             sums["queries"] = float(is_query_BR.sum()) if tokens.nowhere.any() else 0.0
-            nowhere[block.layer] = _added(nowhere.get(block.layer), sums)
+            nowhere[block.layer] = added(nowhere.get(block.layer), sums)
     if not any(map(len, by_offset.values())):
         return None
     frames = []
@@ -158,13 +158,13 @@ class _Tokens(NamedTuple):
 
     @classmethod
     def of(cls, positions: Positions, real: Tensor | None, batch: int) -> _Tokens:
-        places = positions.places
-        assert places is not None
-        nowhere = torch.zeros_like(places.grids).bool() if places.without_position is None else places.without_position
-        on_grid = ~nowhere & (places.sizes.prod(-1) > 1)
+        grid = positions.places
+        assert grid is not None
+        nowhere = torch.zeros_like(grid.grids).bool() if grid.without_position is None else grid.without_position
+        on_grid = ~nowhere & (grid.sizes.prod(-1) > 1)
         on_grid = on_grid if real is None else on_grid & real
-        of_tokens = (x.expand(batch, -1) for x in (places.grids, on_grid, nowhere))
-        return cls(places.cells.expand(batch, -1, -1), *of_tokens)
+        of_tokens = (x.expand(batch, -1) for x in (grid.grids, on_grid, nowhere))
+        return cls(grid.cells.expand(batch, -1, -1), *of_tokens)
 
     def share_a_grid(self, queries: slice, keys: slice) -> Tensor:
         """Return True where a query and a key are on the same grid, (B, R, S)."""
@@ -172,7 +172,8 @@ class _Tokens(NamedTuple):
         return both & (self.grids[:, queries, None] == self.grids[:, None, keys])
 
 
-def _added(total: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+def added(total: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
+    """Return `sums_by_offset` of two sets of pairs; None is of none."""
     return new if total is None else total.add(new, fill_value=0)
 
 
@@ -203,8 +204,8 @@ def offset_maps(
     """Draw a map of offsets on the last two axes for each row and column of panels, under one scale of colours.
 
     Args:
-        frame: has the columns `by`, those of the axes, and that of the value; rows with an offset on an axis before the
-            last two are left out.
+        frame: has the columns `by`, the axes, and the value; rows with an offset on an axis before the last two are
+            left out.
         value: name of its column.
         by: columns of the rows and columns of panels.
         axes: names of the axes.
@@ -241,6 +242,7 @@ def offset_maps(
         if column == 0 and len(rows) > 1:
             panel.set_ylabel(_panel_name(words[0], rows[row]), fontsize="small")
     figure.supylabel(f"{down}: {offset} (cells)", fontsize="small")
+    assert image is not None
     bar = figure.colorbar(image, ax=panels, location="bottom", shrink=0.7, aspect=30)
     bar.ax.xaxis.set_major_locator(MaxNLocator(4))
     bar.ax.tick_params(labelsize="small")

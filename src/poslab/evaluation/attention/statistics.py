@@ -5,7 +5,6 @@ Dimension letters: B batch, H heads, T tokens, R queries of a block, S keys of a
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -16,6 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
+from poslab.evaluation.attention.offsets import added, sums_by_offset
 from poslab.evaluation.attention.rows import RowsOfLayer, attends_to_itself, attention_rows, is_causal
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, Style, panel_grid, style, without_marker
@@ -99,21 +99,20 @@ def attention_by_distance(model: Model, inputs: Inputs, rows: int = BLOCK, stack
         Columns `layer`, `head`, `distance` (0, ..., T - 1; from -(T - 1) on if not causal) and `attention`, a weight in
         [0, 1].
     """
-    sums: dict[int, Tensor] = {}
-    counts: dict[int, Tensor] = {}
+    sums: dict[int, pd.DataFrame] = {}
     for block in _blocks(model, inputs, rows, stack):
-        at_HN, number_N, first = _at_distances(block)
-        for of_layer, new in ((sums, at_HN), (counts, number_N.expand(1, -1))):
-            of_layer[block.layer] = _added(of_layer.get(block.layer), new, first)
+        distance_RS, weights_HRS = block.distance, block.weights.sum(0, dtype=torch.float64)
+        is_pair_RS = distance_RS >= 0 if is_causal(model, stack) else torch.ones_like(distance_RS, dtype=torch.bool)
+        new = sums_by_offset(
+            distance_RS[is_pair_RS].unsqueeze(-1), weights_HRS.movedim(0, -1)[is_pair_RS], ["distance"]
+        )
+        new["pairs"] *= len(block.weights)
+        sums[block.layer] = added(sums.get(block.layer), new)
     frames = []
-    for layer in sums:
-        mean_HN = (sums[layer] / counts[layer].clamp_min(1)).cpu()
-        middle = mean_HN.shape[1] // 2
-        labels = itertools.product([layer], range(len(mean_HN)), range(-middle, middle + 1))
-        frame = pd.DataFrame(labels, columns=["layer", "head", "distance"]).assign(attention=mean_HN.flatten().numpy())
-        has_key = (counts[layer][0] > 0).cpu().numpy()
-        kept = has_key & (np.arange(-middle, middle + 1) >= (0 if is_causal(model, stack) else -middle))
-        frames.append(frame[np.tile(kept, len(mean_HN))])
+    for layer, total in sums.items():
+        means = total.drop(columns="pairs").div(total["pairs"], axis=0).reset_index()
+        frame = means.melt("distance", var_name="head", value_name="attention").astype({"head": int})
+        frames.append(frame.assign(layer=layer)[["layer", "head", "distance", "attention"]])
     return pd.concat(frames, ignore_index=True)
 
 
@@ -128,34 +127,6 @@ def _shares(weights: Tensor) -> tuple[Tensor, Tensor]:
     total = weights.sum(-1, keepdim=True)
     attends = total > 0
     return weights / total.where(attends, 1.0), attends.squeeze(-1)
-
-
-def _at_distances(block: RowsOfLayer) -> tuple[Tensor, Tensor, int]:
-    """Return the weights of a block by distance, their number, and the first distance.
-
-    The weights, (H, N) float64, are sums over texts and queries; distances follow one another. The number, (N,), is
-    that of queries which have a key there.
-    """
-    weights_HRS = block.weights.sum(0, dtype=torch.float64)
-    rows, keys = weights_HRS.shape[-2:]
-    first = block.start - keys + 1
-    distance_N = torch.arange(first, block.start + rows, device=weights_HRS.device)
-    # Query i has key i - d at distance d, and none outside of the text.
-    key_RN = block.distance[:, :1] - distance_N
-    is_key_RN = (key_RN >= 0) & (key_RN < keys)
-    at_HRN = weights_HRS.gather(-1, key_RN.clamp(0, keys - 1).expand(len(weights_HRS), -1, -1))
-    number_N = len(block.weights) * is_key_RN.sum(0)
-    return at_HRN.masked_fill(~is_key_RN, 0.0).sum(1), number_N, first
-
-
-def _added(total: Tensor | None, new: Tensor, first: int) -> Tensor:
-    """Return sums by distance, whose middle column is distance 0, with new ones from the distance `first` on."""
-    furthest = max(-first, first + new.shape[1] - 1, 0 if total is None else total.shape[1] // 2)
-    whole = new.new_zeros(len(new), 2 * furthest + 1)
-    if total is not None:
-        whole[:, furthest - total.shape[1] // 2 : furthest + total.shape[1] // 2 + 1] += total
-    whole[:, furthest + first : furthest + first + new.shape[1]] += new
-    return whole
 
 
 def distance_plot(by_distance: pd.DataFrame, training_length: int | None = None) -> Plot:

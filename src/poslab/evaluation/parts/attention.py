@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 from torch import Tensor
 
 from poslab.evaluation.attention.maps import attention_maps, attention_overview
-from poslab.evaluation.attention.offsets import (
-    AttentionOnGrids,
-    attention_by_offset_plot,
-    attention_on_grids,
-    with_cells,
-)
+from poslab.evaluation.attention.offsets import attention_by_offset_plot, attention_on_grids, with_cells
 from poslab.evaluation.attention.rows import attends_to_itself
 from poslab.evaluation.attention.statistics import (
     attention_by_distance,
@@ -25,7 +20,7 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_example import short_example
 from poslab.evaluation.side_by_side import named, slug_of, titled
-from poslab.report.figures import Plot, ReportFigure, Table
+from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section
 
 ORDER = 3
@@ -63,7 +58,18 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
                 offsets[run.name, title] = grids.by_offset
                 statistics = with_cells(statistics, grids)
             frames[run.name, title] = statistics
-            figures += titled(run, runs, named(_plots(run, stack, settings, grids), slug_of(title), title))
+            plots: list[ReportFigure] = []
+            if grids is not None and len(grids.axes) > 1:
+                plots.append(attention_by_offset_plot(grids))
+            # On several axes, a distance in storage matters to encodings that read it.
+            reads_storage = not all(encoding.reads_axes for encoding in run.model.stacks[stack].of_layers)
+            if attends_to_itself(stack) and (grids is None or len(grids.axes) == 1 or reads_storage):
+                plots.append(distance_plot(attention_by_distance(run.model, inputs, stack=stack), run.training_length))
+            short = short_example(run, settings.text)
+            plots.append(attention_overview(run.model, short.forward, stack))
+            if stack in short.labels and len(run.model.stacks[stack].windows) <= MAX_LAYERS:
+                plots += attention_maps(run.model, short.forward, *short.labels[stack], stack)
+            figures += titled(run, runs, named(plots, slug_of(title), title))
     if offsets:
         evaluation.frames["attention_by_offset"] = _joined(offsets)
     figures.append(Table("attention_by_head", "Every head in numbers", CAPTION, frame=_joined(frames), source=SOURCE))
@@ -76,19 +82,3 @@ def _joined(frames: Mapping[tuple[str, str], pd.DataFrame]) -> pd.DataFrame:
     """Return the rows of frames by model and stack; there is no column of stacks where each model has only one."""
     table = pd.concat(frames, names=["model", "stack"]).reset_index(["model", "stack"])
     return table if (table["stack"] != "").any() else table.drop(columns="stack")
-
-
-def _plots(run: EvaluatedRun, stack: str, settings: Settings, grids: AttentionOnGrids | None) -> Iterator[Plot]:
-    """Yield the attention of a stack over offsets and distance, and its maps.
-
-    On several axes, a distance in storage matters to encodings that read it.
-    """
-    if grids is not None and len(grids.axes) > 1:
-        yield attention_by_offset_plot(grids)
-    reads_storage = not all(encoding.reads_axes for encoding in run.model.stacks[stack].of_layers)
-    if attends_to_itself(stack) and (grids is None or len(grids.axes) == 1 or reads_storage):
-        yield distance_plot(attention_by_distance(run.model, run.inputs(), stack=stack), run.training_length)
-    short = short_example(run, settings.text)
-    yield attention_overview(run.model, short.forward, stack)
-    if stack in short.labels and len(run.model.stacks[stack].windows) <= MAX_LAYERS:
-        yield from attention_maps(run.model, short.forward, *short.labels[stack], stack)

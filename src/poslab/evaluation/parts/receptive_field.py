@@ -214,8 +214,8 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
         seed: of the directions.
 
     Returns:
-        A column for each axis, which has its name and holds the cell of the patch less that of the middle one,
-        `gradient` (s_p) and `pictures` (their number). No rows if each image is a single patch.
+        A column for each axis, which has its name and holds the cell of the patch less the middle cell,
+        `gradient` (s_p) and `examples` (their number). No rows if each image is a single patch.
 
     Source: Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (NeurIPS
     2016), section 4; there the gradient is of a single output.
@@ -223,8 +223,8 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
     generator = torch.Generator().manual_seed(seed)
     total: pd.DataFrame | None = None
     for batch in batches:
-        places = batch.positions.places
-        cells_TA, sizes_TA = (x.expand(1, -1, -1)[0] for x in (places.cells, places.sizes))
+        grid = batch.positions.places
+        cells_TA, sizes_TA = (x.expand(1, -1, -1)[0] for x in (grid.cells, grid.sizes))
         is_middle_T = (cells_TA == sizes_TA // 2).all(-1) & (sizes_TA.prod(-1) > 1)
         middle = int(is_middle_T.int().argmax())
         with torch.enable_grad():
@@ -233,24 +233,24 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
             direction_M = torch.randn(len(state_M), generator=generator).to(state_M.device)
             (gradient_BTP,) = torch.autograd.grad(state_M @ direction_M, patches_BTP)
         # A text next to the image has no gradient: it is not made of patches.
-        on_grid_T = (places.grids.expand(1, -1)[0] == places.grids.expand(1, -1)[0, middle]) & (sizes_TA.prod(-1) > 1)
+        on_grid_T = (grid.grids.expand(1, -1)[0] == grid.grids.expand(1, -1)[0, middle]) & (sizes_TA.prod(-1) > 1)
         share_T1 = _shares(gradient_BTP[0])[on_grid_T].unsqueeze(-1)
-        sums = sums_by_offset((cells_TA - cells_TA[middle])[on_grid_T], share_T1, places.axes)
+        sums = sums_by_offset((cells_TA - cells_TA[middle])[on_grid_T], share_T1, grid.axes)
         total = sums if total is None else total.add(sums, fill_value=0)
     assert total is not None, "there must be an image"
-    frame = pd.DataFrame({"gradient": total[0] / total["pairs"], "pictures": total["pairs"].astype(int)})
+    frame = pd.DataFrame({"gradient": total[0] / total["pairs"], "examples": total["pairs"].astype(int)})
     return frame.reset_index()
 
 
 def cells_away(field: pd.DataFrame) -> float:
     """Return the mean distance in cells, in a straight line, of an `effective_field`, weighted by the gradient."""
-    weight, distance = field["gradient"] * field["pictures"], np.linalg.norm(field[list(axes_of(field))], axis=1)
+    weight, distance = field["gradient"] * field["examples"], np.linalg.norm(field[list(axes_of(field))], axis=1)
     return float((pd.Series(distance.round(6), index=field.index) * weight).sum() / weight.sum())
 
 
 def axes_of(field: pd.DataFrame) -> tuple[str, ...]:
     """Return the names of the axes of an `effective_field`."""
-    return tuple(field.columns.drop(["gradient", "pictures"]))
+    return tuple(field.columns.drop(["gradient", "examples"]))
 
 
 def field_plot(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Plot:
@@ -259,7 +259,7 @@ def field_plot(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Plot:
     frames = []
     for (model, size), field in fields.items():
         # As multiples of an even share, so that small and large images have one scale: shares of an image sum to 1.
-        patches = field["pictures"].sum() / (field["gradient"] * field["pictures"]).sum()
+        patches = field["examples"].sum() / (field["gradient"] * field["examples"]).sum()
         frames.append(field.assign(gradient=field["gradient"] * patches, model=written(model), size=size))
     frame = pd.concat(frames, ignore_index=True)
     most = float(frame["gradient"][(frame[list(axes)] != 0).any(axis=1)].max())  # the middle may be off the scale
@@ -268,7 +268,7 @@ def field_plot(fields: Mapping[tuple[str, str], pd.DataFrame]) -> Plot:
         name="effective_field",
         title="Effective receptive field of the middle patch",
         caption=f"The patches{at_no_offset(axes).removeprefix(',')} on which the last state of the middle one (the "
-        f"small square) depends, as a mean over {frame['pictures'].max()} test examples: 1 is the share that each "
+        f"small square) depends, as a mean over {frame['examples'].max()} test examples: 1 is the share that each "
         "would have if all counted alike. Darker is more, on a scale of square roots.",
         source=SOURCE_OF_PATCHES,
         figure=offset_maps(

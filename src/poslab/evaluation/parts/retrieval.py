@@ -23,7 +23,7 @@ from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.by_length import length_name
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.progress import Step, at_once
+from poslab.evaluation.progress import StepRunner, at_once
 from poslab.evaluation.retrieval import TASKS, TOKENS_AT_ONCE, Haystack, make_prompts, require_room, score_answers
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag
@@ -99,7 +99,7 @@ def retrieval(
     seed: int = 0,
     filler: str | np.ndarray | None = None,
     tokens_at_once: int = TOKENS_AT_ONCE,
-    step: Step = at_once,
+    step: StepRunner = at_once,
 ) -> pd.DataFrame:
     """Return how well a causal model answers retrieval prompts, by task, length and depth.
 
@@ -195,7 +195,7 @@ def is_above_chance(rows: pd.DataFrame) -> bool:
     """Return whether a model does a task clearly better than a guess which knows only the form of answers.
 
     It does if it answers a prompt right, of which guesses have almost no chance, or if its loss at some length is at
-    most `CLEARLY` times that of the guess. The rows are those of `retrieval` for one task, with a column `model`.
+    most `CLEARLY` times the loss of the guess. The rows are those of `retrieval` for one task, with a column `model`.
     """
     of_length = rows.groupby(["model", "length"])[["loss", "chance_loss"]].mean()
     return bool((rows["accuracy"] > 0).any() or (of_length["loss"] <= CLEARLY * of_length["chance_loss"]).any())
@@ -211,7 +211,7 @@ def at_chance(frames: Mapping[str, pd.DataFrame]) -> str:
     ratios = pd.concat(rows["loss"] / rows["chance_loss"] for rows in silent.values())
     return (
         f"No better than a guess that knows only the form of an answer: {', '.join(silent)} (loss {ratios.min():.1f} "
-        f"to {ratios.max():.1f} times that of the guess)."
+        f"to {ratios.max():.1f} times the loss of the guess)."
     )
 
 
@@ -257,7 +257,7 @@ def heat_map(rows: pd.DataFrame, task: str) -> Plot:
     label, extend = ("loss / chance", "max") if by_loss else ("accuracy (%)", "neither")
     figure.colorbar(ScalarMappable(scale, colours), ax=list(panels.flat), label=label, extend=extend)
     title = task.replace("_", " ").capitalize()
-    cell = "No answer is right: loss of the answers over that of a guess which knows only their form, " * by_loss
+    cell = "No answer is right: loss of the answers over the loss of a guess which knows only their form, " * by_loss
     cell = cell or "Share of prompts whose whole answer the model predicts, in per cent, "
     return Plot(
         name=f"retrieval_{task}",

@@ -30,7 +30,7 @@ from poslab.data.run_data import RunData
 from poslab.evaluation.embeddings import (
     TEXTS,
     fitted_probe,
-    found_own,
+    nearest_answers,
     passkey_texts,
     pooling_of,
     sentence_vectors,
@@ -64,7 +64,7 @@ class ScoringContext:
     check_cancelled: Callable[[], None]
 
 
-Scored = Iterator[tuple[str, np.ndarray, np.ndarray, str]]
+ExtraScores = Iterator[tuple[str, np.ndarray, np.ndarray, str]]
 """Metric, sums and counts of its items, and the identity of the items."""
 
 
@@ -83,7 +83,7 @@ class ExtraMetrics:
 
     names: tuple[str, ...]
     serves: Callable[[Recipe], bool]
-    score: Callable[[ScoringContext, int], Scored]
+    score: Callable[[ScoringContext, int], ExtraScores]
     texts: Callable[[RunData, str, int], Any] | None = None
     open_ended: frozenset[str] = frozenset()
 
@@ -97,7 +97,7 @@ def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> lis
     return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
 
 
-def _retrieval(task: RetrievalTask, context: ScoringContext, length: int) -> Scored:
+def _retrieval(task: RetrievalTask, context: ScoringContext, length: int) -> ExtraScores:
     model = context.run.model
     if length > (model.max_length or length):
         return
@@ -118,18 +118,18 @@ def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray],
     return passkey_texts(data.tokenizer, length, TEXTS, SEED)
 
 
-def _search(context: ScoringContext, length: int) -> Scored:
+def _search(context: ScoringContext, length: int) -> ExtraScores:
     model = context.run.model
     if length > (model.max_length or length):
         return
     questions, texts = _passkeys(context.run.data, context.run.split, length)
     pooling = pooling_of(model, context.run.recipe)
     vectors = [sentence_vectors(model, part, pooling, context.check_cancelled) for part in (questions, texts)]
-    is_found = found_own(*vectors)
-    yield "passkey_ndcg", 100.0 * is_found, np.ones(len(is_found), np.int64), _digest([*questions, *texts])
+    is_nearest = nearest_answers(*vectors)
+    yield "passkey_ndcg", 100.0 * is_nearest, np.ones(len(is_nearest), np.int64), _digest([*questions, *texts])
 
 
-def _likeness(context: ScoringContext, _: int) -> Scored:
+def _likeness(context: ScoringContext, _: int) -> ExtraScores:
     untouched = context.run.recipe.model.untouched()
     assert untouched is not None
     original = untouched.build(None, context.run.task.outputs).to(context.run.device).eval()
@@ -139,7 +139,7 @@ def _likeness(context: ScoringContext, _: int) -> Scored:
     yield "cosine", cosines, both.astype(np.int64), adapted.identity
 
 
-def _probe(context: ScoringContext, _: int) -> Scored:
+def _probe(context: ScoringContext, _: int) -> ExtraScores:
     run = context.run
     assert isinstance(run.data.splits, ExampleSplits)
     rows = run.data.batch_size

@@ -41,7 +41,7 @@ def measure(
 
     The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
     of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
-    follow the width of a test's batches, and here that of the item alone.
+    follow the width of a test's batches, and here the item alone.
 
     A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; its
     items are documents (`sampled_units`).
