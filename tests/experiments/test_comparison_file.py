@@ -71,7 +71,7 @@ def test_a_mistake_is_one_sentence(folder, given, sentence):
 
 
 def test_the_path_of_a_file_without_its_ending_is_completed(folder):
-    with pytest.raises(ValueError, match=rf"there is no such comparison; did you mean '{folder}/question.yaml'"):
+    with pytest.raises(ValueError, match=rf"did you mean '{folder}/question.yaml'"):
         read_comparison(COMPARISONS, {"comparison": f"{folder}/question"}, [])
 
 

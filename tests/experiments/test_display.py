@@ -48,7 +48,7 @@ def test_the_live_display_says_what_runs(shown):
 
 
 def test_the_time_to_go_is_that_of_the_cells_that_are_missing(shown):
-    assert "4 of 6 runs are finished, 1 running; about 2 min to go" in "\n".join(shown(4))
+    assert "1 running; about 2 min to go" in "\n".join(shown(4))
 
 
 def test_the_time_to_go_is_that_of_each_encoding(shown):

@@ -234,7 +234,7 @@ def test_a_study_of_a_comparison_is_not_joined(tmp_path):
 def test_a_study_that_asks_something_else_is_not_joined(other, key, tmp_path):
     joined(small_sweep(tmp_path))
 
-    with pytest.raises(ValueError, match=f"the study .* was begun with another {key}"):
+    with pytest.raises(ValueError, match=f"begun with another {key}"):
         joined(small_sweep(tmp_path, **other))
 
 

@@ -26,4 +26,4 @@ def test_the_passwords_of_a_text_are_hidden(text, shown):
 @pytest.mark.parametrize("storage", ["postgresql:/me:secret@host/db", "postgresql//me:secret@host", "me:secret@host"])
 def test_what_is_not_a_url_is_refused_without_its_password(storage):
     assert "secret" not in mistake_in_storage(storage)
-    assert mistake_in_storage(storage).startswith("storage must be the URL of a database")
+    assert mistake_in_storage(storage).startswith("storage must be the URL")

@@ -97,7 +97,7 @@ def test_a_trial_is_a_run_whose_validation_is_its_value(tmp_path):
     assert trial.params == {"encoding.base": 10000.0, "encoding.fraction": 1.0}, "trial 0 is the default"
     assert trial.value == (metrics["validation/bits_per_byte@16"] + metrics["validation/bits_per_byte@32"]) / 2
     assert trial.user_attrs[METRICS] == metrics
-    assert not any(tag.startswith("test/") for tag in metrics), "nothing but the best trial is tested"
+    assert not any(tag.startswith("test/") for tag in metrics)
     assert run.config()["encoding"]["base"] == 10000.0
 
     figures = {(step, tag): value for step, tag, value in recorded(run)}
@@ -158,8 +158,6 @@ def test_a_trial_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     job = taken(study)
 
     def stopped_after_step_3(plan: Any, settings: Any, observer: Any) -> None:
-        """As `train` does when a signal comes."""
-
         def and_then_signalled(step: int, figures: Mapping[str, float]) -> str | None:
             if step == 2:
                 signal.raise_signal(signal.SIGTERM)

@@ -12,6 +12,7 @@ from typing import Any
 
 from poslab.experiments.comparison import NAME
 from poslab.experiments.storage_url import DamagedStorageError
+from poslab.experiments.tables import RunResult
 
 SCORES = "scores.parquet"
 """File of a run with the scores of its test items."""
@@ -67,8 +68,7 @@ class Cell:
     @property
     def label(self) -> str:
         """The cell in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001`."""
-        point = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
-        return f"{self.case}: {self.encoding}, {point if self.is_trial else f'seed {self.seed}'}"
+        return RunResult(self.case, self.encoding, self.seed, self.is_trial, point=self.point).label
 
 
 @dataclass(frozen=True)

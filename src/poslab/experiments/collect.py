@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -118,30 +119,21 @@ def items_of_directory(run: RunResult) -> MeasuredRun | None:
         return None
 
 
-def _curve(run: RunResult) -> Iterator[tuple[int, str, float]]:
-    """Yield step, metric and value of a run, as its directory keeps them."""
-    file = RunDirectory(Path(run.directory)).metrics_csv
-    if file.is_file():
-        for row in csv.DictReader(io.StringIO(read_text(file, MAX_CURVES))):
-            yield int(row["step"]), row["tag"], float(row["value"])
-
-
 def write_tables(results: Results, folder: Path) -> None:
     """Write the comparison and the three tables of its results; those of runs that are elsewhere lack their curves."""
     node = {key: value for key, value in results.comparison.as_plain_data().items() if key not in OF_A_MACHINE}
     node |= {"exist_already": True} if results.exist_already else {}
-    text = yaml.safe_dump({key: _plain(value) for key, value in node.items()}, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
     write_atomically(folder / SPECIFICATION, text)
     finished = results.finished
-    write_curves(folder, {run.key: list(_curve(run)) for run in finished})
+    curves = {}
+    for run in finished:
+        file = RunDirectory(Path(run.directory)).metrics_csv
+        lines = csv.DictReader(io.StringIO(read_text(file, MAX_CURVES) if file.is_file() else ""))
+        curves[run.key] = [(int(line["step"]), line["tag"], float(line["value"])) for line in lines]
+    write_curves(folder, curves)
     write_items(folder, {run.key: items for run in finished if (items := results.measured(run)) is not None})
     write_runs(folder, results.rows)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_results(folder: Path, baseline: str | None = None) -> Results:

@@ -81,7 +81,11 @@ class Composer:
         group = key.lstrip("+~").partition("@")[0]
         choices = value if group in SEVERAL and isinstance(value, list) else [value]
         if ".." in Path(group).parts or (
-            self.is_group(group) and not all(_is_choice(choice, group) for choice in choices)
+            self.is_group(group)
+            and not all(
+                ".." not in Path(choice).parts if isinstance(choice, str) else choice is None and group not in GROUPS
+                for choice in choices
+            )
         ):
             raise ValueError(f"{key} must be a choice of conf/{group}, got {shown(value)}")
         return f"~{key}" if value is None and self.is_group(key) else f"{key}={in_hydras_grammar(value)}"
@@ -99,11 +103,6 @@ def full_key(composed: DictConfig, key: str) -> str:
     node, _, leaf = key.rpartition(".")
     whole = f"{node}.scaling.{leaf}"
     return whole if not has_key(composed, key) and has_key(composed, whole) else key
-
-
-def _is_choice(choice: Any, group: str) -> bool:
-    """Return whether a value may name a choice of a group, or leave out one that no run needs."""
-    return ".." not in Path(choice).parts if isinstance(choice, str) else choice is None and group not in GROUPS
 
 
 def with_rates_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

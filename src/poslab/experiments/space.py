@@ -76,7 +76,15 @@ class Space:
         values: Values = {}
         for parameter in self.parameters:
             if parameter.exists(values):
-                values[parameter.key] = _suggested(trial, parameter)
+                name, among = parameter.name, parameter.distribution
+                if isinstance(among, CategoricalDistribution):
+                    values[parameter.key] = trial.suggest_categorical(name, among.choices)
+                elif isinstance(among, IntDistribution):
+                    suggested = trial.suggest_int(name, among.low, among.high, step=among.step, log=among.log)
+                    values[parameter.key] = suggested
+                elif isinstance(among, FloatDistribution):
+                    value = trial.suggest_float(name, among.low, among.high, step=among.step, log=among.log)
+                    values[parameter.key] = value
         return values
 
     def values(self, params: Mapping[str, Any]) -> Values:
@@ -154,20 +162,10 @@ def _distribution(key: str, node: Mapping[str, Any]) -> BaseDistribution:
         if not isinstance(ends, list) or len(ends) != 2 or not all(type(x) in kinds and math.isfinite(x) for x in ends):
             raise ValueError(f"{kind} must be two {'integers' if kind == 'int' else 'numbers'}, got {ends!r}")
         if kind == "int":
-            return IntDistribution(*ends, log=log, step=1 if step is None else step)
-        return FloatDistribution(*map(float, ends), log=log, step=step)
+            return IntDistribution(ends[0], ends[1], log=log, step=1 if step is None else step)
+        return FloatDistribution(float(ends[0]), float(ends[1]), log=log, step=step)
     except (TypeError, ValueError) as error:
         raise ValueError(f"space.{key}: {error}") from error
-
-
-def _suggested(trial: BaseTrial, parameter: Parameter) -> Any:
-    name, among = parameter.name, parameter.distribution
-    if isinstance(among, CategoricalDistribution):
-        return trial.suggest_categorical(name, among.choices)
-    if isinstance(among, IntDistribution):
-        return trial.suggest_int(name, among.low, among.high, step=among.step, log=among.log)
-    assert isinstance(among, FloatDistribution)
-    return trial.suggest_float(name, among.low, among.high, step=among.step, log=among.log)
 
 
 def _holds(distribution: BaseDistribution, value: Any) -> bool:

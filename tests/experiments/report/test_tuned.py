@@ -17,7 +17,7 @@ def test_keys_of_one_encoding_are_named():
 def test_a_best_value_at_an_end_is_named():
     made = results(tuning=TUNING, loss=lambda run: run.point["optimizer.lr"] if run.encoding == "slow" else 1.0)
     row = tuned_table(made).frame.set_index("encoding").loc["slow"]
-    assert (row["trials"], row["note"]) == (3, "optimizer.lr is at an end of all that was tried")
+    assert (row["trials"], row["at an end"]) == (3, "optimizer.lr")
     found = checks(made).frame.set_index("check").loc["tuned inside the range"]
     assert not found["holds"] and "slow" in found["found"]
 
@@ -26,15 +26,15 @@ def test_trials_that_failed_are_counted():
     made = results(
         tuning=TUNING, loss=lambda run: None if (rate := run.point["optimizer.lr"]) == 4e-3 else float(rate != 2e-3)
     )
-    assert set(tuned_table(made).frame["note"]) == {"1 of 3 trials diverged or failed"}
+    assert set(tuned_table(made).frame["failed"]) == {1}
 
 
 def test_an_encoding_whose_trials_all_failed_is_marked_everywhere():
     made = results(
         tuning=TUNING, loss=lambda run: None if run.encoding == "slow" else abs(run.point["optimizer.lr"] - 2e-3)
     )
-    notes = tuned_table(made).frame.set_index("encoding")["note"]
-    assert notes["slow"] == "all trials diverged or failed: the first values were taken"
+    row = tuned_table(made).frame.set_index("encoding").loc["slow"]
+    assert row["failed"] == row["trials"] == 3
     outcomes = checks(made).frame.set_index("check")
     assert not outcomes["holds"]["tuning found values"]
     assert outcomes["found"]["tuned inside the range"] == "none"

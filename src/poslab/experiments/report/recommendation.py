@@ -59,7 +59,12 @@ def recommendations(results: Results, needs: Needs) -> Iterator[Recommendation]:
     for case in filter(results.is_comparable, results.comparison.cases):
         criterion, encodings = _criterion(results, case, needs), results.encodings(case)
         costs = {name: _costs(results, case, name, needs) for name in encodings}
-        unfit = {name: reason for name in encodings if (reason := _unfit(*costs[name], needs))}
+        unfit = {}
+        for name, (speed, memory) in costs.items():
+            if needs.speed is not None and not speed >= needs.speed:
+                unfit[name] = "too slow" if math.isfinite(speed) else "speed unknown"
+            elif needs.memory is not None and not memory <= needs.memory:
+                unfit[name] = "too large" if math.isfinite(memory) else "memory unknown"
         table = ranking(results, case, criterion, unfit)
         if unfit:
             dropped = pd.DataFrame({"encoding": list(unfit), "verdict": list(unfit.values())})
@@ -110,12 +115,3 @@ def _costs(results: Results, case: str, encoding: str, needs: Needs) -> tuple[fl
     length = _nearest(results, case, needs.length)
     speed, memory = (reading.get(f"{name}@{length}", math.nan) for name in ("tokens_per_second", "memory_mb"))
     return speed, memory
-
-
-def _unfit(speed: float, memory: float, needs: Needs) -> str:
-    """Return why costs do not serve a need; "" if they do."""
-    if needs.speed is not None and not speed >= needs.speed:
-        return "too slow" if math.isfinite(speed) else "speed unknown"
-    if needs.memory is not None and not memory <= needs.memory:
-        return "too large" if math.isfinite(memory) else "memory unknown"
-    return ""

@@ -228,24 +228,25 @@ def differences(results: Results, case: str) -> pd.DataFrame:
 
 
 def tuned_table(results: Results) -> Table | None:
-    """Return a row for each case and tuned encoding: its trials, the best values, and what to know of them."""
-    rows = []
-    for case in results.comparison.cases:
-        settings = results.comparison.tuning_of(case)
-        for encoding, choice in results.tuned(case).items() if settings is not None else ():
-            row: dict[str, object] = {"case": case, "encoding": encoding, "trials": len(choice.trials)}
-            if not choice.has_value:
-                note = "all trials diverged or failed: the first values were taken"
-            else:
-                notes = [f"{choice.failed} of {len(choice.trials)} trials diverged or failed"] if choice.failed else []
-                notes += [f"{key} is at an end of all that was tried" for key in choice.at_the_edge]
-                note = "; ".join(notes)
-            rows.append({**row, **choice.point, "note": note})
+    """Return a row for each case and tuned encoding: its trials, the best values, and those at an end."""
+    rows = [
+        {
+            "case": case,
+            "encoding": encoding,
+            "trials": len(choice.trials),
+            "failed": choice.failed or None,
+            **choice.point,
+            "at an end": ", ".join(choice.at_the_edge) if choice.at_the_edge and choice.has_value else None,
+        }
+        for case in results.comparison.cases
+        for encoding, choice in results.tuned(case).items()
+    ]
     if not rows:
         return None
     frame = pd.DataFrame(rows)
-    frame.insert(len(frame.columns) - 1, "note", frame.pop("note"))
+    frame.insert(len(frame.columns) - 1, "at an end", frame.pop("at an end"))
     caption = (
-        "The best trial of each encoding by validation, the first of equal ones. A dash: the encoding has no such key."
+        "The best trial of each encoding by validation, the first of equal ones. A dash: the encoding has no such key. "
+        "A value at an end of all that was tried may not be the best."
     )
-    return Table("tuned", "Tuned values", caption, frame if frame["note"].any() else frame.drop(columns="note"))
+    return Table("tuned", "Tuned values", caption, frame.dropna(axis=1, how="all"))
