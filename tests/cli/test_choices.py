@@ -20,7 +20,7 @@ from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check
 from tests.data.test_choices import CHOICES as CORPORA
-from tests.encoding_choices import EVERY_ENCODING, choice
+from tests.encoding_choices import EVERY_ENCODING
 from tests.training.runs import CONF, composed, recorded, run_of, small, words
 
 MODELS = [model for model in choices("model") if model != "pretrained"]
@@ -285,12 +285,3 @@ def test_names_that_users_type_and_other_parts_rely_on_can_be_set():
     for name in RELIED_ON:
         values = [reduce(getitem, name.split("."), config) for config in (before, after)]
         assert values[0] != 77 == values[1], name
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("encoding", EVERY_ENCODING)
-def test_every_hyperparameter_of_an_encoding_can_be_set(encoding):
-    values = choice("encoding", encoding)
-    names = [name for name in values if not name.startswith("_")]
-    changed = composed(f"encoding={encoding}", *(f"encoding.{name}=7" for name in names))["encoding"]
-    assert all(changed[name] == 7 != values[name] for name in names)

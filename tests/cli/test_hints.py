@@ -20,6 +20,7 @@ from .running import Ended
 pytestmark = pytest.mark.slow
 
 SHORT = {"src.evaluate": ["parts=[extrapolation]", "tokens=600", "lengths=[16]"], "src.generate": [], "src.train": []}
+SHORT["src.compare"] = ["lengths=[16]"]
 """Choices that keep an evaluation short; the other commands run as they are printed."""
 
 
@@ -47,15 +48,15 @@ def typed_again(run_command: Callable[..., Ended], tmp_path: Path) -> Callable[[
 
 
 def test_the_commands_of_jobs_with_odd_directories_work(small, run_command, typed_again):
-    directories = ["hydra.sweep.dir=several runs", "hydra.sweep.subdir='seed=${seed},t5'"]
-    ended = run_command("src.train", "-m", *small, "encoding=t5", "seed=1,2", *directories)
+    directories = ["hydra.sweep.dir=several runs", "hydra.sweep.subdir='n=${hydra.job.num},t5'"]
+    ended = run_command("src.train", "-m", *small, "encoding=alibi,t5", *directories)
     assert ended.status == 0, ended
     _, first, second = ended.output.split("next:")
     again = typed_again(second)
-    assert again.keys() == {"evaluate", "write", "compare", "train on"}
+    assert again.keys() == {"evaluate", "write", "jobs", "compare", "train on"}
     assert "with alibi" in again["compare"].output
-    assert "weights of several runs/seed=2,t5" in again["train on"].output
-    assert "seed=1" in first and "seed=2" not in first.splitlines()[5]
+    assert "weights of several runs/n=1,t5" in again["train on"].output
+    assert "n=0" in first and "n=1" not in first.splitlines()[5]
 
 
 def test_the_commands_of_a_run_of_a_whole_configuration_work(small, run_command, typed_again, tmp_path):

@@ -79,14 +79,19 @@ def test_the_command_line_takes_no_torch():
     assert done.stdout.strip() == "set()"
 
 
-def help_of(*words: str, of: str = "src.train") -> str:
-    command = [sys.executable, "-m", of, "--help", *words]
-    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert max(map(len, text.splitlines())) <= 80
-    return text
+@pytest.fixture
+def help_of(run_command):
+    """Return the help of a command for further words."""
+
+    def help_of(*words: str, of: str = "src.train") -> str:
+        ended = run_command(of, "--help", *words, directory=ROOT)
+        assert ended.status == 0 and max(map(len, ended.output.splitlines())) <= 80
+        return ended.output
+
+    return help_of
 
 
-def test_help_names_every_group_every_dataset_and_every_key():
+def test_help_names_every_group_every_dataset_and_every_key(help_of):
     text = help_of()
     lines = [line.split() for line in text.splitlines()]
     for group in (path.name for path in Path(ROOT, "conf").iterdir() if path.is_dir()):
@@ -99,21 +104,18 @@ def test_help_names_every_group_every_dataset_and_every_key():
 
 
 @pytest.mark.parametrize("group", ["encoding", "dataset"])
-def test_help_of_a_group_has_a_line_for_each_of_its_choices(group):
+def test_help_of_a_group_has_a_line_for_each_of_its_choices(group, help_of):
     choices = sorted(path.stem for path in Path(ROOT, "conf", group).glob("[!_]*.yaml"))
     lines = [line for line in help_of(group).splitlines() if re.match(r"  \S", line)]
     assert sorted(line.split()[0] for line in lines) == choices
     assert all(len(line.split()) > 2 for line in lines)
 
 
-def test_help_of_evaluate_has_a_line_for_each_part_and_every_key():
+def test_help_of_evaluate_has_a_line_for_each_part_and_every_key_and_lists_choices_too(help_of):
     lines = [line.split() for line in help_of(of="src.evaluate").splitlines() if line.startswith("  ")]
     keys = yaml.safe_load(Path(ROOT, "conf", "evaluate.yaml").read_text()).keys() - {"defaults", "hydra"}
     for name in {*parts.names(), *keys}:
         assert any(line[0].partition(".")[0] == name and len(line) > 2 for line in lines), name
-
-
-def test_help_of_evaluate_lists_the_choices_of_a_group_too():
     assert help_of("temperature", of="src.evaluate") == help_of("temperature")
 
 

@@ -42,8 +42,11 @@ def test_the_choices_of_a_run_are_kept(tmp_path):
     assert commands["train on"] == [*TRAIN, *before, *shared, *own, f"init_from={tmp_path}"]
 
 
-def test_jobs_of_one_command_line_are_compared(tmp_path):
-    (tmp_path / "multirun.yaml").touch()
+def test_jobs_of_several_encodings_are_compared(tmp_path):
+    for varied in ("seed=1,2", "encoding=[a,b]"):
+        (tmp_path / "multirun.yaml").write_text(f"hydra: {{overrides: {{task: ['{varied}']}}}}")
+        assert "jobs" not in next_of(tmp_path / "0_rotary", ["seed=1"])
+    (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['encoding.base=1e4,1e5']}}")
     assert next_of(tmp_path / "0_rotary", ["seed=1"])["jobs"][-2:] == ["src.compare", f"runs='{tmp_path}/*'"]
 
 

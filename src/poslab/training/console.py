@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from omegaconf import OmegaConf
 from rich import box
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -21,7 +22,7 @@ from rich.text import Text
 
 from poslab.configuration.build import is_pretrained
 from poslab.configuration.command_line import assignment, poslab_command, trusting
-from poslab.configuration.labels import choice_file
+from poslab.configuration.labels import OF_THE_ENCODING, choice_file
 from poslab.data.patched.source import PatchedSource
 from poslab.encodings import Alibi, NoPosition, PositionalEncoding, PretrainedPositions, Rotary
 from poslab.io.terminal import HarmlessConsole
@@ -260,7 +261,7 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         commands["write"] = f'{poslab_command("generate", *named)} prompt="The "'
     elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
-    if (run.path.parent / "multirun.yaml").is_file():
+    if _varies_encoding(run.path.parent / "multirun.yaml"):
         commands["jobs"] = poslab_command("compare", assignment("runs", run.path.parent / "*"))
     if (choices := _choices(run)) is not None:
         if (other := _other_encoding(recipe, choices)) is not None:
@@ -268,6 +269,14 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
         again = without("start", without("init_from", choices))  # a start would replace the trained encoding
         commands["train on"] = poslab_command("train", *again, assignment("init_from", run.path))
     return ["next:", *(f"  {name:<10}{command}" for name, command in commands.items())]
+
+
+def _varies_encoding(multirun: Path) -> bool:
+    """Return True if this file of a command line with several jobs says that they differ in the encoding."""
+    if not multirun.is_file():
+        return False
+    words = OmegaConf.select(OmegaConf.load(multirun), "hydra.overrides.task", default=[])
+    return any(re.match(rf"[+~]*({'|'.join(OF_THE_ENCODING)})[.@=][^[{{]*,", word) for word in words)
 
 
 def _choices(run: RunDirectory) -> list[str] | None:
