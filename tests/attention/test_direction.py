@@ -20,7 +20,7 @@ from poslab.encodings import Alibi, Fire, Positions, T5Bias
 def test_a_causal_encoding_is_refused_where_keys_ahead_are_seen(encoding, form):
     q, k, v = torch.randn(3, 1, 2, 5, 8)
     positions = Positions.range(5)
-    with pytest.raises(ValueError, match=f"was made for causal attention, and visibility is not causal: {form}"):
+    with pytest.raises(ValueError, match=f"for causal attention, .*: {form}"):
         attend(q, k, v, encoding, encoding.prepare(positions, positions), Visibility(causal=False))
 
 

@@ -347,7 +347,7 @@ def test_tables_that_were_forgotten_are_refused():
 def test_heads_that_are_wider_than_the_rotation_are_refused(name):
     right = call(name)
     wider = changed(q=lambda x: torch.cat([x, x[..., :2]], -1), k=lambda x: torch.cat([x, x[..., :2]], -1))(right)
-    with pytest.raises(ValueError, match=rf"^queries and keys must be head_dim={HEAD_DIM} wide, got {HEAD_DIM + 2}$"):
+    with pytest.raises(ValueError, match=rf"^queries and keys .* head_dim={HEAD_DIM} .* {HEAD_DIM + 2}$"):
         wider.attended(name, "auto")
 
 

@@ -261,17 +261,16 @@ def test_the_end_of_an_encoding_of_embeddings_is_that_of_the_stack():
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        (LayerPattern([Rotary], embedding=Alibi), "embedding must act on embeddings alone, which Alibi does not"),
+        (LayerPattern([Rotary], embedding=Alibi), "embedding must .* Alibi"),
         (
             LayerPattern([Learned], embedding=Learned),
-            "encodings must have at most one that mixes position into embeddings, which is done once",
+            "encodings must .* at most one",
         ),
     ],
 )
 def test_what_does_not_stand_beside_the_layers_is_refused(pattern, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{message}"):
         StackEncodings(pattern, SHAPE)
-    assert str(error.value) == message
 
 
 def test_a_causal_encoding_in_an_encoder_is_refused():
@@ -283,25 +282,21 @@ def test_a_causal_encoding_in_an_encoder_is_refused():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (partial(LayerPattern, []), "kinds must name at least one kind of layers, got none"),
-        (partial(alternating, []), "encodings must name at least one encoding, got none"),
-        *(
-            (partial(LayerSpec, Rotary, wrong), f"window must be a positive integer or null, got {wrong}")
-            for wrong in (0, nan)
-        ),
+        (partial(LayerPattern, []), "kinds must .*, got none"),
+        (partial(alternating, []), "encodings must .*, got none"),
+        *((partial(LayerSpec, Rotary, wrong), f"window must .*, got {wrong}") for wrong in (0, nan)),
         (
             partial(LayerSpec, window=4, mixer=SequenceMixer),
-            "mixer must be null in a layer with encoding, window, chunk, temperature or sinks",
+            "mixer must be null",
         ),
-        (partial(LayerPattern, [Rotary], order=[]), "order must name at least one kind of layers, got none"),
-        (partial(LayerPattern, [Rotary], order=[0, 1]), "order must name kinds of layers from 0 to 0, got 1"),
-        (partial(LayerPattern, [Rotary], last=1), "last must name kinds of layers from 0 to 0, got 1"),
-        (partial(rnope, every=1), "every must be an integer of at least 2, got 1"),
-        (partial(rnope, window=0), "window must be a positive integer or null, got 0"),
-        (partial(rnope, window=nan), "window must be a positive integer or null, got nan"),
+        (partial(LayerPattern, [Rotary], order=[]), "order must .*, got none"),
+        (partial(LayerPattern, [Rotary], order=[0, 1]), "order must .*, got 1"),
+        (partial(LayerPattern, [Rotary], last=1), "last must .*, got 1"),
+        (partial(rnope, every=1), "every must .*, got 1"),
+        (partial(rnope, window=0), "window must .*, got 0"),
+        (partial(rnope, window=nan), "window must .*, got nan"),
     ],
 )
 def test_a_wrong_argument_is_refused(make, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=message):
         make()
-    assert str(error.value) == message

@@ -94,9 +94,8 @@ def test_a_model_without_norms_is_refused():
     for module in [model, *model.blocks]:
         for name in [name for name, _ in module.named_children() if name.endswith("norm")]:
             setattr(module, name, nn.Identity())
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"^adapt=norms .* Bare has no norm"):
         adaptation("norms").apply(model)
-    assert str(error.value) == "adapt=norms trains norms alone, and Bare has no norm with parameters"
 
 
 @pytest.mark.parametrize("name", ["lora", "norms", "encoding"])
@@ -107,7 +106,7 @@ def test_the_output_layer_of_a_task_always_learns(name, pooled):
     assert "output.weight" in learning(model) and "blocks.0.mlp.output.weight" not in learning(model)
     untied = small_decoder("t5", tie_embeddings=False)
     adaptation(name).apply(untied)
-    assert "output.weight" not in learning(untied), "logits of tokens belong to the model"
+    assert "output.weight" not in learning(untied)
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "norms", "encoding"])

@@ -188,18 +188,15 @@ def test_an_attention_that_no_model_names_is_refused():
     class Silent(Hosted):
         attention_layers = Model.attention_layers
 
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"^adapt=lora .* Silent .* attention_layers$"):
         adapted(Silent(nn.Linear(6, 6)))
-    assert str(error.value) == (
-        "adapt=lora updates the linear layers of attention, and Silent names none as its attention_layers"
-    )
 
 
 def test_an_attention_with_a_parametrization_of_its_own_is_refused():
     model = Hosted(torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))
     with pytest.raises(ValueError, match=r"^adapt=lora does not serve"):
         adapted(model)
-    assert merged(model.state_dict()).keys() == model.state_dict().keys(), "and its weights are not taken for updates"
+    assert merged(model.state_dict()).keys() == model.state_dict().keys()
 
 
 def test_the_precision_of_an_update_is_that_of_its_matrix_under_autocast_too():
@@ -213,9 +210,8 @@ def test_the_precision_of_an_update_is_that_of_its_matrix_under_autocast_too():
 def test_an_update_that_does_not_fit_its_matrix_is_refused(part):
     weights = adapted(small_decoder("rotary")).state_dict()
     weights[f"blocks.0.mixer.query.parametrizations.weight.0.{part}"] = torch.ones(3, 3)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=r"blocks\.0\.mixer\.query\.weight does not fit"):
         merged(weights)
-    assert str(error.value) == "the update of low rank of blocks.0.mixer.query.weight does not fit it"
 
 
 def test_a_model_that_reads_piece_by_piece_predicts_the_same():
@@ -242,12 +238,11 @@ def test_a_compiled_model_learns_as_an_eager_one():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"rank": 0}, "rank must be a positive integer, got 0"),
-        ({"alpha": 0.0}, "alpha must be a positive number, got 0.0"),
-        ({"norms": 1}, "norms must be true or false, got 1"),
+        ({"rank": 0}, "rank must .*, got 0"),
+        ({"alpha": 0.0}, "alpha must .*, got 0.0"),
+        ({"norms": 1}, "norms must .*, got 1"),
     ],
 )
 def test_arguments_out_of_their_range_are_refused(arguments, sentence):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=sentence):
         LowRank(**arguments)
-    assert str(error.value) == sentence

@@ -81,7 +81,7 @@ def test_a_new_model_goes_on_with_the_source_from_its_beginning():
         target = torch.tensor([[0, 1, 2, 3]])
         assert model(source, target).argmax(-1).tolist() == [[1, 2, 3, 4]]
         once_more = model(source, torch.tensor([[0, 1, 2, 1]]))[0, -1]
-        assert once_more[2] < once_more[4], "a token that has been written is unlikely"
+        assert once_more[2] < once_more[4]  # a token that has been written is unlikely
 
 
 def test_under_autocast_probabilities_are_float32(model):

@@ -399,8 +399,12 @@ def test_a_pickled_model_is_the_same_in_another_process(tmp_path):
     llama, ids = tiny("llama"), some_tokens(1, 12)
     exchange(llama, Alibi)
     torch.save((llama, ids, llama(ids).logits), tmp_path / "llama.pt")
-    code = f"import torch; m, ids, out = torch.load({str(tmp_path / 'llama.pt')!r}, weights_only=False); "
-    subprocess.run([sys.executable, "-c", code + "assert torch.equal(m(ids).logits, out)"], check=True)
+    code = f"""
+import torch
+model, ids, logits = torch.load({str(tmp_path / "llama.pt")!r}, weights_only=False)
+assert torch.equal(model(ids).logits, logits)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.slow

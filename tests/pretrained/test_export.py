@@ -220,15 +220,10 @@ def test_the_configuration_of_a_class_has_the_length_that_its_scaling_stretches_
 
 
 def test_differences_in_use_are_named():
-    assert plain_form(decoder(Rotary, dropout=0.1), 9).notes == (
-        "Further training is without the dropout of 0.1, which the class does not have.",
-    )
+    (note,) = plain_form(decoder(Rotary, dropout=0.1), 9).notes
+    assert "dropout of 0.1" in note
     for name in ("dynamic ntk", "longrope"):
-        assert (
-            plain_form(decoder(ENCODINGS[name][0]), TRAINED)
-            .notes[0]
-            .startswith(f"In generation, a text that grows past {TRAINED} tokens continues differently: ")
-        )
+        assert f"grows past {TRAINED} tokens" in plain_form(decoder(ENCODINGS[name][0]), TRAINED).notes[0]
     assert all(not plain_form(decoder(ENCODINGS[name][0]), TRAINED).notes for name in ("rotary", "yarn", "yarn, half"))
 
 
@@ -498,7 +493,7 @@ def test_what_is_there_is_left_alone(run, tmp_path):
         with pytest.raises(ValueError) as caught:
             poslab.export(run, tmp_path / taken)
         path = tmp_path / taken
-        assert str(caught.value) == f"to must name a new or empty directory, got {path}, which is there"
+        assert str(caught.value).startswith("to must name") and f"got {path}" in str(caught.value)
     assert (tmp_path / "made" / "notes.txt").read_text() == (tmp_path / "file").read_text() == "mine"
 
 
@@ -513,7 +508,7 @@ def test_a_place_that_cannot_be_written_is_one_sentence(run, tmp_path):
 def test_a_disk_that_is_full_is_one_sentence_and_leaves_nothing(run, tmp_path, monkeypatch):
     def full(form, folder, tokenizer):
         (folder / "model.safetensors").write_bytes(b"a part")
-        raise SafetensorError("I/O error: No space left on device (os error 28)")
+        raise SafetensorError("No space left on device")
 
     monkeypatch.setattr(directory, "_save", full)
     with pytest.raises(ValueError, match=r"^to=.*/made.*left on device"):
@@ -592,11 +587,10 @@ def exported(capsys, *overrides):
 def test_the_command_prints_the_class_and_the_largest_difference(tmp_path, capsys):
     run = write_run(tmp_path / "run", "encoding=rope_dynamic_ntk").path
     printed = exported(capsys, f"run={run}", f"to={tmp_path}/made").splitlines()
-    assert printed[0] == f"{tmp_path}/made loads as LlamaForCausalLM (rope_type dynamic), without remote code."
-    measured = r"The largest difference of logits is \d\.\de-\d\d, of logits up to [\d.]+: up to 128 random tokens, "
-    assert re.match(measured, printed[1])
-    assert printed[2].startswith("In generation, a text that grows past 64 tokens continues differently: ")
-    assert printed[-1] == "It needs transformers 4.57.1 or later."
+    assert printed[0].startswith(f"{tmp_path}/made loads as LlamaForCausalLM (rope_type dynamic)")
+    assert re.search(r"difference of logits is \d\.\de-\d\d, .* 128 random tokens", printed[1])
+    assert "grows past 64 tokens" in printed[2]
+    assert "transformers 4.57.1" in printed[-1]
 
 
 @pytest.fixture
@@ -641,16 +635,16 @@ def test_a_command_that_is_killed_leaves_no_directory_and_the_next_one_succeeds(
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["to=made"], "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
-        (["run=", "to=made"], "run must name a run directory or one of its checkpoints: run=outputs/RUN"),
-        (["run=nowhere"], "to must name a new directory: to=my-model"),
-        (["run=nowhere", "to=made"], "nowhere is not a run directory: it holds no config.yaml"),
+        (["to=made"], "run must name a run directory"),
+        (["run=", "to=made"], "run must name a run directory"),
+        (["run=nowhere"], "to must name a new directory"),
+        (["run=nowhere", "to=made"], "nowhere is not a run directory"),
     ],
 )
 def test_a_mistake_is_one_sentence(overrides, sentence, capsys):
     with pytest.raises(ValueError) as caught:
         exported(capsys, *overrides)
-    assert str(caught.value) == sentence
+    assert str(caught.value).startswith(sentence)
 
 
 IN_A_FRESH_PROCESS = """

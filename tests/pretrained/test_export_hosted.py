@@ -444,7 +444,7 @@ def test_a_fresh_process_loads_it_with_trust_or_once_registered_and_never_withou
     refused = loads("made")
     assert refused.status != 0 and "trust_remote_code" in refused.errors
     expected = f"PoslabLlamaForCausalLM {model(torch.tensor([[5, 6, 7]]))[0, -1].argmax().item()}\n"
-    known = "import poslab.pretrained; poslab.pretrained.register()"
+    known = "from poslab.pretrained import register; register()"
     assert loads("made", trust=True).output == expected
     assert loads("made again", before=known).output == expected  # what was saved again loads too
     assert loads("made again again", after=known).output == expected
@@ -459,7 +459,7 @@ def test_a_run_of_ours_under_a_bias_is_exported_by_the_command(tmp_path):
     write_run(tmp_path / "run", "encoding=t5")
     ended = Running(python("-m", "src.export", "run=run", "to=made"), tmp_path).wait(300)
     first, second, third, *_ = ended.output.splitlines()
-    assert "PoslabLlamaForCausalLM, with trust_remote_code=True" in first
+    assert "PoslabLlamaForCausalLM" in first and "trust_remote_code=True" in first
     assert "largest difference of logits" in second
     assert third.startswith("It needs Poslab:") and "T5Bias" in third
 

@@ -159,7 +159,7 @@ def test_a_pretrained_model_under_several_encodings_has_a_report(folder, monkeyp
     page = (folder / "here" / "report.html").read_text()
     for title in ("Length extrapolation", "What the heads look at", "Receptive field", "Rotary diagnostics"):
         assert title in page
-    assert "before any training" in page and f"by its authors alone, on texts of {ROWS} tokens" in page
+    assert "before any training" in page and f"texts of {ROWS} tokens" in page
     header = (folder / "here" / "per_length.csv").read_text().splitlines()[0].split(",")
     assert {"length", "stride", "windows", "tokens"} <= set(header)
 
@@ -196,7 +196,7 @@ def test_an_encoder_without_a_head_has_no_predictions(folder):
     evaluation = evaluate(
         [open_pretrained(*choice(folder, "bert", "pretrained")[1:])], Settings(["extrapolation"], [10])
     )
-    assert evaluation.left_out == {"extrapolation": "needs an output layer with weights"}
+    assert evaluation.left_out.keys() == {"extrapolation"} and "output layer" in evaluation.left_out["extrapolation"]
 
 
 def test_data_that_needs_an_output_layer_is_refused_before_training(folder):
@@ -242,7 +242,7 @@ def of_stranger(folder: Path, name: str) -> RunDirectory:
 
 def test_a_run_of_somebody_else_downloads_nothing(folder, offline):
     run = of_stranger(folder, "someone/model")
-    with pytest.raises(ValueError, match=r"^model\.path=someone/model is not a folder, and no model of the hub "):
+    with pytest.raises(ValueError, match=r"^model\.path=someone/model is not a folder"):
         recipe_of(run)
 
 

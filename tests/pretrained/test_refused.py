@@ -42,8 +42,9 @@ IDS = some_tokens()
 MASK = "attention_mask must be (batch, 11), 0 at padding"
 
 
-def refused(beginning: str):
-    return pytest.raises(ValueError, match=f"^{re.escape(beginning)}")
+def refused(beginning: str, *parts: str):
+    """An error that begins so, and contains the parts one after another."""
+    return pytest.raises(ValueError, match="^" + ".*".join(map(re.escape, (beginning, *parts))))
 
 
 def change_configuration(folder: Path, change: dict) -> None:
@@ -67,7 +68,7 @@ def test_a_configuration_with_an_enormous_list_is_refused_before_transformers_re
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.float8_e4m3fn, torch.float8_e5m2])
 def test_quantised_weights_that_do_not_say_so_are_refused(dtype, folder):
-    key = "model.layers.1.mlp.up_proj.weight"
+    key = "model.norm.weight"
     weights = load_file(folder / "model.safetensors")
     save_file(weights | {key: weights[key].to(dtype)}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=f"{key} is [IUF]8"):
@@ -81,7 +82,7 @@ def test_symbolic_links_are_refused(folder):
 
 
 def test_a_family_without_a_descriptor_is_refused_with_the_list():
-    with refused("model must be one of bert, distilbert, electra, gemma, gpt2, gpt_neox, llama, "):
+    with refused("model must be one of", "gpt2", "llama"):
         family_of(AutoConfig.for_model("bloom"))
 
 
@@ -110,7 +111,7 @@ def test_what_changes_attention_without_a_counterpart_is_refused(name, key, valu
         ({"attention_mask": torch.ones(2, 1, 11, 11)}, f"{MASK}, got (2, 1, 11, 11)"),
         ({"attention_mask": torch.ones(2, 9)}, f"{MASK}, got (2, 9)"),
         ({"attention_mask": {"full_attention": None}}, f"{MASK}, got dict"),
-        ({"position_ids": torch.arange(11)[None] + 1}, "position_ids must count the real tokens of each row"),
+        ({"position_ids": torch.arange(11)[None] + 1}, "position_ids must count"),
         ({"cache": StaticCache(tiny_config("llama"), max_cache_len=20)}, "cache must be a DynamicCache"),
     ],
 )
@@ -125,7 +126,7 @@ def test_a_cache_that_was_filled_without_the_states_of_an_encoding_is_refused():
     model, cache = tiny("llama"), DynamicCache()
     model(IDS, cache=cache)
     exchange(model, PaTH)
-    with refused("cache must be empty or filled under the same encoding"):
+    with refused("cache must be empty", "same encoding"):
         model(IDS, cache=cache)
 
 
@@ -142,11 +143,11 @@ def test_embeddings_alone_are_refused_where_position_is_mixed_into_them():
 @pytest.mark.parametrize("name", ["bert", "roberta", "gpt2", "opt"])
 def test_a_text_beyond_the_learned_rows_is_refused(name):
     model, long = tiny(name), some_tokens(1, ROWS + 1)
-    with refused(f"encoding=pretrained ends after the model's {ROWS} positions, got {ROWS + 1}"):
+    with refused("encoding=pretrained ends", f"{ROWS} positions, got {ROWS + 1}"):
         borrow(model)(long)
     assert borrow(model).max_length == ROWS
     exchange(model, PretrainedPositions)
-    with refused(f"encoding=pretrained ends after the model's {ROWS} positions"):
+    with refused("encoding=pretrained ends", f"{ROWS} positions"):
         model(long)
     exchange(model, partial(Learned, max_length=7))
     with pytest.raises(ValueError, match="7"):
@@ -154,23 +155,23 @@ def test_a_text_beyond_the_learned_rows_is_refused(name):
 
 
 def test_encodings_that_do_not_suit_the_model_are_refused():
-    with refused("encoding PaTH is causal, and this attention is not"):
+    with refused("encoding PaTH is causal"):
         borrow(tiny("bert"), PaTH)
-    with refused("encoding must be pretrained in all layers or in none"):
+    with refused("encoding must be pretrained", "all layers"):
         borrow(tiny("llama"), LayerPattern([PretrainedPositions, NoPosition]))
-    with refused("encoding must be a class or function or a LayerPattern or text, got 3"):
+    with refused("encoding must be", "LayerPattern", "got 3"):
         exchange(tiny("llama"), 3)
-    with refused("positions must be integers for the learned rows of the model"):
+    with refused("positions must be integers"):
         borrow(tiny("bert"), positions=Cape())
-    with refused("attention must not be flash, which leaves out the bias of T5Bias"):
+    with refused("attention must not be flash", "T5Bias"):
         exchange(tiny("llama"), T5Bias, attention="flash")
 
 
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        (partial(Rotary, bass=3.0), "Rotary has no argument bass; did you mean 'base'?"),
-        (partial(Rotary, scaling=partial(yarn, factr=4.0)), "yarn has no argument factr; did you mean 'factor'?"),
+        (partial(Rotary, bass=3.0), "Rotary has no argument bass"),
+        (partial(Rotary, scaling=partial(yarn, factr=4.0)), "yarn has no argument factr"),
     ],
 )
 def test_an_argument_that_an_encoding_does_not_have_is_refused_by_its_name(encoding, message):
@@ -181,7 +182,7 @@ def test_an_argument_that_an_encoding_does_not_have_is_refused_by_its_name(encod
 @pytest.mark.parametrize("use", [borrow, exchange])
 def test_what_is_not_a_model_of_transformers_is_refused(use):
     for other in (torch.nn.Linear(2, 2), borrow(tiny("llama"))):
-        with refused(f"model must be one of transformers, got {type(other).__name__}"):
+        with refused("model must be", f"got {type(other).__name__}"):
             use(other, NoPosition)
 
 
@@ -191,7 +192,7 @@ def test_a_borrowed_model_is_refused_after_its_positions_were_exchanged_again(en
     borrowed = borrow(model, Sinusoidal)
     exchange(model, encoding)
     for use in (lambda: borrowed(IDS), lambda: poslab.export(borrowed, tmp_path / "made")):
-        with refused("model is no longer under this encoding"):
+        with refused("model is no longer"):
             use()
 
 
@@ -204,13 +205,13 @@ def test_a_refused_exchange_leaves_the_model_as_it_was():
 
 
 def test_a_model_of_ours_has_no_positions_of_its_own():
-    with refused("encoding=pretrained keeps the positions of a pretrained model: it needs model=pretrained"):
+    with refused("encoding=pretrained", "needs model=pretrained"):
         stacked(Decoder, 40, PretrainedPositions, 32, 2, 4)
 
 
 @pytest.mark.parametrize("path", [None, 3, "", "/nowhere/at/all", "../nothing", "~/nothing", "a/b/c", "/" + "a" * 300])
 def test_a_path_that_is_no_folder_and_no_name_is_refused(path):
-    with refused("path must be a folder with config.json and weights in safetensors"):
+    with refused("path must be a folder"):
         configuration(path)
 
 
@@ -223,13 +224,13 @@ def test_a_model_is_borrowed_from_a_path_or_below_the_home_folder(folder, monkey
 
 def test_a_folder_that_holds_no_model_is_refused(folder):
     (folder / "config.json").rename(folder / "other.json")
-    with refused(f"path={folder} holds no pretrained model: there is no config.json"):
+    with refused(f"path={folder} holds", "no config.json"):
         configuration(str(folder))
 
 
 def test_weights_that_can_hold_code_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with refused(f"path={folder} must hold weights in safetensors: pytorch_model.bin could run code"):
+    with refused(f"path={folder} must hold", "pytorch_model.bin could run code"):
         configuration(str(folder))
 
 
@@ -255,9 +256,9 @@ def test_a_damaged_file_is_refused(folder, name):
 @pytest.mark.parametrize("number", [float("nan"), float("-inf")])
 def test_weights_that_are_not_finite_are_refused(folder, number):
     weights = load_file(folder / "model.safetensors")
-    weights["model.layers.1.self_attn.q_proj.weight"][0, 0] = number
+    weights["model.norm.weight"][0] = number
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with refused(f"path={folder} is damaged: its weight model.layers.1.self_attn.q_proj.weight has numbers that are"):
+    with refused(f"path={folder} is damaged", "model.norm.weight"):
         borrow(str(folder))
 
 
@@ -281,56 +282,46 @@ def test_code_of_the_folder_is_not_run(folder):
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"a": "pytorch_model.bin"}, "must hold weights in safetensors, and model.safetensors.index.json names 'pyt"),
-        ({"a": 5}, "must hold weights in safetensors, and model.safetensors.index.json names 5"),
-        ({"a": "x" * 300 + ".safetensors"}, "is damaged: model.safetensors.index.json names xxx"),
-        ({"a": "../model.safetensors"}, "is damaged: model.safetensors.index.json names ../model.safetensors"),
-        ({}, "is damaged: model.safetensors.index.json must have metadata and a weight_map"),
+        ({"a": "pytorch_model.bin"}, "index.json names 'pyt"),
+        ({"a": 5}, "index.json names 5"),
+        ({"a": "x" * 300 + ".safetensors"}, "index.json names xxx"),
+        ({"a": "../model.safetensors"}, "index.json names ../model.safetensors"),
+        ({}, "index.json must have metadata"),
     ],
 )
 def test_an_index_that_names_other_files_than_weights_in_safetensors_beside_it_is_refused(parts, message, folder):
     torch.save({}, folder / "pytorch_model.bin")
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
-    with refused(f"path={folder} {message}"):
+    with refused(f"path={folder} ", message):
         configuration(str(folder))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "parts"),
     [
-        ({"num_hidden_layers": 10**9}, "is damaged: num_hidden_layers must be at most 1,000, got 1000000000"),
-        ({"vocab_size": 10**8}, "is damaged: its config.json describes a model of 3,200,"),
-        ({"num_hidden_layers": 1}, "is damaged: config.json has no layer for its weights model.layers.1."),
-        ({"num_hidden_layers": 3}, "is damaged: its weights lack model.layers.2."),
-        (
-            {"hidden_size": 64},
-            "is damaged: its weight lm_head.weight has shape (40, 32), and its config.json says (40, 64)",
-        ),
-        (
-            {"intermediate_size": 50},
-            "is damaged: its weight model.layers.0.mlp.down_proj.weight has shape (32, 48), and its config.json says "
-            "(32, 50)",
-        ),
-        (
-            {"vocab_size": 30},
-            "is damaged: its weight lm_head.weight has shape (40, 32), and its config.json says (30, 32)",
-        ),
-        ({"vocab_size": "x"}, "cannot be read by transformers: Validation error for field 'vocab_size': TypeError: "),
-        ({"hidden_act": "x"}, "cannot be read by transformers: KeyError: 'x'"),
+        ({"num_hidden_layers": 10**9}, ["num_hidden_layers must be at most 1,000"]),
+        ({"vocab_size": 10**8}, ["a model of 3,200,"]),
+        ({"num_hidden_layers": 1}, ["no layer", "model.layers.1."]),
+        ({"num_hidden_layers": 3}, ["weights lack model.layers.2."]),
+        ({"hidden_size": 64}, ["lm_head.weight has shape (40, 32)", "says (40, 64)"]),
+        ({"intermediate_size": 50}, ["down_proj.weight has shape (32, 48)", "says (32, 50)"]),
+        ({"vocab_size": 30}, ["lm_head.weight has shape (40, 32)", "says (30, 32)"]),
+        ({"vocab_size": "x"}, ["transformers: Validation error", "'vocab_size': TypeError: "]),
+        ({"hidden_act": "x"}, ["transformers: KeyError: 'x'"]),
     ],
 )
-def test_a_configuration_that_is_not_that_of_the_weights_is_refused_by_what_differs(change, message, folder):
+def test_a_configuration_that_is_not_that_of_the_weights_is_refused_by_what_differs(change, parts, folder):
     change_configuration(folder, change)
-    with refused(f"path={folder} {message}"):
+    with refused(f"path={folder} ", *parts):
         borrow(str(folder))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"max_position_embeddings": 0}, "model must have positions, got max_position_embeddings=0 in its config.json"),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}}, "model must have a positive rope_theta in"),
-        ({"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "model must have a positive rope_theta in"),
+        ({"max_position_embeddings": 0}, "model must have positions"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}}, "model must have a positive rope_theta"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "model must have a positive rope_theta"),
     ],
 )
 def test_positions_that_are_none_are_refused(change, message, folder):
@@ -347,8 +338,8 @@ def test_weights_in_halves_and_integers_beside_weights_are_read(folder):
 
 
 def test_an_adapter_beside_the_weights_is_refused(folder):
-    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "other/model"}')
-    with refused(f"path={folder} must hold a whole model, and adapter_config.json is of an adapter"):
+    (folder / "adapter_config.json").write_text("{}")
+    with refused(f"path={folder} must hold", "adapter_config.json"):
         borrow(str(folder))
 
 
@@ -365,7 +356,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
     from poslab.pretrained import directory
 
     monkeypatch.setattr(directory, "version", lambda name: "4.50.0")
-    with refused("model=pretrained needs transformers from 5.20 to below 6, got 4.50.0"):
+    with refused("model=pretrained needs transformers", "got 4.50.0"):
         configuration(str(folder))
     with refused("poslab.exchange needs transformers"):
         poslab.exchange(tiny("llama"), NoPosition)
@@ -374,19 +365,19 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=pretrained"], "model.path must be a folder with config.json"),
-        (["model=pretrained", "model.path="], "model.path must be a folder with config.json"),
-        (["model=pretrained", f"model.path=/{'a' * 300}"], "model.path must be a folder with config.json"),
-        (["model=pretrained", "model.path='~no-such-user/x'"], "model.path must be a folder with config.json"),
+        (["model=pretrained"], "model.path must be a folder"),
+        (["model=pretrained", "model.path="], "model.path must be a folder"),
+        (["model=pretrained", f"model.path=/{'a' * 300}"], "model.path must be a folder"),
+        (["model=pretrained", "model.path='~no-such-user/x'"], "model.path must be a folder"),
         (
             ["model=pretrained", "model.path=DIR", "dataset=parity"],
-            "dataset must be one of texts with model=pre",
+            "dataset must be one of",
         ),
         (
             ["model=pretrained", "model.path=DIR", "dataset.tokenizer=bytes"],
             "dataset.tokenizer must be that of",
         ),
-        (["encoding=pretrained"], "encoding=pretrained keeps the positions of a pretrained model"),
+        (["encoding=pretrained"], "encoding=pretrained keeps"),
     ],
 )
 def test_choices_that_do_not_go_together_are_refused(words, message, folder):
@@ -397,7 +388,7 @@ def test_choices_that_do_not_go_together_are_refused(words, message, folder):
 
 def test_a_folder_without_a_tokenizer_says_how_to_get_one(folder):
     for words in ([], [f"dataset.tokenizer={folder / 'config.json'}"]):
-        with refused(f"model.path={folder} must hold tokenizer.json: copy it from where the model is from, or write "):
+        with refused(f"model.path={folder} must hold tokenizer.json"):
             composed("model=pretrained", f"model.path={folder}", *words)
 
 

@@ -99,9 +99,9 @@ def by_blocks(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, weighting: Weighti
         return output_of(q_BHTD, 0)
     blocks = zip(q_BHTD.split(block, dim=2), range(0, num_queries, block), strict=True)
     if is_under_torch_func():  # it does not support checkpoints, so everything is kept
-        return torch.cat([output_of(*one) for one in blocks], dim=2)
+        return torch.cat([output_of(*block) for block in blocks], dim=2)
     # Nothing here is random, so there is no random state to preserve for the recomputation.
-    outputs = [checkpoint(output_of, *one, use_reentrant=False, preserve_rng_state=False) for one in blocks]
+    outputs = [checkpoint(output_of, *block, use_reentrant=False, preserve_rng_state=False) for block in blocks]
     return torch.cat(outputs, dim=2)
 
 

@@ -139,7 +139,7 @@ def contexts_of_layers(
     moved_keys = encodings.remap_positions(key_positions, tokens)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
-    narrower = [one if other is None else other if one is None else min(one, other) for one, other in both]
+    narrower = [min((width for width in pair if width is not None), default=None) for pair in both]
     rules = list(zip(narrower, encodings.chunks, strict=True))
     between = partial(
         Visibility.between, query_positions, key_positions, causal=causal, real_keys=real_keys, dropped=dropped

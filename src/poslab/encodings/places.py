@@ -176,11 +176,11 @@ class Places:
         if end is None and self.end is not None:
             end = later.coordinates.amax((-2, -1)).unsqueeze(-1) + 1
         if self.without_position is not None or later.without_position is not None:
-            ours, theirs = (
+            missing, missing_later = (
                 torch.zeros_like(p.grids).bool() if p.without_position is None else p.without_position
                 for p in (self, later)
             )
-            without_position = joined_rows(ours, theirs, 1)
+            without_position = joined_rows(missing, missing_later, 1)
         return Places(
             self.axes,
             joined_rows(self.cells, later.cells, 2),

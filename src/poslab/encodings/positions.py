@@ -134,11 +134,11 @@ class Positions:
         """True for a token that has no place among others that have, (T,) or (B, T); None if there is none."""
         return None if self.places is None else self.places.without_position
 
-    def require_below(self, end: int, what: str, instead: str = "train with a larger max_length") -> None:
+    def require_below(self, end: int, ended: str, instead: str = "train with a larger max_length") -> None:
         """Raise ValueError for positions at or past the `max_length` of an encoding, with what ends and what to do."""
         if self.stop > end:
             raise ValueError(
-                f"max_length={end} {what} end before position {self.stop - 1}; {instead}, or choose an encoding "
+                f"max_length={end} {ended} end before position {self.stop - 1}; {instead}, or choose an encoding "
                 "without an end"
             )
 

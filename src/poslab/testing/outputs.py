@@ -90,12 +90,12 @@ def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: i
 
 def decoded_in_parts(decoder: Model, tokens_BT: Tensor, parts: list[int], first: Positions) -> Tensor:
     """Return the logits of all tokens, read part by part; only the first part is given its positions."""
-    cache, logits, place = decoder.new_cache(), [], 0
+    cache, logits, start = decoder.new_cache(), [], 0
     with torch.no_grad():
         for count in parts:
-            positions = None if place else first
-            logits.append(decoder(tokens_BT[:, place : place + count], positions, cache=cache))
-            place += count
+            positions = None if start else first
+            logits.append(decoder(tokens_BT[:, start : start + count], positions, cache=cache))
+            start += count
     return torch.cat(logits, dim=1)
 
 
@@ -132,21 +132,21 @@ def tensors_of(tables: Any) -> Iterator[Tensor]:
         yield from tensors_of(list(vars(tables).values()))
 
 
-def assert_near(actual: Tensor, expected: Tensor, tolerance: float, what: str) -> None:
+def assert_near(actual: Tensor, expected: Tensor, tolerance: float, compared: str) -> None:
     """Raise AssertionError unless `actual` is within an absolute tolerance, relative where numbers exceed 1."""
     allowed = tolerance * (1 + expected.abs())
     error = ((actual - expected).abs() / allowed).max().item() if actual.numel() else 0.0
-    assert error <= 1, f"{what}: off by up to {error * tolerance:.2g}, allowed {tolerance:.2g}"
+    assert error <= 1, f"{compared}: off by up to {error * tolerance:.2g}, allowed {tolerance:.2g}"
 
 
-def assert_all_near(actual: list[Tensor], expected: list[Tensor], tolerance: float, what: str) -> None:
+def assert_all_near(actual: list[Tensor], expected: list[Tensor], tolerance: float, compared: str) -> None:
     """Raise AssertionError unless outputs and gradients are near, in relation to the largest number of each tensor.
 
     A gradient is a sum over tokens: it is rounded as its largest terms are, however small the sum is.
     """
     for ours, exact in zip(actual, expected, strict=True):
         largest = max(1.0, exact.abs().max().item())
-        assert_near(ours / largest, exact / largest, tolerance, what)
+        assert_near(ours / largest, exact / largest, tolerance, compared)
 
 
 class Float64(TorchDispatchMode):

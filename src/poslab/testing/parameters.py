@@ -73,11 +73,13 @@ def _move(sources: list[Tensor], direction: list[Tensor], step: float) -> None:
 
 def check_a_state_dict_makes_the_same_encoding(subject: Subject) -> None:
     """Require a state dict of parameters alone that restores the encoding: tables are made again from them."""
-    one = subject.stack()
-    assert set(one.state_dict()) == {name for name, _ in one.named_parameters()}, "state_dict holds tables"
+    encodings = subject.stack()
+    assert set(encodings.state_dict()) == {name for name, _ in encodings.named_parameters()}, "state_dict holds tables"
     torch.manual_seed(9)
-    other = StackEncodings(subject.factory, one.shape, subject.temperature).eval()
-    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    other = StackEncodings(subject.factory, encodings.shape, subject.temperature).eval()
+    other.load_state_dict(copy.deepcopy(encodings.state_dict()))
     positions = Positions.range(LENGTH)
-    for ours, expected in zip(attended(subject, other, positions), attended(subject, one, positions), strict=True):
+    for ours, expected in zip(
+        attended(subject, other, positions), attended(subject, encodings, positions), strict=True
+    ):
         assert torch.equal(ours, expected), "the same state_dict gives another output"

@@ -33,9 +33,9 @@ def check_float32_is_float64_but_for_the_rounding_of_angles(subject: Subject) ->
     """Compare with float64 up to position 1,000,000 and at wide distances; allow only the rounding of angles there."""
     encodings = subject.stack()
     starts = (0, 1_000, 100_000, 1_000_000 - LENGTH)
-    places = {f"position {start:,}": Positions.range(LENGTH, start) for start in starts}
-    places["distances to 475"] = Positions(torch.arange(LENGTH) * 25, 476)
-    for place, positions in places.items():
+    regions = {f"position {start:,}": Positions.range(LENGTH, start) for start in starts}
+    regions["distances to 475"] = Positions(torch.arange(LENGTH) * 25, 476)
+    for region, positions in regions.items():
         if encodings.max_length is not None and positions.stop > encodings.max_length:
             continue
         outputs = attended(subject, encodings, positions)
@@ -43,7 +43,7 @@ def check_float32_is_float64_but_for_the_rounding_of_angles(subject: Subject) ->
             exact = attended(subject, encodings, positions)
         for layer, (ours, expected) in enumerate(zip(outputs, exact, strict=True)):
             tolerance = 1e-5 + _rounding_of_angles(encodings.layer(layer), positions.stop - LENGTH)
-            assert_near(ours, expected, tolerance, f"float32 at {place} against float64")
+            assert_near(ours, expected, tolerance, f"float32 at {region} against float64")
 
 
 def check_low_precision_loses_no_position(subject: Subject) -> None:
@@ -88,8 +88,8 @@ def check_a_trip_to_bfloat16_rounds_parameters_alone(subject: Subject) -> None:
     travelled, rounded = subject.new_stack().to(torch.bfloat16).float(), _rounded(subject.new_stack())
     positions = Positions.range(LENGTH, 0 if travelled.max_length else 2_000)
     ours, expected = attended(subject, travelled, positions), attended(subject, rounded, positions)
-    for one, other in zip(ours, expected, strict=True):
-        assert torch.equal(one, other), "a trip to bfloat16 and back changed more than parameters"
+    for tensor, other in zip(ours, expected, strict=True):
+        assert torch.equal(tensor, other), "a trip to bfloat16 and back changed more than parameters"
 
 
 def check_the_default_dtype_of_pytorch_changes_nothing(subject: Subject) -> None:
@@ -131,10 +131,10 @@ def _tables_and_states(encodings: StackEncodings, x: Tensor) -> tuple[list[Tenso
     return list(tensors_of(tables)), list(tensors_of(states))
 
 
-def _assert_same(tensors: list[Tensor], expected: list[Tensor], what: str) -> None:
+def _assert_same(tensors: list[Tensor], expected: list[Tensor], message: str) -> None:
     """Raise AssertionError unless all tensors have the same bits and dtype."""
     for ours, exact in zip(tensors, expected, strict=True):
-        assert ours.dtype == exact.dtype and torch.equal(ours, exact), what
+        assert ours.dtype == exact.dtype and torch.equal(ours, exact), message
 
 
 def _rounded(encodings: StackEncodings) -> StackEncodings:

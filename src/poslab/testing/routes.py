@@ -109,9 +109,9 @@ def check_it_compiles_without_a_break(subject: Subject) -> None:
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     steps = []
-    for one in (model, compiled):
+    for reader in (model, compiled):
         try:
-            logits = one(tokens[:, :-1]).flatten(0, 1)
+            logits = reader(tokens[:, :-1]).flatten(0, 1)
         except torch._dynamo.exc.TorchDynamoException as error:
             raise AssertionError(f"it does not compile into one graph: {str(error).splitlines()[0]}") from error
         loss = nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())

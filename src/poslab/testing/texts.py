@@ -36,9 +36,9 @@ def check_decoding_with_a_cache_is_the_full_pass(subject: Subject) -> None:
         model = subject.model(num_layers=1)
         cache = model.new_cache()
         with torch.no_grad():
-            for place in range(LENGTH):
-                step = model(tokens[:, place : place + 1], cache=cache)[:, -1]
-                assert_near(step, model(tokens[:, : place + 1])[:, -1], 1e-5, f"the decoding step at {place}")
+            for position in range(LENGTH):
+                step = model(tokens[:, position : position + 1], cache=cache)[:, -1]
+                assert_near(step, model(tokens[:, : position + 1])[:, -1], 1e-5, f"the decoding step at {position}")
         return
     for window in (None, 5):
         model = subject.model(window=window)

@@ -74,9 +74,7 @@ def test_without_interpolation_a_smaller_grid_has_the_first_cells_and_a_larger_o
     assert torch.equal(corner, whole[[0, 1, 5, 6]])
     with pytest.raises(
         ValueError,
-        match=r"^grid=\[3, 5\] ends before the cells \[4, 5\]; [^\n]+ bilinear$".replace(
-            "bilinear", "interpolation=bilinear"
-        ),
+        match=r"^grid=\[3, 5\] ends before .* \[4, 5\]; .*bilinear$".replace("bilinear", "interpolation=bilinear"),
     ):
         added(ours, Positions.grid(4, 5))
     half = Positions.grid(3, 5)

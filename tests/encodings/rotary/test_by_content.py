@@ -191,13 +191,13 @@ def test_every_nth_layer_is_rotary_beginning_with_the_first():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (partial(made, RePo, width=0), "width must be a positive integer or null, got 0"),
-        (partial(made, RePo, base=1.0), "base must be a number greater than 1, got 1.0"),
-        (partial(made, SelectiveRotary, conv_width=1), "conv_width must be an integer of at least 2, got 1"),
-        (partial(made, SelectiveRotary, rank=0), "rank must be a positive integer, got 0"),
-        (partial(SelectiveRotary, 9, 2, 2, 8), "d_model must be a multiple of the 2 key-value heads, got 9"),
-        (partial(RePo, 8, 2, 2, 7), "head_dim must be even, got 7"),
-        (partial(repo, every=1), "every must be an integer of at least 2, got 1"),
+        (partial(made, RePo, width=0), "width must .*, got 0"),
+        (partial(made, RePo, base=1.0), "base must .*, got 1.0"),
+        (partial(made, SelectiveRotary, conv_width=1), "conv_width must .*, got 1"),
+        (partial(made, SelectiveRotary, rank=0), "rank must .*, got 0"),
+        (partial(SelectiveRotary, 9, 2, 2, 8), "d_model must .*, got 9"),
+        (partial(RePo, 8, 2, 2, 7), "head_dim must .*, got 7"),
+        (partial(repo, every=1), "every must .*, got 1"),
     ],
 )
 def test_an_argument_out_of_its_range_is_refused(make, sentence):

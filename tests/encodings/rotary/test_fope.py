@@ -89,10 +89,10 @@ def test_the_default_dtype_of_pytorch_while_it_is_made_changes_no_random_number(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"head_dim": 6}, "head_dim must be a multiple of 4, got 6"),
-        ({"training_length": 6}, "training_length must be an integer .* at least 7, got 6"),
+        ({"head_dim": 6}, "head_dim must .*, got 6"),
+        ({"training_length": 6}, "training_length must .*, got 6"),
         ({"gain": -0.1}, "gain must be .*, got -0.1"),
-        ({"clipped": "zeros"}, "clipped must be one of identity, ones, got 'zeros'"),
+        ({"clipped": "zeros"}, "clipped must .*, got 'zeros'"),
         ({"seed": -1}, "seed must be .*, got -1"),
     ],
 )

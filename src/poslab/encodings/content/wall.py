@@ -82,10 +82,10 @@ def _faded_products(q_BHCD: Tensor, k_BHSD: Tensor, sums_BHSD: Tensor, first_key
 
     P is the running sum of log gates, which falls. Keys ahead of all queries get 0.
     """
-    own = slice(first_key, first_key + q_BHCD.shape[2])
-    sums_BHCD, anchor = sums_BHSD[:, :, own], sums_BHSD[:, :, first_key : first_key + 1]
+    queries = slice(first_key, first_key + q_BHCD.shape[2])
+    sums_BHCD, anchor = sums_BHSD[:, :, queries], sums_BHSD[:, :, first_key : first_key + 1]
     faded_q = q_BHCD * (sums_BHCD - anchor).exp().to(q_BHCD.dtype)
     faded_k = k_BHSD[:, :, :first_key] * (anchor - sums_BHSD[:, :, :first_key]).exp().to(k_BHSD.dtype)
     between = (sums_BHCD.unsqueeze(3) - sums_BHCD.unsqueeze(2)).clamp(max=0).exp().to(q_BHCD.dtype)
-    among = (q_BHCD.unsqueeze(3) * k_BHSD[:, :, own].unsqueeze(2) * between).sum(-1)
-    return functional.pad(torch.cat([faded_q @ faded_k.mT, among], dim=-1), (0, k_BHSD.shape[2] - own.stop))
+    among = (q_BHCD.unsqueeze(3) * k_BHSD[:, :, queries].unsqueeze(2) * between).sum(-1)
+    return functional.pad(torch.cat([faded_q @ faded_k.mT, among], dim=-1), (0, k_BHSD.shape[2] - queries.stop))

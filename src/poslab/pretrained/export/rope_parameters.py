@@ -200,10 +200,10 @@ def _agrees(
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     rope_type = config.rope_parameters["rope_type"]
-    theirs = ROPE_INIT_FUNCTIONS.get(rope_type, default)
+    init_function = ROPE_INIT_FUNCTIONS.get(rope_type, default)
     switch = config.rope_parameters.get("original_max_position_embeddings", config.max_position_embeddings)
     for text in (1, switch - 1, switch, switch + 1, 2 * length, 3 * switch, 16 * switch):
-        frequencies, factor = theirs(config, seq_len=text)
+        frequencies, factor = init_function(config, seq_len=text)
         ours, our_factor = _spectrum(rotary, head_dim, text)
         same_shape = frequencies.shape == ours.shape
         if not same_shape or not torch.allclose(frequencies, ours, rtol=ROUNDING, atol=1 / STILL):
