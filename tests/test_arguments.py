@@ -20,12 +20,14 @@ from poslab.arguments import Count, Positive, Range, checked
 from poslab.configuration.build import build, target
 from poslab.encodings import (
     LayerPattern,
+    LayerSpec,
     NoPosition,
     Positions,
     PositionSampler,
     PretrainedFacts,
     PretrainedPositions,
     Rotary,
+    SequenceMixer,
     StackShape,
     Temperature,
 )
@@ -152,6 +154,8 @@ def output(made: Any) -> Iterator[Tensor]:
         yield made(torch.arange(1.0, LENGTH + 1)[None]) * torch.ones(1)
     elif isinstance(made, StackConfig):
         yield from output(Decoder(made, 10))
+    elif isinstance(made, SequenceMixer):
+        yield from output(StackConfig(encoding=Rotary, **SIZES, layers=LayerPattern([LayerSpec(mixer=lambda: made)])))
     elif isinstance(made, Model):
         yield made(tokens, tokens) if "source" in made.capabilities else made(tokens)
     elif isinstance(made, PretrainedPositions):

@@ -18,6 +18,7 @@ from poslab.attention.cache import KeyValueCache, LayerCache
 from poslab.attention.routes import Route
 from poslab.attention.visibility import Visibility
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
+from poslab.encodings.stack import first_end
 from poslab.encodings.temperature import Temperature
 
 
@@ -139,7 +140,7 @@ def contexts_of_layers(
     moved_keys = encodings.remap_positions(key_positions, tokens)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
-    narrower = [min((width for width in pair if width is not None), default=None) for pair in both]
+    narrower = [first_end(pair) for pair in both]
     rules = list(zip(narrower, encodings.chunks, strict=True))
     between = partial(
         Visibility.between, query_positions, key_positions, causal=causal, real_keys=real_keys, dropped=dropped
