@@ -35,6 +35,9 @@ RESOLUTION = 1e-8
 BLOCK = 2**16
 """Distances at a time, so that memory does not grow with the length."""
 
+MAX_BASE = 1e9
+"""Largest base of the search."""
+
 FEW = 500
 """Longest list of distances that is cheaper to evaluate one by one."""
 
@@ -61,7 +64,7 @@ def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
 
 
 @functools.cache
-def smallest_base(head_dim: int, length: int, high: float = 1e9) -> float | None:
+def smallest_base(head_dim: int, length: int) -> float | None:
     """Return the smallest base at which the bound holds: `smallest_base(128, 4096)` is 26,952.3.
 
     No smaller base satisfies the bound, except in an interval narrower than 1e-8 of the base. On one core, at D = 128,
@@ -73,21 +76,18 @@ def smallest_base(head_dim: int, length: int, high: float = 1e9) -> float | None
     Args:
         head_dim: channels D of a head, all of which turn; even.
         length: tokens L, at least 1. Texts of one or two tokens set no bound, and the base is 1.
-        high: end of the search; above 1.
 
     Returns:
-        The base, or None if no base up to `high` satisfies the bound; with D = 2 and L >= 3 none ever does.
+        The base, or None if no base up to `MAX_BASE` satisfies the bound; with D = 2 and L >= 3 none ever does.
 
     Raises:
         ValueError: for an argument out of its range.
     """
     exponents = _exponents(head_dim)
     _check_length(length)
-    if not 1 < high < math.inf:
-        raise ValueError(f"high must be a number greater than 1, got {high}")
     every = np.arange(1.0, length)
     remembered = every[:0]
-    waiting: list[tuple[float, float, Floats | None]] = [(0.0, math.log(high), None)]  # of ln base, the lowest last
+    waiting: list[tuple[float, float, Floats | None]] = [(0.0, math.log(MAX_BASE), None)]  # of ln base, the lowest last
     while waiting:
         left, right, doubtful = waiting.pop()
         at = functools.partial(_sums_within, exponents, (left + right) / 2, (right - left) / 2)

@@ -1,6 +1,6 @@
 """Evaluated runs: models with their held-out data, of runs or pretrained, perhaps under another encoding.
 
-Dimension letters: B windows, T tokens, N tokens of the text.
+Dimension letters: B windows, T tokens, N tokens of the text, A axes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,9 +24,9 @@ from poslab.data.corpus import TextSplits
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
+from poslab.encodings import Positions
 from poslab.encodings.layers import encoding_of
 from poslab.evaluation.attention.rows import capture_attention, is_readable
-from poslab.evaluation.grids import Grid
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
@@ -49,6 +49,39 @@ ABILITIES: dict[Ability, str] = {
     "rotation": "an encoding that rotates queries and keys",
 }
 """Abilities of a run that a part of an evaluation may need, in words."""
+
+
+class Grid(NamedTuple):
+    """The grid of the patches of an example.
+
+    Args:
+        axes: names of its axes, the outermost first.
+        sizes: number of cells on each axis.
+        span: difference of the coordinates of the last and the first cell on each axis; one less than the size, unless
+            a sampler moves the cells.
+        lengths: of the axes, on which some spectra depend (`Positions.lengths`).
+    """
+
+    axes: tuple[str, ...]
+    sizes: tuple[int, ...]
+    span: tuple[float, ...]
+    lengths: tuple[int, ...]
+
+    @classmethod
+    def of(cls, positions: Positions) -> Grid | None:
+        """Return the first grid of at least two cells in the first row of positions; None if there is none."""
+        grid = positions.places
+        if grid is None:
+            return None
+        sizes_TA, coordinates_TA = (x if x.dim() == 2 else x[0] for x in (grid.sizes, grid.coordinates))
+        grids_T = grid.grids if grid.grids.dim() == 1 else grid.grids[0]
+        is_cell_T = sizes_TA.prod(-1) > 1
+        if not is_cell_T.any():
+            return None
+        first = int(is_cell_T.int().argmax())
+        of_grid = coordinates_TA[is_cell_T & (grids_T == grids_T[first])].double()
+        span = (of_grid.amax(0) - of_grid.amin(0)).tolist()
+        return cls(grid.axes, tuple(sizes_TA[first].tolist()), tuple(span), positions.lengths)
 
 
 @dataclass(frozen=True)

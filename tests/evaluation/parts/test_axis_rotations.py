@@ -11,7 +11,7 @@ from poslab.encodings import LayerPattern, MHRoPE, Positions, Rotary, RotaryMixe
 from poslab.encodings.rotary import allocations
 from poslab.encodings.rotary.scalings import rope_dynamic_ntk
 from poslab.encodings.sampling.places import Centred, InterpolatedPositions
-from poslab.evaluation.grids import Grid
+from poslab.evaluation.evaluated_run import Grid
 from poslab.evaluation.parts.rotary import axis_rotations, axis_table
 
 HEAD_DIM = 32

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, StackEncodings
 from poslab.evaluation.base_bound import Floats, bound_by_length, draw_lengths, sums_plot
-from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
+from poslab.evaluation.evaluated_run import Ability, EvaluatedRun, Grid
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.grids import Grid
 from poslab.evaluation.learned_bias import served
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
