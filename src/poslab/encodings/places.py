@@ -132,12 +132,16 @@ class Places:
 
     def behind(self, count: int) -> Places:
         """Return these places behind those of `count` tokens without a position."""
-        whole = (
-            self
-            if self.without_position is not None
-            else replace(self, without_position=torch.zeros_like(self.grids).bool())
-        )
-        return whole._with_tensors(lambda x, own_dims: _behind(x, count, own_dims, fill=x.dtype == torch.bool))
+        whole = self
+        if self.without_position is None:
+            whole = replace(self, without_position=torch.zeros_like(self.grids).bool())
+
+        def padded(x: Tensor, own_dims: int) -> Tensor:
+            shape = [*x.shape]
+            shape[-own_dims] = count
+            return torch.cat([x.new_full(shape, x.dtype == torch.bool), x], dim=-own_dims)
+
+        return whole._with_tensors(padded)
 
     def continuation(self, length: int) -> Places:
         """Return the places of the next tokens of each row: the next cells of a grid that has begun, and then text.
@@ -225,12 +229,6 @@ def joined_rows(ours: Tensor, later: Tensor, own_dims: int) -> Tensor:
         rows = len(ours if ours.dim() > own_dims else later)
         ours, later = (x if x.dim() > own_dims else x.expand(rows, *x.shape) for x in (ours, later))
     return torch.cat([ours, later], dim=-own_dims)
-
-
-def _behind(x: Tensor, count: int, own_dims: int, fill: bool) -> Tensor:
-    shape = list(x.shape)
-    shape[-own_dims] = count
-    return torch.cat([x.new_full(shape, fill), x], dim=-own_dims)
 
 
 def _cells(number: Tensor, sizes: Tensor) -> Tensor:

@@ -65,16 +65,24 @@ class Convolutional(PositionalEncoding):
         self.offset = nn.Parameter(torch.zeros(d_model))
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
-        apart_BT1 = _not_read(x_BTM, positions, tokens)
-        read_BTM = x_BTM if apart_BT1 is None else x_BTM.masked_fill(apart_BT1, 0)
+        unread_BT1 = None  # padding, and tokens without a position
+        if tokens is not None:
+            unread_BT1 = (tokens.ids[:, -x_BTM.shape[1] :] == PADDING).unsqueeze(-1)
+        elif positions.without_position is not None:
+            unread_BT1 = torch.atleast_2d(positions.without_position).unsqueeze(-1)
+        read_BTM = x_BTM if unread_BT1 is None else x_BTM.masked_fill(unread_BT1, 0)
         if positions.segments is None:
             added_BTM = self._convolved(read_BTM)
         else:
-            places_BTM = _with_gaps(positions.segments, self.kernel_size // 2).unsqueeze(-1).expand_as(x_BTM)
-            last = read_number(places_BTM.max(), "dataset.document_boundaries must be false under Convolutional")
+            # Indices of tokens in storage with a gap before each document but the first.
+            segments, gap = positions.segments, self.kernel_size // 2
+            begins_BT = functional.pad(segments[:, 1:] != segments[:, :-1], (1, 0))
+            index_BT = torch.arange(segments.shape[1], device=segments.device) + gap * begins_BT.cumsum(1)
+            index_BTM = index_BT.unsqueeze(-1).expand_as(x_BTM)
+            last = read_number(index_BTM.max(), "dataset.document_boundaries must be false under Convolutional")
             gaps_BNM = x_BTM.new_zeros(len(x_BTM), last + 1, x_BTM.shape[-1])
-            added_BTM = self._convolved(gaps_BNM.scatter(1, places_BTM, read_BTM)).gather(1, places_BTM)
-        return x_BTM + (added_BTM if apart_BT1 is None else added_BTM.masked_fill(apart_BT1, 0)).to(x_BTM.dtype)
+            added_BTM = self._convolved(gaps_BNM.scatter(1, index_BTM, read_BTM)).gather(1, index_BTM)
+        return x_BTM + (added_BTM if unread_BT1 is None else added_BTM.masked_fill(unread_BT1, 0)).to(x_BTM.dtype)
 
     def _convolved(self, x_BTM: Tensor) -> Tensor:
         """Return the activated convolution of embeddings, (B, T, M)."""
@@ -85,16 +93,3 @@ class Convolutional(PositionalEncoding):
         bias = self.offset.to(x_BTM.dtype)
         y_BMT = functional.conv1d(padded_BMN, weight.to(x_BTM.dtype), bias, groups=self.groups)
         return functional.gelu(y_BMT).transpose(1, 2)
-
-
-def _not_read(x_BTM: Tensor, positions: Positions, tokens: Tokens | None) -> Tensor | None:
-    """Return True for padding and for tokens without a position, (B or 1, T, 1); None if none is known."""
-    if tokens is not None:
-        return (tokens.ids[:, -x_BTM.shape[1] :] == PADDING).unsqueeze(-1)
-    return None if positions.without_position is None else torch.atleast_2d(positions.without_position).unsqueeze(-1)
-
-
-def _with_gaps(segments_BT: Tensor, gap: int) -> Tensor:
-    """Return the places of tokens in storage with a gap before each document but the first, (B, T)."""
-    begins_BT = functional.pad(segments_BT[:, 1:] != segments_BT[:, :-1], (1, 0))
-    return torch.arange(segments_BT.shape[1], device=segments_BT.device) + gap * begins_BT.cumsum(1)

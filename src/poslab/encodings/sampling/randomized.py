@@ -69,23 +69,17 @@ class Randomized(PositionSampler):
                 f"max_position={self.max_position} positions are too few for a text of {positions.stop} tokens, whose "
                 "max_length they are; train with a larger max_position"
             )
-        device = positions.ids.device
+        count, stop, device = positions.stop, self.max_position, positions.ids.device
         if self.training:
-            drawn, stop = torch.randperm(self.max_position, device=device), self.max_position
-            drawn = drawn[: positions.stop].sort().values
-        else:
-            drawn, stop = _evaluation_draw(self.max_position, positions.stop, self.seed)
+            drawn = torch.randperm(self.max_position, device=device)[:count].sort().values
+        else:  # on the CPU, to be the same on every device
+            generator = torch.Generator().manual_seed(self.seed)
+            drawn = torch.randperm(self.max_position, generator=generator)[:count].sort().values
+            stop = int(drawn[-1]) + 1 if count else 0
         return replace(positions, ids=drawn.to(device)[positions.ids], stop=stop, contiguous=False)
 
     def stop(self, length: int) -> int:
         return self.max_position
-
-
-def _evaluation_draw(max_position: int, count: int, seed: int) -> tuple[Tensor, int]:
-    """Return `count` ascending positions, drawn on the CPU to be the same on every device, and their stop."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(max_position, generator=generator)[:count].sort().values
-    return drawn, int(drawn[-1]) + 1 if count else 0
 
 
 class Shifted(PositionSampler):
