@@ -81,12 +81,12 @@ def attend(
     )
     if sinks_H is not None:
         _check_sinks(sinks_H, q_BHTD.shape[1], encoding)
-    turning = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
-    q_BHTD, k_BGSD, scale = rotate_qk(q_BHTD, k_BGSD, encoding, turning, visibility, temperature)
-    v_BGSD = encoding.rotate_value(v_BGSD, turning)
+    layer_tables = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
+    q_BHTD, k_BGSD, scale = rotate_qk(q_BHTD, k_BGSD, encoding, layer_tables, visibility, temperature)
+    v_BGSD = encoding.rotate_value(v_BGSD, layer_tables)
     weighting = Weighting(encoding, tables, visibility, scale, state_BHSE, sinks_H)
     y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, weighting, route, forced)
-    return encoding.rotate_output(y_BHTD, turning)
+    return encoding.rotate_output(y_BHTD, layer_tables)
 
 
 def _check_sinks(sinks_H: Tensor, num_heads: int, encoding: PositionalEncoding) -> None:

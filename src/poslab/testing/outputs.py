@@ -42,12 +42,12 @@ def output_by_blocks(
     queries = Positions(keys.ids[..., rows], keys.stop - (LENGTH - rows.stop), keys.contiguous, segments, places)
     visibility = case.visibility(queries)
     tables, state = encoding.prepare(queries, keys), encoding.state(x_BSM, keys, None)
-    turning = tables if state is None else encoding.with_state(tables, state[:, :, rows], state)
+    layer_tables = tables if state is None else encoding.with_state(tables, state[:, :, rows], state)
     k_BGSD, v_BGSD = attention.keys_and_values(attention.key_value(x_BSM))
-    q_BHTD, k_BGSD, scale = rotate_qk(attention.queries(x_BSM[:, rows]), k_BGSD, encoding, turning, visibility)
+    q_BHTD, k_BGSD, scale = rotate_qk(attention.queries(x_BSM[:, rows]), k_BGSD, encoding, layer_tables, visibility)
     weighting = Weighting(encoding, tables, visibility, scale, state)
-    y = by_blocks(q_BHTD, k_BGSD, encoding.rotate_value(v_BGSD, turning), weighting, block)
-    y = encoding.rotate_output(y, turning)
+    y = by_blocks(q_BHTD, k_BGSD, encoding.rotate_value(v_BGSD, layer_tables), weighting, block)
+    y = encoding.rotate_output(y, layer_tables)
     return [y, *_gradients(y, [x_BSM, *encoding.parameters()])]
 
 

@@ -32,13 +32,13 @@ def rotation_by_group(queries: Of, keys: Of, cos_sin: Callable[[Of], tuple[Tenso
     return Rotation(cos, sin, *of_keys)
 
 
-class TurnedByHead(PositionalEncoding):
-    """Base class of encodings whose key-value heads each turn by angles of their own.
+class RotatedByHead(PositionalEncoding):
+    """Base class of encodings whose key-value heads each rotate by their own angles.
 
-    A subclass makes the tables, by `rotation_by_group`. Channel pairs are half-split, unless it has another `turn`.
+    A subclass makes the tables, by `rotation_by_group`. Channel pairs are half-split, unless it has another `rotate`.
     """
 
-    turn = staticmethod(rotate_half_split)
+    rotate = staticmethod(rotate_half_split)
     """Rotation of the pairs of channels."""
 
     def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int) -> None:
@@ -49,14 +49,14 @@ class TurnedByHead(PositionalEncoding):
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
         check_width(q_BHTD, self.head_dim)
-        return self.turn(q_BHTD, tables.query_cos, tables.query_sin)
+        return self.rotate(q_BHTD, tables.query_cos, tables.query_sin)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
         check_width(k_BHSD, self.head_dim)
-        return self.turn(k_BHSD, tables.key_cos, tables.key_sin)
+        return self.rotate(k_BHSD, tables.key_cos, tables.key_sin)
 
 
-class RotationByContent(TurnedByHead):
+class RotationByContent(RotatedByHead):
     """Queries and keys that turn by angles which the state of their token holds, for each key-value head its own.
 
     A subclass has `state` and `angles`.

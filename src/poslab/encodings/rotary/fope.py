@@ -15,11 +15,11 @@ from torch import Tensor
 from poslab.arguments import NOT_EXTREME, NOT_HUGE, Count, Range
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.by_head import TurnedByHead, rotation_by_group
+from poslab.encodings.rotary.by_head import RotatedByHead, rotation_by_group
 from poslab.encodings.rotary.rotation import Rotation
 
 
-class FoPE(TurnedByHead):
+class FoPE(RotatedByHead):
     """Fourier position embedding (FoPE): each channel pair has a mixture of all frequencies, not one of its own.
 
         q'_i = q_i * c(i) + rotate_half(q_i) * s(i),    k' likewise

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from poslab.arguments import NOT_HUGE, Count, Range
 from poslab.encodings.frequencies import Base, angle_dtype, in_dtype, inverse_frequencies, products
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.by_head import TurnedByHead, rotation_by_group
+from poslab.encodings.rotary.by_head import RotatedByHead, rotation_by_group
 from poslab.encodings.rotary.rotation import Rotation, rotate_interleaved
 
 Axes = Annotated[int, Range(at_least=2), NOT_HUGE]
 
 
-class RotaryMixed(TurnedByHead):
+class RotaryMixed(RotatedByHead):
     """Rotary with learned frequencies that read all axes together, each head and layer its own (RoPE-Mixed).
 
         logit(i, j) = q_i . R(p_j - p_i) k_j / sqrt(D),    R(p) turns pair m of head g by sum_a p_a F[a, g, m]
@@ -56,7 +56,7 @@ class RotaryMixed(TurnedByHead):
 
     shared_by_layers = False
     reads_axes = True
-    turn = staticmethod(rotate_interleaved)
+    rotate = staticmethod(rotate_interleaved)
 
     def __init__(
         self, head_dim: Count, num_heads: Count, num_kv_heads: Count, axes: Axes = 2, base: Base = 10.0

@@ -213,12 +213,12 @@ class Rotary(PositionalEncoding):
         return Rotation(*queries, *keys, attention_factor**2, blocks)
 
     def rotate_query(self, q_BHTD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(q_BHTD, *_times(tables.channel_scale, tables.query_cos, tables.query_sin), tables.blocks)
+        return self._rotated(q_BHTD, *_times(tables.channel_scale, tables.query_cos, tables.query_sin), tables.blocks)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(k_BHSD, *_times(tables.channel_scale, tables.key_cos, tables.key_sin), tables.blocks)
+        return self._rotated(k_BHSD, *_times(tables.channel_scale, tables.key_cos, tables.key_sin), tables.blocks)
 
-    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
+    def _rotated(self, x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
         check_width(x, self.head_dim)
         return self._rotate(x, cos, sin) if blocks == 1 else rotate_blocks(x, cos, sin, blocks)
 

@@ -16,7 +16,7 @@ from poslab.encodings.shape import TableShape
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r turning channels.
+    """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r rotating channels.
 
     `logit_scale` is the factor on the usual scale of the logits: the square of a scaling's attention factor. The
     channels that turn are so many `blocks`, each with pairs of its own. `channel_scale` is the factor on these channels
@@ -48,21 +48,21 @@ def rotate_half_split(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     x is (B, H, T, D) of any dtype, which the result has too; the product is float32. cos and sin are (T, r / 2) or
     (1 or B, 1 or H, T, r / 2), float32; if they need gradients, x is kept for the backward pass.
     """
-    turned: Tensor = _RotateHalfSplit.apply(x, cos, sin)
-    return turned
+    rotated: Tensor = _RotateHalfSplit.apply(x, cos, sin)
+    return rotated
 
 
 def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate the channel pairs (2m, 2m + 1) of the first r channels of x, otherwise as `rotate_half_split`."""
-    turned: Tensor = _RotateInterleaved.apply(x, cos, sin)
-    return turned
+    rotated: Tensor = _RotateInterleaved.apply(x, cos, sin)
+    return rotated
 
 
 def rotate_blocks(x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
     """Rotate each of so many equal blocks of the first r channels of x as `rotate_half_split` rotates all."""
-    turning, rest = x.split([2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]], dim=-1)
-    turned = rotate_half_split(*(part.unflatten(-1, (blocks, -1)) for part in (turning, cos, sin))).flatten(-2)
-    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
+    rotary, rest = x.split([2 * cos.shape[-1], x.shape[-1] - 2 * cos.shape[-1]], dim=-1)
+    rotated = rotate_half_split(*(part.unflatten(-1, (blocks, -1)) for part in (rotary, cos, sin))).flatten(-2)
+    return torch.cat([rotated, rest], dim=-1) if rest.shape[-1] else rotated
 
 
 class _Rotate(torch.autograd.Function):
@@ -84,8 +84,8 @@ class _RotateHalfSplit(_Rotate):
         half = cos.shape[-1]
         if is_traced():
             swapped = x[..., : 2 * half].unflatten(-1, (2, half)).flip(-2).flatten(-2)
-            return _turned_in_one_loop(x, swapped, torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
-        return _turned(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
+            return _rotated_in_one_loop(x, swapped, torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
+        return _rotated(x, torch.cat([cos, cos], dim=-1), sin, slice(0, half), slice(half, 2 * half))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -100,18 +100,18 @@ class _RotateInterleaved(_Rotate):
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        turning = 2 * cos.shape[-1]
+        rotary_dim = 2 * cos.shape[-1]
         if is_traced():
-            swapped = x[..., :turning].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+            swapped = x[..., :rotary_dim].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
             signed_sin = torch.stack([-sin, sin], dim=-1).flatten(-2)
-            return _turned_in_one_loop(x, swapped, cos.repeat_interleave(2, dim=-1), signed_sin)
-        return _turned(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, turning, 2), slice(1, turning, 2))
+            return _rotated_in_one_loop(x, swapped, cos.repeat_interleave(2, dim=-1), signed_sin)
+        return _rotated(x, cos.repeat_interleave(2, dim=-1), sin, slice(0, rotary_dim, 2), slice(1, rotary_dim, 2))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
         cos, sin, *x = ctx.saved_tensors
-        turning = 2 * cos.shape[-1]
-        of_tables = _gradients_of_tables(gradients[0], x, cos, slice(0, turning, 2), slice(1, turning, 2))
+        rotary_dim = 2 * cos.shape[-1]
+        of_tables = _gradients_of_tables(gradients[0], x, cos, slice(0, rotary_dim, 2), slice(1, rotary_dim, 2))
         return rotate_interleaved(gradients[0], cos, -sin), *of_tables
 
 
@@ -128,22 +128,22 @@ def _gradients_of_tables(
     return of_cos.sum_to_size(cos.shape).to(cos.dtype), of_sin.sum_to_size(cos.shape).to(cos.dtype)
 
 
-def _turned(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
+def _rotated(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
     """Rotate each pair of a first and a second channel, without a copy of either; further channels stay.
 
     x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that turns, `sin` (..., T, r / 2) for each pair.
     """
-    turned = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
-    turned[..., first].addcmul_(x[..., second], sin, value=-1)
-    turned[..., second].addcmul_(x[..., first], sin)
-    return turned.to(x.dtype)
+    rotated = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
+    rotated[..., first].addcmul_(x[..., second], sin, value=-1)
+    rotated[..., second].addcmul_(x[..., first], sin)
+    return rotated.to(x.dtype)
 
 
-def _turned_in_one_loop(x: Tensor, swapped: Tensor, cos_of_channels: Tensor, sin_of_channels: Tensor) -> Tensor:
-    """Rotate as `_turned` does, given the turning channels with those of each pair swapped: one loop in a compiler.
+def _rotated_in_one_loop(x: Tensor, swapped: Tensor, cos_of_channels: Tensor, sin_of_channels: Tensor) -> Tensor:
+    """Rotate as `_rotated` does, given the rotating channels with those of each pair swapped: one loop in a compiler.
 
-    A compiler makes several loops of `_turned`, and joins the halves of its result number by number.
+    A compiler makes several loops of `_rotated`, and joins the halves of its result number by number.
     """
-    turning, rest = x.split([swapped.shape[-1], x.shape[-1] - swapped.shape[-1]], dim=-1)
-    turned = (turning * cos_of_channels + swapped * sin_of_channels).to(x.dtype)
-    return torch.cat([turned, rest], dim=-1) if rest.shape[-1] else turned
+    rotary, rest = x.split([swapped.shape[-1], x.shape[-1] - swapped.shape[-1]], dim=-1)
+    rotated = (rotary * cos_of_channels + swapped * sin_of_channels).to(x.dtype)
+    return torch.cat([rotated, rest], dim=-1) if rest.shape[-1] else rotated

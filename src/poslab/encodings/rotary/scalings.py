@@ -242,10 +242,10 @@ def fmrope(inverse_frequencies: Tensor, base: float, training_length: TrainingLe
 
 def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) -> Tensor:
     """Return the spectrum with its slowest frequency divided by the factor, and its fastest kept."""
-    turning = 2 * len(inverse_frequencies)
-    if turning < 4:
-        raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {turning}")
-    return _of_base(inverse_frequencies, base, base * factor ** (turning / (turning - 2)))
+    rotary_dim = 2 * len(inverse_frequencies)
+    if rotary_dim < 4:
+        raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {rotary_dim}")
+    return _of_base(inverse_frequencies, base, base * factor ** (rotary_dim / (rotary_dim - 2)))
 
 
 def _of_base(inverse_frequencies: Tensor, base: float, other: float) -> Tensor:

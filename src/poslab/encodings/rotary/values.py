@@ -29,7 +29,7 @@ class RotaryValues(Rotary):
     """
 
     def rotate_value(self, v_BHSD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(v_BHSD, tables.key_cos, tables.key_sin, tables.blocks)
+        return self._rotated(v_BHSD, tables.key_cos, tables.key_sin, tables.blocks)
 
     def rotate_output(self, y_BHTD: Tensor, tables: Rotation) -> Tensor:
-        return self._turned(y_BHTD, tables.query_cos, -tables.query_sin, tables.blocks)
+        return self._rotated(y_BHTD, tables.query_cos, -tables.query_sin, tables.blocks)

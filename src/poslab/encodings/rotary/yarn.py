@@ -61,21 +61,21 @@ def by_parts(
     truncate: bool = True,
 ) -> Tensor:
     """Return NTK by parts: over the index of a pair, a ramp from the frequencies to the frequencies divided by s."""
-    turning = 2 * len(inverse_frequencies)
+    rotary_dim = 2 * len(inverse_frequencies)
 
-    def pair_that_turns(times: float) -> float:
-        return turning * math.log(training_length / (times * 2 * math.pi)) / (2 * math.log(base))
+    def pair_that_rotates(times: float) -> float:
+        return rotary_dim * math.log(training_length / (times * 2 * math.pi)) / (2 * math.log(base))
 
-    first, last = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
+    first, last = pair_that_rotates(beta_fast), pair_that_rotates(beta_slow)
     if truncate:
         first, last = math.floor(first), math.ceil(last)
-    # turning - 1 and not turning / 2 - 1, as in the authors' code. Where L is so short that no pair turns beta_slow
-    # times, their ramp runs backwards and interpolates nothing; here it interpolates all pairs but the first.
+    # rotary_dim - 1 and not rotary_dim / 2 - 1, as in the authors' code. Where L is so short that no pair rotates
+    # beta_slow times, their ramp runs backwards and interpolates nothing; here it interpolates all pairs but the first.
     first = max(first, 0)
-    last = max(min(last, turning - 1), first + 0.001)
+    last = max(min(last, rotary_dim - 1), first + 0.001)
     device, dtype = inverse_frequencies.device, inverse_frequencies.dtype
-    # A learned frequency stands on the ramp where the pair does that turns as fast; exactly its own index if unlearned.
-    faster = (inverse_frequencies / geometric_frequencies(turning, base, device, dtype)).log() / math.log(base)
-    index = torch.arange(len(inverse_frequencies), device=device, dtype=torch.float32) - turning / 2 * faster
+    # A learned frequency is on the ramp where the pair is that rotates as fast; exactly its own index if unlearned.
+    faster = (inverse_frequencies / geometric_frequencies(rotary_dim, base, device, dtype)).log() / math.log(base)
+    index = torch.arange(len(inverse_frequencies), device=device, dtype=torch.float32) - rotary_dim / 2 * faster
     ramp = ((index - first) / (last - first)).clamp(0, 1)
     return inverse_frequencies / factor * ramp + inverse_frequencies * (1 - ramp)
