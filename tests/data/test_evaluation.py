@@ -25,7 +25,7 @@ def test_every_token_but_the_first_is_predicted_once_at_each_length(
     assert ranks[0].lengths_of("test") == [32, 64, 128, 256]
     for place, length in enumerate(ranks[0].lengths_of("test")):
         batches = [list(loader[place]) for loader in loaders]
-        assert len({len(of_rank) for of_rank in batches}) == 1, "every process gets the same number of batches"
+        assert len({len(of_rank) for of_rank in batches}) == 1
         assert len({batch.tokens.shape for of_rank in batches for batch in of_rank}) == 1
         predicted: list[int] = []
         # Windows in the order of the text: the rank's batches interleave.
@@ -37,7 +37,7 @@ def test_every_token_but_the_first_is_predicted_once_at_each_length(
         ]
         for tokens, targets in ordered:
             kept = [target for target in targets if target != IGNORE]
-            assert targets[: len(kept)] == kept, "only the end of a window is filled up"
+            assert targets[: len(kept)] == kept
             assert tokens[: len(kept)] == whole[len(predicted) : len(predicted) + len(kept)]
             predicted += kept
         assert predicted == whole[1:]
@@ -73,9 +73,9 @@ def test_lengths_that_validation_and_test_do_not_fill_are_left_out_and_told(
     assert len(datamodule.val_dataloader()) == len(datamodule.test_dataloader()) == 2
     *_, line = datamodule.report_lines()
     split = next(name for name, count in datamodule.splits.num_tokens.items() if count == shortest)
-    assert line == f"windows of 1,024 and 2,048 and 25,600 tokens are left out: {split} holds only {shortest}"
+    assert "1,024 and 2,048 and 25,600" in line and line.endswith(f": {split} holds only {shortest}")
     datamodule.max_length = 512
-    assert len(datamodule.report_lines()) == 2, "what the model does not take is no matter of the text"
+    assert len(datamodule.report_lines()) == 2  # the text has no fault where the model ends
 
 
 @pytest.mark.parametrize("excess, lengths", [(0, [32]), (1, [32, 64])])

@@ -192,7 +192,7 @@ def test_a_data_set_that_cannot_be_reached_is_told_in_one_sentence(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def offline(*_: object, **__: object) -> None:
-        raise ConnectionError("Couldn't reach 'some/where' on the Hub (LocalEntryNotFoundError)")
+        raise ConnectionError("Couldn't reach 'some/where' (LocalEntryNotFoundError)")
 
     monkeypatch.setattr(datasets, "load_dataset_builder", offline)
     with pytest.raises(ValueError, match=r"^path 'some/where'.*Couldn't reach"):
@@ -215,7 +215,7 @@ def test_a_folder_of_another_format_is_refused_by_its_name(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / name).write_bytes(b"x")
     kind = {".h5": "hdf5", ".tar": "webdataset", ".xml": "xml"}[name[1:]]
-    with pytest.raises(ValueError, match=rf"^path '.*data' cannot be read: it has files of {kind}, and not of json"):
+    with pytest.raises(ValueError, match=rf"^path '.*data' cannot be read: .* {kind}, .*json"):
         HubText(path=str(tmp_path / "data"), **arguments).prepare()
 
 
@@ -223,7 +223,7 @@ def test_a_folder_of_another_format_is_refused_by_its_name(
 def test_a_path_that_is_no_format_and_no_name_is_refused_before_a_server_is_asked(
     arguments: dict[str, Any], path: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^path must be owner/name on the Hub, .* got '{path}'"):
+    with pytest.raises(ValueError, match=rf"^path must be .* got '{path}'"):
         HubText(path=path, data_files="a", **arguments).check()
 
 

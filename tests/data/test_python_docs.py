@@ -49,6 +49,5 @@ def test_no_paragraph_stands_twice(texts: dict[str, str]) -> None:
 def test_bits_per_byte_come_from_nats_per_token(datamodule: RunData) -> None:
     predicted = datamodule.splits.num_tokens["test"] - 1
     ends = int((datamodule.splits._tokens["test"].ids == datamodule.tokenizer.end_id).sum())
-    assert datamodule.splits.bytes_per_token["test"] == (predicted - ends) / predicted, (
-        "the first byte is not predicted"
-    )
+    # The first byte is not predicted.
+    assert datamodule.splits.bytes_per_token["test"] == (predicted - ends) / predicted

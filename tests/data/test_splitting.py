@@ -44,7 +44,7 @@ def test_a_single_file_is_held_out_in_contiguous_parts(tmp_path: Path, arguments
         assert not set(paragraphs[name]) & set(paragraphs["train"])
         places = sorted(text.index(paragraph) for paragraph in paragraphs[name])
         breaks = sum(len(text[a:b].split("\n\n")) > 2 for a, b in pairwise(places))
-        assert 1 <= breaks <= 3, "a few parts, each of paragraphs that follow one another"
+        assert 1 <= breaks <= 3  # a few parts of successive paragraphs
 
 
 @pytest.mark.parametrize("text", [story(3, 100), "word " * 1000, "x" * 5000, "a\n" * 2000, "\n\n" * 700, "short", ""])

@@ -193,7 +193,7 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": Tru
 )
 def test_a_tokenizer_file_of_another_form_is_refused(tmp_path: Path, parts: dict[str, Any]) -> None:
     file = change(tmp_path, **parts)
-    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is not a Hugging Face tokenizer.json: "):
+    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is not .*tokenizer.json: "):
         load_tokenizer(tmp_path)
 
 

@@ -181,8 +181,8 @@ def _damaged_file(folder: Path) -> str | None:
         files = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")}
     except OSError:
         return ""
-    for name, found in files.items():
-        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+    for name, status in files.items():
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             return name
     try:
         kept = read_json(folder / CHECKSUMS)
@@ -199,7 +199,7 @@ def _damaged_file(folder: Path) -> str | None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder, or whatever stands in its place."""
+    """Remove a folder, or the file of its name."""
     if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder, ignore_errors=True)
     else:

@@ -76,16 +76,16 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
     if isinstance(path, str) and path:
         with full_keys("model", config):
             path = in_package(path)
-            place = _there(path)
-            if place is not None and place.suffix == ".gguf" and place.is_file():
+            folder = _existing(path)
+            if folder is not None and folder.suffix == ".gguf" and folder.is_file():
                 from poslab.data.gguf import converted
 
-                place = converted(place)
-        if place is not None and place.is_dir():
-            path = str(place.absolute())
+                folder = converted(folder)
+        if folder is not None and folder.is_dir():
+            path = str(folder.absolute())
             if "tokenizer" in unresolved["dataset"]:
-                tokenizer = place.absolute() / "tokenizer.json"
-                if (place / "config.json").exists() and not tokenizer.is_file():
+                tokenizer = folder.absolute() / "tokenizer.json"
+                if (folder / "config.json").exists() and not tokenizer.is_file():
                     raise ValueError(
                         f"model.path={path} must hold tokenizer.json: copy it from where the model is from, or write "
                         "it with AutoTokenizer.from_pretrained(path).save_pretrained(path) of transformers"
@@ -109,11 +109,11 @@ def with_rate(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "optimizer": {**optimizer, **lr}}
 
 
-def _there(path: str) -> Path | None:
+def _existing(path: str) -> Path | None:
     """Return what is at a path; None if there is nothing, or the system has no such name or home folder."""
     try:
-        place = Path(path).expanduser()
-        return place if place.exists() else None
+        folder = Path(path).expanduser()
+        return folder if folder.exists() else None
     except (OSError, RuntimeError):
         return None
 
@@ -121,7 +121,7 @@ def _there(path: str) -> Path | None:
 def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model or beside
+    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model or with
     its path, and a dataset of another family than an experiment has settings for.
 
     Args:

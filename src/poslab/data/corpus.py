@@ -79,10 +79,10 @@ class Corpus(Source):
         """True if there are too few to hold whole ones out, so that they are cut into parts first."""
         return False
 
-    @property
-    def settings(self) -> dict[str, object]:
-        """All settings that decide which tokens come out."""
-        return {
+    def prepare(self, joined: bool = False) -> Path:
+        """Make the token files unless they are there; return their folder."""
+        self.check()
+        settings = {
             "version": VERSION,
             "source": self.identity,
             "deduplicate": self.deduplicate,
@@ -90,11 +90,7 @@ class Corpus(Source):
             **({"longest": self.longest} if self.has_few_documents else {}),
             **tokenizer_settings(self),
         }
-
-    def prepare(self, joined: bool = False) -> Path:
-        """Make the token files unless they are there; return their folder."""
-        self.check()
-        folder = self.cache / f"{self.title}-{cache.key(self.settings)}"
+        folder = self.cache / f"{self.title}-{cache.key(settings)}"
         if cache.verify_or_discard(folder, check_tokens):
             return folder
         documents = self.documents()
@@ -300,7 +296,7 @@ class TrainingWindows(Windows):
 
     Args:
         tokens, length, collate: as of `Windows`.
-        num_earlier: E, tokens before each window that a batch has too. The end of the file stands before its beginning,
+        num_earlier: E, tokens before each window that a batch has too. The end of the file comes before its beginning,
             as one document before another.
     """
 

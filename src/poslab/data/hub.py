@@ -168,7 +168,9 @@ class HubSource(PreparedSource):
             raise ValueError(f"path must be {choices}, got {self.path!r}{nearest(str(self.path), FORMATS)}")
 
     def reaches(self) -> list[str]:
-        remote = [f"read dataset.data_files={one}" for one in _patterns(self.data_files or ()) if is_remote(one)]
+        remote = [
+            f"read dataset.data_files={pattern}" for pattern in _patterns(self.data_files or ()) if is_remote(pattern)
+        ]
         if self.path not in FORMATS:
             folder = os.path.expanduser(str(self.path))
             names_files = any(os.path.isfile(os.path.join(folder, name)) for name in ("README.md", ".huggingface.yaml"))

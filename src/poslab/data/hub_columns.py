@@ -1,12 +1,11 @@
 """Named columns of the rows of data sets on the Hugging Face Hub."""
 
 import json
-from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from poslab.data.examples.columns import as_written, is_missing
+from poslab.data.examples.columns import NamedColumns, as_written, is_missing
 from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_choice, require_text
 
@@ -15,7 +14,7 @@ UNLABELLED = -1
 CLASS_TYPES = ("int", "uint", "bool", "string", "large_string", "null")
 
 
-class HubColumns(HubSource):
+class HubColumns(NamedColumns, HubSource):
     """A source that reads named columns of the rows of a data set on the Hub.
 
     A column within another is written with a point: `translation.en`.
@@ -23,40 +22,28 @@ class HubColumns(HubSource):
     Args:
         revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` has the rows of many data
             sets whose owners offer only a script, which `load_dataset` no longer runs.
-        document: a column of documents, whose examples all come into one split; None: each stands alone.
         train_split, validation_split, test_split: as of `HubSource`, or parts as `train[:10%]` or `train[:50000]`.
-        others: those of `HubSource`.
+        others: those of `NamedColumns` and `HubSource`.
     """
 
     revision: str | None = None
-    document: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.revision is not None:
             require_text("revision", self.revision)
-        for what, named in (("name a column", self.all_columns), ("be a split", self.splits)):
+        for role, named in (("name a column", self.all_columns), ("be a split", self.splits)):
             owners: dict[str, str] = {}
             for argument, name in named.items():
                 require_text(argument, name)
                 if owners.setdefault(name, argument) != argument:
-                    raise ValueError(f"{argument} must {what} of its own, and {owners[name]} is {name!r} too")
-
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """The columns that rows must have, by the arguments that name them."""
+                    raise ValueError(f"{argument} must {role} of its own, and {owners[name]} is {name!r} too")
 
     @property
     def splits(self) -> dict[str, str]:
         """The names of the given splits, by argument."""
         arguments = ("train_split", "validation_split", "test_split")
         return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
-
-    @property
-    def settings(self) -> tuple[object, ...]:
-        """Values of other arguments of a subclass that decide which examples come out."""
-        return ()
 
     @cached_property
     def identity(self) -> str:
@@ -70,11 +57,6 @@ class HubColumns(HubSource):
         require_choice(argument, name, self._source)
         rows = self._kept_rows.load(split) if part else self._source[name]
         return renamed(rows, self.all_columns)
-
-    @property
-    def all_columns(self) -> dict[str, str]:
-        """The columns that are read: those of `columns`, and that of documents."""
-        return self.columns | ({"document": self.document} if self.document is not None else {})
 
     @cached_property
     def _kept_rows(self) -> HubRows:
@@ -105,7 +87,7 @@ def renamed(rows: Any, columns: Mapping[str, str]) -> Any:
 
 
 def is_unlabelled(value: Any, feature: Any) -> bool:
-    """Return whether a value of a column of classes stands for none: null, a blank, or -1 where classes have names."""
+    """Return whether a value of a column of classes means none: null, a blank, or -1 where classes have names."""
     from datasets import ClassLabel
 
     return is_missing(value) or (isinstance(feature, ClassLabel) and value == UNLABELLED)

@@ -59,10 +59,10 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
     Returns: (len(text),) bool.
     """
     hashes = string_hashes(np.frombuffer(text, dtype=np.uint8))
-    wanted, place_of_string = np.unique(hashes, return_inverse=True)
+    wanted, index_of_string = np.unique(hashes, return_inverse=True)
     if not len(wanted):
         return np.zeros(len(text), dtype=bool)
-    found = np.zeros(len(wanted), dtype=bool)
+    is_shared = np.zeros(len(wanted), dtype=bool)
     # Most training strings are not wanted: a table of the hashes' leading bits rejects them without a search.
     bits = max(8, len(wanted).bit_length() + 3)
     shift = np.uint64(64 - bits)
@@ -71,9 +71,9 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
     for piece in _pieces(training):
         seen = string_hashes(piece)
         seen = seen[leading[seen >> shift]]
-        places = np.minimum(np.searchsorted(wanted, seen), len(wanted) - 1)
-        found[places[wanted[places] == seen]] = True
-    shared_before = np.concatenate([[0], np.cumsum(found[place_of_string])])
+        indices = np.minimum(np.searchsorted(wanted, seen), len(wanted) - 1)
+        is_shared[indices[wanted[indices] == seen]] = True
+    shared_before = np.concatenate([[0], np.cumsum(is_shared[index_of_string])])
     byte = np.arange(len(text))
     first, last = np.maximum(byte - STRING_BYTES + 1, 0), np.minimum(byte + 1, len(hashes))
     return np.asarray(shared_before[last] > shared_before[first])
@@ -109,8 +109,8 @@ def near_copies(texts: Sequence[str]) -> np.ndarray:
     holds = csr_array((np.ones(len(columns), dtype=np.int32), columns, np.concatenate([[0], np.cumsum(counts)])))
     shared = (holds @ holds.T).tocoo()
     near = 2 * shared.data >= counts[shared.row]
-    places = (shared.row[near], shared.col[near])
-    groups = connected_components(csr_array((near[near], places), shape=(len(texts), len(texts))), directed=False)[1]
+    pairs = (shared.row[near], shared.col[near])
+    groups = connected_components(csr_array((near[near], pairs), shape=(len(texts), len(texts))), directed=False)[1]
     return np.asarray(groups)
 
 

@@ -82,7 +82,7 @@ def tokenizer_settings(source: Source) -> dict[str, object]:
 
 
 def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
-    """Return the tokenizer that the user named, perhaps trained on the training split alone, in lists of texts."""
+    """Return the tokenizer that the user named, perhaps trained only on the training split, in lists of texts."""
     if source.tokenizer == "bytes":
         return ByteTokenizer()
     if source.tokenizer == "bpe":

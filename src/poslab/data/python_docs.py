@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class PythonDocs(Corpus):
     """`pydoc_data.topics` as one document, its topics in alphabetical order: some 465 kB, half prose and half code.
 
-    Its topics contain one another, so `deduplicate` is on by default; without it most of the test text may stand in
+    Its topics contain one another, so `deduplicate` is on by default; without it most of the test text may be in
     training too.
     """
 

@@ -3,7 +3,7 @@
 A source has two methods, `prepare` and `open`; `open` returns its `DataSplits`, which know nothing of the trainer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -90,24 +90,9 @@ class RunData(pl.LightningDataModule):
         return self.tokenizer.vocab_size
 
     @property
-    def length_means(self) -> str:
-        """The meaning of the lengths of `lengths_of`."""
-        return self.splits.length_means
-
-    @property
     def longest_trained(self) -> int:
         """The longest window or example of training, in the measure of `lengths_of`."""
         return self.splits.longest_trained
-
-    @property
-    def num_rows(self) -> int | None:
-        """Number of rows of training, after `setup`; None if they are not a fixed set."""
-        return self.splits.num_rows
-
-    @property
-    def lengths_asked(self) -> Sequence[int]:
-        """The lengths of test metrics, ascending; some may have no examples."""
-        return self.splits.lengths
 
     def state_dict(self) -> dict[str, Any]:
         """Return what changes whenever the data does, for a checkpoint."""

@@ -42,9 +42,9 @@ def hold_out(sizes: Sequence[int], order: np.ndarray, fractions: Mapping[str, fl
     middles = np.cumsum(sizes_in_order) - sizes_in_order / 2
     splits: dict[str, list[int]] = {}
     first, share = 0, 0.0
-    for place, (name, fraction) in enumerate(fractions.items()):
+    for number, (name, fraction) in enumerate(fractions.items()):
         share += fraction
-        latest = len(order) - (len(fractions) - place)
+        latest = len(order) - (len(fractions) - number)
         last = min(max(int(np.searchsorted(middles, share * sizes_in_order.sum())), first + 1), latest)
         splits[name] = sorted(order[first:last].tolist())
         first = last
@@ -93,11 +93,11 @@ def _cut_one(text: str, size: int) -> list[str]:
 
 
 def next_boundary(text: str, start: int, stop: int) -> int:
-    """Return the place after the first boundary in text[start:stop], of the widest kind that it has."""
+    """Return the position after the first boundary in text[start:stop], of the widest kind that it has."""
     for boundary in ("\n\n", "\n", " "):
-        place = text.find(boundary, start - len(boundary), stop)
-        if place >= 0:
-            return place + len(boundary)
+        position = text.find(boundary, start - len(boundary), stop)
+        if position >= 0:
+            return position + len(boundary)
     return start
 
 

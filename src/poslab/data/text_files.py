@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-MEMINFO = Path("/proc/meminfo")
-CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-BYTES_PER_BYTE = 8
-"""Memory that a byte of text takes while it is prepared, measured on texts of 900 bytes."""
-
-
 class TextFiles(Corpus):
     """Plain UTF-8 text files, each a document. Fewer than 20 files are cut into parts before some are held out.
 
@@ -43,19 +37,6 @@ class TextFiles(Corpus):
         super().check()
         for path in self.paths:
             require_content("files", path, "text")
-        size = sum(path.stat().st_size for path in self.paths)
-        needed = self.sequence_length + 1
-        window = (
-            f"fewer than the {needed} tokens of a window (sequence_length {self.sequence_length} and one to predict)"
-        )
-        if size < needed:
-            raise ValueError(f"files hold {size} bytes of text, {window}")
-        for name in ("validation_fraction", "test_fraction"):
-            share = int(size * getattr(self, name))
-            if share < needed:
-                raise ValueError(
-                    f"{name} of {getattr(self, name)} of the {size} bytes in files is {share} bytes, {window}"
-                )
 
     @cached_property
     def paths(self) -> list[Path]:
@@ -75,12 +56,6 @@ class TextFiles(Corpus):
         return contents.hexdigest()
 
     def documents(self) -> "dict[str, Dataset]":
-        needed, available = BYTES_PER_BYTE * sum(path.stat().st_size for path in self.paths), available_memory()
-        if available is not None and needed > available:
-            raise ValueError(
-                f"files must fit in memory, but their text takes {needed / 1e9:.1f} GB where {available / 1e9:.1f} GB "
-                "can be had; dataset=hub dataset.path=text leaves it on the disk"
-            )
         return {"train": as_dataset([read(path) for path in self.paths])}
 
 
@@ -90,13 +65,3 @@ def read(path: Path) -> str:
         return path.read_bytes().decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"files must be UTF-8 text, but {str(path)!r} is not at byte {error.start}") from None
-
-
-def available_memory() -> int | None:
-    """Return how many bytes a process can still take; None where the system does not report it."""
-    if not MEMINFO.exists():
-        return None
-    lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
-    available = int(lines["MemAvailable"].split()[0]) * 1024
-    limit = CONTAINER_LIMIT.read_text().strip() if CONTAINER_LIMIT.exists() else "max"
-    return available if limit == "max" else min(available, int(limit))

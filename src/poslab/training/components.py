@@ -96,7 +96,7 @@ def learner_of(
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     recipe.adapt.apply(model)
     shared = recipe.trainer.context_parallel
-    situation = RunInfo(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.num_rows)
+    situation = RunInfo(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.splits.num_rows)
     return Learner(
         model,
         task,

@@ -262,7 +262,7 @@ def train_here(
     if settings.profiler:
         console.print(trainer.profiler.summary())  # type: ignore[attr-defined]
     if observer is None:
-        lengths, trained = datamodule.lengths_asked, datamodule.longest_trained
+        lengths, trained = datamodule.splits.lengths, datamodule.longest_trained
         console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
     console.print(closing_facts(metrics))
     console.print(f"written to   {run.path}")

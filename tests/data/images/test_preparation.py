@@ -101,7 +101,7 @@ def test_lengths_are_sides_as_far_as_the_model_has_positions(tmp_path):
     data = opened(fashion(tmp_path, sides=[4, 16]))
     assert (data.lengths_of("validation"), data.lengths_of("test")) == ([8], [4, 8, 16])
     data.max_length = 4
-    assert data.lengths_of("test") == [4, 8] and list(data.lengths_asked) == [4, 8, 16]
+    assert data.lengths_of("test") == [4, 8] and list(data.splits.lengths) == [4, 8, 16]
     assert data.held_out("test", 32).num_tokens.tolist() == [64] * 40  # a side that was not prepared
     with pytest.raises(ValueError, match=r"^lengths must .*got 30$"):
         data.held_out("test", 30)

@@ -75,7 +75,7 @@ def test_the_test_begins_at_the_beginning_and_counts_sounds_that_are_long_enough
     stored = data.splits.stored("test", 16)
     lengths = stored.sizes[:, 0]
     assert data.lengths_of("test") == [16, 32]  # no sound has 64 frames
-    assert data.lengths_asked == [16, 32, 64] and data.lengths_of("validation") == [16]
+    assert data.splits.lengths == [16, 32, 64] and data.lengths_of("validation") == [16]
     for length in (16, 32):
         items = data.held_out("test", length)
         fitting = np.flatnonzero(lengths >= length)
@@ -90,7 +90,7 @@ def test_the_test_begins_at_the_beginning_and_counts_sounds_that_are_long_enough
         long_enough = stored.labels[lengths >= length]
         shares[length] = 100 * np.bincount(long_enough).max() / len(long_enough)
     counts = (f"{(lengths >= length).sum()} of {length} frames, {share:.1f} %" for length, share in shares.items())
-    assert data.report_lines()[-1].endswith(f" long enough, and their most frequent class: {'; '.join(counts)}")
+    assert data.report_lines()[-1].endswith(f": {'; '.join(counts)}")
     assert f"the most frequent one is {shares[16]:.1f} % of the test" in data.report_lines()[1]
 
 

@@ -112,7 +112,7 @@ def wav(values: np.ndarray, subtype: str = "FLOAT") -> bytes:
 def test_a_hostile_sound_is_one_sentence_that_names_its_row(tmp_path: Path, content: bytes, reason: str) -> None:
     rows(flac(16_000), content).save_to_disk(tmp_path / "saved")
     source = HubSounds(path=str(tmp_path / "saved"), **COMMON)
-    with pytest.raises(ValueError, match=f"^audio must hold whole sounds, but row 1 of 'train' is not one: {reason}"):
+    with pytest.raises(ValueError, match=f"^audio must .*row 1 of 'train' .*: {reason}"):
         list(source.arrays([0, 1], 20))
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from poslab.data.order import BatchPlan
 
 SHARES = {"validation": 0.1, "test": 0.1}
-"""Shares of all inputs that are for validation alone and for test alone."""
+"""Shares of all inputs that are only for validation and only for test."""
 TRIES = 200
 """Draws of an example until one belongs to the right split."""
 
@@ -29,7 +29,7 @@ TRIES = 200
 class AlgorithmicExamples(DataSource):
     """Examples of an algorithmic task, made as they are needed.
 
-    The split of an example is a function of its input alone, so that no two splits share one, however many are made.
+    The split of an example is a function only of its input, so that no two splits share one, however many are made.
     Training draws one length for each step, and all its examples of that length; one of more tokens than
     `sequence_length` is drawn again.
 
@@ -134,7 +134,7 @@ class AlgorithmicExamples(DataSource):
         return list(examples.values())
 
     def has_held_out_examples(self, split: str, length: int) -> bool:
-        """Return whether `validation` or `test` has an example of a length, of which the first alone is made."""
+        """Return whether `validation` or `test` has an example of a length, of which only the first is made."""
         return self._drawn(split, length, _generator_of(split, length)) is not None
 
     def _drawn(self, split: str, length: int, generator: np.random.Generator) -> Example | None:
@@ -152,7 +152,7 @@ def _generator_of(split: str, length: int) -> np.random.Generator:
 
 
 def split_of(example: Example) -> str:
-    """Return the split of an example, by its input alone."""
+    """Return the split of an example, only by its input."""
     digest = hashlib.blake2b("\0".join(example.input).encode(), digest_size=8).digest()
     share = int.from_bytes(digest, "little") / 2**64
     if share < SHARES["test"]:

@@ -94,7 +94,7 @@ class AnsweredQuestions(TableExamples):
         from datasets import List, Value
 
         def answered(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
-            answers = spans(row["context"], row["answer"], row.get("start"), table.place(index))
+            answers = spans(row["context"], row["answer"], row.get("start"), table.row_name(index))
             return [{"question": row["question"], "context": row["context"], "answers": answers}]
 
         text, answers = Value("string"), List({"text": Value("string"), "start": Value("int64")})
@@ -123,22 +123,22 @@ class AnswersFile(AnsweredQuestions, ExampleFiles):
             return convert, types
 
         def of_article(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
-            place = table.place(index)
+            row_name = table.row_name(index)
             try:
                 return [
                     {
                         "question": question["question"],
                         "context": paragraph["context"],
                         "answers": spans(
-                            paragraph["context"], question.get("answers"), None, f"{place} {question['question']!r}"
+                            paragraph["context"], question.get("answers"), None, f"{row_name} {question['question']!r}"
                         ),
-                        "document": str(row.get("title", place)),
+                        "document": str(row.get("title", row_name)),
                     }
                     for paragraph in row["paragraphs"]
                     for question in paragraph["qas"]
                 ]
             except (KeyError, TypeError) as error:
-                raise ValueError(f"{table.argument} must have SQuAD's form, but {place} lacks {error}") from error
+                raise ValueError(f"{table.argument} must have SQuAD's form, but {row_name} lacks {error}") from error
 
         return of_article, types | {"document": Value("string")}
 
@@ -154,7 +154,7 @@ class HubAnswers(AnsweredQuestions, HubExamples):
     title = "hub_answers"
 
 
-def spans(context: str, answers: Any, start: Any, place: str) -> list[dict[str, Any]]:
+def spans(context: str, answers: Any, start: Any, row_name: str) -> list[dict[str, Any]]:
     """Return the answers to a question, in the form of their kind.
 
     Args:
@@ -162,44 +162,42 @@ def spans(context: str, answers: Any, start: Any, place: str) -> list[dict[str, 
         answers: a text, a list of texts, SQuAD's list of `{"text", "answer_start"}`, the hub's
             `{"text": list, "answer_start": list}`, or nothing where the context has no answer.
         start: first character of the answer in the context, if `answers` is a text; None searches for the text.
-        place: of the question, for messages.
+        row_name: of the question, for messages.
 
     Raises:
-        ValueError: beginning with `answer` or `start`, if an answer does not stand in the context, or not at its start,
+        ValueError: beginning with `answer` or `start`, if an answer is not in the context, or not at its start,
             or some answers have no start and others do.
     """
-    return [_span(context, text, begin, place) for text, begin in _texts_and_starts(answers, start, place)]
+    return [_span(context, text, begin, row_name) for text, begin in _texts_and_starts(answers, start, row_name)]
 
 
-def _texts_and_starts(answers: Any, start: Any, place: str) -> list[tuple[str, Any]]:
+def _texts_and_starts(answers: Any, start: Any, row_name: str) -> list[tuple[str, Any]]:
     if is_missing(answers):
         return []
     if isinstance(answers, Mapping):
         texts, starts = answers.get("text"), answers.get("answer_start", answers.get("start"))
         if not isinstance(texts, list):
-            return _texts_and_starts(texts, starts, place)
+            return _texts_and_starts(texts, starts, row_name)
         starts = starts or [None] * len(texts)
         if not isinstance(starts, list) or len(starts) != len(texts):
-            raise ValueError(f"start must be that of each answer or of none, but {place} has {starts!r} of {texts!r}")
+            raise ValueError(f"start must be given for each answer or none, but {row_name} has {starts!r} of {texts!r}")
         pairs = zip(texts, starts, strict=True)
-        return [pair for text, begin in pairs for pair in _texts_and_starts(text, begin, place)]
+        return [pair for text, begin in pairs for pair in _texts_and_starts(text, begin, row_name)]
     if isinstance(answers, list):
-        return [pair for answer in answers for pair in _texts_and_starts(answer, None, place)]
+        return [pair for answer in answers for pair in _texts_and_starts(answer, None, row_name)]
     return [(answers if isinstance(answers, str) else as_written(answers), start)]
 
 
-def _span(context: str, text: str, start: Any, place: str) -> dict[str, Any]:
+def _span(context: str, text: str, start: Any, row_name: str) -> dict[str, Any]:
     if is_missing(start):
-        found = context.find(text)
-        if found < 0:
-            raise ValueError(f"answer must stand in its context, but {text[:60]!r} of {place} does not")
-        return {"text": text, "start": found}
+        first = context.find(text)
+        if first < 0:
+            raise ValueError(f"answer must be in its context, but {text[:60]!r} of {row_name} is not")
+        return {"text": text, "start": first}
     try:
         begin = int(start)
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"start must be a whole number, but {start!r} of {place} is none") from None
+        raise ValueError(f"start must be a whole number, but {start!r} of {row_name} is none") from None
     if begin < 0 or not context.startswith(text, begin):
-        raise ValueError(
-            f"answer must stand in its context where its start says, but {text[:60]!r} of {place} does not"
-        )
+        raise ValueError(f"answer must be in its context where its start says, but {text[:60]!r} of {row_name} is not")
     return {"text": text, "start": begin}

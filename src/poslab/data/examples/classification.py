@@ -114,7 +114,7 @@ class LabelledTexts(TableExamples):
             if is_unlabelled(label, single):
                 if self.leaves_out_gaps:
                     return []
-                raise ValueError(f"label must be in every row, but {self.label!r} is empty in {table.place(index)}")
+                raise ValueError(f"label must be in every row, but {self.label!r} is empty in {table.row_name(index)}")
             return [{column: row[column] for column in texts} | {"label": name(label)}]
 
         return labelled, dict.fromkeys(texts, text) | {"label": List(text) if several else text}
@@ -124,8 +124,10 @@ class LabelledTexts(TableExamples):
         labels = splits["train"]["label"][:]
         different = {name for label in labels for name in (label if isinstance(label, list) else [label])}
         if len(labels) >= MIN_EXAMPLES and len(different) > len(labels) / 2:
-            found = f"{len(different):,} different values in {len(labels):,} rows"
-            raise ValueError(f"label must name classes, and {self.label!r} holds {found}")
+            raise ValueError(
+                f"label must name classes, and {self.label!r} holds {len(different):,} different values in "
+                f"{len(labels):,} rows"
+            )
         return splits
 
 

@@ -1,13 +1,46 @@
-"""Columns of examples as a Hugging Face dataset, and their values as text."""
+"""Columns of examples: the arguments that name them, their types in `datasets`, and their values as text."""
 
+from abc import ABC
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from poslab.data.source import PreparedSource
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Splits = dict[str, "Dataset"]
 """Examples by split: `train`, and any of `validation` and `test`."""
+
+
+class NamedColumns(PreparedSource, ABC):
+    """A source that reads columns of tables, which its arguments name.
+
+    Args:
+        document: a column of documents, whose examples all come into one split; None: each example is its own.
+        others: those of `PreparedSource`.
+    """
+
+    document: str | None = None
+
+    column_arguments: ClassVar[tuple[str, ...]]
+    """The arguments that name columns, without `document`."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that a table must have, by the arguments that name them; a default of None is optional."""
+        columns = {argument: getattr(self, argument) for argument in self.column_arguments}
+        return {name: column for name, column in columns.items() if (column, getattr(type(self), name)) != (None, None)}
+
+    @property
+    def all_columns(self) -> dict[str, str]:
+        """The columns that are read, also the column of documents."""
+        return self.columns | ({"document": self.document} if self.document is not None else {})
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Values of other arguments of a subclass that decide which examples come out."""
+        return ()
 
 
 def as_examples(**columns: Sequence[Any]) -> "Dataset":

@@ -46,7 +46,7 @@ class PackageFiles(ExampleSource):
 
     @cached_property
     def identity(self) -> str:
-        return fingerprint(self.paths, *self.settings)
+        return fingerprint(self.paths)
 
 
 class BbcNews(PackageFiles):
@@ -147,9 +147,9 @@ class DialoguePairs(PackageFiles):
     def paths(self) -> list[Path]:
         return sorted((self.folder / "data" / self.language).glob("*.yml"))
 
-    @property
-    def settings(self) -> tuple[object, ...]:
-        return (self.context_turns,)
+    @cached_property
+    def identity(self) -> str:
+        return fingerprint(self.paths, self.context_turns)
 
     def examples(self) -> Splits:
         import yaml

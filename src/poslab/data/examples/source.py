@@ -60,9 +60,6 @@ class ExampleSource(RowSource, Source):
 
     kind: ClassVar[ExampleKind]
 
-    column_arguments: ClassVar[tuple[str, ...]] = ()
-    """The arguments that name columns, of a source that reads a table."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.longest < self.sequence_length:
@@ -74,17 +71,6 @@ class ExampleSource(RowSource, Source):
     def longest(self) -> int:
         """The most tokens of an example of any split."""
         return self.max_length or self.sequence_length
-
-    @property
-    def columns(self) -> dict[str, str]:
-        """The columns that a table must have, by the arguments that name them; a default of None is optional."""
-        columns = {argument: getattr(self, argument) for argument in self.column_arguments}
-        return {name: column for name, column in columns.items() if (column, getattr(type(self), name)) != (None, None)}
-
-    @property
-    def settings(self) -> tuple[object, ...]:
-        """Values of other arguments of a subclass that decide which examples come out."""
-        return ()
 
     def prepare(self, joined: bool = False) -> Path:
         """Write the token ids unless they are there; return their folder."""

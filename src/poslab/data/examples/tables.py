@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from poslab.data.cache import fingerprint
-from poslab.data.examples.columns import Splits, as_written, is_missing
+from poslab.data.examples.columns import NamedColumns, Splits, as_written, is_missing
 from poslab.data.examples.source import ExampleSource
 from poslab.data.hub import HubRows, is_remote
 from poslab.data.hub_columns import HubColumns, renamed
@@ -45,26 +45,22 @@ class ExampleTable(NamedTuple):
     argument: str
     name: str
 
-    def place(self, index: int) -> str:
+    def row_name(self, index: int) -> str:
         """Return the name of a row, for messages."""
         return f"{self.name} row {index + 1}"
 
 
-class TableExamples(ExampleSource):
+class TableExamples(ExampleSource, NamedColumns):
     """Examples in the rows of tables, in columns that arguments name.
 
-    Args:
-        document: a column of documents, whose examples all come into one split; None: each example is its own.
-        others: those of `ExampleSource`.
+    Args: those of `ExampleSource` and `NamedColumns`.
     """
-
-    document: str | None = None
 
     optional: ClassVar[tuple[str, ...]] = ()
     """The columns that may be empty."""
 
     leaves_out_gaps: ClassVar[bool] = False
-    """True leaves out rows with an empty column, False raises an error with their place."""
+    """True leaves out rows with an empty column, False raises an error that names the row."""
 
     @abstractmethod
     def tables(self) -> dict[str, list[ExampleTable]]:
@@ -86,11 +82,6 @@ class TableExamples(ExampleSource):
                 raise ValueError(f"{argument} must hold examples, and {name} has no row with {columns}")
         return splits
 
-    @property
-    def all_columns(self) -> dict[str, str]:
-        """The columns that are read: those of `columns`, and that of documents."""
-        return self.columns | ({"document": self.document} if self.document is not None else {})
-
     def _converted(self, table: ExampleTable) -> "Dataset":
         from datasets import Value
 
@@ -109,12 +100,13 @@ class TableExamples(ExampleSource):
                     if self.leaves_out_gaps:
                         return []
                     raise ValueError(
-                        f"{argument} must be in every row, but {column!r} is empty in {table.place(index)}"
+                        f"{argument} must be in every row, but {column!r} is empty in {table.row_name(index)}"
                     )
                 if argument in texts:
                     if isinstance(value, list | dict):
-                        found = f"{column!r} in {table.place(index)} is {str(value)[:40]}"
-                        raise ValueError(f"{argument} must hold text, but {found}")
+                        raise ValueError(
+                            f"{argument} must hold text, but {column!r} in {table.row_name(index)} is {str(value)[:40]}"
+                        )
                     row[argument] = as_written(value)
             document = {"document": row["document"]} if self.document is not None else {}
             return [example | document for example in convert(row, index)]
@@ -173,7 +165,7 @@ class ExampleFiles(TableExamples):
         files: paths or globs (`**` goes through folders), one or a list: .csv, .tsv (whose quotation marks are text),
             .json (a list of objects, or such a list under `data`), .jsonl, .parquet.
         validation_files, test_files: the same, held out whole; None: hold out a share of `files`.
-        delimiter: separates the cells of a line, in place of the comma of .csv and the tab of .tsv.
+        delimiter: separates the cells of a line, instead of the comma of .csv and the tab of .tsv.
         others: those of `TableExamples`.
     """
 

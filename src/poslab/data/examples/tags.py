@@ -31,7 +31,7 @@ class TagKind(ExampleKind):
     kept = ("tags",)
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
-        """Return `start text end`, as for classes, and the place of the first token of each word.
+        """Return `start text end`, as for classes, and the index of the first token of each word.
 
         Raises:
             ValueError: for a word that the tokenizer leaves out, or joins with the next one.
@@ -88,26 +88,26 @@ class TagsFile(ExampleFiles):
         from datasets import List, Value
 
         def tagged(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
-            place = table.place(index)
-            words, tags = (_parts(row[name], name, column, place) for name, column in self.columns.items())
+            row_name = table.row_name(index)
+            words, tags = (_parts(row[name], name, column, row_name) for name, column in self.columns.items())
             if len(words) != len(tags):
                 raise ValueError(
-                    f"tags must be as many as words, but {place} has {len(tags)} tags for {len(words)} words"
+                    f"tags must be as many as words, but {row_name} has {len(tags)} tags for {len(words)} words"
                 )
             if wrong := [tag for tag in tags if tag != OUTSIDE and (tag[:2] not in ("B-", "I-") or len(tag) < 3)]:
                 raise ValueError(
-                    f"tags must be {OUTSIDE}, or B- or I- with a type, as in B-PER, but {place} has {wrong[0]!r}"
+                    f"tags must be {OUTSIDE}, or B- or I- with a type, as in B-PER, but {row_name} has {wrong[0]!r}"
                 )
             return [{"text": " ".join(words), "tags": tags}]
 
         return tagged, {"text": Value("string"), "tags": List(Value("string"))}
 
 
-def _parts(value: Any, argument: str, column: str, place: str) -> list[str]:
+def _parts(value: Any, argument: str, column: str, row_name: str) -> list[str]:
     """Return the words or tags of a cell; ValueError if there are none, or if an item is not a word."""
     parts = value if isinstance(value, list) else as_written(value).split()
     if not parts:
-        raise ValueError(f"{argument} must be in every row, but {column!r} is empty in {place}")
+        raise ValueError(f"{argument} must be in every row, but {column!r} is empty in {row_name}")
     if wrong := [part for part in parts if isinstance(part, list | dict) or is_missing(part)]:
-        raise ValueError(f"{argument} must be words, but {column!r} in {place} has {str(wrong[0])[:40]!r}")
+        raise ValueError(f"{argument} must be words, but {column!r} in {row_name} has {str(wrong[0])[:40]!r}")
     return ["".join(as_written(part).split()) for part in parts]

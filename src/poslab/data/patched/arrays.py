@@ -70,7 +70,7 @@ class ArrayFacts:
     """Facts of prepared arrays at a length.
 
     Args:
-        num_examples: by split; `train` is at the length of training alone.
+        num_examples: by split; `train` is only at the training length.
         classes: names of the classes, or captions, in the order of their numbers.
         channels: number of channels, C.
         mean, deviation: of each channel over all arrays of training; empty at another length.
@@ -117,6 +117,26 @@ class StoredArrays:
         """Return an array, (n_1, ..., n_A, C)."""
         shape, end = (*self.sizes[number].tolist(), self.channels), self._ends[number]
         return self._values.ids[end - math.prod(shape) : end].reshape(shape)
+
+
+def check_arrays(folder: Path, splits: Sequence[str], num_axes: int, dtype: str) -> list[StoredArrays]:
+    """Return the arrays of prepared splits; ValueError unless they, their classes and moments are as the facts say."""
+    facts = cache.read_facts(folder, ArrayFacts)
+    cache.require_splits(splits, facts.num_examples)
+    num_moments = facts.channels if "train" in splits else 0
+    is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == num_moments
+    is_right &= all(map(math.isfinite, facts.mean)) and len(facts.classes) > 1
+    is_right &= all(0 < deviation < math.inf for deviation in facts.deviation)
+    try:
+        arrays = {name: StoredArrays(folder, name, num_axes, facts.channels, dtype) for name in splits}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} does not hold arrays: {error}") from error
+    for name, stored in arrays.items():
+        is_right &= stored.is_whole and len(stored) == facts.num_examples[name]
+        is_right &= bool(((stored.labels >= 0) & (stored.labels < len(facts.classes))).all())
+    if not is_right:
+        raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
+    return list(arrays.values())
 
 
 def write_arrays(folder: Path, split: str, arrays: Iterable[np.ndarray], channels: int) -> np.ndarray:

@@ -45,10 +45,6 @@ class HubArrays(PatchedSource, HubColumns):
     def file_type(self) -> Any:
         """The type of that column in `datasets`, under which files are not decoded."""
 
-    @property
-    def columns(self) -> dict[str, str]:
-        return {name: getattr(self, name) for name in (self.file_argument, "label")}
-
     def examples(self) -> Splits:
         return self._examples
 

@@ -128,6 +128,7 @@ class HubImages(ImageSource, HubArrays):
 
     title = "hub_images"
     file_argument = "image"
+    column_arguments = ("image", "label")
 
     @property
     def file_type(self) -> Any:

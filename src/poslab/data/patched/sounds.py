@@ -144,6 +144,7 @@ class HubSounds(SoundSource, HubArrays):
 
     title = "hub_sounds"
     file_argument = "audio"
+    column_arguments = ("audio", "label")
 
     @property
     def file_type(self) -> Any:

@@ -24,6 +24,7 @@ from poslab.data.patched.arrays import (
     ArrayFacts,
     ArrayKind,
     StoredArrays,
+    check_arrays,
     moments,
     write_arrays,
 )
@@ -142,24 +143,12 @@ class PatchedSource(RowSource):
         return SPLITS if length == self.trained_length else HELD_OUT
 
     def _check_arrays(self, length: int, folder: Path) -> None:
-        """Raise ValueError unless a folder holds the arrays that it says, of sizes and classes that they may have."""
-        facts = cache.read_facts(folder, ArrayFacts)
+        """Raise ValueError unless a folder holds the arrays that it says, of sizes that they may have."""
         if isinstance(self, Source):
             load_tokenizer(folder)
-        cache.require_splits(self._splits_at(length), facts.num_examples)
-        num_moments = facts.channels if length == self.trained_length else 0
-        is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == num_moments
-        is_right &= all(map(math.isfinite, facts.mean))
-        is_right &= len(facts.classes) > 1 and all(0 < deviation < math.inf for deviation in facts.deviation)
-        for name, count in facts.num_examples.items():
-            try:
-                stored = StoredArrays(folder, name, len(self.patch_sizes), facts.channels, self.dtype)
-            except (OSError, ValueError) as error:
-                raise ValueError(f"{folder} does not hold {self.kind.name} data: {error}") from error
-            is_right &= stored.is_whole and len(stored) == count and self.may_have(stored.sizes, length)
-            is_right &= bool(((stored.labels >= 0) & (stored.labels < len(facts.classes))).all())
-        if not is_right:
-            raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
+        for stored in check_arrays(folder, self._splits_at(length), len(self.patch_sizes), self.dtype):
+            if not self.may_have(stored.sizes, length):
+                raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
 
     @property
     def most_tokens_trained(self) -> int:

@@ -126,8 +126,8 @@ def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     trained = training_lengths(runs)
     # The whole of an image or a sound has a size, so that a multiple of that of training says how much larger it is.
     multiples_of = max(trained.values()) if runs[0].reads_patches and len(set(trained.values())) == 1 else None
-    figures = metrics_figures(rows, shown, task.open_ended, trained, data.length_means, multiples_of)
-    text = f"The items of the {runs[0].split} split at each length. A length is the {data.length_means}."
+    figures = metrics_figures(rows, shown, task.open_ended, trained, data.splits.length_means, multiples_of)
+    text = f"The items of the {runs[0].split} split at each length. A length is the {data.splits.length_means}."
     evaluation.sections.append(Section("Metrics by length", text, figures))
     scores = {
         name: {
@@ -140,7 +140,7 @@ def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     is_share, name = task.headline not in task.open_ended, task.headline.replace("_", " ")
     summary = SummaryMetric(name, is_share, scores, trained, settings.seed, multiples_of=multiples_of)
     decimals = {metric: 3 if metric in task.open_ended else 1 for metric in shown}
-    caption = f"Columns are lengths: the {data.length_means}. {CAPTION}"
+    caption = f"Columns are lengths: the {data.splits.length_means}. {CAPTION}"
     table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption, multiples_of)
     evaluation.lead = _conclusion(table, summary)
     return evaluation
