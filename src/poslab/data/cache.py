@@ -102,7 +102,9 @@ def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda fol
         if folder.stat().st_ino == number:
             aside = _temporary(folder)
             os.replace(folder, aside)
-            _remove(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+            if not aside.is_dir() or aside.is_symlink():
+                aside.unlink()
     return False
 
 
@@ -118,7 +120,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     with _writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_over(folder.parent)
+        for lock in folder.parent.glob("*.tmp.lock"):  # what no process writes any more
+            left_over = lock.with_suffix("")
+            with suppress(Timeout, FileNotFoundError), _locked(left_over, timeout=0):
+                shutil.rmtree(left_over, ignore_errors=True)
         temporary = _temporary(folder)
         with _locked(temporary):
             try:
@@ -196,22 +201,6 @@ def _damaged_file(folder: Path) -> str | None:
         except (OSError, TypeError, LookupError):  # not readable, or not a pair
             return name
     return None if kept else CHECKSUMS
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, or the file of its name."""
-    if folder.is_dir() and not folder.is_symlink():
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        folder.unlink(missing_ok=True)
-
-
-def _remove_left_over(parent: Path) -> None:
-    """Remove the temporary folders that no process writes any more."""
-    for lock in parent.glob("*.tmp.lock"):
-        temporary = lock.with_suffix("")
-        with suppress(Timeout, FileNotFoundError), _locked(temporary, timeout=0):
-            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _sync(folder: Path, deep: bool = True) -> None:

@@ -161,8 +161,8 @@ class Captioning(TargetWriting):
         sizes_B2 = np.array([image.shape[:2] for image in rows["array"]], np.int64) // np.array(patch)
         high, wide = sizes_B2.max(0).tolist()
         are_alike = bool((sizes_B2 == (high, wide)).all())
-        arrays = map(torch.from_numpy, (tokens_BT, patches_BTP, targets_BT))
-        return CaptionBatch(*arrays, high, wide, None if are_alike else torch.from_numpy(sizes_B2))
+        tokens, inputs, targets = map(torch.from_numpy, (tokens_BT, patches_BTP, targets_BT))
+        return CaptionBatch(tokens, inputs, targets, high, wide, None if are_alike else torch.from_numpy(sizes_B2))
 
     def logits(self, model: Model, batch: Any) -> Tensor:
         # Padding comes last, where no token sees it.

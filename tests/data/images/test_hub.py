@@ -13,6 +13,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
 
+from poslab.data.patched.files import HubArrays
 from poslab.data.patched.images import HubImages, ImageFolder
 from poslab.data.run_data import RunData
 
@@ -115,7 +116,7 @@ def test_a_run_reads_the_published_test_and_prepares_only_once(tmp_path: Path, m
     data.setup()
     assert data.splits.facts.num_examples == {"train": 18, "validation": 2, "test": 4}
     assert data.splits.facts.classes == ["cat", "dog"]
-    monkeypatch.delattr(HubImages, "examples")
+    monkeypatch.delattr(HubArrays, "examples")
     again = RunData(HubImages(**arguments, test_split="test"))
     again.prepare_data()
     again.setup()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 """The format of `load_dataset` by the suffix of a file."""
+TEXT_TYPES = ("string", "large_string", "int", "uint", "float", "bool")
 FILES = {"files": "train", "validation_files": "validation", "test_files": "test"}
 """The split of the files that an argument names."""
 
@@ -89,7 +90,11 @@ class TableExamples(ExampleSource, NamedColumns):
         columns = {name: column for name, column in self.all_columns.items() if name in table.rows.column_names}
         texts = {*self.kind.texts, "document"}.intersection(columns)
         for argument in texts:
-            require_text_column(argument, columns[argument], table.rows.features[argument])
+            # Other types, such as dates, are no text; a column of JSON may have values of several types.
+            feature = table.rows.features[argument]
+            dtype = str(getattr(feature, "dtype", ""))
+            if not dtype.startswith(TEXT_TYPES) and type(feature).__name__ != "Json":
+                raise ValueError(f"{argument} must hold text, and {columns[argument]!r} holds {feature}")
         if self.document is not None:
             types |= {"document": Value("string")}
 
@@ -115,18 +120,6 @@ class TableExamples(ExampleSource, NamedColumns):
             return rewritten(table.rows, rewrite, types)
         except UnicodeDecodeError as error:  # Arrow does not check that text is UTF-8
             raise ValueError(f"{table.argument} must be UTF-8 text, but {table.name} is not: {error}") from error
-
-
-def require_text_column(argument: str, column: str, feature: Any) -> None:
-    """Raise ValueError for a column that `datasets` reads as another type than text or numbers, such as dates."""
-    dtype = str(getattr(feature, "dtype", ""))
-    if not dtype.startswith(("string", "large_string", "int", "uint", "float", "bool")) and not is_mixed(feature):
-        raise ValueError(f"{argument} must hold text, and {column!r} holds {feature}")
-
-
-def is_mixed(feature: Any) -> bool:
-    """Return whether a column of JSON holds values of several types."""
-    return type(feature).__name__ == "Json"
 
 
 def rewritten(rows: "Dataset", rewrite: Rewrite, types: dict[str, Any]) -> "Dataset":

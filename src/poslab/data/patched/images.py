@@ -226,16 +226,14 @@ def read_image(argument: str, file: Path | BytesIO, channels: int, name: str | N
 
 def channels_of(files: Iterable[Path | BytesIO]) -> int:
     """Return the number of channels: 1 if all images are grey, else 3."""
-    return 1 if all(_mode(file) in ("1", "L") for file in files) else 3
-
-
-def _mode(file: Path | BytesIO) -> str:
-    """Return the mode of an image, without its pixels; that of one that cannot be read is found out later."""
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as opened:
-            return opened.mode
-    except Exception:  # as above
-        return ""
+    for file in files:
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as opened:
+                if opened.mode not in ("1", "L"):
+                    return 3
+        except Exception:  # as above; `read_image` raises an error for it
+            return 3
+    return 1
 
 
 def _resized(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
