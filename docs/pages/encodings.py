@@ -40,7 +40,7 @@ FAMILIES = {
     "bias": ("Biases of distance", "A number that depends on the distance of query and key is added to their logit."),
     "relative": ("Relative vectors", "Learned or fixed vectors for distances meet queries and keys in the logits."),
     "content": ("Distances by content", "What tokens say decides how far apart they are, or how a bias acts on them."),
-    "per_layer": ("Patterns over layers", "Layers differ: in their encodings, in their windows, or in both."),
+    "layers": ("Patterns over layers", "Layers differ: in their encodings, in their windows, or in both."),
 }
 """Title and sentence for the page of each family, which is a folder or a file of poslab.encodings."""
 
