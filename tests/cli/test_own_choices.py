@@ -99,7 +99,7 @@ def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, t
 def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, run_command):
     encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
     ended = run_command("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")
-    assert ended.errors.startswith("poslab: conf/encoding/alibi.yaml is ")
+    assert ended.errors.startswith("poslab: conf/encoding/alibi.yaml")
     assert "poslab.encodings" in ended.output
 
 

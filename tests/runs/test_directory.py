@@ -195,7 +195,7 @@ def test_a_run_whose_data_is_of_another_task_is_one_sentence(tmp_path, model, da
     for dataset in datasets:
         run.config_file.unlink()  # a run that has one keeps it
         run.start({**config, "dataset": composed(f"dataset={dataset}")["dataset"]}, {})
-        with pytest.raises(ValueError, match=r"^run=.* cannot answer: .*it has|^model must be"):
+        with pytest.raises(ValueError, match=r"^run=.* cannot answer: |^model must"):
             serve(run.path)
 
 

@@ -494,7 +494,7 @@ def test_a_folder_of_choices_reads_no_environment(tmp_path, text, place):
 )
 def test_a_sweep_file_reads_neither_the_environment_nor_files_of_others(folder, content):
     file = sweep_file(folder, content)
-    with pytest.raises(ValueError, match=r"interpolations|must not have|choice of conf"):
+    with pytest.raises(ValueError, match=r"interpolations|must not have|of conf"):
         TrialConfigurations(CONF, read_sweep(folder, {"sweep": file}, [])).check()
 
 
@@ -503,7 +503,7 @@ def test_a_sweep_with_a_link_in_it_is_refused(folder, tmp_path, link):
     file = sweep_file(folder, {})
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / link).symlink_to(tmp_path / "victim")
-    with pytest.raises(ValueError, match=rf"must hold no symbolic links.*out/{link} is one"):
+    with pytest.raises(ValueError, match=rf"no symbolic links.*out/{link}"):
         run_sweep(read_sweep(folder, {"sweep": file, "output": str(tmp_path / "out")}, ["debug=fast"]), CONF)
     assert not (tmp_path / "victim").exists()
 
@@ -515,7 +515,7 @@ BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" fo
     ("content", "reason"),
     [
         (BOMB, "must not use aliases"),
-        ("a: " + "[" * 5000 + "]" * 5000, "must not be nested more|maximum nesting depth"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested more|maximum nesting"),
         ("a: [\n" + "1,\n" * 200_000 + "]", "must be at most 200,000 bytes"),
         ("a: " + "9" * 5000, "must not have a number of"),
         ("a: " + "5" + ":59" * 5000, "must not have a number of"),
@@ -524,7 +524,7 @@ BOMB = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9) if i else 1}]" fo
         ("a: '" + "${" * 40 + "'", "must not have more than 32"),
         ("a: '${a:" + "[" * 900 + "'", "is not YAML"),
         ("a: !!timestamp x", "is not YAML"),
-        ("a: !!python/object/apply:os.system [id]", "is not YAML: could not"),
+        ("a: !!python/object/apply:os.system [id]", "is not YAML"),
         ("model: gpt2\nencoding: rotary", "(model|encoding) must hold keys"),
         ("a: b: c", "line 1 is not YAML: mapping"),
         ("a: ${b", "is not YAML"),

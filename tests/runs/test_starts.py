@@ -26,7 +26,8 @@ FITTED = ["t5", "alibi_learned", "kerple_log", "kerple_power", "tisa"]
 def test_copied_rows_compute_what_the_model_does(name):
     own = borrow(tiny(name))
     model = borrow(tiny(name), partial(Learned, max_length=2 * ROWS + 5))
-    assert Copied().apply(model, own) == [f"{2 * ROWS + 5} rows of positions are copied from {ROWS}"]
+    (line,) = Copied().apply(model, own)
+    assert f"{2 * ROWS + 5} rows" in line and line.endswith(f"copied from {ROWS}")
     torch.testing.assert_close(model(some_tokens(2, ROWS)), own(some_tokens(2, ROWS)), rtol=1e-10, atol=1e-10)
     table = model.encodings.layer(0).rows
     assert all(torch.equal(table[p], table[p % ROWS]) for p in range(len(table)))
@@ -84,9 +85,7 @@ def test_a_model_whose_positions_are_t5s_gives_its_table(name):
     with torch.no_grad():
         model.encodings.layer(0).table.zero_()
     lines = Fitted().apply(model, earlier, readings(80))
-    assert lines == [
-        "T5Bias of 2 layers explains 100 % of the variance over distance of the logits that the earlier positions give"
-    ]
+    assert [line.startswith("T5Bias of 2 layers explains 100 %") for line in lines] == [True]
     reached = torch.ones(16, dtype=torch.bool)
     reached[8] = name == "llama"  # the bucket of distance 0 ahead, which is never used
     there, here = (one.encodings.layer(0).table[reached] for one in (earlier, model))
@@ -193,9 +192,7 @@ def test_the_same_texts_give_the_same_values():
 
 @pytest.mark.parametrize("kind", [Shaw, Alibi, Learned])
 def test_encodings_that_cannot_be_fitted_are_refused(kind):
-    with pytest.raises(
-        ValueError, match=rf"^start=fitted needs an encoding that learns a bias .*, got {kind.__name__}$"
-    ):
+    with pytest.raises(ValueError, match=rf"^start=fitted needs .*, got {kind.__name__}$"):
         Fitted().apply(borrow(tiny("llama"), kind), borrow(tiny("llama")))
 
 

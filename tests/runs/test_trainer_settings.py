@@ -15,20 +15,19 @@ DEVICES = f"trainer.devices must lie between 1 and the {CORES} CPU cores of this
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"max_steps": -1}, "max_steps must be an integer of at least 0, got -1"),
-        ({"num_nodes": 0}, "num_nodes must be a positive integer, got 0"),
-        ({"validations": -1}, "validations must be a positive integer, got -1"),
-        ({"saves": 0}, "saves must be a positive integer, got 0"),
-        ({"log_every": 0}, "log_every must be a positive integer, got 0"),
-        ({"micro_batch_size": 0}, "micro_batch_size must be a positive integer or null, got 0"),
+        ({"max_steps": -1}, "max_steps must .*-1"),
+        ({"num_nodes": 0}, "num_nodes must .*0"),
+        ({"validations": -1}, "validations must .*-1"),
+        ({"saves": 0}, "saves must .*0"),
+        ({"log_every": 0}, "log_every must .*0"),
+        ({"micro_batch_size": 0}, "micro_batch_size must .*0"),
         ({"devices": 0}, f"{DEVICES}, got 0"),
         ({"devices": CORES + 1}, f"{DEVICES}, got {CORES + 1}"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_sentence(change, message):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{message}$"):
         TrainerSettings(**{"max_steps": 1, "accelerator": "cpu", **change}).require_devices()
-    assert str(error.value) == message
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -68,7 +67,7 @@ def test_precision_is_bfloat16_exactly_where_the_processor_multiplies_it_unless_
 
 
 @pytest.mark.parametrize(
-    "batch_size, processes, micro_batch_size, expected",
+    ("batch_size", "processes", "micro_batch_size", "expected"),
     [(8, 1, None, 1), (8, 2, None, 1), (8, 2, 2, 2), (8, 1, 1, 8), (12, 3, 2, 2)],
 )
 def test_a_batch_is_shared_out_and_cut(batch_size, processes, micro_batch_size, expected):

@@ -219,7 +219,7 @@ EDITS: list[tuple[str, dict[str, Any]]] = [
 def test_a_configuration_of_other_logits_or_another_training_does_not_load(run, group, change):
     with_hashes(run)
     edit(run, group, **change)
-    with pytest.raises(ValueError, match=rf"config\.yaml was edited, or is damaged: .* another {group};"):
+    with pytest.raises(ValueError, match=rf"config\.yaml was edited, .* another {group};"):
         poslab.load(run.path)
     own = yaml.safe_load(run.config_file.read_text())
     with pytest.raises(ValueError, match=rf"^resume: .*another {group};"):

