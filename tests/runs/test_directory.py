@@ -157,13 +157,13 @@ def test_a_final_figure_may_be_infinite(run):
 def test_figures_that_are_not_csv_are_one_sentence(run, content):
     run.metrics_csv.write_bytes(content)
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged: it"):
-        MetricsCsv(run.path, first_step=4).begin({}, [])
+        MetricsCsv(run.path, first_step=4).begin({})
 
 
 def test_lines_of_no_step_are_dropped_when_a_run_goes_on(run):
     lines = ["1,train/loss,2.5", "²,train/loss,1", "9" * 5000 + ",train/loss,1", "x,y,z", "5,train/loss,1"]
     run.metrics_csv.write_text("\n".join(["step,tag,value", *lines]), encoding="utf-8")
-    MetricsCsv(run.path, first_step=4).begin({}, [])
+    MetricsCsv(run.path, first_step=4).begin({})
     assert run.metrics_csv.read_text() == "step,tag,value\n1,train/loss,2.5\n"
 
 

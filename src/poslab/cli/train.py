@@ -68,8 +68,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
 
     from poslab.training.fit import train
 
-    train(planned, recipe)
-    JOBS.append((planned.run, recipe))
+    JOBS.append((train(planned, recipe), recipe))
 
 
 def print_jobs() -> None:
@@ -148,4 +147,5 @@ def _varies(override: Override) -> bool:
 
 def run() -> None:
     """Run the command, and exit."""
+    JOBS.clear()
     command("train", main, train_help, print_jobs)
