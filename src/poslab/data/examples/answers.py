@@ -106,8 +106,6 @@ class AnswersFile(AnsweredQuestions, ExampleFiles):
 
     In SQuAD's JSON (articles with `paragraphs`) no column needs a name, and the questions on an article belong
     together.
-
-    Args: those of `AnsweredQuestions` and `ExampleFiles`.
     """
 
     title = "answers_file"

@@ -132,10 +132,7 @@ class LabelledTexts(TableExamples):
 
 
 class ClassificationFile(LabelledTexts, ExampleFiles):
-    """Texts and their classes in files.
-
-    Args: those of `LabelledTexts` and `ExampleFiles`.
-    """
+    """Texts and their classes in files."""
 
     title = "classification_file"
 
@@ -149,8 +146,6 @@ class HubClassification(LabelledTexts, HubExamples):
 
     Rows without a class (-1 or null) are left out. A split of them alone, such as the tests of GLUE, raises an error:
     `test_split=validation` lets validation serve as test, and a part of training as validation.
-
-    Args: those of `LabelledTexts` and `HubExamples`.
     """
 
     title = "hub_classification"

@@ -73,19 +73,13 @@ class TextPairs(TableExamples):
 
 
 class PairsFile(TextPairs, ExampleFiles):
-    """Texts and their targets in files.
-
-    Args: those of `TextPairs` and `ExampleFiles`.
-    """
+    """Texts and their targets in files."""
 
     title = "pairs_file"
 
 
 class HubPairs(TextPairs, HubExamples):
-    """Texts and their targets on the Hub.
-
-    Args: those of `TextPairs` and `HubExamples`.
-    """
+    """Texts and their targets on the Hub."""
 
     title = "hub_pairs"
 

@@ -52,10 +52,7 @@ class ExampleTable(NamedTuple):
 
 
 class TableExamples(ExampleSource, NamedColumns):
-    """Examples in the rows of tables, in columns that arguments name.
-
-    Args: those of `ExampleSource` and `NamedColumns`.
-    """
+    """Examples in the rows of tables, in columns that arguments name."""
 
     optional: ClassVar[tuple[str, ...]] = ()
     """The columns that may be empty."""
