@@ -63,8 +63,8 @@ def main(arguments: list[str]) -> None:
 
 def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
     """Return a mistake about a key that is searched, and that the encoding does not have, with the sweep that asks."""
-    key, found, rest = mistake.partition(": there is no such key here")
-    if not found or key not in sweep.space:
+    key, separator, rest = mistake.partition(": there is no such key here")
+    if not separator or key not in sweep.space:
         return mistake
     choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{key.partition('.')[0]}=")), "its choices")
     return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"

@@ -111,7 +111,9 @@ class _Repository(CachingConfigRepository):
 
     def _find_ours(self) -> None:
         self._ours = copy.copy(self.delegate)
-        self._ours.sources = [source for source in self.delegate.sources if not _is_outside(source.provider)]
+        # A folder that is named on a command line may be a stranger's.
+        named = ("command-line", "hydra.searchpath")
+        self._ours.sources = [source for source in self.delegate.sources if not source.provider.startswith(named)]
 
     def group_exists(self, config_path: str) -> bool:
         return self._ours.group_exists(config_path)
@@ -190,11 +192,6 @@ def _package(config_path: str) -> str:
     """Return the package that a file may fill: that of its group, or all of it for a primary configuration."""
     group, slash, _ = config_path.partition("/")
     return PACKAGES.get(group, group) if slash else "_global_"
-
-
-def _is_outside(provider: str) -> bool:
-    """Return whether a folder is named on a command line, and may be a stranger's."""
-    return provider == "command-line" or provider.startswith("hydra.searchpath")
 
 
 def _is_below(path: Any) -> bool:

@@ -156,9 +156,8 @@ class PrivateGradients(Gradients):
         parameters = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
         frozen = {name: p.detach() for name, p in parameters.items()}
         rows = _OfRow(objective, task, model, teacher)
-        gradients_of = vmap(
-            grad(rows.mean_loss, has_aux=True), in_dims=(None, _dimensions(batch)), randomness="different"
-        )
+        row_dims = tree_map(lambda x: 0 if isinstance(x, Tensor) else None, batch)
+        gradients_of = vmap(grad(rows.mean_loss, has_aux=True), in_dims=(None, row_dims), randomness="different")
         total = {name: torch.zeros_like(p) for name, p in frozen.items()}
         sums: list[Tensor] = []
         for part in _chunks(batch, self.settings.chunk):
@@ -216,11 +215,6 @@ class _OfRow(nn.Module):
 
     def forward(self, batch: Any) -> ObjectiveSums:
         return self.objective.sums(self.task, self.model, batch, self.teacher)
-
-
-def _dimensions(batch: Any) -> Any:
-    """Return 0 for each tensor of a batch, the dimension of its rows, and None for anything else."""
-    return tree_map(lambda x: 0 if isinstance(x, Tensor) else None, batch)
 
 
 def _chunks(batch: Any, size: int) -> Iterator[Any]:
