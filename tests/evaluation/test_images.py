@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from poslab.runs.directory import RunDirectory
 from tests.data.images.small import write_fashion
@@ -81,11 +80,3 @@ def test_a_decoder_of_pictures_attends_to_earlier_cells_alone(trained):
     frame = made.frames["attention_by_offset"]
     assert not ((frame["height"] == 0) & (frame["width"] > 0)).any()
     assert "rotary_turns" in figures_of(made)  # of the order in storage
-
-
-@pytest.mark.parametrize(
-    ("encoding", "drawn"), [("relative_table", {"encoding/bias_by_offset"}), ("t5", {"encoding/bias"})]
-)
-def test_tensorboard_has_the_bias_that_learns(trained, encoding, drawn):
-    images = EventAccumulator(str(trained(f"encoding={encoding}").path), {"images": 0}).Reload().Tags()["images"]
-    assert {name for name in images if name.startswith("encoding/")} == drawn
