@@ -91,8 +91,8 @@ def print_jobs() -> None:
         groups = of_metric.groupby(["encoding", "length"], sort=False)["value"]
         deviations = groups.std().map(lambda deviation: "" if pd.isna(deviation) else f" ±{deviation:.3f}")
         table = (groups.mean().map("{:.3f}".format) + deviations).unstack().rename(columns="{:,}".format)
-        table = table.rename_axis(index=None, columns="encoding").to_string(na_rep="–", line_width=console.width)
-        console.print(f"\n{str(metric).replace('_', ' ')} of the test, by length\n\n{table}", soft_wrap=True)
+        shown_table = table.rename_axis(index=None, columns="encoding").to_string(na_rep="–", line_width=console.width)
+        console.print(f"\n{str(metric).replace('_', ' ')} of the test, by length\n\n{shown_table}", soft_wrap=True)
 
 
 def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
