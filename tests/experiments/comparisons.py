@@ -62,7 +62,7 @@ def results(
     rows = []
     for case, encoding in made.pairs:
         tuning = made.tuning_of(case)
-        points = [] if tuning is None else points_of(tuning.space_of(encoding), made.trials_of(case, encoding), 0)
+        points = [] if tuning is None else points_of(tuning.space_of(encoding), tuning.trials_of(encoding), 0)
         own = RunResult(case, encoding, 1000, lengths=(10, 20), training_length=10, open_ended=("loss",))
         for point in points:
             trial = RunResult(**{**vars(own), "is_trial": True, "point": point, "lengths": ()})

@@ -18,7 +18,7 @@ SCORES = "scores.parquet"
 """File of a run with the scores of its test items."""
 
 EXTRA_SCORES = "extra_scores.parquet"
-"""File of a run with its scores by metrics beside those of its task."""
+"""File of a run with its scores by metrics that its task does not have."""
 
 Point = Mapping[str, Any]
 """Values of tuned keys."""
@@ -34,8 +34,8 @@ class Cell:
         is_trial: True for a run of the tuning, which is never a result.
         definition: digest of the configuration of this case and encoding.
         lengths: of the test.
-        extra: tags of the metrics that are measured beside those of its task.
-        after: directory of the run that it begins with, within that of the comparison; None begins anew.
+        extra: tags of the further metrics, which its task does not have.
+        after: directory of the run that it begins with, within that of the comparison; None starts from scratch.
     """
 
     case: str

@@ -77,7 +77,7 @@ class Case:
         gate: in place of that of the comparison.
         tuning: metric and direction of its tuning, in place of those of the comparison.
         encodings: names of those that it compares, such as those that serve an encoder; None are all.
-        after: case with whose run, of the same seed, a run of this one begins (`init_from`); None begins anew. Trials
+        after: case with whose run, of the same seed, a run of this one begins (`init_from`); None starts fresh. Trials
             of a tuning begin with the run of the first seed.
         after_encoding: encoding of that run; None is that of the run itself.
     """
@@ -116,7 +116,7 @@ class Comparison:
         gate: arguments of `Gate`; None counts every case as learned.
         tuning: arguments of `Tuning`; None tunes nothing.
         budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is that of each case.
-        costs: columns of the table beside the metrics.
+        costs: further columns of the table.
         train: choices of every run, by key.
         paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
         overrides: choices of every run as typed, which override all others.
@@ -199,7 +199,7 @@ class Comparison:
         return [(case, encoding) for case in self.all_cases for encoding in self.encodings_of(case)]
 
     def earlier_pair(self, case: str, encoding: str) -> tuple[str, str] | None:
-        """Return the case and the encoding with whose run a run begins; None if it begins anew."""
+        """Return the case and the encoding with whose run a run begins; None if it starts from scratch."""
         node = self.all_cases[case]
         of = encoding if node.after_encoding is None else node.after_encoding
         return None if node.after is None else (node.after, of)
@@ -238,11 +238,6 @@ class Comparison:
         """Return the values to try of an encoding on a case, by key; {} without a tuning."""
         tuning = self.tuning_of(case)
         return {} if tuning is None else tuning.space_of(encoding)
-
-    def trials_of(self, case: str, encoding: str) -> int:
-        """Return the number of trials of an encoding on a case, extensions aside; 0 without a tuning."""
-        tuning = self.tuning_of(case)
-        return 0 if tuning is None else tuning.trials_of(encoding)
 
     def as_plain_data(self) -> dict[str, Any]:
         """Return its arguments, for JSON."""

@@ -16,7 +16,7 @@ KEYS = (
     *("question", "baseline", "encodings", "cases", "seeds", "metrics", "gate", "tuning", "budget", "costs", "train"),
     *("paper", "published", "claims", "differences"),
 )
-"""Keys of a comparison file, beside its presets."""
+"""Keys of a comparison file other than `presets`."""
 
 
 def comparison_files(folder: Path) -> SpecFiles:

@@ -135,7 +135,7 @@ class Space:
         for parent, allowed in when.items():
             before = next((p.distribution for p in self.parameters if p.key == parent), None)
             if not isinstance(before, CategoricalDistribution):
-                raise ValueError(f"space.{key}.when.{parent} must be a parameter with choices that stands before it")
+                raise ValueError(f"space.{key}.when.{parent} must be a parameter with choices that precedes it")
             if others := [value for value in allowed if value not in before.choices]:
                 raise ValueError(f"space.{key}.when.{parent} must be one of {list(before.choices)}, got {others[0]!r}")
         if several and not when:

@@ -16,7 +16,7 @@ from poslab.experiments.space import Space
 from poslab.experiments.storage_url import MAX_TRIALS, mistake_in_storage
 
 KEYS = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner")
-"""Keys of a sweep file, beside its presets."""
+"""Keys of a sweep file other than `presets`."""
 
 SPLITS = ("validation/", "train/", "memory/", "parameters")
 """Beginnings of tags that may be tuned on; test metrics never are."""
@@ -138,7 +138,7 @@ class Sweep:
         storage: URL of the study's database (SQLite, PostgreSQL or MySQL); None means a file of SQLite in the
             directory.
         lost_after: seconds of silence after which a trial of another machine counts as lost.
-        trust: packages beside Poslab and Optuna that choices, sampler and pruner may name.
+        trust: packages other than Poslab and Optuna that choices, sampler and pruner may name.
     """
 
     name: str

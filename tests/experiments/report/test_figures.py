@@ -18,9 +18,9 @@ STYLES = figures.styles_of(["a", "b"])
 )
 def test_every_seed_is_drawn_and_those_that_diverged_are_counted(values):
     rows = pd.DataFrame({"encoding": ["a", "a", "b", "b"], "value": values})
-    picture = figures.every_seed("seeds", CRITERION, rows, STYLES)
-    assert picture.drawn("png")
-    labels = [label.get_text() for label in picture.figure.axes[0].get_yticklabels()]
+    plot = figures.every_seed("seeds", CRITERION, rows, STYLES)
+    assert plot.drawn("png")
+    labels = [label.get_text() for label in plot.figure.axes[0].get_yticklabels()]
     lost = [int((~np.isfinite(part)).sum()) for part in (values[:2], values[2:])]
     expected = [f"{name} ({n} of 2 diverged)" if n else name for name, n in zip("ab", lost, strict=True)]
     assert labels == expected[::-1]
@@ -30,9 +30,9 @@ def test_every_seed_is_drawn_and_those_that_diverged_are_counted(values):
 def test_a_figure_grows_with_the_legend_of_many_encodings():
     names = [f"encoding_{place}" for place in range(60)]
     rows = pd.DataFrame({"encoding": names, "length": 8, "value": 2.0, "metric": "loss"})
-    picture = figures.curves("curves", "t", rows, "it", None, figures.styles_of(names), "minimize")
-    assert picture.drawn("png")
-    assert picture.figure.axes[0].get_window_extent().height > 200
+    plot = figures.curves("curves", "t", rows, "it", None, figures.styles_of(names), "minimize")
+    assert plot.drawn("png")
+    assert plot.figure.axes[0].get_window_extent().height > 200
 
 
 @pytest.mark.parametrize(("direction", "best"), [("minimize", range(10)), ("maximize", range(20, 30))])
@@ -42,26 +42,26 @@ def test_of_very_many_curves_the_best_and_those_of_the_reader_have_a_name(direct
     rows = pd.DataFrame(values, columns=["encoding", "length", "value"]).assign(metric="loss")
     styles = figures.named_styles(figures.styles_of(names), rows, names[:2], direction)
     assert set(styles) == {"baseline", "none", *(f"encoding_{place}" for place in best)}
-    picture = figures.curves("curves", "t", rows, "it", None, styles, direction)
-    assert len(picture.figure.axes[0].lines) == len(names)
-    assert len(picture.figure.legends[0].get_texts()) == len(styles)
-    assert "all others are pale" in picture.caption
+    plot = figures.curves("curves", "t", rows, "it", None, styles, direction)
+    assert len(plot.figure.axes[0].lines) == len(names)
+    assert len(plot.figure.legends[0].get_texts()) == len(styles)
+    assert "all others are pale" in plot.caption
 
 
 def test_up_to_a_dozen_curves_all_have_a_name():
     names = [f"encoding_{place}" for place in range(12)]
     rows = pd.DataFrame({"encoding": names * 2, "length": [8] * 12 + [16] * 12, "value": 2.0, "metric": "loss"})
     styles = figures.named_styles(figures.styles_of(names), rows, names[:1], "minimize")
-    picture = figures.curves("curves", "t", rows, "it", None, styles, "minimize")
-    assert len(picture.figure.legends[0].get_texts()) == 12 and "pale" not in picture.caption
+    plot = figures.curves("curves", "t", rows, "it", None, styles, "minimize")
+    assert len(plot.figure.legends[0].get_texts()) == 12 and "pale" not in plot.caption
 
 
 @pytest.mark.parametrize(("trained", "lines"), [(8, 2), (None, 1)])
 def test_curves_mark_the_longest_length_of_training_where_there_was_any(trained, lines):
     rows = pd.DataFrame({"encoding": "a", "length": [8, 16], "value": [2.0, 3.0], "metric": "loss"})
-    picture = figures.curves("curves", "title", rows, "the text", trained, STYLES, "minimize")
-    assert len(picture.figure.axes[0].lines) == lines
-    assert ("dotted" in picture.caption) == (trained is not None)
+    plot = figures.curves("curves", "title", rows, "the text", trained, STYLES, "minimize")
+    assert len(plot.figure.axes[0].lines) == lines
+    assert ("dotted" in plot.caption) == (trained is not None)
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_curves_mark_the_longest_length_of_training_where_there_was_any(trained,
 )
 def test_curves_leave_out_what_is_not_finite_and_have_a_logarithmic_axis_only_for_numbers_above_zero(values, scale):
     rows = pd.DataFrame({"encoding": list("aabbb"), "length": [8, 16, 8, 16, 32], "value": [*values, np.inf]})
-    picture = figures.curves(
+    plot = figures.curves(
         "curves", "title", rows.assign(metric="perplexity"), "a side in pixels", 8, STYLES, "minimize"
     )
-    assert picture.drawn("png")
-    assert picture.figure.axes[0].get_xlabel() == "length of a side in pixels"
-    assert picture.figure.axes[0].get_yscale() == scale
-    assert all(np.isfinite(line.get_ydata()).all() for line in picture.figure.axes[0].lines[1:])
+    assert plot.drawn("png")
+    assert plot.figure.axes[0].get_xlabel() == "length of a side in pixels"
+    assert plot.figure.axes[0].get_yscale() == scale
+    assert all(np.isfinite(line.get_ydata()).all() for line in plot.figure.axes[0].lines[1:])

@@ -216,10 +216,10 @@ def test_where_solve_rates_decide_tables_and_figures_show_their_difference():
     assert (rows["of"]["none"], rows["difference"]["none"]) == ("solve rate", pytest.approx(87.5))
     assert rows["high"]["none"] <= 100
     criterion = first_metric(found)
-    picture = figures.differences("differences", criterion, rows.reset_index(), "rotary")
-    labels = [label.get_text() for label in picture.figure.axes[0].get_yticklabels()]
+    plot = figures.differences("differences", criterion, rows.reset_index(), "rotary")
+    labels = [label.get_text() for label in plot.figure.axes[0].get_yticklabels()]
     assert "None (NoPE):\nbetter\nby solve rate" in labels
-    assert "Newcombe's" in picture.caption
+    assert "Newcombe's" in plot.caption
     assert "Newcombe's" not in figures.differences("x", criterion, differences(results(), "copying"), "rotary").caption
 
 
@@ -227,11 +227,11 @@ def test_labels_of_all_figures_can_be_read_on_a_phone():
     """At 358 pixels, which a page of 390 leaves to a figure, the smallest text has 8 pixels."""
     values = {"none": [99.0] * 8, "rotary": [99.0] + [1.0] * 7, "slow": [1.0] * 8}
     made = with_values(results(seeds=8, tuning=TUNING), values)
-    pictures = [one for section in _sections(made) for one in section.figures if isinstance(one, Plot)]
-    assert {one.name.partition("_")[0] for one in pictures} == {"curves", "differences", "seeds"}
-    for picture in pictures:
-        shrunk = min(1.0, 358 / (100 * picture.figure.get_size_inches()[0]))
-        texts = [text for text in picture.figure.findobj(Text) if text.get_text().strip()]
+    plots = [one for section in _sections(made) for one in section.figures if isinstance(one, Plot)]
+    assert {one.name.partition("_")[0] for one in plots} == {"curves", "differences", "seeds"}
+    for plot in plots:
+        shrunk = min(1.0, 358 / (100 * plot.figure.get_size_inches()[0]))
+        texts = [text for text in plot.figure.findobj(Text) if text.get_text().strip()]
         assert min(text.get_fontsize() for text in texts) * 100 / 72 * shrunk >= 8
 
 

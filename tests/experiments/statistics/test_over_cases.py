@@ -4,16 +4,13 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from poslab.experiments.statistics.over_cases import (
-    Tally,
     interquartile_mean,
     mean_ranks,
     normalised,
     performance_profile,
     probability_of_improvement,
     signed_rank_p_values,
-    tally,
 )
-from poslab.experiments.statistics.verdict import Word
 
 # the example of rliable's own tests (tests/rliable/metrics_test.py), with its results
 X, Y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]], float), np.array([[1, 1], [2, 2], [3, 3]], float)
@@ -113,8 +110,3 @@ def test_normalised_means_reach_from_0_to_1_and_a_diverged_run_counts_as_the_wor
     assert found[..., 0].mean(1) == pytest.approx([0, 1])
     assert found[1, 1, 0] == found[0, 0, 0]
     assert (found[..., 1] == 0.5).all()
-
-
-def test_verdicts_are_counted():
-    words = [Word.BETTER, Word.BETTER, Word.EQUIVALENT, Word.WORSE, Word.NOT_LEARNED, Word.INCONCLUSIVE, Word.DIVERGED]
-    assert tally(words) == Tally(wins=2, ties=1, losses=1, undecided=3)

@@ -165,7 +165,7 @@ def every_seed(name: str, criterion: Criterion, rows: pd.DataFrame, styles: Styl
     return Plot(
         name,
         f"Every seed: {criterion.metric}",
-        "A mark is a run, the black line the mean of its encoding. Where the marks of an encoding stand in two groups, "
+        "A mark is a run, the black line the mean of its encoding. Where the marks of an encoding form two groups, "
         "some seeds have solved the task and others have not, and the mean describes none of them.",
         figure,
     )

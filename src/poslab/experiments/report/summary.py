@@ -24,8 +24,8 @@ from poslab.experiments.statistics.over_cases import (
     performance_profile,
     probability_of_improvement,
     signed_rank_p_values,
-    tally,
 )
+from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Table
 from poslab.report.page import Section
 
@@ -140,8 +140,9 @@ class OverCases:
         for case in self.cases:
             verdicts = self.results.verdicts(case, comparison.criteria(case)[0], comparison.baseline)
             words += [verdicts[encoding].word] if encoding in verdicts else []
-        counts = tally(words)
-        return {"better": counts.wins, "equal": counts.ties, "worse": counts.losses, "undecided": counts.undecided}
+        counts = {"better": words.count(Word.BETTER), "equal": words.count(Word.EQUIVALENT)}
+        counts["worse"] = words.count(Word.WORSE)
+        return {**counts, "undecided": len(words) - sum(counts.values())}
 
 
 def _span(summary: Summary, index: int | tuple[()], decimals: int) -> str:

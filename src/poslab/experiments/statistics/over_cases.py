@@ -1,32 +1,22 @@
-"""Summarise a comparison over its cases, where these are many enough to stand for others.
+"""Summarise a comparison over its cases, where these are many enough to represent others.
 
 E encodings, S seeds, C cases, N thresholds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import bootstrap, rankdata, trim_mean, wilcoxon
 
-from poslab.experiments.statistics.verdict import Word, holm
+from poslab.experiments.statistics.verdict import holm
 
 MIN_CASES = 8
 """Cases needed for an interval or a test over cases: fewer are no sample of tasks."""
 
 RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Number of cases by their verdict; undecided are those with any other word."""
-
-    wins: int
-    ties: int
-    losses: int
-    undecided: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +26,6 @@ class Summary:
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
-
-
-def tally(words: Iterable[Word]) -> Tally:
-    """Return how often an encoding is better, equivalent within the margin, and worse; one word for each case."""
-    listed = list(words)
-    wins, ties, losses = (listed.count(word) for word in (Word.BETTER, Word.EQUIVALENT, Word.WORSE))
-    return Tally(wins, ties, losses, len(listed) - wins - ties - losses)
 
 
 def mean_ranks(gains: np.ndarray, seed: int = 0) -> Summary:
