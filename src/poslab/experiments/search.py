@@ -101,6 +101,7 @@ class SweepJobs(Jobs[TrialResult | None]):
             return None
         self.storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
         self.study.sampler = sampler_of(self.sweep, number, self._seed, self._default)
+        self.study._thread_local.cached_all_trials = None  # the sampler must see all results, as after Study.tell
         trial = Trial(self.study, frozen._trial_id)
         if isinstance(self.study.sampler, RandomSampler):  # what a worker drew that was killed is skipped
             for name, distribution in frozen.distributions.items():
