@@ -204,13 +204,9 @@ def test_a_sweep_shows_all_its_trials_in_tensorboard(swept):
     for number in range(4):
         events = EventAccumulator(str(swept[0] / "trials" / f"{number:04}")).Reload()
         assert "validation/bits_per_byte@128" in events.Tags()["scalars"]
-        session, experiment = (
-            HParamsPluginData.FromString(events.SummaryMetadata(f"_hparams_/{name}").plugin_data.content)
-            for name in ("session_start_info", "experiment")
-        )
-        assert session.session_start_info.hparams["encoding.base"].number_value > 0
-        names = {info.name.tag for info in experiment.experiment.metric_infos}
-        assert {"validation/bits_per_byte@64", "validation/bits_per_byte@128"} <= names
+        content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+        session = HParamsPluginData.FromString(content).session_start_info
+        assert session.hparams["encoding.base"].number_value > 0
 
 
 @pytest.mark.slow
