@@ -96,6 +96,29 @@ def test_no_file_of_a_folder_makes_a_command_run_code(file, words, is_refused, t
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "link", "is_refused"),
+    [
+        ("{run: {dir: link/x}}", "link", True),
+        ("{run: {dir: '${hydra:runtime.choices.dataset}/x'}}", "python_docs", True),
+        ("{run: {dir: x}, output_subdir: .hydra}", "x/.hydra", True),
+        ("{sweep: {dir: x, subdir: y}}", "x/y", True),
+        ("{run: {dir: 'outputs/x_${hydra:runtime.choices.dataset}'}}", "outputs", False),
+        ("{run: {dir: other/x}}", "link", False),
+    ],
+)
+def test_a_file_leads_no_run_through_a_link_of_the_folder(settings, link, is_refused, encoding, tmp_path, run_command):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
+    experiment = tmp_path / "conf" / "experiment" / "mine.yaml"
+    experiment.parent.mkdir()
+    experiment.write_text(f"# @package _global_\nhydra: {settings}\n")
+    ended = run_command("src.train", "experiment=mine", "+nothing_trains=1")
+    assert (ended.status, "must not set hydra." in ended.errors) == (2, is_refused), ended
+    assert not [file for file in (tmp_path / "elsewhere").rglob("*") if file.is_file()]
+
+
 def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, run_command):
     encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
     ended = run_command("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")

@@ -162,6 +162,12 @@ def lines_of_a_run(tmp_path, monkeypatch, capsys, slow_step_s):
     return capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize(("slow_step_s", "warnings"), [(2.5, 0), (6.0, 1)])
+def test_steps_that_become_three_times_as_long_are_warned_of_once(tmp_path, monkeypatch, capsys, slow_step_s, warnings):
+    lines = lines_of_a_run(tmp_path, monkeypatch, capsys, slow_step_s)
+    assert ["6 s" in line and "6 times" in line for line in lines if line.startswith("warning: ")] == [True] * warnings
+
+
 def test_a_run_without_a_terminal_prints_a_line_a_minute(tmp_path, monkeypatch, capsys):
     lines = [line.split() for line in lines_of_a_run(tmp_path, monkeypatch, capsys, 20.0)]
     assert [int(line[0]) for line in lines if line[-2:] == ["min", "left"]] == [22, 25, 28, 31, 34, 37]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -182,6 +183,9 @@ def _check_hydra_node(file: Path, node: Any, package: str) -> None:
     if "hydra" not in node:
         return
     settings = dict(_dotted(node["hydra"])) if isinstance(node["hydra"], Mapping) else {"": node["hydra"]}
+    of_job = settings.get("sweep.subdir")
+    if isinstance(of_job, str) and isinstance(of_all := settings.get("sweep.dir"), str):
+        settings["sweep.subdir"] = f"{of_all}/{of_job}"
     for key, value in settings.items():
         if package != "_global_" or not ((key in PATHS and _is_below(value)) or (key in FIXED and value == FIXED[key])):
             name = f"hydra.{key}".rstrip(".")
@@ -195,11 +199,18 @@ def _package(config_path: str) -> str:
 
 
 def _is_below(path: Any) -> bool:
-    """Return whether a path of Hydra's stays below the working directory whatever its interpolations become."""
+    """Return whether a path of Hydra's stays below the working directory whatever its interpolations become.
+
+    It leads through no symbolic link but `outputs`, where all runs are.
+    """
     if not isinstance(path, str):
         return False
-    rest = OF_THE_JOB.sub("x", path)
-    return "${" not in rest and not Path(rest).is_absolute() and ".." not in Path(rest).parts
+    rest = Path(OF_THE_JOB.sub("x", path))
+    if "${" in str(rest) or rest.is_absolute() or ".." in rest.parts:
+        return False
+    parts = Path(OF_THE_JOB.sub("*", glob.escape(path))).parts
+    existing = (file for count in range(1, len(parts) + 1) for file in Path().glob(str(Path(*parts[:count]))))
+    return not any(file.is_symlink() and file != Path("outputs") for file in existing)
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from omegaconf import OmegaConf
 from rich import box
 from rich.console import RenderableType
@@ -34,6 +35,10 @@ from poslab.training.learner import Learner
 
 LOG_WIDTH = 100
 
+TIMED_STEPS = 10
+"""Steps over which the time of a step is averaged: some are longer than others only by their texts."""
+SLOW_FACTOR = 3.0
+"""A step that takes as many times the fastest one is slow enough for a warning."""
 LINE_INTERVAL_S = 60.0
 """Seconds without a line after which a run that has no terminal prints where it is."""
 
@@ -59,12 +64,14 @@ class RunConsole:
 class ConsoleProgress(L.Callback):
     """A live bar with loss, the task's headline and tokens per second, and a line for each validation.
 
-    Without a terminal the console gets only the lines, and another one after every minute without any.
+    Without a terminal the console gets only the lines, and another one after every minute without any. A warning
+    is printed once of steps that take several times as long as the fastest ones.
     """
 
     def __init__(self, console: RunConsole) -> None:
         self.console = console
         self._says_that_it_stops = False
+        self._fastest_step_s, self._warned_of_slow_steps = math.inf, False
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -107,7 +114,7 @@ class ConsoleProgress(L.Callback):
         if (batch_idx + 1) % trainer.accumulate_grad_batches:  # the step is not over
             self._announce_stop(pl_module, "this step and any validation that is due")
         else:
-            self._print_progress(trainer, shown)
+            self._time_steps(trainer, shown)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if trainer.is_global_zero and trainer.state.fn == "fit":
@@ -145,15 +152,29 @@ class ConsoleProgress(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._bar.stop()
 
-    def _print_progress(self, trainer: L.Trainer, metrics: str) -> None:
-        """Print where training is, without a terminal, if no line has for long."""
+    def _time_steps(self, trainer: L.Trainer, metrics: str) -> None:
+        """Warn once of steps that have become slow, and print where training is if no line has for long."""
         step, now = trainer.global_step, time.monotonic()
-        if self.console.terminal.is_terminal or now - self._newest_line < LINE_INTERVAL_S or step == trainer.max_steps:
-            return
         first, began = self._timed_from
-        self._newest_line, self._timed_from = now, (step, now)
-        minutes = math.ceil((trainer.max_steps - step) * (now - began) / max(1, step - first) / 60)
-        self.console.print(f"{step:>8}  {metrics}  about {minutes:,} min left")
+        if step == first:
+            return
+        step_s = (now - began) / (step - first)
+        if step - first >= TIMED_STEPS:
+            self._timed_from = step, now
+            self._fastest_step_s = min(self._fastest_step_s, step_s)
+            if step_s > SLOW_FACTOR * self._fastest_step_s and not self._warned_of_slow_steps:
+                self._warned_of_slow_steps = True
+                has_threads = trainer.strategy.root_device.type == "cpu" and torch.get_num_threads() > 1
+                advice = "; OMP_NUM_THREADS=1 may help" if has_threads else ""
+                self.console.print(
+                    f"warning: a step takes {step_s:.2g} s, {step_s / self._fastest_step_s:.0f} times the fastest: "
+                    f"other programs may use the machine{advice}"
+                )
+        is_silent = not self.console.terminal.is_terminal and now - self._newest_line >= LINE_INTERVAL_S
+        if is_silent and step < trainer.max_steps:
+            self._newest_line = now
+            minutes = math.ceil((trainer.max_steps - step) * step_s / 60)
+            self.console.print(f"{step:>8}  {metrics}  about {minutes:,} min left")
 
     def _announce_stop(self, learner: Learner, last_work: str) -> None:
         """Print once what the run still does after a signal; not in the signal's handler, where printing is unsafe."""
