@@ -151,6 +151,30 @@ def test_kills_do_not_change_which_points_are_tried(search, tmp_path):
     assert [tuple(trial.params.values()) for trial in workers[0].finished()] == planned
 
 
+@pytest.mark.parametrize(
+    ("sampler", "default"),
+    [
+        ({"_target_": "optuna.samplers.BruteForceSampler"}, {"x": 2, "y": "b"}),
+        (
+            {"_target_": "optuna.samplers.GridSampler", "search_space": {"x": [1, 2, 3], "y": ["a", "b"]}},
+            {"x": 9, "y": "a"},
+        ),
+    ],
+)
+def test_an_exhaustive_sampler_tries_everything_once_and_settles_the_study(tmp_path, sampler, default):
+    study = joined(small_sweep(tmp_path, n_trials=10, sampler=sampler), default=default)
+
+    while (job := study.take("one")) is not None:
+        trial = study.trial(job)
+        trial.suggest_int("x", 1, 9 if default["x"] == 9 else 3)
+        trial.suggest_categorical("y", ["a", "b"])
+        study.complete(job, TrialResult([0.0], {}))
+
+    tried = [(trial.params["x"], trial.params["y"]) for trial in study.finished()]
+    assert sorted(tried) == sorted({tuple(default.values()), *((x, y) for x in (1, 2, 3) for y in "ab")})
+    assert study.snapshot().unfinished == 0
+
+
 def test_a_trial_that_was_taken_for_lost_does_not_come_back(tmp_path):
     study = joined(small_sweep(tmp_path, n_trials=1))
     job = taken(study)

@@ -53,6 +53,13 @@ class TrialResult:
 PRUNED = TrialResult(None, {})
 
 
+class _SweepStudy(Study):
+    """A study whose sampler can say that it has tried all values."""
+
+    def stop(self) -> None:
+        self.set_user_attr("exhausted", True)
+
+
 class SweepJobs(Jobs[TrialResult | None]):
     """The trials of a sweep, each a job whose key is its number.
 
@@ -66,9 +73,9 @@ class SweepJobs(Jobs[TrialResult | None]):
         optuna.create_study(
             storage=self.storage, study_name=sweep.name, directions=directions_of(sweep), load_if_exists=True
         )
-        self.study = Study(sweep.name, self.storage, pruner=build_pruner(sweep.pruner, sweep.trust))
+        self.study = _SweepStudy(sweep.name, self.storage, pruner=build_pruner(sweep.pruner, sweep.trust))
         self.sweep = sweep
-        self._seed, self._default = seed, default
+        self._seed, self._default, self._is_exhausted = seed, default, False
 
     @property
     def outages(self) -> tuple[type[Exception], ...]:
@@ -77,7 +84,19 @@ class SweepJobs(Jobs[TrialResult | None]):
     def wanted(self, records: Mapping[str, Record]) -> tuple[list[str], int]:
         if wrong := [key for key in records if not key.isdecimal()]:
             raise DamagedStorageError(f"is damaged: there is no job {wrong[0][:80]!r} in a sweep")
-        return [str(number) for number in range(self.sweep.n_trials)], 0
+        numbers = map(str, range(self.sweep.n_trials))
+        return [number for number in numbers if number in records or not self._is_exhausted], 0
+
+    def take(self, worker: str) -> Job | None:
+        self._is_exhausted = self._reads_exhausted()  # before the transaction, in which SQLite has one connection
+        return super().take(worker)
+
+    def snapshot(self) -> Snapshot:
+        self._is_exhausted = self._reads_exhausted()
+        return super().snapshot()
+
+    def _reads_exhausted(self) -> bool:
+        return bool(self.study.user_attrs.get("exhausted", False))
 
     def directory_of(self, key: str) -> Path:
         return trial_directory(self.sweep, int(key))
@@ -119,7 +138,9 @@ class SweepJobs(Jobs[TrialResult | None]):
         if result is not None and result.values is None:
             self._end(job.key, TrialState.PRUNED)
         elif result is not None:
-            self._end(job.key, TrialState.COMPLETE, METRICS, dict(result.metrics), result.values)
+            trial_id = self.study.get_trials(deepcopy=False)[int(job.key)]._trial_id
+            self.storage.set_trial_user_attr(trial_id, METRICS, dict(result.metrics))
+            self.study.tell(int(job.key), list(result.values or ()), skip_if_finished=True)
         super().complete(job, result)
 
     def put_back(self, job: Job) -> bool:
@@ -137,17 +158,15 @@ class SweepJobs(Jobs[TrialResult | None]):
         snapshot = self.snapshot()
         for key in snapshot.failed:
             failure = snapshot.records[key].failure
-            self._end(key, TrialState.FAIL, REASON, failure.reason if failure else "")
+            self._end(key, TrialState.FAIL, failure.reason if failure else "")
 
-    def _end(
-        self, key: str, state: TrialState, name: str = "", attribute: Any = None, values: Sequence[float] | None = None
-    ) -> None:
-        """Set the state of a trial that has not ended, with its values and a user attribute."""
+    def _end(self, key: str, state: TrialState, reason: str | None = None) -> None:
+        """Set the state of a trial that has not ended."""
         trial = self.trials().get(key)
         if trial is not None and not trial.state.is_finished():
-            if name:
-                self.storage.set_trial_user_attr(trial._trial_id, name, attribute)
-            self.storage.set_trial_state_values(trial._trial_id, state, values)
+            if reason is not None:
+                self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
+            self.storage.set_trial_state_values(trial._trial_id, state)
 
 
 def trial_directory(sweep: Sweep, number: int) -> Path:
@@ -226,7 +245,10 @@ def sampler_of(sweep: Sweep, number: int, seed: int, default: Mapping[str, Any])
     if "seed" in inspect.signature(made).parameters:
         entropy = np.random.SeedSequence((seed, number))
         sampler = made(seed=seed if is_sequence else int(entropy.generate_state(1)[0]))
-    return PartialFixedSampler(dict(default), sampler) if number == 0 else sampler
+    if number > 0:
+        return sampler
+    is_grid = isinstance(sampler, GridSampler)  # which would count a point as tried
+    return PartialFixedSampler(dict(default), RandomSampler() if is_grid else sampler)
 
 
 def try_sampler(sweep: Sweep, space: Space, default: Mapping[str, Any]) -> None:
