@@ -47,7 +47,7 @@ def test_jobs_of_several_encodings_are_compared(tmp_path):
         (tmp_path / "multirun.yaml").write_text(f"hydra: {{overrides: {{task: ['{varied}']}}}}")
         assert "jobs" not in next_of(tmp_path / "0_rotary", ["seed=1"])
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['encoding.base=1e4,1e5']}}")
-    assert next_of(tmp_path / "0_rotary", ["seed=1"])["jobs"][-2:] == ["src.compare", f"runs='{tmp_path}/*'"]
+    assert next_of(tmp_path / "0_rotary", ["seed=1"])["jobs"][-2:] == ["src.compare", f"runs={tmp_path}/*"]
 
 
 def test_an_encoding_that_is_trained_goes_on_as_it_is(tmp_path):

@@ -67,7 +67,13 @@ def main(arguments: list[str]) -> None:
     typed = without_password(poslab_command("compare", *arguments))
     folder = Path(str(given.get("output", "")))
     if ways["report_only"] and (folder / "runs.parquet").is_file() and not (folder / "runs").exists():
-        _report_tables(folder, given, overrides, typed, needs, ways, width)
+        allowed = ("comparison", "preset", "output", "baseline")
+        if wrong := [*(key for key in given if key not in allowed), *overrides]:
+            raise ValueError(f"{wrong[0]} does not go with the tables in {folder}, which are reported as they are")
+        print_loading_notice()
+        from poslab.experiments.command import report_tables
+
+        report_tables(folder, typed, needs, given.get("baseline"), ways["recommend"], width)
         return
     if "runs" in given:
         _compare_runs(given, overrides, typed, needs, ways, width)
@@ -115,25 +121,6 @@ def _compare_runs(
     if "trust" in given:
         given["trust"] = package_names(given["trust"])
     compare_runs(runs, given, CONF, typed, needs, ways["recommend"], figure_width)
-
-
-def _report_tables(
-    folder: Path,
-    given: dict[str, Any],
-    overrides: list[str],
-    typed: str,
-    needs: dict[str, Any],
-    ways: dict[str, bool],
-    figure_width: float | None,
-) -> None:
-    """Write the report of a folder of tables, such as results/tasks."""
-    allowed = ("comparison", "preset", "output", "baseline")
-    if wrong := [*(key for key in given if key not in allowed), *overrides]:
-        raise ValueError(f"{wrong[0]} does not go with the tables in {folder}, which are reported as they are")
-    print_loading_notice()
-    from poslab.experiments.command import report_tables
-
-    report_tables(folder, typed, needs, given.get("baseline"), ways["recommend"], figure_width)
 
 
 def _help() -> str:

@@ -44,7 +44,12 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         typed=[*of_model, *overrides],
     )
     if config["output"] is not None:
-        _check_output(Path(str(config["output"])))
+        output = Path(str(config["output"]))
+        if output.is_file() or (output / "config.yaml").exists():
+            raise ValueError(f"output must be a directory of its own, neither a file nor a run directory, got {output}")
+        there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
 
     from poslab.evaluation.command import diagnose_encoding, evaluate_pretrained, evaluate_runs
 
@@ -97,15 +102,6 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
         raise ValueError("temperature goes with encoding@swap: to change it alone, swap in the run's own encoding")
     if runs and of_runs:
         raise ValueError(f"{of_runs[0].partition('=')[0]} is that of the run, and cannot be another one")
-
-
-def _check_output(output: Path) -> None:
-    """Raise ValueError for a directory that an evaluation cannot be written to."""
-    if output.is_file() or (output / "config.yaml").exists():
-        raise ValueError(f"output must be a directory of its own, neither a file nor a run directory, got {output}")
-    there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
 
 
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poslab.cli.help import generate_help
 from poslab.cli.hydra_command import command
 from poslab.configuration.command_line import key_of
 from poslab.tasks.choice import snake
-
-if TYPE_CHECKING:
-    from poslab.tasks.task import Task
 
 DEFAULT_NEW_TOKENS = 400
 
@@ -53,8 +50,15 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     except UnicodeEncodeError as error:
         raise ValueError("prompt must be UTF-8 text") from error
     recipe = recipe_of(run)
-    _check_options(recipe.task, overrides)
-    if "temperature" not in recipe.task.generation_options:
+    typed, options = (
+        {key_of(override).removeprefix("sampling.") for override in overrides},
+        recipe.task.generation_options,
+    )
+    for option in (option for option in OPTIONS if option not in options):
+        if option in typed or (option in SAMPLING and "sampling" in typed):
+            name, accepted = snake(recipe.task.__name__).replace("_", " "), ", ".join(options) or "none"
+            raise ValueError(f"{option} must be left out for a run of {name} (options: {accepted})")
+    if "temperature" not in options:
         _predict(config, text, max_new_tokens, trust)
         return
     if text == "-":
@@ -88,15 +92,6 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     for piece in stream_text(tokenizer, prompt_tokens, (int(token) for token in continuation)):
         console.out(shown(piece), end="")
     console.out("")
-
-
-def _check_options(task: type[Task], overrides: Iterable[str]) -> None:
-    """Raise ValueError for an option that the task of a run does not use."""
-    given = {key_of(override).removeprefix("sampling.") for override in overrides}
-    for option in OPTIONS:
-        if option not in task.generation_options and (option in given or (option in SAMPLING and "sampling" in given)):
-            name, accepted = snake(task.__name__).replace("_", " "), ", ".join(task.generation_options) or "none"
-            raise ValueError(f"{option} must be left out for a run of {name} (options: {accepted})")
 
 
 def _predict(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:

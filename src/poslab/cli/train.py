@@ -113,7 +113,9 @@ def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
     typed = parsed(overrides)
     if is_one_of_several:
         of_all_jobs = OmegaConf.load(Path(hydra.sweep.dir) / "multirun.yaml").hydra.overrides.task
-        varied = {_key(override) for override in parsed(of_all_jobs) if _varies(override)}
+        swept = [override for override in parsed(of_all_jobs) if override.is_sweep_override()]
+        several = [o for o in swept if not o.is_choice_sweep() or len(list(o.sweep_string_iterator())) > 1]
+        varied = {_key(override) for override in several}
         named = [override for override in typed if _key(override) in varied]
     else:
         short = re.compile(r"(models/)?[\w.+-]+", re.ASCII)  # neither a path nor a list
@@ -136,13 +138,6 @@ def suffix(overrides: Sequence[Override]) -> str:
 def _key(override: Override) -> str:
     """Return the key that an override sets: `model.cross_encoding` for `encoding@model.cross_encoding=t5`."""
     return str(override.package or override.key_or_group)
-
-
-def _varies(override: Override) -> bool:
-    """Return whether a key has several values in the jobs of a command line."""
-    if not override.is_sweep_override():
-        return False
-    return not override.is_choice_sweep() or len(list(override.sweep_string_iterator())) > 1
 
 
 def run() -> None:

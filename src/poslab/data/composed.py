@@ -50,11 +50,12 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
         from poslab.data.algorithmic.examples import AlgorithmicExamples
         from poslab.data.patched.source import PatchedSource
 
-        trust, dataset = (OmegaConf.to_container(composed[key], resolve=True) for key in ("trust", "dataset"))
+        dataset, trust = OmegaConf.to_container(composed.dataset, resolve=True), composed.get("trust") or ()
         assert isinstance(dataset, dict)
         node = {key: value for key, value in dataset.items() if key != "sequence_length"}
+        packages = [trust] if isinstance(trust, str) else list(trust)
         kind = AlgorithmicExamples | PatchedSource
-        source = build({"trust": trust, "dataset": node}, "dataset", kind, sequence_length=0)
+        source = build({"trust": packages, "dataset": node}, "dataset", kind, sequence_length=0)
         if composed.dataset.sequence_length is None:
             composed.dataset.sequence_length = source.most_tokens_trained
         if isinstance(source, PatchedSource):

@@ -115,7 +115,7 @@ def _check_size(encodings: StackEncodings) -> None:
 
 def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[str, Any]:
     """Return a class or a function of Poslab, with the arguments that are bound, as a node of a configuration."""
-    factory = factory if facts is None else facts.fill(factory)
+    factory = _flat(factory if facts is None else facts.fill(factory))
     function = factory.func if isinstance(factory, partial) else factory
     given = dict(factory.keywords) if isinstance(factory, partial) else {}
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
@@ -129,6 +129,13 @@ def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[st
     taken = {"training_length", *getattr(function, "of_pretrained", ())} & parameters.keys() - given.keys()
     given |= {key: parameters[key].default for key in sorted(taken) if parameters[key].default is not Parameter.empty}
     return {"_target_": name, **{key: _value(value, f"{name}.{key}") for key, value in given.items()}}
+
+
+def _flat(factory: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a partial of a partial as one, which Python leaves nested where one of them is of a subclass."""
+    while isinstance(factory, partial) and isinstance(inner := factory.func, partial):
+        factory = partial(inner.func, *inner.args, *factory.args, **inner.keywords | factory.keywords)
+    return factory
 
 
 def _value(value: Any, name: str) -> Any:

@@ -138,12 +138,6 @@ def _layers_above(model: nn.Module) -> dict[int, int]:
     return embeddings | of_layers
 
 
-def matrices_of_layers(model: nn.Module) -> list[nn.Parameter]:
-    """Return the matrices of linear layers within the layers of a model, without those of encodings."""
-    within = {id(parameter) for layer in _layers_of(model) for parameter in layer.parameters()}
-    return [parameter for parameter in parameter_groups(model)[0] if id(parameter) in within]
-
-
 def _layers_of(model: nn.Module) -> list[nn.Module]:
     """Return the layers of a model, from the input to the output; none where it declares none."""
     return list(model.attention_sites) if isinstance(model, Model) else []
@@ -273,7 +267,8 @@ class Muon(OptimizerSettings):
     betas: tuple[Decay, Decay] = (0.9, 0.95)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        matrices = {id(parameter) for parameter in matrices_of_layers(model)}
+        within = {id(parameter) for layer in _layers_of(model) for parameter in layer.parameters()}
+        matrices = {id(parameter) for parameter in parameter_groups(model)[0]} & within
         moved = self.groups(model, lambda parameter: id(parameter) in matrices)
         others = self.groups(model, lambda parameter: id(parameter) not in matrices)
         betas = (self.betas[0], self.betas[1])

@@ -232,14 +232,11 @@ def likeness(predicted: str, right: list[str]) -> tuple[float, float]:
         agree = 100.0 * (not predicted and not right)
         return agree, agree
     words, references = _words(predicted), [_words(answer) for answer in right]
-    return 100.0 * (words in references), max(_f1(words, reference) for reference in references)
+    shared = ((len(reference), (Counter(words) & Counter(reference)).total()) for reference in references)
+    f1 = max(200.0 * both / (len(words) + length) if both else 0.0 for length, both in shared)
+    return 100.0 * (words in references), f1
 
 
 def _words(text: str) -> list[str]:
     """Return the words of a text without case, punctuation and articles."""
     return ARTICLE.sub(" ", text.lower().translate(PUNCTUATION)).split()
-
-
-def _f1(words: list[str], reference: list[str]) -> float:
-    shared = (Counter(words) & Counter(reference)).total()
-    return 200.0 * shared / (len(words) + len(reference)) if shared else 0.0

@@ -185,14 +185,11 @@ class WritingMeasurement(Measurement):
         self.comparisons += observation.answers or []
 
     def compute(self) -> dict[str, float]:
-        metrics = super().compute()
-        return metrics | corpus_scores(_of_all_processes(self.comparisons)) if self.split == "test" else metrics
-
-
-def _of_all_processes(comparisons: list[Likeness]) -> list[Likeness]:
-    """Gather the comparisons of all processes: BLEU and chrF of the whole are not means over shares."""
-    if not distributed.is_initialized():
-        return comparisons
-    shares: list[list[Likeness]] = [[]] * distributed.get_world_size()
-    distributed.all_gather_object(shares, comparisons)
-    return [comparison for share in shares for comparison in share]
+        metrics, comparisons = super().compute(), self.comparisons
+        if self.split != "test":
+            return metrics
+        if distributed.is_initialized():  # BLEU and chrF of the whole are not means over the shares of processes
+            shares: list[list[Likeness]] = [[]] * distributed.get_world_size()
+            distributed.all_gather_object(shares, comparisons)
+            comparisons = [comparison for share in shares for comparison in share]
+        return metrics | corpus_scores(comparisons)

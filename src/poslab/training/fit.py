@@ -235,7 +235,9 @@ def train_here(
         trainer.fit(learner, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
     except (MisconfigurationException, ValueError) as error:
         if checkpoint is None and trainer.is_global_zero and trainer.global_step == 0:
-            _forget(run)
+            of_loggers = (file for pattern in ("*_id", "events.out.tfevents.*") for file in run.path.glob(pattern))
+            for file in (run.task_file, run.metrics_csv, run.tokenizer_file, *of_loggers):
+                file.unlink(missing_ok=True)
         if isinstance(error, MisconfigurationException):  # what Lightning can say only of data that is loaded
             raise ValueError(f"trainer: {error}") from error
         raise
@@ -313,14 +315,6 @@ def _tested(trainer: L.Trainer, learner: Learner, datamodule: RunData, run: RunD
         tested["test/examples"] = sum(counts.values())
         tested |= {f"test/examples@{length}": count for length, count in counts.items()}
     return tested
-
-
-def _forget(run: RunDirectory) -> None:
-    """Remove files of a run that failed before step 1."""
-    written = (run.task_file, run.metrics_csv, run.tokenizer_file)
-    of_loggers = (file for pattern in ("*_id", "events.out.tfevents.*") for file in run.path.glob(pattern))
-    for file in (*written, *of_loggers):
-        file.unlink(missing_ok=True)
 
 
 def set_up_passes(model: Model, settings: TrainerSettings) -> None:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Callable
+from importlib import import_module
 from inspect import isabstract
+from pkgutil import iter_modules
 from typing import Annotated, Any
 
 import numpy as np
 import pytest
 
+import poslab.data.algorithmic
 from poslab.arguments import Range
-from poslab.data.algorithmic import chomsky, compositional, length_generalization, recall
 from poslab.data.algorithmic.chomsky import StringTask
 from poslab.data.algorithmic.compositional import Pcfg, Scan
 from poslab.data.algorithmic.length_generalization import Lego
 from poslab.data.algorithmic.task import AlgorithmicTask
 from tests.data.algorithmic.solving import drawn, many, worked_examples
 
-MODULES = (chomsky, compositional, length_generalization, recall)
+FOLDER = poslab.data.algorithmic
+MODULES = [import_module(f"{FOLDER.__name__}.{module.name}") for module in iter_modules(FOLDER.__path__)]
 TASKS = {
     name: task
     for module in MODULES

@@ -168,3 +168,12 @@ def test_the_lengths_of_a_split_are_those_that_have_examples():
         with_examples = [length for length in made.test_lengths if data.splits.examples(split, length)]
         assert data.lengths_of(split) == with_examples
         assert 1 not in with_examples and 12 in with_examples
+
+
+@pytest.mark.parametrize("trust", ["my_tasks", "[my_tasks]"])
+def test_a_task_of_a_users_package_is_built_once_it_is_trusted(trust, tmp_path, monkeypatch):
+    source = "from poslab.data.algorithmic.recall import Passkey\nclass Mine(Passkey):\n    pass\n"
+    (tmp_path / "my_tasks.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = composed("dataset=algorithmic", "dataset.task._target_=my_tasks.Mine", f"trust={trust}")
+    assert config["dataset"]["task"]["_target_"] == "my_tasks.Mine" and config["dataset"]["sequence_length"] > 1

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import cycle, islice
+from itertools import chain, cycle, islice, repeat
 from string import ascii_lowercase
 from typing import Annotated
 
@@ -322,7 +322,8 @@ class Counting(AlgorithmicTask):
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         assert self.has_length(length), "a length below 6"
-        chances = _chances(generator)
+        # Drawn one at a time, they would cost a microsecond each.
+        chances = chain.from_iterable(generator.random(64).tolist() for _ in repeat(None))
         values: dict[str, int] = {}
         while not values:
             program, values = self._program(length - 2, chances)
@@ -347,12 +348,6 @@ class Counting(AlgorithmicTask):
                 values[variable] = 0
                 program += [variable, "=", "0", ";"]
         return program, values
-
-
-def _chances(generator: np.random.Generator) -> Iterator[float]:
-    """Yield numbers of [0, 1) for ever; one at a time, they would cost a microsecond each."""
-    while True:
-        yield from generator.random(64).tolist()
 
 
 def _pick(names: str | list[str], chances: Iterator[float]) -> str:

@@ -43,7 +43,11 @@ class SpanKind(ExampleKind):
             columns["length"].append(len(before) + len(within) + 1)
             columns["first"].append(len(before))
             columns["places"].append(places)
-            columns["span"].append(_token_span(places, answers[0], len(before)) if answers else [0, 0])
+            touched: Any = ()  # tokens of the context that the answer touches
+            if answers:
+                first, last = answers[0]["start"], answers[0]["start"] + len(answers[0]["text"])
+                touched = np.flatnonzero((places[:, 1] > first) & (places[:, 0] < last)) + len(before)
+            columns["span"].append([int(touched[0]), int(touched[-1])] if len(touched) else [0, 0])
         return columns
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
@@ -54,13 +58,6 @@ class SpanKind(ExampleKind):
             return False
         of_context = compute.subtract(compute.subtract(ends, first), 1)
         return are_equal(sizes(columns["places"]), of_context)
-
-
-def _token_span(places: np.ndarray, answer: Mapping[str, Any], first: int) -> list[int]:
-    """Return the first and the last token of an answer."""
-    start, stop = answer["start"], answer["start"] + len(answer["text"])
-    touched = np.flatnonzero((places[:, 1] > start) & (places[:, 0] < stop))
-    return [first + int(touched[0]), first + int(touched[-1])] if len(touched) else [0, 0]
 
 
 SPANS = SpanKind("answers")

@@ -198,7 +198,12 @@ class Rotary(PositionalEncoding):
             frequencies, attention_factor = self.scaled_frequencies(key_positions.stop, device)
         else:
             axes, frequencies, attention_factor = self._allocated(key_positions.lengths, device)
-            blocks = _equal_blocks(axes) if self.layout == "blocks" else 1
+            if self.layout == "blocks":
+                blocks = max(axes) + 1
+                if axes != [axis for axis in range(blocks) for _ in range(len(axes) // blocks)]:
+                    raise ValueError(
+                        "layout must not be blocks unless each axis has a block of equally many pairs, as under axial"
+                    )
         query_cos_sin = _cos_sin(query_positions, frequencies, axes)
         same = key_positions is query_positions
         key_cos_sin = query_cos_sin if same else _cos_sin(key_positions, frequencies, axes)
@@ -249,11 +254,3 @@ def _cos_sin(positions: Positions, frequencies: Tensor, axes: list[int] | None) 
             coordinates = coordinates.index_select(-1, torch.tensor(axes, device=coordinates.device))
     angle = products(coordinates, frequencies)
     return angle.cos(), angle.sin()
-
-
-def _equal_blocks(axes: list[int]) -> int:
-    """Return the number of axes; raise ValueError unless the pairs of each are a block, and all equally long."""
-    blocks = max(axes) + 1
-    if axes != [axis for axis in range(blocks) for _ in range(len(axes) // blocks)]:
-        raise ValueError("layout must not be blocks unless each axis has a block of equally many pairs, as under axial")
-    return blocks
