@@ -53,9 +53,13 @@ def trained(tree: Path, spellings: list[list[str]], directory: Path, steps: int 
     paths = os.pathsep.join([str(tree / "src"), str(tree)])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     for words in spellings:
-        short = [] if steps is None else [f"trainer.max_steps={steps}"]
+        if steps is not None:
+            words = [
+                *(word for word in words if not word.startswith("trainer.max_steps=")),
+                f"trainer.max_steps={steps}",
+            ]
         words = [word.replace("PAIRS", str(tree.parent / "pairs.jsonl")) for word in words]
-        command = [sys.executable, "-m", "src.train", *words, *short, f"hydra.run.dir={directory}"]
+        command = [sys.executable, "-m", "src.train", *words, f"hydra.run.dir={directory}"]
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
         if done.returncode == 0:
             with (directory / "metrics.csv").open(newline="") as file:
