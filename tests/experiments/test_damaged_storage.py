@@ -51,18 +51,54 @@ def whole_sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return sweep
 
 
+def attribute(name: str, value: str) -> str:
+    """SQL that sets a user attribute of trial 1."""
+    return f"INSERT OR REPLACE INTO trial_user_attributes (trial_id, key, value_json) VALUES (2, '{name}', '{value}')"
+
+
+def numbers(most: int, rest: str) -> str:
+    return f"WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < {most}) {rest}"
+
+
+ENDLESS = "SELECT i AS trial_id, i AS number, 1 AS study_id, 'COMPLETE' AS state, NULL AS a, NULL AS b FROM n"
 WRONG = {
+    "an endless view": (
+        f"ALTER TABLE trials RENAME TO others; CREATE VIEW trials AS {numbers(10**18, ENDLESS)}",
+        "trials is computed",
+    ),
+    "a trigger": ("CREATE TRIGGER t AFTER UPDATE ON trials BEGIN DELETE FROM trials; END", "t is computed"),
+    "a computed column": ("ALTER TABLE trials ADD COLUMN c AS (zeroblob(1000000000))", "trials is computed"),
+    "100,000 trials": (
+        numbers(100_100, "INSERT INTO trials SELECT i, i, 1, 'COMPLETE', NULL, NULL FROM n"),
+        "at most 20,000 rows of trials, and has 100,00",
+    ),
+    "a value of 20 MB": (attribute("figures", '{"a": "' + "x" * 20_000_000 + '"}'), "too big"),
     "an unknown state": ("UPDATE trials SET state = 'DONE'", "damaged: .*DONE"),
     "a number that is none": ("UPDATE trials SET number = 'x' WHERE number = 1", "damaged: "),
+    "a negative number": ("UPDATE trials SET number = -5 WHERE number = 1", "damaged: trial -5"),
     "a date that is none": ("UPDATE trials SET datetime_start = 'yesterday'", "damaged: .*yesterday"),
-    "a distribution that is none": ("UPDATE trial_params SET distribution_json = '[1]'", "damaged: "),
-    "text in the place of JSON": (
-        "INSERT INTO trial_user_attributes VALUES (99, 2, 'x', 'nonsense')",
-        "damaged: JSONDecodeError",
+    "an infinite value": ("UPDATE trial_values SET value_type = 'INF_POS', value = NULL", "damaged: trial 0"),
+    "no value": ("DELETE FROM trial_values", "damaged: trial 0"),
+    "a value that is text": ("UPDATE trial_values SET value = 'x'", "damaged: trial 0"),
+    "no parameters": ("DELETE FROM trial_params", "the parameters of trial 0"),
+    "a parameter outside of its range": (
+        "UPDATE trial_params SET param_value = 1e300 WHERE param_name = 'encoding.base'",
+        "the parameters of trial 0",
     ),
+    "a distribution that is none": ("UPDATE trial_params SET distribution_json = '[1]'", "damaged: "),
+    "text in the place of JSON": (attribute("figures", "nonsense"), "damaged: JSONDecodeError"),
+    "JSON without an end": (attribute("figures", "[" * 100_000 + "]" * 100_000), "damaged: RecursionError"),
+    "metrics that are a list": (attribute("figures", "[1]"), "damaged: trial 1"),
+    "metrics that are texts": (attribute("figures", '{"a": "b"}'), "damaged: trial 1"),
     "a job that is a list": ("UPDATE poslab_jobs SET record = '[1]' WHERE name = '1'", "something else than a job"),
     "a job that is not JSON": ("UPDATE poslab_jobs SET record = 'x' WHERE name = '1'", "a job that is not JSON"),
+    "a worker that is a list": (
+        """UPDATE poslab_jobs SET record = '{"attempts": [{"worker": [1], "failure": null}]}' WHERE name = '1'""",
+        "something else than a job",
+    ),
     "a path in the place of a number": ("UPDATE poslab_jobs SET name = '../../x' WHERE name = '1'", "there is no job"),
+    "a specification that is a list": ("UPDATE study_user_attributes SET value_json = '[1]'", "lacks what it was"),
+    "no origin": ("DELETE FROM study_user_attributes WHERE key = 'made_with'", "lacks what it was"),
     "a direction that is none": ("UPDATE study_directions SET direction = 'UP'", "damaged: .*UP"),
 }
 

@@ -117,7 +117,13 @@ class Record:
         """Return the record of plain data; raise DamagedStorageError for any that `as_plain_data` does not make."""
         try:
             attempts = [Attempt(**{**a, "failure": a["failure"] and Failure(**a["failure"])}) for a in node["attempts"]]
-            return cls(**{**node, "attempts": attempts})
+            record = cls(**{**node, "attempts": attempts})
+            texts = [a.worker for a in attempts] + [a.failure.reason for a in attempts if a.failure]
+            if not all(isinstance(text, str) for text in texts) or type(record.beats) is not int:
+                raise ValueError
+            if not isinstance(record.outcome, dict | None) or not isinstance(record.seconds, int | float | None):
+                raise ValueError
+            return record
         except (TypeError, KeyError, ValueError) as error:
             raise DamagedStorageError(f"is damaged: it holds something else than a job: {str(node)[:80]}") from error
 

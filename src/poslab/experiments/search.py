@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,8 +103,17 @@ class SweepJobs(Jobs[TrialResult | None]):
         return trial_directory(self.sweep, int(key))
 
     def trials(self) -> dict[str, FrozenTrial]:
-        """Return Optuna's trials by key."""
-        return {str(trial.number): trial for trial in self.study.get_trials(deepcopy=False)}
+        """Return Optuna's trials by key; DamagedStorageError for those that Poslab does not write."""
+        trials = self.study.get_trials(deepcopy=False)
+        for number, trial in enumerate(trials):
+            values, metrics = trial.values or [], trial.user_attrs.get(METRICS, {})
+            is_whole = trial.number == number and isinstance(metrics, dict)
+            if trial.state == TrialState.COMPLETE:
+                is_whole &= len(values) == len(self.study.directions) and all(isinstance(v, float) for v in values)
+                is_whole = is_whole and all(map(math.isfinite, values))
+            if not is_whole or not all(isinstance(value, int | float) for value in metrics.values()):
+                raise DamagedStorageError(f"is damaged: trial {trial.number} is none that Poslab writes")
+        return {str(trial.number): trial for trial in trials}
 
     def finished(self, snapshot: Snapshot | None = None) -> list[FrozenTrial]:
         """Return Optuna's trials of the finished jobs."""
@@ -203,7 +213,13 @@ def make_or_join(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, 
         study.set_user_attr(MADE_WITH, {**made_with, "id": identity})
         study.set_user_attr("question", sweep.question)
         study.set_user_attr(SPECIFICATION, specification)
-    kept = study.user_attrs[SPECIFICATION]
+    kept, made = study.user_attrs[SPECIFICATION], study.user_attrs.get(MADE_WITH)
+    is_whole = isinstance(kept, dict) and isinstance(kept.get("configuration"), dict)
+    is_known = (
+        isinstance(made, dict) and made.keys() >= {"optuna", "commit", "seed"} and isinstance(made.get("id"), str)
+    )
+    if not is_whole or not is_known:
+        raise DamagedStorageError(f"is damaged: the study {sweep.name} lacks what it was begun with")
     now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
     configurations = changes_since(kept.pop("configuration"), now.pop("configuration"))
     if differing := [key for key, *_ in (*configurations, *changes_since(kept, now))]:

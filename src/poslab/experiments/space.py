@@ -91,6 +91,16 @@ class Space:
         """Return the values of a trial by key, from its parameters by name."""
         return {parameter.key: params[parameter.name] for parameter in self.parameters if parameter.name in params}
 
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Return whether parameters, by name, are a point of this space."""
+        values: Values = {}
+        for parameter in self.parameters:
+            if parameter.exists(values):
+                if parameter.name not in params or not _holds(parameter.distribution, params[parameter.name]):
+                    return False
+                values[parameter.key] = params[parameter.name]
+        return len(values) == len(params)
+
     def defaults(self, default: Mapping[str, Any]) -> Values:
         """Return the parameters of trial 0 by name, from the values of the configuration by key.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from poslab.configuration.command_line import pip_install
 from poslab.experiments.jobs import TABLES
-from poslab.experiments.storage_url import DamagedStorageError, Stored, url_of, without_password
+from poslab.experiments.storage_url import MAX_TRIALS, DamagedStorageError, Stored, url_of, without_password
 from poslab.io.files import read_text, refuse_links, write_atomically
 from poslab.runs.errors import RunStoppedError
 
@@ -28,6 +29,12 @@ CONNECT_TIMEOUT_S = 10
 
 SQLITE_TIMEOUT_S = 60
 """Longest time that a process waits for another one that writes."""
+
+MAX_ROWS = 1_000_000
+"""Most rows of a table, other than that of the trials, in a file of SQLite."""
+
+MAX_FILE_BYTES, MAX_VALUE_BYTES = 500_000_000, 10_000_000
+"""Most bytes of a file of SQLite and of a value in it; 1,000 trials need about 5,000,000."""
 
 OWNER = ".study"
 """File with the study to which a directory belongs."""
@@ -94,12 +101,14 @@ def _database(url: str) -> RDBStorage:
     file, is_sqlite = url.partition("///")[2].partition("?")[0], url.startswith("sqlite")
     if is_sqlite and file and not Path(file).parent.is_dir():
         raise OSError(f"there is no folder {Path(file).parent}")
+    if is_sqlite and Path(file).is_file():
+        _check_file(Path(file))
     seconds = {"timeout": SQLITE_TIMEOUT_S} if is_sqlite else {"connect_timeout": CONNECT_TIMEOUT_S}
     storage = RDBStorage(url, engine_kwargs={"connect_args": seconds, "pool_pre_ping": not is_sqlite})
     if is_sqlite:
         # Optuna relies on SELECT ... FOR UPDATE, which SQLite lacks: without a lock from the beginning of each
         # transaction, two processes could take the same trial.
-        event.listen(storage.engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+        event.listen(storage.engine, "connect", _prepare)
         event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
         storage.engine.dispose()
     TABLES.create_all(storage.engine)
@@ -111,6 +120,37 @@ def first_line(error: Exception) -> str:
     if isinstance(error, StorageInternalError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _prepare(connection: sqlite3.Connection, _: object = None) -> None:
+    connection.isolation_level = None
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
+
+
+def _check_file(file: Path) -> None:
+    """Raise DamagedStorageError for a file of SQLite that is damaged, or could take for ever to read."""
+    if (size := file.stat().st_size) > MAX_FILE_BYTES:
+        raise DamagedStorageError(f"must have at most {MAX_FILE_BYTES:,} bytes, and has {size:,}")
+    with contextlib.closing(sqlite3.connect(file, timeout=SQLITE_TIMEOUT_S)) as connection:
+        _prepare(connection)
+        try:
+            connection.execute("PRAGMA ignore_check_constraints = ON")
+            (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()  # finds pages that are read in circles
+            if said != "ok":
+                raise DamagedStorageError(f"is damaged: {' '.join(said.split())}")
+            computed = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type NOT IN ('table', 'index') OR sql LIKE 'CREATE VIRTUAL%' OR "
+                "(type = 'table' AND EXISTS (SELECT 1 FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0))"
+            ).fetchone()
+            if computed:
+                raise DamagedStorageError(f"must hold plain tables alone, and {computed[0]} is computed as it is read")
+            for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+                quoted, most = table.replace('"', '""'), 2 * MAX_TRIALS if table == "trials" else MAX_ROWS
+                (rows,) = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()
+                if rows > most:
+                    raise DamagedStorageError(f"must have at most {most:,} rows of {table}, and has {rows:,}")
+        except (sqlite3.Error, UnicodeDecodeError) as error:
+            raise DamagedStorageError(f"cannot be reached: {first_line(error)}") from error
 
 
 def open_output(output: Path) -> None:

@@ -22,7 +22,7 @@ from poslab.configuration.command_line import poslab_command, trusting
 from poslab.experiments.display import best_of, outcomes, shown, shown_values
 from poslab.experiments.report.write import print_table
 from poslab.experiments.search import MADE_WITH, METRICS, SweepJobs
-from poslab.experiments.storage_url import url_of, without_password
+from poslab.experiments.storage_url import DamagedStorageError, url_of, without_password
 from poslab.experiments.trial_run import TrialConfigurations, runs_of
 from poslab.io.files import write_atomically
 from poslab.io.terminal import one_line
@@ -39,9 +39,13 @@ def write_results(jobs: SweepJobs, configurations: TrialConfigurations, console:
     """Test the best trial of a settled sweep, write the results into its directory, and print a summary.
 
     Raises:
+        DamagedStorageError: for parameters that are not of the space.
         RunStoppedError: if no trial is complete.
     """
     sweep, output, trials = jobs.sweep, Path(jobs.sweep.output), jobs.finished()
+    for trial in trials:
+        if trial.state == TrialState.COMPLETE and not sweep.search_space.contains(trial.params):
+            raise DamagedStorageError(f"is damaged: the parameters of trial {trial.number} are not of the space")
     table = trials_frame(jobs, trials)
     write_atomically(output / "trials.csv", table.to_csv(index=False))
     best = best_of(trials, sweep.all_objectives)
