@@ -185,21 +185,70 @@ def split(**pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
 
 
+def precompiled(text: bytes) -> dict[str, Any]:
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bytes(4) + text).decode()}
+
+
+CAPITALISED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+"""A part of the regular expression of GPT-4o, before the part that takes a word of capitals."""
+SLOW = (
+    *(
+        "(a+)+$x",
+        "((a{1000}){1000}){1000}",
+        "(a|a)*x",
+        "a*a*a*a*a*a*a*a*a*a*a*b",
+        "a?" * 10 + "a" * 10,
+        ".*x",
+        "[^b]+b",
+    ),
+    *(r"\p{L}+x", "a{1,99}b", "a{9999}", "(?=a*b)", "(?<=a*)b", r"(a)\1*", r"\g<0>", "a{2}+b", r"\s*[\r\n]+x", "^a*$"),
+    *("(?i:'s|'t|'re|'ve|'m|'ll|'d)x", "[^x]+(?i:'s|'t|'re|'ve|'m|'ll|'d)", "[[]a*b", "a|(b+)*"),
+    *(r"\s*[\r\n]+", r"\s*[\r\n]| |\s+", r"\s+|\s*[\r\n]", r"\s*[\r\n]+x|\s+"),
+    CAPITALISED,
+    CAPITALISED + r"|x[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+)
+"""Regular expressions that can go back over a text, or do what published ones do not."""
+WORD_PIECE = {"type": "WordPiece", "vocab": {"[UNK]": 0, "a": 1}, "unk_token": "[UNK]"}
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 
 
 @pytest.mark.parametrize(
-    "parts", [{"normalizer": {"type": "Other"}}, {"normalizer": 3}, {"model": {"type": "Other", "vocab": {}}}]
+    "parts, reason",
+    [
+        ({"normalizer": sequence("normalizers", *[replace("ll", String="l")] * 22)}, "with a longer one"),
+        ({"normalizer": replace("l", String="")}, "with a longer one"),
+        ({"normalizer": sequence("normalizers", *[replace("l", Regex="")] * 22)}, "one step of a kind"),
+        ({"normalizer": sequence("normalizers", *[{"type": "ByteLevel"}] * 22)}, "one step of a kind"),
+        ({"normalizer": precompiled(b"a" * 1000)}, "more than 64 bytes of a character"),
+        ({"normalizer": {"type": "Other"}}, "normalizer must.*BertNormalizer, .*, got 'Other'"),
+        ({"decoder": sequence("decoders", *[replace("ll", String="l")] * 22)}, "with a longer one"),
+        ({"pre_tokenizer": sequence("pretokenizers", *[BYTE_LEVEL] * 22)}, "one step of a kind"),
+        *(({"pre_tokenizer": split(Regex=pattern)}, "that never go back over a text") for pattern in SLOW),
+        ({"normalizer": replace("", Regex="a?" * 24 + "a" * 24)}, "that never.*back over a text"),
+        ({"pre_tokenizer": sequence("pretokenizers", *[split(String="x")] * 101)}, "at most 100 steps"),
+        ({"pre_tokenizer": sequence("pretokenizers", *[split(Regex="a" * 400)] * 6)}, "at most 2,000 characters and"),
+        ({"pre_tokenizer": split(Regex="a{999}|b{9,999}")}, "repetitions, got 2,022"),
+        ({"model": WORD_PIECE | {"max_input_chars_per_word": 10**9}}, "words of at most 256 characters"),
+        ({"post_processor": {"type": "Other"}}, "post_processor must be of"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "b"}}, "for what.*does not know"),
+        ({"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "b"}}, "for what.*does not know"),
+        ({"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "unk_token": "b"}}, "for what.*does not know"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": None}}, "for what.*does not know"),
+        ({"model": {"type": "Unigram", "vocab": [["a", 0.0]], "unk_id": 5}}, "for what.*does not know"),
+        ({"model": {"type": "Other", "vocab": {}}}, "model must.*WordPiece or Unigram"),
+        ({"normalizer": 3}, "not subscriptable"),
+    ],
 )
-def test_a_tokenizer_file_of_another_form_is_refused(tmp_path: Path, parts: dict[str, Any]) -> None:
+def test_a_tokenizer_file_that_makes_much_of_little_or_cannot_encode_is_refused(
+    tmp_path: Path, parts: dict[str, Any], reason: str
+) -> None:
     file = change(tmp_path, **parts)
-    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is not .*tokenizer.json: "):
+    with pytest.raises(ValueError, match=rf"^tokenizer {str(file)!r} is not a Hugging Face tokenizer.json: .*{reason}"):
         load_tokenizer(tmp_path)
 
 
 def test_a_text_on_which_the_library_gives_up_is_one_sentence(tmp_path: Path) -> None:
-    charsmap = base64.b64encode(bytes(4)).decode()
-    change(tmp_path, normalizer={"type": "Precompiled", "precompiled_charsmap": charsmap})
+    change(tmp_path, normalizer=precompiled(b""))
     with pytest.raises(ValueError, match=r"^the tokenizer.*out of bounds"):
         load_tokenizer(tmp_path).encode("hello")
 
@@ -208,6 +257,21 @@ GPT_4 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+PATTERNS = (
+    GPT_4.replace("{1,3}", ""),
+    GPT_4.replace(r"?\p{L}+", r"?[\p{L}\p{M}]+").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}"),
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+    r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+",
+    " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    "[0-9][0-9][0-9]",
+)
+"""Of Qwen 2, Qwen 3.5, GPT-4, GPT-4o, GPT-2, DeepSeek, BLOOM, DeepSeek and Falcon."""
 METASPACE = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
 BERT = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
 LLAMA_2 = {
@@ -231,6 +295,10 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
     "Llama 2": LLAMA_2,
     "XLM-R": XLM_R,
+    **{
+        pattern: {"pre_tokenizer": sequence("pretokenizers", split(Regex=pattern), {**BYTE_LEVEL, "use_regex": False})}
+        for pattern in PATTERNS
+    },
 }
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from poslab.data.tokenizer_files import check_tokenizer
 from poslab.io.files import read_json
 
 if TYPE_CHECKING:
@@ -176,11 +177,14 @@ class SubwordTokenizer:
 
     @classmethod
     def from_file(cls, path: str | Path) -> "SubwordTokenizer":
-        """Read a Hugging Face tokenizer.json; ValueError if it is not one."""
+        """Read a Hugging Face tokenizer.json; ValueError if it is not one, or its text could grow for ever."""
         from tokenizers import Tokenizer
 
         with _library_errors(f"tokenizer {str(path)!r} is not a Hugging Face tokenizer.json"):
-            return cls(Tokenizer.from_file(str(Path(path).expanduser())))
+            content = read_json(Path(path).expanduser())
+            check_tokenizer(content)
+            # Not the file itself, of which the library may read something unchecked: a key may be there twice.
+            return cls(Tokenizer.from_buffer(json.dumps(content).encode()))
 
     def encode(self, text: str) -> np.ndarray:
         with _library_errors(CANNOT_ENCODE):
