@@ -75,8 +75,13 @@ def check_tokenizer(content: dict[str, Any]) -> None:
             if step["type"] not in allowed:
                 raise ValueError(f"{key} must be of {', '.join(sorted(allowed))}, got {step['type']!r}")
             _check_step(key, step)
-            matched += _matched(_regex(step))
-        growing = [step["type"] for step in steps if not _never_grows(step)]
+            regex = _regex(step)
+            matched += len(regex) + sum(map(int, re.findall(r"(?<=[{,])\d+(?=[,}])", regex)))
+        growing = [  # a regular expression can match nothing
+            step["type"]
+            for step in steps
+            if step["type"] not in NEVER_GROW or (step["type"] == "Replace" and "Regex" in step["pattern"])
+        ]
         if len(set(growing)) < len(growing):
             raise ValueError(f"{key} must have one step of a kind at most, but for Replace and Split")
     if matched > MAX_MATCHED:
@@ -95,19 +100,9 @@ def _steps(node: dict[str, Any] | None, inner: str) -> Iterator[dict[str, Any]]:
         yield node
 
 
-def _never_grows(step: dict[str, Any]) -> bool:
-    """Return whether a step never makes a text longer, as a regular expression can that matches nothing."""
-    return step["type"] in NEVER_GROW and not (step["type"] == "Replace" and "Regex" in step["pattern"])
-
-
 def _regex(step: dict[str, Any]) -> str:
     """Return the regular expression of a step; "" if it has none."""
     return str(step.get("pattern", {}).get("Regex", ""))
-
-
-def _matched(regex: str) -> int:
-    """Return the number of characters of a regular expression, with the repetitions that it counts."""
-    return len(regex) + sum(map(int, re.findall(r"(?<=[{,])\d+(?=[,}])", regex)))
 
 
 def _check_step(key: str, step: dict[str, Any]) -> None:
@@ -129,6 +124,8 @@ def _check_step(key: str, step: dict[str, Any]) -> None:
 
 
 def _check_model(model: dict[str, Any]) -> None:
+    from tokenizers.pre_tokenizers import ByteLevel
+
     kind, vocab = model.get("type", "BPE"), model["vocab"]  # old files of byte-pair encoding do not name their type
     if kind not in ("BPE", "WordLevel", "WordPiece", "Unigram"):
         raise ValueError(f"model must be BPE, WordLevel, WordPiece or Unigram, got {kind!r}")
@@ -140,12 +137,7 @@ def _check_model(model: dict[str, Any]) -> None:
     else:
         unknown = model.get("unk_token")
         # Byte-level vocabularies know all text; that of GPT-2 names an unknown token that is not there.
-        is_known = unknown in vocab or (kind == "BPE" and (unknown is None or _is_of_bytes(vocab)))
+        of_bytes = set(ByteLevel.alphabet()) <= vocab.keys()
+        is_known = unknown in vocab or (kind == "BPE" and (unknown is None or of_bytes))
     if not is_known:
         raise ValueError("model must have a token for what it does not know, its unk_token or unk_id")
-
-
-def _is_of_bytes(vocab: dict[str, Any]) -> bool:
-    from tokenizers.pre_tokenizers import ByteLevel
-
-    return set(ByteLevel.alphabet()) <= vocab.keys()
