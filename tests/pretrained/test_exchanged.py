@@ -290,7 +290,7 @@ def test_an_attention_factor_scales_the_channels_that_turn_as_in_the_untouched_m
     ids = some_tokens(length=ROWS)
     theirs = tiny("gpt_neox", rope_parameters=rope)(ids).logits
     ours = borrow(tiny("gpt_neox", rope_parameters=rope), partial(Rotary, scaling=scaling))
-    assert ours.encodings.layer(0).factor_on == "turning"
+    assert ours.encodings.layer(0).factor_on == "rotated"
     torch.testing.assert_close(ours(ids), theirs, **CLOSE)
     whole_logits = borrow(tiny("gpt_neox", rope_parameters=rope), partial(Rotary, scaling=scaling, factor_on="logits"))
     assert (whole_logits(ids) - theirs).abs().max() > 0.01 * theirs.abs().max()

@@ -256,7 +256,7 @@ UNDER_ENCODING = {
         "encoding rope_dynamic_ntk changes its frequencies with the length of the text in a way that no class",
     ),
     "a factor on a part": (
-        partial(scaled(yarn, training_length=TRAINED, fraction=0.5), factor_on="turning"),
+        partial(scaled(yarn, training_length=TRAINED, fraction=0.5), factor_on="rotated"),
         {},
         "an attention factor scales the whole head in this class",
     ),

@@ -46,7 +46,7 @@ def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_trai
     lines = printed(test_table(task, metrics, [10, 20], trained=10, step=7))
     assert ["10", "400", "100.00", "–", "–"] in lines and ["20", "1,200", "50.00", "–", "–"] in lines
     assert ["all", "1,600", "62.50", "–", "–"] in lines and ["beyond", "50.00", "–", "–"] in lines
-    assert " ".join(lines[-1]) == "from 0 to 100: accuracy, exact match"
+    assert " ".join(lines[-1]) == "out of 100: accuracy, exact match"
 
 
 def test_facts_stand_under_one_another():

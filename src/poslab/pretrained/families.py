@@ -106,7 +106,7 @@ class Family:
             training_length=rope.get("original_max_position_embeddings") or length,
             base=float(base),
             fraction=fraction,
-            factor_on="turning",  # of all classes of transformers
+            factor_on="rotated",  # of all classes of transformers
             spectrum=partial(_spectrum, config, fraction),
         )
 

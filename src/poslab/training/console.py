@@ -203,7 +203,7 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:
-        table.caption, table.caption_justify = f"from 0 to 100: {', '.join(scored)}", "left"
+        table.caption, table.caption_justify = f"out of 100: {', '.join(scored)}", "left"
     for name in ("length", "examples" if task.aggregate_lengths else "", *map(words, task.shown)):
         table.add_column(name, justify="right")
 

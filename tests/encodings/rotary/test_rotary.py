@@ -101,7 +101,7 @@ def plain_interleaved(x: Tensor, angle: Tensor) -> Tensor:
     return torch.cat([turned, x[..., turning:]], dim=-1)
 
 
-@pytest.mark.parametrize("turning", [HEAD_DIM, 6])
+@pytest.mark.parametrize("rotated", [HEAD_DIM, 6])
 @pytest.mark.parametrize(
     ("rotate", "plainly"), [(rotate_half_split, plain_half_split), (rotate_interleaved, plain_interleaved)]
 )

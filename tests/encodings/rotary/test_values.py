@@ -26,7 +26,7 @@ def attended(encoding: Rotary, q: Tensor, k: Tensor, v: Tensor, start: int = 0, 
     return attend(q, k, v, encoding, encoding.prepare(queries, keys), Visibility(), route)
 
 
-@pytest.mark.parametrize("turning", [16, 8])
+@pytest.mark.parametrize("rotated", [16, 8])
 def test_outputs_are_those_of_the_rotations_of_deepseek_v4(turning):
     """Its last channels turn, ours the first; one head serves as key and value of all."""
     q, k, _ = operands(kv_heads=1)

@@ -30,7 +30,7 @@ Fraction = Annotated[float, Range(above=0, at_most=1)]
 Layout = Literal["half_split", "interleaved", "blocks"]
 """Channels of a pair: m and m + r / 2, or 2m and 2m + 1, or half-split within the block of each axis."""
 
-FactorOn = Literal["logits", "turning"]
+FactorOn = Literal["logits", "rotated"]
 """Channels of queries and keys that an attention factor scales: all of them, or those that turn."""
 
 
@@ -68,8 +68,8 @@ class Rotary(PositionalEncoding):
             the spectrum of the channels that turn, or that of each axis; None leaves the frequencies (paper).
         allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order
             in storage alone.
-        factor_on: what an attention factor scales: "logits", or only the channels that are "turning", as in the code of
-            transformers. They differ if a fraction turns. In a pretrained rotary model it is "turning" unless given.
+        factor_on: what an attention factor scales: "logits", or only the channels that are "rotated", as in the code of
+            transformers. They differ if a fraction turns. In a pretrained rotary model it is "rotated" unless given.
 
     Precision: angles are products in float32 up to position 2^20 (`Positions.stop`), where they are off by up to 0.1
     radians, as in most code, and are made in float64 for texts past it: cosines and sines are then exact to 4e-7 at
@@ -81,7 +81,7 @@ class Rotary(PositionalEncoding):
 
     The attention factor scales whole logits, as in YaRN's paper, and a rotation stays a rotation. Code that multiplies
     cosines and sines by it (transformers and most others) does the same if all channels turn; where only a fraction
-    does, that leaves the share of the other channels in the logit unscaled, as `factor_on="turning"` does.
+    does, that leaves the share of the other channels in the logit unscaled, as `factor_on="rotated"` does.
 
     A scaling that depends on the length reads `Positions.stop` of the keys as the length so far: a shift of all
     positions then matters, and a longer text turns its earlier tokens differently. Trap: for packed or padded rows that
@@ -213,7 +213,7 @@ class Rotary(PositionalEncoding):
         self, queries: tuple[Tensor, Tensor], keys: tuple[Tensor, Tensor], attention_factor: float, blocks: int = 1
     ) -> Rotation:
         """Return the tables of cosines and sines, with an attention factor where `factor_on` has it."""
-        if self.factor_on == "turning":
+        if self.factor_on == "rotated":
             return Rotation(*queries, *keys, 1.0, blocks, attention_factor)
         return Rotation(*queries, *keys, attention_factor**2, blocks)
 

@@ -141,7 +141,7 @@ def rope_of(
     from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
     default = (host or LlamaRotaryEmbedding).compute_default_rope_parameters
-    if rotary is not None and rotary.rotary_dim < head_dim and has_factor_on("turning", rotary, length):
+    if rotary is not None and rotary.rotary_dim < head_dim and has_factor_on("rotated", rotary, length):
         raise NotPlainError("an attention factor scales the whole head in this class, not the channels that rotate")
     for rope in _forms(rotary, head_dim, length):
         if _agrees(config(rope), rotary, head_dim, length, default):
@@ -171,7 +171,7 @@ def channel_order(rotary: Rotary | None, head_dim: int) -> list[int]:
 
 
 def has_factor_on(scaled: str, rotary: Rotary, length: int) -> bool:
-    """Return True if the scaling of an encoding has an attention factor, on "logits" or "turning" channels."""
+    """Return True if the scaling of an encoding has an attention factor, on "logits" or "rotated" channels."""
     return rotary.factor_on == scaled and rotary.scaled_frequencies(length)[1] != 1.0
 
 
