@@ -1,7 +1,7 @@
 """Claims that every encoding of conf/encoding keeps, whatever it computes: a new YAML file is held to them at once."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -32,10 +32,16 @@ from tests.encoding_choices import (
 QUICK_CHECKS = {name: check for name, check in CHECKS.items() if name != "check_it_compiles_without_a_break"}
 
 
+@cache
+def subject(name: str) -> Subject:
+    """An encoding under test, whose checks share its stacks as `check_encoding` has them do."""
+    return Subject(factory(name))
+
+
 @pytest.mark.parametrize("name", quick_or_slow([*EVERY_ENCODING, *OF_ENCODERS]))
 @pytest.mark.parametrize("check", QUICK_CHECKS.values(), ids=QUICK_CHECKS)
 def test_every_encoding_keeps_the_contract(name, check):
-    check(Subject(factory(name)))
+    check(subject(name))
 
 
 @pytest.mark.slow

@@ -41,6 +41,11 @@ SMALL = (
 
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of conf/train.yaml under these choices."""
+    return copy.deepcopy(_resolved(*overrides))
+
+
+@lru_cache(512)
+def _resolved(*overrides: str) -> dict[str, Any]:
     return resolved(copy.deepcopy(unresolved(*overrides)))
 
 
@@ -56,7 +61,12 @@ def small(folder: Path, *overrides: str) -> dict[str, Any]:
     text = folder / "text.txt"
     if not text.exists():
         text.write_text(words(1200))
-    return composed(*SMALL, f"dataset.files={text}", f"dataset.cache_dir={folder / 'cache'}", *overrides)
+    of_no_folder = "of_no_folder"  # the folders of tests differ, and what Hydra composes is the same
+    config = composed(*SMALL, f"dataset.files={of_no_folder}", f"dataset.cache_dir={of_no_folder}", *overrides)
+    for key, path in {"files": text, "cache_dir": folder / "cache"}.items():
+        if config["dataset"].get(key) == of_no_folder:
+            config["dataset"][key] = str(path)
+    return config
 
 
 def opened(config: Mapping[str, Any]) -> tuple[Any, Any]:

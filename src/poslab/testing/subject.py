@@ -67,7 +67,7 @@ class Subject:
     def new_stack(self, causal: bool | None = None) -> StackEncodings:
         """Return encodings equal to those of `stack`, made anew."""
         shape = self.shape(self.is_causal if causal is None else causal)
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         encodings = StackEncodings(self.factory, shape, self.temperature)
         perturb_parameters(encodings)
         return encodings.eval()
@@ -80,7 +80,7 @@ class Subject:
     def attention(self) -> MultiHeadAttention:
         """Attention layer."""
         shape = self.shape()
-        torch.manual_seed(1)
+        torch.default_generator.manual_seed(1)
         return MultiHeadAttention(shape.d_model, shape.num_heads, shape.num_kv_heads, shape.head_dim)
 
     @functools.cached_property
@@ -94,7 +94,7 @@ class Subject:
         sizes = {name: size for name, size in vars(self.shape()).items() if name not in others}
         sizes["num_layers"] = num_layers or sizes["num_layers"]
         kind = Decoder if self.is_causal else Encoder
-        torch.manual_seed(2)
+        torch.default_generator.manual_seed(2)
         stack = StackConfig(encoding=self.factory, temperature=self.temperature, **sizes, **arguments)
         model = kind(stack, VOCAB_SIZE, digits=DIGITS)
         perturb_parameters(model.encodings)
