@@ -330,3 +330,11 @@ def test_the_first_tokens_of_a_short_batch_are_the_batch(name):
 def test_settings_out_of_range_are_refused(settings, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         Distillation(**{"teacher": "a run", **settings})
+
+
+def test_a_task_without_distributions_has_no_teacher():
+    class Regression(Classification):
+        distributions = Task.distributions
+
+    with pytest.raises(ValueError, match="distil: Regression"):
+        Regression("ab", False, BYTES, 64).distributions(torch.zeros(1, 2), None)

@@ -195,9 +195,13 @@ class Task(ABC):
     def sums(self, logits: Tensor, batch: Any) -> Sums:
         """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
 
-    @abstractmethod
     def distributions(self, logits: Tensor, batch: Any) -> Distributions:
-        """Return the distributions whose cross-entropies are the loss of a batch, row by row."""
+        """Return the distributions whose cross-entropies are the loss of a batch, row by row.
+
+        Raises:
+            ValueError: if the loss is no cross-entropy.
+        """
+        raise ValueError(f"objective must not be distil: {type(self).__name__} predicts no distributions")
 
     @abstractmethod
     def first_tokens(self, batch: Any, length: int) -> Any:
