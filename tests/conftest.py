@@ -23,7 +23,7 @@ sys.path.append(str(ROOT / "docs"))  # as for `python docs/make.py`: a script im
 # long. The variable is for the commands that tests start.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-# Tests write thousands of small files and databases that reach the disk before they go on. In memory that takes no time.
+# Tests write thousands of files and databases that reach the disk before they go on. In memory that takes no time.
 IN_MEMORY, BYTES_OF_TESTS = Path("/dev/shm"), 2**31
 if IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > BYTES_OF_TESTS:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
