@@ -25,8 +25,10 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 # Tests write thousands of files and databases that reach the disk before they go on. In memory that takes no time.
 IN_MEMORY, BYTES_OF_TESTS = Path("/dev/shm"), 2**31
-if IN_MEMORY.is_dir() and os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free > BYTES_OF_TESTS:
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+if os.access(IN_MEMORY, os.W_OK):
+    memory = os.statvfs(IN_MEMORY)
+    if memory.f_bavail * memory.f_frsize > BYTES_OF_TESTS and not memory.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
 # What torch.compile makes in tests runs for less time than a C++ compiler takes to optimise it.
 os.environ["TORCHINDUCTOR_DEBUG_COMPILE"] = "1"
 
