@@ -151,6 +151,19 @@ def test_a_report_needs_nothing_but_the_tables(tmp_path, capsys):
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.parametrize("name", [".lock", "figures", "items.parquet"])
+def test_a_link_in_a_folder_of_tables_leads_nowhere(tmp_path, name):
+    folder, other = tmp_path / "tables", tmp_path / "other"
+    folder.mkdir()
+    write_tables(results(output=str(folder)), folder)
+    other.write_text("precious")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(other)
+    with pytest.raises(ValueError, match="symbolic links"):
+        report_tables(folder, "poslab compare report_only=true", {})
+    assert other.read_text() == "precious"
+
+
 @pytest.mark.parametrize("name", ["encoding_choice", "t5_rate", "pretrained_minilm"])
 def test_the_differences_in_the_documentation_are_those_of_the_tables(name):
     found = read_results(RESULTS / name)

@@ -148,8 +148,9 @@ def report_tables(
         baseline: encoding to which the others are compared; None is that of the comparison.
 
     Raises:
-        ValueError: as of `read_results`, or for a baseline that is not among the encodings.
+        ValueError: as of `read_results`, for a baseline that is not among the encodings, or if the folder holds a link.
     """
+    open_output(folder)
     console, asked, results = HarmlessConsole(), Needs(**needs), read_results(folder, baseline)
     with one_at_a_time(folder):
         write(results, console, typed, figure_width)
