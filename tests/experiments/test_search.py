@@ -322,6 +322,10 @@ def test_a_dry_run_says_what_is_searched_and_left_to_do_and_makes_nothing(tmp_pa
     study.complete(job, ONE)
     run_sweep(sweep, CONF, dry_run=True)
     assert "1 of 4" in capsys.readouterr().out
+    with study.ledger.changing() as records:
+        records["0"] = {"x": 1}
+    with pytest.raises(ValueError, match=r"^storage=.*something else than a job"):
+        run_sweep(sweep, CONF, dry_run=True)
 
 
 TPE = {"_target_": "optuna.samplers.TPESampler", "n_startup_trials": 3}

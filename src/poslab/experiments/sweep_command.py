@@ -57,7 +57,9 @@ def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
     try_sampler(sweep, sweep.search_space, default)
     output, resources = Path(sweep.output), worker_resources(sweep.workers, recipe.trainer)
     if dry_run:
-        console.print(_plan(sweep, default, config, seconds_of_run(recipe, data, resources[0].threads)))
+        seconds = seconds_of_run(recipe, data, resources[0].threads)
+        with naming_storage(sweep):
+            console.print(_plan(sweep, default, config, seconds))
         return
     with naming_storage(sweep):
         open_output(output)
