@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from poslab.evaluation.scores.items import ItemScores, MeasuredRun
+from poslab.evaluation.scores.items import ItemScores, MeasuredRun, require_bounded
 from poslab.experiments.cells import CellResult
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.command import report_tables
@@ -104,6 +104,22 @@ def test_a_file_that_would_need_too_much_memory_is_not_read(tmp_path, monkeypatc
     monkeypatch.setattr("poslab.experiments.tables.MAX_ROWS", 1)
     with pytest.raises(ValueError, match=r"runs\.parquet is damaged"):
         read_runs(tmp_path)
+
+
+def test_a_small_file_that_stands_for_a_terabyte_is_not_read(tmp_path):
+    path, number = tmp_path / "items.parquet", 10**6
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(number, np.int32)), pa.array(["x" * number]))
+    for column in (texts, pa.ListArray.from_arrays(pa.array([0, number], pa.int32()), texts)):
+        pq.write_table(pa.table({"a": column}), path, store_schema=False)
+        assert path.stat().st_size < number
+        with pytest.raises(ValueError):
+            require_bounded(lambda **given: pq.ParquetFile(path, **given), number**2)
+        require_bounded(lambda **given: pq.ParquetFile(path, **given), 2 * number**2)
+    write_items(tmp_path, {})
+    columns = {field.name: pa.array(["1"] * number).cast(field.type) for field in pq.read_schema(path)}
+    pq.write_table(pa.table(columns | {"identity": texts}), path, store_schema=False)
+    with pytest.raises(ValueError, match=r"items\.parquet is damaged"):
+        ItemTable(tmp_path)
 
 
 def test_results_come_back_from_their_tables(tmp_path):

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,14 +20,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from poslab.arguments import Count, Range, with_checked_arguments
-from poslab.evaluation.scores.items import COLUMNS, ItemScores, MeasuredRun, item_table
+from poslab.evaluation.scores.items import COLUMNS, ItemScores, MeasuredRun, item_table, require_bounded
 from poslab.experiments.comparison import NAME
 from poslab.io.files import replacing
 
 RUNS, CURVES, ITEMS = "runs.parquet", "curves.parquet", "items.parquet"
 
 MAX_BYTES = 500_000_000
-"""Most bytes of a file, and of its columns before compression times ten."""
+"""Most bytes of a file, and of the columns of runs in memory; those of items need at most ten times as many."""
 MAX_ROWS = 50_000_000
 MAX_COLUMNS = 5_000
 MAX_TEXT = 100_000
@@ -267,10 +267,10 @@ def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """Read a file of bounded size, with this schema if one is given."""
     try:
         _require(path.stat().st_size <= MAX_BYTES)
-        with pq.ParquetFile(path, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20) as file:
-            facts = file.metadata
-            sizes = sum(facts.row_group(index).total_byte_size for index in range(facts.num_row_groups))
-            _require(facts.num_rows <= MAX_ROWS and facts.num_columns <= MAX_COLUMNS and sizes <= 10 * MAX_BYTES)
+        opened = partial(pq.ParquetFile, path, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20)
+        require_bounded(opened, MAX_BYTES if schema is None else 10 * MAX_BYTES)
+        with opened() as file:
+            _require(file.metadata.num_rows <= MAX_ROWS and file.metadata.num_columns <= MAX_COLUMNS)
             _require(schema is None or file.schema_arrow.remove_metadata().equals(schema))
             table = file.read()
         for name in table.column_names if schema is not None else ():

@@ -8,14 +8,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from poslab.data.source import HELD_OUT
@@ -156,9 +158,11 @@ def read_measured(path: Path) -> MeasuredRun:
     """
     content = read_bytes(path, MAX_BYTES)
     try:
-        with pq.ParquetFile(
-            io.BytesIO(content), thrift_string_size_limit=2**24, page_checksum_verification=True
-        ) as file:
+        opened = partial(
+            pq.ParquetFile, io.BytesIO(content), thrift_string_size_limit=2**24, page_checksum_verification=True
+        )
+        require_bounded(opened, 10 * MAX_BYTES)
+        with opened() as file:
             facts = json.loads(file.schema_arrow.metadata[b"poslab"])
             _require(file.schema_arrow.remove_metadata().equals(COLUMNS) and file.metadata.num_rows <= MAX_ROWS)
             rows = file.read().to_pandas(integer_object_nulls=True)
@@ -176,6 +180,33 @@ def read_measured(path: Path) -> MeasuredRun:
         return MeasuredRun(encoding, split, scores, {key: float(value) for key, value in values.items()}, checkpoint)
     except Exception as error:  # a file that is not one of ours may raise anything
         raise ValueError(f"{path} is damaged: it does not hold the scores of a run") from error
+
+
+def require_bounded(opened: Callable[..., pq.ParquetFile], most: int) -> None:
+    """Raise ValueError if the columns of a Parquet file need more than `most` bytes of memory.
+
+    The file has a value that repeats once, so that 10 kB can stand for terabytes. Texts are first read as places in a
+    dictionary, without being repeated.
+
+    Args:
+        opened: opens the file with these arguments of `ParquetFile`.
+        most: number of bytes.
+    """
+    with opened() as file:
+        facts = file.metadata
+        groups = [facts.row_group(index) for index in range(facts.num_row_groups)]
+        chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
+    size = sum(8 * chunk.num_values for chunk in chunks)
+    _require(size <= most and all(chunk.physical_type != "FIXED_LEN_BYTE_ARRAY" for chunk in chunks))
+    texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
+    with opened(read_dictionary=texts) as file:
+        columns = file.read(columns=texts).itercolumns()
+    for part in (part for column in columns for part in column.chunks):
+        while pa.types.is_list(part.type):
+            part = part.flatten()
+        _require(pa.types.is_dictionary(part.type))
+        size += pc.sum(pc.binary_length(part.dictionary).take(part.indices)).as_py() or 0
+        _require(size <= most)
 
 
 def _key(metric: Any, length: Any) -> tuple[str, int | None]:
