@@ -136,6 +136,15 @@ def test_results_come_back_from_their_tables(tmp_path):
         read_results(tmp_path, baseline="alibi")
 
 
+@pytest.mark.parametrize("line", ["1", "x,loss,1", f"{2**63},loss,1", "1,\x1b[2J,1", '1,"loss', f"1,{'x' * 200_000},1"])
+def test_damaged_curves_of_a_run_are_named(tmp_path, line):
+    made = results(output=str(tmp_path))
+    rows = [dataclasses.replace(run, directory=str(tmp_path)) for run in made.rows]
+    (tmp_path / "metrics.csv").write_text(f"step,tag,value\n1,loss,0.5\n{line}\n")
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged"):
+        write_tables(dataclasses.replace(made, rows=rows), tmp_path)
+
+
 def test_rows_that_the_comparison_does_not_name_are_an_error(tmp_path):
     made = results(output=str(tmp_path))
     write_tables(made, tmp_path)

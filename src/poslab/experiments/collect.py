@@ -30,7 +30,7 @@ from poslab.experiments.tables import (
     write_runs,
 )
 from poslab.io.files import read_json, read_text, read_yaml, write_atomically
-from poslab.runs.directory import RunDirectory
+from poslab.runs.directory import LARGEST_INTEGER, RunDirectory
 from poslab.runs.recipe import Recipe
 
 SPECIFICATION = "comparison.yaml"
@@ -126,14 +126,21 @@ def write_tables(results: Results, folder: Path) -> None:
     text = yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
     write_atomically(folder / SPECIFICATION, text)
     finished = results.finished
-    curves = {}
-    for run in finished:
-        file = RunDirectory(Path(run.directory)).metrics_csv
-        lines = csv.DictReader(io.StringIO(read_text(file, MAX_CURVES) if file.is_file() else ""))
-        curves[run.key] = [(int(line["step"]), line["tag"], float(line["value"])) for line in lines]
-    write_curves(folder, curves)
+    write_curves(folder, {run.key: _curves(RunDirectory(Path(run.directory)).metrics_csv) for run in finished})
     write_items(folder, {run.key: items for run in finished if (items := results.measured(run)) is not None})
     write_runs(folder, results.rows)
+
+
+def _curves(file: Path) -> list[tuple[int, str, float]]:
+    """Return step, metric and value of each line of a metrics.csv; ValueError, naming it, for one that has others."""
+    text = read_text(file, MAX_CURVES) if file.is_file() else ""
+    try:
+        rows = [(int(line["step"]), line["tag"], float(line["value"])) for line in csv.DictReader(io.StringIO(text))]
+        if all(0 <= step <= LARGEST_INTEGER and tag.isprintable() for step, tag, _ in rows):
+            return rows
+        raise ValueError("a step or a metric is none")
+    except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
+        raise ValueError(f"{file} is damaged: it does not hold a step, a metric and a value in each line") from error
 
 
 def read_results(folder: Path, baseline: str | None = None) -> Results:
