@@ -49,6 +49,13 @@ def test_rows_of_runs_come_back(tmp_path):
     assert second.metrics == second.scores == {}
 
 
+def test_metrics_of_a_run_are_neither_scores_nor_other_columns(tmp_path):
+    metrics = {"steps": 2**63 - 1, "test/loss": 1.0, "test/loss@2": 1.0, "reading/x": 1.0, "case": 1.0, "\x1b[2J": 1.0}
+    write_runs(tmp_path, [RunResult("a", "rotary", 1, metrics=metrics, scores={"loss@2": 2.0})])
+    (run,) = read_runs(tmp_path)
+    assert (run.case, run.scores, run.reading, run.metrics) == ("a", {"loss@2": 2.0}, {}, {"steps": 2.0**63})
+
+
 def test_items_and_curves_come_back_bit_for_bit(tmp_path):
     sums, counts = np.array([0.1, 0.2, np.nextafter(0.3, 1)]), np.array([1, 0, 5])
     scores = {("loss", n): ItemScores("loss", n, sums * (n or 1), counts, "same") for n in (None, 2, 4)}

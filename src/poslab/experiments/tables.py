@@ -58,6 +58,8 @@ _OF_RUNS: dict[str, pa.DataType] = {
     "reading_machine": pa.string(),
 }
 """Columns of runs; those of numbers are metrics, `test/` scores and `reading/` speeds, and others are not read."""
+_PREFIXES = {"test/": "scores", "reading/": "reading"}
+"""Beginnings of the columns of two groups of numbers."""
 _OF_CURVES = pa.schema({**_KEY, "step": pa.int64(), "metric": pa.string(), "value": pa.float64()})
 _OF_ITEMS = pa.schema([*pa.schema(_KEY), *COLUMNS])
 
@@ -87,7 +89,7 @@ class RunResult:
         batch, weights: hashes of the first batch, and of the first weights outside the encoding.
         split, newest_split: version of the split of its data, and the newest version when the table was written.
         directory: of the run, where it is still there.
-        metrics: by tag, as in metrics.json.
+        metrics: by tag, as in metrics.json; those of the test at the end of the run are not in a table.
         scores: of the test by tag, such as `bits_per_byte@1024`.
         reading: speed and memory of reading test items, such as `tokens_per_second@1024`.
         reading_machine: on which these were measured.
@@ -137,15 +139,16 @@ class RunResult:
 
 
 def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
-    """Write runs.parquet."""
+    """Write runs.parquet, without what is no number of the comparison, such as the test at the end of a run."""
     columns: dict[str, pa.Array] = {}
     for name, kind in _OF_RUNS.items():
         values = [getattr(run, name) for run in runs]
         columns[name] = pa.array([json.dumps(value) for value in values] if name == "point" else values, kind)
-    for prefix, attribute in {"": "metrics", "test/": "scores", "reading/": "reading"}.items():
+    for prefix, attribute in {"": "metrics", **_PREFIXES}.items():
         nodes = [getattr(run, attribute) for run in runs]
-        for tag in dict.fromkeys(tag for node in nodes for tag in node):
-            columns[prefix + tag] = pa.array([node.get(tag) for node in nodes], pa.float64())
+        for tag in dict.fromkeys(tag for node in nodes for tag in node if prefix or _is_metric(tag)):
+            values = [None if (value := node.get(tag)) is None else float(value) for node in nodes]
+            columns[prefix + tag] = pa.array(values, pa.float64())
     _write(folder / RUNS, pa.table(columns))
 
 
@@ -229,10 +232,10 @@ class ItemTable:
 
 def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) -> RunResult:
     facts["point"] = json.loads(facts["point"])
-    for group, prefix in {"scores": "test/", "reading": "reading/"}.items():
+    for prefix, group in _PREFIXES.items():
         of_group = {name.removeprefix(prefix): row[name] for name in numbers if name.startswith(prefix)}
         facts[group] = {tag: value for tag, value in of_group.items() if value is not None}
-    others = {name: row[name] for name in numbers if not name.startswith(("test/", "reading/"))}
+    others = {name: row[name] for name in numbers if not name.startswith(tuple(_PREFIXES))}
     run = RunResult(**facts, metrics={tag: value for tag, value in others.items() if value is not None})
     texts = [value for value in facts.values() if isinstance(value, str)]
     _require(all(map(_is_text, [*texts, *run.words, *run.open_ended])))
@@ -280,6 +283,11 @@ def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} is damaged, or is not a table of results") from error
     return table
+
+
+def _is_metric(tag: str) -> bool:
+    """Return True for a metric of a run that its row keeps: its own test is another than that of the comparison."""
+    return tag not in _OF_RUNS and not tag.startswith(tuple(_PREFIXES)) and _is_text(tag)
 
 
 def _is_text(value: Any) -> bool:
