@@ -189,6 +189,12 @@ def precompiled(text: bytes) -> dict[str, Any]:
     return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(bytes(4) + text).decode()}
 
 
+def template(single: list[dict[str, Any]], count: int = 1) -> dict[str, Any]:
+    mark = {"id": "x", "ids": [0] * count, "tokens": ["x"] * count}
+    return {"type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": {"x": mark}}
+
+
+TEXT_ITSELF, MARK = {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "x", "type_id": 0}}
 CAPITALISED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
 """A part of the regular expression of GPT-4o, before the part that takes a word of capitals."""
 SLOW = (
@@ -220,6 +226,12 @@ BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": Tru
         ({"normalizer": sequence("normalizers", *[replace("l", Regex="")] * 22)}, "one step of a kind"),
         ({"normalizer": sequence("normalizers", *[{"type": "ByteLevel"}] * 22)}, "one step of a kind"),
         ({"normalizer": precompiled(b"a" * 1000)}, "more than 64 bytes of a character"),
+        ({"normalizer": {"type": "Prepend", "prepend": "a" * 65}}, "normalizer.prepend must.*got 65"),
+        ({"post_processor": template([TEXT_ITSELF] * 2)}, "post_processor.single must hold the text once"),
+        ({"post_processor": template([MARK])}, "post_processor.single must hold the text once"),
+        ({"post_processor": template([MARK] * 64 + [TEXT_ITSELF])}, "post_processor.single must.*got 65"),
+        ({"post_processor": template([TEXT_ITSELF], 65)}, "post_processor.special_tokens must.*got 65"),
+        ({"model": WORD_PIECE | {"continuing_subword_prefix": "#" * 65}}, "model.continuing_subword_prefix must"),
         ({"normalizer": {"type": "Other"}}, "normalizer must.*BertNormalizer, .*, got 'Other'"),
         ({"decoder": sequence("decoders", *[replace("ll", String="l")] * 22)}, "with a longer one"),
         ({"pre_tokenizer": sequence("pretokenizers", *[BYTE_LEVEL] * 22)}, "one step of a kind"),

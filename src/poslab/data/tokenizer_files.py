@@ -6,7 +6,7 @@ a line for minutes.
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from poslab.arguments import shown
@@ -32,6 +32,8 @@ NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
 """Steps of which there may be many: `_check_step` refuses to replace a text with a longer one."""
 MAX_CHARACTER_LENGTH = 64
 """Bytes that one character may become; NFKC makes 33 of U+FDFA."""
+MAX_PART_LENGTH = 64
+"""Most characters that are added to a text or to a piece of it, and most tokens around it; all known have a few."""
 MAX_PATTERN_LENGTH = 1000
 MAX_MATCHED = 2000
 """Most characters and repetitions in all regular expressions: each may take time at every character of a text."""
@@ -121,6 +123,20 @@ def _check_step(key: str, step: dict[str, Any]) -> None:
         texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
         if max(map(len, texts)) > MAX_CHARACTER_LENGTH:
             raise ValueError(f"{key} must not make more than {MAX_CHARACTER_LENGTH} bytes of a character")
+    if kind == "Prepend":
+        _require_short(f"{key}.prepend", step["prepend"])
+    if kind == "TemplateProcessing":
+        # A text that is there twice is doubled in every encoding, also without special tokens.
+        if sum("Sequence" in piece for piece in step["single"]) != 1:
+            raise ValueError(f"{key}.single must hold the text once")
+        _require_short(f"{key}.single", step["single"])
+        for special in step["special_tokens"].values():
+            _require_short(f"{key}.special_tokens", special["ids"])
+
+
+def _require_short(name: str, part: Sequence[Any]) -> None:
+    if len(part) > MAX_PART_LENGTH:
+        raise ValueError(f"{name} must have a length of at most {MAX_PART_LENGTH}, got {len(part):,}")
 
 
 def _check_model(model: dict[str, Any]) -> None:
@@ -131,6 +147,8 @@ def _check_model(model: dict[str, Any]) -> None:
         raise ValueError(f"model must be BPE, WordLevel, WordPiece or Unigram, got {kind!r}")
     if kind == "WordPiece" and not model.get("max_input_chars_per_word", 100) <= MAX_WORD_PIECE_LENGTH:
         raise ValueError(f"model must search pieces in words of at most {MAX_WORD_PIECE_LENGTH:,} characters")
+    for affix in ("continuing_subword_prefix", "end_of_word_suffix"):
+        _require_short(f"model.{affix}", model.get(affix) or "")
     if kind == "Unigram":
         unknown = model.get("unk_id")
         is_known = type(unknown) is int and 0 <= unknown < len(vocab)
