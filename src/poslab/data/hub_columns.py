@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
 
-from poslab.data.examples.columns import NamedColumns, as_written, is_missing
+from poslab.data.examples.columns import NamedColumns, as_written, is_missing, require_distinct
 from poslab.data.hub import HubRows, HubSource
 from poslab.data.source import require_choice, require_text
 
@@ -32,12 +32,8 @@ class HubColumns(NamedColumns, HubSource):
         super().__post_init__()
         if self.revision is not None:
             require_text("revision", self.revision)
-        for role, named in (("name a column", self.all_columns), ("be a split", self.splits)):
-            owners: dict[str, str] = {}
-            for argument, name in named.items():
-                require_text(argument, name)
-                if owners.setdefault(name, argument) != argument:
-                    raise ValueError(f"{argument} must {role} of its own, and {owners[name]} is {name!r} too")
+        require_distinct("name a column", self.all_columns)
+        require_distinct("be a split", self.splits)
 
     @property
     def splits(self) -> dict[str, str]:

@@ -116,7 +116,7 @@ def test_a_column_of_documents_is_kept(tmp_path: Path) -> None:
     [
         {"files": "b.csv"},
         {"source": "target", "target": "source"},
-        {"document": "source"},
+        {"document": "story"},
         {"delimiter": ";"},
         {"files": ["a.csv", "b.csv"]},
         {"test_files": "b.csv"},
@@ -286,11 +286,40 @@ def test_a_mistake_in_answers_is_told_with_its_place(
         AnswersFile(files=files, **change).examples()
 
 
-def test_an_article_of_squad_without_questions_is_told(tmp_path: Path) -> None:
-    content = {"data": [{"title": "Cats", "paragraphs": [{"context": "A cat."}]}]}
-    (tmp_path / "x.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=r"^files must.*row 1 lacks 'qas'$"):
+@pytest.mark.parametrize(
+    "paragraph, message",
+    [
+        ({"context": "A cat."}, "row 1 lacks 'qas'$"),
+        ({"context": None, "qas": ABOUT_CATS}, "row 1 lacks a text 'context'$"),
+        ({"context": CONTEXT, "qas": [*ABOUT_CATS, {"id": "3", "answers": []}]}, "row 1 lacks a text 'question'$"),
+    ],
+)
+def test_an_article_of_squad_that_lacks_something_is_told(
+    tmp_path: Path, paragraph: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"data": [{"title": "Cats", "paragraphs": [paragraph]}]}))
+    with pytest.raises(ValueError, match=f"^files must.*{message}"):
         AnswersFile(files=str(tmp_path / "x.json")).examples()
+
+
+def test_articles_without_a_title_are_documents_of_their_own(tmp_path: Path) -> None:
+    articles = [{"paragraphs": article["paragraphs"]} for article in SQUAD["data"]]
+    (tmp_path / "x.json").write_text(json.dumps({"data": [*articles, {"title": "Owls", "paragraphs": []}]}))
+    rows = rows_of(AnswersFile(files=str(tmp_path / "x.json")))
+    assert len({row["document"] for row in rows}) == 2
+
+
+def test_a_list_of_rows_in_json_with_values_of_several_types_is_told(tmp_path: Path) -> None:
+    rows = [{"text": "a", "label": "b"}, {"text": ["a"], "label": "b"}]
+    (tmp_path / "x.json").write_text(json.dumps({"data": rows}))
+    with pytest.raises(ValueError, match=r"^(files '.*x.json' cannot be read: |text must hold text)"):
+        ClassificationFile(files=str(tmp_path / "x.json")).examples()
+
+
+@pytest.mark.parametrize("change", [{"label": "text"}, {"text_pair": "text"}, {"document": "label"}])
+def test_no_two_arguments_name_one_column(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must name a column of its own, and (text|label) is '(text|label)' too$"):
+        ClassificationFile(files="x.csv", **change)
 
 
 @pytest.mark.parametrize("source", [ClassificationFile, PairsFile, AnswersFile])

@@ -120,20 +120,26 @@ class AnswersFile(AnsweredQuestions, ExampleFiles):
         def of_article(row: dict[str, Any], index: int) -> list[dict[str, Any]]:
             row_name = table.row_name(index)
             try:
-                return [
-                    {
-                        "question": question["question"],
-                        "context": paragraph["context"],
-                        "answers": spans(
-                            paragraph["context"], question.get("answers"), None, f"{row_name} {question['question']!r}"
-                        ),
-                        "document": str(row.get("title", row_name)),
-                    }
+                questions = [
+                    (paragraph["context"], question["question"], question.get("answers"))
                     for paragraph in row["paragraphs"]
                     for question in paragraph["qas"]
                 ]
             except (KeyError, TypeError) as error:
                 raise ValueError(f"{table.argument} must have SQuAD's form, but {row_name} lacks {error}") from error
+            for context, question, _ in questions:
+                if not isinstance(context, str) or not isinstance(question, str):
+                    missing = "'context'" if isinstance(question, str) else "'question'"
+                    raise ValueError(f"{table.argument} must have SQuAD's form, but {row_name} lacks a text {missing}")
+            return [
+                {
+                    "question": question,
+                    "context": context,
+                    "answers": spans(context, answers, None, f"{row_name} {question!r}"),
+                    "document": str(row.get("title") or row_name),
+                }
+                for context, question, answers in questions
+            ]
 
         return of_article, types | {"document": Value("string")}
 

@@ -1,10 +1,10 @@
 """Columns of examples: the arguments that name them, their types in `datasets`, and their values as text."""
 
 from abc import ABC
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.source import PreparedSource
+from poslab.data.source import PreparedSource, require_text
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,6 +41,15 @@ class NamedColumns(PreparedSource, ABC):
     def settings(self) -> tuple[object, ...]:
         """Values of other arguments of a subclass that decide which examples come out."""
         return ()
+
+
+def require_distinct(role: str, named: Mapping[str, str]) -> None:
+    """Raise ValueError for a name, by argument, that is no text or is that of two arguments; `role` is what it does."""
+    owners: dict[str, str] = {}
+    for argument, name in named.items():
+        require_text(argument, name)
+        if owners.setdefault(name, argument) != argument:
+            raise ValueError(f"{argument} must {role} of its own, and {owners[name]} is {name!r} too")
 
 
 def as_examples(**columns: Sequence[Any]) -> "Dataset":

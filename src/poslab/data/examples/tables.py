@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from poslab.data.cache import fingerprint
-from poslab.data.examples.columns import NamedColumns, Splits, as_written, is_missing
+from poslab.data.examples.columns import NamedColumns, Splits, as_written, is_missing, require_distinct
 from poslab.data.examples.source import ExampleSource
 from poslab.data.hub import HubRows, is_remote
 from poslab.data.hub_columns import HubColumns, renamed
 from poslab.data.paths import files_of, patterns_of, require_content
-from poslab.data.source import require_choice, require_text
+from poslab.data.source import require_choice
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -173,8 +173,7 @@ class ExampleFiles(TableExamples):
         }
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter must be a single character, got {self.delimiter!r}")
-        for argument, column in self.all_columns.items():
-            require_text(argument, column)
+        require_distinct("name a column", self.all_columns)
 
     def check(self) -> None:
         super().check()
@@ -210,6 +209,7 @@ class ExampleFiles(TableExamples):
     def _rows(self, argument: str, path: Path) -> "Dataset":
         """Return the rows of a file, and those under `data` if it is JSON with such a list."""
         from datasets import Dataset, List
+        from pyarrow import ArrowException
 
         file_format = FORMATS[path.suffix.lower()]
         name = f"{argument} {str(path)!r}"
@@ -217,7 +217,10 @@ class ExampleFiles(TableExamples):
         files = {"train": glob.escape(str(path.absolute()))}
         rows: Dataset = HubRows(self.cache, file_format, None, files, options=options, argument=name).load()["train"]
         if file_format == "json" and len(rows) == 1 and isinstance(rows.features.get("data"), List):
-            rows = Dataset.from_list(rows[0]["data"])
+            try:
+                rows = Dataset.from_list(rows[0]["data"])
+            except ArrowException as error:  # values of several types in one place
+                raise ValueError(f"{name} cannot be read: {error}") from error
         return rows
 
     def _csv_options(self, name: str, path: Path) -> dict[str, Any]:
