@@ -228,7 +228,7 @@ def test_folders_without_classes_or_images_are_refused(tmp_path):
     (tmp_path / "p" / "cat").mkdir(parents=True)
     refused(r"^path cannot be read")
     (tmp_path / "p" / "cat" / "x.png").touch()
-    refused(r"^train_split must have classes")
+    refused(r"^path must hold a folder of .*for each class, at least two and none within another")
     with pytest.raises(ValueError, match=r"^path must .*got None$"):
         ImageFolder(**COMMON)
 

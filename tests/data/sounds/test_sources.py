@@ -90,6 +90,6 @@ def test_folders_without_classes_or_sounds_are_refused(tmp_path):
     (tmp_path / "s" / "bird").mkdir(parents=True)
     refused(r"^path cannot be read")
     (tmp_path / "s" / "bird" / "x.wav").touch()
-    refused(r"^train_split must have classes")
+    refused(r"^path must hold a folder of .*for each class, at least two and none within another")
     with pytest.raises(ValueError, match=r"^path must .*got None$"):
         SoundFolder(**COMMON)

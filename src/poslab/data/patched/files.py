@@ -70,11 +70,15 @@ class HubArrays(PatchedSource, HubColumns):
                 of_document = {} if self.document is None else {"document": row["document"]}
                 examples.append({"content": content, "label": name(row["label"]), "number": number, **of_document})
             if not examples:
-                raise ValueError(f"{argument} must have classes, and no row of {self.splits[argument]!r} has one")
+                raise ValueError(self._without_classes(argument))
             columns = {column: [example[column] for example in examples] for column in examples[0]}
             splits[argument.removesuffix("_split")] = as_examples(**columns)
             first += len(rows)
         return splits
+
+    def _without_classes(self, argument: str) -> str:
+        """Return the message for a split without any class."""
+        return f"{argument} must have classes, and no row of {self.splits[argument]!r} has one"
 
     @cached_property
     def _tables(self) -> "dict[str, Dataset]":
@@ -152,6 +156,12 @@ class FolderArrays(HubArrays):
         options = {"features": Features(columns)} if columns else {}
         files = self.data_files or {"train": f"{glob.escape(str(folder))}/**"}
         return HubRows(self.cache, self.folder_format, self.name, files, options=options, argument="path")
+
+    def _without_classes(self, argument: str) -> str:
+        return (  # `datasets` takes names of folders for classes only then
+            f"path must hold a folder of {self.kind.name}s for each class, at least two and none within another, or a "
+            f"metadata.csv with classes, got {self.path!r}"
+        )
 
     def _encoded(self, rows: "Dataset") -> "Dataset":
         return rows.cast_column(self.file_argument, self.file_type)
