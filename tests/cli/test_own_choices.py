@@ -119,6 +119,19 @@ def test_a_file_leads_no_run_through_a_link_of_the_folder(settings, link, is_ref
     assert not [file for file in (tmp_path / "elsewhere").rglob("*") if file.is_file()]
 
 
+def test_two_files_together_lead_no_job_through_a_link_of_the_folder(encoding, tmp_path, run_command):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "jobs" / "evil").symlink_to(tmp_path / "elsewhere")
+    for group, settings in {"experiment": "{sweep: {dir: jobs}}", "debug": "{sweep: {subdir: evil}}"}.items():
+        file = tmp_path / "conf" / group / "mine.yaml"
+        file.parent.mkdir()
+        file.write_text(f"# @package _global_\nhydra: {settings}\n")
+    ended = run_command("src.train", "-m", "experiment=mine", "debug=mine", "encoding=rotary", "+nothing_trains=1")
+    assert (ended.status, "must not set hydra.sweep" in ended.errors) == (2, True), ended
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_a_choice_of_the_name_of_one_of_poslab_is_not_read_and_named(encoding, run_command):
     encoding.with_name("alibi.yaml").write_text("_target_: my_lab.Mine\n_partial_: true\n")
     ended = run_command("src.train", "--cfg", "job", "--package", "encoding", "encoding=alibi")

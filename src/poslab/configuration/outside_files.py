@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import glob
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -80,9 +80,11 @@ class CheckedLoader(ConfigLoaderImpl):
         return typed, repository
 
     def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: IConfigRepository) -> DictConfig:
+        composed = super()._compose_config_from_defaults_list(defaults, repo)
         if isinstance(repo, _Repository):
             repo.check_packages(defaults)
-        return super()._compose_config_from_defaults_list(defaults, repo)
+            repo.check_sweep(composed)
+        return composed
 
 
 class _Repository(CachingConfigRepository):
@@ -101,6 +103,8 @@ class _Repository(CachingConfigRepository):
         self._find_ours()
         self.outside: dict[str | None, Path] = {}
         """Files from outside that were read, by their names."""
+        self.of_sweeps: set[Path] = set()
+        """Those of them that say where the jobs of `-m` are written."""
         self._named = {config_name}
         for word in typed:
             value = None if word.is_sweep_override() else word.value()
@@ -145,7 +149,9 @@ class _Repository(CachingConfigRepository):
         package, header = _package(config_path), loaded.header["package"]
         if header not in (None, package):
             raise ValueError(f"{file} must fill the package {package} alone, got # @package {header}")
-        _check_hydra_node(file, OmegaConf.to_container(loaded.config), package)
+        settings = _checked_hydra_node(file, OmegaConf.to_container(loaded.config), package)
+        if any(key.startswith("sweep.") for key in settings):
+            self.of_sweeps.add(file)
         for default in copy.deepcopy(loaded.defaults_list or []):
             chosen = str(default.group).lstrip("/") if isinstance(default, GroupDefault) else ""
             allowed = package == "_global_" and (
@@ -177,19 +183,28 @@ class _Repository(CachingConfigRepository):
                     f"{default.config_path} into {default.package or 'the whole configuration'}"
                 )
 
+    def check_sweep(self, composed: DictConfig) -> None:
+        """Raise ValueError if files from outside lead the jobs of `-m` through a symbolic link, perhaps together."""
+        if self.of_sweeps:
+            sweep: Any = OmegaConf.to_container(composed.hydra.sweep)  # unresolved
+            of_all, of_job = sweep["dir"], sweep["subdir"]
+            if not Path(of_all).is_absolute() and _has_link(f"{of_all}/{of_job}"):
+                raise ValueError(
+                    f"{' and '.join(map(str, sorted(self.of_sweeps)))} must not set hydra.sweep, which leads through a "
+                    f"symbolic link, {of_all}/{of_job}: if it is yours, type it on the command line"
+                )
 
-def _check_hydra_node(file: Path, node: Any, package: str) -> None:
-    """Raise ValueError if a file configures Hydra, which can run any code, beyond where a run is written."""
+
+def _checked_hydra_node(file: Path, node: Any, package: str) -> Collection[str]:
+    """Return what a file sets of Hydra, which can run any code: ValueError for more than where a run is written."""
     if "hydra" not in node:
-        return
+        return ()
     settings = dict(_dotted(node["hydra"])) if isinstance(node["hydra"], Mapping) else {"": node["hydra"]}
-    of_job = settings.get("sweep.subdir")
-    if isinstance(of_job, str) and isinstance(of_all := settings.get("sweep.dir"), str):
-        settings["sweep.subdir"] = f"{of_all}/{of_job}"
     for key, value in settings.items():
         if package != "_global_" or not ((key in PATHS and _is_below(value)) or (key in FIXED and value == FIXED[key])):
             name = f"hydra.{key}".rstrip(".")
             raise ValueError(f"{file} must not set {name}, got {value!r}: if it is yours, type it on the command line")
+    return settings
 
 
 def _package(config_path: str) -> str:
@@ -199,18 +214,18 @@ def _package(config_path: str) -> str:
 
 
 def _is_below(path: Any) -> bool:
-    """Return whether a path of Hydra's stays below the working directory whatever its interpolations become.
-
-    It leads through no symbolic link but `outputs`, where all runs are.
-    """
+    """Return whether a path of Hydra's stays below the working directory whatever its interpolations become."""
     if not isinstance(path, str):
         return False
     rest = Path(OF_THE_JOB.sub("x", path))
-    if "${" in str(rest) or rest.is_absolute() or ".." in rest.parts:
-        return False
+    return not ("${" in str(rest) or rest.is_absolute() or ".." in rest.parts or _has_link(path))
+
+
+def _has_link(path: str) -> bool:
+    """Return whether a path of Hydra's may lead through a symbolic link, other than `outputs`, where all runs are."""
     parts = Path(OF_THE_JOB.sub("*", glob.escape(path))).parts
     existing = (file for count in range(1, len(parts) + 1) for file in Path().glob(str(Path(*parts[:count]))))
-    return not any(file.is_symlink() and file != Path("outputs") for file in existing)
+    return any(file.is_symlink() and file != Path("outputs") for file in existing)
 
 
 def _dotted(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
