@@ -111,9 +111,11 @@ def test_a_server_that_does_not_answer_is_one_sentence_that_names_it(tmp_path, m
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with pytest.raises(ValueError, match=r"^logger MLflow: .*127\.0\.0\.1") as error:
-        begin_recording([MLflow(tmp_path, None)], {"seed": 1})
-    assert "\n" not in str(error.value)
+    logger = MLflow(tmp_path, None)
+    for call in (lambda: begin_recording([logger], {"seed": 1}), lambda: logger.log_metrics({"train/loss": 1.0}, 1)):
+        with pytest.raises(ValueError, match=r"^logger MLflow: .*127\.0\.0\.1") as error:
+            call()
+        assert "\n" not in str(error.value)
 
 
 def begin(number: int, folder: str) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
 from poslab.configuration.build import full_keys, nearest
-from poslab.configuration.command_line import pip_install
 from poslab.data.run_data import RunData
 from poslab.data.source import HELD_OUT
 from poslab.models import Model
@@ -33,7 +31,7 @@ from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
-from poslab.training.loggers import RunLogger, columns
+from poslab.training.loggers import RunLogger, client_errors, columns
 
 
 def prepared_data(recipe: Recipe) -> RunData:
@@ -146,7 +144,7 @@ def loggers_of(recipe: Recipe, directory: Path, first_step: int | None) -> list[
     """
     loggers: list[Logger] = []
     for name, make in recipe.loggers().items():
-        with _client_errors(name):
+        with client_errors(name):
             if isinstance(make.func, type) and issubclass(make.func, RunLogger):
                 loggers.append(make(directory, first_step))
             elif "save_dir" in inspect.signature(make.func).parameters:
@@ -159,26 +157,11 @@ def loggers_of(recipe: Recipe, directory: Path, first_step: int | None) -> list[
 def begin_recording(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
     """Begin to record a run; ValueError that names the logger if its client fails, such as without a server."""
     for logger in loggers:
-        with _client_errors(type(logger).__name__):
+        with client_errors(type(logger).__name__):
             if isinstance(logger, RunLogger):
                 logger.begin(config)
             else:
                 logger.log_hyperparams(columns(config))
-
-
-@contextlib.contextmanager
-def _client_errors(logger: str) -> Iterator[None]:
-    """Turn what a client of a service raises into a ValueError of one line."""
-    try:
-        yield
-    except ImportError as error:
-        install = pip_install("loggers")
-        raise ValueError(f"logger {logger} needs a package that is not installed: {install} ({error})") from error
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # clients have classes of their own, which share no base
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise ValueError(f"logger {logger}: {first}") from error
 
 
 def trainer_of(

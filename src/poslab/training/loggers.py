@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import re
 import threading
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils.tensorboard.summary import hparams
 
+from poslab.configuration.command_line import pip_install
 from poslab.configuration.labels import choices_of
 from poslab.encodings import StackEncodings
 from poslab.runs.checkpoint import ENCODING_CURVES
@@ -255,3 +257,18 @@ class RecordStartingPoint(L.Callback):
             "split": str(self.split_version),
         }
         write_with_checksum(self.file, hashes)
+
+
+@contextlib.contextmanager
+def client_errors(logger: str) -> Iterator[None]:
+    """Turn what a client of a service raises into a ValueError of one line."""
+    try:
+        yield
+    except ImportError as error:
+        install = pip_install("loggers")
+        raise ValueError(f"logger {logger} needs a package that is not installed: {install} ({error})") from error
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # clients have classes of their own, which share no base
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"logger {logger}: {first}") from error

@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from poslab.io.files import locked_folder
-from poslab.training.loggers import RunLogger, columns
+from poslab.training.loggers import RunLogger, client_errors, columns
 
 
 class WeightsAndBiases(RunLogger, WandbLogger):
@@ -94,16 +94,19 @@ class MLflow(RunLogger, MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
+        with client_errors("MLflow"):
+            super().log_metrics({tag.replace("@", "_at_"): value for tag, value in metrics.items()}, step)
 
     def finish(self, metrics: Mapping[str, float]) -> None:
-        super().finalize("success")
+        with client_errors("MLflow"):
+            super().finalize("success")
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Mark a run as failed. Another one stays open for its test, until `finish`."""
         if status == "failed":
-            super().finalize(status)
+            with client_errors("MLflow"):
+                super().finalize(status)
 
 
 def _stored_id(file: Path) -> str | None:
