@@ -33,6 +33,11 @@ RENAMED = {
     "dataset=pictures": "dataset=images",
     "dataset=hub_pictures": "dataset=hub_images",
     "dataset=moving_pictures": "dataset=moving_glyphs",
+    "dataset=film_sentiment": "dataset=rotten_tomatoes",
+    "dataset=tweet_sentiment": "dataset=tweet_eval",
+    "dataset=question_types": "dataset=trec",
+    "dataset=movie_dialogue": "dataset=dailydialog",
+    "experiment=families/small_pictures": "experiment=families/small_images",
     "encoding.windows": "window of the kinds of model.layers, as in 'model.layers={kinds:[{window:64},{}]}'",
     "encoding.chunks": "chunk of the kinds of model.layers, as in 'model.layers={kinds:[{chunk:64},{}]}'",
     "encoding.temperatures": "temperature of the kinds of model.layers",
@@ -43,6 +48,9 @@ RENAMED = {
     "logger=aim": "+logger.aim._target_=aim.pytorch_lightning.AimLogger trust=aim",
 }
 """Choices and keys of earlier versions, with what they are now."""
+
+STRAY = " ,;'\"“”‘’„«»"
+"""Characters around a value that were not meant, such as a comma after it or quotes of a text editor."""
 
 SYNONYMS = {
     "dim": "d_model",
@@ -137,7 +145,10 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     if "=" not in override:
         position = words.index(override) if override in words else len(words)
         return f"{override!r} is not key=value{_intended(override, words[position + 1 :], name)}"
-    quoted = f"{override.partition('=')[0]}='{override.partition('=')[2]}'"
+    key, _, value = override.partition("=")
+    plain, quoted = f"{key}={value.strip(STRAY).replace('−', '-')}", f"{key}='{value}'"
+    if plain != override and _is_readable(plain):
+        return f"{override!r} cannot be read as key=value; did you mean {plain!r}?"
     hint = f', as in "{quoted}"' if _is_readable(quoted) else ", and close every quote and bracket"
     return f"{override!r} cannot be read as key=value: quote brackets, commas, spaces and non-ASCII letters{hint}"
 
