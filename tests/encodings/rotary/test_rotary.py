@@ -105,9 +105,9 @@ def plain_interleaved(x: Tensor, angle: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("rotate", "plainly"), [(rotate_half_split, plain_half_split), (rotate_interleaved, plain_interleaved)]
 )
-def test_gradients_of_the_rotation_are_those_of_the_plain_formula(rotate, plainly, turning):
+def test_gradients_of_the_rotation_are_those_of_the_plain_formula(rotate, plainly, rotated):
     generator = torch.Generator().manual_seed(0)
-    angle = torch.rand(5, turning // 2, generator=generator, dtype=torch.float64) * 6
+    angle = torch.rand(5, rotated // 2, generator=generator, dtype=torch.float64) * 6
     x = torch.randn(2, 3, 5, HEAD_DIM, generator=generator, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(2, 3, 5, HEAD_DIM, generator=generator, dtype=torch.float64)
 

@@ -27,13 +27,13 @@ def attended(encoding: Rotary, q: Tensor, k: Tensor, v: Tensor, start: int = 0, 
 
 
 @pytest.mark.parametrize("rotated", [16, 8])
-def test_outputs_are_those_of_the_rotations_of_deepseek_v4(turning):
+def test_outputs_are_those_of_the_rotations_of_deepseek_v4(rotated):
     """Its last channels turn, ours the first; one head serves as key and value of all."""
     q, k, _ = operands(kv_heads=1)
-    ours = RotaryValues(D, fraction=turning / D, layout="interleaved")
-    angle = angles(torch.arange(S), inverse_frequencies(turning, 10_000.0))[None]
+    ours = RotaryValues(D, fraction=rotated / D, layout="interleaved")
+    angle = angles(torch.arange(S), inverse_frequencies(rotated, 10_000.0))[None]
     cos, sin = angle.cos(), angle.sin()
-    last_first = [*range(turning, D), *range(turning)]
+    last_first = [*range(rotated, D), *range(rotated)]
     first_last = [last_first.index(channel) for channel in range(D)]
     theirs_q = apply_rotary_pos_emb(q[..., last_first], cos[:, S - T :], sin[:, S - T :])
     theirs_kv = apply_rotary_pos_emb(k[..., last_first], cos, sin)
