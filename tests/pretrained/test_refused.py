@@ -300,6 +300,8 @@ def test_an_index_that_names_other_files_than_weights_in_safetensors_beside_it_i
     ("change", "parts"),
     [
         ({"num_hidden_layers": 10**9}, ["num_hidden_layers must be at most 1,000"]),
+        ({"num_labels": 10**9}, ["num_labels must be at most 100,000"]),
+        ({"text_config": {"num_labels": 10**9}}, ["num_labels must be at most 100,000"]),
         ({"vocab_size": 10**8}, ["a model of 3,200,"]),
         ({"num_hidden_layers": 1}, ["no layer", "model.layers.1."]),
         ({"num_hidden_layers": 3}, ["weights lack model.layers.2."]),

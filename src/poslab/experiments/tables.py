@@ -146,7 +146,10 @@ def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
         columns[name] = pa.array([json.dumps(value) for value in values] if name == "point" else values, kind)
     for prefix, attribute in {"": "metrics", **_PREFIXES}.items():
         nodes = [getattr(run, attribute) for run in runs]
-        for tag in dict.fromkeys(tag for node in nodes for tag in node if prefix or _is_metric(tag)):
+        tags = dict.fromkeys(tag for node in nodes for tag in node)
+        if not prefix:  # a run's own test is another than that of the comparison
+            tags = {t: None for t in tags if t not in _OF_RUNS and not t.startswith(tuple(_PREFIXES)) and _is_text(t)}
+        for tag in tags:
             values = [None if (value := node.get(tag)) is None else float(value) for node in nodes]
             columns[prefix + tag] = pa.array(values, pa.float64())
     _write(folder / RUNS, pa.table(columns))
@@ -283,11 +286,6 @@ def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} is damaged, or is not a table of results") from error
     return table
-
-
-def _is_metric(tag: str) -> bool:
-    """Return True for a metric of a run that its row keeps: its own test is another than that of the comparison."""
-    return tag not in _OF_RUNS and not tag.startswith(tuple(_PREFIXES)) and _is_text(tag)
 
 
 def _is_text(value: Any) -> bool:

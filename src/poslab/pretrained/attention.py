@@ -21,7 +21,7 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, no_mask)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)  # what each query sees is in the contexts
 
 
 def attention(
@@ -58,7 +58,3 @@ def attention(
         query = query * (scaling / usual)
     mixed_BHTD = poslab_context.attend(query, *poslab_context.append(key, value, poslab_state))
     return mixed_BHTD.transpose(1, 2).contiguous(), None
-
-
-def no_mask(*positional: Any, **named: Any) -> None:
-    """Return no mask: what each query sees is in the contexts."""

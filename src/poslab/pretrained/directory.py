@@ -59,9 +59,9 @@ TOKENIZER_FILES = (
 DTYPES = ("F64", "F32", "F16", "BF16")
 """Types of weights in safetensors that are plain numbers: others are quantised, and need their scales."""
 
-MAX_LAYERS, MAX_ENTRIES = 1000, 10_000
-"""Most layers, and most entries of a list, that are read of a configuration: published models have fewer than 200, and
-transformers takes a minute for 2 million factors of `rope_scaling`."""
+MAX_LAYERS, MAX_ENTRIES, MAX_LABELS = 1000, 10_000, 100_000
+"""Most layers, entries of a list, and labels of a configuration. Published models have fewer than 200 layers and about
+22,000 labels; transformers takes a minute for 2 million factors of `rope_scaling`, and makes a name for each label."""
 
 
 def download(path: str) -> None:
@@ -232,11 +232,12 @@ def _check_files(folder: Path, path: Any) -> None:
 
 def _check_configuration(config: dict[str, Any], path: Any) -> None:
     """Raise ValueError, beginning with a path, for a configuration that would take transformers too long to read."""
-    for key in ("num_hidden_layers", "n_layer", "n_layers"):
-        if isinstance(number := config.get(key), int) and number > MAX_LAYERS:
-            raise ValueError(f"path={path} is damaged: {key} must be at most {MAX_LAYERS:,}, got {number}")
+    limits = {**dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers"), MAX_LAYERS), "num_labels": MAX_LABELS}
     nodes: list[Any] = [config]
     for node in nodes:
+        for key, limit in limits.items() if isinstance(node, dict) else ():
+            if isinstance(number := node.get(key), int) and number > limit:
+                raise ValueError(f"path={path} is damaged: {key} must be at most {limit:,}, got {number}")
         if isinstance(node, list) and len(node) > MAX_ENTRIES:
             raise ValueError(f"path={path} is damaged: {CONFIG} has a list of {len(node):,} entries")
         nodes += node if isinstance(node, list) else node.values() if isinstance(node, dict) else ()
