@@ -68,6 +68,15 @@ Count = Annotated[int, Range(at_least=1), NOT_HUGE]
 Positive = Annotated[float, Range(above=0), Range(at_least=1e-9), Range(at_most=1e9)]
 """Number above 0 whose inverse, and whose product with others, float32 can hold."""
 
+Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
+"""Number by which something grows: 1 leaves it as it is."""
+
+Fraction = Annotated[float, Range(at_least=0, at_most=1)]
+"""Part of a whole, which may be nothing or all."""
+
+PositiveFraction = Annotated[float, Range(above=0, at_most=1)]
+"""Part of a whole that is not nothing."""
+
 
 class CheckedArguments:
     """Base class whose constructor, and that of each subclass, accepts only what its signature declares."""

@@ -38,7 +38,7 @@ def test_the_report_of_a_rotation_shows_its_axes(trained):
     assert figures.keys() >= {"attention_overview", "per_length"}
     assert not figures.keys() & {"attention_by_distance", "rotary_turns", "rotary_base_bound"}
     assert list(figures["overview"].frame.columns)[-3:] == ["12 (1x)", "24 (2x)", "within 5% up to"]
-    assert {"cells_away", "nowhere"} <= set(figures["attention_by_head"].frame.columns)
+    assert {"cells_away", "without_position"} <= set(figures["attention_by_head"].frame.columns)
     assert {"receptive_field@12", "receptive_field@24"} <= made.metrics.keys()
     assert smallest_label(figures["metrics_by_length"]) >= 8
     of_files = {name: list(frame.columns) for name, frame in made.frames.items()}

@@ -18,8 +18,8 @@ from poslab.models.short_convolution import ShortConvolution
 Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
 """Inner width of a feed-forward layer over that of the model."""
 
-Share = Annotated[float, Range(at_least=0, below=1)]
-"""Share that is dropped."""
+Dropout = Annotated[float, Range(at_least=0, below=1)]
+"""Fraction that is dropped."""
 
 SharedKey = Annotated[float, Range(at_least=0, at_most=1)]
 """Share of the channels of a key that all heads have in common."""
@@ -79,7 +79,7 @@ class StackConfig:
     qk_norm: bool = False
     shared_key: SharedKey = 0.0
     shared_query: bool = False
-    dropout: Share = 0.0
+    dropout: Dropout = 0.0
     layers: LayerPattern | None = None
     window: Count | None = None
     sinks: Sinks | None = None

@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from poslab.arguments import Range, with_checked_arguments
+from poslab.arguments import Fraction, Range, with_checked_arguments
 from poslab.configuration.command_line import pip_install
 from poslab.models import Model
 from poslab.models.adaptation import is_linear, parameters_of_embeddings, parameters_of_encodings, unique
@@ -48,7 +48,6 @@ def fraction_left(schedule: Schedule, progress: float, decay: float) -> float:
 PositiveFloat = Annotated[float, Range(above=0)]
 """Positive number. A rate that is far too large spoils a run, which then says so."""
 
-Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 Decay = Annotated[float, Range(at_least=0, below=1)]
 """Decay rate of a moment or momentum, in [0, 1)."""
 

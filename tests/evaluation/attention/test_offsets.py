@@ -71,9 +71,9 @@ def test_attention_by_offset_is_the_mean_over_the_queries_that_have_such_a_key(k
             total = sum(map(sum, at.values()))
             away = sum(math.hypot(*offset) * sum(weights) for offset, weights in at.items()) / total
             assert of_head["cells_away"] == pytest.approx(away, rel=1e-6)
-            assert ("nowhere" in result.by_head) == bool(registers)
+            assert ("without_position" in result.by_head) == bool(registers)
             if registers:
-                assert of_head["nowhere"] == pytest.approx(sum(lost) / len(lost), rel=1e-6)
+                assert of_head["without_position"] == pytest.approx(sum(lost) / len(lost), rel=1e-6)
 
 
 def test_padding_is_neither_a_query_nor_a_key():
@@ -105,10 +105,11 @@ def test_statistics_of_a_grid_have_cells_in_place_of_distances_in_storage():
     model = small_model(Encoder, "rotary_axial", registers=1)
     read = [reading_of(SHAPES[0])]
     merged = with_cells(attention_statistics(model, read), attention_on_grids(model, read))
-    assert list(merged.columns) == ["layer", "head", "entropy", "own_token", "cells_away", "nowhere", "attended"]
+    columns = ["layer", "head", "entropy", "own_token", "cells_away", "without_position", "attended"]
+    assert list(merged.columns) == columns
     one_axis = [reading_of((7,))]
     sound = with_cells(attention_statistics(model, one_axis), attention_on_grids(model, one_axis))
-    assert {"cells_away", "previous_token", "nowhere"} <= set(sound.columns) and "mean_distance" not in sound
+    assert {"cells_away", "previous_token", "without_position"} <= set(sound.columns) and "mean_distance" not in sound
 
 
 def test_sums_by_offset_are_those_of_a_loop():

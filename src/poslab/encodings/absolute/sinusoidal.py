@@ -13,7 +13,7 @@ from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_freq
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
-Layout = Literal["interleaved", "concatenated"]
+SinusoidLayout = Literal["interleaved", "concatenated"]
 """Order of the channels: sines and cosines alternate, or all sines precede all cosines."""
 
 
@@ -58,7 +58,11 @@ class Sinusoidal(PositionalEncoding):
     relative = False
 
     def __init__(
-        self, d_model: Count, base: Base = 10_000.0, scale: Positive | None = None, layout: Layout = "interleaved"
+        self,
+        d_model: Count,
+        base: Base = 10_000.0,
+        scale: Positive | None = None,
+        layout: SinusoidLayout = "interleaved",
     ) -> None:
         super().__init__()
         if d_model % 2:

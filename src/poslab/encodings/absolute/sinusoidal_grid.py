@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from poslab.arguments import Count, Positive
-from poslab.encodings.absolute.sinusoidal import Layout, Sinusoidal
+from poslab.encodings.absolute.sinusoidal import Sinusoidal, SinusoidLayout
 from poslab.encodings.frequencies import Base, angle_dtype, angles, inverse_frequencies
 from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
@@ -45,7 +45,7 @@ class SinusoidalGrid(Sinusoidal):
     reads_axes = True
 
     def __init__(
-        self, d_model: Count, base: Base = 10_000.0, scale: Positive = 1.0, layout: Layout = "concatenated"
+        self, d_model: Count, base: Base = 10_000.0, scale: Positive = 1.0, layout: SinusoidLayout = "concatenated"
     ) -> None:
         super().__init__(d_model, base, scale, layout)
 

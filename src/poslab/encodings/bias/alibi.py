@@ -13,7 +13,7 @@ from poslab.arguments import Count, Positive, Range, checked
 from poslab.encodings.bias.distance_bias import DistanceBias, along
 from poslab.encodings.offsets import Metric
 
-Offset = Annotated[float, Range(above=-1, below=1)]
+Asymmetry = Annotated[float, Range(above=-1, below=1)]
 """Number of tokens by which keys of one side count as nearer."""
 
 
@@ -67,7 +67,7 @@ class Alibi(DistanceBias):
         self,
         num_heads: Count,
         max_exponent: Positive = 8.0,
-        asymmetry: Offset = 0.0,
+        asymmetry: Asymmetry = 0.0,
         causal: bool = True,
         metric: Metric | None = None,
     ) -> None:

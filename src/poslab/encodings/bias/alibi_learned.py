@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from poslab.arguments import Count, Positive
-from poslab.encodings.bias.alibi import Alibi, Offset, slope_exponents
+from poslab.encodings.bias.alibi import Alibi, Asymmetry, slope_exponents
 from poslab.encodings.bias.nearest import nearest_slopes
 from poslab.encodings.offsets import Metric
 
@@ -37,7 +37,7 @@ class LearnedAlibi(Alibi):
         self,
         num_heads: Count,
         max_exponent: Positive = 8.0,
-        asymmetry: Offset = 0.0,
+        asymmetry: Asymmetry = 0.0,
         causal: bool = True,
         metric: Metric | None = None,
     ) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count
+from poslab.arguments import Count, PositiveFraction
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary
-from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -51,7 +51,7 @@ class DualChunk(RangedRotary):
         chunk: Count | None = None,
         local: Count | None = None,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         factor_on: FactorOn = "logits",

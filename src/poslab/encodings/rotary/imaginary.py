@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count
+from poslab.arguments import Count, PositiveFraction
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Fraction, Layout, Rotary
+from poslab.encodings.rotary.rotary import Layout, Rotary
 from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
@@ -48,7 +48,7 @@ class RoPEPlusPlus(Rotary):
         head_dim: Count,
         num_heads: Count,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
     ) -> None:

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from poslab.arguments import Count
+from poslab.arguments import Count, PositiveFraction
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
-from poslab.encodings.rotary.rotary import Fraction, Layout, Rotary
+from poslab.encodings.rotary.rotary import Layout, Rotary
 from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
@@ -56,7 +56,7 @@ class RotaryLearned(Rotary):
         self,
         head_dim: Count,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         sharing: Literal["model", "layer"] = "model",

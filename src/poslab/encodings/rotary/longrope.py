@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from poslab.arguments import Positive
-from poslab.encodings.rotary.scalings import Factor, TrainingLength
+from poslab.arguments import Factor, Positive
+from poslab.encodings.rotary.scalings import TrainingLength
 from poslab.encodings.rotary.yarn import by_parts
 
 MAX_BYTES = 2**20

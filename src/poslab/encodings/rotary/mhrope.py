@@ -11,11 +11,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from poslab.arguments import Count
+from poslab.arguments import Count, PositiveFraction
 from poslab.encodings.frequencies import Base
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.allocations import Spectra, in_proportion
-from poslab.encodings.rotary.rotary import Fraction, Rotary
+from poslab.encodings.rotary.rotary import Rotary
 from poslab.encodings.rotary.rotation import Rotation
 from poslab.encodings.rotary.scalings import Scaling
 
@@ -58,7 +58,7 @@ class MHRoPE(Rotary):
         num_kv_heads: Count,
         sections: Sequence[Count] | None = None,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Literal["half_split", "interleaved"] = "half_split",
         scaling: Scaling | None = None,
     ) -> None:

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from poslab.arguments import Positive
-from poslab.encodings.rotary.scalings import Factor, TrainingLength
+from poslab.arguments import Factor, Positive
+from poslab.encodings.rotary.scalings import TrainingLength
 
 
 def mrrope(

@@ -7,10 +7,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from poslab.arguments import NOT_EXTREME, Count, Range
+from poslab.arguments import NOT_EXTREME, Count, PositiveFraction, Range
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary
-from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -43,7 +43,7 @@ class ReRoPE(RangedRotary):
         training_length: TrainingLength,
         window: Count | None = None,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         factor_on: FactorOn = "logits",
@@ -86,7 +86,7 @@ class LeakyReRoPE(ReRoPE):
         window: Count | None = None,
         factor: Annotated[float, Range(at_least=1), NOT_EXTREME] = 16.0,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         factor_on: FactorOn = "logits",

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count, Range, check_arguments, check_names
+from poslab.arguments import Count, PositiveFraction, check_arguments, check_names
 from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angle_dtype, inverse_frequencies, products
 from poslab.encodings.positions import Positions
@@ -24,14 +24,11 @@ from poslab.encodings.rotary.rotation import (
 )
 from poslab.encodings.rotary.scalings import Scaling
 
-Fraction = Annotated[float, Range(above=0, at_most=1)]
-"""Share of the channels of a head that turn."""
-
 Layout = Literal["half_split", "interleaved", "blocks"]
 """Channels of a pair: m and m + r / 2, or 2m and 2m + 1, or half-split within the block of each axis."""
 
 FactorOn = Literal["logits", "rotated"]
-"""Channels of queries and keys that an attention factor scales: all of them, or those that turn."""
+"""Channels of queries and keys that an attention factor scales: all of them, or those that are rotated."""
 
 
 class Rotary(PositionalEncoding):
@@ -112,7 +109,7 @@ class Rotary(PositionalEncoding):
         self,
         head_dim: Count,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         allocation: Allocation | None = None,

@@ -21,12 +21,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from poslab.arguments import NOT_EXTREME, NOT_HUGE, Count, Positive, Range
+from poslab.arguments import NOT_HUGE, Count, Factor, Positive, PositiveFraction, Range
 from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
 
-Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
 TrainingLength = Annotated[int, Range(at_least=2), NOT_HUGE]
-Share = Annotated[float, Range(above=0, at_most=1)]
 
 Scaling = Callable[..., tuple[Tensor, float]]
 """Maps unscaled inverse frequencies, and `base` or `length` if it has such arguments, to frequencies and a factor."""
@@ -121,7 +119,7 @@ def llama3(
     return (1 - kept) * inverse_frequencies / factor + kept * inverse_frequencies, 1.0
 
 
-def rotary_proportional(inverse_frequencies: Tensor, proportion: Share = 0.75) -> tuple[Tensor, float]:
+def rotary_proportional(inverse_frequencies: Tensor, proportion: PositiveFraction = 0.75) -> tuple[Tensor, float]:
     """Keep the highest frequencies and stop the rest of the spectrum (p-RoPE).
 
         theta'(m) = theta(m) if m < p r / 2, else 0

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from poslab.arguments import Count
+from poslab.arguments import Count, PositiveFraction
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary
-from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -54,7 +54,7 @@ class SelfExtend(RangedRotary):
         window: Count | None = None,
         group: Count | Sequence[Count] = 8,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         factor_on: FactorOn = "logits",

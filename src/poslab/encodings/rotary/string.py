@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from poslab.arguments import Count, Positive
+from poslab.arguments import Count, Positive, PositiveFraction
 from poslab.encodings.frequencies import Base
 from poslab.encodings.rotary.ranges import RangedRotary, Ranges
-from poslab.encodings.rotary.rotary import FactorOn, Fraction, Layout
+from poslab.encodings.rotary.rotary import FactorOn, Layout
 from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
@@ -50,7 +50,7 @@ class String(RangedRotary):
         local: Count | None = None,
         attention_factor: Positive = 1.0693147180559945,
         base: Base = 10_000.0,
-        fraction: Fraction = 1.0,
+        fraction: PositiveFraction = 1.0,
         layout: Layout = "half_split",
         scaling: Scaling | None = None,
         factor_on: FactorOn = "logits",

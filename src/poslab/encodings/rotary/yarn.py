@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from poslab.arguments import Positive
+from poslab.arguments import Factor, Positive
 from poslab.encodings.frequencies import inverse_frequencies as geometric_frequencies
-from poslab.encodings.rotary.scalings import Factor, TrainingLength
+from poslab.encodings.rotary.scalings import TrainingLength
 
 
 def yarn(

@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from poslab.arguments import NOT_EXTREME, Count, Positive, Range
+from poslab.arguments import NOT_EXTREME, Count, Factor, Positive, Range
 from poslab.encodings.places import Places
 from poslab.encodings.positions import Positions
 from poslab.encodings.sampling.base import PositionSampler
@@ -73,9 +73,6 @@ def time_axis(places: Places) -> int:
     if "time" not in places.axes:
         raise ValueError(f"positions must have the axis time, got {', '.join(places.axes)}")
     return places.axes.index("time")
-
-
-Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
 
 
 class Centred(PlaceSampler):

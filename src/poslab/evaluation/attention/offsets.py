@@ -36,7 +36,7 @@ class AttentionOnGrids(NamedTuple):
             above), `attention` (the mean weight of such a key, in [0, 1]) and `queries` (their number).
         by_head: a row for each layer and head, with the columns `layer`, `head`, `cells_away` (the mean distance of the
             cells that get attention, in a straight line, weighted by attention) and, if some tokens have no position,
-            `nowhere` (the share of attention that these get).
+            `without_position` (the share of attention that these get).
         axes: names of the axes.
     """
 
@@ -71,7 +71,7 @@ def attention_on_grids(
     """
     assert attends_to_itself(stack)
     by_offset: dict[int, pd.DataFrame] = {}
-    nowhere: dict[int, pd.DataFrame] = {}
+    without_position: dict[int, pd.DataFrame] = {}
     axes: tuple[str, ...] = ()
     for forward in inputs:
         layers = capture_attention(model, forward, stack=stack)
@@ -90,10 +90,10 @@ def attention_on_grids(
             sums = sums_by_offset(offset_NA, block.weights.movedim(1, -1)[is_pair_BRS], axes)
             by_offset[block.layer] = added(by_offset.get(block.layer), sums)
             is_query_BR = tokens.on_grid[:, queries]
-            lost_BHR = (block.weights * tokens.nowhere[:, None, None, keys]).sum(-1, dtype=torch.float64)
-            sums = pd.DataFrame({"nowhere": (lost_BHR * is_query_BR[:, None]).sum((0, 2)).cpu().numpy()})
-            sums["queries"] = float(is_query_BR.sum()) if tokens.nowhere.any() else 0.0
-            nowhere[block.layer] = added(nowhere.get(block.layer), sums)
+            lost_BHR = (block.weights * tokens.without_position[:, None, None, keys]).sum(-1, dtype=torch.float64)
+            sums = pd.DataFrame({"without_position": (lost_BHR * is_query_BR[:, None]).sum((0, 2)).cpu().numpy()})
+            sums["queries"] = float(is_query_BR.sum()) if tokens.without_position.any() else 0.0
+            without_position[block.layer] = added(without_position.get(block.layer), sums)
     if not any(map(len, by_offset.values())):
         return None
     frames = []
@@ -109,9 +109,9 @@ def attention_on_grids(
     distances = pd.DataFrame({"values": weight * np.linalg.norm(every[list(axes)], axis=1), "weight": weight})
     totals = distances.groupby([every["layer"], every["head"]]).sum()
     by_head = (totals["values"] / totals["weight"]).rename("cells_away").reset_index()
-    lost = pd.concat(nowhere, names=["layer", "head"])
+    lost = pd.concat(without_position, names=["layer", "head"])
     if (lost["queries"] > 0).all():
-        by_head["nowhere"] = (lost["nowhere"] / lost["queries"]).to_numpy()
+        by_head["without_position"] = (lost["without_position"] / lost["queries"]).to_numpy()
     return AttentionOnGrids(every, by_head, axes)
 
 
@@ -149,21 +149,22 @@ def sums_by_offset(offset_NA: Tensor, values_NH: Tensor, axes: Sequence[str]) ->
 
 
 class _Tokens(NamedTuple):
-    """Cells of tokens (B, T, A), the numbers of their grids, and which are on a grid or nowhere, (B, T)."""
+    """Cells of tokens (B, T, A), the numbers of their grids, and which are on a grid or have no position, (B, T)."""
 
     cells: Tensor
     grids: Tensor
     on_grid: Tensor
-    nowhere: Tensor
+    without_position: Tensor
 
     @classmethod
     def of(cls, positions: Positions, real: Tensor | None, batch: int) -> _Tokens:
         grid = positions.places
         assert grid is not None
-        nowhere = torch.zeros_like(grid.grids).bool() if grid.without_position is None else grid.without_position
-        on_grid = ~nowhere & (grid.sizes.prod(-1) > 1)
+        no_cells = torch.zeros_like(grid.grids).bool()
+        without_position = no_cells if grid.without_position is None else grid.without_position
+        on_grid = ~without_position & (grid.sizes.prod(-1) > 1)
         on_grid = on_grid if real is None else on_grid & real
-        of_tokens = (x.expand(batch, -1) for x in (grid.grids, on_grid, nowhere))
+        of_tokens = (x.expand(batch, -1) for x in (grid.grids, on_grid, without_position))
         return cls(grid.cells.expand(batch, -1, -1), *of_tokens)
 
     def share_a_grid(self, queries: slice, keys: slice) -> Tensor:

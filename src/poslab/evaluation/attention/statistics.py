@@ -27,7 +27,16 @@ MIN_ATTENTION = 1e-6
 """Lower end of the axis of attention: smaller weights do not affect any output."""
 
 STATISTICS = (
-    *("entropy", "mean_distance", "cells_away", "nowhere", "first_token", "last_token", "own_token", "previous_token"),
+    *(
+        "entropy",
+        "mean_distance",
+        "cells_away",
+        "without_position",
+        "first_token",
+        "last_token",
+        "own_token",
+        "previous_token",
+    ),
     *("next_token", "attended"),
 )
 """Columns of `attention_statistics`, and those of `with_cells`, in order."""
