@@ -14,7 +14,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from poslab.data.patched.files import HubArrays
-from poslab.data.patched.images import HubImages, ImageFolder
+from poslab.data.patched.images import HubImages, ImageFolder, Pixels
 from poslab.data.run_data import RunData
 
 from . import small
@@ -137,6 +137,24 @@ def test_rows_without_a_image_or_a_class_are_left_out(tmp_path: Path) -> None:
     train = source.examples()["train"]
     assert (train["label"][:], train["number"][:]) == (["cat", "dog"], [0, 3])
     assert len(list(source.arrays([0, 3], 8))) == 2
+
+
+def test_a_image_of_two_classes_is_refused_where_only_one_is_kept(tmp_path: Path) -> None:
+    arguments = saved(tmp_path / "saved", train=rows(png(0), png(1), png(2), png(0)), test=rows(png(1), png(0)))
+    with pytest.raises(ValueError, match=r"^image must .*row 0 of 'train' and row 3 of 'train'.*deduplicate=false"):
+        HubImages(**arguments).examples()
+    splits = HubImages(**arguments, test_split="test", deduplicate=False).examples()
+    assert [len(splits[name]) for name in ("train", "test")] == [4, 2]
+    classes_are_not_read = Pixels(**arguments | {"sides": [8]}).examples()["train"]
+    assert len(classes_are_not_read) == 4
+
+
+def test_labels_that_look_alike_are_refused(tmp_path: Path) -> None:
+    plain = Features({"image": ImageColumn(), "label": Value("string")})
+    files = [{"bytes": png(number), "path": None} for number in range(6)]
+    table = Dataset.from_dict({"image": files, "label": 3 * ["\u00e9", "e\u0301"]}, features=plain)
+    with pytest.raises(ValueError, match=r"^label must .* look alike"):
+        HubImages(**saved(tmp_path / "saved", train=table)).prepare()
 
 
 def test_images_of_one_document_are_in_one_split(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,43 @@ def test_a_link_is_followed_and_a_pipe_is_not_a_image(tmp_path: Path) -> None:
     (folder / "cat" / "link.png").symlink_to(tmp_path / "elsewhere.png")
     os.mkfifo(folder / "cat" / "pipe.png")
     assert list(ImageFolder(path=str(folder), **COMMON).examples()["train"]["label"]).count("cat") == 7
+
+
+@pytest.mark.parametrize("entry", ["cat/x.png", "pig"])
+def test_a_link_that_leads_nowhere_is_refused(tmp_path: Path, entry: str) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
+    (folder / entry).symlink_to("nothing")
+    with pytest.raises(ValueError, match=rf"^path must .*/{entry}' is a link that leads nowhere"):
+        ImageFolder(path=str(folder), **COMMON).prepare()
+
+
+@pytest.mark.parametrize("name", [b"dog\xff", b"dog\n", "dog\u2028".encode()])
+def test_a_class_with_a_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: bytes) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
+    os.rename(folder / "dog", os.path.join(os.fsencode(folder), name))
+    with pytest.raises(ValueError, match=r"^path must .*got 'dog\\"):
+        ImageFolder(path=str(folder), **COMMON).prepare()
+
+
+@pytest.mark.parametrize(("name", "other"), [("dog", "dog "), ("\u00e9", "e\u0301")])
+def test_two_classes_whose_names_look_alike_are_refused(tmp_path: Path, name: str, other: str) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
+    for label in (name, other):
+        shutil.copytree(folder / "cat", folder / label, dirs_exist_ok=True)
+    with pytest.raises(ValueError, match=r"^path must .* look alike"):
+        ImageFolder(path=str(folder), **COMMON).prepare()
+
+
+def test_an_image_of_two_classes_is_refused_unless_both_are_wanted(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "p", [(8, 8)])
+    shutil.copy(folder / "cat" / "0.png", folder / "cat" / "again.png")
+    shutil.copy(folder / "cat" / "0.png", folder / "dog" / "copy.png")
+    with pytest.raises(
+        ValueError, match=r"^image must .*/cat/0\.png' and .*/dog/copy\.png'.* dataset\.deduplicate=false"
+    ):
+        ImageFolder(path=str(folder), **COMMON).prepare()
+    both = ImageFolder(path=str(folder), deduplicate=False, **COMMON).split_examples()
+    assert sum(map(len, both.values())) == 14
 
 
 def test_a_folder_that_is_misspelt_is_not_taken_for_a_file_beside_it(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ Dimension letters: N arrays, A axes, C channels, T patches, P values of a patch.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+def require_plain_names(argument: str, names: Iterable[str]) -> None:
+    """Raise ValueError for names of classes that no table or line of a log can hold, or of which two look alike."""
+    alike: dict[str, str] = {}
+    for name in names:
+        # Control characters, separators of lines, and surrogates, which stand for bytes that are not UTF-8.
+        if {"Cc", "Zl", "Zp", "Cs"}.intersection(map(unicodedata.category, name)):
+            raise ValueError(f"{argument} must hold names in UTF-8 without control characters, got {name!r}")
+        if (other := alike.setdefault(unicodedata.normalize("NFC", name.strip()), name)) != name:
+            raise ValueError(f"{argument} must hold different names, but {other!a} and {name!a} look alike")
+
+
 class ArrayKind(Kind):
     """Arrays, such as images, and their classes, in columns.
 
@@ -34,8 +46,14 @@ class ArrayKind(Kind):
     stratify_by: ClassVar[str | None] = "label"
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
-        """Return the different labels of all splits, sorted; ValueError, beginning with `label`, for fewer than two."""
-        return CLASSES.labels(splits).names
+        """Return the different labels of all splits, sorted.
+
+        Raises:
+            ValueError: beginning with `label`, for fewer than two, or names as of `require_plain_names`.
+        """
+        names = CLASSES.labels(splits).names
+        require_plain_names("label", names)
+        return names
 
 
 IMAGES = ArrayKind("image")

@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from poslab.data.examples.columns import Splits, as_examples, is_missing
 from poslab.data.hub import HubRows
 from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
+from poslab.data.patched.arrays import PIXELS, require_plain_names
 from poslab.data.patched.source import PatchedSource
 from poslab.data.paths import folder_of, require_regular
 from poslab.io.terminal import one_line
@@ -69,12 +71,25 @@ class HubArrays(PatchedSource, HubColumns):
                 content = hashlib.sha256(self._content(row, number)).hexdigest()
                 of_document = {} if self.document is None else {"document": row["document"]}
                 examples.append({"content": content, "label": name(row["label"]), "number": number, **of_document})
+            if argument == "train_split" and self.deduplicate and self.kind is not PIXELS:
+                self._require_one_class(examples)
             if not examples:
                 raise ValueError(self._without_classes(argument))
             columns = {column: [example[column] for example in examples] for column in examples[0]}
             splits[argument.removesuffix("_split")] = as_examples(**columns)
             first += len(rows)
         return splits
+
+    def _require_one_class(self, examples: list[dict[str, Any]]) -> None:
+        """Raise ValueError for equal files of two classes, of which only one can be right."""
+        first: dict[str, dict[str, Any]] = {}
+        for example in examples:
+            if (earlier := first.setdefault(example["content"], example))["label"] != example["label"]:
+                files = " and ".join(self._named(number) for number in (earlier["number"], example["number"]))
+                raise ValueError(
+                    f"{self.file_argument} must be of one class, but {files} are equal: delete one, or keep both with "
+                    "dataset.deduplicate=false"
+                )
 
     def _without_classes(self, argument: str) -> str:
         """Return the message for a split without any class."""
@@ -151,6 +166,11 @@ class FolderArrays(HubArrays):
         from datasets import Features, Value
 
         folder = folder_of("path", str(self.path)).absolute()
+        entries = glob.glob(f"{glob.escape(str(folder))}/**", recursive=True)
+        for entry in entries:
+            if os.path.islink(entry) and not os.path.exists(entry):
+                raise ValueError(f"path must hold {self.kind.name}s, but {entry!r} is a link that leads nowhere")
+        require_plain_names("path", {os.path.basename(entry) for entry in entries if os.path.isdir(entry)})
         # Paths as text, unless a table has further columns: `datasets` encodes sounds only with the package torchcodec.
         columns = {} if any(folder.glob("metadata.*")) else dict.fromkeys(self.columns.values(), Value("string"))
         options = {"features": Features(columns)} if columns else {}
