@@ -2,10 +2,11 @@
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,8 +30,8 @@ OWN = '{"poslab"'
 """The beginning of the files of tokenizers that are not of the `tokenizers` library."""
 
 
-class Tokenizer(Protocol):
-    """The interface of all tokenizers. Two are equal if they give the same tokens.
+class Tokenizer(ABC):
+    """The base class of all tokenizers. Two are equal if they give the same tokens.
 
     Attributes:
         vocab_size: number of token ids; all ids lie in [0, vocab_size).
@@ -40,46 +41,47 @@ class Tokenizer(Protocol):
         digits: the tokens that are one digit each, 0 to 9, as far as there are any.
     """
 
-    @property
-    def vocab_size(self) -> int: ...
+    vocab_size: int
+    end_id: int
+    start_id: int
+    mask_id: int | None = None
+    digits: Sequence[int]
 
-    @property
-    def end_id(self) -> int: ...
-
-    @property
-    def start_id(self) -> int: ...
-
-    @property
-    def mask_id(self) -> int | None: ...
-
-    @property
-    def digits(self) -> Sequence[int]: ...
-
+    @abstractmethod
     def encode(self, text: str) -> np.ndarray:
         """Return token ids of a text, without its end, in the smallest unsigned dtype for the vocabulary."""
 
+    @abstractmethod
     def encode_with_places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Return token ids as `encode` does, (N,), and the characters of the text of each, (N, 2): from, to."""
 
     def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
         """Return token ids of documents one after another, each with its end, in the same dtype."""
+        end = np.array([self.end_id], dtype=self.encode("").dtype)
+        return np.concatenate([piece for text in texts for piece in (self.encode(text), end)])
 
+    @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of token ids; bytes that are not UTF-8 become U+FFFD, ends of documents nothing."""
 
     def num_bytes(self, ids: np.ndarray) -> int:
         """Return the number of bytes of UTF-8 that tokens stand for one by one; ends of documents stand for none."""
+        numbers, counts = np.unique(ids[ids != self.end_id], return_counts=True)
+        return sum(count * self._size(number) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True))
 
+    def _size(self, number: int) -> int:
+        return len(self.decode([number]).encode())
+
+    @abstractmethod
     def save(self, directory: str | Path) -> None:
         """Write `tokenizer.json` into a directory, for `load_tokenizer`."""
 
 
-class ByteTokenizer:
+class ByteTokenizer(Tokenizer):
     """A tokenizer of the 256 byte values of UTF-8, and of 256 for the end of a document."""
 
     vocab_size = 257
     end_id = start_id = 256
-    mask_id = None
     digits = tuple(DIGITS.encode())
 
     def __eq__(self, other: object) -> bool:
@@ -92,15 +94,11 @@ class ByteTokenizer:
         places = np.repeat(np.arange(len(text)), [len(character.encode()) for character in text])
         return self.encode(text), np.stack([places, places + 1], axis=1)
 
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        end = np.array([self.end_id], dtype=np.uint16)
-        return np.concatenate([piece for text in texts for piece in (self.encode(text), end)])
-
     def decode(self, ids: Iterable[int]) -> str:
         return bytes(number for number in map(int, ids) if number < 256).decode(errors="replace")
 
-    def num_bytes(self, ids: np.ndarray) -> int:
-        return int(np.count_nonzero(ids != self.end_id))
+    def _size(self, number: int) -> int:
+        return 1
 
     def save(self, directory: str | Path) -> None:
         (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "bytes"}) + "\n")
@@ -118,14 +116,11 @@ def _library_errors(beginning: str) -> Iterator[None]:
         raise ValueError(f"{beginning}: {error}") from error
 
 
-class SubwordTokenizer:
+class SubwordTokenizer(Tokenizer):
     """A tokenizer of the `tokenizers` library.
 
     Args:
         tokenizer: the library's own; it gets a token for the end of a text if it has none.
-
-    Attributes:
-        mask_id: the token that masks another; None if there is none.
     """
 
     def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
@@ -134,18 +129,18 @@ class SubwordTokenizer:
         # Documents are whole: text that a published tokenizer cuts would be lost, and its padding trained on.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        known = (token for token in END_TOKENS if tokenizer.token_to_id(token) is not None)
-        end = next(known, END_OF_DOCUMENT)
-        mask = next((token for token in MASK_TOKENS if tokenizer.token_to_id(token) is not None), None)
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+        end = next((token for token in END_TOKENS if token in vocabulary), END_OF_DOCUMENT)
+        mask = next((token for token in MASK_TOKENS if token in vocabulary), None)
         # As ordinary tokens, text would be encoded to them.
         tokenizer.add_special_tokens([token for token in (end, mask) if token is not None])
+        vocabulary = tokenizer.get_vocab(with_added_tokens=True)
         self._tokenizer = tokenizer
-        self.end_id: int = tokenizer.get_vocab(with_added_tokens=True)[end]
-        self.mask_id: int | None = None if mask is None else tokenizer.token_to_id(mask)
+        self.end_id = vocabulary[end]
+        self.mask_id = None if mask is None else vocabulary[mask]
         template = tokenizer.encode("")
-        has_start = any(template.special_tokens_mask[:1])
-        self.start_id: int = template.ids[0] if has_start else self.end_id
-        self.vocab_size = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self.start_id = template.ids[0] if any(template.special_tokens_mask[:1]) else self.end_id
+        self.vocab_size = max(vocabulary.values()) + 1
         self.digits = tuple(n for n in map(tokenizer.token_to_id, DIGITS) if n is not None)
         self._dtype = np.min_scalar_type(self.vocab_size - 1)
 
@@ -216,16 +211,13 @@ class SubwordTokenizer:
         with _library_errors("the tokenizer cannot decode these tokens"):
             return self._tokenizer.decode(text, skip_special_tokens=False)
 
-    def num_bytes(self, ids: np.ndarray) -> int:
-        numbers, counts = np.unique(ids[ids != self.end_id], return_counts=True)
-        return sum(count * self._size(number) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True))
-
     def _size(self, number: int) -> int:
         from tokenizers.decoders import ByteLevel
 
+        if not isinstance(self._tokenizer.decoder, ByteLevel):
+            return super()._size(number)
         # A byte-level token may be part of a character, which decodes to U+FFFD; it has a letter for each byte.
-        is_of_bytes = isinstance(self._tokenizer.decoder, ByteLevel)
-        text = self._tokenizer.id_to_token(number) if is_of_bytes else self.decode([number]).encode()
+        text = self._tokenizer.id_to_token(number)
         assert text is not None, "an encoded token is of the vocabulary"
         return len(text)
 
@@ -233,7 +225,7 @@ class SubwordTokenizer:
         self._tokenizer.save(str(Path(directory) / FILE_NAME))
 
 
-class SymbolTokenizer:
+class SymbolTokenizer(Tokenizer):
     """A tokenizer of a few symbols, a token that marks the answer, and one for the end.
 
     As text, symbols are separated by spaces.
@@ -246,7 +238,6 @@ class SymbolTokenizer:
         self.symbols = list(symbols)
         self.answer_id = len(self.symbols)
         self.end_id = self.start_id = self.answer_id + 1
-        self.mask_id = None
         self.vocab_size = self.end_id + 1
         self._numbers = {symbol: number for number, symbol in enumerate(self.symbols)}
         self._dtype = np.min_scalar_type(self.end_id)
@@ -269,15 +260,8 @@ class SymbolTokenizer:
         places = [match.span() for match in re.finditer(r"\S+", text)]
         return self.encode(text), np.array(places, dtype=np.int64).reshape(-1, 2)
 
-    def encode_documents(self, texts: Sequence[str]) -> np.ndarray:
-        end = np.array([self.end_id], dtype=self._dtype)
-        return np.concatenate([piece for text in texts for piece in (self.encode(text), end)])
-
     def decode(self, ids: Iterable[int]) -> str:
         return " ".join(self.symbols[number] for number in map(int, ids) if number < len(self.symbols))
-
-    def num_bytes(self, ids: np.ndarray) -> int:
-        return sum(len(self.decode([number]).encode()) for number in ids.tolist())
 
     def save(self, directory: str | Path) -> None:
         (Path(directory) / FILE_NAME).write_text(json.dumps({"poslab": "symbols", "symbols": self.symbols}) + "\n")
