@@ -12,12 +12,12 @@ from poslab.data import cache
 from poslab.data.python_docs import PythonDocs
 from poslab.data.run_data import RunData
 from poslab.data.text_files import TextFiles
-from poslab.data.tokenizers import ByteTokenizer
+from poslab.data.tokenizers import Tokenizer
 
 
 def test_a_second_start_tokenises_nothing(text: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     TextFiles(**text).prepare()
-    monkeypatch.delattr(ByteTokenizer, "encode_documents")
+    monkeypatch.delattr(Tokenizer, "encode_documents")
     RunData(TextFiles(**text | {"seed": 5, "batch_size": 6})).setup()
     Path(text["files"][0]).write_text("other text " * 100)
     with pytest.raises(AttributeError, match="encode_documents"):

@@ -55,8 +55,8 @@ def test_the_loader_of_examples_reads_them_as_its_source_says(overfit: bool, ind
             return list(numbers)
 
     source = PythonDocs(batch_size=4, overfit=overfit)
-    plan = BatchPlan(batch_size=4, last_step=8)
-    batches = list(source.example_loader(Numbers(), np.arange(1, 17), plan, independently))
+    plan = BatchPlan(batch_size=4, last_step=8, draws_independently=independently)
+    batches = list(source.example_loader(Numbers(), np.arange(1, 17), plan))
     if independently:  # a row may be in no step, or in several
         assert len({len(batch) for batch in batches}) > 1
     elif overfit:

@@ -91,8 +91,7 @@ def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda fol
     except FileNotFoundError:
         return False
     try:
-        if (damaged := _damaged_file(folder)) is not None:
-            raise ValueError(f"{folder / damaged} is not as it was written")
+        _check_files(folder)
         check(folder)
         return True
     except (OSError, ValueError) as error:
@@ -177,30 +176,26 @@ def _checksum(path: Path) -> list[Any]:
         return [path.stat().st_size, hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()]
 
 
-def _damaged_file(folder: Path) -> str | None:
-    """Return the first file of a folder that is not as it was written, or is a link, a pipe or a device; else None.
-
-    It is "" for a folder whose files cannot be listed.
-    """
+def _check_files(folder: Path) -> None:
+    """Raise ValueError unless each file of a folder is as it was written, and none is a link, a pipe or a device."""
+    path = folder
     try:
-        files = {path.relative_to(folder).as_posix(): path.lstat() for path in folder.rglob("*")}
-    except OSError:
-        return ""
-    for name, status in files.items():
-        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-            return name
-    try:
-        kept = read_json(folder / CHECKSUMS)
-    except ValueError:
-        return CHECKSUMS
-    for name, checksum in kept.items():
-        try:
+        files = {entry: entry.lstat() for entry in folder.rglob("*")}
+        for entry, status in files.items():
+            path = entry
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise ValueError("it is another kind of file")
+        path = folder / CHECKSUMS
+        checksums = read_json(path)
+        if not checksums:
+            raise ValueError("it names no file")
+        for name, checksum in checksums.items():
+            path = folder / name
             # Sizes first: they cost nothing, and a name outside the folder is not one of its files.
-            if name not in files or checksum[0] != files[name].st_size or checksum != _checksum(folder / name):
-                return name
-        except (OSError, TypeError, LookupError):  # not readable, or not a pair
-            return name
-    return None if kept else CHECKSUMS
+            if checksum[0] != files[path].st_size or checksum != _checksum(path):
+                raise ValueError("its contents are others")
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise ValueError(f"{path} is not as it was written") from error
 
 
 def _sync(folder: Path, deep: bool = True) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +16,7 @@ import numpy as np
 
 from poslab.arguments import Count
 from poslab.data import cache
+from poslab.data.columns import as_examples
 from poslab.data.kinds import WINDOWS
 from poslab.data.preparation import (
     VERSION,
@@ -30,7 +32,6 @@ from poslab.data.preparation import (
     write_tokens,
 )
 from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Source
-from poslab.data.splitting import as_dataset
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -96,12 +97,12 @@ class Corpus(Source):
         documents = self.documents()
         if self.deduplicate:
             texts = {name: chain.from_iterable(batches(dataset)) for name, dataset in documents.items()}
-            documents = {name: as_dataset(drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
+            documents = {name: as_examples(text=drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
         documents = split_documents(documents, self.fractions, self.longest if self.has_few_documents else None)
         if self.deduplicate:
             for name in HELD_OUT:
                 training = training_pieces(documents["train"])
-                documents[name] = as_dataset(drop_shared_paragraphs(documents[name]["text"][:], training))
+                documents[name] = as_examples(text=drop_shared_paragraphs(documents[name]["text"][:], training))
         with cache.new_folder(folder) as temporary:
             tokenizer = make_tokenizer(self, batches(documents["train"]))
             tokenizer.save(temporary)
@@ -181,20 +182,18 @@ class TextSplits(DataSplits):
         """Return the window lengths that both held-out splits fill, up to `max_length`, ascending."""
         return [length for length in self._lengths_up_to(max_length) if length < self.num_tokens[self._shortest]]
 
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
+    def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
         from poslab.data.order import IndependentOrder, WindowOrder, training_loader
 
         corpus, tokens = self.corpus, self._tokens["train"]
-        if draws_independently:
+        if plan.draws_independently:
             rows = DrawnWindows(tokens, corpus.sequence_length, task.collate)
             return training_loader(
                 rows, plan, IndependentOrder(len(rows), corpus.batch_size, corpus.seed).draws, corpus.num_workers
             )
         repeat = corpus.batch_size if corpus.overfit else None
         order = WindowOrder(len(tokens), corpus.sequence_length, corpus.seed, repeat)
-        windows = TrainingWindows(tokens, corpus.sequence_length, task.collate, num_earlier)
+        windows = TrainingWindows(tokens, corpus.sequence_length, task.collate, plan.num_earlier)
         return training_loader(windows, plan, order.items, corpus.num_workers)
 
     @property
@@ -208,9 +207,6 @@ class TextSplits(DataSplits):
                 f"has {most:,} tokens, and more text or a larger dataset.{split}_fraction gives it more"
             )
         return EvaluationWindows(self._tokens[split], length, task.collate)
-
-    def identity(self, split: str, length: int) -> str:
-        return f"{self.state['prepared']}/{split}@{length}"
 
     def report_lines(self, max_length: int | None) -> list[str]:
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
@@ -282,27 +278,21 @@ def num_windows(tokens: cache.TokenFile, length: int) -> int:
     return -(-(len(tokens) - 1) // length)
 
 
+@dataclass(eq=False)
 class Windows:
     """Windows of a token file, with a length in tokens."""
 
-    def __init__(self, tokens: cache.TokenFile, length: int, collate: Collate) -> None:
-        self.tokens = tokens
-        self.length = length
-        self.collate = collate
+    tokens: cache.TokenFile
+    length: int
+    collate: Collate
 
 
+@dataclass(eq=False)
 class TrainingWindows(Windows):
-    """Windows anywhere in a token file, numbered by their first token.
+    """Windows anywhere in a token file, numbered by their first token."""
 
-    Args:
-        tokens, length, collate: as of `Windows`.
-        num_earlier: E, tokens before each window that a batch has too. The end of the file comes before its beginning,
-            as one document before another.
-    """
-
-    def __init__(self, tokens: cache.TokenFile, length: int, collate: Collate, num_earlier: int = 0) -> None:
-        super().__init__(tokens, length, collate)
-        self.num_earlier = num_earlier
+    num_earlier: int = 0
+    """E, tokens before each window that a batch has too; the end of the file comes before its beginning."""
 
     def __getitems__(self, starts: Sequence[int]) -> Batch:
         first_B1 = np.asarray(starts)[:, None]

@@ -15,6 +15,7 @@ from poslab.data import cache
 from poslab.data.paths import matching_files
 from poslab.data.source import PreparedSource, require_text
 from poslab.io.files import read_json
+from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -34,9 +35,6 @@ class HubRows:
         path, name, data_files, revision: as of `load_dataset`.
         options: further arguments of `load_dataset` for a format.
         argument: begins messages about files; None: `path` or `data_files`.
-
-    Raises:
-        ValueError: one sentence that begins with the argument to change.
     """
 
     cache: Path
@@ -103,20 +101,20 @@ class HubRows:
         try:
             yield
         except DatasetNotFoundError as error:
-            raise ValueError(f"path names no data set that can be read: {_one_line(error)}") from error
+            raise ValueError(f"path names no data set that can be read: {one_line(str(error))}") from error
         except ConnectionError as error:
             raise ValueError(
-                f"path {self.path!r} cannot be reached on the Hugging Face Hub: {_one_line(error)}"
+                f"path {self.path!r} cannot be reached on the Hugging Face Hub: {one_line(str(error))}"
             ) from error
         except FileNotFoundError as error:
-            raise ValueError(f"{files} names nothing that can be read: {_one_line(error)}") from error
+            raise ValueError(f"{files} names nothing that can be read: {one_line(str(error))}") from error
         except DatasetsError as error:
-            raise ValueError(f"{files} cannot be read: {_one_line(error.__cause__ or error)}") from error
+            raise ValueError(f"{files} cannot be read: {one_line(str(error.__cause__ or error))}") from error
         except ValueError as error:
             wrong = f"{files} cannot be read" if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
-            raise ValueError(f"{wrong}: {_one_line(error)}") from error
+            raise ValueError(f"{wrong}: {one_line(str(error))}") from error
         except Exception as error:  # a protocol may need a package, and has errors of its own
-            reason = _one_line(error) or type(error).__name__
+            reason = one_line(str(error)) or type(error).__name__
             if self.argument is None:
                 argument = "path" if isinstance(error, RuntimeError) else files
                 files = f"{argument} {getattr(self, argument)!r}"
@@ -133,14 +131,16 @@ class HubSource(PreparedSource):
             `save_to_disk`, where a data set without splits is `train`.
         name: configuration of the data set, where it has several.
         data_files: files of a format, or by split: a path, a glob, a list, or a mapping from split to these.
+        revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` has the rows of many data
+            sets whose owners offer only a script, which `load_dataset` no longer runs.
         train_split: name of the training split (default `train`).
         validation_split, test_split: names of held-out splits; None holds out a share of the training split.
-        others: those of `PreparedSource`.
     """
 
     path: str | None = None
     name: str | None = None
     data_files: str | Sequence[str] | Mapping[str, Any] | None = None
+    revision: str | None = None
     train_split: str = "train"
     validation_split: str | None = None
     test_split: str | None = None
@@ -149,9 +149,23 @@ class HubSource(PreparedSource):
         super().__post_init__()
         for argument in ("path", "train_split"):
             require_text(argument, getattr(self, argument))
-        for argument in ("name", "validation_split", "test_split"):
+        for argument in ("name", "revision", "validation_split", "test_split"):
             if getattr(self, argument) is not None:
                 require_text(argument, getattr(self, argument))
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The names of the given splits, by argument."""
+        arguments = ("train_split", "validation_split", "test_split")
+        return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
+
+    @cached_property
+    def _kept_rows(self) -> HubRows:
+        return HubRows(self.cache, self.path, self.name, self.data_files, self.revision)
+
+    @cached_property
+    def _source(self) -> Any:
+        return self._kept_rows.load()
 
     def check(self) -> None:
         super().check()
@@ -213,7 +227,3 @@ def _patterns(data_files: Any) -> list[str]:
 def is_remote(pattern: str) -> bool:
     """Return whether `datasets` takes a path or glob for an address, such as `zip://a.csv::http://server/b.zip`."""
     return "://" in pattern or "::" in pattern
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -5,6 +5,7 @@ Dimension letters: B windows, U = T + 1 tokens (of a window and the one that fol
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count, cycle, islice
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus, TextSplits, WindowRows
-from poslab.data.hub import HubRows, HubSource
+from poslab.data.hub import HubSource
 from poslab.data.source import HELD_OUT, Collating, require_choice, require_text
-from poslab.data.splitting import as_dataset
 from poslab.data.tokenizers import Tokenizer
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ class HubText(Corpus, HubSource):
     Args:
         column: the column of the text (default `text`).
         streaming: read from the source while training (default false); not with `deduplicate`, which needs all text.
-        others: those of `Corpus` and `HubSource`.
     """
 
     column: str = "text"
@@ -59,10 +59,11 @@ class HubText(Corpus, HubSource):
 
     @cached_property
     def identity(self) -> str:
-        return json.dumps([*self._rows.identity, self.column, list(self._split_names.items()), self.streaming])
+        names = [(argument.removesuffix("_split"), name) for argument, name in self.splits.items()]
+        return json.dumps([*self._kept_rows.identity, self.column, names, self.streaming])
 
     def documents(self) -> "dict[str, Dataset]":
-        splits = {split: self._texts(name) for split, name in self._split_names.items()}
+        splits = {argument.removesuffix("_split"): self._texts(argument) for argument in self.splits}
         if not self.streaming:
             return splits
         for number, split in enumerate(self._splits_from_training):
@@ -70,7 +71,8 @@ class HubText(Corpus, HubSource):
         splits["train"] = self._training_text
         counts = {"train": FIRST_DOCUMENTS, "validation": HELD_OUT_DOCUMENTS, "test": HELD_OUT_DOCUMENTS}
         return {
-            split: as_dataset([row["text"] for row in stream.take(counts[split])]) for split, stream in splits.items()
+            split: as_examples(text=[row["text"] for row in stream.take(counts[split])])
+            for split, stream in splits.items()
         }
 
     def open(self, joined: bool = False) -> TextSplits:
@@ -83,28 +85,19 @@ class HubText(Corpus, HubSource):
 
     @property
     def _training_text(self) -> "IterableDataset":
-        return self._texts(self.train_split).skip(HELD_OUT_DOCUMENTS * len(self._splits_from_training))
-
-    @property
-    def _split_names(self) -> dict[str, str]:
-        names = {"train": self.train_split, "validation": self.validation_split, "test": self.test_split}
-        return {split: name for split, name in names.items() if name is not None}
+        return self._texts("train_split").skip(HELD_OUT_DOCUMENTS * len(self._splits_from_training))
 
     @property
     def _splits_from_training(self) -> list[str]:
-        return [split for split in HELD_OUT if split not in self._split_names]
-
-    @cached_property
-    def _rows(self) -> HubRows:
-        return HubRows(self.cache, self.path, self.name, self.data_files)
+        return [split for split in HELD_OUT if f"{split}_split" not in self.splits]
 
     @cached_property
     def _source(self) -> Any:
-        return self._rows.stream() if self.streaming else self._rows.load()
+        return self._kept_rows.stream() if self.streaming else super()._source
 
-    def _texts(self, split: str) -> Any:
-        """Return a split with a single column `text`."""
-        argument = next(f"{key}_split" for key, name in self._split_names.items() if name == split)
+    def _texts(self, argument: str) -> Any:
+        """Return the split that an argument names with a single column `text`."""
+        split = self.splits[argument]
         require_choice(argument, split, self._source)
         rows = self._source[split]
         require_choice("column", self.column, rows.column_names or next(iter(rows)))
@@ -124,9 +117,7 @@ class StreamedSplits(TextSplits):
         self._stream = corpus
         del self.num_tokens["train"]
 
-    def training_batches(
-        self, task: Collating, plan: "BatchPlan", draws_independently: bool, num_earlier: int
-    ) -> "StreamLoader":
+    def training_batches(self, task: Collating, plan: "BatchPlan") -> "StreamLoader":
         return StreamLoader(self._stream, self.tokenizer, task.collate, plan)
 
     @property
@@ -145,6 +136,7 @@ def windows_of(documents: Iterator[list[str]], tokenizer: Tokenizer, length: int
         pending = pending[complete * length :]
 
 
+@dataclass(eq=False)
 class StreamLoader:
     """Micro-batches of this process over the whole run, read from a corpus with `streaming`.
 
@@ -152,11 +144,10 @@ class StreamLoader:
     beginning again. So the windows of a step depend on neither.
     """
 
-    def __init__(self, corpus: "HubText", tokenizer: Tokenizer, collate: "Collate", plan: "BatchPlan") -> None:
-        self.corpus = corpus
-        self.tokenizer = tokenizer
-        self.collate = collate
-        self.plan = plan
+    corpus: HubText
+    tokenizer: Tokenizer
+    collate: "Collate"
+    plan: "BatchPlan"
 
     def __len__(self) -> int:
         return len(self.plan)

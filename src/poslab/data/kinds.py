@@ -59,18 +59,6 @@ class ReadingOptions(NamedTuple):
     source_length: int | None = None
 
 
-class Labels(NamedTuple):
-    """The labels of examples.
-
-    Args:
-        names: all different, in the order of their numbers; empty where there are none.
-        several: True if an example may have several, or none.
-    """
-
-    names: list[str]
-    several: bool = False
-
-
 class ExampleKind(Kind, ABC):
     """A kind of examples in columns, one of which may be `document`, a string: no two splits share a document."""
 
@@ -87,13 +75,13 @@ class ExampleKind(Kind, ABC):
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
         """Return the token ids of examples by column, and in `length` the number of tokens that a model reads."""
 
-    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
-        """Return the labels of all splits.
+    def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
+        """Return the different labels of all splits, in the order of their numbers; none where there are none.
 
         Raises:
             ValueError: beginning with the name of a column, for labels that cannot be learned.
         """
-        return Labels([])
+        return []
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
         """Return whether a run can read prepared columns: positions are of tokens, and labels of these names.

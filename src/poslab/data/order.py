@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -104,6 +104,7 @@ class ExampleOrder(PassOrder):
         return np.concatenate([batches[generator.permutation(len(batches))].ravel(), last])
 
 
+@dataclass(eq=False)
 class IndependentOrder:
     """Batches in which each of the same rows is with probability batch_size / num_rows, whatever the others are.
 
@@ -115,10 +116,9 @@ class IndependentOrder:
         seed: of the draws; those of a step follow from it and the step.
     """
 
-    def __init__(self, num_rows: int, batch_size: int, seed: int) -> None:
-        self.num_rows = num_rows
-        self.batch_size = batch_size
-        self.seed = seed
+    num_rows: int
+    batch_size: int
+    seed: int
 
     def items(self, indices: range) -> list[int]:
         """Return the rows of a micro-batch, of which the steps of a `BatchPlan` have `batch_size / len(indices)`."""
@@ -145,6 +145,7 @@ class BatchPlan:
         accumulate: micro-batches of a step in each process, A.
         first_step: step at which a resumed run begins.
         last_step: number of steps of the whole run.
+        draws_independently, num_earlier: as of `RunData`.
 
     Raises:
         ValueError: B is not divisible by D * A.
@@ -156,6 +157,8 @@ class BatchPlan:
     accumulate: int = 1
     first_step: int = 0
     last_step: int = 0
+    draws_independently: bool = False
+    num_earlier: int = 0
 
     def __post_init__(self) -> None:
         if self.batch_size % (self.world_size * self.accumulate):
@@ -197,12 +200,12 @@ class BatchPlan:
                 yield range(first, first + self.rows)
 
 
+@dataclass(eq=False)
 class TrainingSampler(Sampler[list[int]]):
     """The items of each micro-batch, in the order of the run."""
 
-    def __init__(self, plan: BatchPlan, items: Items) -> None:
-        self.plan = plan
-        self.items = items
+    plan: BatchPlan
+    items: Items
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -226,12 +229,6 @@ def evaluation_batches(count: int, rows: int, world_size: int, rank: int) -> lis
     return [range(first, first + rows) for first in firsts]
 
 
-class Batches(Protocol):
-    """A data set that makes a batch of the items of these numbers in one go."""
-
-    def __getitems__(self, numbers: list[int]) -> Any: ...
-
-
 class RunLoader(DataLoader[Any]):
     """A loader whose position in the run follows from the trainer's step, so that its state is empty.
 
@@ -245,12 +242,12 @@ class RunLoader(DataLoader[Any]):
         pass
 
 
-def training_loader(batches: Batches, plan: BatchPlan, items: Items, num_workers: int) -> RunLoader:
-    """Return the batches of a whole run, from the first step of the plan on."""
-    return RunLoader(batches, batch_sampler=TrainingSampler(plan, items), **_settings(num_workers))  # type: ignore[arg-type]
+def training_loader(batches: Any, plan: BatchPlan, items: Items, num_workers: int) -> RunLoader:
+    """Return the batches of a whole run, which `batches` makes of the items of some numbers in one go."""
+    return RunLoader(batches, batch_sampler=TrainingSampler(plan, items), **_settings(num_workers))
 
 
-def evaluation_loader(batches: Batches, numbers: list[range], num_workers: int) -> DataLoader[Any]:
+def evaluation_loader(batches: Any, numbers: list[range], num_workers: int) -> DataLoader[Any]:
     """Return batches of these numbers; `batches` makes rows that do not count of the numbers beyond its items."""
     return DataLoader(batches, batch_sampler=numbers, **_settings(num_workers))  # type: ignore[arg-type]
 

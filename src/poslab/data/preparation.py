@@ -10,10 +10,10 @@ import numpy as np
 
 from poslab.arguments import with_checked_arguments
 from poslab.data import cache
+from poslab.data.columns import as_examples
 from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
 from poslab.data.source import BUILT_IN_TOKENIZERS, HELD_OUT, SPLITS, Source
 from poslab.data.splitting import (
-    as_dataset,
     cut,
     hold_out,
     join_neighbours,
@@ -157,7 +157,7 @@ def split_documents(
     num_parts = number_of_parts(sum(map(len, texts)), part_length, min(missing.values()))
     parts = cut(texts, num_parts)
     chosen = hold_out([len(part.text) for part in parts], spread_order(len(parts)), missing)
-    return documents | {name: as_dataset(join_neighbours(parts, rows)) for name, rows in chosen.items()}
+    return documents | {name: as_examples(text=join_neighbours(parts, rows)) for name, rows in chosen.items()}
 
 
 def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: Path) -> TextFacts:

@@ -4,8 +4,8 @@ import hashlib
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus
-from poslab.data.splitting import as_dataset
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +31,7 @@ class PythonDocs(Corpus):
         return hashlib.sha256(reference_text().encode()).hexdigest()
 
     def documents(self) -> "dict[str, Dataset]":
-        return {"train": as_dataset([reference_text()])}
+        return {"train": as_examples(text=[reference_text()])}
 
 
 def reference_text() -> str:

@@ -4,6 +4,7 @@ A source has two methods, `prepare` and `open`; `open` returns its `DataSplits`,
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
@@ -32,9 +33,6 @@ class RunData(pl.LightningDataModule):
             them.
         processes_per_window: number of processes that share each window of training.
         splits: the opened data, after `setup`.
-
-    Raises:
-        ValueError: one sentence that begins with the name of the argument to change.
     """
 
     splits: DataSplits
@@ -124,7 +122,8 @@ class RunData(pl.LightningDataModule):
 
     def training_batches(self, plan: BatchPlan) -> Iterable[Batch]:
         """Return the micro-batches of training, in the order of a plan."""
-        return self.splits.training_batches(self.task, plan, self.draws_independently, self.num_earlier)
+        drawn = replace(plan, draws_independently=self.draws_independently, num_earlier=self.num_earlier)
+        return self.splits.training_batches(self.task, drawn)
 
     def first_batches(self, count: int, pieces: int = 1) -> Iterable[Batch]:
         """Return the first global batches of training, each in a number of pieces, without a trainer."""

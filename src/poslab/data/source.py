@@ -21,7 +21,7 @@ from poslab.data.paths import neighbours
 
 if TYPE_CHECKING:
     from poslab.data.batch import Batch
-    from poslab.data.order import Batches, BatchPlan, RunLoader
+    from poslab.data.order import BatchPlan, RunLoader
     from poslab.data.tokenizers import Tokenizer
 
 Natural = Annotated[int, Range(at_least=0)]
@@ -112,14 +112,12 @@ class DataSplits(ABC):
         """
 
     @abstractmethod
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
-        """Return the micro-batches of training, in the order of a plan; the other arguments are as of `RunData`."""
+    def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
+        """Return the micro-batches of training, in the order of a plan."""
 
-    @abstractmethod
     def identity(self, split: str, length: int) -> str:
         """Return a text that is the same for all runs whose held-out items are, whatever their encoding and seed."""
+        return f"{self.state['prepared']}/{split}@{length}"
 
     @abstractmethod
     def report_lines(self, max_length: int | None) -> list[str]:
@@ -134,17 +132,29 @@ class DataSplits(ABC):
 
 
 @dataclass_transform(kw_only_default=True)
+@dataclass(kw_only=True)
 class DataSource:
     """A source of text, of examples, of an algorithmic task, or of arrays such as images.
 
-    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked.
+    A mistake in its arguments or its data raises ValueError, one sentence that begins with the argument's name.
+
+    Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked. It
+    takes those of its bases too.
+
+    Args:
+        batch_size: windows or examples in one optimizer step over all devices and micro-batches together, at least 1.
+        sequence_length: training length for hyperparameters of encodings that follow it.
+        overfit: train on the first batch over and over, to see that a model learns at all (default false).
+        num_workers: processes that load batches; 0 (default) loads them in the training process, which always reads
+            streams.
+        seed: of the order of training, or of its examples, at least 0. All seeds share one validation and test.
     """
 
-    batch_size: Count
+    batch_size: Count = 8
     sequence_length: Natural
-    overfit: bool
-    num_workers: Natural
-    seed: Natural
+    overfit: bool = False
+    num_workers: Natural = 0
+    seed: Natural = 0
 
     split_version: ClassVar[int] = 1
     """Version of the rule that divides its examples into splits. From 2 on, near-copies stay together."""
@@ -185,29 +195,16 @@ class PreparedSource(DataSource, ABC):
     """A source of data that is divided into splits and kept on the disk, with the settings of its batches.
 
     Args:
-        batch_size: windows or examples in one optimizer step over all devices and micro-batches together, at least 1
-            (default 8).
         validation_fraction: share of the data held out for validation, above 0; not read where the source has such a
             split of its own (default 0.05).
         test_fraction: the same for test; the two together stay below 1 (default 0.05).
-        overfit: train on the first batch over and over, to see that a model learns at all (default false).
-        num_workers: processes that load batches; 0 (default) loads them in the training process, which always reads
-            streams.
         cache_dir: directory of prepared data, and of rows of the Hub (default: `poslab` in the user's cache directory).
             It is verified whenever it is opened, and prepared again where it is damaged.
-        seed: of the order of training, at least 0. The split does not depend on it: all seeds share one test.
-
-    Raises:
-        ValueError: one sentence that begins with the argument's name.
     """
 
-    batch_size: Count = 8
     validation_fraction: Share = 0.05
     test_fraction: Share = 0.05
-    overfit: bool = False
-    num_workers: Natural = 0
     cache_dir: str | None = None
-    seed: Natural = 0
 
     def __post_init__(self) -> None:
         if self.validation_fraction + self.test_fraction >= 1:
@@ -248,14 +245,12 @@ class PreparedSource(DataSource, ABC):
             return Path(self.cache_dir).expanduser().absolute()
         return default_cache()
 
-    def example_loader(
-        self, batches: Batches, num_tokens: np.ndarray, plan: BatchPlan, draws_independently: bool
-    ) -> RunLoader:
+    def example_loader(self, batches: Any, num_tokens: np.ndarray, plan: BatchPlan) -> RunLoader:
         """Return the batches of a whole run over examples of these numbers of tokens, (N,)."""
         from poslab.data.order import ExampleOrder, IndependentOrder, training_loader
 
         order: IndependentOrder | ExampleOrder
-        if draws_independently:
+        if plan.draws_independently:
             order = IndependentOrder(len(num_tokens), self.batch_size, self.seed)
         else:
             repeat = self.batch_size if self.overfit else None
@@ -270,7 +265,6 @@ class Source(PreparedSource):
         tokenizer: `bytes` (256 byte values and an end-of-document token), `bpe` (byte-level byte-pair encoding, trained
             on the training split), or the path of a Hugging Face tokenizer.json.
         vocab_size: tokens of a `bpe` vocabulary, at least 257 (default 4096); no other tokenizer reads it.
-        others: those of `PreparedSource`.
     """
 
     tokenizer: str = "bytes"

@@ -1,10 +1,21 @@
-"""Split text into training, validation and test, by documents, never by windows."""
+"""Divide text and examples into training, validation and test, so that nothing is in two of them.
 
-from collections.abc import Mapping, Sequence
+The split does not depend on the seed of a run: all runs on a source share one test.
+"""
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+
+from poslab.data.kinds import Kind
+from poslab.data.overlap import near_copies, normal_form
+from poslab.data.source import PreparedSource
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -107,9 +118,189 @@ def join_neighbours(parts: Sequence[Part], chosen: Sequence[int]) -> list[str]:
     return ["".join(parts[number].text for _, number in run) for _, run in runs]
 
 
-def as_dataset(texts: list[str]) -> "Dataset":
-    """Return a Hugging Face dataset with one column `text`."""
-    from datasets import Dataset, Features, Value
+class RowSource(PreparedSource, ABC):
+    """A source of examples in the rows of tables, which are divided into splits that share none.
 
-    # Arrow's plain strings end at 2 GB a column.
-    return Dataset.from_dict({"text": texts}, features=Features({"text": Value("large_string")}))
+    Args:
+        deduplicate: drop examples that equal an earlier one, and those of training that read as one held out (default
+            true).
+    """
+
+    deduplicate: bool = True
+
+    kind: ClassVar[Kind]
+
+    @abstractmethod
+    def examples(self) -> "dict[str, Dataset]":
+        """Return the examples by split, with the columns of their kind: `train`, and any held-out split of its own."""
+
+    def split_examples(self) -> "dict[str, Dataset]":
+        """Return the examples as `train`, `validation` and `test`.
+
+        A published test stays as it is; examples of published validation and training that read as a held-out one are
+        dropped. Splits that the source lacks are held out of training.
+        """
+        splits = self.examples()
+        columns, kind = splits["train"].column_names, self.kind
+        texts, read = ([c for c in of if c in columns] for of in (kind.texts, kind.read))
+        if self.deduplicate:
+            splits = drop_held_out(splits | {"train": drop_duplicates(splits["train"], texts)}, read)
+        missing = {name: fraction for name, fraction in self.fractions.items() if name not in splits}
+        if not missing:
+            return splits
+        splits |= split(
+            splits["train"],
+            missing,
+            stratify=kind.stratify_by,
+            together=read if self.deduplicate else (),
+            near_copies_together=self.split_version >= 2,
+        )
+        # Examples of two documents that read the same may be in two splits.
+        has_documents = "document" in splits["train"].column_names
+        return drop_held_out(splits, read) if self.deduplicate and has_documents else splits
+
+
+def drop_duplicates(dataset: "Dataset", columns: Sequence[str]) -> "Dataset":
+    """Drop examples whose texts, in these columns, an earlier one has."""
+    first: dict[bytes, int] = {}
+    for row, digest in enumerate(_digests(dataset, columns)):
+        first.setdefault(digest, row)
+    return _select(dataset, list(first.values()))
+
+
+def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "dict[str, Dataset]":
+    """Drop from training what reads as an example of validation or test, and from validation what reads as one of test.
+
+    A test stays whole, so that its scores compare with published ones.
+
+    Args:
+        splits: `train` and any of `validation` and `test`.
+        columns: those that a model reads.
+    """
+    held_out: set[bytes] = set()
+    apart = dict(splits)
+    for name in ("test", "validation", "train"):
+        if name in splits:
+            digests = list(_digests(splits[name], columns, normal_form))
+            apart[name] = _select(splits[name], [row for row, d in enumerate(digests) if d not in held_out])
+            held_out.update(digests)
+    for name, dataset in apart.items():
+        if not len(dataset):
+            raise ValueError(f"deduplicate leaves nothing of {name}: each of its examples is held out too")
+    return apart
+
+
+def split(
+    dataset: "Dataset",
+    fractions: Mapping[str, float],
+    *,
+    stratify: str | None = None,
+    together: Sequence[str] = (),
+    near_copies_together: bool = False,
+    seed: int = SPLIT_SEED,
+) -> "dict[str, Dataset]":
+    """Hold out shares of examples, chosen at random.
+
+    Every split has at least one example, and otherwise its share to the nearest example. Examples of one `document`,
+    where there is such a column, stay together, so that shares are met as nearly as documents allow.
+
+    Args:
+        dataset: examples.
+        fractions: share of the whole by held-out split; together they leave something for training.
+        stratify: a column of classes, of which every split has its share to the nearest example; a class with too few
+            examples for that is for training. The rarest of several classes of an example counts, and the first example
+            of a document. None: at random.
+        together: columns of text; examples that read the same there stay together, where there are no documents.
+        near_copies_together: whether near-copies there stay together too.
+        seed: of the choice.
+
+    Returns:
+        The held-out splits and `train`, each in the order of `dataset`.
+
+    Raises:
+        ValueError: there are fewer examples, or documents, than splits.
+    """
+    rows_of = _documents(dataset)
+    order = np.random.default_rng(seed).permutation(len(rows_of))
+    has_documents = "document" in dataset.column_names
+    if together and not has_documents:
+        # Examples that read the same are at the position of the first, so that no other one changes its split.
+        groups: dict[Any, list[int]] = {}
+        texts = dataset.select_columns(list(together))
+        alike = (
+            near_copies(["\n".join(row.values()) for row in texts]).tolist()
+            if near_copies_together
+            else _digests(dataset, together, normal_form)
+        )
+        for row, group in enumerate(alike):
+            groups.setdefault(group, []).append(row)
+        rows_of = [[] for _ in rows_of]
+        for rows in groups.values():
+            rows_of[rows[0]] = rows
+        order = np.array([number for number in order if rows_of[number]])
+    if len(order) <= len(fractions):
+        units = "documents" if has_documents else "different examples"
+        raise ValueError(
+            f"validation_fraction and test_fraction need at least {len(fractions) + 1} {units}, got {len(order)}"
+        )
+    sizes = [len(rows) for rows in rows_of]
+    if stratify is not None:
+        classes = _classes(dataset[stratify][:])
+        order = spread_classes([classes[rows[0]] if rows else None for rows in rows_of], sizes, order)
+    chosen = hold_out(sizes, order, fractions)
+    return {
+        name: dataset.select(sorted(row for number in numbers for row in rows_of[number]))
+        for name, numbers in chosen.items()
+    }
+
+
+def spread_classes(classes: Sequence[Any], sizes: Sequence[int], order: np.ndarray) -> np.ndarray:
+    """Return an order in which every stretch has its share of each class.
+
+    The groups of a class are spread evenly from 0 to 1, single examples at 1/2N, 3/2N, 5/2N, ... for N of them, and all
+    are sorted by that. A class of one group comes to the middle, which is for training if less than half is held out.
+
+    Args:
+        classes: class of each group.
+        sizes: examples of each group.
+        order: an order of the groups, which stays within a class and decides between classes.
+    """
+    totals, seen = Counter[Any](), Counter[Any]()
+    for group in order:
+        totals[classes[group]] += sizes[group]
+    positions = []
+    for group in order:
+        name, size = classes[group], sizes[group]
+        positions.append((seen[name] + size / 2) / totals[name])
+        seen[name] += size
+    return order[np.argsort(positions, kind="stable")]
+
+
+def _classes(labels: list[Any]) -> list[Any]:
+    """Return the class by which each example is stratified: its own, or the rarest of several."""
+    counts = Counter(name for names in labels if isinstance(names, list) for name in names)
+    return [
+        min(names, key=lambda name: (counts[name], name), default=None) if isinstance(names, list) else names
+        for names in labels
+    ]
+
+
+def _documents(dataset: "Dataset") -> list[list[int]]:
+    """Return the rows of each document, in order; each row is one where there is no such column."""
+    if "document" not in dataset.column_names:
+        return [[row] for row in range(len(dataset))]
+    rows_of: dict[str, list[int]] = {}
+    for row, document in enumerate(dataset["document"][:]):
+        rows_of.setdefault(document, []).append(row)
+    return list(rows_of.values())
+
+
+def _digests(dataset: "Dataset", columns: Sequence[str], form: Callable[[str], str] = str) -> Iterator[bytes]:
+    """Yield a hash of the texts of each example, in this form."""
+    for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
+        for texts in zip(*(batch[column] for column in columns), strict=True):
+            yield hashlib.blake2b(json.dumps([form(text) for text in texts]).encode(), digest_size=16).digest()
+
+
+def _select(dataset: "Dataset", rows: list[int]) -> "Dataset":
+    return dataset if len(rows) == len(dataset) else dataset.select(rows)

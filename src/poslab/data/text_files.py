@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus
 from poslab.data.paths import files_of, patterns_of, require_content
-from poslab.data.splitting import FEW_DOCUMENTS, as_dataset
+from poslab.data.splitting import FEW_DOCUMENTS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -22,7 +23,6 @@ class TextFiles(Corpus):
 
     Args:
         files: paths or globs (`**` goes through folders), one or a list.
-        others: those of `Corpus`.
     """
 
     files: str | Sequence[str] | None = None
@@ -56,7 +56,7 @@ class TextFiles(Corpus):
         return contents.hexdigest()
 
     def documents(self) -> "dict[str, Dataset]":
-        return {"train": as_dataset([read(path) for path in self.paths])}
+        return {"train": as_examples(text=[read(path) for path in self.paths])}
 
 
 def read(path: Path) -> str:

@@ -10,11 +10,11 @@ import datasets
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Translation, Value
 
+from poslab.data.columns import class_names
 from poslab.data.examples.answers import HubAnswers
 from poslab.data.examples.classification import HubClassification
 from poslab.data.examples.pairs import HubDialogue, HubPairs
 from poslab.data.examples.tables import HubExamples
-from poslab.data.hub_columns import class_names
 
 from .contract import rows_of
 

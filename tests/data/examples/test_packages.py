@@ -10,8 +10,8 @@ import pytest
 
 from poslab.data.examples.classification import CLASSES
 from poslab.data.examples.packages import BbcHeadlines, BbcTopics, DialoguePairs, PackageFiles
-from poslab.data.examples.splitting import drop_duplicates
 from poslab.data.overlap import normal_form
+from poslab.data.splitting import drop_duplicates
 from tests.data.examples.contract import rows_of
 
 COUNTS: list[tuple[type[PackageFiles], int, int, dict[str, int]]] = [

@@ -9,11 +9,11 @@ import pytest
 from datasets import Dataset
 from datasets.utils import are_progress_bars_disabled
 
-from poslab.data.examples.columns import as_examples
+from poslab.data.columns import as_examples
 from poslab.data.examples.pairs import PAIRS
 from poslab.data.examples.source import ExampleSource
-from poslab.data.examples.splitting import drop_duplicates, drop_held_out, split
 from poslab.data.run_data import RunData
+from poslab.data.splitting import drop_duplicates, drop_held_out, split
 
 from ..conftest import story
 
@@ -42,7 +42,7 @@ def pairs(*sources: str) -> Dataset:
 
 
 def numbers(count: int, **columns: list[Any]) -> Dataset:
-    return as_examples(text=[str(number) for number in range(count)], **columns)
+    return Dataset.from_dict({"text": [str(number) for number in range(count)], **columns})
 
 
 @pytest.mark.parametrize("count", [3, 10, 101, 1234])

@@ -46,11 +46,11 @@ def test_a_caption_is_the_first_line_beside_its_image(tmp_path):
     source = folder_of(tmp_path)
     (tmp_path / "images" / ".hidden").mkdir()
     Image.new("RGB", (4, 4)).save(tmp_path / "images" / ".hidden" / "x.png")
-    assert sorted(caption for _, caption in source.captioned) == sorted(CAPTIONS)
-    path, _ = next(one for one in source.captioned if one.caption == "two red.")
+    assert sorted(source.captions.values()) == sorted(CAPTIONS)
+    path = next(path for path, caption in source.captions.items() if caption == "two red.")
     assert path.name == "4.png" and source.channels == 3
     (tmp_path / "images" / "4.txt").write_bytes("\ufeff  ein \t Schiff \r\nmore".encode())
-    assert "ein Schiff" in {caption for _, caption in folder_of(tmp_path).captioned}
+    assert "ein Schiff" in folder_of(tmp_path).captions.values()
 
 
 def test_no_two_splits_share_a_caption_or_a_image(tmp_path):

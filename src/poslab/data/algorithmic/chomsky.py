@@ -20,7 +20,7 @@ class StringTask(AlgorithmicTask):
     """A task on random strings of numbered symbols.
 
     Args:
-        num_symbols: different symbols, at least 2.
+        num_symbols: different symbols, at least 2 (default 2, as in the paper).
     """
 
     num_symbols: AtLeastTwo = 2
@@ -90,7 +90,6 @@ class ModularArithmetic(AlgorithmicTask):
         return length >= 1 and length % 2 == 1
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "an even length"
         numbers = generator.integers(self.modulus, size=length // 2 + 1).tolist()
         operators = draw(self.operators, length // 2, generator)
         expression = [""] * length
@@ -206,9 +205,6 @@ class ReverseString(StringTask):
 
     `length` is the number of input symbols, at least 1, and of output symbols.
 
-    Args:
-        num_symbols: different symbols, at least 2 (paper: 2).
-
     Source: Delétang et al. 2023, table 1.
     """
 
@@ -307,7 +303,6 @@ class SolveEquation(AlgorithmicTask):
         return *numbered(self.modulus), "+", "-", "(", ")", "x", "="
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 3"
         equation, value = _draw_expression(length - 2, self.modulus, ("+", "-"), generator)
         position = int(generator.integers(len(equation)))
         while not equation[position].isdigit():
@@ -324,7 +319,6 @@ class DuplicateString(StringTask):
     `length` is the number of input symbols, at least 1; the output has `num_copies` times as many.
 
     Args:
-        num_symbols: different symbols, at least 2 (paper: 2).
         num_copies: copies of the input in the output, at least 1 (paper: 2).
 
     Source: Delétang et al. 2023, table 1.
@@ -353,7 +347,6 @@ class MissingDuplicate(AlgorithmicTask):
     shortest = 2
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 2"
         duplicate = list(draw(("0", "1"), length // 2, generator)) * 2
         position = int(generator.integers(len(duplicate)))
         answer, duplicate[position] = duplicate[position], "_"
@@ -369,9 +362,6 @@ class OddsFirst(StringTask):
 
     The paper and the docstrings of both of the authors' repositories have this order. Their code counts from 0, and
     gives the second, fourth, ... symbol first, which is equally hard.
-
-    Args:
-        num_symbols: different symbols, at least 2 (paper: 2).
 
     Source: Delétang et al. 2023, table 1.
     """
@@ -401,17 +391,22 @@ class BinaryAddition(AlgorithmicTask):
     """
 
     stop = "."
-    symbols = ("0", "1", "+", stop)
+    sign = "+"
+    symbols = ("0", "1", sign, stop)
     shortest = 3
 
     padded: bool = True
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 3"
         first, second = _draw_two_numbers(length - 1, generator)
-        output = _bits(_number(first) + _number(second)) + self.stop
-        zeros = "0" * (length + 1 - len(output) if self.padded else 0)
-        return Example(tuple(f"{first}+{second}"), tuple(output + zeros))
+        result = OPERATIONS[self.sign](int(first[::-1], 2), int(second[::-1], 2))
+        output = f"{result:b}"[::-1] + self.stop
+        zeros = "0" * (self.output_length(length) - len(output) if self.padded else 0)
+        return Example(tuple(first + self.sign + second), tuple(output + zeros))
+
+    def output_length(self, length: int) -> int:
+        """Return the number of symbols of a padded output."""
+        return length + 1
 
 
 def _draw_two_numbers(num_bits: int, generator: np.random.Generator) -> tuple[str, str]:
@@ -424,44 +419,21 @@ def _draw_two_numbers(num_bits: int, generator: np.random.Generator) -> tuple[st
             return first, second
 
 
-def _number(bits: str) -> int:
-    """Return the number of bits, the lowest first."""
-    return int(bits[::-1], 2)
-
-
-def _bits(number: int) -> str:
-    """Return the bits of a number, the lowest first, without zeros at the end."""
-    return f"{number:b}"[::-1]
-
-
-class BinaryMultiplication(AlgorithmicTask):
+class BinaryMultiplication(BinaryAddition):
     """The product of two binary numbers, the lowest bit of each first.
 
         0 0 1 * 0 1 1 0 1        ->  0 0 0 1 1 0 1 . 0              4 * 22 = 88
         1 0 0 1 * 0 0 0 0 0 1    ->  0 0 0 0 0 1 0 0 1 . 0          9 * 32 = 288
 
-    `length` is the number of input symbols, at least 3, and of output symbols. For lengths of 1 and 2, which are left
-    out here, the authors' code gives a number alone and an answer without meaning. All else is as in `BinaryAddition`:
-    distributions, the stop, and the zeros that follow it.
-
-    Args:
-        padded: whether zeros follow the stop (paper: they do). A decoder needs none.
-
-    Source: Delétang et al. 2023, table 1; order of the bits, distributions and padding from the authors' code.
+    `length` is the number of input symbols, at least 3, and of output symbols. For lengths of 1 and 2, the authors'
+    code gives an answer without meaning. All else is as in `BinaryAddition`: `padded`, distributions, and the source.
     """
 
-    stop = "."
-    symbols = ("0", "1", "*", stop)
-    shortest = 3
+    sign = "*"
+    symbols = ("0", "1", sign, BinaryAddition.stop)
 
-    padded: bool = True
-
-    def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 3"
-        first, second = _draw_two_numbers(length - 1, generator)
-        output = _bits(_number(first) * _number(second)) + self.stop
-        zeros = "0" * (length - len(output) if self.padded else 0)
-        return Example(tuple(f"{first}*{second}"), tuple(output + zeros))
+    def output_length(self, length: int) -> int:
+        return length
 
 
 class ComputeSqrt(AlgorithmicTask):
@@ -493,8 +465,7 @@ class BucketSort(StringTask):
 
     `length` is the number of input symbols, at least 1, and of output symbols.
 
-    Args:
-        num_symbols: different symbols, at least 2 (paper: 5); their order is that of their numbers.
+    The order of symbols is that of their numbers; the paper has five.
 
     Source: Delétang et al. 2023, table 1.
     """

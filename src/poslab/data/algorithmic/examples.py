@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -36,17 +37,9 @@ class AlgorithmicExamples(DataSource):
     Args:
         task: makes the examples.
         train_lengths: the shortest and the longest length of training, as the task counts them.
-        sequence_length: at least the tokens of the longest training example; the training length for hyperparameters of
-            encodings that follow it.
+        sequence_length: at least the tokens of the longest training example.
         test_lengths: lengths of validation and test, each measured by itself.
         test_examples: the most examples of each of these, at least 1 (default 256); a short length may have fewer.
-        batch_size: examples in one optimizer step over all devices and micro-batches together, at least 1 (default 32).
-        overfit: train on the first batch over and over, to see that a model learns at all (default false).
-        num_workers: processes that make batches; 0 (default) makes them in the training process.
-        seed: of the training examples, at least 0. The others do not depend on it: all seeds share one test.
-
-    Raises:
-        ValueError: one sentence that begins with the argument's name.
     """
 
     task: AlgorithmicTask
@@ -55,9 +48,6 @@ class AlgorithmicExamples(DataSource):
     test_lengths: Sequence[Count] = (20, 40, 60, 80, 100)
     test_examples: Count = 256
     batch_size: Count = 32
-    overfit: bool = False
-    num_workers: Natural = 0
-    seed: Natural = 0
 
     def __post_init__(self) -> None:
         if len(self.train_lengths) != 2 or self.train_lengths[0] > self.train_lengths[1]:
@@ -139,6 +129,7 @@ class AlgorithmicExamples(DataSource):
 
     def _drawn(self, split: str, length: int, generator: np.random.Generator) -> Example | None:
         """Draw an example of a split; None where there seems to be none."""
+        assert self.task.has_length(length)
         for _ in range(TRIES):
             example = self.task.example(length, generator)
             if split_of(example) == split and (split != "train" or example.num_tokens <= self.sequence_length):
@@ -190,9 +181,7 @@ class AlgorithmicSplits(DataSplits):
     def lengths(self) -> Sequence[int]:
         return sorted(set(self.source.test_lengths))
 
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
+    def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
         from poslab.data.order import training_loader
 
         # Each index of the stream is another example.
@@ -223,12 +212,12 @@ class AlgorithmicSplits(DataSplits):
         return [e for e in self._held_out(split, length) if max_length is None or e.num_tokens <= max_length]
 
 
+@dataclass(eq=False)
 class TrainingExamples:
     """Training batches by indices of the stream."""
 
-    def __init__(self, source: AlgorithmicExamples, collate: Collate) -> None:
-        self.source = source
-        self.collate = collate
+    source: AlgorithmicExamples
+    collate: Collate
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         step = indices[0] // self.source.batch_size
@@ -236,12 +225,12 @@ class TrainingExamples:
         return self.collate(examples, np.ones(len(examples), dtype=bool))
 
 
+@dataclass(eq=False)
 class HeldOutExamples:
     """Batches of held-out examples by number; numbers from their count on are rows that do not count."""
 
-    def __init__(self, examples: Sequence[Example], collate: Collate) -> None:
-        self.examples = examples
-        self.collate = collate
+    examples: Sequence[Example]
+    collate: Collate
 
     @property
     def num_tokens(self) -> np.ndarray:

@@ -7,7 +7,7 @@ whose other two tasks are in `compositional.py`.
 from functools import cached_property
 from itertools import zip_longest
 from string import ascii_lowercase, ascii_uppercase, digits
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,9 @@ class Copy(AlgorithmicTask):
     Source: Kazemnejad et al. 2023, table 1; in the authors' code, `copy_multi_char`.
     """
 
+    steps: ClassVar[tuple[int, ...]] = (1,)
+    """The output is the input in each of these steps, -1 being backwards, with marks between."""
+
     num_words: AtLeastTwo = 100
 
     @property
@@ -41,7 +44,7 @@ class Copy(AlgorithmicTask):
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return self.words
+        return self.words if len(self.steps) == 1 else (*self.words, NEXT)
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         string = self.string(length, generator)
@@ -53,7 +56,7 @@ class Copy(AlgorithmicTask):
 
     def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
         """Return the right output for an input."""
-        return string
+        return tuple([word for step in self.steps for word in (NEXT, *string[::step])][1:])
 
 
 class CopyTwice(Copy):
@@ -65,12 +68,7 @@ class CopyTwice(Copy):
     authors' code, `copy_multi_char_2x`.
     """
 
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return *self.words, NEXT
-
-    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
-        return *string, NEXT, *string
+    steps = (1, 1)
 
 
 class CopyOneWord(Copy):
@@ -133,11 +131,10 @@ class Reverse(Copy):
     Source: Kazemnejad et al. 2023, table 1; in the authors' code, `multi_char`.
     """
 
-    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
-        return string[::-1]
+    steps = (-1,)
 
 
-class ReverseTwice(CopyTwice):
+class ReverseTwice(Copy):
     """A random string of words backwards, twice, with a mark between.
 
         w7 w0 w98  ->  w98 w0 w7 [NEXT] w98 w0 w7
@@ -146,11 +143,10 @@ class ReverseTwice(CopyTwice):
     the authors' code, `multi_char_2x`.
     """
 
-    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
-        return *string[::-1], NEXT, *string[::-1]
+    steps = (-1, -1)
 
 
-class ReverseThenCopy(CopyTwice):
+class ReverseThenCopy(Copy):
     """A random string of words backwards, then as it is, with a mark between.
 
         w7 w0 w98  ->  w98 w0 w7 [NEXT] w7 w0 w98
@@ -159,8 +155,7 @@ class ReverseThenCopy(CopyTwice):
     the authors' code, `multi_char_rev_cop`.
     """
 
-    def output(self, string: tuple[str, ...]) -> tuple[str, ...]:
-        return *string[::-1], NEXT, *string
+    steps = (-1, 1)
 
 
 class Addition(AlgorithmicTask):
@@ -196,7 +191,6 @@ class Addition(AlgorithmicTask):
         return length >= self.least_digits
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below least_digits"
         # 2n + 1 pairs, in a row: the first number shorter, both as long, the second number shorter.
         by_fewer = length - self.least_digits
         difference = int(generator.integers(-by_fewer, by_fewer + 1))
@@ -330,9 +324,8 @@ class Sorting(AlgorithmicTask):
         return tuple(ORDER[: self.num_symbols])
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        numbers = generator.integers(self.num_symbols, size=length)
-        in_order = np.sort(numbers)
-        return Example(tuple([ORDER[n] for n in numbers.tolist()]), tuple([ORDER[n] for n in in_order.tolist()]))
+        string = draw(self.symbols, length, generator)
+        return Example(string, tuple(sorted(string, key=ORDER.index)))
 
 
 class SortingNumbers(AlgorithmicTask):
@@ -409,7 +402,6 @@ class Lego(AlgorithmicTask):
         return 2 <= length <= self.num_names
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 2 or above num_names"
         names = [self.names[n] for n in generator.permutation(self.num_names)[:length].tolist()]
         values = [("-1", "+1")[n] for n in generator.integers(2, size=length).tolist()]
         clauses = [[names[0], "=", values[0]]]

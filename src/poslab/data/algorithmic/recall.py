@@ -40,7 +40,6 @@ class Passkey(AlgorithmicTask):
         return length >= self.digits + 2
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below digits + 2"
         number = draw(numbered(10), self.digits, generator)
         room = length - self.digits - 2
         before = int(generator.integers(room + 1))
@@ -87,7 +86,6 @@ class MultiKeyRetrieval(AlgorithmicTask):
         return length >= 2 * self.num_pairs + 1
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 2 num_pairs + 1"
         keys = [f"k{n}" for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
         values = draw(numbered(self.num_values, "v"), self.num_pairs, generator)
         # Among fillers and pairs, each of which counts as one part.
@@ -144,7 +142,6 @@ class MultiQueryRecall(AlgorithmicTask):
         return length >= 4 * self.num_pairs
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 4 num_pairs"
         keys = [f"k{n}" for n in generator.choice(self.num_keys, self.num_pairs, replace=False).tolist()]
         values = [f"v{n}" for n in generator.choice(self.num_values, self.num_pairs, replace=False).tolist()]
         string = ["."] * length
@@ -191,7 +188,6 @@ class Induction(AlgorithmicTask):
         return length >= self.answer_length + 2
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below answer_length + 2"
         string = draw(numbered(self.num_symbols), length - 2, generator)
         position = int(generator.integers(length - 1 - self.answer_length))
         answer = string[position : position + self.answer_length]
@@ -226,7 +222,6 @@ class SelectiveCopying(AlgorithmicTask):
         return length >= self.num_data
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below num_data"
         data = draw(numbered(self.num_symbols), self.num_data, generator)
         positions = np.sort(generator.choice(length, self.num_data, replace=False)).tolist()
         string = ["."] * length
@@ -265,7 +260,6 @@ class FlipFlop(AlgorithmicTask):
         return length >= 4 and length % 2 == 0
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "an odd length, or one below 4"
         p_read = (1 - self.p_ignore) / 2
         drawn = generator.choice(["i", "r", "w"], length // 2 - 2, p=[self.p_ignore, p_read, p_read]).tolist()
         bits = generator.integers(2, size=length // 2).tolist()
@@ -321,7 +315,6 @@ class Counting(AlgorithmicTask):
         return length >= 6
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
-        assert self.has_length(length), "a length below 6"
         # Drawn one at a time, they would cost a microsecond each.
         chances = chain.from_iterable(generator.random(64).tolist() for _ in repeat(None))
         values: dict[str, int] = {}

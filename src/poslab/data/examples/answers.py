@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from poslab.arguments import Count
-from poslab.data.examples.columns import as_written, is_missing
+from poslab.data.columns import as_written, is_missing, renamed
 from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
-from poslab.data.hub_columns import renamed
 from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_equal, are_within, sizes
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poslab.data.examples.columns import Splits, as_written, is_missing
+from poslab.data.columns import Splits, as_written, class_names, is_missing, is_unlabelled
 from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
-from poslab.data.hub_columns import class_names, is_unlabelled
-from poslab.data.kinds import ExampleKind, Labels, ReadingOptions, Rows, are_among
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_among
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -48,13 +47,13 @@ class ClassKind(ExampleKind):
         ]
         return {"tokens": tokens, "length": [len(row) for row in tokens]}
 
-    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
+    def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
         labels = (label for examples in splits.values() for label in examples["label"])
         names = {name for label in labels for name in ([label] if isinstance(label, str) else label)}
         if len(names) < 2:
             only = f"only {names.pop()!r}" if names else "none"
             raise ValueError(f"examples must be of at least two classes, and there is {only} among those that are kept")
-        return Labels(sorted(names), several=not isinstance(splits["train"][0]["label"], str))
+        return sorted(names)
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
         return are_among(columns["label"], names)
@@ -75,7 +74,6 @@ class LabelledTexts(TableExamples):
             STS-B, are not classes.
         separator: separates classes where an example may have several or none, such as `|` in `fast|cheap`; None: the
             whole cell is one class.
-        others: those of `TableExamples`.
     """
 
     text: str = "text"

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from poslab.arguments import Count
 from poslab.data.cache import fingerprint
+from poslab.data.columns import Splits, as_examples
 from poslab.data.examples.classification import CLASSES
-from poslab.data.examples.columns import Splits, as_examples
 from poslab.data.examples.pairs import PAIRS, replies
 from poslab.data.examples.source import ExampleSource
 from poslab.data.source import require_choice, require_text
@@ -123,7 +123,6 @@ class DialoguePairs(PackageFiles):
     Args:
         language: a folder of the package: a language in English and small letters (default `english`).
         context_turns: turns before a reply that are its context, at least 1; None: all (default).
-        others: those of `ExampleSource`.
     """
 
     language: str = "english"

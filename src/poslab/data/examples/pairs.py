@@ -54,7 +54,6 @@ class TextPairs(TableExamples):
     Args:
         source: the column of the text (default `source`).
         target: the column of its target (default `target`).
-        others: those of `TableExamples`.
     """
 
     source: str = "source"

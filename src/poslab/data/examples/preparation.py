@@ -1,11 +1,10 @@
 """Examples as token ids on the disk, and what there is to know of them; for `ExampleSource.prepare`."""
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -55,14 +54,6 @@ class ExampleFacts:
     def __post_init__(self) -> None:
         cache.require_splits(SPLITS, self.num_examples, self.cut, self.left_out)
         cache.require_splits(HELD_OUT, self.overlap, self.near_duplicates)
-
-
-class WrittenExamples(NamedTuple):
-    """Counts of the examples of a split: read, of these cut, and left out."""
-
-    read: int
-    cut: int
-    left_out: int
 
 
 def check_examples(kind: ExampleKind, folder: Path) -> None:
@@ -129,7 +120,7 @@ def write_examples(
     longest: int,
     longest_kept: int,
     folder: Path,
-) -> WrittenExamples:
+) -> tuple[int, int, int]:
     """Tokenise a split and write the examples that fit.
 
     Args:
@@ -138,7 +129,11 @@ def write_examples(
         longest: the most tokens of an example; the kind decides whether a longer one is cut or left out.
         longest_kept: the most tokens before an example is left out in any case.
         folder: that is written.
+
+    Returns: counts of the examples: read, of these cut, and left out.
     """
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
     tokenised = examples.map(
         kind.tokenise,
         batched=True,
@@ -152,21 +147,11 @@ def write_examples(
     fits = np.ones_like(too_long) if kind.is_cut else ~too_long
     if longest_kept < longest:
         fits = lengths <= longest_kept
-    with _without_bars():
-        tokenised.select(np.flatnonzero(fits)).save_to_disk(str(folder))
-    return WrittenExamples(int(fits.sum()), cut=int((fits & too_long).sum()), left_out=int((~fits).sum()))
-
-
-@contextlib.contextmanager
-def _without_bars() -> Iterator[None]:
-    """Hide the progress bars of `datasets` within this context, such as those of saving, which takes no time."""
-    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
+    are_hidden = are_progress_bars_disabled()
+    disable_progress_bars()  # saving takes no time
     try:
-        yield
+        tokenised.select(np.flatnonzero(fits)).save_to_disk(str(folder))
     finally:
-        enable_progress_bars()
+        if not are_hidden:
+            enable_progress_bars()
+    return int(fits.sum()), int((fits & too_long).sum()), int((~fits).sum())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -14,17 +15,16 @@ from poslab.data import cache
 from poslab.data.examples.preparation import (
     VERSION,
     ExampleFacts,
-    WrittenExamples,
     check_examples,
     measure_overlap,
     texts_of,
     write_examples,
 )
-from poslab.data.examples.splitting import RowSource
 from poslab.data.kinds import ExampleKind, ReadingOptions
 from poslab.data.overlap import STRING_BYTES
 from poslab.data.preparation import make_tokenizer, tokenizer_settings
 from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Share, Source
+from poslab.data.splitting import RowSource
 from poslab.data.tokenizers import load_tokenizer
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ class ExampleSource(RowSource, Source):
         deduplicate: drop examples whose texts equal those of an earlier one before anything is held out, and let no two
             splits have examples that read the same but for case, white space, punctuation and Unicode form: they stay
             together, or, where documents or published splits part them, the one in training is dropped (default true).
-        others: those of `Source`.
     """
 
     batch_size: Count = 32
@@ -90,27 +89,36 @@ class ExampleSource(RowSource, Source):
         folder = self.cache / f"{self.title}-{cache.key(settings)}"
         if cache.verify_or_discard(folder, partial(check_examples, self.kind)):
             return folder
+        from datasets import List
+
         splits, kind = self.split_examples(), self.kind
         with cache.new_folder(folder) as temporary:
             tokenizer = make_tokenizer(self, texts_of(splits["train"], kind.texts))
             tokenizer.save(temporary)
-            options, written = ReadingOptions(joined, self.source_length), {}
+            options, counts = ReadingOptions(joined, self.source_length), {}
             for name in SPLITS:
                 longest_kept = self.sequence_length if name == "train" else self.longest
-                written[name] = write_examples(
+                counts[name] = write_examples(
                     splits[name], kind, tokenizer, options, self.longest, longest_kept, temporary / name
                 )
-                if not written[name].read:
+                if not counts[name][0]:
                     raise ValueError(
                         f"sequence_length={self.sequence_length} leaves no example in {name}: all are longer"
                     )
             read, cut, left_out = (
-                {name: getattr(counts, field) for name, counts in written.items()} for field in WrittenExamples._fields
+                dict(zip(counts, numbers, strict=True)) for numbers in zip(*counts.values(), strict=True)
             )
-            classes, several = kind.labels(splits)
-            two_texts = "text_pair" in splits["train"].column_names
-            overlap = measure_overlap(splits, kind)
-            cache.write_facts(temporary, ExampleFacts(read, cut, left_out, classes, several, two_texts, **overlap))
+            columns = splits["train"].features
+            facts = ExampleFacts(
+                num_examples=read,
+                cut=cut,
+                left_out=left_out,
+                classes=kind.labels(splits),
+                several_classes=isinstance(columns.get("label"), List),
+                two_texts="text_pair" in columns,
+                **measure_overlap(splits, kind),
+            )
+            cache.write_facts(temporary, facts)
         return folder
 
     def open(self, joined: bool = False) -> ExampleSplits:
@@ -161,25 +169,25 @@ class ExampleSplits(DataSplits):
     def lengths_of(self, split: str, max_length: int | None) -> list[int]:
         return [length for length in self._lengths_of_all(split) if len(self.numbers(split, length, max_length))]
 
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
-        lengths = self._lengths["train"]
-        batches = ExampleBatches(self._examples["train"], lengths, np.arange(len(lengths)), task.collate, task.columns)
-        return self.source.example_loader(batches, lengths, plan, draws_independently)
+    def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
+        batches = self._batches("train", np.arange(self.num_rows), task, task.columns)
+        return self.source.example_loader(batches, batches.num_tokens, plan)
 
     @property
-    def num_rows(self) -> int | None:
+    def num_rows(self) -> int:
         return len(self._lengths["train"])
 
     def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> ExampleBatches:
         if length not in (known := self._lengths_of_all(split)):
             raise ValueError(f"lengths must be among {', '.join(map(str, known))}, which {split} has, got {length:,}")
         chosen, columns = self.numbers(split, length, max_length), (*task.columns, *task.measured_columns)
-        return ExampleBatches(self._examples[split], self._lengths[split], chosen, task.collate, columns, length)
+        return self._batches(split, chosen, task, columns, length)
 
-    def identity(self, split: str, length: int) -> str:
-        return f"{self.state['prepared']}/{split}@{length}"
+    def _batches(
+        self, split: str, chosen: np.ndarray, task: Collating, columns: Sequence[str], longest: int = 0
+    ) -> ExampleBatches:
+        examples = self._examples[split].select_columns(list(columns))  # since texts take long to decode
+        return ExampleBatches(examples, self._lengths[split][chosen], chosen, task.collate, longest)
 
     def num_examples(self, split: str, max_length: int | None) -> dict[int, int]:
         return {length: len(self.numbers(split, length, max_length)) for length in self.lengths_of(split, max_length)}
@@ -224,32 +232,22 @@ class ExampleSplits(DataSplits):
         return np.array(limits)[np.searchsorted(limits, self._lengths[split])]
 
 
+@dataclass(eq=False)
 class ExampleBatches:
-    """Batches of examples by number.
+    """Batches of the chosen examples of a split by number; larger numbers are rows that do not count.
 
     Args:
-        examples: all of a split.
-        lengths: tokens of each of them.
-        chosen: those that are numbered 0, 1, ...; larger numbers are rows that do not count.
+        examples: the columns of the split that a batch needs.
+        num_tokens, chosen: of the examples with the numbers 0, 1, ...: their tokens, and their rows in the split.
         collate: makes a batch.
-        columns: the columns to read, since texts take long to decode.
         longest: most tokens of an example that counts at the length of the batches; not needed for training.
     """
 
-    def __init__(
-        self,
-        examples: Dataset,
-        lengths: np.ndarray,
-        chosen: np.ndarray,
-        collate: Collate,
-        columns: Sequence[str],
-        longest: int = 0,
-    ) -> None:
-        self.examples = examples.select_columns(list(columns))
-        self.num_tokens = lengths[chosen]
-        self.chosen = chosen
-        self.collate = collate
-        self.longest = longest
+    examples: Dataset
+    num_tokens: np.ndarray
+    chosen: np.ndarray
+    collate: Collate
+    longest: int
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = np.minimum(numbers, len(self.chosen) - 1)

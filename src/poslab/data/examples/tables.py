@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from poslab.data.cache import fingerprint
-from poslab.data.examples.columns import NamedColumns, Splits, as_written, is_missing, require_distinct
+from poslab.data.columns import HubColumns, NamedColumns, Splits, as_written, is_missing, renamed, require_distinct
 from poslab.data.examples.source import ExampleSource
 from poslab.data.hub import HubRows, is_remote
-from poslab.data.hub_columns import HubColumns, renamed
 from poslab.data.paths import files_of, patterns_of, require_content
 from poslab.data.source import require_choice
 
@@ -133,11 +132,7 @@ def rewritten(rows: "Dataset", rewrite: Rewrite, types: dict[str, Any]) -> "Data
 
 
 class HubExamples(TableExamples, HubColumns):
-    """Examples in the rows of a data set on the Hub. Rows that lack a text are left out.
-
-    Args:
-        others: those of `ExampleSource` and `HubColumns`.
-    """
+    """Examples in the rows of a data set on the Hub. Rows that lack a text are left out."""
 
     leaves_out_gaps = True
 
@@ -156,7 +151,6 @@ class ExampleFiles(TableExamples):
             .json (a list of objects, or such a list under `data`), .jsonl, .parquet.
         validation_files, test_files: the same, held out whole; None: hold out a share of `files`.
         delimiter: separates the cells of a line, instead of the comma of .csv and the tab of .tsv.
-        others: those of `TableExamples`.
     """
 
     files: str | Sequence[str] | None = None

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from poslab.data.examples.columns import as_written, is_missing
+from poslab.data.columns import as_written, is_missing
 from poslab.data.examples.tables import ExampleFiles, ExampleTable, Rewrite
-from poslab.data.kinds import ExampleKind, Labels, ReadingOptions, Rows, are_among, are_equal, are_within, sizes
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_among, are_equal, are_within, sizes
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -51,11 +51,11 @@ class TagKind(ExampleKind):
             columns["length"].append(len(tokens) + 2)
         return columns
 
-    def labels(self, splits: Mapping[str, Dataset]) -> Labels:
+    def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
         names = {tag for examples in splits.values() for tags in examples["tags"] for tag in tags}
         if names <= {OUTSIDE}:
             raise ValueError(f"tags must name at least one thing, such as B-PER, and all of them are {OUTSIDE}")
-        return Labels(sorted(names))
+        return sorted(names)
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:
         firsts, tags = columns["firsts"], columns["tags"]
@@ -74,7 +74,6 @@ class TagsFile(ExampleFiles):
     Args:
         words: the column of the words of a sentence (default `words`).
         tags: the column of their tags, as many (default `tags`): `O`, or `B-` and `I-` with a type.
-        others: those of `ExampleFiles`.
     """
 
     words: str = "words"

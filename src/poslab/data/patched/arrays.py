@@ -51,7 +51,7 @@ class ArrayKind(Kind):
         Raises:
             ValueError: beginning with `label`, for fewer than two, or names as of `require_plain_names`.
         """
-        names = CLASSES.labels(splits).names
+        names = CLASSES.labels(splits)
         require_plain_names("label", names)
         return names
 

@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from poslab.arguments import Count, Range
 from poslab.data.cache import fingerprint
-from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.columns import Splits, as_examples
 from poslab.data.overlap import normal_form
-from poslab.data.patched.arrays import CAPTIONS, CaptionKind, StoredArrays
+from poslab.data.patched.arrays import CAPTIONS, CaptionKind
 from poslab.data.patched.images import MAX_PIXELS, SUFFIXES, ImageSource, channels_of, read_image
 from poslab.data.patched.source import ArrayBatches, PatchedSplits
 from poslab.data.paths import folder_of, require_content
 from poslab.data.source import Collating, Source, VocabSize, require_text
 from poslab.data.tokenizers import load_tokenizer
 from poslab.io.files import read_text
-
-if TYPE_CHECKING:
-    from poslab.data.batch import Collate
-
-
-class Captioned(NamedTuple):
-    """A file of an image, and its caption."""
-
-    path: Path
-    caption: str
 
 
 class CaptionFolder(ImageSource, Source):
@@ -46,7 +36,6 @@ class CaptionFolder(ImageSource, Source):
         sequence_length: at least the patches of a training image and `caption_length`.
         grid: times (1), rows and columns of a training image; None is those of a square one.
         tokenizer, vocab_size: of the captions, as in `Source` (default `bpe`, of 512 tokens).
-        others: those of `ImageSource`.
     """
 
     path: str | None = None
@@ -68,34 +57,30 @@ class CaptionFolder(ImageSource, Source):
 
     def check(self) -> None:
         super().check()
-        for path, _ in self.captioned:
+        for path in self.captions:
             require_content("path", path, "images")
 
     def open(self, joined: bool = False) -> CaptionSplits:
         return CaptionSplits(self)
 
     @cached_property
-    def captioned(self) -> list[Captioned]:
-        """The images and their captions, in order of their paths.
-
-        Raises:
-            ValueError: one sentence that begins with `path`, if there are none.
-        """
+    def captions(self) -> dict[Path, str]:
+        """The captions of images by their paths, in order of these."""
         assert self.path is not None
         folder = folder_of("path", self.path)
         files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         images = sorted(path for path in files if not any(part[0] == "." for part in path.relative_to(folder).parts))
         if not images:
             raise ValueError(f"path must hold images ({', '.join(SUFFIXES)}), but {self.path!r} has none")
-        return [Captioned(path, _caption_of(path)) for path in images]
+        return {path: _caption_of(path) for path in images}
 
     @cached_property
     def identity(self) -> str:
-        return fingerprint(self._paths, [caption for _, caption in self.captioned])
+        return fingerprint(self.captions, list(self.captions.values()))
 
     @cached_property
     def channels(self) -> int:
-        return channels_of(self._paths)
+        return channels_of(self.captions)
 
     def tokens_at(self, side: int) -> int:
         return self.patches_at(side) + self.caption_length
@@ -104,10 +89,10 @@ class CaptionFolder(ImageSource, Source):
         return [1, *super().cells_at(side)]
 
     def examples(self) -> Splits:
-        captions = [caption for _, caption in self.captioned]
+        captions = list(self.captions.values())
         return {
             "train": as_examples(
-                content=[fingerprint([path]) for path in self._paths],
+                content=[fingerprint([path]) for path in self.captions],
                 label=captions,
                 number=list(range(len(captions))),
                 document=list(map(normal_form, captions)),
@@ -115,12 +100,9 @@ class CaptionFolder(ImageSource, Source):
         }
 
     def arrays(self, numbers: Sequence[int], side: int) -> Iterator[np.ndarray]:
+        paths = list(self.captions)
         for number in numbers:
-            yield self.at_side(read_image("path", self._paths[number], self.channels), side)
-
-    @property
-    def _paths(self) -> list[Path]:
-        return [path for path, _ in self.captioned]
+            yield self.at_side(read_image("path", paths[number], self.channels), side)
 
 
 def _caption_of(image: Path) -> str:
@@ -165,25 +147,5 @@ class CaptionSplits(PatchedSplits):
         )
         return [*lines, captions]
 
-    def _batches(self, split: str, length: int, task: Collating) -> CaptionBatches:
-        return CaptionBatches(self.stored(split, length), self.source, self.captions, task.collate)
-
-
-class CaptionBatches(ArrayBatches):
-    """Batches of images and captions by number; `label` is the tokens of a caption.
-
-    Args:
-        stored, source, collate: as of `ArrayBatches`.
-        captions: their tokens, in the order of their numbers.
-    """
-
-    def __init__(
-        self, stored: StoredArrays, source: CaptionFolder, captions: Sequence[np.ndarray], collate: Collate
-    ) -> None:
-        super().__init__(stored, source, captions, collate)
-        self.num_written = np.array([len(tokens) - 1 for tokens in captions])[stored.labels]
-
-    @property
-    def num_tokens(self) -> np.ndarray:
-        """Tokens of each example, (N,): patches, and its caption without the end."""
-        return super().num_tokens + self.num_written
+    def _batches(self, split: str, length: int, task: Collating) -> ArrayBatches:
+        return ArrayBatches(self.stored(split, length), self.source, self.captions, task.collate)

@@ -3,16 +3,14 @@
 import glob
 import hashlib
 import os
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.examples.columns import Splits, as_examples, is_missing
+from poslab.data.columns import HubColumns, Splits, as_examples, class_names, is_missing, is_unlabelled
 from poslab.data.hub import HubRows
-from poslab.data.hub_columns import HubColumns, class_names, is_unlabelled
 from poslab.data.patched.arrays import PIXELS, require_plain_names
 from poslab.data.patched.source import PatchedSource
 from poslab.data.paths import folder_of, require_regular
@@ -34,18 +32,14 @@ class HubArrays(PatchedSource, HubColumns):
 
     Args:
         label: the column of the class (default `label`).
-        others: those of `PatchedSource` and `HubColumns`.
     """
 
     label: str = "label"
 
     file_argument: ClassVar[str]
     """The argument that names the column of files."""
-
-    @property
-    @abstractmethod
-    def file_type(self) -> Any:
-        """The type of that column in `datasets`, under which files are not decoded."""
+    file_type: ClassVar[str]
+    """The name of the type of that column in `datasets`."""
 
     def examples(self) -> Splits:
         return self._examples
@@ -103,12 +97,17 @@ class HubArrays(PatchedSource, HubColumns):
     def _encoded(self, rows: "Dataset") -> "Dataset":
         feature, column = rows.features[self.file_argument], self.columns[self.file_argument]
         mistake = f"{self.file_argument} must hold {self.kind.name}s, and {column!r} holds {feature}"
-        if not isinstance(feature, type(self.file_type)) and not (isinstance(feature, dict) and "bytes" in feature):
+        if type(feature).__name__ != self.file_type and not (isinstance(feature, dict) and "bytes" in feature):
             raise ValueError(mistake)
         try:
-            return rows.cast_column(self.file_argument, self.file_type)
+            return self._undecoded(rows)
         except (NotImplementedError, TypeError) as error:  # as Arrow raises for parts that hold something else
             raise ValueError(mistake) from error
+
+    def _undecoded(self, rows: "Dataset") -> "Dataset":
+        import datasets
+
+        return rows.cast_column(self.file_argument, getattr(datasets, self.file_type)(decode=False))
 
     def _content(self, row: dict[str, Any], number: int) -> bytes:
         """Return the contents of the file of a row."""
@@ -147,7 +146,6 @@ class FolderArrays(HubArrays):
 
     Args:
         path: the folder. A `metadata.csv` in it has the columns `file_name` and `label`.
-        others: those of `HubArrays`.
     """
 
     folder_format: ClassVar[str]
@@ -183,8 +181,7 @@ class FolderArrays(HubArrays):
             f"metadata.csv with classes, got {self.path!r}"
         )
 
-    def _encoded(self, rows: "Dataset") -> "Dataset":
-        return rows.cast_column(self.file_argument, self.file_type)
+    _encoded = HubArrays._undecoded
 
     def _named(self, number: int) -> str:
         argument, row = self._row(number)

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from poslab.arguments import Range
 from poslab.data.cache import fingerprint
-from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.columns import Splits, as_examples
 from poslab.data.patched.images import ImageSource
 from poslab.io.files import package_folder
 
@@ -43,7 +43,6 @@ class Glyphs(ImageSource):
 
     Args:
         variants: images of each character in each font, which differ in size and position, 1 to 1000 (default 8).
-        others: those of `ImageSource`.
     """
 
     variants: Variants = 8

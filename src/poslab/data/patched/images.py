@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -93,15 +93,6 @@ class ImageSource(PatchedSource):
         are_few = cells.prod(-1, dtype=np.int64) <= self.patches_at(side)
         return bool((cells > 0).all() and not rest.any() and are_few.all())
 
-    @property
-    def one_trained(self) -> str:
-        return f"an image with a side of {self.side} pixels"
-
-    def in_words(self, counts: str, channels: int) -> str:
-        colours = "grey" if channels == 1 else "colour"
-        patches = f"{self.patches_at(self.side)} patches of {self.patch} x {self.patch} pixels"
-        return f"{counts} images in {colours}, {patches} at a side of {self.side}"
-
     def at_side(self, image_HWC: np.ndarray, side: int) -> np.ndarray:
         """Return an image of bytes at a side, resized bicubically in float32 without aliasing, and rounded to bytes.
 
@@ -121,20 +112,14 @@ class HubImages(ImageSource, HubArrays):
 
     Args:
         image: the column of the images (default `image`).
-        others: those of `ImageSource` and `HubArrays`.
     """
 
     image: str = "image"
 
     title = "hub_images"
     file_argument = "image"
+    file_type = "Image"
     column_arguments = ("image", "label")
-
-    @property
-    def file_type(self) -> Any:
-        from datasets import Image
-
-        return Image(decode=False)
 
     @cached_property
     def channels(self) -> int:
@@ -165,7 +150,6 @@ class Pixels(HubImages):
         levels: of grey, evenly spaced, 2 to 256 (default 16).
         side: as in `ImageSource` (default 14).
         patch: 1, since a token is a pixel.
-        others: those of `HubImages`.
 
     Source: Chen et al., "Generative Pretraining from Pixels" (2020), without its colours.
     """

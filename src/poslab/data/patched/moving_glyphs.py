@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from poslab.arguments import Count, Range
-from poslab.data.examples.columns import Splits, as_examples
+from poslab.data.columns import Splits, as_examples
 from poslab.data.patched.arrays import VIDEOS
 from poslab.data.patched.glyphs import Glyphs, Variants
 from poslab.data.patched.source import PatchedSource
@@ -69,6 +69,7 @@ class MovingGlyphs(PatchedSource):
     axes = ("time", "height", "width")
     channels = 1
     length_means = "number of frames"
+    patch_unit = "frames and pixels"
 
     def __post_init__(self) -> None:
         if len(self.patch) != 3:
@@ -107,14 +108,6 @@ class MovingGlyphs(PatchedSource):
 
     def may_have(self, sizes_N3: np.ndarray, length: int) -> bool:
         return bool((sizes_N3 == (length, self.canvas, self.canvas)).all())
-
-    @property
-    def one_trained(self) -> str:
-        return f"a video of {self.frames} frames"
-
-    def in_words(self, counts: str, channels: int) -> str:
-        patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch))} frames and pixels"
-        return f"{counts} videos of drawn paths, {patches} in {self.frames} frames of {self.canvas} x {self.canvas}"
 
     @cached_property
     def identity(self) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from poslab.data.patched.source import ArrayBatches, PatchedSource, PatchedSplit
 from poslab.data.source import Collating, Share
 
 if TYPE_CHECKING:
-    from poslab.data.batch import Batch, Collate
+    from poslab.data.batch import Batch
     from poslab.data.order import BatchPlan, ExampleOrder
 
 # Raise it with every change of the spectrogram of the same sound: old ones are then not found.
@@ -46,7 +47,6 @@ class SoundSource(PatchedSource):
             that frequency and time are axes.
         test_fraction: here 0.2.
         test_examples: here None, which is all of them.
-        others: those of `PatchedSource`.
     """
 
     test_fraction: Share = 0.2
@@ -59,6 +59,7 @@ class SoundSource(PatchedSource):
     dtype = "float16"
     channels = 1
     length_means = "duration of a crop in frames of 10 ms"
+    patch_unit = "bins and frames"
 
     def __post_init__(self) -> None:
         if isinstance(self.patch, Sequence) and len(self.patch) != 2:
@@ -119,17 +120,9 @@ class SoundSource(PatchedSource):
         frames_N, bins_N = sizes_N2.T
         return bool((bins_N == BINS).all() and (frames_N >= 0).all() and (frames_N <= MAX_FRAMES).all())
 
-    @property
-    def one_trained(self) -> str:
-        return f"a crop of {self.seconds:g} seconds"
-
     def spectrogram(self, wave_N: np.ndarray) -> np.ndarray:
         """Return the whole spectrogram of a sound, (frames, 80, 1), whatever the length: it is cropped later."""
         return normalised_log_mel(wave_N)[..., None].astype(self.dtype)
-
-    def in_words(self, counts: str, channels: int) -> str:
-        patches = f"{self.most_tokens_trained} patches of {' x '.join(map(str, self.patch_sizes))} bins and frames"
-        return f"{counts} sounds, {patches} in {self.seconds:g} seconds"
 
 
 class HubSounds(SoundSource, HubArrays):
@@ -137,20 +130,14 @@ class HubSounds(SoundSource, HubArrays):
 
     Args:
         audio: the column of the sounds (default `audio`).
-        others: those of `SoundSource` and `HubArrays`.
     """
 
     audio: str = "audio"
 
     title = "hub_sounds"
     file_argument = "audio"
+    file_type = "Audio"
     column_arguments = ("audio", "label")
-
-    @property
-    def file_type(self) -> Any:
-        from datasets import Audio
-
-        return Audio(decode=False)
 
     def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
         for file, name in self.files(numbers):
@@ -187,9 +174,7 @@ class SoundSplits(PatchedSplits):
     def lengths_of(self, split: str, max_length: int | None) -> list[int]:
         return [length for length in super().lengths_of(split, max_length) if self._num_fitting(split, length)]
 
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
+    def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
         from poslab.data.order import ExampleOrder, training_loader
 
         source, crops = self.source, self._batches("train", self.longest_trained, task)
@@ -225,22 +210,20 @@ class SoundSplits(PatchedSplits):
         return CropBatches(stored, self.source, self.facts.classes, task.collate, length)
 
 
+@dataclass(eq=False)
 class CropBatches(ArrayBatches):
-    """Batches of the sounds that have a length, cropped to it at their beginning.
+    """Batches of the sounds that have a length in frames, cropped to it at their beginning."""
 
-    Args:
-        stored: the sounds, (frames, bins, 1) each.
-        source, classes, collate: as of `ArrayBatches`.
-        length: in frames.
-    """
+    length: int
 
-    def __init__(
-        self, stored: StoredArrays, source: SoundSource, classes: Sequence[str], collate: Collate, length: int
-    ) -> None:
-        super().__init__(stored, source, classes, collate)
-        self.fitting = np.flatnonzero(stored.sizes[:, 0] >= length)
-        self.labels = stored.labels[self.fitting]
-        self.length = length
+    @cached_property
+    def fitting(self) -> np.ndarray:
+        """Numbers of the sounds that are long enough."""
+        return np.flatnonzero(self.stored.sizes[:, 0] >= self.length)
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.stored.labels[self.fitting]
 
     @property
     def num_tokens(self) -> np.ndarray:
@@ -253,17 +236,12 @@ class CropBatches(ArrayBatches):
         return whole[first : first + self.length].swapaxes(0, 1)
 
 
+@dataclass(eq=False)
 class TrainingCrops:
-    """Batches of training by successive indices of its stream.
+    """Batches of training by successive indices of its stream."""
 
-    Args:
-        crops: the sounds.
-        order: the sounds by index.
-    """
-
-    def __init__(self, crops: CropBatches, order: ExampleOrder) -> None:
-        self.crops = crops
-        self.order = order
+    crops: CropBatches
+    order: ExampleOrder
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         numbers = self.order.items(range(indices[0], indices[-1] + 1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +17,6 @@ import numpy as np
 
 from poslab.arguments import Count
 from poslab.data import cache
-from poslab.data.examples.splitting import RowSource
 from poslab.data.patched.arrays import (
     IMAGES,
     SOUNDS,
@@ -30,7 +30,7 @@ from poslab.data.patched.arrays import (
 )
 from poslab.data.preparation import make_tokenizer, tokenizer_settings
 from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Natural, Share, Source
-from poslab.data.splitting import random_order
+from poslab.data.splitting import RowSource, random_order
 from poslab.data.tokenizers import SymbolTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -47,13 +47,11 @@ class PatchedSource(RowSource):
     The test is at several lengths, such as sides of an image. The patch stays the same, so more length is more tokens.
 
     Args:
-        sequence_length: at least the patches of a training array; the training length for hyperparameters of encodings
-            that follow it.
+        sequence_length: at least the patches of a training array.
         grid: patches of a training array on each axis, for hyperparameters of encodings that follow it; None is those
             of a whole one.
         test_examples: the most arrays of validation and of test, drawn at random and the same for all seeds, at least
             1; None is all of them (default 2000).
-        others: those of `RowSource`.
     """
 
     batch_size: Count = 64
@@ -66,7 +64,8 @@ class PatchedSource(RowSource):
 
     length_means: ClassVar[str]
     """Meaning of its lengths."""
-
+    patch_unit: ClassVar[str] = "pixels"
+    """Unit of the sides of a patch."""
     dtype: ClassVar[str] = "uint8"
     """Type of the values on the disk."""
 
@@ -82,8 +81,8 @@ class PatchedSource(RowSource):
             more = most - self.patches_at(self.trained_length)
             text = f" and {more} tokens of text" if more else ""
             raise ValueError(
-                f"sequence_length must be at least {most}, the patches of {self.one_trained}{text}, "
-                f"got {self.sequence_length}"
+                f"sequence_length must be at least {most}, the patches of a training example{text} (its "
+                f"{self.length_means} is {self.trained_length}), got {self.sequence_length}"
             )
 
     def prepare(self, joined: bool = False) -> None:
@@ -226,15 +225,6 @@ class PatchedSource(RowSource):
     def channels(self) -> int:
         """The number of channels, such as 3 of a pixel in red, green and blue."""
 
-    @property
-    @abstractmethod
-    def one_trained(self) -> str:
-        """An array of training in words, such as `an image with a side of 28 pixels`."""
-
-    @abstractmethod
-    def in_words(self, counts: str, channels: int) -> str:
-        """Return a line for people on what there is, given the number of arrays of each split, and `channels`."""
-
     @abstractmethod
     def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
         """Yield arrays by their column `number`, in an order that is given, at a length.
@@ -252,12 +242,10 @@ class PatchedSplits(DataSplits):
         facts: counts and measurements of the arrays, and their classes.
     """
 
-    tokenizer: Tokenizer
-
     def __init__(self, source: PatchedSource) -> None:
         self.source = source
         self.length_means = source.length_means
-        self.tokenizer = SymbolTokenizer(source.symbols)
+        self.tokenizer: Tokenizer = SymbolTokenizer(source.symbols)
         self._stored: dict[tuple[str, int], StoredArrays] = {}
         self.folder = source.prepare_at(self.longest_trained)
         self.facts = cache.read_facts(self.folder, ArrayFacts)
@@ -275,11 +263,9 @@ class PatchedSplits(DataSplits):
     def lengths(self) -> Sequence[int]:
         return self.source.all_lengths
 
-    def training_batches(
-        self, task: Collating, plan: BatchPlan, draws_independently: bool, num_earlier: int
-    ) -> Iterable[Batch]:
+    def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
         batches = self._batches("train", self.longest_trained, task)
-        return self.source.example_loader(batches, batches.num_tokens, plan, draws_independently)
+        return self.source.example_loader(batches, batches.num_tokens, plan)
 
     @property
     def num_rows(self) -> int | None:
@@ -295,7 +281,14 @@ class PatchedSplits(DataSplits):
     def report_lines(self, max_length: int | None) -> list[str]:
         facts, source = self.facts, self.source
         counts = ", ".join(f"{count:,} {name}" for name, count in facts.num_examples.items())
-        lines = [f"{source.title}: {source.in_words(counts, facts.channels)}"]
+        name = source.kind.name if source.kind in (SOUNDS, VIDEOS) else "image"
+        colours = "" if source.kind is SOUNDS else " in grey" if facts.channels == 1 else " in colour"
+        patch = f"{' x '.join(map(str, source.patch_sizes))} {source.patch_unit}"
+        length, count = self.longest_trained, source.patches_at(self.longest_trained)
+        lines = [
+            f"{source.title}: {counts} {name}s{colours}, {count} patches of {patch} where the "
+            f"{self.length_means} is {length}"
+        ]
         if source.kind in (IMAGES, SOUNDS, VIDEOS):
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
             most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f} % of the test"
@@ -323,28 +316,32 @@ class PatchedSplits(DataSplits):
         return ArrayBatches(self.stored(split, length), self.source, self.facts.classes, task.collate)
 
 
+@dataclass(eq=False)
 class ArrayBatches:
     """Batches of arrays by number; numbers from their count on are rows that do not count.
 
     Args:
-        stored: the arrays.
-        source: of the arrays.
+        stored, source: the arrays and their source.
         names: of the classes, or tokens of the captions, in the order of their numbers.
         collate: makes a batch of the columns `array` and `label`.
     """
 
-    def __init__(self, stored: StoredArrays, source: PatchedSource, names: Sequence[Any], collate: Collate) -> None:
-        self.stored = stored
-        self.source = source
-        self.labels = stored.labels
-        self.names = names
-        self.collate = collate
+    stored: StoredArrays
+    source: PatchedSource
+    names: Sequence[Any]
+    collate: Collate
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Numbers of the classes of the arrays, (N,)."""
+        return self.stored.labels
 
     @property
     def num_tokens(self) -> np.ndarray:
-        """Patches of each array, (N,)."""
-        cells_NA = self.source.cells_of(self.stored.sizes)
-        return cells_NA.prod(-1, dtype=np.int64)
+        """Tokens of each example, (N,): patches, and those of a caption without its end."""
+        num_patches_N: np.ndarray = self.source.cells_of(self.stored.sizes).prod(-1, dtype=np.int64)
+        written = [0 if isinstance(name, str) else len(name) - 1 for name in self.names]
+        return num_patches_N + np.array(written)[self.labels]
 
     @property
     def longest(self) -> int:

@@ -1,17 +1,51 @@
-"""Named columns of the rows of data sets on the Hugging Face Hub."""
+"""Columns of examples: the arguments that name them, in files and on the Hub, their types, and their values as text."""
 
 import json
-from collections.abc import Callable, Mapping
+from abc import ABC
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from poslab.data.examples.columns import NamedColumns, as_written, is_missing, require_distinct
-from poslab.data.hub import HubRows, HubSource
-from poslab.data.source import require_choice, require_text
+from poslab.data.hub import HubSource
+from poslab.data.source import PreparedSource, require_choice, require_text
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Splits = dict[str, "Dataset"]
+"""Examples by split: `train`, and any of `validation` and `test`."""
 UNLABELLED = -1
 """The number of no class."""
 CLASS_TYPES = ("int", "uint", "bool", "string", "large_string", "null")
+
+
+class NamedColumns(PreparedSource, ABC):
+    """A source that reads columns of tables, which its arguments name.
+
+    Args:
+        document: a column of documents, whose examples all come into one split; None: each example is its own.
+    """
+
+    document: str | None = None
+
+    column_arguments: ClassVar[tuple[str, ...]]
+    """The arguments that name columns, without `document`."""
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The columns that a table must have, by the arguments that name them; a default of None is optional."""
+        columns = {argument: getattr(self, argument) for argument in self.column_arguments}
+        return {name: column for name, column in columns.items() if (column, getattr(type(self), name)) != (None, None)}
+
+    @property
+    def all_columns(self) -> dict[str, str]:
+        """The columns that are read, also the column of documents."""
+        return self.columns | ({"document": self.document} if self.document is not None else {})
+
+    @property
+    def settings(self) -> tuple[object, ...]:
+        """Values of other arguments of a subclass that decide which examples come out."""
+        return ()
 
 
 class HubColumns(NamedColumns, HubSource):
@@ -20,26 +54,13 @@ class HubColumns(NamedColumns, HubSource):
     A column within another is written with a point: `translation.en`.
 
     Args:
-        revision: a branch, tag or commit on the Hub; None: the newest. `refs/convert/parquet` has the rows of many data
-            sets whose owners offer only a script, which `load_dataset` no longer runs.
         train_split, validation_split, test_split: as of `HubSource`, or parts as `train[:10%]` or `train[:50000]`.
-        others: those of `NamedColumns` and `HubSource`.
     """
-
-    revision: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.revision is not None:
-            require_text("revision", self.revision)
         require_distinct("name a column", self.all_columns)
         require_distinct("be a split", self.splits)
-
-    @property
-    def splits(self) -> dict[str, str]:
-        """The names of the given splits, by argument."""
-        arguments = ("train_split", "validation_split", "test_split")
-        return {argument: split for argument in arguments if (split := getattr(self, argument)) is not None}
 
     @cached_property
     def identity(self) -> str:
@@ -53,14 +74,6 @@ class HubColumns(NamedColumns, HubSource):
         require_choice(argument, name, self._source)
         rows = self._kept_rows.load(split) if part else self._source[name]
         return renamed(rows, self.all_columns)
-
-    @cached_property
-    def _kept_rows(self) -> HubRows:
-        return HubRows(self.cache, self.path, self.name, self.data_files, self.revision)
-
-    @cached_property
-    def _source(self) -> Any:
-        return self._kept_rows.load()
 
 
 def renamed(rows: Any, columns: Mapping[str, str]) -> Any:
@@ -114,3 +127,34 @@ def class_names(feature: Any, column: str) -> Callable[[Any], str]:
         return as_written(value).strip()
 
     return written
+
+
+def require_distinct(role: str, named: Mapping[str, str]) -> None:
+    """Raise ValueError for a name, by argument, that is no text or is that of two arguments; `role` is what it does."""
+    owners: dict[str, str] = {}
+    for argument, name in named.items():
+        require_text(argument, name)
+        if owners.setdefault(name, argument) != argument:
+            raise ValueError(f"{argument} must {role} of its own, and {owners[name]} is {name!r} too")
+
+
+def as_examples(**columns: Sequence[Any]) -> "Dataset":
+    """Return a dataset of columns of one length, of strings or integers."""
+    from datasets import Dataset, Features, Value
+
+    # Arrow's plain strings end at 2 GB a column.
+    numbers = {name for name, column in columns.items() if column and isinstance(column[0], int)}
+    features = Features({name: Value("int64" if name in numbers else "large_string") for name in columns})
+    return Dataset.from_dict({name: list(column) for name, column in columns.items()}, features=features)
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: nothing, blanks, or the `NaN` that pandas writes for it."""
+    return value is None or value != value or (isinstance(value, str) and not value.strip())
+
+
+def as_written(value: Any) -> str:
+    """Return a value of JSON or Parquet as CSV has it; a whole number has no point, whatever its type is."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
