@@ -36,12 +36,20 @@ COMMON = ["workers=2", "trainer=cpu", "logger=[csv]", "trainer.max_steps=140", "
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
 def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
-    arguments = [f"name={tmp_path.name}", f"storage={storage_url}", f"n_trials={N_TRIALS}", "pruner=null"]
-    begin = partial(start_sweep, tmp_path, *arguments, *tiny, *COMMON)
-    records = records_after_kills(begin, tmp_path, database(tmp_path, storage_url))
+    # TPE looks at the trials that are finished, and kills change their order.
+    sampler = "sampler={_target_:optuna.samplers.RandomSampler}"
+    arguments = [f"name={tmp_path.name}", f"n_trials={N_TRIALS}", "pruner=null", sampler, *tiny, *COMMON]
+    (tmp_path / "undisturbed").mkdir()
+    ended = start_sweep(tmp_path / "undisturbed", *arguments).wait(300)
+    assert ended.status == 0, ended
+    undisturbed = results_of_trials(tmp_path.name, f"sqlite:///{tmp_path}/undisturbed/out/study.db")
+    begin = partial(start_sweep, tmp_path, *arguments, f"storage={storage_url}")
+    results = partial(results_of_trials, tmp_path.name, storage_url)
+    records = records_after_kills(begin, tmp_path, database(tmp_path, storage_url), results)
 
     assert sorted(records) == [str(number) for number in range(N_TRIALS)]
     assert all(record.outcome is not None for record in records.values()), records
+    assert results() == undisturbed
     study = optuna.load_study(study_name=tmp_path.name, storage=storage_url)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * N_TRIALS
     assert study.trials[0].params["encoding.base"] == 10000.0, "the default is missing"
@@ -67,7 +75,7 @@ def test_twenty_kills_lose_no_cell_of_a_comparison(
         arguments.append(f"storage={url}")
         ledger = database(tmp_path, url)
     begin = partial(start_comparison, tmp_path, *arguments, *tiny, *COMMON)
-    records = records_after_kills(begin, tmp_path, ledger)
+    records = records_after_kills(begin, tmp_path, ledger, partial(outcomes, ledger))
 
     assert all(record.outcome is not None for record in records.values()), records
     cells = [cell_of_key(key) for key in records]
@@ -84,8 +92,24 @@ def database(folder: Path, url: str) -> Ledger:
     return DatabaseLedger(storage.engine, folder.name)
 
 
-def records_after_kills(begin: Callable[..., Running], folder: Path, ledger: Ledger) -> dict[str, Record]:
-    """Start a command, kill it and its workers again and again, and return the records of all jobs."""
+def results_of_trials(name: str, url: str) -> dict[str, Any]:
+    """Return the state, the values and the parameters of each trial that Optuna has the end of."""
+    trials = optuna.load_study(study_name=name, storage=url).trials
+    return {str(t.number): (t.state, t.values, t.params) for t in trials if t.state.is_finished()}
+
+
+def outcomes(ledger: Ledger) -> dict[str, Any]:
+    """Return the outcome of each job that has one."""
+    return {key: record.outcome for key, record in records_of(ledger).items() if record.outcome is not None}
+
+
+def records_after_kills(
+    begin: Callable[..., Running], folder: Path, ledger: Ledger, results: Callable[[], dict[str, Any]]
+) -> dict[str, Record]:
+    """Start a command, kill it and its workers again and again, and return the records of all jobs.
+
+    `results` returns what is known of the finished jobs, which no kill may change.
+    """
     # Long enough to be there for the last kill, without work for processors that other tests need.
     is_over = folder / "is_over"
     step = Moment("poslab.training.learner", "Learner", "on_train_batch_start", f"not os.path.exists({str(is_over)!r})")
@@ -100,7 +124,7 @@ def records_after_kills(begin: Callable[..., Running], folder: Path, ledger: Led
         time.sleep(chance.uniform(0, 2))
         records = records_of(ledger)
         killed |= {attempt.worker for record in records.values() for attempt in record.attempts}
-        now = {key: record.outcome for key, record in records.items() if record.outcome is not None}
+        now = results()
         assert {key: now.get(key) for key in finished} == finished, "a finished result is missing"
         finished = now
         workers = worker_processes(running)
@@ -117,6 +141,8 @@ def records_after_kills(begin: Callable[..., Running], folder: Path, ledger: Led
     last = running.wait(900)
     assert last.status == 0, last
     records = records_of(ledger)
+    now = results()
+    assert {key: now.get(key) for key in finished} == finished, "a finished result is missing"
     retries = sum(len(record.attempts) - 1 for record in records.values())
     assert retries >= KILLS // 2, "the kills hit nobody who trained"
     return records
