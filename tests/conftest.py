@@ -1,6 +1,7 @@
 import glob
 import importlib.util
 import logging
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -29,6 +30,8 @@ if os.access(IN_MEMORY, os.W_OK):
     memory = os.statvfs(IN_MEMORY)
     if memory.f_bavail * memory.f_frsize > BYTES_OF_TESTS and not memory.f_flag & os.ST_NOEXEC:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(IN_MEMORY))
+# A process that is forked begins where these have been imported, which takes a new interpreter five seconds or more.
+multiprocessing.set_forkserver_preload(["datasets", "lightning", "optuna", "pandas", "scipy.stats", "transformers"])
 # What torch.compile makes in tests runs for less time than a C++ compiler takes to optimise it.
 os.environ["TORCHINDUCTOR_DEBUG_COMPILE"] = "1"
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -47,12 +48,12 @@ def small(tmp_path: Path) -> list[str]:
 def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     """Starts `python -m src.train` with these arguments in the test's own directory; ends what is left after the test.
 
-    Another command than `python`, and more environment, can be given.
+    Another command than `python`, and more environment, can be given; `imports` is as for `Running`.
     """
     started: list[Running] = []
 
-    def start(*arguments: str, command: list[str] | None = None, environment: dict[str, str] | None = None) -> Running:
-        running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, environment)
+    def start(*arguments: str, command: list[str] | None = None, **given: Any) -> Running:
+        running = Running([*(command or python()), "-m", "src.train", *arguments], tmp_path, **given)
         started.append(running)
         return running
 

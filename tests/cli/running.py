@@ -21,6 +21,8 @@ import torch
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 
+from .forked import Forked
+
 ROOT = Path(__file__).parents[2]
 
 STEPS, VALIDATE_EVERY, SAVE_EVERY, LOG_EVERY = 80, 20, 10, 5
@@ -80,23 +82,31 @@ class Running:
     """A command that runs, in a session of its own, as an interactive shell starts it.
 
     Args:
-        command: its words.
+        command: its words. `python -m src.NAME` begins with the libraries imported.
         directory: where it runs.
         environment: in addition to the environment of the tests.
+        imports: whether it imports the libraries itself.
     """
 
-    def __init__(self, command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
-        self._output = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self.process = subprocess.Popen(
-            last_of_each(command),
-            cwd=directory,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._errors,
-            start_new_session=True,
-        )
+    def __init__(
+        self, command: list[str], directory: Path, environment: dict[str, str] | None = None, imports: bool = False
+    ) -> None:
+        self._output, self._errors = (tempfile.NamedTemporaryFile("w+") for _ in range(2))  # noqa: SIM115
+        words = last_of_each(command)
+        whole = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
+        self.process: Forked | subprocess.Popen[bytes]
+        if words[:2] == python("-m") and words[2].startswith("src.") and not imports:
+            self.process = Forked(words[2:], str(directory), whole, self._output.name, self._errors.name)
+        else:
+            self.process = subprocess.Popen(
+                words,
+                cwd=directory,
+                env=whole,
+                stdin=subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._errors,
+                start_new_session=True,
+            )
 
     def wait_until(self, condition: Callable[[], object], seconds: float = 60) -> None:
         """Waits for something that the command brings about; it must still run then."""

@@ -20,7 +20,7 @@ LAUNCHERS = {
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_trains_what_a_single_run_trains(launcher, start, alone, tiny, tmp_path):
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
-    ended = start("-m", *chosen, *tiny, "trainer=cpu", "encoding=rotary,alibi").wait(200)
+    ended = start("-m", *chosen, *tiny, "trainer=cpu", "encoding=rotary,alibi", imports=True).wait(200)
 
     assert ended.status == 0, ended
     runs = sorted(path.parent for path in tmp_path.glob("jobs/*/metrics.json"))
@@ -32,7 +32,7 @@ def test_a_launcher_trains_what_a_single_run_trains(launcher, start, alone, tiny
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_job_that_fails_elsewhere_fails_the_command(launcher, start, tiny, tmp_path):
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"hydra.sweep.dir={tmp_path}/jobs"]
-    ended = start("-m", *chosen, *tiny, "trainer=cpu", "dataset.batch_size=0,4").wait(200)
+    ended = start("-m", *chosen, *tiny, "trainer=cpu", "dataset.batch_size=0,4", imports=True).wait(200)
 
     assert ended.status == 2, ended
     assert len(list(tmp_path.glob("jobs/*/metrics.json"))) == 1

@@ -78,7 +78,7 @@ def catches_sigterm(pid: int) -> bool:
 def test_a_signal_while_libraries_are_imported_ends_the_command_at_once_and_leaves_nothing(
     number, start, dropout, tmp_path
 ):
-    running = start(*dropout)
+    running = start(*dropout, imports=True)
     running.wait_until(lambda: catches_sigterm(running.process.pid))
     running.ask_to_stop(number)
     ended = running.wait()

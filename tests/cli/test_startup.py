@@ -123,7 +123,8 @@ def test_help_of_evaluate_has_a_line_for_each_part_and_every_key_and_lists_choic
 def test_the_first_step_comes_within_six_seconds_of_work(start, tiny, tmp_path):
     def taken() -> float:
         run = tmp_path / str(len(list(tmp_path.iterdir())))
-        running = start(*tiny, f"hydra.run.dir={run}", "trainer.max_steps=100000", "trainer.log_every=1")
+        long = [f"hydra.run.dir={run}", "trainer.max_steps=100000", "trainer.log_every=1"]
+        running = start(*tiny, *long, imports=True)
         running.wait_until(lambda: bool(rows(run)))
         times = psutil.Process(running.process.pid).cpu_times()
         running.kill()

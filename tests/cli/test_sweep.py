@@ -219,7 +219,7 @@ def test_a_mistake_is_one_sentence_of_a_process_of_its_own_too(tmp_path):
 
 
 def test_help_names_every_sweep_and_every_key():
-    shown = Running(python("-m", "src.sweep", "--help"), ROOT).wait().output
+    shown = Running(python("-m", "src.sweep", "--help"), ROOT, imports=True).wait().output
 
     for file in set((ROOT / "sweeps").glob("*.yaml")) - {ROOT / "sweeps" / "defaults.yaml"}:
         assert file.stem in shown
