@@ -124,22 +124,16 @@ def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[st
 
     These are a size, or the positions of a model, with a pretrained one, the name of that with a new model or with
     its path, and a dataset of another family than an experiment has settings for.
-
-    Args:
-        conf: the folder of configurations.
-        choices: by group, as Hydra has them.
-        overrides: as typed.
     """
-    if choices.get("model") == "pretrained" and choices.get("size") is not None:
-        raise ValueError(f"size={choices['size']} goes with models of ours: a pretrained model has a size of its own")
-    if choices.get("pretrained") is not None and choices.get("model") != "pretrained":
-        raise ValueError(f"pretrained={choices['pretrained']} needs model=pretrained, got model={choices.get('model')}")
-    if choices.get("pretrained") is not None and {"pretrained", "model.path"} <= set(map(key_of, overrides)):
-        raise ValueError(
-            f"pretrained={choices['pretrained']} and model.path= both name the pretrained model: give one of the two"
-        )
+    model, pretrained, size = (choices.get(group) for group in ("model", "pretrained", "size"))
     experiment, family = choices.get("experiment"), choices.get("family")
-    if choices.get("model") == "pretrained" and str(experiment).startswith("models/"):
+    if model == "pretrained" and size is not None:
+        raise ValueError(f"size={size} goes with models of ours: a pretrained model has a size of its own")
+    if pretrained is not None and model != "pretrained":
+        raise ValueError(f"pretrained={pretrained} needs model=pretrained, got model={model}")
+    if pretrained is not None and {"pretrained", "model.path"} <= set(map(key_of, overrides)):
+        raise ValueError(f"pretrained={pretrained} and model.path= both name the pretrained model: give one of the two")
+    if model == "pretrained" and str(experiment).startswith("models/"):
         raise ValueError(
             f"experiment={experiment} goes with models of ours: a pretrained model has heads of its own; choose "
             "encoding= and its keys as the file has them"

@@ -83,15 +83,9 @@ class Corpus(Source):
     def prepare(self, joined: bool = False) -> Path:
         """Make the token files unless they are there; return their folder."""
         self.check()
-        settings = {
-            "version": VERSION,
-            "source": self.identity,
-            "deduplicate": self.deduplicate,
-            "fractions": list(self.fractions.values()),
-            **({"longest": self.longest} if self.has_few_documents else {}),
-            **tokenizer_settings(self),
-        }
-        folder = self.cache / f"{self.title}-{cache.key(settings)}"
+        settings = {"longest": self.longest} if self.has_few_documents else {}
+        settings |= {"version": VERSION, "deduplicate": self.deduplicate}
+        folder = self.prepared_folder(**settings, **tokenizer_settings(self))
         if cache.verify_or_discard(folder, check_tokens):
             return folder
         documents = self.documents()
@@ -119,10 +113,6 @@ class Corpus(Source):
 
 class TextSplits(DataSplits):
     """Windows of a prepared corpus for language modelling.
-
-    Args:
-        corpus: the text and its settings.
-        folder: of its prepared tokens.
 
     Attributes:
         num_tokens: tokens by split; of a stream, no `train`.
@@ -245,9 +235,7 @@ def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, bo
     Example: with boundaries, the documents "ab" and "cde" have 3 bytes in 5 predicted tokens: b, d, e and two ends.
 
     Args:
-        num_bytes: of the whole text.
         tokens: (N,) of the text, each document with its end.
-        tokenizer: of the tokens.
         boundary: the token that ends a document, where documents are kept apart; else None.
     """
     unpredicted = [np.asarray(tokens[:1])]

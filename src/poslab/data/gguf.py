@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from poslab.configuration.command_line import pip_install
 from poslab.data import cache
 from poslab.data.source import default_cache
+from poslab.io.files import package_folder
 
 NEEDED = ("transformers", "gguf", "accelerate")
 
@@ -23,10 +23,8 @@ def converted(file: Path) -> Path:
         ValueError: beginning with `path`, if a package is missing, or transformers cannot read the file.
     """
     for name in NEEDED:
-        try:
-            version(name)
-        except PackageNotFoundError:
-            raise ValueError(f"path={file} needs the package {name}: {pip_install('gguf')}") from None
+        if package_folder(name) is None:
+            raise ValueError(f"path={file} needs the package {name}: {pip_install('gguf')}")
     with file.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = default_cache() / f"{file.stem}-{cache.key({'gguf': content})}"

@@ -76,11 +76,7 @@ class ExampleKind(Kind, ABC):
         """Return the token ids of examples by column, and in `length` the number of tokens that a model reads."""
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
-        """Return the different labels of all splits, in the order of their numbers; none where there are none.
-
-        Raises:
-            ValueError: beginning with the name of a column, for labels that cannot be learned.
-        """
+        """Return the different labels of all splits, if any, in order; ValueError if they cannot be learned."""
         return []
 
     def fit(self, columns: Mapping[str, ChunkedArray], names: Sequence[str]) -> bool:

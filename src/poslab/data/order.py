@@ -25,10 +25,7 @@ Items = Callable[[range], list[int]]
 class PassOrder(ABC):
     """An endless stream of passes over the same items.
 
-    Args:
-        items_per_pass: number of items.
-        seed: of the passes.
-        repeat: number of first items to repeat over and over instead; None (default) makes new passes.
+    With `repeat` it is instead as many first items, over and over.
     """
 
     def __init__(self, items_per_pass: int, seed: int, repeat: int | None = None) -> None:
@@ -55,7 +52,6 @@ class WindowOrder(PassOrder):
     Args:
         num_tokens: tokens N in the array, at least `length` + 1.
         length: tokens T that a window predicts; it needs T + 1.
-        seed, repeat: as of `PassOrder`.
     """
 
     def __init__(self, num_tokens: int, length: int, seed: int, repeat: int | None = None) -> None:
@@ -79,7 +75,6 @@ class ExampleOrder(PassOrder):
     Args:
         lengths: (N,) tokens of each example.
         batch_size: examples of a global batch.
-        seed, repeat: as of `PassOrder`.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, repeat: int | None = None) -> None:
@@ -109,11 +104,7 @@ class IndependentOrder:
     """Batches in which each of the same rows is with probability batch_size / num_rows, whatever the others are.
 
     A batch has `batch_size` rows on average. One that would have none has number `num_rows`, a row that does not count.
-
-    Args:
-        num_rows: rows N, numbered from 0.
-        batch_size: expected rows of a global batch.
-        seed: of the draws; those of a step follow from it and the step.
+    The draws of a step follow from the seed and the step.
     """
 
     num_rows: int
@@ -217,12 +208,8 @@ class TrainingSampler(Sampler[list[int]]):
 def evaluation_batches(count: int, rows: int, world_size: int, rank: int) -> list[range]:
     """Return the numbers of all items, each once over all processes; these get the same number of full batches.
 
-    Numbers of `count` and above fill up the last batches, whose rows have nothing to predict.
-
-    Args:
-        count: items of the split.
-        rows: items of one batch in one process.
-        world_size, rank: number of processes, and of this one.
+    Numbers of `count` and above fill up the last batches, whose rows have nothing to predict. A batch has so many rows
+    in one process.
     """
     together = rows * world_size
     firsts = range(rank * rows, together * -(-count // together), together)

@@ -109,12 +109,7 @@ def drop_repeated_paragraphs(documents: Iterable[str]) -> list[str]:
 
 
 def drop_shared_paragraphs(documents: list[str], training: Iterable[bytes]) -> list[str]:
-    """Drop paragraphs of held-out documents that touch a 60-byte string of training, and documents of nothing else.
-
-    Args:
-        documents: held-out documents.
-        training: the training text, in pieces.
-    """
+    """Drop paragraphs of held-out documents that touch a 60-byte string of training, and documents of nothing else."""
     encoded = [document.encode() for document in documents]
     shared = shared_bytes(SEPARATOR.join(encoded), training)
     kept, start = [], 0
@@ -142,8 +137,6 @@ def split_documents(
     """Hold out the splits that are missing, of whole documents.
 
     Args:
-        documents: by split, with `train`.
-        fractions: shares of the text by held-out split.
         part_length: where documents are too few, they are cut first, into parts of at least so many tokens; else None.
     """
     missing = {name: share for name, share in fractions.items() if name not in documents}

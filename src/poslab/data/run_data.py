@@ -61,12 +61,9 @@ class RunData(pl.LightningDataModule):
             self.splits = splits
 
     def connect(self, task: Collating, max_length: int | None) -> None:
-        """Set what follows from `setup`, before batches are made.
+        """Set the task that makes batches, and the length above which the evaluation leaves items out, if any.
 
-        Args:
-            task: makes the batches.
-            max_length: the evaluation leaves out longer ones, for a model whose positions end there; None leaves out
-                nothing.
+        A model whose positions end there reads no longer ones.
         """
         self._task = task
         self.max_length = max_length

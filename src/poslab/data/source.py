@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, dataclass_
 import numpy as np
 
 from poslab.arguments import NOT_HUGE, Count, Range, nearest, with_checked_arguments
+from poslab.data.cache import key
 from poslab.data.kinds import Kind
 from poslab.data.paths import neighbours
 
@@ -244,6 +245,11 @@ class PreparedSource(DataSource, ABC):
         if self.cache_dir is not None:
             return Path(self.cache_dir).expanduser().absolute()
         return default_cache()
+
+    def prepared_folder(self, **settings: object) -> Path:
+        """Return the folder of the data that is prepared with these settings, and with those of every source."""
+        settings |= {"source": self.identity, "fractions": list(self.fractions.values())}
+        return self.cache / f"{self.title}-{key(settings)}"
 
     def example_loader(self, batches: Any, num_tokens: np.ndarray, plan: BatchPlan) -> RunLoader:
         """Return the batches of a whole run over examples of these numbers of tokens, (N,)."""

@@ -36,7 +36,6 @@ def hold_out(sizes: Sequence[int], order: np.ndarray, fractions: Mapping[str, fl
     """Give each held-out split its share of the text, in whole documents.
 
     Args:
-        sizes: size of each document.
         order: the order in which documents are held out, see `random_order` and `spread_order`.
         fractions: share of the whole by held-out split.
 
@@ -172,10 +171,6 @@ def drop_held_out(splits: "Mapping[str, Dataset]", columns: Sequence[str]) -> "d
     """Drop from training what reads as an example of validation or test, and from validation what reads as one of test.
 
     A test stays whole, so that its scores compare with published ones.
-
-    Args:
-        splits: `train` and any of `validation` and `test`.
-        columns: those that a model reads.
     """
     held_out: set[bytes] = set()
     apart = dict(splits)
@@ -205,14 +200,12 @@ def split(
     where there is such a column, stay together, so that shares are met as nearly as documents allow.
 
     Args:
-        dataset: examples.
         fractions: share of the whole by held-out split; together they leave something for training.
         stratify: a column of classes, of which every split has its share to the nearest example; a class with too few
             examples for that is for training. The rarest of several classes of an example counts, and the first example
             of a document. None: at random.
         together: columns of text; examples that read the same there stay together, where there are no documents.
         near_copies_together: whether near-copies there stay together too.
-        seed: of the choice.
 
     Returns:
         The held-out splits and `train`, each in the order of `dataset`.

@@ -117,11 +117,7 @@ def _library_errors(beginning: str) -> Iterator[None]:
 
 
 class SubwordTokenizer(Tokenizer):
-    """A tokenizer of the `tokenizers` library.
-
-    Args:
-        tokenizer: the library's own; it gets a token for the end of a text if it has none.
-    """
+    """A tokenizer of the `tokenizers` library, which gets a token for the end of a text if it has none."""
 
     def __init__(self, tokenizer: "HuggingFaceTokenizer") -> None:
         # A document that quotes an end-of-text token is text, not the end of a document.
@@ -283,8 +279,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         content["poslab"] != "symbols"
         or not isinstance(symbols, list)
         or not all(isinstance(symbol, str) and symbol.split() == [symbol] for symbol in symbols)
+        or len(set(symbols)) != len(symbols)
     ):
-        raise ValueError(f"{path} is damaged: it must hold symbols without white space")
-    if len(set(symbols)) != len(symbols):
-        raise ValueError(f"{path} is damaged: it has a symbol twice")
+        raise ValueError(f"{path} is damaged: it must hold different symbols without white space")
     return SymbolTokenizer(symbols)

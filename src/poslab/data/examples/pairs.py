@@ -123,11 +123,9 @@ class HubDialogue(HubExamples):
 def replies(turns: Sequence[str], context_turns: int | None) -> list[tuple[str, str]]:
     """Return every turn but the first as a reply to those before it: pairs of context, a line a turn, and reply.
 
-    Example: the turns a, b, c with two turns of context give (a, b), (a\\nb, c).
+    Empty turns do not count, and without `context_turns` all turns before a reply are its context.
 
-    Args:
-        turns: in order; empty turns do not count.
-        context_turns: turns before a reply that are its context, at least 1; None: all.
+    Example: the turns a, b, c with two turns of context give (a, b), (a\\nb, c).
     """
     lines = [line for turn in turns if (line := " ".join(turn.split()))]
     return [

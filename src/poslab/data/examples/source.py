@@ -78,15 +78,13 @@ class ExampleSource(RowSource, Source):
             "version": VERSION,
             "kind": self.kind.name,
             "joined": joined,
-            "source": self.identity,
             "deduplicate": self.deduplicate,
-            "fractions": list(self.fractions.values()),
             "lengths": [self.sequence_length, self.longest],
             **({} if self.source_length is None else {"source_length": self.source_length}),
             **({} if self.split_version == 1 else {"split": self.split_version}),
             **tokenizer_settings(self),
         }
-        folder = self.cache / f"{self.title}-{cache.key(settings)}"
+        folder = self.prepared_folder(**settings)
         if cache.verify_or_discard(folder, partial(check_examples, self.kind)):
             return folder
         from datasets import List
@@ -130,10 +128,6 @@ class ExampleSplits(DataSplits):
 
     The lengths of the evaluation are halves, quarters ... of `sequence_length` and twice, four times ... as much: each
     example counts at the least of them that it does not exceed.
-
-    Args:
-        source: the examples and their settings.
-        folder: of its prepared tokens.
 
     Attributes:
         facts: counts and measurements of the examples, and their classes.

@@ -33,13 +33,7 @@ Rewrite = Callable[[dict[str, Any], int], list[dict[str, Any]]]
 
 
 class ExampleTable(NamedTuple):
-    """Rows in columns that have the names of arguments.
-
-    Args:
-        rows: of a file or a split.
-        argument: names the file or the split, for messages.
-        name: of the file or the split, for messages.
-    """
+    """Rows, in columns that have the names of arguments, of a file or a split; messages have its argument and name."""
 
     rows: "Dataset"
     argument: str

@@ -46,11 +46,7 @@ class ArrayKind(Kind):
     stratify_by: ClassVar[str | None] = "label"
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
-        """Return the different labels of all splits, sorted.
-
-        Raises:
-            ValueError: beginning with `label`, for fewer than two, or names as of `require_plain_names`.
-        """
+        """Return the different labels of all splits, sorted; ValueError, beginning with `label`, for odd names."""
         names = CLASSES.labels(splits)
         require_plain_names("label", names)
         return names
@@ -103,13 +99,6 @@ class ArrayFacts:
 
 class StoredArrays:
     """Arrays of a split at a length, read from the disk as they are needed.
-
-    Args:
-        folder: of prepared arrays.
-        split: `train`, `validation` or `test`.
-        num_axes: number of their axes, A.
-        channels: number of channels.
-        dtype: of the values.
 
     Attributes:
         sizes: (N, A), of each array on each axis.

@@ -124,9 +124,7 @@ def _caption_of(image: Path) -> str:
 class CaptionSplits(PatchedSplits):
     """Images and their captions; a length is a side, at which the test has all of its images.
 
-    Attributes:
-        captions: tokens of each caption, its end included, in the order of their numbers.
-        num_cut: captions that are cut.
+    `captions` are the tokens of each caption, its end included, in the order of their numbers.
     """
 
     source: CaptionFolder

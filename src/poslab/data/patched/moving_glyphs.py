@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from poslab.arguments import Count, Range
-from poslab.data.columns import Splits, as_examples
+from poslab.data.columns import Splits
 from poslab.data.patched.arrays import VIDEOS
 from poslab.data.patched.glyphs import Glyphs, Variants
 from poslab.data.patched.source import PatchedSource
@@ -114,15 +114,9 @@ class MovingGlyphs(PatchedSource):
         return f"{self._stills.identity} {self.canvas} {self.side}"
 
     def examples(self) -> Splits:
-        return {
-            split: as_examples(
-                content=stills["content"][:],
-                label=[self.motion(number).direction for number in stills["number"]],
-                number=stills["number"][:],
-                document=stills["document"][:],
-            )
-            for split, stills in self._stills.examples().items()
-        }
+        stills = self._stills.examples()["train"]
+        directions = [self.motion(number).direction for number in stills["number"]]
+        return {"train": stills.remove_columns("label").add_column("label", directions)}
 
     def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
         for number, still in zip(numbers, self._stills.arrays(numbers, self.side), strict=True):

@@ -100,14 +100,12 @@ class PatchedSource(RowSource):
         length = self.stored_length(length)
         settings = {
             "version": VERSION,
-            "source": self.identity,
             "deduplicate": self.deduplicate,
-            "fractions": list(self.fractions.values()),
             "test_examples": self.test_examples,
             "form": self.form(length),
             **(tokenizer_settings(self) if isinstance(self, Source) else {}),
         }
-        folder = self.cache / f"{self.title}-{cache.key(settings)}"
+        folder = self.prepared_folder(**settings)
         if cache.verify_or_discard(folder, partial(self._check_arrays, length)):
             return folder
         splits = self.split_examples()
