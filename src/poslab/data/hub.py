@@ -98,27 +98,25 @@ class HubRows:
         from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
         files = self.argument or ("path" if self.data_files is None else "data_files")
+        wrong = f"{files} cannot be read"
         try:
             yield
-        except DatasetNotFoundError as error:
-            raise ValueError(f"path names no data set that can be read: {one_line(str(error))}") from error
-        except ConnectionError as error:
-            raise ValueError(
-                f"path {self.path!r} cannot be reached on the Hugging Face Hub: {one_line(str(error))}"
-            ) from error
-        except FileNotFoundError as error:
-            raise ValueError(f"{files} names nothing that can be read: {one_line(str(error))}") from error
-        except DatasetsError as error:
-            raise ValueError(f"{files} cannot be read: {one_line(str(error.__cause__ or error))}") from error
-        except ValueError as error:
-            wrong = f"{files} cannot be read" if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
-            raise ValueError(f"{wrong}: {one_line(str(error))}") from error
-        except Exception as error:  # a protocol may need a package, and has errors of its own
+        except Exception as error:
             reason = one_line(str(error)) or type(error).__name__
-            if self.argument is None:
+            if isinstance(error, DatasetNotFoundError):
+                wrong = "path names no data set that can be read"
+            elif isinstance(error, ConnectionError):
+                wrong = f"path {self.path!r} cannot be reached on the Hugging Face Hub"
+            elif isinstance(error, FileNotFoundError):
+                wrong = f"{files} names nothing that can be read"
+            elif isinstance(error, DatasetsError):
+                reason = one_line(str(error.__cause__ or error))
+            elif isinstance(error, ValueError):
+                wrong = wrong if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
+            elif self.argument is None:  # a protocol may need a package, and has errors of its own
                 argument = "path" if isinstance(error, RuntimeError) else files
-                files = f"{argument} {getattr(self, argument)!r}"
-            raise ValueError(f"{files} cannot be read: {reason}") from error
+                wrong = f"{argument} {getattr(self, argument)!r} cannot be read"
+            raise ValueError(f"{wrong}: {reason}") from error
 
 
 class HubSource(PreparedSource):

@@ -58,7 +58,24 @@ class EvenPairs(AlgorithmicTask):
         return Example(string, ("0" if string[0] == string[-1] else "1",))
 
 
-class ModularArithmetic(AlgorithmicTask):
+class Arithmetic(AlgorithmicTask):
+    """A task on expressions.
+
+    Args:
+        modulus: numbers are below it; at least 2 (paper: 5).
+        operators: some of `+`, `-` and `*`, at least one (paper: all three), equally likely.
+    """
+
+    modulus: AtLeastTwo = 5
+    operators: Sequence[str] = tuple(OPERATIONS)
+
+    def __post_init__(self) -> None:
+        operators = self.operators
+        if not operators or len(set(operators)) < len(operators) or not set(operators) <= set(OPERATIONS):
+            raise ValueError(f"operators must be one or more of + - *, each once, got {operators!r}")
+
+
+class ModularArithmetic(Arithmetic):
     """The remainder of an expression without brackets; products come first.
 
         1 + 2 * 3          ->  2    7 modulo 5
@@ -69,18 +86,8 @@ class ModularArithmetic(AlgorithmicTask):
     length by the odd one below; drawn from 1 to an even number, odd lengths are as likely here as there. All numbers
     are equally likely, as are all operators. The output is one symbol, a number.
 
-    Args:
-        modulus: numbers are below it; at least 2 (paper: 5).
-        operators: some of `+`, `-` and `*`, at least one (paper: all three).
-
     Source: Delétang et al. 2023, table 1, "Modular Arithmetic (Simple)".
     """
-
-    modulus: AtLeastTwo = 5
-    operators: Sequence[str] = tuple(OPERATIONS)
-
-    def __post_init__(self) -> None:
-        _require_operators(self.operators)
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -106,12 +113,6 @@ class ModularArithmetic(AlgorithmicTask):
                 terms += product
                 product = number if sign == "+" else -number
         return (terms + product) % self.modulus
-
-
-def _require_operators(operators: Sequence[str]) -> None:
-    """Raise ValueError for anything but some of `+`, `-` and `*`, each once."""
-    if not operators or len(set(operators)) < len(operators) or not set(operators) <= set(OPERATIONS):
-        raise ValueError(f"operators must be one or more of + - *, each once, got {operators!r}")
 
 
 class ParityCheck(AlgorithmicTask):
@@ -212,28 +213,18 @@ class ReverseString(StringTask):
         return string[::-1]
 
 
-class ModularArithmeticBrackets(AlgorithmicTask):
+class ModularArithmeticBrackets(Arithmetic):
     """The remainder of an arithmetic expression with every operation in brackets.
 
         ( ( 1 - 3 ) * ( - 4 ) )  ->  3    8 modulo 5
 
     `length` is the number of input symbols, at least 1. One symbol is a number d, two are - d, three ( d ), four
     ( - d ); more are a pair of brackets around two such expressions with an operator between, the first of which has
-    any share of the symbols, equally likely. The output is one symbol, a number.
-
-    Args:
-        modulus: numbers are below it; at least 2 (paper: 5).
-        operators: some of `+`, `-` and `*`, at least one (paper: all three), equally likely. The sign of a number is
-            there in any case.
+    any share of the symbols, equally likely. The sign of a number is there whatever `operators` are. The output is one
+    symbol, a number.
 
     Source: Delétang et al. 2023, table 1, "Modular Arithmetic"; the grammar of the authors' code.
     """
-
-    modulus: AtLeastTwo = 5
-    operators: Sequence[str] = tuple(OPERATIONS)
-
-    def __post_init__(self) -> None:
-        _require_operators(self.operators)
 
     @property
     def symbols(self) -> tuple[str, ...]:

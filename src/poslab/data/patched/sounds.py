@@ -166,13 +166,13 @@ class SoundSplits(PatchedSplits):
         """Open the prepared sounds; ValueError if a split has none that is long enough."""
         super().__init__(source)
         for split in self.facts.num_examples:
-            if not self._num_fitting(split, self.longest_trained):
+            if not len(self.labels(split, self.longest_trained)):
                 raise ValueError(
                     f"seconds must be at most the duration of some sounds of {split}, got {self.source.seconds}"
                 )
 
     def lengths_of(self, split: str, max_length: int | None) -> list[int]:
-        return [length for length in super().lengths_of(split, max_length) if self._num_fitting(split, length)]
+        return [length for length in super().lengths_of(split, max_length) if len(self.labels(split, length))]
 
     def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
         from poslab.data.order import ExampleOrder, training_loader
@@ -188,7 +188,7 @@ class SoundSplits(PatchedSplits):
 
     def report_lines(self, max_length: int | None) -> list[str]:
         counts = (
-            f"{self._num_fitting('test', length):,} of {length} frames, {self.most_frequent(length):.1f} %"
+            f"{len(self.labels('test', length)):,} of {length} frames, {self.most_frequent(length):.1f} %"
             for length in self.lengths
         )
         line = f"sounds of the test that are long enough, and their most frequent class: {'; '.join(counts)}"
@@ -201,9 +201,6 @@ class SoundSplits(PatchedSplits):
     def labels(self, split: str, length: int) -> np.ndarray:
         stored = self.stored(split, length)
         return stored.labels[stored.sizes[:, 0] >= length]
-
-    def _num_fitting(self, split: str, length: int) -> int:
-        return int((self.stored(split, length).sizes[:, 0] >= length).sum())
 
     def _batches(self, split: str, length: int, task: Collating) -> CropBatches:
         stored = self.stored(split, length)
@@ -221,7 +218,7 @@ class CropBatches(ArrayBatches):
         """Numbers of the sounds that are long enough."""
         return np.flatnonzero(self.stored.sizes[:, 0] >= self.length)
 
-    @property
+    @cached_property
     def labels(self) -> np.ndarray:
         return self.stored.labels[self.fitting]
 
