@@ -126,9 +126,11 @@ class TextSplits(DataSplits):
     measured_text = "training"
     """The text of training that is prepared."""
 
+    source: Corpus
+
     def __init__(self, corpus: Corpus, folder: Path) -> None:
         facts = cache.read_facts(folder, TextFacts)
-        self.corpus = corpus
+        self.source = corpus
         self.state = {"prepared": folder.name}  # the name changes with the tokens
         self.tokenizer = load_tokenizer(folder)
         self._counts = facts.num_tokens
@@ -142,7 +144,7 @@ class TextSplits(DataSplits):
         self.overlap = facts.overlap
 
     def check_training(self, num_earlier: int) -> None:
-        length = self.corpus.sequence_length
+        length = self.source.sequence_length
         for name, count in self._counts.items():
             if name == "train" and num_earlier and count < (whole := num_earlier + length + 1):
                 raise ValueError(
@@ -162,11 +164,7 @@ class TextSplits(DataSplits):
     @property
     def lengths(self) -> Sequence[int]:
         """All window lengths of the corpus, ascending."""
-        return sorted({self.corpus.sequence_length * multiple for multiple in self.corpus.length_multiples})
-
-    @property
-    def longest_trained(self) -> int:
-        return self.corpus.sequence_length
+        return sorted({self.source.sequence_length * multiple for multiple in self.source.length_multiples})
 
     def lengths_of(self, split: str, max_length: int | None) -> list[int]:
         """Return the window lengths that both held-out splits fill, up to `max_length`, ascending."""
@@ -175,7 +173,7 @@ class TextSplits(DataSplits):
     def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:
         from poslab.data.order import IndependentOrder, WindowOrder, training_loader
 
-        corpus, tokens = self.corpus, self._tokens["train"]
+        corpus, tokens = self.source, self._tokens["train"]
         if plan.draws_independently:
             rows = DrawnWindows(tokens, corpus.sequence_length, task.collate)
             return training_loader(
@@ -188,7 +186,7 @@ class TextSplits(DataSplits):
 
     @property
     def num_rows(self) -> int | None:
-        return num_windows(self._tokens["train"], self.corpus.sequence_length)
+        return num_windows(self._tokens["train"], self.source.sequence_length)
 
     def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> EvaluationWindows:
         if not 1 <= length < (most := self.num_tokens[split]):
@@ -202,7 +200,7 @@ class TextSplits(DataSplits):
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in self.overlap.items())
         lines = [
-            f"{self.corpus.title}: {tokens} tokens ({self.corpus.tokenizer}, {self.tokenizer.vocab_size:,})",
+            f"{self.source.title}: {tokens} tokens ({self.source.tokenizer}, {self.tokenizer.vocab_size:,})",
             f"overlap with {self.measured_text}: {shared} (60-byte strings)",
         ]
         shown = self.lengths_of("test", max_length)
@@ -223,7 +221,7 @@ class TextSplits(DataSplits):
     @property
     def boundary(self) -> int | None:
         """The token that ends a document, where documents are kept apart; None where they are not."""
-        return self.tokenizer.end_id if self.corpus.document_boundaries else None
+        return self.tokenizer.end_id if self.source.document_boundaries else None
 
 
 def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, boundary: int | None) -> float:

@@ -111,14 +111,14 @@ class StreamedSplits(TextSplits):
     """Held-out windows of a prepared text, whose training text is read during training."""
 
     measured_text = "the beginning of training"
+    source: HubText
 
     def __init__(self, corpus: HubText, folder: Path) -> None:
         super().__init__(corpus, folder)
-        self._stream = corpus
         del self.num_tokens["train"]
 
     def training_batches(self, task: Collating, plan: "BatchPlan") -> "StreamLoader":
-        return StreamLoader(self._stream, self.tokenizer, task.collate, plan)
+        return StreamLoader(self.source, self.tokenizer, task.collate, plan)
 
     @property
     def num_rows(self) -> None:

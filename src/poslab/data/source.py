@@ -80,6 +80,7 @@ class DataSplits(ABC):
     length_means: str = "number of tokens"
     """The meaning of the lengths of `lengths_of`."""
 
+    source: DataSource
     tokenizer: Tokenizer
 
     state: dict[str, Any]
@@ -96,9 +97,9 @@ class DataSplits(ABC):
         """The lengths of test metrics, ascending; some may have no items."""
 
     @property
-    @abstractmethod
     def longest_trained(self) -> int:
         """The longest window or example of training, in the measure of `lengths`."""
+        return self.source.sequence_length
 
     @abstractmethod
     def lengths_of(self, split: str, max_length: int | None) -> list[int]:

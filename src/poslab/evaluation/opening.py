@@ -152,7 +152,7 @@ def _text(data: RunData, split: str, max_tokens: int | None) -> Text:
     if len(tokens) < len(whole):
         num_bytes = len(data.tokenizer.decode(tokens).encode())
         size = bytes_per_token(num_bytes, tokens, data.tokenizer, data.splits.boundary)
-    return Text(tokens, size, data.splits.corpus.document_boundaries)
+    return Text(tokens, size, data.splits.source.document_boundaries)
 
 
 def trained_data(run: RunDirectory, recipe: Recipe, checkpoint: Mapping[str, Any]) -> RunData:

@@ -154,6 +154,7 @@ def split_of(example: Example) -> str:
 class AlgorithmicSplits(DataSplits):
     """Examples of an algorithmic task, made as they are needed: none is prepared, and none is trained on twice."""
 
+    source: AlgorithmicExamples
     tokenizer: SymbolTokenizer
 
     length_means = "size of an example, as its task counts it"

@@ -134,6 +134,7 @@ class ExampleSplits(DataSplits):
     """
 
     length_means = "most tokens of its examples"
+    source: ExampleSource
 
     def __init__(self, source: ExampleSource, folder: Path) -> None:
         from datasets import load_from_disk
@@ -155,10 +156,6 @@ class ExampleSplits(DataSplits):
     @property
     def lengths(self) -> Sequence[int]:
         return self._lengths_of_all("test")
-
-    @property
-    def longest_trained(self) -> int:
-        return self.source.sequence_length
 
     def lengths_of(self, split: str, max_length: int | None) -> list[int]:
         return [length for length in self._lengths_of_all(split) if len(self.numbers(split, length, max_length))]

@@ -240,6 +240,8 @@ class PatchedSplits(DataSplits):
         facts: counts and measurements of the arrays, and their classes.
     """
 
+    source: PatchedSource
+
     def __init__(self, source: PatchedSource) -> None:
         self.source = source
         self.length_means = source.length_means
