@@ -16,6 +16,7 @@ import numpy as np
 from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus, TextSplits, WindowRows
 from poslab.data.hub import HubSource
+from poslab.data.preparation import batches
 from poslab.data.source import HELD_OUT, Collating, require_choice, require_text
 from poslab.data.tokenizers import Tokenizer
 
@@ -68,7 +69,7 @@ class HubText(Corpus, HubSource):
             return splits
         for number, split in enumerate(self._splits_from_training):
             splits[split] = splits["train"].skip(number * HELD_OUT_DOCUMENTS)
-        splits["train"] = self._training_text
+        splits["train"] = self.training_text
         counts = {"train": FIRST_DOCUMENTS, "validation": HELD_OUT_DOCUMENTS, "test": HELD_OUT_DOCUMENTS}
         return {
             split: as_examples(text=[row["text"] for row in stream.take(counts[split])])
@@ -78,13 +79,9 @@ class HubText(Corpus, HubSource):
     def open(self, joined: bool = False) -> TextSplits:
         return StreamedSplits(self, self.prepare()) if self.streaming else super().open(joined)
 
-    def training_documents(self, epoch: int, batch_size: int) -> Iterator[list[str]]:
-        """Return one pass over a streamed training text, in the order of this epoch, as lists of documents."""
-        shuffled = self._training_text.shuffle(seed=self.seed + epoch, buffer_size=SHUFFLE_BUFFER)
-        return (batch["text"] for batch in shuffled.iter(batch_size=batch_size))
-
     @property
-    def _training_text(self) -> "IterableDataset":
+    def training_text(self) -> "IterableDataset":
+        """The streamed text of training."""
         return self._texts("train_split").skip(HELD_OUT_DOCUMENTS * len(self._splits_from_training))
 
     @property
@@ -173,9 +170,9 @@ class StreamLoader:
         """Yield endless passes over the training text, without empty documents."""
         for epoch in count():
             is_empty = True
-            for texts in self.corpus.training_documents(epoch, _DOCUMENTS_AT_ONCE):
-                if texts := [text for text in texts if text]:
-                    is_empty = False
-                    yield texts
+            shuffled = self.corpus.training_text.shuffle(self.corpus.seed + epoch, buffer_size=SHUFFLE_BUFFER)
+            for texts in batches(shuffled, _DOCUMENTS_AT_ONCE):
+                is_empty = False
+                yield texts
             if is_empty:
                 raise ValueError("train_split holds no text beyond the documents that are held out")

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import numpy as np
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import ChunkedArray
@@ -85,6 +87,12 @@ class ExampleKind(Kind, ABC):
         Token ids are checked for all kinds.
         """
         return True
+
+
+def with_ends(tokenizer: Tokenizer, *texts: np.ndarray) -> np.ndarray:
+    """Return the token of a start, and texts of tokens with an end after each, (N,)."""
+    start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
+    return np.concatenate([start, *(part for text in texts for part in (text, end))])
 
 
 # Checks of Arrow columns of prepared examples, whose files somebody else may have written.

@@ -24,7 +24,7 @@ from poslab.data.splitting import (
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
 # Raise it with every change of the tokens of the same text, or of their files: old ones are then not found.
 VERSION = 4
@@ -196,8 +196,8 @@ def _sizes(dataset: "Dataset") -> list[int]:
     return [len((text or "").encode()) for batch in batches for text in batch["text"]]
 
 
-def batches(dataset: "Dataset") -> Iterator[list[str]]:
-    """Yield the documents that are not empty, in lists."""
-    for batch in dataset.iter(batch_size=_DOCUMENTS_AT_ONCE):
+def batches(dataset: "Dataset | IterableDataset", size: int = _DOCUMENTS_AT_ONCE) -> Iterator[list[str]]:
+    """Yield the documents that are not empty, in lists of at most so many."""
+    for batch in dataset.iter(batch_size=size):
         if texts := [text for text in batch["text"] if text]:
             yield texts

@@ -33,9 +33,11 @@ class RunData(pl.LightningDataModule):
             them.
         processes_per_window: number of processes that share each window of training.
         splits: the opened data, after `setup`.
+        task: makes the batches, after `connect`.
     """
 
     splits: DataSplits
+    task: Collating
 
     def __init__(self, source: DataSource, joined: bool = False) -> None:
         super().__init__()
@@ -47,7 +49,6 @@ class RunData(pl.LightningDataModule):
         self.num_earlier = 0
         self.processes_per_window = 1
         self.max_length: int | None = None
-        self._task: Collating | None = None
 
     def prepare_data(self) -> None:
         self.source.prepare(self.joined)
@@ -65,14 +66,8 @@ class RunData(pl.LightningDataModule):
 
         A model whose positions end there reads no longer ones.
         """
-        self._task = task
+        self.task = task
         self.max_length = max_length
-
-    @property
-    def task(self) -> Collating:
-        """The task that makes batches, after `connect`."""
-        assert self._task is not None
-        return self._task
 
     @property
     def tokenizer(self) -> Tokenizer:

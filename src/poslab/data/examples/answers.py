@@ -10,7 +10,7 @@ import numpy as np
 from poslab.arguments import Count
 from poslab.data.columns import as_written, is_missing, renamed
 from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
-from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_equal, are_within, sizes
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_equal, are_within, sizes, with_ends
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,19 +33,18 @@ class SpanKind(ExampleKind):
 
         The tokens are as for classes. The first one is for "no answer here", as in BERT's form of SQuAD 2.
         """
-        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
         columns: dict[str, list[Any]] = {name: [] for name in ("tokens", "length", "first", "places", "span")}
         for question, context, answers in zip(rows["question"], rows["context"], rows["answers"], strict=True):
-            before = np.concatenate([start, tokenizer.encode(question), end])
-            within, places = tokenizer.encode_with_places(context)
-            columns["tokens"].append(np.concatenate([before, within, end]))
-            columns["length"].append(len(before) + len(within) + 1)
-            columns["first"].append(len(before))
+            query, (within, places) = tokenizer.encode(question), tokenizer.encode_with_places(context)
+            begin = len(query) + 2
+            columns["tokens"].append(with_ends(tokenizer, query, within))
+            columns["length"].append(begin + len(within) + 1)
+            columns["first"].append(begin)
             columns["places"].append(places)
             touched: Any = ()  # tokens of the context that the answer touches
             if answers:
                 first, last = answers[0]["start"], answers[0]["start"] + len(answers[0]["text"])
-                touched = np.flatnonzero((places[:, 1] > first) & (places[:, 0] < last)) + len(before)
+                touched = np.flatnonzero((places[:, 1] > first) & (places[:, 0] < last)) + begin
             columns["span"].append([int(touched[0]), int(touched[-1])] if len(touched) else [0, 0])
         return columns
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from poslab.data.columns import Splits, as_written, class_names, is_missing, is_unlabelled
 from poslab.data.examples.tables import ExampleFiles, ExampleTable, HubExamples, Rewrite, TableExamples
-from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_among
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_among, with_ends
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -39,12 +37,8 @@ class ClassKind(ExampleKind):
         Most tokenizers have no token of their own for the start: a document then follows the end of another. A model
         that reads the last token has seen the whole text.
         """
-        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
         texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
-        tokens = [
-            np.concatenate([start, *(part for text in row for part in (tokenizer.encode(text), end))])
-            for row in zip(*texts, strict=True)
-        ]
+        tokens = [with_ends(tokenizer, *map(tokenizer.encode, row)) for row in zip(*texts, strict=True)]
         return {"tokens": tokens, "length": [len(row) for row in tokens]}
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from poslab.data.columns import as_written, is_missing
 from poslab.data.examples.tables import ExampleFiles, ExampleTable, Rewrite
-from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_among, are_equal, are_within, sizes
+from poslab.data.kinds import ExampleKind, ReadingOptions, Rows, are_among, are_equal, are_within, sizes, with_ends
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -36,7 +36,6 @@ class TagKind(ExampleKind):
         Raises:
             ValueError: for a word that the tokenizer leaves out, or joins with the next one.
         """
-        start, end = np.array([tokenizer.start_id]), np.array([tokenizer.end_id])
         columns: dict[str, list[Any]] = {"tokens": [], "firsts": [], "length": []}
         for text in rows["text"]:
             tokens, places = tokenizer.encode_with_places(text)
@@ -46,7 +45,7 @@ class TagKind(ExampleKind):
             if len(without := np.flatnonzero(np.diff(firsts, append=len(tokens)) == 0)):
                 word = words[without[0]]
                 raise ValueError(f"tokenizer must give each word a token of its own, and {word[:40]!r} has none")
-            columns["tokens"].append(np.concatenate([start, tokens, end]))
+            columns["tokens"].append(with_ends(tokenizer, tokens))
             columns["firsts"].append((1 + firsts).tolist())
             columns["length"].append(len(tokens) + 2)
         return columns
