@@ -160,7 +160,7 @@ def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: 
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     sizes = {name: _sizes(documents[name]) for name in SPLITS}
     num_bytes = {name: sum(sizes[name]) for name in SPLITS}
-    num_documents, num_tokens = dict.fromkeys(SPLITS, 0), dict.fromkeys(SPLITS, 0)
+    num_tokens = dict.fromkeys(SPLITS, 0)
     for name in SPLITS:
         # delay: no bar where there is nothing to wait for
         bar = tqdm(total=num_bytes[name], desc=f"Tokenising {name}", unit="B", unit_scale=True, delay=1)
@@ -168,12 +168,11 @@ def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: 
             for texts in batches(documents[name]):
                 ids = tokenizer.encode_documents(texts)
                 file.write(ids.astype(dtype, copy=False).tobytes())
-                num_documents[name] += len(texts)
                 num_tokens[name] += len(ids)
                 bar.update(sum(len(text.encode()) for text in texts))
     return TextFacts(
         dtype=str(dtype),
-        num_documents=num_documents,
+        num_documents={name: int(np.count_nonzero(sizes[name])) for name in SPLITS},
         num_tokens=num_tokens,
         num_bytes=num_bytes,
         overlap={

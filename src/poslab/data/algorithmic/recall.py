@@ -299,6 +299,8 @@ class Counting(AlgorithmicTask):
     code.
     """
 
+    shortest = 6
+
     num_variables: Annotated[int, Range(at_least=1, at_most=26)] = 3
     largest: Annotated[int, Range(at_least=1, at_most=1000)] = 10
 
@@ -310,9 +312,6 @@ class Counting(AlgorithmicTask):
     @property
     def symbols(self) -> tuple[str, ...]:
         return *numbered(self.largest + 1), *self.variables, "=", ";", "++;", "pass;", "print"
-
-    def has_length(self, length: int) -> bool:
-        return length >= 6
 
     def example(self, length: int, generator: np.random.Generator) -> Example:
         # Drawn one at a time, they would cost a microsecond each.

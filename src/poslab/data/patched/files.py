@@ -47,7 +47,7 @@ class HubArrays(PatchedSource, HubColumns):
     def files(self, numbers: Sequence[int]) -> Iterator[tuple[BytesIO, str]]:
         """Yield the contents of the files of examples by number, and their names for messages."""
         for number in numbers:
-            argument, row = self._row(number)
+            argument, row = self._located[number]
             yield BytesIO(self._content(self._tables[argument][row], number)), self._named(number)
 
     @cached_property
@@ -129,16 +129,13 @@ class HubArrays(PatchedSource, HubColumns):
             ) from error
 
     def _named(self, number: int) -> str:
-        argument, row = self._row(number)
+        argument, row = self._located[number]
         return f"row {row} of {self.splits[argument]!r}"
 
-    def _row(self, number: int) -> tuple[str, int]:
-        """Return the argument of the split of an example, whose number counts the rows of all, and its row there."""
-        for argument, rows in self._tables.items():
-            if number < len(rows):
-                return argument, number
-            number -= len(rows)
-        raise IndexError(f"there is no row {number} behind the last one")
+    @cached_property
+    def _located(self) -> list[tuple[str, int]]:
+        """The argument of the split of each example, whose number counts the rows of all, and its row there."""
+        return [(argument, row) for argument, rows in self._tables.items() for row in range(len(rows))]
 
 
 class FolderArrays(HubArrays):
@@ -184,5 +181,5 @@ class FolderArrays(HubArrays):
     _encoded = HubArrays._undecoded
 
     def _named(self, number: int) -> str:
-        argument, row = self._row(number)
+        argument, row = self._located[number]
         return repr(self._tables[argument][row][self.file_argument]["path"])
