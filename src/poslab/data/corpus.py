@@ -8,7 +8,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,21 +15,8 @@ import numpy as np
 
 from poslab.arguments import Count
 from poslab.data import cache
-from poslab.data.columns import as_examples
 from poslab.data.kinds import WINDOWS
-from poslab.data.preparation import (
-    VERSION,
-    TextFacts,
-    batches,
-    check_tokens,
-    drop_repeated_paragraphs,
-    drop_shared_paragraphs,
-    make_tokenizer,
-    split_documents,
-    tokenizer_settings,
-    training_pieces,
-    write_tokens,
-)
+from poslab.data.preparation import VERSION, TextFacts, check_tokens, split_documents, tokenizer_settings, write_text
 from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Source
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 
@@ -88,19 +74,10 @@ class Corpus(Source):
         folder = self.prepared_folder(**settings, **tokenizer_settings(self))
         if cache.verify_or_discard(folder, check_tokens):
             return folder
-        documents = self.documents()
-        if self.deduplicate:
-            texts = {name: chain.from_iterable(batches(dataset)) for name, dataset in documents.items()}
-            documents = {name: as_examples(text=drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
-        documents = split_documents(documents, self.fractions, self.longest if self.has_few_documents else None)
-        if self.deduplicate:
-            for name in HELD_OUT:
-                training = training_pieces(documents["train"])
-                documents[name] = as_examples(text=drop_shared_paragraphs(documents[name]["text"][:], training))
+        part_length = self.longest if self.has_few_documents else None
+        documents = split_documents(self.documents(), self.deduplicate, self.fractions, part_length)
         with cache.new_folder(folder) as temporary:
-            tokenizer = make_tokenizer(self, batches(documents["train"]))
-            tokenizer.save(temporary)
-            cache.write_facts(temporary, write_tokens(documents, tokenizer, temporary))
+            write_text(self, documents, temporary)
         return folder
 
     def open(self, joined: bool = False) -> TextSplits:

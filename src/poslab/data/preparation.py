@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +14,7 @@ from poslab.data import cache
 from poslab.data.columns import as_examples
 from poslab.data.overlap import SEPARATOR, shared_bytes, shared_fraction
 from poslab.data.source import BUILT_IN_TOKENIZERS, HELD_OUT, SPLITS, Source
-from poslab.data.splitting import (
-    cut,
-    hold_out,
-    join_neighbours,
-    number_of_parts,
-    random_order,
-    spread_order,
-)
+from poslab.data.splitting import cut, hold_out, join_neighbours, number_of_parts, random_order, spread_order
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -132,31 +126,38 @@ def training_pieces(training: "Dataset") -> Iterator[bytes]:
 
 
 def split_documents(
-    documents: "dict[str, Dataset]", fractions: Mapping[str, float], part_length: int | None
+    documents: "dict[str, Dataset]", deduplicate: bool, fractions: Mapping[str, float], part_length: int | None
 ) -> "dict[str, Dataset]":
-    """Hold out the splits that are missing, of whole documents.
+    """Hold out the splits that are missing, of whole documents, and drop repeated text if wanted.
 
-    Args:
-        part_length: where documents are too few, they are cut first, into parts of at least so many tokens; else None.
+    Where documents are too few, `part_length` is given: they are cut first, into parts of at least so many tokens.
     """
-    missing = {name: share for name, share in fractions.items() if name not in documents}
-    if not missing:
-        return documents
-    training = documents["train"]
-    if part_length is None:
+    if deduplicate:
+        texts = {name: chain.from_iterable(batches(dataset)) for name, dataset in documents.items()}
+        documents = {name: as_examples(text=drop_repeated_paragraphs(of_split)) for name, of_split in texts.items()}
+    training, missing = documents["train"], {name: x for name, x in fractions.items() if name not in documents}
+    if missing and part_length is None:
         chosen = hold_out(_sizes(training), random_order(training.num_rows), missing)
-        return documents | {name: training.select(rows) for name, rows in chosen.items()}
-    texts = training["text"][:]
-    num_parts = number_of_parts(sum(map(len, texts)), part_length, min(missing.values()))
-    parts = cut(texts, num_parts)
-    chosen = hold_out([len(part.text) for part in parts], spread_order(len(parts)), missing)
-    return documents | {name: as_examples(text=join_neighbours(parts, rows)) for name, rows in chosen.items()}
+        documents = documents | {name: training.select(rows) for name, rows in chosen.items()}
+    elif missing and part_length is not None:
+        texts_of_training = training["text"][:]
+        num_parts = number_of_parts(sum(map(len, texts_of_training)), part_length, min(missing.values()))
+        parts = cut(texts_of_training, num_parts)
+        chosen = hold_out([len(part.text) for part in parts], spread_order(len(parts)), missing)
+        documents = documents | {name: as_examples(text=join_neighbours(parts, rows)) for name, rows in chosen.items()}
+    if deduplicate:
+        for name in HELD_OUT:
+            shared = training_pieces(documents["train"])
+            documents[name] = as_examples(text=drop_shared_paragraphs(documents[name]["text"][:], shared))
+    return documents
 
 
-def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: Path) -> TextFacts:
-    """Write the tokens of each split into a folder; return what there is to know of them."""
+def write_text(source: Source, documents: "dict[str, Dataset]", folder: Path) -> None:
+    """Write the tokens of each split into a folder, their tokenizer, and what there is to know of them."""
     from datasets.utils import tqdm
 
+    tokenizer = make_tokenizer(source, batches(documents["train"]))
+    tokenizer.save(folder)
     dtype = np.min_scalar_type(tokenizer.vocab_size - 1)
     sizes = {name: _sizes(documents[name]) for name in SPLITS}
     num_bytes = {name: sum(sizes[name]) for name in SPLITS}
@@ -170,7 +171,7 @@ def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: 
                 file.write(ids.astype(dtype, copy=False).tobytes())
                 num_tokens[name] += len(ids)
                 bar.update(sum(len(text.encode()) for text in texts))
-    return TextFacts(
+    facts = TextFacts(
         dtype=str(dtype),
         num_documents={name: int(np.count_nonzero(sizes[name])) for name in SPLITS},
         num_tokens=num_tokens,
@@ -180,6 +181,7 @@ def write_tokens(documents: "dict[str, Dataset]", tokenizer: Tokenizer, folder: 
             for name in HELD_OUT
         },
     )
+    cache.write_facts(folder, facts)
 
 
 def _sample(dataset: "Dataset", sizes: list[int]) -> list[str]:

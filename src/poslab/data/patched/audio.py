@@ -44,7 +44,7 @@ LOUDEST = 1000
 RATE = 16_000
 """Samples in a second."""
 
-FRAMES_PER_SECOND, BINS = 100, 80
+FRAME_RATE, BINS = 100, 80
 HOP, WINDOW, TRANSFORM = 160, 400, 512
 """Samples from one frame to the next, of a window (25 ms), and of its Fourier transform, of which the rest is 0."""
 

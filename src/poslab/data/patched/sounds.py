@@ -11,14 +11,7 @@ import numpy as np
 
 from poslab.arguments import Count
 from poslab.data.patched.arrays import SOUNDS, StoredArrays
-from poslab.data.patched.audio import (
-    BINS,
-    FRAMES_PER_SECOND,
-    MAX_SECONDS,
-    normalised_log_mel,
-    read_sound,
-    require_reader,
-)
+from poslab.data.patched.audio import BINS, FRAME_RATE, MAX_SECONDS, normalised_log_mel, read_sound, require_reader
 from poslab.data.patched.files import FolderArrays, HubArrays
 from poslab.data.patched.source import ArrayBatches, PatchedSource, PatchedSplits
 from poslab.data.source import Collating, Share
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
 
 # Raise it with every change of the spectrogram of the same sound: old ones are then not found.
 VERSION = 2
-MAX_FRAMES = MAX_SECONDS * FRAMES_PER_SECOND
+MAX_FRAMES = MAX_SECONDS * FRAME_RATE
 
 
 class SoundSource(PatchedSource):
@@ -67,10 +60,10 @@ class SoundSource(PatchedSource):
         if BINS % self.patch_sizes[0]:
             raise ValueError(f"patch must have bins that divide {BINS}, got {list(self.patch_sizes)}")
         width = self.patch_sizes[1]
-        patches = self.seconds * FRAMES_PER_SECOND / width
+        patches = self.seconds * FRAME_RATE / width
         if not 0.5 < patches <= MAX_FRAMES / width or abs(patches - round(patches)) > 1e-6:
             raise ValueError(
-                f"seconds must be a multiple of {width / FRAMES_PER_SECOND:g}, the seconds of a patch, up to "
+                f"seconds must be a multiple of {width / FRAME_RATE:g}, the seconds of a patch, up to "
                 f"{MAX_SECONDS}, got {self.seconds}"
             )
         for multiple in self.length_multiples:
@@ -100,7 +93,7 @@ class SoundSource(PatchedSource):
 
     @property
     def trained_length(self) -> int:
-        return round(self.seconds * FRAMES_PER_SECOND)
+        return round(self.seconds * FRAME_RATE)
 
     @cached_property
     def all_lengths(self) -> list[int]:
