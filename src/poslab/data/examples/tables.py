@@ -74,7 +74,7 @@ class TableExamples(ExampleSource, NamedColumns):
         return splits
 
     def _converted(self, table: ExampleTable) -> "Dataset":
-        from datasets import Value
+        from datasets import Features, Value
 
         convert, types = self.converter(table)
         columns = {name: column for name, column in self.all_columns.items() if name in table.rows.column_names}
@@ -106,23 +106,20 @@ class TableExamples(ExampleSource, NamedColumns):
             document = {"document": row["document"]} if self.document is not None else {}
             return [example | document for example in convert(row, index)]
 
+        def rewrite_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+            old = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+            new = [made for row, index in zip(old, indices, strict=True) for made in rewrite(row, index)]
+            return {column: [row[column] for row in new] for column in types}
+
+        settings = {
+            "features": Features(types),
+            "remove_columns": table.rows.column_names,
+            "load_from_cache_file": False,
+        }
         try:
-            return rewritten(table.rows, rewrite, types)
+            return table.rows.map(rewrite_batch, batched=True, with_indices=True, **settings)
         except UnicodeDecodeError as error:  # Arrow does not check that text is UTF-8
             raise ValueError(f"{table.argument} must be UTF-8 text, but {table.name} is not: {error}") from error
-
-
-def rewritten(rows: "Dataset", rewrite: Rewrite, types: dict[str, Any]) -> "Dataset":
-    """Return the rows that `rewrite` makes of each row and its number from 0, with columns of these types."""
-    from datasets import Features
-
-    def rewrite_batch(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        old = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        new = [made for row, index in zip(old, indices, strict=True) for made in rewrite(row, index)]
-        return {column: [row[column] for row in new] for column in types}
-
-    settings = {"features": Features(types), "remove_columns": rows.column_names, "load_from_cache_file": False}
-    return rows.map(rewrite_batch, batched=True, with_indices=True, **settings)
 
 
 class HubExamples(TableExamples, HubColumns):

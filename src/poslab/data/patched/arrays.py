@@ -146,8 +146,13 @@ def check_arrays(folder: Path, splits: Sequence[str], num_axes: int, dtype: str)
     return list(arrays.values())
 
 
-def write_arrays(folder: Path, split: str, arrays: Iterable[np.ndarray], channels: int) -> np.ndarray:
-    """Write arrays and their sizes; return the number, the sum and the sum of squares of their values, (3, C)."""
+def write_arrays(
+    folder: Path, split: str, arrays: Iterable[np.ndarray], channels: int
+) -> tuple[list[float], list[float]]:
+    """Write arrays and their sizes; return the mean and the deviation of each channel, that of one value being 1.
+
+    Both are empty where all arrays are.
+    """
     sums, sizes = np.zeros((3, channels)), []
     with (folder / f"{split}.values").open("wb") as file:
         for array in arrays:
@@ -156,12 +161,9 @@ def write_arrays(folder: Path, split: str, arrays: Iterable[np.ndarray], channel
             values = array.reshape(-1, channels).astype(np.float64)
             sums += np.stack([np.full(channels, len(values)), values.sum(0), (values**2).sum(0)])
     np.array(sizes, np.int32).tofile(folder / f"{split}.sizes")
-    return sums
-
-
-def moments(sums: np.ndarray) -> tuple[list[float], list[float]]:
-    """Return the mean and the deviation of each channel from its number and sums, (3, C); that of one value is 1."""
     count, total, squares = sums
+    if not count.any():
+        return [], []
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
     return mean.tolist(), np.where(deviation > 0, deviation, 1).tolist()

@@ -25,7 +25,6 @@ from poslab.data.patched.arrays import (
     ArrayKind,
     StoredArrays,
     check_arrays,
-    moments,
     write_arrays,
 )
 from poslab.data.preparation import make_tokenizer, tokenizer_settings
@@ -118,15 +117,15 @@ class PatchedSource(RowSource):
                 rows = splits[name]
                 if name in HELD_OUT and self.test_examples is not None:
                     rows = rows.select(sorted(random_order(len(rows))[: self.test_examples]))
-                sums = write_arrays(temporary, name, self.arrays(list(rows["number"]), length), self.channels)
+                moments = write_arrays(temporary, name, self.arrays(list(rows["number"]), length), self.channels)
                 np.array([number_of[label] for label in rows["label"]], np.int32).tofile(temporary / f"{name}.labels")
                 counts[name] = len(rows)
                 if name == "train":
-                    if not sums[0].any():
+                    mean, deviation = moments
+                    if not mean:
                         raise ValueError(
                             f"dataset={self.title} must have {self.kind.name}s for training, and all are empty"
                         )
-                    mean, deviation = moments(sums)
             if isinstance(self, Source):
                 make_tokenizer(self, iter([splits["train"]["label"][:]])).save(temporary)
             cache.write_facts(temporary, ArrayFacts(counts, classes, self.channels, mean, deviation))
