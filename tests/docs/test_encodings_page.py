@@ -1,7 +1,7 @@
 """The pages encodings/ of the site, built from the code, show each encoding with code that makes it."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import get_type_hints
 
@@ -23,10 +23,14 @@ ENCODINGS = [path.stem for path in FILES if path.parent.name == "encoding"]
 
 
 @pytest.fixture(scope="module")
-def sections() -> dict[str, str]:
+def sections(once: Callable[..., Path]) -> dict[str, str]:
     """The text of each section of the pages by its title."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        text = "\n".join(pages().values())
+
+    def write(file: Path) -> None:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            file.write_text("\n".join(pages().values()), encoding="utf-8")
+
+    text = once("encodings.md", write).read_text(encoding="utf-8")
     _, *parts = re.split(r"^##? (?=.+\n\n)", text, flags=re.M)
     return {title: body for title, _, body in (part.partition("\n") for part in parts)}
 

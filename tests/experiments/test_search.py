@@ -201,7 +201,7 @@ def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
 def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_path):
     sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url)
     study = joined(sweep)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
     numbers_taken = context.Queue()
     processes = [context.Process(target=take_everything, args=(sweep, f"worker {i}", numbers_taken)) for i in range(4)]
     for process in processes:

@@ -66,7 +66,7 @@ def compare(rank: int, folder: str, processes: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 3])
 def test_processes_together_have_the_loss_and_the_gradient_of_one(tmp_path, processes):
-    multiprocessing.spawn(compare, (str(tmp_path), processes), processes)
+    multiprocessing.start_processes(compare, (str(tmp_path), processes), processes, start_method="forkserver")
     assert not (tmp_path / "wrong").read_text()
 
 
@@ -88,7 +88,7 @@ def keep_draws(rank: int, folder: str) -> None:
 
 @pytest.mark.slow
 def test_parts_of_a_window_share_what_an_encoding_draws_and_not_the_draws_of_dropout(tmp_path):
-    multiprocessing.spawn(keep_draws, (str(tmp_path),), 2)
+    multiprocessing.start_processes(keep_draws, (str(tmp_path),), 2, start_method="forkserver")
     first, second = (torch.load(tmp_path / str(rank)) for rank in range(2))
     for read, dropped, read_again, dropped_again in (first, second):
         assert torch.equal(read, read_again) and torch.equal(dropped, dropped_again)

@@ -72,7 +72,7 @@ def _measure_a_share(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_metrics_of_the_whole_corpus_both(tmp_path):
-    multiprocessing.spawn(_measure_a_share, (tmp_path,), nprocs=2)
+    multiprocessing.start_processes(_measure_a_share, (tmp_path,), 2, start_method="forkserver")
     for rank in range(2):
         result = json.loads((tmp_path / f"{rank}.json").read_text())
         assert len(result) == CORPORA_OF_TWO

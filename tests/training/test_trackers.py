@@ -132,7 +132,7 @@ def begin(number: int, folder: str) -> None:
 @pytest.mark.slow
 def test_processes_that_begin_at_once_share_a_database(tmp_path):
     tracking = pytest.importorskip("mlflow.tracking")
-    multiprocessing.spawn(begin, (str(tmp_path),), nprocs=4)
+    multiprocessing.start_processes(begin, (str(tmp_path),), 4, start_method="forkserver")
     client = tracking.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (experiment,) = [found for found in client.search_experiments() if found.name == "poslab"]
     runs = client.search_runs([experiment.experiment_id])
