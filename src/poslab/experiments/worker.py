@@ -6,6 +6,7 @@ It reads its assignment from standard input. Slow imports wait until signals are
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -81,6 +82,7 @@ def _work(assignment: Assignment, open_jobs: Callable[[Any], tuple[Jobs[Any], Tr
     received: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):  # within a run, the run handles them
         signal.signal(number, lambda number, _: received.append(number))
+    gc.disable()  # as for poslab.training.worker
 
     from pathlib import Path
 
@@ -98,6 +100,7 @@ def _work(assignment: Assignment, open_jobs: Callable[[Any], tuple[Jobs[Any], Tr
     try:
         with locked(Path(assignment["locks"]), assignment["name"]):
             jobs, train = open_jobs(assignment["order"])
+            gc.enable()
             while jobs.snapshot().unfinished:
                 check_cancelled()
                 if (job := jobs.take(assignment["name"])) is None:

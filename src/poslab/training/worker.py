@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ def main(messages: str, trust: str, run_directory: str, checkpoint: str | None =
     settings = recipe.trainer
     environment = external_environment()
     assert environment is not None
+    gc.enable()
     torch.set_num_threads(max(1, torch.get_num_threads() // settings.local_processes))
     with StopOnSignals(second_sigterm_ends=False) as signals, disk_errors(run.path), hang_errors(settings.hang_after):
         join(environment, settings.on_gpu, settings.hang_after, on_one_machine=True, directory=Path(messages))
@@ -47,6 +49,7 @@ def die_with(launcher: int) -> None:
 
 
 if __name__ == "__main__":
+    gc.disable()  # imports make a million objects and hardly any garbage: to look for it takes a fifth of their time
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from a process that has not begun
     die_with(int(sys.argv[1]))
 
