@@ -147,9 +147,30 @@ def test_results_come_back_from_their_tables(tmp_path):
 def test_damaged_curves_of_a_run_are_named(tmp_path, line):
     made = results(output=str(tmp_path))
     rows = [dataclasses.replace(run, directory=str(tmp_path)) for run in made.rows]
+    (tmp_path / "metrics.json").touch()
     (tmp_path / "metrics.csv").write_text(f"step,tag,value\n1,loss,0.5\n{line}\n")
     with pytest.raises(ValueError, match=r"metrics\.csv is damaged"):
         write_tables(dataclasses.replace(made, rows=rows), tmp_path)
+
+
+def test_a_run_that_another_machine_has_finished_has_no_curves_here(tmp_path):
+    made = results(output=str(tmp_path))
+    rows = [dataclasses.replace(run, directory=str(tmp_path)) for run in made.rows]
+    (tmp_path / "metrics.csv").write_text("step,tag,value\n1,loss,0.5\n")
+    for file, count in ((None, 0), ("metrics.json", len(rows))):
+        if file is not None:
+            (tmp_path / file).touch()
+        write_tables(dataclasses.replace(made, rows=rows), tmp_path)
+        assert len(pq.read_table(tmp_path / "curves.parquet")) == count
+
+
+@pytest.mark.parametrize("budget", [{"steps": 3}, {"tokens": 3000}])
+def test_a_row_of_a_run_of_another_machine_has_its_budget_and_its_commit(budget):
+    made = plan(seeds=1, budget=budget)
+    finished = {cell.identity: CellResult({"steps": 3}, commit="abc") for cell in made.wanted({})[0]}
+    recipe = SimpleNamespace(task=WrittenAnswers, source=SimpleNamespace(split_version=2))
+    rows = results_of_cells(made, finished, {"copying": recipe}).rows
+    assert rows and all(run.commit == "abc" and "trainer.max_steps=3" in run.words for run in rows)
 
 
 def test_rows_that_the_comparison_does_not_name_are_an_error(tmp_path):

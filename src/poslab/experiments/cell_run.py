@@ -51,12 +51,12 @@ def train_cell(
     try:
         metrics = train_or_resume(run, configurations.of(cell), observer, check_cancelled)
     except NonFiniteLossError as error:
-        return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run))
+        return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run), commit=commit_of(run))
     except RunEndedEarlyError as error:
         raise JobLostError from error
 
     scores = {} if cell.is_trial else measured(run, cell, check_cancelled)
-    return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run))
+    return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run), commit=commit_of(run))
 
 
 def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
@@ -125,6 +125,11 @@ def start_of(run: RunDirectory) -> dict[str, str | None]:
     if not all(digest is None or isinstance(digest, str) for digest in start.values()):
         raise ValueError(f"{run.start_file} must hold hashes, which are texts")
     return start
+
+
+def commit_of(run: RunDirectory) -> str:
+    """Return the commit of the code that trained a run; "" if it is unknown."""
+    return str(read_json(run.environment_file).get("commit") or "")
 
 
 def machine_of(run: RunDirectory) -> str:

@@ -82,6 +82,7 @@ class CellResult:
         machine: processor and threads, or the name of the GPU.
         start: hashes of the first `batch` and of the first `weights` outside the encoding, and version of the
             `split`.
+        commit: of the code that trained it.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -89,6 +90,7 @@ class CellResult:
     diverged: str = ""
     machine: str = ""
     start: Mapping[str, str | None] = field(default_factory=dict)
+    commit: str = ""
 
 
 Finished = Mapping[str, CellResult | None]
@@ -120,7 +122,7 @@ def result_of(node: Any) -> CellResult:
     try:
         result = CellResult(**node)
         numbers = [*result.metrics.values(), *result.scores.values()]
-        texts = [result.diverged, result.machine, *filter(None, result.start.values())]
+        texts = [result.diverged, result.machine, result.commit, *filter(None, result.start.values())]
         if not all(type(n) in (int, float) for n in numbers) or not all(isinstance(text, str) for text in texts):
             raise ValueError("a number or a text is none")
     except (TypeError, AttributeError, ValueError) as error:

@@ -56,7 +56,7 @@ def results_of_cells(plan: CellPlan, finished: Finished, recipes: Mapping[str, R
         run = RunDirectory(output / cell.directory)
         row = row_of(run, cell, result, recipes[cell.case], plan.trained[cell.case])
         status = row.status if cell.identity in finished else "blocked"
-        rows.append(replace(row, status=status, words=_words(comparison, cell, run)))
+        rows.append(replace(row, status=status, words=_words(comparison, cell, row)))
     return Results(comparison, rows, items_of_directory)
 
 
@@ -74,7 +74,7 @@ def row_of(run: RunDirectory, cell: Cell, result: CellResult | None, recipe: Rec
         commit=str(environment.get("commit") or ""),
         task=task.__name__,
         aggregate_lengths=task.aggregate_lengths,
-        open_ended=tuple(task.open_ended),
+        open_ended=tuple(sorted(task.open_ended)),
         length_unit=task.length_words.of,
         training_length=trained,
         lengths=tuple(cell.lengths),
@@ -87,6 +87,7 @@ def row_of(run: RunDirectory, cell: Cell, result: CellResult | None, recipe: Rec
         row,
         status="diverged" if result.diverged else "finished",
         reason=result.diverged,
+        commit=result.commit or row.commit,
         machine=result.machine,
         batch=result.start.get("batch"),
         weights=result.start.get("weights"),
@@ -96,7 +97,7 @@ def row_of(run: RunDirectory, cell: Cell, result: CellResult | None, recipe: Rec
     )
 
 
-def _words(comparison: Comparison, cell: Cell, run: RunDirectory) -> list[str]:
+def _words(comparison: Comparison, cell: Cell, run: RunResult) -> list[str]:
     """Return the command line of `python -m src.train` that composes a cell."""
     choices = {**comparison.train, **comparison.all_cases[cell.case].train}
     choices |= {**comparison.choices_by_encoding[cell.encoding], **cell.point, "seed": cell.seed}
@@ -104,8 +105,11 @@ def _words(comparison: Comparison, cell: Cell, run: RunDirectory) -> list[str]:
         f"~{key}" if value is None and (CONF / key).is_dir() else f"{key}={in_hydras_grammar(value)}"
         for key, value in choices.items()
     ]
-    if comparison.budget is not None and run.config_file.is_file():  # it may be one of tokens
-        words.append(f"trainer.max_steps={read_yaml(run.config_file)['trainer']['max_steps']}")
+    if comparison.budget is not None:  # it may be one of tokens, and the run on another machine
+        config = RunDirectory(Path(run.directory)).config_file
+        known = read_yaml(config)["trainer"]["max_steps"] if config.is_file() else run.metrics.get("steps")
+        steps = comparison.budget.get("steps", known)
+        words += [] if steps is None else [f"trainer.max_steps={steps}"]
     return [*words, *comparison.overrides, *([] if cell.after is None else [f"init_from={cell.after}"])]
 
 
@@ -126,14 +130,19 @@ def write_tables(results: Results, folder: Path) -> None:
     text = yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
     write_atomically(folder / SPECIFICATION, text)
     finished = results.finished
-    write_curves(folder, {run.key: _curves(RunDirectory(Path(run.directory)).metrics_csv) for run in finished})
+    write_curves(folder, {run.key: _curves(run) for run in finished})
     write_items(folder, {run.key: items for run in finished if (items := results.measured(run)) is not None})
     write_runs(folder, results.rows)
 
 
-def _curves(file: Path) -> list[tuple[int, str, float]]:
-    """Return step, metric and value of each line of a metrics.csv; ValueError, naming it, for one that has others."""
-    text = read_text(file, MAX_CURVES) if file.is_file() else ""
+def _curves(run: RunResult) -> list[tuple[int, str, float]]:
+    """Return step, metric and value of each line of metrics.csv; ValueError, naming it, for one that has others.
+
+    There are none of a run that this machine has begun, and another one has finished.
+    """
+    directory = RunDirectory(Path(run.directory))
+    file, is_here = directory.metrics_csv, directory.is_finished or run.diverged
+    text = read_text(file, MAX_CURVES) if is_here and file.is_file() else ""
     try:
         rows = [(int(line["step"]), line["tag"], float(line["value"])) for line in csv.DictReader(io.StringIO(text))]
         if all(0 <= step <= LARGEST_INTEGER and tag.isprintable() for step, tag, _ in rows):
