@@ -419,7 +419,7 @@ WRONG_OPERANDS: dict[str, dict[int, Callable[[Tensor], Any]]] = {
     "values of one row": {2: first_row},
     "keys and values of one row": {1: first_row, 2: first_row},
     "three rows of queries": {0: lambda x: torch.cat([x, x[:1]])},
-    "fewer heads of keys": {1: lambda x: x[:, :1], 2: lambda x: x[:, :1]},
+    "heads of keys that do not divide": {1: lambda x: x[:, :3], 2: lambda x: x[:, :3]},
     "fewer heads of a bias": {3: first_row},
     "a short bias": {3: lambda x: x[:, :-1]},
     "a long bias": {3: lambda x: torch.cat([x, x], dim=1)},

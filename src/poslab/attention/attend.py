@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poslab.attention import kernel
 from poslab.attention.blockwise import BLOCK, Weighting, by_blocks
 from poslab.attention.distance import attend_by_distance
 from poslab.attention.flex import MIN_HEAD_DIM, attend_by_flex
@@ -137,13 +138,13 @@ def _averages(
         and q_BHTD.shape[-1] >= MIN_HEAD_DIM
     ):
         return _by_flex(q_BHTD, k_BGSD, v_BGSD, None, None, visibility, scale, sinks_H)
+    if on_cpu and num_queries == num_keys and kernel.serves(q_BHTD, num_keys):
+        return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale, sinks_H)
     if sinks_H is None and bias is None and visibility.hides_only_later_keys(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale, is_causal=True)
     if sinks_H is None and bias is None and visibility.hides_nothing(num_queries, num_keys):
         return _scaled_dot_product(q_BHTD, k_BGSD, v_BGSD, scale=scale)
     if on_cpu:
-        if bias is None:  # a bias of zeros, since a mask would need T x S numbers
-            bias = BiasTable(q_BHTD.new_zeros(1, num_queries + num_keys - 1, dtype=torch.float32), num_queries)
         return _by_distance(q_BHTD, k_BGSD, v_BGSD, bias, visibility, scale, sinks_H)
     mask = visibility.mask(num_queries, num_keys, q_BHTD.device)
     if bias is not None:
@@ -209,19 +210,17 @@ def _by_distance(
     q_BHTD: Tensor,
     k_BGSD: Tensor,
     v_BGSD: Tensor,
-    bias: BiasTable | BiasOfLattice,
+    bias: BiasTable | BiasOfLattice | None,
     visibility: Visibility,
     scale: float,
     sinks_H: Tensor | None,
 ) -> Tensor:
-    group, width = q_BHTD.shape[1] // k_BGSD.shape[1], v_BGSD.shape[-1]
+    width = v_BGSD.shape[-1]
     widest = max(q_BHTD.shape[-1], width)
-    q_BHTD, k_BHSD, v_BHSD = (_widened(x, widest) for x in _in_one_dtype(q_BHTD, k_BGSD, v_BGSD))
-    if group > 1:
-        k_BHSD, v_BHSD = (x.repeat_interleave(group, dim=1) for x in (k_BHSD, v_BHSD))
-    values_HN = bias.for_heads(q_BHTD.shape[1])
+    q_BHTD, k_BGSD, v_BGSD = (_widened(x, widest) for x in _in_one_dtype(q_BHTD, k_BGSD, v_BGSD))
+    values_HN = None if bias is None else bias.for_heads(q_BHTD.shape[1])
     places = (bias.query_places, bias.key_places) if isinstance(bias, BiasOfLattice) else ()
-    return attend_by_distance(q_BHTD, k_BHSD, v_BHSD, values_HN, visibility, scale, sinks_H, *places)[..., :width]
+    return attend_by_distance(q_BHTD, k_BGSD, v_BGSD, values_HN, visibility, scale, sinks_H, *places)[..., :width]
 
 
 def _by_flex(

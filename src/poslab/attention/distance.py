@@ -1,8 +1,10 @@
-"""Attention under a bias of distance or offset without its matrix: PyTorch's CPU kernel, block by block.
+"""Attention on a CPU, perhaps under a bias of distance or offset, without a matrix: `kernel.py`, or PyTorch's kernel.
 
-It is an operator, registered with torch.compile, autograd and torch.func.
+It is an operator, registered with torch.compile, autograd and torch.func. Where `kernel.py` does not serve it,
+PyTorch's CPU kernel does, block by block.
 
-Dimension letters: B batch, H heads, T queries, S keys, D head dim, N = T + S - 1 distances, or offsets.
+Dimension letters: B batch, H query heads, G key heads, T queries, S keys, D head dim, N = T + S - 1 distances, or
+offsets.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from poslab.attention import kernel
 from poslab.attention.distance_blocks import OfRows, blocks, by_rows
 from poslab.attention.distance_gradients import KERNEL_BLOCK, gradient_of_sinks, gradients
 from poslab.attention.visibility import Visibility
@@ -24,9 +27,9 @@ flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 def attend_by_distance(
     q_BHTD: Tensor,
-    k_BHSD: Tensor,
-    v_BHSD: Tensor,
-    bias_HN: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias_HN: Tensor | None,
     visibility: Visibility,
     scale: float,
     sinks_H: Tensor | None = None,
@@ -36,24 +39,25 @@ def attend_by_distance(
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing, with one block of extra memory.
 
     Args:
-        q_BHTD, k_BHSD, v_BHSD: queries, keys and values of one width and dtype, on a CPU.
-        bias_HN: values of a `BiasTable` or a `BiasOfLattice` for each head.
+        q_BHTD, k_BGSD, v_BGSD: queries, keys and values of one width and dtype, on a CPU.
+        bias_HN: values of a `BiasTable` or a `BiasOfLattice` for each head; None for none.
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
         sinks_H: logit of the sink of each head; None for none.
         query_places, key_places: those of a `BiasOfLattice`; None for a `BiasTable`.
     """
-    num_queries, num_keys = q_BHTD.shape[-2], k_BHSD.shape[-2]
+    num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     furthest = max(num_queries, num_keys) if visibility.window is None else visibility.window - 1
     nearest = -furthest
     if visibility.causal:
         nearest = 0 if num_queries > 1 else -num_keys
     # torch.func ignores the registered autograd of an operator; torch.compile needs the operator itself.
     operator = distance_attention if torch.compiler.is_compiling() else DistanceAttention.apply
-    bias_HN = bias_HN.to(_dtype_of_bias(q_BHTD))
-    sinks_H1 = None if sinks_H is None else sinks_H.to(bias_HN.dtype).unsqueeze(1)
+    dtype = _dtype_of_bias(q_BHTD)
+    bias_HN = None if bias_HN is None else bias_HN.to(dtype)
+    sinks_H1 = None if sinks_H is None else sinks_H.to(dtype).unsqueeze(1)
     of_rows = OfRows(visibility.query_segments, visibility.key_segments, visibility.real_keys, query_places, key_places)
-    output, _ = operator(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, nearest, furthest, scale, *of_rows)
+    output, _ = operator(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, nearest, furthest, scale, *of_rows)
     return output
 
 
@@ -66,29 +70,35 @@ def _check(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    bias: Tensor,
+    bias: Tensor | None,
     sinks: Tensor | None,
     of_rows: OfRows,
     *like_q: Tensor,
 ) -> None:
     """Raise ValueError for operands of wrong sizes, which the kernel does not compare and would read past."""
-    if not (q.dim() == k.dim() == v.dim() == 4 and bias.dim() == 2):
+    if not q.dim() == k.dim() == v.dim() == 4 or (bias is not None and bias.dim() != 2):
         raise ValueError("q, k, v and bias must have 4, 4, 4 and 2 dimensions")
     batch, num_heads, num_queries, width = q.shape
-    num_keys = k.shape[2]
-    if k.shape[:2] != q.shape[:2] or k.shape[3] != width or v.shape != k.shape or not (num_keys and width):
-        raise ValueError(f"k and v must be {(batch, num_heads, 'S', width)}, got {tuple(k.shape)} and {tuple(v.shape)}")
+    num_kv_heads, num_keys = k.shape[1:3]
+    in_groups = num_kv_heads > 0 and num_heads % num_kv_heads == 0
+    if len(k) != batch or not in_groups or k.shape[3] != width or v.shape != k.shape or not (num_keys and width):
+        expected = (batch, f"a divisor of {num_heads}", "S", width)
+        raise ValueError(f"k and v must be {expected}, got {tuple(k.shape)} and {tuple(v.shape)}")
     places = (of_rows.query_places, of_rows.key_places)
     is_lattice = places[0] is not None
     if is_lattice != (places[1] is not None) or any(x is not None and x.dtype != torch.int64 for x in places):
         raise ValueError("places must be integers, given for queries and keys or for neither")
-    if bias.shape[0] != num_heads or (bias.shape[1] != num_queries + num_keys - 1 and not is_lattice):
-        expected = (num_heads, num_queries + num_keys - 1)
-        raise ValueError(f"bias must be {expected} for {num_queries} queries and {num_keys} keys, got {bias.shape}")
-    if not (q.dtype == k.dtype == v.dtype and bias.dtype == _dtype_of_bias(q)):
-        raise ValueError(f"q, k and v must have one dtype and bias {_dtype_of_bias(q)}, got {bias.dtype}")
-    if sinks is not None and (sinks.shape != (num_heads, 1) or sinks.dtype != bias.dtype):
-        raise ValueError(f"sinks must be {(num_heads, 1)}, {bias.dtype}, got {tuple(sinks.shape)}, {sinks.dtype}")
+    if bias is None:
+        if is_lattice:
+            raise ValueError("places need a bias")
+    elif bias.shape[0] != num_heads or (bias.shape[1] != num_queries + num_keys - 1 and not is_lattice):
+        of_distances = (num_heads, num_queries + num_keys - 1)
+        raise ValueError(f"bias must be {of_distances}, by the tokens of q and k, got {tuple(bias.shape)}")
+    dtype = _dtype_of_bias(q)
+    if not (q.dtype == k.dtype == v.dtype and (bias is None or bias.dtype == dtype)):
+        raise ValueError(f"q, k and v must have one dtype and bias {dtype}, got {None if bias is None else bias.dtype}")
+    if sinks is not None and (sinks.shape != (num_heads, 1) or sinks.dtype != dtype):
+        raise ValueError(f"sinks must be {(num_heads, 1)}, {dtype}, got {tuple(sinks.shape)}, {sinks.dtype}")
     for x, length in zip(of_rows, (num_queries, num_keys, num_keys, num_queries, num_keys), strict=True):
         if x is not None and (x.dim() != 2 or x.shape[0] not in (1, batch) or x.shape[1] != length):
             raise ValueError(f"segments, real_keys and places must be (1 or {batch}, {length}), got {tuple(x.shape)}")
@@ -100,9 +110,9 @@ def _check(
 @torch.library.custom_op("poslab::distance_attention", mutates_args=())
 def distance_attention(
     q_BHTD: Tensor,
-    k_BHSD: Tensor,
-    v_BHSD: Tensor,
-    bias_HN: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias_HN: Tensor | None,
     sinks_H1: Tensor | None,
     nearest: int,
     furthest: int,
@@ -117,13 +127,36 @@ def distance_attention(
 
     Args:
         bias_HN: bias at successive distances, from that of the first query to the last key on; or values of a
-            `BiasOfLattice`.
+            `BiasOfLattice`; None for none.
         sinks_H1: logit of the sink of each head, which counts in the sum; None for none.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
         others: as in `attend_by_distance` and `OfRows`.
     """
     of_rows = OfRows(query_segments, key_segments, real_keys, query_places, key_places)
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, of_rows)
+    _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, of_rows)
+    if kernel.serves(q_BHTD, k_BGSD.shape[2]):
+        output_BHTD, log_sum_BHT = kernel.attend(q_BHTD, k_BGSD, v_BGSD, bias_HN, nearest, furthest, scale, of_rows)
+    else:
+        k_BHSD, v_BHSD = (_for_each_head(x, q_BHTD) for x in (k_BGSD, v_BGSD))
+        bias_HN = _or_zeros(bias_HN, q_BHTD, k_BGSD)
+        output_BHTD, log_sum_BHT = _by_blocks(q_BHTD, k_BHSD, v_BHSD, bias_HN, nearest, furthest, scale, of_rows)
+    if sinks_H1 is not None:
+        of_keys_BHT, log_sum_BHT = log_sum_BHT, torch.logaddexp(log_sum_BHT, sinks_H1)
+        output_BHTD *= (of_keys_BHT - log_sum_BHT).exp().unsqueeze(-1)
+    return output_BHTD, log_sum_BHT
+
+
+def _by_blocks(
+    q_BHTD: Tensor,
+    k_BHSD: Tensor,
+    v_BHSD: Tensor,
+    bias_HN: Tensor,
+    nearest: int,
+    furthest: int,
+    scale: float,
+    of_rows: OfRows,
+) -> tuple[Tensor, Tensor]:
+    """Return the output and the logs of the sums, by PyTorch's kernel."""
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     log_sum_BHT = q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
     q_BHTD, k_BHSD, v_BHSD = (by_rows(x) for x in (q_BHTD, k_BHSD, v_BHSD))
@@ -133,28 +166,38 @@ def distance_attention(
         output, log_sum = flash(q, k, v, attn_mask=mask, scale=scale)
         output_BHTD[:, :, rows] = output.flip(2)
         log_sum_BHT[:, :, rows] = log_sum.flip(2)
-    if sinks_H1 is not None:
-        of_keys_BHT, log_sum_BHT = log_sum_BHT, torch.logaddexp(log_sum_BHT, sinks_H1)
-        output_BHTD *= (of_keys_BHT - log_sum_BHT).exp().unsqueeze(-1)
     return output_BHTD, log_sum_BHT
+
+
+def _for_each_head(x_BGSD: Tensor, q_BHTD: Tensor) -> Tensor:
+    """Return keys or values repeated for the query heads that share them, (B, H, S, D)."""
+    group = q_BHTD.shape[1] // x_BGSD.shape[1]
+    return x_BGSD.repeat_interleave(group, dim=1) if group > 1 else x_BGSD
+
+
+def _or_zeros(bias_HN: Tensor | None, q_BHTD: Tensor, k_BGSD: Tensor) -> Tensor:
+    """Return a bias, or one of zeros, since a mask would need T x S numbers."""
+    if bias_HN is not None:
+        return bias_HN
+    return q_BHTD.new_zeros(1, q_BHTD.shape[2] + k_BGSD.shape[2] - 1, dtype=_dtype_of_bias(q_BHTD))
 
 
 @distance_attention.register_fake
 def _(
-    q_BHTD: Tensor, k_BHSD: Tensor, v_BHSD: Tensor, bias_HN: Tensor, sinks_H1: Tensor | None, *others: Any
+    q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, bias_HN: Tensor | None, sinks_H1: Tensor | None, *others: Any
 ) -> tuple[Tensor, Tensor]:
-    _check(q_BHTD, k_BHSD, v_BHSD, bias_HN, sinks_H1, OfRows(*others[3:]))  # those at their defaults are left out
+    _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, OfRows(*others[3:]))  # those at their defaults are left out
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
-    return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=bias_HN.dtype)
+    return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=_dtype_of_bias(q_BHTD))
 
 
 @torch.library.custom_op("poslab::distance_attention_backward", mutates_args=())
 def distance_attention_backward(
     gradient_BHTD: Tensor,
     q_BHTD: Tensor,
-    k_BHSD: Tensor,
-    v_BHSD: Tensor,
-    bias_HN: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias_HN: Tensor | None,
     sinks_H1: Tensor | None,
     output_BHTD: Tensor,
     log_sum_BHT: Tensor,
@@ -170,23 +213,34 @@ def distance_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values, bias and sinks: see `gradients`.
 
-    That of the bias is zero unless `bias_learns`, and that of the sinks empty if there are none.
+    That of the bias is zero unless `bias_learns`, and empty if there is none, as that of the sinks is.
     """
     of_rows = OfRows(query_segments, key_segments, real_keys, query_places, key_places)
-    inputs, outputs = (q_BHTD, k_BHSD, v_BHSD, bias_HN), (output_BHTD, log_sum_BHT)
-    _check(*inputs, sinks_H1, of_rows, gradient_BHTD, *outputs)
-    others = gradients(gradient_BHTD, *inputs, *outputs, bias_learns, nearest, furthest, scale, of_rows)
-    return *others, gradient_of_sinks(gradient_BHTD, *outputs, sinks_H1)
+    _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, of_rows, gradient_BHTD, output_BHTD, log_sum_BHT)
+    outputs = (output_BHTD, log_sum_BHT)
+    settings: tuple[Any, ...] = (bias_learns, nearest, furthest, scale, of_rows)
+    if kernel.serves(q_BHTD, k_BGSD.shape[2]):
+        q, k, v, bias = kernel.gradients(gradient_BHTD, q_BHTD, k_BGSD, v_BGSD, bias_HN, *outputs, *settings)
+    else:
+        k_BHSD, v_BHSD = (_for_each_head(x, q_BHTD) for x in (k_BGSD, v_BGSD))
+        zeros = _or_zeros(bias_HN, q_BHTD, k_BGSD)
+        q, k, v, bias = gradients(gradient_BHTD, q_BHTD, k_BHSD, v_BHSD, zeros, *outputs, *settings)
+        if k.shape != k_BGSD.shape:
+            k, v = (x.unflatten(1, (k_BGSD.shape[1], -1)).sum(2) for x in (k, v))
+    if bias_HN is None:
+        bias = log_sum_BHT.new_empty(q_BHTD.shape[1], 0)
+    return q, k, v, bias, gradient_of_sinks(gradient_BHTD, *outputs, sinks_H1)
 
 
 @distance_attention_backward.register_fake
 def _(
-    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, sinks: Tensor | None, *others: Any
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, sinks: Tensor | None, *others: Any
 ) -> tuple[Tensor, ...]:
     output, log_sum = others[:2]
     _check(q, k, v, bias, sinks, OfRows(*others[-OF_ROWS:]), gradient, output, log_sum)
-    of_sinks = bias.new_empty(len(bias), 0) if sinks is None else sinks
-    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v, bias, of_sinks))
+    nothing = log_sum.new_empty(q.shape[1], 0)
+    like = (q, k, v, nothing if bias is None else bias, nothing if sinks is None else sinks)
+    return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in like)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:

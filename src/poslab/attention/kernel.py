@@ -1,0 +1,189 @@
+"""The operators of `kernel.cpp`, compiled on this machine: attention on a CPU about three times as fast as PyTorch's.
+
+They serve the operators of `distance.py`, whose arguments they have, and compute logits of a block of queries in
+float32. Nothing is compiled unless `load_kernel` is called.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from poslab.attention.distance_blocks import OfRows
+
+SOURCE = Path(__file__).with_name("kernel.cpp")
+
+DTYPES = (torch.bfloat16, torch.float32)
+
+MAX_KEYS = 4096
+"""Most keys of a window: the logits of a block of more leave the cache, and PyTorch's kernel is as fast."""
+
+COMPILE_TIMEOUT_S = 300
+
+
+_loaded = False
+
+
+class NoKernelError(RuntimeError):
+    """The operators cannot be compiled or do not run on this machine; the message says why."""
+
+
+def serves(q_BHTD: Tensor, num_keys: int) -> bool:
+    """Return True if the operators are ready, and compute attention of these queries to so many keys."""
+    width = q_BHTD.shape[-1]
+    return (
+        q_BHTD.device.type == "cpu"
+        and q_BHTD.dtype in DTYPES
+        and num_keys <= MAX_KEYS
+        and width % 2 == 0  # bfloat16 is stored in pairs
+        and _loaded
+    )
+
+
+def attend(
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias_HN: Tensor | None,
+    nearest: int,
+    furthest: int,
+    scale: float,
+    of_rows: OfRows,
+) -> tuple[Tensor, Tensor]:
+    """Return the output and the logs of the sums of exponentials, as `distance_attention` does.
+
+    Raises:
+        IndexError: for places whose differences are no numbers of the bias.
+    """
+    queries, keys = of_rows.query_places, of_rows.key_places
+    if bias_HN is not None and queries is not None and keys is not None and queries.numel():
+        first, last = queries.min() - keys.max(), queries.max() - keys.min()
+        if first < 0 or last >= bias_HN.shape[1]:  # which the operators do not check
+            raise IndexError(f"places must differ by 0 to {bias_HN.shape[1] - 1}, got {int(first)} to {int(last)}")
+    inputs = (*map(_by_even_rows, (q_BHTD, k_BGSD, v_BGSD)), _turned(bias_HN, of_rows))
+    output, log_sum = torch.ops.poslab_kernel.attend(*inputs, nearest, furthest, scale, *map(_contiguous, of_rows))
+    return output, log_sum
+
+
+def gradients(
+    gradient_BHTD: Tensor,
+    q_BHTD: Tensor,
+    k_BGSD: Tensor,
+    v_BGSD: Tensor,
+    bias_HN: Tensor | None,
+    output_BHTD: Tensor,
+    log_sum_BHT: Tensor,
+    bias_learns: bool,
+    nearest: int,
+    furthest: int,
+    scale: float,
+    of_rows: OfRows,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of queries, keys, values and bias, as `distance_gradients.gradients` does."""
+    operands = map(_by_even_rows, (gradient_BHTD, q_BHTD, k_BGSD, v_BGSD))
+    outputs = (output_BHTD.contiguous(), log_sum_BHT.contiguous())
+    settings = (bias_learns, nearest, furthest, scale, *map(_contiguous, of_rows))
+    q, k, v, bias = torch.ops.poslab_kernel.attend_backward(*operands, _turned(bias_HN, of_rows), *outputs, *settings)
+    return q, k, v, bias if of_rows.query_places is not None else bias.flip(-1)
+
+
+def _by_even_rows(x: Tensor) -> Tensor:
+    """Return x with contiguous channels, and rows an even number apart, which do not overlap."""
+    is_plain = x.stride(-1) == 1 and x.stride(-2) >= x.shape[-1] and x.stride(-2) % 2 == 0
+    return x if is_plain else x.contiguous()
+
+
+def _turned(bias_HN: Tensor | None, of_rows: OfRows) -> Tensor | None:
+    """Return a bias of distance with the largest first, as it meets successive keys; others as they are."""
+    if bias_HN is None or of_rows.query_places is not None:
+        return _contiguous(bias_HN)
+    return bias_HN.flip(-1).contiguous()
+
+
+def _contiguous(x: Tensor | None) -> Tensor | None:
+    """Return the numbers of rows, or a bias, in a dtype that the operators read."""
+    if x is None or x.is_floating_point() or x.dtype == torch.bool:
+        return None if x is None else x.contiguous()
+    return x.to(torch.int64).contiguous()
+
+
+def load_kernel(folder: Path) -> None:
+    """Make the operators ready in this process, compiled by the C++ compiler of this machine if they are not yet.
+
+    Args:
+        folder: folder of this user's compiled libraries, made if it is missing. A library is kept under a hash of
+            everything it depends on.
+
+    Raises:
+        NoKernelError: if there is no compiler, it fails, or the processor lacks the instructions.
+    """
+    global _loaded
+    if _loaded:
+        return
+    command = _compiler_command()
+    facts = (SOURCE.read_bytes(), torch.__version__, platform.processor(), *command)
+    library = folder / f"attention_{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.so"
+    if not library.is_file():
+        _compile(command, library)
+    try:
+        torch.ops.load_library(str(library))
+        _try_out()
+        _loaded = True
+    except (OSError, RuntimeError) as error:
+        raise NoKernelError(f"the compiled attention does not run on this machine: {error}") from error
+
+
+def _compiler_command() -> list[str]:
+    """Return the command that compiles for this machine, without the names of files."""
+    from torch.utils.cpp_extension import include_paths
+
+    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
+    compiler = next((path for name in names if name and (path := shutil.which(name))), None)
+    if compiler is None:
+        raise NoKernelError("no C++ compiler is installed")
+    capability = torch.backends.cpu.get_cpu_capability()
+    libraries = Path(torch.__file__).parent / "lib"
+    return [
+        *(compiler, "-O3", "-std=c++20", "-shared", "-fPIC", "-fopenmp", "-march=native"),
+        *(f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"),
+        *(f"-I{path}" for path in include_paths()),
+        *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-ltorch", "-lc10"),
+    ]
+
+
+def _compile(command: list[str], library: Path) -> None:
+    library.parent.mkdir(parents=True, exist_ok=True)
+    # Under a name of its own until it is whole: several processes may compile at once.
+    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+        made = Path(folder) / library.name
+        try:
+            subprocess.run(
+                [*command[:1], str(SOURCE), *command[1:], "-o", str(made)],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=COMPILE_TIMEOUT_S,
+            )
+        except subprocess.CalledProcessError as error:
+            first = next((line for line in error.stderr.splitlines() if "error" in line), error.stderr[:200])
+            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {first}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {error}") from error
+        made.replace(library)
+
+
+def _try_out() -> None:
+    """Raise RuntimeError unless the operators run: oneDNN has no products for some processors."""
+    for dtype in DTYPES:
+        x = torch.ones(1, 1, 16, 16, dtype=dtype)
+        output, _ = attend(x, x, x, None, 0, 16, 1.0, OfRows())
+        if not bool((output == 1).all()):
+            raise RuntimeError("it is not exact")

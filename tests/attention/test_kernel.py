@@ -1,0 +1,234 @@
+"""The compiled operators compute attention as its definition does, about as exactly as PyTorch's kernel."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from poslab.attention import Visibility, attend, kernel
+from poslab.attention.distance import attend_by_distance, distance_attention, distance_attention_backward
+from poslab.encodings import Alibi, NoPosition, Positions, Rotary, T5Bias
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler"),
+]
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kernel")
+    try:
+        kernel.load_kernel(folder)
+    except kernel.NoKernelError as error:
+        pytest.skip(str(error))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _loaded(library: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(kernel, "_loaded", True)
+    yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _unloaded_behind_it():
+    yield
+    kernel._loaded = False
+
+
+def some(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+def by_definition(q, k, v, bias, mask, sinks=None) -> Tensor:
+    """Return softmax(q k^T / sqrt(D) + bias) v in float64, zero where nothing is seen."""
+    group = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(group, 1) for x in (k, v))
+    logits = (q @ k.mT * q.shape[-1] ** -0.5 + bias).masked_fill(~mask, -1e30)
+    if sinks is not None:
+        logits = torch.cat([logits, sinks.view(1, -1, 1, 1).expand(*logits.shape[:3], 1)], -1)
+    weights = logits.softmax(-1)[..., : mask.shape[-1]] * mask
+    return weights @ v
+
+
+def error(x: Tensor, expected: Tensor) -> float:
+    return float((x.detach().double() - expected.detach()).norm() / expected.norm().clamp_min(1))
+
+
+def gradients(output: Tensor, gradient: Tensor, inputs: list[Tensor]) -> list[Tensor]:
+    return list(torch.autograd.grad(output, inputs, gradient.to(output.dtype)))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "num_queries", "num_keys", "width"),
+    [
+        (4, 2, 37, 37, 16),
+        (2, 2, 64, 64, 64),
+        (2, 1, 70, 129, 6),
+        (2, 2, 1, 40, 8),
+        (1, 1, 5, 3, 2),
+        (2, 2, 200, 200, 32),
+    ],
+)
+def test_outputs_and_gradients_are_those_of_the_definition(dtype, heads, kv_heads, num_queries, num_keys, width):
+    batch, numbers = 2, num_queries + num_keys - 1
+    q, k, v = some(batch, heads, num_queries, width), *some(2, batch, kv_heads, num_keys, width, seed=1)
+    gradient, table = some(batch, heads, num_queries, width, seed=2), some(heads, numbers, seed=3)
+    documents = (torch.arange(num_keys) * 3 // num_keys).expand(batch, -1)
+    distance = torch.arange(num_keys - num_queries, num_keys).unsqueeze(-1) - torch.arange(num_keys)
+    rules = product((True, False), (None, 1, 9), (False, True), (False, True), (False, True), (False, True))
+    for causal, window, has_bias, has_documents, has_padding, has_sinks in rules:
+        if num_queries > num_keys and (causal or has_documents):
+            continue
+        real = some(batch, num_keys, seed=4) > -0.5 if has_padding else None
+        segments = documents if has_documents else None
+        mask = torch.ones(batch, 1, num_queries, num_keys, dtype=torch.bool)
+        if causal and num_queries > 1:
+            mask = mask & (distance >= 0)
+        if window is not None:
+            mask = mask & (distance.abs() < window)
+        if real is not None:
+            mask = mask & real[:, None, None]
+        own = None if segments is None else segments[:, num_keys - num_queries :]
+        if segments is not None:
+            mask = mask & (own[:, None, :, None] == segments[:, None, None])
+        sinks = some(heads, seed=5) if has_sinks else None
+        leaves = [x.to(DTYPES[dtype]).requires_grad_() for x in (q, k, v)]
+        leaves += [x.clone().requires_grad_() for x in (table if has_bias else None, sinks) if x is not None]
+        of_bias, of_sinks = leaves[3] if has_bias else None, leaves[-1] if has_sinks else None
+        visibility = Visibility(causal, window, own, segments, real)
+        output = attend_by_distance(*leaves[:3], of_bias, visibility, width**-0.5, of_sinks)
+        exact = [x.detach().double().requires_grad_() for x in leaves]
+        bias = exact[3][:, distance + num_queries - 1] if has_bias else 0
+        expected = by_definition(*exact[:3], bias, mask, exact[-1] if has_sinks else None)
+        bound = 1e-5 if dtype == "float32" else 2e-2
+        case = (causal, window, has_bias, has_documents, has_padding, has_sinks)
+        assert error(output, expected) < bound, case
+        pairs = zip(gradients(output, gradient, leaves), gradients(expected, gradient, exact), strict=True)
+        # Without a choice of keys the gradients of q and k are zero, and rounding is all that is left.
+        assert max(error(x, y) for x, y in pairs) < bound * (10 if window == 1 else 1), case
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("deviation", [1, 2, 3])
+@pytest.mark.parametrize("length", [128, 256, 1024])
+def test_errors_are_at_most_half_as_large_again_as_those_of_pytorch(dtype, deviation, length):
+    q, k, v = (some(2, 2, length, 64, seed=seed, dtype=DTYPES[dtype]) for seed in range(3))
+    q, gradient = q * deviation, some(2, 2, length, 64, seed=3, dtype=DTYPES[dtype])
+    exact = [x.double().requires_grad_() for x in (q, k, v)]
+    expected = functional.scaled_dot_product_attention(*exact, is_causal=True)
+    expected = [expected.detach(), *gradients(expected, gradient.double(), exact)]
+    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
+    theirs = functional.scaled_dot_product_attention(*leaves, is_causal=True)
+    theirs = [theirs, *gradients(theirs, gradient, leaves)]
+    ours = attend(*leaves, NoPosition(), None, Visibility())
+    ours = [ours, *gradients(ours, gradient, leaves)]
+    for our, their, exactly in zip(ours, theirs, expected, strict=True):
+        assert error(our, exactly) <= 1.5 * error(their, exactly)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_encodings_attend_as_without_it(dtype, monkeypatch):
+    positions = Positions.range(100)
+    q, k, v = some(2, 4, 100, 32), *some(2, 2, 2, 100, 32, seed=1)
+    for encoding in (Rotary(head_dim=32), Alibi(num_heads=4), T5Bias(num_heads=4, head_dim=32, d_model=128)):
+        tables = encoding.prepare(positions, positions)
+        inputs = [x.to(DTYPES[dtype]) for x in (q, k, v)]
+        results = []
+        for is_loaded in (True, False):
+            monkeypatch.setattr(kernel, "_loaded", is_loaded)
+            results.append(attend(*inputs, encoding, tables, Visibility(window=30)))
+        difference = (results[0] - results[1]).abs().max()
+        assert 0 < difference < (1e-5 if dtype == "float32" else 3e-2)
+
+
+def test_it_runs_under_compile_autocast_and_transforms_of_functions():
+    q, k, v = (some(2, 2, 24, 8, seed=seed) for seed in range(3))
+
+    encoding, visibility = NoPosition(), Visibility()
+
+    def loss(q: Tensor) -> Tensor:
+        return attend(q, k, v, encoding, None, visibility).square().sum()
+
+    expected = torch.func.grad(loss)(q)
+    leaf = q.clone().requires_grad_()
+    torch.compile(loss, fullgraph=True, backend="aot_eager")(leaf).backward()
+    assert torch.allclose(leaf.grad, expected, atol=1e-6)
+    each = torch.func.vmap(torch.func.grad(loss))(torch.stack([q, 2 * q]))
+    assert torch.allclose(each[0], expected, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert attend(q, k, v, NoPosition(), None, Visibility()).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("view", ["transposed", "every second channel", "one row", "odd rows", "from another channel"])
+def test_any_strides_of_the_operands_give_the_same(view):
+    views = {
+        "transposed": lambda x: x.transpose(1, 2).contiguous().transpose(1, 2),
+        "every second channel": lambda x: x.repeat_interleave(2, -1)[..., ::2],
+        "one row": lambda x: x[:, :, :1].expand(-1, -1, 40, -1),
+        "odd rows": lambda x: functional.pad(x, (0, 1))[..., :-1],
+        "from another channel": lambda x: functional.pad(x, (1, 1))[..., 1:-1],
+    }
+    inputs = [views[view](some(2, 2, 40, 16, seed=seed, dtype=torch.bfloat16)) for seed in range(3)]
+    settings = (None, None, 0, 40, 0.3)
+    output, log_sum = distance_attention(*inputs, *settings)
+    copies = [x.clone(memory_format=torch.contiguous_format) for x in inputs]
+    assert torch.equal(output, distance_attention(*copies, *settings)[0])
+    backward = [
+        distance_attention_backward(x[0], *x, None, None, output, log_sum, False, 0, 40, 0.3, *[None] * 5)
+        for x in (inputs, copies)
+    ]
+    assert all(map(torch.equal, *backward))
+
+
+def test_places_beyond_the_bias_are_an_error():
+    q = some(1, 1, 4, 8)
+    places = torch.tensor([[0, 1, 2, 9]])
+    for query_places, key_places in ((places, torch.zeros_like(places)), (torch.zeros_like(places), places)):
+        with pytest.raises(IndexError, match="places must differ by 0 to 4"):
+            distance_attention(q, q, q, some(1, 5), None, -4, 4, 1.0, None, None, None, query_places, key_places)
+
+
+def test_not_a_number_stays_one():
+    q = some(1, 1, 20, 8)
+    q[0, 0, 3, 0] = math.nan
+    output = attend(q, q.nan_to_num(), q.nan_to_num(), NoPosition(), None, Visibility())
+    assert output[0, 0, 3].isnan().all()
+    assert output[0, 0, :3].isfinite().all()
+
+
+def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernel, "_loaded", False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(kernel.NoKernelError, match="no C"):
+        kernel.load_kernel(tmp_path)
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(kernel, "_loaded", False)
+    broken = tmp_path / "broken-c++"
+    broken.write_text("#!/bin/sh\necho 'error: no such instruction' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    with pytest.raises(kernel.NoKernelError, match=r"broken-c\+\+ cannot compile .*no such instruction"):
+        kernel.load_kernel(tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_library_is_compiled_once(library, monkeypatch, tmp_path):
+    monkeypatch.setattr(kernel, "_loaded", False)
+    monkeypatch.setattr(kernel, "_compile", lambda *_: pytest.fail("compiled again"))
+    kernel.load_kernel(library)
+    assert kernel.serves(some(1, 1, 8, 8), 8)
