@@ -14,7 +14,7 @@ from datasets import Image as ImageColumn
 from PIL import Image
 
 from poslab.data.patched.files import HubArrays
-from poslab.data.patched.images import HubImages, ImageFolder, Pixels
+from poslab.data.patched.images import HubImages, ImageFolder
 from poslab.data.run_data import RunData
 
 from . import small
@@ -131,7 +131,7 @@ def test_other_rows_are_prepared_anew(tmp_path: Path) -> None:
     assert before == same != other.identity
 
 
-def test_rows_without_a_image_or_a_class_are_left_out(tmp_path: Path) -> None:
+def test_rows_without_an_image_or_a_class_are_left_out(tmp_path: Path) -> None:
     table = rows(png(0), None, png(2), png(3), labels=[0, 1, -1, 1])
     source = HubImages(**saved(tmp_path / "saved", train=table))
     train = source.examples()["train"]
@@ -139,14 +139,11 @@ def test_rows_without_a_image_or_a_class_are_left_out(tmp_path: Path) -> None:
     assert len(list(source.arrays([0, 3], 8))) == 2
 
 
-def test_a_image_of_two_classes_is_refused_where_only_one_is_kept(tmp_path: Path) -> None:
+def test_an_image_with_two_classes_keeps_the_first_in_a_data_set_that_is_not_the_users(tmp_path: Path) -> None:
     arguments = saved(tmp_path / "saved", train=rows(png(0), png(1), png(2), png(0)), test=rows(png(1), png(0)))
-    with pytest.raises(ValueError, match=r"^image must .*row 0 of 'train' and row 3 of 'train'.*deduplicate=false"):
-        HubImages(**arguments).examples()
-    splits = HubImages(**arguments, test_split="test", deduplicate=False).examples()
-    assert [len(splits[name]) for name in ("train", "test")] == [4, 2]
-    classes_are_not_read = Pixels(**arguments | {"sides": [8]}).examples()["train"]
-    assert len(classes_are_not_read) == 4
+    assert HubImages(**arguments).examples()["train"]["label"][:] == ["cat", "dog", "cat", "dog"]
+    kept = HubImages(**arguments, validation_fraction=0.3, test_fraction=0.3).split_examples()
+    assert sum(map(len, kept.values())) == 3
 
 
 def test_labels_that_look_alike_are_refused(tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_an_image_of_two_classes_is_refused_unless_both_are_wanted(tmp_path: Pat
     shutil.copy(folder / "cat" / "0.png", folder / "cat" / "again.png")
     shutil.copy(folder / "cat" / "0.png", folder / "dog" / "copy.png")
     with pytest.raises(
-        ValueError, match=r"^image must .*/cat/0\.png' and .*/dog/copy\.png'.* dataset\.deduplicate=false"
+        ValueError, match=r"^path must .*/cat/0\.png' and .*/dog/copy\.png'.* dataset\.deduplicate=false"
     ):
         ImageFolder(path=str(folder), **COMMON).prepare()
     both = ImageFolder(path=str(folder), deduplicate=False, **COMMON).split_examples()

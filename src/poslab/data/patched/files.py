@@ -65,25 +65,16 @@ class HubArrays(PatchedSource, HubColumns):
                 content = hashlib.sha256(self._content(row, number)).hexdigest()
                 of_document = {} if self.document is None else {"document": row["document"]}
                 examples.append({"content": content, "label": name(row["label"]), "number": number, **of_document})
-            if argument == "train_split" and self.deduplicate and self.kind is not PIXELS:
-                self._require_one_class(examples)
             if not examples:
                 raise ValueError(self._without_classes(argument))
+            self._check_examples(examples)
             columns = {column: [example[column] for example in examples] for column in examples[0]}
             splits[argument.removesuffix("_split")] = as_examples(**columns)
             first += len(rows)
         return splits
 
-    def _require_one_class(self, examples: list[dict[str, Any]]) -> None:
-        """Raise ValueError for equal files of two classes, of which only one can be right."""
-        first: dict[str, dict[str, Any]] = {}
-        for example in examples:
-            if (earlier := first.setdefault(example["content"], example))["label"] != example["label"]:
-                files = " and ".join(self._named(number) for number in (earlier["number"], example["number"]))
-                raise ValueError(
-                    f"{self.file_argument} must be of one class, but {files} are equal: delete one, or keep both with "
-                    "dataset.deduplicate=false"
-                )
+    def _check_examples(self, examples: list[dict[str, Any]]) -> None:
+        """Raise ValueError for examples of a split whose mistake the user can correct; a data set has its own."""
 
     def _without_classes(self, argument: str) -> str:
         """Return the message for a split without any class."""
@@ -171,6 +162,17 @@ class FolderArrays(HubArrays):
         options = {"features": Features(columns)} if columns else {}
         files = self.data_files or {"train": f"{glob.escape(str(folder))}/**"}
         return HubRows(self.cache, self.folder_format, self.name, files, options=options, argument="path")
+
+    def _check_examples(self, examples: list[dict[str, Any]]) -> None:
+        """Raise ValueError for equal files of two classes, of which only one can be right."""
+        first: dict[str, dict[str, Any]] = {}
+        for example in examples if self.deduplicate and self.kind is not PIXELS else ():
+            if (earlier := first.setdefault(example["content"], example))["label"] != example["label"]:
+                files = " and ".join(self._named(number) for number in (earlier["number"], example["number"]))
+                raise ValueError(
+                    f"path must hold files of one class each, but {files} are equal: delete one, or keep both with "
+                    "dataset.deduplicate=false"
+                )
 
     def _without_classes(self, argument: str) -> str:
         return (  # `datasets` takes names of folders for classes only then
