@@ -113,7 +113,8 @@ def _averages(
     scale, sinks_H = weighting.scale, weighting.sinks
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     if not (q_BHTD.numel() and k_BGSD.numel()):
-        return _empty_output(q_BHTD, k_BGSD, v_BGSD)
+        gradients_of_zero = sum(x[..., :0].sum().to(v_BGSD.dtype) for x in (q_BHTD, k_BGSD, v_BGSD))
+        return v_BGSD.new_zeros(*q_BHTD.shape[:3], v_BGSD.shape[-1]) + gradients_of_zero
     bias = encoding.bias(tables) if route in ("distance", "flex") else None
     if bias is not None:
         check_tables(bias, num_queries, num_keys, q_BHTD.device)
@@ -191,12 +192,6 @@ def _of_queries(state_BHSE: Tensor | None, num_queries: int) -> Tensor | None:
     if state_BHSE is None or state_BHSE.shape[2] == num_queries:
         return state_BHSE
     return state_BHSE[:, :, state_BHSE.shape[2] - num_queries :]
-
-
-def _empty_output(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> Tensor:
-    """Return zeros with gradients of zero, (B, H, T, D), where there are no queries or no keys."""
-    none_of_them = sum(x[..., :0].sum().to(v_BGSD.dtype) for x in (q_BHTD, k_BGSD, v_BGSD))
-    return v_BGSD.new_zeros(*q_BHTD.shape[:3], v_BGSD.shape[-1]) + none_of_them
 
 
 def _scaled_dot_product(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, **arguments: Any) -> Tensor:

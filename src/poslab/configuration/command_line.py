@@ -52,7 +52,11 @@ def as_typed(path: str | Path) -> Path:
 
 def assignment(key: str, value: Any) -> str:
     """Return `key=value`, the value quoted for Hydra where it needs quotes."""
-    is_plain = isinstance(value, str | Path) and _is_plain(str(value))
+    is_plain = (  # Hydra reads it without quotes as that text, not as a number, null or a list
+        isinstance(value, str | Path)
+        and re.fullmatch(r"[A-Za-z_./][\w./%+*-]*", str(value), re.ASCII)
+        and not re.fullmatch(r"(?i)null|true|false|nan|inf|[\d._e+-]*", str(value))
+    )
     return f"{key}={value if is_plain else in_hydras_grammar(value)}"
 
 
@@ -78,14 +82,6 @@ def in_hydras_grammar(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{key}:{in_hydras_grammar(item)}" for key, item in value.items()) + "}"
     return str(value)
-
-
-def _is_plain(text: str) -> bool:
-    """Return whether Hydra reads a text without quotes as that text, not as a number, null or a list."""
-    return (
-        re.fullmatch(r"[A-Za-z_./][\w./%+*-]*", text, re.ASCII) is not None
-        and re.fullmatch(r"(?i)null|true|false|nan|inf|[\d._e+-]*", text) is None
-    )
 
 
 def tokens(length: int | str, trained: int) -> Fraction:
