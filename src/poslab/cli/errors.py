@@ -68,7 +68,6 @@ SYNONYMS = {
     "max_epochs": "max_steps",
     "num_train_epochs": "max_steps",
     "folder": "path",
-    "machines": "num_nodes",
     "nodes": "num_nodes",
     "lora": "adapt=lora",
     "output": "to hydra.run.dir",
