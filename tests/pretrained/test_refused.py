@@ -405,3 +405,13 @@ with initialize_config_dir({str(CONF)!r}, version_base="1.3"):
 assert "transformers" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_serving_and_exporting_are_imported_without_transformers():
+    code = """
+import sys
+import torchmetrics  # which imports transformers where it is installed
+sys.modules["transformers"] = None
+import poslab.runs.serving
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from safetensors.torch import load_file, save_file
 
 
@@ -25,6 +24,8 @@ def main(directory: str, folder: str, auto_class: str, trust: str, kept: str) ->
         trust: "trust" if the code in the directory may run, which only a class with Poslab needs.
         kept: number of outputs at the end of each text that are saved.
     """
+    import transformers
+
     given = Path(folder)
     options = {"local_files_only": True, "trust_remote_code": trust == "trust"}
     model = getattr(transformers, auto_class).from_pretrained(directory, dtype=torch.float32, **options).eval()
