@@ -286,6 +286,7 @@ def test_an_argument_of_any_type_takes_everything():
         (Sequence[Count | None] | None, [0], r"a list, each item a positive integer or null, or null, got \[0\]"),
         (Sequence[Count] | None, 5, "a list, each item an integer or null, got 5"),
         (Sequence[Count], [1, 0], r"a list, each item a positive integer, got \[1, 0\]"),
+        (Sequence[str], "word", r"a list, each item text, got 'word'; did you mean '\[word\]'\?"),
         (tuple[int, str], [1, 2], r"a list of 2 items, an integer, text, got \[1, 2\]"),
         (tuple[float, float], [1], r"a list of 2 items, each a number, got \[1\]"),
         (typing.List, 5, "a list, each item anything, got 5"),  # noqa: UP006

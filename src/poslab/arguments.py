@@ -126,6 +126,8 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
         several = parameters[name].kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
         if not several and not _fits(value, hint):
             suggestion = nearest(str(value), _choices(hint))
+            if isinstance(value, str) and value.isidentifier() and _fits([value], hint):
+                suggestion = f"; did you mean '[{value}]'?"
             raise ValueError(f"{key}{name} must be {_described(hint, value)}, got {shown(value)}{suggestion}")
 
 

@@ -1,22 +1,31 @@
 """The tables that a report begins with say which model is better, and how far each stays within 5%."""
 
+import io
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.evaluation.by_length import ALL
+from poslab.evaluation.command import summary
+from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation import extrapolate
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.summary import (
     NO_CONTEXT,
     UNLEARNED,
+    WITHIN,
     SummaryMetric,
     comparison_table,
     why_unlearned,
     within_tolerance,
 )
+from poslab.io.terminal import HarmlessConsole
+from poslab.report.figures import Table
+from poslab.report.page import Section
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 60)
 
@@ -130,6 +139,15 @@ def test_too_few_items_beyond_a_length_are_no_loss():
     assert within_tolerance(of_task(none=few)) == {"none": "10 (1x), then too few items"}
     fewer = {64: bits(2.5, items=3), 128: bits(3.5, items=3)}
     assert within_tolerance(of_text(none=fewer)) == {"none": "64 (1x), then too few items"}
+
+
+def test_a_long_verdict_wraps_and_the_name_of_a_run_is_whole():
+    cells = {"model": "rotary", **dict.fromkeys(("16 (0.5x)", "32 (1x)", "64 (2x)", "128 (4x)"), "100.0")}
+    frame = pd.DataFrame([{"metric": "accuracy", **cells, WITHIN: "32 (1x), then too few items"}])
+    screen = io.StringIO()
+    for lines in summary(Evaluation(lead=Section("Conclusion", "", [Table("overview", "", "", frame)]))):
+        HarmlessConsole(screen, width=80).print(lines)
+    assert "rotary" in screen.getvalue()
 
 
 def test_losses_on_the_same_documents_are_paired(rng):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import re
 import traceback
@@ -234,11 +235,14 @@ def choices_with(key: str) -> list[str]:
 
 def _nearest_key(typed: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'optimizer.lr'?` for the nearest key, perhaps by its last part (`lr`, `steps`)."""
-    known, last = list(known), typed.rpartition(".")[2]
+    known, (parent, _, last) = list(known), typed.rpartition(".")
     by_last_part = {key.rpartition(".")[2]: key for key in reversed(known)}
     for name in (last, *SYNONYMS.get(last, "").split()):
         if name in by_last_part or "=" in name or "." in name:
             return f"; did you mean {by_last_part.get(name, name)!r}?"
+    siblings = {key.rpartition(".")[2]: key for key in known if parent and key.rpartition(".")[0] == parent}
+    if matches := difflib.get_close_matches(last, siblings, n=1):
+        return f"; did you mean {siblings[matches[0]]!r}?"
     having_part = [key for part, key in by_last_part.items() if last in part.split("_")]
     return f"; did you mean {min(having_part, key=len)!r}?" if having_part else nearest(typed, known)
 

@@ -299,10 +299,11 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
 
 
 def _lines(title: str, frame: pd.DataFrame, wraps: bool = False) -> Lines:
-    """Return a table of texts for the terminal; `wraps` lets wide headings take several lines."""
+    """Return a table of texts for the terminal; `wraps` lets wide headings take several lines, as verdicts may."""
     lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for number, column in enumerate(frame.columns):
-        lines.add_column(str(column), justify="right" if number else "left", no_wrap=bool(number) and not wraps)
+        is_whole = bool(number) and not wraps and column != WITHIN
+        lines.add_column(str(column), justify="right" if number else "left", no_wrap=is_whole)
     for row in frame.itertuples(index=False):
         lines.add_row(*("-" if pd.isna(value) else str(value) for value in row))
     return lines

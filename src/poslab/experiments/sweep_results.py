@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -95,7 +96,8 @@ def write_results(jobs: SweepJobs, configurations: TrialConfigurations, console:
         f"  look            {shlex.join(['tensorboard', '--logdir', str(output / 'trials')])}", soft_wrap=True
     )
     if without_password(url) == url:  # otherwise the command would lack the password
-        console.print(f"  dashboard       {shlex.join(['optuna-dashboard', url])}", soft_wrap=True)
+        install = "" if shutil.which("optuna-dashboard") else "   # pip install optuna-dashboard"
+        console.print(f"  dashboard       {shlex.join(['optuna-dashboard', url])}{install}", soft_wrap=True)
 
 
 def trials_frame(jobs: SweepJobs, trials: Sequence[FrozenTrial]) -> pd.DataFrame:

@@ -178,7 +178,7 @@ def train_here(
     console.print(f"{type(model).__name__} with {recipe.encoding_name}: {size}, {precision}")
     if absent := model.encodings.kinds_without_layer:
         kinds = " or ".join(map(str, absent))
-        console.print(f"encoding: no layer is of kind {kinds}: its pattern needs more layers")
+        console.print(f"layers: none is of kind {kinds}: their pattern needs more (model.num_layers)")
     for warning in warnings_of_pretrained(recipe, model):
         console.print(f"warning: {warning}")
     for line in datamodule.report_lines():
