@@ -111,6 +111,10 @@ def test_help_of_a_group_has_a_line_for_each_of_its_choices(group, help_of):
     assert all(len(line.split()) > 2 for line in lines)
 
 
+def test_help_of_experiments_lists_those_of_folders_in_a_terminals_width(help_of):
+    assert "models/gemma3" in help_of("experiment")
+
+
 def test_help_of_evaluate_has_a_line_for_each_part_and_every_key_and_lists_choices_too(help_of):
     lines = [line.split() for line in help_of(of="src.evaluate").splitlines() if line.startswith("  ")]
     keys = yaml.safe_load(Path(ROOT, "conf", "evaluate.yaml").read_text()).keys() - {"defaults", "hydra"}

@@ -127,7 +127,7 @@ def _choices(group: str) -> Iterator[str]:
         matches = difflib.get_close_matches(group, of_choices, n=1)
         meant = f"; did you mean '--help {of_choices[matches[0]]}'?" if matches else ""
         raise ValueError(f"{group}: there is no such group{nearest(group, meanings()) or meant}")
-    yield f"{group}: {meanings()[group]}"
+    yield from textwrap.wrap(f"{group}: {meanings()[group]}", WIDTH)
     for name, options in _by_family() if group == "dataset" else [("", choices(group))]:
         if name:
             yield from ("", name)

@@ -227,7 +227,7 @@ def test_folders_without_classes_or_images_are_refused(tmp_path):
     refused(r"^path must be a folder, got '[^']*'$")  # without the file itself as a suggestion
     (tmp_path / "p").unlink()
     (tmp_path / "p" / "cat").mkdir(parents=True)
-    refused(r"^path cannot be read")
+    refused(r"^path must hold a folder of .*for each class, at least two")
     (tmp_path / "p" / "cat" / "x.png").touch()
     refused(r"^path must hold a folder of .*for each class, at least two and none within another")
     with pytest.raises(ValueError, match=r"^path must .*got None$"):

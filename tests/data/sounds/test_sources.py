@@ -88,7 +88,7 @@ def test_folders_without_classes_or_sounds_are_refused(tmp_path):
 
     refused(r"^path must be a folder, got")
     (tmp_path / "s" / "bird").mkdir(parents=True)
-    refused(r"^path cannot be read")
+    refused(r"^path must hold a folder of .*for each class, at least two")
     (tmp_path / "s" / "bird" / "x.wav").touch()
     refused(r"^path must hold a folder of .*for each class, at least two and none within another")
     with pytest.raises(ValueError, match=r"^path must .*got None$"):

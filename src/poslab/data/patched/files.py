@@ -157,6 +157,8 @@ class FolderArrays(HubArrays):
             if os.path.islink(entry) and not os.path.exists(entry):
                 raise ValueError(f"path must hold {self.kind.name}s, but {entry!r} is a link that leads nowhere")
         require_plain_names("path", {os.path.basename(entry) for entry in entries if os.path.isdir(entry)})
+        if not any(map(os.path.isfile, entries)):
+            raise ValueError(self._without_classes("train"))
         # Paths as text, unless a table has further columns: `datasets` encodes sounds only with the package torchcodec.
         columns = {} if any(folder.glob("metadata.*")) else dict.fromkeys(self.columns.values(), Value("string"))
         options = {"features": Features(columns)} if columns else {}
