@@ -36,14 +36,14 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _loaded(library: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kernel, "_loaded", True)
+    monkeypatch.setattr(kernel, "_enabled", True)
     yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _unloaded_behind_it():
     yield
-    kernel._loaded = False
+    kernel._enabled = False
 
 
 def some(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -147,7 +147,7 @@ def test_encodings_attend_as_without_it(dtype, monkeypatch):
         inputs = [x.to(DTYPES[dtype]) for x in (q, k, v)]
         results = []
         for is_loaded in (True, False):
-            monkeypatch.setattr(kernel, "_loaded", is_loaded)
+            monkeypatch.setattr(kernel, "_enabled", is_loaded)
             results.append(attend(*inputs, encoding, tables, Visibility(window=30)))
         difference = (results[0] - results[1]).abs().max()
         assert 0 < difference < (1e-5 if dtype == "float32" else 3e-2)
@@ -209,26 +209,24 @@ def test_not_a_number_stays_one():
 
 
 def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
-    monkeypatch.setattr(kernel, "_loaded", False)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(kernel.NoKernelError, match="no C"):
-        kernel.load_kernel(tmp_path)
+        kernel.compile_kernel(tmp_path)
 
 
-def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(kernel, "_loaded", False)
+def test_a_compiler_that_fails_is_named_and_leaves_nothing(monkeypatch, tmp_path):
     broken = tmp_path / "broken-c++"
     broken.write_text("#!/bin/sh\necho 'error: no such instruction' >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
     with pytest.raises(kernel.NoKernelError, match=r"broken-c\+\+ cannot compile .*no such instruction"):
-        kernel.load_kernel(tmp_path / "cache")
+        kernel.compile_kernel(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_library_is_compiled_once(library, monkeypatch, tmp_path):
-    monkeypatch.setattr(kernel, "_loaded", False)
-    monkeypatch.setattr(kernel, "_compile", lambda *_: pytest.fail("compiled again"))
-    kernel.load_kernel(library)
-    assert kernel.serves(some(1, 1, 8, 8), 8)
+def test_a_library_is_kept_whole_under_its_facts(library, monkeypatch):
+    assert kernel.is_compiled(library)
+    assert [path.suffix for path in library.iterdir()] == [".so"]
+    monkeypatch.setattr(torch, "__version__", "another")
+    assert not kernel.is_compiled(library)

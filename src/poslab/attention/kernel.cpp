@@ -6,11 +6,14 @@
 // Dimension letters: B batch, H query heads, G key heads, T queries, S keys, D head dim, R rows of a block, K keys that
 // a block sees, N numbers of a bias.
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/Parallel.h>
 #include <ATen/cpu/vec/functional.h>
 #include <ATen/cpu/vec/vec.h>
 #include <ATen/native/CPUBlas.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -170,24 +173,51 @@ void pack_transposed(const T* x, int64_t of_x, int64_t n, int64_t d, T* to, int6
 template <typename T>
 void pack(const T* x, int64_t of_x, int64_t n, int64_t rows, int64_t d, T* to) {
   if constexpr (PAIRED<T>) {
-    for (int64_t i = 0; i < rows; i += 2)
-      for (int64_t j = 0; j < d; j++) {
-        to[i * d + 2 * j] = i < n ? x[i * of_x + j] : T(0);
-        to[i * d + 2 * j + 1] = i + 1 < n ? x[(i + 1) * of_x + j] : T(0);
-      }
+    for (int64_t i = 0; i < rows; i += 2) {
+      const T *const first = x + std::min(i, n - 1) * of_x, *const second = x + std::min(i + 1, n - 1) * of_x;
+      const uint32_t of_first = i < n ? 0xffff : 0, of_second = i + 1 < n ? 0xffff0000 : 0;
+      uint32_t* const words = reinterpret_cast<uint32_t*>(to + i * d);
+      for (int64_t j = 0; j < d; j++) words[j] = (first[j].x & of_first) | ((uint32_t(second[j].x) << 16) & of_second);
+    }
   } else {
     for (int64_t i = 0; i < n; i++) std::copy_n(x + i * of_x, d, to + i * d);
     std::fill(to + n * d, to + rows * d, T(0));
   }
 }
 
-// x (n, d) as a factor on the left, (d, rows), with zeros behind n.
+// x (n, d) as a factor on the left, (d, n); n is a multiple of 16.
 template <typename T>
-void transpose(const T* x, int64_t of_x, int64_t n, int64_t rows, int64_t d, T* to) {
-  for (int64_t j = 0; j < d; j++) {
-    for (int64_t i = 0; i < n; i++) to[j * rows + i] = x[i * of_x + j];
-    for (int64_t i = n; i < rows; i++) to[j * rows + i] = T(0);
+void transpose(const T* x, int64_t of_x, int64_t n, int64_t d, T* to) {
+  if constexpr (PAIRED<T>) {
+    float tile[16 * 16], turned[16 * 16];
+    for (int64_t j = 0; j < d; j += 16)
+      for (int64_t i = 0; i < n; i += 16) {
+        const int64_t width = std::min<int64_t>(16, d - j);
+        for (int64_t r = 0; r < 16; r++)
+          for (int64_t c = 0; c < width; c++) tile[r * 16 + c] = x[(i + r) * of_x + j + c];
+        transpose_words(tile, 16, 16, width, turned, 16);
+        for (int64_t c = 0; c < width; c++) scaled_copy(turned + c * 16, 1, to + (j + c) * n + i, 16);
+      }
+  } else {
+    transpose_words(x, of_x, n, d, to, n);
   }
+}
+
+float dot(const float* x, const float* y, int64_t n) {
+  Vec sum(0.f);
+  for (int64_t j = 0; j < n; j += LANES)
+    sum = at::vec::fmadd(Vec::loadu(x + j, std::min(LANES, n - j)), Vec::loadu(y + j, std::min(LANES, n - j)), sum);
+  return sum_of(sum);
+}
+float dot(const BFloat16* x, const BFloat16* y, int64_t n) {
+  float sums[16] = {};
+  int64_t j = 0;
+  for (; j + 16 <= n; j += 16)
+    for (int64_t lane = 0; lane < 16; lane++) sums[lane] += float(x[j + lane]) * float(y[j + lane]);
+  for (; j < n; j++) sums[0] += float(x[j]) * float(y[j]);
+  float sum = 0;
+  for (float lane : sums) sum += lane;
+  return sum;
 }
 
 // c (m, n) = a (m, k) b (k, n), or that added to c, with rows so far apart.
@@ -362,13 +392,11 @@ void backward(
               std::fill_n(y + r * K, K, 0.f);
               continue;
             }
-            const T *const row = some.data + r * some.stride, *const of_row = kept.at(b, h, start + r);
-            float taken_away = 0;
-            for (int64_t j = 0; j < D; j++) taken_away += float(row[j]) * float(of_row[j]);
+            const float taken_away = dot(some.data + r * some.stride, kept.at(b, h, start + r), D);
             differentiate<T>(x + r * K, y + r * K, row_sum, taken_away, rules, b, start + r, span, of_head);
           }
-          transpose(some_q.data, some_q.stride, rows, rows, D, q_transposed.data());
-          transpose(some.data, some.stride, rows, rows, D, gradient_transposed.data());
+          transpose(some_q.data, some_q.stride, rows, D, q_transposed.data());
+          transpose(some.data, some.stride, rows, D, gradient_transposed.data());
           const T *weights_right, *products_left, *products_right;
           if constexpr (PAIRED<T>) {
             for (int64_t r = 0; r < rows; r += 2) {

@@ -28,23 +28,23 @@ MAX_KEYS = 4096
 
 COMPILE_TIMEOUT_S = 300
 
+_enabled = False
+"""True if the operators are used."""
 
-_loaded = False
 
-
-class NoKernelError(RuntimeError):
-    """The operators cannot be compiled or do not run on this machine; the message says why."""
+class NoKernelError(ValueError):
+    """The operators cannot be compiled or do not run on this machine."""
 
 
 def serves(q_BHTD: Tensor, num_keys: int) -> bool:
-    """Return True if the operators are ready, and compute attention of these queries to so many keys."""
+    """Return True if the operators are in use, and compute attention of these queries to so many keys."""
     width = q_BHTD.shape[-1]
     return (
         q_BHTD.device.type == "cpu"
         and q_BHTD.dtype in DTYPES
         and num_keys <= MAX_KEYS
         and width % 2 == 0  # bfloat16 is stored in pairs
-        and _loaded
+        and _enabled
     )
 
 
@@ -115,32 +115,71 @@ def _contiguous(x: Tensor | None) -> Tensor | None:
     return x.to(torch.int64).contiguous()
 
 
-def load_kernel(folder: Path) -> None:
-    """Make the operators ready in this process, compiled by the C++ compiler of this machine if they are not yet.
+def disable() -> None:
+    """Leave attention to PyTorch's kernel from now on."""
+    global _enabled
+    _enabled = False
+
+
+def is_compiled(folder: Path) -> bool:
+    """Return True if a folder has a library for this machine; errors as of `compile_kernel`."""
+    return _library(folder, _compiler_command()).is_file()
+
+
+def compile_kernel(folder: Path) -> None:
+    """Compile the operators for this machine, which takes about 15 seconds.
 
     Args:
-        folder: folder of this user's compiled libraries, made if it is missing. A library is kept under a hash of
-            everything it depends on.
+        folder: folder of this user's libraries, made if it is missing. A library is kept under a hash of everything
+            that it depends on.
 
     Raises:
-        NoKernelError: if there is no compiler, it fails, or the processor lacks the instructions.
+        NoKernelError: if there is no compiler, or it fails.
     """
-    global _loaded
-    if _loaded:
-        return
     command = _compiler_command()
-    facts = (SOURCE.read_bytes(), torch.__version__, platform.processor(), *command)
-    library = folder / f"attention_{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.so"
-    if not library.is_file():
-        _compile(command, library)
-    try:
-        torch.ops.load_library(str(library))
-        for dtype in DTYPES:  # oneDNN has no products for some processors
-            x = torch.ones(1, 1, 16, 16, dtype=dtype)
-            attend(x, x, x, None, 0, 16, 1.0, OfRows())
-        _loaded = True
-    except (OSError, RuntimeError) as error:
-        raise NoKernelError(f"the compiled attention does not run on this machine: {error}") from error
+    library = _library(folder, command)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Under a name of its own until it is whole: several processes may compile at once.
+    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        made = Path(unfinished) / library.name
+        command = [command[0], str(SOURCE), *command[1:], "-o", str(made)]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
+        except subprocess.CalledProcessError as error:
+            first = next((line for line in error.stderr.splitlines() if "error" in line), error.stderr[:200])
+            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {first}") from error
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {error}") from error
+        made.replace(library)
+
+
+def load_kernel(folder: Path) -> None:
+    """Use the operators from now on, compiled first unless a folder has them; arguments as of `compile_kernel`.
+
+    Raises:
+        NoKernelError: if they cannot be compiled, or the processor lacks their instructions.
+    """
+    global _enabled
+    if not hasattr(torch.ops.poslab_kernel, "attend"):
+        if not is_compiled(folder):
+            compile_kernel(folder)
+        try:
+            torch.ops.load_library(str(_library(folder, _compiler_command())))
+            for dtype in DTYPES:  # oneDNN has no products for some processors
+                x = torch.ones(1, 1, 16, 16, dtype=dtype)
+                attend(x, x, x, None, 0, 16, 1.0, OfRows())
+        except (OSError, RuntimeError) as error:
+            raise NoKernelError(f"the compiled attention does not run on this machine: {error}") from error
+    _enabled = True
+
+
+def _library(folder: Path, command: list[str]) -> Path:
+    """Return the path of the library of this source, this torch and this processor, whose instructions it may need."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
+    flags = next((line for line in lines if line.startswith("flags")), lines[0])
+    facts = (SOURCE.read_bytes(), torch.__version__, flags, *command)
+    return folder / f"attention_{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.so"
 
 
 def _compiler_command() -> list[str]:
@@ -159,24 +198,3 @@ def _compiler_command() -> list[str]:
         *(f"-I{path}" for path in include_paths()),
         *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-ltorch", "-lc10"),
     ]
-
-
-def _compile(command: list[str], library: Path) -> None:
-    library.parent.mkdir(parents=True, exist_ok=True)
-    # Under a name of its own until it is whole: several processes may compile at once.
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
-        made = Path(folder) / library.name
-        try:
-            subprocess.run(
-                [*command[:1], str(SOURCE), *command[1:], "-o", str(made)],
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=COMPILE_TIMEOUT_S,
-            )
-        except subprocess.CalledProcessError as error:
-            first = next((line for line in error.stderr.splitlines() if "error" in line), error.stderr[:200])
-            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {first}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {error}") from error
-        made.replace(library)

@@ -46,6 +46,8 @@ class TrainerSettings:
         saves: number of saves of the last state in a run; positive.
         log_every: steps between two records of training metrics; positive.
         hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
+        kernel: attention on a CPU by an operator that the machine's C++ compiler makes once (`compiled`), by PyTorch
+            (`torch`), or compiled where there is a compiler and the run is long enough to win back its time (`auto`).
         compile: True compiles the model (torch.compile), `blocks` each of its blocks by itself, which is ready sooner.
         activation_checkpointing: True keeps only the input of each block, and computes the rest again in the backward
             pass: less memory for about a third more time, and the same numbers.
@@ -66,6 +68,7 @@ class TrainerSettings:
     saves: Count = 10
     log_every: Count = 10
     hang_after: Count = 1800
+    kernel: Literal["auto", "compiled", "torch"] = "auto"
     compile: bool | Literal["blocks"] = False
     activation_checkpointing: bool = False
     deterministic: bool = False
@@ -76,6 +79,8 @@ class TrainerSettings:
         """Raise ValueError if this machine does not have the devices."""
         if self.on_gpu and not torch.cuda.is_available():
             raise ValueError("trainer.accelerator=gpu needs a GPU, and this machine has none")
+        if self.on_gpu and self.kernel == "compiled":
+            raise ValueError("trainer.kernel=compiled is of a CPU, and this run is on a GPU: leave it at auto")
         if self.precision == "16-mixed" and not self.on_gpu:
             raise ValueError("trainer.precision=16-mixed needs a GPU: on a CPU, choose bf16-mixed or 32-true")
         available = torch.cuda.device_count() if self.on_gpu else max(2, os.cpu_count() or 1)

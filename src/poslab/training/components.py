@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
+from poslab.attention import kernel
 from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import RunData
-from poslab.data.source import HELD_OUT
+from poslab.data.source import HELD_OUT, default_cache
+from poslab.io.files import locked_folder
 from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, rank_zero_first
@@ -32,6 +34,41 @@ from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunLogger, client_errors, columns
+
+MIN_PAIRS = 100_000_000
+"""Fewest pairs of a query and a key, over all steps, for which `trainer.kernel=auto` compiles attention."""
+
+
+def begin_kernel(recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Use the compiled attention or not, as `trainer.kernel` says; what another run of this process did is forgotten.
+
+    Args:
+        recipe: of the run.
+        say: prints a line.
+
+    Raises:
+        ValueError: for `trainer.kernel=compiled` where it cannot be compiled.
+    """
+    settings, source = recipe.trainer, recipe.source
+    kernel.disable()
+    pairs = settings.max_steps * source.batch_size * source.sequence_length**2
+    if settings.on_gpu or settings.kernel == "torch" or (settings.kernel == "auto" and pairs < MIN_PAIRS):
+        return
+    folder = default_cache() / "kernels"
+
+    def compile_once() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked_folder(folder):  # the workers of a comparison begin together
+            if not kernel.is_compiled(folder):
+                say("attention is being compiled for this machine, once")
+                kernel.compile_kernel(folder)
+
+    try:
+        rank_zero_first(compile_once)
+        kernel.load_kernel(folder)
+    except (ValueError, OSError) as error:
+        if settings.kernel == "compiled":
+            raise ValueError(f"trainer.kernel=compiled is not possible: {error}") from error
 
 
 def prepared_data(recipe: Recipe) -> RunData:

@@ -37,6 +37,7 @@ from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memo
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.components import (
+    begin_kernel,
     begin_recording,
     callbacks_of,
     first_step_of,
@@ -169,6 +170,7 @@ def train_here(
     torch.set_flush_denormal(True)  # below 1e-38: an Intel processor is many times slower on such numbers
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
+    begin_kernel(recipe, console.print)
 
     datamodule = prepared_data(recipe)
     first_step = first_step_of(checkpoint, datamodule)
@@ -293,6 +295,7 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     recipe = recipe_of(run)
     settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, context_parallel=1, profiler=None)
     settings.require_devices()
+    begin_kernel(recipe, lambda _: None)
     datamodule = prepared_data(recipe)
     first_step_of(run.best_checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
