@@ -35,23 +35,40 @@ from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunLogger, client_errors, columns
 
+
+def prepared_data(recipe: Recipe) -> RunData:
+    """Return the data of a run, tokenised by the first process alone.
+
+    Raises:
+        ValueError: naming the key, if it cannot be had or is too short.
+    """
+    datamodule = recipe.data()
+    datamodule.draws_independently = recipe.step.draws_independently
+    datamodule.processes_per_window = recipe.trainer.context_parallel
+    datamodule.num_earlier = recipe.objective.num_earlier(recipe.source.sequence_length)
+    with full_keys("dataset", recipe.config):
+        rank_zero_first(datamodule.prepare_data)
+        datamodule.setup()
+    return datamodule
+
+
 MIN_PAIRS = 100_000_000
 """Fewest pairs of a query and a key, over all steps, for which `trainer.kernel=auto` compiles attention."""
 
 
-def begin_kernel(recipe: Recipe, say: Callable[[str], None]) -> None:
+def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[str], None]) -> None:
     """Use the compiled attention or not, as `trainer.kernel` says; what another run of this process did is forgotten.
 
     Args:
-        recipe: of the run.
+        settings: of the run.
+        datamodule: its data, set up.
         say: prints a line.
 
     Raises:
         ValueError: for `trainer.kernel=compiled` where it cannot be compiled.
     """
-    settings, source = recipe.trainer, recipe.source
     kernel.disable()
-    pairs = settings.max_steps * source.batch_size * source.sequence_length**2
+    pairs = settings.max_steps * datamodule.batch_size * datamodule.longest_trained**2
     if settings.on_gpu or settings.kernel == "torch" or (settings.kernel == "auto" and pairs < MIN_PAIRS):
         return
     folder = default_cache() / "kernels"
@@ -69,22 +86,6 @@ def begin_kernel(recipe: Recipe, say: Callable[[str], None]) -> None:
     except (ValueError, OSError) as error:
         if settings.kernel == "compiled":
             raise ValueError(f"trainer.kernel=compiled is not possible: {error}") from error
-
-
-def prepared_data(recipe: Recipe) -> RunData:
-    """Return the data of a run, tokenised by the first process alone.
-
-    Raises:
-        ValueError: naming the key, if it cannot be had or is too short.
-    """
-    datamodule = recipe.data()
-    datamodule.draws_independently = recipe.step.draws_independently
-    datamodule.processes_per_window = recipe.trainer.context_parallel
-    datamodule.num_earlier = recipe.objective.num_earlier(recipe.source.sequence_length)
-    with full_keys("dataset", recipe.config):
-        rank_zero_first(datamodule.prepare_data)
-        datamodule.setup()
-    return datamodule
 
 
 def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:

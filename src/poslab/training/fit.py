@@ -170,9 +170,9 @@ def train_here(
     torch.set_flush_denormal(True)  # below 1e-38: an Intel processor is many times slower on such numbers
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
-    begin_kernel(recipe, console.print)
 
     datamodule = prepared_data(recipe)
+    begin_kernel(settings, datamodule, console.print)
     first_step = first_step_of(checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
@@ -295,8 +295,8 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     recipe = recipe_of(run)
     settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, context_parallel=1, profiler=None)
     settings.require_devices()
-    begin_kernel(recipe, lambda _: None)
     datamodule = prepared_data(recipe)
+    begin_kernel(settings, datamodule, lambda _: None)
     first_step_of(run.best_checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
     makers = recipe.loggers().values()
