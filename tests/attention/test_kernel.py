@@ -200,10 +200,12 @@ def test_places_beyond_the_bias_are_an_error():
             distance_attention(q, q, q, some(1, 5), None, -4, 4, 1.0, None, None, None, query_places, key_places)
 
 
-def test_not_a_number_stays_one():
-    q = some(1, 1, 20, 8)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("window", [None, 1])
+def test_not_a_number_stays_one(window, dtype):
+    q = some(1, 1, 20, 8, dtype=DTYPES[dtype])
     q[0, 0, 3, 0] = math.nan
-    output = attend(q, q.nan_to_num(), q.nan_to_num(), NoPosition(), None, Visibility())
+    output = attend(q, q.nan_to_num(), q.nan_to_num(), NoPosition(), None, Visibility(window=window))
     assert output[0, 0, 3].isnan().all()
     assert output[0, 0, :3].isfinite().all()
 

@@ -123,9 +123,10 @@ struct Rules {
     }
     Vec largest(NONE);
     for (int64_t j = 0; j < block.size(); j += LANES) largest = at::vec::maximum(largest, Vec::loadu(x + j));
-    float lanes[LANES];
+    float lanes[LANES], top = NONE;
     largest.store(lanes);
-    return *std::max_element(lanes, lanes + LANES);
+    for (float lane : lanes) top = lane > top || std::isnan(lane) ? lane : top;  // which std::max_element may leave out
+    return top;
   }
 };
 
