@@ -210,6 +210,24 @@ def test_not_a_number_stays_one(window, dtype):
     assert output[0, 0, :3].isfinite().all()
 
 
+def test_the_largest_window_is_no_window():
+    q = some(1, 1, 20, 8)
+    outputs = [
+        attend_by_distance(q, q, q, None, Visibility(causal=False, window=window), 0.3) for window in (None, 2**63 - 1)
+    ]
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int32])
+def test_documents_have_numbers_of_any_dtype(dtype):
+    q, documents = some(1, 1, 20, 8), (torch.arange(20) > 8)[None]
+    outputs = [
+        attend_by_distance(q, q, q, None, Visibility(query_segments=numbers, key_segments=numbers), 0.3)
+        for numbers in (documents.to(dtype), documents.long())
+    ]
+    assert torch.equal(*outputs)
+
+
 def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)

@@ -428,8 +428,10 @@ Rules rules_of(
     const Tensor& q, const Tensor& k, const MaybeTensor& bias, int64_t nearest, int64_t furthest, double scale,
     const MaybeTensor& query_segments, const MaybeTensor& key_segments, const MaybeTensor& real_keys,
     const MaybeTensor& query_places, const MaybeTensor& key_places) {
+  const int64_t limit = q.size(2) + k.size(2);  // beyond all distances; sums with larger numbers may overflow
   return {
-      q.size(2), k.size(2), nearest, furthest, static_cast<float>(scale),
+      q.size(2), k.size(2), std::clamp(nearest, -limit, limit), std::clamp(furthest, -limit, limit),
+      static_cast<float>(scale),
       bias ? bias->const_data_ptr<float>() : nullptr, bias ? bias->size(1) : 0,
       OfRows<int64_t>(query_segments), OfRows<int64_t>(key_segments), OfRows<bool>(real_keys),
       OfRows<int64_t>(query_places), OfRows<int64_t>(key_places)};

@@ -69,7 +69,7 @@ def attend(
         if first < 0 or last >= bias_HN.shape[1]:  # which the operators do not check
             raise IndexError(f"places must differ by 0 to {bias_HN.shape[1] - 1}, got {int(first)} to {int(last)}")
     inputs = (*map(_by_even_rows, (q_BHTD, k_BGSD, v_BGSD)), _turned(bias_HN, of_rows))
-    output, log_sum = torch.ops.poslab_kernel.attend(*inputs, nearest, furthest, scale, *map(_contiguous, of_rows))
+    output, log_sum = torch.ops.poslab_kernel.attend(*inputs, nearest, furthest, scale, *_as_read(of_rows))
     return output, log_sum
 
 
@@ -90,7 +90,7 @@ def gradients(
     """Return the gradients of queries, keys, values and bias, as `distance_gradients.gradients` does."""
     operands = map(_by_even_rows, (gradient_BHTD, q_BHTD, k_BGSD, v_BGSD))
     outputs = (output_BHTD.contiguous(), log_sum_BHT.contiguous())
-    settings = (bias_learns, nearest, furthest, scale, *map(_contiguous, of_rows))
+    settings = (bias_learns, nearest, furthest, scale, *_as_read(of_rows))
     q, k, v, bias = torch.ops.poslab_kernel.attend_backward(*operands, _turned(bias_HN, of_rows), *outputs, *settings)
     return q, k, v, bias if of_rows.query_places is not None else bias.flip(-1)
 
@@ -104,15 +104,18 @@ def _by_even_rows(x: Tensor) -> Tensor:
 def _turned(bias_HN: Tensor | None, of_rows: OfRows) -> Tensor | None:
     """Return a bias of distance with the largest first, as it meets successive keys; others as they are."""
     if bias_HN is None or of_rows.query_places is not None:
-        return _contiguous(bias_HN)
+        return None if bias_HN is None else bias_HN.contiguous()
     return bias_HN.flip(-1).contiguous()
 
 
-def _contiguous(x: Tensor | None) -> Tensor | None:
-    """Return the numbers of rows, or a bias, in a dtype that the operators read."""
-    if x is None or x.is_floating_point() or x.dtype == torch.bool:
-        return None if x is None else x.contiguous()
-    return x.to(torch.int64).contiguous()
+def _as_read(of_rows: OfRows) -> OfRows:
+    """Return numbers of rows that are contiguous, of the dtypes that the operators read."""
+    return OfRows(
+        *(
+            x if x is None else x.to(torch.bool if name == "real_keys" else torch.int64).contiguous()
+            for name, x in zip(OfRows._fields, of_rows, strict=True)
+        )
+    )
 
 
 def disable() -> None:
