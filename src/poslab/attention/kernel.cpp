@@ -14,6 +14,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
+#include <omp.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -437,12 +438,16 @@ Rules rules_of(
       OfRows<int64_t>(query_places), OfRows<int64_t>(key_places)};
 }
 
+// Let parallel regions have as many threads as PyTorch counts: the OpenMP of another compiler has a number of its own.
+void share_num_threads() { omp_set_num_threads(at::get_num_threads()); }
+
 int64_t rows_of_block(int64_t num_queries) { return num_queries >= 64 ? 64 : num_queries >= 32 ? 32 : 16; }
 
 std::tuple<Tensor, Tensor> attend(
     const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& bias, int64_t nearest, int64_t furthest,
     double scale, const MaybeTensor& query_segments, const MaybeTensor& key_segments, const MaybeTensor& real_keys,
     const MaybeTensor& query_places, const MaybeTensor& key_places) {
+  share_num_threads();
   const Rules rules = rules_of(
       q, k, bias, nearest, furthest, scale, query_segments, key_segments, real_keys, query_places, key_places);
   Tensor output = at::empty(q.sizes(), q.options());
@@ -458,6 +463,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(
     const Tensor& output, const Tensor& log_sum, bool bias_learns, int64_t nearest, int64_t furthest, double scale,
     const MaybeTensor& query_segments, const MaybeTensor& key_segments, const MaybeTensor& real_keys,
     const MaybeTensor& query_places, const MaybeTensor& key_places) {
+  share_num_threads();
   const Rules rules = rules_of(
       q, k, bias, nearest, furthest, scale, query_segments, key_segments, real_keys, query_places, key_places);
   Tensor of_q = at::empty(q.sizes(), q.options()), of_k = at::empty(k.sizes(), k.options()), of_v = at::empty_like(of_k);
