@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import subprocess
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -235,12 +238,21 @@ def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
         kernel.compile_kernel(tmp_path)
 
 
-def test_a_compiler_that_fails_is_named_and_leaves_nothing(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("echo 'error: no such instruction' >&2; exit 1", "no such instruction"),
+        (r"printf '\377 error: of another locale' >&2; exit 1", "of another locale"),
+        ("kill -9 $$", "exit status -9"),
+        ("exit 0", "No such file"),
+    ],
+)
+def test_a_compiler_that_fails_is_named_and_leaves_nothing(words, reason, monkeypatch, tmp_path):
     broken = tmp_path / "broken-c++"
-    broken.write_text("#!/bin/sh\necho 'error: no such instruction' >&2\nexit 1\n")
+    broken.write_text(f"#!/bin/sh\n{words}\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    with pytest.raises(kernel.NoKernelError, match=r"broken-c\+\+ cannot compile .*no such instruction"):
+    with pytest.raises(kernel.NoKernelError, match=rf"broken-c\+\+ cannot compile .*{reason}"):
         kernel.compile_kernel(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
@@ -250,3 +262,48 @@ def test_a_library_is_kept_whole_under_its_facts(library, monkeypatch):
     assert [path.suffix for path in library.iterdir()] == [".so"]
     monkeypatch.setattr(torch, "__version__", "another")
     assert not kernel.is_compiled(library)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda x: x[:0], lambda x: x[: len(x) // 2], lambda x: x[:-1], lambda x: b"?" + x[1:]]
+)
+def test_a_damaged_library_counts_as_none(damage, library, tmp_path):
+    (whole,) = library.iterdir()
+    (tmp_path / whole.name).write_bytes(damage(whole.read_bytes()))
+    assert not kernel.is_compiled(tmp_path)
+
+
+THREADS = """
+import sys
+from pathlib import Path
+
+import torch
+
+from poslab.attention import kernel
+from poslab.attention.distance import distance_attention, distance_attention_backward
+
+torch.set_num_threads(2)
+kernel.load_kernel(Path(sys.argv[1]))
+q, bias = torch.randn(8, 4, 64, 16), torch.randn(4, 127)
+results = []
+for _ in range(2):
+    output, log_sum = distance_attention(q, q, q, bias, None, 0, 64, 0.3)
+    outputs = (output, log_sum, True, 0, 64, 0.3)
+    results.append(distance_attention_backward(output, q, q, q, bias, None, *outputs, *[None] * 5)[3])
+    kernel.disable()
+torch.testing.assert_close(*results, rtol=1e-4, atol=1e-3)
+"""
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_another_openmp_has_the_threads_of_pytorch(compiler, tmp_path):
+    names = (compiler, *(f"{compiler}-{version}" for version in range(12, 24)))
+    command = next(filter(shutil.which, names), None)
+    if command is None:
+        pytest.skip(f"there is no {compiler}")
+    environment = {**os.environ, "CXX": command, "OMP_NUM_THREADS": "8"}
+    call = [sys.executable, "-c", THREADS, str(tmp_path)]
+    run = subprocess.run(call, env=environment, capture_output=True, text=True)
+    if "NoKernelError" in run.stderr:
+        pytest.skip(run.stderr.splitlines()[-1])
+    assert run.returncode == 0, run.stderr

@@ -125,8 +125,12 @@ def disable() -> None:
 
 
 def is_compiled(folder: Path) -> bool:
-    """Return True if a folder has a library for this machine; errors as of `compile_kernel`."""
-    return _library(folder, _compiler_command()).is_file()
+    """Return True if a folder has a whole library for this machine; errors as of `compile_kernel`."""
+    library = _library(folder, _compiler_command())
+    if not library.is_file():
+        return False
+    content = library.read_bytes()  # loading what is cut off would end the process
+    return content == _with_digest(content[: -hashlib.sha256().digest_size])
 
 
 def compile_kernel(folder: Path) -> None:
@@ -137,23 +141,32 @@ def compile_kernel(folder: Path) -> None:
             that it depends on.
 
     Raises:
-        NoKernelError: if there is no compiler, or it fails.
+        NoKernelError: if there is no compiler, it fails, or the folder cannot be written.
     """
     command = _compiler_command()
     library = _library(folder, command)
-    folder.mkdir(parents=True, exist_ok=True)
-    # Under a name of its own until it is whole: several processes may compile at once.
-    with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-        made = Path(unfinished) / library.name
-        command = [command[0], str(SOURCE), *command[1:], "-o", str(made)]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
-        except subprocess.CalledProcessError as error:
-            first = next((line for line in error.stderr.splitlines() if "error" in line), error.stderr[:200])
-            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {first}") from error
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {error}") from error
-        made.replace(library)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Under a name of its own until it is whole: several processes may compile at once.
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            made = Path(unfinished) / library.name
+            call = [command[0], str(SOURCE), *command[1:], "-o", str(made)]
+            subprocess.run(
+                call, check=True, capture_output=True, text=True, errors="replace", timeout=COMPILE_TIMEOUT_S
+            )
+            made.write_bytes(_with_digest(made.read_bytes()))
+            made.replace(library)
+    except subprocess.CalledProcessError as error:
+        lines = [line for line in error.stderr.splitlines() if "error" in line]
+        first = lines[0] if lines else error.stderr[:200] or f"exit status {error.returncode}"
+        raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {first}") from error
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {error}") from error
+
+
+def _with_digest(library: bytes) -> bytes:
+    """Return the bytes of a library and, behind its end, which no loader reads, their digest."""
+    return library + hashlib.sha256(library).digest()
 
 
 def load_kernel(folder: Path) -> None:
