@@ -257,6 +257,16 @@ def test_a_compiler_that_fails_is_named_and_leaves_nothing(words, reason, monkey
     assert not list((tmp_path / "cache").iterdir())
 
 
+def test_a_compiler_that_hangs_is_named(monkeypatch, tmp_path):
+    hanging = tmp_path / "hanging-c++"
+    hanging.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    hanging.chmod(0o755)
+    monkeypatch.setenv("CXX", str(hanging))
+    monkeypatch.setattr(kernel, "COMPILE_TIMEOUT_S", 1)
+    with pytest.raises(kernel.NoKernelError, match=r"hanging-c\+\+ cannot compile kernel\.cpp in 1 seconds$"):
+        kernel.compile_kernel(tmp_path / "cache")
+
+
 def test_a_library_is_kept_whole_under_its_facts(library, monkeypatch):
     assert kernel.is_compiled(library)
     assert [path.suffix for path in library.iterdir()] == [".so"]

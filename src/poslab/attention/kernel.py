@@ -160,7 +160,9 @@ def compile_kernel(folder: Path) -> None:
         lines = [line for line in error.stderr.splitlines() if "error" in line]
         first = lines[0] if lines else error.stderr[:200] or f"exit status {error.returncode}"
         raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {first}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except subprocess.TimeoutExpired as error:
+        raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name} in {COMPILE_TIMEOUT_S} seconds") from error
+    except OSError as error:
         raise NoKernelError(f"{command[0]} cannot compile {SOURCE.name}: {error}") from error
 
 
