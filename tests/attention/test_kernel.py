@@ -201,6 +201,9 @@ def test_places_beyond_the_bias_are_an_error():
     for query_places, key_places in ((places, torch.zeros_like(places)), (torch.zeros_like(places), places)):
         with pytest.raises(IndexError, match="places must differ by 0 to 4"):
             distance_attention(q, q, q, some(1, 5), None, -4, 4, 1.0, None, None, None, query_places, key_places)
+        with pytest.raises(IndexError, match="places must differ by 0 to 4"):
+            settings = (q, q[..., 0], True, -4, 4, 1.0, None, None, None, query_places, key_places)
+            distance_attention_backward(q, q, q, q, some(1, 5), None, *settings)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

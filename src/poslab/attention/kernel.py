@@ -63,11 +63,7 @@ def attend(
     Raises:
         IndexError: for places whose differences are no numbers of the bias.
     """
-    queries, keys = of_rows.query_places, of_rows.key_places
-    if bias_HN is not None and queries is not None and keys is not None and queries.numel():
-        first, last = queries.min() - keys.max(), queries.max() - keys.min()
-        if first < 0 or last >= bias_HN.shape[1]:  # which the operators do not check
-            raise IndexError(f"places must differ by 0 to {bias_HN.shape[1] - 1}, got {int(first)} to {int(last)}")
+    _check_places(bias_HN, of_rows)
     inputs = (*map(_by_even_rows, (q_BHTD, k_BGSD, v_BGSD)), _turned(bias_HN, of_rows))
     output, log_sum = torch.ops.poslab_kernel.attend(*inputs, nearest, furthest, scale, *_as_read(of_rows))
     return output, log_sum
@@ -87,12 +83,26 @@ def gradients(
     scale: float,
     of_rows: OfRows,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys, values and bias, as `distance_gradients.gradients` does."""
+    """Return the gradients of queries, keys, values and bias, as `distance_gradients.gradients` does.
+
+    Raises:
+        IndexError: as of `attend`.
+    """
+    _check_places(bias_HN, of_rows)
     operands = map(_by_even_rows, (gradient_BHTD, q_BHTD, k_BGSD, v_BGSD))
     outputs = (output_BHTD.contiguous(), log_sum_BHT.contiguous())
     settings = (bias_learns, nearest, furthest, scale, *_as_read(of_rows))
     q, k, v, bias = torch.ops.poslab_kernel.attend_backward(*operands, _turned(bias_HN, of_rows), *outputs, *settings)
     return q, k, v, bias if of_rows.query_places is not None else bias.flip(-1)
+
+
+def _check_places(bias_HN: Tensor | None, of_rows: OfRows) -> None:
+    """Raise IndexError for places whose differences are no numbers of the bias, which the operators do not check."""
+    queries, keys = of_rows.query_places, of_rows.key_places
+    if bias_HN is not None and queries is not None and keys is not None and queries.numel():
+        first, last = queries.min() - keys.max(), queries.max() - keys.min()
+        if first < 0 or last >= bias_HN.shape[1]:
+            raise IndexError(f"places must differ by 0 to {bias_HN.shape[1] - 1}, got {int(first)} to {int(last)}")
 
 
 def _by_even_rows(x: Tensor) -> Tensor:
