@@ -320,3 +320,17 @@ def test_another_openmp_has_the_threads_of_pytorch(compiler, tmp_path):
     if "NoKernelError" in run.stderr:
         pytest.skip(run.stderr.splitlines()[-1])
     assert run.returncode == 0, run.stderr
+
+
+def test_the_gradient_of_a_bias_does_not_depend_on_the_number_of_threads():
+    q, k, v, gradient = some(4, 3, 2, 100, 16)
+    bias = some(2, 199, seed=1)
+    before, gradients_of_bias = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        output, log_sum = distance_attention(q, k, v, bias, None, 0, 100, 0.3)
+        inputs = (gradient, q, k, v, bias, None, output, log_sum, True, 0, 100, 0.3, *[None] * 5)
+        gradients_of_bias.append(distance_attention_backward(*inputs)[3])
+    torch.set_num_threads(before)
+    assert torch.equal(gradients_of_bias[0], gradients_of_bias[1])
+    assert torch.equal(gradients_of_bias[0], gradients_of_bias[2])

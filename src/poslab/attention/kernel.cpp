@@ -357,7 +357,7 @@ void backward(
   const float* const sums = log_sum.const_data_ptr<float>();
   T *const to_q = q_gradient.mutable_data_ptr<T>(), *const to_k = k_gradient.mutable_data_ptr<T>(),
            *const to_v = v_gradient.mutable_data_ptr<T>();
-  float* const bias_gradients = of_bias.numel() == 0 ? nullptr : of_bias.mutable_data_ptr<float>();  // (threads, H, N)
+  float* const bias_gradients = of_bias.numel() == 0 ? nullptr : of_bias.mutable_data_ptr<float>();  // (B, H, N)
   at::parallel_for(0, B * G, 1, [&](int64_t first, int64_t last) {
     std::vector<T> k_transposed(D * width), v_transposed(D * width), k_packed(D * width), buffer(rows * D),
         gradient_buffer(rows * D), q_transposed(D * rows), gradient_transposed(D * rows);
@@ -377,7 +377,7 @@ void backward(
       std::fill(of_v.begin(), of_v.end(), 0.f);
       for (int64_t h = g * (H / G); h < (g + 1) * (H / G); h++) {
         float* const of_head =
-            bias_gradients == nullptr ? nullptr : bias_gradients + (at::get_thread_num() * H + h) * N;
+            bias_gradients == nullptr ? nullptr : bias_gradients + (b * H + h) * N;
         for (int64_t start = 0; start < num_queries; start += rows) {
           const int64_t n = std::min(rows, num_queries - start);
           const Span span = rules.of_block(start, start + n);
@@ -467,8 +467,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(
   const Rules rules = rules_of(
       q, k, bias, nearest, furthest, scale, query_segments, key_segments, real_keys, query_places, key_places);
   Tensor of_q = at::empty(q.sizes(), q.options()), of_k = at::empty(k.sizes(), k.options()), of_v = at::empty_like(of_k);
-  Tensor of_bias = at::zeros(
-      {bias_learns ? at::get_num_threads() : 0, q.size(1), rules.num_numbers}, log_sum.options());
+  // For each row of the batch, so that the sum does not depend on the number of threads.
+  Tensor of_bias = at::zeros({bias_learns ? q.size(0) : 0, q.size(1), rules.num_numbers}, log_sum.options());
   const int64_t rows = rows_of_block(q.size(2));
   if (q.scalar_type() == at::kBFloat16)
     backward<BFloat16>(gradient, q, k, v, output, log_sum, rules, rows, of_q, of_k, of_v, of_bias);

@@ -6,6 +6,7 @@ float32. Nothing is compiled unless `load_kernel` is called.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -31,6 +32,9 @@ COMPILE_TIMEOUT_S = 300
 _enabled = False
 """True if the operators are used."""
 
+_served: list[torch.dtype] = []
+"""Types that the loaded operators multiply on this processor: some have no instructions for bfloat16."""
+
 
 class NoKernelError(ValueError):
     """The operators cannot be compiled or do not run on this machine."""
@@ -41,7 +45,7 @@ def serves(q_BHTD: Tensor, num_keys: int) -> bool:
     width = q_BHTD.shape[-1]
     return (
         q_BHTD.device.type == "cpu"
-        and q_BHTD.dtype in DTYPES
+        and q_BHTD.dtype in _served
         and num_keys <= MAX_KEYS
         and width % 2 == 0  # bfloat16 is stored in pairs
         and _enabled
@@ -193,11 +197,15 @@ def load_kernel(folder: Path) -> None:
             compile_kernel(folder)
         try:
             torch.ops.load_library(str(_library(folder, _compiler_command())))
-            for dtype in DTYPES:  # oneDNN has no products for some processors
-                x = torch.ones(1, 1, 16, 16, dtype=dtype)
-                attend(x, x, x, None, 0, 16, 1.0, OfRows())
         except (OSError, RuntimeError) as error:
-            raise NoKernelError(f"the compiled attention does not run on this machine: {error}") from error
+            raise NoKernelError(f"the compiled attention cannot be loaded: {error}") from error
+        for dtype in DTYPES:
+            x = torch.ones(1, 1, 16, 16, dtype=dtype)
+            with contextlib.suppress(RuntimeError):
+                attend(x, x, x, None, 0, 16, 1.0, OfRows())
+                _served.append(dtype)
+    if not _served:
+        raise NoKernelError("oneDNN has no products for this processor")
     _enabled = True
 
 

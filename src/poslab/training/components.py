@@ -86,6 +86,7 @@ def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[
     except (ValueError, OSError) as error:
         if settings.kernel == "compiled":
             raise ValueError(f"trainer.kernel=compiled is not possible: {error}") from error
+        say(f"attention is not compiled: {error}")
 
 
 def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:
