@@ -68,3 +68,13 @@ def test_a_long_run_goes_on_without_a_compiler_unless_it_was_asked_for(tmp_path,
     assert not kernel.serves(torch.zeros(1, 1, 2, 2), 2)
     with pytest.raises(ValueError, match=r"^trainer\.kernel=compiled is not possible: no C\+\+ compiler"):
         run_of(small(tmp_path, *words, "trainer.kernel=compiled"), tmp_path / "compiled")
+
+
+def test_a_cache_that_cannot_be_used_is_one_sentence_and_ends_no_run(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(components, "MIN_PAIRS", 1)
+    words = ["trainer.max_steps=1", "trainer.validations=1"]
+    assert run_of(small(tmp_path, *words), tmp_path / "auto").is_finished
+    with pytest.raises(ValueError, match=r"^trainer\.kernel=compiled is not possible: .*kernels cannot be used"):
+        run_of(small(tmp_path, *words, "trainer.kernel=compiled"), tmp_path / "compiled")

@@ -213,7 +213,7 @@ def distance_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values, bias and sinks: see `gradients`.
 
-    That of the bias is zero unless `bias_learns`, and empty if there is none, as that of the sinks is.
+    The gradient of the bias is zero unless `bias_learns`. Without a bias, or without sinks, theirs is empty.
     """
     of_rows = OfRows(query_segments, key_segments, real_keys, query_places, key_places)
     _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, of_rows, gradient_BHTD, output_BHTD, log_sum_BHT)

@@ -305,7 +305,7 @@ void forward(
 }
 
 // Weights of a row and the gradient of its products, in place of its logits and of the gradient of its weights; add the
-// gradient of its logits to that of the bias.
+// gradient of its logits to the gradient of the bias.
 template <typename T>
 void differentiate(
     float* x, float* y, float log_sum, float taken_away, const Rules& rules, int64_t b, int64_t query, Span span,

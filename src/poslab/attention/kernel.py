@@ -1,4 +1,4 @@
-"""The operators of `kernel.cpp`, compiled on this machine: attention on a CPU about three times as fast as PyTorch's.
+"""The operators of `kernel.cpp`, compiled on this machine: attention on a CPU, faster than PyTorch's kernel.
 
 They serve the operators of `distance.py`, whose arguments they have, and compute logits of a block of queries in
 float32. Nothing is compiled unless `load_kernel` is called.
@@ -25,7 +25,7 @@ SOURCE = Path(__file__).with_name("kernel.cpp")
 DTYPES = (torch.bfloat16, torch.float32)
 
 MAX_KEYS = 4096
-"""Most keys of a window: the logits of a block of more leave the cache, and PyTorch's kernel is as fast."""
+"""Most keys of a window: the logits of a block of more leave the cache, and the gain over PyTorch's kernel falls."""
 
 COMPILE_TIMEOUT_S = 300
 

@@ -74,16 +74,19 @@ def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[
     folder = default_cache() / "kernels"
 
     def compile_once() -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked_folder(folder):  # the workers of a comparison begin together
-            if not kernel.is_compiled(folder):
-                say("attention is being compiled for this machine, once")
-                kernel.compile_kernel(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked_folder(folder):  # the workers of a comparison begin together
+                if not kernel.is_compiled(folder):
+                    say("attention is being compiled for this machine, once")
+                    kernel.compile_kernel(folder)
+        except OSError as error:  # a mistake of the user to the other processes too, which go on without it
+            raise kernel.NoKernelError(f"{folder} cannot be used: {error.strerror}") from error
 
     try:
         rank_zero_first(compile_once)
         kernel.load_kernel(folder)
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         if settings.kernel == "compiled":
             raise ValueError(f"trainer.kernel=compiled is not possible: {error}") from error
         say(f"attention is not compiled: {error}")
