@@ -49,6 +49,7 @@ class Forked:
 
 def become(words: list[str], directory: str, environment: dict[str, str], output: str, errors: str) -> None:
     """Run a command in this process, which ends with its exit status."""
+    multiprocessing.set_start_method(None, force=True)  # loaders begin as they would under `python -m`
     os.setsid()
     os.chdir(directory)
     os.environ.clear()
