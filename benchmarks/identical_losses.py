@@ -35,7 +35,7 @@ RUNS = {
 }
 """The words of each run, in the spellings of now and of earlier commits; PAIRS is a file of pairs of texts."""
 
-VARYING = ("train/tokens_per_second", "train/seconds", "memory/peak_mb")
+VARYING = ("train/tokens_per_second", "train/mfu", "train/seconds", "memory/peak_mb")
 """Figures that no two runs share."""
 
 

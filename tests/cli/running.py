@@ -56,7 +56,7 @@ presets:
     n_trials: 2
 """
 
-TIMED = {"train/tokens_per_second", "train/seconds", "memory/peak_mb"}
+TIMED = {"train/tokens_per_second", "train/mfu", "train/seconds", "memory/peak_mb"}
 
 
 def last_of_each(words: Sequence[str]) -> list[str]:

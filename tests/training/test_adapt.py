@@ -169,7 +169,7 @@ def test_a_pretrained_model_learns_the_positions_of_longer_texts(folder, full, p
     run = run_of(small(folder, *words), folder / positions)
     assert {tag for _, tag, _ in recorded(run)} >= {"validation/loss@16", "validation/loss@32"}
     again = run_of(small(folder, *words), folder / f"{positions}_again")
-    timed = ("seconds", "memory", "tokens_per_second")
+    timed = ("seconds", "memory", "tokens_per_second", "mfu")
     assert [row for row in recorded(run) if not row[1].endswith(timed) and "memory" not in row[1]] == [
         row for row in recorded(again) if not row[1].endswith(timed) and "memory" not in row[1]
     ]

@@ -192,7 +192,7 @@ def test_metrics_are_flat_numbers_with_every_tag_that_others_rely_on(tmp_path):
     metrics = run_of(small(tmp_path), tmp_path / "run").metrics()
     names = ["loss", "bits_per_byte", "perplexity", "accuracy"]
     tags = {f"{split}/{name}{at}" for split in ("validation", "test") for name in names for at in ("", "@16", "@32")}
-    facts = {"train/tokens_per_second", "train/seconds", "memory/peak_mb", "parameters", "steps"}
+    facts = {"train/tokens_per_second", "train/mfu", "train/seconds", "memory/peak_mb", "parameters", "steps"}
     assert set(metrics) == tags | facts
     assert all(type(value) in (int, float) and math.isfinite(value) for value in metrics.values())
     assert (metrics["steps"], metrics["parameters"]) == (4, 8256)

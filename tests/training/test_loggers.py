@@ -16,7 +16,7 @@ from poslab.training.loggers import RunTensorBoard, flat
 from tests.training.runs import recorded, run_of, small, stop_run
 
 EVERYTHING = {"scalars": 0, "tensors": 0}
-TIMED = {"train/tokens_per_second", "memory/peak_mb"}
+TIMED = {"train/tokens_per_second", "train/mfu", "memory/peak_mb"}
 
 
 def events_of(directory: Path) -> EventAccumulator:
@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
 def test_every_figure_of_a_run_is_a_curve_in_tensorboard(finished):
     tags = set(events_of(finished.path).Tags()["scalars"])
     evaluated = {"loss", "bits_per_byte", "perplexity", "accuracy"}
-    training = evaluated | {"learning_rate", "gradient_norm", "tokens_per_second"}
+    training = evaluated | {"learning_rate", "gradient_norm", "tokens_per_second", "mfu"}
     assert {f"train/{name}" for name in training} <= tags
     assert {f"{split}/{name}" for split in ("validation", "test") for name in evaluated} <= tags
     assert {f"{split}/loss@{length}" for split in ("validation", "test") for length in (16, 32)} <= tags

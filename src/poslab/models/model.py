@@ -115,6 +115,11 @@ class Model(nn.Module):
         return [module for module in self.modules() if isinstance(module, MultiHeadAttention)]
 
     @property
+    def windows(self) -> Sequence[int | None]:
+        """For each layer, the number of last tokens that a token sees; None for all."""
+        return self.encodings.windows
+
+    @property
     def is_recurrent(self) -> bool:
         """True if layers carry more than keys and values from token to token (`LayerCache.recurrent`)."""
         return False

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from poslab.arguments import CheckedArguments, Count, Range
 from poslab.attention import KeyValueCache, choose_route
 from poslab.encodings import Positions, StackEncodings
+from poslab.encodings.stack import first_end
 from poslab.encodings.tokens import PATCH
 from poslab.models.blocks import Block, StackConfig
 from poslab.models.contexts import Memory, StackContext
@@ -243,6 +244,11 @@ class SequenceModel(Transformer, Model):
         self.initialize(self.output)
         if tie_embeddings and outputs is None:
             self.output.weight = self.embedding.weight
+
+    @property
+    def windows(self) -> Sequence[int | None]:
+        """For each layer, the number of last tokens that a token sees; None for all."""
+        return [first_end([self.stack.window, window]) for window in self.encodings.windows]
 
     @property
     def attention_sites(self) -> Sequence[nn.Module]:

@@ -19,6 +19,7 @@ from poslab.encodings import (
     StackEncodings,
     TemperatureFactory,
 )
+from poslab.encodings.stack import first_end
 from poslab.models.contexts import StackContext
 from poslab.models.model import Capability, Model, Outputs, Pooling
 from poslab.pretrained.directory import configuration, library_model, tokenizer_file, with_weights, without_weights
@@ -127,6 +128,10 @@ class HostedModel(CheckedArguments, Model):
     def attention_layers(self) -> Sequence[nn.Module]:
         """Attention of each layer, with its output layer."""
         return [part(layer, self.family.attention.partition(".")[0]) for layer in self.attention_sites]
+
+    @property
+    def windows(self) -> Sequence[int | None]:
+        return [first_end(pair) for pair in zip(self.exchange.windows, self.encodings.windows, strict=True)]
 
     @property
     def task_output(self) -> nn.Module | None:

@@ -34,6 +34,7 @@ from poslab.tasks.task import Task
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunLogger, client_errors, columns
+from poslab.training.utilisation import flops_per_token
 
 
 def prepared_data(recipe: Recipe) -> RunData:
@@ -149,6 +150,7 @@ def learner_of(
         seed=recipe.seed,
         log_every=recipe.trainer.log_every,
         teacher=teacher,
+        flops_per_token=flops_per_token(model, datamodule.longest_trained),
     )
 
 

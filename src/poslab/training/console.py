@@ -238,6 +238,7 @@ def words(name: str) -> str:
 def closing_facts(metrics: Mapping[str, float]) -> Table:
     """Return the cost of a run, from its final metrics."""
     seconds = round(metrics["train/seconds"])
+    utilisation = f", {metrics['train/mfu']:.0f}% MFU" if "train/mfu" in metrics else ""
     privacy = {}
     if "train/epsilon" in metrics:
         privacy["privacy"] = f"epsilon {metrics['train/epsilon']:.3g}, delta {metrics['train/delta']:.3g} for each row"
@@ -245,7 +246,7 @@ def closing_facts(metrics: Mapping[str, float]) -> Table:
         {
             "parameters": f"{metrics['parameters']:,}",
             "training": f"{metrics['steps']:,} steps in {seconds // 60}:{seconds % 60:02}, "
-            f"{metrics['train/tokens_per_second']:,.0f} tokens/s",
+            f"{metrics['train/tokens_per_second']:,.0f} tokens/s{utilisation}",
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
             **privacy,
         }

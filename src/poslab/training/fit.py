@@ -244,7 +244,7 @@ def train_here(
             raise ValueError(f"trainer: {error}") from error
         raise
     training = {  # before the test loads the best state, which may be of an earlier step
-        "train/tokens_per_second": learner.tokens_per_second,
+        **{f"train/{name}": value for name, value in learner.speeds.items()},
         "train/seconds": learner.training_seconds,
         "steps": trainer.global_step,
         **{f"train/{name}": value for name, value in learner.gradients.metrics(trainer.global_step).items()},

@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -22,8 +23,9 @@ from poslab.models import Model
 from poslab.runs.errors import NonFiniteLossError
 from poslab.runs.optimizers import OptimizerSettings
 from poslab.runs.steps import Gradients, Objective, Teacher
-from poslab.runs.trainer_settings import peak_memory_mb
+from poslab.runs.trainer_settings import MIXED, peak_memory_mb
 from poslab.tasks.task import Task
+from poslab.training.utilisation import products_per_second
 
 MOST = 4096
 """Numbers of each tensor that are hashed."""
@@ -59,6 +61,7 @@ class Learner(L.LightningModule):
         seed: of all randomness in training.
         log_every: optimizer steps between two records of training metrics.
         teacher: model that the objective learns from; None if it has none.
+        flops_per_token: of the model in training; None if they are not known.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Learner(L.LightningModule):
         seed: int,
         log_every: int,
         teacher: Teacher | None = None,
+        flops_per_token: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -89,6 +93,7 @@ class Learner(L.LightningModule):
         self.seed = seed
         self.log_every = log_every
         self.longest_trained = longest_trained
+        self.flops_per_token = flops_per_token
         self.measurements = {f"{split}@{length}": task.metrics(split) for split in lengths for length in lengths[split]}
         if task.aggregate_lengths:
             self.measurements |= {split: task.metrics(split) for split in lengths}
@@ -131,6 +136,8 @@ class Learner(L.LightningModule):
     def on_train_start(self) -> None:
         if self.teacher is not None:
             self.teacher.model.to(self.device, next(self.model.parameters()).dtype)
+        if self.flops_per_token is not None:
+            _ = self._products_per_second  # measured now, in no time of training
         self._counted_until = time.perf_counter()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -219,7 +226,7 @@ class Learner(L.LightningModule):
         metrics["learning_rate"] = settings.lr * settings.lr_fraction(step - 1, self.trainer.max_steps)
         metrics |= self.gradients.metrics(step)
         if self.training_seconds:
-            metrics["tokens_per_second"] = self.tokens_per_second
+            metrics |= self.speeds
         self.record({f"train/{name}": value for name, value in metrics.items()})
 
     @property
@@ -236,6 +243,21 @@ class Learner(L.LightningModule):
     def tokens_per_second(self) -> float:
         """Tokens read per second of training, which includes waiting for data, without padding and validation."""
         return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
+
+    @cached_property
+    def _products_per_second(self) -> float:
+        precision = self.trainer.precision
+        dtype = torch.bfloat16 if precision == "bf16-true" else MIXED.get(str(precision), torch.float32)
+        return products_per_second(self.device, dtype, torch.get_num_threads())
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """Tokens per second, and the utilisation of the machine in per cent (MFU) if it is known."""
+        speeds = {"tokens_per_second": self.tokens_per_second}
+        if self.flops_per_token is not None and self.trained_tokens:
+            flops_per_second = self.flops_per_token * self.tokens_per_second / self.trainer.world_size
+            speeds["mfu"] = 100 * flops_per_second / self._products_per_second
+        return speeds
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         trained = {"tokens": self.trained_tokens, "seconds": self.training_seconds, "taught": self._taught.item()}
