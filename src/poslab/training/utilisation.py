@@ -25,7 +25,7 @@ MEASURED_S = 0.02
 
 
 def flops_per_token(model: Model, length: int) -> float | None:
-    """Return the floating point operations of a token in training, forward and backward; None if the model has a source.
+    """Return the floating point operations of a token in training; None if the model has a source.
 
         2 W (forward, and for the gradient of inputs)  +  2 W (for that of weights that learn)  +  12 H D K per layer
 
