@@ -12,33 +12,25 @@ from __future__ import annotations
 
 import argparse
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from ours import configuration
+from peers import X_TRANSFORMERS, peers_of
+from plan import Size
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from size import Size
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
-from x_transformers_decoder import x_transformers_decoder
 
 from poslab.data.corpus import TextSplits
 from poslab.runs.recipe import Recipe
 from poslab.training.components import prepared_data
 
 SIZE = Size(d_model=64, num_layers=2, sequence_length=128, batch_size=8)
-ENCODINGS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "learned": {"use_abs_pos_emb": True},
-    "sinusoidal": {"use_abs_pos_emb": True, "scaled_sinu_pos_emb": True},
-    "rotary": {"rotary_pos_emb": True},
-    "alibi": {"alibi_pos_bias": True},
-    "t5": {"rel_pos_bias": True},
-}
+ENCODINGS = ("none", "learned", "sinusoidal", "rotary", "alibi", "t5")
 RATES = (2e-3, 4e-3, 8e-3)
 
 
@@ -46,17 +38,16 @@ def main() -> None:
     """Train, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=600, help="default: %(default)s")
-    parser.add_argument("--encodings", nargs="+", choices=ENCODINGS, default=list(ENCODINGS), help="default: all")
+    parser.add_argument("--encodings", nargs="+", choices=ENCODINGS, default=ENCODINGS, help="default: all")
     arguments = parser.parse_args()
     steps = arguments.steps
     data = _text()
-    table = Table(box=box.SIMPLE_HEAD, title=f"bits per byte after {steps:,} steps: {SIZE}", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=f"bits per byte after {steps:,} steps", title_justify="left")
     table.add_column("encoding")
     for rate in RATES:
         table.add_column(f"lr {rate:g}", justify="right")
     for name in arguments.encodings:
-        flags = ENCODINGS[name]
-        table.add_row(name, *(f"{_bits_per_byte(_trained(flags, rate, steps, data), data):.3f}" for rate in RATES))
+        table.add_row(name, *(f"{_bits_per_byte(_trained(name, rate, steps, data), data):.3f}" for rate in RATES))
     Console().print(table)
 
 
@@ -68,10 +59,11 @@ def _text() -> TextSplits:
     return splits
 
 
-def _trained(flags: dict[str, Any], rate: float, steps: int, data: TextSplits) -> nn.Module:
+def _trained(encoding: str, rate: float, steps: int, data: TextSplits) -> nn.Module:
     """Return a decoder after so many steps; the learning rate rises for a tenth of them, and falls as a cosine."""
     torch.manual_seed(1)
-    model = x_transformers_decoder(SIZE, flags, flash=False).train()
+    (peer,) = (peer for peer in peers_of(encoding) if peer.name == X_TRANSFORMERS)
+    model = peer.decoder(SIZE).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.1)
     rising = max(1, steps // 10)
     schedules = [LinearLR(optimizer, 1 / rising, 1, rising), CosineAnnealingLR(optimizer, steps - rising, 0.02 * rate)]

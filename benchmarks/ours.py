@@ -1,28 +1,44 @@
-"""The measured parts of Poslab: a decoder, and one attention layer, under any choice of conf/encoding."""
+"""The measured parts of Poslab: a decoder, and one attention layer, under any choice of conf/encoding.
+
+Dimension letters: B batch, H heads, T queries, S keys, D head dim, M model dim.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from size import Size
+from plan import Size
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
+from poslab.attention import MultiHeadAttention, Route, choose_route, kernel, self_attention_contexts
 from poslab.configuration.build import build
+from poslab.configuration.folders import CONF
 from poslab.data.composed import resolved
+from poslab.data.source import default_cache
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import EncodingFactory, Positions, StackEncodings, StackShape, Tokens
 from poslab.models import Decoder
 from poslab.runs.recipe import Recipe
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
-EVERY_ENCODING = sorted(path.stem for path in (CONF / "encoding").glob("*.yaml") if path.stem != "pretrained")
 NONE = "none"
+"""The choice of conf/encoding that encodes nothing."""
+
+NOTHING, OURS = "no encoding", "Poslab"
+"""Contestants of tables."""
+
 DIGITS = ByteTokenizer.digits
+
+
+def use_kernel() -> None:
+    """Use the compiled attention, as a long run on a CPU does under `trainer.kernel=auto`.
+
+    Raises:
+        NoKernelError: if it cannot be compiled here.
+    """
+    kernel.load_kernel(default_cache() / "kernels")
 
 
 def decoder(encoding: str, size: Size) -> Decoder:
@@ -37,9 +53,8 @@ def encodings(encoding: str, size: Size) -> StackEncodings:
     return StackEncodings(build(config, "encoding", EncodingFactory), shape)
 
 
-def routes(encoding: str, size: Size | None = None) -> list[Route]:
+def routes(encoding: str, size: Size) -> list[Route]:
     """Return the routes of the layers of a decoder, each once."""
-    size = size or Size()
     stack = encodings(encoding, size)
     return list(dict.fromkeys(choose_route(stack.layer(layer)) for layer in range(size.num_layers)))
 
@@ -80,9 +95,9 @@ class MaskedLayer(nn.Module):
         heads, dim = self.attention.num_heads, self.attention.head_dim
         q_BHTD = self.attention.query(x_BTM).unflatten(-1, (heads, dim)).transpose(1, 2)
         k_BHSD, v_BHSD = self.attention.key_value(x_BTM).unflatten(-1, (2, heads, dim)).permute(2, 0, 3, 1, 4)
-        ids = torch.arange(x_BTM.shape[1])
+        ids = torch.arange(x_BTM.shape[1], device=x_BTM.device)
         distance = ids[:, None] - ids
-        slopes = torch.logspace(-1, -8, heads, base=2.0).view(-1, 1, 1)
+        slopes = torch.logspace(-1, -8, heads, base=2.0, device=x_BTM.device).view(-1, 1, 1)
         mask = (-slopes * distance).masked_fill_(distance < 0, float("-inf")).to(q_BHTD.dtype)
         y_BHTD = functional.scaled_dot_product_attention(q_BHTD, k_BHSD, v_BHSD, attn_mask=mask[None])
         return self.attention.output(y_BHTD.transpose(1, 2).flatten(2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from size import Size
+from plan import Size
 from torch import Tensor, nn
 from transformers import BloomConfig, DebertaV2Config, GPTNeoXConfig, MptConfig, T5Config, XLNetConfig
 from transformers.models.bloom.modeling_bloom import BloomAttention, build_alibi_tensor
@@ -108,7 +108,7 @@ class Bloom(AttentionLayers):
     def shared(self, x_BTM: Tensor) -> tuple[Tensor, Tensor]:
         real = torch.ones(x_BTM.shape[:2], dtype=torch.long, device=x_BTM.device)
         lowest = torch.finfo(x_BTM.dtype).min
-        mask = torch.zeros((), dtype=x_BTM.dtype).masked_fill(_ahead(x_BTM), lowest)[None, None]
+        mask = torch.zeros((), dtype=x_BTM.dtype, device=x_BTM.device).masked_fill(_ahead(x_BTM), lowest)[None, None]
         return build_alibi_tensor(real, self.layers[0].num_heads, x_BTM.dtype), mask  # type: ignore[arg-type]
 
     def attend(self, layer: nn.Module, x_BTM: Tensor, shared: tuple[Tensor, Tensor]) -> Tensor:

@@ -26,7 +26,7 @@ FOLDER = Path("encodings")
 """One page for each family, for positions and for temperatures."""
 LIST, SOURCE = DOCS / "encodings.md", DOCS.parent / "src" / "poslab" / "encodings"
 TABLE = re.compile(r"(<!-- table: families -->\n\n)(?:\|.*\n)+")
-BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "epyc" / "train_step.json"
+BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "amd_epyc.json"
 RESULTS = DOCS.parent / "results" / "every_encoding" / "runs.parquet"
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
 """The rows of the benchmark that hold the costs of encodings."""
@@ -122,7 +122,7 @@ def _overview(
         "**Route**: the cheapest one that is exact for the encoding (see [architecture](../architecture.md)).\n\n"
         f"**Time** and **memory**: of a training step of that decoder on rows of {TRAINING_LENGTH} tokens in float32, "
         "divided by those under `none`. Time is the median of steps that alternate with steps under `none`. Memory is "
-        "the most bytes that PyTorch held at once besides the weights. Measured by `python benchmarks/train_step.py` "
+        "the most bytes that PyTorch held at once besides the weights. Measured by `python benchmarks/run.py` "
         f"(see [performance](../performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
         f"{machine['torch']}. A dash: not measured."
     )

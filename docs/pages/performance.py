@@ -1,21 +1,21 @@
-"""Makes docs/performance.md and its pictures: `python docs/make.py performance`.
+"""Makes docs/performance.md and its plots: `python docs/make.py performance`.
 
-The page is made of what the benchmarks wrote into benchmarks/figures, a folder for each machine: each bound that Poslab
-holds itself to with whether it is met, tables, and plots. The time that is spent on data has one file.
+The page is made of what `benchmarks/run.py` and `gpu.py` wrote into benchmarks/figures, a file for each machine: each
+bound with whether it is met, tables, and plots.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from pages.performance_bounds import FIGURES, GIB, NOTHING, OURS, Figures, Measured, bounds, every_machine
+from pages.performance_bounds import GIB, NOTHING, OURS, Measured, Row, bounds, every_machine
 from poslab.report.text import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]
 PAGE = DOCS / "performance.md"
-PICTURES = Path("figures") / "performance"
+PLOTS = Path("figures") / "performance"
 
 INTRODUCTION = """\
 # Performance
@@ -27,7 +27,11 @@ INTRODUCTION = """\
 **Figures are ratios.** Seconds and bytes depend on the machine, ratios much less so.
 
 **Time.** All contestants of a comparison take turns in one process, in alternating order, so that any other load of the
-machine affects all of them. A ratio compares two neighbouring turns, and the tables show the median over all turns.
+machine affects all of them. A ratio compares two neighbouring turns, and the tables show the median over all turns,
+some with the quartiles in brackets.
+
+**Kernel.** On a CPU, attention is computed by the kernel that a long run compiles (`trainer.kernel=auto`), where a
+table does not say otherwise.
 
 **Peak memory** is the most bytes that PyTorch held at once beyond what it held before: tensors for the backward pass,
 temporaries and gradients, but not weights.
@@ -36,7 +40,7 @@ temporaries and gradients, but not weights.
 
 **Denormals.** Training and evaluation flush denormals, numbers below 1e-38, to zero (`torch.set_flush_denormal`). Intel
 processors are many times slower on them, and attention weights under ALiBi have many of them. In float32 at T = 2,048,
-the default model under ALiBi trains 2.5 times as fast with it on the Xeon below. In your own programs call it first."""
+the default model under ALiBi trains 2.5 times as fast with it on a Xeon. In your own programs call it first."""
 
 REPEAT = """\
 ## How to repeat it
@@ -45,76 +49,88 @@ On a machine that does nothing else, in a checkout:
 
 ```bash
 python -m pip install -e ".[bench]"
-python benchmarks/attention.py --seconds-per-cell 12 --output benchmarks/figures/MACHINE/attention.json
-python benchmarks/train_step.py --parts trainer encodings llama compiled \\
-  --output benchmarks/figures/MACHINE/train_step.json
-python benchmarks/memory.py --output benchmarks/figures/MACHINE/memory.json
-python benchmarks/data_time.py --output benchmarks/figures/data_time.json
+python benchmarks/run.py           # on a CPU
+python benchmarks/gpu.py           # on a GPU
 python docs/make.py performance
 ```
 
-Each command resumes after an interruption: rows that a file already has are not measured again, except with `--again`.
-`--parts`, `--encodings`, `--lengths` and the like measure only some rows. `--quick` checks in a minute or two that a
-command runs.
+The figures go to a file for each machine in `benchmarks/figures`, as they are measured. A command continues after an
+interruption: what the file has already is not measured again, except with `--again`. `--parts`, `--encodings` and
+`--minutes` measure only some of it, and `--tiny --output FILE` shows in some minutes that it runs.
 
-A file holds figures of one machine only, and each machine has its own folder.
-
-Nothing on this page was measured on a GPU. `python benchmarks/gpu.py` measures in at most nine minutes what only a GPU
-can show (routes beside the dense one, kernels, biases, long texts, training steps of up to 1B parameters, sharding),
-and writes a page of its own, `outputs/gpu.md`. On a CPU it runs in a reduced form."""
+No GPU has run `gpu.py` yet. It measures whole decoders (85M parameters), every encoding, attention layers and compiled
+steps."""
 
 
 def page(machines: Sequence[Measured]) -> str:
     """Return the page."""
     blocks = [INTRODUCTION]
     for measured in machines:
-        blocks += [
-            f"## {measured.name}",
-            *_machine(measured),
-            "### Bounds",
-            "\n".join(str(bound) for bound in bounds(measured)),
-            *_distance(measured.attention),
-            *_lattice(measured.attention),
-            *_layers(measured),
-            *_blockwise(measured.attention),
-            *_training(measured.train_step),
-            *_memory(measured.memory),
-        ]
-    return "\n\n".join([*blocks, *_data(), REPEAT]) + "\n"
+        blocks += [f"## {measured.name}", _hardware(measured.machine), *_bounds(measured)]
+        for section in SECTIONS:
+            blocks += section(measured)
+    return "\n\n".join([*blocks, REPEAT]) + "\n"
 
 
-def _machine(measured: Measured) -> Iterator[str]:
-    figures = (measured.attention, measured.train_step, measured.memory)
-    for machine in {json.dumps(one.machine): one.machine for one in figures if one.machine}.values():
-        instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
-        hardware = [machine["gpu"], machine["processor"] + instructions, f"{machine['threads']} threads"]
-        versions = [f"{name} {machine[name]}" for name in ("torch", "transformers", "x-transformers")]
-        yield (
-            f"Measured on {', '.join(filter(None, hardware))}, {machine['memory_gib']} GiB; Python "
-            f"{machine['python']}, {', '.join(versions)}."
-        )
+def _hardware(machine: Row) -> str:
+    instructions = f" ({', '.join(machine['instructions'])})" if machine["instructions"] else ""
+    hardware = [machine["gpu"], machine["processor"] + instructions, f"{machine['threads']} threads"]
+    versions = [f"{name} {machine[name]}" for name in ("torch", "transformers", "x-transformers")]
+    return (
+        f"Measured on {', '.join(filter(None, hardware))}, {machine['memory_gib']} GiB; Python {machine['python']}, "
+        f"{', '.join(versions)}."
+    )
 
 
-def _distance(attention: Figures) -> Iterator[str]:
-    rows = attention.of("distance")
+def _bounds(measured: Measured) -> Iterator[str]:
+    """Yield the bounds; of a GPU, for which some have no figures, those that have."""
+    shown = [bound for bound in bounds(measured) if bound.figures or not measured.machine["gpu"]]
+    if shown:
+        yield "### Bounds"
+        yield "\n".join(map(str, shown))
+
+
+def _attention(measured: Measured) -> Iterator[str]:
+    rows = measured.of("attention", contestant="SDPA")
+    if not rows:
+        return
+    yield "### Attention alone"
+    yield (
+        "Causal attention without an encoding, forward plus backward: the time of PyTorch's "
+        "`scaled_dot_product_attention`, divided by that of the compiled kernel."
+    )
+    shapes = dict.fromkeys((row["batch"], row["heads"], row["length"], row["head_dim"]) for row in rows)
+    precisions = list(dict.fromkeys(row["precision"] for row in rows))
+    lines = []
+    for shape in shapes:
+        values = dict(zip(("batch", "heads", "length", "head_dim"), shape, strict=True))
+        cells = {row["precision"]: row["speed"] for row in measured.of("attention", contestant="SDPA", **values)}
+        lines.append([*(f"{number:,}" for number in shape), *(_quartiles(cells.get(p)) for p in precisions)])
+    yield markdown_table(["batch", "heads", "T", "head dim", *precisions], lines)
+
+
+def _distance(measured: Measured) -> Iterator[str]:
+    rows = measured.of("distance")
     if not rows:
         return
     ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
-    yield "### The distance route"
+    yield "### Biases of distance"
     yield (
-        "Forward plus backward of 8 heads of 64 dimensions, divided by PyTorch's causal attention without an encoding: "
-        "the route with a learned bias and with a fixed one, and PyTorch's attention with the learned bias as a T x T "
-        "mask. Quartiles in brackets."
+        f"Forward plus backward of {rows[0]['heads']} heads of {rows[0]['head_dim']} dimensions, divided by PyTorch's "
+        "causal attention without an encoding: the distance route with a learned bias and with a fixed one, and "
+        "PyTorch's attention with the learned bias as a T x T mask."
     )
     lines = []
     for precision, batch, length in dict.fromkeys((row["precision"], row["batch"], row["length"]) for row in rows):
-        cells = {row["contestant"]: row for row in attention.of("distance", precision=precision, length=length)}
-        lines.append([precision, f"{batch}", f"{length:,}", *(_quartiles(cells[way]["time"]) for way in ways)])
+        cells = {row["contestant"]: row for row in measured.of("distance", precision=precision, length=length)}
+        lines.append(
+            [precision, f"{batch}", f"{length:,}", *(_figure(cells.get(way), "time", _quartiles) for way in ways)]
+        )
     yield markdown_table(["dtype", "batch", "T", *ways], lines)
 
 
-def _lattice(attention: Figures) -> Iterator[str]:
-    rows = attention.of("lattice")
+def _lattice(measured: Measured) -> Iterator[str]:
+    rows = measured.of("lattice")
     if not rows:
         return
     ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
@@ -122,56 +138,47 @@ def _lattice(attention: Figures) -> Iterator[str]:
     yield (
         f"Forward plus backward of 6 heads of 32 dimensions on {rows[0]['batch']} square pictures in float32, the "
         "making of the bias included: on the lattice, as a T x T mask of PyTorch's attention, and made for each pair "
-        "of patches. Time and peak memory are divided by those of PyTorch's attention without an encoding. Quartiles "
-        "in brackets."
+        "of patches. Time and peak memory are divided by those of PyTorch's attention without an encoding."
     )
     lines = []
     for encoding, length in dict.fromkeys((row["encoding"], row["length"]) for row in rows):
-        cells = {row["contestant"]: row for row in attention.of("lattice", encoding=encoding, length=length)}
+        cells = {row["contestant"]: row for row in measured.of("lattice", encoding=encoding, length=length)}
         nothing = cells[NOTHING]["peak_bytes"]
-        memory = [cells[way]["peak_bytes"] / nothing if way in cells else None for way in ways]
-        times = [_quartiles(cells.get(way, {}).get("time")) for way in ways]
-        lines.append([encoding, f"{length:,}", *times, *map(_times, memory)])
+        memory = (_times(cells[way]["peak_bytes"] / nothing if way in cells else None) for way in ways)
+        lines.append([encoding, f"{length:,}", *(_figure(cells.get(way), "time") for way in ways), *memory])
     headings = [f"{figure}, {way}" for figure in ("time", "memory") for way in ways]
     yield markdown_table(["encoding", "patches", *headings], lines)
 
 
 def _layers(measured: Measured) -> Iterator[str]:
-    rows = measured.attention.of("layers")
+    rows = [row for row in measured.rows if row["part"] == "layers"]
     if not rows:
         return
-    yield "### An attention layer under every encoding"
+    yield "### An attention layer"
     yield (
-        "Forward plus backward of one layer of width 512 with 8 heads on one sequence, including projections, tables, "
-        "biases and masks. It is divided by our layer without an encoding, which is PyTorch's causal attention between "
-        "the same projections.\n\n"
+        "Forward plus backward of one layer on one sequence (width 512 and 8 heads on a CPU, 1,024 and 16 on a GPU), "
+        "including projections, tables, biases and masks, divided by our layer without an encoding. Shown are examples "
+        "of the fused routes and every encoding on the blockwise route.\n\n"
         "`SDPA with a mask` is PyTorch's attention with a fixed bias as a T x T mask. The other rows are peers: their "
         "layers, called as their own models call them. bfloat16 means autocast."
     )
     for precision in dict.fromkeys(row["precision"] for row in rows):
+        cells = {
+            (row["encoding"], row["contestant"], row["length"]): row for row in rows if row["precision"] == precision
+        }
+        lengths = sorted({length for _, _, length in cells})
+        layers = sorted(dict.fromkeys(key[:2] for key in cells if key[1] != NOTHING), key=lambda layer: layer[0])
         for figure, title in (("time", "Time"), ("memory", "Peak memory")):
             yield f"#### {title}, {precision}"
-            yield f"![{title} over T, {precision}]({_picture(measured, figure, precision).as_posix()})"
-            lengths = sorted({row["length"] for row in rows})
-            cells = {
-                (row["encoding"], row["contestant"], row["length"]): row
-                for row in rows
-                if row["precision"] == precision
-            }
+            yield f"![{title} over T, {precision}]({_plot(measured, figure, precision).as_posix()})"
             lines = [
-                [
-                    encoding,
-                    contestant,
-                    *(_times(cells.get((encoding, contestant, length), {}).get(figure)) for length in lengths),
-                ]
-                for encoding, contestant in dict.fromkeys(key[:2] for key in cells)
-                if contestant != NOTHING
+                [*layer, *(_figure(cells.get((*layer, length)), figure) for length in lengths)] for layer in layers
             ]
             yield markdown_table(["encoding", "layer", *(f"{length:,}" for length in lengths)], lines)
 
 
-def _blockwise(attention: Figures) -> Iterator[str]:
-    rows = attention.of("blockwise", contestant="blockwise")
+def _blockwise(measured: Measured) -> Iterator[str]:
+    rows = measured.of("blockwise", contestant="blockwise")
     if not rows:
         return
     yield "### The blockwise route"
@@ -182,131 +189,151 @@ def _blockwise(attention: Figures) -> Iterator[str]:
     )
     lines = []
     for encoding in dict.fromkeys(row["encoding"] for row in rows):
-        own = {row["length"]: row for row in rows if row["encoding"] == encoding}
-        half, whole = (own.get(length, {}).get("peak_bytes") for length in (4096, 8192))
+        cells = {row["length"]: row for row in rows if row["encoding"] == encoding}
+        half, whole = (cells.get(length, {}).get("peak_bytes") for length in (4096, 8192))
         growth = whole / half if half and whole else None
-        lines.append([encoding, _quartiles(own.get(2048, {}).get("over_dense")), _times(growth)])
+        lines.append([encoding, _figure(cells.get(2048), "over_dense", _quartiles), _times(growth)])
     yield markdown_table(["encoding", "time over dense", "memory, twice the length"], lines)
 
 
-def _training(train_step: Figures) -> Iterator[str]:
-    if not train_step.rows:
-        return
-    yield "### A training step of a whole decoder"
-    yield (
-        "Width 256, 4 layers, 4 heads, 257 tokens; forward, cross-entropy, backward, clipping, fused AdamW.\n\n"
-        "For x-transformers, the peer is its own decoder, with the same sizes, tied embeddings, RMSNorm, SwiGLU and "
-        "fused attention wherever it allows it. For transformers, the peers are its attention layers in blocks like "
-        "ours, because its whole models differ in much that is not part of the encoding."
-    )
-    if trainer := train_step.of("trainer"):
-        yield "#### In a plain loop and in Lightning's"
-        yield (
-            "Rotary. Tokens per second divided by those of x-transformers, with quartiles. `python -m src.train` runs "
-            "`Poslab, Trainer`."
-        )
-        lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in trainer]
-        yield markdown_table(["precision", "model", "speed over x-transformers"], lines)
-    if llama := [row for row in train_step.of("llama") if "speed" in row]:
-        yield "#### Beside transformers' Llama"
-        yield (
-            "Our decoder with rotary and `LlamaForCausalLM` with PyTorch's fused attention: the same sizes and number "
-            "of parameters. Tokens per second divided by Llama's, with quartiles; both are compiled, or neither."
-        )
-        lines = [[row["precision"], row["contestant"], _quartiles(row["speed"])] for row in llama]
-        yield markdown_table(["precision", "model", "speed over Llama"], lines)
-    encodings = train_step.of("encodings")
-    ours = [row for row in encodings if row["contestant"] == OURS and row["length"] == 512]
-    if ours:
-        yield "#### Every encoding over none"
-        yield (
-            f"8 rows of 512 tokens, divided by `none`: medians of {ours[0]['turns']} steps that alternate with steps "
-            "under `none`. The table has a row for `none` too, whose distance from 1 is noise."
-        )
-        precisions = list(dict.fromkeys(row["precision"] for row in ours))
-        lines = []
-        for encoding in dict.fromkeys(row["encoding"] for row in ours):
-            own = {row["precision"]: row for row in ours if row["encoding"] == encoding}
-            route = ", ".join(next(iter(own.values()))["route"])
-            cells = (_times(own.get(p, {}).get(figure)) for figure in ("time", "memory") for p in precisions)
-            lines.append([encoding, route, *cells])
-        yield markdown_table(
-            ["encoding", "route", *(f"{f}, {p}" for f in ("time", "memory") for p in precisions)], lines
-        )
-    peers = [row for row in encodings if "speed" in row]
-    if peers:
-        yield "#### Beside peers"
-        yield (
-            "Our speed: a step of ours is this many times as fast as that of the peer with the same encoding. Their "
-            "memory: their step needs this many times as much memory. On 8 rows of 512 tokens, and on 2 rows of 2,048 "
-            "if the peer materialises a T x T tensor. Quartiles in brackets."
-        )
-        lines = []
-        for row in peers:
-            same = {key: row[key] for key in ("precision", "encoding", "length", "batch")}
-            (own,) = train_step.of("encodings", **same, contestant=OURS)
-            lines.append(
-                [
-                    row["precision"],
-                    row["encoding"],
-                    row["contestant"],
-                    f"{row['length']:,}",
-                    _quartiles(row["speed"]),
-                    _times(row["peak_bytes"] / own["peak_bytes"]),
-                    row["materialises"] or "nothing",
-                ]
-            )
-        yield markdown_table(
-            ["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"], lines
-        )
-    if compiled := [row for row in train_step.of("compiled") if "share" in row]:
-        yield "#### Compiled"
-        yield (
-            "bf16-mixed under torch.compile: tokens per second, divided by those that the machine's matrix products "
-            "alone would allow. These products are those of the model's linear layers at its own shapes, forward and "
-            "backward in bfloat16, and alternate with the step. The FLOPs of a token are theirs and those of causal "
-            "attention."
-        )
-        yield markdown_table(["encoding", "share"], [[row["encoding"], _quartiles(row["share"])] for row in compiled])
-        if profiled := [row for row in compiled if "profile" in row]:
-            yield (
-                "Where its time goes: the share of a step in matrix products, in PyTorch's attention kernel, in the "
-                "loops that the compiler makes (norms, activations, rotations and casts), and in everything else. "
-                "The first two alone bound the share above."
-            )
-            kinds = list(profiled[0]["profile"])
-            lines = [[row["encoding"], *(f"{100 * row['profile'][kind]:.0f} %" for kind in kinds)] for row in profiled]
-            yield markdown_table(["encoding", *kinds], lines)
-
-
-def _memory(memory: Figures) -> Iterator[str]:
-    rows = memory.of("evaluation")
+def _decoders(measured: Measured) -> Iterator[str]:
+    rows = measured.of("decoders")
     if not rows:
         return
-    yield "### Long texts"
+    yield "### A training step beside other decoders"
     yield (
-        f"Logits and loss of the default decoder (`size=tiny`) on one text of {rows[0]['length']:,} tokens: the peak "
-        "resident memory of a separate process, including Python and PyTorch, for every encoding on the routes flash "
-        "and distance."
+        f"Our decoder with rotary, `LlamaForCausalLM` of transformers with PyTorch's fused attention, and the decoder "
+        f"of x-transformers with `attn_flash`: the same sizes, tied embeddings, RMSNorm and SwiGLU, with "
+        f"{rows[0]['length'] * rows[0]['batch']:,} tokens in a batch. A step is forward, cross-entropy, backward, "
+        "clipping and fused AdamW. Ours is so many times as fast as that of the contestant."
     )
-    gib = [f"{row['peak_bytes'] / GIB:.2f} GiB" if "peak_bytes" in row else "-" for row in rows]
-    yield markdown_table(["encoding", "peak"], [[row["encoding"], cell] for row, cell in zip(rows, gib, strict=True)])
+    contestants = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != OURS]
+    lines = []
+    for precision, length in dict.fromkeys((row["precision"], row["length"]) for row in rows):
+        cells = {row["contestant"]: row for row in measured.of("decoders", precision=precision, length=length)}
+        speeds = (_figure(cells.get(name), "speed", _quartiles) for name in contestants)
+        lines.append([precision, f"{length:,}", *speeds])
+    yield markdown_table(["precision", "T", *(name.replace("Poslab, ", "") for name in contestants)], lines)
 
 
-def _data() -> Iterator[str]:
-    measured = json.loads((FIGURES / "data_time.json").read_text(encoding="utf-8"))
-    machine, datasets = measured["machine"], measured["datasets"]
-    yield "## Time spent on data"
+def _compiled(measured: Measured) -> Iterator[str]:
+    rows = measured.of("compiled", contestant=OURS)
+    if not rows:
+        return
+    yield "### A compiled step"
     yield (
-        "The share of a training step that is spent on its batch, in each dataset's default run. The training process "
-        f"itself makes the batches ({machine['processor']}, {machine['threads']} threads). *100,000 rows* is a CSV "
-        f"file of texts with classes, prepared in {datasets['100,000 rows']['preparing_s']:.0f} s."
+        "The same under torch.compile. Share: tokens per second, divided by those that the machine's matrix products "
+        "alone would allow: the products of the model's linear layers at their shapes, forward and backward, which "
+        "alternate with the step. The FLOPs of a token are theirs and those of causal attention. Where the time of a "
+        "step goes: matrix products, attention, the loops that the compiler makes (norms, activations, rotations and "
+        "casts), and everything else."
+    )
+    kinds = list(rows[0].get("profile", {}))
+    lines = []
+    for row in rows:
+        llama = measured.of("compiled", precision=row["precision"], contestant="Llama")
+        speed = _figure(llama[0] if llama else None, "speed", _quartiles)
+        profile = (f"{100 * row['profile'][kind]:.0f}%" for kind in kinds)
+        lines.append([row["precision"], speed, _figure(row, "share", _quartiles), *profile])
+    yield markdown_table(["precision", "compiled Llama", "share", *kinds], lines)
+
+
+def _encodings(measured: Measured) -> Iterator[str]:
+    rows, evaluations = measured.of("encodings", contestant=OURS), measured.of("evaluation")
+    peaks = {row["encoding"]: f"{row['peak_bytes'] / GIB:.2f}" for row in evaluations}
+    if not rows and not peaks:
+        return
+    yield "### A training step under every encoding"
+    length = min((row["length"] for row in rows), default=0)
+    steps = [row for row in rows if row["length"] == length]
+    if steps:
+        yield (
+            f"{steps[0]['batch']} rows of {length:,} tokens, divided by `none`, with which each encoding takes turns. "
+            "The table has a row for `none` too, whose distance from 1 is noise."
+        )
+    if peaks:
+        yield (
+            f"Evaluation: logits and loss of the default decoder on one text of {evaluations[0]['length']:,} tokens, "
+            "on the routes flash and distance; the peak resident memory of a separate process, Python and PyTorch "
+            "included."
+        )
+    precisions = list(dict.fromkeys(row["precision"] for row in steps))
+    cells = {(row["encoding"], row["precision"]): row for row in steps}
+    lines = []
+    for encoding in sorted({row["encoding"] for row in steps} | set(peaks)):
+        routes = next((cells[encoding, p]["route"] for p in precisions if (encoding, p) in cells), [])
+        figures = (_figure(cells.get((encoding, p)), figure) for figure in ("time", "memory") for p in precisions)
+        lines.append([encoding, ", ".join(routes) or "-", *figures, *([peaks.get(encoding, "-")] if peaks else [])])
+    headings = [f"{figure}, {p}" for figure in ("time", "memory") for p in precisions]
+    yield markdown_table(["encoding", "route", *headings, *(["evaluation, GiB"] if peaks else [])], lines)
+
+
+def _peers(measured: Measured) -> Iterator[str]:
+    rows = measured.of("encodings")
+    peers = [row for row in rows if row["contestant"] not in (OURS, NOTHING)]
+    if not peers:
+        return
+    yield "#### Beside peers"
+    yield (
+        "Our speed: a step of ours is this many times as fast as that of the peer with the same encoding. Their "
+        "memory: their step needs this many times as much memory. Again on longer texts if the peer materialises a "
+        "T x T tensor. From x-transformers comes a whole decoder. From transformers come attention layers in blocks "
+        "like ours, because its whole models differ in much that is not part of the encoding."
+    )
+    ours = {_shape(row): row for row in rows if row["contestant"] == OURS}
+    lines = []
+    for row in peers:
+        step = ours.get(_shape(row), {})
+        lines.append(
+            [
+                row["precision"],
+                row["encoding"],
+                row["contestant"],
+                f"{row['length']:,}",
+                _figure(row, "speed", _quartiles),
+                _times(row["peak_bytes"] / step["peak_bytes"] if step else None),
+                row["materialises"] or "nothing",
+            ]
+        )
+    headings = ["precision", "encoding", "peer", "T", "our speed", "their memory", "it materialises"]
+    yield markdown_table(headings, lines)
+
+
+def _data(measured: Measured) -> Iterator[str]:
+    rows = measured.of("data")
+    if not rows:
+        return
+    preparing = next((row["preparing_s"] for row in rows if row["dataset"] == "100,000 rows"), None)
+    file = (
+        ""
+        if preparing is None
+        else (f" *100,000 rows* is a CSV file of texts with classes, prepared in {preparing:.0f} s.")
+    )
+    yield "### Time spent on data"
+    yield (
+        "The share of a training step that is spent on its batch, in each dataset's default run, with PyTorch's "
+        f"attention. The training process itself makes the batches.{file}"
     )
     lines = []
-    for name, found in datasets.items():
-        making, step = found["making_ms"], found["making_ms"] + found["training_ms"]
-        lines.append([name, f"{making:.1f}", f"{step:.0f}", f"{100 * found['share']:.1f} %"])
+    for row in rows:
+        milliseconds = row["making_ms"] + row["training_ms"]
+        lines.append([row["dataset"], f"{row['making_ms']:.1f}", f"{milliseconds:.0f}", f"{100 * row['share']:.1f}%"])
     yield markdown_table(["dataset", "batch, ms", "step, ms", "share"], lines)
+
+
+SECTIONS: tuple[Callable[[Measured], Iterable[str]], ...] = (
+    *(_attention, _distance, _lattice, _layers, _blockwise),
+    *(_decoders, _compiled, _encodings, _peers, _data),
+)
+
+
+def _shape(row: Row) -> tuple[Any, ...]:
+    return tuple(row[key] for key in ("precision", "encoding", "length"))
+
+
+def _figure(row: Row | None, figure: str, shown: Callable[[Any], str] | None = None) -> str:
+    """Return a figure of a row as a table shows it."""
+    return (shown or _times)((row or {}).get(figure))
 
 
 def _times(figure: float | list[float] | None) -> str:
@@ -318,24 +345,24 @@ def _quartiles(figure: list[float] | None) -> str:
     return "-" if figure is None else f"x {figure[1]:.2f} ({figure[0]:.2f} to {figure[2]:.2f})"
 
 
-def _picture(measured: Measured, figure: str, precision: str) -> Path:
-    return PICTURES / measured.name / f"{figure}_{precision}.png"
+def _plot(measured: Measured, figure: str, precision: str) -> Path:
+    return PLOTS / measured.name / f"{figure}_{precision}.png"
 
 
 def draw(measured: Measured, folder: Path = DOCS) -> None:
-    """Draw all pictures of a machine."""
+    """Draw all plots of a machine."""
     from pages import performance_figures, small_png  # only who draws needs matplotlib
 
-    rows = measured.attention.of("layers")
+    rows = measured.of("layers")
     for precision in dict.fromkeys(row["precision"] for row in rows):
-        own = [row for row in rows if row["precision"] == precision]
+        drawn = [row for row in rows if row["precision"] == precision]
         for figure, label in (("time", "time over no encoding"), ("memory", "peak memory over no encoding")):
-            picture = performance_figures.draw(own, figure, f"{label}, {precision}")
-            small_png.save(picture, folder / _picture(measured, figure, precision), colours=256)
+            plot = performance_figures.draw(drawn, figure, f"{label}, {precision}")
+            small_png.save(plot, folder / _plot(measured, figure, precision), colours=256)
 
 
 def make(draws: bool) -> None:
-    """Write the page, and draw its pictures."""
+    """Write the page, and draw its plots."""
     machines = every_machine()
     for measured in machines if draws else []:
         draw(measured)

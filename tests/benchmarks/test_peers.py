@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from attention_layers import NOTHING, contestants
-from ours import AttentionLayer, decoder
-from peers import _TRANSFORMERS, _X_TRANSFORMERS, X_TRANSFORMERS, peers_of
-from size import Size
+from layers import contestants
+from ours import NOTHING, AttentionLayer, decoder
+from peers import _TRANSFORMERS, _X_TRANSFORMERS, X_TRANSFORMERS, Llama, peers_of
+from plan import Size
 
 LAYER = Size(d_model=64, num_layers=1, num_heads=2, sequence_length=48, batch_size=2)
 MODEL = Size(d_model=64, num_layers=2, num_heads=2, sequence_length=32, batch_size=2)
@@ -61,6 +61,20 @@ def test_the_decoder_of_a_peer_is_as_large_as_ours(encoding, peer):
     # Biases of projections are what else differs, and in XLNet a norm, and vectors of segments.
     assert sizes[1] == pytest.approx(sizes[0] - shared, rel=0.04)
     assert theirs(torch.zeros(2, 32, dtype=torch.long)).shape == (2, 32, MODEL.vocab_size)
+
+
+def test_whole_decoders_have_the_parameters_of_ours_but_for_the_bias_of_x_transformers():
+    size = Size()
+    models = decoder("rotary", size), Llama(size), peers_of("rotary")[0].decoder(size)
+    ours, llama, x_transformers = (sum(p.numel() for p in model.parameters()) for model in models)
+    assert llama == ours
+    assert x_transformers - ours == size.num_layers * 2 * 704
+
+
+@pytest.mark.parametrize("kind", [kind for kinds in _TRANSFORMERS.values() for kind, _ in kinds], ids=name)
+def test_layers_of_transformers_make_their_masks_and_biases_where_their_input_is(kind):
+    y_BTM = kind(LAYER).to("meta")(torch.empty(2, 48, 64, device="meta"))
+    assert y_BTM.device.type == "meta"
 
 
 def test_every_peer_is_measured_beside_its_encoding_and_one_without():

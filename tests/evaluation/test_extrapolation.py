@@ -162,7 +162,7 @@ def test_a_length_that_the_text_does_not_fill_is_refused(lengths):
 
 @pytest.mark.slow
 def test_the_interval_over_ten_skewed_documents_covers_what_it_promises():
-    """Percentiles hold the true ratio 87 times in 100 here (`benchmarks/interval_coverage.py`)."""
+    """Percentiles hold the true ratio 87 times in 100 here."""
     generator, held = np.random.default_rng(0), 0
     for seed in range(400):
         tokens = np.array([1024] * 9 + [700])

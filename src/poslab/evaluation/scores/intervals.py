@@ -32,8 +32,8 @@ def ratio_interval(
     Documents are drawn with replacement. The pivot of a resample R* is `t = (R* - R) / se*`, where `se` is the error of
     a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval reaches from `R - t_high se` to
     `R - t_low se`. For few documents with skewed losses its coverage is closer to `level` than that of percentiles, BCa
-    or Student's t: `python benchmarks/interval_coverage.py`. Where an end would be infinite, because too many resamples
-    hold documents that are alike, both are those of Student's t.
+    or Student's t. Where an end would be infinite, because too many resamples hold documents that are alike, both are
+    those of Student's t.
 
     Args:
         sums, counts: (D,) of each document, such as its loss in nats and its tokens.
