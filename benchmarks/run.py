@@ -37,6 +37,8 @@ from plan import CPU, TINY, Plan
 from results import Results, Row, file_of
 from steps import decoders, encodings
 
+from poslab.runs.trainer_settings import set_up_cpu
+
 PARTS = {
     "attention": kernel_alone,
     "distance": biases,
@@ -75,7 +77,7 @@ def main(plan: Plan = CPU, parts: tuple[str, ...] = tuple(PARTS), description: s
             ours.use_kernel()
     except ValueError as error:  # the file is of another machine, or there is no compiler
         parser.error(str(error))
-    torch.set_flush_denormal(True)  # as `python -m src.train` does
+    set_up_cpu()  # as `python -m src.train` does
     logging.getLogger("torch").setLevel(logging.ERROR)
     ends = time.monotonic() + 60 * arguments.minutes
     failed = False

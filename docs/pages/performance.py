@@ -40,7 +40,11 @@ temporaries and gradients, but not weights.
 
 **Denormals.** Training and evaluation flush denormals, numbers below 1e-38, to zero (`torch.set_flush_denormal`). Intel
 processors are many times slower on them, and attention weights under ALiBi have many of them. In float32 at T = 2,048,
-the default model under ALiBi trains 2.5 times as fast with it on a Xeon. In your own programs call it first."""
+the default model under ALiBi trains 2.5 times as fast with it on a Xeon. In your own programs call it first.
+
+**Freed memory.** A run on Linux keeps memory that it has freed (glibc's `mallopt`), since the system clears each page
+that a process takes anew: a step of a model of width 64 on 8 x 128 tokens takes 0.73 of its time so, one of the default
+model 0.87."""
 
 REPEAT = """\
 ## How to repeat it

@@ -39,6 +39,7 @@ from poslab.report.text import listed
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
+from poslab.runs.trainer_settings import set_up_cpu
 
 
 def evaluate_runs(
@@ -100,7 +101,7 @@ class PretrainedChoice(NamedTuple):
 
 def _begin() -> bool:
     """Prepare this process, which may be one of several; return True if it is the first."""
-    torch.set_flush_denormal(True)  # as in training
+    set_up_cpu()
     environment = external_environment()
     if environment is not None:
         join(environment, torch.cuda.is_available())

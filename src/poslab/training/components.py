@@ -53,8 +53,11 @@ def prepared_data(recipe: Recipe) -> RunData:
     return datamodule
 
 
-MIN_PAIRS = 100_000_000
-"""Fewest pairs of a query and a key, over all steps, for which `trainer.kernel=auto` compiles attention."""
+MIN_PAIRS = 50_000_000
+"""Fewest pairs of a query and a key, over all steps, for which `trainer.kernel=auto` compiles attention.
+
+A run of so many wins three seconds, and the first one compiles for 15: a small comparison has dozens of such runs.
+"""
 
 
 def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[str], None]) -> None:

@@ -12,7 +12,7 @@ import torch
 from poslab.data.run_data import RunData
 from poslab.data.source import HELD_OUT
 from poslab.runs.recipe import Recipe
-from poslab.runs.trainer_settings import autocast
+from poslab.runs.trainer_settings import autocast, set_up_cpu
 from poslab.training.components import task_and_model_of
 
 STEPS = 5
@@ -54,10 +54,10 @@ def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
 
 @contextlib.contextmanager
 def threads_of_training(threads: int) -> Iterator[None]:
-    """Give PyTorch that many threads for a while, and flush denormals to zero from then on, as training does."""
+    """Give PyTorch that many threads for a while, and set up the CPU from then on as training does."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     try:
         yield
     finally:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
-import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from torch import distributed
 from torch.utils.checkpoint import checkpoint as recomputed
@@ -33,7 +32,13 @@ from poslab.runs.processes import (
     rank_zero_first,
 )
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
+from poslab.runs.trainer_settings import (
+    TrainerSettings,
+    environment,
+    peak_memory_mb,
+    reset_peak_memory,
+    set_up_cpu,
+)
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.components import (
@@ -167,7 +172,7 @@ def train_here(
     quieten_lightning()
     reset_peak_memory()
     L.seed_everything(recipe.seed, verbose=False)
-    torch.set_flush_denormal(True)  # below 1e-38: an Intel processor is many times slower on such numbers
+    set_up_cpu()
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
 
@@ -291,7 +296,7 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:
         return already
     quieten_lightning()
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     recipe = recipe_of(run)
     settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, context_parallel=1, profiler=None)
     settings.require_devices()

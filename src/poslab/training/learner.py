@@ -145,7 +145,9 @@ class Learner(L.LightningModule):
             # loss, correct, counted, tokens read, requests to stop, and each term of the objective with its number
             self._step_sums = torch.zeros(5 + 2 * len(self.objective.terms), device=self.device)
         entropy = (self.seed, batch_idx, self.trainer.global_rank // self.objective.processes_per_window)
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+        # `torch.manual_seed` also notes, for devices that are not there, where it was called: a millisecond.
+        seed = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+        seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         sums = self.gradients.sums(self.objective, self.task, self.model, batch, self.teacher)

@@ -20,6 +20,7 @@ from poslab.evaluation.scores.tokens import TextWindows, sampled_units, score_to
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file
 from poslab.runs.loading import device_named
+from poslab.runs.trainer_settings import set_up_cpu
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.measurement import Observation
 
@@ -70,7 +71,7 @@ def open_to_measure(
 ) -> tuple[EvaluatedRun, MeasuredRun]:
     """Return an opened run and its known scores; arguments and errors are those of `measure`."""
     check_split(split)
-    torch.set_flush_denormal(True)  # as in training
+    set_up_cpu()
     digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
     opened = open_run(run, split, device=device_named(str(device)), trust=trust)
     return opened, known or MeasuredRun(opened.recipe.encoding_name, split, {}, {}, digest)
