@@ -15,12 +15,19 @@ from torch.nn import functional
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Contiguous, Positions, PositionSampler
 from poslab.models import Model
-from poslab.tasks.measurement import Sums
+from poslab.tasks.measurement import Observation, Sums
 from poslab.tasks.task import Distributions, Task
+from poslab.tasks.token_losses import LARGE_VOCABULARY, summed_loss
 
 
 class TokenPrediction(Task):
-    """A task whose targets are tokens, at most one at each position of a text."""
+    """A task whose targets are tokens, at most one at each position of a text.
+
+    Under a large vocabulary, loss and accuracy follow from a few logits at a time, and only of tokens that count.
+    """
+
+    whole_logits: bool = False
+    """True if the logits of a batch are made at once for any vocabulary, as some ways to train need."""
 
     def logits(self, model: Model, batch: Any) -> Tensor:
         logits_BTV: Tensor = model(batch.tokens, *_seen(model, batch))
@@ -34,6 +41,27 @@ class TokenPrediction(Task):
             counted = (targets_N != IGNORE).sum()
         return Sums(loss, correct, counted)
 
+    def loss(self, model: Model, batch: Any) -> Sums:
+        if not self._in_chunks(model):
+            return super().loss(model, batch)
+        return _summed(model, self.hidden_states(model, batch), batch.targets)
+
+    def observe(self, model: Model, batch: Any, split: str) -> Observation:
+        if type(self).answers is not Task.answers or not self._in_chunks(model):
+            return super().observe(model, batch, split)
+        return Observation(self.loss(model, batch))
+
+    def observe_rows(self, model: Model, batch: Any, split: str) -> list[Observation]:
+        if type(self).answers is not Task.answers or not self._in_chunks(model):
+            return super().observe_rows(model, batch, split)
+        hidden_BTM = self.hidden_states(model, batch)
+        return [Observation(_summed(model, *row)) for row in zip(hidden_BTM, batch.targets, strict=True)]
+
+    def _in_chunks(self, model: Model) -> bool:
+        """Return True if losses are those of hidden states, in chunks."""
+        has_parts = type(model).forward is Model.forward and "source" not in model.capabilities
+        return not self.whole_logits and has_parts and model.embedding.num_embeddings >= LARGE_VOCABULARY
+
     def distributions(self, logits_BTV: Tensor, batch: Any) -> Distributions:
         return Distributions(logits_BTV, (batch.targets != IGNORE).float())
 
@@ -45,6 +73,12 @@ class TokenPrediction(Task):
 
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
         return model.hidden_states(batch.tokens, *_seen(model, batch))
+
+
+def _summed(model: Model, hidden_XM: Tensor, targets_X: Tensor) -> Sums:
+    """Return the sums over targets, (T,) or (B, T), that are predicted from hidden states."""
+    counts_X = targets_X != IGNORE
+    return Sums(*summed_loss(model, hidden_XM[counts_X], targets_X[counts_X]), counts_X.sum())
 
 
 def _seen(model: Model, batch: TokenBatch) -> tuple[Positions | None, Tensor | None]:

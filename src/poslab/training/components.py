@@ -28,9 +28,10 @@ from poslab.models import Model
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.processes import external_environment, rank_zero_first
 from poslab.runs.recipe import Recipe
-from poslab.runs.steps import ContextParallel, RunInfo, Teacher
+from poslab.runs.steps import ContextParallel, RunInfo, Standard, Teacher
 from poslab.runs.trainer_settings import TrainerSettings
 from poslab.tasks.task import Task
+from poslab.tasks.token_prediction import TokenPrediction
 from poslab.training.checkpoints import AtomicCheckpointIO
 from poslab.training.learner import Learner
 from poslab.training.loggers import RunLogger, client_errors, columns
@@ -139,7 +140,17 @@ def learner_of(
         if not of_split:
             raise ValueError(f"dataset: there is no {split} example that the model has positions for")
     recipe.adapt.apply(model)
-    shared = recipe.trainer.context_parallel
+    settings = recipe.trainer
+    # Gradients of rows go through torch.func, weights that devices share and a compiled model through its `forward`,
+    # and a scale of the loss through its backward pass.
+    if isinstance(task, TokenPrediction) and (
+        not isinstance(recipe.step, Standard)
+        or settings.strategy == "fsdp"
+        or settings.compile is True
+        or settings.resolved_precision == "16-mixed"
+    ):
+        task.whole_logits = True
+    shared = settings.context_parallel
     situation = RunInfo(datamodule.batch_size, recipe.trainer.max_steps, recipe.seed, datamodule.splits.num_rows)
     return Learner(
         model,

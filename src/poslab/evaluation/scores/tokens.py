@@ -18,18 +18,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Positions
 from poslab.models import Model
 from poslab.tasks.language_modelling import next_token_batch
+from poslab.tasks.token_losses import losses_and_correct
 
 TOKENS_AT_ONCE = 4096
 """Tokens of a batch, which has at least one window."""
-
-LOGITS_AT_ONCE = 2**24
-"""Logits in memory at a time, for any length of window and any vocabulary."""
 
 MIN_DOCUMENTS, PIECE = 10, 1024
 
@@ -201,13 +198,8 @@ def loss_and_correct(
         source_BTX, head = model(*arguments), nn.Identity()
         vocab_size = source_BTX.shape[-1]
     source_NX = source_BTX[:, -targets_BA.shape[1] :].flatten(0, 1)
-    rows = max(1, LOGITS_AT_ONCE // vocab_size)
-    losses, corrects = [], []
-    for source, targets_N in zip(source_NX.split(rows), targets_BA.flatten().split(rows), strict=True):
-        logits_NV = head(source).float()
-        losses.append(functional.cross_entropy(logits_NV, targets_N, ignore_index=IGNORE, reduction="none"))
-        corrects.append(logits_NV.argmax(-1) == targets_N)
-    return torch.cat(losses).view_as(targets_BA), torch.cat(corrects).view_as(targets_BA)
+    losses_N, correct_N = losses_and_correct(head, source_NX, targets_BA.flatten(), vocab_size)
+    return losses_N.view_as(targets_BA), correct_N.view_as(targets_BA)
 
 
 @contextmanager
