@@ -39,7 +39,7 @@ from poslab.report.text import listed
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named
 from poslab.runs.processes import external_environment, join
-from poslab.runs.trainer_settings import set_up_cpu
+from poslab.runs.processor import set_up_cpu
 
 
 def evaluate_runs(

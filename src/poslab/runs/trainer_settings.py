@@ -275,22 +275,6 @@ def environment(settings: TrainerSettings) -> dict[str, Any]:
     }
 
 
-MALLOC_SETTINGS = {-3: 2**25, -1: 2**30}
-"""Numbers of `mallopt`: blocks of up to 32 MB, the most that older glibc allows, come from the heap, which stays."""
-
-
-def set_up_cpu() -> None:
-    """Let this process flush numbers below 1e-38 to zero, and reuse freed memory, as every run on a CPU does.
-
-    An Intel processor is many times slower on such numbers. The system clears each page that a process takes anew,
-    which in small models takes a quarter of a step.
-    """
-    torch.set_flush_denormal(True)
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc has it
-        for number, value in MALLOC_SETTINGS.items():
-            ctypes.CDLL(None).mallopt(number, value)
-
-
 def reset_peak_memory() -> None:
     """Reset the peak of this process, such as that of an earlier run of a multirun, if the system can."""
     if torch.cuda.is_available():

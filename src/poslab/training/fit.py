@@ -31,13 +31,13 @@ from poslab.runs.processes import (
     join,
     rank_zero_first,
 )
+from poslab.runs.processor import set_up_cpu
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import (
     TrainerSettings,
     environment,
     peak_memory_mb,
     reset_peak_memory,
-    set_up_cpu,
 )
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
