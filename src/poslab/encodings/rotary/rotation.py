@@ -129,13 +129,14 @@ def _gradients_of_tables(
 
 
 def _rotated(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
-    """Rotate each pair of a first and a second channel, without a copy of either; further channels stay.
+    """Rotate each pair of a first and a second channel; further channels stay.
 
     x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that turns, `sin` (..., T, r / 2) for each pair.
     """
-    rotated = x * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
-    rotated[..., first].addcmul_(x[..., second], sin, value=-1)
-    rotated[..., second].addcmul_(x[..., first], sin)
+    wide = x.to(torch.promote_types(x.dtype, sin.dtype))  # once: loops over two dtypes are slow on a CPU
+    rotated = wide * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)
+    rotated[..., first].addcmul_(wide[..., second], sin, value=-1)
+    rotated[..., second].addcmul_(wide[..., first], sin)
     return rotated.to(x.dtype)
 
 
