@@ -82,6 +82,32 @@ def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
     assert pieces.correct.tolist() == whole.correct.tolist()
 
 
+@pytest.mark.parametrize("stride", [8, 4, 5, 16])
+@pytest.mark.parametrize("boundary", [None, END])
+@pytest.mark.parametrize("name", ["rotary", "learned", "t5", "sinusoidal", "cope"])
+def test_windows_that_are_not_read_again_have_the_scores_of_reading_them_again(name, boundary, stride):
+    model = small_decoder(name).double()
+    known = score_tokens(model, TOKENS, TextWindows(len(TOKENS), 16, 16), boundary)
+    windows = TextWindows(len(TOKENS), 16, stride)
+    alone = score_tokens(model, TOKENS, windows, boundary)
+    reused = score_tokens(model, TOKENS, windows, boundary, known=known)
+    np.testing.assert_allclose(reused.loss, alone.loss, rtol=1e-6)
+    assert reused.correct.tolist() == alone.correct.tolist()
+    assert reused.context.tolist() == alone.context.tolist()
+
+
+def test_of_windows_that_slide_by_half_every_second_one_is_read_and_half_of_its_logits_are_made():
+    model, read = small_decoder("rotary"), []
+    model.embedding.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].numel()))
+    model.output.register_forward_pre_hook(lambda _, inputs: read.append(-len(inputs[0])))
+    tokens = np.random.default_rng(1).integers(VOCAB_SIZE, size=81)
+    known = score_tokens(model, tokens, TextWindows(81, 16, 16))
+    assert read == [80, -80]
+    read.clear()
+    score_tokens(model, tokens, TextWindows(81, 16, 8), known=known)  # begin at 0, 8, ..., 64
+    assert read == [4 * 16, -4 * 8]
+
+
 def test_a_model_that_is_not_ours_is_read_the_same():
     model, windows = small_decoder("rotary"), TextWindows(len(TOKENS), 16, 16)
     result, reference = (score_tokens(item, TOKENS, windows) for item in (model, nn.Sequential(model)))

@@ -49,6 +49,21 @@ def test_windows_that_slide_by_a_few_see_at_least_what_the_window_before_held():
     assert all(len(context) >= 7 for position, context in contexts.items() if position > 10)
 
 
+@pytest.mark.parametrize("num_tokens", [2, 9, 23, 61])
+@pytest.mark.parametrize(("length", "stride"), [(1, 1), (4, 4), (4, 2), (6, 2), (5, 2), (8, 6), (30, 15)])
+def test_windows_that_are_known_begin_where_one_that_does_not_overlap_does(num_tokens, length, stride):
+    windows, others = TextWindows(num_tokens, length, stride), TextWindows(num_tokens, length, length)
+    starts = {length * number for number in range(len(others))}
+    known = windows.is_known(np.arange(len(windows)))
+    assert known.tolist() == [stride * number in starts for number in range(len(windows))]
+    left = [number for numbers in windows.numbers(3, only_unknown=True) for number in numbers]
+    assert left == np.flatnonzero(~known).tolist()
+    for numbers in windows.numbers(1):
+        batch, position_BT = windows.batch(np.arange(num_tokens), numbers, None)
+        predicted = position_BT[batch.targets.numpy() != IGNORE]
+        assert (windows.predicting[predicted - 1] == numbers).all()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

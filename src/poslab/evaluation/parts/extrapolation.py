@@ -49,7 +49,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     lengths = lengths_of(runs, settings)
     work = 0.0
     for run in runs:
-        work += sum(work_of(run.model, windows) for _, windows in windows_of(len(run.tokens), lengths, settings.stride))
+        work += sum(work_of(run.model, *kind) for kind in windows_of(len(run.tokens), lengths, settings.stride))
     settings.progress.begin("extrapolation", work)
     for run in runs:
         assert run.text is not None

@@ -129,8 +129,10 @@ def _text_scores(run: EvaluatedRun, check_cancelled: Callable[[], None], length:
     boundary = run.tokenizer.end_id if run.text.documents_apart else None
     units = sampled_units(tokens, data.tokenizer.end_id)
     bits = 1 / math.log(2) / run.text.bytes_per_token
+    scores = None
     for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-        scores = score_tokens(model, tokens, TextWindows(len(tokens), length, stride), boundary, check_cancelled)
+        windows = TextWindows(len(tokens), length, stride)
+        scores = score_tokens(model, tokens, windows, boundary, check_cancelled, known=scores)
         sums, counts = scores.by_unit(units, bits)
         yield metric, ItemScores(metric, length, sums, counts, data.identity(run.split, length))
 

@@ -5,6 +5,13 @@ a whole window. *Sliding* windows overlap: each moves by `stride` tokens and pre
 tokens but those of the first window see nearly a whole one. The ranking of encodings can differ between the two: Press
 et al., "Train Short, Test Long" (ICLR 2022), appendix B.
 
+Sliding windows that begin where windows of the other protocol do are the same windows, and are not read again: with a
+stride of half a window, every second one. Keys and values of the overlap are not kept, for they are other ones in the
+next window. A hidden state of layer l depends on all tokens that its token saw through l - 1 layers, and the tokens
+that have left the window are among them; windows of layers only narrow this, since the first tokens of every text
+window see fewer tokens than in the one before. All that is left are those of the first layer, before rotation and
+without positions in embeddings: the projections of a half of its inputs to keys and values.
+
 Dimension letters: B windows, T tokens of a window, A targets of a window, N tokens of the text or targets of a piece,
 X features, V vocabulary.
 """
@@ -81,9 +88,21 @@ class TextWindows:
         targets_BT = batch.targets.masked_fill(torch.from_numpy(left_out_BT), IGNORE)
         return batch._replace(targets=targets_BT), position_BT
 
-    def numbers(self, rows: int, process: int = 0, processes: int = 1) -> Iterator[np.ndarray]:
-        """Yield the numbers of this process's share of the windows, in batches of at most `rows`."""
-        mine = np.arange(process, len(self), processes)
+    def is_known(self, numbers: np.ndarray) -> np.ndarray:
+        """Return True for the windows that are also windows of the same length that do not overlap."""
+        return self.stride * numbers % self.length == 0
+
+    @property
+    def predicting(self) -> np.ndarray:
+        """Number of the window that predicts each token but the first, (N - 1,)."""
+        return np.maximum(0, -((self.length - np.arange(1, self.num_tokens)) // self.stride))
+
+    def numbers(
+        self, rows: int, process: int = 0, processes: int = 1, only_unknown: bool = False
+    ) -> Iterator[np.ndarray]:
+        """Yield the numbers of this process's share of the windows, or of those that are not known, by `rows`."""
+        numbers = np.arange(len(self))
+        mine = (numbers[~self.is_known(numbers)] if only_unknown else numbers)[process::processes]
         for start in range(0, len(mine), rows):
             yield mine[start : start + rows]
 
@@ -153,19 +172,25 @@ def score_tokens(
     windows: TextWindows,
     boundary: int | None = None,
     check_cancelled: Callable[[], None] = lambda: None,
+    known: TokenScores | None = None,
 ) -> TokenScores:
     """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
-    The model takes tokens and returns logits; a `Model` makes them piece by piece. Tokens are (N,) of any integer
-    dtype; `boundary` is the token that ends a document, to keep documents apart, or None. `check_cancelled` is
-    called before each batch, and may raise an error to stop.
+    Args:
+        model: takes tokens and returns logits; a `Model` makes them piece by piece, and only those of targets.
+        tokens: (N,), any integer dtype.
+        windows: over the tokens.
+        boundary: token that ends a document, to keep documents apart; None does not.
+        check_cancelled: called before each batch; may raise an error to stop.
+        known: scores of the same text in windows of the same length that do not overlap, so that those which are among
+            `windows` are not read again; None reads all.
     """
     device = next(model.parameters()).device
     scores = torch.zeros(3, windows.num_tokens - 1, device=device)  # loss, correct, context
     joined = distributed.is_initialized()
     share = (distributed.get_rank(), distributed.get_world_size()) if joined else (0, 1)
     with torch.no_grad(), evaluating(model):
-        for numbers in windows.numbers(max(1, TOKENS_AT_ONCE // windows.length), *share):
+        for numbers in windows.numbers(max(1, TOKENS_AT_ONCE // windows.length), *share, known is not None):
             check_cancelled()
             batch, position_BT = windows.batch(tokens, numbers, boundary)
             predicted_BT = batch.targets != IGNORE
@@ -178,7 +203,10 @@ def score_tokens(
             scores[:, position_N] = torch.stack([x[predicted_BT] for x in columns]).to(device)
     if joined:
         distributed.all_reduce(scores)
-    loss, correct, context = scores.cpu().numpy()
+    numbers_3N = scores.cpu().numpy()
+    if known is not None:
+        numbers_3N = np.where(windows.is_known(windows.predicting), known.numbers, numbers_3N)
+    loss, correct, context = numbers_3N
     return TokenScores.of(np.stack([np.where(context > 0, loss, np.nan), correct, context]))
 
 
@@ -188,7 +216,7 @@ def loss_and_correct(
     """Return the nats of each target and whether it was the most probable token, both (B, A), in bounded memory.
 
     The model takes tokens and returns logits; a `Model` makes only those of the targets, `LOGITS_AT_ONCE` at a time.
-    Targets are the tokens after the last A tokens; positions are 0, 1, ... for None.
+    Targets are the tokens after the last A tokens, with a loss of 0 at `IGNORE`; positions are 0, 1, ... for None.
     """
     arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
     head: Callable[[Tensor], Tensor]
@@ -197,9 +225,11 @@ def loss_and_correct(
     else:
         source_BTX, head = model(*arguments), nn.Identity()
         vocab_size = source_BTX.shape[-1]
-    source_NX = source_BTX[:, -targets_BA.shape[1] :].flatten(0, 1)
-    losses_N, correct_N = losses_and_correct(head, source_NX, targets_BA.flatten(), vocab_size)
-    return losses_N.view_as(targets_BA), correct_N.view_as(targets_BA)
+    counts_BA = targets_BA != IGNORE
+    source_NX = source_BTX[:, -targets_BA.shape[1] :][counts_BA]
+    losses_N, correct_N = losses_and_correct(head, source_NX, targets_BA[counts_BA], vocab_size)
+    zeros_BA = torch.zeros(targets_BA.shape, device=targets_BA.device)
+    return zeros_BA.masked_scatter(counts_BA, losses_N), (zeros_BA > 0).masked_scatter(counts_BA, correct_N)
 
 
 @contextmanager
