@@ -77,7 +77,7 @@ class Plan:
     decoder_lengths: tuple[int, ...] = (128, 256, 512, 1024)
     long_length: int = 2048
     layer: Size = Size(d_model=512, num_layers=1, num_heads=8, batch_size=1)
-    layer_lengths: tuple[int, ...] = (512, 1024, 2048, 4096, 8192)
+    layer_lengths: tuple[int, ...] = (512, 1024, 2048, 4096)
     layer_precisions: tuple[str, ...] = ("float32",)
     shapes: tuple[tuple[int, int, int, int], ...] = (
         *((32, 4, 128, 16), (16, 4, 128, 64), (8, 4, 256, 64), (8, 4, 512, 64)),
@@ -89,9 +89,9 @@ class Plan:
     sides: tuple[int, ...] = (16, 32, 64)
     blockwise_lengths: tuple[int, int, int] = (2048, 4096, 8192)
     text_length: int = 32_768
-    data_steps: int = 30
+    data_steps: int = 12
     encodings: tuple[str, ...] = tuple(text_encodings())
-    turns: int = 12
+    turns: int = 10
     limit: float = 12.0
 
     @property
@@ -109,7 +109,7 @@ GPU = Plan(
     layer=Size(d_model=1024, num_layers=1, num_heads=16, batch_size=1),
     layer_lengths=(2048, 8192, 32_768),
     layer_precisions=("bfloat16",),
-    limit=4.0,
+    limit=10.0,
 )
 TINY = Plan(
     size=Size(d_model=64, num_layers=2, num_heads=2, sequence_length=32, batch_size=2),

@@ -120,7 +120,7 @@ def _encoding_rows(plan: Plan, precision: str, encoding: str, size: Size) -> lis
     calls: dict[str, Call] = {
         name: partial(PlainLoop(model, precision, plan.device).step, batch) for name, model in models.items()
     }
-    rows = figures(calls, {"time": NOTHING, "speed": OURS}, plan.few_turns, plan.device)
+    rows = figures(calls, {"time": NOTHING, "speed": OURS}, plan.few_turns, plan.device, plan.limit)
     for row in rows:
         if row["contestant"] in peers:
             row["materialises"] = peers[row["contestant"]].materialises

@@ -5,6 +5,8 @@ import re
 from pages.performance import DOCS, PAGE, draw, page
 from pages.performance_bounds import Bound, Measured, bounds
 
+from tests.conftest import ROOT
+
 MACHINE = {"processor": "Xeon", "instructions": [], "gpu": None, "threads": 2, "memory_gib": 24, "python": "3.11.7"}
 MACHINE |= {"torch": "2.13.0", "transformers": "5.24.0", "x-transformers": "2.31.10"}
 LAYER = {"part": "layers", "precision": "float32", "encoding": "t5", "batch": 1}
@@ -14,8 +16,9 @@ LAYERS = [
 ]
 
 
-def test_every_picture_of_the_page_is_there():
-    pictures = re.findall(r"!\[.*\]\((.*)\)", PAGE.read_text(encoding="utf-8"))
+def test_every_picture_of_the_page_and_of_the_readme_is_there():
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", PAGE.read_text(encoding="utf-8"))
+    pictures += re.findall(r"!\[.*?\]\(docs/(.*?performance.*?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert pictures
     for picture in pictures:
         assert (DOCS / picture).stat().st_size < 120_000
