@@ -22,7 +22,7 @@ from plan import Plan
 from results import Measurement, Results, Row
 from turns import seconds_of
 
-from poslab.attention import kernel
+from poslab.compiled import library
 from poslab.configuration.folders import CONF
 from poslab.runs.recipe import Recipe
 from poslab.training.components import learner_of, prepared_data, quieten_lightning, task_and_model_of, trainer_of
@@ -43,7 +43,7 @@ def data(plan: Plan, results: Results) -> Iterator[Measurement]:
 def _rows(dataset: str, steps: int) -> list[Row]:
     """Return seconds of preparation, milliseconds of a step and of making its batch, and the share of the latter."""
     quieten_lightning()
-    kernel.disable()
+    library.disable()
     with tempfile.TemporaryDirectory() as folder:
         choices = [f"dataset={dataset}"]
         if dataset == CSV_FILE:

@@ -13,7 +13,8 @@ from plan import Size
 from torch import Tensor, nn
 from torch.nn import functional
 
-from poslab.attention import MultiHeadAttention, Route, choose_route, kernel, self_attention_contexts
+from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
+from poslab.compiled import library
 from poslab.configuration.build import build
 from poslab.configuration.folders import CONF
 from poslab.data.composed import resolved
@@ -38,7 +39,7 @@ def use_kernel() -> None:
     Raises:
         NoKernelError: if it cannot be compiled here.
     """
-    kernel.load_kernel(default_cache() / "kernels")
+    library.load_kernel(default_cache() / "kernels")
 
 
 def decoder(encoding: str, size: Size) -> Decoder:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from turns import Call, figures
 
-from poslab.attention import kernel
+from poslab.compiled import library
 from poslab.data.batch import TokenBatch
 
 ENCODING = "rotary"
@@ -90,7 +90,7 @@ def _decoder_rows(plan: Plan, precision: str, size: Size) -> list[Row]:
 
 
 def _without_kernel(call: Call) -> None:
-    kernel.disable()
+    library.disable()
     call()
     ours.use_kernel()
 

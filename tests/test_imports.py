@@ -11,7 +11,7 @@ import pytest
 LIBRARY = Path(__file__).resolve().parents[1] / "src" / "poslab"
 
 ROOMS = (
-    *("arguments", "io", "configuration", "encodings", "attention", "models", "testing", "data"),
+    *("arguments", "io", "configuration", "compiled", "encodings", "attention", "models", "testing", "data"),
     *("pretrained", "generation", "tasks", "runs", "report", "evaluation", "training"),
     *("experiments", "explorer", "cli", "__main__"),
 )
@@ -43,7 +43,7 @@ def test_encodings_and_attention_need_nothing_but_torch():
     """So `pip install --no-deps poslab` is enough for them beside torch."""
     files = [
         LIBRARY / "arguments.py",
-        *(file for name in ("encodings", "attention") for file in LIBRARY.glob(f"{name}/**/*.py")),
+        *(file for name in ("compiled", "encodings", "attention") for file in LIBRARY.glob(f"{name}/**/*.py")),
     ]
     imported = set()
     for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
@@ -52,7 +52,7 @@ def test_encodings_and_attention_need_nothing_but_torch():
         imported.update(
             ".".join(name.split(".")[:2]) if name.startswith("poslab") else name.split(".")[0] for name in names
         )
-    own = {"poslab.arguments", "poslab.encodings", "poslab.attention"}
+    own = {"poslab.arguments", "poslab.compiled", "poslab.encodings", "poslab.attention"}
     assert imported - {*sys.stdlib_module_names} <= {"torch", "numpy"} | own
 
 

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention import Visibility, attend, kernel
+from poslab.attention import Visibility, attend
 from poslab.attention.distance import attend_by_distance, distance_attention, distance_attention_backward
+from poslab.compiled import library
 from poslab.encodings import Alibi, NoPosition, Positions, Rotary, T5Bias
 
 pytestmark = [
@@ -28,25 +29,25 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kernel")
     try:
-        kernel.load_kernel(folder)
-    except kernel.NoKernelError as error:
+        library.load_kernel(folder)
+    except library.NoKernelError as error:
         pytest.skip(str(error))
     return folder
 
 
 @pytest.fixture(autouse=True)
-def _loaded(library: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(kernel, "_enabled", True)
+def _loaded(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(library, "_enabled", True)
     yield
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _unloaded_behind_it():
     yield
-    kernel._enabled = False
+    library._enabled = False
 
 
 def some(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -150,7 +151,7 @@ def test_encodings_attend_as_without_it(dtype, monkeypatch):
         inputs = [x.to(DTYPES[dtype]) for x in (q, k, v)]
         results = []
         for is_loaded in (True, False):
-            monkeypatch.setattr(kernel, "_enabled", is_loaded)
+            monkeypatch.setattr(library, "_enabled", is_loaded)
             results.append(attend(*inputs, encoding, tables, Visibility(window=30)))
         difference = (results[0] - results[1]).abs().max()
         assert 0 < difference < (1e-5 if dtype == "float32" else 3e-2)
@@ -237,8 +238,8 @@ def test_documents_have_numbers_of_any_dtype(dtype):
 def test_a_machine_without_a_compiler_says_so(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(kernel.NoKernelError, match="no C"):
-        kernel.compile_kernel(tmp_path)
+    with pytest.raises(library.NoKernelError, match="no C"):
+        library.compile_kernel(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -255,8 +256,8 @@ def test_a_compiler_that_fails_is_named_and_leaves_nothing(words, reason, monkey
     broken.write_text(f"#!/bin/sh\n{words}\n")
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    with pytest.raises(kernel.NoKernelError, match=rf"broken-c\+\+ cannot compile .*{reason}"):
-        kernel.compile_kernel(tmp_path / "cache")
+    with pytest.raises(library.NoKernelError, match=rf"broken-c\+\+ cannot compile .*{reason}"):
+        library.compile_kernel(tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
 
@@ -265,25 +266,25 @@ def test_a_compiler_that_hangs_is_named(monkeypatch, tmp_path):
     hanging.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
     hanging.chmod(0o755)
     monkeypatch.setenv("CXX", str(hanging))
-    monkeypatch.setattr(kernel, "COMPILE_TIMEOUT_S", 1)
-    with pytest.raises(kernel.NoKernelError, match=r"hanging-c\+\+ cannot compile kernel\.cpp in 1 seconds$"):
-        kernel.compile_kernel(tmp_path / "cache")
+    monkeypatch.setattr(library, "COMPILE_TIMEOUT_S", 1)
+    with pytest.raises(library.NoKernelError, match=r"hanging-c\+\+ cannot compile Poslab's operators in 1 seconds$"):
+        library.compile_kernel(tmp_path / "cache")
 
 
-def test_a_library_is_kept_whole_under_its_facts(library, monkeypatch):
-    assert kernel.is_compiled(library)
-    assert [path.suffix for path in library.iterdir()] == [".so"]
+def test_a_library_is_kept_whole_under_its_facts(folder, monkeypatch):
+    assert library.is_compiled(folder)
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
     monkeypatch.setattr(torch, "__version__", "another")
-    assert not kernel.is_compiled(library)
+    assert not library.is_compiled(folder)
 
 
 @pytest.mark.parametrize(
     "damage", [lambda x: x[:0], lambda x: x[: len(x) // 2], lambda x: x[:-1], lambda x: b"?" + x[1:]]
 )
-def test_a_damaged_library_counts_as_none(damage, library, tmp_path):
-    (whole,) = library.iterdir()
+def test_a_damaged_library_counts_as_none(damage, folder, tmp_path):
+    (whole,) = folder.iterdir()
     (tmp_path / whole.name).write_bytes(damage(whole.read_bytes()))
-    assert not kernel.is_compiled(tmp_path)
+    assert not library.is_compiled(tmp_path)
 
 
 THREADS = """
@@ -292,18 +293,18 @@ from pathlib import Path
 
 import torch
 
-from poslab.attention import kernel
 from poslab.attention.distance import distance_attention, distance_attention_backward
+from poslab.compiled import library
 
 torch.set_num_threads(2)
-kernel.load_kernel(Path(sys.argv[1]))
+library.load_kernel(Path(sys.argv[1]))
 q, bias = torch.randn(8, 4, 64, 16), torch.randn(4, 127)
 results = []
 for _ in range(2):
     output, log_sum = distance_attention(q, q, q, bias, None, 0, 64, 0.3)
     outputs = (output, log_sum, True, 0, 64, 0.3)
     results.append(distance_attention_backward(output, q, q, q, bias, None, *outputs, *[None] * 5)[3])
-    kernel.disable()
+    library.disable()
 torch.testing.assert_close(*results, rtol=1e-4, atol=1e-3)
 """
 

@@ -85,7 +85,8 @@ def test_the_wheel_holds_every_module_and_every_choice(wheel):
     pages = {f"poslab/report/report.{ending}" for ending in ("html.jinja", "css", "js")}
     parts = [path for path in (ROOT / "src" / "poslab" / "explorer").iterdir() if path.suffix not in ("", ".py")]
     pages |= {f"poslab/explorer/{path.name}" for path in parts}
-    assert held == {*modules, *choices, *pages, "poslab/py.typed", "poslab/attention/kernel.cpp"}
+    operators = {f"poslab/compiled/{name}.cpp" for name in ("attention", "rows")}
+    assert held == {*modules, *choices, *pages, "poslab/py.typed", *operators}
 
 
 def test_what_is_installed_is_the_wheel(typed, installed):

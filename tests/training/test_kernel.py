@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from poslab.attention import kernel
+from poslab.compiled import library
 from poslab.training import components
 from tests.training.runs import assert_same_weights, recorded, run_of, small, stop_run
 
@@ -23,7 +24,7 @@ def cache(tmp_path_factory):
 def _in_a_cache_of_its_own(cache, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     yield
-    kernel.disable()
+    library.disable()
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -37,7 +38,7 @@ def test_a_run_learns_the_same_and_resumes_bit_for_bit(encoding, precision, tmp_
         words += ["model.dropout=0.1", "model.num_layers=2"]
         config = small(tmp_path, *words)
         runs[name] = run_of(config, tmp_path / name)
-        assert kernel._enabled == (name == "compiled")
+        assert library._enabled == (name == "compiled")
         if name == "compiled":
             stopped = stop_run(config, tmp_path / "stopped", 1)
             assert_same_weights(run_of(config, stopped.path, stopped.last_checkpoint), runs[name])
@@ -49,13 +50,13 @@ def test_a_run_learns_the_same_and_resumes_bit_for_bit(encoding, precision, tmp_
 @needs_a_compiler
 def test_what_another_run_of_the_process_chose_is_forgotten(tmp_path):
     run_of(small(tmp_path, "trainer.kernel=compiled"), tmp_path / "compiled")
-    assert kernel._enabled
+    assert library._enabled
     run_of(small(tmp_path), tmp_path / "short")
-    assert not kernel._enabled
+    assert not library._enabled
 
 
 def test_a_short_run_compiles_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(kernel, "load_kernel", lambda _: pytest.fail("it was compiled"))
+    monkeypatch.setattr(library, "load_kernel", lambda _: pytest.fail("it was compiled"))
     run_of(small(tmp_path, "trainer.max_steps=1", "trainer.validations=1"), tmp_path / "run")
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from poslab.attention.context import AttentionContext
+from poslab.compiled.rows import RMSNorm
 
 
-class HeadNorm(nn.RMSNorm):
+class HeadNorm(RMSNorm):
     """RMSNorm of the channels of a head, computed in the type of its weight, whatever autocast makes of the input."""
 
     def forward(self, x: Tensor) -> Tensor:

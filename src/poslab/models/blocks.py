@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.attention import AttentionContext, MultiHeadAttention, Route
+from poslab.compiled.rows import RMSNorm, gated
 from poslab.encodings import EncodingFactory, LayerPattern, PositionSampler, StackShape, TemperatureFactory
 from poslab.models.contexts import LayerMemory
 from poslab.models.short_convolution import ShortConvolution
@@ -147,8 +147,7 @@ class GatedMlp(nn.Module):
         self.output = nn.Linear(hidden, d_model, bias=False)
 
     def forward(self, x_BTM: Tensor) -> Tensor:
-        gate, up = self.gate_up(x_BTM).chunk(2, dim=-1)
-        return self.output(functional.silu(gate) * up)
+        return self.output(gated(self.gate_up(x_BTM)))
 
 
 def attention_layer(stack: StackConfig, shape: StackShape) -> MultiHeadAttention:
@@ -169,15 +168,15 @@ class Block(nn.Module):
     def __init__(self, stack: StackConfig, shape: StackShape, layer: int, cross_attention: bool = False) -> None:
         super().__init__()
         spec = stack.pattern.of_layers(shape.num_layers)[layer]
-        self.mixer_norm = nn.RMSNorm(stack.d_model)
+        self.mixer_norm = RMSNorm(stack.d_model)
         self.mixer_canon = _canon(stack, shape, "A")
         self.mixer = attention_layer(stack, shape) if spec.mixer is None else shape.fill(spec.mixer, "mixer")
         if getattr(self.mixer, "causal_only", False) and not shape.causal:
             raise ValueError(f"mixer {type(self.mixer).__name__} is causal, and this model is not")
         if cross_attention:
-            self.memory_norm = nn.RMSNorm(stack.d_model)
+            self.memory_norm = RMSNorm(stack.d_model)
         self.memory_attention = attention_layer(stack, shape) if cross_attention else None
-        self.mlp_norm = nn.RMSNorm(stack.d_model)
+        self.mlp_norm = RMSNorm(stack.d_model)
         self.mlp_canon = _canon(stack, shape, "C")
         self.mlp = GatedMlp(stack.d_model, stack.mlp_hidden)
         self.dropout = nn.Dropout(stack.dropout)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from poslab.arguments import CheckedArguments, Count, Range
 from poslab.attention import KeyValueCache, choose_route
+from poslab.compiled.rows import RMSNorm
 from poslab.encodings import Positions, StackEncodings
 from poslab.encodings.stack import first_end
 from poslab.encodings.tokens import PATCH
@@ -104,7 +105,7 @@ class Transformer(CheckedArguments, nn.Module):
         self.blocks = nn.ModuleList(
             self.block_class(stack, self.shape, layer, cross_attention) for layer in range(stack.num_layers)
         )
-        self.norm = nn.RMSNorm(stack.d_model)
+        self.norm = RMSNorm(stack.d_model)
         self.patches = None if patch_width is None else PatchEmbedding(patch_width, stack.d_model)
         self.num_registers = num_registers
         self.registers = nn.Parameter(0.02 * torch.randn(num_registers, stack.d_model)) if num_registers else None

@@ -19,7 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
-from poslab.attention import kernel
+from poslab.compiled import library
 from poslab.configuration.build import full_keys, nearest
 from poslab.data.run_data import RunData
 from poslab.data.source import HELD_OUT, default_cache
@@ -72,7 +72,7 @@ def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[
     Raises:
         ValueError: for `trainer.kernel=compiled` where it cannot be compiled.
     """
-    kernel.disable()
+    library.disable()
     pairs = settings.max_steps * datamodule.batch_size * datamodule.longest_trained**2
     if settings.on_gpu or settings.kernel == "torch" or (settings.kernel == "auto" and pairs < MIN_PAIRS):
         return
@@ -82,15 +82,15 @@ def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with locked_folder(folder):  # the workers of a comparison begin together
-                if not kernel.is_compiled(folder):
+                if not library.is_compiled(folder):
                     say("attention is being compiled for this machine, once")
-                    kernel.compile_kernel(folder)
+                    library.compile_kernel(folder)
         except OSError as error:  # a mistake of the user to the other processes too, which go on without it
-            raise kernel.NoKernelError(f"{folder} cannot be used: {error.strerror}") from error
+            raise library.NoKernelError(f"{folder} cannot be used: {error.strerror}") from error
 
     try:
         rank_zero_first(compile_once)
-        kernel.load_kernel(folder)
+        library.load_kernel(folder)
     except ValueError as error:
         if settings.kernel == "compiled":
             raise ValueError(f"trainer.kernel=compiled is not possible: {error}") from error

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from poslab.compiled import rows
 from poslab.encodings.numerics import is_traced
 from poslab.encodings.shape import TableShape
 
@@ -81,6 +82,8 @@ class _RotateHalfSplit(_Rotate):
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        if (y := rows.rotated(x, cos, sin, interleaved=False)) is not None:
+            return y
         half = cos.shape[-1]
         if is_traced():
             swapped = x[..., : 2 * half].unflatten(-1, (2, half)).flip(-2).flatten(-2)
@@ -100,6 +103,8 @@ class _RotateInterleaved(_Rotate):
 
     @staticmethod
     def forward(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        if (y := rows.rotated(x, cos, sin, interleaved=True)) is not None:
+            return y
         rotary_dim = 2 * cos.shape[-1]
         if is_traced():
             swapped = x[..., :rotary_dim].unflatten(-1, (-1, 2)).flip(-1).flatten(-2)

@@ -1,4 +1,4 @@
-// Attention on a CPU for windows of up to a few thousand tokens: the operators of kernel.py.
+// Attention on a CPU for windows of up to a few thousand tokens: the operators of poslab/attention/kernel.py.
 //
 // The rows of one block of queries have all of their logits at once, in float32 and in the cache. Products are oneDNN's,
 // of bfloat16 or float32 with sums in float32. Bfloat16 factors on the right are stored as pairs of rows.
@@ -479,7 +479,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> attend_backward(
 
 }  // namespace
 
-TORCH_LIBRARY(poslab_kernel, library) {
+TORCH_LIBRARY_FRAGMENT(poslab_kernel, library) {
   library.def(
       "attend(Tensor q, Tensor k, Tensor v, Tensor? bias, int nearest, int furthest, float scale, "
       "Tensor? query_segments, Tensor? key_segments, Tensor? real_keys, Tensor? query_places, Tensor? key_places) "

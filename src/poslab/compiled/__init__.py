@@ -1,0 +1,1 @@
+"""Operators in C++, compiled on the machine that runs them."""

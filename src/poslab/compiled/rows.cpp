@@ -1,0 +1,210 @@
+// Functions of each token on a CPU, in one pass over memory: the operators of rows.py.
+//
+// Numbers are computed in float32. Dimension letters: R rows, M numbers of a row, F hidden, B batch, H heads, T tokens,
+// D head dim, P pairs of channels that turn.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/cpu/vec/functional.h>
+#include <ATen/cpu/vec/vec.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+namespace {
+
+using at::BFloat16;
+using at::Tensor;
+using Vec = at::vec::Vectorized<float>;
+
+constexpr int64_t LANES = Vec::size();
+constexpr int64_t NUMBERS_OF_THREAD = 32768;  // fewest that are worth a thread, as in PyTorch
+constexpr int64_t ROWS_OF_SUM = 64;           // summed at once, so that a sum does not depend on the number of threads
+
+Vec load(const float* x, int64_t n) { return Vec::loadu(x, n); }
+Vec load(const BFloat16* x, int64_t n) {
+  return std::get<0>(at::vec::convert_to_float<BFloat16>(at::vec::Vectorized<BFloat16>::loadu(x, n)));
+}
+void store(const Vec& x, float* to, int64_t n) { x.store(to, n); }
+void store(const Vec& x, BFloat16* to, int64_t n) { at::vec::convert_from_float<BFloat16>(x, Vec(0.f)).store(to, n); }
+
+float sum_of(const Vec& x) {
+  float lanes[LANES], sum = 0;
+  x.store(lanes);
+  for (float lane : lanes) sum += lane;
+  return sum;
+}
+
+// Call f(start, n) for each vector of a row.
+template <typename F>
+void by_vectors(int64_t length, const F& f) {
+  for (int64_t j = 0; j < length; j += LANES) f(j, std::min(LANES, length - j));
+}
+
+template <typename F>
+void by_rows(int64_t rows, int64_t numbers, const F& f) {
+  at::parallel_for(0, rows, std::max<int64_t>(1, NUMBERS_OF_THREAD / std::max<int64_t>(1, numbers)), f);
+}
+
+// x / sqrt(mean(x^2) + eps) * weight, and the factors of the rows.
+std::tuple<Tensor, Tensor> normalise(const Tensor& x_RM, const Tensor& weight_M, double eps) {
+  const int64_t R = x_RM.size(0), M = x_RM.size(1);
+  Tensor y = at::empty_like(x_RM), factors = at::empty({R}, x_RM.options());
+  const float *const from = x_RM.const_data_ptr<float>(), *const weight = weight_M.const_data_ptr<float>();
+  float *const to = y.mutable_data_ptr<float>(), *const of_rows = factors.mutable_data_ptr<float>();
+  by_rows(R, M, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++) {
+      const float* const x = from + r * M;
+      Vec squares(0.f);
+      by_vectors(M, [&](int64_t j, int64_t n) { squares = at::vec::fmadd(load(x + j, n), load(x + j, n), squares); });
+      const float factor = 1 / std::sqrt(sum_of(squares) / M + static_cast<float>(eps));
+      by_vectors(M, [&](int64_t j, int64_t n) {
+        store(load(x + j, n) * Vec(factor) * load(weight + j, n), to + r * M + j, n);
+      });
+      of_rows[r] = factor;
+    }
+  });
+  return {y, factors};
+}
+
+std::tuple<Tensor, Tensor> normalise_backward(
+    const Tensor& gradient_RM, const Tensor& x_RM, const Tensor& weight_M, const Tensor& factors_R) {
+  const int64_t R = x_RM.size(0), M = x_RM.size(1), num_sums = (R + ROWS_OF_SUM - 1) / ROWS_OF_SUM;
+  Tensor of_x = at::empty_like(x_RM), of_weight = at::empty({num_sums, M}, x_RM.options());
+  const float *const gradients = gradient_RM.const_data_ptr<float>(), *const from = x_RM.const_data_ptr<float>(),
+                    *const weight = weight_M.const_data_ptr<float>(), *const factors = factors_R.const_data_ptr<float>();
+  float *const to = of_x.mutable_data_ptr<float>(), *const sums = of_weight.mutable_data_ptr<float>();
+  by_rows(num_sums, ROWS_OF_SUM * M, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) {
+      float* const sum = sums + i * M;
+      std::fill(sum, sum + M, 0.f);
+      for (int64_t r = i * ROWS_OF_SUM; r < std::min(R, (i + 1) * ROWS_OF_SUM); r++) {
+        const float *const x = from + r * M, *const g = gradients + r * M;
+        const Vec factor(factors[r]);
+        Vec products(0.f);
+        by_vectors(M, [&](int64_t j, int64_t n) {
+          const Vec product = load(g + j, n) * load(x + j, n);
+          products = at::vec::fmadd(product, load(weight + j, n), products);
+          store(at::vec::fmadd(product, factor, load(sum + j, n)), sum + j, n);
+        });
+        const Vec along(sum_of(products) / M * factors[r] * factors[r]);
+        by_vectors(M, [&](int64_t j, int64_t n) {
+          store(factor * (load(g + j, n) * load(weight + j, n) - load(x + j, n) * along), to + r * M + j, n);
+        });
+      }
+    }
+  });
+  return {of_x, of_weight.sum(0)};
+}
+
+template <typename T>
+void gate(const Tensor& both_RM, Tensor& y) {
+  const int64_t R = both_RM.size(0), F = both_RM.size(1) / 2;
+  const T* const from = both_RM.const_data_ptr<T>();
+  T* const to = y.mutable_data_ptr<T>();
+  by_rows(R, F, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++)
+      by_vectors(F, [&](int64_t j, int64_t n) {
+        const Vec x = load(from + 2 * r * F + j, n), up = load(from + (2 * r + 1) * F + j, n);
+        store(x / (Vec(1.f) + x.neg().exp()) * up, to + r * F + j, n);
+      });
+  });
+}
+
+template <typename T>
+void gate_backward(const Tensor& gradient_RF, const Tensor& both_RM, Tensor& of_both) {
+  const int64_t R = both_RM.size(0), F = both_RM.size(1) / 2;
+  const T *const gradients = gradient_RF.const_data_ptr<T>(), *const from = both_RM.const_data_ptr<T>();
+  T* const to = of_both.mutable_data_ptr<T>();
+  by_rows(R, F, [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; r++)
+      by_vectors(F, [&](int64_t j, int64_t n) {
+        const int64_t of_x = 2 * r * F + j, of_up = of_x + F;
+        const Vec one(1.f), x = load(from + of_x, n), g = load(gradients + r * F + j, n);
+        const Vec sigmoid = one / (one + x.neg().exp());
+        store(g * load(from + of_up, n) * sigmoid * (one + x * (one - sigmoid)), to + of_x, n);
+        store(g * x * sigmoid, to + of_up, n);
+      });
+  });
+}
+
+// Numbers of a tensor (1 or B, 1 or H, T, n), with 0 as the step of a dimension of 1.
+struct Steps {
+  explicit Steps(const Tensor& x)
+      : of_batch(x.size(0) > 1 ? x.stride(0) : 0), of_head(x.size(1) > 1 ? x.stride(1) : 0), of_token(x.stride(2)) {}
+  int64_t at(int64_t b, int64_t h, int64_t t) const { return b * of_batch + h * of_head + t * of_token; }
+  int64_t of_batch, of_head, of_token;
+};
+
+// Rotate the pairs (m, m + P), or (2m, 2m + 1), of the first 2P channels.
+template <typename T>
+void rotate(
+    const Tensor& x_BHTD, const Tensor& cos_BHTP, const Tensor& sin_BHTP, bool interleaved, Tensor& y) {
+  const int64_t H = x_BHTD.size(1), D = x_BHTD.size(3), P = cos_BHTP.size(3), num_tokens = x_BHTD.size(2);
+  const T* const from = x_BHTD.const_data_ptr<T>();
+  const float *const cosines = cos_BHTP.const_data_ptr<float>(), *const sines = sin_BHTP.const_data_ptr<float>();
+  T* const to = y.mutable_data_ptr<T>();
+  const Steps of_x(x_BHTD), of_y(y), of_cos(cos_BHTP), of_sin(sin_BHTP);
+  by_rows(x_BHTD.size(0) * num_tokens, H * D, [&](int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++)
+      for (int64_t h = 0; h < H; h++) {
+        const int64_t b = i / num_tokens, t = i % num_tokens;
+        const T* const x = from + of_x.at(b, h, t);
+        T* const rotated = to + of_y.at(b, h, t);
+        const float *const cos = cosines + of_cos.at(b, h, t), *const sin = sines + of_sin.at(b, h, t);
+        if (interleaved) {
+          for (int64_t m = 0; m < P; m++) {
+            const float x1 = x[2 * m], x2 = x[2 * m + 1];
+            rotated[2 * m] = static_cast<T>(x1 * cos[m] - x2 * sin[m]);
+            rotated[2 * m + 1] = static_cast<T>(x2 * cos[m] + x1 * sin[m]);
+          }
+        } else {
+          by_vectors(P, [&](int64_t j, int64_t n) {
+            const Vec x1 = load(x + j, n), x2 = load(x + P + j, n);
+            const Vec c = load(cos + j, n), s = load(sin + j, n);
+            store(x1 * c - x2 * s, rotated + j, n);
+            store(x2 * c + x1 * s, rotated + P + j, n);
+          });
+        }
+        std::copy(x + 2 * P, x + D, rotated + 2 * P);
+      }
+  });
+}
+
+Tensor gate_operator(const Tensor& both_RM) {
+  Tensor y = at::empty({both_RM.size(0), both_RM.size(1) / 2}, both_RM.options());
+  if (both_RM.scalar_type() == at::kBFloat16) gate<BFloat16>(both_RM, y);
+  else gate<float>(both_RM, y);
+  return y;
+}
+
+Tensor gate_backward_operator(const Tensor& gradient_RF, const Tensor& both_RM) {
+  Tensor of_both = at::empty_like(both_RM);
+  if (both_RM.scalar_type() == at::kBFloat16) gate_backward<BFloat16>(gradient_RF, both_RM, of_both);
+  else gate_backward<float>(gradient_RF, both_RM, of_both);
+  return of_both;
+}
+
+Tensor rotate_operator(
+    const Tensor& x_BHTD, const Tensor& cos_BHTP, const Tensor& sin_BHTP, bool interleaved) {
+  Tensor y = at::empty_like(x_BHTD);
+  if (x_BHTD.scalar_type() == at::kBFloat16) rotate<BFloat16>(x_BHTD, cos_BHTP, sin_BHTP, interleaved, y);
+  else rotate<float>(x_BHTD, cos_BHTP, sin_BHTP, interleaved, y);
+  return y;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_FRAGMENT(poslab_kernel, library) {
+  library.def("normalise(Tensor x, Tensor weight, float eps) -> (Tensor, Tensor)", &normalise);
+  library.def(
+      "normalise_backward(Tensor gradient, Tensor x, Tensor weight, Tensor factors) -> (Tensor, Tensor)",
+      &normalise_backward);
+  library.def("gate(Tensor both) -> Tensor", &gate_operator);
+  library.def("gate_backward(Tensor gradient, Tensor both) -> Tensor", &gate_backward_operator);
+  library.def("rotate(Tensor x, Tensor cos, Tensor sin, bool interleaved) -> Tensor", &rotate_operator);
+}

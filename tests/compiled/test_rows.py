@@ -1,0 +1,133 @@
+"""The compiled functions of each token are PyTorch's."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from poslab.compiled import library, rows
+from poslab.encodings.rotary.rotation import rotate_half_split, rotate_interleaved
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler"),
+]
+
+SHAPES = [(2, 3, 64), (1, 2), (130, 257), (5, 7, 16)]
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded(tmp_path_factory: pytest.TempPathFactory):
+    try:
+        library.load_kernel(tmp_path_factory.mktemp("kernel"))
+    except library.NoKernelError as error:
+        pytest.skip(str(error))
+    yield
+    library.disable()
+
+
+def some(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def error(x: Tensor, exact: Tensor) -> float:
+    return ((x.detach().double() - exact.detach()).norm() / exact.detach().norm()).item()
+
+
+def assert_same(function, exact, *inputs: Tensor) -> None:
+    """Compare a function with itself in float64, with its gradients too."""
+    inputs = tuple(x.detach().requires_grad_() for x in inputs)
+    doubles = tuple(x.detach().double().requires_grad_() for x in inputs)
+    y, expected = function(*inputs), exact(*doubles)
+    gradient = some(*expected.shape, seed=9).to(y.dtype)
+    assert error(y, expected) < TOLERANCE[y.dtype]
+    found = torch.autograd.grad(y, inputs, gradient)
+    for x, of_x in zip(found, torch.autograd.grad(expected, doubles, gradient.double()), strict=True):
+        assert error(x, of_x) < TOLERANCE[y.dtype]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("eps", [None, 0.1])
+def test_the_norm_is_that_of_pytorch(shape, eps, monkeypatch):
+    ours, theirs = rows.RMSNorm(shape[-1], eps), nn.RMSNorm(shape[-1], eps or torch.finfo(torch.float32).eps)
+    monkeypatch.delattr(functional, "rms_norm")  # the operator serves ours
+    assert_same(
+        lambda x, weight: torch.func.functional_call(ours, {"weight": weight}, x),
+        lambda x, weight: x * (x.square().mean(-1, keepdim=True) + theirs.eps).rsqrt() * weight,
+        some(*shape),
+        some(shape[-1], seed=1),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", [(2, 3, 64), (1, 2), (130, 258), (5, 7, 34)], ids=str)
+def test_the_gate_is_silu(shape, dtype, monkeypatch):
+    def exact(x: Tensor) -> Tensor:
+        gate, up = x.chunk(2, -1)
+        return gate * torch.sigmoid(gate) * up
+
+    monkeypatch.delattr(functional, "silu")
+    assert_same(rows.gated, exact, (3 * some(*shape)).to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("of_batch", [False, True], ids=["shared", "of each head of a row"])
+@pytest.mark.parametrize("pairs", [1, 4, 16, 17])
+@pytest.mark.parametrize("rotate", [rotate_half_split, rotate_interleaved])
+def test_pairs_turn_as_complex_numbers_do(rotate, pairs, of_batch, dtype, monkeypatch):
+    x_BTHD = some(2, 5, 3, 34).to(dtype)
+    angles = 3 * some(*((2, 3) if of_batch else ()), 5, pairs, seed=1)
+
+    def exact(x_BHTD: Tensor) -> Tensor:
+        turning, rest = x_BHTD.split([2 * pairs, 34 - 2 * pairs], -1)
+        halves = turning.unflatten(-1, (2, pairs) if rotate is rotate_half_split else (pairs, 2))
+        dim = -2 if rotate is rotate_half_split else -1
+        first, second = halves.unbind(dim)
+        turned = torch.polar(torch.ones_like(angles.double()), angles.double()) * torch.complex(first, second)
+        return torch.cat([torch.stack([turned.real, turned.imag], dim).flatten(-2), rest], -1)
+
+    monkeypatch.setattr("poslab.encodings.rotary.rotation._rotated", None)
+    assert_same(lambda x: rotate(x, angles.cos(), angles.sin()), exact, x_BTHD.transpose(1, 2))
+
+
+def test_gradients_of_tables_are_those_without_the_operators(monkeypatch):
+    x, cos, sin = (some(*shape, seed=n) for n, shape in enumerate([(2, 3, 5, 8), (5, 4), (5, 4)]))
+    gradients = []
+    for enabled in (True, False):
+        monkeypatch.setattr(library, "_enabled", enabled)
+        inputs = [x.clone().requires_grad_() for x in (x, cos, sin)]
+        gradients.append(torch.autograd.grad(rotate_half_split(*inputs).square().sum(), inputs))
+    torch.testing.assert_close(*gradients)
+
+
+def test_transforms_and_compilers_meet_pytorchs_own_functions():
+    norm, x = rows.RMSNorm(8), some(4, 8)
+    per_row = torch.func.vmap(torch.func.grad(lambda x: rows.gated(norm(x)).sum()))(x)
+    direct = x.clone().requires_grad_()
+    rows.gated(norm(direct)).sum().backward()
+    torch.testing.assert_close(per_row, direct.grad)
+    compiled = torch.compile(lambda x: rows.gated(norm(x)), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), rows.gated(norm(x)))
+
+
+@pytest.mark.parametrize("shape", [(0, 8), (3, 0, 8)], ids=str)
+def test_nothing_has_a_norm_and_a_gate(shape):
+    assert rows.gated(rows.RMSNorm(8)(torch.zeros(shape))).shape == (*shape[:-1], 4)
+
+
+def test_numbers_that_are_not_finite_stay_in_their_rows():
+    x = some(3, 8)
+    x[1, 2] = torch.nan
+    for y in (rows.RMSNorm(8)(x), rows.gated(x)):
+        assert torch.isfinite(y).all(-1).tolist() == [True, False, True]
+
+
+def test_the_gate_of_large_numbers_is_finite():
+    x = torch.tensor([[-1e4, 1e4, -90.0, 90.0] * 8])
+    both = torch.cat([x, torch.ones_like(x)], -1)
+    torch.testing.assert_close(rows.gated(both), functional.silu(x))
