@@ -123,11 +123,14 @@ def test_nothing_has_a_norm_and_a_gate(shape):
 def test_numbers_that_are_not_finite_stay_in_their_rows():
     x = some(3, 8)
     x[1, 2] = torch.nan
-    for y in (rows.RMSNorm(8)(x), rows.gated(x)):
+    for y in (rows.RMSNorm(8)(x), rows.gated(x), rows.gated(x.bfloat16())):
         assert torch.isfinite(y).all(-1).tolist() == [True, False, True]
 
 
-def test_the_gate_of_large_numbers_is_finite():
-    x = torch.tensor([[-1e4, 1e4, -90.0, 90.0] * 8])
-    both = torch.cat([x, torch.ones_like(x)], -1)
-    torch.testing.assert_close(rows.gated(both), functional.silu(x))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_gate_of_large_numbers_is_finite(dtype):
+    x = torch.tensor([[-1e4, 1e4, -90.0, 90.0] * 8], dtype=dtype, requires_grad=True)
+    y = rows.gated(torch.cat([x, torch.ones_like(x)], -1))
+    torch.testing.assert_close(y, functional.silu(x))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(gradient, (x > 0).to(dtype))

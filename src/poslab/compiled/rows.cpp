@@ -25,12 +25,33 @@ constexpr int64_t LANES = Vec::size();
 constexpr int64_t NUMBERS_OF_THREAD = 32768;  // fewest that are worth a thread, as in PyTorch
 constexpr int64_t ROWS_OF_SUM = 64;           // summed at once, so that a sum does not depend on the number of threads
 
-Vec load(const float* x, int64_t n) { return Vec::loadu(x, n); }
-Vec load(const BFloat16* x, int64_t n) {
-  return std::get<0>(at::vec::convert_to_float<BFloat16>(at::vec::Vectorized<BFloat16>::loadu(x, n)));
+// Two vectors, since one of bfloat16 has so many numbers.
+struct Pair {
+  Vec first, second;
+};
+
+Pair load(const float* x, int64_t n) {
+  return {Vec::loadu(x, std::min(n, LANES)), Vec::loadu(x + LANES, std::max<int64_t>(n - LANES, 0))};
 }
-void store(const Vec& x, float* to, int64_t n) { x.store(to, n); }
-void store(const Vec& x, BFloat16* to, int64_t n) { at::vec::convert_from_float<BFloat16>(x, Vec(0.f)).store(to, n); }
+Pair load(const BFloat16* x, int64_t n) {
+  const auto [first, second] = at::vec::convert_to_float<BFloat16>(at::vec::Vectorized<BFloat16>::loadu(x, n));
+  return {first, second};
+}
+void store(const Pair& x, float* to, int64_t n) {
+  x.first.store(to, std::min(n, LANES));
+  if (n > LANES) x.second.store(to + LANES, n - LANES);
+}
+void store(const Pair& x, BFloat16* to, int64_t n) {
+  at::vec::convert_from_float<BFloat16>(x.first, x.second).store(to, n);
+}
+
+Vec vector(const float* x, int64_t n) { return Vec::loadu(x, n); }
+
+// f of each vector of pairs.
+template <typename F, typename... Pairs>
+Pair of_each(const F& f, const Pairs&... x) {
+  return {f(x.first...), f(x.second...)};
+}
 
 float sum_of(const Vec& x) {
   float lanes[LANES], sum = 0;
@@ -39,10 +60,14 @@ float sum_of(const Vec& x) {
   return sum;
 }
 
-// Call f(start, n) for each vector of a row.
+// Call f(start, n) for each vector, or pair of vectors, of a row.
 template <typename F>
 void by_vectors(int64_t length, const F& f) {
   for (int64_t j = 0; j < length; j += LANES) f(j, std::min(LANES, length - j));
+}
+template <typename F>
+void by_pairs(int64_t length, const F& f) {
+  for (int64_t j = 0; j < length; j += 2 * LANES) f(j, std::min(2 * LANES, length - j));
 }
 
 template <typename F>
@@ -60,10 +85,10 @@ std::tuple<Tensor, Tensor> normalise(const Tensor& x_RM, const Tensor& weight_M,
     for (int64_t r = first; r < last; r++) {
       const float* const x = from + r * M;
       Vec squares(0.f);
-      by_vectors(M, [&](int64_t j, int64_t n) { squares = at::vec::fmadd(load(x + j, n), load(x + j, n), squares); });
+      by_vectors(M, [&](int64_t j, int64_t n) { squares = at::vec::fmadd(vector(x + j, n), vector(x + j, n), squares); });
       const float factor = 1 / std::sqrt(sum_of(squares) / M + static_cast<float>(eps));
       by_vectors(M, [&](int64_t j, int64_t n) {
-        store(load(x + j, n) * Vec(factor) * load(weight + j, n), to + r * M + j, n);
+        (vector(x + j, n) * Vec(factor) * vector(weight + j, n)).store(to + r * M + j, n);
       });
       of_rows[r] = factor;
     }
@@ -87,18 +112,25 @@ std::tuple<Tensor, Tensor> normalise_backward(
         const Vec factor(factors[r]);
         Vec products(0.f);
         by_vectors(M, [&](int64_t j, int64_t n) {
-          const Vec product = load(g + j, n) * load(x + j, n);
-          products = at::vec::fmadd(product, load(weight + j, n), products);
-          store(at::vec::fmadd(product, factor, load(sum + j, n)), sum + j, n);
+          const Vec product = vector(g + j, n) * vector(x + j, n);
+          products = at::vec::fmadd(product, vector(weight + j, n), products);
+          at::vec::fmadd(product, factor, vector(sum + j, n)).store(sum + j, n);
         });
         const Vec along(sum_of(products) / M * factors[r] * factors[r]);
         by_vectors(M, [&](int64_t j, int64_t n) {
-          store(factor * (load(g + j, n) * load(weight + j, n) - load(x + j, n) * along), to + r * M + j, n);
+          (factor * (vector(g + j, n) * vector(weight + j, n) - vector(x + j, n) * along)).store(to + r * M + j, n);
         });
       }
     }
   });
   return {of_x, of_weight.sum(0)};
+}
+
+template <typename T>
+Vec sigmoid(const Vec& x) {
+  // bfloat16 does not see the difference
+  const Vec exponential = std::is_same_v<T, BFloat16> ? x.neg().exp_u20() : x.neg().exp();
+  return Vec(1.f) / (Vec(1.f) + exponential);
 }
 
 template <typename T>
@@ -108,9 +140,9 @@ void gate(const Tensor& both_RM, Tensor& y) {
   T* const to = y.mutable_data_ptr<T>();
   by_rows(R, F, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++)
-      by_vectors(F, [&](int64_t j, int64_t n) {
-        const Vec x = load(from + 2 * r * F + j, n), up = load(from + (2 * r + 1) * F + j, n);
-        store(x / (Vec(1.f) + x.neg().exp()) * up, to + r * F + j, n);
+      by_pairs(F, [&](int64_t j, int64_t n) {
+        const Pair x = load(from + 2 * r * F + j, n), up = load(from + (2 * r + 1) * F + j, n);
+        store(of_each([](Vec x, Vec up) { return x * sigmoid<T>(x) * up; }, x, up), to + r * F + j, n);
       });
   });
 }
@@ -122,12 +154,15 @@ void gate_backward(const Tensor& gradient_RF, const Tensor& both_RM, Tensor& of_
   T* const to = of_both.mutable_data_ptr<T>();
   by_rows(R, F, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++)
-      by_vectors(F, [&](int64_t j, int64_t n) {
+      by_pairs(F, [&](int64_t j, int64_t n) {
         const int64_t of_x = 2 * r * F + j, of_up = of_x + F;
-        const Vec one(1.f), x = load(from + of_x, n), g = load(gradients + r * F + j, n);
-        const Vec sigmoid = one / (one + x.neg().exp());
-        store(g * load(from + of_up, n) * sigmoid * (one + x * (one - sigmoid)), to + of_x, n);
-        store(g * x * sigmoid, to + of_up, n);
+        const Pair x = load(from + of_x, n), up = load(from + of_up, n), g = load(gradients + r * F + j, n);
+        const Pair part = of_each(sigmoid<T>, x);
+        const auto of_gate = [](Vec x, Vec part, Vec up, Vec g) {
+          return g * up * part * (Vec(1.f) + x * (Vec(1.f) - part));
+        };
+        store(of_each(of_gate, x, part, up, g), to + of_x, n);
+        store(of_each([](Vec x, Vec part, Vec g) { return g * x * part; }, x, part, g), to + of_up, n);
       });
   });
 }
@@ -163,11 +198,11 @@ void rotate(
             rotated[2 * m + 1] = static_cast<T>(x2 * cos[m] + x1 * sin[m]);
           }
         } else {
-          by_vectors(P, [&](int64_t j, int64_t n) {
-            const Vec x1 = load(x + j, n), x2 = load(x + P + j, n);
-            const Vec c = load(cos + j, n), s = load(sin + j, n);
-            store(x1 * c - x2 * s, rotated + j, n);
-            store(x2 * c + x1 * s, rotated + P + j, n);
+          by_pairs(P, [&](int64_t j, int64_t n) {
+            const Pair x1 = load(x + j, n), x2 = load(x + P + j, n), c = load(cos + j, n), s = load(sin + j, n);
+            store(of_each([](Vec x1, Vec x2, Vec c, Vec s) { return x1 * c - x2 * s; }, x1, x2, c, s), rotated + j, n);
+            store(
+                of_each([](Vec x1, Vec x2, Vec c, Vec s) { return x2 * c + x1 * s; }, x1, x2, c, s), rotated + P + j, n);
           });
         }
         std::copy(x + 2 * P, x + D, rotated + 2 * P);
