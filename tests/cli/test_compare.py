@@ -14,7 +14,7 @@ import pytest
 from poslab.experiments.jobs import Record
 from tests.storages import POSTGRESQL
 
-from .running import Ended, Running, python
+from .running import Ended, Running, assert_same_run, python
 
 QUESTION = """
 question: Does it work?
@@ -122,6 +122,27 @@ def test_two_commands_at_once_train_every_cell_once(tmp_path: Path, tiny: list[s
     assert not (tmp_path / "out" / "study.db").exists()
     decided = pd.read_csv(tmp_path / "out" / "results.csv").query("metric == 'bits_per_byte@2x'")
     assert len(decided) == 4 and decided["value"].between(1, 9).all()
+
+
+@pytest.mark.slow
+@pytest.mark.needs("g++")
+def test_a_run_is_the_same_in_a_warm_worker_and_in_a_fresh_one(tmp_path: Path, tiny: list[str]) -> None:
+    text = "text: {train: {model.dropout: 0.1}, lengths: [1x, 2x]}"
+    settings = (
+        "model.dropout: 0.2, trainer.kernel: compiled, trainer.deterministic: true, trainer.precision: bf16-mixed"
+    )
+    other = f"other: {{train: {{{settings}}}, lengths: [1x, 2x]}}"
+    for folder, cases in (("warm", f"{{{other}, {text}}}"), ("fresh", f"{{{text}}}")):
+        (tmp_path / f"{folder}.yaml").write_text(
+            f"{{question: the same, baseline: rotary, encodings: [rotary, none], cases: {cases}, seeds: 1, "
+            "metrics: {bits_per_byte@2x: {direction: minimize, margin: 0.01}}}"
+        )
+        words = [word for word in tiny if not word.startswith("trainer.precision")]
+        words = [*words, f"comparison={folder}.yaml", f"output={folder}", "trainer=cpu"]
+        ended = Running(python("-m", "src.compare", *words), tmp_path).wait(300)
+        assert ended.status == 0, ended
+    warm, fresh = (next(tmp_path.glob(f"{folder}/runs/text/rotary/*")) for folder in ("warm", "fresh"))
+    assert_same_run(warm, fresh)
 
 
 @pytest.mark.slow
