@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from poslab.attention import Visibility
 from poslab.attention.distance import attend_by_distance
+from poslab.runs.processor import set_up_cpu
 from poslab.runs.recipe import Recipe
 
 HEADS, HEAD_DIM, VOCAB_SIZE = 8, 64, 257
@@ -92,5 +93,5 @@ def _in_a_process(part: str, subject: str, length: int) -> list[Row]:
 
 
 if __name__ == "__main__":
-    torch.set_flush_denormal(True)
+    set_up_cpu()
     print({"evaluation": evaluation, "training": training}[sys.argv[1]](sys.argv[2], int(sys.argv[3])))

@@ -34,7 +34,7 @@ DIGITS = ByteTokenizer.digits
 
 
 def use_kernel() -> None:
-    """Use the compiled attention, as a long run on a CPU does under `trainer.kernel=auto`.
+    """Use the compiled operators, as a long run on a CPU does under `trainer.kernel=auto`.
 
     Raises:
         NoKernelError: if it cannot be compiled here.

@@ -60,7 +60,9 @@ def main(plan: Plan = CPU, parts: tuple[str, ...] = tuple(PARTS), description: s
     parser.add_argument(
         "--encodings", nargs="+", choices=plan.encodings, default=plan.encodings, metavar="NAME", help="default: all"
     )
-    parser.add_argument("--device", choices=sorted({"cpu", plan.device}), default=plan.device, help="default: %(default)s")
+    parser.add_argument(
+        "--device", choices=sorted({"cpu", plan.device}), default=plan.device, help="default: %(default)s"
+    )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which nothing is begun")
     parser.add_argument("--turns", type=int, help=f"of each contestant (default: {plan.turns})")
     parser.add_argument("--tiny", action="store_true", help="very small sizes: does it run?")

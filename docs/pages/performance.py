@@ -30,8 +30,8 @@ INTRODUCTION = """\
 machine affects all of them. A ratio compares two neighbouring turns, and the tables show the median over all turns,
 some with the quartiles in brackets.
 
-**Kernel.** On a CPU, attention is computed by the kernel that a long run compiles (`trainer.kernel=auto`), where a
-table does not say otherwise.
+**Kernel.** On a CPU, Poslab computes by the operators that a long run compiles (`trainer.kernel=auto`), where a table
+does not say otherwise. The settings below are those of a run, and apply to all contestants.
 
 **Peak memory** is the most bytes that PyTorch held at once beyond what it held before: tensors for the backward pass,
 temporaries and gradients, but not weights.
@@ -192,15 +192,15 @@ def _blockwise(measured: Measured) -> Iterator[str]:
     yield "### The blockwise route"
     yield (
         "Attention alone, with 8 heads of 64 dimensions on one sequence in float32, forward plus backward, including "
-        "tables and state: the time of the route divided by that of the dense form at T = 2,048, and its peak memory "
-        "at 8,192 divided by that at 4,096."
+        "tables and state: the time of the route divided by that of the dense form at T = 1,024, and its peak memory "
+        "at 4,096 divided by that at 2,048."
     )
     lines = []
     for encoding in dict.fromkeys(row["encoding"] for row in rows):
         cells = {row["length"]: row for row in rows if row["encoding"] == encoding}
-        half, whole = (cells.get(length, {}).get("peak_bytes") for length in (4096, 8192))
+        half, whole = (cells.get(length, {}).get("peak_bytes") for length in (2048, 4096))
         growth = whole / half if half and whole else None
-        lines.append([encoding, _figure(cells.get(2048), "over_dense", _quartiles), _times(growth)])
+        lines.append([encoding, _figure(cells.get(1024), "over_dense", _quartiles), _times(growth)])
     yield markdown_table(["encoding", "time over dense", "memory, twice the length"], lines)
 
 

@@ -1,4 +1,4 @@
-"""How PyTorch computes on the processor in training and evaluation: as exactly as by default, in less time."""
+"""Settings of PyTorch on the processor in training and evaluation: as exact as its defaults, in less time."""
 
 from __future__ import annotations
 
