@@ -7,6 +7,9 @@ import shutil
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
 
 from poslab.compiled import library, rows
@@ -134,3 +137,65 @@ def test_the_gate_of_large_numbers_is_finite(dtype):
     torch.testing.assert_close(y, functional.silu(x))
     (gradient,) = torch.autograd.grad(y.sum(), x)
     torch.testing.assert_close(gradient, (x > 0).to(dtype))
+
+
+def test_modes_that_read_or_replace_operations_meet_pytorchs_own_functions():
+    x, ones, norm = some(4, 8), torch.ones(4, 8), rows.RMSNorm(8).requires_grad_(False)
+
+    def norm_and_gate(x: Tensor) -> Tensor:
+        return rows.gated(norm(x))
+
+    with forward_ad.dual_level():
+        tangent = forward_ad.unpack_dual(norm_and_gate(forward_ad.make_dual(x, ones))).tangent
+    torch.testing.assert_close(tangent, torch.func.jvp(norm_and_gate, (x,), (ones,))[1])
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert norm_and_gate(torch.empty(4, 8)).shape == (4, 4)
+    for traced in (make_fx(norm_and_gate)(x), torch.jit.trace(norm_and_gate, x)):
+        torch.testing.assert_close(traced(2 * x), norm_and_gate(2 * x))
+
+
+def test_outputs_may_be_changed_in_place_and_inputs_may_not():
+    x = some(4, 8).requires_grad_()
+    norm = rows.RMSNorm(8)
+    for function in (norm, rows.gated):
+        (expected,) = torch.autograd.grad((2 * function(x)).sum(), x)
+        (gradient,) = torch.autograd.grad(function(x).mul_(2).sum(), x)
+        assert torch.equal(gradient, expected)
+        for read in (x.clone(), x.clone().t().contiguous().t()):
+            y = function(read)
+            read.add_(1)
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                y.sum().backward()
+
+
+def test_sizes_that_do_not_fit_are_an_error():
+    x, angles = some(1, 1, 4, 8), some(4, 6)
+    for function in (
+        lambda: rows.RMSNorm(16)(x),
+        lambda: rows.gated(x[..., :5]),
+        lambda: rotate_half_split(x, angles.cos(), angles.sin()),
+        lambda: rotate_interleaved(x, angles.cos(), angles.sin()),
+    ):
+        with pytest.raises(RuntimeError):
+            function()
+
+
+@pytest.mark.parametrize("rotate", [rotate_half_split, rotate_interleaved])
+def test_rows_that_share_numbers_rotate_as_copies_do(rotate):
+    numbers, angles = some(2, 3, 20), some(5, 4)
+    windows = numbers.unfold(-1, 8, 1)[:, :, :5]
+    outputs = (rotate(x, angles.cos(), angles.sin()) for x in (windows, windows.contiguous()))
+    assert torch.equal(*outputs)
+
+
+def test_results_do_not_depend_on_the_number_of_threads():
+    x, gradient = some(3000, 129), some(3000, 129, seed=1)
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        norm, leaf = rows.RMSNorm(129), x.clone().requires_grad_()
+        y = norm(leaf)
+        results.append([y.detach(), *torch.autograd.grad(y, (leaf, norm.weight), gradient)])
+    torch.set_num_threads(before)
+    assert all(map(torch.equal, results[0], results[1]))
+    assert all(map(torch.equal, results[0], results[2]))

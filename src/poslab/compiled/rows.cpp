@@ -75,11 +75,11 @@ void by_rows(int64_t rows, int64_t numbers, const F& f) {
   at::parallel_for(0, rows, std::max<int64_t>(1, NUMBERS_OF_THREAD / std::max<int64_t>(1, numbers)), f);
 }
 
-// x / sqrt(mean(x^2) + eps) * weight, and the factors of the rows.
-std::tuple<Tensor, Tensor> normalise(const Tensor& x_RM, const Tensor& weight_M, double eps) {
-  const int64_t R = x_RM.size(0), M = x_RM.size(1);
-  Tensor y = at::empty_like(x_RM), factors = at::empty({R}, x_RM.options());
-  const float *const from = x_RM.const_data_ptr<float>(), *const weight = weight_M.const_data_ptr<float>();
+// x / sqrt(mean(x^2) + eps) * weight of x (..., M), and the factors of the rows.
+std::tuple<Tensor, Tensor> normalise(const Tensor& inputs, const Tensor& weight_M, double eps) {
+  const int64_t M = inputs.size(-1), R = inputs.numel() / M;
+  Tensor y = at::empty_like(inputs), factors = at::empty({R}, inputs.options());
+  const float *const from = inputs.const_data_ptr<float>(), *const weight = weight_M.const_data_ptr<float>();
   float *const to = y.mutable_data_ptr<float>(), *const of_rows = factors.mutable_data_ptr<float>();
   by_rows(R, M, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++) {
@@ -97,10 +97,10 @@ std::tuple<Tensor, Tensor> normalise(const Tensor& x_RM, const Tensor& weight_M,
 }
 
 std::tuple<Tensor, Tensor> normalise_backward(
-    const Tensor& gradient_RM, const Tensor& x_RM, const Tensor& weight_M, const Tensor& factors_R) {
-  const int64_t R = x_RM.size(0), M = x_RM.size(1), num_sums = (R + ROWS_OF_SUM - 1) / ROWS_OF_SUM;
-  Tensor of_x = at::empty_like(x_RM), of_weight = at::empty({num_sums, M}, x_RM.options());
-  const float *const gradients = gradient_RM.const_data_ptr<float>(), *const from = x_RM.const_data_ptr<float>(),
+    const Tensor& gradient, const Tensor& inputs, const Tensor& weight_M, const Tensor& factors_R) {
+  const int64_t R = factors_R.size(0), M = inputs.size(-1), num_sums = (R + ROWS_OF_SUM - 1) / ROWS_OF_SUM;
+  Tensor of_x = at::empty_like(inputs), of_weight = at::empty({num_sums, M}, inputs.options());
+  const float *const gradients = gradient.const_data_ptr<float>(), *const from = inputs.const_data_ptr<float>(),
                     *const weight = weight_M.const_data_ptr<float>(), *const factors = factors_R.const_data_ptr<float>();
   float *const to = of_x.mutable_data_ptr<float>(), *const sums = of_weight.mutable_data_ptr<float>();
   by_rows(num_sums, ROWS_OF_SUM * M, [&](int64_t first, int64_t last) {
@@ -134,9 +134,9 @@ Vec sigmoid(const Vec& x) {
 }
 
 template <typename T>
-void gate(const Tensor& both_RM, Tensor& y) {
-  const int64_t R = both_RM.size(0), F = both_RM.size(1) / 2;
-  const T* const from = both_RM.const_data_ptr<T>();
+void gate(const Tensor& both, Tensor& y) {
+  const int64_t F = y.size(-1), R = y.numel() / F;
+  const T* const from = both.const_data_ptr<T>();
   T* const to = y.mutable_data_ptr<T>();
   by_rows(R, F, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++)
@@ -148,9 +148,9 @@ void gate(const Tensor& both_RM, Tensor& y) {
 }
 
 template <typename T>
-void gate_backward(const Tensor& gradient_RF, const Tensor& both_RM, Tensor& of_both) {
-  const int64_t R = both_RM.size(0), F = both_RM.size(1) / 2;
-  const T *const gradients = gradient_RF.const_data_ptr<T>(), *const from = both_RM.const_data_ptr<T>();
+void gate_backward(const Tensor& gradient, const Tensor& both, Tensor& of_both) {
+  const int64_t F = gradient.size(-1), R = gradient.numel() / F;
+  const T *const gradients = gradient.const_data_ptr<T>(), *const from = both.const_data_ptr<T>();
   T* const to = of_both.mutable_data_ptr<T>();
   by_rows(R, F, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; r++)
@@ -210,23 +210,25 @@ void rotate(
   });
 }
 
-Tensor gate_operator(const Tensor& both_RM) {
-  Tensor y = at::empty({both_RM.size(0), both_RM.size(1) / 2}, both_RM.options());
-  if (both_RM.scalar_type() == at::kBFloat16) gate<BFloat16>(both_RM, y);
-  else gate<float>(both_RM, y);
+Tensor gate_operator(const Tensor& both) {
+  auto sizes = both.sizes().vec();
+  sizes.back() /= 2;
+  Tensor y = at::empty(sizes, both.options());
+  if (both.scalar_type() == at::kBFloat16) gate<BFloat16>(both, y);
+  else gate<float>(both, y);
   return y;
 }
 
-Tensor gate_backward_operator(const Tensor& gradient_RF, const Tensor& both_RM) {
-  Tensor of_both = at::empty_like(both_RM);
-  if (both_RM.scalar_type() == at::kBFloat16) gate_backward<BFloat16>(gradient_RF, both_RM, of_both);
-  else gate_backward<float>(gradient_RF, both_RM, of_both);
+Tensor gate_backward_operator(const Tensor& gradient, const Tensor& both) {
+  Tensor of_both = at::empty_like(both);
+  if (both.scalar_type() == at::kBFloat16) gate_backward<BFloat16>(gradient, both, of_both);
+  else gate_backward<float>(gradient, both, of_both);
   return of_both;
 }
 
 Tensor rotate_operator(
     const Tensor& x_BHTD, const Tensor& cos_BHTP, const Tensor& sin_BHTP, bool interleaved) {
-  Tensor y = at::empty_like(x_BHTD);
+  Tensor y = x_BHTD.is_non_overlapping_and_dense() ? at::empty_like(x_BHTD) : at::empty(x_BHTD.sizes(), x_BHTD.options());
   if (x_BHTD.scalar_type() == at::kBFloat16) rotate<BFloat16>(x_BHTD, cos_BHTP, sin_BHTP, interleaved, y);
   else rotate<float>(x_BHTD, cos_BHTP, sin_BHTP, interleaved, y);
   return y;

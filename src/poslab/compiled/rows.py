@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -19,8 +20,8 @@ class RMSNorm(nn.RMSNorm):
     """PyTorch's RMSNorm, in one pass over memory where the operators are in use."""
 
     def forward(self, x: Tensor) -> Tensor:
-        is_plain = self.weight is not None and len(self.normalized_shape) == 1
-        if not (is_plain and x.dtype == self.weight.dtype == torch.float32 and _serves(x)):
+        fits = self.weight is not None and self.weight.shape == x.shape[-1:]
+        if not (fits and x.dtype == self.weight.dtype == torch.float32 and _serves(x)):
             return super().forward(x)
         eps = torch.finfo(torch.float32).eps if self.eps is None else self.eps
         normed: Tensor = _Normalise.apply(x, self.weight, eps)
@@ -29,7 +30,7 @@ class RMSNorm(nn.RMSNorm):
 
 def gated(gate_up: Tensor) -> Tensor:
     """Return `silu(gate) * up` of the halves of the last dimension, (..., F) of (..., 2F)."""
-    if _serves(gate_up):
+    if _serves(gate_up) and gate_up.shape[-1] % 2 == 0:
         product: Tensor = _Gate.apply(gate_up)
         return product
     gate, up = gate_up.chunk(2, dim=-1)
@@ -45,7 +46,8 @@ def rotated(x_BHTD: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tens
         interleaved: True for pairs of neighbours.
     """
     tables = (cos, sin)
-    if x_BHTD.dim() != 4 or x_BHTD.stride(-1) != 1 or not _serves(x_BHTD):
+    fits = x_BHTD.dim() == 4 and x_BHTD.stride(-1) == 1 and 2 * cos.shape[-1] <= x_BHTD.shape[-1]
+    if not (fits and _serves(x_BHTD)):
         return None
     shape = (*(1,) * (4 - cos.dim()), *cos.shape)
     fits = all(n in (1, m) for n, m in zip(shape[:2], x_BHTD.shape[:2], strict=True)) and shape[2] == x_BHTD.shape[2]
@@ -56,9 +58,16 @@ def rotated(x_BHTD: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tens
 
 
 def _serves(x: Tensor) -> bool:
-    """Return True if the operators are in use for x, and neither a compiler nor a transform reads this code."""
-    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return library.serves(x) and x.numel() > 0 and not is_traced
+    """Return True if the operators are in use for x, and nothing reads this code but the computation itself."""
+    is_traced = (
+        type(x) not in (Tensor, nn.Parameter)  # such as one of several devices, or without numbers
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or forward_ad._current_level >= 0
+    )
+    return not is_traced and library.serves(x) and x.numel() > 0
 
 
 class _Normalise(torch.autograd.Function):
@@ -66,20 +75,18 @@ class _Normalise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight_M: Tensor, eps: float) -> Tensor:
-        x_RM = x.reshape(-1, x.shape[-1]).contiguous()
-        y_RM, factors_R = torch.ops.poslab_kernel.normalise(x_RM, weight_M.contiguous(), eps)
-        ctx.save_for_backward(x_RM, weight_M, factors_R)
-        return y_RM.view(x.shape)
+        y: Tensor
+        y, factors_R = torch.ops.poslab_kernel.normalise(x.contiguous(), weight_M.contiguous(), eps)
+        ctx.save_for_backward(x, weight_M, factors_R)
+        return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        x_RM, weight_M, factors_R = ctx.saved_tensors
-        gradient_RM = gradient.reshape(x_RM.shape).contiguous()
-        of_x, of_weight = torch.ops.poslab_kernel.normalise_backward(
-            gradient_RM, x_RM, weight_M.contiguous(), factors_R
-        )
-        return of_x.view(gradient.shape), of_weight, None
+        *inputs, factors_R = ctx.saved_tensors
+        operands = (x.contiguous() for x in (gradient, *inputs))
+        of_x, of_weight = torch.ops.poslab_kernel.normalise_backward(*operands, factors_R)
+        return of_x, of_weight, None
 
 
 class _Gate(torch.autograd.Function):
@@ -87,15 +94,13 @@ class _Gate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate_up: Tensor) -> Tensor:
-        both_RM = gate_up.reshape(-1, gate_up.shape[-1]).contiguous()
-        ctx.save_for_backward(both_RM)
-        product: Tensor = torch.ops.poslab_kernel.gate(both_RM)
-        return product.view(*gate_up.shape[:-1], -1)
+        ctx.save_for_backward(gate_up)
+        product: Tensor = torch.ops.poslab_kernel.gate(gate_up.contiguous())
+        return product
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (both_RM,) = ctx.saved_tensors
-        gradient_RF = gradient.reshape(len(both_RM), -1).contiguous()
-        of_both: Tensor = torch.ops.poslab_kernel.gate_backward(gradient_RF, both_RM)
-        return of_both.view(*gradient.shape[:-1], -1)
+        (gate_up,) = ctx.saved_tensors
+        of_both: Tensor = torch.ops.poslab_kernel.gate_backward(gradient.contiguous(), gate_up.contiguous())
+        return of_both
