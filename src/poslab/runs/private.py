@@ -62,7 +62,7 @@ class Private(Step):
     def check(self, config: Mapping[str, Any], model: Model, processes: int, lengths_vary: bool) -> None:
         if processes > 1:
             raise ValueError(f"step=private needs a single process, got {processes}: trainer.devices=1")
-        if config["trainer"].get("compile"):
+        if config["trainer"].get("compile") not in (None, False, "auto"):
             raise ValueError("trainer.compile must be false with step=private, which takes gradients row by row")
         stacks = model.stacks.values()
         if lengths_vary and any(encoding.depends_on_length for stack in stacks for encoding in stack):

@@ -49,7 +49,8 @@ class TrainerSettings:
         hang_after: seconds without a finished batch after which a run of several processes is ended; positive.
         kernel: attention on a CPU by an operator that the machine's C++ compiler makes once (`compiled`), by PyTorch
             (`torch`), or compiled where there is a compiler and the run is long enough to win back its time (`auto`).
-        compile: True compiles the model (torch.compile), `blocks` each of its blocks by itself, which is ready sooner.
+        compile: True compiles the model (torch.compile), `blocks` each of its blocks by itself, which is ready sooner,
+            and `auto` blocks of ours on a GPU, and on a CPU in runs that are long enough to win back its time.
         activation_checkpointing: True keeps only the input of each block, and computes the rest again in the backward
             pass: less memory for about a third more time, and the same numbers.
         deterministic: True runs only algorithms that give the same bits each time; a GPU has faster ones that do not.
@@ -70,7 +71,7 @@ class TrainerSettings:
     log_every: Count = 10
     hang_after: Count = 1800
     kernel: Literal["auto", "compiled", "torch"] = "auto"
-    compile: bool | Literal["blocks"] = False
+    compile: bool | Literal["auto", "blocks"] = False
     activation_checkpointing: bool = False
     deterministic: bool = False
     profiler: Literal["simple", "advanced"] | None = None
@@ -119,6 +120,11 @@ class TrainerSettings:
     def on_gpu(self) -> bool:
         """True if the run uses GPUs."""
         return self.accelerator == "gpu" or (self.accelerator == "auto" and torch.cuda.is_available())
+
+    @property
+    def must_compile(self) -> bool:
+        """True if the run compiles whatever its length, and is an error where that cannot be."""
+        return self.compile not in (False, "auto")
 
     @property
     def local_processes(self) -> int:

@@ -236,7 +236,7 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
         (not isinstance(recipe.objective, TaskLoss), f"objective must be task with {key}"),
         (not isinstance(recipe.step, Standard), f"step must be standard with {key}"),
         (recipe.model.positions is not None, f"positions must be contiguous with {key}, got {sampler}"),
-        (recipe.trainer.compile, f"trainer.compile must be false with {key}"),
+        (recipe.trainer.must_compile, f"trainer.compile must be false with {key}"),
         (model.num_registers, f"model.registers must be 0 with {key}, got {model.num_registers}"),
         (model.is_recurrent, f"model.canon and mixers must be null with {key}: they read tokens of another process"),
         (stateful, f"encoding must not have a state of each token with {key}"),

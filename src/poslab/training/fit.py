@@ -52,6 +52,7 @@ from poslab.training.components import (
     quieten_lightning,
     task_and_model_of,
     trainer_of,
+    with_compile,
 )
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
 from poslab.training.initialise import begin_encoding, initialise_from
@@ -180,6 +181,7 @@ def train_here(
     begin_kernel(settings, datamodule, console.print)
     first_step = first_step_of(checkpoint, datamodule)
     task, model = task_and_model_of(recipe, datamodule)
+    settings = with_compile(recipe, model, datamodule)
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
     size = f"{_num_parameters(model):,} parameters"
     console.print(f"{type(model).__name__} with {recipe.encoding_name}: {size}, {precision}")
@@ -207,6 +209,8 @@ def train_here(
         )
         set_up_passes(teacher.model, settings)
     set_up_passes(model, settings)
+    if recipe.trainer.compile == "auto" and settings.compile:
+        console.print("blocks are compiled (trainer.compile=auto)")
 
     if first_step:
         console.print(f"resuming after step {first_step:,} from {checkpoint}")

@@ -32,7 +32,7 @@ def check_teacher(recipe: Recipe, objective: Distillation, student: Model) -> No
         _check_teacher_length(recipe, objective.teacher_length)
     loaded = _loaded(recipe, objective)
     match, teacher = objective.matched(loaded), loaded.model
-    if match != "logits" and recipe.trainer.compile:
+    if match != "logits" and recipe.trainer.must_compile:
         raise ValueError(f"trainer.compile must be false where objective.match={match}")
     if match in ("attention", "relations"):
         for model in (student, teacher):
