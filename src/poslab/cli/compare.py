@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from poslab.cli.argv import with_config_dir
-from poslab.cli.hydra_command import HELP, check_figure_width, command_without_hydra, print_loading_notice
+from poslab.cli.hydra_command import (
+    HELP,
+    check_figure_width,
+    command_without_hydra,
+    print_loading_notice,
+    quick_imports,
+)
 from poslab.cli.specs import (
     clear_distributed_env,
     named_runs,
@@ -71,7 +77,8 @@ def main(arguments: list[str]) -> None:
         if wrong := [*(key for key in given if key not in allowed), *overrides]:
             raise ValueError(f"{wrong[0]} does not go with the tables in {folder}, which are reported as they are")
         print_loading_notice()
-        from poslab.experiments.command import report_tables
+        with quick_imports():
+            from poslab.experiments.command import report_tables
 
         report_tables(folder, typed, needs, given.get("baseline"), ways["recommend"], width)
         return
@@ -88,7 +95,8 @@ def main(arguments: list[str]) -> None:
         _print_at_once(f"left out, for their model is not model.path: {', '.join(left_out)}")
     print_loading_notice()
 
-    from poslab.experiments.command import run_comparison
+    with quick_imports():
+        from poslab.experiments.command import run_comparison
 
     run_question(
         comparison, lambda: run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width), OWN_KEYS
@@ -116,7 +124,8 @@ def _compare_runs(
     runs = named_runs(given.pop("runs"))
     _print_at_once(f"comparing {len(runs)} run{'s' if len(runs) > 1 else ''}")
     print_loading_notice()
-    from poslab.experiments.command import compare_runs
+    with quick_imports():
+        from poslab.experiments.command import compare_runs
 
     if "trust" in given:
         given["trust"] = package_names(given["trust"])

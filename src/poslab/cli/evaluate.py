@@ -14,7 +14,7 @@ from poslab.arguments import shown
 from poslab.cli.argv import expand_aliases, searching_words
 from poslab.cli.choices import keys, keys_of
 from poslab.cli.help import evaluate_help
-from poslab.cli.hydra_command import check_figure_width, command
+from poslab.cli.hydra_command import check_figure_width, command, quick_imports
 from poslab.cli.specs import named_runs
 from poslab.configuration.command_line import key_of
 from poslab.configuration.folders import CONF, choices, groups
@@ -51,7 +51,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
 
-    from poslab.evaluation.command import diagnose_encoding, evaluate_pretrained, evaluate_runs
+    with quick_imports():
+        from poslab.evaluation.command import diagnose_encoding, evaluate_pretrained, evaluate_runs
 
     if of_model:
         evaluate_pretrained(_pretrained(config, of_model), request)

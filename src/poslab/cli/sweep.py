@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poslab.cli.argv import with_config_dir
-from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice
+from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice, quick_imports
 from poslab.cli.specs import (
     clear_distributed_env,
     own_keys_and_overrides,
@@ -51,7 +51,8 @@ def main(arguments: list[str]) -> None:
     sweep = read_sweep(SWEEPS, given, overrides)
     print_loading_notice()
 
-    from poslab.experiments.sweep_command import run_sweep
+    with quick_imports():
+        from poslab.experiments.sweep_command import run_sweep
 
     run_question(
         sweep,

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from poslab.cli.argv import parsed
 from poslab.cli.help import train_help
-from poslab.cli.hydra_command import choices_of_configuration, command
+from poslab.cli.hydra_command import choices_of_configuration, command, quick_imports
 from poslab.configuration.build import is_pretrained
 from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, labels, short_key, shown
 
@@ -50,7 +50,8 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
             download(config["model"].get("path"))
         config = with_rate(config)
 
-    from poslab.training.resume import plan
+    with quick_imports():
+        from poslab.training.resume import plan
 
     given = [override for override in overrides if not override.startswith("resume=")]
     of_hydra = [word.lstrip("+") for word in HydraConfig.get().overrides.hydra]
@@ -59,14 +60,16 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
         choices=[*choices_of_configuration("train"), *given]
     )
 
-    from poslab.training.checking import check
+    with quick_imports():
+        from poslab.training.checking import check
 
     recipe = check(planned.config, planned.checkpoint)
     if planned.logs_to is not None and not planned.run.is_finished:
         reached = [f"record with logger {name}" for name in planned.logs_to]
         planned.run.require_trust([*recipe.source.reaches(), *reached])
 
-    from poslab.training.fit import train
+    with quick_imports():
+        from poslab.training.fit import train
 
     JOBS.append((train(planned, recipe), recipe))
 
