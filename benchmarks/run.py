@@ -65,7 +65,7 @@ def main(plan: Plan = CPU, parts: tuple[str, ...] = tuple(PARTS), description: s
     )
     parser.add_argument("--minutes", type=float, default=float("inf"), help="after which nothing is begun")
     parser.add_argument("--turns", type=int, help=f"of each contestant (default: {plan.turns})")
-    parser.add_argument("--tiny", action="store_true", help="very small sizes: does it run?")
+    parser.add_argument("--tiny", action="store_true", help="very small sizes: does it run? Kept only in --output")
     parser.add_argument("--again", action="store_true", help="measures anew what the file has already")
     parser.add_argument("--output", type=Path, help="the JSON file (default: that of this machine)")
     arguments = parser.parse_args()
@@ -73,8 +73,9 @@ def main(plan: Plan = CPU, parts: tuple[str, ...] = tuple(PARTS), description: s
         parser.error("there is no GPU here: choose --device cpu")
     plan = replace(TINY if arguments.tiny else plan, device=arguments.device, encodings=tuple(arguments.encodings))
     plan = replace(plan, turns=arguments.turns or plan.turns)
+    output = arguments.output or (None if arguments.tiny else file_of(plan.device))
     try:
-        results = Results(arguments.output or file_of(plan.device), plan.device, arguments.again)
+        results = Results(output, plan.device, arguments.again)
         if plan.device == "cpu":
             ours.use_kernel()
     except ValueError as error:  # the file is of another machine, or there is no compiler

@@ -64,7 +64,7 @@ python docs/make.py performance
 
 The figures go to a file for each machine in `benchmarks/figures`, as they are measured. A command continues after an
 interruption: what the file has already is not measured again, except with `--again`. `--parts`, `--encodings` and
-`--minutes` measure only some of it, and `--tiny --output FILE` shows in some minutes that it runs.
+`--minutes` measure only some of it, and `--tiny` shows in some minutes that it runs.
 
 No GPU has run `gpu.py` yet. It measures whole decoders (85M parameters), every encoding, attention layers and compiled
 steps."""
