@@ -261,14 +261,55 @@ def test_a_compiler_that_fails_is_named_and_leaves_nothing(words, reason, monkey
     assert not list((tmp_path / "cache").iterdir())
 
 
-def test_a_compiler_that_hangs_is_named(monkeypatch, tmp_path):
+def test_a_compiler_that_hangs_is_named_and_ends_with_its_processes(monkeypatch, tmp_path):
     hanging = tmp_path / "hanging-c++"
-    hanging.write_text("#!/bin/sh\nexec tail -f /dev/null\n")
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    hanging.write_text(f"#!/bin/sh\nexec 3> {pipe}\ntail -f /dev/null &\nwait\n")
     hanging.chmod(0o755)
     monkeypatch.setenv("CXX", str(hanging))
     monkeypatch.setattr(library, "COMPILE_TIMEOUT_S", 1)
     with pytest.raises(library.NoKernelError, match=r"hanging-c\+\+ cannot compile Poslab's operators in 1 seconds$"):
         library.compile_kernel(tmp_path / "cache")
+    os.set_blocking(reader, True)
+    assert os.read(reader, 1) == b""  # at the end, which waits for the last process that may write
+    os.close(reader)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_what_a_killed_process_left_is_removed(monkeypatch, tmp_path):
+    failing = tmp_path / "failing-c++"
+    failing.write_text("#!/bin/sh\nexit 1\n")
+    failing.chmod(0o755)
+    monkeypatch.setenv("CXX", str(failing))
+    folders = [tmp_path / "cache" / name for name in ("tmp_left", "tmp_of_another_process")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "operators.so").touch()
+    os.utime(folders[0], (0, 0))
+    with pytest.raises(library.NoKernelError):
+        library.compile_kernel(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == folders[1:]
+
+
+def test_a_compiler_is_called_with_the_words_of_its_command(monkeypatch, tmp_path):
+    cache = tmp_path / "my cache++"
+    cache.write_text('#!/bin/sh\necho "error: called with $1" >&2; exit 1\n')
+    cache.chmod(0o755)
+    monkeypatch.setenv("CXX", f"'{cache}' the-compiler --option")
+    with pytest.raises(library.NoKernelError, match="error: called with the-compiler"):
+        library.compile_kernel(tmp_path / "cache")
+    monkeypatch.setenv("CXX", "'g++")
+    with pytest.raises(library.NoKernelError, match="CXX must be a command"):
+        library.compile_kernel(tmp_path / "cache")
+
+
+def test_a_kept_library_needs_no_compiler(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    assert library.is_compiled(folder)
+    library.load_kernel(folder)
+    assert library.serves(torch.zeros(1))
 
 
 def test_a_library_is_kept_whole_under_its_facts(folder, monkeypatch):

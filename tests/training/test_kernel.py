@@ -62,6 +62,7 @@ def test_a_short_run_compiles_nothing(tmp_path, monkeypatch):
 
 def test_a_long_run_goes_on_without_a_compiler_unless_it_was_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(components, "MIN_PAIRS", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     words = ["trainer.max_steps=1", "trainer.validations=1"]

@@ -9,9 +9,12 @@ import contextlib
 import hashlib
 import os
 import platform
+import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import torch
@@ -21,6 +24,9 @@ SOURCES = tuple(Path(__file__).with_name(name) for name in ("attention.cpp", "ro
 DTYPES = (torch.bfloat16, torch.float32)
 
 COMPILE_TIMEOUT_S = 300
+
+UNFINISHED = "tmp"
+"""Beginning of the names of folders in which a library is made."""
 
 _enabled = False
 """True if the operators are used."""
@@ -45,8 +51,8 @@ def disable() -> None:
 
 
 def is_compiled(folder: Path) -> bool:
-    """Return True if a folder has a whole library for this machine; errors as of `compile_kernel`."""
-    library = _library(folder, _compiler_command())
+    """Return True if a folder has a whole library for this machine, whichever compiler made it."""
+    library = _library(folder)
     if not library.is_file():
         return False
     content = library.read_bytes()  # loading what is cut off would end the process
@@ -63,27 +69,55 @@ def compile_kernel(folder: Path) -> None:
     Raises:
         NoKernelError: if there is no compiler, it fails, or the folder cannot be written.
     """
-    command = _compiler_command()
-    library = _library(folder, command)
+    compiler = _compiler()
+    name = shlex.join(compiler)
+    library = _library(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _remove_unfinished(folder)
         # Under a name of its own until it is whole: several processes may compile at once.
-        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
             made = Path(unfinished) / library.name
-            call = [command[0], *map(str, SOURCES), *command[1:], "-o", str(made)]
-            subprocess.run(
-                call, check=True, capture_output=True, text=True, errors="replace", timeout=COMPILE_TIMEOUT_S
-            )
+            _run([*compiler, *map(str, SOURCES), *_settings(), "-o", str(made)])
             made.write_bytes(_with_digest(made.read_bytes()))
             made.replace(library)
     except subprocess.CalledProcessError as error:
         lines = [line for line in error.stderr.splitlines() if "error" in line]
         first = lines[0] if lines else error.stderr[:200] or f"exit status {error.returncode}"
-        raise NoKernelError(f"{command[0]} cannot compile Poslab's operators: {first}") from error
+        raise NoKernelError(f"{name} cannot compile Poslab's operators: {first}") from error
     except subprocess.TimeoutExpired as error:
-        raise NoKernelError(f"{command[0]} cannot compile Poslab's operators in {COMPILE_TIMEOUT_S} seconds") from error
+        raise NoKernelError(f"{name} cannot compile Poslab's operators in {COMPILE_TIMEOUT_S} seconds") from error
     except OSError as error:
-        raise NoKernelError(f"{command[0]} cannot compile Poslab's operators: {error}") from error
+        raise NoKernelError(f"{name} cannot compile Poslab's operators: {error}") from error
+
+
+def _run(command: list[str]) -> None:
+    """Run a compiler, and end the processes that it started with it; errors as of `subprocess.run`."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        process_group=0,
+    )
+    with process:
+        try:
+            _, message = process.communicate(timeout=COMPILE_TIMEOUT_S)
+        except BaseException:  # Ctrl-C too, which reaches this process alone
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=message)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed while they compiled have left."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):  # another process may remove it
+            if time.time() - path.stat().st_mtime > 2 * COMPILE_TIMEOUT_S:
+                shutil.rmtree(path)
 
 
 def _with_digest(library: bytes) -> bytes:
@@ -102,7 +136,7 @@ def load_kernel(folder: Path) -> None:
         if not is_compiled(folder):
             compile_kernel(folder)
         try:
-            torch.ops.load_library(str(_library(folder, _compiler_command())))
+            torch.ops.load_library(str(_library(folder)))
         except (OSError, RuntimeError) as error:
             raise NoKernelError(f"the compiled attention cannot be loaded: {error}") from error
         for dtype in DTYPES:
@@ -115,27 +149,35 @@ def load_kernel(folder: Path) -> None:
     _enabled = True
 
 
-def _library(folder: Path, command: list[str]) -> Path:
+def _library(folder: Path) -> Path:
     """Return the path of the library of this source, this torch and this processor, whose instructions it may need."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else [platform.processor()]
-    flags = next((line for line in lines if line.startswith("flags")), lines[0])
-    facts = (*(source.read_bytes() for source in SOURCES), torch.__version__, flags, *command)
+    flags = next((line for line in lines if line.startswith(("flags", "Features"))), lines[0])
+    facts = (*(source.read_bytes() for source in SOURCES), torch.__version__, flags, *_settings())
     return folder / f"operators_{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.so"
 
 
-def _compiler_command() -> list[str]:
-    """Return the command that compiles for this machine, without the names of files."""
+def _compiler() -> list[str]:
+    """Return the words that call the compiler of this machine: `CXX` may name one behind a cache."""
+    try:
+        chosen = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise NoKernelError(f"CXX must be a command, got {os.environ['CXX']!r}: {error}") from error
+    for first, *others in filter(None, (chosen, ["g++"], ["clang++"], ["c++"])):
+        if path := shutil.which(first):
+            return [path, *others]
+    raise NoKernelError("no C++ compiler is installed")
+
+
+def _settings() -> list[str]:
+    """Return how the compiler compiles for this machine."""
     from torch.utils.cpp_extension import include_paths
 
-    names = (os.environ.get("CXX"), "g++", "clang++", "c++")
-    compiler = next((path for name in names if name and (path := shutil.which(name))), None)
-    if compiler is None:
-        raise NoKernelError("no C++ compiler is installed")
     capability = torch.backends.cpu.get_cpu_capability()
     libraries = Path(torch.__file__).parent / "lib"
     return [
-        *(compiler, "-O3", "-std=c++20", "-shared", "-fPIC", "-fopenmp", "-march=native"),
+        *("-O3", "-std=c++20", "-shared", "-fPIC", "-fopenmp", "-march=native"),
         *(f"-DCPU_CAPABILITY={capability}", f"-DCPU_CAPABILITY_{capability}"),
         *(f"-I{path}" for path in include_paths()),
         *(f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-ltorch", "-lc10"),
