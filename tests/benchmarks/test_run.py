@@ -14,6 +14,7 @@ from tests.conftest import ROOT
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1200),  # every script imports and compiles
     pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="there is no C++ compiler"),
 ]
 
@@ -62,7 +63,7 @@ def test_attention_is_measured_in_every_way(tmp_path):
     assert text and not nothing and again.rows == figures.rows
 
 
-def test_memory_and_data_are_measured(tmp_path):
+def test_the_memory_of_long_texts_is_measured(tmp_path):
     arguments = ["--encodings", "learned", "forgetting", "--parts", "memory"]
     figures, _ = measured("run", tmp_path / "memory.json", *arguments)
     # What is blockwise has no bound, and is left out; `learned` is made as long as the text.
@@ -70,7 +71,6 @@ def test_memory_and_data_are_measured(tmp_path):
     assert [row["precision"] for row in figures.of("training")] == ["float32", "bfloat16"]
 
 
-@pytest.mark.timeout(1200)
 # For one thread PyTorch 2.13 makes C++ that lacks a header.
 def test_the_page_is_made_of_what_is_measured_on_a_gpu(tmp_path):
     arguments = ["--device", "cpu", "--encodings", "none", "t5"]
