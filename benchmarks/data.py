@@ -35,7 +35,7 @@ ROWS = 100_000
 def data(plan: Plan, results: Results) -> Iterator[Measurement]:
     """Yield a written file and every dataset that needs neither a hub nor files."""
     texts = {path.stem: path.read_text(encoding="utf-8") for path in (CONF / "dataset").glob("[!_]*.yaml")}
-    external = re.compile(r"hub|_glue|_example_files|^files:", re.IGNORECASE | re.MULTILINE)
+    external = re.compile(r"hub|_glue|_example_files|^files:|_target_: null|^path: null", re.IGNORECASE | re.MULTILINE)
     for dataset in [CSV_FILE, *sorted(name for name, text in texts.items() if not external.search(text))]:
         yield {"part": "data", "dataset": dataset}, partial(_rows, dataset, plan.data_steps)
 
