@@ -124,6 +124,23 @@ def test_outputs_and_gradients_are_those_of_the_definition(dtype, heads, kv_head
         assert max(error(x, y) for x, y in pairs) < bound * (10 if window == 1 else 1), case
 
 
+@pytest.mark.parametrize("window", [None, 9, 600])
+@pytest.mark.parametrize(("num_queries", "num_keys"), [(150, 1100), (1100, 1100), (300, 300)])
+def test_blocks_of_rounded_sizes_are_those_of_the_definition(num_queries, num_keys, window):
+    q, gradient = some(2, 1, 2, num_queries, 8)
+    k, v = some(2, 1, 1, num_keys, 8, seed=1)
+    table = some(2, num_queries + num_keys - 1, seed=2)
+    distance = torch.arange(num_keys - num_queries, num_keys).unsqueeze(-1) - torch.arange(num_keys)
+    mask = (distance >= 0) & (distance < (window or num_keys))
+    leaves = [x.clone().requires_grad_() for x in (q, k, v, table)]
+    exact = [x.double().requires_grad_() for x in (q, k, v, table)]
+    output = attend_by_distance(*leaves, Visibility(window=window), 8**-0.5)
+    expected = by_definition(*exact[:3], exact[3][:, distance + num_queries - 1], mask)
+    assert error(output, expected) < 1e-5
+    pairs = zip(gradients(output, gradient, leaves), gradients(expected, gradient, exact), strict=True)
+    assert max(error(x, y) for x, y in pairs) < 1e-5
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("deviation", [1, 2, 3])
 @pytest.mark.parametrize("length", [128, 256, 1024])
@@ -376,3 +393,39 @@ def test_the_gradient_of_a_bias_does_not_depend_on_the_number_of_threads():
     torch.set_num_threads(before)
     assert torch.equal(gradients_of_bias[0], gradients_of_bias[1])
     assert torch.equal(gradients_of_bias[0], gradients_of_bias[2])
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+
+import torch
+
+from poslab.attention.distance import distance_attention, distance_attention_backward
+from poslab.compiled import library
+
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def attend(length):
+    q = torch.ones(1, 1, length, 16)
+    output, log_sum = distance_attention(q, q, q, None, None, 0, length, 0.3)
+    distance_attention_backward(q, q, q, q, None, None, output, log_sum, False, 0, length, 0.3, *[None] * 5)
+
+
+torch.set_num_threads(1)
+library.load_kernel(Path(sys.argv[1]))
+attend(4096)
+before = resident_mb()
+for length in range(1000, 4096, 77):
+    attend(length)
+print(resident_mb() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").is_file(), reason="the memory of a process is not known")
+def test_the_memory_of_many_lengths_is_bounded(folder):
+    run = subprocess.run([sys.executable, "-c", MEMORY, str(folder)], capture_output=True, text=True, check=True)
+    assert float(run.stdout) < 32  # MB

@@ -32,10 +32,20 @@ using Vec = at::vec::Vectorized<float>;
 using MaybeTensor = std::optional<Tensor>;
 
 constexpr int64_t LANES = Vec::size();
-constexpr int64_t STEP = 16;  // keys of a block are a multiple, so that few kinds of products occur
+constexpr int64_t STEP = 16;  // keys of a block are a multiple
+// Different numbers of keys, between a power of two and the next, of a block and of a buffer: oneDNN keeps the code of
+// each kind of product in each thread.
+constexpr int64_t SIZES_OF_BLOCK = 16, SIZES_OF_BUFFER = 4;
 constexpr float NONE = -std::numeric_limits<float>::infinity();
 
 int64_t rounded_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
+
+// n rounded up to one of so many sizes between a power of two and the next.
+int64_t rounded_up_to_size(int64_t n, int64_t sizes) {
+  int64_t step = STEP;
+  while (2 * step * sizes <= n) step *= 2;
+  return rounded_up(n, step);
+}
 
 template <typename T>
 constexpr bool PAIRED = std::is_same_v<T, BFloat16>;
@@ -83,10 +93,15 @@ struct Rules {
     return {begin, std::clamp<int64_t>(index - nearest + 1, begin, keys)};
   }
 
+  // Keys that a buffer has, those behind the last of them zeros.
+  int64_t width() const { return rounded_up_to_size(keys, SIZES_OF_BUFFER); }
+
   // Keys of a block of queries; at least one step.
   Span of_block(int64_t first, int64_t stop) const {
     const int64_t begin = std::min(of_query(first).begin, keys - 1) / STEP * STEP;
-    return {begin, std::max(begin + STEP, rounded_up(of_query(stop - 1).end, STEP))};
+    const int64_t size = rounded_up_to_size(std::max<int64_t>(1, of_query(stop - 1).end - begin), SIZES_OF_BLOCK);
+    const int64_t inside = std::min(begin, width() - size);
+    return {inside, inside + size};
   }
 
   // Index in the bias of head 0 of a query and key 0, for a bias of distance.
@@ -250,7 +265,7 @@ void forward(
     Tensor& log_sum) {
   constexpr int64_t in_word = PAIRED<T> ? 2 : 1;
   const int64_t B = q_BHTD.size(0), H = q_BHTD.size(1), D = q_BHTD.size(3), G = k_BGSD.size(1);
-  const int64_t num_queries = rules.queries, num_keys = rules.keys, width = rounded_up(num_keys, STEP);
+  const int64_t num_queries = rules.queries, num_keys = rules.keys, width = rules.width();
   const int64_t num_blocks = (num_queries + rows - 1) / rows;
   const Heads<T> q(q_BHTD), k(k_BGSD), v(v_BGSD);
   Tensor packed_k = at::empty({B * G, D * width}, q_BHTD.options()), packed_v = at::empty_like(packed_k);
@@ -352,7 +367,7 @@ void backward(
     Tensor& of_bias) {
   constexpr int64_t in_word = PAIRED<T> ? 2 : 1;
   const int64_t B = q_BHTD.size(0), H = q_BHTD.size(1), D = q_BHTD.size(3), G = k_BGSD.size(1), N = rules.num_numbers;
-  const int64_t num_queries = rules.queries, num_keys = rules.keys, width = rounded_up(num_keys, STEP);
+  const int64_t num_queries = rules.queries, num_keys = rules.keys, width = rules.width();
   const Heads<T> q(q_BHTD), k(k_BGSD), v(v_BGSD), of_output(gradient), kept(output);
   const float* const sums = log_sum.const_data_ptr<float>();
   T *const to_q = q_gradient.mutable_data_ptr<T>(), *const to_k = k_gradient.mutable_data_ptr<T>(),
