@@ -32,6 +32,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kernel")
     try:
+        library.compile_kernel(folder)  # which another module of this process may have loaded from another folder
         library.load_kernel(folder)
     except library.NoKernelError as error:
         pytest.skip(str(error))
@@ -232,6 +233,16 @@ def test_not_a_number_stays_one(window, dtype):
     output = attend(q, q.nan_to_num(), q.nan_to_num(), NoPosition(), None, Visibility(window=window))
     assert output[0, 0, 3].isnan().all()
     assert output[0, 0, :3].isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_attention_needs_no_onednn(dtype):
+    q = some(1, 1, 20, 8, dtype=DTYPES[dtype])
+    expected = attend(q, q, q, NoPosition(), None, Visibility())
+    with torch.backends.mkldnn.flags(enabled=False):
+        output = attend(q, q, q, NoPosition(), None, Visibility())
+    assert error(output, expected.double()) < (1e-5 if dtype == "float32" else 2e-2)
 
 
 def test_the_largest_window_is_no_window():

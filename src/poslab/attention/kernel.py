@@ -18,8 +18,8 @@ MAX_KEYS = 4096
 
 def serves(q_BHTD: Tensor, num_keys: int) -> bool:
     """Return True if the operators are in use, and compute attention of these queries to so many keys."""
-    width = q_BHTD.shape[-1]
-    return library.serves(q_BHTD) and num_keys <= MAX_KEYS and width % 2 == 0  # bfloat16 is stored in pairs
+    fits = num_keys <= MAX_KEYS and q_BHTD.shape[-1] % 2 == 0  # bfloat16 is stored in pairs, and multiplied by oneDNN
+    return fits and library.serves(q_BHTD) and (q_BHTD.dtype == torch.float32 or torch.backends.mkldnn.enabled)
 
 
 def attend(

@@ -9,6 +9,7 @@
 #include <ATen/cpu/vec/vec.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <omp.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -72,6 +73,7 @@ void by_pairs(int64_t length, const F& f) {
 
 template <typename F>
 void by_rows(int64_t rows, int64_t numbers, const F& f) {
+  omp_set_num_threads(at::get_num_threads());  // the OpenMP of another compiler has a number of its own
   at::parallel_for(0, rows, std::max<int64_t>(1, NUMBERS_OF_THREAD / std::max<int64_t>(1, numbers)), f);
 }
 
