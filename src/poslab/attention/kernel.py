@@ -19,7 +19,7 @@ MAX_KEYS = 4096
 def serves(q_BHTD: Tensor, num_keys: int) -> bool:
     """Return True if the operators are in use, and compute attention of these queries to so many keys."""
     fits = num_keys <= MAX_KEYS and q_BHTD.shape[-1] % 2 == 0  # bfloat16 is stored in pairs, and multiplied by oneDNN
-    return fits and library.serves(q_BHTD) and (q_BHTD.dtype == torch.float32 or torch.backends.mkldnn.enabled)
+    return fits and library.serves(q_BHTD) and (q_BHTD.dtype == torch.float32 or bool(torch.backends.mkldnn.enabled))
 
 
 def attend(

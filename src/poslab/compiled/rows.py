@@ -62,7 +62,7 @@ def _serves(x: Tensor) -> bool:
     is_traced = (
         type(x) not in (Tensor, nn.Parameter)  # such as one of several devices, or without numbers
         or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
+        or torch._C._is_tracing()
         or torch._C._are_functorch_transforms_active()
         or torch._C._len_torch_dispatch_stack() > 0
         or forward_ad._current_level >= 0
