@@ -21,6 +21,7 @@ from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
 from poslab.training.fit import run_test, train
 from poslab.training.resume import Plan
+from tests.cli.running import TIMED
 from tests.encoding_choices import EVERY_ENCODING, described, small_decoder
 from tests.training.runs import recorded, run_of, small, weights
 
@@ -107,7 +108,7 @@ def test_a_run_of_processes_that_share_its_windows_learns_as_one_process(tmp_pat
     one = run_of(small(tmp_path, *shape), tmp_path / "one")
     two = run_of(small(tmp_path, *shape, "trainer=ddp_cpu", "trainer.context_parallel=2", *sharing), tmp_path / "two")
     expected, found = (
-        {(step, tag): value for step, tag, value in recorded(run) if "per_second" not in tag and "memory" not in tag}
+        {(step, tag): value for step, tag, value in recorded(run) if tag not in TIMED}
         for run in (one, two)
     )
     assert found == pytest.approx(expected, rel=1e-5)
