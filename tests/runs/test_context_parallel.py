@@ -108,8 +108,7 @@ def test_a_run_of_processes_that_share_its_windows_learns_as_one_process(tmp_pat
     one = run_of(small(tmp_path, *shape), tmp_path / "one")
     two = run_of(small(tmp_path, *shape, "trainer=ddp_cpu", "trainer.context_parallel=2", *sharing), tmp_path / "two")
     expected, found = (
-        {(step, tag): value for step, tag, value in recorded(run) if tag not in TIMED}
-        for run in (one, two)
+        {(step, tag): value for step, tag, value in recorded(run) if tag not in TIMED} for run in (one, two)
     )
     assert found == pytest.approx(expected, rel=1e-5)
     tokens = [load_checkpoint(run.last_checkpoint)["trained"]["tokens"] for run in (one, two)]
