@@ -30,6 +30,13 @@ def test_products_of_float32_are_exact(shape):
     torch.testing.assert_close(x.mT @ y, (x.double().mT @ y.double()).float(), rtol=1e-5, atol=1e-4)
 
 
+def test_a_precision_of_one_backend_stays():
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+    processor.set_up_cpu()
+    assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+
+
 def test_a_processor_that_would_round_keeps_the_products_of_pytorch(monkeypatch):
     monkeypatch.setattr(processor, "MAX_ERROR", 1e-12)  # even float32 rounds more
     processor.set_up_cpu()

@@ -37,7 +37,10 @@ def onednn_is_exact() -> bool:
 
     Without leave, PyTorch does not ask oneDNN. It rounds only where the processor has tiles (AMX), or on ARM.
     """
-    before = torch.get_float32_matmul_precision()
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was chosen for one backend alone, and stays so
+        return False
     generator = torch.Generator().manual_seed(0)
     try:
         torch.set_float32_matmul_precision("medium")
