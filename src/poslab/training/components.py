@@ -60,7 +60,8 @@ def prepared_data(recipe: Recipe) -> RunData:
 MIN_PAIRS = 50_000_000
 """Fewest pairs of a query and a key, over all steps, for which `trainer.kernel=auto` compiles attention.
 
-A run of so many wins three seconds, and the first one compiles for 15: a small comparison has dozens of such runs.
+The first such run compiles for about 15 seconds, and all later ones of the machine use what it made: a small comparison
+has dozens.
 """
 
 
@@ -103,7 +104,7 @@ def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[
 MIN_FLOPS = 5e14
 """Least arithmetic of a training, 6 N D, for which `trainer.compile=auto` compiles on a CPU.
 
-Blocks take 40 s of a core to compile and win 2% to 9% of a step: about half as much breaks even.
+On an EPYC blocks took 40 s of a core to compile and won 2% to 9% of a step: the break-even lay at 0.6e14 to 3.8e14.
 """
 
 

@@ -33,12 +33,7 @@ from poslab.runs.processes import (
 )
 from poslab.runs.processor import set_up_cpu
 from poslab.runs.recipe import Recipe, recipe_of
-from poslab.runs.trainer_settings import (
-    TrainerSettings,
-    environment,
-    peak_memory_mb,
-    reset_peak_memory,
-)
+from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.components import (
