@@ -119,6 +119,7 @@ class Comparison:
         costs: further columns of the table.
         train: choices of every run, by key.
         paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
+        predictions: arguments of `Prediction`, each made before the runs.
         overrides: choices of every run as typed, which override all others.
         workers, storage, lost_after, trust: as of a sweep.
 
@@ -143,6 +144,7 @@ class Comparison:
     published: Sequence[Any] = ()
     claims: Sequence[Any] = ()
     differences: Sequence[str] = ()
+    predictions: Sequence[Any] = ()
     overrides: Sequence[str] = ()
     workers: Count = 1
     storage: str | None = None

@@ -14,7 +14,7 @@ from poslab.experiments.mistakes import checked
 
 KEYS = (
     *("question", "baseline", "encodings", "cases", "seeds", "metrics", "gate", "tuning", "budget", "costs", "train"),
-    *("paper", "published", "claims", "differences"),
+    *("paper", "published", "claims", "differences", "predictions"),
 )
 """Keys of a comparison file other than `presets`."""
 

@@ -12,7 +12,7 @@ from poslab.configuration.command_line import key_of
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.comparison import Comparison, file_name
 from poslab.experiments.criteria import COSTS
-from poslab.experiments.published import published_results
+from poslab.experiments.published import predictions_of, published_results
 from poslab.experiments.storage_url import mistake_in_storage
 
 OF_A_RUN = ("trust", "seed", "resume")
@@ -59,7 +59,7 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
     for key in ("published", "claims", "differences"):
         if comparison.paper is None and getattr(comparison, key):
             yield f"{key} must have the paper that it is of, as in paper: {{title: ..., arxiv: ...}}"
-    published_results(comparison)  # raises ValueError for a mistake
+    published_results(comparison)  # raises ValueError for a mistake, as the next one does
     if comparison.baseline not in choices:
         yield (
             f"baseline must be one of the encodings, {', '.join(choices)}, got {comparison.baseline}"
@@ -76,6 +76,7 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
         yield from _in_tuning(comparison, case)
         if (other := files.setdefault(file_name(case), case)) != case:
             yield f"cases: {other} and {case} would have files of the same name: one needs another name"
+    predictions_of(comparison)
 
 
 def _in_case(comparison: Comparison, case: str) -> Iterator[str]:

@@ -1,12 +1,13 @@
-"""Published results in a comparison file: the paper, its values with their source, and its claims."""
+"""What a comparison file says of results before they are known: those of a paper, and predictions of our own."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from poslab.arguments import Count, with_checked_arguments
+from poslab.arguments import Count, nearest, with_checked_arguments
 from poslab.experiments.comparison import Comparison, made
 from poslab.experiments.criteria import Criterion
 
@@ -85,6 +86,46 @@ class Claim:
             Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
 
 
+@with_checked_arguments
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction that is made before the runs: where the mean of an encoding will be, or its difference to another.
+
+    Args:
+        say: the prediction in a sentence.
+        of: name of the encoding.
+        case: name of the case.
+        metric: a tag, as of a criterion; None is the first metric of the case.
+        minus: name of the encoding whose mean is subtracted; None predicts the mean itself.
+        at_least, at_most: bounds of the value, in the unit of the metric; one of them may be missing.
+    """
+
+    say: str
+    of: str
+    case: str
+    metric: str | None = None
+    minus: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        low, high = self.bounds
+        if not low < high or self.at_least is self.at_most is None:
+            raise ValueError(f"at_least must be below at_most, and one of both given, got {low} and {high}")
+        if self.of == self.minus:
+            raise ValueError(f"of and minus must be different encodings, got {self.of} twice")
+        if self.metric is not None:
+            Criterion(self.metric, "minimize")  # raises ValueError for what is not a metric
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The predicted values, from and to."""
+        return (
+            -math.inf if self.at_least is None else self.at_least,
+            math.inf if self.at_most is None else self.at_most,
+        )
+
+
 @dataclass(frozen=True)
 class PublishedResults:
     """Published results that a comparison repeats.
@@ -117,3 +158,23 @@ def published_results(comparison: Comparison) -> PublishedResults | None:
         [made(Claim, f"claims[{number}]", node) for number, node in enumerate(comparison.claims)],
         comparison.differences,
     )
+
+
+def predictions_of(comparison: Comparison) -> list[Prediction]:
+    """Return the predictions of a comparison.
+
+    Raises:
+        ValueError: for one that is none, or names a case or an encoding that the comparison does not have.
+    """
+    predictions = [made(Prediction, f"predictions[{n}]", node) for n, node in enumerate(comparison.predictions)]
+    for number, prediction in enumerate(predictions):
+        if prediction.case not in comparison.all_cases:
+            raise ValueError(
+                f"predictions[{number}].case: there is no case {prediction.case}"
+                f"{nearest(prediction.case, comparison.all_cases)}"
+            )
+        names = comparison.encodings_of(prediction.case)
+        for name in (prediction.of, prediction.minus):
+            if name is not None and name not in names:
+                raise ValueError(f"predictions[{number}]: {prediction.case} has no {name}{nearest(name, names)}")
+    return predictions

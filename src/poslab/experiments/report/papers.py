@@ -25,7 +25,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     """Return the outcome of a claim, and its evidence in words."""
     if claim.case is None or claim.case not in results.comparison.cases:
         return UNTESTED, "no case of this comparison"
-    criterion = _criterion(results, claim.case, claim.metric)
+    criterion = criterion_of(results, claim.case, claim.metric)
     scores = results.scores(claim.case, criterion)
     is_tested = at_lengths(criterion, results.lengths(claim.case), results.training_length(claim.case))
     missing = [name for name in (claim.better, claim.than) if name not in scores]
@@ -45,7 +45,7 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     return words.get(verdict.word, OPEN), evidence
 
 
-def _criterion(results: Results, case: str, metric: str | None) -> Criterion:
+def criterion_of(results: Results, case: str, metric: str | None) -> Criterion:
     """Return the metric that a tag names: the first of a case for None, a declared one, or one without a margin.
 
     The direction of that one is declared where the metric decides at other lengths, or by the gate.
@@ -85,7 +85,7 @@ def _ours(results: Results, value: Published) -> tuple[str | None, float | None]
     case = value.case if value.case in cases else next(iter(cases)) if value.metric and len(cases) == 1 else None
     if case is None or value.encoding not in results.encodings(case):
         return None, None
-    criterion = _criterion(results, case, value.metric)
+    criterion = criterion_of(results, case, value.metric)
     return criterion.metric, results.mean(case, criterion, value.encoding)
 
 

@@ -18,6 +18,7 @@ from poslab.experiments.published import published_results
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
 from poslab.experiments.report.papers import paper_section, values_table
+from poslab.experiments.report.predictions import prediction_section
 from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.report.tables import (
@@ -86,6 +87,7 @@ def _sections(results: Results) -> Iterator[Section]:
         if results.encodings(case):
             yield Section(case, "", list(_evidence(results, case, styles)))
     yield from paper_section(results)
+    yield from prediction_section(results)
     if (table := tuned_table(results)) is not None:
         yield Section("Tuning", "", [table])
     yield Section("Checks", "", [checks(results)])
