@@ -55,8 +55,7 @@ class DeviceStats(CheckedArguments, DeviceStatsMonitor):
     """Lightning's callback: memory of a GPU, or load and memory of processors, for every logger.
 
     Args:
-        cpu_stats: True records processors too, next to a GPU; null records them where there is no GPU. It takes the
-            package psutil.
+        cpu_stats: True records processors too, next to a GPU; null records them where there is no GPU.
     """
 
     def __init__(self, cpu_stats: bool | None = None) -> None:

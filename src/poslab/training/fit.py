@@ -50,6 +50,7 @@ from poslab.training.components import (
     with_compile,
 )
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
+from poslab.training.free_cores import FreeCores
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
 from poslab.training.learner import Learner
@@ -219,6 +220,8 @@ def train_here(
     standard = [ConsoleProgress(console), signals, checkpoints, EncodingCurves()]
     standard += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
     standard += [] if observer is None else [ObserveValidations(observer)]
+    if not settings.on_gpu and not settings.compile:  # compiled code has its number of threads
+        standard.append(FreeCores())
     try:
         trainer = trainer_of(
             settings,

@@ -1,0 +1,44 @@
+"""A run on a CPU leaves the cores that other programs need, and learns the same with any number of threads."""
+
+import itertools
+
+import pytest
+import torch
+
+from poslab.training import free_cores
+from poslab.training.free_cores import Reading, free_threads
+from tests.training.runs import assert_same_weights, run_of, small
+
+
+@pytest.mark.parametrize(
+    ("others", "cores", "most", "threads"),
+    [(0.0, 2, 2, 2), (0.4, 2, 2, 2), (1.0, 2, 2, 1), (3.0, 2, 2, 1), (3.0, 16, 16, 13), (3.0, 16, 4, 4)],
+)
+def test_each_core_that_other_programs_leave_has_a_thread(others, cores, most, threads):
+    of_this = 1.5
+    later = Reading(110.0, 1000 + 10 * (others + of_this), 50 + 10 * of_this)
+    assert free_threads(Reading(100.0, 1000.0, 50.0), later, cores, most) == threads
+
+
+def test_readings_of_this_machine_grow():
+    before = Reading.now()
+    sum(range(10**6))
+    assert all(later >= earlier for earlier, later in zip(before, Reading.now(), strict=True))
+
+
+@pytest.mark.parametrize("words", [[], ["encoding=t5", "trainer.precision=bf16-mixed"]])
+def test_threads_that_change_in_training_change_nothing_that_is_learned(words, tmp_path, monkeypatch):
+    size = ["model.d_model=64", "model.num_layers=2", "dataset.sequence_length=128", "dataset.length_multiples=[1]"]
+    config = small(tmp_path, *size, *words)
+    expected = run_of(config, tmp_path / "alone")
+    numbers = itertools.cycle([2, 1, 3])
+    monkeypatch.setattr(free_cores, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(free_cores, "free_threads", lambda *_: next(numbers))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert_same_weights(run_of(config, tmp_path / "changing"), expected)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert next(numbers) == 1  # four steps have changed the number
