@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
-from poslab.cli import compare, sweep
+from poslab.cli import advise, compare, sweep
 from poslab.cli.argv import expand_aliases, options_first, parsed
 from poslab.cli.errors import known_keys
 from poslab.cli.evaluate import _taken_for_model
@@ -35,7 +35,7 @@ CONF, COMPARISONS, SWEEPS = ROOT / "conf", ROOT / "comparisons", ROOT / "sweeps"
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 VARIABLES = {"$encoding": "rotary", "$seed": "1", "$HOME": "/home", "$(id -u)": "1"}
-PROGRAMS = ("train", "evaluate", "generate", "export", "sweep", "compare")
+PROGRAMS = ("train", "evaluate", "generate", "export", "sweep", "compare", "advise")
 SHELL = {"for", "done", "export"}
 OTHERS = {"pip", "docker", "apt-get", "pre-commit", "source", "tensorboard", "jupyter", "srun", "poslab", "eval", "["}
 """Programs of which nothing is checked but the name."""
@@ -100,6 +100,10 @@ def test_a_command_is_read_as_it_stands(
     _, _, program, *arguments = words
     if program == "src.explore":
         assert all(argument.startswith("to=") for argument in arguments)
+        return
+    if program == "src.advise":
+        given, others = own_keys_and_overrides(arguments, "case", advise.OWN_KEYS)
+        assert not others and ("--help" in arguments or {"size", "context"} <= {*given})
         return
     if "--help" in arguments or WRITTEN_ON_THE_PAGE.search(" ".join(arguments)):
         return

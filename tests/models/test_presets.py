@@ -7,6 +7,8 @@ must make of the silent queries and keys the logits of the others, under the sam
 
 from __future__ import annotations
 
+import inspect
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from transformers.models.t5.modeling_t5 import T5Attention, T5Config
 import poslab.data.composed  # the share of a length in windows
 from poslab.attention import AttentionContext, self_attention_contexts
 from poslab.attention.attend import rotate_qk
+from poslab.cli.advise import parameters_of, preset_of
 from poslab.configuration.build import build
 from poslab.encodings import Positions, StackEncodings
 from poslab.models import StackConfig
@@ -261,6 +264,8 @@ def shown(kind: str, options: dict[str, Any], is_silent: bool) -> list[tuple[Ten
     return show.layers
 
 
+WITHOUT_ROTATIONS = {"t5": "t5", "deberta": "deberta-v2", "bloom": "bloom", "mpt": "mpt"}
+"""Types of the other models."""
 ENCODERS = ("modernbert", "ultrabert", "nomic_bert", "deberta")
 SLOW = {"qwen3_5": pytest.mark.slow}  # its file imports flash-linear-attention, for layers that are not used here
 
@@ -341,7 +346,26 @@ def test_deberta_has_the_buckets_of_the_third_version() -> None:
 
 
 def test_every_preset_is_compared() -> None:
-    assert {*FILES} == {*THEIRS, "t5", "deberta", "bloom", "mpt"}
+    assert {*FILES} == {*THEIRS, *WITHOUT_ROTATIONS}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, ())) for name in FILES])
+def test_a_released_model_is_that_of_transformers_or_of_the_comment(name: str) -> None:
+    """The folder of a model names a checkpoint; a size is in its name, or that of the class's own sizes."""
+    text, said = FILES[name].read_text(), preset_of(FILES[name])
+    comment = text.partition("# Released:")[0].replace("\n# ", " ")
+    config = AutoConfig.for_model(THEIRS[name][0] if name in THEIRS else WITHOUT_ROTATIONS[name])
+    folder = Path(str(inspect.getfile(type(config)))).parent
+    assert said["model"] in comment or any(said["model"] in file.read_text() for file in folder.glob("*.py"))
+    if said["parameters"] is not None and (size := re.search(r"-(\d+(\.\d+)?[bBMT])\b", said["model"])):
+        assert said["parameters"] == parameters_of(size[1].upper())
+    elif said["parameters"] is not None:
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+        assert sum(p.numel() for p in model.parameters()) == pytest.approx(said["parameters"], rel=0.02)
+    if said["context"] is not None and f"{said['context']:,}" not in comment:
+        lengths = [getattr(config, key, None) for key in ("max_position_embeddings", "max_seq_len")]
+        assert said["context"] in lengths
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -367,7 +391,7 @@ def test_a_preset_trains(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_preset_says_what_it_is_and_how_it_is_used(name: str) -> None:
     first, *lines = FILES[name].read_text().splitlines()
-    comment = " ".join(line[2:] for line in lines if line.startswith("# "))
+    comment = " ".join(line[2:] for line in lines if line.startswith("# ") and not line.startswith("# Released: "))
     assert first == "# @package _global_" and comment.startswith("The positions of ")
     assert comment.endswith(f"Use: experiment=models/{name}")
 

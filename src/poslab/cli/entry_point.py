@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "show how far trained models reach, and what they have learned",
     "generate": "continue a text with a trained model, or answer it",
     "sweep": "tune an encoding, or whatever else a run has",
+    "advise": "look up what is known of a size, a context and a kind of data",
     "compare": "compare encodings on cases and seeds, with intervals",
     "export": "write a trained model for transformers",
     "explore": "open a page in which you turn the knobs of encodings",

@@ -17,6 +17,9 @@ CONF = _CHECKOUT / "conf"
 SWEEPS = _CHECKOUT / "sweeps"
 COMPARISONS = _CHECKOUT / "comparisons"
 
+RESULTS, FIGURES = _CHECKOUT / "results", _CHECKOUT / "benchmarks" / "figures"
+"""Tables of studies, and figures of the benchmarks: of a checkout alone, since they are too large for a wheel."""
+
 
 def in_current_directory(folder: Path) -> Path | None:
     """Return the user's own folder of the name of one of these; None if there is none, or it is the same."""

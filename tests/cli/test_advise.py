@@ -1,0 +1,124 @@
+"""What the command says of a case is in the tables, the presets and the figures of the benchmarks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from poslab.cli import advise
+from poslab.cli.advise import Case, factor, main, parameters_of, preset_of, presets, short, studies, unknown
+from poslab.configuration.folders import CONF, RESULTS
+from poslab.experiments.collect import read_results
+from poslab.experiments.metrics import in_words
+
+ASKED = Case(size=300e6, context=8192, trained=8192, data="code")
+
+
+def test_sizes_are_read_and_shown_in_the_units_of_the_field():
+    assert [parameters_of(text) for text in ("300M", "1.5B", "120k")] == [300e6, 1.5e9, 120e3]
+    assert [short(number) for number in (300e6, 1.5e9, 123_264, 999_600_000, 64e9, 1e12)] == [
+        *("300M", "1.5B", "123k", "1B", "64B", "1T")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["size=big", "context=64"], "size must be"),
+        (["size=300", "context=64"], "size must be"),
+        (["size=0M", "context=64"], "size must be"),
+        (["size=1M"], "context must be given"),
+        (["context=64"], "size must be given"),
+        (["size=1M", "context=4k"], "(context|trained) must be"),
+        (["size=1M", "context=64", "data=codes"], "data must be one of text, code.*'code'"),
+        (["size=1M", "context=64", "depth=3"], "depth: there is no such key"),
+        (["size=1M", "context=64", "head_dim=3"], "head_dim must be"),
+        (["size=1M", "context=64", "results=nowhere"], "results must be"),
+    ],
+)
+def test_a_mistake_is_one_sentence(words, start):
+    with pytest.raises(ValueError, match=rf"^{start}"):
+        main(words)
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of two studies: one of texts, one of pictures."""
+    folder = tmp_path_factory.mktemp("copy") / "results"
+    folder.mkdir()
+    for name in ("same_encoding", "resolution"):
+        (folder / name).symlink_to(RESULTS / name)
+    return folder
+
+
+def test_verdicts_are_those_of_the_tables(of_two):
+    case = Case(size=1e6, context=512, trained=128)
+    (text, *others) = studies(of_two, case)
+    assert (text["study"], text["data"], text["seeds"]) == ("same_encoding", "documentation", 10)
+    assert not any(row["verdicts"] for row in others)
+    results = read_results(RESULTS / "same_encoding")
+    for criterion in results.comparison.criteria("text"):
+        for name, verdict in results.verdicts("text", criterion, "rotary").items():
+            metric = f"{in_words(criterion)} ({results.mean('text', criterion, 'rotary'):.3g})"
+            assert name in text["verdicts"][metric][str(verdict.word)]
+
+
+def test_verdicts_beyond_training_are_given_only_where_that_is_asked(of_two):
+    def metrics(trained: int) -> set[str]:
+        (row,) = (row for row in studies(of_two, Case(size=1e6, context=512, trained=trained)) if row["verdicts"])
+        return {*row["verdicts"]}
+
+    assert metrics(trained=512) < metrics(trained=128)
+
+
+def test_the_data_that_is_asked_comes_first(of_two):
+    assert next(row["study"] for row in studies(of_two, Case(1e6, 128, 128, data="images"))) == "resolution"
+    assert next(row["study"] for row in studies(of_two, Case(1e6, 128, 128))) == "same_encoding"
+
+
+def test_what_no_table_covers_is_named(of_two):
+    words = [sentence.partition(" ")[0] for sentence in unknown(studies(of_two, ASKED), ASKED)]
+    assert words == ["size:", "data:", "training", "a", "retrieval"]
+    known = Case(size=123e3, context=128, trained=128)
+    assert [s.partition(" ")[0] for s in unknown(studies(of_two, known), known)] == ["retrieval"]
+
+
+def test_presets_are_the_nearest_by_size():
+    sizes = [preset["parameters"] for preset in presets(ASKED)]
+    known = [preset_of(path)["parameters"] for path in CONF.glob("experiment/models/*.yaml")]
+    assert sizes[0] == min(filter(None, known), key=lambda size: factor(size, 300e6))
+    assert preset_of(CONF / "experiment/models/gemma3.yaml")["layers"] == (
+        "5 window: rotary, base 10,000; 1 all: rotary, base 1,000,000"
+    )
+
+
+def test_costs_are_medians_at_the_nearest_length(tmp_path):
+    row = {"part": "layers", "contestant": "Poslab", "precision": "float32", "encoding": "alibi", "time": [1, 2, 3]}
+    others = [{**row, "contestant": "peer"}, {**row, "part": "decoders"}, {**row, "length": 64, "time": [7, 8, 9]}]
+    machine = {"gpu": None, "processor": "a processor"}
+    rows = [{"length": 512, **node} for node in (row, *others)]
+    (tmp_path / "machine.json").write_text(json.dumps({"machine": machine, "rows": rows}))
+    (cost,) = advise.costs(tmp_path, 8192)
+    assert (cost["length"], cost["machine"], cost["times"]) == (512, "a processor", {"alibi": 2})
+    (tmp_path / "machine.json").write_text(json.dumps({"rows": [{"part": "layers"}]}))
+    with pytest.raises(ValueError, match=r"machine\.json is damaged"):
+        list(advise.costs(tmp_path, 8192))
+
+
+def test_it_prints_at_most_two_screens_of_80_columns(of_two, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["size=300M", "context=8192", "data=code", "trained=2048", f"results={of_two}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80 and len(lines) <= 70
+    assert lines[0].startswith("No study here")
+    assert "comparison=text" in "".join(lines) and "dry_run=true" in "".join(lines)
+
+
+def test_without_tables_it_says_where_they_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(advise, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(advise, "FIGURES", tmp_path / "benchmarks" / "figures")
+    main(["size=300M", "context=64"])
+    printed = capsys.readouterr().out
+    assert "results=DIR" in printed and "experiment=models/" in printed
