@@ -1,6 +1,7 @@
 """The tables that a report begins with say which model is better, and how far each stays within 5%."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,16 @@ from torch.nn import functional
 from poslab.evaluation.by_length import ALL
 from poslab.evaluation.command import summary
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation import extrapolate
+from poslab.evaluation.extrapolation import SLIDING, extrapolate
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.summary import (
     NO_CONTEXT,
     UNLEARNED,
     WITHIN,
+    ContextUse,
     SummaryMetric,
     comparison_table,
+    longer_context_table,
     why_unlearned,
     within_tolerance,
 )
@@ -32,7 +35,7 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, 60)
 
 def bits(mean: float, spread: float = 0.0, items: int = 60) -> ItemScores:
     """Items that are as hard for every model, and a spread of the model's own, which its mean draws."""
-    of_model = np.random.default_rng(round(1000 * mean)).normal(0, 1, 60)
+    of_model = np.random.default_rng(abs(round(1000 * mean))).normal(0, 1, 60)
     values = (mean + NOISE - NOISE[:items].mean() + spread * (of_model - of_model.mean()))[:items]
     return ItemScores("bits_per_byte", 0, values, np.ones(items, np.int64), "same")
 
@@ -200,3 +203,46 @@ def test_a_text_too_short_for_intervals_shows_it_by_its_values(rng, positions, v
     unigram = -np.log((np.bincount(text, minlength=TOKENS) + 1) / (len(text) + TOKENS))
     result = extrapolate(LooksBack(positions), text, [64], 64, TOKENS, 1.0, unigram=unigram)
     assert why_unlearned(result.items, 64) == verdict
+
+
+def sliding(losses: dict[int, float], gain: ItemScores | None) -> dict[tuple[str, int], ItemScores]:
+    """Items as of `extrapolate`, with a gain at the longest length."""
+    items = {(SLIDING, length): replace(bits(loss), length=length) for length, loss in losses.items()}
+    return items | ({} if gain is None else {("context_gain", max(losses)): gain})
+
+
+@pytest.mark.parametrize(
+    ("loss", "gain", "verdict"),
+    [
+        (2.45, bits(0.08, 0.05), ContextUse.USES),
+        (2.505, bits(0.0, 0.05), ContextUse.KEEPS),
+        (2.6, bits(-0.1, 0.05), ContextUse.DEGRADES),
+        (2.505, None, ContextUse.KEEPS),
+        (None, bits(0.0, 0.05), "diverged"),
+    ],
+)
+def test_longer_windows_are_next_to_the_own_window(loss, gain, verdict):
+    items = sliding({64: 2.5, 512: loss or 2.5}, gain)
+    if not loss:
+        items[SLIDING, 512] = replace(items[SLIDING, 512], sums=np.full(60, np.nan))
+    table = longer_context_table(of_text(Rotary={}), {"Rotary": items})
+    (row,) = table.frame.to_dict("records")
+    assert (row["context"], row["own window"], row["verdict"]) == ("512", "2.500", verdict)
+    assert (row["gain of context"] == "short documents") == (gain is None)
+
+
+def test_what_has_no_own_window_has_no_row():
+    assert longer_context_table(of_text(Rotary={}), {"Rotary": sliding({128: 2.5, 512: 2.6}, None)}) is None
+
+
+def test_longer_windows_of_several_models_fit_80_columns():
+    items = {f"Rotary {number}": sliding({64: 2.5, 16384: 2.6}, bits(-0.274, 0.05)) for number in range(2)}
+    table = longer_context_table(of_text(**{name: {} for name in items}), items)
+    screen = io.StringIO()
+    console = HarmlessConsole(screen, width=80)
+    for line in summary(Evaluation(lead=Section("Conclusion", "", [table]))):
+        console.print(line)
+    text = screen.getvalue()
+    assert "longer context: Rotary 1" in text and "inconclusive" not in text
+    rows = [line for line in text.splitlines() if "16,384" in line]
+    assert len(rows) == 2 and all(row.rstrip().endswith("degrades") for row in rows)

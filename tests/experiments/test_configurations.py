@@ -6,6 +6,7 @@ import pytest
 from hydra.errors import HydraException
 
 from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.experiments.cells import Cell
 from poslab.experiments.comparison_file import read_comparison
 from poslab.experiments.configurations import CellConfigurations
 from tests.experiments.comparisons import COPYING, TUNING, comparison
@@ -77,3 +78,15 @@ def test_texts_of_ones_own_are_compared_with_rotary_in_a_window_of_half_the_trai
     config = CellConfigurations(CONF, made).check("text", "rotary_window").config
     assert config["model"]["window"] == config["dataset"]["sequence_length"] // 2
     assert config["encoding"]["_target_"].rpartition(".")[2] == "Rotary"
+
+
+def test_typed_data_takes_the_place_of_the_texts_and_leaves_the_task_of_retrieval(tmp_path):
+    (tmp_path / "mine.txt").write_text("some text")
+    typed = ["dataset=text", f"dataset.files={tmp_path}/mine.txt", "trainer.max_steps=7"]
+    made = read_comparison(COMPARISONS, {"comparison": "text", "preset": "small"}, typed)
+    cells = CellConfigurations(CONF, made)
+    text, recall = (cells.of(Cell(case, "rotary_window", 1, {}, False)) for case in ("text", "recall"))
+    assert text["dataset"]["files"] == f"{tmp_path}/mine.txt"
+    assert recall["dataset"]["task"]["_target_"].endswith("MultiKeyRetrieval")
+    assert recall["model"]["window"] == recall["dataset"]["sequence_length"] // 2
+    assert text["trainer"]["max_steps"] == recall["trainer"]["max_steps"] == 7

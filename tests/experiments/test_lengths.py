@@ -68,6 +68,12 @@ def test_a_metric_that_a_text_has_no_scores_of_is_refused_before_training(tmp_pa
         lengths_of(small(tmp_path), tag, ["1x", "4x"])
 
 
+def test_the_gain_of_context_is_beyond_the_training_length(tmp_path):
+    assert lengths_of(small(tmp_path), "context_gain@2x", ["1x", "2x"]) == [16, 32]
+    with pytest.raises(ValueError, match=r"^cases.this: context_gain@1x is at none of the lengths"):
+        lengths_of(small(tmp_path), "context_gain@1x", ["1x", "2x"])
+
+
 def test_extra_metrics_have_lengths_in_tokens():
     tags = ("bits_per_byte@4x", "passkey_loss@4x", "passkey_accuracy@300", "cosine")
     metrics = {tag: {"direction": "minimize"} for tag in tags}
@@ -78,5 +84,5 @@ def test_extra_metrics_have_lengths_in_tokens():
 
 def test_losses_and_cosines_are_no_shares():
     assert is_share("passkey_accuracy", LanguageModelling.open_ended) and is_share("probe_accuracy", ())
-    for metric in ("passkey_loss", "cosine", "sliding_bits_per_byte", "loss"):
+    for metric in ("passkey_loss", "cosine", "sliding_bits_per_byte", "context_gain", "loss"):
         assert not is_share(metric, LanguageModelling.open_ended)

@@ -69,6 +69,12 @@ class Tokenizer(ABC):
         numbers, counts = np.unique(ids[ids != self.end_id], return_counts=True)
         return sum(count * self._size(number) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True))
 
+    def sizes(self, ids: np.ndarray) -> np.ndarray:
+        """Return the bytes of UTF-8 that each token stands for, int64 of the same shape; 0 for an end of a document."""
+        numbers, indices = np.unique(ids, return_inverse=True)
+        sizes = [0 if number == self.end_id else self._size(number) for number in numbers.tolist()]
+        return np.array(sizes, np.int64)[indices].reshape(ids.shape)
+
     def _size(self, number: int) -> int:
         return len(self.decode([number]).encode())
 

@@ -290,13 +290,16 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
     yield from filter(None, evaluation.lead.text.split("\n\n"))
     for table in (figure for figure in evaluation.lead.figures if isinstance(figure, Table)):
         frame = table.frame if "metric" in table.frame else table.frame.assign(metric="")
-        name = "model" if "model" in frame else "task"
-        lengths = [column for column in frame.columns if column not in ("metric", name)]
+        if table.name == "longer_context":  # too wide with the names of models in each row
+            frame = frame.assign(metric=f"{table.title.lower()}: " + frame["model"]).drop(columns="model")
+            frame = frame.rename(columns={"own window": "own\nwindow"})
+        name, *lengths = [column for column in frame.columns if column != "metric"]
         for metric, rows in frame.groupby("metric", sort=False):
             present = [column for column in lengths if column != WITHIN or rows[column].notna().any()]
             for first in range(0, len(present), MAX_COLUMNS):
                 shown = rows[[name, *present[first : first + MAX_COLUMNS]]]
-                yield _lines(str(metric), shown.rename(columns={name: ""}))
+                heading = "" if name in ("model", "task") else name
+                yield _lines(str(metric), shown.rename(columns={name: heading}))
 
 
 def _lines(title: str, frame: pd.DataFrame, wraps: bool = False) -> Lines:

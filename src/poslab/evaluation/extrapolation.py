@@ -24,7 +24,7 @@ from poslab.evaluation.by_length import lines_by_length
 from poslab.evaluation.progress import StepRunner, at_once
 from poslab.evaluation.scores.intervals import MIN_ITEMS, ratio_interval
 from poslab.evaluation.scores.items import ItemScores
-from poslab.evaluation.scores.tokens import TextWindows, TokenScores, sampled_units, score_tokens
+from poslab.evaluation.scores.tokens import TextWindows, TokenScores, context_gain, sampled_units, score_tokens
 from poslab.report.figures import (
     WIDTH,
     Plot,
@@ -64,7 +64,9 @@ class Extrapolation(NamedTuple):
             many tokens before them.
         items: bits per byte of the documents or pieces, by protocol and length; under `UNIGRAM` those of the
             frequencies of tokens, which know no context, under `NEAR` those of tokens with at most `FEW_BEFORE` tokens
-            before them, and under `FAR` those with more than half of a window, all of non-overlapping windows.
+            before them, and under `FAR` those with more than half of a window, all of non-overlapping windows. Under
+            `CONTEXT_GAIN` the gain of context of each length beyond that of training, if that is one of the lengths,
+            unless all documents are shorter than half of it.
     """
 
     by_length: pd.DataFrame
@@ -84,6 +86,7 @@ def extrapolate(
     seed: int = 1,
     unigram: np.ndarray | None = None,
     step: StepRunner = at_once,
+    sizes: np.ndarray | None = None,
 ) -> Extrapolation:
     """Score a text in windows of several lengths under both protocols.
 
@@ -99,6 +102,7 @@ def extrapolate(
         seed: of the bootstrap.
         unigram: (V,) nats of each token by its frequency alone; None leaves these items out.
         step: of a `Progress`, each of whose steps is one kind of windows with `work_of` it.
+        sizes: (N - 1,) bytes of each token but the first, for the gain of context; None is `bytes_per_token` of each.
 
     Raises:
         ValueError: for a length that the text does not fill, or a stride beyond the shortest window.
@@ -111,7 +115,8 @@ def extrapolate(
     end = getattr(model, "max_length", None)
     units, bits = sampled_units(tokens, end_id), 1 / math.log(2) / bytes_per_token
     by_length, by_position, items = [], [], {}
-    known = None
+    sizes = np.full(len(tokens) - 1, bytes_per_token) if sizes is None else sizes
+    known = trained = None
     for protocol, windows in windows_of(len(tokens), lengths, stride):
         length = windows.length
         row = {"protocol": protocol, "length": length, "multiple": length / training_length}
@@ -136,6 +141,11 @@ def extrapolate(
             for control, of_control in controls.items():
                 sums, counts = of_control.by_unit(units, bits)
                 items[control, length] = replace(items[protocol, length], sums=sums, counts=counts)
+        elif length == training_length:
+            trained = (length, scores)
+        elif trained is not None:
+            gain = context_gain(tokens, end_id, sizes, trained, (length, scores), "the same text")
+            items |= {} if gain is None else {(gain.metric, length): gain}
     tables = pd.DataFrame(by_length, columns=[*row, *SUMMARY]), pd.DataFrame(by_position, columns=[*row, *BINS])
     return Extrapolation(*tables, items)
 

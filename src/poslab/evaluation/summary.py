@@ -1,4 +1,4 @@
-"""Tables that a report begins with: how far each model stays within 5%, and which one is better, with intervals.
+"""Tables that a report begins with: how far each model stays within 5%, which one is better, and what context gains.
 
 Scores of a metric are by model and length; the length `ALL` is all lengths together.
 """
@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import pandas as pd
 
 from poslab.evaluation.by_length import ALL, length_name
-from poslab.evaluation.extrapolation import FAR, NEAR, NON_OVERLAPPING, UNIGRAM
+from poslab.evaluation.extrapolation import FAR, NEAR, NON_OVERLAPPING, SLIDING, UNIGRAM
 from poslab.evaluation.scores.intervals import difference, excess, interval
 from poslab.evaluation.scores.items import ItemScores
+from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.report.figures import Table
 
 TOLERANCE = 0.05
@@ -25,6 +27,30 @@ WITHIN = "within 5% up to"
 
 UNLEARNED, NO_CONTEXT = "not learned", "no context used"
 """Verdicts on models of text that have nothing to lose in longer windows."""
+
+CONTEXT_MARGIN = 0.02
+"""Bits per byte by which longer windows may be worse than those of the training length, and not degrade."""
+
+SHORT_DOCUMENTS = "short documents"
+"""Gain of context where no document has half of such a context before a token."""
+
+
+class ContextUse(StrEnum):
+    """A verdict on longer windows next to those of training."""
+
+    USES = "uses longer context"
+    KEEPS = "does not degrade"
+    DEGRADES = "degrades"
+    INCONCLUSIVE = "inconclusive"
+
+    @classmethod
+    def of(cls, gain: tuple[float, float], excess: tuple[float, float], margin: float = CONTEXT_MARGIN) -> ContextUse:
+        """Return the verdict by 95% intervals, of the gain of context and of the loss minus that in the own window."""
+        if gain[0] > 0:
+            return cls.USES
+        if excess[1] <= margin:
+            return cls.KEEPS
+        return cls.DEGRADES if excess[0] > margin else cls.INCONCLUSIVE
 
 
 @dataclass(frozen=True)
@@ -110,6 +136,35 @@ def _rows_at(metric: SummaryMetric, scores: Mapping[str, ItemScores]) -> list[di
         }
         for name, of_run in scores.items()
     ]
+
+
+def longer_context_table(
+    metric: SummaryMetric, items: Mapping[str, Mapping[tuple[str, int], ItemScores]]
+) -> Table | None:
+    """Return a row for each model and length beyond training: the sliding loss, that of its own window, and the gain.
+
+    Items are by model, as of `Extrapolation`. None if no model has its own window and a longer one.
+    """
+    rows = []
+    for model, of_model in items.items():
+        trained = of_model.get((SLIDING, metric.trained[model]))
+        beyond = [key for key in of_model if key[0] == SLIDING and key[1] > metric.trained[model]]
+        for scores in (of_model[key] for key in beyond if trained is not None):
+            gain, shown, ends = of_model.get((CONTEXT_GAIN, scores.length)), SHORT_DOCUMENTS, (math.nan, math.nan)
+            if gain is not None:
+                ends, shown = interval(gain, False, metric.seed), metric.shown(gain.value)
+                shown = shown if math.isnan(ends[0]) else f"{shown} ({metric.shown(*ends)})"
+            use = ContextUse.of(ends, excess(scores, trained, 1.0, False, metric.seed))
+            row = {"model": model, "context": f"{scores.length:,}", "loss": metric.shown(scores.value)}
+            row |= {"own window": metric.shown(trained.value), "gain of context": shown}
+            rows.append({**row, "verdict": "diverged" if math.isnan(scores.value) else str(use)})
+    caption = (
+        "Bits per byte in sliding windows; the own window is that of the training length. The gain is the loss in it "
+        "minus that in the longer one, on targets with at least half of the longer one before them in their document "
+        f"('{SHORT_DOCUMENTS}': there are none), with a 95% interval over documents: above 0, a model "
+        f"'{ContextUse.USES}'. '{ContextUse.KEEPS}': surely at most {CONTEXT_MARGIN:g} worse than its own window."
+    )
+    return Table("longer_context", "Longer context", caption, pd.DataFrame(rows)) if rows else None
 
 
 def within_tolerance(metric: SummaryMetric) -> dict[str, str]:

@@ -110,7 +110,7 @@ def _words(comparison: Comparison, cell: Cell, run: RunResult) -> list[str]:
         known = read_yaml(config)["trainer"]["max_steps"] if config.is_file() else run.metrics.get("steps")
         steps = comparison.budget.get("steps", known)
         words += [] if steps is None else [f"trainer.max_steps={steps}"]
-    return [*words, *comparison.overrides, *([] if cell.after is None else [f"init_from={cell.after}"])]
+    return [*words, *comparison.overrides_of(cell.case), *([] if cell.after is None else [f"init_from={cell.after}"])]
 
 
 def items_of_directory(run: RunResult) -> MeasuredRun | None:

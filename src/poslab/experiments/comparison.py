@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
-from poslab.configuration.command_line import LENGTH
+from poslab.configuration.command_line import LENGTH, key_of
 from poslab.experiments.criteria import Criterion, Direction, Gate
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
@@ -80,6 +80,7 @@ class Case:
         after: case with whose run, of the same seed, a run of this one begins (`init_from`); None starts fresh. Trials
             of a tuning begin with the run of the first seed.
         after_encoding: encoding of that run; None is that of the run itself.
+        keeps: groups such as `dataset` that typed choices do not change in its runs.
     """
 
     train: Mapping[str, Any]
@@ -90,6 +91,7 @@ class Case:
     encodings: Sequence[str] | None = None
     after: str | None = None
     after_encoding: str | None = None
+    keeps: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.lengths is not None and not self.lengths:
@@ -194,6 +196,11 @@ class Comparison:
         """Return the names of the encodings that a case compares."""
         names = self.all_cases[case].encodings
         return list(self.choices_by_encoding if names is None else names)
+
+    def overrides_of(self, case: str) -> list[str]:
+        """Return the typed choices of the runs of a case."""
+        keeps = self.all_cases[case].keeps
+        return [word for word in self.overrides if key_of(word).partition(".")[0] not in keeps]
 
     @cached_property
     def pairs(self) -> list[tuple[str, str]]:

@@ -114,7 +114,7 @@ class CellConfigurations:
         if key not in self._composed:
             choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
             choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
-            words = self._composer.words(choices, self._comparison.overrides)
+            words = self._composer.words(choices, self._comparison.overrides_of(case))
             self._composed[key] = self._composer.resolved([*words, *self._budgeted(words)])
         return self._composed[key]
 

@@ -7,9 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from poslab.configuration.command_line import tokens, whole_tokens
 from poslab.evaluation.scores.extra_metrics import EXTRA, OPEN_ENDED
+from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.criteria import Criterion, Direction
 from poslab.tasks.task import Task
+
+SLIDING = "sliding_bits_per_byte"
 
 
 def tag_of(metric: str, length: int | None) -> str:
@@ -26,7 +29,7 @@ def of_tag(tag: str) -> tuple[str, int | None]:
 def metrics_of(task: type[Task]) -> list[str]:
     """Return the names of the metrics of a task's test that have scores at each length."""
     if "bits_per_byte" in task.validated:  # a text has those of its bytes alone
-        return ["bits_per_byte", "sliding_bits_per_byte"]
+        return ["bits_per_byte", SLIDING, CONTEXT_GAIN]
     return list(dict.fromkeys((*task.shown, *task.validated)))
 
 
@@ -39,7 +42,7 @@ def extra_tags(comparison: Comparison, case: str, trained: int) -> list[str]:
 
 def is_share(metric: str, open_ended: Collection[str]) -> bool:
     """Return whether a metric is a share, from 0 to 100; `open_ended` are the metrics of its task that are not."""
-    return metric.removeprefix("sliding_") not in open_ended and metric not in OPEN_ENDED
+    return metric.removeprefix("sliding_") not in open_ended and metric not in (CONTEXT_GAIN, *OPEN_ENDED)
 
 
 def usual_direction(metric: str, open_ended: Collection[str]) -> Direction:
@@ -55,6 +58,8 @@ def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> li
     where = criterion.where
     if criterion.name in EXTRA:
         return [whole_tokens(where, trained)] if criterion.names_length else []
+    if criterion.name == CONTEXT_GAIN:  # there is none in windows of training
+        lengths = [n for n in lengths if n > trained]
     if criterion.names_length:
         return [n for n in lengths if n == tokens(where, trained)]
     return [n for n in lengths if not where or (n <= trained) == (where == "trained")]

@@ -12,8 +12,11 @@ import torch
 from torch.nn import functional
 
 import poslab
+from poslab.evaluation.extrapolation import extrapolate
+from poslab.evaluation.scores.intervals import ratio_interval
 from poslab.evaluation.scores.items import shared_items
 from poslab.evaluation.scores.measure import measure
+from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.experiments.metrics import metrics_of
 from poslab.io.files import read_json
 from poslab.runs.checkpoint import load_checkpoint, save_atomically
@@ -21,7 +24,7 @@ from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import recipe_of
 from tests.tasks import test_runs as kinds
 from tests.tasks.test_token_tagging import sentences, tiny
-from tests.training.runs import composed, opened, run_of, small
+from tests.training.runs import composed, opened, run_of, small, words
 
 ADDITION = (
     *("dataset=addition", "dataset.train_lengths=[1,3]", "dataset.test_lengths=[2,4]", "dataset.test_examples=24"),
@@ -64,7 +67,9 @@ def test_the_values_are_the_metrics_of_the_test(run_on, kind, model):
     run = run_on(kind, f"model={model}")
     measured, expected = measure(run.path), run.metrics()
     result = {key: scored.value for key, scored in measured.scores.items()} | measured.values
-    values = {tag(*key): value for key, value in result.items() if key[0] != "sliding_bits_per_byte"}
+    values = {
+        tag(*key): value for key, value in result.items() if key[0] not in ("sliding_bits_per_byte", "context_gain")
+    }
     assert {metric for metric, length in result if length is not None} >= set(metrics_of(recipe_of(run).task))
     assert values == pytest.approx({name: expected[name] for name in values}, rel=1e-5, abs=1e-6)
     tested = {name for name in expected if name.startswith("test/") and "examples" not in name}
@@ -152,6 +157,91 @@ def test_a_document_has_the_bits_of_its_tokens(tmp_path, monkeypatch, stride, ap
     assert len(bits) > 3 and document > 0
     assert result.counts.tolist() == [counts[item] for item in sorted(counts)]
     np.testing.assert_allclose(result.sums, [bits[item] for item in sorted(bits)], rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def long_documents(tmp_path_factory) -> Callable[..., RunDirectory]:
+    """Trains a run on documents of 20 to 160 bytes, in windows of 16."""
+
+    def trained(*overrides: str) -> RunDirectory:
+        folder = tmp_path_factory.mktemp("documents")
+        for number in range(60):
+            (folder / f"{number}.txt").write_text(words(4 + 4 * (number % 8), seed=number))
+        data = (f"dataset.files={folder}/*.txt", "dataset.test_fraction=0.3")
+        return run_of(small(folder, *data, *overrides), folder / "run")
+
+    return trained
+
+
+APART = ("dataset.document_boundaries=true", "dataset.tokenizer=bpe", "dataset.vocab_size=300")
+
+
+@pytest.mark.parametrize("overrides", [(), APART])
+def test_the_gain_of_context_is_that_of_a_loop_over_targets(long_documents, overrides):
+    """Of targets with 32 tokens of their document before them: nats after 8 to 16 tokens minus nats after 32 to 64."""
+    run, windows = long_documents(*overrides), (16, 64)
+    (data, _), module = opened(run.config()), poslab.load(run.path)
+    tokens, end = np.asarray(data.splits.tokens("test")).astype(np.int64), data.tokenizer.end_id
+    result = measure(run.path, [16, 64]).scores[CONTEXT_GAIN, 64]
+    bits, counts, document, begins = {}, {}, 0, 0
+    for position in range(1, len(tokens)):
+        if tokens[position - 1] == end:
+            document, begins = document + 1, position
+        bits.setdefault(document, 0.0), counts.setdefault(document, 0)
+        if position - begins < 32:
+            continue
+        losses = []
+        for length in windows:
+            start = 0 if position <= length else length // 2 * -(-(position - length) // (length // 2))
+            start = max(start, begins) if overrides else start
+            assert position - start >= length // 2
+            with torch.no_grad():
+                logits = module(torch.from_numpy(tokens[start:position])[None])[0, -1]
+            losses.append(functional.cross_entropy(logits, torch.tensor(tokens[position])).item())
+        bits[document] += (losses[0] - losses[1]) / math.log(2)
+        counts[document] += 0 if tokens[position] == end else len(data.tokenizer.decode([tokens[position]]))
+    assert 0 < sum(count == 0 for count in counts.values()) < len(counts) - 3
+    assert result.counts.tolist() == [counts[number] for number in sorted(counts)]
+    np.testing.assert_allclose(result.sums, [bits[n] if counts[n] else 0.0 for n in sorted(bits)], rtol=1e-4, atol=1e-4)
+
+
+def test_a_gain_does_not_depend_on_the_lengths_that_are_measured_with_it(long_documents):
+    """After an interruption only the longer length may be left."""
+    run = long_documents()
+    whole, alone = measure(run.path, [16, 32, 64]), measure(run.path, [64])
+    assert {key for key in whole.scores if key[0] == CONTEXT_GAIN} == {(CONTEXT_GAIN, 32), (CONTEXT_GAIN, 64)}
+    np.testing.assert_array_equal(whole.scores[CONTEXT_GAIN, 64].sums, alone.scores[CONTEXT_GAIN, 64].sums)
+
+
+def test_documents_shorter_than_half_a_window_have_no_gain(long_documents):
+    assert {metric for metric, length in measure(long_documents().path, [512]).scores} == {
+        "bits_per_byte",
+        "sliding_bits_per_byte",
+    }
+
+
+def test_a_window_of_attention_gains_nothing_from_a_longer_context(long_documents):
+    """Through two layers of four tokens a token reads seven, fewer than half a window of training."""
+    run = long_documents("model.num_layers=2", "model.window=4", "encoding=rotary")
+    result = measure(run.path, [16, 64]).scores[CONTEXT_GAIN, 64]
+    assert result.counts.sum() > 500
+    assert np.abs(result.sums).max() < 1e-3 and abs(result.value) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_model_that_is_trained_on_long_windows_of_copies_gains_from_context(tmp_path):
+    """Each document repeats 60 random letters: who sees 60 back can copy them, and a window of 32 cannot."""
+    generator = np.random.default_rng(0)
+    for number in range(400):
+        letters = "".join(generator.choice(list("abcdefgh"), 60))
+        (tmp_path / f"{number}.txt").write_text(4 * f"{letters} ")
+    data = (f"dataset.files={tmp_path}/*.txt", "dataset.tokenizer=bytes", "dataset.batch_size=32")
+    model = ("model.d_model=64", "model.num_layers=2", "model.num_heads=4", "model.canon=AC", "encoding=rotary")
+    config = small(tmp_path, *data, *model, "dataset.sequence_length=128", "trainer.max_steps=600", "optimizer.lr=4e-3")
+    run = run_of(config, tmp_path / "run")
+    tokens = np.asarray(opened(run.config())[0].splits.tokens("test"))
+    gain = extrapolate(poslab.load(run.path), tokens, [32, 128], 32, 256, 1.0).items[CONTEXT_GAIN, 128]
+    assert ratio_interval(gain.sums, gain.counts)[0] > 0.5
 
 
 def test_a_run_is_measured_in_the_precision_of_its_training(run_on):

@@ -19,11 +19,20 @@ from poslab.evaluation.extrapolation import (
     windows_of,
     work_of,
 )
+from poslab.evaluation.scores.intervals import interval
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import scored
+from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
-from poslab.evaluation.summary import WITHIN, SummaryMetric, comparison_table, why_unlearned, within_tolerance
+from poslab.evaluation.summary import (
+    WITHIN,
+    SummaryMetric,
+    comparison_table,
+    longer_context_table,
+    why_unlearned,
+    within_tolerance,
+)
 from poslab.report.figures import Table
 from poslab.report.page import Section
 
@@ -65,11 +74,17 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             settings.seed,
             run.unigram,
             settings.progress.of(run.name),
+            run.tokenizer.sizes(run.text.tokens[1:]),
         )
         for row in results[run.name].by_length.to_dict("records"):
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
             for metric in ("loss", "bits_per_byte", "perplexity", "accuracy"):
                 evaluation.metrics[tag(run, runs, f"{protocol}{metric}@{row['length']}")] = row[metric]
+        for (kind, length), scores in results[run.name].items.items():
+            if kind == CONTEXT_GAIN:
+                ends = interval(scores, False, settings.seed)
+                for suffix, value in zip(("", "_low", "_high"), (scores.value, *ends), strict=True):
+                    evaluation.metrics[tag(run, runs, f"{CONTEXT_GAIN}{suffix}@{length}")] = value
     by_length = {name: result.by_length for name, result in results.items()}
     by_position = {name: result.by_position for name, result in results.items()}
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
@@ -88,7 +103,9 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
     caption = f"Lower is better. Columns are window lengths in tokens. {CAPTION}"
     table = overview_table(rows, "metric", dict.fromkeys(BITS.values(), 3), caption)
+    longer = longer_context_table(summary, {name: result.items for name, result in results.items()})
     evaluation.lead = _conclusion(table, summary)
+    evaluation.lead.figures += [] if longer is None else [longer]
     return evaluation
 
 

@@ -45,7 +45,7 @@ class ItemScores:
         value = sum(sums) / sum(counts)
 
     Args:
-        metric: its name, as in metrics.json; `sliding_bits_per_byte` is of sliding windows.
+        metric: its name, as in metrics.json; `sliding_bits_per_byte` and `context_gain` are of sliding windows.
         length: of the items, or of the windows in which they are read; None is the whole split.
         sums: (N,) float64, sum of the metric over the tokens or answers of each item, in the unit of metrics.json.
         counts: (N,) int64, number of these; 0 for an item that does not count, as where the model has no positions.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from poslab.data.source import HeldOut, check_split
 from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
-from poslab.evaluation.scores.tokens import TextWindows, sampled_units, score_tokens
+from poslab.evaluation.scores.tokens import TextWindows, TokenScores, context_gain, sampled_units, score_tokens
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file
 from poslab.runs.loading import device_named
@@ -44,7 +44,8 @@ def measure(
     of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
     follow the width of a test's batches, and here the item alone.
 
-    A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; its
+    A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; in
+    windows longer than those of training also `context_gain`, unless all documents are shorter than half of one. Its
     items are documents (`sampled_units`).
 
     Args:
@@ -100,10 +101,7 @@ def scored(
         if length is not None:
             data.held_out(split, length)  # raises ValueError before anything is measured
     score: Callable[[Any, MeasuredRun], Scored]
-    if isinstance(task, LanguageModelling):
-        score = partial(_text_scores, run, check_cancelled)
-    else:
-        score = _RowScores(run, check_cancelled)
+    score = (_TextScores if isinstance(task, LanguageModelling) else _RowScores)(run, check_cancelled)
     with torch.no_grad():
         for length in lengths:
             results = {(metric, length): result for metric, result in score(length, measured)}
@@ -120,21 +118,43 @@ def fitting(model: Model, items: HeldOut) -> np.ndarray:
     return np.flatnonzero(items.num_tokens <= most) if most is not None else np.arange(len(items.num_tokens))
 
 
-def _text_scores(run: EvaluatedRun, check_cancelled: Callable[[], None], length: int | None, _: MeasuredRun) -> Scored:
-    """Yield the scores of a text in windows of a length."""
-    assert length is not None and run.text is not None  # each length reads the whole text
-    model, data, tokens = run.model, run.data, run.tokens
-    if not len(fitting(model, data.held_out(run.split, length))):
-        return
-    boundary = run.tokenizer.end_id if run.text.documents_apart else None
-    units = sampled_units(tokens, data.tokenizer.end_id)
-    bits = 1 / math.log(2) / run.text.bytes_per_token
-    scores = None
-    for metric, stride in (("bits_per_byte", length), ("sliding_bits_per_byte", max(1, length // 2))):
-        windows = TextWindows(len(tokens), length, stride)
-        scores = score_tokens(model, tokens, windows, boundary, check_cancelled, known=scores)
-        sums, counts = scores.by_unit(units, bits)
-        yield metric, ItemScores(metric, length, sums, counts, data.identity(run.split, length))
+@dataclass(frozen=True)
+class _TextScores:
+    """The scores of a text; those of its tokens in windows of the training length are kept for the gain of context."""
+
+    run: EvaluatedRun
+    check_cancelled: Callable[[], None]
+
+    def __call__(self, length: int | None, _: MeasuredRun) -> Scored:
+        """Yield the scores in windows of a length, each of which reads the whole text."""
+        run, trained = self.run, self.run.longest_trained
+        assert length is not None and run.text is not None
+        if not len(fitting(run.model, run.data.held_out(run.split, length))):
+            return
+        units = sampled_units(run.tokens, run.tokenizer.end_id)
+        bits, identity = 1 / math.log(2) / run.text.bytes_per_token, run.data.identity(run.split, length)
+        protocols = self._trained if length == trained else self._read(length)
+        for metric, scores in zip(("bits_per_byte", "sliding_bits_per_byte"), protocols, strict=True):
+            sums, counts = scores.by_unit(units, bits)
+            yield metric, ItemScores(metric, length, sums, counts, identity)
+        if length > trained:
+            sizes, sliding = run.tokenizer.sizes(run.tokens[1:]), (trained, self._trained[1])
+            gain = context_gain(run.tokens, run.tokenizer.end_id, sizes, sliding, (length, protocols[1]), identity)
+            if gain is not None:
+                yield gain.metric, gain
+
+    @cached_property
+    def _trained(self) -> tuple[TokenScores, TokenScores]:
+        return self._read(self.run.longest_trained)
+
+    def _read(self, length: int) -> tuple[TokenScores, TokenScores]:
+        """Return the scores of tokens under both protocols: windows that they share are read once."""
+        run = self.run
+        assert run.text is not None
+        boundary = run.tokenizer.end_id if run.text.documents_apart else None
+        apart, sliding = (TextWindows(len(run.tokens), length, hop) for hop in (length, max(1, length // 2)))
+        scores = score_tokens(run.model, run.tokens, apart, boundary, self.check_cancelled)
+        return scores, score_tokens(run.model, run.tokens, sliding, boundary, self.check_cancelled, known=scores)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ X features, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from torch import Tensor, distributed, nn
 
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Positions
+from poslab.evaluation.scores.items import ItemScores
 from poslab.models import Model
 from poslab.tasks.language_modelling import next_token_batch
 from poslab.tasks.token_losses import losses_and_correct
@@ -36,6 +38,9 @@ TOKENS_AT_ONCE = 4096
 """Tokens of a batch, which has at least one window."""
 
 MIN_DOCUMENTS, PIECE = 10, 1024
+
+CONTEXT_GAIN = "context_gain"
+"""Metric of `context_gain`."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,45 @@ class TokenScores:
         known, length = self.predicted, units.max() + 1
         sums = np.bincount(units[known], scale * self.loss[known].astype(np.float64), minlength=length)
         return sums, np.bincount(units[known], minlength=length)
+
+
+def context_gain(
+    tokens: np.ndarray,
+    end_id: int,
+    sizes: np.ndarray,
+    trained: tuple[int, TokenScores],
+    longer: tuple[int, TokenScores],
+    identity: str,
+) -> ItemScores | None:
+    """Return the gain of context: what a longer sliding window saves on the targets that half of it is before.
+
+        gain = (sum of nats in windows of L - sum of nats in windows of W) / (ln 2 * bytes)
+
+    over the same targets, each with at least W / 2 tokens of its own document before it in its window of W, and at
+    least L / 2 in its window of L. Above 0, a longer context helps.
+
+    Args:
+        tokens: (N,), any integer dtype.
+        end_id: token that ends a document.
+        sizes: (N - 1,) bytes of each target.
+        trained: the training length L and the scores in sliding windows of it.
+        longer: a greater length W and the scores in sliding windows of it.
+        identity: as of `ItemScores`.
+
+    Returns:
+        Bits and bytes of each unit (`sampled_units`); None where no document is long enough.
+    """
+    (trained_length, shorter), (length, scores) = trained, longer
+    numbers = np.arange(1, len(tokens))
+    before = numbers - np.maximum.accumulate(np.where(tokens[:-1] == end_id, numbers, 0))  # in the same document
+    is_far = (2 * np.minimum(before, scores.context) >= length) & (2 * shorter.context >= trained_length)
+    saved = replace(scores, loss=shorter.loss.astype(np.float64) - scores.loss).only(is_far)
+    units = sampled_units(tokens, end_id)
+    sums, _ = saved.by_unit(units, 1 / math.log(2))
+    counts = np.bincount(units[is_far], sizes[is_far], minlength=len(sums)).astype(sizes.dtype)
+    if not counts.any():
+        return None
+    return ItemScores(CONTEXT_GAIN, length, np.where(counts > 0, sums, 0.0), counts, identity)
 
 
 def score_tokens(

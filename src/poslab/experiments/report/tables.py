@@ -6,9 +6,11 @@ import math
 from collections.abc import Collection, Iterator
 
 import pandas as pd
+from scipy.stats import kendalltau
 
-from poslab.experiments.criteria import Criterion
+from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.results import Results
+from poslab.experiments.statistics.over_cases import MIN_CASES
 from poslab.experiments.statistics.verdict import Verdict, Word
 from poslab.report.figures import Table
 from poslab.report.text import fixed, readable
@@ -179,6 +181,30 @@ def best_table(results: Results) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     order = [name for name in ("case", "metric", BEST, "mean", *map(str, Word)) if name in frame]
     return frame[[*order, *(name for name in frame if name not in order)]]
+
+
+def order_by_metric(results: Results) -> Table | None:
+    """Return the rank of each encoding by the first metric of each case, and Kendall's tau with the order of the first.
+
+    None unless cases have different metrics, and are fewer than a statement over cases needs.
+    """
+    cases = list(filter(results.is_comparable, results.comparison.cases))
+    criteria = {case: results.comparison.criteria(case)[0] for case in cases}
+    gains = {
+        f"{case} {criterion.metric}": {
+            name: sign(criterion.direction) * results.mean(case, criterion, name)
+            for name in results.reaching(case, criterion)
+        }
+        for case, criterion in criteria.items()
+    }
+    frame = pd.DataFrame(gains).dropna()
+    if len({criterion.name for criterion in criteria.values()}) < 2 or len(cases) >= MIN_CASES or len(frame) < 2:
+        return None
+    first, *others = frame.columns
+    ranks = frame.rank(ascending=False, method="min").astype(int).sort_values(first, kind="stable").astype(str)
+    ranks.loc["Kendall's tau"] = ["–", *(fixed(kendalltau(frame[first], frame[name]).statistic, 2) for name in others)]
+    caption = f"Ranks by mean. Kendall's tau: 1 for the order of {first}, about 0 for none like it, -1 for the reverse."
+    return Table("order", "Order by metric", caption, ranks.rename_axis("encoding").reset_index())
 
 
 def at_each_length(name: str, metric: str, rows: pd.DataFrame) -> Table:

@@ -17,6 +17,7 @@ from poslab.experiments.criteria import Criterion
 from poslab.experiments.published import published_results
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks, methods
+from poslab.experiments.report.longer_context import USE_LEGEND, longer_context
 from poslab.experiments.report.papers import paper_section, values_table
 from poslab.experiments.report.predictions import prediction_section
 from poslab.experiments.report.speeds import speed_table, speeds_frame
@@ -29,6 +30,7 @@ from poslab.experiments.report.tables import (
     differences,
     legend,
     notes,
+    order_by_metric,
     overview,
     tuned_table,
     verdict_table,
@@ -58,7 +60,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     write_atomically(output / "table.csv", table.to_csv(index=False))
     write_atomically(output / "table.md", f"{markdown(table)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(table, caption))
-    best = best_table(results)
+    best, order = best_table(results), order_by_metric(results)
     of_best = "Verdicts relative to the best mean, by Holm over all pairs of encodings of a case."
     lead = Section(
         "Answer",
@@ -68,6 +70,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
             Table(
                 "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {signs}", table
             ),
+            *([] if order is None else [order]),
         ],
     )
     sections = list(_sections(results))
@@ -76,6 +79,8 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     facts = {"runs": _counted(results), **({"in plots": in_plots} if in_plots else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
     _print(results, console, best, table, signs)
+    if order is not None:
+        print_table(console, order.title.lower(), order.frame)
 
 
 def _sections(results: Results) -> Iterator[Section]:
@@ -99,6 +104,8 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
     gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
     caption = f"Means over seeds.{gate} A dash: no result at these lengths. {' '.join(notes(results, case))}".strip()
     yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
+    if (context := longer_context(results, case)) is not None:
+        yield context
     if (speeds := speed_table(results, case)) is not None:
         yield speeds
     compared, drawn = differences(results, case), set()
@@ -161,6 +168,10 @@ def _print(results: Results, console: Console, best: pd.DataFrame, table: pd.Dat
             columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
             print_table(console, case, of_case[["encoding", *columns]].rename(columns=columns))
         console.print(signs)
+        for case in comparison.cases:
+            if (context := longer_context(results, case)) is not None:
+                print_table(console, f"longer context: {case}", context.frame.iloc[:, :-3])
+                console.print(USE_LEGEND)
     published = published_results(comparison)
     if published is not None and any(value.head_dim for value in published.values):  # computed without any run
         print_table(console, "published values", values_table(results, published))

@@ -1,0 +1,102 @@
+"""Windows beyond the training length next to sliding windows of it, which cost nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from poslab.evaluation.scores.tokens import CONTEXT_GAIN
+from poslab.evaluation.summary import CONTEXT_MARGIN, ContextUse
+from poslab.experiments.comparison import file_name
+from poslab.experiments.criteria import Criterion
+from poslab.experiments.metrics import SLIDING, at_lengths
+from poslab.experiments.report.tables import NO_RESULT
+from poslab.experiments.results import Results
+from poslab.experiments.statistics.difference import Difference, Scores, difference
+from poslab.experiments.statistics.verdict import verdicts
+from poslab.report.figures import Table
+from poslab.report.text import fixed
+
+SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))
+"""Sign of each verdict, behind the loss in longer windows."""
+
+USE_LEGEND = f"Next to its own window: {', '.join(f'{sign} {use}' for use, sign in SIGNS.items())}."
+
+
+def longer_context(results: Results, case: str) -> Table | None:
+    """Return a row for each encoding, and one for the control: the baseline in windows of its training length.
+
+    Columns: `encoding`; the sliding loss at the training length and, with the sign of its verdict, at longer ones; the
+    gain and the verdict at the longest; at the one that decides, by which rows are sorted, the difference to the
+    control. None for a case without sliding windows of the training length and longer ones.
+    """
+    trained, baseline = results.training_length(case), results.comparison.baseline
+    lengths = sorted(length for length in results.lengths(case) if length >= trained)
+    losses = {length: results.scores(case, Criterion(f"{SLIDING}@{length}", "minimize")) for length in lengths}
+    losses = {n: of_n for n, of_n in losses.items() if any(np.isfinite(scores.mean) for scores in of_n.values())}
+    if trained not in losses or len(losses) < 2:
+        return None
+    own, longest = losses[trained], max(losses)
+    sliding = [criterion for criterion in results.comparison.criteria(case) if criterion.name == SLIDING]
+    deciding = next((n for c in sliding for n in at_lengths(c, list(losses), trained) if n > trained), longest)
+    margin = next((c.margin for c in sliding if c.margin is not None), CONTEXT_MARGIN)
+    gains = {length: _gains(results, case, length, own, losses[length]) for length in losses if length > trained}
+    uses = {
+        length: {
+            name: ContextUse.of(gain.interval, difference(losses[length][name], own[name], "minimize").interval, margin)
+            for name, gain in of_length.items()
+        }
+        for length, (of_length, _) in gains.items()
+    }
+    control = f"{baseline} at {trained:,}"
+    of_control = {control: own[baseline]} if baseline in own else {}
+    contestants, not_learned = {**of_control, **losses[deciding]}, results.not_learned(case)
+    compared = verdicts(contestants, control, "minimize", margin, not_learned=not_learned) if of_control else {}
+    rows = []
+    for name in (*of_control, *own):
+        row = {"encoding": name}
+        for length, of_length in losses.items():
+            sign = SIGNS.get(uses.get(length, {}).get(name), "")
+            scores = {**of_length, **of_control}.get(name)
+            row[f"{length:,}"] = "–" if scores is None else f"{_number(scores.mean)} {sign}".strip()
+        verdict, others = compared.get(name), "control" if name == control else NO_RESULT
+        row[f"gain at {longest:,}"] = _with_interval(gains[longest][0].get(name))
+        row["longer context"] = str(uses[longest].get(name, others))
+        row[f"at {deciding:,} minus {control}"] = _with_interval(verdict and verdict.difference)
+        row["verdict"] = others if verdict is None else str(verdict.word)
+        rows.append((np.nan_to_num(contestants[name].mean, nan=np.inf) if name in contestants else np.inf, row))
+    targets = "targets with at least half of the longest window before them in their document"
+    if not gains[longest][1]:
+        targets = "all targets, since these results have no context_gain (an earlier version, or short documents)"
+    caption = (
+        f"Bits per byte in sliding windows, means over seeds. {USE_LEGEND} The gain is the loss in its own window, of "
+        f"{trained:,}, minus that in the longest one, over {targets}: '{ContextUse.USES}' if its interval is above 0. "
+        f"'{ContextUse.KEEPS}': surely at most {margin:g} worse than its own window. ± is half of a 95% interval, for "
+        "new seeds and test items; the verdict next to the control is adjusted by Holm."
+    )
+    frame = pd.DataFrame([row for _, row in sorted(rows, key=lambda ordered: ordered[0])])
+    return Table(f"longer_context_{file_name(case)}", "Longer context", caption, frame)
+
+
+def _gains(
+    results: Results, case: str, length: int, own: dict[str, Scores], losses: dict[str, Scores]
+) -> tuple[dict[str, Difference], bool]:
+    """Return the gain of context of each encoding at a length, and whether it is over the same targets, or over all."""
+    known = results.scores(case, Criterion(f"{CONTEXT_GAIN}@{length}", "maximize"))
+    if known.keys() < losses.keys():
+        shared = [name for name in losses if name in own]
+        return {name: difference(own[name], losses[name], "minimize") for name in shared}, False
+    zeros = {n: Scores(0 * s.values, None if s.items is None else 0 * s.items) for n, s in known.items()}
+    return {name: difference(scores, zeros[name], "maximize") for name, scores in known.items()}, True
+
+
+def _number(number: float) -> str:
+    return "–" if np.isnan(number) else fixed(round(number, 3) + 0.0, 3)
+
+
+def _with_interval(found: Difference | None) -> str:
+    """Return a difference in bits per byte with half the width of its interval, if it has one."""
+    if found is None:
+        return "–"
+    low, high = found.interval
+    return _number(found.mean) if np.isnan(low) else f"{_number(found.mean)} ± {_number((high - low) / 2)}"
