@@ -1,7 +1,7 @@
 """The data of a run: its kinds, its sources, its tokens, and its batches.
 
-A corpus (`python_docs.py`, `text_files.py`, `hub_text.py`) is a source of text and its settings, and imports neither
-torch nor Lightning; `run_data.RunData` makes the batches of any source:
+A corpus (`python_docs.py`, `text_files.py`, `packages.py`, `hub_text.py`) is a source of text and its settings, and
+imports neither torch nor Lightning; `run_data.RunData` makes the batches of any source:
 
     RunData(TextFiles(files="books/*.txt"))
 
