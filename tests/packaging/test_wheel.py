@@ -95,6 +95,7 @@ def test_what_is_installed_is_the_wheel(typed, installed):
     assert Path(place).is_relative_to(installed.parent)
     assert checkout == "None"
     assert typed("poslab", "--version").startswith("poslab ")
+    assert "results=DIR" in typed("poslab", "advise", "size=300M", "context=64")
 
 
 def test_runs_are_trained_evaluated_and_compared(typed, tmp_path):

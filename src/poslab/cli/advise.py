@@ -148,19 +148,14 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         chosen, tuning = {**comparison.train, **node.train}, comparison.tuning_of(name)
         dataset = str(chosen.get("dataset", "python_docs"))
         kind = {"python_docs": "documentation"}.get(dataset, dataset.removeprefix("corpus_"))
-        if kind not in TEXTS:
-            kind = family(dataset) if dataset in choices("dataset") else dataset
-        elif first.task != "LanguageModelling":
-            kind = first.task
-        lengths = {
-            criterion.metric: scored_lengths(criterion, first.scores, first.lengths, trained)
-            for criterion in comparison.criteria(name)
-        }
+        of_others = family(dataset) if dataset in choices("dataset") else dataset
+        of_text = kind if first.task == "LanguageModelling" else first.task
+        lengths = {c.metric: scored_lengths(c, first.scores, first.lengths, trained) for c in comparison.criteria(name)}
         yield {
             "study": Path(comparison.output).name,
             "case": name,
             "dataset": dataset,
-            "data": kind,
+            "data": of_text if kind in TEXTS else of_others,
             "parameters": sum(run.metrics["parameters"] for run in runs) / len(runs),
             "is_pretrained": chosen.get("model") == "pretrained",
             "training_length": trained,
@@ -175,11 +170,9 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
 
 def presets(case: Case) -> list[dict[str, Any]]:
     """Return the presets of released models that are nearest, by size and then by context."""
-
-    def distance(preset: Mapping[str, Any]) -> tuple[float, float]:
-        return factor(preset["parameters"] or math.inf, case.size), factor(preset["context"] or math.inf, case.context)
-
-    return sorted(map(preset_of, sorted(CONF.glob("experiment/models/*.yaml"))), key=distance)[:MAX_PRESETS]
+    every = [preset_of(path) for path in sorted(CONF.glob("experiment/models/*.yaml"))]
+    every.sort(key=lambda preset: factor(preset["context"] or math.inf, case.context))
+    return sorted(every, key=lambda preset: factor(preset["parameters"] or math.inf, case.size))[:MAX_PRESETS]
 
 
 def preset_of(path: Path) -> dict[str, Any]:
@@ -222,11 +215,10 @@ def costs(folder: Path, context: int) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("*.json")):
         node = read_json(path)
         try:
-            rows = [row for row in node.get("rows", []) if row["contestant"] == "Poslab" and "time" in row]
-            part = next((part for part in PARTS if any(row["part"] == part for row in rows)), None)
-            if part is None:
+            ours = [row for row in node.get("rows", []) if row["contestant"] == "Poslab" and "time" in row]
+            if (part := next((part for part in PARTS if any(row["part"] == part for row in ours)), None)) is None:
                 continue
-            rows = [row for row in rows if row["part"] == part]
+            rows = [row for row in ours if row["part"] == part]
             length = min((row["length"] for row in rows), key=lambda length: factor(length, context))
             precision = max(row["precision"] for row in rows if row["length"] == length)  # bf16-mixed before 32-true
             where = {"length": length, "precision": precision}
@@ -243,16 +235,17 @@ def unknown(every: list[dict[str, Any]], case: Case) -> Iterator[str]:
 
     trained = [row for row in every if not row["is_pretrained"]]
     texts = [row for row in trained if row["data"] in (*TEXTS, case.data)]
-    lengths = [(metric.startswith(tuple(TASKS)), n) for row in texts for metric, n in row["lengths"].items()]
+    tests = [(row["data"], metric, n) for row in trained for metric, n in row["lengths"].items()]
+    finding = [n for data, metric, n in tests if data == "recall" or metric.startswith(tuple(TASKS))]
     if not any(factor(row["parameters"], case.size) <= NEAR for row in trained):
         yield f"size: no table has models trained from scratch within a factor of {NEAR} of {short(case.size)}"
     if case.data not in ("text", *(row["data"] for row in every)):
         yield f"data: no table has {case.data}"
     if (longest := max((row["training_length"] for row in texts), default=0)) < case.trained:
         yield f"training at length {case.trained:,}: the longest in a table is {longest:,}"
-    if (longest := max((n for _, n in lengths), default=0)) < case.context:
+    if (longest := max((n for data, _, n in tests if data in (*TEXTS, case.data)), default=0)) < case.context:
         yield f"a test at length {case.context:,}: the longest that decides is {longest:,}"
-    if (longest := max((n for is_retrieval, n in lengths if is_retrieval), default=0)) < case.context:
+    if (longest := max(finding, default=0)) < case.context:
         yield f"retrieval from a context of {case.context:,}: the longest test of it has {longest:,}"
 
 
@@ -260,13 +253,11 @@ def command_of(case: Case) -> str:
     """Return the command that would measure a case, by the nearest comparison and size."""
     counted = {name: read_text(CONF / "size" / f"{name}.yaml") for name in choices("size")}
     sizes = {name: int(re.findall(r"([\d,]+) parameters", counted[name])[0].replace(",", "")) for name in counted}
-    words = [f"size={min(sizes, key=lambda name: factor(sizes[name], case.size))}", "dry_run=true"]
-    if case.data not in TEXTS:
-        comparison = {"images": "resolution", "sounds": "spoken_language"}.get(case.data, "tasks")
-        return poslab_command("compare", f"comparison={comparison}", *words)
-    corpus = f"corpus_{case.data}"
+    size = f"size={min(sizes, key=lambda name: factor(sizes[name], case.size))}"
+    name, corpus = {"images": "resolution", "sounds": "spoken_language"}.get(case.data, "tasks"), f"corpus_{case.data}"
     data = [f"dataset={corpus}"] if corpus in choices("dataset") else ["dataset=text", "dataset.files=[FILES]"]
-    return poslab_command("compare", "comparison=text", *data, f"dataset.sequence_length={case.trained}", *words)
+    of_text = ["comparison=text", *data, f"dataset.sequence_length={case.trained}"]
+    return poslab_command("compare", *(of_text if case.data in TEXTS else [f"comparison={name}"]), size, "dry_run=true")
 
 
 def lines_of(case: Case, folder: Path) -> Iterator[Any]:
@@ -298,7 +289,7 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
     names = {row["study"] for row in shown}
     if others := dict.fromkeys(row["study"] for row in every if row["study"] not in names):
         yield f"\nFarther away, of other data or lengths, or with one seed: {', '.join(others)}."
-    yield "\nReleased models, the nearest first, as far as the files of the presets name size and context:"
+    yield "\nReleased models, the nearest first; contexts are defaults of transformers, checkpoints may have more:"
     rows = Table("experiment=models/", "size", "context", "model and layers", box=None, pad_edge=False)
     for row in presets(case):
         size, context = row["parameters"] and short(row["parameters"]), row["context"] and f"{row['context']:,}"
@@ -314,9 +305,10 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
             f"{cost['machine']} (benchmarks/figures/{cost['file']}): "
             f"{', '.join(f'{name} {times_of[name]:.2f}' for name in sorted(times_of, key=times_of.__getitem__))}."
         )
-    yield "\nNot known"
-    yield from (Padding(f"{sentence}.", (0, 0, 0, 2), expand=False) for sentence in unknown(every, case))
-    yield f"To measure it: {command_of(case)}"
+    if every:
+        yield "\nNot known"
+        yield from (Padding(f"{sentence}.", (0, 0, 0, 2), expand=False) for sentence in unknown(every, case))
+    yield f"\nTo measure it: {command_of(case)}"
 
 
 def run() -> None:
