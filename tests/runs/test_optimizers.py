@@ -57,7 +57,7 @@ def test_a_linear_layer_within_an_encoding_does_not_decay_either():
 def test_the_factors_of_updates_decay_and_frozen_weights_are_left_out():
     model = small_decoder("t5", qk_norm=True)
     LowRank(rank=2).apply(model)
-    made, _ = AdamW(lr=1e-3).build(model, 100)
+    made, _ = AdamW(lr=1e-3, encoding_lr_multiplier=5.0).build(model, 100)
     by_id = {id(p): (g["weight_decay"], g["initial_lr"]) for g in made.param_groups for p in g["params"]}
     found = {name: by_id.get(id(parameter)) for name, parameter in model.named_parameters()}
     for name, group in found.items():
@@ -171,7 +171,7 @@ def test_encodings_of_an_encoder_are_below_those_of_its_decoder():
     for stack, above in (("encoder", 2), ("decoder", 0)):
         for layer in range(2):
             of_layer = f"{stack}.encodings.distinct.{layer}."
-            assert {rates[name] for name in rates if name.startswith(of_layer)} == {5.0 * 0.5 ** (above + 1 - layer)}
+            assert {rates[name] for name in rates if name.startswith(of_layer)} == {0.5 ** (above + 1 - layer)}
 
 
 def test_a_multiplied_learning_rate_keeps_its_ratio_in_every_step():

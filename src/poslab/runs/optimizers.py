@@ -75,7 +75,7 @@ class OptimizerSettings(ABC):
     """
 
     lr: PositiveFloat
-    encoding_lr_multiplier: PositiveFloat = 5.0
+    encoding_lr_multiplier: PositiveFloat = 1.0
     layer_lr_decay: Annotated[float, Range(above=0, at_most=1)] = 1.0
     weight_decay: Annotated[float, Range(at_least=0)] = 0.1
     warmup_fraction: Fraction = 0.1
