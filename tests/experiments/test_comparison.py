@@ -19,6 +19,43 @@ def test_an_encoding_is_a_name_or_a_name_with_overrides():
     }
 
 
+WINDOW = {"encoding": "rotary", "model.window": 64}
+LONGER = {"encoding": "rotary", "dataset.sequence_length": 512, "dataset.batch_size": 2}
+
+
+def test_variants_follow_the_encodings_and_any_key_may_differ():
+    made = comparison(encodings=["rotary"], variants={"longer": LONGER, "by_file": {"model.d_model": 96}})
+    assert list(made.choices_by_encoding) == ["rotary", "longer", "by_file"]
+    assert made.choices_by_encoding["by_file"] == {"model.d_model": 96}
+    assert (made.path_of("longer"), made.path_of("rotary")) == ("variants.longer", "encodings.rotary")
+    assert made.differing == ["dataset.sequence_length", "dataset.batch_size", "model.d_model"]
+
+
+@pytest.mark.parametrize(
+    ("variants", "heading"), [({}, "encoding"), ({"window": WINDOW}, "encoding"), ({"longer": LONGER}, "variant")]
+)
+def test_contestants_are_called_variants_where_more_than_their_encoding_differs(variants, heading):
+    assert comparison(variants=variants).heading == heading
+
+
+def test_what_all_contestants_share_does_not_differ():
+    wide = {"encoding": "rotary", "model.d_model": 96}
+    made = comparison(encodings=[], variants={"rotary": wide, "alibi": {**wide, "encoding": "alibi"}})
+    assert (made.differing, made.heading) == ([], "encoding")
+
+
+def test_what_a_variant_changes_is_declared_and_a_window_changes_neither_data_nor_weights():
+    made = comparison(variants={"window": WINDOW, "longer": LONGER, "wide": {"model.d_model": 96}})
+    assert made.declared(["dataset.sequence_length", "dataset.batch_size"]) == ["longer"]
+    assert made.declared(["model"]) == ["wide"]
+
+
+def test_a_tuning_has_a_seed_or_several():
+    made = [comparison(tuning={**TUNING, **seeds}).tuning_of("copying").seed_list for seeds in ({}, {"seeds": 2})]
+    assert made == [[1000], [1000, 1001]]
+    assert comparison(tuning={**TUNING, "seeds": [7, 9]}).tuning_of("copying").seed_list == [7, 9]
+
+
 def test_seeds_are_a_number_or_a_list():
     assert comparison(seeds=3).seed_list == [1, 2, 3]
     assert comparison(seeds=[7, 9]).seed_list == [7, 9]
@@ -93,7 +130,12 @@ def test_a_metric_has_a_name_and_lengths():
         ({"seeds": [1, True]}, "seeds must be how many"),
         ({"tuning": {**TUNING, "seed": 2}}, "tuning.seed must .* got 2"),
         ({"tuning": {**TUNING, "of": {"t5": {"a": [1, 2]}}}}, "tuning.of.t5: there is no"),
-        ({"tuning": {**TUNING, "trials": 4}}, "tuning.trials must be at"),
+        ({"tuning": {**TUNING, "seeds": [1000, 2]}}, "tuning.seeds must not be one of seeds, got 2"),
+        ({"tuning": {**TUNING, "seeds": [7, 7]}}, "tuning.seeds must be different"),
+        (
+            {"tuning": {**TUNING, "space": {"positions": ["contiguous", "pose"]}, "trials": 4}},
+            "tuning.trials must be at",
+        ),
         (
             {"tuning": {**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1]}}}},
             "tuning.trials must be given, .* 6",

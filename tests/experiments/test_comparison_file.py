@@ -50,6 +50,32 @@ def test_keys_of_the_command_line_override_the_file(folder):
     assert made.overrides == ["size=small"]
 
 
+VARIANTS = """
+variants:
+  wide: {encoding: rotary, model.d_model: 96}
+  window: {encoding: rotary, model.window: 16}
+tuning:
+  metric: loss
+  direction: minimize
+  trials: 2
+  space: {optimizer.lr: [1.0e-3, 2.0e-3]}
+  of: {wide: {optimizer.weight_decay: [0.0, 0.1]}, none: {optimizer.weight_decay: [0.0, 0.1]}}
+"""
+
+
+def test_a_command_line_selects_variants_and_encodings_of_the_file_by_name(tmp_path):
+    slow = "{name: slow, encoding: rotary, encoding.base: 1000}"
+    (tmp_path / "question.yaml").write_text(QUESTION.replace("[none, rotary]", f"[none, rotary, {slow}]") + VARIANTS)
+    made = read_comparison(tmp_path, {"comparison": "question", "encodings": ["rotary", "slow", "alibi", "wide"]}, [])
+    assert made.choices_by_encoding == {
+        "rotary": {"encoding": "rotary"},
+        "slow": {"encoding": "rotary", "encoding.base": 1000},
+        "alibi": {"encoding": "alibi"},
+        "wide": {"encoding": "rotary", "model.d_model": 96},
+    }
+    assert list(made.tuning_of("text").of) == ["wide"]
+
+
 def test_the_directory_follows_from_the_name_and_the_preset(folder):
     made = read_comparison(folder, {"comparison": "question", "preset": "small"}, [])
     assert (made.name, made.output) == ("question_small", "outputs/comparisons/question_small")

@@ -8,7 +8,8 @@ from hydra.errors import HydraException
 from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.experiments.cells import Cell
 from poslab.experiments.comparison_file import read_comparison
-from poslab.experiments.configurations import CellConfigurations
+from poslab.experiments.configurations import CellConfigurations, check_comparable, check_held_out
+from poslab.training.components import prepared_data
 from tests.experiments.comparisons import COPYING, TUNING, comparison
 
 
@@ -38,7 +39,7 @@ def test_a_run_that_fits_no_weight_of_the_one_before_it_is_found_before_any_trai
 
 
 def test_what_an_encoding_sets_is_not_set_for_all():
-    with pytest.raises(ValueError, match=r"^encoding.base is what slow"):
+    with pytest.raises(ValueError, match=r"^encoding.base is what encodings.slow"):
         configurations(overrides=["encoding.base=5"])
 
 
@@ -90,3 +91,57 @@ def test_typed_data_takes_the_place_of_the_texts_and_leaves_the_task_of_retrieva
     assert recall["dataset"]["task"]["_target_"].endswith("MultiKeyRetrieval")
     assert recall["model"]["window"] == recall["dataset"]["sequence_length"] // 2
     assert text["trainer"]["max_steps"] == recall["trainer"]["max_steps"] == 7
+
+
+TEXT = {"text": {"train": {"dataset": "python_docs", "trainer.max_steps": 20, "dataset.num_workers": 0}}}
+ROPE = {"encoding": "rotary"}
+
+
+def compared(variants, **changes) -> None:
+    """Check that the runs of variants on a text can be compared with those of rotary."""
+    own = comparison(encodings=["rotary"], variants=variants, **{"cases": TEXT, **changes})
+    made = CellConfigurations(CONF, own)
+    check_comparable(own, "text", {name: made.check("text", name) for name in own.choices_by_encoding})
+
+
+def test_variants_of_equal_data_task_and_tokens_are_comparable():
+    longer = {**ROPE, "dataset.sequence_length": 512, "dataset.batch_size": 2, "trainer.max_steps": 40}
+    compared({"longer": longer, "wide": {"model.d_model": 96, "dataset.num_workers": 1, "optimizer": "muon"}})
+    compared({"longer": {**ROPE, "dataset.sequence_length": 500}}, budget={"tokens": 100_000})
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [
+        ({"dataset.batch_size": 2}, "train on as much .* x dataset.sequence_length must be 40,960, got 10,240"),
+        ({"trainer.max_steps": 10}, "train on as much .*trainer.max_steps x"),
+        ({"model": "encoder"}, "not change the task by its model, which is LanguageModelling .* MaskedLanguage"),
+    ],
+)
+def test_what_makes_runs_incomparable_names_the_variant_and_the_key(variant, sentence):
+    with pytest.raises(ValueError, match=rf"^cases.text: variants.odd must {sentence}"):
+        compared({"odd": {**ROPE, **variant}})
+
+
+def test_an_experiment_of_a_variant_changes_no_data():
+    with pytest.raises(ValueError, match=r"^cases.text: variants.odd must not change dataset\.\w+, which is"):
+        compared({"odd": {"experiment": "kazemnejad2023"}}, cases={"text": COPYING})
+
+
+def test_examples_count_for_the_size_of_training_where_they_are_not_windows():
+    with pytest.raises(ValueError, match=r"trainer.max_steps x dataset.batch_size must be"):
+        compared({"odd": {**ROPE, "dataset.batch_size": 8}}, cases={"text": COPYING})
+
+
+@pytest.mark.parametrize(("multiples", "is_same"), [([1, 2, 4], False), ([1, 2], True)])
+def test_a_text_of_few_documents_is_cut_by_the_longest_window_which_must_be_the_same(multiples, is_same):
+    longer = {**ROPE, "dataset.sequence_length": 512, "dataset.length_multiples": multiples}
+    text = {"text": {"train": {"dataset": "python_docs", "dataset.length_multiples": [1, 2, 4]}}}
+    own = comparison(encodings=["rotary"], variants={"longer": longer}, cases=text)
+    made = CellConfigurations(CONF, own)
+    data = {name: prepared_data(made.check("text", name)) for name in own.choices_by_encoding}
+    if is_same:
+        check_held_out(own, "text", data)
+        return
+    with pytest.raises(ValueError, match=r"^cases.text: variants.longer must not change what is held out"):
+        check_held_out(own, "text", data)

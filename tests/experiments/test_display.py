@@ -64,7 +64,7 @@ def test_the_time_to_go_has_the_start_of_a_worker(shown):
 def test_jobs_that_end_are_printed(shown):
     """The best rate is the last of three: after nine trials, each encoding tries one beyond it."""
     lines = shown(10, updates=True, losses=lambda lr: -lr, tuning=TUNING)
-    assert "running  copying: rotary, lr=0.008" in lines
+    assert "running  copying: rotary, lr=0.008, seed 1000" in lines
     assert any(line.startswith("finished  copying: none, lr=0.008") for line in lines)
 
 

@@ -19,6 +19,7 @@ WHOLE: dict[str, Any] = {
     "question": "Does it work?",
     "baseline": "rotary",
     "encodings": ["none", "rotary", {"name": "slow", "encoding": "rotary", "encoding.base": 1000}],
+    "variants": {"wide": {"encoding": "rotary", "model.d_model": 128}},
     "cases": {
         "text": {
             "train": {"dataset": "python_docs"},
@@ -41,6 +42,7 @@ WHOLE: dict[str, Any] = {
         "of": {"rotary": {"encoding.fraction": [0.25, 0.5]}},
         "trials": 1,
         "seed": 1000,
+        "seeds": [1000, 1001],
     },
     "budget": {"steps": 100},
     "costs": ["parameters"],
@@ -94,12 +96,20 @@ RIGHT: dict[tuple[Any, ...], tuple[Any, ...]] = {
     ("encodings", 2, "name"): ("x",),
     ("encodings", 2, "encoding"): ("x",),
     ("encodings", 2, "encoding.base"): ODD,
+    ("variants",): ({},),
+    ("variants", "wide"): ({}, {"a": None}),
+    ("variants", "wide", "encoding"): ("x",),
+    ("variants", "wide", "model.d_model"): ODD,
     ("tuning", "metric"): ("", "x"),
     ("tuning", "of"): ({},),
     ("tuning", "of", "rotary"): ({},),
     **{("tuning", "of", "rotary", "encoding.fraction", *item): values for item, values in LIST.items()},
     **{("tuning", "space", "optimizer.lr", *item): values for item, values in LIST.items()},
+    ("tuning", "trials"): (5,),
     ("tuning", "seed"): (5,),
+    ("tuning", "seeds"): (5,),
+    ("tuning", "seeds", 0): (5,),
+    ("tuning", "seeds", 1): (5,),
     ("paper", "title"): ("", "x"),
     ("paper", "arxiv"): ("", "x"),
     ("paper", "table"): (None, "", "x"),
@@ -174,11 +184,19 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
     ("changes", "sentence"),
     [
         ({"encodings": ["none", {"name": "rotary", "dataset": "copy"}]}, "encodings.rotary must not"),
-        ({"encodings": ["none", {"name": "rotary", "+size": "base"}]}, r"encodings.rotary must not"),
-        ({"encodings": ["none", {"name": "rotary", "optimizer.lr": 1}]}, "encodings.rotary must not"),
+        ({"encodings": ["none", {"name": "rotary", "dataset.tokenizer": "bpe"}]}, "encodings.rotary must not"),
+        ({"variants": {"other": {"+dataset.vocab_size": 300}}}, "variants.other must not have dataset.vocab_size"),
+        ({"variants": {"other": {"logger.csv.name": "x"}}}, "variants.other must not have logger.csv.name"),
+        ({"variants": {"other": {"seed": 3}}}, "variants.other must not have seed"),
+        ({"variants": {"other": {"trainer.max_steps": 9}}, "budget": {"steps": 5}}, "variants.other .*trainer.max_st"),
+        ({"variants": {"rotary": {"encoding": "t5"}}}, "variants.rotary must have another name"),
+        ({"variants": {"other": None}}, "variants.other must be choices by key"),
+        ({"variants": {"a b": {}}}, "variants: names must"),
+        ({"variants": {"other": {"encoding": None}}}, "variants.other.encoding must be a"),
+        ({"variants": {"slow": {}}, "encodings": [], "baseline": "slow"}, "encodings must be a list of at least two"),
         ({"encodings": ["rotary", {"name": "none", "encoding": None}]}, "encodings.none.encoding must be a"),
         ({"encodings": ["rotary", {"name": 5}]}, "encodings must be names"),
-        ({"tuning": {**TUNING, "of": {"slow": {"size": ["tiny"]}}}}, "tuning.of.slow .* size"),
+        ({"tuning": {**TUNING, "of": {"slow": {"dataset.batch_size": [4]}}}}, "tuning.of.slow .* dataset.batch_size"),
         ({"tuning": {**TUNING, "space": {}}}, "tuning.space must hold at"),
         ({"tuning": {**TUNING, "of": {"slow": {"encoding.base": [1, 2]}}, "trials": 3}}, "encodings.slow must not set"),
         (
@@ -214,8 +232,8 @@ def test_keys_that_do_not_go_together_are_one_sentence(changes, sentence):
         comparison(**changes)
 
 
-def test_an_encoding_may_have_keys_of_its_positions_and_its_rate():
-    own = {"positions": "randomized", "positions.max_position": 64, "optimizer.encoding_lr_multiplier": 0.02}
+def test_an_encoding_may_have_any_key_that_leaves_its_runs_comparable():
+    own = {"positions": "randomized", "positions.max_position": 64, "optimizer.lr": 0.02, "+size": "base"}
     made = comparison(encodings=["rotary", {"name": "far", "encoding": "rotary", **own}])
     assert made.choices_by_encoding["far"] == {"encoding": "rotary", **own}
 
@@ -248,6 +266,7 @@ def test_a_case_follows_another_one(changes, mistake):
 def test_a_run_does_not_begin_with_two_others():
     cases = {"reversing": {"train": {}, "after": "copying"}, "copying": {"train": {}}}
     tuning = {"metric": "loss", "direction": "minimize", "space": {"init_from": ["x", "y"]}}
-    for twice in ({"overrides": ["init_from=x"]}, {"tuning": tuning}):
+    variants = {"other": {"init_from": "x"}}
+    for twice in ({"overrides": ["init_from=x"]}, {"tuning": tuning}, {"variants": variants}):
         with pytest.raises(ValueError, match=r"^cases\.reversing must have"):
             comparison(cases=cases, **twice)

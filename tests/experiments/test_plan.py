@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from poslab.experiments.cells import CellResult, cell_of
+from poslab.experiments.statistics.difference import Scores
+from poslab.experiments.statistics.verdict import Word, verdicts
+from poslab.experiments.tuned_points import MAX_EXTENSIONS, expected_best, further_points, points_of
 from tests.experiments.comparisons import TUNING, plan
 
 
@@ -112,6 +116,82 @@ def test_fewer_trials_than_combinations_are_the_same_places_of_each_space():
     assert [len(p) for p in points.values()] == [4, 4, 4]
     assert all("encoding.fraction" in point for point in points["slow"])
     assert len({str(point) for point in points["none"]}) == 4
+
+
+def test_a_space_with_fewer_combinations_than_trials_has_values_between_its_own():
+    space = {"lr": [1e-3, 2e-3, 4e-3]}
+    points = [point["lr"] for point in points_of(space, 6, 0)]
+    assert points[:5] == pytest.approx([1e-3, 2e-3, 4e-3, math.sqrt(2) * 1e-3, math.sqrt(8) * 1e-3], rel=1e-5)
+    assert 1e-3 < points[5] < 4e-3 and len(set(points)) == 6
+    assert points_of({"width": [1, 2, 4]}, 9, 0) == [{"width": width} for width in (1, 2, 4, 3)]
+    assert len(points_of({"positions": ["contiguous", "pose"]}, 3, 0)) == 2
+
+
+def test_a_point_is_trained_with_each_seed_of_the_tuning_and_its_mean_counts():
+    made = plan(tuning={**TUNING, "seeds": 2})
+    losses = {1000: {1e-3: 1.0, 2e-3: 3.0, 4e-3: 9.0}, 1001: {1e-3: 6.0, 2e-3: 3.0, 4e-3: 9.0}}
+    results = tried(made, lambda cell: losses[cell.seed][cell.point["optimizer.lr"]])
+    tuned = made.tuned("copying", "none", results)
+    assert tuned.point == {"optimizer.lr": 2e-3}
+    assert [value for _, value in tuned.trials] == [3.5, 3.0, 9.0]
+
+
+def test_an_extension_gives_all_encodings_as_many_further_trials():
+    """One whose best value is at an end goes on beyond it, others between their best value and its neighbours."""
+    made = plan(tuning=TUNING)
+    best = {"none": 1.0, "rotary": 2e-3, "slow": 2.1e-3}
+    results = tried(made, lambda cell: abs(math.log2(cell.point["optimizer.lr"] / best[cell.encoding])))
+    rates = {name: [p["optimizer.lr"] for p, _ in made.tuned("copying", name, results).trials][3:] for name in best}
+    assert rates["none"] == pytest.approx([8e-3, 16e-3])
+    assert rates["rotary"] == pytest.approx([math.sqrt(8) * 1e-3, math.sqrt(2) * 1e-3], rel=1e-5)
+    assert rates["slow"] == rates["rotary"]
+
+
+def test_no_encoding_is_extended_where_another_has_no_further_points():
+    own = {"slow": {"encoding.fraction": [0.5, 1.0]}, "none": {"positions": ["contiguous", "randomized"]}}
+    made = plan(tuning={**TUNING, "space": {}, "of": {**own, "rotary": own["slow"]}})
+    results = tried(made, lambda cell: cell.point.get("encoding.fraction", 1.0))
+    assert {len(made.tuned("copying", name, results).trials) for name in ("none", "rotary", "slow")} == {2}
+
+
+def tuned_by_luck(tuning, names, rng):
+    """The values of all trials of each encoding, where each point has a quality of its own, which is luck."""
+    points, tried = {name: points_of(tuning.space_of(name), tuning.trials_of(name), 0) for name in names}, {}
+    for _ in range(1 + MAX_EXTENSIONS):
+        new = {name: [(point, float(rng.normal())) for point in of_name] for name, of_name in points.items()}
+        tried = {name: [*tried.get(name, []), *new[name]] for name in names}
+        points = further_points(tried, tuning)
+    return {name: [value for _, value in trials] for name, trials in tried.items()}
+
+
+def test_an_encoding_with_more_ends_has_no_more_chances():
+    """With more trials it would find better points by luck, and be called better for that."""
+    of = {"slow": {"encoding.fraction": [0.5, 1.0], "optimizer.weight_decay": [0.01, 0.1]}}
+    tuning = plan(tuning={**TUNING, "of": of, "trials": 6}).comparison.tuning_of("copying")
+    rng = np.random.default_rng(0)
+    ahead, ahead_of_fewer, words = [], [], []
+    for _ in range(400):
+        values = tuned_by_luck(tuning, ("rotary", "slow"), rng)
+        assert len(values["rotary"]) == len(values["slow"]) > 6
+        best = {name: min(of_name) for name, of_name in values.items()}
+        ahead.append(best["slow"] - best["rotary"])
+        ahead_of_fewer.append(best["slow"] - min(values["rotary"][:6]))
+        runs = {name: Scores(value + rng.normal(0, 0.5, 5), seeds=range(5)) for name, value in best.items()}
+        words.append(verdicts(runs, "rotary", "minimize")["slow"].word)
+    error = np.std(ahead) / math.sqrt(len(ahead))
+    assert abs(np.mean(ahead)) < 3 * error < -np.mean(ahead_of_fewer)
+    better, worse = words.count(Word.BETTER), words.count(Word.WORSE)
+    assert abs(better - worse) < 3 * math.sqrt(better + worse)
+
+
+@pytest.mark.parametrize(("direction", "values"), [("minimize", [4.0, 1.0, 2.0]), ("maximize", [-4.0, -1.0, -2.0])])
+def test_the_expected_best_of_draws_is_that_of_all_samples(direction, values):
+    pairs = [(a, b) for a in values for b in values]
+    best = min if direction == "minimize" else max
+    assert expected_best(values, 1, direction) == pytest.approx(sum(values) / 3)
+    assert expected_best(values, 2, direction) == pytest.approx(sum(map(best, pairs)) / 9)
+    lost = math.inf if direction == "minimize" else -math.inf
+    assert expected_best([*values, lost], 3, direction) == expected_best([*values, values[0]], 3, direction)
 
 
 def test_integers_are_extended_to_integers():

@@ -32,7 +32,7 @@ OWN_KEYS = {
     "metrics": "with runs: what decides, as in {bits_per_byte@4x:{direction:minimize}}",
     "preset": "a variant that the file has, such as small",
     "seeds": "how many, or a list of them; more later train only what is missing",
-    "encodings": "a list of names, in place of the file's",
+    "encodings": "a list of names: encodings and variants of the file, or choices of conf/encoding",
     "baseline": "the encoding to which the others are compared",
     "budget": "{steps: 8000} or {tokens: 1000000} of every run",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",

@@ -91,12 +91,10 @@ def labels(configs: Sequence[Mapping[str, Any]], conf: Path = CONF) -> list[str]
 
 def _joined(name: str, values: Mapping[str, Any], keys: Sequence[str], many: int | None, long: int | None) -> str:
     """Return a label of some values, whose names are short and distinguish them among keys."""
-    return " ".join(
-        [name, *(f"{short_key(key, keys)}={_cut(shown(values[key]), long)}" for key in list(values)[:many])]
-    )
+    return " ".join([name, *(f"{short_key(key, keys)}={cut(shown(values[key]), long)}" for key in list(values)[:many])])
 
 
-def _cut(text: str, long: int | None) -> str:
+def cut(text: str, long: int | None) -> str:
     """Return a text without its middle if it is too long, since paths and numbers differ at their ends."""
     return text if long is None or len(text) <= long else f"{text[: long // 2 - 1]}...{text[2 - long // 2 :]}"
 

@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The cell in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001`."""
+        """The cell in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001, seed 1000`."""
         return RunResult(self.case, self.encoding, self.seed, self.is_trial, point=self.point).label
 
 

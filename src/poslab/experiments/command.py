@@ -10,7 +10,7 @@ from typing import Any
 from poslab.data.run_data import RunData
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.configurations import CellConfigurations
+from poslab.experiments.configurations import CellConfigurations, check_comparable, check_held_out
 from poslab.experiments.display import ComparisonDisplay, plan_table
 from poslab.experiments.existing import results_of_runs
 from poslab.experiments.jobs import one_at_a_time
@@ -64,9 +64,10 @@ def run_comparison(
     quieten_optuna()
     configurations = CellConfigurations(conf, comparison)
     recipes, data = _checked(comparison, configurations)
-    firsts = {case: next(iter(of_case.values())) for case, of_case in recipes.items()}
-    lengths = {case: checked_lengths(comparison, case, firsts[case], data[case]) for case in comparison.cases}
-    trained = {case: of_case.longest_trained for case, of_case in data.items()}
+    firsts = {case: of_case[comparison.baseline] for case, of_case in recipes.items()}
+    of_baseline = {case: of_case[comparison.baseline] for case, of_case in data.items()}
+    lengths = {case: checked_lengths(comparison, case, firsts[case], of_baseline[case]) for case in comparison.cases}
+    trained = {case: of_case.longest_trained for case, of_case in of_baseline.items()}
     resources = worker_resources(comparison.workers, next(iter(firsts.values())).trainer)
     output = Path(comparison.output)
     with naming_storage(comparison, is_database=comparison.storage is not None):
@@ -81,7 +82,7 @@ def run_comparison(
             check_splits(results_of_cells(plan, jobs.results(), firsts))
         if dry_run:
             threads = resources[0].threads
-            console.print(plan_table(jobs, lambda case, name: seconds_of_run(recipes[case][name], data[case], threads)))
+            console.print(plan_table(jobs, lambda case, x: seconds_of_run(recipes[case][x], data[case][x], threads)))
             return
         if not report_only:
             order = {"plan": asdict(plan), "conf": str(conf)}
@@ -169,8 +170,8 @@ def check_splits(results: Results) -> None:
 
 def _checked(
     comparison: Comparison, configurations: CellConfigurations
-) -> tuple[dict[str, dict[str, Recipe]], dict[str, RunData]]:
-    """Check all configurations; return their recipes by case and encoding, and the data of each case.
+) -> tuple[dict[str, dict[str, Recipe]], dict[str, dict[str, RunData]]]:
+    """Check all configurations; return their recipes and their data, by case and encoding.
 
     Raises:
         ValueError: in one sentence.
@@ -180,6 +181,15 @@ def _checked(
         for case in comparison.cases
     }
     for case, of_case in recipes.items():
-        if len({recipe.task for recipe in of_case.values()}) > 1:
-            raise ValueError(f"cases.{case}: all encodings must learn the same task")
-    return recipes, {case: prepared_data(next(iter(of_case.values()))) for case, of_case in recipes.items()}
+        check_comparable(comparison, case, of_case)
+    data: dict[str, dict[str, RunData]] = {}
+    for case, of_case in recipes.items():
+        data[case] = {}
+        by_lengths: dict[str, RunData] = {}
+        for name, recipe in of_case.items():
+            lengths = str([recipe.config["dataset"].get(key) for key in ("sequence_length", "length_multiples")])
+            if lengths not in by_lengths:
+                by_lengths[lengths] = prepared_data(recipe)
+            data[case][name] = by_lengths[lengths]
+        check_held_out(comparison, case, data[case])
+    return recipes, data

@@ -1,21 +1,26 @@
-"""A comparison: one question, and the encodings and cases that answer it."""
+"""A comparison: one question, and the encodings, other variants and cases that answer it."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any
 
 from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
 from poslab.configuration.command_line import LENGTH, key_of
+from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.criteria import Criterion, Direction, Gate
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
+
+GROUPS_OF_ENCODINGS = (*OF_THE_ENCODING, "start")
+KEYS_OF_ENCODINGS = ("optimizer.encoding_lr_multiplier", "model.layers", "model.window", "model.sinks")
+"""Groups and keys that make an encoding; contestants that differ in others are called variants."""
 
 Choices = Mapping[str, Any]
 """Overrides of `python -m src.train` by key, such as `{"encoding": "rotary", "encoding.base": 1000}`."""
@@ -33,6 +38,7 @@ class Tuning:
         of: further keys by encoding: `{t5: {encoding.max_distance: [32, 128]}}`.
         trials: of each encoding on each case; None means all combinations, whose number must then be the same for all.
         seed: of the runs, which no run of the comparison has.
+        seeds: of the runs of each point, whose mean counts: how many, from `seed` on, or a list in place of it.
     """
 
     metric: str
@@ -41,6 +47,7 @@ class Tuning:
     of: Mapping[str, Any] = field(default_factory=dict)
     trials: Count | None = None
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1000
+    seeds: Any = 1
 
     def __post_init__(self) -> None:
         for path, space in (
@@ -53,6 +60,14 @@ class Tuning:
                 is_list = isinstance(values, list) and values != []
                 if not is_list or any(first == second for first, second in itertools.combinations(values, 2)):
                     raise ValueError(f"tuning.{path}.{key} must be a list of different values, got {values!r}")
+
+        if len(set(self.seed_list)) < len(self.seed_list):
+            raise ValueError(f"tuning.seeds must be different, got {self.seeds}")
+
+    @cached_property
+    def seed_list(self) -> list[int]:
+        """The seeds of the runs of each point."""
+        return _seeds("tuning.seeds", self.seeds, self.seed)
 
     def space_of(self, encoding: str) -> dict[str, list[Any]]:
         """Return the values to try of an encoding, by key."""
@@ -67,7 +82,7 @@ class Tuning:
 @with_checked_arguments
 @dataclass(frozen=True)
 class Case:
-    """A case: data, task and training, the same for every encoding.
+    """A case: data, task and size of training, the same for every encoding.
 
     Args:
         train: choices of its runs.
@@ -111,6 +126,7 @@ class Comparison:
         question: one sentence.
         baseline: name of the encoding to which the others are compared.
         encodings: their names in conf/encoding, or `{name: rotary_25, encoding: rotary, encoding.fraction: 0.25}`.
+        variants: further contestants by name, each with overrides of a run: `{wide: {model.d_model: 256}}`.
         cases: arguments of `Case` by name.
         output: the directory.
         seeds: number of seeds, at least 1, or a list of them. Runs of the same seed are pairs.
@@ -132,9 +148,10 @@ class Comparison:
     name: str
     question: str
     baseline: str
-    encodings: Sequence[Any]
     cases: Mapping[Any, Any]
     output: str
+    encodings: Sequence[Any] = ()
+    variants: Mapping[Any, Any] = field(default_factory=dict)
     seeds: Any = 3
     metrics: Mapping[Any, Any] = field(default_factory=dict)
     gate: Mapping[Any, Any] | None = None
@@ -156,16 +173,11 @@ class Comparison:
     @cached_property
     def seed_list(self) -> list[int]:
         """The seeds of the runs."""
-        seeds = list(range(1, self.seeds + 1)) if type(self.seeds) is int and self.seeds > 0 else self.seeds
-        if not isinstance(seeds, list) or not seeds or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
-            raise ValueError(f"seeds must be how many, or a list of them, got {self.seeds!r}")
-        return seeds
+        return _seeds("seeds", self.seeds, 1)
 
     @cached_property
     def choices_by_encoding(self) -> dict[str, Choices]:
-        """The choices of each encoding, by its name in the comparison."""
-        if len(self.encodings) < 2:
-            raise ValueError(f"encodings must be a list of at least two, as in [none, rotary], got {self.encodings!r}")
+        """The choices of each contestant by its name: those of `encodings`, and then those of `variants`."""
         choices: dict[str, Choices] = {}
         for node in self.encodings:
             entry = {"name": node} if isinstance(node, str) else node
@@ -178,18 +190,55 @@ class Comparison:
             if name in choices:
                 raise ValueError(f"encodings must have different names, got {name} twice")
             choices[name] = {"encoding": name, **{str(k): v for k, v in entry.items() if k != "name"}}
+        _check_names("variants", self.variants)
+        for name, node in self.variants.items():
+            if not isinstance(node, Mapping):
+                raise ValueError(f"variants.{name} must be choices by key, as in {{model.window: 64}}, got {node!r}")
+            if name in choices:
+                raise ValueError(f"variants.{name} must have another name than one of the encodings")
+            choices[name] = {str(key): value for key, value in node.items()}
+        if len(choices) < 2:
+            raise ValueError(
+                "encodings must be a list of at least two, as in [none, rotary], unless variants are there too, got "
+                f"{self.encodings!r}"
+            )
         return choices
+
+    def path_of(self, name: str) -> str:
+        """Return the key of a contestant in its file."""
+        return f"{'variants' if name in self.variants else 'encodings'}.{name}"
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """The keys beside `encoding` in which contestants differ."""
+        every = self.choices_by_encoding.values()
+        keys = dict.fromkeys(key for choices in every for key in choices if key != "encoding")
+        return [key for key in keys if len({repr(choices.get(key)) for choices in every}) > 1]
+
+    @property
+    def heading(self) -> str:
+        """The name for contestants: `encoding`, or `variant` if they differ in keys that make no encoding."""
+        of_encodings = (
+            key.partition(".")[0] in GROUPS_OF_ENCODINGS or key in KEYS_OF_ENCODINGS
+            for key in map(key_of, self.differing)
+        )
+        return "encoding" if all(of_encodings) else "variant"
+
+    def declared(self, changes: Sequence[str]) -> list[str]:
+        """Return the contestants that set one of some keys, or a key of these groups, otherwise than others do.
+
+        Keys that make an encoding change neither the data nor the weights outside of it.
+        """
+        keys = [key for key in self.differing if key_of(key) not in KEYS_OF_ENCODINGS]
+        changed = [key for key in keys if key_of(key) in changes or key_of(key).partition(".")[0] in changes]
+        return [name for name, choices in self.choices_by_encoding.items() if any(key in choices for key in changed)]
 
     @cached_property
     def all_cases(self) -> dict[str, Case]:
         """The cases by name."""
         if not self.cases:
             raise ValueError("cases must hold at least one, as in {text: {train: {dataset: python_docs}}}")
-        if odd := [name for name in self.cases if not _is_name(name)]:
-            quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts in quotes alone"
-            raise ValueError(
-                f"cases: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}"
-            )
+        _check_names("cases", self.cases)
         return {name: made(Case, f"cases.{name}", node) for name, node in self.cases.items()}
 
     def encodings_of(self, case: str) -> list[str]:
@@ -255,6 +304,20 @@ class Comparison:
 
 def _is_name(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(NAME, name) is not None
+
+
+def _seeds(key: str, node: Any, first: int) -> list[int]:
+    """Return a list of seeds, or as many as a number says."""
+    seeds = list(range(first, first + node)) if type(node) is int and node > 0 else node
+    if not isinstance(seeds, list) or not seeds or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
+        raise ValueError(f"{key} must be how many, or a list of them, got {node!r}")
+    return seeds
+
+
+def _check_names(key: str, names: Iterable[Any]) -> None:
+    if odd := [name for name in names if not _is_name(name)]:
+        quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts in quotes alone"
+        raise ValueError(f"{key}: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}")
 
 
 def file_name(text: str) -> str:

@@ -13,8 +13,8 @@ from poslab.experiments.composition import with_rates_of_typed_model
 from poslab.experiments.mistakes import checked
 
 KEYS = (
-    *("question", "baseline", "encodings", "cases", "seeds", "metrics", "gate", "tuning", "budget", "costs", "train"),
-    *("paper", "published", "claims", "differences", "predictions"),
+    *("question", "baseline", "encodings", "variants", "cases", "seeds", "metrics", "gate", "tuning", "budget"),
+    *("costs", "train", "paper", "published", "claims", "differences", "predictions"),
 )
 """Keys of a comparison file other than `presets`."""
 
@@ -36,7 +36,9 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
         ValueError: for an unknown comparison, preset or key, or an invalid value.
     """
     files = comparison_files(folder)
-    path, preset, node = files.chosen(given, Comparison)
+    of_file = {key: value for key, value in given.items() if key != "encodings"}
+    path, preset, node = files.chosen(of_file, Comparison)
+    node |= _selected(node, given["encodings"]) if "encodings" in given else {}
     typed = str(given["comparison"])
     stem = path.stem if typed.endswith((".yaml", ".yml")) else typed
     node = {"name": stem if preset is None else f"{stem}_{preset}", **node, "overrides": list(overrides)}
@@ -46,6 +48,29 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
         return checked(Comparison(**node))
     except ValueError as error:
         raise ValueError(f"{error} (comparison={stem})") from error
+
+
+def _selected(node: Mapping[str, Any], names: Any) -> dict[str, Any]:
+    """Return the encodings and variants of the typed names, and the tuning without that of others.
+
+    A name of the file is its encoding or variant, any other one an encoding of `conf/encoding`.
+    """
+    if not isinstance(names, list):
+        return {"encodings": names}  # a mistake
+    entries, variants, tuning = (node.get(key) for key in ("encodings", "variants", "tuning"))
+    variants = variants if isinstance(variants, Mapping) else {}
+    of_file = {
+        str(entry.get("name") if isinstance(entry, Mapping) else entry): entry
+        for entry in (entries if isinstance(entries, list) else ())
+    }
+    selected: dict[str, Any] = {
+        "encodings": [of_file.get(str(name), name) for name in names if str(name) not in variants],
+        "variants": {name: choices for name, choices in variants.items() if name in names},
+    }
+    if isinstance(tuning, Mapping) and isinstance(tuning.get("of"), Mapping):
+        left_out = [name for name in (*of_file, *variants) if name not in names]
+        selected["tuning"] = {**tuning, "of": {name: of for name, of in tuning["of"].items() if name not in left_out}}
+    return selected
 
 
 def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> Any:

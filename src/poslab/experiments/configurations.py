@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from poslab.arguments import shown
 from poslab.configuration.command_line import in_hydras_grammar, key_of
+from poslab.data.kinds import WINDOWS
 from poslab.data.source import default_cache
 from poslab.experiments.cells import Cell, Point
-from poslab.experiments.comparison import Comparison
+from poslab.experiments.comparison import GROUPS_OF_ENCODINGS, Comparison
 from poslab.experiments.composition import Composer, refuse_own_keys
-from poslab.experiments.mistakes import GROUPS_OF_ENCODINGS
+from poslab.experiments.mistakes import AROUND_TRAINING, SIZES_OF_DATA
 from poslab.io.files import PACKAGE
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
+
+if TYPE_CHECKING:
+    from poslab.data.run_data import RunData
 
 
 class CellConfigurations:
@@ -38,7 +43,7 @@ class CellConfigurations:
                 raise ValueError(f"{key} is what a comparison varies: {key}s are in its file, or in {key}s=[...]")
             for name, choices in comparison.choices_by_encoding.items():
                 if key in map(key_of, choices):
-                    raise ValueError(f"{key} is what {name} of the encodings sets, and would be the same for all")
+                    raise ValueError(f"{key} is what {comparison.path_of(name)} sets, and would be the same for all")
             for case in comparison.cases:
                 if any(key in comparison.space_of(case, name) for name in comparison.choices_by_encoding):
                     raise ValueError(f"{key} is tuned: its values are in the file of the comparison")
@@ -80,12 +85,12 @@ class CellConfigurations:
     def _mistake(self, case: str, encoding: str, key: str, value: Any) -> str:
         """Return what is wrong with a value of a tuned key; "" if nothing is.
 
-        It is tried with as few cases and encodings as it may depend on.
+        It is tried with as few cases and encodings as it may depend on, and with all variants.
         """
         group = key_of(key).partition(".")[0]
-        if group == "optimizer":
+        if self._comparison.heading == "encoding" and group == "optimizer":
             case, encoding = self._comparison.pairs[0]
-        elif group not in GROUPS_OF_ENCODINGS:
+        elif self._comparison.heading == "encoding" and group not in GROUPS_OF_ENCODINGS:
             encoding = self._comparison.encodings_of(case)[0]
         tried = json.dumps([case, encoding, key, value])
         if tried not in self._mistakes:
@@ -127,3 +132,57 @@ class CellConfigurations:
             steps = -(-budget["tokens"] // (dataset["batch_size"] * dataset["sequence_length"]))
         if steps is not None:
             yield f"trainer.max_steps={in_hydras_grammar(steps)}"
+
+
+def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Recipe]) -> None:
+    """Check that the runs of a case have the same data, the same task and as many tokens of training.
+
+    Args:
+        comparison: of the case.
+        case: its name.
+        recipes: by encoding.
+
+    Raises:
+        ValueError: naming the first contestant whose runs differ from those of the baseline, and the key.
+    """
+    baseline = recipes[comparison.baseline]
+    for name, recipe in recipes.items():
+        path = f"cases.{case}: {comparison.path_of(name)}"
+        ours, theirs = recipe.config["dataset"], baseline.config["dataset"]
+        for key in {**theirs, **ours}:
+            if f"dataset.{key}" not in (*SIZES_OF_DATA, *AROUND_TRAINING) and ours.get(key) != theirs.get(key):
+                raise ValueError(
+                    f"{path} must not change dataset.{key}, which is {shown(theirs.get(key))} for "
+                    f"{comparison.baseline}, got {shown(ours.get(key))}"
+                )
+        if recipe.task is not baseline.task:
+            raise ValueError(
+                f"{path} must not change the task by its model, which is {baseline.task.__name__} for "
+                f"{comparison.baseline}, got {recipe.task.__name__}"
+            )
+        if "tokens" not in (comparison.budget or {}) and (count := _size(recipe)) != (size := _size(baseline)):
+            factors = "trainer.max_steps x dataset.batch_size"
+            factors += " x dataset.sequence_length" if recipe.source.kind is WINDOWS else ""
+            raise ValueError(
+                f"{path} must train on as much as {comparison.baseline}: {factors} must be {size:,}, got {count:,}"
+            )
+
+
+def check_held_out(comparison: Comparison, case: str, data: Mapping[str, RunData]) -> None:
+    """Raise ValueError for a contestant with other test items than the baseline; `data` is by encoding."""
+    baseline = data[comparison.baseline]
+    for name, of_contestant in data.items():
+        length = baseline.longest_trained
+        if of_contestant.identity("test", length) != baseline.identity("test", length):
+            raise ValueError(
+                f"cases.{case}: {comparison.path_of(name)} must not change what is held out by sequence_length: in "
+                "few documents that follows from the longest window, so set dataset.length_multiples of both so that "
+                f"it is that of {comparison.baseline}"
+            )
+
+
+def _size(recipe: Recipe) -> int:
+    """Return the tokens of training of a text, and the examples of other data."""
+    source = recipe.source
+    length = source.sequence_length if source.kind is WINDOWS else 1
+    return recipe.trainer.max_steps * source.batch_size * length

@@ -206,7 +206,7 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
     cells = {key: cell_of_key(key) for key in snapshot.records}
     known = Counter((cell.case, cell.encoding, cell.is_trial) for cell in cells.values())
     finished = Counter((cell.case, cell.encoding, cell.is_trial) for cell in map(cells.__getitem__, snapshot.finished))
-    table = Table("case", "encoding", Column("tuning", justify="right"), Column("runs", justify="right"))
+    table = Table("case", comparison.heading, Column("tuning", justify="right"), Column("runs", justify="right"))
     table.box = box.SIMPLE_HEAD
     for pair in comparison.pairs:
         tried, trials, trained = finished[*pair, True], known[*pair, True], finished[*pair, False]

@@ -9,11 +9,11 @@ from typing import Any
 
 from poslab.arguments import nearest
 from poslab.configuration.command_line import key_of
-from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.comparison import Comparison, file_name
 from poslab.experiments.criteria import COSTS
 from poslab.experiments.published import predictions_of, published_results
 from poslab.experiments.storage_url import mistake_in_storage
+from poslab.experiments.tuned_points import MAX_REFINED, points_of
 
 OF_A_RUN = ("trust", "seed", "resume")
 """Keys that belong to a single run, or to the command line, as those of Hydra do."""
@@ -21,9 +21,9 @@ OF_A_RUN = ("trust", "seed", "resume")
 MAKES_CASES = ("encoding", "dataset", "experiment")
 """Groups that a comparison varies, or that make its cases, so that no tuning may."""
 
-GROUPS_OF_ENCODINGS = (*OF_THE_ENCODING, "start")
-KEYS_OF_ENCODINGS = ("optimizer.encoding_lr_multiplier", "model.layers", "model.window", "model.sinks")
-"""Groups and keys in which the encodings of a comparison may differ; all others would compare something else."""
+SIZES_OF_DATA = ("dataset.sequence_length", "dataset.batch_size")
+AROUND_TRAINING = ("dataset.num_workers", "dataset.cache_dir", "dataset.length_multiples")
+"""Keys of the data in which encodings or variants may differ, sizes as far as they train on as many tokens."""
 
 
 def checked(comparison: Comparison) -> Comparison:
@@ -66,9 +66,12 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
             f"{nearest(comparison.baseline, choices)}"
         )
     for name, node in choices.items():
-        if not isinstance(node["encoding"], str) or not node["encoding"]:
-            yield f"encodings.{name}.encoding must be a choice of conf/encoding, got {node['encoding']!r}"
-        yield from _keys_beside_encodings(f"encodings.{name}", node)
+        path, encoding = comparison.path_of(name), node.get("encoding", comparison.baseline)
+        if not isinstance(encoding, str) or not encoding:
+            yield f"{path}.encoding must be a choice of conf/encoding, got {encoding!r}"
+        yield from _keys_of_a_contestant(path, node)
+        if budget is not None and "trainer.max_steps" in map(key_of, node):
+            yield f"{path} must not have trainer.max_steps, which follows from the budget"
     yield from _keys_of_a_run("train", comparison.train)
     files: dict[str, str] = {}
     for case in comparison.all_cases:
@@ -115,7 +118,8 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         if name not in known:
             yield f"cases.{case}.{key}: {node.after} has no runs of {name}{nearest(name, known)}"
     tuned = [comparison.space_of(case, name) for name in encodings]
-    for keys in (comparison.train, node.train, *tuned, comparison.overrides):
+    contestants = [comparison.choices_by_encoding[name] for name in encodings]
+    for keys in (comparison.train, node.train, *contestants, *tuned, comparison.overrides):
         if "init_from" in map(key_of, keys):
             yield f"cases.{case} must have init_from or after, not both"
 
@@ -124,24 +128,26 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
     if (tuning := comparison.tuning_of(case)) is None:
         return
     choices, encodings = comparison.choices_by_encoding, comparison.encodings_of(case)
-    if tuning.seed in comparison.seed_list:
-        yield f"tuning.seed must not be one of seeds, got {tuning.seed}"
+    if both := [seed for seed in tuning.seed_list if seed in comparison.seed_list]:
+        yield f"tuning.seed{'' if both == [tuning.seed] else 's'} must not be one of seeds, got {both[0]}"
     yield from _keys_of_a_run("tuning.space", tuning.space, MAKES_CASES)
     for name, space in tuning.of.items():
         if name not in choices:
             yield f"tuning.of.{name}: there is no such encoding here{nearest(name, choices)}"
-        yield from _keys_of_a_run(f"tuning.of.{name}", space, MAKES_CASES)
-        yield from _keys_beside_encodings(f"tuning.of.{name}", space)
+        yield from _keys_of_a_run(f"tuning.of.{name}", space, (*MAKES_CASES, *SIZES_OF_DATA, "trainer.max_steps"))
+        yield from _keys_of_a_contestant(f"tuning.of.{name}", space)
     for name in encodings:
         values = tuning.space_of(name)
         if not values:
             yield "tuning.space must hold at least one key, as in {optimizer.lr: [1e-3, 3e-3]}"
         most = math.prod(map(len, values.values()))
+        if tuning.trials is not None and most < min(tuning.trials, MAX_REFINED):
+            most = len(points_of(values, min(tuning.trials, MAX_REFINED), tuning.seed))
         if tuning.trials is not None and tuning.trials > most:
             yield f"tuning.trials must be at most {most}, all combinations of {name}, got {tuning.trials}"
         setters: dict[str, Iterable[str]] = {
             f"cases.{case}.train": comparison.all_cases[case].train,
-            f"encodings.{name}": choices[name],
+            comparison.path_of(name): choices[name],
             "budget": ["trainer.max_steps"] if comparison.budget else [],
         }
         for setter, keys in setters.items():
@@ -159,10 +165,15 @@ def _keys_of_a_run(path: str, node: Mapping[str, Any], others: Iterable[str] = (
             yield f"{path} must not have {key}"
 
 
-def _keys_beside_encodings(path: str, node: Mapping[str, Any]) -> Iterator[str]:
-    for key in node:
-        if key_of(key).partition(".")[0] not in GROUPS_OF_ENCODINGS and key_of(key) not in KEYS_OF_ENCODINGS:
+def _keys_of_a_contestant(path: str, node: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys that an encoding or a variant must not have, since its runs would not be comparable."""
+    yield from _keys_of_a_run(path, node, ())
+    for key in map(key_of, node):
+        group = key.partition(".")[0]
+        if group == "logger":
+            yield f"{path} must not have {key}, which is the same for all: set it under train"
+        if group == "dataset" and key not in (*SIZES_OF_DATA, *AROUND_TRAINING):
             yield (
-                f"{path} must not have {key}: encodings differ in keys of {', '.join(GROUPS_OF_ENCODINGS)}, and in "
-                f"{', '.join(KEYS_OF_ENCODINGS)}, alone"
+                f"{path} must not have {key}: data belongs to cases, and is the same for all but for "
+                f"{', '.join(SIZES_OF_DATA)}"
             )

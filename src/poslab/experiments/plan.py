@@ -7,7 +7,7 @@ agree, and an interrupted comparison, or one with more seeds, resumes where it s
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from poslab.experiments.cells import Cell, CellResult, Finished, Point
@@ -16,11 +16,11 @@ from poslab.experiments.metrics import extra_tags
 from poslab.experiments.tuned_points import (
     MAX_EXTENSIONS,
     TunedPoint,
-    best_of,
+    further_points,
+    mean_trials,
     points_of,
     trial_value,
     tuned_point,
-    value_beyond,
 )
 
 
@@ -48,10 +48,11 @@ class CellPlan:
         any.
         """
         pairs = self.comparison.pairs
-        trials = {pair: list(self._trials(*pair, results)) for pair in pairs}
-        known = [cell for row in itertools.zip_longest(*trials.values()) for cell in row if cell is not None]
+        trials = {case: self._trials(case, results) for case in self.comparison.cases}
+        of_pairs = [trials[case].get(encoding, []) for case, encoding in pairs]
+        known = [cell for row in itertools.zip_longest(*of_pairs) for cell in row if cell is not None]
         unknown = 0
-        tuned = {pair: self.tuned(*pair, results) for pair in pairs}
+        tuned = {(case, name): self._tuned(case, name, trials[case], results) for case, name in pairs}
         for seed in self.comparison.seed_list:
             for pair in pairs:
                 choice = tuned[pair]
@@ -108,41 +109,54 @@ class CellPlan:
 
     def tuned(self, case: str, encoding: str, results: Finished) -> TunedPoint | None:
         """Return the choice of a tuning; None while a trial is missing."""
+        return self._tuned(case, encoding, self._trials(case, results), results)
+
+    def _tuned(
+        self, case: str, encoding: str, trials: Mapping[str, Sequence[Cell]], results: Finished
+    ) -> TunedPoint | None:
         tuning = self.comparison.tuning_of(case)
         if tuning is None:
             return TunedPoint({}, (), ())
-        cells = list(self._trials(case, encoding, results))
-        if not cells or any(cell.identity not in results for cell in cells):
+        of_all = [cell for cells in trials.values() for cell in cells]
+        if encoding not in trials or not all(trials.values()) or any(c.identity not in results for c in of_all):
             return None
-        trials = [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
-        return tuned_point(trials, tuning, encoding)
+        return tuned_point(_tried(trials[encoding], results, tuning), tuning, encoding)
 
-    def _trials(self, case: str, encoding: str, results: Finished) -> Iterator[Cell]:
-        """Yield the trials of a tuning: those of its space, and once these are finished, those beyond its ends.
+    def _trials(self, case: str, results: Finished) -> dict[str, list[Cell]]:
+        """Return the trials of each encoding: those of its space, and once all are finished, as many further ones.
 
-        There are none unless the run that they begin with has ended well.
+        An encoding has none until the run that they begin with has ended well, and is left out if that never will.
         """
-        tuning, after = self.comparison.tuning_of(case), None
+        tuning, seed = self.comparison.tuning_of(case), self.comparison.seed_list[0]
         if tuning is None:
-            return
-        if (earlier := self.comparison.earlier_pair(case, encoding)) is not None:
-            after = self._earlier(earlier, self.comparison.seed_list[0], results)
-            if after is None:
-                return
-        definition, space = self.definitions[f"{case}/{encoding}"], tuning.space_of(encoding)
-        points = points_of(space, tuning.trials_of(encoding), tuning.seed)
-        done: list[tuple[Point, float]] = []
+            return {}
+        trials: dict[str, list[Cell]] = {}
+        starts: dict[str, str | None] = {}
+        for encoding in self.comparison.encodings_of(case):
+            earlier = self.comparison.earlier_pair(case, encoding)
+            after = None if earlier is None else self._earlier(earlier, seed, results)
+            if earlier is None or after is not None:
+                starts[encoding] = after
+            if encoding in starts or not self._is_blocked(case, encoding, seed, results):
+                trials[encoding] = []
+        points = {e: points_of(tuning.space_of(e), tuning.trials_of(e), tuning.seed_list[0]) for e in starts}
         for _ in range(1 + MAX_EXTENSIONS):
-            cells = [Cell(case, encoding, tuning.seed, point, True, definition, after=after) for point in points]
-            yield from cells
-            if any(cell.identity not in results for cell in cells):
-                return
-            done += [(cell.point, _value(results[cell.identity], tuning)) for cell in cells]
-            best = best_of(done, tuning)
-            ends = {key: value_beyond(best[key], key, space[key], done) for key in best}
-            points = [{**best, key: end} for key, end in ends.items() if end is not None]
-            if not points:
-                return
+            for encoding, after in starts.items():
+                definition = self.definitions[f"{case}/{encoding}"]
+                trials[encoding] += [
+                    Cell(case, encoding, tuning_seed, point, True, definition, after=after)
+                    for point in points[encoding]
+                    for tuning_seed in tuning.seed_list
+                ]
+            if not all(trials.values()) or any(c.identity not in results for cells in trials.values() for c in cells):
+                break
+            points = further_points({e: _tried(cells, results, tuning) for e, cells in trials.items()}, tuning)
+        return trials
+
+
+def _tried(cells: Sequence[Cell], results: Finished, tuning: Tuning) -> list[tuple[Point, float]]:
+    """Return the points of finished trials with their values."""
+    return mean_trials((cell.point, _value(results[cell.identity], tuning)) for cell in cells)
 
 
 def _has_ended_well(result: CellResult | None) -> bool:

@@ -17,7 +17,7 @@ from poslab.experiments.metrics import at_lengths, is_share, scored_lengths, tag
 from poslab.experiments.statistics.difference import MIN_SEEDS, Scores
 from poslab.experiments.statistics.verdict import Verdict, verdicts
 from poslab.experiments.tables import RunResult
-from poslab.experiments.tuned_points import TunedPoint, trial_value, tuned_point
+from poslab.experiments.tuned_points import TunedPoint, mean_trials, trial_value, tuned_point
 
 T = TypeVar("T")
 
@@ -100,10 +100,10 @@ class Results:
         tuning, choices = self.comparison.tuning_of(case), {}
         for encoding in self.comparison.encodings_of(case) if tuning is not None else ():
             trials = [run for run in self.rows if run.is_trial and (run.case, run.encoding) == (case, encoding)]
-            if tuning is not None and len(trials) >= tuning.trials_of(encoding):
+            if tuning is not None and len(trials) >= tuning.trials_of(encoding) * len(tuning.seed_list):
                 metrics = [run.metrics if run.status == "finished" else None for run in trials]
                 values = [(run.point, trial_value(m, tuning)) for run, m in zip(trials, metrics, strict=True)]
-                choices[encoding] = tuned_point(values, tuning, encoding)
+                choices[encoding] = tuned_point(mean_trials(values), tuning, encoding)
         return choices
 
     def timed(self, case: str) -> dict[str, RunResult]:

@@ -133,9 +133,9 @@ class RunResult:
 
     @property
     def label(self) -> str:
-        """The run in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001`."""
-        point = ", ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items())
-        return f"{self.case}: {self.encoding}, {point if self.is_trial else f'seed {self.seed}'}"
+        """The run in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001, seed 1000`."""
+        point = [f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items()] if self.is_trial else []
+        return f"{self.case}: {', '.join([self.encoding, *point, f'seed {self.seed}'])}"
 
 
 def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,15 +13,21 @@ import numpy as np
 
 from poslab.experiments.cells import Point
 from poslab.experiments.comparison import Tuning
-from poslab.experiments.criteria import sign
+from poslab.experiments.criteria import Direction, sign
 
 MAX_EXTENSIONS = 2
-"""Points beyond an end of a range that are tried, one after another, while the best one stays at the end."""
+"""Times that a tuning goes on beyond an end of a range, while the best point of an encoding stays at one."""
+
+MAX_REFINED = 1000
+"""Most points of a space to whose combinations others, with values between its own, are added."""
 
 
 @dataclass(frozen=True)
 class TunedPoint:
-    """The choice of a tuning: the best point, the keys whose best value is at an end of their range, and all trials."""
+    """The choice of a tuning: the best point, the keys whose best value is at an end of their range, and all trials.
+
+    A trial is a point with its mean over the seeds of the tuning.
+    """
 
     point: Point
     at_the_edge: Sequence[str]
@@ -56,12 +63,84 @@ def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
 
 
 def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:
-    """Return that many combinations of a space, all different: the same places for spaces of the same sizes."""
-    combinations = [dict(zip(space, values, strict=True)) for values in itertools.product(*space.values())]
-    if count == len(combinations):
-        return combinations
-    chosen = np.random.default_rng(seed).permutation(len(combinations))[:count]
-    return [combinations[index] for index in sorted(chosen)]
+    """Return that many points of a space, all different: the same places for spaces of the same sizes.
+
+    If it has fewer combinations, values between its numbers follow; there are fewer points if it has no numbers.
+    """
+    points: list[dict[str, Any]] = []
+    while len(points) < count:
+        products = itertools.product(*space.values())
+        new = [point for point in (dict(zip(space, values, strict=True)) for values in products) if point not in points]
+        if not new:
+            break
+        missing = count - len(points)
+        chosen = np.random.default_rng(seed).permutation(len(new))[:missing] if missing < len(new) else range(len(new))
+        points += [new[index] for index in sorted(chosen)]
+        space = {key: _refined(values) for key, values in space.items()}
+    return points
+
+
+def _refined(values: Sequence[Any]) -> Sequence[Any]:
+    """Return numbers with those between neighbours; other values as they are."""
+    if not all(map(_is_number, values)):
+        return values
+    middles = (_between(first, second) for first, second in itertools.pairwise(sorted(values)))
+    return sorted({*values, *(middle for middle in middles if middle is not None)})
+
+
+def _between(first: float, second: float) -> float | None:
+    """Return the number between two, the geometric mean of positive ones; None if they are successive integers."""
+    middle = math.sqrt(first * second) if min(first, second) > 0 else (first + second) / 2
+    if isinstance(first, int) and isinstance(second, int):
+        return None if round(middle) in (first, second) else round(middle)
+    return float(f"{middle:.6g}")
+
+
+def mean_trials(runs: Iterable[tuple[Point, float]]) -> list[tuple[Point, float]]:
+    """Return each point once with its mean over runs, which are of several seeds, in the order of the first."""
+    by_point: dict[str, tuple[Point, list[float]]] = {}
+    for point, value in runs:
+        by_point.setdefault(json.dumps(dict(point), sort_keys=True), (point, []))[1].append(value)
+    return [(point, sum(values) / len(values)) for point, values in by_point.values()]
+
+
+def further_points(tried: Mapping[str, Sequence[tuple[Point, float]]], tuning: Tuning) -> dict[str, list[Point]]:
+    """Return further points of each encoding, as many for all, so that none has more chances than another.
+
+    There are as many as the encoding needs whose best point is at the most ends, beyond which they are. Others spend
+    theirs between their best values and the neighbours of these, where the gap is widest first.
+
+    Args:
+        tried: points with their values, by encoding.
+        tuning: of these encodings.
+    """
+    beyond, points = [], {}
+    for name, trials in tried.items():
+        best, space = best_of(trials, tuning), tuning.space_of(name)
+        ends = {key: value_beyond(best[key], key, space[key], trials) for key in best}
+        candidates = [{**best, key: end} for key, end in ends.items() if end is not None]
+        beyond.append(len(candidates))
+        for key in (key for key in best if all(map(_is_number, space[key]))):
+            values = sorted({point[key] for point, _ in trials})
+            index = values.index(best[key])
+            neighbours = [*values[max(index - 1, 0) : index], *values[index + 1 : index + 2]]
+            middles = [middle for value in neighbours if (middle := _between(best[key], value)) is not None]
+            candidates += [{**best, key: m} for m in sorted(middles, key=lambda m: abs(m - best[key]), reverse=True)]
+        known = [point for point, _ in trials]
+        points[name] = [point for point in candidates if point not in known]
+    count = min(max(beyond, default=0), *map(len, points.values())) if points else 0
+    return {name: of_encoding[:count] for name, of_encoding in points.items()}
+
+
+def expected_best(values: Sequence[float], count: int, direction: Direction) -> float:
+    """Return the expected best of a number of draws from the values of trials (Dodge et al. 2019, section 3).
+
+    Trials that failed, whose values are not finite, count as the worst of the others.
+    """
+    known = sign(direction) * np.array([value for value in values if math.isfinite(value)])
+    ascending = np.sort(np.r_[np.full(len(values) - len(known), known.min()), known])
+    below = np.arange(len(values) + 1) / len(values)
+    return float(sign(direction) * (ascending * np.diff(below**count)).sum())
 
 
 def best_of(trials: Sequence[tuple[Point, float]], tuning: Tuning) -> Point:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
+
+import pandas as pd
+
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.tables import tuned_table
+from poslab.experiments.report.tables import expected_best_rows, tuned_table
+from poslab.experiments.report.write import write
+from poslab.io.terminal import HarmlessConsole
 from tests.experiments.comparisons import TUNING, results
 
 OF = {**TUNING, "of": {"slow": {"encoding.fraction": [0.5, 1.0]}}, "trials": 3}
@@ -38,3 +45,25 @@ def test_an_encoding_whose_trials_all_failed_is_marked_everywhere():
     outcomes = checks(made).frame.set_index("check")
     assert not outcomes["holds"]["tuning found values"]
     assert outcomes["found"]["tuned inside the range"] == "none"
+
+
+def test_numbers_of_trials_that_differ_are_found():
+    made = results(tuning=TUNING)
+    assert checks(made).frame.set_index("check")["holds"]["same number of trials"]
+    extra = next(replace(run, point={"optimizer.lr": 8e-3}) for run in made.rows if run.is_trial)
+    row = checks(replace(made, rows=[*made.rows, extra])).frame.set_index("check").loc["same number of trials"]
+    assert not row["holds"] and "none 4" in row["found"]
+
+
+def test_the_expected_best_is_shown_by_number_of_trials_from_four_on(tmp_path):
+    four = {**TUNING, "space": {"optimizer.lr": [1e-3, 2e-3, 4e-3, 8e-3]}}
+    made = results(tuning=four, output=str(tmp_path))
+    rows = expected_best_rows(made, "copying", made.comparison.tuning_of("copying"))
+    of_none = rows[rows["encoding"] == "none"].set_index("length")["value"]
+    assert list(of_none.index) == [1, 2, 4] and of_none.is_monotonic_decreasing
+    assert of_none[1] == 1.0  # of 1, 0, 1 and 2
+    write(made, HarmlessConsole(io.StringIO()), "compare")
+    assert (tmp_path / "figures" / "budget_copying.svg").is_file()
+    assert list(pd.read_csv(tmp_path / "figures" / "budget_copying_table.csv")) == ["encoding", "1", "2", "4"]
+    few = results(tuning=TUNING)
+    assert expected_best_rows(few, "copying", few.comparison.tuning_of("copying")).empty

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from poslab.experiments.metrics import in_words
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.over_cases import MIN_CASES
+from poslab.experiments.tables import RunResult
 from poslab.experiments.tuned_points import at_an_end
 from poslab.report.figures import Table
 from poslab.report.text import listed
@@ -23,6 +25,13 @@ STATISTICS = {
     "solve rates": "exact tests, where some seeds solve a task and others do not",
 }
 """Methods of verdicts, by their names."""
+
+CHANGES = {
+    "batch": ("dataset.sequence_length", "dataset.batch_size", "experiment"),
+    "weights": ("model", "size", "init_from", "experiment"),
+    "steps": ("dataset.sequence_length", "dataset.batch_size", "trainer.max_steps", "experiment"),
+}
+"""Keys of contestants, or their groups, that change the first batch, the weights of a model, or the number of steps."""
 
 
 def checks(results: Results) -> Table:
@@ -58,18 +67,25 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     if case in comparison.continued:  # they are those that each encoding has learned
         del same["weights"]
     for key, name in same.items():
-        by_seed = {run.seed: {getattr(other, key) for other in every if other.seed == run.seed} for run in every}
-        differing = sorted(seed for seed, hashes in by_seed.items() if len(hashes) > 1)
-        missing = any(None in hashes for hashes in by_seed.values())
-        shown = "unknown" if missing else f"differs at seeds {differing}" if differing else "equal at every seed"
-        yield f"same {name}", not differing and not missing, shown
+        declared = comparison.declared(CHANGES[key])
+        differing = _differing_seeds([run for run in every if run.encoding not in declared], key)
+        missing = any(getattr(run, key) is None for run in every)
+        shown = f"differs at seeds {differing}" if differing else "equal at every seed"
+        if not differing and _differing_seeds(every, key):
+            shown = f"differs as declared: {listed(declared)}"
+        yield f"same {name}", not differing and not missing, "unknown" if missing else shown
     is_newest = case not in results.of_earlier_splits
     shown = "newest" if is_newest else "earlier: near-copies of training examples may be in the test"
     yield "split of the data", is_newest, shown
     known = sum(results.measured(run) is not None for run in finished)
     yield "item scores known", known == len(finished), f"{known} of {len(finished)} runs"
-    steps = sorted({run.metrics.get("steps", 0) for run in finished})
-    yield "same number of steps", len(steps) <= 1, listed([f"{n:,.0f}" for n in steps]) if steps else "none"
+    declared = comparison.declared(CHANGES["steps"])
+    steps = {(run.encoding, run.metrics.get("steps", 0)) for run in finished}
+    numbers = [f"{n:,.0f}" for n in sorted({n for _, n in steps})]
+    same_steps = {n for name, n in steps if name not in declared}
+    shown = listed(numbers or ["none"])
+    shown += f", as declared: {listed(declared)}" if len(same_steps) <= 1 < len(numbers) else ""
+    yield "same number of steps", len(same_steps) <= 1, shown
     machines = sorted({run.machine for run in every})
     yield "same training machine", len(machines) == 1, "; ".join(machines)
     if timed := results.timed(case):
@@ -93,15 +109,25 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         tuned = results.tuned(case)
         lost = [name for name, choice in tuned.items() if not choice.has_value]
         yield "tuning found values", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
+        counts = {name: len(choice.trials) for name, choice in tuned.items()}
+        differing = len(set(counts.values())) > 1
+        shown = ", ".join(f"{name} {count}" for name, count in counts.items()) if differing else "yes"
+        yield "same number of trials", not differing, shown
         ends = at_an_end(tuned)
         yield "tuned inside the range", not ends, listed(ends) if ends else "none"
+
+
+def _differing_seeds(runs: Sequence[RunResult], key: str) -> list[int]:
+    """Return the seeds at which runs have different hashes."""
+    pairs = {(run.seed, getattr(run, key)) for run in runs}
+    return sorted(seed for seed, count in Counter(seed for seed, _ in pairs).items() if count > 1)
 
 
 def methods(results: Results) -> Table:
     """Return how a comparison was made, as a paper needs it: a row for each part, equal cases together."""
     comparison = results.comparison
     rows: list[tuple[str, str, str]] = [
-        ("encodings", "all", ", ".join(comparison.choices_by_encoding)),
+        (f"{comparison.heading}s", "all", ", ".join(comparison.choices_by_encoding)),
         ("seeds", "all", ", ".join(map(str, comparison.seed_list))),
         *(("budget", "all", f"{size:,} {unit} per run") for unit, size in (comparison.budget or {}).items()),
     ]
@@ -128,14 +154,20 @@ def _of_case(results: Results, case: str) -> Iterator[tuple[str, str]]:
         return
     names = comparison.encodings_of(case)
     keys = {name: [key for key in tuning.of.get(name, {}) if key not in tuning.space] for name in names}
+    seeds = listed(list(map(str, tuning.seed_list)))
     yield (
         "tuning",
-        f"{tuning.trials_of(names[0])} trials of each encoding over {listed(list(tuning.space))}, on seed "
-        f"{tuning.seed}; {tuning.direction} validation {tuning.metric} at the training length",
+        f"{tuning.trials_of(names[0])} trials of each encoding over {listed(list(tuning.space) or ['its own keys'])}, "
+        f"{f'each the mean of seeds {seeds}' if len(tuning.seed_list) > 1 else f'on seed {seeds}'}; "
+        f"{tuning.direction} validation {tuning.metric} at the training length",
     )
     for name, own_keys in keys.items():
         if own_keys:
             yield "tuning", f"{name} also over {listed(own_keys)}"
     further = {name: len(choice.trials) - tuning.trials_of(name) for name, choice in results.tuned(case).items()}
     if beyond := [f"{name} {count}" for name, count in further.items() if count]:
-        yield "further trials", f"beyond the end of a range where the best value was: {', '.join(beyond)}"
+        yield (
+            "further trials",
+            "beyond the end of a range where the best value was, else between the best value and its neighbours: "
+            + ", ".join(beyond),
+        )

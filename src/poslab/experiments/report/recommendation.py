@@ -89,7 +89,8 @@ def print_recommendations(console: Console, results: Results, needs: Needs) -> N
     for case in recommendations(results, needs):
         take = "no recommendation" if case.take is None else f"take {case.take}"
         console.print(f"{case.case}: {take} ({case.evidence})")
-        print_table(console, case.case, case.table)
+        heading = {"encoding": results.comparison.heading}
+        print_table(console, case.case, case.table.rename(columns=heading))
 
 
 def _criterion(results: Results, case: str, needs: Needs) -> Criterion:

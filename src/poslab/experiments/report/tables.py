@@ -8,10 +8,13 @@ from collections.abc import Collection, Iterator
 import pandas as pd
 from scipy.stats import kendalltau
 
+from poslab.configuration.labels import LONG, cut, shown
+from poslab.experiments.comparison import Comparison, Tuning
 from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.over_cases import MIN_CASES
 from poslab.experiments.statistics.verdict import Verdict, Word
+from poslab.experiments.tuned_points import expected_best
 from poslab.report.figures import Table
 from poslab.report.text import fixed, readable
 
@@ -31,6 +34,12 @@ LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "n
 
 BEST, ALL_ZERO, NO_RESULT, NO_RUN = "best mean", "all scores are 0", "no result at these lengths", "no finished run"
 """Entries of a column of verdicts that are no verdicts."""
+
+MIN_TRIALS = 4
+"""Trials of a tuning from which on it says how the best depends on their number."""
+
+DIFFERING = "differing"
+"""Name of the table of what differs."""
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -55,7 +64,7 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
     numbers = list(known.values())
     is_share = results.is_share(case, criterion.name)
     digits = [fixed(number, 2) for number in numbers] if is_share else readable(numbers)
-    shown, cells = dict(zip(known, digits, strict=True)), []
+    texts, cells = dict(zip(known, digits, strict=True)), []
     for encoding in results.comparison.choices_by_encoding:
         word = verdicts[encoding].word if encoding in verdicts else None
         if encoding in results.not_learned(case) and encoding in (baseline, *verdicts):
@@ -66,7 +75,7 @@ def _column(results: Results, case: str, criterion: Criterion) -> list[str]:
             word = None
         sign = "" if word is None else SIGNS[word]
         items, total = positioned.get(encoding, (0, 0))
-        cells.append(f"{shown.get(encoding, '–')}{'*' if items < total else ''} {sign}".strip())
+        cells.append(f"{texts.get(encoding, '–')}{'*' if items < total else ''} {sign}".strip())
     return cells
 
 
@@ -253,6 +262,37 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def differing_table(comparison: Comparison) -> Table | None:
+    """Return a row for each encoding or variant, and a column for each key in which they differ; None without any."""
+    if not comparison.differing:
+        return None
+    keys = ["encoding", *comparison.differing]
+    of_cases = [{**comparison.train, **case.train} for case in comparison.all_cases.values()]
+    shared = {key: of_cases[0][key] for key in keys if all(key in of_case for of_case in of_cases)}
+    shared = {key: value for key, value in shared.items() if all(of_case[key] == value for of_case in of_cases)}
+    rows = [
+        {"name": name, **{key: cut(shown(value), LONG) for key, value in (shared | choices).items() if key in keys}}
+        for name, choices in comparison.choices_by_encoding.items()
+    ]
+    frame = pd.DataFrame(rows, columns=["name", *keys]).dropna(axis=1, how="all")
+    return Table(DIFFERING, "What differs", "A dash: the value of its case.", frame)
+
+
+def expected_best_rows(results: Results, case: str, tuning: Tuning) -> pd.DataFrame:
+    """Return the expected best validation by number of trials; none of encodings with fewer than 4 trials.
+
+    Columns are encoding, length (the number of trials), value and metric, as of `Results.by_length`.
+    """
+    rows = []
+    for encoding, choice in results.tuned(case).items():
+        values = [value for _, value in choice.trials]
+        counts = [2**power for power in range(len(values).bit_length())]
+        for count in sorted({*counts, len(values)}) if len(values) >= MIN_TRIALS and choice.has_value else ():
+            best = expected_best(values, count, tuning.direction)
+            rows.append({"encoding": encoding, "length": count, "value": best, "metric": f"validation {tuning.metric}"})
+    return pd.DataFrame(rows)
+
+
 def tuned_table(results: Results) -> Table | None:
     """Return a row for each case and tuned encoding: its trials, the best values, and those at an end."""
     rows = [
@@ -272,7 +312,8 @@ def tuned_table(results: Results) -> Table | None:
     frame = pd.DataFrame(rows)
     frame.insert(len(frame.columns) - 1, "at an end", frame.pop("at an end"))
     caption = (
-        "The best trial of each encoding by validation, the first of equal ones. A dash: the encoding has no such key. "
+        "The best trial of each encoding by validation, as a mean over the seeds of the tuning, and the first of equal "
+        "ones. A dash: the encoding has no such key. "
         "A value at an end of all that was tried may not be the best."
     )
     return Table("tuned", "Tuned values", caption, frame.dropna(axis=1, how="all"))

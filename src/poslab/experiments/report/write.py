@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as Lines
 
-from poslab.configuration.labels import names_in_pictures
+from poslab.configuration.labels import names_in_pictures, short_key
 from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.published import published_results
@@ -23,11 +25,14 @@ from poslab.experiments.report.predictions import prediction_section
 from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.report.tables import (
+    DIFFERING,
     LEGEND,
     at_each_length,
     best_table,
     case_table,
     differences,
+    differing_table,
+    expected_best_rows,
     legend,
     notes,
     order_by_metric,
@@ -57,15 +62,18 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     table = overview(results)
     signs = legend(results, table)
     caption = " ".join([comparison.question, f"Finished: {_counted(results)}", signs])
-    write_atomically(output / "table.csv", table.to_csv(index=False))
-    write_atomically(output / "table.md", f"{markdown(table)}\n\n{in_markdown(caption)}\n")
-    write_atomically(output / "table.tex", latex(table, caption))
+    headed = table.rename(columns={"encoding": comparison.heading})
+    write_atomically(output / "table.csv", headed.to_csv(index=False))
+    write_atomically(output / "table.md", f"{markdown(headed)}\n\n{in_markdown(caption)}\n")
+    write_atomically(output / "table.tex", latex(headed, caption))
     best, order = best_table(results), order_by_metric(results)
     of_best = "Verdicts relative to the best mean, by Holm over all pairs of encodings of a case."
+    differing = differing_table(comparison)
     lead = Section(
         "Answer",
         "",
         [
+            *([] if differing is None else [differing]),
             Table("best", "Best encodings", of_best, best),
             Table(
                 "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {signs}", table
@@ -73,14 +81,31 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
             *([] if order is None else [order]),
         ],
     )
-    sections = list(_sections(results))
+    lead, *sections = (_headed(section, comparison.heading) for section in [lead, *_sections(results)])
     drawn = write_figures(output / "figures", [lead, *sections], figure_width)
     in_plots = names_in_pictures(comparison.choices_by_encoding)
     facts = {"runs": _counted(results), **({"in plots": in_plots} if in_plots else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
-    _print(results, console, best, table, signs)
+    _print(results, console, differing, best, table, signs)
     if order is not None:
-        print_table(console, order.title.lower(), order.frame)
+        print_table(console, order.title.lower(), order.frame.rename(columns={"encoding": comparison.heading}))
+
+
+def _headed(section: Section, heading: str) -> Section:
+    """Return a section in whose tables, titles and captions contestants have their heading."""
+    headed = []
+    for figure in section.figures if heading != "encoding" else ():
+        words = {key: _in_words(getattr(figure, key), heading) for key in ("title", "caption")}
+        if isinstance(figure, Table) and figure.name != DIFFERING:
+            figure = replace(figure, frame=figure.frame.rename(columns={"encoding": heading}))
+        headed.append(replace(figure, **words))
+    return replace(section, figures=headed or section.figures)
+
+
+def _in_words(text: str, heading: str) -> str:
+    """Return a text on encodings as one on contestants of a heading."""
+    text = re.sub(r"\b([Aa])n(?= encoding\b)", r"\1", text)
+    return re.sub(r"\bencoding(s?)\b", rf"{heading}\1", text).replace("Encodings", f"{heading.capitalize()}s")
 
 
 def _sections(results: Results) -> Iterator[Section]:
@@ -94,9 +119,25 @@ def _sections(results: Results) -> Iterator[Section]:
     yield from paper_section(results)
     yield from prediction_section(results)
     if (table := tuned_table(results)) is not None:
-        yield Section("Tuning", "", [table])
+        yield Section("Tuning", "", [table, *_budgets(results, styles)])
     yield Section("Checks", "", [checks(results)])
     yield Section("How it was made", "", [methods(results)])
+
+
+def _budgets(results: Results, styles: figures.Styles) -> Iterator[ReportFigure]:
+    """Yield the expected best of each tuning by the number of its trials."""
+    caption = "The expected best of that many trials, drawn from those that were run: where curves cross, the answer "
+    caption += "depends on the budget of tuning. A trial that failed counts as the worst of the others."
+    source = "Dodge et al., Show Your Work: Improved Reporting of Experimental Results (2019), section 3"
+    for case in results.comparison.cases:
+        tuning = results.comparison.tuning_of(case)
+        if tuning is not None and not (rows := expected_best_rows(results, case, tuning)).empty:
+            title, name = f"Expected best by trials: {case}", f"budget_{file_name(case)}"
+            plot = figures.curves(name, title, rows, "", None, styles, tuning.direction)
+            plot.figure.axes[0].set_xlabel("number of trials")
+            yield replace(plot, caption=caption, source=source)
+            table = at_each_length(f"{name}_table", rows["metric"][0], rows)
+            yield replace(table, title=title, caption="The values of the figure, by the number of trials.")
 
 
 def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:
@@ -109,7 +150,7 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
     if (speeds := speed_table(results, case)) is not None:
         yield speeds
     compared, drawn = differences(results, case), set()
-    without = [name for name, choices in comparison.choices_by_encoding.items() if choices["encoding"] == "none"]
+    without = [name for name, choices in comparison.choices_by_encoding.items() if choices.get("encoding") == "none"]
     for criterion in comparison.criteria(case):
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
         if criterion.name not in drawn and rows["length"].nunique() > 1:
@@ -152,25 +193,31 @@ def _counted(results: Results) -> str:
     others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return (
         f"{len(results.finished)}{total} runs{others and f' ({others})'}: "
-        f"{len(comparison.choices_by_encoding)} encodings, {amount(len(comparison.cases), 'case')}, "
+        f"{len(comparison.choices_by_encoding)} {comparison.heading}s, {amount(len(comparison.cases), 'case')}, "
         f"{amount(len(comparison.seed_list), 'seed')}."
     )
 
 
-def _print(results: Results, console: Console, best: pd.DataFrame, table: pd.DataFrame, signs: str) -> None:
-    """Print the best of each case, the table of all cases, and where the report is."""
+def _print(
+    results: Results, console: Console, differing: Table | None, best: pd.DataFrame, table: pd.DataFrame, signs: str
+) -> None:
+    """Print what differs, the best of each case, the table of all cases, and where the report is."""
     comparison = results.comparison
+    heading = {"encoding": comparison.heading}
     if results.finished:
-        print_table(console, "best encodings", best)
+        if differing is not None:
+            keys = list(differing.frame)
+            print_table(console, "what differs", differing.frame.rename(columns=lambda key: short_key(key, keys)))
+        print_table(console, f"best {comparison.heading}s", best)
         for case in comparison.cases:
             prefix = "" if len(comparison.cases) == 1 else f"{case} "
             of_case = table[table["encoding"].isin(comparison.encodings_of(case))]
             columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
-            print_table(console, case, of_case[["encoding", *columns]].rename(columns=columns))
+            print_table(console, case, of_case[["encoding", *columns]].rename(columns=columns | heading))
         console.print(signs)
         for case in comparison.cases:
             if (context := longer_context(results, case)) is not None:
-                print_table(console, f"longer context: {case}", context.frame.iloc[:, :-3])
+                print_table(console, f"longer context: {case}", context.frame.iloc[:, :-3].rename(columns=heading))
                 console.print(USE_LEGEND)
     published = published_results(comparison)
     if published is not None and any(value.head_dim for value in published.values):  # computed without any run
