@@ -85,6 +85,9 @@ def test_one_run_is_evaluated_into_its_own_directory(rotary, tmp_path):
     figures = json.loads((made / "metrics.json").read_text())
     assert set(figures) >= set(FIGURES)
     assert figures["perplexity@32"] == pytest.approx(math.exp(figures["loss@32"]))
+    (row,) = [line.split() for line in ended.output.splitlines() if line.split()[:1] == ["64"]]
+    assert row[3] == f"{figures['context_gain@64']:.3f}".replace("-", "−")
+    assert (made / "longer_context.csv").exists()
     for name in ("per_length", "per_position"):
         assert len(list(csv.DictReader((made / f"{name}.csv").open()))) >= 6
     for name in ("bits_by_length", "loss_by_context"):

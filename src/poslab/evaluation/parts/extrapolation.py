@@ -105,7 +105,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     table = overview_table(rows, "metric", dict.fromkeys(BITS.values(), 3), caption)
     longer = longer_context_table(summary, {name: result.items for name, result in results.items()})
     evaluation.lead = _conclusion(table, summary)
-    evaluation.lead.figures += [] if longer is None else [longer]
+    evaluation.lead.figures.extend([] if longer is None else [longer])
     return evaluation
 
 

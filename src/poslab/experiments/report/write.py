@@ -86,9 +86,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     in_plots = names_in_pictures(comparison.choices_by_encoding)
     facts = {"runs": _counted(results), **({"in plots": in_plots} if in_plots else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
-    _print(results, console, differing, best, table, signs)
-    if order is not None:
-        print_table(console, order.title.lower(), order.frame.rename(columns={"encoding": comparison.heading}))
+    _print(results, console, differing, best, order, table, signs)
 
 
 def _headed(section: Section, heading: str) -> Section:
@@ -199,9 +197,15 @@ def _counted(results: Results) -> str:
 
 
 def _print(
-    results: Results, console: Console, differing: Table | None, best: pd.DataFrame, table: pd.DataFrame, signs: str
+    results: Results,
+    console: Console,
+    differing: Table | None,
+    best: pd.DataFrame,
+    order: Table | None,
+    table: pd.DataFrame,
+    signs: str,
 ) -> None:
-    """Print what differs, the best of each case, the table of all cases, and where the report is."""
+    """Print what differs, the best of each case, orders by metric, the table of all cases, and where the report is."""
     comparison = results.comparison
     heading = {"encoding": comparison.heading}
     if results.finished:
@@ -209,6 +213,8 @@ def _print(
             keys = list(differing.frame)
             print_table(console, "what differs", differing.frame.rename(columns=lambda key: short_key(key, keys)))
         print_table(console, f"best {comparison.heading}s", best)
+        if order is not None:
+            print_table(console, order.title.lower(), order.frame.rename(columns=heading))
         for case in comparison.cases:
             prefix = "" if len(comparison.cases) == 1 else f"{case} "
             of_case = table[table["encoding"].isin(comparison.encodings_of(case))]
