@@ -1,4 +1,4 @@
-"""What the command says of a case is in the tables, the presets and the figures of the benchmarks."""
+"""Advice on a case comes from the tables, the presets and the figures of the benchmarks."""
 
 from __future__ import annotations
 

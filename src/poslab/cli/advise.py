@@ -272,19 +272,19 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
     if not every:
         yield "Measured here: the tables are in the repository of Poslab, not in its package; results=DIR reads them."
     for row in (shown := [row for row in every if row["verdicts"]]):
-        times = f"{factor(row['parameters'], case.size):,.0f} times"
+        ratio = factor(row["parameters"], case.size)
         yield (
-            f"\nMeasured here, results/{row['study']}, {row['case']}: {short(row['parameters'])} parameters ({times} "
-            f"{'fewer' if row['parameters'] < case.size else 'more'}), trained "
-            f"{'after pretraining' if row['is_pretrained'] else 'from scratch'} at length {row['training_length']:,} "
-            f"for {row['steps']:,.0f} steps on {row['dataset']} ({row['data']}), "
+            f"\nMeasured here, results/{row['study']}, {row['case']}: {short(row['parameters'])} parameters "
+            f"({ratio:,.{1 if ratio < 10 else 0}f} times {'fewer' if row['parameters'] < case.size else 'more'}), "
+            f"trained {'after pretraining' if row['is_pretrained'] else 'from scratch'} at length "
+            f"{row['training_length']:,} for {row['steps']:,.0f} steps on {row['dataset']} ({row['data']}), "
             f"{amount(row['seeds'], 'seed')}, tuned: {', '.join(row['tuned']) or 'nothing'}. Next to "
             f"{row['baseline']} (mean):"
         )
         for metric, words in row["verdicts"].items():
             verdicts = "; ".join(f"{word}: {', '.join(names)}" for word, names in words.items())
             yield Padding(f"{metric}. {verdicts}", (0, 0, 0, 2), expand=False)
-    if shown and case.context > case.trained:
+    if shown and case.context > case.trained and case.data in TEXTS:
         yield "\nBeyond training a baseline without a window is a weak one: the fair one is RoPE in a sliding window."
     names = {row["study"] for row in shown}
     if others := dict.fromkeys(row["study"] for row in every if row["study"] not in names):
