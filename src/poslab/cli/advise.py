@@ -145,7 +145,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         if not runs:
             continue
         first, trained = runs[0], runs[0].training_length
-        chosen, tuning = {**comparison.train, **node.train}, comparison.tuning_of(name)
+        chosen, encodings = {**comparison.train, **node.train}, comparison.encodings_of(name)
         dataset = str(chosen.get("dataset", "python_docs"))
         kind = {"python_docs": "documentation"}.get(dataset, dataset.removeprefix("corpus_"))
         of_others = family(dataset) if dataset in choices("dataset") else dataset
@@ -162,7 +162,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
             "lengths": {metric: max((n or trained for n in at), default=0) for metric, at in lengths.items()},
             "steps": first.metrics.get("steps", 0),
             "seeds": len({run.seed for run in runs}),
-            "tuned": [] if tuning is None else sorted(tuning.space),
+            "tuned": sorted({key for encoding in encodings for key in comparison.space_of(name, encoding)}),
             "baseline": comparison.baseline,
             "verdicts": {},
         }
