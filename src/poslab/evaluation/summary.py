@@ -148,14 +148,15 @@ def longer_context_table(
     rows = []
     for model, of_model in items.items():
         trained = of_model.get((SLIDING, metric.trained[model]))
-        beyond = [key for key in of_model if key[0] == SLIDING and key[1] > metric.trained[model]]
-        for scores in (of_model[key] for key in beyond if trained is not None):
-            gain, shown, ends = of_model.get((CONTEXT_GAIN, scores.length)), SHORT_DOCUMENTS, (math.nan, math.nan)
+        for (protocol, length), scores in of_model.items():
+            if trained is None or protocol != SLIDING or length <= metric.trained[model]:
+                continue
+            gain, shown, ends = of_model.get((CONTEXT_GAIN, length)), SHORT_DOCUMENTS, (math.nan, math.nan)
             if gain is not None:
-                ends, shown = interval(gain, False, metric.seed), metric.shown(gain.value)
-                shown = shown if math.isnan(ends[0]) else f"{shown} ({metric.shown(*ends)})"
+                ends, shown = interval(gain, False, metric.seed), metric.shown(gain.value) or "–"
+                shown += "" if math.isnan(ends[0]) else f" ({metric.shown(*ends)})"
             use = ContextUse.of(ends, excess(scores, trained, 1.0, False, metric.seed))
-            row = {"model": model, "context": f"{scores.length:,}", "loss": metric.shown(scores.value)}
+            row = {"model": model, "context": f"{length:,}", "loss": metric.shown(scores.value)}
             row |= {"own window": metric.shown(trained.value), "gain of context": shown}
             rows.append({**row, "verdict": "diverged" if math.isnan(scores.value) else str(use)})
     caption = (

@@ -80,10 +80,10 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
             for metric in ("loss", "bits_per_byte", "perplexity", "accuracy"):
                 evaluation.metrics[tag(run, runs, f"{protocol}{metric}@{row['length']}")] = row[metric]
-        for (kind, length), scores in results[run.name].items.items():
+        for (kind, length), gain in results[run.name].items.items():
             if kind == CONTEXT_GAIN:
-                ends = interval(scores, False, settings.seed)
-                for suffix, value in zip(("", "_low", "_high"), (scores.value, *ends), strict=True):
+                ends = interval(gain, False, settings.seed)
+                for suffix, value in zip(("", "_low", "_high"), (gain.value, *ends), strict=True):
                     evaluation.metrics[tag(run, runs, f"{CONTEXT_GAIN}{suffix}@{length}")] = value
     by_length = {name: result.by_length for name, result in results.items()}
     by_position = {name: result.by_position for name, result in results.items()}

@@ -56,13 +56,13 @@ def longer_context(results: Results, case: str) -> Table | None:
     for name in (*of_control, *own):
         row = {"encoding": name}
         for length, of_length in losses.items():
-            sign = SIGNS.get(uses.get(length, {}).get(name), "")
+            sign = SIGNS[uses[length][name]] if name in uses.get(length, {}) else ""
             scores = {**of_length, **of_control}.get(name)
             row[f"{length:,}"] = "–" if scores is None else f"{_number(scores.mean)} {sign}".strip()
         verdict, others = compared.get(name), "control" if name == control else NO_RESULT
         row[f"gain at {longest:,}"] = _with_interval(gains[longest][0].get(name))
         row["longer context"] = str(uses[longest].get(name, others))
-        row[f"at {deciding:,} minus {control}"] = _with_interval(verdict and verdict.difference)
+        row[f"at {deciding:,} minus {control}"] = _with_interval(verdict.difference if verdict else None)
         row["verdict"] = others if verdict is None else str(verdict.word)
         rows.append((np.nan_to_num(contestants[name].mean, nan=np.inf) if name in contestants else np.inf, row))
     targets = "targets with at least half of the longest window before them in their document"
