@@ -33,6 +33,7 @@ OWN_KEYS = {
     "preset": "a variant that the file has, such as small",
     "seeds": "how many, or a list of them; more later train only what is missing",
     "encodings": "a list of names: encodings and variants of the file, or choices of conf/encoding",
+    "sizes": "a list of the file's sizes, to which it is restricted; the others later train only what is missing",
     "baseline": "the encoding to which the others are compared",
     "budget": "{steps: 8000} or {tokens: 1000000} of every run",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
@@ -91,7 +92,8 @@ def main(arguments: list[str]) -> None:
     _print_at_once(f"{comparison.name}: {comparison.question}")
     files = comparison_files(COMPARISONS)
     of_file = files.read(files.path(given["comparison"]), given.get("preset"))["cases"]
-    if left_out := [case for case in of_file if case not in comparison.cases]:
+    kept = {*comparison.cases, *(node.case for node in comparison.all_cases.values())}
+    if left_out := [case for case in of_file if case not in kept]:
         _print_at_once(f"left out, for their model is not model.path: {', '.join(left_out)}")
     print_loading_notice()
 

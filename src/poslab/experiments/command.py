@@ -10,7 +10,7 @@ from typing import Any
 from poslab.data.run_data import RunData
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.configurations import CellConfigurations, check_comparable, check_held_out
+from poslab.experiments.configurations import CellConfigurations, check_comparable, check_held_out, with_counts
 from poslab.experiments.display import ComparisonDisplay, plan_table
 from poslab.experiments.existing import results_of_runs
 from poslab.experiments.jobs import one_at_a_time
@@ -62,6 +62,7 @@ def run_comparison(
     """
     console, asked = HarmlessConsole(), Needs(**needs)
     quieten_optuna()
+    comparison = with_counts(comparison, conf)
     configurations = CellConfigurations(conf, comparison)
     recipes, data = _checked(comparison, configurations)
     firsts = {case: of_case[comparison.baseline] for case, of_case in recipes.items()}

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any
 
-from poslab.arguments import Count, Range, nearest, needed, shown, with_checked_arguments
+from poslab.arguments import Count, Positive, Range, nearest, needed, shown, with_checked_arguments
 from poslab.configuration.command_line import LENGTH, key_of
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.criteria import Criterion, Direction, Gate
@@ -39,6 +39,8 @@ class Tuning:
         trials: of each encoding on each case; None means all combinations, whose number must then be the same for all.
         seed: of the runs, which no run of the comparison has.
         seeds: of the runs of each point, whose mean counts: how many, from `seed` on, or a list in place of it.
+        sizes: of the comparison that are tuned; None are the smallest two. Others have the values of the next smaller.
+        rate_exponent: p of the rule by which their `optimizer.lr` is multiplied by (smaller width / their width)^p.
     """
 
     metric: str
@@ -48,6 +50,8 @@ class Tuning:
     trials: Count | None = None
     seed: Annotated[int, Range(0, 2**32 - 1)] = 1000
     seeds: Any = 1
+    sizes: Sequence[str] | None = None
+    rate_exponent: Annotated[float, Range(at_least=0, at_most=2)] = 1.0
 
     def __post_init__(self) -> None:
         for path, space in (
@@ -96,6 +100,12 @@ class Case:
             of a tuning begin with the run of the first seed.
         after_encoding: encoding of that run; None is that of the run itself.
         keeps: groups such as `dataset` that typed choices do not change in its runs.
+        seeds: in place of those of the comparison.
+        size, case: its size and its case in the file, if `sizes` has made it.
+        tokens_per_parameter: of its training; None is as many as its choices say.
+        tuned_as: case whose tuned values it has; None is its own tuning.
+        parameters, width: of the baseline, without the embeddings of tokens, and of its model.
+        steps, tokens: of its training; examples in place of tokens where these are no windows of a text.
     """
 
     train: Mapping[str, Any]
@@ -107,6 +117,15 @@ class Case:
     after: str | None = None
     after_encoding: str | None = None
     keeps: Sequence[str] = ()
+    seeds: Any = None
+    size: str | None = None
+    case: str | None = None
+    tokens_per_parameter: Positive | None = None
+    tuned_as: str | None = None
+    parameters: Annotated[int, Range(at_least=1)] = 1
+    width: Count | None = None
+    steps: Annotated[int, Range(at_least=0)] = 0
+    tokens: Annotated[int, Range(at_least=0)] = 0
 
     def __post_init__(self) -> None:
         if self.lengths is not None and not self.lengths:
@@ -190,7 +209,7 @@ class Comparison:
             if name in choices:
                 raise ValueError(f"encodings must have different names, got {name} twice")
             choices[name] = {"encoding": name, **{str(k): v for k, v in entry.items() if k != "name"}}
-        _check_names("variants", self.variants)
+        check_names("variants", self.variants)
         for name, node in self.variants.items():
             if not isinstance(node, Mapping):
                 raise ValueError(f"variants.{name} must be choices by key, as in {{model.window: 64}}, got {node!r}")
@@ -238,7 +257,7 @@ class Comparison:
         """The cases by name."""
         if not self.cases:
             raise ValueError("cases must hold at least one, as in {text: {train: {dataset: python_docs}}}")
-        _check_names("cases", self.cases)
+        check_names("cases", self.cases)
         return {name: made(Case, f"cases.{name}", node) for name, node in self.cases.items()}
 
     def encodings_of(self, case: str) -> list[str]:
@@ -261,6 +280,16 @@ class Comparison:
         node = self.all_cases[case]
         of = encoding if node.after_encoding is None else node.after_encoding
         return None if node.after is None else (node.after, of)
+
+    def seeds_of(self, case: str) -> list[int]:
+        """Return the seeds of the runs of a case."""
+        seeds = self.all_cases[case].seeds
+        return self.seed_list if seeds is None else _seeds(f"cases.{case}.seeds", seeds, 1)
+
+    @property
+    def has_sizes(self) -> bool:
+        """True if its cases are sizes of others, which are no sample of tasks."""
+        return any(node.size is not None for node in self.all_cases.values())
 
     @cached_property
     def continued(self) -> list[str]:
@@ -286,8 +315,8 @@ class Comparison:
         return None if node is None else made(Gate, "gate" if of_case is None else f"cases.{case}.gate", node)
 
     def tuning_of(self, case: str) -> Tuning | None:
-        """Return the tuning of a case."""
-        if self.tuning is None:
+        """Return the tuning of a case; None also of one that has the tuned values of another size."""
+        if self.tuning is None or self.all_cases[case].tuned_as is not None:
             return None
         of_case = self.all_cases[case].tuning or {}
         return made(Tuning, f"cases.{case}.tuning" if of_case else "tuning", {**self.tuning, **of_case})
@@ -314,7 +343,7 @@ def _seeds(key: str, node: Any, first: int) -> list[int]:
     return seeds
 
 
-def _check_names(key: str, names: Iterable[Any]) -> None:
+def check_names(key: str, names: Iterable[Any]) -> None:
     if odd := [name for name in names if not _is_name(name)]:
         quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts in quotes alone"
         raise ValueError(f"{key}: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}")

@@ -11,10 +11,12 @@ from poslab.configuration.spec_files import SpecFiles
 from poslab.experiments.comparison import Comparison
 from poslab.experiments.composition import with_rates_of_typed_model
 from poslab.experiments.mistakes import checked
+from poslab.experiments.sizes import with_cases_of_sizes
 
 KEYS = (
     *("question", "baseline", "encodings", "variants", "cases", "seeds", "metrics", "gate", "tuning", "budget"),
     *("costs", "train", "paper", "published", "claims", "differences", "predictions"),
+    *("sizes", "tokens_per_parameter"),
 )
 """Keys of a comparison file other than `presets`."""
 
@@ -36,7 +38,7 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
         ValueError: for an unknown comparison, preset or key, or an invalid value.
     """
     files = comparison_files(folder)
-    of_file = {key: value for key, value in given.items() if key != "encodings"}
+    of_file = {key: value for key, value in given.items() if key not in ("encodings", "sizes")}
     path, preset, node = files.chosen(of_file, Comparison)
     node |= _selected(node, given["encodings"]) if "encodings" in given else {}
     typed = str(given["comparison"])
@@ -45,7 +47,7 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     node = with_rates_of_typed_model({**node, "cases": _cases_of_typed_model(node, overrides)}, overrides)
     node.setdefault("output", f"outputs/comparisons/{node['name']}")
     try:
-        return checked(Comparison(**node))
+        return checked(Comparison(**with_cases_of_sizes(node, given.get("sizes"))))
     except ValueError as error:
         raise ValueError(f"{error} (comparison={stem})") from error
 

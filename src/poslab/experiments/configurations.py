@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sysconfig
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ from poslab.experiments.comparison import GROUPS_OF_ENCODINGS, Comparison
 from poslab.experiments.composition import Composer, refuse_own_keys
 from poslab.experiments.mistakes import AROUND_TRAINING, SIZES_OF_DATA
 from poslab.io.files import PACKAGE
+from poslab.models.adaptation import parameters_of_embeddings
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
 
@@ -49,6 +52,8 @@ class CellConfigurations:
                     raise ValueError(f"{key} is tuned: its values are in the file of the comparison")
             if key == "trainer.max_steps" and comparison.budget is not None:
                 raise ValueError("trainer.max_steps follows from the budget of the comparison: budget={steps:...}")
+            if key == "trainer.max_steps" and any(node.tokens_per_parameter for node in comparison.all_cases.values()):
+                raise ValueError("trainer.max_steps follows from the parameters of each size: tokens_per_parameter=20")
 
     def of(self, cell: Cell) -> dict[str, Any]:
         """Return the resolved configuration of a cell."""
@@ -183,6 +188,49 @@ def check_held_out(comparison: Comparison, case: str, data: Mapping[str, RunData
 
 def _size(recipe: Recipe) -> int:
     """Return the tokens of training of a text, and the examples of other data."""
+    return recipe.trainer.max_steps * _size_of_a_step(recipe)
+
+
+def _size_of_a_step(recipe: Recipe) -> int:
     source = recipe.source
-    length = source.sequence_length if source.kind is WINDOWS else 1
-    return recipe.trainer.max_steps * source.batch_size * length
+    return source.batch_size * (source.sequence_length if source.kind is WINDOWS else 1)
+
+
+def with_counts(comparison: Comparison, conf: Path) -> Comparison:
+    """Return a comparison whose cases of sizes have their parameters, tokens and steps, counted in composed models.
+
+    Parameters are those of the baseline without the embeddings of tokens, so that all encodings of a size read equally
+    many tokens.
+
+    Raises:
+        ValueError: in one sentence, for a size that is no larger than the one before, or lacks a width or tokens.
+    """
+    cases, configurations = dict(comparison.cases), CellConfigurations(conf, comparison)
+    sizes: dict[str | None, dict[str, int]] = {}
+    for name, node in comparison.all_cases.items():
+        if node.size is None:
+            continue
+        config = configurations.of(Cell(name, comparison.baseline, comparison.seeds_of(name)[0], {}, is_trial=False))
+        try:
+            recipe = Recipe.of(config)
+            model = recipe.model.on_meta
+        except ValueError as error:
+            raise ValueError(f"sizes.{node.size}: {name} under {comparison.baseline}: {error}") from error
+        embeddings = sum(weight.numel() for weight in parameters_of_embeddings(model))
+        parameters = sum(weight.numel() for weight in model.parameters()) - embeddings
+        of_case = sizes.setdefault(node.case, {})
+        if any(parameters <= smaller for size, smaller in of_case.items() if size != node.size):
+            raise ValueError(f"sizes.{node.size} must have more parameters than those before it, got {parameters:,}")
+        of_case[node.size] = parameters
+        steps, train = recipe.trainer.max_steps, dict(node.train)
+        if node.tokens_per_parameter is not None:
+            if recipe.source.kind is not WINDOWS:
+                raise ValueError(f"tokens_per_parameter must be of windows of a text, which {name} does not read")
+            steps = math.ceil(node.tokens_per_parameter * parameters / _size_of_a_step(recipe))
+            train["trainer.max_steps"] = steps
+        width = config["model"].get("d_model")
+        if node.tuned_as is not None and width is None:
+            raise ValueError(f"sizes.{node.size} must have model.d_model, by which tuned rates are carried over")
+        counts = {"parameters": parameters, "steps": steps, "tokens": steps * _size_of_a_step(recipe), "width": width}
+        cases[name] = {**cases[name], "train": train, **counts}
+    return replace(comparison, cases=cases) if sizes else comparison

@@ -202,7 +202,7 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
         seconds: estimates those of a run of a case and an encoding, of which a run is missing. Trials that extended
             ranges may add are left out of the time to go.
     """
-    snapshot, comparison, left = jobs.snapshot(), jobs.plan.comparison, 0.0
+    snapshot, comparison, left_of = jobs.snapshot(), jobs.plan.comparison, Counter[str]()
     cells = {key: cell_of_key(key) for key in snapshot.records}
     known = Counter((cell.case, cell.encoding, cell.is_trial) for cell in cells.values())
     finished = Counter((cell.case, cell.encoding, cell.is_trial) for cell in map(cells.__getitem__, snapshot.finished))
@@ -210,9 +210,16 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
     table.box = box.SIMPLE_HEAD
     for pair in comparison.pairs:
         tried, trials, trained = finished[*pair, True], known[*pair, True], finished[*pair, False]
-        if missing := trials - tried + len(comparison.seed_list) - trained:
-            left += missing * seconds(*pair)
-        table.add_row(*pair, f"{tried} of {trials}" if trials else "-", f"{trained} of {len(comparison.seed_list)}")
+        seeds = len(comparison.seeds_of(pair[0]))
+        if missing := trials - tried + seeds - trained:
+            left_of[pair[0]] += round(missing * seconds(*pair))
+        table.add_row(*pair, f"{tried} of {trials}" if trials else "-", f"{trained} of {seeds}")
+    left = left_of.total()
+    sizes = Table("case", *(Column(name, justify="right") for name in ("parameters", "steps", "tokens", "to go")))
+    sizes.box = box.SIMPLE_HEAD
+    for case, node in ((case, node) for case, node in comparison.all_cases.items() if node.size is not None):
+        counts = map("{:,}".format, (node.parameters, node.steps, node.tokens))
+        sizes.add_row(case, *counts, roughly(left_of[case]) if left_of[case] else "-")
     workers = comparison.workers
     with_workers = f"with {workers} worker{'s' if workers > 1 else ''}"
     to_go = f"{roughly(SECONDS_OF_WORKER + left / workers)} to go {with_workers}" if left else "nothing to do"
@@ -220,4 +227,4 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
     summary = f"{run_counts(snapshot)}; {to_go}"
     if comparison.tuning is not None and left:
         summary += "\nTuning may add runs, where the best value is at an end of its range."
-    return Group(table, Text(summary))
+    return Group(table, *([sizes] if sizes.rows else []), Text(summary))

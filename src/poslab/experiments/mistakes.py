@@ -98,6 +98,16 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         yield f"metrics must name at least one that decides on {case}, such as bits_per_byte@4x"
     comparison.gate_of(case)  # raises ValueError for a mistake
     yield from _keys_of_a_run(f"cases.{case}.train", node.train)
+    seeds, tuned = comparison.seeds_of(case), node.tuned_as
+    if len(set(seeds)) < len(seeds):
+        yield f"cases.{case}.seeds must be different, got {node.seeds}"
+    if tuned is not None and (tuned not in cases or comparison.tuning_of(tuned) is None):
+        yield f"cases.{case}.tuned_as must be a case with a tuning, got {tuned}"
+    for name in encodings if tuned is not None else ():
+        if name not in comparison.encodings_of(tuned):
+            yield f"sizes.{node.size}.encodings must be among those of a tuned size, and {tuned} does not have {name}"
+        if both := [key for key in node.train if key in comparison.space_of(tuned, name)]:
+            yield f"cases.{case}.train must not set {both[0]}, which is tuned at another size"
     if node.tuning is not None and comparison.tuning is None:
         yield f"cases.{case}.tuning must have a tuning of the whole comparison, whose space it shares"
     if node.after is None:
@@ -113,6 +123,8 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
             yield f"cases.{case}.after must end at a case that begins with no other, got {' after '.join(chain)}"
             return
         chain.append(earlier)
+    if missing := set(seeds) - set(comparison.seeds_of(node.after)):
+        yield f"cases.{case}.seeds must be among those of {node.after}, with whose runs it begins, got {min(missing)}"
     known, key = comparison.encodings_of(node.after), "after" if node.after_encoding is None else "after_encoding"
     for name in encodings if node.after_encoding is None else [node.after_encoding]:
         if name not in known:
@@ -128,7 +140,7 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
     if (tuning := comparison.tuning_of(case)) is None:
         return
     choices, encodings = comparison.choices_by_encoding, comparison.encodings_of(case)
-    if both := [seed for seed in tuning.seed_list if seed in comparison.seed_list]:
+    if both := [seed for seed in tuning.seed_list if seed in comparison.seeds_of(case)]:
         yield f"tuning.seed{'' if both == [tuning.seed] else 's'} must not be one of seeds, got {both[0]}"
     yield from _keys_of_a_run("tuning.space", tuning.space, MAKES_CASES)
     for name, space in tuning.of.items():
@@ -149,6 +161,7 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
             f"cases.{case}.train": comparison.all_cases[case].train,
             comparison.path_of(name): choices[name],
             "budget": ["trainer.max_steps"] if comparison.budget else [],
+            "tokens_per_parameter": ["trainer.max_steps"] if comparison.all_cases[case].tokens_per_parameter else [],
         }
         for setter, keys in setters.items():
             if both := [key for key in map(key_of, keys) if key in map(key_of, values)]:

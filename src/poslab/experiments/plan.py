@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from poslab.experiments.cells import Cell, CellResult, Finished, Point
 from poslab.experiments.comparison import Comparison, Tuning
 from poslab.experiments.metrics import extra_tags
+from poslab.experiments.sizes import carried
 from poslab.experiments.tuned_points import (
     MAX_EXTENSIONS,
     TunedPoint,
@@ -53,8 +54,9 @@ class CellPlan:
         known = [cell for row in itertools.zip_longest(*of_pairs) for cell in row if cell is not None]
         unknown = 0
         tuned = {(case, name): self._tuned(case, name, trials[case], results) for case, name in pairs}
-        for seed in self.comparison.seed_list:
-            for pair in pairs:
+        seeds = {case: self.comparison.seeds_of(case) for case in self.comparison.cases}
+        for seed in dict.fromkeys(itertools.chain(*seeds.values())):
+            for pair in (pair for pair in pairs if seed in seeds[pair[0]]):
                 choice = tuned[pair]
                 cell = None if choice is None else self._begun(*pair, seed, choice.point, results)
                 if cell is not None:
@@ -65,14 +67,14 @@ class CellPlan:
 
     def blocked(self, results: Finished) -> list[Cell]:
         """Return the runs, not tuned, that cannot begin: what they or their tuning begin with diverged or failed."""
-        every = ((*pair, seed) for seed in self.comparison.seed_list for pair in self.comparison.pairs)
+        every = ((*pair, seed) for pair in self.comparison.pairs for seed in self.comparison.seeds_of(pair[0]))
         return [self.cell(*run, {}) for run in every if self._is_blocked(*run, results)]
 
     def _is_blocked(self, case: str, encoding: str, seed: int, results: Finished) -> bool:
         earlier = self.comparison.earlier_pair(case, encoding)
         if earlier is None:
             return False
-        of_tuning = [] if self.comparison.tuning_of(case) is None else self.comparison.seed_list[:1]
+        of_tuning = [] if self.comparison.tuning_of(case) is None else self.comparison.seeds_of(case)[:1]
         return any(self._is_lost(earlier, begun, results) for begun in (seed, *of_tuning))
 
     def _is_lost(self, pair: tuple[str, str], seed: int, results: Finished) -> bool:
@@ -114,7 +116,10 @@ class CellPlan:
     def _tuned(
         self, case: str, encoding: str, trials: Mapping[str, Sequence[Cell]], results: Finished
     ) -> TunedPoint | None:
-        tuning = self.comparison.tuning_of(case)
+        tuning, source = self.comparison.tuning_of(case), self.comparison.all_cases[case].tuned_as
+        if source is not None:
+            choice = self.tuned(source, encoding, results)
+            return choice and TunedPoint(carried(self.comparison, choice.point, source, case), (), ())
         if tuning is None:
             return TunedPoint({}, (), ())
         of_all = [cell for cells in trials.values() for cell in cells]
@@ -127,7 +132,7 @@ class CellPlan:
 
         An encoding has none until the run that they begin with has ended well, and is left out if that never will.
         """
-        tuning, seed = self.comparison.tuning_of(case), self.comparison.seed_list[0]
+        tuning, seed = self.comparison.tuning_of(case), self.comparison.seeds_of(case)[0]
         if tuning is None:
             return {}
         trials: dict[str, list[Cell]] = {}

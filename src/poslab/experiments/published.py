@@ -1,4 +1,4 @@
-"""What a comparison file says of results before they are known: those of a paper, and predictions of our own."""
+"""Statements of a comparison file on results: those of a paper, and predictions of our own."""
 
 from __future__ import annotations
 

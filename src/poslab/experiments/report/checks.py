@@ -41,7 +41,7 @@ def checks(results: Results) -> Table:
     for case in cases:
         for outcome in _of(results, case):
             outcomes.setdefault(outcome, []).append(case)
-    if 1 < len(cases) < MIN_CASES:
+    if 1 < len(cases) < MIN_CASES and not results.comparison.has_sizes:
         known = f"{len(OverCases(results).cases)}, {MIN_CASES} are needed"
         outcomes["enough cases", False, known] = cases
     order = list(dict.fromkeys(check for check, _, _ in outcomes))
@@ -60,7 +60,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     runs = {name: results.runs(case, name) for name in results.encodings(case)}
     every = results.runs_of_case(case)
     finished = [run for run in every if not run.diverged]
-    wanted = len(comparison.encodings_of(case)) * len(comparison.seed_list)
+    wanted = len(comparison.encodings_of(case)) * len(comparison.seeds_of(case))
     wanted = len(every) if results.exist_already else wanted  # runs that exist already need not have the same seeds
     yield "runs finished", len(every) == wanted, f"{len(every)} of {wanted}"
     same = {"batch": "data order", "weights": "first weights"}
@@ -105,7 +105,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         learned = {name: results.learned(case, name) for name in runs}
         behind = [f"{name} with {count} of {total} seeds" for name, (count, total) in learned.items() if count < total]
         yield "all seeds learned", not behind, listed(behind) if behind else "all"
-    if comparison.tuning is not None:
+    if comparison.tuning_of(case) is not None:
         tuned = results.tuned(case)
         lost = [name for name, choice in tuned.items() if not choice.has_value]
         yield "tuning found values", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
@@ -128,7 +128,6 @@ def methods(results: Results) -> Table:
     comparison = results.comparison
     rows: list[tuple[str, str, str]] = [
         (f"{comparison.heading}s", "all", ", ".join(comparison.choices_by_encoding)),
-        ("seeds", "all", ", ".join(map(str, comparison.seed_list))),
         *(("budget", "all", f"{size:,} {unit} per run") for unit, size in (comparison.budget or {}).items()),
     ]
     by_case: dict[tuple[str, str], list[str]] = {}
@@ -143,6 +142,7 @@ def methods(results: Results) -> Table:
 
 def _of_case(results: Results, case: str) -> Iterator[tuple[str, str]]:
     comparison, tuning = results.comparison, results.comparison.tuning_of(case)
+    yield "seeds", ", ".join(map(str, comparison.seeds_of(case)))
     for criterion in comparison.criteria(case):
         margin = "" if criterion.margin is None else f", margin {criterion.margin:g}"
         yield "metric", f"{in_words(criterion)}{margin}"

@@ -51,7 +51,7 @@ class OverCases:
     @property
     def enough(self) -> bool:
         """Return whether there are as many cases as a statement over cases needs."""
-        return len(self.cases) >= MIN_CASES
+        return len(self.cases) >= MIN_CASES and not self.results.comparison.has_sizes
 
     @cached_property
     def encodings(self) -> list[str]:

@@ -22,6 +22,7 @@ from poslab.experiments.report.checks import checks, methods
 from poslab.experiments.report.longer_context import USE_LEGEND, longer_context
 from poslab.experiments.report.papers import paper_section, values_table
 from poslab.experiments.report.predictions import prediction_section
+from poslab.experiments.report.scale import decisions_in_lines, scale_section
 from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases
 from poslab.experiments.report.tables import (
@@ -111,6 +112,7 @@ def _sections(results: Results) -> Iterator[Section]:
     styles = figures.styles_of(list(comparison.choices_by_encoding))
     if (over_cases := OverCases(results)).enough:
         yield over_cases.section(styles)
+    yield from scale_section(results, styles)
     for case in comparison.cases:
         if results.encodings(case):
             yield Section(case, "", list(_evidence(results, case, styles)))
@@ -186,7 +188,8 @@ def _counted(results: Results) -> str:
     """Return in words how many runs are finished."""
     comparison = results.comparison
     # Runs that exist already need not have the same seeds.
-    total = "" if results.exist_already else f" of {len(comparison.pairs) * len(comparison.seed_list)}"
+    wanted = sum(len(comparison.seeds_of(case)) for case, _ in comparison.pairs)
+    total = "" if results.exist_already else f" of {wanted}"
     counts = {"failed": len(results.failed), "cannot begin": len(results.blocked)}
     others = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     return (
@@ -225,6 +228,8 @@ def _print(
             if (context := longer_context(results, case)) is not None:
                 print_table(console, f"longer context: {case}", context.frame.iloc[:, :-3].rename(columns=heading))
                 console.print(USE_LEGEND)
+        if not (decided := decisions_in_lines(results)).empty:
+            print_table(console, "decision accuracy: pairs in the order of the largest size", decided)
     published = published_results(comparison)
     if published is not None and any(value.head_dim for value in published.values):  # computed without any run
         print_table(console, "published values", values_table(results, published))
