@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from poslab.cli import advise
 from poslab.cli.advise import Case, factor, main, parameters_of, preset_of, presets, short, studies, unknown
 from poslab.configuration.folders import CONF, RESULTS
-from poslab.experiments.collect import read_results
+from poslab.experiments.collect import read_results, write_tables
 from poslab.experiments.metrics import in_words
+from poslab.experiments.results import Results
+from tests.experiments.report.test_scale import results as over_sizes
 
 ASKED = Case(size=300e6, context=8192, trained=8192, data="code")
 
@@ -76,6 +79,17 @@ def test_verdicts_beyond_training_are_given_only_where_that_is_asked(of_two):
 def test_the_data_that_is_asked_comes_first(of_two):
     assert next(row["study"] for row in studies(of_two, Case(1e6, 128, 128, data="images"))) == "resolution"
     assert next(row["study"] for row in studies(of_two, Case(1e6, 128, 128))) == "same_encoding"
+
+
+def test_a_study_over_sizes_has_its_decision_accuracy(tmp_path, capsys):
+    made, folder = over_sizes(tmp_path), tmp_path / "results" / "over_sizes"
+    folder.mkdir(parents=True)
+    of_a_text = {"task": "LanguageModelling", "metrics": {"steps": 10, "parameters": 1e5}}
+    write_tables(Results(made.comparison, [replace(run, **of_a_text) for run in made.rows]), folder)
+    (row, *_) = studies(folder.parent, Case(size=1e6, context=128, trained=128))
+    assert [row["decisions"][0][size] for size in ("0.1M", "0.3M", "1M")] == ["1 of 3", "1 of 3", "3 of 3"]
+    main(["size=1M", "context=128", f"results={folder.parent}"])
+    assert "0.1M: 1 of 3" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_no_table_covers_is_named(of_two):

@@ -113,6 +113,7 @@ def studies(folder: Path, case: Case) -> list[dict[str, Any]]:
     """
     from poslab.experiments.collect import SPECIFICATION, read_results
     from poslab.experiments.metrics import in_words
+    from poslab.experiments.report.scale import decisions_in_lines
 
     def distance(row: Mapping[str, Any]) -> tuple[int, int, float]:
         are_texts = {row["data"], case.data} <= {*TEXTS}
@@ -132,7 +133,9 @@ def studies(folder: Path, case: Case) -> list[dict[str, Any]]:
                     words.setdefault(str(verdict.word), []).append(name)
                 mean = results.mean(row["case"], criterion, row["baseline"])
                 row["verdicts"] |= {f"{in_words(criterion)} ({mean:.3g})": words} if words else {}
-        shown |= {row["study"]} if row["verdicts"] else set()
+        if row["verdicts"]:
+            shown.add(row["study"])
+            row["decisions"] = decisions_in_lines(results).to_dict("records")
     return [row for row, _ in pairs]
 
 
@@ -284,6 +287,9 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
         for metric, words in row["verdicts"].items():
             verdicts = "; ".join(f"{word}: {', '.join(names)}" for word, names in words.items())
             yield Padding(f"{metric}. {verdicts}", (0, 0, 0, 2), expand=False)
+        for decided in row["decisions"]:
+            pairs = ", ".join(f"{size}: {count}" for size, count in decided.items() if isinstance(count, str))
+            yield Padding(f"decision accuracy (pairs in the order of the largest size). {pairs}", (0, 0, 0, 2))
     if shown and case.context > case.trained and case.data in TEXTS:
         yield "\nBeyond training a baseline without a window is a weak one: the fair one is RoPE in a sliding window."
     names = {row["study"] for row in shown}
