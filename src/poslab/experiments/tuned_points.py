@@ -114,7 +114,8 @@ def further_points(tried: Mapping[str, Sequence[tuple[Point, float]]], tuning: T
         tried: points with their values, by encoding.
         tuning: of these encodings.
     """
-    beyond, points = [], {}
+    beyond: list[int] = []
+    points: dict[str, list[Point]] = {}
     for name, trials in tried.items():
         best, space = best_of(trials, tuning), tuning.space_of(name)
         ends = {key: value_beyond(best[key], key, space[key], trials) for key in best}

@@ -110,9 +110,9 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         lost = [name for name, choice in tuned.items() if not choice.has_value]
         yield "tuning found values", not lost, f"all trials of {listed(lost)} failed" if lost else "yes"
         counts = {name: len(choice.trials) for name, choice in tuned.items()}
-        differing = len(set(counts.values())) > 1
-        shown = ", ".join(f"{name} {count}" for name, count in counts.items()) if differing else "yes"
-        yield "same number of trials", not differing, shown
+        is_same = len(set(counts.values())) <= 1
+        shown = "yes" if is_same else ", ".join(f"{name} {count}" for name, count in counts.items())
+        yield "same number of trials", is_same, shown
         ends = at_an_end(tuned)
         yield "tuned inside the range", not ends, listed(ends) if ends else "none"
 

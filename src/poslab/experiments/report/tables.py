@@ -271,7 +271,7 @@ def differing_table(comparison: Comparison) -> Table | None:
     shared = {key: of_cases[0][key] for key in keys if all(key in of_case for of_case in of_cases)}
     shared = {key: value for key, value in shared.items() if all(of_case[key] == value for of_case in of_cases)}
     rows = [
-        {"name": name, **{key: cut(shown(value), LONG) for key, value in (shared | choices).items() if key in keys}}
+        {"name": name, **{key: cut(shown(value), LONG) for key, value in {**shared, **choices}.items() if key in keys}}
         for name, choices in comparison.choices_by_encoding.items()
     ]
     frame = pd.DataFrame(rows, columns=["name", *keys]).dropna(axis=1, how="all")

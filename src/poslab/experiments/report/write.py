@@ -213,7 +213,7 @@ def _print(
     heading = {"encoding": comparison.heading}
     if results.finished:
         if differing is not None:
-            keys = list(differing.frame)
+            keys = list(map(str, differing.frame))
             print_table(console, "what differs", differing.frame.rename(columns=lambda key: short_key(key, keys)))
         print_table(console, f"best {comparison.heading}s", best)
         if order is not None:
