@@ -2,7 +2,8 @@
 
 A table below `<!-- table: NAME WHAT -->` is made of results/NAME. WHAT is a metric, whose table has a column for each
 case; `checks`, `claims` or `published`; `speeds CASE`; or `longer_context CASE`. A number
-before `<!-- NAME CASE ENCODING METRIC -->` is the mean over the seeds of these runs.
+before `<!-- NAME CASE ENCODING METRIC -->` is the mean over the seeds of these runs. A line
+`- CASE: ... <!-- answer: NAME -->` has the encodings with each verdict next to the best one.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from pathlib import Path
 import pandas as pd
 
 from poslab.experiments.collect import read_results
+from poslab.experiments.metrics import in_words
 from poslab.experiments.published import published_results
 from poslab.experiments.report.checks import checks
 from poslab.experiments.report.longer_context import longer_context
 from poslab.experiments.report.papers import claims_table, values_table
 from poslab.experiments.report.speeds import speed_table
-from poslab.experiments.report.tables import overview
+from poslab.experiments.report.tables import BEST, overview, ranking
 from poslab.experiments.results import Results
-from poslab.report.text import markdown
+from poslab.experiments.statistics.verdict import Word
+from poslab.report.text import amount, listed, markdown
 
 DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS.parent / "results"
@@ -38,6 +41,7 @@ PAGES = (
 )
 TABLE = re.compile(r"<!-- table: (\S+) (\S+)(.*?) -->\n\n(?:\|.*\n)+")
 NUMBER = re.compile(r"([−-]?[\d,]+(\.\d+)?)<!-- (\S+) (\S+) (\S+) (\S+) -->")
+ANSWER = re.compile(r"^- (\S+): .* <!-- answer: (\S+) -->$", re.MULTILINE)
 
 results_of: Callable[[str], Results] = cache(lambda name: read_results(RESULTS / name))
 
@@ -54,7 +58,37 @@ def filled(text: str) -> str:
     text = TABLE.sub(
         lambda match: f"{match[0].partition('|')[0]}{table(match[1], match[2], *match[3].split())}\n", text
     )
+    text = ANSWER.sub(lambda match: f"- {match[1]}: {answer(match[2], match[1])} <!-- answer: {match[2]} -->", text)
     return NUMBER.sub(_number, text)
+
+
+def answer(name: str, case: str) -> str:
+    """Return the best encoding of a case by its first metric, and those with each verdict next to it, in sentences.
+
+    The interval holds for all pairs of encodings together, since the best one is chosen by its scores.
+    """
+    results = results_of(name)
+    comparison, criterion = results.comparison, results.comparison.criteria(case)[0]
+    frame = ranking(results, case, criterion)
+    best, mean, reason = frame.loc[0, ["encoding", "mean", "verdict"]]
+    if reason != BEST:
+        return f"{reason}."
+    superlative = "lowest" if criterion.direction == "minimize" else "highest"
+    seeds = amount(len(results.runs(case, best)), "seed")
+    sentences = [f"{best} has the {superlative} {in_words(criterion)} ({mean:.4g}, mean of {seeds})."]
+    ends = {
+        str(Word.EQUIVALENT): lambda rows: f" within the margin of {criterion.margin:g}",
+        str(Word.INCONCLUSIVE): lambda rows: f" (smallest detectable {rows['smallest_detectable'].max():.2g})",
+    }
+    for word, rows in frame[1:].groupby("verdict", sort=False):
+        end = ends.get(str(word), lambda rows: "")(rows)
+        sentences.append(f"{str(word).capitalize()}{end}: {listed(list(rows['encoding']))}.")
+    rows = frame[(frame["encoding"] == comparison.baseline) & (frame["verdict"] == Word.WORSE)]
+    for ends in rows[["low", "difference", "high"]].abs().to_numpy():
+        low, mean, high = sorted(ends)
+        ahead = f"{mean:.3g} ({low:.3g} to {high:.3g}, an interval for all pairs together)"
+        sentences.append(f"It is ahead of {comparison.baseline}, the baseline, by {ahead}.")
+    return " ".join(sentences)
 
 
 def _number(match: re.Match[str]) -> str:

@@ -118,7 +118,7 @@ def test_a_command_is_read_as_it_stands(
         composed("train", [f"{key}={value}" for key, value in read.train.items() if not isinstance(value, list | dict)])
     elif program == "src.compare":
         given, overrides = own_keys_and_overrides(arguments, "comparison", compare.OWN_KEYS)
-        of_the_command = {"dry_run", "report_only", "recommend", "length", "memory", "speed", "start"}
+        of_the_command = {"dry_run", "pilot", "report_only", "recommend", "length", "memory", "speed", "start"}
         given = {key: value for key, value in given.items() if key not in of_the_command}
         if "report_only=true" in arguments and "comparison" not in given:
             assert (ROOT / given["output"] / "comparison.yaml").is_file()

@@ -38,6 +38,7 @@ OWN_KEYS = {
     "budget": "{steps: 8000} or {tokens: 1000000} of every run",
     "workers": "processes on this machine, each with its share of cores or GPUs (default: 1)",
     "dry_run": "true prints the runs, which of them exist, and the time to go, and trains nothing",
+    "pilot": "with dry_run: a folder such as results/NAME, whose deviation of seeds says how many you need",
     "report_only": "true writes the results of the runs that are finished, and trains nothing",
     "recommend": "true prints which encoding to take, under the next three keys",
     "length": "with recommend: the longest text or example that you need",
@@ -66,6 +67,9 @@ def main(arguments: list[str]) -> None:
     for name, value in ways.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
+    pilot = given.pop("pilot", None)
+    if pilot is not None and not ways["dry_run"]:
+        raise ValueError("pilot belongs to dry_run=true, which is not given")
     width = given.pop("figure.width", None)
     check_figure_width(width)
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed") if name in given}
@@ -101,7 +105,9 @@ def main(arguments: list[str]) -> None:
         from poslab.experiments.command import run_comparison
 
     run_question(
-        comparison, lambda: run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width), OWN_KEYS
+        comparison,
+        lambda: run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width, pilot=pilot),
+        OWN_KEYS,
     )
 
 

@@ -17,7 +17,8 @@ from poslab.experiments.jobs import one_at_a_time
 from poslab.experiments.lengths import checked_lengths
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.report.recommendation import Needs, print_recommendations
-from poslab.experiments.report.write import write
+from poslab.experiments.report.tables import power_table
+from poslab.experiments.report.write import print_table, write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
 from poslab.experiments.storage import claim, naming_storage, open_output, quieten_optuna
@@ -41,6 +42,7 @@ def run_comparison(
     report_only: bool = False,
     recommend: bool = False,
     figure_width: float | None = None,
+    pilot: str | None = None,
 ) -> None:
     """Run or resume a comparison until all of its cells are finished, and write its results.
 
@@ -53,6 +55,7 @@ def run_comparison(
         report_only: write the results of the cells that are finished, and train nothing.
         recommend: print a recommendation too.
         figure_width: in inches of plots as PDF; None is that of the page.
+        pilot: with `dry_run`, folder with the tables of an earlier comparison, for the deviation of seeds.
 
     Raises:
         ValueError: for a mistake, before any training.
@@ -84,6 +87,8 @@ def run_comparison(
         if dry_run:
             threads = resources[0].threads
             console.print(plan_table(jobs, lambda case, x: seconds_of_run(recipes[case][x], data[case][x], threads)))
+            earlier = [] if pilot is None else [read_results(Path(pilot))]
+            _print_power(console, comparison, [results_of_cells(plan, jobs.results(), firsts), *earlier])
             return
         if not report_only:
             order = {"plan": asdict(plan), "conf": str(conf)}
@@ -158,6 +163,19 @@ def report_tables(
         write(results, console, typed, figure_width)
     if recommend:
         print_recommendations(console, results, asked)
+
+
+def _print_power(console: HarmlessConsole, comparison: Comparison, pilots: Sequence[Results]) -> None:
+    """Print which differences the seeds can find, and how many seeds the margins need."""
+    table = power_table(comparison, pilots)
+    if "deviation" in table:
+        print_table(console, "what the seeds can find (power 80%)", table)
+    if not table.empty and ("deviation" not in table or table["deviation"].isna().any()):
+        console.print(
+            "How many seeds a margin needs is unknown without pilot=DIR, the tables of an earlier comparison such as "
+            "results/NAME, or a deviation next to the margin.",
+            soft_wrap=True,
+        )
 
 
 def check_splits(results: Results) -> None:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from poslab.arguments import Count, Positive, Range, nearest, needed, shown, with_checked_arguments
 from poslab.configuration.command_line import LENGTH, key_of
@@ -150,6 +150,8 @@ class Comparison:
         output: the directory.
         seeds: number of seeds, at least 1, or a list of them. Runs of the same seed are pairs.
         metrics: that decide, by tag: `{bits_per_byte@4x: {direction: minimize, margin: 0.02}}`.
+        pairing: whether runs of the same seed are pairs (seeds are blocks), or else independent.
+        cases_are: `tasks`, or `corpora` of one kind of text, of which another one could be drawn.
         gate: arguments of `Gate`; None counts every case as learned.
         tuning: arguments of `Tuning`; None tunes nothing.
         budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is that of each case.
@@ -173,6 +175,8 @@ class Comparison:
     variants: Mapping[Any, Any] = field(default_factory=dict)
     seeds: Any = 3
     metrics: Mapping[Any, Any] = field(default_factory=dict)
+    pairing: bool = True
+    cases_are: Literal["tasks", "corpora"] = "tasks"
     gate: Mapping[Any, Any] | None = None
     tuning: Mapping[Any, Any] | None = None
     budget: Mapping[Any, Any] | None = None

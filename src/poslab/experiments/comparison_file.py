@@ -15,7 +15,7 @@ from poslab.experiments.sizes import with_cases_of_sizes
 
 KEYS = (
     *("question", "baseline", "encodings", "variants", "cases", "seeds", "metrics", "gate", "tuning", "budget"),
-    *("costs", "train", "paper", "published", "claims", "differences", "predictions"),
+    *("pairing", "cases_are", "costs", "train", "paper", "published", "claims", "differences", "predictions"),
     *("sizes", "tokens_per_parameter"),
 )
 """Keys of a comparison file other than `presets`."""

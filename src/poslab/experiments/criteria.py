@@ -34,11 +34,13 @@ class Criterion:
             ones, and `accuracy` that of all test items.
         direction: of the better values.
         margin: smallest difference that matters, in the unit of the metric; None means that any does.
+        deviation: standard deviation over seeds that is expected, for `dry_run` where no finished run tells it.
     """
 
     metric: str
     direction: Direction
     margin: Positive | None = None
+    deviation: Positive | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(rf"[a-z0-9_]+(@({LENGTH}|trained|beyond))?", self.metric):

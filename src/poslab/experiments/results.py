@@ -256,10 +256,10 @@ class Results:
         passed = {name: self.learned(case, name) for name in self.encodings(case)}
         return [name for name, (count, total) in passed.items() if 2 * count <= total]
 
-    def verdicts(self, case: str, criterion: Criterion, baseline: str, all_pairs: bool = False) -> dict[str, Verdict]:
+    def verdicts(self, case: str, criterion: Criterion, baseline: str, is_best: bool = False) -> dict[str, Verdict]:
         """Return the verdict on each encoding relative to a baseline; none if the baseline has no run.
 
-        A baseline that is chosen by its scores needs `all_pairs`, as of `statistics.verdict.verdicts`.
+        A baseline that is chosen by its scores `is_best`, as of `statistics.verdict.verdicts`.
         """
 
         def compare() -> dict[str, Verdict]:
@@ -271,11 +271,12 @@ class Results:
                 criterion.direction,
                 criterion.margin or 0.0,
                 share=self.is_share(case, criterion.name),
+                paired=self.comparison.pairing,
                 not_learned=self.not_learned(case),
-                all_pairs=all_pairs,
+                is_best=is_best,
             )
 
-        return self._once(("verdicts", case, criterion, baseline, all_pairs), compare)
+        return self._once(("verdicts", case, criterion, baseline, is_best), compare)
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
         """Return the encodings that have learned, the best mean first; those with one seed come after all others."""

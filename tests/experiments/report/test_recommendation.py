@@ -11,7 +11,7 @@ import pytest
 from poslab.experiments.report.recommendation import Needs, print_recommendations, recommendations
 from poslab.io.terminal import HarmlessConsole
 from tests.experiments.comparisons import results
-from tests.experiments.report.test_write import timed, with_values, without_score
+from tests.experiments.report.test_write import timed, without_score
 
 
 def of(found, **needs):
@@ -80,12 +80,6 @@ def test_runs_that_are_missing_are_named():
     assert (recommended.take, verdicts_of(recommended)["slow"]) == ("none", "no finished run")
     apart = [run for run in every.rows if (run.encoding == "none") != (run.seed == 1)]
     assert list(recommendations(dataclasses.replace(every, rows=apart), Needs())) == []
-
-
-def test_the_best_mean_is_not_taken_where_another_is_better_by_its_solve_rate():
-    values = {"none": [79.9] * 8, "rotary": [82.0] * 7 + [10.0], "slow": [1.0] * 8}
-    recommended = of(with_values(results(seeds=8), values))
-    assert recommended.take is None and verdicts_of(recommended)["rotary"] == "better"
 
 
 def test_where_no_encoding_has_positions_nothing_is_taken():

@@ -7,7 +7,7 @@ import pytest
 
 from poslab.experiments.report import figures
 from poslab.experiments.report.checks import checks
-from poslab.experiments.report.summary import OverCases
+from poslab.experiments.report.summary import OverCases, corpora_table
 from poslab.experiments.statistics.over_cases import mean_ranks
 from tests.experiments.comparisons import COPYING, results
 
@@ -39,7 +39,7 @@ def test_ranks_and_counts_are_those_of_each_case(nine):
         ]
     )
     assert dict(zip(nine.encodings, mean_ranks(gains).value, strict=True)) == pytest.approx(dict(frame["rank"]))
-    assert (frame.loc["none", ["better", "equal", "worse", "undecided"]] == [9, 0, 0, 0]).all()
+    assert (frame.loc["none", ["better", "equivalent", "worse", "inconclusive"]] == [9, 0, 0, 0]).all()
     assert frame["p"]["none"] < 0.05 and np.isnan(frame["p"]["rotary"])
 
 
@@ -71,3 +71,15 @@ def test_a_case_in_which_no_encoding_has_positions_does_not_count(ending, counte
         if int(result.case.removeprefix("case")) < ending:
             del result.scores["exact_match@20"]
     assert len(OverCases(found).cases) == counted
+
+
+def test_what_a_new_corpus_may_show_is_in_a_table_where_cases_are_corpora():
+    corpora = cases(4, cases_are="corpora")
+    frame = corpora_table(corpora).frame.set_index("encoding")
+    known = [corpora.verdicts(case, *corpora.comparison.criteria(case), "rotary") for case in corpora.comparison.cases]
+    differences = [verdicts["none"].difference.mean for verdicts in known]
+    assert frame["difference"]["none"] == pytest.approx(np.mean(differences))
+    assert frame["low"]["none"] <= frame["difference"]["none"] <= frame["high"]["none"]
+    assert list(frame["corpora"]) == [4, 4]
+    assert corpora_table(cases(4)) is None
+    assert corpora_table(cases(2, cases_are="corpora")) is None

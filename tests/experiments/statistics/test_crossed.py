@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -119,3 +120,36 @@ def test_a_source_that_is_nothing_but_rounding_leaves_the_p_value_of_the_other(p
 def test_tiny_p_values_are_found():
     shape = np.random.default_rng(0).normal(size=(60, 30))
     assert 0 < estimate([shape + 1e5]).p_value() < 1e-100
+
+
+@pytest.mark.parametrize(("means", "df"), [(3, 2), (4, 8), (10, 13), (60, 100)])
+def test_intervals_for_all_pairs_are_those_of_scipys_studentized_range(means, df):
+    together = Estimate(np.array(1.0), np.array(0.1), np.array(float(df)), np.zeros(()), means=means)
+    error = 0.1**0.5
+    half = stats.studentized_range.ppf(0.95, means, df) / 2**0.5 * error
+    assert together.half_width() == pytest.approx(half, rel=2e-3)
+    expected = stats.studentized_range.sf(2**0.5 / error, means, df)
+    assert together.p_value() == pytest.approx(expected, rel=0.02)
+
+
+def test_intervals_of_several_tests_have_bonferronis_level(rng):
+    x = rng.normal(size=(5, 1)) + 1
+    alone, together = estimate([x]), replace(estimate([x]), tests=6)
+    assert together.half_width(0.95) == pytest.approx(alone.half_width(1 - 0.05 / 6))
+    assert together.p_value() == pytest.approx(min(1, 6 * alone.p_value()))
+
+
+@pytest.mark.parametrize("mean", [1e-9, 1e-3, 0.1, 3.0, 1e3])
+def test_a_p_value_for_all_pairs_exists_however_small_or_large_the_mean(mean):
+    together = Estimate(np.array(mean), np.array(0.01), np.array(8.0), np.array(0.02), 20, means=10)
+    assert 0 <= together.p_value() <= 1
+    assert (together.p_value() < 0.05) is bool(together.half_width() < mean)
+
+
+@pytest.mark.parametrize("of", [{"means": 6}, {"tests": 15}])
+@pytest.mark.parametrize("mean", [0.0, 0.199, 0.2, 0.201, 5.0])
+def test_for_all_pairs_an_equivalence_is_a_95_percent_interval_within_the_margin(of, mean):
+    for error in (0.001, 0.05, 0.5):
+        together = Estimate(np.array(mean), np.array(error**2), np.array(8.0), np.zeros(()), **of)
+        low, high = together.interval()
+        assert (together.equivalence_p_value(0.2) < 0.05) is bool(-0.2 < low < high < 0.2)

@@ -6,6 +6,7 @@ from statsmodels.stats.multitest import multipletests
 from poslab.experiments.statistics.over_cases import (
     interquartile_mean,
     mean_ranks,
+    new_corpus,
     normalised,
     performance_profile,
     probability_of_improvement,
@@ -110,3 +111,18 @@ def test_normalised_means_reach_from_0_to_1_and_a_diverged_run_counts_as_the_wor
     assert found[..., 0].mean(1) == pytest.approx([0, 1])
     assert found[1, 1, 0] == found[0, 0, 0]
     assert (found[..., 1] == 0.5).all()
+
+
+def test_the_prediction_interval_of_a_new_corpus_holds_it_in_95_percent():
+    rng = np.random.default_rng(0)
+    corpora, seeds, between, within = 5, 4, 0.03, 0.02
+    true = 0.1 + between * rng.standard_normal((2000, corpora + 1))
+    measured = true + within / seeds**0.5 * rng.standard_normal(true.shape)
+    held, deviations = 0, []
+    for *known, new in measured:
+        found = new_corpus(np.array(known), np.full(corpora, within**2 / seeds), seeds)
+        held += found["low"] <= new <= found["high"]
+        deviations.append(found["between_corpora"] ** 2)
+        assert found["between_seeds"] == pytest.approx(within)
+    assert held / len(measured) == pytest.approx(0.95, abs=0.015)
+    assert np.mean(deviations) ** 0.5 == pytest.approx(between, rel=0.1)

@@ -57,10 +57,10 @@ def test_a_mean_alone_is_no_verdict():
     assert found.further_seeds > 100
 
 
-def test_where_nothing_is_told_apart_the_smallest_difference_that_would_have_been_found_is_said():
-    """It is that of statsmodels for one of two encodings, of which Holm's first has half the level."""
+def test_an_inconclusive_verdict_says_the_smallest_difference_that_would_have_been_found():
+    """It is that of statsmodels for one of two pairs of unequal variances, of which Holm's first has half the level."""
     noisy = BASELINE + 10 * NOISE
-    scores = {"alibi": Scores(BASELINE), "rotary": Scores(noisy), "none": Scores(BASELINE + 0.2 + 20 * NOISE)}
+    scores = {"alibi": Scores(BASELINE), "rotary": Scores(noisy), "none": Scores(BASELINE + 0.2 + 1000 * NOISE)}
     found = verdicts(scores, "alibi", "maximize")["rotary"]
     spread = (noisy - BASELINE).std(ddof=1)
     expected = spread * TTestPower().solve_power(nobs=5, alpha=0.05 / 2, power=0.8)
@@ -73,29 +73,52 @@ def test_without_a_margin_nothing_is_equal_and_no_seeds_are_advised():
     assert (found.word, found.further_seeds) == (Word.INCONCLUSIVE, None)
 
 
-def test_p_values_are_adjusted_over_the_encodings_as_statsmodels_does():
-    rng = np.random.default_rng(0)
-    scores = {f"encoding {index}": Scores(BASELINE + index + 2 * rng.normal(size=5)) for index in range(5)}
-    found = verdicts({"alibi": Scores(BASELINE), **scores}, "alibi", "maximize")
-    alone = [stats.ttest_rel(encoding.values, BASELINE).pvalue for encoding in scores.values()]
+def of_equal_spread(means):
+    """Five seeds of each encoding, whose variances are equal."""
+    rows = [BASELINE, *(BASELINE + mean + np.roll(BASELINE - 50, number) for number, mean in enumerate(means, 1))]
+    return {f"encoding {number}": Scores(values) for number, values in enumerate(rows)}
+
+
+def moderated(scores, name, baseline):
+    """The standard error of a difference of blocks by hand, and its degrees of freedom."""
+    residuals = np.array([of_encoding.values - of_encoding.mean for of_encoding in scores.values()])
+    pooled = 2 * ((residuals - residuals.mean(0)) ** 2).sum() / (4 * len(scores) - 4)
+    own = (scores[name].values - scores[baseline].values).var(ddof=1)
+    return ((4 * pooled + 4 * own) / 8 / 5) ** 0.5, 8
+
+
+def test_p_values_are_of_the_moderated_variance_and_adjusted_over_the_encodings():
+    scores = of_equal_spread([1, 2, 3, 4])
+    found = verdicts(scores, "encoding 0", "maximize")
+    alone = []
+    for mean, name in enumerate(found, 1):
+        error, df = moderated(scores, name, "encoding 0")
+        alone.append(2 * stats.t.sf(mean / error, df))
+    assert [verdict.p_alone for verdict in found.values()] == pytest.approx(alone)
     assert [verdict.p_value for verdict in found.values()] == pytest.approx(multipletests(alone, method="holm")[1])
-    assert [verdict.word is Word.BETTER for verdict in found.values()] == list(multipletests(alone, method="holm")[0])
 
 
-def test_p_values_beside_the_best_are_adjusted_over_all_pairs_that_have_learned():
+def test_next_to_the_best_intervals_and_p_values_are_those_of_tukey():
+    scores = of_equal_spread([1, 2, 3, 4])
+    found = verdicts(scores, "encoding 4", "maximize", is_best=True)
+    for name, mean in zip(found, (4, 3, 2, 1), strict=True):
+        error, df = moderated(scores, name, "encoding 4")
+        expected = stats.studentized_range.sf(2**0.5 * mean / error, 5, df)
+        assert found[name].p_value == pytest.approx(expected, rel=0.02)
+        half = stats.studentized_range.ppf(0.95, 5, df) / 2**0.5 * error
+        assert found[name].difference.interval == pytest.approx((-mean - half, -mean + half), rel=0.01)
+
+
+def test_next_to_the_best_pairs_of_other_variances_are_adjusted_over_all_pairs_that_have_learned():
     rng = np.random.default_rng(0)
-    scores = {
-        name: Scores(BASELINE + gain + rng.normal(size=5)) for name, gain in zip("abcd", (0, 1, 4, 8), strict=True)
-    }
-    found = verdicts(scores, "d", "maximize", all_pairs=True, not_learned=["a"])
-    pairs = [("b", "d"), ("c", "d"), ("b", "c")]
-    alone = [stats.ttest_rel(scores[one].values, scores[other].values).pvalue for one, other in pairs]
-    expected = multipletests(alone, method="holm")[1][:2]
-    assert [found[name].p_value for name in "bc"] == pytest.approx(expected)
+    scores = {name: Scores(50 + 10.0**number * rng.normal(size=5)) for number, name in enumerate("abcd", -2)}
+    found = verdicts(scores, "d", "maximize", is_best=True, not_learned=["a"])
+    alone = [stats.ttest_rel(scores[name].values, scores["d"].values).pvalue for name in "bc"]
+    assert [found[name].p_value for name in "bc"] == pytest.approx(np.minimum(1, 3 * np.array(alone)))
     assert (list(found), found["a"].word) == (["a", "b", "c"], Word.NOT_LEARNED)
 
 
-def test_a_small_p_value_among_many_encodings_is_not_told_apart():
+def test_a_small_p_value_among_many_encodings_is_inconclusive():
     scores = {f"encoding {index}": Scores(BASELINE + 1.0 + 10 * NOISE) for index in range(9)}
     one = verdicts({"alibi": Scores(BASELINE), "rotary": scores["encoding 0"]}, "alibi", "maximize")["rotary"]
     found = verdicts({"alibi": Scores(BASELINE), **scores}, "alibi", "maximize")["encoding 0"]
@@ -154,44 +177,19 @@ def test_pairs_that_finished_do_not_speak_for_the_one_that_diverged_more(gain, o
     assert (found.word, found.diverged) == (word, ours)
 
 
-def test_seeds_that_split_are_compared_by_their_solve_rates():
-    ours, theirs = np.array([95, 99, 97, 98, 96, 99, 95, 99.0]), np.array([5, 3, 90, 2, 4, 1, 0, 6.0])
-    found = verdict(ours, theirs, margin=1.0, share=True)
+def test_seeds_that_solve_a_task_or_do_not_are_compared_by_their_mean():
+    """More success is no weaker a verdict: four of five seeds solve it, and all of the baseline fail."""
+    found = verdict([8, 72, 89, 90, 68], [0, 0, 0, 0, 0], margin=2.0, share=True)
     assert found.word is Word.BETTER
-    assert found.p_value == pytest.approx(2 / 2**7)
+    assert found.difference.mean == pytest.approx(65.4)
 
 
-def test_where_solve_rates_decide_the_difference_that_is_shown_is_theirs():
-    ours, theirs = np.array([95, 99, 97, 98, 96, 99, 95, 99.0]), np.array([5, 3, 90, 2, 4, 1, 0, 6.0])
-    mean, low, high = verdict(ours, theirs, share=True).compared
-    assert mean == pytest.approx(87.5)
-    assert 0 < low < mean < high <= 100
-    found = verdict(ours, theirs)
-    assert found.compared == (found.difference.mean, *found.difference.interval)
-
-
-def test_five_seeds_that_split_ask_for_more():
-    found = verdict([95, 99, 97, 98, 10], [5, 3, 1, 2, 4], margin=1.0, share=True)
-    assert (found.word, found.further_seeds) == (Word.INCONCLUSIVE, 1)
-
-
-def test_diverged_runs_have_not_solved_the_case():
-    found = verdict([95] + [np.nan] * 7, np.full(8, 99.0), share=True)
-    assert (found.word, found.p_value) == (Word.WORSE, pytest.approx(2 / 2**7))
+def test_intervals_of_shares_stay_inside_their_range():
+    found = verdict([80, 100, 90, 100, 70], [5, 3, 9, 2, 4], share=True)
+    low, high = found.difference.interval
+    assert 0 < low < 84 < high <= 100
+    assert verdict([10, 100], [5, 3], share=True).difference.interval == (-100, 100)
 
 
 def test_no_encoding_beside_the_baseline_is_no_verdict():
     assert verdicts({"alibi": Scores(BASELINE)}, "alibi", "maximize") == {}
-
-
-def test_solve_rates_speak_only_where_more_is_better():
-    """Of a share of errors, say, a seed above 80 has solved nothing."""
-    ours, theirs = [95, 99, 97, 98, 96, 99, 95, 99.0], [5, 3, 90, 2, 4, 1, 0, 6.0]
-    assert verdict(ours, theirs, direction="minimize", share=True).word is Word.WORSE
-
-
-def test_the_p_value_alone_is_of_the_test_that_gives_the_word():
-    found = verdict([95, 99, 97, 98, 96], [5, 3, 90, 2, 4], share=True)
-    assert (found.p_alone, found.p_value) == (pytest.approx(2 / 2**4), pytest.approx(2 / 2**4))
-    means = verdict([95, 99, 97, 98, 96], [5, 3, 90, 2, 4])
-    assert means.p_alone == pytest.approx(stats.ttest_rel([95, 99, 97, 98, 96], [5, 3, 90, 2, 4]).pvalue)

@@ -18,11 +18,16 @@ from poslab.report.figures import Table
 from poslab.report.text import listed
 
 STATISTICS = {
-    "differences": "means over pairs of runs with the same seed (Welch's test where two encodings share fewer than 2)",
-    "intervals": "95%, for new seeds and new test items (crossed layout), else for new seeds (Student's t)",
-    "better, worse": "the difference is not zero at 5% after Holm's correction over the encodings of a case",
-    "equivalent": "within the margin by two one-sided tests",
-    "solve rates": "exact tests, where some seeds solve a task and others do not",
+    "differences": "of means over seeds, also where some seeds solve a task and others do not",
+    "variance": "of seeds: that of the pair, moderated by that of the encodings of a case that Bartlett's test does "
+    "not find unequal (at most 4 degrees of freedom)",
+    "intervals": "95%, for new seeds and new test items (crossed layout), else for new seeds (Student's t); those of "
+    "shares end at -100 and 100",
+    "test items": "examples, or documents; of a text with fewer than 10 documents, pieces of 1,024 tokens",
+    "better, worse": "the difference is not zero at 5% after Holm's correction over the encodings of a case; next to "
+    "the best, over all pairs (Tukey, or Bonferroni where the variance is that of the pair)",
+    "equivalent": "within the margin by two one-sided tests, so corrected",
+    "inconclusive": "neither, with the smallest difference that these seeds would have found with a power of 80%",
 }
 """Methods of verdicts, by their names."""
 
@@ -128,6 +133,7 @@ def methods(results: Results) -> Table:
     comparison = results.comparison
     rows: list[tuple[str, str, str]] = [
         (f"{comparison.heading}s", "all", ", ".join(comparison.choices_by_encoding)),
+        ("pairs", "all", "runs of the same seed (blocks)" if comparison.pairing else "none: runs are independent"),
         *(("budget", "all", f"{size:,} {unit} per run") for unit, size in (comparison.budget or {}).items()),
     ]
     by_case: dict[tuple[str, str], list[str]] = {}

@@ -107,10 +107,9 @@ def curves(
 def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: str) -> Plot:
     """Draw the difference of each encoding to the baseline, with its interval and its verdict.
 
-    Rows have columns `encoding`, `difference`, `low`, `high`, `word` and `of`, which is "mean" or "solve rate".
+    Rows have columns `encoding`, `difference`, `low`, `high` and `verdict`.
     """
-    lines = 2 if (rows["of"] == "mean").all() else 3
-    figure = new_figure(WIDTH, 1.2 + 0.17 * lines * len(rows))
+    figure = new_figure(WIDTH, 1.2 + 0.34 * len(rows))
     axes = figure.subplots()
     ys = np.arange(len(rows))[::-1]
     axes.axvline(0, color="0.3", linewidth=1)
@@ -121,8 +120,7 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
         colour = next((c for word, c in WORD_COLOURS.items() if str(row["verdict"]).startswith(word)), "0.45")
         axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2)
         axes.plot(row["difference"], y, "o", color=colour)
-        by = "" if row["of"] == "mean" else f"\nby {row['of']}"
-        labels.append((f"{written(row['encoding'])}:\n{row['verdict']}{by}", colour))
+        labels.append((f"{written(row['encoding'])}:\n{row['verdict']}", colour))
     axes.set_yticks(ys, [label for label, _ in labels], fontsize=9)
     for tick, (_, colour) in zip(axes.get_yticklabels(), labels, strict=True):
         tick.set_color(colour)
@@ -131,16 +129,11 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
     arrow = f"← {'better' if is_less else 'worse'} than {baseline}      {'worse' if is_less else 'better'} →"
     figure.supxlabel(f"{metric}: difference to {baseline}\n{arrow}", fontsize=9)
     margin = "" if criterion.margin is None else " Within the grey band a difference does not matter."
-    if lines == 3:
-        margin += (
-            " By solve rate: some seeds solve the task and others do not, so the dot is the difference of the shares "
-            "of seeds that do, in per cent, and the line Newcombe's 95% interval."
-        )
     return Plot(
         name,
         f"Differences to {baseline}: {criterion.metric}",
-        f"The value of an encoding minus that of {baseline}. Runs of the same seed are pairs: the dot is their mean "
-        f"difference, the line its 95% interval.{margin}",
+        f"The value of an encoding minus that of {baseline}: the dot is the mean difference, the line its 95% "
+        f"interval.{margin}",
         figure,
     )
 

@@ -50,8 +50,11 @@ def longer_context(results: Results, case: str) -> Table | None:
     }
     control = f"{baseline} at {trained:,}"
     of_control = {control: own[baseline]} if baseline in own else {}
-    contestants, not_learned = {**of_control, **losses[deciding]}, results.not_learned(case)
-    compared = verdicts(contestants, control, "minimize", margin, not_learned=not_learned) if of_control else {}
+    contestants = {**of_control, **losses[deciding]}
+    not_learned, paired = results.not_learned(case), results.comparison.pairing
+    compared = {}
+    if of_control:
+        compared = verdicts(contestants, control, "minimize", margin, paired=paired, not_learned=not_learned)
     rows = []
     for name in (*of_control, *own):
         row = {"encoding": name}

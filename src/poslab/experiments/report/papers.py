@@ -34,11 +34,9 @@ def outcome(results: Results, claim: Claim) -> tuple[str, str]:
     if behind := [name for name in (claim.better, claim.than) if name in results.not_learned(claim.case)]:
         return UNTESTED, f"{Word.NOT_LEARNED}: {listed(behind)}"
     verdict = results.verdicts(claim.case, criterion, claim.than)[claim.better]
-    difference, low, high = verdict.compared
-    of = "" if verdict.solve_rates is None else " of solve rates"
-    evidence = (
-        f"{verdict.word}: difference{of} {difference:+.3g} ({low:+.3g} to {high:+.3g}), p = {verdict.p_value:.2g}"
-    )
+    low, high = verdict.difference.interval
+    difference = f"difference {verdict.difference.mean:+.3g} ({low:+.3g} to {high:+.3g})"
+    evidence = f"{verdict.word}: {difference}, p = {verdict.p_value:.2g}"
     if claim.confounded is not None:
         return CONFOUNDED, f"by {claim.confounded}; here {evidence}"
     words = {Word.BETTER: HOLDS, Word.WORSE: FAILS, Word.EQUIVALENT: FAILS, Word.DIVERGED: UNTESTED}

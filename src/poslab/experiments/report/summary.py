@@ -17,9 +17,11 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.difference import Scores
 from poslab.experiments.statistics.over_cases import (
     MIN_CASES,
+    MIN_CORPORA,
     Summary,
     interquartile_mean,
     mean_ranks,
+    new_corpus,
     normalised,
     performance_profile,
     probability_of_improvement,
@@ -30,6 +32,9 @@ from poslab.report.figures import Table
 from poslab.report.page import Section
 
 THRESHOLDS = np.linspace(0, 1, 51)
+
+TALLIED = (Word.BETTER, Word.EQUIVALENT, Word.WORSE, Word.INCONCLUSIVE, Word.NOT_LEARNED)
+"""Verdicts that are counted over cases."""
 
 DECIMALS = {"rank": 1, "score": 2, "chance": 2, "p": 4}
 
@@ -98,7 +103,7 @@ class OverCases:
     def section(self, styles: figures.Styles) -> Section:
         """Return the section of the report."""
         caption = (
-            f"Better, equal, worse and undecided count cases by verdict next to {self.results.comparison.baseline}. "
+            f"The first columns count cases by verdict next to {self.results.comparison.baseline}. "
             "Rank 1 is the best; an encoding without a result, or that has not learned the case, is last. A score is 0 "
             "at the mean of the worst encoding of a case and 1 at that of the best; shown is the mean of the middle "
             "half of all runs. The chance is that a run beats one of the baseline. p is that of Wilcoxon's signed-rank "
@@ -131,7 +136,7 @@ class OverCases:
                 row |= {"chance": float(chance.value), "chance interval": _span(chance, (), 2)}
                 row |= {"p": self.p_values[name]}
             rows.append(row)
-        order = ("encoding", "better", "equal", "worse", "undecided")
+        order = ("encoding", *map(str, TALLIED))
         frame = pd.DataFrame(rows).sort_values("rank", kind="stable")
         return frame[[*order, *(name for name in frame.columns if name not in order)]]
 
@@ -140,9 +145,33 @@ class OverCases:
         for case in self.cases:
             verdicts = self.results.verdicts(case, comparison.criteria(case)[0], comparison.baseline)
             words += [verdicts[encoding].word] if encoding in verdicts else []
-        counts = {"better": words.count(Word.BETTER), "equal": words.count(Word.EQUIVALENT)}
-        counts["worse"] = words.count(Word.WORSE)
-        return {**counts, "undecided": len(words) - sum(counts.values())}
+        return {str(word): words.count(word) for word in TALLIED}
+
+
+def corpora_table(results: Results) -> Table | None:
+    """Return what a new corpus may show of each encoding by each metric of all cases; None unless cases are corpora."""
+    comparison, rows = results.comparison, []
+    cases = [case for case in comparison.cases if results.is_comparable(case)]
+    if comparison.cases_are != "corpora" or len(cases) < MIN_CORPORA:
+        return None
+    for criterion in comparison.criteria(cases[0]):
+        declared = [case for case in cases if criterion in comparison.criteria(case)]
+        known = [results.verdicts(case, criterion, comparison.baseline) for case in declared]
+        for encoding in comparison.choices_by_encoding:
+            gaps = [verdicts[encoding].difference for verdicts in known if encoding in verdicts]
+            tested = [(gap, gap.estimate) for gap in gaps if gap.estimate is not None]
+            if len(tested) >= MIN_CORPORA:
+                differences = np.array([gap.mean for gap, _ in tested])
+                variances = np.array([float(estimate.error) ** 2 for _, estimate in tested])
+                seeds = float(np.mean([gap.pairs for gap, _ in tested]))
+                row = {"encoding": encoding, "metric": criterion.metric, "corpora": len(tested)}
+                rows.append({**row, **new_corpus(differences, variances, seeds)})
+    caption = (
+        f"Mean difference to {comparison.baseline} over corpora; low and high are the 95% prediction interval of what "
+        "a new corpus shows with as many seeds. The last columns are standard deviations: of the true differences of "
+        "corpora, and of the difference of a pair of runs on the same corpus."
+    )
+    return Table("new_corpus", "A new corpus", caption, pd.DataFrame(rows)) if rows else None
 
 
 def _span(summary: Summary, index: int | tuple[()], decimals: int) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 
+import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 
@@ -12,7 +14,9 @@ from poslab.configuration.labels import LONG, cut, shown
 from poslab.experiments.comparison import Comparison, Tuning
 from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.results import Results
+from poslab.experiments.statistics.difference import MIN_SEEDS
 from poslab.experiments.statistics.over_cases import MIN_CASES
+from poslab.experiments.statistics.power import detectable_in_advance
 from poslab.experiments.statistics.verdict import Verdict, Word
 from poslab.experiments.tuned_points import expected_best
 from poslab.report.figures import Table
@@ -31,6 +35,9 @@ SIGNS = {
 
 LEGEND = {**{mark: str(word) for word, mark in SIGNS.items() if mark}, "–": "no result at these lengths"}
 """Meaning of each sign in the table of all cases."""
+
+MAX_ADVISED = 500
+"""Seeds above which a dry run names no number."""
 
 BEST, ALL_ZERO, NO_RESULT, NO_RUN = "best mean", "all scores are 0", "no result at these lengths", "no finished run"
 """Entries of a column of verdicts that are no verdicts."""
@@ -129,14 +136,13 @@ def verdict_table(results: Results, case: str, criterion: Criterion) -> pd.DataF
 
 
 def _evidence(verdict: Verdict) -> dict[str, object]:
-    difference, low, high = verdict.compared
+    low, high = verdict.difference.interval
     return {
         "verdict": str(verdict.word),
-        "of": None if verdict.solve_rates is None else "solve rate",
-        "difference": difference,
+        "difference": verdict.difference.mean,
         "low": low,
         "high": high,
-        "p_holm": verdict.p_value,
+        "p_adjusted": verdict.p_value,
         "pairs": verdict.difference.pairs,
         "beyond_margin": "yes" if verdict.beyond_margin else None,
         "smallest_detectable": verdict.detectable,
@@ -147,15 +153,15 @@ def _evidence(verdict: Verdict) -> dict[str, object]:
 def ranking(results: Results, case: str, criterion: Criterion, without: Collection[str] = ()) -> pd.DataFrame:
     """Return a row for each encoding of a case, the best mean first: its mean, and the verdict relative to the best.
 
-    Verdicts are adjusted by Holm over all pairs of encodings, since the best one is chosen by its scores. Encodings
-    that cannot be ranked follow, with the reason.
+    Verdicts and intervals hold for all pairs of encodings together, since the best one is chosen by its scores.
+    Encodings that cannot be ranked follow, with the reason.
 
     Args:
         results, case, criterion: what is ranked.
         without: encodings that are left out.
     """
     ranked = [name for name in results.ranked(case, criterion) if name not in without]
-    verdicts = results.verdicts(case, criterion, ranked[0], all_pairs=True) if ranked else {}
+    verdicts = results.verdicts(case, criterion, ranked[0], is_best=True) if ranked else {}
     known = {name: verdicts[name] for name in ranked[1:]}
     is_zero = bool(ranked) and results.mean(case, criterion, ranked[0]) == 0 and criterion.direction == "maximize"
     decides = any(verdict.word in (Word.BETTER, Word.WORSE) for verdict in known.values())
@@ -236,7 +242,7 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     for criterion in comparison.criteria(case):
         for encoding, verdict in results.verdicts(case, criterion, comparison.baseline).items():
             difference = verdict.difference
-            mean, low, high = verdict.compared
+            low, high = difference.interval
             rows.append(
                 {
                     "case": case,
@@ -244,12 +250,11 @@ def differences(results: Results, case: str) -> pd.DataFrame:
                     "encoding": encoding,
                     "baseline": comparison.baseline,
                     "verdict": str(verdict.word),
-                    "of": "mean" if verdict.solve_rates is None else "solve rate",
-                    "difference": mean,
+                    "difference": difference.mean,
                     "low": low,
                     "high": high,
                     "p": verdict.p_alone,
-                    "p_holm": verdict.p_value,
+                    "p_adjusted": verdict.p_value,
                     "pairs": difference.pairs,
                     "share_better": difference.share_better,
                     "paired_spread": difference.paired_spread,
@@ -291,6 +296,42 @@ def expected_best_rows(results: Results, case: str, tuning: Tuning) -> pd.DataFr
             best = expected_best(values, count, tuning.direction)
             rows.append({"encoding": encoding, "length": count, "value": best, "metric": f"validation {tuning.metric}"})
     return pd.DataFrame(rows)
+
+
+def power_table(comparison: Comparison, pilots: Sequence[Results]) -> pd.DataFrame:
+    """Return a row for each case and metric with a margin: what the seeds can find, and how many find the margin.
+
+    Args:
+        comparison: that is to be run.
+        pilots: results that may tell the deviation of seeds, on the case of the same name, or on their first one: the
+            first that do. Otherwise it is the `deviation` of the metric, or unknown.
+    """
+    rows: list[dict[str, object]] = []
+    criteria = [(case, criterion) for case in comparison.cases for criterion in comparison.criteria(case)]
+    for case, criterion in criteria if len(comparison.seed_list) >= MIN_SEEDS else ():
+        if criterion.margin is None:
+            continue
+        row: dict[str, object] = {"case": case, "metric": criterion.metric, "margin": criterion.margin}
+        known = next(filter(None, (_variances(results, case, criterion) for results in pilots)), None)
+        if known is None and criterion.deviation is not None:
+            known = criterion.deviation**2, 0.0
+        if known is not None:
+            contestants, seeds = len(comparison.encodings_of(case)), len(comparison.seed_list)
+            of_seeds = partial(detectable_in_advance, *known, contestants=contestants, paired=comparison.pairing)
+            enough = (n for n in range(MIN_SEEDS, MAX_ADVISED) if of_seeds(n) <= criterion.margin)
+            row |= {"deviation": known[0] ** 0.5, "seeds": seeds, "smallest_detectable": of_seeds(seeds)}
+            row |= {"seeds_for_margin": next(enough, None)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _variances(results: Results, case: str, criterion: Criterion) -> tuple[float, float] | None:
+    """Return the variance of a run from seeds, and that of a difference from items: medians over the encodings."""
+    pilot = case if case in results.comparison.cases else next(iter(results.comparison.cases))
+    verdicts = results.verdicts(pilot, criterion, results.comparison.baseline) if results.runs_of_case(pilot) else {}
+    gaps = [(verdict.difference.pairs, verdict.difference.estimate) for verdict in verdicts.values()]
+    variances = [(e.seed_variance * pairs / 2, e.item_variance) for pairs, e in gaps if e is not None]
+    return tuple(map(float, np.median(variances, axis=0))) if variances else None  # type: ignore[return-value]
 
 
 def tuned_table(results: Results) -> Table | None:

@@ -24,7 +24,7 @@ from poslab.experiments.report.papers import paper_section, values_table
 from poslab.experiments.report.predictions import prediction_section
 from poslab.experiments.report.scale import decisions_in_lines, scale_section
 from poslab.experiments.report.speeds import speed_table, speeds_frame
-from poslab.experiments.report.summary import OverCases
+from poslab.experiments.report.summary import OverCases, corpora_table
 from poslab.experiments.report.tables import (
     DIFFERING,
     LEGEND,
@@ -68,7 +68,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     write_atomically(output / "table.md", f"{markdown(headed)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(headed, caption))
     best, order = best_table(results), order_by_metric(results)
-    of_best = "Verdicts relative to the best mean, by Holm over all pairs of encodings of a case."
+    of_best = "Verdicts relative to the best mean, which hold for all pairs of encodings of a case together."
     differing = differing_table(comparison)
     lead = Section(
         "Answer",
@@ -113,6 +113,8 @@ def _sections(results: Results) -> Iterator[Section]:
     if (over_cases := OverCases(results)).enough:
         yield over_cases.section(styles)
     yield from scale_section(results, styles)
+    if (table := corpora_table(results)) is not None:
+        yield Section("Over all corpora", "", [table])
     for case in comparison.cases:
         if results.encodings(case):
             yield Section(case, "", list(_evidence(results, case, styles)))

@@ -86,6 +86,7 @@ class Difference:
         paired_spread: standard deviation of the differences of pairs, NaN if seeds are not pairs.
         unpaired_spread: standard deviation that the difference of two seeds drawn apart has.
         estimate: interval and p-values; None with fewer than 2 seeds.
+        limit: largest absolute difference that the metric can have, which bounds the interval: 100 of shares.
     """
 
     mean: float
@@ -96,6 +97,7 @@ class Difference:
     paired_spread: float
     unpaired_spread: float
     estimate: Estimate | None
+    limit: float = math.inf
 
     @property
     def gain(self) -> float:
@@ -107,7 +109,7 @@ class Difference:
         """Return the 95% interval, NaN with fewer than 2 seeds."""
         if self.estimate is None:
             return math.nan, math.nan
-        low, high = self.estimate.interval()
+        low, high = np.clip(self.estimate.interval(), -self.limit, self.limit)
         return float(low), float(high)
 
     @property
@@ -141,7 +143,9 @@ def in_pairs(scores: Scores, baseline: Scores) -> tuple[Scores, Scores, bool]:
     return scores.of_seeds(rows), baseline.of_seeds(baseline_rows), True
 
 
-def difference(scores: Scores, baseline: Scores, direction: Direction, paired: bool = True) -> Difference:
+def difference(
+    scores: Scores, baseline: Scores, direction: Direction, paired: bool = True, limit: float = math.inf
+) -> Difference:
     """Return the difference of an encoding to a baseline.
 
     Pairs of which a run diverged are left out. Where both have scores of items, the interval is for new seeds and new
@@ -152,6 +156,7 @@ def difference(scores: Scores, baseline: Scores, direction: Direction, paired: b
         direction: whether small or large values of the metric are good.
         paired: whether runs of the same seed are pairs: same data in the same order, same first weights where they are
             shared. Otherwise Welch's interval is taken.
+        limit: as of `Difference`.
 
     Returns:
         Figures in the metric's unit.
@@ -182,6 +187,7 @@ def difference(scores: Scores, baseline: Scores, direction: Direction, paired: b
         paired_spread=float((values - baseline_values).std(ddof=1)) if paired and enough else math.nan,
         unpaired_spread=math.sqrt(values.var(ddof=1) + baseline_values.var(ddof=1)) if enough else math.nan,
         estimate=_estimate(scores, baseline, paired) if enough else None,
+        limit=limit,
     )
 
 

@@ -5,10 +5,12 @@ E encodings, S seeds, C cases, N thresholds.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import stdtrit
 from scipy.stats import bootstrap, rankdata, trim_mean, wilcoxon
 
 from poslab.experiments.statistics.verdict import holm
@@ -26,6 +28,30 @@ class Summary:
     value: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+MIN_CORPORA = 3
+"""Corpora needed to say what another one may show."""
+
+
+def new_corpus(differences: np.ndarray, variances: np.ndarray, seeds: float) -> dict[str, float]:
+    """Return what a new corpus may show, by the analysis of variance of a random effect.
+
+    Args:
+        differences: (C,) mean difference on each corpus, at least 2.
+        variances: (C,) squared standard error of each, from seeds and test items.
+        seeds: number of seeds of each.
+
+    Returns:
+        The mean difference; the ends of the 95% prediction interval of that on a new corpus with as many seeds; the
+        standard deviations of the true differences of corpora, and of the difference of a pair of runs on a corpus.
+    """
+    number, mean, variance = len(differences), float(differences.mean()), float(differences.var(ddof=1))
+    half = float(-stdtrit(number - 1, 0.025)) * math.sqrt(variance * (1 + 1 / number))
+    within = float(variances.mean())
+    ends = {"difference": mean, "low": mean - half, "high": mean + half}
+    between = math.sqrt(max(variance - within, 0.0))
+    return {**ends, "between_corpora": between, "between_seeds": math.sqrt(within * seeds)}
 
 
 def mean_ranks(gains: np.ndarray, seed: int = 0) -> Summary:

@@ -9,9 +9,13 @@ from scipy.special import nctdtrinc
 from scipy.stats import norm
 
 from poslab.experiments.statistics.crossed import Estimate
+from poslab.experiments.statistics.pooled import prior_df
 
 MAX_SEEDS = 10**6
 """Seeds above which no difference is looked for."""
+
+MANY_ITEMS = 100.0
+"""Degrees of freedom of items in a comparison that is not yet run."""
 
 
 def smallest_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0.8) -> float:
@@ -33,6 +37,23 @@ def smallest_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 
         return 0.0
     critical = float(estimate.half_width(1 - alpha)) / error
     return float(nctdtrinc(np.minimum(estimate.df, 1e6), 1 - power, critical)) * error
+
+
+def detectable_in_advance(variance: float, item_variance: float, seeds: int, contestants: int, paired: bool) -> float:
+    """Return the smallest difference to the baseline that a comparison is to find with a power of 80%.
+
+    Args:
+        variance: of a run, from seeds.
+        item_variance: squared standard error of a difference, from items.
+        seeds: their number, at least 2.
+        contestants: the encodings, the baseline among them, over which Holm's first step divides the level.
+        paired: whether seeds are blocks.
+    """
+    pair = (2 - paired) * (seeds - 1)
+    df = pair + prior_df((contestants - paired) * (seeds - 1), pair)
+    of_seeds, zero = np.asarray(2 * variance / seeds), np.zeros(())
+    expected = Estimate(zero, of_seeds, np.asarray(df), np.asarray(item_variance), MANY_ITEMS)
+    return smallest_detectable(expected, 0.05 / (contestants - 1))
 
 
 def further_seeds(estimate: Estimate, seeds: int, margin: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
