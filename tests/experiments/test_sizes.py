@@ -161,6 +161,30 @@ def test_a_mistake_is_one_sentence(tmp_path, changes, sentence):
         read(tmp_path, **changes)
 
 
+ODD_PLACES = [
+    *("sizes", "sizes.1M", "sizes.1M.seeds", "sizes.1M.encodings", "sizes.1M.tokens_per_parameter"),
+    *("sizes.1M.model.d_model", "tokens_per_parameter", "tuning", "tuning.sizes", "tuning.rate_exponent"),
+    *("cases", "cases.text", "cases.text.after", "cases.text.train", "train", "budget"),
+]
+
+
+@pytest.mark.parametrize(
+    "value", [None, [], {}, "", 5, -1, True, "x", [None], [[1]], {"a": None}, {"a": {"b": 1}}, 1e300]
+)
+@pytest.mark.parametrize("path", ODD_PLACES)
+def test_an_odd_value_is_a_comparison_or_one_sentence(tmp_path, path, value):
+    node = json.loads(json.dumps(FILE))
+    *above, last = path.split(".", 2)
+    inner = node
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    try:
+        read(tmp_path, **node)
+    except ValueError as error:
+        assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("changes", "overrides", "sentence"),
     [

@@ -98,15 +98,15 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         yield f"metrics must name at least one that decides on {case}, such as bits_per_byte@4x"
     comparison.gate_of(case)  # raises ValueError for a mistake
     yield from _keys_of_a_run(f"cases.{case}.train", node.train)
-    seeds, tuned = comparison.seeds_of(case), node.tuned_as
+    seeds = comparison.seeds_of(case)
     if len(set(seeds)) < len(seeds):
         yield f"cases.{case}.seeds must be different, got {node.seeds}"
-    if tuned is not None and (tuned not in cases or comparison.tuning_of(tuned) is None):
-        yield f"cases.{case}.tuned_as must be a case with a tuning, got {tuned}"
-    for name in encodings if tuned is not None else ():
-        if name not in comparison.encodings_of(tuned):
-            yield f"sizes.{node.size}.encodings must be among those of a tuned size, and {tuned} does not have {name}"
-        if both := [key for key in node.train if key in comparison.space_of(tuned, name)]:
+    for source, name in ((node.tuned_as, name) for name in encodings if node.tuned_as is not None):
+        if source not in cases or comparison.tuning_of(source) is None:
+            yield f"cases.{case}.tuned_as must be a case with a tuning, got {source}"
+        if name not in comparison.encodings_of(source):
+            yield f"sizes.{node.size}.encodings must be among those of a tuned size, and {source} does not have {name}"
+        if both := [key for key in map(key_of, node.train) if key in comparison.space_of(source, name)]:
             yield f"cases.{case}.train must not set {both[0]}, which is tuned at another size"
     if node.tuning is not None and comparison.tuning is None:
         yield f"cases.{case}.tuning must have a tuning of the whole comparison, whose space it shares"

@@ -46,7 +46,8 @@ def with_cases_of_sizes(node: Mapping[str, Any], typed: Any = None) -> dict[str,
         key = "tuning.sizes" if first in sizes else "sizes"
         raise ValueError(f"{key} must hold {first}, the first size of the file, whose tuned values others may take")
     expanded: dict[str, Any] = {}
-    for case, of_case in cases.items() if isinstance(cases, Mapping) else ():
+    cases = cases if isinstance(cases, Mapping) else {}
+    for case, of_case in cases.items():
         if not isinstance(of_case, Mapping) or not isinstance(of_case.get("train"), Mapping):
             raise ValueError(f"cases.{case} must hold its choices by key under train, got {of_case!r}")
         for name, at_size in _at_sizes(node, case, sizes, tuned if isinstance(tuning, Mapping) else ()):
@@ -80,7 +81,7 @@ def _at_sizes(
                 {
                     **of_case,
                     **{key: choices[key] for key in ("seeds", "encodings") if key in choices},
-                    **({"after": f"{of_case['after']}{suffix}"} if of_case.get("after") in node["cases"] else {}),
+                    **({"after": f"{after}{suffix}"} if isinstance(after := of_case.get("after"), str) else {}),
                     **{"train": train, "size": size, "case": case, "tokens_per_parameter": ratio},
                     "tuned_as": None if is_tuned else source,
                 },
@@ -99,7 +100,7 @@ def _names(key: str, names: Any, sizes: Mapping[Any, Any]) -> list[str]:
 def _ratios(key: str, node: Mapping[str, Any]) -> list[float | None]:
     """Return the ratios of tokens to parameters of a file or a size; None is that of the choices of a run."""
     value = node.get("tokens_per_parameter")
-    ratios = value if isinstance(value, list) else [value]
+    ratios: list[Any] = value if isinstance(value, list) else [value]
     known = ratios if value is not None else []
     if not ratios or not all(type(ratio) in (int, float) and 0 < ratio < 1e9 for ratio in known):
         raise ValueError(f"{key} must be a positive number, or a list of them, got {value!r}")

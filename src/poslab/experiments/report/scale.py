@@ -115,7 +115,7 @@ def decisions_in_lines(results: Results) -> pd.DataFrame:
 
 def laws(every: Sequence[Ladder]) -> pd.DataFrame:
     """Return a row for each encoding and metric that is a loss: the constants of its law, or why it has none."""
-    rows: dict[tuple[str, str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
     for ladder in every:
         for criterion, encoding in product(ladder.losses, ladder.encodings):
             label, row = ladder.label, {}
