@@ -78,7 +78,7 @@ def answer(name: str, case: str) -> str:
     sentences = [f"{best} has the {superlative} {in_words(criterion)} ({mean:.4g}, mean of {seeds})."]
     ends = {
         str(Word.EQUIVALENT): lambda rows: f" within the margin of {criterion.margin:g}",
-        str(Word.INCONCLUSIVE): lambda rows: f" (smallest detectable {rows['smallest_detectable'].max():.2g})",
+        str(Word.INCONCLUSIVE): lambda rows: f" (smallest detectable {rows['smallest_detectable'].max():.3g})",
     }
     for word, rows in frame[1:].groupby("verdict", sort=False):
         end = ends.get(str(word), lambda rows: "")(rows)

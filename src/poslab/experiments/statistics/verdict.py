@@ -180,7 +180,7 @@ def _verdict(
         assert gap.estimate is not None
         alone = replace(gap.estimate, tests=1, means=0)
         seeds = further_seeds(alone, gap.pairs, margin, ALPHA / family) if margin else None
-        detectable = smallest_detectable(alone, ALPHA / family)
+        detectable = min(smallest_detectable(alone, ALPHA / family), gap.limit)
     return Verdict(word, gap, p_value, beyond_margin, seeds, diverged, detectable, p_alone)
 
 
