@@ -170,6 +170,7 @@ def _print_power(console: HarmlessConsole, comparison: Comparison, pilots: Seque
     table = power_table(comparison, pilots)
     if "deviation" in table:
         print_table(console, "what the seeds can find (power 80%)", table)
+        console.print("A dash: no number of seeds is enough, since test items are too few.")
     if not table.empty and ("deviation" not in table or table["deviation"].isna().any()):
         console.print(
             "How many seeds a margin needs is unknown without pilot=DIR, the tables of an earlier comparison such as "

@@ -311,7 +311,7 @@ def power_table(comparison: Comparison, pilots: Sequence[Results]) -> pd.DataFra
     for case, criterion in criteria if len(comparison.seed_list) >= MIN_SEEDS else ():
         if criterion.margin is None:
             continue
-        row: dict[str, object] = {"case": case, "metric": criterion.metric, "margin": criterion.margin}
+        row: dict[str, object] = {"metric": f"{case} {criterion.metric}", "margin": criterion.margin}
         known = next(filter(None, (_variances(results, case, criterion) for results in pilots)), None)
         if known is None and criterion.deviation is not None:
             known = criterion.deviation**2, 0.0
