@@ -19,6 +19,8 @@ from poslab.experiments.report.scale import (
     rates,
     trends,
 )
+from poslab.experiments.report.summary import OverCases, corpora_table
+from poslab.experiments.report.tables import power_table
 from poslab.experiments.report.write import write
 from poslab.experiments.results import Results
 from poslab.experiments.tables import RunResult
@@ -131,3 +133,13 @@ def test_the_section_comes_from_the_tables_alone(tmp_path):
 def test_a_comparison_without_sizes_has_no_ladders(tmp_path):
     made = read(tmp_path, **dict.fromkeys(("sizes", "tokens_per_parameter")))
     assert not ladders_of(Results(made, [])) and FILE["sizes"]
+
+
+def test_sizes_are_no_sample_of_tasks_or_corpora_and_one_seed_finds_nothing_in_advance(tmp_path):
+    sizes = {name: {"model.d_model": width, "seeds": 1 if name == "3M" else 4} for name, width in WIDTHS.items()}
+    cases = dict.fromkeys(("text", "other", "third"), FILE["cases"]["text"])
+    made = results(tmp_path, sizes=sizes, cases=cases, cases_are="corpora")
+    assert not OverCases(made).enough and corpora_table(made) is None
+    assert set(power_table(made.comparison, [made])["case"]) == {
+        f"{c}-{s}" for c in cases for s in ("0.1M", "0.3M", "1M")
+    }

@@ -152,7 +152,7 @@ def corpora_table(results: Results) -> Table | None:
     """Return what a new corpus may show of each encoding by each metric of all cases; None unless cases are corpora."""
     comparison, rows = results.comparison, []
     cases = [case for case in comparison.cases if results.is_comparable(case)]
-    if comparison.cases_are != "corpora" or len(cases) < MIN_CORPORA:
+    if comparison.cases_are != "corpora" or len(cases) < MIN_CORPORA or comparison.has_sizes:
         return None
     for criterion in comparison.criteria(cases[0]):
         declared = [case for case in cases if criterion in comparison.criteria(case)]

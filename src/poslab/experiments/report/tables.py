@@ -308,15 +308,16 @@ def power_table(comparison: Comparison, pilots: Sequence[Results]) -> pd.DataFra
     """
     rows: list[dict[str, object]] = []
     criteria = [(case, criterion) for case in comparison.cases for criterion in comparison.criteria(case)]
-    for case, criterion in criteria if len(comparison.seed_list) >= MIN_SEEDS else ():
-        if criterion.margin is None:
+    for case, criterion in criteria:
+        seeds = len(comparison.seeds_of(case))
+        if criterion.margin is None or seeds < MIN_SEEDS:
             continue
         row: dict[str, object] = {"metric": f"{case} {criterion.metric}", "margin": criterion.margin}
         known = next(filter(None, (_variances(results, case, criterion) for results in pilots)), None)
         if known is None and criterion.deviation is not None:
             known = criterion.deviation**2, 0.0
         if known is not None:
-            contestants, seeds = len(comparison.encodings_of(case)), len(comparison.seed_list)
+            contestants = len(comparison.encodings_of(case))
             of_seeds = partial(detectable_in_advance, *known, contestants=contestants, paired=comparison.pairing)
             enough = (n for n in range(MIN_SEEDS, MAX_ADVISED) if of_seeds(n) <= criterion.margin)
             row |= {"deviation": known[0] ** 0.5, "seeds": seeds, "smallest_detectable": of_seeds(seeds)}
