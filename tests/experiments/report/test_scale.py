@@ -74,6 +74,25 @@ def test_the_terminal_has_a_row_for_each_metric(tmp_path):
     assert list(frame.columns) == ["metric", "0.1M", "0.3M", "1M"]
 
 
+def test_a_report_of_unfinished_sizes_has_what_is_known(tmp_path):
+    """At 3M only the baseline is finished, and at 1M no seed of all encodings is."""
+    made = results(tmp_path)
+    known = {("text-3M", "rotary"): {1}, ("text-1M", "rotary"): {1}, ("text-1M", "t5"): {2}}
+    rows = [
+        run
+        for run in made.rows
+        if run.is_trial or run.case < "text-1M" or run.seed in known.get((run.case, run.encoding), ())
+    ]
+    every = ladders_of(Results(made.comparison, rows))
+    assert decisions(every)["same order"].isna().all()
+    assert decisions_in_lines(Results(made.comparison, rows)).empty
+    assert set(predictions(every)["case"]) == {"text-3M"}
+    part = [run for run in rows if run.case != "text-3M"]
+    frame = decisions(ladders_of(Results(made.comparison, part))).set_index("size")
+    assert dict(frame["same order"]) == {"0.1M": "1 of 1", "0.3M": "1 of 1"}
+    assert frame["of the decided"].isna().all() and frame["same verdict"].isna().all()
+
+
 def test_a_law_that_was_planted_is_in_the_table_and_predicts_a_size_that_is_not_trained(tmp_path):
     every = ladders_of(results(tmp_path, trained=["0.1M", "0.3M", "1M"]))
     frame = predictions(every)
@@ -140,6 +159,5 @@ def test_sizes_are_no_sample_of_tasks_or_corpora_and_one_seed_finds_nothing_in_a
     cases = dict.fromkeys(("text", "other", "third"), FILE["cases"]["text"])
     made = results(tmp_path, sizes=sizes, cases=cases, cases_are="corpora")
     assert not OverCases(made).enough and corpora_table(made) is None
-    assert set(power_table(made.comparison, [made])["case"]) == {
-        f"{c}-{s}" for c in cases for s in ("0.1M", "0.3M", "1M")
-    }
+    planned = power_table(made.comparison, [made])["metric"]
+    assert {row.partition(" ")[0] for row in planned} == {f"{c}-{s}" for c in cases for s in ("0.1M", "0.3M", "1M")}

@@ -26,6 +26,9 @@ NEAR = 2**0.5
 """Factor between two rates up to which a trial of one says what the other loses."""
 
 
+UNTESTED = {Word.ONE_SEED, Word.DIVERGED}
+
+
 class Ladder:
     """The sizes of a case of a comparison file, from small to large, at one number of tokens for each parameter."""
 
@@ -94,11 +97,10 @@ def decisions(every: Sequence[Ladder]) -> pd.DataFrame:
             agree, decided, same = [], [], []
             for first, second in combinations(known, 2):
                 agree.append(len({np.sign(of_size[first] - of_size[second]) for of_size in means}) == 1)
-                verdicts = [steps.results.verdicts(end, criterion, second)[first].word for end in ends]
-                decided += agree[-1:] if verdicts[1] in (Word.BETTER, Word.WORSE) else []
-                same += (
-                    [verdicts[0] is verdicts[1]] if not {Word.ONE_SEED, Word.DIVERGED}.intersection(verdicts) else []
-                )
+                verdicts = [steps.results.verdicts(end, criterion, second).get(first) for end in ends]
+                words = [verdict.word for verdict in verdicts if verdict is not None]  # none without a shared seed
+                decided += agree[-1:] if words[1:] and words[-1] in (Word.BETTER, Word.WORSE) else []
+                same += [words[0] is words[1]] if words[1:] and not UNTESTED.intersection(words) else []
             row = {"case": steps.label, "metric": criterion.metric, "size": steps.nodes[case].size}
             counted = {"same order": agree, "of the decided": decided, "same verdict": same}
             rows.append({**row, **{key: f"{sum(x)} of {len(x)}" if x else None for key, x in counted.items()}})
