@@ -121,7 +121,7 @@ def ladders(comparison: Comparison) -> dict[tuple[str, float | None], list[str]]
 def carried(comparison: Comparison, point: Mapping[str, Any], source: str, case: str) -> dict[str, Any]:
     """Return the tuned values of a case as they are at another size: a rate goes with a power of the width.
 
-    Source: Yang et al., "Tensor Programs V" (2022), table 8: with Adam, 1 / width for the matrices of hidden layers.
+    Source: Yang et al., "Tensor Programs V" (2022), table 3: with Adam, 1 / width for the matrices of hidden layers.
     """
     tuning, rate = comparison.tuning_of(source), point.get(RATE)
     smaller, width = (comparison.all_cases[name].width for name in (source, case))
