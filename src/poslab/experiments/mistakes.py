@@ -21,7 +21,7 @@ OF_A_RUN = ("trust", "seed", "resume")
 MAKES_CASES = ("encoding", "dataset", "experiment")
 """Groups that a comparison varies, or that make its cases, so that no tuning may."""
 
-SIZES_OF_DATA = ("dataset.sequence_length", "dataset.batch_size")
+SIZES_OF_DATA = ("dataset.sequence_length", "dataset.train_lengths", "dataset.batch_size")
 AROUND_TRAINING = ("dataset.num_workers", "dataset.cache_dir", "dataset.length_multiples")
 """Keys of the data in which encodings or variants may differ, sizes as far as they train on as many tokens."""
 
