@@ -18,10 +18,9 @@ import pandas as pd
 from poslab.experiments.collect import read_results
 from poslab.experiments.metrics import in_words
 from poslab.experiments.published import published_results
+from poslab.experiments.report.by_length import longer_context, speed_table
 from poslab.experiments.report.checks import checks
-from poslab.experiments.report.longer_context import longer_context
 from poslab.experiments.report.papers import claims_table, values_table
-from poslab.experiments.report.speeds import speed_table
 from poslab.experiments.report.tables import BEST, overview, ranking
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word

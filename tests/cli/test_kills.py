@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger, Ledger, Record
+from poslab.experiments.plan import cell_of_key
 from poslab.experiments.storage_url import DamagedStorageError
-from poslab.experiments.study import cell_of_key
 from poslab.runs.directory import RunDirectory
 from tests.storages import POSTGRESQL
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from poslab.configuration.interpolations import check_interpolations
+from poslab.configuration.outside_files import check_interpolations
 from poslab.data.composed import divided, groups
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from poslab.data.gguf import converted
+from poslab.data.composed import converted
 from poslab.data.tokenizers import load_tokenizer
 from poslab.pretrained.borrow import borrow
 from tests.pretrained.tiny import some_tokens, tiny

@@ -15,7 +15,7 @@ import pytest
 from poslab.experiments.search import TrialResult
 from poslab.experiments.storage import naming_storage
 from poslab.experiments.sweep import Sweep
-from poslab.experiments.sweep_results import write_results
+from poslab.experiments.sweep_command import write_results
 from poslab.experiments.trial_run import TrialConfigurations
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.errors import RunStoppedError

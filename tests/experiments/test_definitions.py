@@ -11,8 +11,8 @@ import pytest
 from poslab.configuration.folders import CONF
 from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.jobs import STUDY, DatabaseLedger
+from poslab.experiments.plan import identity_of
 from poslab.experiments.storage import open_storage
-from poslab.experiments.study import identity_of
 from tests.experiments.comparisons import comparison
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from poslab.experiments.cells import CellResult
 from poslab.experiments.display import ComparisonDisplay, plan_table
-from poslab.experiments.study import ComparisonJobs, cell_of_key, ledger_of
+from poslab.experiments.plan import ComparisonJobs, cell_of_key, ledger_of
 from tests.experiments.comparisons import COPYING, TUNING, plan
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poslab.data.run_data import RunData
-from poslab.experiments.lengths import checked_lengths
+from poslab.experiments.configurations import checked_lengths
 from poslab.experiments.metrics import extra_tags, is_share
 from poslab.runs.recipe import Recipe
 from poslab.tasks.language_modelling import LanguageModelling

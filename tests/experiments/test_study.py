@@ -8,7 +8,7 @@ import pytest
 
 from poslab.experiments.cells import CellResult
 from poslab.experiments.jobs import KILLED, Failure
-from poslab.experiments.study import ComparisonJobs, cell_of_key, ledger_of
+from poslab.experiments.plan import ComparisonJobs, cell_of_key, ledger_of
 from tests.experiments.comparisons import TUNING, plan
 
 DONE = CellResult({"steps": 3, "validation/loss": 1.0}, {"exact_match@20": 50.0}, machine="one")

@@ -7,7 +7,7 @@ from torch import nn
 from poslab.attention import AttentionContext, Visibility
 from poslab.encodings import LayerPattern, LayerSpec, NoPosition, Positions, Rotary
 from poslab.models import Decoder, Encoder
-from poslab.models.short_convolution import WIDTH, ShortConvolution
+from poslab.models.blocks import WIDTH, ShortConvolution
 from tests.attention.scenarios import LEFT_PADDED, LENGTH, SEGMENTS
 from tests.encodings.agreement import assert_same
 from tests.stacked import stacked

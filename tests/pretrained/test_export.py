@@ -54,8 +54,8 @@ from poslab.generation.streaming import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, Outputs, StackConfig
 from poslab.pretrained.export import NotPlainError, directory, verify
+from poslab.pretrained.export.directory import fast_tokenizer
 from poslab.pretrained.export.plain import plain_form
-from poslab.pretrained.export.tokenizer import fast_tokenizer
 from poslab.runs.directory import RunDirectory
 from tests.cli.running import Running, python
 from tests.encoding_choices import EVERY_ENCODING, factory, quick_or_slow

@@ -26,7 +26,7 @@ from poslab.evaluation.parts.receptive_field import receptive_field
 from poslab.evaluation.settings import Request, Settings
 from poslab.pretrained import directory
 from poslab.pretrained.borrow import borrow
-from poslab.pretrained.export.tokenizer import copy_tokenizer
+from poslab.pretrained.export.directory import copy_tokenizer
 from poslab.pretrained.families import FAMILIES
 from poslab.pretrained.hosted import HostedModel
 from poslab.runs.directory import RunDirectory

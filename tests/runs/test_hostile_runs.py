@@ -23,8 +23,7 @@ from safetensors.torch import save_file
 import poslab
 from poslab.cli import evaluate, generate
 from poslab.cli.argv import options_first
-from poslab.configuration.interpolations import check_interpolations
-from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, initialized
+from poslab.configuration.outside_files import ALSO_CHOSEN, PACKAGES, check_interpolations, initialized
 from poslab.experiments.search import build_pruner, sampler_of
 from poslab.experiments.sweep import read_sweep
 from poslab.experiments.sweep_command import run_sweep

@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from poslab.training import free_cores
-from poslab.training.free_cores import Reading, free_threads
+from poslab.training import callbacks
+from poslab.training.callbacks import Reading, free_threads
 from tests.training.runs import assert_same_weights, run_of, small
 
 
@@ -32,8 +32,8 @@ def test_threads_that_change_in_training_change_nothing_that_is_learned(words, t
     config = small(tmp_path, *size, *words)
     expected = run_of(config, tmp_path / "alone")
     numbers = itertools.cycle([2, 1, 3])
-    monkeypatch.setattr(free_cores, "INTERVAL_S", 0.0)
-    monkeypatch.setattr(free_cores, "free_threads", lambda *_: next(numbers))
+    monkeypatch.setattr(callbacks, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(callbacks, "free_threads", lambda *_: next(numbers))
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from poslab.arguments import nearest, needed
 from poslab.configuration.build import package_names
 from poslab.configuration.folders import in_current_directory
-from poslab.configuration.interpolations import check_interpolations
+from poslab.configuration.outside_files import check_interpolations
 from poslab.io.files import read_yaml
 
 DEFAULTS = "defaults.yaml"

@@ -1,5 +1,6 @@
 """Check that the choices Hydra composed go together, and resolve them into plain data."""
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.configuration.build import build, full_keys, is_pretrained, nearest
-from poslab.configuration.command_line import key_of, poslab_command
+from poslab.configuration.command_line import key_of, pip_install, poslab_command
 from poslab.configuration.labels import choice_file, choice_of, without_scratch_default
 from poslab.configuration.of_pretrained import rate, rate_fraction
-from poslab.io.files import in_package
+from poslab.data import cache
+from poslab.data.source import default_cache
+from poslab.io.files import in_package, package_folder
 
 
 def divided(number: Any, divisor: int, least: int = 1) -> int:
@@ -79,8 +82,6 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
             path = in_package(path)
             folder = _existing(path)
             if folder is not None and folder.suffix == ".gguf" and folder.is_file():
-                from poslab.data.gguf import converted
-
                 folder = converted(folder)
         if folder is not None and folder.is_dir():
             path = str(folder.absolute())
@@ -162,3 +163,48 @@ def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequ
         key = key_of(override)
         if override.startswith("+") and re.split(r"[./@]", key)[0] not in read:
             raise ValueError(f"+{key}: there is no such key{nearest(key, known)}")
+
+
+NEEDED = ("transformers", "gguf", "accelerate")
+
+
+def converted(file: Path) -> Path:
+    """Return a folder with the model and the tokenizer of a GGUF file, which is made unless it is in the cache.
+
+    Weights in blocks of few bits become float32, each the number that its block stands for.
+
+    Raises:
+        ValueError: beginning with `path`, if a package is missing, or transformers cannot read the file.
+    """
+    for name in NEEDED:
+        if package_folder(name) is None:
+            raise ValueError(f"path={file} needs the package {name}: {pip_install('gguf')}")
+    with file.open("rb") as opened:
+        content = hashlib.file_digest(opened, "sha256").hexdigest()
+    folder = default_cache() / f"{file.stem}-{cache.key({'gguf': content})}"
+    if not cache.verify_or_discard(folder):
+        with cache.new_folder(folder) as temporary:
+            _convert(file, temporary)
+    return folder
+
+
+def _convert(file: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    try:
+        packed = GgufConfig(gguf_file=file.name, dequantize=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            file.parent, **source, dtype=torch.float32, quantization_config=packed
+        )
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
+    except Exception as error:  # whatever transformers meets in the file
+        reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
+        raise ValueError(f"path={file} cannot be read by transformers: {reason}") from error
+    finally:
+        logging.enable_progress_bar()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

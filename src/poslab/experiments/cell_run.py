@@ -15,8 +15,8 @@ from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult
 from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.jobs import Job, JobLostError, one_at_a_time
 from poslab.experiments.metrics import of_tag, tag_of
+from poslab.experiments.plan import ComparisonJobs, cell_of_key
 from poslab.experiments.run import train_or_resume
-from poslab.experiments.study import ComparisonJobs, cell_of_key
 from poslab.io.files import read_json
 from poslab.runs.checkpoint import checkpoint_digest
 from poslab.runs.directory import RunDirectory, read_with_checksum

@@ -10,19 +10,23 @@ from typing import Any
 from poslab.data.run_data import RunData
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
 from poslab.experiments.comparison import Comparison
-from poslab.experiments.configurations import CellConfigurations, check_comparable, check_held_out, with_counts
+from poslab.experiments.configurations import (
+    CellConfigurations,
+    check_comparable,
+    check_held_out,
+    checked_lengths,
+    with_counts,
+)
 from poslab.experiments.display import ComparisonDisplay, plan_table
 from poslab.experiments.existing import results_of_runs
 from poslab.experiments.jobs import one_at_a_time
-from poslab.experiments.lengths import checked_lengths
-from poslab.experiments.plan import CellPlan
+from poslab.experiments.plan import CellPlan, ComparisonJobs, identity_of, ledger_of
 from poslab.experiments.report.recommendation import Needs, print_recommendations
 from poslab.experiments.report.tables import power_table
 from poslab.experiments.report.write import print_table, write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
 from poslab.experiments.storage import claim, naming_storage, open_output, quieten_optuna
-from poslab.experiments.study import ComparisonJobs, identity_of, ledger_of
 from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.recipe import Recipe

@@ -17,8 +17,8 @@ from rich.text import Text
 
 from poslab.experiments.cells import result_of
 from poslab.experiments.jobs import Jobs, Record, Snapshot
+from poslab.experiments.plan import ComparisonJobs, cell_of_key
 from poslab.experiments.search import SweepJobs
-from poslab.experiments.study import ComparisonJobs, cell_of_key
 from poslab.experiments.sweep import SearchObjective
 from poslab.experiments.workers import Workers, supervise
 from poslab.report.text import roughly

@@ -17,7 +17,7 @@ from poslab.experiments.cell_run import machine_of, measured, start_of
 from poslab.experiments.cells import CellResult
 from poslab.experiments.collect import items_of_directory, row_of
 from poslab.experiments.comparison import Comparison, file_name
-from poslab.experiments.lengths import checked_lengths
+from poslab.experiments.configurations import checked_lengths
 from poslab.experiments.metrics import usual_direction
 from poslab.experiments.mistakes import checked
 from poslab.experiments.plan import CellPlan

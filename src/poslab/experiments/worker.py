@@ -60,8 +60,7 @@ def open_jobs(order: dict[str, Any]) -> tuple[Jobs[Any], Train]:
     from poslab.experiments.cell_run import train_cell
     from poslab.experiments.comparison import Comparison
     from poslab.experiments.configurations import CellConfigurations
-    from poslab.experiments.plan import CellPlan
-    from poslab.experiments.study import ComparisonJobs, ledger_of
+    from poslab.experiments.plan import CellPlan, ComparisonJobs, ledger_of
 
     comparison = Comparison(**order["plan"]["comparison"])
     cells = ComparisonJobs(CellPlan(**{**order["plan"], "comparison": comparison}), ledger_of(comparison))

@@ -17,7 +17,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed import ProcessGroup
 from torch.distributed.tensor import DTensor
 
-from poslab.attention.gathered import GatheredLayer
+from poslab.attention.cache import GatheredLayer
 from poslab.data.batch import TokenBatch
 from poslab.encodings import Positions
 from poslab.models import Model

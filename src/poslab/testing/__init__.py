@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from poslab.encodings import EncodingFactory, TemperatureFactory
-from poslab.testing import axes, parameters, precision, routes, texts
+from poslab.testing import axes, precision, routes
 from poslab.testing.subject import Subject
 
 __all__ = ["CHECKS", "Subject", "check_encoding"]
 
 CHECKS: dict[str, Callable[[Subject], None]] = {
     name: claim
-    for claims in (routes, texts, precision, parameters, axes)
+    for claims in (routes, precision, axes)
     for name, claim in vars(claims).items()
     if name.startswith("check_")
 }

@@ -34,6 +34,7 @@ from poslab.runs.processes import (
 from poslab.runs.processor import set_up_cpu
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
+from poslab.training.callbacks import FreeCores
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.components import (
@@ -50,7 +51,6 @@ from poslab.training.components import (
     with_compile,
 )
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
-from poslab.training.free_cores import FreeCores
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
 from poslab.training.learner import Learner

@@ -11,7 +11,7 @@ import pytest
 
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.experiments.criteria import Criterion
-from poslab.experiments.report.longer_context import longer_context
+from poslab.experiments.report.by_length import longer_context
 from poslab.experiments.report.tables import order_by_metric
 from poslab.experiments.report.write import write
 from poslab.experiments.results import Results

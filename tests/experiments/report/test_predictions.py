@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from poslab.experiments.mistakes import checked
-from poslab.experiments.report.predictions import predictions_table
+from poslab.experiments.report.papers import predictions_table
 from tests.experiments.comparisons import comparison, results
 
 NODE = {"say": "none is ahead", "of": "none", "case": "copying"}

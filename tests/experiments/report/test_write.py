@@ -13,8 +13,8 @@ from matplotlib.text import Text
 
 from poslab.experiments.command import _print_power, check_splits
 from poslab.experiments.report import figures
+from poslab.experiments.report.by_length import _ends
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.speeds import _ends
 from poslab.experiments.report.tables import (
     best_table,
     case_table,

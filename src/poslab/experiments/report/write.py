@@ -18,12 +18,10 @@ from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.published import published_results
 from poslab.experiments.report import figures
+from poslab.experiments.report.by_length import USE_LEGEND, longer_context, speed_table, speeds_frame
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.longer_context import USE_LEGEND, longer_context
-from poslab.experiments.report.papers import paper_section, values_table
-from poslab.experiments.report.predictions import prediction_section
+from poslab.experiments.report.papers import paper_section, prediction_section, values_table
 from poslab.experiments.report.scale import decisions_in_lines, scale_section
-from poslab.experiments.report.speeds import speed_table, speeds_frame
 from poslab.experiments.report.summary import OverCases, corpora_table
 from poslab.experiments.report.tables import (
     DIFFERING,
