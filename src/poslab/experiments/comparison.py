@@ -18,6 +18,8 @@ from poslab.experiments.criteria import Criterion, Direction, Gate
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
 
+MAX_SEEDS = 1000
+
 GROUPS_OF_ENCODINGS = (*OF_THE_ENCODING, "start")
 KEYS_OF_ENCODINGS = ("optimizer.encoding_lr_multiplier", "model.layers", "model.window", "model.sinks")
 """Groups and keys that make an encoding; contestants that differ in others are called variants."""
@@ -341,9 +343,9 @@ def _is_name(name: Any) -> bool:
 
 def _seeds(key: str, node: Any, first: int) -> list[int]:
     """Return a list of seeds, or as many as a number says."""
-    seeds = list(range(first, first + node)) if type(node) is int and node > 0 else node
+    seeds = list(range(first, first + node)) if type(node) is int and 0 < node <= MAX_SEEDS else node
     if not isinstance(seeds, list) or not seeds or not all(type(s) is int and 0 <= s < 2**32 for s in seeds):
-        raise ValueError(f"{key} must be how many, or a list of them, got {node!r}")
+        raise ValueError(f"{key} must be how many, at most {MAX_SEEDS:,}, or a list of them, got {shown(node)}")
     return seeds
 
 
