@@ -1,7 +1,7 @@
 """Tables and numbers of results in pages that are written by hand: `python docs/make.py results` fills them in.
 
 A table below `<!-- table: NAME WHAT -->` is made of results/NAME. WHAT is a metric, whose table has a column for each
-case; `checks`, `claims` or `published`; `speeds CASE`; or `longer_context CASE`. A number
+case; `checks`, `claims` or `published`; `speeds CASE`; `longer_context CASE`; or `differences CASE METRIC`. A number
 before `<!-- NAME CASE ENCODING METRIC -->` is the mean over the seeds of these runs. A line
 `- CASE: ... <!-- answer: NAME -->` has the encodings with each verdict next to the best one.
 """
@@ -21,7 +21,7 @@ from poslab.experiments.published import published_results
 from poslab.experiments.report.by_length import longer_context, speed_table
 from poslab.experiments.report.checks import checks
 from poslab.experiments.report.papers import claims_table, values_table
-from poslab.experiments.report.tables import BEST, overview, ranking
+from poslab.experiments.report.tables import BEST, differences, overview, ranking
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.text import amount, listed, markdown
@@ -118,6 +118,12 @@ def table(name: str, what: str, *arguments: str) -> str:
         context = longer_context(results, arguments[0])
         assert context is not None
         frame = context.frame
+    elif what == "differences":
+        compared = differences(results, arguments[0]).sort_values("difference")
+        compared = compared[compared["metric"] == arguments[1]]
+        numbers = compared[["difference", "low", "high"]].to_numpy()
+        shown = [f"{mean:.3g} ({low:.3g} to {high:.3g})" for mean, low, high in numbers]
+        frame = compared[["encoding", "verdict"]].assign(difference=shown)[["encoding", "difference", "verdict"]]
     else:
         frame = by_case(results, what)
     return markdown(frame)

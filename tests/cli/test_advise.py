@@ -47,38 +47,38 @@ def test_a_mistake_is_one_sentence(words, start):
 
 
 @pytest.fixture(scope="module")
-def of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tables of two studies: one of texts, one of pictures."""
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tables of studies of texts and of pictures, and of one that decides nothing."""
     folder = tmp_path_factory.mktemp("copy") / "results"
     folder.mkdir()
-    for name in ("same_encoding", "resolution"):
+    for name in ("same_encoding", "model_patterns", "resolution"):
         (folder / name).symlink_to(RESULTS / name)
     return folder
 
 
-def test_verdicts_are_those_of_the_tables(of_two):
+def test_verdicts_are_those_of_the_tables(tables):
     case = Case(size=1e6, context=512, trained=128)
-    (text, *others) = studies(of_two, case)
-    assert (text["study"], text["data"], text["seeds"]) == ("same_encoding", "documentation", 10)
+    (text, *others) = studies(tables, case)
+    assert (text["study"], text["data"], text["seeds"]) == ("model_patterns", "documentation", 3)
     assert not any(row["verdicts"] for row in others)
-    results = read_results(RESULTS / "same_encoding")
-    for criterion in results.comparison.criteria("text"):
-        for name, verdict in results.verdicts("text", criterion, "rotary").items():
-            metric = f"{in_words(criterion)} ({results.mean('text', criterion, 'rotary'):.3g})"
+    results, case = read_results(RESULTS / "model_patterns"), text["case"]
+    for criterion in results.comparison.criteria(case):
+        for name, verdict in results.verdicts(case, criterion, "everywhere").items():
+            metric = f"{in_words(criterion)} ({results.mean(case, criterion, 'everywhere'):.3g})"
             assert name in text["verdicts"][metric][str(verdict.word)]
 
 
-def test_verdicts_beyond_training_are_given_only_where_that_is_asked(of_two):
+def test_verdicts_beyond_training_are_given_only_where_that_is_asked(tables):
     def metrics(trained: int) -> set[str]:
-        (row,) = (row for row in studies(of_two, Case(size=1e6, context=512, trained=trained)) if row["verdicts"])
+        (row,) = (row for row in studies(tables, Case(size=1e6, context=512, trained=trained)) if row["verdicts"])
         return {*row["verdicts"]}
 
     assert metrics(trained=512) < metrics(trained=128)
 
 
-def test_the_data_that_is_asked_comes_first(of_two):
-    assert next(row["study"] for row in studies(of_two, Case(1e6, 128, 128, data="images"))) == "resolution"
-    assert next(row["study"] for row in studies(of_two, Case(1e6, 128, 128))) == "same_encoding"
+def test_the_data_that_is_asked_comes_first(tables):
+    assert next(row["study"] for row in studies(tables, Case(1e6, 128, 128, data="images"))) == "resolution"
+    assert next(row["study"] for row in studies(tables, Case(1e6, 128, 128))) == "model_patterns"
 
 
 def test_a_study_over_sizes_has_its_decision_accuracy(tmp_path, capsys):
@@ -92,11 +92,11 @@ def test_a_study_over_sizes_has_its_decision_accuracy(tmp_path, capsys):
     assert "0.1M: 1 of 3" in " ".join(capsys.readouterr().out.split())
 
 
-def test_what_no_table_covers_is_named(of_two):
-    words = [sentence.partition(" ")[0] for sentence in unknown(studies(of_two, ASKED), ASKED)]
+def test_what_no_table_covers_is_named(tables):
+    words = [sentence.partition(" ")[0] for sentence in unknown(studies(tables, ASKED), ASKED)]
     assert words == ["size:", "data:", "training", "a", "retrieval"]
     known = Case(size=123e3, context=128, trained=128)
-    assert [s.partition(" ")[0] for s in unknown(studies(of_two, known), known)] == ["retrieval"]
+    assert [s.partition(" ")[0] for s in unknown(studies(tables, known), known)] == ["retrieval"]
 
 
 def test_presets_are_the_nearest_by_size():
@@ -121,9 +121,9 @@ def test_costs_are_medians_at_the_nearest_length(tmp_path):
         list(advise.costs(tmp_path, 8192))
 
 
-def test_it_prints_at_most_two_screens_of_80_columns(of_two, capsys, monkeypatch):
+def test_it_prints_at_most_two_screens_of_80_columns(tables, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    main(["size=300M", "context=8192", "data=code", "trained=2048", f"results={of_two}"])
+    main(["size=300M", "context=8192", "data=code", "trained=2048", f"results={tables}"])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) <= 70
     assert lines[0].startswith("No study here")

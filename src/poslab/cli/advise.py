@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
@@ -109,11 +110,13 @@ def factor(first: float, second: float) -> float:
 def studies(folder: Path, case: Case) -> list[dict[str, Any]]:
     """Return the cases of studies, the nearest first: of the same data, of a like size, trained for more steps.
 
-    The nearest of each study has its verdicts: encodings by word, by metric, those beyond training only if asked.
+    The nearest of each study has its verdicts, if any is decided: encodings by word, by metric, those beyond training
+    only if asked.
     """
     from poslab.experiments.collect import SPECIFICATION, read_results
     from poslab.experiments.metrics import in_words
     from poslab.experiments.report.scale import decisions_in_lines
+    from poslab.experiments.statistics.verdict import Word
 
     def distance(row: Mapping[str, Any]) -> tuple[int, int, float]:
         are_texts = {row["data"], case.data} <= {*TEXTS}
@@ -133,7 +136,9 @@ def studies(folder: Path, case: Case) -> list[dict[str, Any]]:
                     words.setdefault(str(verdict.word), []).append(name)
                 mean = results.mean(row["case"], criterion, row["baseline"])
                 row["verdicts"] |= {f"{in_words(criterion)} ({mean:.3g})": words} if words else {}
-        if row["verdicts"]:
+        if not any(words.keys() - {Word.INCONCLUSIVE} for words in row["verdicts"].values()):
+            row["verdicts"] = {}  # undecided
+        else:
             shown.add(row["study"])
             row["decisions"] = decisions_in_lines(results).to_dict("records")
     return [row for row, _ in pairs]
@@ -294,7 +299,7 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
         yield "\nBeyond training a baseline without a window is a weak one: the fair one is RoPE in a sliding window."
     names = {row["study"] for row in shown}
     if others := dict.fromkeys(row["study"] for row in every if row["study"] not in names):
-        yield f"\nFarther away, of other data or lengths, or with one seed: {', '.join(others)}."
+        yield f"\nUndecided, farther away, of other data or lengths, or with one seed: {', '.join(others)}."
     yield "\nReleased models, the nearest first; contexts are defaults of transformers, checkpoints may have more:"
     rows = Table("experiment=models/", "size", "context", "model and layers", box=None, pad_edge=False)
     for row in presets(case):
@@ -314,7 +319,8 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
     if every:
         yield "\nNot known"
         yield from (Padding(f"{sentence}.", (0, 0, 0, 2), expand=False) for sentence in unknown(every, case))
-    yield f"\nTo measure it: {command_of(case)}"
+    lines = wrap(command_of(case), WIDTH - 4, break_long_words=False, break_on_hyphens=False)
+    yield "\nTo measure it:\n  {}".format(" \\\n  ".join(lines))
 
 
 def run() -> None:

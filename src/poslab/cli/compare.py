@@ -20,7 +20,7 @@ from poslab.cli.specs import (
     run_question,
 )
 from poslab.configuration.build import package_names
-from poslab.configuration.command_line import poslab_command
+from poslab.configuration.command_line import key_of, poslab_command
 from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.experiments.storage_url import without_password
 from poslab.io.terminal import HarmlessConsole
@@ -90,8 +90,11 @@ def main(arguments: list[str]) -> None:
     if "runs" in given:
         _compare_runs(given, overrides, typed, needs, ways, width)
         return
-    from poslab.experiments.comparison_file import comparison_files, read_comparison
+    from poslab.experiments.comparison_file import KEYS, comparison_files, read_comparison
 
+    of_files = {*KEYS} - OWN_KEYS.keys()
+    if key := next((key for key in map(key_of, overrides) if key.partition(".")[0] in of_files), None):
+        raise ValueError(f"{key} is a key of the file alone: change it in a copy, and name that, comparison=mine.yaml")
     comparison = read_comparison(COMPARISONS, given, overrides)
     _print_at_once(f"{comparison.name}: {comparison.question}")
     files = comparison_files(COMPARISONS)
@@ -113,7 +116,7 @@ def main(arguments: list[str]) -> None:
 
 def _print_at_once(line: str) -> None:
     """Print a line before the slow imports."""
-    HarmlessConsole().print(line, soft_wrap=True)
+    HarmlessConsole().print(line)
 
 
 def _compare_runs(

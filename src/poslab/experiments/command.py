@@ -178,8 +178,7 @@ def _print_power(console: HarmlessConsole, comparison: Comparison, pilots: Seque
     if not table.empty and ("deviation" not in table or table["deviation"].isna().any()):
         console.print(
             "How many seeds a margin needs is unknown without pilot=DIR, the tables of an earlier comparison such as "
-            "results/NAME, or a deviation next to the margin.",
-            soft_wrap=True,
+            "results/NAME, or a deviation next to the margin."
         )
 
 

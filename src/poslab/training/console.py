@@ -186,7 +186,7 @@ class ConsoleProgress(L.Callback):
         columns = [str(length) for length in learner.lengths["validation"]]
         if learner.task.aggregate_lengths:
             columns.insert(0, "all")
-        self.console.print(f"{words(learner.task.headline)}, by length of {learner.task.length_words.of}:")
+        self.console.print(f"validation: {words(learner.task.headline)}, by length of {learner.task.length_words.of}:")
         self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
 
 
