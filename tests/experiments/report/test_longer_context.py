@@ -12,7 +12,7 @@ import pytest
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.report.by_length import longer_context
-from poslab.experiments.report.tables import order_by_metric
+from poslab.experiments.report.tables import best_table, order_by_metric
 from poslab.experiments.report.write import write
 from poslab.experiments.results import Results
 from poslab.io.terminal import HarmlessConsole
@@ -116,7 +116,8 @@ def two_metrics(means: Mapping[str, float]) -> Results:
     """The text, and copying in which an encoding has this mean."""
     text, copying = of_text(), results(means, seeds=SEEDS, cases={"copying": COPYING}, gate=None)
     metrics = {"exact_match@20": {"direction": "maximize"}}
-    made = results(seeds=SEEDS, cases={"text": COPYING, "copies": {**COPYING, "metrics": metrics}}, metrics=METRICS)
+    cases = {"text": COPYING, "copies": {**COPYING, "metrics": metrics}}
+    made = results(seeds=SEEDS, cases=cases, metrics=METRICS, gate=None)
     rows = [dataclasses.replace(run, case="text") for run in text.rows]
     rows += [dataclasses.replace(run, case="copies") for run in copying.rows]
     return dataclasses.replace(made, rows=rows)
@@ -132,6 +133,16 @@ def test_orders_by_loss_and_by_retrieval_are_side_by_side_with_kendalls_tau():
     assert list(frame[retrieval]) == ["3", "2", "1", "−1.00"]
     same = order_by_metric(two_metrics({"slow": 90.0, "none": 50.0, "rotary": 10.0})).frame
     assert same.iloc[-1, -1] == "1.00"
+
+
+def test_a_task_that_no_encoding_has_learned_has_no_order_and_no_best_mean():
+    made = two_metrics({"slow": 10.0, "none": 50.0, "rotary": 90.0})
+    cases = {**made.comparison.cases}
+    cases["copies"] = {**cases["copies"], "gate": {"metric": "exact_match@20", "at_least": 99}}
+    made = dataclasses.replace(made, comparison=dataclasses.replace(made.comparison, cases=cases))
+    assert order_by_metric(made) is None
+    row = best_table(made).set_index("case").loc["copies"]
+    assert np.isnan(row["mean"]) and set(row["did not learn the task"].split(", ")) == {"slow", "none", "rotary"}
 
 
 def test_cases_with_the_same_metric_have_no_order_by_metric():

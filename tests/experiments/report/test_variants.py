@@ -17,7 +17,7 @@ from tests.experiments.comparisons import MEANS, TUNING, results
 
 VARIANTS = {
     "longer": {"encoding": "rotary", "dataset.sequence_length": 512, "dataset.batch_size": 2},
-    "wide": {"encoding": "rotary", "model.d_model": 96},
+    "wide": {"encoding": "rotary", "model.d_model": "${divided:${dataset.sequence_length},2}"},
 }
 
 
@@ -41,7 +41,7 @@ def test_what_differs_has_a_row_for_each_contestant_and_a_column_for_each_key():
         "model.d_model",
     ]
     assert frame["dataset.sequence_length"].dropna().to_dict() == {"longer": "512"}
-    assert frame["encoding"].to_dict()["wide"] == "rotary"
+    assert frame.loc["wide", ["encoding", "model.d_model"]].to_list() == ["rotary", "sequence_length/2"]
     of_case = found(train={"dataset.batch_size": 8}).comparison
     assert differing_table(of_case).frame["dataset.batch_size"].tolist() == ["8", "8", "8", "2", "8"]
     assert differing_table(results(encodings=["none", "rotary"]).comparison) is None

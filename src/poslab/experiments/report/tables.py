@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 
@@ -191,7 +192,7 @@ def best_table(results: Results) -> pd.DataFrame:
         if not frame.empty:
             for verdict, names in frame.groupby("verdict", sort=False)["encoding"]:
                 row[str(verdict)] = ", ".join(names)
-            row["mean"] = frame["mean"].iloc[0]
+            row["mean"] = frame["mean"].iloc[0] if frame["verdict"].iloc[0] == BEST else None
         rows.append(row)
     frame = pd.DataFrame(rows)
     order = [name for name in ("case", "metric", BEST, "mean", *map(str, Word)) if name in frame]
@@ -201,9 +202,10 @@ def best_table(results: Results) -> pd.DataFrame:
 def order_by_metric(results: Results) -> Table | None:
     """Return the rank of each encoding by the first metric of each case, and Kendall's tau with the order of the first.
 
-    None unless cases have different metrics, and are fewer than a statement over cases needs.
+    None unless cases have different metrics, and are fewer than a statement over cases needs. A case that no encoding
+    has learned has no order.
     """
-    cases = list(filter(results.is_comparable, results.comparison.cases))
+    cases = [case for case in filter(results.is_comparable, results.comparison.cases) if _is_learned(results, case)]
     criteria = {case: results.comparison.criteria(case)[0] for case in cases}
     gains = {
         f"{case} {criterion.metric}": {
@@ -220,6 +222,10 @@ def order_by_metric(results: Results) -> Table | None:
     ranks.loc["Kendall's tau"] = ["–", *(fixed(kendalltau(frame[first], frame[name]).statistic, 2) for name in others)]
     caption = f"Ranks by mean. Kendall's tau: 1 for the order of {first}, about 0 for none like it, -1 for the reverse."
     return Table("order", "Order by metric", caption, ranks.rename_axis("encoding").reset_index())
+
+
+def _is_learned(results: Results, case: str) -> bool:
+    return set(results.encodings(case)) > set(results.not_learned(case))
 
 
 def at_each_length(name: str, metric: str, rows: pd.DataFrame) -> Table:
@@ -267,6 +273,11 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _in_short(value: object) -> str:
+    """Return a choice as text: `sequence_length/2` of its interpolation."""
+    return cut(re.sub(r"\$\{divided:\$\{(?:\w+\.)*(\w+)\},(\d+)\}", r"\1/\2", shown(value)), LONG)
+
+
 def differing_table(comparison: Comparison) -> Table | None:
     """Return a row for each encoding or variant, and a column for each key in which they differ; None without any."""
     if not comparison.differing:
@@ -276,7 +287,7 @@ def differing_table(comparison: Comparison) -> Table | None:
     shared = {key: of_cases[0][key] for key in keys if all(key in of_case for of_case in of_cases)}
     shared = {key: value for key, value in shared.items() if all(of_case[key] == value for of_case in of_cases)}
     rows = [
-        {"name": name, **{key: cut(shown(value), LONG) for key, value in {**shared, **choices}.items() if key in keys}}
+        {"name": name, **{key: _in_short(value) for key, value in {**shared, **choices}.items() if key in keys}}
         for name, choices in comparison.choices_by_encoding.items()
     ]
     frame = pd.DataFrame(rows, columns=["name", *keys]).dropna(axis=1, how="all")
