@@ -115,12 +115,29 @@ def test_variants_of_equal_data_task_and_tokens_are_comparable():
     [
         ({"dataset.batch_size": 2}, "train on as much .* x dataset.sequence_length must be 40,960, got 10,240"),
         ({"trainer.max_steps": 10}, "train on as much .*trainer.max_steps x"),
+        ({"trainer.validations": 1}, "not change trainer.validations, which is 5 for rotary, got 1"),
+        ({"+trainer.lightning.max_time": "00:00:01:00"}, "not change trainer.lightning, which is null for rotary"),
+        ({"callbacks": ["early_stopping"]}, "not change callbacks.early_stopping, which is null for rotary"),
         ({"model": "encoder"}, "not change the task by its model, which is LanguageModelling .* MaskedLanguage"),
     ],
 )
 def test_what_makes_runs_incomparable_names_the_variant_and_the_key(variant, sentence):
     with pytest.raises(ValueError, match=rf"^cases.text: variants.odd must {sentence}"):
         compared({"odd": {**ROPE, **variant}})
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "sentence"),
+    [
+        ("dataset.test_fraction", [0.1, 0.2], "not change dataset.test_fraction"),
+        ("debug", ["fast"], "not change trainer.validations"),
+        ("trainer.max_steps", [20, 40], "train on as much as"),
+    ],
+)
+def test_a_tuned_value_leaves_runs_comparable(key, values, sentence):
+    text = {"text": {"train": {"dataset": "python_docs", "dataset.num_workers": 0}}}
+    with pytest.raises(ValueError, match=rf"^cases.text: {key}=\S+ in tuning must {sentence}"):
+        compared({"wide": {"model.d_model": 96}}, cases=text, tuning={**TUNING, "space": {key: values}})
 
 
 def test_an_experiment_of_a_variant_changes_no_data():

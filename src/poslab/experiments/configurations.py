@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from poslab.data.run_data import RunData
 
 
+ENDS_OF_TRAINING = {("trainer", "validations"), ("trainer", "lightning"), ("callbacks", "early_stopping")}
+"""Keys by which training may end early, or another of its states be tested."""
+
+
 class CellConfigurations:
     """Configurations of the cells of a comparison, composed from a folder with train.yaml.
 
@@ -106,7 +110,8 @@ class CellConfigurations:
         if tried not in self._mistakes:
             self._mistakes[tried] = ""
             try:
-                self._checked(case, encoding, {key: value})
+                recipe, untuned = (self._checked(case, encoding, point) for point in ({key: value}, {}))
+                _check_alike(self._comparison, f"cases.{case}: {key}={value} in tuning", recipe, untuned, encoding)
             except ValueError as error:
                 self._mistakes[tried] = str(error)
         return self._mistakes[tried]
@@ -155,27 +160,29 @@ def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Re
     Raises:
         ValueError: naming the first contestant whose runs differ from those of the baseline, and the key.
     """
-    baseline = recipes[comparison.baseline]
     for name, recipe in recipes.items():
         path = f"cases.{case}: {comparison.path_of(name)}"
-        ours, theirs = recipe.config["dataset"], baseline.config["dataset"]
-        for key in {**theirs, **ours}:
-            if f"dataset.{key}" not in (*SIZES_OF_DATA, *AROUND_TRAINING) and ours.get(key) != theirs.get(key):
-                raise ValueError(
-                    f"{path} must not change dataset.{key}, which is {shown(theirs.get(key))} for "
-                    f"{comparison.baseline}, got {shown(ours.get(key))}"
-                )
-        if recipe.task is not baseline.task:
+        _check_alike(comparison, path, recipe, recipes[comparison.baseline], comparison.baseline)
+
+
+def _check_alike(comparison: Comparison, path: str, recipe: Recipe, other: Recipe, name: str) -> None:
+    """Raise ValueError, beginning with the path, for a recipe of other data, task or size of training than another."""
+    keys = {("dataset", key) for key in {**other.config["dataset"], **recipe.config["dataset"]}}
+    for group, key in sorted(keys | ENDS_OF_TRAINING):
+        ours, theirs = ((of.config.get(group) or {}).get(key) for of in (recipe, other))
+        if f"{group}.{key}" not in (*SIZES_OF_DATA, *AROUND_TRAINING) and ours != theirs:
             raise ValueError(
-                f"{path} must not change the task by its model, which is {baseline.task.__name__} for "
-                f"{comparison.baseline}, got {recipe.task.__name__}"
+                f"{path} must not change {group}.{key}, which is {shown(theirs)} for {name}, got {shown(ours)}"
             )
-        if "tokens" not in (comparison.budget or {}) and (count := _size(recipe)) != (size := _size(baseline)):
-            factors = "trainer.max_steps x dataset.batch_size"
-            factors += " x dataset.sequence_length" if recipe.source.kind is WINDOWS else ""
-            raise ValueError(
-                f"{path} must train on as much as {comparison.baseline}: {factors} must be {size:,}, got {count:,}"
-            )
+    if recipe.task is not other.task:
+        raise ValueError(
+            f"{path} must not change the task by its model, which is {other.task.__name__} for {name}, got "
+            f"{recipe.task.__name__}"
+        )
+    if "tokens" not in (comparison.budget or {}) and (count := _size(recipe)) != (size := _size(other)):
+        factors = "trainer.max_steps x dataset.batch_size"
+        factors += " x dataset.sequence_length" if recipe.source.kind is WINDOWS else ""
+        raise ValueError(f"{path} must train on as much as {name}: {factors} must be {size:,}, got {count:,}")
 
 
 def check_held_out(comparison: Comparison, case: str, data: Mapping[str, RunData]) -> None:
