@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from poslab.attention import Visibility
 from poslab.attention.distance import attend_by_distance
-from poslab.runs.processor import set_up_cpu
+from poslab.runs.processes import set_up_cpu
 from poslab.runs.recipe import Recipe
 
 HEADS, HEAD_DIM, VOCAB_SIZE = 8, 64, 257

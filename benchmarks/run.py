@@ -37,7 +37,7 @@ from plan import CPU, TINY, Plan
 from results import Results, Row, file_of
 from steps import decoders, encodings
 
-from poslab.runs.processor import set_up_cpu
+from poslab.runs.processes import set_up_cpu
 
 PARTS = {
     "attention": kernel_alone,

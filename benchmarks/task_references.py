@@ -21,7 +21,7 @@ from poslab.data.corpus import TextSplits
 from poslab.data.examples.source import ExampleSplits
 from poslab.data.source import DataSplits
 from poslab.runs.recipe import Recipe
-from poslab.tasks.writing import compare, corpus_scores
+from poslab.tasks.sequence_to_sequence import compare, corpus_scores
 
 
 def classification_reference(data: ExampleSplits) -> dict[str, float]:

@@ -23,7 +23,7 @@ from poslab.encodings import (
     StickBreaking,
     T5Bias,
 )
-from poslab.evaluation.attention.rows import attention_rows
+from poslab.evaluation.attention.maps import attention_rows
 from poslab.models import Decoder
 from tests.attention.scenarios import GROUPS, HEADS, SCENARIOS, by_definition, inputs
 from tests.encodings.agreement import assert_same

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from poslab.evaluation.attention.rows import attention_rows
+from poslab.evaluation.attention.maps import attention_rows
 from poslab.evaluation.command import summary
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.opening import open_run

@@ -16,7 +16,7 @@ from poslab.evaluation.scores import tokens as token_scores
 from poslab.evaluation.scores.intervals import ratio_interval
 from poslab.evaluation.scores.tokens import TextWindows, score_tokens
 from poslab.models import Decoder
-from poslab.tasks import token_losses
+from poslab.tasks import token_prediction
 from tests.encoding_choices import VOCAB_SIZE, small_decoder
 from tests.stacked import stacked
 
@@ -75,7 +75,7 @@ def test_documents_that_are_kept_apart_are_read_alone():
 def test_logits_that_are_made_in_pieces_change_nothing(monkeypatch):
     model, windows = small_decoder("t5"), TextWindows(len(TOKENS), 16, 5)
     whole = score_tokens(model, TOKENS, windows)
-    monkeypatch.setattr(token_losses, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
+    monkeypatch.setattr(token_prediction, "LOGITS_AT_ONCE", 3 * VOCAB_SIZE)
     monkeypatch.setattr(token_scores, "TOKENS_AT_ONCE", 40)
     pieces = score_tokens(model, TOKENS, windows)
     np.testing.assert_allclose(pieces.loss, whole.loss, atol=1e-5)

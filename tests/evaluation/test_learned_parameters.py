@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from poslab.encodings import LayerPattern, LayerSpec, Rotary, StackEncodings, StackShape
-from poslab.evaluation.learned_parameters import learned_parameters, norms_plot, parameters_table, table_norms
+from poslab.evaluation.learned_bias import learned_parameters, norms_plot, parameters_table, table_norms
 from tests.encoding_choices import EVERY_ENCODING, small_decoder, stack, temperature
 from tests.evaluation.test_learned_bias import changed
 

@@ -10,8 +10,7 @@ import pytest
 from poslab.evaluation import parts
 from poslab.evaluation.evaluated_run import ABILITIES
 from poslab.evaluation.evaluation import Evaluation, evaluate
-from poslab.evaluation.progress import Progress
-from poslab.evaluation.settings import Settings
+from poslab.evaluation.settings import Progress, Settings
 
 FILE = '''
 """Part {name}, in a sentence. Dimension letter: T tokens.

@@ -13,7 +13,7 @@ from poslab.evaluation.command import SECONDS_BETWEEN_LINES, now_and_then, summa
 from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation import extrapolate
 from poslab.evaluation.parts.retrieval import _overview
-from poslab.evaluation.progress import Progress
+from poslab.evaluation.settings import Progress
 from poslab.report.figures import Table
 from poslab.report.page import Section
 from tests.encoding_choices import VOCAB_SIZE, small_decoder

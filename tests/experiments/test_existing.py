@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from poslab.experiments.command import compare_runs
+from poslab.experiments.command import Publication, compare_runs
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.existing import ExistingRun, results_of_runs
 from poslab.experiments.results import Results
@@ -238,19 +238,23 @@ def test_a_link_in_the_directory_of_the_results_is_refused_and_what_it_points_to
     output.mkdir()
     (output / ".lock").symlink_to(elsewhere)
     with pytest.raises(ValueError, match=r"out .* symbolic links"):
-        compare_runs([run(), run("encoding=alibi")], {"output": str(output)}, CONF, "python -m src.compare", {})
+        compare_runs(
+            [run(), run("encoding=alibi")], {"output": str(output)}, CONF, Publication("python -m src.compare")
+        )
     assert elsewhere.read_text() == "kept"
 
 
 def test_the_results_of_a_comparison_that_trains_its_runs_are_not_overwritten(tmp_path):
     claim(tmp_path, "a study", "runs")
     with pytest.raises(ValueError, match=r"^output=.* of another study"):
-        compare_runs(["not read"], {"output": str(tmp_path)}, CONF, "python -m src.compare", {})
+        compare_runs(["not read"], {"output": str(tmp_path)}, CONF, Publication("compare"))
 
 
 @pytest.mark.slow
 def test_the_results_of_existing_runs_are_made_again_and_belong_to_no_comparison_that_trains_its_runs(run, tmp_path):
     for _ in range(2):
-        compare_runs([run(), run("encoding=alibi")], {"output": str(tmp_path)}, CONF, "python -m src.compare", {})
+        compare_runs(
+            [run(), run("encoding=alibi")], {"output": str(tmp_path)}, CONF, Publication("python -m src.compare")
+        )
     with pytest.raises(ValueError, match=r"^output=.* of another study"):
         claim(tmp_path, "a study", "runs")

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from poslab.configuration.folders import CONF
-from poslab.experiments.comparison_file import read_comparison
+from poslab.experiments.comparison_file import ladders, read_comparison
 from poslab.experiments.configurations import CellConfigurations, check_comparable, with_counts
 from poslab.experiments.plan import CellPlan
-from poslab.experiments.sizes import ladders
 from tests.experiments.test_plan import tried
 
 SIZES = {

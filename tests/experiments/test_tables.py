@@ -17,7 +17,7 @@ import pytest
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun, require_bounded
 from poslab.experiments.cells import CellResult
 from poslab.experiments.collect import read_results, results_of_cells, write_tables
-from poslab.experiments.command import report_tables
+from poslab.experiments.command import Publication, report_tables
 from poslab.experiments.report.tables import differences
 from poslab.experiments.tables import (
     ItemTable,
@@ -198,7 +198,7 @@ def test_a_report_needs_nothing_but_the_tables(tmp_path, capsys):
     for file in ("comparison.yaml", "runs.parquet", "curves.parquet", "items.parquet"):
         shutil.copy(RESULTS / "t5_rate" / file, tmp_path / file)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    report_tables(tmp_path, "poslab compare report_only=true", {}, recommend=True)
+    report_tables(tmp_path, Publication("poslab compare report_only=true", needs={}))
     assert "copy: take rate_0.02" in capsys.readouterr().out
     assert (tmp_path / "report.html").is_file() and (tmp_path / "differences.csv").is_file()
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
@@ -213,7 +213,7 @@ def test_a_link_in_a_folder_of_tables_leads_nowhere(tmp_path, name):
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(other)
     with pytest.raises(ValueError, match="symbolic links"):
-        report_tables(folder, "poslab compare report_only=true", {})
+        report_tables(folder, Publication("poslab compare report_only=true"))
     assert other.read_text() == "precious"
 
 

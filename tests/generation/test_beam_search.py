@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import NoPosition, Rotary, T5Bias
-from poslab.generation.beam_search import Continuation, beam_search
+from poslab.generation.decoding import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder, PointerGenerator
 from tests.greedy import greedy
 from tests.stacked import stacked

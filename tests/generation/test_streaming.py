@@ -3,7 +3,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
-from poslab.generation.streaming import generate, stream_text
+from poslab.generation.decoding import generate, stream_text
 from poslab.generation.token_choice import Sampling
 from tests.encoding_choices import ENCODINGS, VOCAB_SIZE, small_decoder, some_tokens
 

@@ -10,7 +10,7 @@ from poslab.data.tokenizers import load_tokenizer
 from poslab.evaluation.evaluation import evaluate
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.runs.directory import RunDirectory
 from poslab.training.checking import check

@@ -50,7 +50,7 @@ from poslab.encodings.rotary.scalings import (
     rotary_proportional,
 )
 from poslab.encodings.rotary.yarn import yarn
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, Outputs, StackConfig
 from poslab.pretrained.export import NotPlainError, directory, verify

@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoModelForCausalLM
 
 from poslab.data import tokenizers
 from poslab.encodings import Alibi, CoPE, NoPosition, Positions, PretrainedPositions, Rotary, T5Bias
-from poslab.evaluation.attention.rows import attention_rows, capture_attention, is_readable
+from poslab.evaluation.attention.maps import attention_rows, capture_attention, is_readable
 from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
 from poslab.evaluation.evaluation import evaluate

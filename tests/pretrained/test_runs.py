@@ -16,7 +16,7 @@ from poslab.configuration.labels import label
 from poslab.data.tokenizers import SubwordTokenizer, load_tokenizer
 from poslab.experiments.composition import Composer
 from poslab.experiments.trial_run import TrialConfigurations
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.pretrained.borrow import borrow
 from poslab.runs.checkpoint import load_checkpoint

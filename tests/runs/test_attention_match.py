@@ -10,7 +10,7 @@ import torch
 
 from poslab.data.batch import TokenBatch
 from poslab.encodings import Alibi, EncodingFactory, Forgetting, Rotary
-from poslab.evaluation.attention.rows import attention_rows, capture_attention
+from poslab.evaluation.attention.maps import attention_rows, capture_attention
 from poslab.models import Decoder, Model
 from poslab.runs.distillation import Distillation
 from poslab.runs.steps import Teacher

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.data.algorithmic.chomsky import StackManipulation
-from poslab.data.algorithmic.task import Example
+from poslab.data.algorithmic.examples import Example
 from poslab.data.batch import IGNORE, TokenBatch
 from poslab.data.corpus import WindowRows
 from poslab.data.tokenizers import ByteTokenizer, SymbolTokenizer
@@ -22,8 +22,7 @@ from poslab.runs.distillation import DIVERGENCES, Distillation, log_probabilitie
 from poslab.runs.steps import ObjectiveSums, TaskLoss, Teacher
 from poslab.tasks.answering import AnswersAtPositions, WrittenAnswers
 from poslab.tasks.classification import Classification, MultiLabelClassification
-from poslab.tasks.language_modelling import LanguageModelling
-from poslab.tasks.masked_language_modelling import MaskedLanguageModelling
+from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import Continuing, SequenceToSequence
 from poslab.tasks.span_corruption import SpanCorruption

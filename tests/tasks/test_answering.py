@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poslab.data.algorithmic.chomsky import StackManipulation
+from poslab.data.algorithmic.examples import Example
 from poslab.data.algorithmic.recall import FlipFlop
-from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.tasks.answering import AnswersAtPositions, FilledBlanks, WrittenAnswers

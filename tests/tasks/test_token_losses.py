@@ -9,9 +9,8 @@ from poslab.data.batch import IGNORE
 from poslab.data.corpus import WindowRows
 from poslab.encodings import Rotary
 from poslab.models import Decoder, Encoder, Model
-from poslab.tasks import token_losses, token_prediction
-from poslab.tasks.language_modelling import LanguageModelling
-from poslab.tasks.masked_language_modelling import MaskedLanguageModelling
+from poslab.tasks import token_prediction
+from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling
 from tests.stacked import stacked
 from tests.training.runs import recorded, run_of, small
 
@@ -29,7 +28,7 @@ TASKS = {
 def few_at_once(monkeypatch):
     """Ten logits rows at a time, for any vocabulary."""
     for name in ("LOGITS_AT_ONCE", "LOGITS_IN_TRAINING"):
-        monkeypatch.setattr(token_losses, name, 10 * VOCABULARY)
+        monkeypatch.setattr(token_prediction, name, 10 * VOCABULARY)
     monkeypatch.setattr(token_prediction, "LARGE_VOCABULARY", 1)
 
 

@@ -6,8 +6,7 @@ import torch
 
 from poslab.data.batch import IGNORE
 from poslab.data.corpus import WindowRows
-from poslab.tasks.language_modelling import LanguageModelling
-from poslab.tasks.masked_language_modelling import MaskedLanguageModelling
+from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling
 from poslab.tasks.span_corruption import SpanCorruption
 
 WINDOWS = np.random.default_rng(0).integers(50, size=(6, 101)).astype(np.uint16)

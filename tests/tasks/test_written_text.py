@@ -13,8 +13,7 @@ from torch import distributed, multiprocessing
 
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.tasks.measurement import Observation, Sums
-from poslab.tasks.sequence_to_sequence import SequenceToSequence, WritingMeasurement
-from poslab.tasks.writing import compare, corpus_scores
+from poslab.tasks.sequence_to_sequence import SequenceToSequence, WritingMeasurement, compare, corpus_scores
 
 WORDS = ["the", "a", "ship", "Ship", "sails,", "sea.", "über", "été", "船", "на", "1,000", "re-do", "  ", "<|end|>"]
 CORPORA, CORPORA_OF_TWO = 300, 100

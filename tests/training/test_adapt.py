@@ -14,7 +14,7 @@ from poslab.evaluation.evaluation import evaluate
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.measure import measure
 from poslab.evaluation.settings import Settings
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models.adaptation import merged
 from poslab.runs.checkpoint import load_checkpoint

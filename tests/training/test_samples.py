@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import poslab
 from poslab.data.tokenizers import load_tokenizer
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.runs.directory import RunDirectory
 from tests.training.runs import run_of, small

@@ -67,13 +67,7 @@ def _dtype_of_bias(q_BHTD: Tensor) -> torch.dtype:
 
 
 def _check(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    sinks: Tensor | None,
-    of_rows: OfRows,
-    *like_q: Tensor,
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, sinks: Tensor | None, of_rows: OfRows, *like_q: Tensor
 ) -> None:
     """Raise ValueError for operands of wrong sizes, which the kernel does not compare and would read past."""
     if not q.dim() == k.dim() == v.dim() == 4 or (bias is not None and bias.dim() != 2):

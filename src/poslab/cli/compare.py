@@ -5,25 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from poslab.cli import hydra_command
 from poslab.cli.argv import with_config_dir
-from poslab.cli.hydra_command import (
-    HELP,
-    check_figure_width,
-    command_without_hydra,
-    print_loading_notice,
-    quick_imports,
-)
-from poslab.cli.specs import (
-    clear_distributed_env,
-    named_runs,
-    own_keys_and_overrides,
-    run_question,
-)
+from poslab.cli.specs import clear_distributed_env, named_runs, own_keys_and_overrides, run_question
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import key_of, poslab_command
 from poslab.configuration.folders import COMPARISONS, CONF
 from poslab.experiments.storage_url import without_password
 from poslab.io.terminal import HarmlessConsole
+from poslab.report.text import amount
 
 OWN_KEYS = {
     "comparison": "one of the comparisons below, or the path of a file like them",
@@ -56,39 +46,49 @@ OWN_KEYS = {
 
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the comparison."""
-    if HELP & set(arguments):
+    if hydra_command.HELP & set(arguments):
         print(_help())
         return
     compares_runs = any(word.startswith("runs=") for word in arguments)  # which have their choices already
     words = arguments if compares_runs else with_config_dir(arguments)
     given, overrides = own_keys_and_overrides(words, "comparison", OWN_KEYS)
     clear_distributed_env()
-    ways = {name: given.pop(name, False) for name in ("dry_run", "report_only", "recommend")}
-    for name, value in ways.items():
+    ways = {name: given.pop(name, False) for name in ("dry_run", "report_only")}
+    for name, value in (*ways.items(), ("recommend", recommends := given.pop("recommend", False))):
         if not isinstance(value, bool):
             raise ValueError(f"{name} must be true or false, got {value!r}")
     pilot = given.pop("pilot", None)
     if pilot is not None and not ways["dry_run"]:
         raise ValueError("pilot belongs to dry_run=true, which is not given")
     width = given.pop("figure.width", None)
-    check_figure_width(width)
+    hydra_command.check_figure_width(width)
     needs: dict[str, Any] = {name: given.pop(name) for name in ("length", "memory", "speed") if name in given}
-    if needs and not ways["recommend"]:
+    if needs and not recommends:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
-    typed = without_password(poslab_command("compare", *arguments))
+    published = without_password(poslab_command("compare", *arguments)), needs if recommends else None, width
     folder = Path(str(given.get("output", "")))
     if ways["report_only"] and (folder / "runs.parquet").is_file() and not (folder / "runs").exists():
-        allowed = ("comparison", "preset", "output", "baseline")
-        if wrong := [*(key for key in given if key not in allowed), *overrides]:
+        of_tables = ("comparison", "preset", "output", "baseline")
+        if wrong := [*(key for key in given if key not in of_tables), *overrides]:
             raise ValueError(f"{wrong[0]} does not go with the tables in {folder}, which are reported as they are")
-        print_loading_notice()
-        with quick_imports():
-            from poslab.experiments.command import report_tables
+        hydra_command.print_loading_notice()
+        with hydra_command.quick_imports():
+            from poslab.experiments.command import Publication, report_tables
 
-        report_tables(folder, typed, needs, given.get("baseline"), ways["recommend"], width)
+        report_tables(folder, Publication(*published), given.get("baseline"))
         return
     if "runs" in given:
-        _compare_runs(given, overrides, typed, needs, ways, width)
+        allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
+        if wrong := [*(key for key in given if key not in allowed), *overrides, *filter(ways.get, ways)]:
+            raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
+        runs = named_runs(given.pop("runs"))
+        _print_at_once(f"comparing {amount(len(runs), 'run')}")
+        hydra_command.print_loading_notice()
+        with hydra_command.quick_imports():
+            from poslab.experiments.command import Publication, compare_runs
+
+        given |= {"trust": package_names(given["trust"])} if "trust" in given else {}
+        compare_runs(runs, given, CONF, Publication(*published))
         return
     from poslab.experiments.comparison_file import KEYS, comparison_files, read_comparison
 
@@ -102,45 +102,18 @@ def main(arguments: list[str]) -> None:
     kept = {*comparison.cases, *(node.case for node in comparison.all_cases.values())}
     if left_out := [case for case in of_file if case not in kept]:
         _print_at_once(f"left out, for their model is not model.path: {', '.join(left_out)}")
-    print_loading_notice()
+    hydra_command.print_loading_notice()
 
-    with quick_imports():
-        from poslab.experiments.command import run_comparison
+    with hydra_command.quick_imports():
+        from poslab.experiments.command import Publication, run_comparison
 
-    run_question(
-        comparison,
-        lambda: run_comparison(comparison, CONF, typed, needs, **ways, figure_width=width, pilot=pilot),
-        OWN_KEYS,
-    )
+    publication = Publication(*published)
+    run_question(comparison, lambda: run_comparison(comparison, CONF, publication, **ways, pilot=pilot), OWN_KEYS)
 
 
 def _print_at_once(line: str) -> None:
     """Print a line before the slow imports."""
     HarmlessConsole().print(line)
-
-
-def _compare_runs(
-    given: dict[str, Any],
-    overrides: list[str],
-    typed: str,
-    needs: dict[str, Any],
-    ways: dict[str, bool],
-    figure_width: float | None,
-) -> None:
-    """Compare the runs that the command line names."""
-    allowed = ("runs", "lengths", "metrics", "baseline", "output", "trust")
-    asked = [way for way in ("dry_run", "report_only") if ways[way]]
-    if wrong := [*(key for key in given if key not in allowed), *overrides, *asked]:
-        raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
-    runs = named_runs(given.pop("runs"))
-    _print_at_once(f"comparing {len(runs)} run{'s' if len(runs) > 1 else ''}")
-    print_loading_notice()
-    with quick_imports():
-        from poslab.experiments.command import compare_runs
-
-    if "trust" in given:
-        given["trust"] = package_names(given["trust"])
-    compare_runs(runs, given, CONF, typed, needs, ways["recommend"], figure_width)
 
 
 def _help() -> str:
@@ -153,4 +126,4 @@ def _help() -> str:
 
 def run() -> None:
     """Run the command, and exit."""
-    command_without_hydra("train", main)
+    hydra_command.command_without_hydra("train", main)

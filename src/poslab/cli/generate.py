@@ -69,7 +69,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     import torch
 
     from poslab.data.tokenizers import load_tokenizer
-    from poslab.generation.streaming import generate, stream_text
+    from poslab.generation.decoding import generate, stream_text
     from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
     from poslab.runs.loading import device_named, load
 

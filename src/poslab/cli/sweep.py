@@ -6,11 +6,7 @@ from typing import TYPE_CHECKING
 
 from poslab.cli.argv import with_config_dir
 from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice, quick_imports
-from poslab.cli.specs import (
-    clear_distributed_env,
-    own_keys_and_overrides,
-    run_question,
-)
+from poslab.cli.specs import clear_distributed_env, own_keys_and_overrides, run_question
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 
@@ -55,10 +51,7 @@ def main(arguments: list[str]) -> None:
         from poslab.experiments.sweep_command import run_sweep
 
     run_question(
-        sweep,
-        lambda: run_sweep(sweep, CONF, dry_run),
-        OWN_KEYS,
-        lambda mistake: _with_what_is_searched(mistake, sweep),
+        sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, lambda mistake: _with_what_is_searched(mistake, sweep)
     )
 
 

@@ -23,10 +23,8 @@ NAMES_IN_PAPERS = {
     "fox": "forgetting",
     "ntk": "rope_ntk",
     "sin": "sinusoidal",
-    "absolute": "learned' or 'sinusoidal",
-    "ape": "learned' or 'sinusoidal",
-    "relative": "shaw' or 't5",
-    "rpe": "shaw' or 't5",
+    **dict.fromkeys(("absolute", "ape"), "learned' or 'sinusoidal"),
+    **dict.fromkeys(("relative", "rpe"), "shaw' or 't5"),
     "t5_bias": "t5",
 }
 """Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""

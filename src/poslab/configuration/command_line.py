@@ -33,11 +33,6 @@ def poslab_command(name: str, *words: str) -> str:
     return shlex.join([*f"{started_as()}{name}".split(), *words])
 
 
-def words_after(name: str, line: str) -> list[str]:
-    """Return the words of a line that `poslab_command` has made."""
-    return shlex.split(line)[len(shlex.split(poslab_command(name))) :]
-
-
 def pip_install(extra: str) -> str:
     """Return the line that installs what an extra of Poslab adds."""
     return f"pip install {shlex.quote(f'poslab[{extra}]')}" if IS_INSTALLED else f"pip install -e '.[{extra}]'"

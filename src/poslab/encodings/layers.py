@@ -179,8 +179,7 @@ def encoding_of(spec: LayerSpec) -> Callable[..., PositionalEncoding]:
 
 @checked
 def alternating(
-    encodings: Sequence[Callable[..., PositionalEncoding]],
-    embedding: Callable[..., PositionalEncoding] | None = None,
+    encodings: Sequence[Callable[..., PositionalEncoding]], embedding: Callable[..., PositionalEncoding] | None = None
 ) -> LayerPattern:
     """Return several encodings that alternate over the layers, and perhaps one that is mixed into the embeddings.
 

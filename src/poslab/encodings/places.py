@@ -10,11 +10,7 @@ from torch import Tensor
 
 from poslab.encodings.numerics import is_traced
 
-AXES: dict[int, tuple[str, ...]] = {
-    1: ("time",),
-    2: ("height", "width"),
-    3: ("time", "height", "width"),
-}
+AXES: dict[int, tuple[str, ...]] = {1: ("time",), 2: ("height", "width"), 3: ("time", "height", "width")}
 """The usual names of so many axes, the outermost first."""
 
 

@@ -29,8 +29,7 @@ from poslab.evaluation.evaluated_run import EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, evaluate
 from poslab.evaluation.opening import open_pretrained, open_run, with_different_names
 from poslab.evaluation.parts.rotary import TEXT, rotary_diagnostics
-from poslab.evaluation.progress import Progress
-from poslab.evaluation.settings import Request
+from poslab.evaluation.settings import Progress, Request
 from poslab.evaluation.summary import WITHIN
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Table
@@ -38,8 +37,7 @@ from poslab.report.page import Section
 from poslab.report.text import listed
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named
-from poslab.runs.processes import external_environment, join
-from poslab.runs.processor import set_up_cpu
+from poslab.runs.processes import external_environment, join, set_up_cpu
 
 
 def evaluate_runs(

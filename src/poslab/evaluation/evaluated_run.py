@@ -26,7 +26,7 @@ from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import Positions
 from poslab.encodings.layers import encoding_of
-from poslab.evaluation.attention.rows import capture_attention, is_readable
+from poslab.evaluation.attention.maps import capture_attention, is_readable
 from poslab.models import ForwardPass, Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe

@@ -21,21 +21,11 @@ from torch import nn
 
 from poslab.configuration.labels import written
 from poslab.evaluation.by_length import lines_by_length
-from poslab.evaluation.progress import StepRunner, at_once
 from poslab.evaluation.scores.intervals import MIN_ITEMS, ratio_interval
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.scores.tokens import TextWindows, TokenScores, context_gain, sampled_units, score_tokens
-from poslab.report.figures import (
-    WIDTH,
-    Plot,
-    ReportFigure,
-    Table,
-    legend_columns,
-    panel_grid,
-    style,
-    widen,
-    without_marker,
-)
+from poslab.evaluation.settings import StepRunner, at_once
+from poslab.report import figures
 
 NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
 UNIGRAM, NEAR, FAR = "unigram", "near", "far"
@@ -221,7 +211,7 @@ def _by_context(scores: TokenScores, length: int) -> Iterator[dict[str, float]]:
 
 def extrapolation_figures(
     by_length: Mapping[str, pd.DataFrame], by_position: Mapping[str, pd.DataFrame], training_lengths: Mapping[str, int]
-) -> list[ReportFigure]:
+) -> list[figures.ReportFigure]:
     """Return plots and a table of the two tables of `extrapolate`, by the name of the model.
 
     Training lengths are tokens of a training window, here and below.
@@ -231,7 +221,7 @@ def extrapolation_figures(
     return [
         *([bits_by_length(together, training_lengths)] if several else []),
         loss_by_context(pd.concat(by_position, names=["model"]).reset_index("model"), training_lengths),
-        Table(
+        figures.Table(
             name="per_length",
             title="Every length",
             caption="Windows move by their stride, and predict so many tokens together. "
@@ -246,7 +236,7 @@ def extrapolation_figures(
     ]
 
 
-def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Plot:
+def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> figures.Plot:
     """Draw bits per byte over the window length, under either protocol, from tables with a column `model`."""
     figure = lines_by_length(
         together.assign(value=together["bits_per_byte"], low=together["bits_low"], high=together["bits_high"]),
@@ -258,7 +248,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         least=dict.fromkeys((NON_OVERLAPPING, SLIDING), MIN_BITS),
         sharey=True,
     )
-    return Plot(
+    return figures.Plot(
         name="bits_by_length",
         title="Prediction beyond the training length",
         caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
@@ -269,28 +259,32 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
     )
 
 
-def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> Plot:
+def loss_by_context(together: pd.DataFrame, training_lengths: Mapping[str, int]) -> figures.Plot:
     """Draw the loss of a token over the number of tokens before it, from tables by position with a column `model`."""
     rows = together[together["protocol"] == NON_OVERLAPPING]
     models = list(rows["model"].unique())
     columns, labels = min(2, max(1, len(models))), {"xlabel": "tokens before it", "ylabel": "loss (nats)"}
-    figure, panels = panel_grid(len(models), columns, WIDTH, 2.3, margin=0.9, sharex=True, sharey=True, **labels)
+    figure, panels = figures.panel_grid(
+        len(models), columns, figures.WIDTH, 2.3, margin=0.9, sharex=True, sharey=True, **labels
+    )
     lengths = sorted(set(rows["length"]))
     for panel, model in zip(panels.flat, models, strict=False):
         for number, length in enumerate(lengths):
             bins = rows[(rows["model"] == model) & (rows["length"] == length)]
             middle = (bins["context_from"] * bins["context_to"]) ** 0.5
             loss = bins["loss"].where(bins["tokens"] >= MIN_TOKENS)
-            panel.plot(middle, loss, linewidth=1.2, label=f"{length:,}", **without_marker(style(number)))
+            panel.plot(
+                middle, loss, linewidth=1.2, label=f"{length:,}", **figures.without_marker(figures.style(number))
+            )
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.axvline(training_lengths[model], color="0.6", linestyle=":")
         panel.set_title(fill(written(str(model)), 40 // columns), fontsize="medium")
-    widen(panels[0, 0], MIN_NATS)
+    figures.widen(panels[0, 0], MIN_NATS)
     handles, names = panels.flat[0].get_legend_handles_labels()
-    ncols = legend_columns(names, WIDTH)
+    ncols = figures.legend_columns(names, figures.WIDTH)
     figure.legend(handles, names, title="window", loc="outside lower center", ncols=ncols, frameon=False)
-    return Plot(
+    return figures.Plot(
         name="loss_by_context",
         title="Loss by position in the window",
         caption="Each line is one length of non-overlapping windows: it falls while more context helps, and rises "

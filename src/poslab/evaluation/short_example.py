@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
-from poslab.generation.beam_search import beam_search
+from poslab.generation.decoding import beam_search
 from poslab.models import ForwardPass
 
 SHORT = 32

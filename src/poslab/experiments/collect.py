@@ -20,15 +20,7 @@ from poslab.experiments.comparison import Comparison, made
 from poslab.experiments.mistakes import checked
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.results import Results
-from poslab.experiments.tables import (
-    RUNS,
-    ItemTable,
-    RunResult,
-    read_runs,
-    write_curves,
-    write_items,
-    write_runs,
-)
+from poslab.experiments.tables import RUNS, ItemTable, RunResult, read_runs, write_curves, write_items, write_runs
 from poslab.io.files import read_json, read_text, read_yaml, write_atomically
 from poslab.runs.directory import LARGEST_INTEGER, RunDirectory
 from poslab.runs.recipe import Recipe

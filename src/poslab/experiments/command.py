@@ -37,15 +37,32 @@ EXISTING = "existing runs"
 """Owner of a directory with the results of existing runs, in place of the identity of a study."""
 
 
+class Publication:
+    """The report of results, and a recommendation.
+
+    Args:
+        typed: the command, for the report.
+        needs: arguments of `Needs`; None prints no recommendation.
+        figure_width: in inches of plots as PDF; None is that of the page.
+    """
+
+    def __init__(self, typed: str, needs: Mapping[str, Any] | None = None, figure_width: float | None = None) -> None:
+        self.typed, self.figure_width = typed, figure_width
+        self.needs = None if needs is None else Needs(**needs)
+
+    def write(self, results: Results, console: HarmlessConsole) -> None:
+        """Write the report, and print the recommendation."""
+        write(results, console, self.typed, self.figure_width)
+        if self.needs is not None:
+            print_recommendations(console, results, self.needs)
+
+
 def run_comparison(
     comparison: Comparison,
     conf: Path,
-    typed: str,
-    needs: Mapping[str, Any],
+    publication: Publication,
     dry_run: bool = False,
     report_only: bool = False,
-    recommend: bool = False,
-    figure_width: float | None = None,
     pilot: str | None = None,
 ) -> None:
     """Run or resume a comparison until all of its cells are finished, and write its results.
@@ -53,12 +70,9 @@ def run_comparison(
     Args:
         comparison: the comparison.
         conf: folder of the configurations.
-        typed: the command, for the report.
-        needs: arguments of `Needs`, for a recommendation.
+        publication: of its results.
         dry_run: print the cells, and train nothing.
         report_only: write the results of the cells that are finished, and train nothing.
-        recommend: print a recommendation too.
-        figure_width: in inches of plots as PDF; None is that of the page.
         pilot: with `dry_run`, folder with the tables of an earlier comparison, for the deviation of seeds.
 
     Raises:
@@ -67,7 +81,7 @@ def run_comparison(
         DiskError, ProcessDiedError: as `supervise`.
         RunStoppedError: if the storage cannot be used any more.
     """
-    console, asked = HarmlessConsole(), Needs(**needs)
+    console = HarmlessConsole()
     quieten_optuna()
     comparison = with_counts(comparison, conf)
     configurations = CellConfigurations(conf, comparison)
@@ -104,30 +118,16 @@ def run_comparison(
             results = results_of_cells(plan, jobs.results(), firsts)
             results = with_kept_speeds(results) if report_only else with_speeds(results, console)
             write_tables(results, output)
-            write(results, console, typed, figure_width)
-    if recommend:
-        print_recommendations(console, results, asked)
+            publication.write(results, console)
 
 
-def compare_runs(
-    runs: Sequence[str],
-    given: Mapping[str, Any],
-    conf: Path,
-    typed: str,
-    needs: Mapping[str, Any],
-    recommend: bool = False,
-    figure_width: float | None = None,
-) -> None:
-    """Compare runs that exist already, and write the results.
-
-    Args:
-        runs, given: as of `results_of_runs`.
-        conf, typed, needs, recommend, figure_width: as of `run_comparison`.
+def compare_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, publication: Publication) -> None:
+    """Compare runs that exist already, as `results_of_runs` does, and write the results.
 
     Raises:
         ValueError: as of `results_of_runs`, or if the output belongs to a comparison that trains its runs, or a sweep.
     """
-    console, asked = HarmlessConsole(), Needs(**needs)
+    console = HarmlessConsole()
     if "output" in given:  # before tests, which may take long
         open_output(Path(str(given["output"])))
         claim(Path(str(given["output"])), EXISTING, "runs")
@@ -138,35 +138,21 @@ def compare_runs(
         claim(output, EXISTING, "runs")
         results = with_speeds(results, console)
         write_tables(results, output)
-        write(results, console, typed, figure_width)
-    if recommend:
-        print_recommendations(console, results, asked)
+        publication.write(results, console)
 
 
-def report_tables(
-    folder: Path,
-    typed: str,
-    needs: Mapping[str, Any],
-    baseline: str | None = None,
-    recommend: bool = False,
-    figure_width: float | None = None,
-) -> None:
+def report_tables(folder: Path, publication: Publication, baseline: str | None = None) -> None:
     """Write the report of results in a folder of tables, which need neither data nor models.
 
-    Args:
-        folder: with the tables.
-        typed, needs, recommend, figure_width: as of `run_comparison`.
-        baseline: encoding to which the others are compared; None is that of the comparison.
+    They are compared with another baseline if one is given.
 
     Raises:
         ValueError: as of `read_results`, for a baseline that is not among the encodings, or if the folder holds a link.
     """
     open_output(folder)
-    console, asked, results = HarmlessConsole(), Needs(**needs), read_results(folder, baseline)
+    results = read_results(folder, baseline)
     with one_at_a_time(folder):
-        write(results, console, typed, figure_width)
-    if recommend:
-        print_recommendations(console, results, asked)
+        publication.write(results, HarmlessConsole())
 
 
 def _print_power(console: HarmlessConsole, comparison: Comparison, pilots: Sequence[Results]) -> None:
@@ -194,11 +180,7 @@ def check_splits(results: Results) -> None:
 def _checked(
     comparison: Comparison, configurations: CellConfigurations
 ) -> tuple[dict[str, dict[str, Recipe]], dict[str, dict[str, RunData]]]:
-    """Check all configurations; return their recipes and their data, by case and encoding.
-
-    Raises:
-        ValueError: in one sentence.
-    """
+    """Check all configurations; return their recipes and their data, by case and encoding."""
     recipes = {
         case: {encoding: configurations.check(case, encoding) for encoding in comparison.encodings_of(case)}
         for case in comparison.cases

@@ -13,9 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from poslab.arguments import shown
 from poslab.configuration.command_line import SEVERAL, in_hydras_grammar, key_of
-from poslab.configuration.of_pretrained import rate, rate_fraction
 from poslab.configuration.outside_files import initialized
-from poslab.data.composed import check_added_keys, check_choices, resolved
+from poslab.data.composed import check_added_keys, check_choices, rate, rate_fraction, resolved
 from poslab.runs.directory import GROUPS
 
 

@@ -164,8 +164,8 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
             "tokens_per_parameter": ["trainer.max_steps"] if comparison.all_cases[case].tokens_per_parameter else [],
         }
         for setter, keys in setters.items():
-            if both := [key for key in map(key_of, keys) if key in map(key_of, values)]:
-                yield f"{setter} must not set {both[0]}, which is tuned"
+            if known := [key for key in map(key_of, keys) if key in map(key_of, values)]:
+                yield f"{setter} must not set {known[0]}, which is tuned"
     counts = {name: tuning.trials_of(name) for name in encodings}
     if len(set(counts.values())) > 1:
         yield f"tuning.trials must be given, for each encoding must have as many, got {counts}"

@@ -14,22 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from poslab.experiments import tuned_points
 from poslab.experiments.cells import Cell, CellResult, Finished, Point, cell_of, result_of
 from poslab.experiments.comparison import Comparison, Tuning
+from poslab.experiments.comparison_file import carried
 from poslab.experiments.jobs import STUDY, DatabaseLedger, FolderLedger, Job, Jobs, Ledger, Record
 from poslab.experiments.metrics import extra_tags
-from poslab.experiments.sizes import carried
 from poslab.experiments.storage import open_storage
 from poslab.experiments.storage_url import DamagedStorageError
-from poslab.experiments.tuned_points import (
-    MAX_EXTENSIONS,
-    TunedPoint,
-    further_points,
-    mean_trials,
-    points_of,
-    trial_value,
-    tuned_point,
-)
 
 
 @dataclass(frozen=True)
@@ -116,23 +108,23 @@ class CellPlan:
         choice = self.tuned(*pair, results)
         return None if choice is None else self._begun(*pair, seed, choice.point, results)
 
-    def tuned(self, case: str, encoding: str, results: Finished) -> TunedPoint | None:
+    def tuned(self, case: str, encoding: str, results: Finished) -> tuned_points.TunedPoint | None:
         """Return the choice of a tuning; None while a trial is missing."""
         return self._tuned(case, encoding, self._trials(case, results), results)
 
     def _tuned(
         self, case: str, encoding: str, trials: Mapping[str, Sequence[Cell]], results: Finished
-    ) -> TunedPoint | None:
+    ) -> tuned_points.TunedPoint | None:
         tuning, source = self.comparison.tuning_of(case), self.comparison.all_cases[case].tuned_as
         if source is not None:
             choice = self.tuned(source, encoding, results)
-            return choice and TunedPoint(carried(self.comparison, choice.point, source, case), (), ())
+            return choice and tuned_points.TunedPoint(carried(self.comparison, choice.point, source, case), (), ())
         if tuning is None:
-            return TunedPoint({}, (), ())
+            return tuned_points.TunedPoint({}, (), ())
         of_all = [cell for cells in trials.values() for cell in cells]
         if encoding not in trials or not all(trials.values()) or any(c.identity not in results for c in of_all):
             return None
-        return tuned_point(_tried(trials[encoding], results, tuning), tuning, encoding)
+        return tuned_points.tuned_point(_tried(trials[encoding], results, tuning), tuning, encoding)
 
     def _trials(self, case: str, results: Finished) -> dict[str, list[Cell]]:
         """Return the trials of each encoding: those of its space, and once all are finished, as many further ones.
@@ -151,8 +143,10 @@ class CellPlan:
                 starts[encoding] = after
             if encoding in starts or not self._is_blocked(case, encoding, seed, results):
                 trials[encoding] = []
-        points = {e: points_of(tuning.space_of(e), tuning.trials_of(e), tuning.seed_list[0]) for e in starts}
-        for _ in range(1 + MAX_EXTENSIONS):
+        points = {
+            e: tuned_points.points_of(tuning.space_of(e), tuning.trials_of(e), tuning.seed_list[0]) for e in starts
+        }
+        for _ in range(1 + tuned_points.MAX_EXTENSIONS):
             for encoding, after in starts.items():
                 definition = self.definitions[f"{case}/{encoding}"]
                 trials[encoding] += [
@@ -162,13 +156,15 @@ class CellPlan:
                 ]
             if not all(trials.values()) or any(c.identity not in results for cells in trials.values() for c in cells):
                 break
-            points = further_points({e: _tried(cells, results, tuning) for e, cells in trials.items()}, tuning)
+            points = tuned_points.further_points(
+                {e: _tried(cells, results, tuning) for e, cells in trials.items()}, tuning
+            )
         return trials
 
 
 def _tried(cells: Sequence[Cell], results: Finished, tuning: Tuning) -> list[tuple[Point, float]]:
     """Return the points of finished trials with their values."""
-    return mean_trials((cell.point, _value(results[cell.identity], tuning)) for cell in cells)
+    return tuned_points.mean_trials((cell.point, _value(results[cell.identity], tuning)) for cell in cells)
 
 
 def _has_ended_well(result: CellResult | None) -> bool:
@@ -177,7 +173,7 @@ def _has_ended_well(result: CellResult | None) -> bool:
 
 
 def _value(result: CellResult | None, tuning: Tuning) -> float:
-    return trial_value(result.metrics if result is not None and not result.diverged else None, tuning)
+    return tuned_points.trial_value(result.metrics if result is not None and not result.diverged else None, tuning)
 
 
 class ComparisonJobs(Jobs[CellResult]):

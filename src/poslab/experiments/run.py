@@ -23,10 +23,7 @@ POLL_INTERVAL_S = 0.2
 
 
 def train_or_resume(
-    run: RunDirectory,
-    config: dict[str, Any],
-    observer: Observer | None,
-    check_cancelled: Callable[[], None],
+    run: RunDirectory, config: dict[str, Any], observer: Observer | None, check_cancelled: Callable[[], None]
 ) -> dict[str, float]:
     """Train a run, whose directory need not exist, from its last checkpoint, unless it is finished; return its metrics.
 

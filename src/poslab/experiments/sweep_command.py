@@ -180,7 +180,7 @@ def write_results(jobs: SweepJobs, configurations: TrialConfigurations, console:
 
     console.print(f"{len(trials)} trials: {outcomes(trials)}")
     for summary in sections[0].figures:
-        if isinstance(summary, Lines):
+        if isinstance(summary, Table):
             print_table(console, summary.title, summary.frame)
     if tested.empty:
         console.print(f"trial {best.number} has no test on this machine", soft_wrap=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,29 +35,6 @@ MAX_TEXT = 100_000
 Status = Literal["finished", "diverged", "failed", "blocked"]
 
 _KEY = {"case": pa.string(), "encoding": pa.string(), "seed": pa.int64()}
-_OF_RUNS: dict[str, pa.DataType] = {
-    **_KEY,
-    "is_trial": pa.bool_(),
-    "status": pa.string(),
-    "reason": pa.string(),
-    "point": pa.string(),
-    "words": pa.list_(pa.string()),
-    "commit": pa.string(),
-    "machine": pa.string(),
-    "task": pa.string(),
-    "aggregate_lengths": pa.bool_(),
-    "open_ended": pa.list_(pa.string()),
-    "length_unit": pa.string(),
-    "training_length": pa.int64(),
-    "lengths": pa.list_(pa.int64()),
-    "batch": pa.string(),
-    "weights": pa.string(),
-    "split": pa.string(),
-    "newest_split": pa.string(),
-    "directory": pa.string(),
-    "reading_machine": pa.string(),
-}
-"""Columns of runs; those of numbers are metrics, `test/` scores and `reading/` speeds, and others are not read."""
 _PREFIXES = {"test/": "scores", "reading/": "reading"}
 """Beginnings of the columns of two groups of numbers."""
 _OF_CURVES = pa.schema({**_KEY, "step": pa.int64(), "metric": pa.string(), "value": pa.float64()})
@@ -136,6 +113,17 @@ class RunResult:
         """The run in a few words: `addition: t5, seed 2` or `addition: t5, lr=0.001, seed 1000`."""
         point = [f"{key.rpartition('.')[2]}={value}" for key, value in self.point.items()] if self.is_trial else []
         return f"{self.case}: {', '.join([self.encoding, *point, f'seed {self.seed}'])}"
+
+
+_NUMBERS = ("metrics", "scores", "reading")
+"""Groups of numbers, each of which has a column."""
+_TYPES = {
+    **dict.fromkeys(("str", "str | None", "Status", "Mapping[str, Any]"), pa.string()),
+    **dict.fromkeys(("Count", "Annotated[int, Range(at_least=0)]"), pa.int64()),
+    **{"bool": pa.bool_(), "Sequence[str]": pa.list_(pa.string()), "Sequence[Count]": pa.list_(pa.int64())},
+}
+_OF_RUNS = {field.name: _TYPES[str(field.type)] for field in fields(RunResult) if field.name not in _NUMBERS}
+"""Columns of runs; those of numbers are metrics, `test/` scores and `reading/` speeds, and others are not read."""
 
 
 def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:

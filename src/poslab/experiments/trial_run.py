@@ -133,11 +133,7 @@ def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirector
 
 
 def _trained(
-    jobs: SweepJobs,
-    job: Job,
-    trial: Trial,
-    configurations: TrialConfigurations,
-    check_cancelled: Callable[[], None],
+    jobs: SweepJobs, job: Job, trial: Trial, configurations: TrialConfigurations, check_cancelled: Callable[[], None]
 ) -> tuple[dict[str, float], int]:
     """Train the unfinished runs of a trial; return the means of the metrics of all runs, and the training length."""
     sweep, objective = jobs.sweep, jobs.sweep.all_objectives[0]

@@ -62,12 +62,12 @@ def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
     return [name for name, choice in tuned.items() if choice.at_the_edge and choice.has_value]
 
 
-def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[dict[str, Any]]:
+def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[Point]:
     """Return that many points of a space, all different: the same places for spaces of the same sizes.
 
     If it has fewer combinations, values between its numbers follow; there are fewer points if it has no numbers.
     """
-    points: list[dict[str, Any]] = []
+    points: list[Point] = []
     while len(points) < count:
         products = itertools.product(*space.values())
         new = [point for point in (dict(zip(space, values, strict=True)) for values in products) if point not in points]

@@ -13,14 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from poslab.attention import (
-    AttentionContext,
-    KeyValueCache,
-    Route,
-    Visibility,
-    next_positions,
-    self_attention_contexts,
-)
+from poslab.attention import AttentionContext, KeyValueCache, Route, Visibility, next_positions, self_attention_contexts
 from poslab.encodings import Positions, PositionSampler, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
 

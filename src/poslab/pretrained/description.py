@@ -10,14 +10,7 @@ from typing import Any
 import torch
 
 from poslab.configuration.build import build
-from poslab.encodings import (
-    LayerPattern,
-    LayerSpec,
-    PositionalEncoding,
-    StackEncodings,
-    StackShape,
-    TemperatureFactory,
-)
+from poslab.encodings import LayerPattern, LayerSpec, PositionalEncoding, StackEncodings, StackShape, TemperatureFactory
 from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
 

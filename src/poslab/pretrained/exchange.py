@@ -21,7 +21,6 @@ from poslab.attention.context import contexts_of_layers
 from poslab.encodings import Positions, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
 from poslab.models.contexts import StackContext
-from poslab.pretrained import attention
 from poslab.pretrained.families import Family, part
 
 ROTATION = "position_embeddings"
@@ -81,14 +80,14 @@ class Exchange:
             for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
                 self._silenced.append((parameter, parameter.requires_grad))
                 parameter.requires_grad_(False)
-        attention.register()
+        register()
         self._implementation = model.config._attn_implementation
-        model.set_attn_implementation(attention.NAME)
+        model.set_attn_implementation(NAME)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Let a process that has loaded a pickled model find the attention of its layers."""
         self.__dict__.update(state)
-        attention.register()
+        register()
 
     @property
     def is_current(self) -> bool:
@@ -316,3 +315,51 @@ def _no_rotation(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) 
 def _no_rows(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
     """Return a zero, which broadcasts."""
     return output.new_zeros(())
+
+
+NAME = "poslab"
+"""Name under which transformers knows the function (`config._attn_implementation`)."""
+
+
+def register() -> None:
+    """Register the attention function and its mask function with transformers."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, lambda *_, **__: None)  # what each query sees is in the contexts
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    *,
+    scaling: float | None = None,
+    poslab_context: AttentionContext,
+    poslab_state: Tensor | None = None,
+    **others: Any,
+) -> tuple[Tensor, None]:
+    """Return the attention output, (B, T, H, D), and no weights.
+
+    Attention weights are never dropped, whatever the model's own dropout.
+
+    Args:
+        module: the calling attention layer.
+        query, key, value: (B, H, T, D) and (B, G, S, D), as the model's own positions leave them.
+        attention_mask: None; padding is in the context.
+        scaling: the model's own factor on the logits; None is `D ** -0.5`.
+        poslab_context, poslab_state: given by `Exchange`; the state is that of the new tokens, (B, H, T, E).
+        others: of other attention functions.
+
+    Raises:
+        ValueError: for a mask of tokens by tokens.
+    """
+    if attention_mask is not None:
+        raise ValueError("attention_mask must be (batch, tokens), 0 at padding: an encoding makes the rest itself")
+    usual = query.shape[-1] ** -0.5
+    if scaling is not None and scaling != usual:
+        query = query * (scaling / usual)
+    mixed_BHTD = poslab_context.attend(query, *poslab_context.append(key, value, poslab_state))
+    return mixed_BHTD.transpose(1, 2).contiguous(), None

@@ -154,12 +154,7 @@ FAMILIES: dict[str, Family] = {
         head=["vocab_transform", "activation", "vocab_layer_norm", "vocab_projector"],
     ),
     "modernbert": Family(
-        layers="layers",
-        attention="attn",
-        head=["head", "decoder"],
-        causal=False,
-        rotary="rotary_emb",
-        past_window=1,
+        layers="layers", attention="attn", head=["head", "decoder"], causal=False, rotary="rotary_emb", past_window=1
     ),
     "gpt2": Family(layers="h", attention="attn", head=["lm_head"], causal=True, rows="wpe"),
     "opt": Family(

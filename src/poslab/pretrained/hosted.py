@@ -9,16 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from poslab import encodings
 from poslab.arguments import CheckedArguments, Count
 from poslab.attention import KeyValueCache, Route
-from poslab.encodings import (
-    EncodingFactory,
-    LayerPattern,
-    Positions,
-    PositionSampler,
-    StackEncodings,
-    TemperatureFactory,
-)
 from poslab.encodings.stack import first_end
 from poslab.models.contexts import StackContext
 from poslab.models.model import Capability, Model, Outputs, Pooling
@@ -54,16 +47,16 @@ class HostedModel(CheckedArguments, Model):
 
     def __init__(
         self,
-        encoding: EncodingFactory,
+        encoding: encodings.EncodingFactory,
         path: Any,
         vocab_size: Count | None = None,
         outputs: Outputs | None = None,
         digits: Sequence[int] = (),
         pooling: Pooling | None = None,
-        positions: PositionSampler | None = None,
-        temperature: TemperatureFactory | None = None,
+        positions: encodings.PositionSampler | None = None,
+        temperature: encodings.TemperatureFactory | None = None,
         attention: Route = "auto",
-        layers: LayerPattern | None = None,
+        layers: encodings.LayerPattern | None = None,
     ) -> None:
         super().__init__()
         given = library_model(path) if isinstance(path, nn.Module) else None
@@ -74,7 +67,7 @@ class HostedModel(CheckedArguments, Model):
             if any(spec.mixer for spec in layers.specs):
                 raise ValueError("layers must have no mixer in a pretrained model, which has its own attention")
             encoding = layers.under(encoding)
-        self.encodings = StackEncodings(encoding, self.family.shape(config, digits), temperature)
+        self.encodings = encodings.StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
         self.host: Any
         self.host, self._has_trained_head = _host(path, config, outputs) if given is None else (given, True)
@@ -160,7 +153,7 @@ class HostedModel(CheckedArguments, Model):
     def hidden_states(
         self,
         tokens_BT: Tensor,
-        positions: Positions | None = None,
+        positions: encodings.Positions | None = None,
         real: Tensor | None = None,
         cache: KeyValueCache | None = None,
     ) -> Tensor:

@@ -56,6 +56,16 @@ LARGEST_INTEGER = 2**63 - 1
 """Largest metric, such as of steps, that TensorBoard supports."""
 
 
+class _File:
+    """The path of a file or a folder of a run, below its directory."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, run: RunDirectory, _: type[RunDirectory]) -> Path:
+        return run.path / self._name
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     """Files of a run.
@@ -85,60 +95,28 @@ class RunDirectory:
         directory.check_files()
         return directory
 
-    @property
-    def config_file(self) -> Path:
-        """Resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment_file(self) -> Path:
-        """Versions, commit, hardware and precision."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics_file(self) -> Path:
-        """Final metrics, one flat object of tag to number; it exists once the run is finished."""
-        return self.path / "metrics.json"
-
-    @property
-    def task_file(self) -> Path:
-        """Facts of the data that the task needs, such as the names of classes."""
-        return self.path / "task.json"
-
-    @property
-    def tokenizer_file(self) -> Path:
-        """Tokenizer of its data."""
-        return self.path / "tokenizer.json"
-
-    @property
-    def start_file(self) -> Path:
-        """Hashes of the first batch and of the first weights."""
-        return self.path / "start.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """Folder of the last and the best checkpoint."""
-        return self.path / "checkpoints"
-
-    @property
-    def last_checkpoint(self) -> Path:
-        """Newest state, from which a run resumes."""
-        return self.checkpoints / f"last{CHECKPOINT}"
-
-    @property
-    def best_checkpoint(self) -> Path:
-        """Best state by validation (`Task.chosen_by`), which is tested."""
-        return self.checkpoints / f"best{CHECKPOINT}"
-
-    @property
-    def log_file(self) -> Path:
-        """Printed lines of the run's training."""
-        return self.path / "train.log"
-
-    @property
-    def metrics_csv(self) -> Path:
-        """All metrics in order of time, one line each."""
-        return self.path / "metrics.csv"
+    config_file = _File("config.yaml")
+    """Resolved configuration."""
+    environment_file = _File("environment.json")
+    """Versions, commit, hardware and precision."""
+    metrics_file = _File("metrics.json")
+    """Final metrics, one flat object of tag to number; it exists once the run is finished."""
+    task_file = _File("task.json")
+    """Facts of the data that the task needs, such as the names of classes."""
+    tokenizer_file = _File("tokenizer.json")
+    """Tokenizer of its data."""
+    start_file = _File("start.json")
+    """Hashes of the first batch and of the first weights."""
+    checkpoints = _File("checkpoints")
+    """Folder of the last and the best checkpoint."""
+    last_checkpoint = _File(f"checkpoints/last{CHECKPOINT}")
+    """Newest state, from which a run resumes."""
+    best_checkpoint = _File(f"checkpoints/best{CHECKPOINT}")
+    """Best state by validation (`Task.chosen_by`), which is tested."""
+    log_file = _File("train.log")
+    """Printed lines of the run's training."""
+    metrics_csv = _File("metrics.csv")
+    """All metrics in order of time, one line each."""
 
     @property
     def is_finished(self) -> bool:

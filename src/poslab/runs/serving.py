@@ -50,7 +50,7 @@ def serve(
     Raises:
         ValueError: as `load` does; for a device that this machine lacks; for fewer than 1 beam, or several where
             nothing is written token by token, as by a classifier; for a model of only text or pixels, which has no
-            answer (`poslab.generation.streaming.generate` continues a text); and by the function, for a text or file
+            answer (`poslab.generation.decoding.generate` continues a text); and by the function, for a text or file
             that its task cannot read, and for any video.
     """
     directory = RunDirectory.of(run, trust)

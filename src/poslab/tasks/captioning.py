@@ -21,7 +21,7 @@ from poslab.data.patched.images import read_image
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import Centred, MRope, Positions, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
-from poslab.generation.beam_search import beam_search
+from poslab.generation.decoding import beam_search
 from poslab.models import Model
 from poslab.tasks.patch_classification import OF_SIDES, PatchesRecord
 from poslab.tasks.sequence_to_sequence import TargetWriting

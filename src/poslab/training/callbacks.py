@@ -20,7 +20,7 @@ from torch import Tensor
 from poslab.arguments import CheckedArguments, Count, Range
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.scores.tokens import evaluating
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Model
 from poslab.tasks.task import Search, Task, device_of

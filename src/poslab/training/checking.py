@@ -27,9 +27,6 @@ def check(
         config: the configuration.
         checkpoint: the one to resume from; None starts a new run.
         earlier: configuration of a run that is still to be trained, with which this one will begin; None if none is.
-
-    Raises:
-        ValueError: in one sentence that names the key.
     """
     recipe = Recipe.of(config, to_train=True)
     from poslab.runs.distillation import Distillation  # which imports torch

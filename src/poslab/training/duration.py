@@ -11,7 +11,7 @@ import torch
 
 from poslab.data.run_data import RunData
 from poslab.data.source import HELD_OUT
-from poslab.runs.processor import set_up_cpu
+from poslab.runs.processes import set_up_cpu
 from poslab.runs.recipe import Recipe
 from poslab.runs.trainer_settings import autocast
 from poslab.training.components import task_and_model_of

@@ -20,36 +20,16 @@ from poslab.configuration.labels import choice_of
 from poslab.data.run_data import RunData
 from poslab.models import Model
 from poslab.models.adaptation import Full, num_learning
+from poslab.runs import processes
 from poslab.runs.directory import CHECKPOINT, RunDirectory
 from poslab.runs.distillation import Distillation
 from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenError
-from poslab.runs.processes import (
-    broadcast_from_rank0,
-    disk_errors,
-    external_environment,
-    hang_errors,
-    join,
-    rank_zero_first,
-)
-from poslab.runs.processor import set_up_cpu
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
+from poslab.training import components
 from poslab.training.callbacks import FreeCores
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
-from poslab.training.components import (
-    begin_kernel,
-    begin_recording,
-    callbacks_of,
-    first_step_of,
-    learner_of,
-    loggers_of,
-    prepared_data,
-    quieten_lightning,
-    task_and_model_of,
-    trainer_of,
-    with_compile,
-)
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
@@ -75,7 +55,7 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
         ValueError: for a mistake that no earlier check finds, such as a text that is too short.
         NonFiniteLossError, RunInterruptedError, RunEndedEarlyError, ProcessDiedError: as `train_here` and `launch`.
     """
-    external, settings = external_environment(), recipe.trainer
+    external, settings = processes.external_environment(), recipe.trainer
     if external is None and settings.num_nodes > 1:
         raise ValueError(
             f"trainer.num_nodes={settings.num_nodes} needs torchrun or SLURM to start this on every machine"
@@ -88,8 +68,8 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
     is_whole = external is None and observer is None  # neither a process of several, nor a worker of a sweep
     with StopOnSignals(second_sigterm_ends=is_whole) as signals:
         if external is not None:
-            join(external, settings.on_gpu, settings.hang_after, on_one_machine=settings.num_nodes == 1)
-            plan = broadcast_from_rank0(plan)
+            processes.join(external, settings.on_gpu, settings.hang_after, on_one_machine=settings.num_nodes == 1)
+            plan = processes.broadcast_from_rank0(plan)
             recipe = Recipe.of(plan.config)
         run, is_first = plan.run, external is None or external.global_rank() == 0
         if plan.remark is not None:
@@ -99,13 +79,13 @@ def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDi
             return run
         with contextlib.ExitStack() as holding:
             begun: list[RunDirectory] = []
-            rank_zero_first(lambda: begun.append(_begin(plan, recipe, holding)))
-            run = broadcast_from_rank0(begun[0] if begun else run)
+            processes.rank_zero_first(lambda: begun.append(_begin(plan, recipe, holding)))
+            run = processes.broadcast_from_rank0(begun[0] if begun else run)
             try:
                 if external is None and settings.processes > 1:
                     launch(run, plan.checkpoint, settings.processes, settings.hang_after, signals, observer)
                 else:
-                    with disk_errors(run.path), hang_errors(settings.hang_after):
+                    with processes.disk_errors(run.path), processes.hang_errors(settings.hang_after):
                         train_here(run, recipe, plan.checkpoint, signals, observer)
             except ValueError:
                 if is_first and plan.checkpoint is None and not run.task_file.exists():
@@ -166,18 +146,18 @@ def train_here(
         RunEndedEarlyError: if the observer ended it.
     """
     settings = recipe.trainer
-    quieten_lightning()
+    components.quieten_lightning()
     reset_peak_memory()
     L.seed_everything(recipe.seed, verbose=False)
-    set_up_cpu()
+    processes.set_up_cpu()
     is_first = not distributed.is_initialized() or distributed.get_rank() == 0
     console = RunConsole(run.log_file, silent=not is_first)
 
-    datamodule = prepared_data(recipe)
-    begin_kernel(settings, datamodule, console.print)
-    first_step = first_step_of(checkpoint, datamodule)
-    task, model = task_and_model_of(recipe, datamodule)
-    settings = with_compile(recipe, model, datamodule)
+    datamodule = components.prepared_data(recipe)
+    components.begin_kernel(settings, datamodule, console.print)
+    first_step = components.first_step_of(checkpoint, datamodule)
+    task, model = components.task_and_model_of(recipe, datamodule)
+    settings = components.with_compile(recipe, model, datamodule)
     precision = settings.resolved_precision + (" (by hardware)" if settings.precision == "auto" else "")
     size = f"{_num_parameters(model):,} parameters"
     console.print(f"{type(model).__name__} with {recipe.encoding_name}: {size}, {precision}")
@@ -212,22 +192,22 @@ def train_here(
         console.print(f"resuming after step {first_step:,} from {checkpoint}")
     hashes = run.config_hashes() if is_first else None
     checkpoints = RunCheckpoints(run.checkpoints, settings.save_every, signals, hashes)
-    learner = learner_of(recipe, model, task, datamodule, teacher)
+    learner = components.learner_of(recipe, model, task, datamodule, teacher)
     if not isinstance(recipe.adapt, Full):
         console.print(f"adapt={choice_of(recipe.config, 'adapt').name}: {num_learning(model):,} parameters learn")
     _require_space(run, model)
-    loggers = loggers_of(recipe, run.path, first_step)
+    loggers = components.loggers_of(recipe, run.path, first_step)
     standard = [ConsoleProgress(console), signals, checkpoints, EncodingCurves()]
     standard += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
     standard += [] if observer is None else [ObserveValidations(observer)]
     if not settings.on_gpu and not settings.compile:  # compiled code has its number of threads
         standard.append(FreeCores())
     try:
-        trainer = trainer_of(
+        trainer = components.trainer_of(
             settings,
             batch_size=datamodule.batch_size,
             directory=run.path,
-            callbacks=[*standard, *callbacks_of(recipe, learner, standard)],
+            callbacks=[*standard, *components.callbacks_of(recipe, learner, standard)],
             loggers=loggers,
         )
     except MisconfigurationException as error:  # such as a second progress bar
@@ -237,7 +217,7 @@ def train_here(
         if trainer.is_global_zero:
             datamodule.tokenizer.save(run.path)
             task.record().write(run.task_file)
-            begin_recording(loggers, recipe.config)
+            components.begin_recording(loggers, recipe.config)
         if settings.max_steps == 0:
             trainer.validate(learner, datamodule=datamodule, verbose=False)
             checkpoints.best_metrics = learner.validation_metrics
@@ -297,19 +277,19 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     metrics = run.metrics()
     if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:
         return already
-    quieten_lightning()
-    set_up_cpu()
+    components.quieten_lightning()
+    processes.set_up_cpu()
     recipe = recipe_of(run)
     settings = dataclasses.replace(recipe.trainer, devices=1, num_nodes=1, context_parallel=1, profiler=None)
     settings.require_devices()
-    datamodule = prepared_data(recipe)
-    begin_kernel(settings, datamodule, lambda _: None)
-    first_step_of(run.best_checkpoint, datamodule)
-    task, model = task_and_model_of(recipe, datamodule)
+    datamodule = components.prepared_data(recipe)
+    components.begin_kernel(settings, datamodule, lambda _: None)
+    components.first_step_of(run.best_checkpoint, datamodule)
+    task, model = components.task_and_model_of(recipe, datamodule)
     makers = recipe.loggers().values()
     loggers = [RunTensorBoard(run.path, None)] if any(make.func is RunTensorBoard for make in makers) else []
-    learner = learner_of(recipe, model, task, datamodule)
-    trainer = trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=loggers)
+    learner = components.learner_of(recipe, model, task, datamodule)
+    trainer = components.trainer_of(settings, datamodule.batch_size, run.path, callbacks=[], loggers=loggers)
     tested = _tested(trainer, learner, datamodule, run)
     for logger in loggers:
         logger.finish(tested)

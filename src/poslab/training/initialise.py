@@ -116,9 +116,6 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
         recipe: of the run.
         model: its model, on no device.
         begins_with: recipe of a run that is still to be trained, with which it will begin; None if none is.
-
-    Raises:
-        ValueError: in one sentence that begins with `start` or `init_from`.
     """
     if model.encodings.keeps_pretrained_positions:
         raise ValueError("start must be fresh under encoding=pretrained, which exchanges nothing")

@@ -200,7 +200,7 @@ class EncodingCurves(L.Callback):
         board = next((logger for logger in trainer.loggers if isinstance(logger, RunTensorBoard)), None)
         if board is None or not _are_whole(encodings):
             return
-        from poslab.evaluation.learned_parameters import learned_parameters
+        from poslab.evaluation.learned_bias import learned_parameters
 
         for row in learned_parameters(encodings, most=encodings.shape.num_heads).to_dict("records"):
             tag = f"encoding/{row['parameter']}/{row['layers']} {row['index']}".rstrip()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask, Example
+from poslab.data.algorithmic.examples import AlgorithmicTask, Example
 
 Solver = Callable[[tuple[str, ...]], Iterable[str]]
 

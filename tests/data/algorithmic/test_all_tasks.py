@@ -17,8 +17,8 @@ import poslab.data.algorithmic
 from poslab.arguments import Range
 from poslab.data.algorithmic.chomsky import StringTask
 from poslab.data.algorithmic.compositional import Pcfg, Scan
+from poslab.data.algorithmic.examples import AlgorithmicTask
 from poslab.data.algorithmic.length_generalization import Lego
-from poslab.data.algorithmic.task import AlgorithmicTask
 from tests.data.algorithmic.solving import drawn, many, worked_examples
 
 FOLDER = poslab.data.algorithmic

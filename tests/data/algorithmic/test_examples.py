@@ -6,10 +6,9 @@ import torch
 from hydra.utils import instantiate
 
 from poslab.data.algorithmic.chomsky import ParityCheck, ReverseString
-from poslab.data.algorithmic.examples import AlgorithmicExamples, split_of
+from poslab.data.algorithmic.examples import AlgorithmicExamples, Example, split_of
 from poslab.data.algorithmic.length_generalization import Copy
 from poslab.data.algorithmic.recall import FlipFlop
-from poslab.data.algorithmic.task import Example
 from poslab.data.batch import IGNORE
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import SymbolTokenizer

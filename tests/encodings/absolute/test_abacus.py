@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from poslab.encodings import Abacus, Positions, StackEncodings, StackShape, Tokens
 from poslab.encodings.tokens import PADDING
-from poslab.generation.beam_search import Continuation, beam_search
+from poslab.generation.decoding import Continuation, beam_search
 from poslab.models import Decoder, EncoderDecoder
 from tests.stacked import stacked
 

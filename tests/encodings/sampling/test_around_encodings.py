@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from poslab.encodings import Positions, PositionSampler
-from poslab.generation.streaming import generate
+from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder
 from poslab.training.checking import check

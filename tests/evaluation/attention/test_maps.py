@@ -7,9 +7,9 @@ import torch
 from poslab.evaluation.attention.maps import (
     attention_maps,
     attention_overview,
+    attention_rows,
     visible_label,
 )
-from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.attention.statistics import attention_by_distance, distance_plot
 from tests.encoding_choices import small_decoder, some_tokens
 

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from poslab.encodings import Positions
+from poslab.evaluation.attention.maps import attention_rows
 from poslab.evaluation.attention.offsets import (
     attention_by_offset_plot,
     attention_on_grids,
     sums_by_offset,
     with_cells,
 )
-from poslab.evaluation.attention.rows import attention_rows
 from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.models import Decoder, Encoder
 from tests.encoding_choices import small_model, some_tokens

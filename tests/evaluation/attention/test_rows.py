@@ -6,7 +6,7 @@ from torch import Tensor
 
 from poslab.encodings import Positions, Shaw
 from poslab.encodings.bias.alibi import slope_exponents
-from poslab.evaluation.attention.rows import attention_rows
+from poslab.evaluation.attention.maps import attention_rows
 from poslab.models import Decoder
 from tests.encoding_choices import EVERY_ENCODING, VOCAB_SIZE, factory, quick_or_slow, small_decoder, some_tokens
 from tests.stacked import stacked

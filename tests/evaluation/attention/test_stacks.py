@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from poslab.evaluation.attention.rows import attention_rows, capture_attention
+from poslab.evaluation.attention.maps import attention_rows, capture_attention
 from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics
 from poslab.evaluation.learned_bias import learned_bias
 from poslab.models import Encoder, EncoderDecoder

@@ -8,7 +8,7 @@ from torch import nn
 
 from poslab.encodings import Alibi
 from poslab.encodings.bias.alibi import slope_exponents
-from poslab.evaluation.attention.rows import attention_rows
+from poslab.evaluation.attention.maps import attention_rows
 from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, small_decoder, some_tokens

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from poslab.evaluation.attention.rows import attention_rows
+from poslab.evaluation.attention.maps import attention_rows
 from poslab.evaluation.parts.encoding import content_positions, content_positions_plot
 from poslab.models import Decoder
 from tests.encoding_choices import VOCAB_SIZE, factory, small_decoder, some_tokens

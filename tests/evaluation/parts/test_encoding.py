@@ -10,7 +10,7 @@ import torch
 
 import poslab
 from poslab.evaluation.evaluation import Evaluation, evaluate
-from poslab.evaluation.learned_parameters import learned_parameters
+from poslab.evaluation.learned_bias import learned_parameters
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import Table

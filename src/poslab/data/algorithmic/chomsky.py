@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
+from poslab.data.algorithmic.examples import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 

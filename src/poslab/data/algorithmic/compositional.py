@@ -10,7 +10,7 @@ from typing import Annotated
 import numpy as np
 
 from poslab.arguments import Range
-from poslab.data.algorithmic.task import AlgorithmicTask, Example, draw
+from poslab.data.algorithmic.examples import AlgorithmicTask, Example, draw
 
 ACTIONS = {"walk": "I_WALK", "look": "I_LOOK", "run": "I_RUN", "jump": "I_JUMP"}
 TURNS = {"left": "I_TURN_LEFT", "right": "I_TURN_RIGHT"}

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from poslab.arguments import Range
-from poslab.data.algorithmic.task import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
+from poslab.data.algorithmic.examples import AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
 
 NEXT = "[NEXT]"
 ORDER = digits + ascii_lowercase + ascii_uppercase

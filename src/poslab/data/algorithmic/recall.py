@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 
 from poslab.arguments import Range
-from poslab.data.algorithmic.task import BLANK, AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
+from poslab.data.algorithmic.examples import BLANK, AlgorithmicTask, AtLeastOne, AtLeastTwo, Example, draw, numbered
 
 SET, INCREMENT, PASS = 1, 7, 50
 """The odds of the three statements of `Counting`."""

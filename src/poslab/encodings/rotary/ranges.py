@@ -57,13 +57,7 @@ class RangedRotary(PositionalEncoding):
     of_trained = ("base", "fraction", "layout", "scaling", "factor_on")
 
     def __init__(
-        self,
-        head_dim: int,
-        base: float,
-        fraction: float,
-        layout: Layout,
-        scaling: Scaling | None,
-        factor_on: FactorOn,
+        self, head_dim: int, base: float, fraction: float, layout: Layout, scaling: Scaling | None, factor_on: FactorOn
     ) -> None:
         super().__init__()
         self.rotary = Rotary(head_dim, base, fraction, layout, scaling, factor_on=factor_on)

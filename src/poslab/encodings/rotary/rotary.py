@@ -15,13 +15,7 @@ from poslab.encodings.base import PositionalEncoding
 from poslab.encodings.frequencies import Base, angle_dtype, inverse_frequencies, products
 from poslab.encodings.positions import Positions
 from poslab.encodings.rotary.allocations import Allocation
-from poslab.encodings.rotary.rotation import (
-    Rotation,
-    check_width,
-    rotate_blocks,
-    rotate_half_split,
-    rotate_interleaved,
-)
+from poslab.encodings.rotary.rotation import Rotation, check_width, rotate_blocks, rotate_half_split, rotate_interleaved
 from poslab.encodings.rotary.scalings import Scaling
 
 Layout = Literal["half_split", "interleaved", "blocks"]

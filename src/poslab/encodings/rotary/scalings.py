@@ -175,10 +175,7 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
 
 
 def rope_clipped(
-    inverse_frequencies: Tensor,
-    training_length: TrainingLength,
-    clipped: Count | None = None,
-    soft: bool = True,
+    inverse_frequencies: Tensor, training_length: TrainingLength, clipped: Count | None = None, soft: bool = True
 ) -> tuple[Tensor, float]:
     """Slow the last n frequencies down to a standstill, the later the more (clipped RoPE, "CoPE" of 2026).
 

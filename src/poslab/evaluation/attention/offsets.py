@@ -19,7 +19,7 @@ from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
 from poslab.encodings import Positions
-from poslab.evaluation.attention.rows import attends_to_itself, capture_attention, is_causal, rows_of
+from poslab.evaluation.attention.maps import attends_to_itself, capture_attention, is_causal, rows_of
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, new_figure
 

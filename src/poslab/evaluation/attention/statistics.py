@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
+from poslab.evaluation.attention.maps import RowsOfLayer, attends_to_itself, attention_rows, is_causal
 from poslab.evaluation.attention.offsets import added, sums_by_offset
-from poslab.evaluation.attention.rows import RowsOfLayer, attends_to_itself, attention_rows, is_causal
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, Style, panel_grid, style, without_marker
 
@@ -27,17 +27,8 @@ MIN_ATTENTION = 1e-6
 """Lower end of the axis of attention: smaller weights do not affect any output."""
 
 STATISTICS = (
-    *(
-        "entropy",
-        "mean_distance",
-        "cells_away",
-        "without_position",
-        "first_token",
-        "last_token",
-        "own_token",
-        "previous_token",
-    ),
-    *("next_token", "attended"),
+    *("entropy", "mean_distance", "cells_away", "without_position", "first_token", "last_token"),
+    *("own_token", "previous_token", "next_token", "attended"),
 )
 """Columns of `attention_statistics`, and those of `with_cells`, in order."""
 

@@ -7,19 +7,13 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 from torch import Tensor
 
-from poslab.evaluation.attention.maps import attention_maps, attention_overview
+from poslab.evaluation.attention.maps import attends_to_itself, attention_maps, attention_overview
 from poslab.evaluation.attention.offsets import attention_by_offset_plot, attention_on_grids, with_cells
-from poslab.evaluation.attention.rows import attends_to_itself
-from poslab.evaluation.attention.statistics import (
-    attention_by_distance,
-    attention_statistics,
-    distance_plot,
-)
+from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics, distance_plot
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.evaluation import Evaluation, named, slug_of, titled
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_example import short_example
-from poslab.evaluation.side_by_side import named, slug_of, titled
 from poslab.report.figures import ReportFigure, Table
 from poslab.report.page import Section
 

@@ -13,16 +13,24 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import StackEncodings
-from poslab.evaluation.attention.maps import MAX_TEXT_LENGTH, WIDE, visible_label
-from poslab.evaluation.attention.rows import capture_attention
+from poslab.evaluation.attention.maps import MAX_TEXT_LENGTH, WIDE, capture_attention, visible_label
 from poslab.evaluation.attention.statistics import head_legend, head_style
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.learned_bias import MAX_POINTS, bias_by_offset, bias_maps, bias_plot, learned_bias, varies
-from poslab.evaluation.learned_parameters import learned_parameters, norms_plot, parameters_table, table_norms
+from poslab.evaluation.evaluation import Evaluation, named, remark_on_positions, slug_of, titled
+from poslab.evaluation.learned_bias import (
+    MAX_POINTS,
+    bias_by_offset,
+    bias_maps,
+    bias_plot,
+    learned_bias,
+    learned_parameters,
+    norms_plot,
+    parameters_table,
+    table_norms,
+    varies,
+)
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_example import short_text, token_labels
-from poslab.evaluation.side_by_side import named, remark_on_positions, slug_of, titled
 from poslab.models import Model
 from poslab.report.figures import WIDTH, Plot, ReportFigure, new_figure
 from poslab.report.page import Section

@@ -7,24 +7,15 @@ from dataclasses import replace
 
 import pandas as pd
 
+from poslab.evaluation import extrapolation
 from poslab.evaluation.by_length import ALL, metrics_by_length, metrics_figures, overview_table
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.extrapolation import (
-    NON_OVERLAPPING,
-    SLIDING,
-    Extrapolation,
-    extrapolate,
-    extrapolation_figures,
-    windows_of,
-    work_of,
-)
+from poslab.evaluation.evaluation import Evaluation, lengths_of, tag, training_lengths, with_pretrained_lengths
 from poslab.evaluation.scores.intervals import interval
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.evaluation.scores.measure import scored
 from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import lengths_of, tag, training_lengths, with_pretrained_lengths
 from poslab.evaluation.summary import (
     WITHIN,
     SummaryMetric,
@@ -39,7 +30,7 @@ from poslab.report.page import Section
 ORDER = 1
 NEEDS: frozenset[Ability] = frozenset({"predictions"})
 
-BITS = {NON_OVERLAPPING: "bits per byte", SLIDING: "bits per byte, sliding"}
+BITS = {extrapolation.NON_OVERLAPPING: "bits per byte", extrapolation.SLIDING: "bits per byte, sliding"}
 
 CAPTION = (
     f"A dash is beyond the end of the encoding. '{WITHIN}' is the longest length up to which a model is, with 95% "
@@ -54,15 +45,18 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 
 def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
-    results: dict[str, Extrapolation] = {}
+    results: dict[str, extrapolation.Extrapolation] = {}
     lengths = lengths_of(runs, settings)
     work = 0.0
     for run in runs:
-        work += sum(work_of(run.model, *kind) for kind in windows_of(len(run.tokens), lengths, settings.stride))
+        work += sum(
+            extrapolation.work_of(run.model, *kind)
+            for kind in extrapolation.windows_of(len(run.tokens), lengths, settings.stride)
+        )
     settings.progress.begin("extrapolation", work)
     for run in runs:
         assert run.text is not None
-        results[run.name] = extrapolate(
+        results[run.name] = extrapolation.extrapolate(
             run.model,
             run.text.tokens,
             lengths,
@@ -77,7 +71,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             run.tokenizer.sizes(run.text.tokens[1:]),
         )
         for row in results[run.name].by_length.to_dict("records"):
-            protocol = "" if row["protocol"] == NON_OVERLAPPING else "sliding_"
+            protocol = "" if row["protocol"] == extrapolation.NON_OVERLAPPING else "sliding_"
             for metric in ("loss", "bits_per_byte", "perplexity", "accuracy"):
                 evaluation.metrics[tag(run, runs, f"{protocol}{metric}@{row['length']}")] = row[metric]
         for (kind, length), gain in results[run.name].items.items():
@@ -89,16 +83,20 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     by_position = {name: result.by_position for name, result in results.items()}
     evaluation.frames["per_position"] = pd.concat(by_position, names=["model"]).reset_index("model")
     trained = training_lengths(runs)
-    figures = extrapolation_figures(by_length, by_position, trained)
+    figures = extrapolation.extrapolation_figures(by_length, by_position, trained)
     text = "The same text in windows of several lengths, most of which did not occur in training."
     evaluation.sections.append(Section("Length extrapolation", text, figures))
     scores = {
-        name: {length: items for (protocol, length), items in result.items.items() if protocol == NON_OVERLAPPING}
+        name: {
+            length: items
+            for (protocol, length), items in result.items.items()
+            if protocol == extrapolation.NON_OVERLAPPING
+        }
         for name, result in results.items()
     }
     verdicts = {name: why_unlearned(result.items, trained[name]) for name, result in results.items()}
     unlearned = {name: verdict for name, verdict in verdicts.items() if verdict is not None}
-    summary = SummaryMetric(BITS[NON_OVERLAPPING], False, scores, trained, settings.seed, unlearned)
+    summary = SummaryMetric(BITS[extrapolation.NON_OVERLAPPING], False, scores, trained, settings.seed, unlearned)
     rows = pd.concat(by_length, names=["model"]).reset_index("model")
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
     caption = f"Lower is better. Columns are window lengths in tokens. {CAPTION}"

@@ -18,9 +18,8 @@ from torch.nn import functional
 from poslab.configuration.labels import written
 from poslab.evaluation.attention.offsets import at_no_offset, offset_maps, sums_by_offset
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.evaluation import Evaluation, tag, training_lengths
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import tag, training_lengths
 from poslab.models import Model
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, legend_columns, new_figure, style, without_marker
 from poslab.report.page import Section

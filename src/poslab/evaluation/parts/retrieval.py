@@ -22,11 +22,9 @@ from poslab.configuration.labels import written
 from poslab.data.tokenizers import Tokenizer
 from poslab.evaluation.by_length import length_name
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.progress import StepRunner, at_once
+from poslab.evaluation.evaluation import Evaluation, lengths_of, tag
 from poslab.evaluation.retrieval import TASKS, TOKENS_AT_ONCE, Haystack, make_prompts, require_room, score_answers
-from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import lengths_of, tag
+from poslab.evaluation.settings import Settings, StepRunner, at_once
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, panel_grid
 from poslab.report.page import Section
 from poslab.report.text import listed

@@ -16,10 +16,9 @@ from torch import Tensor
 from poslab.encodings import PositionalEncoding, StackEncodings
 from poslab.evaluation.base_bound import Floats, bound_by_length, draw_lengths, sums_plot
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun, Grid
-from poslab.evaluation.evaluation import Evaluation
+from poslab.evaluation.evaluation import Evaluation, lengths_of, remark_on_positions, titled
 from poslab.evaluation.learned_bias import served
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.side_by_side import lengths_of, remark_on_positions, titled
 from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Table, new_figure
 from poslab.report.page import Section
 

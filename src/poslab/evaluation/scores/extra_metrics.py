@@ -27,15 +27,7 @@ from poslab.data.batch import IGNORE
 from poslab.data.corpus import TextSplits
 from poslab.data.examples.source import ExampleSplits
 from poslab.data.run_data import RunData
-from poslab.evaluation.embeddings import (
-    TEXTS,
-    fitted_probe,
-    nearest_answers,
-    passkey_texts,
-    pooling_of,
-    sentence_vectors,
-    unit_vectors,
-)
+from poslab.evaluation import embeddings
 from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
 from poslab.evaluation.retrieval import TASKS, Haystack, Prompt, RetrievalTask, make_prompts, score_answers
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
@@ -115,7 +107,7 @@ def _retrieval(task: RetrievalTask, context: ScoringContext, length: int) -> Ext
 
 def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return questions, and the text that answers each."""
-    return passkey_texts(data.tokenizer, length, TEXTS, SEED)
+    return embeddings.passkey_texts(data.tokenizer, length, embeddings.TEXTS, SEED)
 
 
 def _search(context: ScoringContext, length: int) -> ExtraScores:
@@ -123,9 +115,11 @@ def _search(context: ScoringContext, length: int) -> ExtraScores:
     if length > (model.max_length or length):
         return
     questions, texts = _passkeys(context.run.data, context.run.split, length)
-    pooling = pooling_of(model, context.run.recipe)
-    vectors = [sentence_vectors(model, part, pooling, context.check_cancelled) for part in (questions, texts)]
-    is_nearest = nearest_answers(*vectors)
+    pooling = embeddings.pooling_of(model, context.run.recipe)
+    vectors = [
+        embeddings.sentence_vectors(model, part, pooling, context.check_cancelled) for part in (questions, texts)
+    ]
+    is_nearest = embeddings.nearest_answers(*vectors)
     yield "passkey_ndcg", 100.0 * is_nearest, np.ones(len(is_nearest), np.int64), _digest([*questions, *texts])
 
 
@@ -151,7 +145,10 @@ def _probe(context: ScoringContext, _: int) -> ExtraScores:
         real = (batch.classes != IGNORE).numpy()
         vectors.append(_vectors(run, run.model, on_device(batch, run.device))[real])
         classes.append(batch.classes.numpy()[real])
-    classify, test = fitted_probe(np.concatenate(vectors), np.concatenate(classes)), _test_vectors(context, run.model)
+    classify, test = (
+        embeddings.fitted_probe(np.concatenate(vectors), np.concatenate(classes)),
+        _test_vectors(context, run.model),
+    )
     right = test.counts & (classify(test.vectors) == test.classes)
     yield "probe_accuracy", 100.0 * right, test.counts.astype(np.int64), test.identity
 
@@ -267,7 +264,9 @@ def _test_vectors(context: ScoringContext, model: Model) -> _Vectors:
 
 def _vectors(run: EvaluatedRun, model: Model, batch: Any) -> np.ndarray:
     """Return the unit vectors of the texts of a batch, (B, M) float32: those that an output layer of classes reads."""
-    return unit_vectors(run.task.hidden_states(model, batch), batch.real, pooling_of(run.model, run.recipe))
+    return embeddings.unit_vectors(
+        run.task.hidden_states(model, batch), batch.real, embeddings.pooling_of(run.model, run.recipe)
+    )
 
 
 def _digest(texts: Iterable[np.ndarray]) -> str:

@@ -20,7 +20,7 @@ from poslab.evaluation.scores.tokens import TextWindows, TokenScores, context_ga
 from poslab.models import Model
 from poslab.runs.checkpoint import checkpoint_digest, checkpoint_file
 from poslab.runs.loading import device_named
-from poslab.runs.processor import set_up_cpu
+from poslab.runs.processes import set_up_cpu
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.measurement import Observation
 

@@ -32,7 +32,7 @@ from poslab.encodings import Positions
 from poslab.evaluation.scores.items import ItemScores
 from poslab.models import Model
 from poslab.tasks.language_modelling import next_token_batch
-from poslab.tasks.token_losses import losses_and_correct
+from poslab.tasks.token_prediction import losses_and_correct
 
 TOKENS_AT_ONCE = 4096
 """Tokens of a batch, which has at least one window."""

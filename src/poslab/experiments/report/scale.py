@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from poslab.experiments.comparison import file_name
+from poslab.experiments.comparison_file import RATE, carried, ladders
 from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.report import figures
 from poslab.experiments.results import Results
-from poslab.experiments.sizes import RATE, carried, ladders
 from poslab.experiments.statistics.scaling import CONSTANTS, Interval, ScalingLaw, Trend, scaling_law, trend
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Plot, Table

@@ -14,19 +14,8 @@ import pandas as pd
 from poslab.experiments.criteria import sign
 from poslab.experiments.report import figures
 from poslab.experiments.results import Results
+from poslab.experiments.statistics import over_cases
 from poslab.experiments.statistics.difference import Scores
-from poslab.experiments.statistics.over_cases import (
-    MIN_CASES,
-    MIN_CORPORA,
-    Summary,
-    interquartile_mean,
-    mean_ranks,
-    new_corpus,
-    normalised,
-    performance_profile,
-    probability_of_improvement,
-    signed_rank_p_values,
-)
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Table
 from poslab.report.page import Section
@@ -56,7 +45,7 @@ class OverCases:
     @property
     def enough(self) -> bool:
         """Return whether there are as many cases as a statement over cases needs."""
-        return len(self.cases) >= MIN_CASES and not self.results.comparison.has_sizes
+        return len(self.cases) >= over_cases.MIN_CASES and not self.results.comparison.has_sizes
 
     @cached_property
     def encodings(self) -> list[str]:
@@ -82,14 +71,14 @@ class OverCases:
     @cached_property
     def scores(self) -> np.ndarray:
         """The gains scaled in each case from the worst encoding, 0, to the best, 1: (E, S, C)."""
-        return normalised(self.gains)
+        return over_cases.normalised(self.gains)
 
     @cached_property
-    def ranks(self) -> Summary:
+    def ranks(self) -> over_cases.Summary:
         """The mean rank of each encoding."""
         finished = np.isfinite(self.gains)
         means = np.where(finished, self.gains, 0).sum(1) / np.maximum(finished.sum(1), 1)
-        return mean_ranks(np.where(finished.any(1), means, np.nan))
+        return over_cases.mean_ranks(np.where(finished.any(1), means, np.nan))
 
     @cached_property
     def p_values(self) -> dict[str, float]:
@@ -97,7 +86,7 @@ class OverCases:
         means = self.scores.mean(1)
         others = [index for index, name in enumerate(self.encodings) if name != self.results.comparison.baseline]
         baseline = means[self.encodings.index(self.results.comparison.baseline)]
-        p_values = signed_rank_p_values(means[others] - baseline)
+        p_values = over_cases.signed_rank_p_values(means[others] - baseline)
         return {self.encodings[index]: float(p_value) for index, p_value in zip(others, p_values, strict=True)}
 
     def section(self, styles: figures.Styles) -> Section:
@@ -110,7 +99,7 @@ class OverCases:
             "test over cases, adjusted by Holm's method. Intervals are at 95%."
         )
         scores = zip(self.encodings, self.scores, strict=True)
-        profiles = {name: performance_profile(of_encoding, THRESHOLDS) for name, of_encoding in scores}
+        profiles = {name: over_cases.performance_profile(of_encoding, THRESHOLDS) for name, of_encoding in scores}
         return Section(
             "Over all cases",
             f"Each of the {len(self.cases)} cases counts once, with its first metric.",
@@ -128,11 +117,11 @@ class OverCases:
             row: dict[str, object] = {"encoding": name}
             if name != comparison.baseline:
                 row |= self._tally(name)
-            middle = interquartile_mean(self.scores[index])
+            middle = over_cases.interquartile_mean(self.scores[index])
             row |= {"rank": self.ranks.value[index], "rank interval": _span(self.ranks, index, 1)}
             row |= {"score": float(middle.value), "score interval": _span(middle, (), 2)}
             if name != comparison.baseline:
-                chance = probability_of_improvement(self.scores[index], baseline)
+                chance = over_cases.probability_of_improvement(self.scores[index], baseline)
                 row |= {"chance": float(chance.value), "chance interval": _span(chance, (), 2)}
                 row |= {"p": self.p_values[name]}
             rows.append(row)
@@ -152,7 +141,7 @@ def corpora_table(results: Results) -> Table | None:
     """Return what a new corpus may show of each encoding by each metric of all cases; None unless cases are corpora."""
     comparison, rows = results.comparison, []
     cases = [case for case in comparison.cases if results.is_comparable(case)]
-    if comparison.cases_are != "corpora" or len(cases) < MIN_CORPORA or comparison.has_sizes:
+    if comparison.cases_are != "corpora" or len(cases) < over_cases.MIN_CORPORA or comparison.has_sizes:
         return None
     for criterion in comparison.criteria(cases[0]):
         declared = [case for case in cases if criterion in comparison.criteria(case)]
@@ -160,12 +149,12 @@ def corpora_table(results: Results) -> Table | None:
         for encoding in comparison.choices_by_encoding:
             gaps = [verdicts[encoding].difference for verdicts in known if encoding in verdicts]
             tested = [(gap, gap.estimate) for gap in gaps if gap.estimate is not None]
-            if len(tested) >= MIN_CORPORA:
+            if len(tested) >= over_cases.MIN_CORPORA:
                 differences = np.array([gap.mean for gap, _ in tested])
                 variances = np.array([float(estimate.error) ** 2 for _, estimate in tested])
                 seeds = float(np.mean([gap.pairs for gap, _ in tested]))
                 row = {"encoding": encoding, "metric": criterion.metric, "corpora": len(tested)}
-                rows.append({**row, **new_corpus(differences, variances, seeds)})
+                rows.append({**row, **over_cases.new_corpus(differences, variances, seeds)})
     caption = (
         f"Mean difference to {comparison.baseline} over corpora; low and high are the 95% prediction interval of what "
         "a new corpus shows with as many seeds. The last columns are standard deviations: of the true differences of "
@@ -174,7 +163,7 @@ def corpora_table(results: Results) -> Table | None:
     return Table("new_corpus", "A new corpus", caption, pd.DataFrame(rows)) if rows else None
 
 
-def _span(summary: Summary, index: int | tuple[()], decimals: int) -> str:
+def _span(summary: over_cases.Summary, index: int | tuple[()], decimals: int) -> str:
     """Return an interval in words; "" where there is none."""
     low, high = float(summary.low[index]), float(summary.high[index])
     return f"{low:.{decimals}f}\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}{high:.{decimals}f}" if np.isfinite(low) else ""

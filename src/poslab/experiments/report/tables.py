@@ -248,29 +248,16 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     for criterion in comparison.criteria(case):
         for encoding, verdict in results.verdicts(case, criterion, comparison.baseline).items():
             difference = verdict.difference
-            low, high = difference.interval
-            rows.append(
-                {
-                    "case": case,
-                    "metric": criterion.metric,
-                    "encoding": encoding,
-                    "baseline": comparison.baseline,
-                    "verdict": str(verdict.word),
-                    "difference": difference.mean,
-                    "low": low,
-                    "high": high,
-                    "p": verdict.p_alone,
-                    "p_adjusted": verdict.p_value,
-                    "pairs": difference.pairs,
-                    "share_better": difference.share_better,
-                    "paired_spread": difference.paired_spread,
-                    "unpaired_spread": difference.unpaired_spread,
-                    "degrees_of_freedom": difference.df,
-                    "further_seeds": verdict.further_seeds,
-                    "smallest_detectable": verdict.detectable,
-                }
-            )
-    return pd.DataFrame(rows)
+            row = {"case": case, "metric": criterion.metric, "encoding": encoding, "baseline": comparison.baseline}
+            others = {
+                "p": verdict.p_alone,
+                "share_better": difference.share_better,
+                "paired_spread": difference.paired_spread,
+                "unpaired_spread": difference.unpaired_spread,
+                "degrees_of_freedom": difference.df,
+            }
+            rows.append({**row, **_evidence(verdict), **others})
+    return pd.DataFrame(rows).drop(columns="beyond_margin", errors="ignore")
 
 
 def _in_short(value: object) -> str:

@@ -17,28 +17,12 @@ from poslab.configuration.labels import names_in_pictures, short_key
 from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.published import published_results
-from poslab.experiments.report import figures
+from poslab.experiments.report import figures, tables
 from poslab.experiments.report.by_length import USE_LEGEND, longer_context, speed_table, speeds_frame
 from poslab.experiments.report.checks import checks, methods
 from poslab.experiments.report.papers import paper_section, prediction_section, values_table
 from poslab.experiments.report.scale import decisions_in_lines, scale_section
 from poslab.experiments.report.summary import OverCases, corpora_table
-from poslab.experiments.report.tables import (
-    DIFFERING,
-    LEGEND,
-    at_each_length,
-    best_table,
-    case_table,
-    differences,
-    differing_table,
-    expected_best_rows,
-    legend,
-    notes,
-    order_by_metric,
-    overview,
-    tuned_table,
-    verdict_table,
-)
 from poslab.experiments.results import Results
 from poslab.io.files import write_atomically
 from poslab.report.figures import ReportFigure, Table
@@ -54,38 +38,32 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     comparison, output = results.comparison, Path(results.comparison.output)
     console.print("writing the report")
     write_atomically(output / "results.csv", results.frame().to_csv(index=False))
-    compared = [differences(results, case) for case in comparison.cases]
+    compared = [tables.differences(results, case) for case in comparison.cases]
     write_atomically(output / "differences.csv", pd.concat(compared).to_csv(index=False))
     if not (timed := speeds_frame(results)).empty:
         write_atomically(output / "speeds.csv", timed.to_csv(index=False))
-    table = overview(results)
-    signs = legend(results, table)
+    table = tables.overview(results)
+    signs = tables.legend(results, table)
     caption = " ".join([comparison.question, f"Finished: {_counted(results)}", signs])
     headed = table.rename(columns={"encoding": comparison.heading})
     write_atomically(output / "table.csv", headed.to_csv(index=False))
     write_atomically(output / "table.md", f"{markdown(headed)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(headed, caption))
-    best, order = best_table(results), order_by_metric(results)
     of_best = "Verdicts relative to the best mean, which hold for all pairs of encodings of a case together."
-    differing = differing_table(comparison)
-    lead = Section(
-        "Answer",
-        "",
-        [
-            *([] if differing is None else [differing]),
-            Table("best", "Best encodings", of_best, best),
-            Table(
-                "overview", "All cases", f"Means over seeds; shares such as accuracy are from 0 to 100. {signs}", table
-            ),
-            *([] if order is None else [order]),
-        ],
-    )
+    of_all = f"Means over seeds; shares such as accuracy are from 0 to 100. {signs}"
+    answers = [
+        tables.differing_table(comparison),
+        Table("best", "Best encodings", of_best, tables.best_table(results)),
+        Table("overview", "All cases", of_all, table),
+        tables.order_by_metric(results),
+    ]
+    lead = Section("Answer", "", [answer for answer in answers if answer is not None])
     lead, *sections = (_headed(section, comparison.heading) for section in [lead, *_sections(results)])
     drawn = write_figures(output / "figures", [lead, *sections], figure_width)
     in_plots = names_in_pictures(comparison.choices_by_encoding)
     facts = {"runs": _counted(results), **({"in plots": in_plots} if in_plots else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
-    _print(results, console, differing, best, order, table, signs)
+    _print(results, console, lead, table, signs)
 
 
 def _headed(section: Section, heading: str) -> Section:
@@ -93,7 +71,7 @@ def _headed(section: Section, heading: str) -> Section:
     headed = []
     for figure in section.figures if heading != "encoding" else ():
         words = {key: _in_words(getattr(figure, key), heading) for key in ("title", "caption")}
-        if isinstance(figure, Table) and figure.name != DIFFERING:
+        if isinstance(figure, Table) and figure.name != tables.DIFFERING:
             figure = replace(figure, frame=figure.frame.rename(columns={"encoding": heading}))
         headed.append(replace(figure, **words))
     return replace(section, figures=headed or section.figures)
@@ -118,7 +96,7 @@ def _sections(results: Results) -> Iterator[Section]:
             yield Section(case, "", list(_evidence(results, case, styles)))
     yield from paper_section(results)
     yield from prediction_section(results)
-    if (table := tuned_table(results)) is not None:
+    if (table := tables.tuned_table(results)) is not None:
         yield Section("Tuning", "", [table, *_budgets(results, styles)])
     yield Section("Checks", "", [checks(results)])
     yield Section("How it was made", "", [methods(results)])
@@ -131,25 +109,27 @@ def _budgets(results: Results, styles: figures.Styles) -> Iterator[ReportFigure]
     source = "Dodge et al., Show Your Work: Improved Reporting of Experimental Results (2019), section 3"
     for case in results.comparison.cases:
         tuning = results.comparison.tuning_of(case)
-        if tuning is not None and not (rows := expected_best_rows(results, case, tuning)).empty:
+        if tuning is not None and not (rows := tables.expected_best_rows(results, case, tuning)).empty:
             title, name = f"Expected best by trials: {case}", f"budget_{file_name(case)}"
             plot = figures.curves(name, title, rows, "", None, styles, tuning.direction)
             plot.figure.axes[0].set_xlabel("number of trials")
             yield replace(plot, caption=caption, source=source)
-            table = at_each_length(f"{name}_table", rows["metric"][0], rows)
+            table = tables.at_each_length(f"{name}_table", rows["metric"][0], rows)
             yield replace(table, title=title, caption="The values of the figure, by the number of trials.")
 
 
 def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:
     comparison, slug = results.comparison, file_name(case)
     gate = "" if comparison.gate_of(case) is None else " Learned: how many seeds pass the gate."
-    caption = f"Means over seeds.{gate} A dash: no result at these lengths. {' '.join(notes(results, case))}".strip()
-    yield Table(f"table_{slug}", "Means and costs", caption, case_table(results, case))
+    caption = (
+        f"Means over seeds.{gate} A dash: no result at these lengths. {' '.join(tables.notes(results, case))}".strip()
+    )
+    yield Table(f"table_{slug}", "Means and costs", caption, tables.case_table(results, case))
     if (context := longer_context(results, case)) is not None:
         yield context
     if (speeds := speed_table(results, case)) is not None:
         yield speeds
-    compared, drawn = differences(results, case), set()
+    compared, drawn = tables.differences(results, case), set()
     without = [name for name, choices in comparison.choices_by_encoding.items() if choices.get("encoding") == "none"]
     for criterion in comparison.criteria(case):
         rows, tag = results.by_length(case, criterion.name), file_name(criterion.metric)
@@ -162,8 +142,8 @@ def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[R
             yield figures.curves(
                 name, title, rows, results.first_run(case).length_unit, trained, named, criterion.direction
             )
-            yield at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
-        verdicts, caption = verdict_table(results, case, criterion), f"Differences to {comparison.baseline}."
+            yield tables.at_each_length(f"lengths_{slug}_{criterion.name}", criterion.name, rows)
+        verdicts, caption = tables.verdict_table(results, case, criterion), f"Differences to {comparison.baseline}."
         if not verdicts.empty:
             yield Table(f"verdicts_{slug}_{tag}", f"Verdicts: {criterion.metric}", caption, verdicts)
         if not compared.empty:
@@ -199,25 +179,16 @@ def _counted(results: Results) -> str:
     )
 
 
-def _print(
-    results: Results,
-    console: Console,
-    differing: Table | None,
-    best: pd.DataFrame,
-    order: Table | None,
-    table: pd.DataFrame,
-    signs: str,
-) -> None:
-    """Print what differs, the best of each case, orders by metric, the table of all cases, and where the report is."""
+def _print(results: Results, console: Console, lead: Section, table: pd.DataFrame, signs: str) -> None:
+    """Print the tables of the answer, the table of all cases by case, and where the report is."""
     comparison = results.comparison
     heading = {"encoding": comparison.heading}
     if results.finished:
-        if differing is not None:
-            keys = list(map(str, differing.frame))
-            print_table(console, "what differs", differing.frame.rename(columns=lambda key: short_key(key, keys)))
-        print_table(console, f"best {comparison.heading}s", best)
-        if order is not None:
-            print_table(console, order.title.lower(), order.frame.rename(columns=heading))
+        answers = {figure.name: figure for figure in lead.figures if isinstance(figure, Table)}
+        for answer in (answers[name] for name in (tables.DIFFERING, "best", "order") if name in answers):
+            keys = list(map(str, answer.frame))
+            short = {key: short_key(key, keys) for key in keys} if answer.name == tables.DIFFERING else {}
+            print_table(console, answer.title.lower(), answer.frame.rename(columns=short))
         for case in comparison.cases:
             prefix = "" if len(comparison.cases) == 1 else f"{case} "
             of_case = table[table["encoding"].isin(comparison.encodings_of(case))]
@@ -267,4 +238,4 @@ def _shown(cell: object) -> str:
     if not isinstance(cell, str):
         return "–" if pd.isna(cell) else readable([cell])[0]  # type: ignore[call-overload, list-item]
     is_number = cell[:1].isdigit() or cell[:1] in "−–"
-    return cell if cell[-1:] in LEGEND or not is_number else f"{cell}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"
+    return cell if cell[-1:] in tables.LEGEND or not is_number else f"{cell}\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"
