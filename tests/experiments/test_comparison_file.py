@@ -8,7 +8,10 @@ import pytest
 import yaml
 
 from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.experiments.cells import Cell
 from poslab.experiments.comparison_file import comparison_files, read_comparison
+from poslab.experiments.configurations import CellConfigurations, with_counts
+from poslab.runs.recipe import Recipe
 
 QUESTION = """
 question: Does it work?
@@ -142,6 +145,16 @@ def test_every_file_is_a_comparison_in_which_no_case_overrides_what_a_preset_cho
     for case, node in made.all_cases.items():
         of_case = {**chosen.get("train", {}), **((chosen.get("cases") or {}).get(case) or {}).get("train", {})}
         assert of_case.items() <= {**made.train, **node.train}.items()
+
+
+@pytest.mark.parametrize("name", [name for name, preset in WITH_PRESETS if preset == "gpu"])
+def test_the_preset_of_a_gpu_has_models_of_60_to_120_million_parameters(name):
+    made = with_counts(read_comparison(COMPARISONS, {"comparison": name, "preset": "gpu"}, []), CONF)
+    configurations = CellConfigurations(CONF, made)
+    for case in made.all_cases:
+        config = configurations.of(Cell(case, made.baseline, 1, {}, is_trial=False))
+        weights = Recipe.of(config).model.on_meta.parameters()
+        assert 5.5e7 < sum(weight.numel() for weight in weights) < 1.3e8
 
 
 def test_the_readmes_comparison_trains_the_few_steps_of_its_preset():
