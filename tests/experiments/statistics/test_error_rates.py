@@ -217,39 +217,41 @@ def rates(deviations, seeds: int, correlation: float, simulations: int, paired: 
 
 @pytest.mark.parametrize("contestants", [3, 5, 10])
 def test_ten_seeds_without_a_difference_have_a_false_verdict_in_at_most_5_percent(contestants):
-    number = 1500 // (contestants + 2)
+    number = 1000 // (contestants + 2)
     found = rates([1.0] * contestants, 10, 0.0, number)
     assert max(found.baseline, found.best) <= 0.05 + by_chance(0.05, number)
     assert 0.94 - by_chance(0.94, number) <= found.coverage <= 0.97 + by_chance(0.97, number)
 
 
-UNEQUAL = {
+DEVIATIONS = {
     "equal": lambda contestants: np.ones(contestants),
-    "a noisy one": lambda contestants: np.where(np.arange(contestants) == contestants - 1, 0.5, 0.005),
-    "a noisy baseline": lambda contestants: np.where(np.arange(contestants) == 0, 0.5, 0.005),
-    "a half": lambda contestants: np.where(np.arange(contestants) < contestants // 2, 0.5, 0.005),
-    "three times": lambda contestants: np.where(np.arange(contestants) == 0, 3.0, 1.0),
+    "one is three times the others": lambda contestants: np.where(np.arange(contestants) == contestants - 1, 3.0, 1.0),
+    "the baseline is twice the others": lambda contestants: np.where(np.arange(contestants) == 0, 2.0, 1.0),
+    "the baseline is three times the others": lambda contestants: np.where(np.arange(contestants) == 0, 3.0, 1.0),
+    "half are three times the others": lambda contestants: np.where(np.arange(contestants) < contestants // 2, 3.0, 1.0),
+    "0.005 to 0.5": lambda contestants: np.geomspace(0.005, 0.5, contestants),
+    "the baseline is 100 times the others": lambda contestants: np.where(np.arange(contestants) == 0, 0.5, 0.005),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("deviations", UNEQUAL.values(), ids=UNEQUAL.keys())
-@pytest.mark.parametrize("paired", [True, False])
-@pytest.mark.parametrize("correlation", [0.0, 0.4, 0.9])
+@pytest.mark.parametrize("deviations", DEVIATIONS.values(), ids=DEVIATIONS.keys())
+@pytest.mark.parametrize(("paired", "correlation"), [(True, 0.0), (True, 0.4), (True, 0.9), (False, 0.0)])
 @pytest.mark.parametrize("seeds", SEEDS)
-@pytest.mark.parametrize("contestants", [3, 10])
-def test_false_verdicts_are_rare_whatever_the_deviations_and_the_correlation(
+@pytest.mark.parametrize("contestants", [3, 5, 10])
+def test_at_most_5_percent_have_a_false_verdict_whatever_the_deviations_and_the_correlation(
     contestants, seeds, correlation, paired, deviations
 ):
-    found = rates(deviations(contestants), seeds, correlation, 1000, paired)
-    unseen = deviations is UNEQUAL["three times"]  # which no test finds in few seeds
-    assert max(found.baseline, found.best) <= (0.11 if unseen else 0.05) + by_chance(0.05, 1000)
-    assert found.coverage >= (0.8 if unseen else 0.93)
+    """Next to the baseline and next to the best; intervals hold the true difference in at least 94%."""
+    number = 1000
+    found = rates(deviations(contestants), seeds, correlation, number, paired)
+    assert max(found.baseline, found.best) <= 0.05 + 3 * (0.05 * 0.95 / number) ** 0.5
+    assert found.coverage >= 0.94 - 3 * (0.94 * 0.06 / number) ** 0.5
 
 
 @pytest.mark.parametrize(("deviation", "contestants"), [(0.012, 4), (0.02, 10)])
 def test_a_planted_difference_is_found_with_the_seeds_that_the_dry_run_asks_for(deviation, contestants):
-    """A difference of 0.02 bits, the margin, is found in about 80% of comparisons."""
+    """A difference of 0.02 bits, the margin, is found in at least 80% of comparisons."""
     margin = 0.02
     detectable = {n: detectable_in_advance(deviation**2, 0.0, n, contestants, paired=True) for n in range(2, 60)}
     seeds = min(n for n, smallest in detectable.items() if smallest <= margin)

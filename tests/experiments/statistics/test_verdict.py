@@ -75,7 +75,7 @@ def test_without_a_margin_nothing_is_equal_and_no_seeds_are_advised():
 
 def of_equal_spread(means):
     """Five seeds of each encoding, whose variances are equal."""
-    rows = [BASELINE, *(BASELINE + mean + np.roll(BASELINE - 50, number) for number, mean in enumerate(means, 1))]
+    rows = [mean + np.roll(BASELINE, 2 * number) for number, mean in enumerate([0, *means])]
     return {f"encoding {number}": Scores(values) for number, values in enumerate(rows)}
 
 
@@ -83,8 +83,8 @@ def moderated(scores, name, baseline):
     """The standard error of a difference of blocks by hand, and its degrees of freedom."""
     residuals = np.array([of_encoding.values - of_encoding.mean for of_encoding in scores.values()])
     pooled = 2 * ((residuals - residuals.mean(0)) ** 2).sum() / (4 * len(scores) - 4)
-    own = (scores[name].values - scores[baseline].values).var(ddof=1)
-    return ((4 * pooled + 4 * own) / 8 / 5) ** 0.5, 8
+    alone = (scores[name].values - scores[baseline].values).var(ddof=1)
+    return (max((4 * pooled + 4 * alone) / 8, alone) / 5) ** 0.5, 8
 
 
 def test_p_values_are_of_the_moderated_variance_and_adjusted_over_the_encodings():

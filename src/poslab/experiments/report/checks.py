@@ -19,13 +19,13 @@ from poslab.report.text import listed
 
 STATISTICS = {
     "differences": "of means over seeds, also where some seeds solve a task and others do not",
-    "variance": "of seeds: that of the pair, moderated by that of the encodings of a case that Bartlett's test does "
-    "not find unequal (at most 4 degrees of freedom)",
+    "variance": "of seeds: that of the pair; with at least 5 seeds and 3 encodings, whose variances are equal by "
+    "Bartlett's test (p of at least 0.25), raised to its mean with theirs, with up to twice the degrees of freedom",
     "intervals": "95%, for new seeds and new test items (crossed layout), else for new seeds (Student's t); those of "
     "shares end at -100 and 100",
     "test items": "examples, or documents; of a text with fewer than 10 documents, pieces of 1,024 tokens",
     "better, worse": "the difference is not zero at 5% after Holm's correction over the encodings of a case; next to "
-    "the best, over all pairs (Tukey, or Bonferroni where the variance is that of the pair)",
+    "the best, over all pairs (Bonferroni, or Tukey with the variance of the encodings)",
     "equivalent": "within the margin by two one-sided tests, so corrected",
     "inconclusive": "neither, with the smallest difference that these seeds would have found with a power of 80%",
 }

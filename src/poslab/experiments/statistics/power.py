@@ -9,7 +9,6 @@ from scipy.special import nctdtrinc
 from scipy.stats import norm
 
 from poslab.experiments.statistics.crossed import Estimate
-from poslab.experiments.statistics.pooled import prior_df
 
 MAX_SEEDS = 10**6
 """Seeds above which no difference is looked for."""
@@ -40,7 +39,9 @@ def smallest_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 
 
 
 def detectable_in_advance(variance: float, item_variance: float, seeds: int, contestants: int, paired: bool) -> float:
-    """Return the smallest difference to the baseline that a comparison is to find with a power of 80%.
+    """Return the smallest difference to the baseline that a comparison is to find with a power of at least 80%.
+
+    Each pair has its own variance here, since only the runs can show that the variances may be pooled.
 
     Args:
         variance: of a run, from seeds.
@@ -49,10 +50,8 @@ def detectable_in_advance(variance: float, item_variance: float, seeds: int, con
         contestants: the encodings, the baseline among them, over which Holm's first step divides the level.
         paired: whether seeds are blocks.
     """
-    pair = (2 - paired) * (seeds - 1)
-    df = pair + prior_df((contestants - paired) * (seeds - 1), pair)
-    of_seeds, zero = np.asarray(2 * variance / seeds), np.zeros(())
-    expected = Estimate(zero, of_seeds, np.asarray(df), np.asarray(item_variance), MANY_ITEMS)
+    df = np.asarray((2 - paired) * (seeds - 1))
+    expected = Estimate(np.zeros(()), np.asarray(2 * variance / seeds), df, np.asarray(item_variance), MANY_ITEMS)
     return smallest_detectable(expected, 0.05 / (contestants - 1))
 
 

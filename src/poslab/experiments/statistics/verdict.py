@@ -95,11 +95,11 @@ def verdicts(
 ) -> dict[str, Verdict]:
     """Return the verdict on each encoding but the baseline.
 
-    The variance of seeds is moderated by that which encodings share (`pool`). Holm's method adjusts p-values over
-    the encodings, so that at most 5% of cases have an encoding that is called better or worse by chance. The same holds
-    for "by more than the margin" and for "equivalent". A difference that is both beyond 0 and within the margin is
-    equivalent. Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs (Welch's
-    test). If one of both has more diverged runs, the pairs that finished do not speak in its favour, nor for
+    The variance of seeds is moderated by that which encodings share, if they do (`pool`). Holm's method adjusts
+    p-values over the encodings, so that at most 5% of cases have an encoding that is called better or worse by chance.
+    The same holds for "by more than the margin" and for "equivalent". A difference that is both beyond 0 and within the
+    margin is equivalent. Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs
+    (Welch's test). If one of both has more diverged runs, the pairs that finished do not speak in its favour, nor for
     equivalence.
 
     Args:
@@ -117,7 +117,7 @@ def verdicts(
     Raises:
         ValueError: if the seeds or items of two encodings do not fit.
     """
-    shared = pool({name: of_name for name, of_name in scores.items() if name not in not_learned}, paired)
+    shared = pool({name: of_name for name, of_name in scores.items() if name not in not_learned}, baseline, paired)
     comparisons = {}
     for name in scores:
         if name == baseline:
@@ -125,7 +125,7 @@ def verdicts(
         of_pair = in_pairs(scores[name], scores[baseline]) if paired else (scores[name], scores[baseline], False)
         scores_of_pair, baseline_of_pair, are_pairs = of_pair
         gap = difference(scores_of_pair, baseline_of_pair, direction, are_pairs, 100.0 if share else math.inf)
-        if shared is not None and {name, baseline} <= shared.names and gap.estimate is not None:
+        if shared is not None and name in shared.names and gap.estimate is not None:
             sizes = len(scores_of_pair.values), len(baseline_of_pair.values)
             gap = replace(gap, estimate=shared.applied(gap.estimate, *sizes))
         comparisons[name] = _Comparison(scores_of_pair, baseline_of_pair, gap, name not in not_learned)
@@ -137,7 +137,7 @@ def verdicts(
         for name in tested:
             gap = comparisons[name].difference
             assert gap.estimate is not None
-            is_pooled = shared is not None and {name, baseline} <= shared.names and len(tested) > 1
+            is_pooled = shared is not None and name in shared.names and len(tested) > 1
             means, tests = (len(tested) + 1, 1) if is_pooled else (0, family)
             gap = replace(gap, estimate=replace(gap.estimate, means=means, tests=tests))
             comparisons[name] = replace(comparisons[name], difference=gap)
