@@ -2,9 +2,11 @@
 
 import itertools
 
+import psutil
 import pytest
 import torch
 
+from poslab.runs.errors import NonFiniteLossError
 from poslab.training import callbacks
 from poslab.training.callbacks import Reading, free_threads
 from tests.training.runs import assert_same_weights, run_of, small
@@ -42,3 +44,21 @@ def test_threads_that_change_in_training_change_nothing_that_is_learned(words, t
     finally:
         torch.set_num_threads(before)
     assert next(numbers) == 1  # four steps have changed the number
+
+
+def test_a_run_that_fails_gives_its_threads_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "INTERVAL_S", 0.0)
+    monkeypatch.setattr(callbacks, "free_threads", lambda *_: 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(NonFiniteLossError):
+            run_of(small(tmp_path, "optimizer.lr=1e30"), tmp_path / "run")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_run_keeps_its_threads_where_the_system_does_not_tell_its_load(tmp_path, monkeypatch):
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    run_of(small(tmp_path), tmp_path / "run")

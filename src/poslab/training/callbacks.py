@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal, NamedTuple
 
 import lightning as L
@@ -204,17 +205,26 @@ class FreeCores(L.Callback):
     twice as long. The results do not depend on the number of threads.
     """
 
+    def __init__(self) -> None:
+        self._most = torch.get_num_threads()
+        self._before: Reading | None = None
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the number of threads, which is the largest."""
-        self._most, self._before = torch.get_num_threads(), Reading.now()
+        """Measure the load, unless the system does not tell, as in a container without /proc/stat."""
+        with suppress(OSError, psutil.Error):
+            self._before = Reading.now()
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Measure the load, unless that was a moment ago."""
-        if self._most > 1 and time.monotonic() - self._before.moment >= INTERVAL_S:
-            before, self._before = self._before, Reading.now()
+        before = self._before
+        if self._most > 1 and before is not None and time.monotonic() - before.moment >= INTERVAL_S:
+            self._before = Reading.now()
             torch.set_num_threads(free_threads(before, self._before, psutil.cpu_count() or 1, self._most))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give all threads back."""
-        if stage == "fit":
-            torch.set_num_threads(self._most)
+        torch.set_num_threads(self._most)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Give all threads back, to the next run of this process, such as a worker's."""
+        torch.set_num_threads(self._most)
