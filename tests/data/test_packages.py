@@ -128,6 +128,14 @@ def test_names_that_lead_elsewhere_write_nothing_and_links_are_not_followed(tmp_
     assert [entry.name for entry in folder.iterdir()] == ["tiny.tgz"]
 
 
+def test_of_members_of_one_name_the_last_file_is_read_and_sparse_ones_are_not(tmp_path: Path) -> None:
+    folder, fifo, broken, sparse = (tarfile.TarInfo(name) for name in ("tiny/a", "tiny/a", "tiny/b", "tiny/c"))
+    folder.type, fifo.type, broken.type, broken.linkname = tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.SYMTYPE, "gone"
+    sparse.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(10**13)}
+    path = tar(tmp_path / "tiny.tgz", {"tiny/a": b"a", "tiny/b": b"b"}, folder, fifo, broken, sparse)
+    assert texts(tmp_path, path, ["*"]) == ["a", "b"]
+
+
 @pytest.mark.parametrize("pack, name", [(wheel, "tiny.whl"), (tar, "tiny.tgz")])
 def test_an_archive_that_grows_is_not_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Any, name: str
@@ -155,12 +163,14 @@ def test_a_zip_file_that_lies_about_a_size_is_not_unpacked(tmp_path: Path, monke
         (["*/letter"], {}, "tiny/letter: 'utf-8' codec"),
         (["*/WHEEL"], {"keys": ["x"]}, "WHEEL: Expecting value"),
         (["*/deep"], {"keys": ["x"]}, "tiny/deep: "),
+        (["*/half"], {"keys": ["x"]}, "tiny/half: 'utf-8' codec"),
     ],
 )
 def test_a_package_that_is_another_than_expected_is_one_sentence(
     tmp_path: Path, files: list[str], arguments: dict[str, Any], reason: str
 ) -> None:
-    path = wheel(tmp_path / "tiny.whl", {"tiny/letter": "ö".encode("latin-1"), "tiny/deep": b"[" * 10**6})
+    members = {"letter": "ö".encode("latin-1"), "deep": b"[" * 10**6, "half": rb'["\ud800"]'}
+    path = wheel(tmp_path / "tiny.whl", {f"tiny/{name}": content for name, content in members.items()})
     with pytest.raises(ValueError, match=rf"^packages: '.*tiny\.whl' cannot be read: .*{reason}[^\n]*$"):
         texts(tmp_path, path, files, **arguments)
 
@@ -186,6 +196,7 @@ def test_a_damaged_or_missing_archive_is_one_sentence(tmp_path: Path, name: str)
         ("sha256", "A" * 64),
         ("remove", "("),
         ("split", "[a"),
+        ("split", "(a)|b"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_key(key: str, value: str) -> None:
@@ -219,6 +230,12 @@ def test_offline_it_says_where_to_put_the_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NotInstalledError, match=r"^packages: npm:@a/b@1\.0 .*npm is not installed.*/a-b-1\.0\.tgz$"):
         list(package("npm:@a/b@1.0", ["*"]).documents(tmp_path))
+
+
+def test_a_cache_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(ValueError, match=rf"^cache_dir '{tmp_path}/cache' cannot be written: [^\n]+$"):
+        list(package("tiny==1.0", ["*"]).documents(tmp_path / "cache" / "packages"))
 
 
 @pytest.mark.needs("pip")

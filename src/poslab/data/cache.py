@@ -94,7 +94,7 @@ def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda fol
         return True
     except (OSError, ValueError) as error:
         print(one_line(f"warning: {error}: the data is prepared again"), file=sys.stderr)
-    with _writing(folder), suppress(FileNotFoundError):
+    with writing(folder), suppress(FileNotFoundError):
         # Another process may have found the same damage and have prepared the data again by now.
         if folder.stat().st_ino == number:
             aside = _temporary(folder)
@@ -115,7 +115,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     Raises:
         ValueError: if the disk refuses, or is full.
     """
-    with _writing(folder):
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for lock in folder.parent.glob("*.tmp.lock"):  # what no process writes any more
             left_over = lock.with_suffix("")
@@ -151,7 +151,8 @@ def _locked(temporary: Path, timeout: float = -1) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def writing(folder: Path) -> Iterator[None]:
+    """Raise ValueError where a folder of the cache cannot be written."""
     try:
         yield
     except OSError as error:

