@@ -140,8 +140,8 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
     if (tuning := comparison.tuning_of(case)) is None:
         return
     choices, encodings = comparison.choices_by_encoding, comparison.encodings_of(case)
-    if both := [seed for seed in tuning.seed_list if seed in comparison.seeds_of(case)]:
-        yield f"tuning.seed{'' if both == [tuning.seed] else 's'} must not be one of seeds, got {both[0]}"
+    if shared := [seed for seed in tuning.seed_list if seed in comparison.seeds_of(case)]:
+        yield f"tuning.seed{'' if shared == [tuning.seed] else 's'} must not be one of seeds, got {shared[0]}"
     yield from _keys_of_a_run("tuning.space", tuning.space, MAKES_CASES)
     for name, space in tuning.of.items():
         if name not in choices:
