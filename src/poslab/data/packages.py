@@ -149,7 +149,7 @@ class PackageText(Corpus):
     def check(self) -> None:
         super().check()
         if not self.packages:
-            raise ValueError("packages must name a package and the text in it, got []")
+            raise ValueError("packages must name a package and the text in it, as dataset=corpus_code does, got []")
 
     def reaches(self) -> list[str]:
         return [*super().reaches(), *(f"download {x.name}" for x in self.packages if not x.is_local)]

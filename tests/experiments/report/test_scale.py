@@ -116,7 +116,7 @@ def test_a_trained_size_is_set_next_to_its_prediction(tmp_path):
 
 def test_too_few_sizes_have_a_reason_in_place_of_a_law(tmp_path):
     frame = laws(ladders_of(results(tmp_path, trained=["0.1M", "0.3M"])))
-    assert set(frame["none"]) == {"3 sizes with runs are needed, got 2"}
+    assert set(frame["not fitted"]) == {"3 sizes with runs are needed, got 2"}
 
 
 def test_each_pair_has_a_trend(tmp_path):

@@ -126,10 +126,10 @@ def laws(every: Sequence[Ladder]) -> pd.DataFrame:
                 label = ladder.case if len(constants) == len(CONSTANTS) else label  # that of all ratios
                 row = {name: "{:.3g} ({:.3g} to {:.3g})".format(*value) for name, value in constants.items()}
             except ValueError as error:
-                row["none"] = str(error)
+                row["not fitted"] = str(error)
             key = {"case": label, "metric": criterion.metric, "encoding": encoding}
             rows.setdefault(tuple(key.values()), key | row)
-    frame = pd.DataFrame(list(rows.values()), columns=["case", "metric", "encoding", *CONSTANTS, "none"])
+    frame = pd.DataFrame(list(rows.values()), columns=["case", "metric", "encoding", *CONSTANTS, "not fitted"])
     return frame.dropna(axis=1, how="all")
 
 

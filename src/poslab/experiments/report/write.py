@@ -20,7 +20,7 @@ from poslab.experiments.published import published_results
 from poslab.experiments.report import figures, tables
 from poslab.experiments.report.by_length import USE_LEGEND, longer_context, speed_table, speeds_frame
 from poslab.experiments.report.checks import checks, methods
-from poslab.experiments.report.papers import paper_section, prediction_section, values_table
+from poslab.experiments.report.papers import paper_section, prediction_section, predictions_table, values_table
 from poslab.experiments.report.scale import decisions_in_lines, scale_section
 from poslab.experiments.report.summary import OverCases, corpora_table
 from poslab.experiments.results import Results
@@ -195,12 +195,16 @@ def _print(results: Results, console: Console, lead: Section, table: pd.DataFram
             columns = {f"{prefix}{criterion.metric}": criterion.metric for criterion in comparison.criteria(case)}
             print_table(console, case, of_case[["encoding", *columns]].rename(columns=columns | heading))
         console.print(signs)
-        for case in comparison.cases:
-            if (context := longer_context(results, case)) is not None:
+        contexts = {case: longer_context(results, case) for case in comparison.cases}
+        for case, context in contexts.items():
+            if context is not None:
                 print_table(console, f"longer context: {case}", context.frame.iloc[:, :-3].rename(columns=heading))
-                console.print(USE_LEGEND)
+        if any(context is not None for context in contexts.values()):
+            console.print(USE_LEGEND)
         if not (decided := decisions_in_lines(results)).empty:
             print_table(console, "decision accuracy: pairs in the order of the largest size", decided)
+        if outcomes := predictions_table(results)["outcome"].value_counts().to_dict():
+            console.print(f"predictions: {', '.join(f'{word} {count}' for word, count in outcomes.items())}")
     published = published_results(comparison)
     if published is not None and any(value.head_dim for value in published.values):  # computed without any run
         print_table(console, "published values", values_table(results, published))
