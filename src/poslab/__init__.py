@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from poslab.pretrained.borrow import borrow, exchange
-    from poslab.runs.loading import load
-    from poslab.runs.serving import export, serve
+    from poslab.runs.loading import export, load, serve
 
     __version__: str
 
@@ -19,7 +18,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(borrowing, name)
     if name == "export":
-        from poslab.runs.serving import export
+        from poslab.runs.loading import export
 
         return export
     if name == "load":
@@ -27,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "serve":
-        from poslab.runs.serving import serve
+        from poslab.runs.loading import serve
 
         return serve
     if name == "__version__":

@@ -12,7 +12,7 @@ import optuna
 import psutil
 import pytest
 
-from poslab.cli.specs import DISTRIBUTED_ENV
+from poslab.cli.hydra_command import DISTRIBUTED_ENV
 from tests.training.runs import SMALL, composed, run_of, words
 
 from .running import DROPOUT, ROOT, TINY, Ended, Running, last_of_each, python

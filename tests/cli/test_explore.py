@@ -9,7 +9,7 @@ import pytest
 
 from poslab.cli.explore import main
 from poslab.configuration.command_line import STARTED_AS
-from poslab.explorer.page import explorer_page
+from poslab.explorer import explorer_page
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from poslab.cli.compare import OWN_KEYS, main
-from poslab.cli.specs import named_runs, own_keys_and_overrides
+from poslab.cli.hydra_command import named_runs, own_keys_and_overrides
 
 
 def test_runs_are_a_text_or_a_list():

@@ -25,7 +25,7 @@ from poslab.cli import advise, compare, sweep
 from poslab.cli.argv import expand_aliases, options_first, parsed
 from poslab.cli.errors import known_keys
 from poslab.cli.evaluate import _taken_for_model
-from poslab.cli.specs import own_keys_and_overrides
+from poslab.cli.hydra_command import own_keys_and_overrides
 from poslab.experiments.comparison_file import read_comparison
 from poslab.experiments.sweep import read_sweep
 from tests.conftest import ROOT

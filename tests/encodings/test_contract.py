@@ -15,8 +15,7 @@ from poslab.encodings.rotary.allocations import axial
 from poslab.encodings.rotary.scalings import rope_linear, rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.testing import CHECKS, Subject
-from poslab.testing.outputs import assert_near, attended
-from poslab.testing.subject import LENGTH
+from poslab.testing.subject import LENGTH, assert_near, attended
 from tests.encoding_choices import (
     BIASED,
     ENCODINGS,

@@ -19,7 +19,7 @@ More on it.
 """
 
 from poslab.evaluation.evaluation import Evaluation
-from poslab.report.page import Section
+from poslab.report.figures import Section
 
 ORDER = {place}
 NEEDS = frozenset({needs})

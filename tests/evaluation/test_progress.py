@@ -14,8 +14,7 @@ from poslab.evaluation.evaluation import Evaluation
 from poslab.evaluation.extrapolation import extrapolate
 from poslab.evaluation.parts.retrieval import _overview
 from poslab.evaluation.settings import Progress
-from poslab.report.figures import Table
-from poslab.report.page import Section
+from poslab.report.figures import Section, Table
 from tests.encoding_choices import VOCAB_SIZE, small_decoder
 
 

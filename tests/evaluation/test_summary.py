@@ -27,8 +27,7 @@ from poslab.evaluation.summary import (
     within_tolerance,
 )
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.figures import Table
-from poslab.report.page import Section
+from poslab.report.figures import Section, Table
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, 60)
 

@@ -13,7 +13,7 @@ import pytest
 from poslab.experiments.display import best_of
 from poslab.experiments.search import TrialResult
 from poslab.experiments.sweep_command import report_sections, trials_frame
-from poslab.report.page import write_figures
+from poslab.report.figures import write_figures
 
 from .sweeps import joined, small_sweep
 

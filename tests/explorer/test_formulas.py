@@ -17,8 +17,8 @@ from poslab.encodings import PositionalEncoding, StackEncodings, StackShape
 from poslab.encodings.bias.t5 import T5Bias
 from poslab.evaluation.base_bound import first_violation, smallest_base
 from poslab.evaluation.parts.rotary import spectrum_of, wavelengths
-from poslab.explorer.page import DATA, write_explorer
-from poslab.testing.outputs import Float64
+from poslab.explorer import DATA, write_explorer
+from poslab.testing.subject import Float64
 from tests.encoding_choices import choice, composed
 from tests.report.chromium import chromium
 

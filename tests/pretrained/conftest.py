@@ -9,7 +9,7 @@ import torch
 
 from poslab.data.tokenizers import SubwordTokenizer
 from poslab.pretrained import register
-from poslab.pretrained.export import fresh_process, verify
+from poslab.pretrained.export import directory, fresh_process
 from tests.pretrained import tiny as tiny_models
 from tests.training.runs import words
 
@@ -30,4 +30,4 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def in_this_process(monkeypatch):
     """Load directories here: a fresh process takes seconds to import transformers."""
     register()
-    monkeypatch.setattr(verify, "_load_in_fresh_process", fresh_process.main)
+    monkeypatch.setattr(directory, "_load_in_fresh_process", fresh_process.main)

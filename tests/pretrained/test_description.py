@@ -17,7 +17,7 @@ from poslab.encodings import (
     StackShape,
 )
 from poslab.models import Decoder
-from poslab.pretrained.description import describe, encodings_of
+from poslab.pretrained.borrow import describe, encodings_of
 from poslab.pretrained.export.plain import NotPlainError, checked_decoder, plain_form
 from tests.stacked import stacked
 

@@ -53,7 +53,7 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.generation.decoding import generate
 from poslab.generation.token_choice import Sampling
 from poslab.models import Decoder, Encoder, Outputs, StackConfig
-from poslab.pretrained.export import NotPlainError, directory, verify
+from poslab.pretrained.export import NotPlainError, directory
 from poslab.pretrained.export.directory import fast_tokenizer
 from poslab.pretrained.export.plain import plain_form
 from poslab.runs.directory import RunDirectory
@@ -605,7 +605,7 @@ def own_signals():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.usefixtures("own_signals")
 def test_a_command_that_is_stopped_leaves_nothing_behind(run, tmp_path, monkeypatch, capsys, number):
-    monkeypatch.setattr(verify, "_load_in_fresh_process", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(directory, "_load_in_fresh_process", lambda *_: os.kill(os.getpid(), number))
     with pytest.raises(SystemExit) as stopped:
         exported(capsys, f"run={run}", f"to={tmp_path}/made")
     assert stopped.value.code == 128 + number

@@ -30,8 +30,7 @@ from poslab.encodings.rotary.scalings import rope_linear
 from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Outputs
 from poslab.models.adaptation import LowRank
-from poslab.pretrained.borrow import borrow, exchange
-from poslab.pretrained.description import describe, encodings_of
+from poslab.pretrained.borrow import borrow, describe, encodings_of, exchange
 from poslab.pretrained.export.rope_parameters import KNOWN_TO_4
 from poslab.pretrained.families import FAMILIES
 from tests.cli.running import Running, python

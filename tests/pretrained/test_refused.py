@@ -412,6 +412,6 @@ def test_serving_and_exporting_are_imported_without_transformers():
 import sys
 import torchmetrics  # which imports transformers where it is installed
 sys.modules["transformers"] = None
-import poslab.runs.serving
+import poslab.runs.loading
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poslab.report.figures import Plot, Table, new_figure
-from poslab.report.page import Section, write_report
+from poslab.report.figures import Plot, Section, Table, new_figure, write_report
 
 NASTY = """<b>bold</b> & "quoted" 'words' <script>alert(1)</script>"""
 LOSSES = [10.5, 9.25, None, 2.125, float("inf"), -100.0]

@@ -11,8 +11,7 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from poslab.report.figures import Table, style
-from poslab.report.page import LARGEST_SVG, Section, write_figures, write_report
+from poslab.report.figures import LARGEST_SVG, Section, Table, style, write_figures, write_report
 from tests.report.sample_report import NASTY, curve, sections, write_sample
 
 

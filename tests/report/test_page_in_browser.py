@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from poslab.report.page import Section, write_report
+from poslab.report.figures import Section, write_report
 from tests.report.chromium import chromium, complaints
 from tests.report.sample_report import NASTY, heat_map, sections, write_sample
 

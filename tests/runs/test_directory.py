@@ -12,7 +12,7 @@ import pytest
 import poslab
 from poslab.io.files import read_yaml, write_atomically
 from poslab.runs.directory import RunDirectory
-from poslab.runs.serving import serve
+from poslab.runs.loading import serve
 from poslab.tasks.classification import ClassesRecord
 from poslab.training.loggers import MetricsCsv
 from poslab.training.resume import newest_unfinished

@@ -22,10 +22,9 @@ from poslab.runs.distillation import DIVERGENCES, Distillation, log_probabilitie
 from poslab.runs.steps import ObjectiveSums, TaskLoss, Teacher
 from poslab.tasks.answering import AnswersAtPositions, WrittenAnswers
 from poslab.tasks.classification import Classification, MultiLabelClassification
-from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling
+from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling, SpanCorruption
 from poslab.tasks.question_answering import QuestionAnswering
 from poslab.tasks.sequence_to_sequence import Continuing, SequenceToSequence
-from poslab.tasks.span_corruption import SpanCorruption
 from poslab.tasks.task import Task
 from poslab.tasks.token_tagging import TokenTagging
 from tests.stacked import stacked

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from poslab.data.python_docs import PythonDocs
-from poslab.runs import serving
+from poslab.runs import loading
 
 
 def test_a_run_whose_configuration_leaves_out_its_length_is_exported_at_that_of_its_data(
@@ -19,7 +19,7 @@ def test_a_run_whose_configuration_leaves_out_its_length_is_exported_at_that_of_
     recipe = SimpleNamespace(config=config, source=PythonDocs(), task=SimpleNamespace(predicts_next_tokens=True))
     parts = {"load": "model", "load_tokenizer": "tokenizer", "recipe_of": recipe}
     for name, made in parts.items():
-        monkeypatch.setattr(serving, name, lambda *_, made=made, **__: made)
-    monkeypatch.setattr(serving.RunDirectory, "of", lambda run, trust: serving.RunDirectory(Path(run)))
-    monkeypatch.setattr(serving, "write_directory", lambda *written: written)
-    assert serving.export("run", tmp_path / "new") == ("model", tmp_path / "new", "tokenizer", 256)
+        monkeypatch.setattr(loading, name, lambda *_, made=made, **__: made)
+    monkeypatch.setattr(loading.RunDirectory, "of", lambda run, trust: loading.RunDirectory(Path(run)))
+    monkeypatch.setattr(loading, "write_directory", lambda *written: written)
+    assert loading.export("run", tmp_path / "new") == ("model", tmp_path / "new", "tokenizer", 256)

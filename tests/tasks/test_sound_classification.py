@@ -11,8 +11,8 @@ from torch.nn import functional
 import poslab
 from poslab.data.patched.audio import BINS
 from poslab.data.patched.sounds import MAX_FRAMES
+from poslab.tasks.measurement import Outputs
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
-from poslab.tasks.record import Outputs
 from poslab.training.checking import check
 from tests.data.sounds.small import sweep, write_sounds
 from tests.evaluation.evaluated import evaluated

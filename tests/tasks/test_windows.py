@@ -6,8 +6,7 @@ import torch
 
 from poslab.data.batch import IGNORE
 from poslab.data.corpus import WindowRows
-from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling
-from poslab.tasks.span_corruption import SpanCorruption
+from poslab.tasks.language_modelling import LanguageModelling, MaskedLanguageModelling, SpanCorruption
 
 WINDOWS = np.random.default_rng(0).integers(50, size=(6, 101)).astype(np.uint16)
 ALL_THERE = np.ones(WINDOWS.shape, dtype=bool)

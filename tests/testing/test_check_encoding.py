@@ -25,7 +25,7 @@ from poslab.encodings import (
 from poslab.encodings.frequencies import inverse_frequencies
 from poslab.encodings.rotary.rotation import Rotation, rotate_half_split
 from poslab.testing import CHECKS, Subject
-from poslab.testing.outputs import assert_near
+from poslab.testing.subject import assert_near
 
 
 class AbsoluteBias(Alibi):

@@ -25,7 +25,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
             raise ValueError(f"{key} must name {named}: {example}")
 
     from poslab.pretrained.export.directory import check_target
-    from poslab.runs.serving import export
+    from poslab.runs.loading import export
 
     check_target(config["to"])
     from transformers.utils import logging

@@ -97,7 +97,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 def _predict(config: dict[str, Any], text: str, max_new_tokens: int | None, trust: Sequence[str]) -> None:
     """Print the answer to a text, or to each line of standard input one line."""
     from poslab.io.terminal import HarmlessConsole, harmless, take_any_character
-    from poslab.runs.serving import serve
+    from poslab.runs.loading import serve
 
     answer = serve(
         config["run"],

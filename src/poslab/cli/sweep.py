@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poslab.cli.argv import with_config_dir
-from poslab.cli.hydra_command import HELP, command_without_hydra, print_loading_notice, quick_imports
-from poslab.cli.specs import clear_distributed_env, own_keys_and_overrides, run_question
+from poslab.cli.hydra_command import (
+    HELP,
+    clear_distributed_env,
+    command_without_hydra,
+    own_keys_and_overrides,
+    print_loading_notice,
+    quick_imports,
+    run_question,
+)
 from poslab.configuration.command_line import poslab_command
 from poslab.configuration.folders import CONF, SWEEPS
 

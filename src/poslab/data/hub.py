@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.arguments import nearest
 from poslab.data import cache
-from poslab.data.paths import matching_files
 from poslab.data.source import PreparedSource, require_text
-from poslab.io.files import read_json
+from poslab.io.files import matching_files, read_json
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:

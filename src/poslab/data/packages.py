@@ -25,10 +25,9 @@ from poslab.data.cache import writing
 from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus
 from poslab.data.overlap import drop_near_copies
-from poslab.data.paths import require_regular
 from poslab.data.source import HELD_OUT
 from poslab.data.splitting import hold_out, random_order
-from poslab.io.files import NotInstalledError
+from poslab.io.files import NotInstalledError, require_regular
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from poslab.arguments import NOT_HUGE, Count, Range, nearest, with_checked_arguments
 from poslab.data.cache import key
 from poslab.data.kinds import Kind
-from poslab.data.paths import neighbours
+from poslab.io.files import neighbours
 
 if TYPE_CHECKING:
     from poslab.data.batch import Batch

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from poslab.data.columns import as_examples
 from poslab.data.corpus import Corpus
-from poslab.data.paths import files_of, patterns_of, require_content
 from poslab.data.splitting import FEW_DOCUMENTS
+from poslab.io.files import files_of, patterns_of, require_content
 
 if TYPE_CHECKING:
     from datasets import Dataset

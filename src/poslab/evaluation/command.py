@@ -32,8 +32,7 @@ from poslab.evaluation.parts.rotary import TEXT, rotary_diagnostics
 from poslab.evaluation.settings import Progress, Request
 from poslab.evaluation.summary import WITHIN
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.figures import Table
-from poslab.report.page import Section
+from poslab.report.figures import Section, Table
 from poslab.report.text import listed
 from poslab.runs.checkpoint import checkpoint_file
 from poslab.runs.loading import device_named

@@ -15,8 +15,7 @@ import pandas as pd
 from poslab.evaluation import parts
 from poslab.evaluation.evaluated_run import ABILITIES, EvaluatedRun
 from poslab.evaluation.settings import Settings
-from poslab.report.figures import Plot, ReportFigure
-from poslab.report.page import DOTS_PER_INCH, Section, write_figures, write_report
+from poslab.report.figures import DOTS_PER_INCH, Plot, ReportFigure, Section, write_figures, write_report
 
 
 @dataclass

@@ -21,9 +21,8 @@ from poslab.experiments.display import ComparisonDisplay, plan_table
 from poslab.experiments.existing import results_of_runs
 from poslab.experiments.jobs import one_at_a_time
 from poslab.experiments.plan import CellPlan, ComparisonJobs, identity_of, ledger_of
-from poslab.experiments.report.recommendation import Needs, print_recommendations
 from poslab.experiments.report.tables import power_table
-from poslab.experiments.report.write import print_table, write
+from poslab.experiments.report.write import Needs, print_recommendations, print_table, write
 from poslab.experiments.results import Results
 from poslab.experiments.speed import with_kept_speeds, with_speeds
 from poslab.experiments.storage import claim, naming_storage, open_output, quieten_optuna

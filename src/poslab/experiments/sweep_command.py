@@ -37,8 +37,7 @@ from poslab.experiments.trial_run import TrialConfigurations, runs_of
 from poslab.experiments.workers import Workers, worker_resources
 from poslab.io.files import write_atomically
 from poslab.io.terminal import HarmlessConsole, one_line
-from poslab.report.figures import Plot, ReportFigure, Table
-from poslab.report.page import Section, write_figures, write_report
+from poslab.report.figures import Plot, ReportFigure, Section, Table, write_figures, write_report
 from poslab.report.text import amount, roughly
 from poslab.runs.errors import RunStoppedError
 from poslab.runs.recipe import Recipe

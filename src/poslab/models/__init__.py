@@ -2,9 +2,8 @@
 
 from poslab.models.blocks import StackConfig
 from poslab.models.encoder_decoder import EncoderDecoder
-from poslab.models.model import Capability, Decoding, ForwardPass, Model, Outputs
+from poslab.models.model import Capability, Decoding, ForwardPass, Model, ModelRecipe, Outputs
 from poslab.models.pointer_generator import PointerGenerator
-from poslab.models.recipe import ModelRecipe
 from poslab.models.transformer import Decoder, Encoder
 
 __all__ = [

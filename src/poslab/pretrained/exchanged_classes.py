@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from poslab.pretrained.borrow import ExchangeInPlace
-from poslab.pretrained.description import encodings_of
+from poslab.pretrained.borrow import ExchangeInPlace, encodings_of
 from poslab.pretrained.directory import require_transformers
 from poslab.pretrained.families import FAMILIES, PREFIX
 

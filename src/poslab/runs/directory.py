@@ -23,9 +23,8 @@ from omegaconf import OmegaConf
 
 from poslab.arguments import nearest
 from poslab.configuration.build import DATA, package_names
-from poslab.data.paths import neighbours
 from poslab.data.source import default_cache
-from poslab.io.files import locked_folder, read_json, read_yaml, refuse_links, replacing, write_atomically
+from poslab.io.files import locked_folder, neighbours, read_json, read_yaml, refuse_links, replacing, write_atomically
 from poslab.io.terminal import one_line
 from poslab.runs.errors import RunTakenError, UntrustedRunError
 

@@ -18,8 +18,7 @@ from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.kinds import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
-from poslab.tasks.measurement import ItemSums, Means, Measurement, Observation, Sums
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.measurement import ItemSums, Means, Measurement, Observation, Sums, TaskRecord
 from poslab.tasks.sequence_to_sequence import encoded, written
 from poslab.tasks.task import Prediction, Search, Task, device_of
 from poslab.tasks.token_prediction import TokenPrediction

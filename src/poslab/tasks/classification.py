@@ -21,8 +21,7 @@ from poslab.data.examples.classification import CLASSES
 from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.measurement import Measurement, Sums
-from poslab.tasks.record import NamedOutputs
+from poslab.tasks.measurement import Measurement, NamedOutputs, Sums
 from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
 
 

@@ -22,8 +22,7 @@ from poslab.data.examples.answers import SPANS
 from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums, TaskRecord
 from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
 
 MAX_ANSWER_TOKENS = 30

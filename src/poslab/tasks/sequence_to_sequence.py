@@ -22,8 +22,7 @@ from poslab.data.kinds import Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.generation.decoding import Continuation, beam_search
 from poslab.models import Decoding, Model
-from poslab.tasks.measurement import ItemSums, Measurement, Observation
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, TaskRecord
 from poslab.tasks.task import Prediction, Search, Task, device_of
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction
 

@@ -16,8 +16,7 @@ from poslab.data.batch import Batch
 from poslab.data.kinds import Kind
 from poslab.encodings import PositionSampler
 from poslab.models import Capability, Model, Outputs
-from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums, TaskRecord
 
 
 class Distributions(NamedTuple):

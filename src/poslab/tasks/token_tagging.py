@@ -18,8 +18,7 @@ from poslab.data.examples.tags import TAGS
 from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.measurement import Measurement
-from poslab.tasks.record import NamedOutputs
+from poslab.tasks.measurement import Measurement, NamedOutputs
 from poslab.tasks.task import Prediction, Search, device_of
 from poslab.tasks.token_prediction import TokenPrediction
 

@@ -9,9 +9,8 @@ import torch
 
 from poslab.encodings import Positions, StackEncodings
 from poslab.encodings.places import Places
-from poslab.testing.outputs import assert_near, attended, decoded_in_parts
 from poslab.testing.routes import compare_blocks, compare_routes
-from poslab.testing.subject import LENGTH, AttentionCase, Subject, some_tokens
+from poslab.testing.subject import LENGTH, AttentionCase, Subject, assert_near, attended, decoded_in_parts, some_tokens
 
 
 def check_it_serves_grids_if_it_reads_axes(subject: Subject) -> None:

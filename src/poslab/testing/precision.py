@@ -9,8 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from poslab.encodings import PositionalEncoding, Positions, StackEncodings, Tokens
-from poslab.testing.outputs import Float64, assert_near, attended, last_rows, tensors_of, weighted_sum
-from poslab.testing.subject import LENGTH, Subject, some_tokens
+from poslab.testing.subject import (
+    LENGTH,
+    Float64,
+    Subject,
+    assert_near,
+    attended,
+    last_rows,
+    some_tokens,
+    tensors_of,
+    weighted_sum,
+)
 
 
 def check_a_relative_encoding_does_not_feel_a_shift(subject: Subject) -> None:

@@ -10,13 +10,6 @@ from poslab.attention.routes import SERVED_HOOKS
 from poslab.encodings import PositionalEncoding, Positions
 from poslab.encodings.base import HOOKS
 from poslab.encodings.offsets import BiasOfPositions
-from poslab.testing.outputs import (
-    assert_all_near,
-    assert_near,
-    decoded_in_parts,
-    output_and_gradients,
-    output_by_blocks,
-)
 from poslab.testing.subject import (
     BATCH,
     LEFT_PADDED,
@@ -26,7 +19,12 @@ from poslab.testing.subject import (
     VOCAB_SIZE,
     AttentionCase,
     Subject,
+    assert_all_near,
+    assert_near,
     cases,
+    decoded_in_parts,
+    output_and_gradients,
+    output_by_blocks,
     some_tokens,
 )
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from poslab.configuration.build import nearest, trusted_packages
 from poslab.configuration.command_line import assignment
-from poslab.data.paths import neighbours
+from poslab.io.files import neighbours
 from poslab.runs.directory import LOCAL_LOGGERS, RunDirectory
 from poslab.runs.errors import RunTakenError
 

@@ -15,7 +15,7 @@ from poslab.runs.distillation import UNTOUCHED, Distillation
 from poslab.runs.loading import load
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.steps import Teacher
-from poslab.tasks.record import TaskRecord
+from poslab.tasks.measurement import TaskRecord
 from poslab.tasks.task import Task
 
 OF_PATCHES = ("patch", "mean", "deviation")

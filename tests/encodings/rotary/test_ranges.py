@@ -25,7 +25,7 @@ from poslab.encodings import (
 from poslab.encodings.rotary.scalings import rope_ntk
 from poslab.pretrained.borrow import borrow
 from poslab.testing import check_encoding
-from poslab.testing.outputs import Float64
+from poslab.testing.subject import Float64
 from tests.pretrained.tiny import some_tokens, tiny
 
 HEAD_DIM, PAIRS, LENGTH = 16, 8, 60

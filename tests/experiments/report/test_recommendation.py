@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 
-from poslab.experiments.report.recommendation import Needs, print_recommendations, recommendations
+from poslab.experiments.report.write import Needs, print_recommendations, recommendations
 from poslab.io.terminal import HarmlessConsole
 from tests.experiments.comparisons import results
 from tests.experiments.report.test_write import timed, without_score

@@ -16,8 +16,8 @@ from poslab.data.cache import fingerprint
 from poslab.data.columns import HubColumns, NamedColumns, Splits, as_written, is_missing, renamed, require_distinct
 from poslab.data.examples.source import ExampleSource
 from poslab.data.hub import HubRows, is_remote
-from poslab.data.paths import files_of, patterns_of, require_content
 from poslab.data.source import require_choice
+from poslab.io.files import files_of, patterns_of, require_content
 
 if TYPE_CHECKING:
     from datasets import Dataset

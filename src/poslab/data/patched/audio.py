@@ -15,8 +15,7 @@ import numpy as np
 from scipy.fft import rfft
 from scipy.signal import get_window, resample_poly
 
-from poslab.data.paths import require_regular
-from poslab.io.files import NotInstalledError
+from poslab.io.files import NotInstalledError, require_regular
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:

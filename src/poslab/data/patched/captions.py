@@ -16,10 +16,9 @@ from poslab.data.overlap import normal_form
 from poslab.data.patched.arrays import CAPTIONS, CaptionKind
 from poslab.data.patched.images import MAX_PIXELS, SUFFIXES, ImageSource, channels_of, read_image
 from poslab.data.patched.source import ArrayBatches, PatchedSplits
-from poslab.data.paths import folder_of, require_content
 from poslab.data.source import Collating, Source, VocabSize, require_text
 from poslab.data.tokenizers import load_tokenizer
-from poslab.io.files import read_text
+from poslab.io.files import folder_of, read_text, require_content
 
 
 class CaptionFolder(ImageSource, Source):

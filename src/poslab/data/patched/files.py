@@ -13,7 +13,7 @@ from poslab.data.columns import HubColumns, Splits, as_examples, class_names, is
 from poslab.data.hub import HubRows
 from poslab.data.patched.arrays import PIXELS, require_plain_names
 from poslab.data.patched.source import PatchedSource
-from poslab.data.paths import folder_of, require_regular
+from poslab.io.files import folder_of, require_regular
 from poslab.io.terminal import one_line
 
 if TYPE_CHECKING:

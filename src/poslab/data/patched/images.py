@@ -18,7 +18,7 @@ from poslab.arguments import Count, Range
 from poslab.data.patched.arrays import IMAGES, PIXELS, ArrayKind
 from poslab.data.patched.files import FolderArrays, HubArrays
 from poslab.data.patched.source import PatchedSource
-from poslab.data.paths import require_regular
+from poslab.io.files import require_regular
 from poslab.io.terminal import one_line
 
 MAX_PATCHES, MAX_PIXELS = 256, 2048

@@ -14,8 +14,7 @@ from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, named, slug_of, titled
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_example import short_example
-from poslab.report.figures import ReportFigure, Table
-from poslab.report.page import Section
+from poslab.report.figures import ReportFigure, Section, Table
 
 ORDER = 3
 NEEDS: frozenset[Ability] = frozenset({"attention"})

@@ -32,8 +32,7 @@ from poslab.evaluation.learned_bias import (
 from poslab.evaluation.settings import Settings
 from poslab.evaluation.short_example import short_text, token_labels
 from poslab.models import Model
-from poslab.report.figures import WIDTH, Plot, ReportFigure, new_figure
-from poslab.report.page import Section
+from poslab.report.figures import WIDTH, Plot, ReportFigure, Section, new_figure
 
 ORDER = 5
 NEEDS: frozenset[Ability] = frozenset()

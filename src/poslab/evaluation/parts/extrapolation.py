@@ -24,8 +24,7 @@ from poslab.evaluation.summary import (
     why_unlearned,
     within_tolerance,
 )
-from poslab.report.figures import Table
-from poslab.report.page import Section
+from poslab.report.figures import Section, Table
 
 ORDER = 1
 NEEDS: frozenset[Ability] = frozenset({"predictions"})

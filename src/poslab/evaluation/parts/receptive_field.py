@@ -21,8 +21,17 @@ from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, tag, training_lengths
 from poslab.evaluation.settings import Settings
 from poslab.models import Model
-from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, legend_columns, new_figure, style, without_marker
-from poslab.report.page import Section
+from poslab.report.figures import (
+    WIDTH,
+    Plot,
+    ReportFigure,
+    Section,
+    Table,
+    legend_columns,
+    new_figure,
+    style,
+    without_marker,
+)
 from poslab.tasks.task import Task
 
 ORDER = 4

@@ -25,8 +25,7 @@ from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, lengths_of, tag
 from poslab.evaluation.retrieval import TASKS, TOKENS_AT_ONCE, Haystack, make_prompts, require_room, score_answers
 from poslab.evaluation.settings import Settings, StepRunner, at_once
-from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, panel_grid
-from poslab.report.page import Section
+from poslab.report.figures import WIDTH, Plot, ReportFigure, Section, Table, panel_grid
 from poslab.report.text import listed
 
 ORDER = 2

@@ -19,8 +19,7 @@ from poslab.evaluation.evaluated_run import Ability, EvaluatedRun, Grid
 from poslab.evaluation.evaluation import Evaluation, lengths_of, remark_on_positions, titled
 from poslab.evaluation.learned_bias import served
 from poslab.evaluation.settings import Settings
-from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Table, new_figure
-from poslab.report.page import Section
+from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Section, Table, new_figure
 
 ORDER = 6
 NEEDS: frozenset[Ability] = frozenset({"rotation"})

@@ -22,8 +22,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.crossed import estimate
 from poslab.experiments.statistics.difference import MIN_SEEDS
 from poslab.experiments.statistics.verdict import Word
-from poslab.report.figures import Table
-from poslab.report.page import Section
+from poslab.report.figures import Section, Table
 from poslab.report.text import listed
 
 HOLDS, FAILS, OPEN, UNTESTED = "holds", "does not hold", "inconclusive", "not tested at this scale"

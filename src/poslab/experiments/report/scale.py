@@ -19,8 +19,7 @@ from poslab.experiments.report import figures
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.scaling import CONSTANTS, Interval, ScalingLaw, Trend, scaling_law, trend
 from poslab.experiments.statistics.verdict import Word
-from poslab.report.figures import Plot, Table
-from poslab.report.page import Section
+from poslab.report.figures import Plot, Section, Table
 
 NEAR = 2**0.5
 """Factor between two rates up to which a trial of one says what the other loses."""

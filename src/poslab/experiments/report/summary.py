@@ -17,8 +17,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics import over_cases
 from poslab.experiments.statistics.difference import Scores
 from poslab.experiments.statistics.verdict import Word
-from poslab.report.figures import Table
-from poslab.report.page import Section
+from poslab.report.figures import Section, Table
 
 THRESHOLDS = np.linspace(0, 1, 51)
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from poslab.encodings import Learned
 from poslab.models.adaptation import merged
-from poslab.pretrained.borrow import MODULE
-from poslab.pretrained.description import describe
+from poslab.pretrained.borrow import MODULE, describe
 from poslab.pretrained.exchange import Exchange
 from poslab.pretrained.exchanged_classes import model_class, under_encoding
 from poslab.pretrained.export import Form, NotPlainError

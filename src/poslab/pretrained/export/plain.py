@@ -16,8 +16,7 @@ from torch import Tensor
 from poslab.attention import MultiHeadAttention
 from poslab.encodings import Positions, PositionSampler
 from poslab.models import Decoder, Model
-from poslab.pretrained.borrow import MODULE
-from poslab.pretrained.description import describe
+from poslab.pretrained.borrow import MODULE, describe
 from poslab.pretrained.exchanged_classes import under_encoding
 from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.rope_parameters import Rope, channel_order, rope_of, rotation_of
