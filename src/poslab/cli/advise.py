@@ -272,7 +272,8 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
     from poslab.evaluation.base_bound import smallest_base
 
     every = studies(folder, case)
-    sizes = [row["parameters"] for row in every if not row["is_pretrained"]]
+    alike = [row for row in every if (row["data"] in TEXTS) == (case.data in TEXTS)]
+    sizes = [row["parameters"] for row in alike if not row["is_pretrained"]]
     if sizes and (least := min(factor(size, case.size) for size in sizes)) > NEAR:
         times = f"{least:,.0f} times {'smaller' if max(sizes) < case.size else 'larger'}"
         yield f"No study here trains models within a factor of {NEAR} of {short(case.size)}: the nearest are {times}."
@@ -296,6 +297,8 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
             yield Padding(f"decision accuracy (pairs in the order of the largest size). {pairs}", (0, 0, 0, 2))
     if shown and case.context > case.trained and case.data in TEXTS:
         yield "\nBeyond training a baseline without a window is a weak one: the fair one is RoPE in a sliding window."
+    if shown:
+        yield "\nresults/STUDY/comparison.yaml says what a name is."
     names = {row["study"] for row in shown}
     if others := dict.fromkeys(row["study"] for row in every if row["study"] not in names):
         yield f"\nUndecided, farther away, of other data or lengths, or with one seed: {', '.join(others)}."
