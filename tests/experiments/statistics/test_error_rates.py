@@ -246,9 +246,10 @@ def test_at_most_5_percent_have_a_false_verdict_whatever_the_deviations_and_the_
 ):
     """Next to the baseline and next to the best; intervals hold the true difference in at least 94%.
 
-    With 3 seeds that are not paired, Welch's test has them in 7%, if deviations are very unequal.
+    Welch's test of 3 seeds that are not paired has them in 7% where deviations are from 0.005 to 0.5.
     """
-    number, most = 1000, 0.05 if paired or seeds > 3 else 0.07
+    is_welch_exception = not paired and seeds == 3 and deviations is DEVIATIONS["0.005 to 0.5"]
+    number, most = 1000, 0.07 if is_welch_exception else 0.05
     found = rates(deviations(contestants), seeds, correlation, number, paired)
     assert max(found.baseline, found.best) <= most + 3 * (most * (1 - most) / number) ** 0.5
     assert found.coverage >= 0.94 - 3 * (0.94 * 0.06 / number) ** 0.5
