@@ -23,7 +23,7 @@ from results import Measurement, Results, Row
 from turns import seconds_of
 
 from poslab.compiled import library
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.runs.recipe import Recipe
 from poslab.training.components import learner_of, prepared_data, quieten_lightning, task_and_model_of, trainer_of
 

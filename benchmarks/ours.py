@@ -16,7 +16,7 @@ from torch.nn import functional
 from poslab.attention import MultiHeadAttention, Route, choose_route, self_attention_contexts
 from poslab.compiled import library
 from poslab.configuration.build import build
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.data.composed import resolved
 from poslab.data.source import default_cache
 from poslab.data.tokenizers import ByteTokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 
 COMPARISON = CONF.parent / "comparisons" / "every_encoding.yaml"
 PRECISIONS = ("32-true", "bf16-mixed")

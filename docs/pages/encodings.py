@@ -18,7 +18,7 @@ from hydra import initialize_config_dir
 from hydra.utils import instantiate
 
 from pages.documented_choices import TRAINING_LENGTH, Choice, Document, Encoding, choices
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.report.text import markdown_table
 
 DOCS = Path(__file__).resolve().parents[1]

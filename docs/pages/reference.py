@@ -17,7 +17,7 @@ import yaml
 
 from poslab.cli import compare, sweep
 from poslab.cli.choices import keys, keys_of, meanings
-from poslab.configuration.folders import groups
+from poslab.configuration.command_line import groups
 from poslab.evaluation import parts
 from poslab.io.files import LOADER
 from poslab.report.text import markdown_table

@@ -10,7 +10,7 @@ import pytest
 
 from poslab.cli import advise
 from poslab.cli.advise import Case, factor, main, parameters_of, preset_of, presets, short, studies, unknown
-from poslab.configuration.folders import CONF, RESULTS
+from poslab.configuration.command_line import CONF, RESULTS
 from poslab.experiments.collect import read_results, write_tables
 from poslab.experiments.metrics import in_words
 from poslab.experiments.results import Results

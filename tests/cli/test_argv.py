@@ -11,7 +11,7 @@ import pytest
 from poslab.cli.argv import as_sweep, expand_aliases, options_first
 from poslab.cli.errors import known_keys
 from poslab.configuration.build import NAMES_IN_PAPERS
-from poslab.configuration.folders import choices
+from poslab.configuration.command_line import choices
 from tests.training.runs import CONF, composed
 
 from .running import ROOT

@@ -13,7 +13,7 @@ import torch
 import poslab.data.composed
 from poslab.cli.choices import family, keys
 from poslab.configuration.build import build
-from poslab.configuration.folders import choices, groups
+from poslab.configuration.command_line import choices, groups
 from poslab.data.corpus import Corpus
 from poslab.data.source import DataSource
 from poslab.runs.checkpoint import load_checkpoint

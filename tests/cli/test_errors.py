@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from poslab.cli.errors import RENAMED, explained
-from poslab.configuration.folders import choices
+from poslab.configuration.command_line import choices
 
 from .running import Ended
 

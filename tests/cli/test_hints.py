@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from poslab.cli.argv import options_first
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from tests.training.runs import SMALL
 
 from .running import Ended

@@ -13,7 +13,7 @@ import pytest
 
 from poslab.cli.entry_point import UserPackages
 from poslab.cli.errors import choices_with
-from poslab.configuration.folders import CONF, choices
+from poslab.configuration.command_line import CONF, choices
 
 from .running import QUESTION, ROOT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from omegaconf import OmegaConf
 
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.configuration.labels import choice_name, label, labels, names_in_pictures, shown, written
 from tests.encoding_choices import EVERY_ENCODING, choice
 from tests.training.runs import composed as config

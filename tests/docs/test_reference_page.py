@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pages.reference import FOLDER, pages
 
-from poslab.configuration.folders import choices, groups
+from poslab.configuration.command_line import choices, groups
 
 
 @pytest.fixture(scope="module")

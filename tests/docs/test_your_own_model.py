@@ -16,7 +16,7 @@ from poslab.cli.errors import explained
 from poslab.data.composed import resolved
 from poslab.models import Model
 from poslab.runs.recipe import Recipe
-from poslab.tasks.choice import tasks
+from poslab.tasks.task import tasks
 from poslab.training.checking import check
 from tests.conftest import ROOT
 from tests.docs.guides import copy_of_repository, typed

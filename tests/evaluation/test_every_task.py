@@ -8,9 +8,8 @@ import pytest
 from poslab.evaluation.attention.maps import attention_rows
 from poslab.evaluation.command import summary
 from poslab.evaluation.evaluation import Evaluation
-from poslab.evaluation.opening import open_run
+from poslab.evaluation.opening import open_run, short_example
 from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.short_example import short_example
 from poslab.report.figures import Plot
 from poslab.runs.directory import RunDirectory
 from tests.evaluation.evaluated import evaluated, figures_of

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.configuration.command_line import COMPARISONS, CONF
 from poslab.experiments.cells import Cell
 from poslab.experiments.comparison_file import comparison_files, read_comparison
 from poslab.experiments.configurations import CellConfigurations, with_counts

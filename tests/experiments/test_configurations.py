@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hydra.errors import HydraException
 
-from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.configuration.command_line import COMPARISONS, CONF
 from poslab.experiments.cells import Cell
 from poslab.experiments.comparison_file import read_comparison
 from poslab.experiments.configurations import CellConfigurations, check_comparable, check_held_out

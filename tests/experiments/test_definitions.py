@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.experiments.configurations import CellConfigurations
 from poslab.experiments.jobs import STUDY, DatabaseLedger
 from poslab.experiments.plan import identity_of

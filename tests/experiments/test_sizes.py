@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.experiments.comparison_file import ladders, read_comparison
 from poslab.experiments.configurations import CellConfigurations, check_comparable, with_counts
 from poslab.experiments.plan import CellPlan

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.data.tokenizers import SubwordTokenizer
 from poslab.experiments.collect import read_results
 from poslab.experiments.composition import Composer

@@ -22,8 +22,8 @@ from poslab.pretrained.borrow import borrow
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
-from poslab.tasks.choice import task_for
 from poslab.tasks.language_modelling import LanguageModelling
+from poslab.tasks.task import task_for
 from poslab.training.checking import check, warnings_of_pretrained
 from poslab.training.console import next_commands
 from tests.cli.running import Running, assert_same_run, at_step, python

@@ -16,9 +16,8 @@ from torch.nn import functional
 
 import poslab
 from poslab.data.batch import IGNORE
-from poslab.evaluation.opening import open_run
+from poslab.evaluation.opening import open_run, short_example
 from poslab.evaluation.scores.measure import measure
-from poslab.evaluation.short_example import short_example
 from poslab.tasks.patch_classification import ClassesOfPatchesRecord
 from poslab.training.checking import check
 from tests.data.images.small import bars, write_fashion, write_images

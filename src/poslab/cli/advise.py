@@ -17,8 +17,7 @@ from poslab.arguments import Count, nearest, with_checked_arguments
 from poslab.cli.choices import family
 from poslab.cli.help import WIDTH, table
 from poslab.cli.hydra_command import HELP, command_without_hydra, own_keys_and_overrides, quick_imports
-from poslab.configuration.command_line import poslab_command
-from poslab.configuration.folders import CONF, FIGURES, RESULTS, choices
+from poslab.configuration.command_line import CONF, FIGURES, RESULTS, choices, poslab_command
 from poslab.io.files import read_json, read_text, read_yaml
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import amount

@@ -13,8 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from poslab.arguments import nearest
-from poslab.configuration.command_line import SEVERAL, assignment, key_of
-from poslab.configuration.folders import CONF, groups, in_current_directory
+from poslab.configuration.command_line import CONF, SEVERAL, assignment, groups, in_current_directory, key_of
 
 SEARCH_PATH = "hydra.searchpath"
 """Key of the folders that Hydra searches for choices."""

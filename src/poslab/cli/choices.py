@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from poslab.configuration.folders import CONF, path_of_choice
+from poslab.configuration.command_line import CONF, path_of_choice
 from poslab.io.files import LOADER, read_yaml
 
 FAMILY = "override /family@_global_.family"

@@ -9,8 +9,7 @@ from poslab.cli import hydra_command
 from poslab.cli.argv import with_config_dir
 from poslab.cli.hydra_command import clear_distributed_env, named_runs, own_keys_and_overrides, run_question
 from poslab.configuration.build import package_names
-from poslab.configuration.command_line import key_of, poslab_command
-from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.configuration.command_line import COMPARISONS, CONF, key_of, poslab_command
 from poslab.experiments.storage_url import without_password
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.text import amount

@@ -19,8 +19,7 @@ from yaml import YAMLError
 from poslab.cli.argv import SEARCH_PATH, config_options, parsed, searching
 from poslab.cli.choices import keys
 from poslab.configuration.build import nearest, nearest_encoding
-from poslab.configuration.command_line import SEVERAL, poslab_command
-from poslab.configuration.folders import CONF, SWEEPS, choices, groups
+from poslab.configuration.command_line import CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1

@@ -15,8 +15,7 @@ from poslab.cli.argv import expand_aliases, searching_words
 from poslab.cli.choices import keys, keys_of
 from poslab.cli.help import evaluate_help
 from poslab.cli.hydra_command import check_figure_width, command, named_runs, quick_imports
-from poslab.configuration.command_line import key_of
-from poslab.configuration.folders import CONF, choices, groups
+from poslab.configuration.command_line import CONF, choices, groups, key_of
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.evaluation.settings import Request
 

@@ -11,7 +11,7 @@ from typing import Any
 from poslab.cli.help import generate_help
 from poslab.cli.hydra_command import command
 from poslab.configuration.command_line import key_of
-from poslab.tasks.choice import snake
+from poslab.tasks.task import snake
 
 DEFAULT_NEW_TOKENS = 400
 

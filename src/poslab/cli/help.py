@@ -12,8 +12,7 @@ from omegaconf import OmegaConf
 from poslab.cli.argv import with_user_choices
 from poslab.cli.choices import description, family, first_sentence, keys_of, meanings
 from poslab.configuration.build import nearest
-from poslab.configuration.command_line import as_typed, poslab_command
-from poslab.configuration.folders import CONF, choices
+from poslab.configuration.command_line import CONF, as_typed, choices, poslab_command
 from poslab.configuration.outside_files import initialized
 from poslab.configuration.spec_files import SpecFiles
 from poslab.evaluation import parts

@@ -35,8 +35,15 @@ from poslab.cli.argv import (
 )
 from poslab.cli.errors import composition_error, explained, known_keys, unreadable
 from poslab.configuration.build import DATA, trusted_packages
-from poslab.configuration.command_line import as_typed, assignment, poslab_command, trusting
-from poslab.configuration.folders import CONF, groups, in_current_directory
+from poslab.configuration.command_line import (
+    CONF,
+    as_typed,
+    assignment,
+    groups,
+    in_current_directory,
+    poslab_command,
+    trusting,
+)
 from poslab.configuration.outside_files import checked
 from poslab.data.composed import check_added_keys, check_choices, resolved
 from poslab.runs.errors import UntrustedRunError

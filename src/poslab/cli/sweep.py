@@ -14,8 +14,7 @@ from poslab.cli.hydra_command import (
     quick_imports,
     run_question,
 )
-from poslab.configuration.command_line import poslab_command
-from poslab.configuration.folders import CONF, SWEEPS
+from poslab.configuration.command_line import CONF, SWEEPS, poslab_command
 
 if TYPE_CHECKING:
     from poslab.experiments.sweep import Sweep

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.io.files import LOADER
 
 OF_THE_ENCODING = ("encoding", "positions", "temperature")

@@ -9,7 +9,7 @@ from typing import Any
 
 from poslab.arguments import nearest, needed
 from poslab.configuration.build import package_names
-from poslab.configuration.folders import in_current_directory
+from poslab.configuration.command_line import in_current_directory
 from poslab.configuration.outside_files import check_interpolations
 from poslab.io.files import read_yaml
 
@@ -62,14 +62,15 @@ class SpecFiles:
             )
         return known[str(name)]
 
-    def chosen(self, given: Mapping[str, Any], made: type) -> tuple[Path, Any, dict[str, Any]]:
-        """Return the file and the preset that a command line chooses, and the keys of both under its own.
+    def chosen(self, given: Mapping[str, Any], made: type, overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
+        """Return the name of the file that a command line chooses, and its keys, those of the preset and its own.
 
         Args:
             given: keys of the command line: the kind (a name in the folder, or the path of a file), `preset`, and
                 arguments that override those of the file.
             made: dataclass of the arguments. A file need not have its `name` and `output`, nor may a command line have
                 its `question` and `overrides`.
+            overrides: choices of every run, as typed.
 
         Raises:
             ValueError: for an unknown file, preset or key, or one that is missing.
@@ -80,7 +81,8 @@ class SpecFiles:
             raise ValueError(
                 f"{self.kind} must name a {self.kind}, or the path of a file like them ({self.kind}s: {known})"
             )
-        path, preset = self.path(given.pop(self.kind)), given.pop("preset", None)
+        typed, preset = str(given.pop(self.kind)), given.pop("preset", None)
+        path = self.path(typed)
         node = self.read(path, preset)
         allowed = [field.name for field in fields(made) if field.name not in ("overrides", "question")]
         if unknown := sorted(set(given) - set(allowed)):
@@ -92,7 +94,9 @@ class SpecFiles:
         node |= given
         if missing := [key for key in needed(made) if key not in (*node, "name", "output")]:
             raise ValueError(f"{path} must have {' and '.join(missing)}")
-        return path, preset, node
+        stem = path.stem if typed.endswith((".yaml", ".yml")) else typed
+        node = {"name": stem if preset is None else f"{stem}_{preset}", **node, "overrides": list(overrides)}
+        return stem, {"output": f"outputs/{self.kind}s/{node['name']}", **node}
 
     def question(self, name: str) -> str:
         """Return the question that the file of a name asks, for a list of them."""

@@ -9,7 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -128,10 +128,10 @@ class EvaluatedRun:
     data: RunData
     split: str
     text: Text | None
-    swap: Mapping[str, Any]
-    untrained: Mapping[str, int]
-    start: Mapping[str, Tensor] | None
-    choices: Sequence[str]
+    swap: Mapping[str, Any] = field(default_factory=dict)
+    untrained: Mapping[str, int] = field(default_factory=dict)
+    start: Mapping[str, Tensor] | None = None
+    choices: Sequence[str] = ()
 
     @property
     def location(self) -> str | Path:

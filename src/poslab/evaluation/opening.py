@@ -1,4 +1,4 @@
-"""Subjects of an evaluation, made: of a run, perhaps under another encoding, or of a pretrained model."""
+"""Subjects of an evaluation: opened runs, perhaps under another encoding, pretrained models, and their short texts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from poslab.configuration.build import full_keys
 from poslab.configuration.labels import label, labels
@@ -18,7 +19,9 @@ from poslab.data.corpus import TextSplits, bytes_per_token
 from poslab.data.kinds import WINDOWS as WINDOWS_OF_TEXT
 from poslab.data.run_data import RunData
 from poslab.data.source import check_split
-from poslab.evaluation.evaluated_run import EvaluatedRun, Text
+from poslab.evaluation.evaluated_run import EvaluatedRun, Text, on_device
+from poslab.generation.decoding import beam_search
+from poslab.models import ForwardPass
 from poslab.runs.checkpoint import checkpoint_file, encoding_start, load_checkpoint, model_weights
 from poslab.runs.directory import RunDirectory
 from poslab.runs.loading import load, untrained
@@ -66,16 +69,12 @@ def open_run(
     data = trained_data(directory, recipe, checkpoint)
     task = _connected(recipe, data)
     name = recipe.encoding_name
+    subject = recipe, model, task, data, split, _text(task, data, split, max_tokens)
     return EvaluatedRun(
-        name=name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
-        path=run,
-        directory=directory,
-        recipe=recipe,
-        model=model,
-        task=task,
-        data=data,
-        split=split,
-        text=_text(data, split, max_tokens) if task.predicts_next_tokens else None,
+        name if swap is None else f"{name} -> {label({**recipe.config, **swap})}",
+        run,
+        directory,
+        *subject,
         swap=dict(swap or {}),
         untrained=untrained(model, model_weights(checkpoint)) if swap else {},
         start=encoding_start(checkpoint),
@@ -120,21 +119,9 @@ def open_pretrained(
     torch.manual_seed(recipe.seed)
     with full_keys("model", config):
         model = recipe.model.build(data.vocab_size + task.extra_tokens, None, data.tokenizer.digits)
-    return EvaluatedRun(
-        name=recipe.encoding_name,
-        path=config["model"]["path"],
-        directory=None,
-        recipe=recipe,
-        model=model.to(device).eval(),
-        task=task,
-        data=data,
-        split=split,
-        text=_text(data, split, max_tokens) if task.predicts_next_tokens else None,
-        swap={},
-        untrained=untrained(model, {}),
-        start=None,
-        choices=list(choices),
-    )
+    subject = recipe, model.to(device).eval(), task, data, split, _text(task, data, split, max_tokens)
+    of_model, path = untrained(model, {}), config["model"]["path"]
+    return EvaluatedRun(recipe.encoding_name, path, None, *subject, untrained=of_model, choices=list(choices))
 
 
 def _connected(recipe: Recipe, data: RunData) -> Task:
@@ -144,8 +131,10 @@ def _connected(recipe: Recipe, data: RunData) -> Task:
     return task
 
 
-def _text(data: RunData, split: str, max_tokens: int | None) -> Text:
-    """Return the text of a split, or its first tokens."""
+def _text(task: Task, data: RunData, split: str, max_tokens: int | None) -> Text | None:
+    """Return the text of a split, or its first tokens; None where the task is another one."""
+    if not task.predicts_next_tokens:
+        return None
     assert isinstance(data.splits, TextSplits)
     whole = np.asarray(data.splits.tokens(split))
     tokens, size = whole[:max_tokens], data.splits.bytes_per_token[split]
@@ -194,3 +183,92 @@ def with_different_names(runs: list[EvaluatedRun], typed: Sequence[str]) -> list
         replace(run, name=f"{name} ({end(number)})" if names.count(name) > 1 else name)
         for number, (run, name) in enumerate(zip(runs, names, strict=True))
     ]
+
+
+SHORT = 32
+"""Longest text, in tokens, that is shown token by token."""
+
+
+class ShortExample(NamedTuple):
+    """A forward pass of a short text, or a source and a target; `labels` are of queries and keys, by stack.
+
+    An image has no labels: its patches have no text.
+    """
+
+    forward: ForwardPass
+    labels: Mapping[str, tuple[list[str], list[str]]]
+
+
+def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
+    """Return the first tokens of a text (None is the run's own), at most `SHORT`, as its model reads them.
+
+    A model with a source reads the text as its source. The target is what it writes or, of its own data, what is to be
+    written. A model of images reads a whole one.
+
+    Raises:
+        ValueError: for a text that is empty, or has other symbols than those of the task, and for any with images.
+    """
+    if run.reads_patches:
+        if text is not None:
+            raise ValueError(f"text must be null for runs on {run.recipe.source.kind.name} data, got {text!r:.40}")
+        batch = _short_example(run)
+        return ShortExample(lambda model: run.task.hidden_states(model, batch), {})
+    if "source" in run.model.capabilities:
+        end, most = run.tokenizer.end_id, min(SHORT, run.model.max_length or SHORT)
+        if text is None:
+            batch = _short_example(run)
+            source_BS, target_BT = batch.source[:, :most], batch.target[:, :most]
+        else:
+            source_BS = _tensor(run, np.append(_encoded(run, text)[: most - 1], end)).unsqueeze(0)
+            first = torch.full((1, 1), end, device=run.device)
+            with torch.no_grad():
+                (written,) = beam_search(run.model.begin(source_BS), first, max_new_tokens=most - 1, end_id=end)
+            target_BT = torch.cat([first[0], written]).unsqueeze(0)
+        source, target = (token_labels(run, tokens[0]) for tokens in (source_BS, target_BT))
+        labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
+        return ShortExample(lambda model: model(source_BS, target_BT), labels)
+    tokens_T = short_text(run, text)
+    texts = token_labels(run, tokens_T)
+    return ShortExample(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (texts, texts)})
+
+
+def short_text(run: EvaluatedRun, text: str | None) -> Tensor:
+    """Return the tokens of `short_example`, (T,), for a model that reads one text."""
+    if text is not None:
+        ids = _encoded(run, text)
+    elif run.text is not None:
+        ids = run.text.tokens
+    else:
+        ids = _short_example(run).tokens[0].cpu().numpy()
+    return _tensor(run, ids[:SHORT][: run.model.max_length])
+
+
+def token_labels(run: EvaluatedRun, tokens_T: Tensor) -> list[str]:
+    """Return the text of each token; `<0>`, `<1>` ... for those of no text."""
+    labels, size = [], run.tokenizer.vocab_size
+    for token in tokens_T.tolist():
+        text = f"<{token - size}>" if token >= size else run.tokenizer.decode([token])
+        labels.append(text or ("<end>" if token == run.tokenizer.end_id else "<answer>"))
+    return labels
+
+
+def _short_example(run: EvaluatedRun) -> Any:
+    """Return the batch of the example whose number of tokens is nearest to `SHORT`."""
+    of_lengths = [run.data.held_out(run.split, length) for length in run.trained_lengths]
+    items = min(of_lengths, key=lambda items: np.abs(items.num_tokens - SHORT).min())
+    nearest = int(np.abs(items.num_tokens - SHORT).argmin())
+    return on_device(items.__getitems__([nearest]), run.device)
+
+
+def _encoded(run: EvaluatedRun, text: str) -> np.ndarray:
+    try:
+        ids = run.tokenizer.encode(text)
+    except ValueError as error:
+        raise ValueError(f"text: {error}") from error
+    if not len(ids):
+        raise ValueError("text must hold something, got an empty one")
+    return ids
+
+
+def _tensor(run: EvaluatedRun, ids: np.ndarray) -> Tensor:
+    return torch.from_numpy(ids.astype(np.int64)).to(run.device)

@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from poslab.configuration.command_line import in_hydras_grammar
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF, in_hydras_grammar
 from poslab.evaluation.scores.items import MeasuredRun, read_measured
 from poslab.experiments.cells import EXTRA_SCORES, SCORES, Cell, CellResult, Finished
 from poslab.experiments.comparison import Comparison, made

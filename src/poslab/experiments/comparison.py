@@ -14,6 +14,7 @@ from poslab.arguments import Count, Positive, Range, nearest, needed, shown, wit
 from poslab.configuration.command_line import LENGTH, key_of
 from poslab.configuration.labels import OF_THE_ENCODING
 from poslab.experiments.criteria import Criterion, Direction, Gate
+from poslab.experiments.storage_url import Stored
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
 """Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
@@ -139,17 +140,14 @@ class Case:
 
 @with_checked_arguments
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Stored):
     """A comparison as plain data, which can be sent to workers and kept with its results.
 
     Args:
-        name: of the comparison, and of its directory.
-        question: one sentence.
         baseline: name of the encoding to which the others are compared.
         encodings: their names in conf/encoding, or `{name: rotary_25, encoding: rotary, encoding.fraction: 0.25}`.
         variants: further contestants by name, each with overrides of a run: `{wide: {model.d_model: 256}}`.
         cases: arguments of `Case` by name.
-        output: the directory.
         seeds: number of seeds, at least 1, or a list of them. Runs of the same seed are pairs.
         metrics: that decide, by tag: `{bits_per_byte@4x: {direction: minimize, margin: 0.02}}`.
         pairing: whether runs of the same seed are pairs (seeds are blocks), or else independent.
@@ -158,21 +156,16 @@ class Comparison:
         tuning: arguments of `Tuning`; None tunes nothing.
         budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is that of each case.
         costs: further columns of the table.
-        train: choices of every run, by key.
         paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
         predictions: arguments of `Prediction`, each made before the runs.
-        overrides: choices of every run as typed, which override all others.
-        workers, storage, lost_after, trust: as of a sweep.
+        others: those of `Stored`.
 
     Raises:
         ValueError: for a value that a key cannot have; that keys go together is checked by `mistakes.checked`.
     """
 
-    name: str
-    question: str
     baseline: str
     cases: Mapping[Any, Any]
-    output: str
     encodings: Sequence[Any] = ()
     variants: Mapping[Any, Any] = field(default_factory=dict)
     seeds: Any = 3
@@ -183,17 +176,11 @@ class Comparison:
     tuning: Mapping[Any, Any] | None = None
     budget: Mapping[Any, Any] | None = None
     costs: Sequence[str] = ("parameters", "train_tokens_per_second")
-    train: Mapping[str, Any] = field(default_factory=dict)
     paper: Mapping[Any, Any] | None = None
     published: Sequence[Any] = ()
     claims: Sequence[Any] = ()
     differences: Sequence[str] = ()
     predictions: Sequence[Any] = ()
-    overrides: Sequence[str] = ()
-    workers: Count = 1
-    storage: str | None = None
-    lost_after: Annotated[int, Range(at_least=3)] = 60
-    trust: Sequence[str] = ()
 
     @cached_property
     def seed_list(self) -> list[int]:

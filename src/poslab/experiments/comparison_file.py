@@ -37,15 +37,10 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     Raises:
         ValueError: for an unknown comparison, preset or key, or an invalid value.
     """
-    files = comparison_files(folder)
     of_file = {key: value for key, value in given.items() if key not in ("encodings", "sizes")}
-    path, preset, node = files.chosen(of_file, Comparison)
+    stem, node = comparison_files(folder).chosen(of_file, Comparison, overrides)
     node |= _selected(node, given["encodings"]) if "encodings" in given else {}
-    typed = str(given["comparison"])
-    stem = path.stem if typed.endswith((".yaml", ".yml")) else typed
-    node = {"name": stem if preset is None else f"{stem}_{preset}", **node, "overrides": list(overrides)}
     node = with_rates_of_typed_model({**node, "cases": _cases_of_typed_model(node, overrides)}, overrides)
-    node.setdefault("output", f"outputs/comparisons/{node['name']}")
     try:
         return checked(Comparison(**with_cases_of_sizes(node, given.get("sizes"))))
     except ValueError as error:

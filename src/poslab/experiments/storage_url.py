@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Any
+
+from poslab.arguments import Count, Range
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
 """Default drivers, for databases named without one."""
@@ -20,24 +24,31 @@ class DamagedStorageError(ValueError):
     """Contents of a storage that Poslab does not write; `naming_storage` names the storage before the message."""
 
 
-class Stored(Protocol):
-    """A sweep or a comparison."""
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """Settings that a sweep and a comparison share, as plain data.
 
-    @property
-    def storage(self) -> str | None:
-        """URL of the database; None means the directory."""
+    Args:
+        name: of it, of its directory, and of its study in the database.
+        question: one sentence.
+        output: the directory.
+        train: choices of every run, by key, as for `python -m src.train`.
+        overrides: choices of every run as typed, which override all others.
+        workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
+        storage: URL of the database (SQLite, PostgreSQL or MySQL); None means the directory.
+        lost_after: seconds of silence after which a run of another machine counts as lost.
+        trust: packages other than Poslab that choices may name.
+    """
 
-    @property
-    def name(self) -> str:
-        """Name of its study in the database."""
-
-    @property
-    def output(self) -> str:
-        """The directory."""
-
-    @property
-    def lost_after(self) -> int:
-        """Seconds of silence after which a trial of another machine counts as lost."""
+    name: str
+    question: str
+    output: str
+    train: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Sequence[str] = ()
+    workers: Count = 1
+    storage: str | None = None
+    lost_after: Annotated[int, Range(at_least=3)] = 60
+    trust: Sequence[str] = ()
 
 
 def mistake_in_storage(storage: str) -> str:

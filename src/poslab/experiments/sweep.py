@@ -13,7 +13,7 @@ from poslab.configuration.command_line import LENGTH, whole_tokens
 from poslab.configuration.spec_files import SpecFiles
 from poslab.experiments.composition import with_rates_of_typed_model
 from poslab.experiments.space import Space
-from poslab.experiments.storage_url import MAX_TRIALS, mistake_in_storage
+from poslab.experiments.storage_url import MAX_TRIALS, Stored, mistake_in_storage
 
 KEYS = ("question", "train", "space", "objectives", "n_trials", "seeds", "sampler", "pruner")
 """Keys of a sweep file other than `presets`."""
@@ -119,43 +119,25 @@ def objectives_of(nodes: Any) -> list[SearchObjective]:
 
 @with_checked_arguments
 @dataclass(frozen=True)
-class Sweep:
+class Sweep(Stored):
     """A sweep as plain data, which can be sent to workers and kept with a study.
 
     Args:
-        name: of the study, and of its directory.
-        question: one sentence.
-        train: choices of every trial, by key, as for `python -m src.train`.
         space: as for `Space`.
         n_trials: number of trials, the default configuration included; at most 10,000.
-        output: the directory.
         objectives: each as for `SearchObjective.of`.
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
         seeds: runs of each trial, from the configuration's seed on; the value is their mean.
-        overrides: choices of every trial as typed, which override `train`.
-        workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
-        storage: URL of the study's database (SQLite, PostgreSQL or MySQL); None means a file of SQLite in the
-            directory.
-        lost_after: seconds of silence after which a trial of another machine counts as lost.
-        trust: packages other than Poslab and Optuna that choices, sampler and pruner may name.
+        others: those of `Stored`; `sampler` and `pruner` may name packages of `trust`, and Optuna.
     """
 
-    name: str
-    question: str
-    train: Mapping[str, Any]
     space: Any
     n_trials: Annotated[int, Range(1, MAX_TRIALS)]
-    output: str
     objectives: Any = field(default_factory=lambda: [MEAN_BEYOND])
     sampler: Mapping[str, Any] = field(default_factory=lambda: {"_target_": "optuna.samplers.TPESampler"})
     pruner: Mapping[str, Any] | None = None
     seeds: Count = 1
-    overrides: Sequence[str] = field(default_factory=list)
-    workers: Count = 1
-    storage: str | None = None
-    lost_after: Annotated[int, Range(at_least=3)] = 60
-    trust: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -205,15 +187,11 @@ def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str])
     Raises:
         ValueError: for an unknown sweep, preset or key, or an invalid value.
     """
-    path, preset, node = sweep_files(folder).chosen(given, Sweep)
-    name = path.stem if preset is None else f"{path.stem}_{preset}"
-    node = {"name": name, **node, "overrides": list(overrides)}
-    node = with_rates_of_typed_model(node, overrides)
-    node.setdefault("output", f"outputs/sweeps/{node['name']}")
+    stem, node = sweep_files(folder).chosen(given, Sweep, overrides)
     try:
-        return Sweep(**node)
+        return Sweep(**with_rates_of_typed_model(node, overrides))
     except ValueError as error:
-        raise ValueError(f"{error} (sweep={path.stem})") from error
+        raise ValueError(f"{error} (sweep={stem})") from error
 
 
 def sweep_files(folder: Path) -> SpecFiles:

@@ -14,7 +14,7 @@ import torch
 from poslab.arguments import checked, nearest
 from poslab.attention import Route
 from poslab.configuration.build import build, nearest_encoding
-from poslab.configuration.folders import CONF
+from poslab.configuration.command_line import CONF
 from poslab.configuration.labels import without_scratch_default
 from poslab.encodings import (
     EncodingFactory,

@@ -110,7 +110,7 @@ class Recipe:
 
         # These import torchmetrics, which takes as long as torch.
         from poslab.runs.steps import Objective, Step
-        from poslab.tasks.choice import task_for
+        from poslab.tasks.task import task_for
 
         task = task_for(source.kind, model.kind, capabilities)
         task.check(source, model.positions)

@@ -13,7 +13,7 @@ from poslab.data.batch import IGNORE
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.tasks.answering import AnswersAtPositions, FilledBlanks, WrittenAnswers
-from poslab.tasks.choice import tasks
+from poslab.tasks.task import tasks
 from tests.data.test_choices import CLASSES
 from tests.training.runs import composed
 

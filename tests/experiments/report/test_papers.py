@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.configuration.folders import COMPARISONS, CONF
+from poslab.configuration.command_line import COMPARISONS, CONF
 from poslab.experiments.comparison_file import comparison_files, read_comparison
 from poslab.experiments.published import Claim, published_results
 from poslab.experiments.report.papers import claims_table, outcome, values_table

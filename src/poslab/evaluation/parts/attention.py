@@ -12,8 +12,8 @@ from poslab.evaluation.attention.offsets import attention_by_offset_plot, attent
 from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics, distance_plot
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, named, slug_of, titled
+from poslab.evaluation.opening import short_example
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.short_example import short_example
 from poslab.report.figures import ReportFigure, Section, Table
 
 ORDER = 3

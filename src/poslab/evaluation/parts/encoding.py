@@ -29,8 +29,8 @@ from poslab.evaluation.learned_bias import (
     table_norms,
     varies,
 )
+from poslab.evaluation.opening import short_text, token_labels
 from poslab.evaluation.settings import Settings
-from poslab.evaluation.short_example import short_text, token_labels
 from poslab.models import Model
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Section, new_figure
 

@@ -26,6 +26,9 @@ NEEDS: frozenset[Ability] = frozenset({"rotation"})
 
 SOURCE = "Peng et al., YaRN: Efficient Context Window Extension of Large Language Models (2023), section 3.2"
 
+LONGEST_SEARCH = 32_768
+"""Longest length for which the smallest base is searched: two seconds at head_dim 128; four times as large is ten."""
+
 TEXT = "The speed at which each pair of channels turns, and whether the base is large enough for the lengths."
 
 
@@ -54,11 +57,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 
 
 def rotary_diagnostics(
-    encoding: PositionalEncoding,
-    head_dim: int,
-    training_length: int,
-    lengths: Sequence[int],
-    longest_search: int = 32_768,
+    encoding: PositionalEncoding, head_dim: int, training_length: int, lengths: Sequence[int]
 ) -> list[ReportFigure]:
     """Return figures of the wavelengths of an encoding that turns queries and keys, and of the bound on its base.
 
@@ -71,8 +70,6 @@ def rotary_diagnostics(
         head_dim: channels D of a head, including those that do not turn.
         training_length: tokens of a text in training.
         lengths: test lengths in tokens.
-        longest_search: longest length for which the smallest base is searched. The default takes about two seconds at
-            head_dim 128, and a length four times as large ten.
 
     Returns:
         `rotary_turns` and `rotary_wavelengths`; for a pure rotation also `rotary_base_bound` and
@@ -95,7 +92,7 @@ def rotary_diagnostics(
         if still < 0:
             raise ValueError(f"head_dim must be at least the {2 * len(spectrum)} channels that turn, got {head_dim}")
         spectra[length] = np.concatenate([spectrum, np.zeros(still)])
-    figures += [bound_by_length(spectra, longest_search), sums_plot(spectra[length], training_length, lengths)]
+    figures += [bound_by_length(spectra, LONGEST_SEARCH), sums_plot(spectra[length], training_length, lengths)]
     return figures
 
 

@@ -54,15 +54,14 @@ def new_corpus(differences: np.ndarray, variances: np.ndarray, seeds: float) -> 
     return {**ends, "between_corpora": between, "between_seeds": math.sqrt(within * seeds)}
 
 
-def mean_ranks(gains: np.ndarray, seed: int = 0) -> Summary:
+def mean_ranks(gains: np.ndarray) -> Summary:
     """Return the mean rank of each encoding, (E,), with intervals over cases; rank 1 is the best, ties share theirs.
 
     Args:
         gains: (E, C) mean over seeds, large is good; NaN, if all runs diverged, ranks last.
-        seed: of the bootstrap.
     """
     ranks = rankdata(-np.where(np.isfinite(gains), gains, -np.inf), axis=0)  # (E, C)
-    return _bootstrapped([ranks], np.mean, gains.shape[1], seed)
+    return _bootstrapped([ranks], np.mean, gains.shape[1])
 
 
 def signed_rank_p_values(gains: np.ndarray) -> np.ndarray:
@@ -94,25 +93,23 @@ def normalised(scores: np.ndarray) -> np.ndarray:
     return np.where(span > 0, (filled - low) / np.where(span > 0, span, 1), 0.5)
 
 
-def interquartile_mean(scores: np.ndarray, seed: int = 0) -> Summary:
+def interquartile_mean(scores: np.ndarray) -> Summary:
     """Return the mean of the middle half of all runs, with a bootstrap over the seeds of each case.
 
     Args:
         scores: (S, C) of an encoding, such as `normalised` returns.
-        seed: of the bootstrap.
 
     Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021), section 4.3.
     """
-    return _over_seeds([scores], lambda drawn: trim_mean(drawn.reshape(*drawn.shape[:-2], -1), 0.25, axis=-1), seed)
+    return _over_seeds([scores], lambda drawn: trim_mean(drawn.reshape(*drawn.shape[:-2], -1), 0.25, axis=-1))
 
 
-def performance_profile(scores: np.ndarray, thresholds: np.ndarray, seed: int = 0) -> Summary:
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> Summary:
     """Return the share of all runs above each threshold, with a bootstrap over the seeds of each case.
 
     Args:
         scores: (S, C) of an encoding, such as `normalised` returns.
         thresholds: (N,) in the unit of the scores.
-        seed: of the bootstrap.
 
     Returns:
         Shares (N,), from 0 to 1.
@@ -120,17 +117,14 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray, seed: int = 
     Source: Agarwal et al. (2021), section 4.2.
     """
     levels = thresholds[:, None, None]
-    return _over_seeds(
-        [scores], lambda drawn: np.moveaxis((drawn[..., None, :, :] > levels).mean((-2, -1)), -1, 0), seed
-    )
+    return _over_seeds([scores], lambda drawn: np.moveaxis((drawn[..., None, :, :] > levels).mean((-2, -1)), -1, 0))
 
 
-def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray, seed: int = 0) -> Summary:
+def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray) -> Summary:
     """Return the probability that a run is better than one of the baseline, averaged over cases; a tie is half.
 
     Args:
         scores, baseline: (S, C) of all runs, such as `normalised` returns; their numbers of seeds may differ.
-        seed: of the bootstrap over the seeds of each case.
 
     Source: Agarwal et al. (2021), section 4.3: the Mann-Whitney statistic.
     """
@@ -138,10 +132,10 @@ def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray, seed: i
     def probability(of_encoding: np.ndarray, of_baseline: np.ndarray) -> np.ndarray:
         return (np.sign(of_encoding[..., :, None, :] - of_baseline[..., None, :, :]).mean((-3, -2, -1)) + 1) / 2
 
-    return _over_seeds([scores, baseline], probability, seed)
+    return _over_seeds([scores, baseline], probability)
 
 
-def _over_seeds(groups: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], seed: int) -> Summary:
+def _over_seeds(groups: Sequence[np.ndarray], statistic: Callable[..., np.ndarray]) -> Summary:
     """Return a statistic of groups (S, C), with a bootstrap that draws the seeds of each case by themselves."""
     cases = groups[0].shape[1]
 
@@ -149,17 +143,15 @@ def _over_seeds(groups: Sequence[np.ndarray], statistic: Callable[..., np.ndarra
         return statistic(*(np.stack(columns[start : start + cases], -1) for start in range(0, len(columns), cases)))
 
     columns = [column for group in groups for column in group.T]
-    return _bootstrapped(columns, of_columns, cases, seed)
+    return _bootstrapped(columns, of_columns, cases)
 
 
-def _bootstrapped(
-    samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], cases: int, seed: int
-) -> Summary:
+def _bootstrapped(samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], cases: int) -> Summary:
     """Return a statistic of samples and its percentile interval, where each is drawn by itself along its last axis."""
     value = np.asarray(statistic(*samples, axis=-1))
     if cases < MIN_CASES or min(sample.shape[-1] for sample in samples) < 2:
         return Summary(value, np.full_like(value, np.nan), np.full_like(value, np.nan))
     drawn = bootstrap(
-        samples, statistic, n_resamples=RESAMPLES, batch=200, axis=-1, vectorized=True, method="percentile", rng=seed
+        samples, statistic, n_resamples=RESAMPLES, batch=200, axis=-1, vectorized=True, method="percentile", rng=0
     )
     return Summary(value, drawn.confidence_interval.low, drawn.confidence_interval.high)
