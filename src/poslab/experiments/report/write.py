@@ -319,7 +319,9 @@ def recommendations(results: Results, needs: Needs) -> Iterator[Recommendation]:
 def print_recommendations(console: Console, results: Results, needs: Needs) -> None:
     """Print each case in a line, with its table."""
     for case in recommendations(results, needs):
+        undecided = ", ".join(case.table["encoding"][case.table["verdict"] == Word.INCONCLUSIVE])
         take = "no recommendation" if case.take is None else f"take {case.take}"
+        take += f"; inconclusive: {undecided}" if case.take and undecided else ""
         console.print(f"{case.case}: {take} ({case.evidence})")
         heading = {"encoding": results.comparison.heading}
         print_table(console, case.case, case.table.rename(columns=heading))
