@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from poslab.configuration.command_line import CONF, RESULTS
 from poslab.experiments.collect import read_results, write_tables
 from poslab.experiments.metrics import in_words
 from poslab.experiments.results import Results
+from poslab.experiments.tables import read_runs, write_runs
 from tests.experiments.report.test_scale import results as over_sizes
 
 ASKED = Case(size=300e6, context=8192, trained=8192, data="code")
@@ -37,7 +40,9 @@ def test_sizes_are_read_and_shown_in_the_units_of_the_field():
         (["size=1M", "context=4k"], "(context|trained) must be"),
         (["size=1M", "context=64", "data=codes"], "data must be one of text, code.*'code'"),
         (["size=1M", "context=64", "depth=3"], "depth: there is no such key"),
+        (["size=0.0001k", "context=64"], "size must be"),
         (["size=1M", "context=64", "head_dim=3"], "head_dim must be"),
+        (["size=1M", "context=64", "head_dim=2147483646"], "head_dim must be"),
         (["size=1M", "context=64", "results=nowhere"], "results must be"),
     ],
 )
@@ -54,6 +59,14 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("same_encoding", "model_patterns", "resolution"):
         (folder / name).symlink_to(RESULTS / name)
     return folder
+
+
+@pytest.mark.parametrize("parameters", [math.nan, math.inf, 1e308])
+def test_runs_without_a_number_of_parameters_are_left_out(parameters, tmp_path):
+    study = shutil.copytree(RESULTS / "same_encoding", tmp_path / "study")
+    runs = [replace(run, metrics={"parameters": parameters}) for run in read_runs(study)]
+    write_runs(study, runs)
+    assert studies(tmp_path, Case(size=1e6, context=512, trained=128)) == []
 
 
 def test_verdicts_are_those_of_the_tables(tables):

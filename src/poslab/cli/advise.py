@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from rich.padding import Padding
 from rich.table import Table
 
-from poslab.arguments import Count, nearest, with_checked_arguments
+from poslab.arguments import Count, Range, nearest, with_checked_arguments
 from poslab.cli.choices import family
 from poslab.cli.help import WIDTH, table
 from poslab.cli.hydra_command import HELP, command_without_hydra, own_keys_and_overrides, quick_imports
@@ -55,7 +55,7 @@ class Case:
     context: Count
     trained: Count
     data: str = "text"
-    head_dim: Count = 128
+    head_dim: Annotated[int, Range(2, 4096)] = 128
 
 
 def main(arguments: list[str]) -> None:
@@ -88,7 +88,7 @@ def main(arguments: list[str]) -> None:
 def parameters_of(text: str) -> float:
     """Return 300e6 of `300M`; ValueError for a text that is no number of parameters."""
     match = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)([kMBT])", text)
-    if match is None or not float(match[1]):
+    if match is None or float(match[1]) * UNITS[match[2]] < 1:
         raise ValueError(f"size must be a number of parameters such as 300M, 1.5B or 120k, got {text}")
     return float(match[1]) * UNITS[match[2]]
 
@@ -147,7 +147,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
 
     comparison = results.comparison
     for name, node in comparison.all_cases.items():
-        runs = [run for run in results.runs_of_case(name) if run.metrics.get("parameters")]
+        runs = [run for run in results.runs_of_case(name) if 0 < run.metrics.get("parameters", 0) < 1e18]
         if not runs:
             continue
         first, trained = runs[0], runs[0].training_length
