@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from poslab import encodings
 from poslab.attention import choose_route
-from poslab.cli.choices import keys
+from poslab.cli.help import keys
 from poslab.configuration.command_line import choices as names
 from poslab.configuration.labels import with_scratch_default
 from poslab.data.composed import resolved

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from poslab.cli import compare, sweep
-from poslab.cli.choices import keys, keys_of, meanings
+from poslab.cli.help import keys, keys_of, meanings
 from poslab.configuration.command_line import groups
 from poslab.evaluation import parts
 from poslab.io.files import LOADER

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import poslab.data.composed
-from poslab.cli.choices import family, keys
+from poslab.cli.help import family, keys
 from poslab.configuration.build import build
 from poslab.configuration.command_line import choices, groups
 from poslab.data.corpus import Corpus

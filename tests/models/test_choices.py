@@ -9,7 +9,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch import nn
 
-from poslab.cli.choices import keys
+from poslab.cli.help import keys
 from poslab.configuration.build import keys_of
 from poslab.configuration.labels import usual
 from poslab.encodings import NoPosition, PositionalEncoding, StackShape

@@ -14,8 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from poslab.arguments import Count, Range, nearest, with_checked_arguments
-from poslab.cli.choices import family
-from poslab.cli.help import WIDTH, table
+from poslab.cli.help import WIDTH, family, table
 from poslab.cli.hydra_command import HELP, command_without_hydra, own_keys_and_overrides, quick_imports
 from poslab.configuration.command_line import CONF, FIGURES, RESULTS, choices, poslab_command
 from poslab.io.files import read_json, read_text, read_yaml

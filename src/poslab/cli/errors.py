@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from poslab.cli.argv import SEARCH_PATH, config_options, parsed, searching
-from poslab.cli.choices import keys
+from poslab.cli.help import keys
 from poslab.configuration.build import nearest, nearest_encoding
 from poslab.configuration.command_line import CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from poslab.arguments import shown
 from poslab.cli.argv import expand_aliases, searching_words
-from poslab.cli.choices import keys, keys_of
-from poslab.cli.help import evaluate_help
+from poslab.cli.help import evaluate_help, keys, keys_of
 from poslab.cli.hydra_command import check_figure_width, command, named_runs, quick_imports
 from poslab.configuration.command_line import CONF, choices, groups, key_of
 from poslab.configuration.labels import OF_THE_ENCODING

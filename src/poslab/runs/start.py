@@ -28,11 +28,7 @@ class Start(CheckedArguments):
     """Global batches of training text that the earlier model reads."""
 
     def check(self, model: Model, earlier: Model) -> None:
-        """Check that the encoding can begin so; both models may be without memory for their weights.
-
-        Raises:
-            ValueError: in one sentence that begins with `start`.
-        """
+        """Raise ValueError if the encoding cannot begin so; both models may be without memory for their weights."""
 
     def apply(self, model: Model, earlier: Model, readings: Iterable[ForwardPass] = ()) -> list[str]:
         """Set the encodings of a model; return a line for each that says how it begins.

@@ -26,7 +26,7 @@ NEEDS: frozenset[Ability] = frozenset({"rotation"})
 
 SOURCE = "Peng et al., YaRN: Efficient Context Window Extension of Large Language Models (2023), section 3.2"
 
-LONGEST_SEARCH = 32_768
+MAX_SEARCHED = 32_768
 """Longest length for which the smallest base is searched: two seconds at head_dim 128; four times as large is ten."""
 
 TEXT = "The speed at which each pair of channels turns, and whether the base is large enough for the lengths."
@@ -92,7 +92,7 @@ def rotary_diagnostics(
         if still < 0:
             raise ValueError(f"head_dim must be at least the {2 * len(spectrum)} channels that turn, got {head_dim}")
         spectra[length] = np.concatenate([spectrum, np.zeros(still)])
-    figures += [bound_by_length(spectra, LONGEST_SEARCH), sums_plot(spectra[length], training_length, lengths)]
+    figures += [bound_by_length(spectra, MAX_SEARCHED), sums_plot(spectra[length], training_length, lengths)]
     return figures
 
 
