@@ -203,6 +203,20 @@ def test_a_mistake_in_a_model_is_one_sentence(tmp_path, changes, overrides, sent
         with_counts(made, CONF)
 
 
+def test_predictions_of_what_the_command_line_leaves_out_are_left_out(tmp_path):
+    predictions = [{"say": "low", "case": f"text-{size}", "of": "t5", "at_most": 9} for size in ("0.1M", "1M")]
+
+    def cases(**given):
+        return [node["case"] for node in read(tmp_path, given, predictions=predictions).predictions]
+
+    assert cases() == ["text-0.1M", "text-1M"]
+    assert cases(sizes=["0.1M"]) == ["text-0.1M"]
+    assert cases(sizes=["0.1M"], encodings=["none", "rotary"]) == []
+    predictions[1]["case"] = "text-2M"
+    with pytest.raises(ValueError, match=r"predictions\[1\]\.case: there is no case text-2M"):
+        read(tmp_path, predictions=predictions)
+
+
 def test_typed_sizes_hold_the_first(tmp_path):
     with pytest.raises(ValueError, match=r"^sizes must hold 0.1M"):
         read(tmp_path, {"sizes": ["1M"]})

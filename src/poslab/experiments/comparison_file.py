@@ -39,10 +39,16 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
     """
     of_file = {key: value for key, value in given.items() if key not in ("encodings", "sizes")}
     stem, node = comparison_files(folder).chosen(of_file, Comparison, overrides)
+    whole = dict(node)
     node |= _selected(node, given["encodings"]) if "encodings" in given else {}
     node = with_rates_of_typed_model({**node, "cases": _cases_of_typed_model(node, overrides)}, overrides)
     try:
-        return checked(Comparison(**with_cases_of_sizes(node, given.get("sizes"))))
+        selected = with_cases_of_sizes(node, given.get("sizes"))
+        if isinstance(node.get("predictions"), list):
+            kept = {**_by_name(node), **selected["cases"]}
+            left_out = [name for name in {**_by_name(whole), **with_cases_of_sizes(node)["cases"]} if name not in kept]
+            selected["predictions"] = [p for p in node["predictions"] if not _is_of(p, left_out)]
+        return checked(Comparison(**selected))
     except ValueError as error:
         raise ValueError(f"{error} (comparison={stem})") from error
 
@@ -54,20 +60,31 @@ def _selected(node: Mapping[str, Any], names: Any) -> dict[str, Any]:
     """
     if not isinstance(names, list):
         return {"encodings": names}  # a mistake
-    entries, variants, tuning = (node.get(key) for key in ("encodings", "variants", "tuning"))
+    variants, tuning, of_file = node.get("variants"), node.get("tuning"), _by_name(node)
     variants = variants if isinstance(variants, Mapping) else {}
-    of_file = {
-        str(entry.get("name") if isinstance(entry, Mapping) else entry): entry
-        for entry in (entries if isinstance(entries, list) else ())
-    }
     selected: dict[str, Any] = {
         "encodings": [of_file.get(str(name), name) for name in names if str(name) not in variants],
         "variants": {name: choices for name, choices in variants.items() if name in names},
     }
     if isinstance(tuning, Mapping) and isinstance(tuning.get("of"), Mapping):
-        left_out = [name for name in (*of_file, *variants) if name not in names]
+        left_out = [name for name in of_file if name not in names]
         selected["tuning"] = {**tuning, "of": {name: of for name, of in tuning["of"].items() if name not in left_out}}
     return selected
+
+
+def _by_name(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the encodings and variants of a file by name."""
+    entries, variants = node.get("encodings"), node.get("variants")
+    return {
+        str(entry.get("name") if isinstance(entry, Mapping) else entry): entry
+        for entry in (entries if isinstance(entries, list) else ())
+    } | dict(variants if isinstance(variants, Mapping) else {})
+
+
+def _is_of(prediction: Any, left_out: Sequence[str]) -> bool:
+    """Return whether a prediction is of a case or an encoding that the command line leaves out."""
+    is_node = isinstance(prediction, Mapping)
+    return is_node and any(prediction.get(key) in left_out for key in ("case", "of", "minus"))
 
 
 def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> Any:
