@@ -14,12 +14,12 @@ from tests.experiments.comparisons import comparison
 from tests.training.runs import composed, small
 
 
-def lengths_of(config, metric, lengths):
+def lengths_of(config, metric, lengths, **changes):
     """The checked lengths of a case on this data."""
     recipe = Recipe.of(config)
     data: RunData = prepared_data(recipe)
     case = {"train": {}, "lengths": lengths, "metrics": {metric: {"direction": "minimize"}}}
-    return checked_lengths(comparison(cases={"this": case}), "this", recipe, data)
+    return checked_lengths(comparison(cases={"this": case}, **changes), "this", recipe, data)
 
 
 def test_multiples_are_of_the_training_length(tmp_path):
@@ -54,6 +54,16 @@ def test_a_metric_beside_those_of_the_task_names_the_length_of_its_texts(tmp_pat
 def test_a_length_without_room_for_the_texts_of_a_metric_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match=r"^cases.this:.*be at least"):
         lengths_of(small(tmp_path), "passkey_loss@2x", [16])
+
+
+def test_a_prediction_of_a_metric_that_the_task_lacks_is_one_sentence(tmp_path):
+    def with_metric(metric):
+        low = {"say": "low", "case": "this", "of": "none", "metric": metric, "at_most": 1}
+        return lengths_of(small(tmp_path), "bits_per_byte@1x", ["1x"], predictions=[low])
+
+    assert with_metric("bits_per_byte@8x") == [16]  # at a length that a small preset may leave out
+    with pytest.raises(ValueError, match=r"^predictions: there is no metric bits_per_bite in this.*'bits_per_byte'"):
+        with_metric("bits_per_bite@1x")
 
 
 def test_a_metric_of_another_task_is_one_sentence(tmp_path):

@@ -24,6 +24,7 @@ from poslab.experiments.composition import Composer, refuse_own_keys
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import at_lengths, metrics_of
 from poslab.experiments.mistakes import AROUND_TRAINING, SIZES_OF_DATA
+from poslab.experiments.published import predictions_of
 from poslab.io.files import PACKAGE
 from poslab.models.adaptation import parameters_of_embeddings
 from poslab.runs.recipe import Recipe
@@ -283,6 +284,9 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
                 f"cases.{case}: {criterion.metric} is at none of the lengths of its test, "
                 f"{', '.join(map(str, lengths))} (trained up to {trained})"
             )
+    predicted = [p.metric.partition("@")[0] for p in predictions_of(comparison) if p.case == case and p.metric]
+    if unknown := [name for name in predicted if name not in known]:
+        raise ValueError(f"predictions: there is no metric {unknown[0]} in {case}{nearest(unknown[0], known)}")
     tuning = comparison.tuning_of(case)
     if tuning is not None and tuning.metric not in task.validated:
         known = list(task.validated)
