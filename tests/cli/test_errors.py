@@ -101,3 +101,9 @@ def test_what_was_renamed_is_refused_with_its_new_name(typed, now, train):
         pytest.skip(f"{typed} exists")
     ended = train(typed if choice else f"{typed}=1")
     assert (ended.status, ended.errors) == (2, f"error: {typed} is now {now}\n")
+
+
+def test_a_key_of_other_models_is_not_suggested_for_itself(train):
+    ended = train("model=pretrained", "pretrained=minilm", "model.d_model=32")
+    assert "error: model.d_model: there is no such key" in ended.errors
+    assert "'model.d_model'" not in ended.errors

@@ -226,7 +226,7 @@ def choices_with(key: str) -> list[str]:
 
 def _nearest_key(typed: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'optimizer.lr'?` for the nearest key, perhaps by its last part (`lr`, `steps`)."""
-    known, (parent, _, last) = list(known), typed.rpartition(".")
+    known, (parent, _, last) = [key for key in known if key != typed], typed.rpartition(".")
     by_last_part = {key.rpartition(".")[2]: key for key in reversed(known)}
     for name in (last, *SYNONYMS.get(last, "").split()):
         if name in by_last_part or "=" in name or "." in name:
