@@ -136,7 +136,7 @@ def test_a_data_set_in_local_files_trains(tmp_path, monkeypatch, streaming):
     assert_trained(run_of(config, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("dataset", sorted(set(CORPORA) - {"text", "hub"}))
+@pytest.mark.parametrize("dataset", sorted(set(CORPORA) - {"text", "hub", "packages"}))
 def test_a_data_set_makes_a_corpus_that_passes_its_check(dataset):
     config = composed(f"dataset={dataset}")
     check(config)
