@@ -47,9 +47,10 @@ that a process takes anew: a step of a model of width 64 on 8 x 128 tokens takes
 model 0.87.
 
 **Other programs.** Threads wait for one another in every operation. On two cores beside three busy programs a step of
-a model of width 64 on 8 x 128 tokens takes 100 times as long as alone with two threads, and twice as long with one. So
-a run on a CPU has, from two seconds on, only as many threads as other programs leave cores, which changes none of its
-results: 1,500 such steps, all told, take 2.9 times as long as alone.
+a model of width 64 on 8 x 128 tokens took up to 100 times as long as alone with two threads, and twice as long with
+one. With `callbacks=free_cores` a run has, from two seconds on, as many threads as other programs leave cores: 1,500
+such steps took 2.9 times as long as alone. It is not the default, for sums over threads depend on their number, so that
+a run would not be the same bit for bit under another load.
 
 **Products of float32.** A run on a CPU lets oneDNN multiply them (`torch.set_float32_matmul_precision("medium")`) where
 it does so in float32: on AMD processors, for example, but not where it would round to bfloat16 in tiles (AMX). On the

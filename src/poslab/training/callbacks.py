@@ -1,4 +1,4 @@
-"""Callbacks of a run: the choices of `callbacks=`, and the threads that other programs leave free."""
+"""Callbacks that a run may have: the choices of `callbacks=`."""
 
 from __future__ import annotations
 
@@ -201,8 +201,9 @@ class FreeCores(L.Callback):
     """Change the number of PyTorch's threads in training with the load of the machine, up to that at its start.
 
     Threads wait for one another in every operation, and so for the one whose core another program has: on two cores
-    beside three busy programs, a small step of two threads takes 100 times as long as alone, one of a single thread
-    twice as long. The results do not depend on the number of threads.
+    beside three busy programs, a small step of two threads took up to 100 times as long as alone, one of a single
+    thread twice as long. Sums over threads depend on their number, so that a run is not the same bit for bit under
+    another load, nor when it resumes.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,6 @@ from poslab.runs.errors import RunInterruptedError, RunStoppedError, RunTakenErr
 from poslab.runs.recipe import Recipe, recipe_of
 from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memory_mb, reset_peak_memory
 from poslab.training import components
-from poslab.training.callbacks import FreeCores
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
 from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
@@ -200,8 +199,6 @@ def train_here(
     standard = [ConsoleProgress(console), signals, checkpoints, EncodingCurves()]
     standard += [RecordStartingPoint(run.start_file, recipe.source.split_version), *callbacks]
     standard += [] if observer is None else [ObserveValidations(observer)]
-    if not settings.on_gpu and not settings.compile:  # compiled code has its number of threads
-        standard.append(FreeCores())
     try:
         trainer = components.trainer_of(
             settings,
