@@ -13,7 +13,7 @@ import poslab
 from poslab.data.batch import IGNORE
 from poslab.data.patched.images import Pixels
 from poslab.models import Decoder
-from poslab.tasks.patch_classification import PixelBatch, PixelModelling
+from poslab.tasks.pixel_modelling import PixelBatch, PixelModelling
 from poslab.training.checking import check
 from tests.data.images.small import write_fashion
 from tests.encoding_choices import small_model

@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from poslab.arguments import shown
 from poslab.configuration.build import nearest
@@ -29,10 +29,6 @@ from poslab.io.files import PACKAGE
 from poslab.models.adaptation import parameters_of_embeddings
 from poslab.runs.recipe import Recipe
 from poslab.training.checking import check
-
-if TYPE_CHECKING:
-    from poslab.data.run_data import RunData
-
 
 ENDS_OF_TRAINING = {("trainer", "validations"), ("trainer", "lightning"), ("callbacks", "early_stopping")}
 """Keys by which training may end early, or another of its states be tested."""

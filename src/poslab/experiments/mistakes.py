@@ -59,7 +59,7 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
     for key in ("published", "claims", "differences"):
         if comparison.paper is None and getattr(comparison, key):
             yield f"{key} must have the paper that it is of, as in paper: {{title: ..., arxiv: ...}}"
-    published_results(comparison)  # raises ValueError for a mistake, as the next one does
+    published_results(comparison)  # raises ValueError for a mistake
     if comparison.baseline not in choices:
         yield (
             f"baseline must be one of the encodings, {', '.join(choices)}, got {comparison.baseline}"
@@ -79,7 +79,7 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
         yield from _in_tuning(comparison, case)
         if (other := files.setdefault(file_name(case), case)) != case:
             yield f"cases: {other} and {case} would have files of the same name: one needs another name"
-    predictions_of(comparison)
+    predictions_of(comparison)  # raises ValueError for a mistake
 
 
 def _in_case(comparison: Comparison, case: str) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""Tasks: batches, loss, metrics and predictions; one file a task."""
+"""Tasks: batches, loss, metrics and predictions; one file for each task or family of them."""
