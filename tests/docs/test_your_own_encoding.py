@@ -156,7 +156,8 @@ def test_its_own_test_passes_among_those_of_the_project(checkout: Path) -> None:
 @pytest.mark.slow
 def test_its_training_command_trains_all_that_the_encoding_learns(checkout: Path) -> None:
     run_directory = checkout / "run"
-    typed(checkout, of("bash")[TRAIN], *QUICK, "trainer.precision=bf16-true", f"hydra.run.dir={run_directory}")
+    settings = ["trainer.precision=bf16-true", "optimizer.encoding_lr_multiplier=5", f"hydra.run.dir={run_directory}"]
+    typed(checkout, of("bash")[TRAIN], *QUICK, *settings)
     state = load_checkpoint(run_directory / "checkpoints" / "last.safetensors")
     names = [name for name in state["state_dict"] if ".distinct." in name]
     assert len(names) == 6 and "width: 32" in (run_directory / "config.yaml").read_text()

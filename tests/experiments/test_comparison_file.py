@@ -79,6 +79,16 @@ def test_a_command_line_selects_variants_and_encodings_of_the_file_by_name(tmp_p
     assert list(made.tuning_of("text").of) == ["wide"]
 
 
+def test_a_command_line_selects_among_the_encodings_of_each_case(tmp_path):
+    of_cases = "  far: {train: {}, encodings: [none, rotary, alibi]}\n  near: {train: {}, encodings: [none, alibi]}\n"
+    (tmp_path / "question.yaml").write_text(QUESTION.replace("cases:\n", f"cases:\n{of_cases}"))
+    made = read_comparison(tmp_path, {"comparison": "question", "encodings": ["none", "rotary"]}, [])
+    assert {case: made.encodings_of(case) for case in made.all_cases} == {
+        "far": ["none", "rotary"],
+        "text": ["none", "rotary"],
+    }
+
+
 def test_the_directory_follows_from_the_name_and_the_preset(folder):
     made = read_comparison(folder, {"comparison": "question", "preset": "small"}, [])
     assert (made.name, made.output) == ("question_small", "outputs/comparisons/question_small")

@@ -120,7 +120,7 @@ RIGHT: dict[tuple[Any, ...], tuple[Any, ...]] = {
     ("published", 0, "at"): (None, "", 5, "x"),
     ("published", 0, "sd"): (None, 5),
     ("published", 0, "n"): (None, 5),
-    ("claims", 0, "say"): ("", "x"),
+    ("claims", 0, "say"): ("x",),
     ("claims", 0, "better"): ("", "x"),
     ("claims", 0, "than"): ("", "x"),
     ("claims", 0, "case"): (None, "", "x"),
@@ -210,6 +210,14 @@ def test_a_case_of_a_preset_that_is_odd_is_one_sentence(tmp_path, value):
         ({"cases": {"a": {"train": {"encoding": "t5"}}}}, "cases.a.train must not have"),
         ({"cases": {"a b": {"train": {}}}}, "cases: names must"),
         ({"cases": {True: {"train": {}}}}, "cases: names must .*got true"),
+        ({"encodings": ["none", "rotary", {"name": "Rotary", "encoding": "rotary"}]}, "encodings: rotary and Rotary"),
+        ({"cases": {"a": {"train": {}, "keeps": ["data"]}}}, "cases.a.keeps must .* got data"),
+        (
+            {"tuning": {**TUNING, "space": {"optimizer.lr": [1], "+optimizer.lr": [2]}}},
+            "tuning.space: optimizer.lr .*twice",
+        ),
+        ({"predictions": [{"say": " ", "of": "none", "case": "a", "at_least": 1}]}, r"predictions\[0\]: say must"),
+        ({"encodings": ["alibi", "t5"], "baseline": "rotary"}, "baseline must be one .* type baseline=alibi"),
         ({"cases": {"a+": {"train": {}}, "A": {"train": {}}}}, r"cases: a\+ and A would have files"),
         ({"cases": {"a": {"train": {}, "tuning": {"metric": "loss"}}}}, "cases.a.tuning must have a tuning"),
         (

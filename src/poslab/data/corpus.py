@@ -176,9 +176,11 @@ class TextSplits(DataSplits):
     def report_lines(self, max_length: int | None) -> list[str]:
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
         shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in self.overlap.items())
+        is_avoidable = not self.source.deduplicate and max(self.overlap.values(), default=0) >= 0.05
+        hint = "; dataset.deduplicate=true drops it" if is_avoidable else ""
         lines = [
             f"{self.source.title}: {tokens} tokens ({self.source.tokenizer}, {self.tokenizer.vocab_size:,})",
-            f"overlap with {self.measured_text}: {shared} (60-byte strings)",
+            f"overlap with {self.measured_text}: {shared} (60-byte strings{hint})",
         ]
         shown = self.lengths_of("test", max_length)
         if left_out := [f"{length:,}" for length in self._lengths_up_to(max_length) if length not in shown]:

@@ -54,9 +54,10 @@ def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[
 
 
 def _selected(node: Mapping[str, Any], names: Any) -> dict[str, Any]:
-    """Return the encodings and variants of the typed names, and the tuning without that of others.
+    """Return the encodings and variants of the typed names, and the tuning and the lists of cases without others.
 
-    A name of the file is its encoding or variant, any other one an encoding of `conf/encoding`.
+    A name of the file is its encoding or variant, any other one an encoding of `conf/encoding`. A case whose own list
+    has fewer than two of them has nothing to compare, and is left out.
     """
     if not isinstance(names, list):
         return {"encodings": names}  # a mistake
@@ -69,7 +70,18 @@ def _selected(node: Mapping[str, Any], names: Any) -> dict[str, Any]:
     if isinstance(tuning, Mapping) and isinstance(tuning.get("of"), Mapping):
         left_out = [name for name in of_file if name not in names]
         selected["tuning"] = {**tuning, "of": {name: of for name, of in tuning["of"].items() if name not in left_out}}
+    if isinstance(node.get("cases"), Mapping):
+        cases = {name: _among(case, names) for name, case in node["cases"].items()}
+        selected["cases"] = {name: case for name, case in cases.items() if case is not None} or node["cases"]
     return selected
+
+
+def _among(case: Any, names: Sequence[Any]) -> Any:
+    """Return a case with those of its own encodings that are typed; None if these are fewer than two."""
+    if not isinstance(case, Mapping) or not isinstance(case.get("encodings"), list):
+        return case
+    encodings = [name for name in case["encodings"] if name in names]
+    return {**case, "encodings": encodings} if len(encodings) > 1 else None
 
 
 def _by_name(node: Mapping[str, Any]) -> dict[str, Any]:

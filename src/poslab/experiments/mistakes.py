@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from poslab.arguments import nearest
+from poslab.configuration.command_line import choices as choices_of_group
 from poslab.configuration.command_line import key_of
 from poslab.experiments.comparison import Comparison, file_name
 from poslab.experiments.criteria import COSTS
@@ -63,7 +64,7 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
     if comparison.baseline not in choices:
         yield (
             f"baseline must be one of the encodings, {', '.join(choices)}, got {comparison.baseline}"
-            f"{nearest(comparison.baseline, choices)}"
+            f"{nearest(comparison.baseline, choices)}: add it, or type baseline={next(iter(choices))}"
         )
     for name, node in choices.items():
         path, encoding = comparison.path_of(name), node.get("encoding", comparison.baseline)
@@ -74,6 +75,10 @@ def mistakes(comparison: Comparison) -> Iterator[str]:
             yield f"{path} must not have trainer.max_steps, which follows from the budget"
     yield from _keys_of_a_run("train", comparison.train)
     files: dict[str, str] = {}
+    for name in choices:
+        if (other := files.setdefault(name.lower(), name)) != name:
+            yield f"encodings: {other} and {name} would have directories of the same name: one needs another name"
+    files = {}
     for case in comparison.all_cases:
         yield from _in_case(comparison, case)
         yield from _in_tuning(comparison, case)
@@ -98,6 +103,8 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         yield f"metrics must name at least one that decides on {case}, such as bits_per_byte@4x"
     comparison.gate_of(case)  # raises ValueError for a mistake
     yield from _keys_of_a_run(f"cases.{case}.train", node.train)
+    if unknown := [group for group in node.keeps if not choices_of_group(group)]:
+        yield f"cases.{case}.keeps must be groups such as dataset, got {unknown[0]}"
     seeds = comparison.seeds_of(case)
     if len(set(seeds)) < len(seeds):
         yield f"cases.{case}.seeds must be different, got {node.seeds}"
@@ -152,6 +159,8 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
         values = tuning.space_of(name)
         if not values:
             yield "tuning.space must hold at least one key, as in {optimizer.lr: [1e-3, 3e-3]}"
+        if len(keys := list(map(key_of, values))) > len(set(keys)):
+            yield f"tuning.space: {max(keys, key=keys.count)} is there twice for {name}"
         most = math.prod(map(len, values.values()))
         if tuning.trials is not None and most < min(tuning.trials, MAX_REFINED):
             most = len(points_of(values, min(tuning.trials, MAX_REFINED), tuning.seed))

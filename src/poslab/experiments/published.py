@@ -80,6 +80,8 @@ class Claim:
     confounded: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.say.strip():
+            raise ValueError("say must be a sentence")
         if self.better == self.than:
             raise ValueError(f"better and than must be different encodings, got {self.better} twice")
         if self.metric is not None:
@@ -110,6 +112,8 @@ class Prediction:
 
     def __post_init__(self) -> None:
         low, high = self.bounds
+        if not self.say.strip():
+            raise ValueError("say must be a sentence")
         if not low < high or self.at_least is self.at_most is None:
             raise ValueError(f"at_least must be below at_most, and one of both given, got {low} and {high}")
         if self.of == self.minus:

@@ -226,7 +226,6 @@ def test_ten_seeds_without_a_difference_have_a_false_verdict_in_at_most_5_percen
 DEVIATIONS = {
     "equal": lambda contestants: np.ones(contestants),
     "one is three times the others": lambda contestants: np.where(np.arange(contestants) == contestants - 1, 3.0, 1.0),
-    "the baseline is twice the others": lambda contestants: np.where(np.arange(contestants) == 0, 2.0, 1.0),
     "the baseline is three times the others": lambda contestants: np.where(np.arange(contestants) == 0, 3.0, 1.0),
     "half are three times the others": lambda contestants: np.where(
         np.arange(contestants) < contestants // 2, 3.0, 1.0
@@ -238,9 +237,9 @@ DEVIATIONS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("deviations", DEVIATIONS.values(), ids=DEVIATIONS.keys())
-@pytest.mark.parametrize(("paired", "correlation"), [(True, 0.0), (True, 0.4), (True, 0.9), (False, 0.0)])
+@pytest.mark.parametrize(("paired", "correlation"), [(True, 0.0), (True, 0.9), (False, 0.0)])
 @pytest.mark.parametrize("seeds", SEEDS)
-@pytest.mark.parametrize("contestants", [3, 5, 10])
+@pytest.mark.parametrize("contestants", [3, 10])
 def test_at_most_5_percent_have_a_false_verdict_whatever_the_deviations_and_the_correlation(
     contestants, seeds, correlation, paired, deviations
 ):

@@ -48,14 +48,12 @@ def checks(results: Results) -> Table:
             outcomes.setdefault(outcome, []).append(case)
     if 1 < len(cases) < MIN_CASES and not results.comparison.has_sizes:
         known = f"{len(OverCases(results).cases)}, {MIN_CASES} are needed"
-        outcomes["enough cases", False, known] = cases
+        outcomes["enough cases", False, known] = ["all"]
     order = list(dict.fromkeys(check for check, _, _ in outcomes))
-    rows = [
-        {"check": check, "holds": holds, "found": finding, "case": "all" if of_outcome == cases else listed(of_outcome)}
-        for (check, holds, finding), of_outcome in sorted(
-            outcomes.items(), key=lambda item: (item[0][1], order.index(item[0][0]))
-        )
-    ]
+    rows = []
+    for outcome in sorted(outcomes, key=lambda outcome: (outcome[1], order.index(outcome[0]))):
+        case = "each" if 1 < len(cases) == len(outcomes[outcome]) else listed(outcomes[outcome])
+        rows.append({**dict(zip(("check", "holds", "found"), outcome, strict=True)), "case": case})
     caption = "A check that does not hold weakens the verdicts. Those that do not hold come first."
     return Table("checks", "Checks", caption, pd.DataFrame(rows, columns=["check", "holds", "found", "case"]))
 
