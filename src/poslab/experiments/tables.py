@@ -20,7 +20,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from poslab.arguments import Count, Range, with_checked_arguments
-from poslab.evaluation.scores.items import COLUMNS, ItemScores, MeasuredRun, item_table, require_bounded
+from poslab.evaluation.scores.items import (
+    COLUMNS,
+    ItemScores,
+    MeasuredRun,
+    are_texts,
+    item_table,
+    require,
+    require_bounded,
+)
 from poslab.experiments.comparison import NAME
 from poslab.io.files import replacing
 
@@ -30,7 +38,6 @@ MAX_BYTES = 500_000_000
 """Most bytes of a file, and of the columns of runs in memory; those of items need at most ten times as many."""
 MAX_ROWS = 50_000_000
 MAX_COLUMNS = 5_000
-MAX_TEXT = 100_000
 
 Status = Literal["finished", "diverged", "failed", "blocked"]
 
@@ -136,7 +143,7 @@ def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
         nodes = [getattr(run, attribute) for run in runs]
         tags = dict.fromkeys(tag for node in nodes for tag in node)
         if not prefix:  # a run's own test is another than that of the comparison
-            tags = {t: None for t in tags if t not in _OF_RUNS and not t.startswith(tuple(_PREFIXES)) and _is_text(t)}
+            tags = {t: None for t in tags if t not in _OF_RUNS and not t.startswith(tuple(_PREFIXES)) and are_texts(t)}
         for tag in tags:
             values = [None if (value := node.get(tag)) is None else float(value) for node in nodes]
             columns[prefix + tag] = pa.array(values, pa.float64())
@@ -166,11 +173,11 @@ def read_runs(folder: Path) -> list[RunResult]:
     table = _read(folder / RUNS)
     try:
         for name, kind in _OF_RUNS.items():
-            _require(table.schema.field(name).type == kind)
+            require(table.schema.field(name).type == kind)
         numbers = [column.name for column in table.schema if pa.types.is_float64(column.type)]
-        _require(all(map(_is_text, numbers)))
+        require(are_texts(*numbers))
         runs = [_run({name: row[name] for name in _OF_RUNS}, row, numbers) for row in table.to_pylist()]
-        _require(len({run.key for run in runs if not run.is_trial}) == sum(not run.is_trial for run in runs))
+        require(len({run.key for run in runs if not run.is_trial}) == sum(not run.is_trial for run in runs))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{folder / RUNS} is damaged: it does not hold a table of runs") from error
     return runs
@@ -229,8 +236,8 @@ def _run(facts: dict[str, Any], row: Mapping[str, Any], numbers: Sequence[str]) 
     others = {name: row[name] for name in numbers if not name.startswith(tuple(_PREFIXES))}
     run = RunResult(**facts, metrics={tag: value for tag, value in others.items() if value is not None})
     texts = [value for value in facts.values() if isinstance(value, str)]
-    _require(all(map(_is_text, [*texts, *run.words, *run.open_ended])))
-    _require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))
+    require(are_texts(*texts, *run.words, *run.open_ended))
+    require(all(re.fullmatch(NAME, name) for name in (run.case, run.encoding)))
     return run
 
 
@@ -260,27 +267,17 @@ def _write(path: Path, table: pa.Table) -> None:
 def _read(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """Read a file of bounded size, with this schema if one is given."""
     try:
-        _require(path.stat().st_size <= MAX_BYTES)
+        require(path.stat().st_size <= MAX_BYTES)
         opened = partial(pq.ParquetFile, path, thrift_string_size_limit=2**24, thrift_container_size_limit=2**20)
         require_bounded(opened, MAX_BYTES if schema is None else 10 * MAX_BYTES)
         with opened() as file:
-            _require(file.metadata.num_rows <= MAX_ROWS and file.metadata.num_columns <= MAX_COLUMNS)
-            _require(schema is None or file.schema_arrow.remove_metadata().equals(schema))
+            require(file.metadata.num_rows <= MAX_ROWS and file.metadata.num_columns <= MAX_COLUMNS)
+            require(schema is None or file.schema_arrow.remove_metadata().equals(schema))
             table = file.read()
         for name in table.column_names if schema is not None else ():
-            _require(name == "length" or not table[name].null_count)
+            require(name == "length" or not table[name].null_count)
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ValueError(f"{path} is damaged, or is not a table of results") from error
     return table
-
-
-def _is_text(value: Any) -> bool:
-    """Return True for a text without control characters, which a terminal would obey."""
-    return isinstance(value, str) and len(value) <= MAX_TEXT and value.isprintable()
-
-
-def _require(holds: object) -> None:
-    if not holds:
-        raise ValueError

@@ -164,19 +164,19 @@ def read_measured(path: Path) -> MeasuredRun:
         require_bounded(opened, 10 * MAX_BYTES)
         with opened() as file:
             facts = json.loads(file.schema_arrow.metadata[b"poslab"])
-            _require(file.schema_arrow.remove_metadata().equals(COLUMNS) and file.metadata.num_rows <= MAX_ROWS)
+            require(file.schema_arrow.remove_metadata().equals(COLUMNS) and file.metadata.num_rows <= MAX_ROWS)
             rows = file.read().to_pandas(integer_object_nulls=True)
         encoding, split, checkpoint = (facts[name] for name in ("encoding", "split", "checkpoint"))
-        _require(facts["version"] == VERSION and split in HELD_OUT and _are_texts(encoding, checkpoint))
+        require(facts["version"] == VERSION and split in HELD_OUT and are_texts(encoding, checkpoint))
         scores = {}
         for key, items in rows.groupby(["metric", "length"], sort=False, dropna=False):
             metric, length = _key(*key)
             (identity,) = set(items["identity"])
             sums, counts = items["sum"].to_numpy(np.float64), items["count"].to_numpy(np.int64)
-            _require(_are_texts(identity) and (counts >= 0).all() and counts.any())
+            require(are_texts(identity) and (counts >= 0).all() and counts.any())
             scores[metric, length] = ItemScores(metric, length, sums, counts, identity)
         values = {_key(metric, length): value for metric, length, value in facts["values"]}
-        _require(all(type(value) in (int, float) for value in values.values()))
+        require(all(type(value) in (int, float) for value in values.values()))
         return MeasuredRun(encoding, split, scores, {key: float(value) for key, value in values.items()}, checkpoint)
     except Exception as error:  # a file that is not one of ours may raise anything
         raise ValueError(f"{path} is damaged: it does not hold the scores of a run") from error
@@ -197,30 +197,31 @@ def require_bounded(opened: Callable[..., pq.ParquetFile], most: int) -> None:
         groups = [facts.row_group(index) for index in range(facts.num_row_groups)]
         chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
     size = sum(8 * chunk.num_values for chunk in chunks)
-    _require(size <= most and all(chunk.physical_type != "FIXED_LEN_BYTE_ARRAY" for chunk in chunks))
+    require(size <= most and all(chunk.physical_type != "FIXED_LEN_BYTE_ARRAY" for chunk in chunks))
     texts = sorted({chunk.path_in_schema for chunk in chunks if chunk.physical_type == "BYTE_ARRAY"})
     with opened(read_dictionary=texts) as file:
         columns = file.read(columns=texts).itercolumns()
     for part in (part for column in columns for part in column.chunks):
         while pa.types.is_list(part.type):
             part = part.flatten()
-        _require(pa.types.is_dictionary(part.type))
+        require(pa.types.is_dictionary(part.type))
         size += pc.sum(pc.binary_length(part.dictionary).take(part.indices)).as_py() or 0
-        _require(size <= most)
+        require(size <= most)
 
 
 def _key(metric: Any, length: Any) -> tuple[str, int | None]:
     """Return a metric and its length, checked."""
     length = None if length is None or length != length else int(length)
-    _require(isinstance(metric, str) and METRIC.fullmatch(metric) and (length is None or 0 < length <= MAX_LENGTH))
+    require(isinstance(metric, str) and METRIC.fullmatch(metric) and (length is None or 0 < length <= MAX_LENGTH))
     return metric, length
 
 
-def _are_texts(*values: Any) -> bool:
+def are_texts(*values: Any) -> bool:
     """Return True for texts without control characters, which a terminal would obey."""
     return all(isinstance(text, str) and len(text) <= MAX_TEXT_LENGTH and text.isprintable() for text in values)
 
 
-def _require(holds: object) -> None:
+def require(holds: object) -> None:
+    """Raise ValueError, without a sentence, unless a condition of a file holds."""
     if not holds:
         raise ValueError
