@@ -74,7 +74,10 @@ def compile_kernel(folder: Path) -> None:
     library = _library(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_unfinished(folder)
+        for left in folder.glob(f"{UNFINISHED}*"):  # by processes that were killed while they compiled
+            with contextlib.suppress(OSError):  # another process may remove it
+                if time.time() - left.stat().st_mtime > 2 * COMPILE_TIMEOUT_S:
+                    shutil.rmtree(left)
         # Under a name of its own until it is whole: several processes may compile at once.
         with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
             made = Path(unfinished) / library.name
@@ -110,14 +113,6 @@ def _run(command: list[str]) -> None:
             raise
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command, stderr=message)
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Remove what processes that were killed while they compiled have left."""
-    for path in folder.glob(f"{UNFINISHED}*"):
-        with contextlib.suppress(OSError):  # another process may remove it
-            if time.time() - path.stat().st_mtime > 2 * COMPILE_TIMEOUT_S:
-                shutil.rmtree(path)
 
 
 def _with_digest(library: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -120,11 +120,15 @@ class SpecFiles:
         for node in contents:
             chosen = node.pop("presets").get(preset, {})
             merged = _over(merged, node)
-            for case, key in _overridden(merged, chosen):
-                raise ValueError(
-                    f"{path}: presets.{preset}.{key} would be overridden by cases.{case}.{key}: set "
-                    f"presets.{preset}.cases.{case}.{key} too"
-                )
+            for name, case in _mapping(merged.get("cases")).items():
+                of_preset = _mapping(chosen.get("cases")).get(name, {})
+                overriding = _keys(case) & _keys(chosen) - _keys(of_preset)
+                if overriding and of_preset is not None:  # null leaves the case out
+                    key = min(overriding)
+                    raise ValueError(
+                        f"{path}: presets.{preset}.{key} would be overridden by cases.{name}.{key}: set "
+                        f"presets.{preset}.cases.{name}.{key} too"
+                    )
             merged = _over(merged, chosen)
         return merged
 
@@ -157,14 +161,6 @@ def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
         joined = {**cases, **others, **{name: _over(cases[name], others[name]) for name in both}}
         merged["cases"] = {name: case for name, case in joined.items() if name not in left_out}
     return merged
-
-
-def _overridden(node: Mapping[str, Any], preset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield each case of a node with a key that it has over that of a preset, which does not set it for the case."""
-    for name, case in _mapping(node.get("cases")).items():
-        of_preset = _mapping(preset.get("cases")).get(name, {})
-        if of_preset is not None:  # null leaves the case out
-            yield from ((str(name), key) for key in sorted(_keys(case) & _keys(preset) - _keys(of_preset)))
 
 
 def _keys(node: Any) -> set[str]:

@@ -69,11 +69,13 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
     shift = np.uint64(64 - bits)
     leading = np.zeros(1 << bits, dtype=bool)
     leading[wanted >> shift] = True
-    for piece in _pieces(training):
-        seen = string_hashes(piece)
-        seen = seen[leading[seen >> shift]]
-        indices = np.minimum(np.searchsorted(wanted, seen), len(wanted) - 1)
-        is_shared[indices[wanted[indices] == seen]] = True
+    for values in (np.frombuffer(text, dtype=np.uint8) for text in training):
+        # Pieces whose hashes fit in memory; they overlap, so that no string is lost between them.
+        for start in range(0, max(1, len(values) - STRING_BYTES + 1), _PIECE_BYTES):
+            seen = string_hashes(values[start : start + _PIECE_BYTES + STRING_BYTES - 1])
+            seen = seen[leading[seen >> shift]]
+            indices = np.minimum(np.searchsorted(wanted, seen), len(wanted) - 1)
+            is_shared[indices[wanted[indices] == seen]] = True
     shared_before = np.concatenate([[0], np.cumsum(is_shared[index_of_string])])
     byte = np.arange(len(text))
     first, last = np.maximum(byte - STRING_BYTES + 1, 0), np.minimum(byte + 1, len(hashes))
@@ -129,14 +131,6 @@ def drop_near_copies(texts: Iterable[str]) -> list[str]:
             kept.append(text)
             seen |= strings
     return kept
-
-
-def _pieces(texts: Iterable[bytes]) -> Iterable[np.ndarray]:
-    """Yield pieces whose hashes fit in memory; they overlap, so that no string is lost between them."""
-    for text in texts:
-        values = np.frombuffer(text, dtype=np.uint8)
-        for start in range(0, max(1, len(values) - STRING_BYTES + 1), _PIECE_BYTES):
-            yield values[start : start + _PIECE_BYTES + STRING_BYTES - 1]
 
 
 def normal_form(text: str) -> str:

@@ -89,17 +89,16 @@ def cut(texts: Sequence[str], num_parts: int) -> list[Part]:
 
     A cut falls after the next blank line, or the next line end or space where a part has no blank line.
     """
-    size = max(1, sum(map(len, texts)) // num_parts)
-    return [Part(number, part) for number, text in enumerate(texts) for part in _cut_one(text, size)]
-
-
-def _cut_one(text: str, size: int) -> list[str]:
-    parts, start = [], 0
-    while len(text) - start >= 1.5 * size:
-        stop = next_boundary(text, start + size, start + 2 * size)
-        parts.append(text[start:stop])
-        start = stop
-    return [*parts, text[start:]] if start < len(text) else parts
+    size, parts = max(1, sum(map(len, texts)) // num_parts), []
+    for number, text in enumerate(texts):
+        start = 0
+        while len(text) - start >= 1.5 * size:
+            stop = next_boundary(text, start + size, start + 2 * size)
+            parts.append(Part(number, text[start:stop]))
+            start = stop
+        if start < len(text):
+            parts.append(Part(number, text[start:]))
+    return parts
 
 
 def next_boundary(text: str, start: int, stop: int) -> int:

@@ -175,7 +175,15 @@ def refuse_links(folder: Path) -> None:
     """
     waiting = [str(folder)]
     while waiting:
-        for entry in _entries(waiting.pop()):
+        parent = waiting.pop()
+        try:
+            with os.scandir(parent) as scanned:
+                entries = list(scanned)
+        except FileNotFoundError:  # it has vanished
+            continue
+        except OSError as error:
+            raise ValueError(f"{parent} cannot be read: {error.strerror}") from error
+        for entry in entries:
             if entry.is_symlink():
                 raise ValueError(
                     f"{folder} must hold no symbolic links, which could lead to any file, and {entry.path} is one: put "
@@ -185,17 +193,6 @@ def refuse_links(folder: Path) -> None:
                 waiting.append(entry.path)
             elif not entry.is_file(follow_symlinks=False):
                 raise ValueError(f"{folder} must hold files and folders alone, and {entry.path} is neither")
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder; none if it has vanished."""
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise ValueError(f"{folder} cannot be read: {error.strerror}") from error
 
 
 def lock(file: Any) -> None:

@@ -73,10 +73,12 @@ class Exchange:
             self._handles.append(embedding.register_forward_hook(self._after_embedding))
         self._silenced: list[tuple[nn.Parameter, bool]] = []
         if family.rotary is not None and not self.keeps_own:
-            self._handles.append(part(self.base, family.rotary).register_forward_hook(_no_rotation))
+            rotary: nn.Module = part(self.base, family.rotary)
+            self._handles.append(rotary.register_forward_hook(lambda _, inputs, output: _identity(output)))
         if family.rows is not None and not self.keeps_own:
             rows: nn.Module = part(self.base, family.rows)
-            self._handles.append(rows.register_forward_hook(_no_rows))
+            # In place of the rows, a zero, which broadcasts.
+            self._handles.append(rows.register_forward_hook(lambda _, inputs, output: output.new_zeros(())))
             for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
                 self._silenced.append((parameter, parameter.requires_grad))
                 parameter.requires_grad_(False)
@@ -306,15 +308,6 @@ def _identity(rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Return the cosine and the sine of angle 0, which broadcast, in place of another rotation's."""
     cosine = rotation[0].new_ones(1, 1, 1)
     return cosine, torch.zeros_like(cosine)
-
-
-def _no_rotation(module: nn.Module, inputs: Any, output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    return _identity(output)
-
-
-def _no_rows(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """Return a zero, which broadcasts."""
-    return output.new_zeros(())
 
 
 NAME = "poslab"

@@ -41,40 +41,24 @@ def kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-def reverse_kullback_leibler(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """Return the sum over the N options of q (log q - log p), in nats, (...)."""
-    return kullback_leibler(log_q, log_p)
-
-
 def jensen_shannon(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Return half of KL(p, m) + KL(q, m) with m = (p + q) / 2, in nats, (...); at most log 2."""
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     return (kullback_leibler(log_p, log_m) + kullback_leibler(log_q, log_m)) / 2
 
 
-def cosine_distance(teacher_BTM: Tensor, student_BTM: Tensor) -> Tensor:
-    """Return 1 less the cosine of two hidden states, 0 to 2, (B, T) float32."""
-    return 1 - functional.cosine_similarity(teacher_BTM.float(), student_BTM.float(), dim=-1)
-
-
-def mean_squared_error(teacher_BTM: Tensor, student_BTM: Tensor) -> Tensor:
-    """Return the mean over the channels of the squared difference of two hidden states, (B, T) float32."""
-    return (teacher_BTM.float() - student_BTM.float()).square().mean(-1)
-
-
 DIVERGENCES: Mapping[Divergence, Callable[[Tensor, Tensor], Tensor]] = {
     "forward": kullback_leibler,
-    "reverse": reverse_kullback_leibler,
+    "reverse": lambda log_p, log_q: kullback_leibler(log_q, log_p),
     "jensen_shannon": jensen_shannon,
 }
 """Divergences by name, each of the log probabilities of the teacher p and of the student q."""
 
 DISTANCES: Mapping[Distance, Callable[[Tensor, Tensor], Tensor]] = {
-    "cosine": cosine_distance,
-    "mse": mean_squared_error,
+    "cosine": lambda teacher, student: 1 - functional.cosine_similarity(teacher.float(), student.float(), dim=-1),
+    "mse": lambda teacher, student: (teacher.float() - student.float()).square().mean(-1),
 }
-"""Distances by name, each of the hidden states of the teacher and of the student."""
-
+"""Distances by name, (B, T) float32, each of the hidden states (B, T, M) of the teacher and of the student."""
 
 Rotation = Literal["before", "after"]
 """Queries and keys whose relations are meant: before their rotation by position, or after it."""
@@ -188,8 +172,8 @@ class Distillation(Objective):
     With `match="hidden"` the distance of hidden states, averaged over the tokens of a sequence that are not padding,
     replaces t^2 D, once for each prediction in the sequence. With `match="attention"` that is the divergence
     D of the attention weights in the last layers of both, and with `match="relations"` that of the relations of queries
-    with queries, keys with keys and values with values there (`attention_match.py`): neither asks for the same width,
-    depth or encoding. Temperature has no effect on them, and the divergence none on hidden states.
+    with queries, keys with keys and values with values there: neither asks for the same width, depth or encoding.
+    Temperature has no effect on them, and the divergence none on hidden states.
 
     The teacher reads the first `within` tokens of a sequence. It makes the predictions of tokens among them; that of a
     whole sequence, such as a class, only if it has read all of it.
@@ -206,7 +190,7 @@ class Distillation(Objective):
         temperature: t, positive.
         divergence: D: forward KL(p, q), which covers all that the teacher holds possible; reverse KL(q, p), which keeps
             to what it holds probable; or Jensen-Shannon, which is symmetric.
-        distance: of hidden states: 1 less their cosine, or their mean squared error.
+        distance: of hidden states: 1 less their cosine, 0 to 2, or their mean squared error over the channels.
         relation_heads: parts of the width of queries, keys and values, of which each has relations; a divisor of both
             widths. None is the number of heads of the student. More make finer relations (MiniLMv2: 48).
         rotation: relations of queries and keys `before` their rotation by position, so only of content, or `after`.

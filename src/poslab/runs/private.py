@@ -6,7 +6,7 @@ Dimension letters: B rows of a batch.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar
@@ -160,8 +160,10 @@ class PrivateGradients(Gradients):
         gradients_of = vmap(grad(rows.mean_loss, has_aux=True), in_dims=(None, row_dims), randomness="different")
         total = {name: torch.zeros_like(p) for name, p in frozen.items()}
         sums: list[Tensor] = []
-        for part in _chunks(batch, self.settings.chunk):
-            of_rows, numbers = gradients_of(frozen, part)
+        for start in range(0, len(next(x for x in batch if isinstance(x, Tensor))), self.settings.chunk):
+            some = slice(start, start + self.settings.chunk)
+            chunk = tree_map(lambda x, some=some: x[some] if isinstance(x, Tensor) else x, batch)
+            of_rows, numbers = gradients_of(frozen, chunk)
             norm_B = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in of_rows.values()]).norm(dim=0)
             share_B = (self.settings.clip / norm_B.clamp_min(1e-12)).clamp(max=1)
             for name, gradient in of_rows.items():
@@ -215,13 +217,6 @@ class _OfRow(nn.Module):
 
     def forward(self, batch: Any) -> ObjectiveSums:
         return self.objective.sums(self.task, self.model, batch, self.teacher)
-
-
-def _chunks(batch: Any, size: int) -> Iterator[Any]:
-    """Yield a batch in parts of at most `size` rows."""
-    first = next(x for x in batch if isinstance(x, Tensor))
-    for start in range(0, len(first), size):
-        yield tree_map(lambda x, start=start: x[start : start + size] if isinstance(x, Tensor) else x, batch)
 
 
 @cache

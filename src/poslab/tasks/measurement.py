@@ -147,7 +147,11 @@ class TaskRecord:
         try:
             if strange := sorted(content.keys() - known):
                 raise ValueError(f"{strange[0]!r:.40} is not one of {', '.join(sorted(known))}")
-            return cls(**content | {"outputs": _outputs(content.get("outputs"))})
+            if (outputs := content.pop("outputs", None)) is None:
+                return cls(**content)
+            if not (isinstance(outputs, list) and [*map(type, outputs)] == [int, bool] and outputs[0] >= 1):
+                raise ValueError(f"outputs must be a positive integer and true or false, got {outputs!r:.40}")
+            return cls(**content, outputs=Outputs(*outputs))
         except ValueError as error:
             raise ValueError(f"{file} is damaged: {error}") from error
 
@@ -175,11 +179,3 @@ class NamedOutputs(TaskRecord):
             raise ValueError(f"classes must be as many as outputs, got {len(self.classes)} for {self.outputs.size}")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes must all be different")
-
-
-def _outputs(value: Any) -> Outputs | None:
-    if value is None:
-        return None
-    if not (isinstance(value, list) and [type(part) for part in value] == [int, bool] and value[0] >= 1):
-        raise ValueError(f"outputs must be a positive integer and true or false, got {value!r:.40}")
-    return Outputs(*value)

@@ -8,7 +8,6 @@ from poslab.configuration.build import full_keys, trusted_packages
 from poslab.data.corpus import Corpus
 from poslab.data.hub_text import HubText
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
-from poslab.encodings import StackShape
 from poslab.models import Model
 from poslab.runs.directory import RunDirectory
 from poslab.runs.distillation import UNTOUCHED, Distillation
@@ -40,7 +39,13 @@ def check_teacher(recipe: Recipe, objective: Distillation, student: Model) -> No
                 raise ValueError(
                     f"objective.match must be logits for {_named(model)}, which has no single stack of attention layers"
                 )
-        _check_relations(objective, *(model.encodings.shape for model in (student, teacher)))
+        heads = objective.relation_heads or student.encodings.shape.num_heads
+        for whose, model in (("student", student), ("teacher", teacher)):
+            width = model.encodings.shape.num_heads * model.encodings.shape.head_dim
+            if match == "relations" and width % heads:
+                raise ValueError(
+                    f"objective.relation_heads must divide {width}, the width of all heads of the {whose}, got {heads}"
+                )
         return
     if match == "hidden":
         for model in (student, teacher):
@@ -75,17 +80,6 @@ def _check_teacher_length(recipe: Recipe, length: int) -> None:
         raise ValueError(
             f"objective.teacher_length must be at least dataset.sequence_length={source.sequence_length}, got {length}"
         )
-
-
-def _check_relations(objective: Distillation, learned: StackShape, taught: StackShape) -> None:
-    """Raise ValueError if relation heads do not divide the widths of all heads of student and teacher."""
-    heads = objective.relation_heads or learned.num_heads
-    for whose, shape in (("student", learned), ("teacher", taught)):
-        width = shape.num_heads * shape.head_dim
-        if objective.match == "relations" and width % heads:
-            raise ValueError(
-                f"objective.relation_heads must divide {width}, the width of all heads of the {whose}, got {heads}"
-            )
 
 
 def teacher_of(recipe: Recipe, objective: Distillation, task: Task, tokenizer: Tokenizer) -> Teacher:

@@ -104,7 +104,12 @@ class ImageSource(PatchedSource):
             min(most, max(1, math.isqrt(most * this // other))) for this, other in ((height, width), (width, height))
         )
         size = rows * self.patch, columns * self.patch
-        return image_HWC if size == (height, width) else _resized(image_HWC, *size)
+        if size == (height, width):
+            return image_HWC
+        # The library resizes bytes in two steps that are cut off at 0 and 255 each, but numbers exactly.
+        planes = (Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(image_HWC, -1, 0))
+        resized = [np.asarray(plane.resize(size[::-1], Image.Resampling.BICUBIC)) for plane in planes]
+        return np.clip(np.rint(np.stack(resized, -1)), 0, 255).astype(np.uint8)
 
 
 class HubImages(ImageSource, HubArrays):
@@ -218,10 +223,3 @@ def channels_of(files: Iterable[Path | BytesIO]) -> int:
         except Exception:  # as above; `read_image` raises an error for it
             return 3
     return 1
-
-
-def _resized(image_HWC: np.ndarray, height: int, width: int) -> np.ndarray:
-    # The library resizes bytes in two steps that are cut off at 0 and 255 each, but numbers exactly.
-    planes = (Image.fromarray(plane.astype(np.float32)) for plane in np.moveaxis(image_HWC, -1, 0))
-    resized = np.stack([np.asarray(plane.resize((width, height), Image.Resampling.BICUBIC)) for plane in planes], -1)
-    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)

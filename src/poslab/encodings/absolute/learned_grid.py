@@ -37,13 +37,12 @@ def resampling_weights(coordinates_T: Tensor, sizes_T: Tensor, num_rows: int, in
     centre_T1 = ((coordinates_T.to(torch.float32).unsqueeze(-1) + 0.5) * ratio_T1 - 0.5).clamp(-0.5, num_rows - 0.5)
     rows_G = torch.arange(num_rows, device=centre_T1.device, dtype=torch.float32)
     x = (rows_G - centre_T1).abs() / ratio_T1.clamp_min(1)
-    weight_TG = _cubic(x) if interpolation == "bicubic" else (1 - x).clamp_min(0)
+    if interpolation == "bicubic":
+        near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+        weight_TG = torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
+    else:
+        weight_TG = (1 - x).clamp_min(0)
     return weight_TG / weight_TG.sum(-1, keepdim=True)
-
-
-def _cubic(x: Tensor) -> Tensor:
-    near, far = (1.5 * x - 2.5) * x**2 + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
 class _OfCells(PositionalEncoding):

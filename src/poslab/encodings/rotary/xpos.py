@@ -117,18 +117,11 @@ class XPos(PositionalEncoding):
 
 
 def _rotate_and_scale(x: Tensor, cos: Tensor, sin: Tensor, log_scale: Tensor) -> Tensor:
-    limit = _largest_log_scale(x)
+    # At the largest log scale nothing overflows in the dtype of the products of queries and keys. A masked pair of an
+    # early query and a late key multiplies two of the largest scales; an infinite product would become NaN under a mask
+    # that adds minus infinity. A norm returns float32 under autocast, and attention then rounds it.
+    device = x.device.type
+    lowered = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    limit = 7.0 if lowered or x.dtype == torch.float16 else 40.0
     scale = log_scale.clamp(-limit, limit).exp()
     return rotate_half_split(x, cos * scale, sin * scale)
-
-
-def _largest_log_scale(x: Tensor) -> float:
-    """Return the largest log scale at which nothing overflows in the dtype of the products of queries and keys.
-
-    A masked pair of an early query and a late key multiplies two of the largest scales; an infinite product would
-    become NaN under a mask that adds minus infinity.
-    """
-    device = x.device.type
-    # A norm returns float32 under autocast, and attention then rounds it.
-    lowered = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
-    return 7.0 if lowered or x.dtype == torch.float16 else 40.0

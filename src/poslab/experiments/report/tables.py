@@ -205,7 +205,8 @@ def order_by_metric(results: Results) -> Table | None:
     None unless cases have different metrics, and are fewer than a statement over cases needs. A case that no encoding
     has learned has no order.
     """
-    cases = [case for case in filter(results.is_comparable, results.comparison.cases) if _is_learned(results, case)]
+    comparable = filter(results.is_comparable, results.comparison.cases)
+    cases = [case for case in comparable if set(results.encodings(case)) > set(results.not_learned(case))]
     criteria = {case: results.comparison.criteria(case)[0] for case in cases}
     gains = {
         f"{case} {criterion.metric}": {
@@ -222,10 +223,6 @@ def order_by_metric(results: Results) -> Table | None:
     ranks.loc["Kendall's tau"] = ["–", *(fixed(kendalltau(frame[first], frame[name]).statistic, 2) for name in others)]
     caption = f"Ranks by mean. Kendall's tau: 1 for the order of {first}, about 0 for none like it, -1 for the reverse."
     return Table("order", "Order by metric", caption, ranks.rename_axis("encoding").reset_index())
-
-
-def _is_learned(results: Results, case: str) -> bool:
-    return set(results.encodings(case)) > set(results.not_learned(case))
 
 
 def at_each_length(name: str, metric: str, rows: pd.DataFrame) -> Table:
@@ -260,9 +257,8 @@ def differences(results: Results, case: str) -> pd.DataFrame:
     return pd.DataFrame(rows).drop(columns="beyond_margin", errors="ignore")
 
 
-def _in_short(value: object) -> str:
-    """Return a choice as text: `sequence_length/2` of its interpolation."""
-    return cut(re.sub(r"\$\{divided:\$\{(?:\w+\.)*(\w+)\},(\d+)\}", r"\1/\2", shown(value)), LONG)
+DIVIDED = re.compile(r"\$\{divided:\$\{(?:\w+\.)*(\w+)\},(\d+)\}")
+"""Interpolation that a table shows as `sequence_length/2`."""
 
 
 def differing_table(comparison: Comparison) -> Table | None:
@@ -273,10 +269,11 @@ def differing_table(comparison: Comparison) -> Table | None:
     of_cases = [{**comparison.train, **case.train} for case in comparison.all_cases.values()]
     shared = {key: of_cases[0][key] for key in keys if all(key in of_case for of_case in of_cases)}
     shared = {key: value for key, value in shared.items() if all(of_case[key] == value for of_case in of_cases)}
-    rows = [
-        {"name": name, **{key: _in_short(value) for key, value in {**shared, **choices}.items() if key in keys}}
-        for name, choices in comparison.choices_by_encoding.items()
-    ]
+    rows = []
+    for name, choices in comparison.choices_by_encoding.items():
+        texts = {key: shown(value) for key, value in {**shared, **choices}.items() if key in keys}
+        short = {key: cut(DIVIDED.sub(r"\1/\2", text), LONG) for key, text in texts.items()}
+        rows.append({"name": name, **short})
     frame = pd.DataFrame(rows, columns=["name", *keys]).dropna(axis=1, how="all")
     return Table(DIFFERING, "What differs", "A dash: the value of its case.", frame)
 
