@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
     if needs and not recommends:
         raise ValueError(f"{next(iter(needs))} belongs to recommend=true, which is not given")
     published = without_password(poslab_command("compare", *arguments)), needs if recommends else None, width
-    folder = Path(str(given.get("output", "")))
+    folder, console = Path(str(given.get("output", ""))), HarmlessConsole()
     if ways["report_only"] and (folder / "runs.parquet").is_file() and not (folder / "runs").exists():
         of_tables = ("comparison", "preset", "output", "baseline")
         if wrong := [*(key for key in given if key not in of_tables), *overrides]:
@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> None:
         if wrong := [*(key for key in given if key not in allowed), *overrides, *filter(ways.get, ways)]:
             raise ValueError(f"{wrong[0]} does not go with runs, which are compared as they are")
         runs = named_runs(given.pop("runs"))
-        _print_at_once(f"comparing {amount(len(runs), 'run')}")
+        console.print(f"comparing {amount(len(runs), 'run')}")
         hydra_command.print_loading_notice()
         with hydra_command.quick_imports():
             from poslab.experiments.command import Publication, compare_runs
@@ -95,12 +95,12 @@ def main(arguments: list[str]) -> None:
     if key := next((key for key in map(key_of, overrides) if key.partition(".")[0] in of_files), None):
         raise ValueError(f"{key} is a key of the file alone: change it in a copy, and name that, comparison=mine.yaml")
     comparison = read_comparison(COMPARISONS, given, overrides)
-    _print_at_once(f"{comparison.name}: {comparison.question}")
+    console.print(f"{comparison.name}: {comparison.question}")
     files = comparison_files(COMPARISONS)
     of_file = files.read(files.path(given["comparison"]), given.get("preset"))["cases"]
     kept = {*comparison.cases, *(node.case for node in comparison.all_cases.values())}
     if left_out := [case for case in of_file if case not in kept]:
-        _print_at_once(f"left out, for their model is not model.path: {', '.join(left_out)}")
+        console.print(f"left out, for their model is not model.path: {', '.join(left_out)}")
     hydra_command.print_loading_notice()
 
     with hydra_command.quick_imports():
@@ -108,11 +108,6 @@ def main(arguments: list[str]) -> None:
 
     publication = Publication(*published)
     run_question(comparison, lambda: run_comparison(comparison, CONF, publication, **ways, pilot=pilot), OWN_KEYS)
-
-
-def _print_at_once(line: str) -> None:
-    """Print a line before the slow imports."""
-    HarmlessConsole().print(line)
 
 
 def _help() -> str:

@@ -91,14 +91,18 @@ def command(
             with contextlib.suppress(OSError):  # it is not empty, and stays
                 directory.rmdir()  # a run that is killed before it has begun, or resumes another, leaves none behind
         try:
-            if hydra_config.job.config_name != name:
-                _require_whole(composed, name, str(hydra_config.job.config_name))
+            whole, config_name = OmegaConf.load(CONF / f"{name}.yaml"), hydra_config.job.config_name
+            missing = sorted(map(str, set(whole) - {"defaults", "hydra"} - set(composed)))
+            if config_name != name and missing:
+                raise ValueError(
+                    f"--config-name {config_name} must be a whole configuration of {name}, and it has no {missing[0]}"
+                )
             overrides: Any = OmegaConf.to_container(hydra_config.overrides.task)  # as typed, unresolved
             if not any(override.lstrip("+").startswith("trust=") for override in overrides):
                 composed.trust = []  # no file can say that it is trusted
             chosen = hydra_config.runtime.choices
             check_choices(CONF, chosen, overrides)
-            check_added_keys([*groups(), *chosen, *OmegaConf.load(CONF / f"{name}.yaml")], composed, overrides)
+            check_added_keys([*groups(), *chosen, *whole], composed, overrides)
             config = resolved(composed)
             main({**config, "trust": list(trusted_packages(config))}, as_typed(directory), overrides)
         except BaseException as error:
@@ -200,9 +204,12 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
     def report(error: BaseException) -> None:
         if not isinstance(error, Exception) and not hasattr(error, "exit_status"):
             raise error
-        if isinstance(error, BrokenPipeError) and _stdout_closed():
-            statuses.append(SIGPIPE_STATUS)
-            return
+        if isinstance(error, BrokenPipeError):
+            stdout = select.poll()
+            stdout.register(1, 0)
+            if any(event & select.POLLERR for _, event in stdout.poll(0)):  # its reader, such as `head`, has ended
+                statuses.append(SIGPIPE_STATUS)
+                return
         from poslab.experiments.storage_url import without_password
         from poslab.io.terminal import harmless, one_line
 
@@ -230,20 +237,6 @@ def _leave(status: int) -> NoReturn:
     if processes := sys.modules.get("poslab.runs.processes"):
         processes.leave(status)
     sys.exit(status)
-
-
-def _stdout_closed() -> bool:
-    """Return whether what reads the output, such as `head`, has ended."""
-    stdout = select.poll()
-    stdout.register(1, 0)
-    return any(event & select.POLLERR for _, event in stdout.poll(0))
-
-
-def _require_whole(config: DictConfig, name: str, chosen: str) -> None:
-    """Raise ValueError if a configuration that was chosen by --config-name lacks what a command needs."""
-    needed = set(OmegaConf.load(CONF / f"{name}.yaml")) - {"defaults", "hydra"}
-    if missing := sorted(map(str, needed - set(config))):
-        raise ValueError(f"--config-name {chosen} must be a whole configuration of {name}, and it has no {missing[0]}")
 
 
 def check_figure_width(width: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from poslab.cli.argv import with_config_dir
 from poslab.cli.hydra_command import (
     HELP,
@@ -15,9 +13,6 @@ from poslab.cli.hydra_command import (
     run_question,
 )
 from poslab.configuration.command_line import CONF, SWEEPS, poslab_command
-
-if TYPE_CHECKING:
-    from poslab.experiments.sweep import Sweep
 
 OWN_KEYS = {
     "sweep": "one of the sweeps below, or the path of a file like them",
@@ -56,18 +51,16 @@ def main(arguments: list[str]) -> None:
     with quick_imports():
         from poslab.experiments.sweep_command import run_sweep
 
-    run_question(
-        sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, lambda mistake: _with_what_is_searched(mistake, sweep)
-    )
+    def with_sweep(mistake: str) -> str:
+        """Return a mistake about a key that is searched, and that the encoding lacks, with the sweep that asks."""
+        key, separator, rest = mistake.partition(": there is no such key here")
+        if not separator or key not in sweep.space:
+            return mistake
+        group = key.partition(".")[0]
+        choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{group}=")), "its choices")
+        return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
 
-
-def _with_what_is_searched(mistake: str, sweep: Sweep) -> str:
-    """Return a mistake about a key that is searched, and that the encoding does not have, with the sweep that asks."""
-    key, separator, rest = mistake.partition(": there is no such key here")
-    if not separator or key not in sweep.space:
-        return mistake
-    choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{key.partition('.')[0]}=")), "its choices")
-    return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
+    run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, with_sweep)
 
 
 def _help() -> str:

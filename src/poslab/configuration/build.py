@@ -244,7 +244,10 @@ def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[.
     is_factory = isinstance(maker, types.FunctionType) and _is_within(home, (FACTORIES, *trusted[1:]))
     is_of_kind = _is_factory_of(maker, kind) or any(_is_a(_made_by(maker), option) for option in _options(kind))
     if not ((is_class or is_factory) and is_of_kind):
-        raise ValueError(f"{key}._target_ must name {_named_kind(kind)}, got {path}")
+        made = [get_args(option)[1] if get_origin(option) is Callable else option for option in _options(kind)]
+        names = [option.__name__ for option in made if isinstance(option, type) and option is not types.NoneType]
+        kinds = f"a {' or '.join(names)}" if names else "a supported class"
+        raise ValueError(f"{key}._target_ must name {kinds}, got {path}")
     return maker
 
 
@@ -301,10 +304,3 @@ def _is_factory_of(maker: Callable[..., Any], kind: Any) -> bool:
     """Return True if a place takes the class or function itself, not the object that it makes."""
     made = _made_by(maker)
     return any(get_origin(x) is Callable and _is_a(made, get_args(x)[1]) for x in _options(kind))
-
-
-def _named_kind(kind: Any) -> str:
-    """Return a kind in words: `a PositionalEncoding or LayerPattern`."""
-    made = [get_args(option)[1] if get_origin(option) is Callable else option for option in _options(kind)]
-    names = [option.__name__ for option in made if isinstance(option, type) and option is not types.NoneType]
-    return f"a {' or '.join(names)}" if names else "a supported class"

@@ -1,8 +1,5 @@
 """Prediction of text in windows of other lengths than those of training, and its plots.
 
-    found = extrapolate(model, tokens, [256, 1024], 256, tokenizer.end_id, bytes_per_token=1.0)
-    found.by_length, found.by_position      # data frames
-
 Dimension letter: N tokens of the text.
 """
 

@@ -164,16 +164,14 @@ class CellPlan:
 
 def _tried(cells: Sequence[Cell], results: Finished, tuning: Tuning) -> list[tuple[Point, float]]:
     """Return the points of finished trials with their values."""
-    return tuned_points.mean_trials((cell.point, _value(results[cell.identity], tuning)) for cell in cells)
+    ended = [(cell.point, results[cell.identity]) for cell in cells]
+    metrics = [(point, None if result is None or result.diverged else result.metrics) for point, result in ended]
+    return tuned_points.mean_trials((point, tuned_points.trial_value(known, tuning)) for point, known in metrics)
 
 
 def _has_ended_well(result: CellResult | None) -> bool:
     """Return whether a run has neither failed nor diverged, by its result; None of one that failed or is not there."""
     return result is not None and not result.diverged
-
-
-def _value(result: CellResult | None, tuning: Tuning) -> float:
-    return tuned_points.trial_value(result.metrics if result is not None and not result.diverged else None, tuning)
 
 
 class ComparisonJobs(Jobs[CellResult]):

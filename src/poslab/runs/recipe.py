@@ -236,18 +236,13 @@ def _with_target(config: Mapping[str, Any], encoding: Any) -> Mapping[str, Any]:
         return config
     length = config["dataset"].get("sequence_length")
     scaling = getattr(keywords.get("scaling"), "keywords", {})
-    stretched = scaling.get("training_length") or _pretrained_length(config) or length
+    stretched = scaling.get("training_length") or length
+    if not scaling.get("training_length") and is_pretrained(config["model"]):
+        from poslab.pretrained.directory import configuration
+        from poslab.pretrained.families import family_of
+
+        with full_keys("model", config):
+            model = configuration(config["model"].get("path"))
+            stretched = family_of(model).facts(model).training_length
     target, rows = math.ceil(stretched * scaling.get("factor", USUAL_FACTOR)), keywords.get("max_length") or 0
     return {**config, "positions": {**positions, "target_length": rows if rows > length else max(target, length)}}
-
-
-def _pretrained_length(config: Mapping[str, Any]) -> int | None:
-    """Return the length that a pretrained model was trained at; None for a model of ours."""
-    if not is_pretrained(config["model"]):
-        return None
-    from poslab.pretrained.directory import configuration
-    from poslab.pretrained.families import family_of
-
-    with full_keys("model", config):
-        model = configuration(config["model"].get("path"))
-        return family_of(model).facts(model).training_length

@@ -126,15 +126,12 @@ def with_compile(recipe: Recipe, model: Model, datamodule: RunData) -> TrainerSe
         and isinstance(recipe.objective, TaskLoss)
         and settings.context_parallel == 1
     )
-    pays = can_compile and (settings.on_gpu or (flops >= MIN_FLOPS and has_compiler()))
+    pays = can_compile and (settings.on_gpu or flops >= MIN_FLOPS)
+    if pays and not settings.on_gpu:
+        from torch._inductor import config
+
+        pays = shutil.which(config.cpp.cxx[-1]) is not None  # its C++ compiler
     return dataclasses.replace(settings, compile="blocks" if pays else False)
-
-
-def has_compiler() -> bool:
-    """Return True if torch.compile has a C++ compiler here."""
-    from torch._inductor import config
-
-    return shutil.which(config.cpp.cxx[-1]) is not None
 
 
 def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:

@@ -67,7 +67,7 @@ class ExtraMetrics:
     Args:
         names: of the metrics.
         serves: returns whether the runs of a recipe have them.
-        score: yields them at a length; nothing where the model has no positions.
+        score: yields them at a length that the model has positions for.
         texts: makes its texts, from the data, the split and a length that the tag of the metric names; raises
             ValueError for one without room. None if they are those of the test.
         open_ended: the metrics that are not shares from 0 to 100.
@@ -90,13 +90,10 @@ def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> lis
 
 
 def _retrieval(task: RetrievalTask, context: ScoringContext, length: int) -> ExtraScores:
-    model = context.run.model
-    if length > (model.max_length or length):
-        return
     prompts, scores = _prompts(task, context.run.data, context.run.split, length), []
     for of_depth in prompts:
         context.check_cancelled()
-        scores.append(score_answers(model, of_depth))
+        scores.append(score_answers(context.run.model, of_depth))
     identity = _digest(prompt.tokens for of_depth in prompts for prompt in of_depth)
     correct, loss, tokens = (
         np.concatenate([frame[column].to_numpy() for frame in scores]) for column in ("correct", "loss", "tokens")
@@ -112,8 +109,6 @@ def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray],
 
 def _search(context: ScoringContext, length: int) -> ExtraScores:
     model = context.run.model
-    if length > (model.max_length or length):
-        return
     questions, texts = _passkeys(context.run.data, context.run.split, length)
     pooling = embeddings.pooling_of(model, context.run.recipe)
     vectors = [
@@ -216,9 +211,10 @@ def measure_extra(
         for name, length in wanted:
             if (name, length) in measured.scores:
                 continue
+            fits = opened.model.max_length is None or (length or 0) <= opened.model.max_length
             new = {
                 (metric, length): ItemScores(metric, length, sums.astype(np.float64), counts, identity)
-                for metric, sums, counts, identity in EXTRA[name].score(context, length or 0)
+                for metric, sums, counts, identity in (EXTRA[name].score(context, length or 0) if fits else ())
             }
             measured = replace(measured, scores={**measured.scores, **new})
             keep(measured)

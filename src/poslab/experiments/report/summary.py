@@ -112,10 +112,13 @@ class OverCases:
         """Return a row for each encoding, the best rank first."""
         comparison, rows = self.results.comparison, []
         baseline = self.scores[self.encodings.index(comparison.baseline)]
+        firsts = {case: comparison.criteria(case)[0] for case in self.cases}
+        of_cases = [self.results.verdicts(case, first, comparison.baseline) for case, first in firsts.items()]
         for index, name in enumerate(self.encodings):
             row: dict[str, object] = {"encoding": name}
             if name != comparison.baseline:
-                row |= self._tally(name)
+                words = [verdicts[name].word for verdicts in of_cases if name in verdicts]
+                row |= {str(word): words.count(word) for word in TALLIED}
             middle = over_cases.interquartile_mean(self.scores[index])
             row |= {"rank": self.ranks.value[index], "rank interval": _span(self.ranks, index, 1)}
             row |= {"score": float(middle.value), "score interval": _span(middle, (), 2)}
@@ -127,13 +130,6 @@ class OverCases:
         order = ("encoding", *map(str, TALLIED))
         frame = pd.DataFrame(rows).sort_values("rank", kind="stable")
         return frame[[*order, *(name for name in frame.columns if name not in order)]]
-
-    def _tally(self, encoding: str) -> dict[str, int]:
-        comparison, words = self.results.comparison, []
-        for case in self.cases:
-            verdicts = self.results.verdicts(case, comparison.criteria(case)[0], comparison.baseline)
-            words += [verdicts[encoding].word] if encoding in verdicts else []
-        return {str(word): words.count(word) for word in TALLIED}
 
 
 def corpora_table(results: Results) -> Table | None:
