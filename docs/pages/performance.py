@@ -204,9 +204,9 @@ def _blockwise(measured: Measured) -> Iterator[str]:
     lines = []
     for encoding in dict.fromkeys(row["encoding"] for row in rows):
         cells = {row["length"]: row for row in rows if row["encoding"] == encoding}
-        half, whole = (cells.get(length, {}).get("peak_bytes") for length in (2048, 4096))
+        half, whole = (cells.get(length, {}).get("peak_bytes") for length in (4096, 8192))
         growth = whole / half if half and whole else None
-        lines.append([encoding, _figure(cells.get(1024), "over_dense", _quartiles), _times(growth)])
+        lines.append([encoding, _figure(cells.get(2048), "over_dense", _quartiles), _times(growth)])
     yield markdown_table(["encoding", "time over dense", "memory, twice the length"], lines)
 
 
