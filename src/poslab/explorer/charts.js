@@ -6,9 +6,9 @@ const FLOOR = -20; // the lowest bias to draw, in logits: e^-20 = 2e-9
 
 const CAPTIONS = {
   bias: "Bias over distance, one curve for each head. At −20 nothing is left of a key.",
-  similarity: "Similarity of a query and an equal key over distance. The band spans distances that share a place.",
+  similarity: "Similarity of a query and an equal key over distance. The band spans distances drawn at one pixel.",
   reachChart: "Nearest tokens that get 50 % (filled) and 90 % (open) of the attention if all contents are equal.",
-  wavelengthChart: "Tokens of a full turn. Filled: completes a turn within the trained length. Open: never does.",
+  wavelengthChart: "Tokens of a full turn. Filled: completes a turn within the training length. Open: never does.",
   boundChart: "Is the base large enough? Markers above the line hold; just above it some bases fail again.",
 };
 
@@ -24,7 +24,7 @@ function effectChart({ kind, curves, similarity, violation }, width, { trained, 
   const name = kind === "bias" ? "bias (logits)" : "similarity";
   const x = { label: "distance (tokens)", low: log ? 1 : 0, high: shown - 1, log };
   const chart = new Chart(width, x, { label: name, low: low === FLOOR ? low : low - pad, high: high + pad });
-  if (trained < shown) chart.level({ x: trained }, `trained ${number(trained)}`, false);
+  if (trained < shown) chart.level({ x: trained }, `training ${number(trained)}`, false);
   chart.level({ y: 0 }, "", false);
   const steps = range(321, (i) => Math.round(log ? (shown - 1) ** (i / 320) : ((shown - 1) * i) / 320));
   const places = [...new Set(steps)];
@@ -44,8 +44,8 @@ function effectChart({ kind, curves, similarity, violation }, width, { trained, 
 }
 
 function lengthLevels(chart, { trained, shown }) {
-  if (shown !== trained) chart.level({ y: shown }, `shown ${number(shown)}`, true);
-  chart.level({ y: trained }, `trained ${number(trained)}`, false);
+  if (shown !== trained) chart.level({ y: shown }, `context ${number(shown)}`, true);
+  chart.level({ y: trained }, `training ${number(trained)}`, false);
 }
 
 function wavelengthChart({ trained, shown }, width, m) {
@@ -81,7 +81,7 @@ function boundChart({ shown }, width, m) {
   const chart = new Chart(width, x, { label: "base", low: 10, high: 1e9, log: true });
   chart.line(points, 0, `smallest base at ${m.headDim} channels`);
   points.forEach(([length, base]) => chart.dot(length, base, false, 2));
-  chart.flag(m.trained, shown.base, m.trained === m.shown ? "trained, shown" : "trained");
-  if (m.trained !== m.shown) chart.flag(m.shown, shown.base, "shown");
+  chart.flag(m.trained, shown.base, m.trained === m.shown ? "training, context" : "training");
+  if (m.trained !== m.shown) chart.flag(m.shown, shown.base, "context");
   return chart;
 }

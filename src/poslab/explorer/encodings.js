@@ -15,8 +15,8 @@ const decades = (from, to, steps) => range(to - from, (i) => steps.map((x) => Nu
 const oneTwoFive = (first, last) => decades(first, last, [1, 2, 5]);
 
 const MODEL_KNOBS = [
-  knob("trained", "dataset.sequence_length", "Trained length, tokens", powersOfTwo(6, 15), 256),
-  knob("shown", null, "Shown length, tokens", powersOfTwo(6, 17), 2048),
+  knob("trained", "dataset.sequence_length", "Training length, tokens", powersOfTwo(6, 15), 256),
+  knob("shown", null, "Context length, tokens", powersOfTwo(6, 17), 2048),
   knob("heads", "model.num_heads", "Heads", [1, 2, 4, 6, 8, 12, 16, 32], 6),
   knob("headDim", null, "Channels of a head", [16, 32, 64, 96, 128, 192, 256], 32),
 ];
@@ -49,8 +49,8 @@ const keeping = (frequencies, kept) => {
 const ENCODINGS = {
   rotary: {
     label: "Rotary (RoPE)",
-    formula: "Pair m of r turning channels turns by base^(−2m/r) radians per token.",
-    knobs: [BASE, knob("fraction", "encoding.fraction", "Fraction that turns", [0.25, 0.5, 0.75, 1], 1)],
+    formula: "Pair m of the r rotated channels rotates by base^(−2m/r) radians per token.",
+    knobs: [BASE, knob("fraction", "encoding.fraction", "Rotated fraction", [0.25, 0.5, 0.75, 1], 1)],
     waves(k, m) {
       const frequencies = inverseFrequencies(k.fraction * m.headDim, k.base);
       return { frequencies, still: m.headDim / 2 - frequencies.length, base: k.fraction === 1 ? k.base : undefined };
@@ -63,7 +63,7 @@ const ENCODINGS = {
     "A larger base: the fastest frequency stays, the slowest is divided by the factor.", [FACTOR],
     (before, k) => ntk(before, k.base, k.factor)),
   rope_dynamic_ntk: scaledRotary("Rotary: dynamic NTK",
-    "NTK, with a factor that grows with the text beyond the trained length.", [FACTOR],
+    "NTK, with a factor that grows with the text beyond the training length.", [FACTOR],
     (before, k, m, length) => ntk(before, k.base, dynamicFactor(k.factor, length, m.trained))),
   yarn: scaledRotary("Rotary: YaRN",
     "Fast frequencies stay, slow ones are divided by the factor s; logits grow by (0.1 ln s + 1)².",
@@ -79,18 +79,18 @@ const ENCODINGS = {
       ofScaling("high_freq_factor", "Turns that stay", [3, 4, 8, 16], 4)],
     (before, k, m) => ({ frequencies: llama3(before, m.trained, k.factor, k.low_freq_factor, k.high_freq_factor) })),
   longrope: scaledRotary("Rotary: LongRoPE",
-    "A divisor for each frequency beyond the trained length L; logits grow by 1 + ln s / ln L. The paper searches " +
+    "A divisor for each frequency beyond the training length L; logits grow by 1 + ln s / ln L. The paper searches " +
       "divisors for each model; here they are those of YaRN, Poslab's default.", [FACTOR],
     (before, k, m, length) => ({
       frequencies: length > m.trained ? byParts(before, k.base, m.trained, k.factor, 32, 1) : before,
       logitFactor: 1 + Math.log(k.factor) / Math.log(m.trained),
     })),
   rotary_proportional: scaledRotary("p-RoPE: highest frequencies",
-    "The highest frequencies stay, and the other pairs stand still.",
-    [ofScaling("proportion", "Proportion that turns", [0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1], 0.75)],
+    "The highest frequencies stay, and the other pairs are not rotated.",
+    [ofScaling("proportion", "Rotated proportion", [0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1], 0.75)],
     (before, k) => keeping(before, (_, m) => m < Math.floor(k.proportion * before.length))),
   hope: scaledRotary("HoPE: whole turns only",
-    "Pairs of too few turns within the trained length stand still.",
+    "Pairs of too few turns within the training length are not rotated.",
     [ofScaling("cycles", "Turns needed", [0.25, 0.5, 1, 2, 4, 8], 1)],
     (before, k, m) => keeping(before, (frequency) => frequency >= (k.cycles * TURN) / m.trained)),
   xpos: {
@@ -142,13 +142,13 @@ const ENCODINGS = {
   },
   kerple_log: {
     label: "KERPLE, logarithmic",
-    formula: "bias = −r1 · ln(1 + r2 · distance). Each head learns its own r1 and r2; the knobs show one head.",
+    formula: "bias = −r1 · ln(1 + r2 · distance). Each head learns its own r1 and r2; the sliders show one head.",
     knobs: [knob("r1", null, "r1", oneTwoFive(-2, 1), 1), knob("r2", null, "r2", oneTwoFive(-2, 2), 0.5)],
     bias: (k, m) => biasOver(m.shown, 1, (d) => -k.r1 * Math.log1p(k.r2 * d)),
   },
   kerple_power: {
     label: "KERPLE, power",
-    formula: "bias = −r1 · distance^r2. Each head learns its own r1 and r2, below 2; the knobs show one head.",
+    formula: "bias = −r1 · distance^r2. Each head learns its own r1 and r2, below 2; the sliders show one head.",
     knobs: [knob("r1", null, "r1", oneTwoFive(-2, 1), 0.5),
       knob("r2", null, "r2", range(20, (i) => (i + 1) / 10), 1)],
     bias: (k, m) => biasOver(m.shown, 1, (d) => -k.r1 * d ** k.r2),
@@ -156,7 +156,7 @@ const ENCODINGS = {
   fire: {
     label: "FIRE",
     formula: "bias = a learned network of ln(1 + c · distance) / ln(1 + c · position of the query). The query " +
-      "is the last token, so the shown length stretches the curves.",
+      "is the last token, so the context length stretches the curves.",
     knobs: [knob("layer", null, "Layer", [1, 2], 1)],
     trained: "fire",
     bias: (k, m) => fire(DATA.fire.layers[k.layer - 1], m.shown),

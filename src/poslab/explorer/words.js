@@ -18,22 +18,22 @@ function wavesFigures(encoding, k, m) {
   const pairs = shown.frequencies.length + still;
   const sums = sumsOfWaves(shown.frequencies, m.shown, shown.logDecays).map((sum) => sum + still);
   const similarity = sums.map((sum) => ((shown.logitFactor ?? 1) * sum) / pairs);
-  // The bound on the base is one for encodings that only turn queries and keys.
+  // The bound on the base is one for encodings that only rotate queries and keys.
   const violation = encoding.absolute || shown.logDecays ? null : sums.findIndex((sum) => sum < 0);
   return { trained, shown, still, pairs, similarity, violation };
 }
 
 function wavesWords(encoding, { trained, shown, still, pairs, violation }, m) {
   const slow = unfinished(trained.frequencies, m.trained);
-  const never = `${plural(slow, "completes", "complete")} a turn within the trained ${tokens(m.trained)}`;
-  const turning = `${number(pairs - still)} channel pairs${still ? " that turn" : ""}`;
+  const never = `${plural(slow, "completes", "complete")} a turn within the training length, ${tokens(m.trained)}`;
+  const turning = `${number(pairs - still)} channel pairs${still ? " that rotate" : ""}`;
   const words = [`${number(slow)} of ${turning} never ${never}.`];
-  if (still) words.push(`${plural(still, "1 pair stands", `${still} pairs stand`)} still, without any position.`);
+  if (still) words.push(`${plural(still, "1 pair is", `${still} pairs are`)} not rotated, without any position.`);
   if (m.shown > m.trained) words.push(newAngles(encoding, trained, shown, m));
   if (violation !== null) words.push(boundWords(violation, shown.base, m));
   if (shown.logitFactor) words.push(`All logits are multiplied by ${number(shown.logitFactor)}.`);
   if (shown.logDecays) {
-    const kept = (decay) => `${number(100 * Math.exp(decay * (m.shown - 1)))} %`;
+    const kept = (decay) => `${number(100 * Math.exp(decay * (m.shown - 1)))}%`;
     const [fastest, slowest] = [kept(shown.logDecays[0]), kept(shown.logDecays.at(-1))];
     const distance = number(m.shown - 1);
     words.push(`At distance ${distance} the fastest pair keeps ${fastest} of its size, the slowest ${slowest}.`);
@@ -60,7 +60,7 @@ function boundWords(violation, base, m) {
   const scores = (where, side) => `${where} a key like the query scores ${side} others on average.`;
   if (violation < 0) return `The base bound holds for ${tokens(m.shown)}: ${scores("at every distance", "above")}`;
   const fails = `The base bound fails for ${tokens(m.shown)}: ${scores(`at distance ${number(violation)}`, "below")}`;
-  const trained = violation >= m.trained ? ` It holds for the trained ${tokens(m.trained)}.` : "";
+  const trained = violation >= m.trained ? ` It holds for the training length, ${tokens(m.trained)}.` : "";
   const smallest = base && DATA.smallest_bases[m.headDim][m.shown];
   if (smallest === null) return `${fails}${trained} No base up to 10⁹ holds.`;
   const island = base >= smallest ? ", but some larger ones fail again" : "";
