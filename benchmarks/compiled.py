@@ -2,7 +2,8 @@
 
 The products are those of the model's linear layers, forward and backward, in the precision and at the shapes of the
 step. The step has to do more than them: attention, which counts in the FLOPs of a token, and norms, activations, loss
-and optimizer, which do not. On a CPU a profile says how much of a step each takes.
+and optimizer, which do not. On a CPU a profile says how much of a step each takes. Llama is compiled whole, and layer
+by layer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from turns import Call, figures
 
-PRODUCTS = "matrix products"
+PRODUCTS, LLAMA_LAYERS = "matrix products", "Llama, layers compiled"
 PROFILED = 5
 """Steps of a profile."""
 
@@ -50,10 +51,12 @@ def _rows(plan: Plan, precision: str) -> list[Row]:
     torch._dynamo.reset()
     size, batch = plan.size, random_batch(plan.size, plan.device)
     model = ours.decoder(ENCODING, size)
-    calls: dict[str, Call] = {
-        name: partial(PlainLoop(contestant, precision, plan.device, compiled=True).step, batch)
-        for name, contestant in {OURS: model, LLAMA: Llama(size)}.items()
+    loops = {
+        OURS: PlainLoop(model, precision, plan.device, compiled=True),
+        LLAMA: PlainLoop(Llama(size), precision, plan.device, compiled=True),
+        LLAMA_LAYERS: PlainLoop(Llama(size).with_compiled_layers(), precision, plan.device),
     }
+    calls: dict[str, Call] = {name: partial(loop.step, batch) for name, loop in loops.items()}
     for _ in range(2):  # the first steps compile
         for step in calls.values():
             step()

@@ -27,9 +27,14 @@ _OF_WRAPPER = ("use_abs_pos_emb", "scaled_sinu_pos_emb")
 
 
 class Llama(nn.Module):
-    """The whole model of transformers with PyTorch's fused attention and tied embeddings: tokens in, logits out."""
+    """The whole model of transformers with tied embeddings: tokens in, logits out.
 
-    def __init__(self, size: Size) -> None:
+    Args:
+        size: of the model.
+        attention: `sdpa`, PyTorch's fused attention, or `eager`.
+    """
+
+    def __init__(self, size: Size, attention: str = "sdpa") -> None:
         super().__init__()
         config = LlamaConfig(  # type: ignore[call-arg]
             vocab_size=size.vocab_size,
@@ -39,7 +44,7 @@ class Llama(nn.Module):
             num_attention_heads=size.num_heads,
             max_position_embeddings=size.sequence_length,
             tie_word_embeddings=True,
-            attn_implementation="sdpa",
+            attn_implementation=attention,
             use_cache=False,
         )
         self.model = LlamaForCausalLM(config)
@@ -48,6 +53,12 @@ class Llama(nn.Module):
         """Return the logits, (B, T, V)."""
         logits_BTV: Tensor = self.model(input_ids=tokens_BT).logits
         return logits_BTV
+
+    def with_compiled_layers(self) -> Llama:
+        """Compile each layer: its attention stays causal without a mask, which a whole compiled model makes."""
+        for layer in self.model.model.layers:
+            layer.compile()
+        return self
 
 
 def x_transformers_decoder(size: Size, flags: Mapping[str, Any], flash: bool = True) -> nn.Module:

@@ -24,7 +24,7 @@ from poslab.compiled import library
 from poslab.data.batch import TokenBatch
 
 ENCODING = "rotary"
-LLAMA, WITHOUT_KERNEL = "Llama", "Poslab, trainer.kernel=torch"
+LLAMA, EAGER_LLAMA, WITHOUT_KERNEL = "Llama", "Llama, eager attention", "Poslab, trainer.kernel=torch"
 
 
 class PlainLoop:
@@ -79,7 +79,12 @@ def decoders(plan: Plan, results: Results) -> Iterator[Measurement]:
 
 def _decoder_rows(plan: Plan, precision: str, size: Size) -> list[Row]:
     (x_transformers,) = (peer for peer in peers_of(ENCODING) if peer.name == X_TRANSFORMERS)
-    models = {OURS: ours.decoder(ENCODING, size), LLAMA: Llama(size), X_TRANSFORMERS: x_transformers.decoder(size)}
+    models = {
+        OURS: ours.decoder(ENCODING, size),
+        LLAMA: Llama(size),
+        EAGER_LLAMA: Llama(size, "eager"),
+        X_TRANSFORMERS: x_transformers.decoder(size),
+    }
     batch = random_batch(size, plan.device)
     calls: dict[str, Call] = {
         name: partial(PlainLoop(model, precision, plan.device).step, batch) for name, model in models.items()

@@ -75,11 +75,14 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Return the seconds of each contestant in every turn; each must have run before, for nothing here warms up.
 
-    Every second turn is in reverse order: what one leaves in the caches does not always meet the same other.
+    Each round begins with another contestant, every second one in reverse order: what one leaves in the caches does not
+    always meet the same other.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns):
-        for name in list(contestants)[:: -1 if turn % 2 else 1]:
+        first = turn // 2 % max(1, len(contestants))
+        order = [*list(contestants)[first:], *list(contestants)[:first]]
+        for name in order[:: -1 if turn % 2 else 1]:
             seconds[name].append(seconds_of(contestants[name], 1 if repeats is None else repeats[name]))
     return seconds
 
@@ -93,7 +96,7 @@ def seconds_of(call: Call, repeats: int = 1) -> float:
 
 
 def ratio(seconds: Sequence[float], over: Sequence[float]) -> list[float]:
-    """Return lower quartile, median and upper quartile of the ratios of turns side by side."""
+    """Return lower quartile, median and upper quartile of the ratios of turns of the same round."""
     ratios = [numerator / denominator for numerator, denominator in zip(seconds, over, strict=True)]
     if len(ratios) == 1:
         ratios = ratios * 2

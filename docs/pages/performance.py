@@ -27,24 +27,27 @@ INTRODUCTION = """\
 **Figures are ratios.** Seconds and bytes depend on the machine, ratios much less so.
 
 **Time.** All contestants of a comparison take turns in one process, in alternating order, so that any other load of the
-machine affects all of them. A ratio compares two neighbouring turns, and the tables show the median over all turns,
-some with the quartiles in brackets.
+machine affects all of them. A ratio compares two turns of the same round. The tables show the median over all
+rounds, some with the quartiles in brackets. Some bounds were set together with the operators below; lengths without
+one are in the tables.
 
 **Kernel.** On a CPU, Poslab computes by the operators that a long run compiles (`trainer.kernel=auto`), where a table
 does not say otherwise. The settings below are those of a run, and apply to all contestants.
 
 **Peak memory** is the most bytes that PyTorch held at once beyond what it held before: tensors for the backward pass,
-temporaries and gradients, but not weights.
+temporaries and gradients, but not weights. Buffers of libraries and of Poslab's operators are not counted: up to
+about 8 MB a thread at T = 4,096.
 
 **A dash** stands for a case that does not fit into memory or takes too long; the JSON file says which.
 
 **Denormals.** Training and evaluation flush denormals, numbers below 1e-38, to zero (`torch.set_flush_denormal`). Intel
 processors are many times slower on them, and attention weights under ALiBi have many of them. In float32 at T = 2,048,
-the default model under ALiBi trains 2.5 times as fast with it on a Xeon. In your own programs call it first.
+the default model under ALiBi trained 2.5 times as fast with it on a Xeon, with PyTorch's attention. In your own
+programs call it first.
 
 **Freed memory.** A run on Linux keeps memory that it has freed (glibc's `mallopt`), since the system clears each page
-that a process takes anew: a step of a model of width 64 on 8 x 128 tokens takes 0.73 of its time so, one of the default
-model 0.87.
+that a process takes again: on the EPYC below a step of a model of width 64 on 8 x 128 tokens took 0.73 of its time so,
+one of the default model 0.87.
 
 **Other programs.** Threads wait for one another in every operation. On two cores beside three busy programs a step of
 a model of width 64 on 8 x 128 tokens took up to 100 times as long as alone with two threads, and twice as long with
@@ -54,7 +57,8 @@ a run would not be the same bit for bit under another load.
 
 **Products of float32.** A run on a CPU lets oneDNN multiply them (`torch.set_float32_matmul_precision("medium")`) where
 it does so in float32: on AMD processors, for example, but not where it would round to bfloat16 in tiles (AMX). On the
-EPYC below PyTorch's choice, MKL, reaches 220 GFLOP/s, and oneDNN 500 with the same error. All contestants have it."""
+EPYC below PyTorch's choice, MKL, reached 220 GFLOP/s, and oneDNN 440 to 500 with an error below 1e-6 beside float64.
+All contestants have it."""
 
 REPEAT = """\
 ## How to repeat it
@@ -216,10 +220,12 @@ def _decoders(measured: Measured) -> Iterator[str]:
         return
     yield "### A training step beside other decoders"
     yield (
-        f"Our decoder with rotary, `LlamaForCausalLM` of transformers with PyTorch's fused attention, and the decoder "
-        f"of x-transformers with `attn_flash`: the same sizes, tied embeddings, RMSNorm and SwiGLU, with "
+        "Our decoder with rotary, `LlamaForCausalLM` of transformers with PyTorch's fused attention and with its eager "
+        "one, and the decoder of x-transformers with `attn_flash`: the same sizes (on a CPU four layers of width "
+        "256, 4 heads, a vocabulary of 257), tied embeddings, RMSNorm and SwiGLU, with "
         f"{rows[0]['length'] * rows[0]['batch']:,} tokens in a batch. A step is forward, cross-entropy, backward, "
-        "clipping and fused AdamW. Ours is so many times as fast as that of the contestant."
+        "clipping and fused AdamW. Ours is so many times as fast as that of the contestant. Without its own operators "
+        "(`trainer.kernel=torch`) Poslab is about as fast as Llama, not faster."
     )
     contestants = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != OURS]
     lines = []
@@ -236,20 +242,25 @@ def _compiled(measured: Measured) -> Iterator[str]:
         return
     yield "### A compiled step"
     yield (
-        "The same under torch.compile. Share: tokens per second, divided by those that the machine's matrix products "
-        "alone would allow: the products of the model's linear layers at their shapes, forward and backward, which "
-        "alternate with the step. The FLOPs of a token are theirs and those of causal attention. Where the time of a "
-        "step goes: matrix products, attention, the loops that the compiler makes (norms, activations, rotations and "
-        "casts), and everything else."
+        f"The same under torch.compile, at T = {rows[0]['length']:,}, beside Llama compiled whole, for which "
+        "transformers makes a mask under torch 2.13, and layer by layer, which stays causal without one. Products: the "
+        "time of the model's matrix products alone, those of the linear layers at their shapes, forward and backward, "
+        "over that of the step. Share: the same with the FLOPs of causal attention at the speed of the products. Where "
+        "the time of a step goes: matrix products, attention, the loops that the compiler makes (norms, activations, "
+        "rotations and casts), and everything else."
     )
     kinds = list(rows[0].get("profile", {}))
+    llamas = ["Llama", "Llama, layers compiled"]
     lines = []
     for row in rows:
-        llama = measured.of("compiled", precision=row["precision"], contestant="Llama")
-        speed = _figure(llama[0] if llama else None, "speed", _quartiles)
+        speeds = []
+        for name in llamas:
+            (llama,) = measured.of("compiled", precision=row["precision"], contestant=name) or [None]
+            speeds.append(_figure(llama, "speed", _quartiles))
         profile = (f"{100 * row['profile'][kind]:.0f}%" for kind in kinds)
-        lines.append([row["precision"], speed, _figure(row, "share", _quartiles), *profile])
-    yield markdown_table(["precision", "compiled Llama", "share", *kinds], lines)
+        products = f"{1 / row['over_products'][1]:.2f}"
+        lines.append([row["precision"], *speeds, products, _figure(row, "share", _quartiles), *profile])
+    yield markdown_table(["precision", *llamas, "products", "share", *kinds], lines)
 
 
 def _encodings(measured: Measured) -> Iterator[str]:

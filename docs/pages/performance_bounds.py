@@ -110,21 +110,37 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         ("x-transformers", "bf16-mixed", {256: 1.25, 512: 1.2}),
     ):
         rows = measured.of("decoders", precision=precision, contestant=peer)
-        whole = "transformers' whole Llama" if peer == "Llama" else f"the decoder of {peer}"
+        whole = (
+            "transformers' whole Llama as it comes, with fused attention,"
+            if peer == "Llama"
+            else f"the decoder of {peer}"
+        )
         yield _by_length(
             f"a training step in {precision} is at least {_listed(limits)} times as fast as that of {whole}",
             limits,
             {row["length"]: row["speed"][1] for row in rows},
             at_least=True,
         )
+    for precision in ("bf16-mixed", "32-true"):
+        rows = [row for row in measured.of("decoders", precision=precision) if row["contestant"].startswith("Llama")]
+        fastest = _fastest(rows, "length")
+        yield _by_length(
+            f"a training step in {precision} is at least as fast as that of this Llama with the faster of its fused "
+            "and its eager attention,",
+            dict.fromkeys(fastest, 1.0),
+            fastest,
+            at_least=True,
+        )
+    llamas = [row for row in measured.of("compiled") if row["contestant"].startswith("Llama")]
     yield Bound(
-        "a compiled training step is at least as fast as that of a compiled Llama",
+        "a compiled training step is at least as fast as that of a compiled Llama, whole or layer by layer",
         1.0,
-        {row["precision"]: row["speed"][1] for row in measured.of("compiled", contestant="Llama")},
+        _fastest(llamas, "precision"),
         at_least=True,
     )
     yield Bound(
-        "a compiled training step in bf16-mixed is at least 0.55 times as fast as the machine's matrix products allow",
+        "the FLOPs of a compiled training step per second, attention's included, are in bf16-mixed at least 0.55 times "
+        "those of its matrix products (the first bound, 0.8, was never met)",
         0.55,
         {row["encoding"]: row["share"][1] for row in measured.of("compiled", precision="bf16-mixed", contestant=OURS)},
         at_least=True,
@@ -195,6 +211,12 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         },
         unit=" GiB",
     )
+
+
+def _fastest(rows: list[Row], key: str) -> dict[Any, float]:
+    """Return our speed next to the fastest contestant of each value of a key."""
+    values = dict.fromkeys(row[key] for row in rows)
+    return {value: min(row["speed"][1] for row in rows if row[key] == value) for value in values}
 
 
 def _by_length(claim: str, limits: dict[int, float], figures: dict[int, float], at_least: bool = False) -> Bound:

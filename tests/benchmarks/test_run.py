@@ -77,9 +77,11 @@ def test_the_page_is_made_of_what_is_measured_on_a_gpu(tmp_path):
     figures, _ = measured("gpu", tmp_path / "gpu.json", *arguments, threads=2)
     assert {row["part"] for row in figures.rows} == {"decoders", "compiled", "encodings", "layers"}
     for precision in ("32-true", "bf16-mixed"):
-        peers = ["Poslab", "Llama", "x-transformers", "Poslab, trainer.kernel=torch"]
+        peers = ["Poslab", "Llama", "Llama, eager attention", "x-transformers", "Poslab, trainer.kernel=torch"]
         assert contestants(figures, "decoders", precision=precision) == peers
-        assert contestants(figures, "compiled", precision=precision) == ["Poslab", "Llama", "matrix products"]
+        assert contestants(figures, "compiled", precision=precision) == [
+            *("Poslab", "Llama", "Llama, layers compiled", "matrix products")
+        ]
         peers = ["no encoding", "Poslab", "x-transformers", "T5"]
         assert contestants(figures, "encodings", precision=precision, encoding="t5") == peers
         (step,) = figures.of("compiled", precision=precision, contestant="Poslab")
