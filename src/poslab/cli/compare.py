@@ -46,7 +46,11 @@ OWN_KEYS = {
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the comparison."""
     if hydra_command.HELP & set(arguments):
-        print(_help())
+        from poslab.cli.help import questions_help
+        from poslab.experiments.comparison_file import comparison_files
+
+        first = f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2"
+        print(questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS)))
         return
     compares_runs = any(word.startswith("runs=") for word in arguments)  # which have their choices already
     words = arguments if compares_runs else with_config_dir(arguments)
@@ -108,14 +112,6 @@ def main(arguments: list[str]) -> None:
 
     publication = Publication(*published)
     run_question(comparison, lambda: run_comparison(comparison, CONF, publication, **ways, pilot=pilot), OWN_KEYS)
-
-
-def _help() -> str:
-    from poslab.cli.help import questions_help
-    from poslab.experiments.comparison_file import comparison_files
-
-    first = f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2"
-    return questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS))
 
 
 def run() -> None:

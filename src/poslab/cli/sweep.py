@@ -35,13 +35,16 @@ OWN_KEYS = {
 
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the sweep."""
+    from poslab.experiments.sweep import read_sweep, sweep_files
+
     if HELP & set(arguments):
-        print(_help())
+        from poslab.cli.help import questions_help
+
+        first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
+        print(questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS)))
         return
     given, overrides = own_keys_and_overrides(with_config_dir(arguments), "sweep", OWN_KEYS)
     clear_distributed_env()
-    from poslab.experiments.sweep import read_sweep
-
     dry_run = given.pop("dry_run", False)
     if not isinstance(dry_run, bool):
         raise ValueError(f"dry_run must be true or false, got {dry_run!r}")
@@ -61,14 +64,6 @@ def main(arguments: list[str]) -> None:
         return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
 
     run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, with_sweep)
-
-
-def _help() -> str:
-    from poslab.cli.help import questions_help
-    from poslab.experiments.sweep import sweep_files
-
-    first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
-    return questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS))
 
 
 def run() -> None:

@@ -112,7 +112,7 @@ def _named_keys(run: Mapping[str, Any], keys: Sequence[str], flat: Sequence[Mapp
 
 def _differs(key: str, flat: Sequence[Mapping[str, Any]]) -> bool:
     values = (run.get(key) for run in flat)
-    return len({value if _is_number(value) else shown(value) for value in values}) > 1  # 1e5 is 100000
+    return len({value if is_number(value) else shown(value) for value in values}) > 1  # 1e5 is 100000
 
 
 def _flat(config: Mapping[str, Any], conf: Path) -> Iterator[tuple[str, Any]]:
@@ -156,7 +156,8 @@ def choice_of(config: Mapping[str, Any], group: str, conf: Path = CONF) -> Choic
     )
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether a value is a number, which true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

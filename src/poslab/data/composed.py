@@ -245,11 +245,8 @@ def rate_fraction(path: str) -> float | None:
         if not isinstance(cached, str):
             return None
         folder = Path(cached).parent
-    return 0.1 * min(1.0, math.sqrt(LARGEST_AT_A_TENTH / max(1, sum(map(_number_of_weights, _weights(folder))))))
-
-
-def _weights(folder: Path) -> list[Path]:
-    return [file for file in folder.glob("model*.safetensors") if file.is_file()]
+    files = filter(Path.is_file, folder.glob("model*.safetensors"))
+    return 0.1 * min(1.0, math.sqrt(LARGEST_AT_A_TENTH / max(1, sum(map(_number_of_weights, files)))))
 
 
 def _number_of_weights(file: Path) -> int:

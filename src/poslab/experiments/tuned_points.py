@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from poslab.configuration.labels import is_number
 from poslab.experiments.cells import Point
 from poslab.experiments.comparison import Tuning
 from poslab.experiments.criteria import Direction, sign
@@ -82,7 +83,7 @@ def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list
 
 def _refined(values: Sequence[Any]) -> Sequence[Any]:
     """Return numbers with those between neighbours; other values as they are."""
-    if not all(map(_is_number, values)):
+    if not all(map(is_number, values)):
         return values
     middles = (_between(first, second) for first, second in itertools.pairwise(sorted(values)))
     return sorted({*values, *(middle for middle in middles if middle is not None)})
@@ -121,7 +122,7 @@ def further_points(tried: Mapping[str, Sequence[tuple[Point, float]]], tuning: T
         ends = {key: value_beyond(best[key], key, space[key], trials) for key in best}
         candidates = [{**best, key: end} for key, end in ends.items() if end is not None]
         beyond.append(len(candidates))
-        for key in (key for key in best if all(map(_is_number, space[key]))):
+        for key in (key for key in best if all(map(is_number, space[key]))):
             values = sorted({point[key] for point, _ in trials})
             index = values.index(best[key])
             neighbours = [*values[max(index - 1, 0) : index], *values[index + 1 : index + 2]]
@@ -153,8 +154,8 @@ def last_values(
     best: Any, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]
 ) -> tuple[float, float] | None:
     """Return the best value of a key and its neighbour if it is at an end of all that were tried; else None."""
-    tried = sorted({point[key] for point, _ in trials if _is_number(point[key])})
-    if len(tried) < 2 or not all(map(_is_number, values)) or best not in (tried[0], tried[-1]):
+    tried = sorted({point[key] for point, _ in trials if is_number(point[key])})
+    if len(tried) < 2 or not all(map(is_number, values)) or best not in (tried[0], tried[-1]):
         return None
     return (tried[0], tried[1]) if best == tried[0] else (tried[-1], tried[-2])
 
@@ -171,7 +172,3 @@ def value_beyond(best: Any, key: str, values: Sequence[Any], trials: Sequence[tu
     if not all(isinstance(number, int) for number in values):
         return float(f"{value:.6g}")
     return round(value) if round(value) not in last else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -157,16 +157,7 @@ FAMILIES: dict[str, Family] = {
         layers="layers", attention="attn", head=["head", "decoder"], causal=False, rotary="rotary_emb", past_window=1
     ),
     "gpt2": Family(layers="h", attention="attn", head=["lm_head"], causal=True, rows="wpe"),
-    "opt": Family(
-        layers="layers",
-        attention="self_attn",
-        head=["lm_head"],
-        causal=True,
-        base="decoder",
-        rows="embed_positions",
-        rows_before=2,
-        projection="project_in",
-    ),
+    "opt": replace(_LLAMA, rotary=None, base="decoder", rows="embed_positions", rows_before=2, projection="project_in"),
     "gpt_neox": replace(_LLAMA, attention="attention", rotates_share=True),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3"), _LLAMA),
 }

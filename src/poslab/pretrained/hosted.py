@@ -145,11 +145,6 @@ class HostedModel(CheckedArguments, Model):
     def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         return self.exchange.unrotated(arguments)
 
-    @property
-    def _head(self) -> list[Any]:
-        """Modules that turn hidden states into token logits, one after another."""
-        return [part(self.host, path) for path in self.family.head]
-
     def hidden_states(
         self,
         tokens_BT: Tensor,
@@ -184,8 +179,8 @@ class HostedModel(CheckedArguments, Model):
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:
         logits_BTV = hidden_BTM
-        for module in self._head:
-            logits_BTV = module(logits_BTV)
+        for path in self.family.head:
+            logits_BTV = part(self.host, path)(logits_BTV)
         return logits_BTV
 
 
