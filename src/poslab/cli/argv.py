@@ -86,14 +86,7 @@ def validate_overrides(override: str) -> None:
 
 def parsed(words: Iterable[str]) -> list[Override]:
     """Return overrides as Hydra reads them; OverrideParseException for one that it cannot read."""
-    overrides: list[Override] = OverridesParser.create().parse_overrides(list(words))
-    return overrides
-
-
-def config_options(words: list[str]) -> dict[str, Any]:
-    """Return the options that say where configurations are: `config_name` and `config_dir`, None where not given."""
-    known, _ = get_args_parser().parse_known_intermixed_args(words)
-    return {"config_name": known.config_name, "config_dir": known.config_dir}
+    return OverridesParser.create().parse_overrides(list(words))
 
 
 def expand_aliases(words: list[str], keys: list[str]) -> list[str]:

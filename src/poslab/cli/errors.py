@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from poslab.cli.argv import SEARCH_PATH, config_options, parsed, searching
+from poslab.cli.argv import SEARCH_PATH, parsed, searching
 from poslab.cli.help import keys
 from poslab.configuration.build import nearest, nearest_encoding
 from poslab.configuration.command_line import CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
@@ -246,23 +246,24 @@ def known_keys(name: str, words: list[str]) -> list[str]:
         words: of the command line; one of several values of a choice stands for all.
     """
     from hydra import compose
+    from hydra._internal.utils import get_args_parser
     from hydra.core.global_hydra import GlobalHydra
 
     from poslab.configuration.outside_files import initialized
 
-    options, known_groups = config_options(words), groups()
+    (options, _), known_groups = get_args_parser().parse_known_intermixed_args(words), groups()
     chosen = [
         word if "=[" in word else word.partition(",")[0]
         for word in words
         if word.partition("=")[0].partition("@")[0] in known_groups
     ]
     chosen += [word for word in words if word.startswith(f"{SEARCH_PATH}=")]
-    if options["config_dir"] is not None:
-        chosen = searching(chosen, Path(options["config_dir"]).resolve())
+    if options.config_dir is not None:
+        chosen = searching(chosen, Path(options.config_dir).resolve())
     GlobalHydra.instance().clear()
     with initialized(CONF):
         try:
-            config = OmegaConf.to_container(compose(options["config_name"] or name, overrides=chosen))
+            config = OmegaConf.to_container(compose(options.config_name or name, overrides=chosen))
         except (HydraException, OmegaConfBaseException, ValueError):  # another mistake, which is reported next
             return known_groups
     assert isinstance(config, dict)

@@ -7,6 +7,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -55,10 +56,11 @@ class Progress:
 
     def step(self, label: str, work: float, make: Callable[[], np.ndarray]) -> np.ndarray:
         """Return the numbers of a step, which are made unless they are kept; its label is like no other of its part."""
-        file = None
+        file, numbers = None, None
         if self._kept is not None:
             file = self._kept / f"{hashlib.sha256(f'{self._part} {label}'.encode()).hexdigest()}.npy"
-        numbers = None if file is None else _read(file)
+            with suppress(OSError, ValueError, EOFError):  # there are none, or none that can be read
+                numbers = np.load(file, allow_pickle=False)
         if numbers is None:
             taken = (self._clock() - self._began) / self._made if self._made else None
             left = "" if taken is None else f", {roughly(taken * self._left)} left in this part"
@@ -88,15 +90,6 @@ class Progress:
         """Delete the numbers of finished steps, once they are written elsewhere."""
         if self._kept is not None:
             shutil.rmtree(self._kept, ignore_errors=True)
-
-
-def _read(file: Path) -> np.ndarray | None:
-    """Return the numbers in a file; None if there are none that can be read."""
-    try:
-        numbers: np.ndarray = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return numbers
 
 
 @with_checked_arguments

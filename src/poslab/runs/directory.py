@@ -262,7 +262,12 @@ class RunDirectory:
                 self._write_environment({**environment, "signature": signature})  # first: else a kill leaves none
                 write_atomically(self.config_file, text)
                 return
-            self._write_environment(self._with_resumed(environment))
+            if self.environment_file.is_file():
+                began = read_json(self.environment_file)
+                earlier = began.get("resumed", [])
+                resumed = [*(earlier if isinstance(earlier, list) else []), dict(environment)]
+                environment = {**began, "resumed": resumed}
+            self._write_environment(environment)
 
     def _write_environment(self, environment: Mapping[str, Any]) -> None:
         write_atomically(self.environment_file, json.dumps(environment, indent=2) + "\n")
@@ -273,13 +278,6 @@ class RunDirectory:
             yield
         except OSError as error:
             raise ValueError(f"hydra.run.dir={self.path} cannot be written: {error.strerror}") from error
-
-    def _with_resumed(self, environment: Mapping[str, Any]) -> dict[str, Any]:
-        if not self.environment_file.is_file():
-            return dict(environment)
-        began = read_json(self.environment_file)
-        earlier = began.get("resumed", [])
-        return {**began, "resumed": [*(earlier if isinstance(earlier, list) else []), dict(environment)]}
 
     def discard(self) -> None:
         """Remove the files of `start`, and the log, of a run that turned out to be a mistake before it trained.

@@ -86,7 +86,10 @@ class ConsoleProgress(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
-        self._header(pl_module)
+        task = pl_module.task
+        columns = [*(["all"] if task.aggregate_lengths else []), *map(str, pl_module.lengths["validation"])]
+        self.console.print(f"validation: {words(task.headline)}, by length of {task.length_words.of}:")
+        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
         if not trainer.is_global_zero:
             return
         self._timed_from = trainer.global_step, time.monotonic()
@@ -181,13 +184,6 @@ class ConsoleProgress(L.Callback):
         if learner.stop_requested and not self._says_that_it_stops:
             self._says_that_it_stops = True
             self.console.print(f"stopping after {last_work}; Ctrl-C again stops at once")
-
-    def _header(self, learner: Learner) -> None:
-        columns = [str(length) for length in learner.lengths["validation"]]
-        if learner.task.aggregate_lengths:
-            columns.insert(0, "all")
-        self.console.print(f"validation: {words(learner.task.headline)}, by length of {learner.task.length_words.of}:")
-        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
 
 
 def _width(columns: Sequence[str]) -> int:

@@ -84,7 +84,12 @@ class Abacus(PositionalEncoding):
         largest_k = self.max_k if self.training else 0
         if tokens.length + largest_k >= self.table.num_embeddings:  # in a shorter text no number is too long
             instead = f"num_embeddings must be above the length and the largest offset, {tokens.length + largest_k},"
-            self._require_rows(read_number(index_BS.max(), instead), largest_k)
+            longest = read_number(index_BS.max(), instead)
+            if longest + largest_k >= self.table.num_embeddings:  # whichever offset has been drawn
+                raise ValueError(
+                    f"num_embeddings={self.table.num_embeddings} rows end before a number of {longest} digits under "
+                    f"offsets up to {largest_k}; train with more rows, or on shorter numbers"
+                )
         if largest_k:
             # A tensor, not a number, for which a step would be compiled anew for each offset.
             k = torch.randint(largest_k + 1, (), device=index_BS.device)
@@ -94,14 +99,6 @@ class Abacus(PositionalEncoding):
 
     def require_vocabulary(self, vocab_size: int) -> None:
         require_ids("digits", self.digits, vocab_size)
-
-    def _require_rows(self, longest: int, largest_k: int) -> None:
-        """Raise ValueError if a number of so many digits may pass the table, whichever offset has been drawn."""
-        if longest + largest_k >= self.table.num_embeddings:
-            raise ValueError(
-                f"num_embeddings={self.table.num_embeddings} rows end before a number of {longest} digits under "
-                f"offsets up to {largest_k}; train with more rows, or on shorter numbers"
-            )
 
 
 def index_in_number(is_digit_BS: Tensor, segments_BS: Tensor | None = None) -> Tensor:

@@ -24,7 +24,6 @@ from poslab.report.figures import Plot, Section, Table
 NEAR = 2**0.5
 """Factor between two rates up to which a trial of one says what the other loses."""
 
-
 UNTESTED = {Word.ONE_SEED, Word.DIVERGED}
 
 

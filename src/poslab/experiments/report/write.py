@@ -289,7 +289,10 @@ class Recommendation:
 def recommendations(results: Results, needs: Needs) -> Iterator[Recommendation]:
     """Yield what each case with a seed of all encodings recommends under a need."""
     for case in filter(results.is_comparable, results.comparison.cases):
-        criterion, encodings = _criterion(results, case, needs), results.encodings(case)
+        # The first metric, at the needed length or the nearest one that was tested.
+        criterion, encodings = results.comparison.criteria(case)[0], results.encodings(case)
+        if needs.length is not None and len(results.lengths(case)) > 1 and criterion.name not in EXTRA:
+            criterion = replace(criterion, metric=f"{criterion.name}@{_nearest(results, case, needs.length)}")
         costs = {name: _costs(results, case, name, needs) for name in encodings}
         unfit = {}
         for name, (speed, memory) in costs.items():
@@ -325,14 +328,6 @@ def print_recommendations(console: Console, results: Results, needs: Needs) -> N
         console.print(f"{case.case}: {take} ({case.evidence})")
         heading = {"encoding": results.comparison.heading}
         print_table(console, case.case, case.table.rename(columns=heading))
-
-
-def _criterion(results: Results, case: str, needs: Needs) -> Criterion:
-    """Return the first metric of a case, at the needed length or the nearest one that was tested."""
-    first = results.comparison.criteria(case)[0]
-    if needs.length is None or len(results.lengths(case)) < 2 or first.name in EXTRA:
-        return first
-    return replace(first, metric=f"{first.name}@{_nearest(results, case, needs.length)}")
 
 
 def _nearest(results: Results, case: str, length: int) -> int:
