@@ -7,10 +7,8 @@ et al., "Train Short, Test Long" (ICLR 2022), appendix B.
 
 Sliding windows that begin where windows of the other protocol do are the same windows, and are not read again: with a
 stride of half a window, every second one. Keys and values of the overlap are not kept, for they are other ones in the
-next window. A hidden state of layer l depends on all tokens that its token saw through l - 1 layers, and the tokens
-that have left the window are among them; windows of layers only narrow this, since the first tokens of every text
-window see fewer tokens than in the one before. All that is left are those of the first layer, before rotation and
-without positions in embeddings: the projections of a half of its inputs to keys and values.
+next window: a hidden state depends, through the layers before, on tokens that have left the window. Only those of the
+first layer stay, before rotation and without positions in embeddings.
 
 Dimension letters: B windows, T tokens of a window, A targets of a window, N tokens of the text or targets of a piece,
 X features, V vocabulary.
