@@ -144,8 +144,7 @@ def _waves(weights: Floats, frequencies: Floats, start: int, stop: int) -> NDArr
     rows = -(-(stop - start) // columns)
     coarse = np.exp(1j * np.outer(start + columns * np.arange(rows), frequencies))
     fine = np.exp(1j * np.outer(frequencies, np.arange(columns)))
-    waves: NDArray[np.complex128] = ((coarse * weights) @ fine).ravel()[: stop - start]
-    return waves
+    return ((coarse * weights) @ fine).ravel()[: stop - start]
 
 
 def blocks_of_sums(inverse_frequencies: Floats, length: int) -> Iterator[tuple[int, Floats]]:

@@ -69,8 +69,7 @@ def unit_vectors(hidden_NTM: Tensor, real: Tensor | None, pooling: Pooling) -> n
 
 def pooling_of(model: Model, recipe: Recipe) -> Pooling:
     """Return the pooling of texts: of a model of classes, else `model.pooling` of the configuration, or "mean"."""
-    pooling: Pooling = model.pooling or recipe.config["model"].get("pooling") or "mean"
-    return pooling
+    return model.pooling or recipe.config["model"].get("pooling") or "mean"
 
 
 def framed(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:

@@ -344,5 +344,4 @@ def _norms(rows_ND: Tensor) -> np.ndarray:
 
 
 def _numbers(x: Tensor) -> np.ndarray:
-    numbers: np.ndarray = x.detach().float().cpu().numpy()
-    return numbers
+    return x.detach().float().cpu().numpy()

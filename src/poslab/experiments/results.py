@@ -148,8 +148,7 @@ class Results:
         """Return what was made under a key, made at the first call."""
         if key not in self._known:
             self._known[key] = make()
-        value: T = self._known[key]
-        return value
+        return self._known[key]
 
     def positioned_items(self, case: str, criterion: Criterion) -> dict[str, tuple[int, int]]:
         """Return how many test items each encoding has positions for, of those that any has; {} if it is unknown."""

@@ -290,5 +290,4 @@ def build_pruner(node: Mapping[str, Any] | None, trust: Sequence[str] = ()) -> B
     """
     if node is None:
         return NopPruner()
-    pruner: BasePruner = build({"pruner": node, "trust": list(trust)}, "pruner", BasePruner, OPTUNA)
-    return pruner
+    return build({"pruner": node, "trust": list(trust)}, "pruner", BasePruner, OPTUNA)

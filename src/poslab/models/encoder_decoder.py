@@ -122,8 +122,7 @@ class EncoderDecoder(CheckedArguments, Model):
 
     def target_logits(self, hidden_BTM: Tensor, written_BN: Tensor, memory: Memory) -> Tensor:
         """Return logits of the token after each of the last T of a target, (B, T, V), given its N tokens so far."""
-        logits_BTV: Tensor = self.output(hidden_BTM)
-        return logits_BTV
+        return self.output(hidden_BTM)
 
     def read(self, source_BS: Tensor, real: Tensor | None = None, cache: KeyValueCache | None = None) -> Memory:
         """Return the memory of a source, to which the decoder attends; padding as in `forward`.

@@ -180,8 +180,7 @@ class Model(nn.Module):
         states = read(tokens_BT, positions, real, cache, **named)
         if self.task_output is None:
             return self.logits(states)
-        outputs: Tensor = self.task_output(states)
-        return outputs
+        return self.task_output(states)
 
     def pooled_states(
         self,

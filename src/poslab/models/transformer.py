@@ -268,8 +268,7 @@ class SequenceModel(Transformer, Model):
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:
         """Return token logits at each token, (B, T, V), from hidden states."""
-        logits_BTV: Tensor = self.output(hidden_BTM)
-        return logits_BTV
+        return self.output(hidden_BTM)
 
 
 class Decoder(SequenceModel):

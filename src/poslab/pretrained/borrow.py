@@ -136,8 +136,7 @@ def _named(name: str, hyperparameters: Mapping[str, Any], length: int) -> Encodi
         if key not in (keys := of_encoding | of_scaling):
             raise ValueError(f"encoding {name!r} has no argument {key!r}{nearest(key, sorted(keys))}")
         (node if key in of_encoding else node["scaling"])[key] = value
-    factory: EncodingFactory = build({"encoding": node}, "encoding", EncodingFactory)
-    return factory
+    return build({"encoding": node}, "encoding", EncodingFactory)
 
 
 class ExchangeInPlace(Exchange):

@@ -279,13 +279,11 @@ class _Memory(LayerCache):
     @property
     def state(self) -> Tensor | None:
         """State of the past tokens, (B, H, P, E); None if there are none."""
-        state: Tensor | None = self._layer.keys if self._layer.get_seq_length() else None
-        return state
+        return self._layer.keys if self._layer.get_seq_length() else None
 
     def extended(self, new_BHTE: Tensor) -> Tensor:
         """Add the state of new tokens; return the states of all, (B, H, S, E)."""
-        whole: Tensor = self._layer.update(new_BHTE, new_BHTE[..., :0])[0]
-        return whole
+        return self._layer.update(new_BHTE, new_BHTE[..., :0])[0]
 
     def append(self, *new: Tensor) -> list[Tensor]:
         """Return keys and values, which transformers has cached already, and the states of these tokens."""

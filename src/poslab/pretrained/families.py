@@ -128,8 +128,7 @@ def _spectrum(config: Any, fraction: float, length: int) -> Tensor:
     rope = config.rope_parameters.get("full_attention", config.rope_parameters)
     if rope["rope_type"] == "default":
         return inverse_frequencies(int(_head_dim(config) * fraction), float(rope["rope_theta"]))
-    frequencies: Tensor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)[0]
-    return frequencies
+    return ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)[0]
 
 
 _BERT = Family(

@@ -104,8 +104,7 @@ class HostedModel(CheckedArguments, Model):
     @property
     def embedding(self) -> nn.Embedding:  # type: ignore[override]
         """Token embeddings."""
-        embedding: nn.Embedding = self.base.get_input_embeddings()
-        return embedding
+        return self.base.get_input_embeddings()
 
     @property
     def vocab_size(self) -> int:

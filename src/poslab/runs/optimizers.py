@@ -198,8 +198,7 @@ class Lion(OptimizerSettings):
             import lion_pytorch
         except ModuleNotFoundError:
             raise ValueError(f"optimizer=lion needs the package lion-pytorch: {pip_install('optimizers')}") from None
-        optimizer: Optimizer = lion_pytorch.Lion(self.groups(model), lr=self.lr, betas=(self.betas[0], self.betas[1]))
-        return optimizer
+        return lion_pytorch.Lion(self.groups(model), lr=self.lr, betas=(self.betas[0], self.betas[1]))
 
 
 class CombinedOptimizer(Optimizer):

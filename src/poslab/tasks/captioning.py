@@ -166,8 +166,7 @@ class Captioning(TargetWriting):
 
     def logits(self, model: Model, batch: Any) -> Tensor:
         # Padding comes last, where no token sees it.
-        logits_BTV: Tensor = model(batch.tokens, batch.positions, patches=batch.patches)
-        return logits_BTV
+        return model(batch.tokens, batch.positions, patches=batch.patches)
 
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
         named: dict[str, Any] = {"patches": batch.patches}  # which a model that does not declare them cannot take

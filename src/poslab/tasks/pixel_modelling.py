@@ -90,8 +90,7 @@ class PixelModelling(TokenPrediction):
         return PixelBatch(levels_BU[:, :-1].contiguous(), targets_BT, *images.shape[1:3])
 
     def logits(self, model: Model, batch: Any) -> Tensor:
-        logits_BTV: Tensor = model(batch.tokens, batch.positions)
-        return logits_BTV
+        return model(batch.tokens, batch.positions)
 
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
         return model.hidden_states(batch.tokens, batch.positions)

@@ -133,8 +133,7 @@ class QuestionAnswering(Task):
         """Return the log probabilities of each token to be the first and the last of the answer, (B, T, 2)."""
         logits_BT2 = model(batch.tokens, real=batch.real).float()
         lowest = torch.finfo(logits_BT2.dtype).min
-        log_p_BT2: Tensor = logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), lowest).log_softmax(1)
-        return log_p_BT2
+        return logits_BT2.masked_fill(~batch.answerable.unsqueeze(-1), lowest).log_softmax(1)
 
     def sums(self, log_p_BT2: Tensor, batch: SpanBatch) -> Sums:
         losses_B2 = functional.nll_loss(log_p_BT2, batch.spans, ignore_index=IGNORE, reduction="none")

@@ -30,8 +30,7 @@ class TokenPrediction(Task):
     """True if the logits of a batch are made at once for any vocabulary, as some ways to train need."""
 
     def logits(self, model: Model, batch: Any) -> Tensor:
-        logits_BTV: Tensor = model(batch.tokens, *_seen(model, batch))
-        return logits_BTV
+        return model(batch.tokens, *_seen(model, batch))
 
     def sums(self, logits_BTV: Tensor, batch: Any) -> Sums:
         logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), batch.targets.flatten()
@@ -129,8 +128,7 @@ class TargetPrediction(TokenPrediction):
 
     def logits(self, model: Model, batch: PairBatch | TokenBatch) -> Tensor:
         if isinstance(batch, PairBatch):
-            logits_BTV: Tensor = model(batch.source, batch.target, batch.real_source)
-            return logits_BTV
+            return model(batch.source, batch.target, batch.real_source)
         return super().logits(model, batch)
 
     def first_tokens(self, batch: PairBatch | TokenBatch, length: int) -> Any:

@@ -243,8 +243,7 @@ def last_rows(attention: MultiHeadAttention, encodings: StackEncodings, layer: i
     cache.append(*keys_and_values, *([] if state is None else [state]))
     tables, visibility = encoding.prepare(rest, whole), Visibility(encodings.shape.causal)
     context = AttentionContext(encoding, tables, whole, visibility, encodings.temperature(layer), cache=cache)
-    output: Tensor = attention(x_1SM[:, -8:], context)
-    return output
+    return attention(x_1SM[:, -8:], context)
 
 
 def decoded_in_parts(decoder: Model, tokens_BT: Tensor, parts: list[int], first: Positions) -> Tensor:

@@ -144,8 +144,7 @@ def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:
             f"resume: the text or its tokenizer is not what {checkpoint} was trained on; "
             f"start a new run from its weights with init_from={checkpoint}"
         )
-    step: int = state["global_step"]
-    return step
+    return state["global_step"]
 
 
 def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]:

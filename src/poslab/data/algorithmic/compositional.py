@@ -216,8 +216,7 @@ def _binary_at_most(num_functions: int, binary_weight: float) -> np.ndarray:
         ]
     )
     cumulated = np.cumsum(np.exp(log_weights - log_weights.max()))
-    probabilities: np.ndarray = cumulated / cumulated[-1]
-    return probabilities
+    return cumulated / cumulated[-1]
 
 
 def _written(parts: list[str | String], arities: list[int]) -> tuple[str, ...]:

@@ -157,8 +157,7 @@ class MultiQueryRecall(AlgorithmicTask):
 @lru_cache(maxsize=1024)
 def _gap_probabilities(num_gaps: int, power: float) -> np.ndarray:
     weights = np.arange(1, num_gaps + 1) ** (power - 1.0)
-    probabilities: np.ndarray = weights / weights.sum()
-    return probabilities
+    return weights / weights.sum()
 
 
 class Induction(AlgorithmicTask):

@@ -187,5 +187,4 @@ def normalised(patches_TP: np.ndarray, mean: Sequence[float], deviation: Sequenc
     """Return patches in float32, less the mean of each channel and divided by its deviation, (T, P)."""
     repeats = patches_TP.shape[-1] // len(mean)
     mean_P, deviation_P = (np.tile(np.array(x, np.float32), repeats) for x in (mean, deviation))
-    scaled: np.ndarray = (patches_TP - mean_P) / deviation_P
-    return scaled
+    return (patches_TP - mean_P) / deviation_P

@@ -104,8 +104,7 @@ def at_16_khz(wave_N: np.ndarray, rate: int) -> np.ndarray:
     with its terms, so that of 44,101 would cost more than the sound: it is rounded to a denominator of at most 2,000.
     """
     ratio = Fraction(RATE, rate).limit_denominator(LARGEST_TERM)
-    resampled: np.ndarray = wave_N if ratio == 1 else resample_poly(wave_N, ratio.numerator, ratio.denominator)
-    return resampled
+    return wave_N if ratio == 1 else resample_poly(wave_N, ratio.numerator, ratio.denominator)
 
 
 def _mono(file: "SoundFile", frames: int, at_once: int) -> np.ndarray:
@@ -169,5 +168,4 @@ def mel_weights() -> np.ndarray:
     frequencies_F1 = np.linspace(0, RATE / 2, TRANSFORM // 2 + 1)[:, None]
     widths = np.diff(corners)
     rising, falling = (frequencies_F1 - corners[:-2]) / widths[:-1], (corners[2:] - frequencies_F1) / widths[1:]
-    weights: np.ndarray = np.maximum(0, np.minimum(rising, falling))
-    return weights
+    return np.maximum(0, np.minimum(rising, falling))

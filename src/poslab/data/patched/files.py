@@ -104,8 +104,7 @@ class HubArrays(PatchedSource, HubColumns):
         """Return the contents of the file of a row."""
         file = row[self.file_argument]
         if file["bytes"] is not None:
-            content: bytes = file["bytes"]
-            return content
+            return file["bytes"]
         try:
             path = Path(file["path"])
             require_regular(path)

@@ -282,8 +282,7 @@ def _longrope(rotary: Rotary | None, head_dim: int, switch: int, factor: float) 
     default = inverse_frequencies(head_dim, base).double()
 
     def divisors(length: int) -> list[float]:
-        divided: list[float] = (default / _spectrum(rotary, head_dim, length)[0].double()).clamp_max(STILL).tolist()
-        return divided
+        return (default / _spectrum(rotary, head_dim, length)[0].double()).clamp_max(STILL).tolist()
 
     parameters = {
         "rope_type": "longrope",
