@@ -72,13 +72,12 @@ class Exchange:
             embedding = projection or self.base.get_input_embeddings()  # as wide as the model
             self._handles.append(embedding.register_forward_hook(self._after_embedding))
         self._silenced: list[tuple[nn.Parameter, bool]] = []
+        # Hooks are functions and methods by name, since a model may be pickled.
         if family.rotary is not None and not self.keeps_own:
-            rotary: nn.Module = part(self.base, family.rotary)
-            self._handles.append(rotary.register_forward_hook(lambda _, inputs, output: _identity(output)))
+            self._handles.append(part(self.base, family.rotary).register_forward_hook(_identity))
         if family.rows is not None and not self.keeps_own:
             rows: nn.Module = part(self.base, family.rows)
-            # In place of the rows, a zero, which broadcasts.
-            self._handles.append(rows.register_forward_hook(lambda _, inputs, output: output.new_zeros(())))
+            self._handles.append(rows.register_forward_hook(self._after_rows))
             for parameter in rows.parameters():  # without a gradient, under which DDP would wait for one
                 self._silenced.append((parameter, parameter.requires_grad))
                 parameter.requires_grad_(False)
@@ -135,6 +134,10 @@ class Exchange:
         if self._embeds:
             self._to_embed = stack
         return (), {**named, "poslab_stack_context": stack}
+
+    def _after_rows(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        """Return a zero, which broadcasts, in place of rows."""
+        return output.new_zeros(())
 
     def _after_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Mix positions into the embeddings of tokens."""
@@ -302,9 +305,9 @@ def _real(mask: Any, length: int) -> Tensor | None:
     return None if bool(real.all()) else real
 
 
-def _identity(rotation: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """Return the cosine and the sine of angle 0, which broadcast, in place of another rotation's."""
-    cosine = rotation[0].new_ones(1, 1, 1)
+def _identity(*inputs: Any) -> tuple[Tensor, Tensor]:
+    """Return the cosine and the sine of angle 0, which broadcast, in place of a rotation's, the last input: a hook."""
+    cosine = inputs[-1][0].new_ones(1, 1, 1)
     return cosine, torch.zeros_like(cosine)
 
 
