@@ -181,12 +181,12 @@ def _file(group: str, path: Path) -> Iterator[str]:
         yield "Chooses " + ", ".join(f"`{key.partition('@')[0]}={value}`" for key, value in chosen) + "."
     if "_target_" in content:
         yield f"Makes `{content['_target_']}`."
-    above, beside = keys_of(path), dict(_comments_beside(text))
+    comments = keys_of(path)
     inherited = keys(group, path.stem) if path.parent == CONF / group else {}
     rows = []
     for key, value in _values(content):
-        heading = above.get(key, "").endswith(_first_comment(text))  # the comment of the file, above its first key
-        comment = (not heading and above.get(key)) or beside.get(key) or inherited.get(f"{group}.{key}", "")
+        heading = comments.get(key, "").endswith(_first_comment(text))  # the comment of the file, above its first key
+        comment = (not heading and comments.get(key)) or inherited.get(f"{group}.{key}", "")
         if value != {} or comment:
             rows.append((f"`{prefix}{key}`", _code(value), comment))
     if rows:
@@ -198,20 +198,6 @@ def _first_comment(text: str) -> str:
     lines = [line for line in text.splitlines() if not line.startswith("# @package")]
     end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.lstrip("# ") for line in lines[:end])
-
-
-def _comments_beside(text: str) -> Iterator[tuple[str, str]]:
-    """Yield the dotted keys of a file that have a comment in their own line, and these comments."""
-    lines = text.splitlines()
-
-    def of(node: yaml.Node, prefix: str) -> Iterator[tuple[str, str]]:
-        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            line = lines[key.start_mark.line]
-            if (comment := re.search(r"\s# (.*)", line[key.end_mark.column :])) is not None:
-                yield f"{prefix}{key.value}", comment[1]
-            yield from of(value, f"{prefix}{key.value}.")
-
-    yield from of(yaml.compose(text, LOADER), "")
 
 
 def _values(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -56,6 +56,9 @@ INTEGER, NUMBER = "an integer", "a number"
 
 LARGEST = sys.float_info.max
 
+MAX_LISTED = 12
+"""Choices that a message lists; `--help` lists more."""
+
 NOT_HUGE = Range(at_most=2**31 - 1)
 """Limit of sizes and positions: more than any memory holds, and small enough that sums and products stay exact."""
 
@@ -150,9 +153,16 @@ def check_names(factory: Callable[..., Any]) -> None:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'rotary'?` for the choice closest to a word or begun by it, or "" if there is none."""
     choices = list(choices)
-    begun = [choice for choice in choices if len(word) > 2 and choice.startswith(word) and choice.isidentifier()]
-    matches = difflib.get_close_matches(word, choices, n=1) or begun
+    begun = [choice for choice in choices if len(word) > 3 and choice.startswith(word) and choice.isidentifier()]
+    matches = begun or difflib.get_close_matches(word, choices, n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def nearest_or_list(word: str, choices: Iterable[str], listing: str) -> str:
+    """Return `nearest`, or a hint with all choices where none is near, or with `listing` where they are many."""
+    choices = list(choices)
+    few = f"choose one of {', '.join(choices)}" if 0 < len(choices) <= MAX_LISTED else listing
+    return nearest(word, choices) or f"; hint: {few}"
 
 
 def _choices(hint: Any) -> list[str]:

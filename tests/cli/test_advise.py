@@ -39,7 +39,7 @@ def test_sizes_are_read_and_shown_in_the_units_of_the_field():
         (["context=64"], "size must be given"),
         (["size=1M", "context=4k"], "(context|trained) must be"),
         (["size=1M", "context=64", "data=codes"], "data must be one of text, code.*'code'"),
-        (["size=1M", "context=64", "depth=3"], "depth: there is no such key"),
+        (["size=1M", "context=64", "depth=3"], "unknown key 'depth'"),
         (["size=0.0001k", "context=64"], "size must be"),
         (["size=1M", "context=64", "head_dim=3"], "head_dim must be"),
         (["size=1M", "context=64", "head_dim=2147483646"], "head_dim must be"),

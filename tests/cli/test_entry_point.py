@@ -66,8 +66,14 @@ def test_help_and_version_import_nothing_that_takes_time():
         assert done.stdout.splitlines()[-1] == "set()", done
 
 
-def test_the_version_is_that_of_the_package(ended):
-    assert ended("--version")[1] == f"poslab {poslab.__version__}\n"
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_that_of_the_package(option, ended):
+    assert ended(option)[1] == f"poslab {poslab.__version__}\n"
+
+
+def test_help_of_a_command_is_its_help():
+    assert typed("help", "train").stdout == typed("train", "--help").stdout
+    assert typed("help", "train", "yarn").stdout == typed("train", "--help", "yarn").stdout
 
 
 def test_the_package_lists_its_functions_and_nothing_that_it_imports():
@@ -77,13 +83,15 @@ def test_the_package_lists_its_functions_and_nothing_that_it_imports():
 
 def test_a_command_that_there_is_not_is_one_sentence_with_the_nearest(ended):
     status, output, errors = ended("trian", "encoding=rotary")
-    assert (status, output, errors.count("\n")) == (2, "", 1)
-    assert "'trian'" in errors and "'train'" in errors and "poslab --help" in errors
+    assert (status, output, errors.count("\n")) == (2, "", 2)
+    assert "'trian'" in errors and "'train'" in errors
+    assert "poslab --help" in ended("nonsense")[2]
 
 
 def test_messages_name_the_command_as_it_was_typed(tmp_path):
     assert (
-        ": poslab train -m encoding=rotary,alibi" in typed("train", "encoding=rotary,alibi", directory=tmp_path).stderr
+        ": poslab train -m encoding=rotary,alibi\n"
+        in typed("train", "encoding=rotary,alibi", directory=tmp_path).stderr
     )
     module = [sys.executable, "-m", "poslab", "train", "encoding=rotary,alibi"]
     done = subprocess.run(module, cwd=tmp_path, capture_output=True, text=True)

@@ -16,6 +16,8 @@ import psutil
 import pytest
 import yaml
 
+from poslab.cli.help import COMMON_KEYS
+from poslab.configuration.command_line import choices as choices_of
 from poslab.evaluation import parts
 
 from .running import ROOT, rows
@@ -91,16 +93,34 @@ def help_of(run_command):
     return help_of
 
 
-def test_help_names_every_group_every_dataset_and_every_key(help_of):
-    text = help_of()
-    lines = [line.split() for line in text.splitlines()]
-    for group in (path.name for path in Path(ROOT, "conf").iterdir() if path.is_dir()):
-        assert any(line[:1] == [group] and len(line) > 2 for line in lines)
-    named = set(text.replace(",", " ").split())
-    assert {path.stem for path in Path(ROOT, "conf", "dataset").glob("[!_]*.yaml")} <= named
-    assert not any(word.startswith("_") for word in named - {"_target_:", "_partial_:"})
-    for key in ("d_model", "sequence_length", "lr", "max_steps", "precision", "seed", "resume", "init_from"):
-        assert f"{key}:" in named
+def test_help_names_every_group_and_common_keys_on_one_screen(help_of):
+    lines = [re.split("[ =]", line.strip()) for line in help_of().splitlines()]
+    assert len(lines) <= 40
+    for name in (*(path.name for path in Path(ROOT, "conf").iterdir() if path.is_dir()), *COMMON_KEYS):
+        assert any(line[0] == name and len(line) > 2 for line in lines), name
+
+
+def test_help_has_every_key_with_its_value(help_of):
+    text = help_of("all", "encoding=yarn", "optimizer.lr=0.5")
+    assert "  encoding.base=10000.0\n" in text and "  optimizer.lr=0.5\n" in text
+    for key in ("model.d_model", "encoding.scaling.factor", "trainer.precision", "seed", "resume", "init_from"):
+        assert re.search(rf"^  {re.escape(key)}=.+\n    \w+", text, re.M), key
+    assert "_target_=" not in text and "${" not in text
+
+
+def test_help_of_a_choice_has_its_summary_its_keys_and_its_paper(help_of):
+    text = help_of("yarn")
+    assert text == help_of("encoding=yarn")
+    assert "Paper: Peng et al. 2023\n" in text and "train encoding=yarn\n" in text
+    assert re.search(r"^  encoding.scaling.factor=4.0\n    \w+", text, re.M)
+
+
+@pytest.mark.parametrize("group", ["encoding", "dataset"])
+def test_help_of_many_choices_starts_with_the_common_ones_and_has_families(group, help_of):
+    headings = [line for line in help_of(group).splitlines() if re.match(r"[A-Z]", line)]
+    named = set(re.findall(r"\w+", headings[0]))
+    assert headings[0].startswith("Common: ") and len(named & set(choices_of(group))) >= 3
+    assert len(headings) > 6
 
 
 @pytest.mark.parametrize("group", ["encoding", "dataset"])

@@ -130,7 +130,7 @@ def test_a_metric_has_a_name_and_lengths():
         ({"seeds": [1, True]}, "seeds must be how many"),
         ({"seeds": 10**12}, "seeds must be how many"),
         ({"tuning": {**TUNING, "seed": 2}}, "tuning.seed must .* got 2"),
-        ({"tuning": {**TUNING, "of": {"t5": {"a": [1, 2]}}}}, "tuning.of.t5: there is no"),
+        ({"tuning": {**TUNING, "of": {"t5": {"a": [1, 2]}}}}, "tuning.of.t5: unknown encoding"),
         ({"tuning": {**TUNING, "seeds": [1000, 2]}}, "tuning.seeds must not be one of seeds, got 2"),
         ({"tuning": {**TUNING, "seeds": [7, 7]}}, "tuning.seeds must be different"),
         (

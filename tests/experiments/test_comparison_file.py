@@ -98,9 +98,9 @@ def test_the_directory_follows_from_the_name_and_the_preset(folder):
     ("given", "sentence"),
     [
         ({}, "comparison must name.*question"),
-        ({"comparison": "questions"}, "there is.*you mean 'question'"),
-        ({"comparison": "question", "preset": "smal"}, "preset=smal:.*no such preset"),
-        ({"comparison": "question", "sseeds": 1}, "sseeds: there.*you mean 'seeds'"),
+        ({"comparison": "questions"}, "unknown comparison 'questions'.*you mean 'question'"),
+        ({"comparison": "question", "preset": "smal"}, "unknown preset 'smal'"),
+        ({"comparison": "question", "sseeds": 1}, "unknown key 'sseeds'.*you mean 'seeds'"),
         ({"comparison": "question", "seeds": 0}, r"seeds must.*many.* \(comparison=question\)"),
     ],
 )

@@ -96,7 +96,7 @@ def test_the_corners_are_each_end_with_what_it_needs():
         ({"a": {"choices": [1, True]}}, r"space\.a: choices must all be"),
         ({"a": {"int": [0, 1], "when": ["b"]}}, r"space\.a\.when must be values"),
         ({"a": {"int": [0, 1], "when": {"b": []}}}, r"space\.a\.when must be values"),
-        ({"a": {"float": [0, 1], "lgo": True}}, r"space\.a\.lgo: .*'log'\?"),
+        ({"a": {"float": [0, 1], "lgo": True}}, r"'space\.a\.lgo'.*'log'\?"),
         ({"a": {"int": [0, 1], "when": {"b": 1}}}, r"space\.a\.when\.b must be a parameter"),
         (
             {"b": {"choices": ["x"]}, "a": {"int": [0, 1], "when": {"b": "y"}}},

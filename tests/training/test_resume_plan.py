@@ -189,7 +189,7 @@ def test_a_path_that_is_not_there_is_refused_with_the_nearest(tmp_path, config):
     made(tmp_path / "2026_rotary", config)
     with pytest.raises(ValueError) as error:
         plan(resumed(config, f"{tmp_path}/2026_rotry"), tmp_path / "new", [])
-    assert str(error.value).startswith(f"resume={tmp_path}/2026_rotry: ")
+    assert str(error.value).startswith(f"resume={tmp_path}/2026_rotry ")
     assert str(error.value).endswith(f"did you mean '{tmp_path}/2026_rotary'?")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from rich.padding import Padding
 from rich.table import Table
 
-from poslab.arguments import Count, Range, nearest, with_checked_arguments
+from poslab.arguments import Count, Range, nearest, nearest_or_list, with_checked_arguments
 from poslab.cli.help import WIDTH, family, table
 from poslab.cli.hydra_command import HELP, command_without_hydra, own_keys_and_overrides, quick_imports
 from poslab.configuration.command_line import CONF, FIGURES, RESULTS, choices, poslab_command
@@ -67,13 +67,13 @@ def main(arguments: list[str]) -> None:
     given, others = own_keys_and_overrides(arguments, "case", OWN_KEYS)
     if others:
         key = others[0].partition("=")[0]
-        raise ValueError(f"{key}: there is no such key{nearest(key, OWN_KEYS)} (keys: {', '.join(OWN_KEYS)})")
+        raise ValueError(f"unknown key {key!r}{nearest_or_list(key, OWN_KEYS, '--help lists the keys')}")
     if missing := next((key for key in ("size", "context") if key not in given), None):
         raise ValueError(f"{missing} must be given, as in {poslab_command('advise')} size=300M context=8192")
     results = Path(str(given.pop("results", RESULTS)))
     if results != RESULTS and not any(results.glob("*/comparison.yaml")):
         raise ValueError(f"results must be a folder with a folder of tables for each study, got {results}")
-    kinds = [*TEXTS, *sorted({family(name) for name in choices("dataset")} - {"", *TEXTS})]
+    kinds = [*TEXTS, *sorted({family("dataset", name) for name in choices("dataset")} - {"", *TEXTS})]
     if (data := given.get("data", "text")) not in kinds:
         raise ValueError(f"data must be one of {', '.join(kinds)}, got {data}{nearest(str(data), kinds)}")
     case = Case(**{"trained": given["context"], **given, "size": parameters_of(str(given["size"]))})
@@ -153,7 +153,7 @@ def _rows(results: Results) -> Iterator[dict[str, Any]]:
         chosen, encodings = {**comparison.train, **node.train}, comparison.encodings_of(name)
         dataset = str(chosen.get("dataset", "python_docs"))
         kind = {"python_docs": "documentation"}.get(dataset, dataset.removeprefix("corpus_"))
-        of_others = family(dataset) if dataset in choices("dataset") else dataset
+        of_others = family("dataset", dataset) if dataset in choices("dataset") else dataset
         of_text = kind if first.task == "LanguageModelling" else first.task
         lengths = {c.metric: scored_lengths(c, first.scores, first.lengths, trained) for c in comparison.criteria(name)}
         yield {

@@ -52,8 +52,11 @@ def _raise(message: str) -> NoReturn:
 
 def undashed(option: str) -> str:
     """Return the message for an option that does not exist."""
-    hint = "" if "=" in option else nearest(option, OPTIONS)
-    return f"{option}: there is no such option{hint or '; choices are typed without dashes, as in encoding=rotary'}"
+    key, equals, value = option.lstrip("-").partition("=")
+    without_dashes = f"; hint: did you mean '{key}={value if equals else '...'}', without dashes?"
+    near = "" if equals else nearest(option, OPTIONS)
+    listed = f"; hint: the options are {', '.join(OPTIONS)}; choices have no dashes, as in encoding=rotary"
+    return f"unknown option {option!r}{near or (without_dashes if option.startswith('--') else listed)}"
 
 
 def refuse_repeated(words: Iterable[str]) -> None:

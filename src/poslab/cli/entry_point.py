@@ -49,12 +49,14 @@ def main(started_as: str = "poslab") -> NoReturn:
 def _main(started_as: str) -> NoReturn:
     os.environ.setdefault(STARTED_AS, f"{started_as} ")  # a launcher has set it for its jobs
     name, *words = sys.argv[1:] or ["--help"]
+    if name == "help" and words:
+        name, words = words[0], [*words[1:], "--help"]
     if name in COMMANDS:
         sys.argv[0] += f" {name}"  # as a run records it
         _run(name, words)
     elif name in ("-h", "--help", "help"):
         print(_help(started_as), flush=True)
-    elif name == "--version":
+    elif name in ("-V", "--version"):
         from importlib.metadata import version
 
         print(f"poslab {version('poslab')}")
@@ -62,7 +64,8 @@ def _main(started_as: str) -> NoReturn:
         from poslab.arguments import nearest
 
         meant = nearest(name, [*COMMANDS, "--help", "help"])
-        print(f"error: {name!r} is not a command{meant} ({started_as} --help lists them)", file=sys.stderr)
+        hint = meant.removeprefix("; ") or f"{started_as} --help lists the commands"
+        print(f"error: unknown command {name!r}\nhint: {hint}", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)
 
@@ -73,7 +76,7 @@ def _help(started_as: str) -> str:
     lines += [f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()]
     lines += [
         "",
-        f"{started_as} COMMAND --help lists the groups and keys of a command.",
+        f"{started_as} help COMMAND lists the groups and keys of a command.",
         f"{started_as} --version prints the version.",
     ]
     return "\n".join(lines)

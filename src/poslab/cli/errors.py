@@ -16,16 +16,14 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from poslab.arguments import nearest_or_list
 from poslab.cli.argv import SEARCH_PATH, parsed, searching
-from poslab.cli.help import keys
+from poslab.cli.help import COMMON, keys
 from poslab.configuration.build import nearest, nearest_encoding
 from poslab.configuration.command_line import CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1
-
-MAX_LISTED = 12
-"""Choices of a group that an error lists; `--help GROUP` lists more."""
 
 RENAMED = {
     "encoding=own": "encoding=pretrained",
@@ -55,9 +53,11 @@ STRAY = " ,;'\"“”‘’„«»"
 SYNONYMS = {
     **dict.fromkeys(("dim", "width", "hidden_size", "n_embd"), "d_model"),
     **dict.fromkeys(("theta", "rope_theta"), "base"),
-    **dict.fromkeys(("block_size", "context_length"), "sequence_length"),
-    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "num_train_epochs"), "max_steps"),
-    "depth": "num_layers",
+    **dict.fromkeys(("block_size", "context_length", "max_length", "max_seq_len", "seq_len"), "sequence_length"),
+    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "num_train_epochs", "max_iters", "steps"), "max_steps"),
+    **dict.fromkeys(("depth", "n_layer", "n_layers", "num_hidden_layers"), "num_layers"),
+    **dict.fromkeys(("n_head", "n_heads", "num_attention_heads"), "num_heads"),
+    **dict.fromkeys(("gpus", "device"), "devices"),
     "learning_rate": "lr",
     "folder": "path",
     "nodes": "num_nodes",
@@ -106,14 +106,15 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
     """
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        return _choice_error(error.missing_cfg_file.removeprefix("/"), words)
+        return _choice_error(error.missing_cfg_file.removeprefix("/"), words, error.options)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, words, name)
     if sweep := re.search(r"Ambiguous value for argument '([^']+)'", text):
         key, _, values = sweep[1].partition("=")
         takes_list = key in SEVERAL or key.partition("@")[0] not in groups()
-        hint = f"; a list is written '{key}=[{values}]'" if takes_list else ""
-        return f"{sweep[1]}: -m runs several values one after another: {poslab_command(name)} -m {sweep[1]}{hint}"
+        as_list = f"; write a list as '{key}=[{values}]'" if takes_list else ""
+        runs = f"{poslab_command(name)} -m {sweep[1]}"
+        return f"{sweep[1]} has several values; hint: -m runs them one after another: {runs}{as_list}"
     if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
         return _choice_error(missing[1], words)
     unknown = re.search(
@@ -121,6 +122,8 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
     )
     if unknown and unknown[1] not in groups():
         return _key_error(unknown[1], name, words, own_keys)
+    if package := re.search(r"Could not override '([^']+@[^']+)'\. Did you mean to override (?:one of )?(.+?)\?", text):
+        return f"unknown key {package[1]!r}{nearest(package[1], package[2].split(', '))}"
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return " ".join(f"{text} {_interpolation_error(cause)}".split())
@@ -143,8 +146,8 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     plain, quoted = f"{key}={value.strip(STRAY).replace('−', '-')}", f"{key}='{value}'"
     if plain != override and _is_readable(plain):
         return f"{override!r} cannot be read as key=value; did you mean {plain!r}?"
-    hint = f', as in "{quoted}"' if _is_readable(quoted) else ", and close every quote and bracket"
-    return f"{override!r} cannot be read as key=value: quote brackets, commas, spaces and non-ASCII letters{hint}"
+    how = f', as in "{quoted}"' if _is_readable(quoted) else ", and close every quote and bracket"
+    return f"{override!r} cannot be read as key=value; hint: quote brackets, commas, spaces and non-ASCII letters{how}"
 
 
 def _is_readable(word: str) -> bool:
@@ -180,14 +183,20 @@ def _intended(word: str, following: list[str], name: str) -> str:
     return f"; did you mean {meant!r}?"
 
 
-def _choice_error(path: str, words: list[str]) -> str:
-    """Return the message for a choice that its group does not have, from its path, such as `encoding/rotry`."""
+def _choice_error(path: str, words: list[str], known: Iterable[str] = ()) -> str:
+    """Return the message for a choice that its group does not have, from its path, such as `encoding/rotry`.
+
+    `known` are Hydra's choices of a group of its own.
+    """
     typed = [word.lstrip("+").partition("=")[0].partition("@")[0] for word in words]
     group = max((key for key in typed if path.startswith(f"{key}/")), key=len, default=path.rpartition("/")[0])
     choice = path.removeprefix(f"{group}/")
     if now := RENAMED.get(f"{group}={choice}"):
         return f"{group}={choice} is now {now}"
-    options = choices(group)
+    options = choices(group) or list(known)
+    lists = f"{poslab_command('train')} --help {group} lists the choices"
+    if group == "encoding":
+        lists = f"common ones are {COMMON['encoding']}; {lists}"
     if group == "encoding" and choice in choices("temperature"):
         hint = f"; did you mean 'temperature={choice}'?"
     elif group == "experiment" and Path(choice).name in choices("dataset"):
@@ -196,9 +205,8 @@ def _choice_error(path: str, words: list[str]) -> str:
         hint = f"; did you mean 'dataset=text dataset.files={choice}'?"
     else:
         near = nearest_encoding if group == "encoding" else nearest
-        hint = near(choice, options) or near(Path(choice).stem, options)
-    some = ", ".join(options) if len(options) <= MAX_LISTED else f"{poslab_command('train')} --help {group} lists them"
-    return f"{group}={choice}: there is no such choice{hint} (choices: {some})"
+        hint = near(choice, options) or near(Path(choice).stem, options) or nearest_or_list(choice, options, lists)
+    return f"unknown {group} {choice!r}{hint}"
 
 
 def _key_error(key: str, name: str, words: list[str], own_keys: Iterable[str]) -> str:
@@ -209,8 +217,9 @@ def _key_error(key: str, name: str, words: list[str], own_keys: Iterable[str]) -
         from poslab.report.text import listed
 
         some = listed(owners if len(owners) < 7 else [*owners[:3], "others"])
-        return f"{key}: there is no such key here; it is one of {some}"
-    return f"{key}: there is no such key{_nearest_key(key, [*own_keys, *known_keys(name, words)])}"
+        return f"unknown key {key!r} here; hint: it is a key of {some}"
+    near = _nearest_key(key, [*own_keys, *known_keys(name, words)])
+    return f"unknown key {key!r}{near or f'; hint: {poslab_command(name)} --help lists the keys'}"
 
 
 def choices_with(key: str) -> list[str]:
@@ -290,4 +299,4 @@ def _size_hint(sentence: str, words: list[str]) -> str:
     if argument is None or f"size.{argument[1]}" not in keys("size", "tiny"):
         return ""
     typed = any(word.lstrip("+").startswith(f"model.{argument[1]}=") for word in words)
-    return "" if typed else "; size= sets it: leave that out with ~size"
+    return "" if typed else "; hint: size= sets it: leave that out with ~size"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,62 +11,157 @@ from typing import Any
 
 import yaml
 from hydra import compose
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from poslab.cli.argv import with_user_choices
-from poslab.configuration.build import nearest
-from poslab.configuration.command_line import CONF, as_typed, choices, path_of_choice, poslab_command
+from poslab.configuration.build import nearest_encoding
+from poslab.configuration.command_line import (
+    CONF,
+    SEVERAL,
+    as_typed,
+    assignment,
+    choices,
+    path_of_choice,
+    poslab_command,
+)
 from poslab.configuration.outside_files import initialized
 from poslab.configuration.spec_files import SpecFiles
 from poslab.evaluation import parts
 from poslab.io.files import LOADER, read_yaml
 
 WIDTH = 80
-INDENT = "    "
 
 USER_CHOICES = "./conf and --config-dir FOLDER hold choices of your own, after those of Poslab."
+
+COMMON = {"encoding": "rotary (RoPE), alibi, t5, yarn, none (NoPE)", "dataset": "python_docs, text (your files), hub"}
+"""Common choices of the groups with many."""
+
+COMMON_KEYS = {
+    "dataset.sequence_length": "training length in tokens",
+    "dataset.length_multiples": "test lengths over the training length",
+    "dataset.batch_size": "sequences in a training step",
+    "trainer.max_steps": "training steps",
+    "trainer.precision": "32-true, bf16-mixed, 16-mixed or bf16-true",
+    "optimizer.lr": "peak learning rate",
+    "model.num_layers": "transformer blocks",
+    "seed": "random seed",
+    "resume": "a run to continue; auto: the newest one",
+    "init_from": "a run whose weights to start from",
+}
+"""Keys that most users set, with their meaning."""
+
+ENCODING_FAMILIES = {
+    "absolute": "Absolute: vectors of positions, added to the embeddings",
+    "rotary": "Rotary (RoPE), its scalings and variants",
+    "bias": "Bias: a number for each distance, added to the logits",
+    "relative": "Relative: vectors of distances in the logits",
+    "content": "Content-dependent: tokens decide distances or biases",
+    "layers": "Hybrid: layers differ in their encodings",
+}
+"""Headings of the folders of poslab.encodings."""
 
 
 def train_help(words: list[str]) -> str:
     """Return the help of `train` for the other words of a command line.
 
     Args:
-        words: groups, whose choices are listed; or overrides, under which every key is shown.
+        words: groups, whose choices are listed; choices, which are explained; or `all` for every key, perhaps with
+            overrides.
 
     Raises:
-        ValueError: for a group that does not exist.
+        ValueError: for a group or a choice that does not exist.
     """
-    if asked := [word for word in words if "=" not in word and not word.startswith("-")]:
-        return "\n".join(line for group in asked for line in _choices(group))
+    if not words:
+        return "\n".join(_overview())
+    overrides = [word for word in words if "=" in word]
+    if "all" in words or any(word.partition("=")[0] not in meanings() for word in overrides):
+        return "\n".join(_every_key(overrides))
+    return "\n\n".join("\n".join(block) for word in words for block in _explained(word))
+
+
+def _overview() -> Iterator[str]:
+    """Yield the help of `train` on one screen."""
+    train = poslab_command("train")
+    yield f"Usage: {train} [GROUP=CHOICE ...] [KEY=VALUE ...]"
+    yield "Trains a model with a positional encoding, and tests it at longer contexts."
+    yield from ("", "Examples:", f"  {train} encoding=alibi", f"  {train} dataset=text 'dataset.files=[notes/*.txt]'")
+    yield f"  {train} -m encoding=rotary,alibi seed=1,2  # all combinations"
+    yield f"  {train} resume=auto  # the newest unfinished run"
+    yield f"  {train} encoding=t5 --cfg job  # only print the configuration"
+    yield from ("", "Groups (--help GROUP lists the choices, --help CHOICE explains one):")
+    for group, (default, text) in _groups().items():
+        typed = group if default in ("null", "[]") else f"{group}={default.replace(' ', '')}"
+        yield f"  {typed:<26}{text}"
+    yield from ("", "Common keys (--help all lists every key):")
+    config = _composed([])
+    yield from table((f"{key}={_value(config, key)}", meaning) for key, meaning in COMMON_KEYS.items())
+
+
+def _composed(overrides: list[str]) -> DictConfig:
     with initialized(CONF):
-        config = compose("train", overrides=with_user_choices([word for word in words if "=" in word]))
-    lines = [
-        "Poslab trains a transformer under a positional encoding:",
-        f"  {poslab_command('train')} encoding=rotary",
-        "",
-        "Groups (group=choice); --help GROUP lists the choices of one:",
-        *table(meanings().items()),
-        "",
-        "Datasets by task (--help dataset says what they are):",
-    ]
-    for name, datasets in _by_family():
-        lines += [f"  {name}", *_indented(", ".join(datasets))]
-    lines += [
-        "",
-        f"Every key (key=value), which the file of its choice in {as_typed(CONF)}/ explains:",
-        *(f"  {line}" for line in OmegaConf.to_yaml(config).splitlines()),
-        "",
-        "-m runs every combination of choices with commas between:",
-        f"  {poslab_command('train')} -m encoding=rotary,alibi seed=1,2",
-        "--cfg job shows a configuration without running it.",
-        USER_CHOICES,
-    ]
-    return "\n".join(lines)
+        return compose("train", overrides=with_user_choices(overrides), return_hydra_config=True)
+
+
+def _value(config: DictConfig, key: str) -> str:
+    """Return the value of a key as it is typed; empty where it follows from what is not known yet."""
+    try:
+        value = OmegaConf.select(config, key)
+    except OmegaConfBaseException:
+        return "..."
+    return assignment("", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value)[1:]
+
+
+def _every_key(overrides: list[str]) -> Iterator[str]:
+    """Yield every key of a run with its value and the first sentence of its comment, by group."""
+    config = _composed(overrides)
+    chosen = config.hydra.runtime.choices
+    blocks = {f"{group}={chosen[group]}": typed_keys(group, chosen[group]) for group in meanings() if chosen.get(group)}
+    blocks["Others:"] = {key: text for key, text in keys_of(CONF / "train.yaml").items() if not key.startswith("hydra")}
+    for title, comments in blocks.items():
+        yield from (title, *_with_values(config, {key: first_sentence(text) for key, text in comments.items()}), "")
+    yield USER_CHOICES
+
+
+def _with_values(config: DictConfig, comments: Mapping[str, str]) -> Iterator[str]:
+    """Yield `key=value` and the meaning of each key."""
+    for key, comment in comments.items():
+        if (value := _value(config, key))[:1] != "{":
+            yield from (f"  {key}={value}", *_indented(comment))
+
+
+def _explained(word: str) -> Iterator[Iterable[str]]:
+    """Yield the help of a group, or of each choice of that name."""
+    group, equals, choice = word.partition("=")
+    if group in meanings() and not equals:
+        yield _choices(group)
+        return
+    named = [each for each in ([group] if equals else meanings()) if (choice or word) in choices(each)]
+    if not named:
+        known = choices(group) if equals else [*meanings(), *(name for each in meanings() for name in choices(each))]
+        kind = f"{group} {choice!r}" if equals else f"group or choice {word!r}"
+        hint = nearest_encoding(choice or word, known) or "; hint: --help lists the groups"
+        raise ValueError(f"unknown {kind}{hint}")
+    for each in named:
+        yield _choice(each, choice or word)
+
+
+def _choice(group: str, choice: str) -> Iterator[str]:
+    """Yield what a choice is, its keys with their defaults, and an example."""
+    typed = f"{group}=[{choice}]" if group in SEVERAL else f"{group}={choice}"
+    summary = _heading(group, choice)
+    paper = re.search(r"(?<=\. )[A-Z][\w’' -]+?( and [\w -]+| et al\.)? \d{4}[^.]*\.$", summary)
+    yield typed
+    yield from textwrap.wrap(summary[: paper.start()] if paper else summary, WIDTH)
+    yield from ("", f"Paper: {paper[0].rstrip('.')}") if paper else ()
+    if rows := list(_with_values(_composed([typed]), typed_keys(group, choice))):
+        yield from ("", "Keys and defaults:", *rows)
+    yield from ("", "Example:", f"  {poslab_command('train')} {typed}")
 
 
 def evaluate_help(words: list[str]) -> str:
     """Return the help of `evaluate`; arguments and errors as of `train_help`."""
-    if any("=" not in word and not word.startswith("-") for word in words):
+    if any("=" not in word for word in words):
         return train_help(words)
     return "\n".join(
         [
@@ -125,32 +219,32 @@ def _keys_of_command(name: str) -> Iterator[str]:
 
 
 def _choices(group: str) -> Iterator[str]:
-    """Yield the choices of a group with what each is, those of datasets by family."""
-    if group not in meanings():
-        of_choices = {choice: f"{each}={choice}" for each in reversed(meanings()) for choice in choices(each)}
-        matches = difflib.get_close_matches(group, of_choices, n=1)
-        meant = f"; did you mean '--help {of_choices[matches[0]]}'?" if matches else ""
-        raise ValueError(f"{group}: there is no such group{nearest(group, meanings()) or meant}")
+    """Yield the choices of a group with what each is, those of datasets and encodings by family."""
     yield from textwrap.wrap(f"{group}: {meanings()[group]}", WIDTH)
-    for name, options in _by_family() if group == "dataset" else [("", choices(group))]:
+    families = {"": choices(group)}
+    if group in COMMON:
+        families = {f"Common: {COMMON[group]}": [], **_by_family(group)}
+    for name, options in families.items():
         if name:
             yield from ("", name)
-        yield from table((choice, description(group, choice)) for choice in options)
-    yield from ("", f"{as_typed(CONF / group)}/CHOICE.yaml explains the keys of a choice.")
+        yield from table((choice, description(group, choice)) for choice in options) if options else ()
+    yield from ("", f"--help CHOICE explains a choice ({as_typed(CONF / group)}/CHOICE.yaml).", USER_CHOICES)
 
 
-def _by_family() -> Iterator[tuple[str, list[str]]]:
-    """Yield each family of datasets in words, with its datasets."""
-    families: dict[str, list[str]] = {}
-    for dataset in choices("dataset"):
-        families.setdefault(family(dataset), []).append(dataset)
-    for name, datasets in sorted(families.items()):
-        has_head = (CONF / "dataset" / f"_{name}.yaml").is_file()
-        yield f"{name}: {description('dataset', f'_{name}')}" if has_head else name or "others", datasets
+def _by_family(group: str) -> dict[str, list[str]]:
+    """Return the datasets or encodings by the heading of their family."""
+    headings = ENCODING_FAMILIES
+    if group == "dataset":
+        shared = sorted((CONF / group).glob("_*.yaml"))
+        headings = {file.stem[1:]: description(group, file.stem) for file in shared}
+    families: dict[str, list[str]] = {name: [] for name in headings}
+    for choice in choices(group):
+        families.setdefault(family(group, choice), []).append(choice)
+    return {headings.get(name, name.capitalize() or "Others"): names for name, names in families.items() if names}
 
 
 def _indented(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, initial_indent=INDENT, subsequent_indent=INDENT)
+    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")
 
 
 def table(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -167,17 +261,27 @@ FAMILY = "override /family@_global_.family"
 
 
 def meanings() -> dict[str, str]:
-    """Return what each group of a run is, as the defaults list of conf/train.yaml says, with the default choice."""
+    """Return what each group of a run is, with the default choice."""
+    return {group: f"{meaning} (default: {choice})" for group, (choice, meaning) in _groups().items()}
+
+
+def _groups() -> dict[str, tuple[str, str]]:
+    """Return the default choice of each group, and what it is, as the defaults list of conf/train.yaml says."""
     text = (CONF / "train.yaml").read_text(encoding="utf-8")
     lines = re.findall(r"^  - (\w+): ([\w\[\], ]+?) +# (.*)", text, re.MULTILINE)
-    return {group: f"{meaning} (default: {choice})" for group, choice, meaning in lines}
+    return {group: (choice, meaning) for group, choice, meaning in lines}
 
 
 def description(group: str, choice: str) -> str:
     """Return the first sentence of the comment that a file begins with."""
+    return first_sentence(_heading(group, choice))
+
+
+def _heading(group: str, choice: str) -> str:
+    """Return the comment that a file begins with."""
     lines = _lines(path_of_choice(group, choice).read_text(encoding="utf-8"))
     comment = takewhile(lambda line: line.startswith("#"), dropwhile(lambda line: not line, lines))
-    return first_sentence(" ".join(line.lstrip("# ") for line in comment))
+    return " ".join(line.lstrip("# ") for line in comment)
 
 
 def _lines(text: str) -> list[str]:
@@ -190,18 +294,21 @@ def first_sentence(comment: str) -> str:
     return re.split(r"\. (?=[A-Z(])", comment)[0].rstrip(".")
 
 
-def family(dataset: str) -> str:
-    """Return the family of a dataset, such as `classes`; empty without one. conf/dataset/_classes.yaml describes it.
+def family(group: str, choice: str) -> str:
+    """Return the family of a dataset, such as `classes`, which conf/dataset/_classes.yaml describes; empty without one.
 
-    The family in a file goes before that of the files that it begins with, as in Hydra.
+    The family in a file goes before that of the files that it begins with, as in Hydra. An encoding's is its folder.
     """
-    defaults = (default for file in _parts("dataset", dataset) for default in _defaults(file))
-    names = [str(default[FAMILY]) for default in defaults if isinstance(default, dict) and FAMILY in default]
+    nodes = [_content(file) for file in _parts(group, choice)]
+    if group == "encoding":
+        targets = re.findall(r"'_target_': 'poslab\.encodings\.(\w+)\.", str(nodes))
+        return targets[0] if targets else ""
+    names = [str(x[FAMILY]) for node in nodes for x in node.get("defaults", []) if isinstance(x, dict) and FAMILY in x]
     return names[-1] if names else ""
 
 
 def keys(group: str, choice: str) -> dict[str, str]:
-    """Return the keys of a choice, dotted from the group on, each with the comment above it.
+    """Return the keys of a choice, dotted from the group on, each with the comment above it or beside it.
 
     A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
     """
@@ -210,6 +317,13 @@ def keys(group: str, choice: str) -> dict[str, str]:
         for key, comment in keys_of(file).items():
             comments[f"{group}.{key}"] = comment or comments.get(f"{group}.{key}", "")
     return comments
+
+
+def typed_keys(group: str, choice: str) -> dict[str, str]:
+    """Return `keys` as they are typed: a file may fill another package than its group."""
+    package = re.search(r"^# @package (\S+)", path_of_choice(group, choice).read_text(encoding="utf-8"), re.MULTILINE)
+    prefix = f"{group}." if package is None else f"{package[1]}.".removeprefix("_global_.")
+    return {prefix + key.removeprefix(f"{group}."): comment for key, comment in keys(group, choice).items()}
 
 
 def keys_of(file: Path) -> dict[str, str]:
@@ -224,15 +338,15 @@ def keys_of(file: Path) -> dict[str, str]:
 def _parts(group: str, choice: str) -> Iterator[Path]:
     """Yield the files of the same group that the file of a choice begins with, and it itself."""
     file = path_of_choice(group, choice)
-    for default in _defaults(file):
+    for default in _content(file).get("defaults", []):
         if isinstance(default, str) and default != "_self_":
             yield from _parts(group, default)
     yield file
 
 
-def _defaults(file: Path) -> list[Any]:
+def _content(file: Path) -> dict[str, Any]:
     content = yaml.load(file.read_text(encoding="utf-8"), LOADER)
-    return content.get("defaults", []) if isinstance(content, dict) else []
+    return content if isinstance(content, dict) else {}
 
 
 def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -242,6 +356,8 @@ def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tup
         above = key.start_mark.line
         while lines[above - 1].lstrip().startswith("#"):
             above -= 1
-        yield f"{prefix}{key.value}", " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
+        beside = re.search(r"\s# (.*)", lines[key.start_mark.line][key.end_mark.column :])
+        comment = " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
+        yield f"{prefix}{key.value}", beside[1] if beside else comment
         if isinstance(value, yaml.MappingNode):
             yield from _keys(value, f"{prefix}{key.value}.", lines)

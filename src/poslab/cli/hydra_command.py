@@ -117,10 +117,13 @@ def command(
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
 
     try:
+        words = options_first([word for word in sys.argv[1:] if word not in HELP])
         if HELP & set(sys.argv[1:]):
-            print(help_on([word for word in sys.argv[1:] if word not in HELP]), flush=True)
+            from poslab.io.terminal import harmless
+
+            print(harmless(help_on([word for word in words if word[0] != "-"])), flush=True)
             _leave(0)
-        sys.argv[1:] = options_first(sys.argv[1:])
+        sys.argv[1:] = words
         sys.argv[1:] = with_user_choices(sys.argv[1:])
         try:
             run()
@@ -211,17 +214,17 @@ def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:
                 statuses.append(SIGPIPE_STATUS)
                 return
         from poslab.experiments.storage_url import without_password
-        from poslab.io.terminal import harmless, one_line
+        from poslab.io.terminal import harmless, print_error
 
         sentence, status = explained(error, name, sys.argv[1:])
         if isinstance(error, UntrustedRunError):
             trusted = trusting(list(dict.fromkeys([*error.trust, DATA])))
             words = [word for word in typed if not word.startswith("trust=")]
-            sentence = f"{sentence}; if you want that: {poslab_command(name, *words, *trusted)}"
+            sentence = f"{sentence}; hint: if you want that: {poslab_command(name, *words, *trusted)}"
         if sentence is None or show_traceback:
             print(harmless(without_password("".join(traceback.format_exception(error)))), end="", file=sys.stderr)
         if sentence is not None:
-            print(f"error: {one_line(without_password(sentence))}", file=sys.stderr, flush=True)
+            print_error(without_password(sentence))
         statuses.append(status)
 
     return report, statuses

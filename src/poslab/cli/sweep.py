@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from poslab.cli.argv import with_config_dir
 from poslab.cli.hydra_command import (
     HELP,
@@ -56,12 +58,12 @@ def main(arguments: list[str]) -> None:
 
     def with_sweep(mistake: str) -> str:
         """Return a mistake about a key that is searched, and that the encoding lacks, with the sweep that asks."""
-        key, separator, rest = mistake.partition(": there is no such key here")
-        if not separator or key not in sweep.space:
+        unknown = re.match(r"unknown key '(.+)' here(.*)", mistake)
+        if unknown is None or (key := unknown[1]) not in sweep.space:
             return mistake
         group = key.partition(".")[0]
         choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{group}=")), "its choices")
-        return f"{key}: there is no such key under {choice}, and sweep={sweep.name} searches it{rest}"
+        return f"{key} is not a key of {choice}, and sweep={sweep.name} searches it{unknown[2]}"
 
     run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, with_sweep)
 

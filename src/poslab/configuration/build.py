@@ -26,6 +26,9 @@ NAMES_IN_PAPERS = {
     **dict.fromkeys(("absolute", "ape"), "learned' or 'sinusoidal"),
     **dict.fromkeys(("relative", "rpe"), "shaw' or 't5"),
     "t5_bias": "t5",
+    **dict.fromkeys(("pi", "linear", "position_interpolation"), "rope_linear"),
+    "dynamic_ntk": "rope_dynamic_ntk",
+    "irope": "rnope",
 }
 """Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""
 

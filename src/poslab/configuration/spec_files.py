@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from poslab.arguments import nearest, needed
+from poslab.arguments import nearest, nearest_or_list, needed
 from poslab.configuration.build import package_names
 from poslab.configuration.command_line import in_current_directory
 from poslab.configuration.outside_files import check_interpolations
@@ -52,14 +52,16 @@ class SpecFiles:
         path = Path(str(name))
         if path.suffix in (".yaml", ".yml"):
             if not path.is_file():
-                raise ValueError(f"{self.kind}={name}: there is no such file")
+                raise ValueError(f"{self.kind}={name}: the file does not exist")
             return path
         if str(name) not in (known := self._by_name()):
             file = f"{name}.yaml"
-            meant = f"; did you mean {file!r}?" if Path(file).is_file() else nearest(str(name), known)
-            raise ValueError(
-                f"{self.kind}={name}: there is no such {self.kind}{meant} ({self.kind}s: {', '.join(sorted(known))})"
+            hint = (
+                f"; did you mean {file!r}?"
+                if Path(file).is_file()
+                else nearest_or_list(str(name), known, f"--help lists the {self.kind}s")
             )
+            raise ValueError(f"unknown {self.kind} {name!r}{hint}")
         return known[str(name)]
 
     def chosen(self, given: Mapping[str, Any], made: type, overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
@@ -77,18 +79,14 @@ class SpecFiles:
         """
         given = dict(given)
         if self.kind not in given:
-            known = ", ".join(self.names())
-            raise ValueError(
-                f"{self.kind} must name a {self.kind}, or the path of a file like them ({self.kind}s: {known})"
-            )
+            hint = nearest_or_list("", self.names(), f"--help lists the {self.kind}s")
+            raise ValueError(f"{self.kind} must name a {self.kind} or the path of a file{hint}")
         typed, preset = str(given.pop(self.kind)), given.pop("preset", None)
         path = self.path(typed)
         node = self.read(path, preset)
         allowed = [field.name for field in fields(made) if field.name not in ("overrides", "question")]
         if unknown := sorted(set(given) - set(allowed)):
-            raise ValueError(
-                f"{unknown[0]}: there is no such key{nearest(unknown[0], [self.kind, 'preset', *allowed])}"
-            )
+            raise ValueError(f"unknown key {unknown[0]!r}{nearest(unknown[0], [self.kind, 'preset', *allowed])}")
         if "trust" in given:
             given["trust"] = package_names(given["trust"])
         node |= given
@@ -114,8 +112,8 @@ class SpecFiles:
         contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
         known = sorted({str(name) for node in contents for name in node["presets"]})
         if preset is not None and preset not in known:
-            hint = nearest(str(preset), known)
-            raise ValueError(f"preset={preset}: {path.name} has no such preset{hint} (presets: {', '.join(known)})")
+            hint = nearest_or_list(str(preset), known, f"{path.name} has no presets")
+            raise ValueError(f"unknown preset {preset!r} of {path.name}{hint}")
         merged: dict[str, Any] = {"train": {}}
         for node in contents:
             chosen = node.pop("presets").get(preset, {})

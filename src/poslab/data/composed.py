@@ -163,7 +163,7 @@ def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequ
     for override in overrides:
         key = key_of(override)
         if override.startswith("+") and re.split(r"[./@]", key)[0] not in read:
-            raise ValueError(f"+{key}: there is no such key{nearest(key, known)}")
+            raise ValueError(f"unknown key '+{key}'{nearest(key, known)}")
 
 
 NEEDED = ("transformers", "gguf", "accelerate")

@@ -152,7 +152,7 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
     yield from _keys_of_a_run("tuning.space", tuning.space, MAKES_CASES)
     for name, space in tuning.of.items():
         if name not in choices:
-            yield f"tuning.of.{name}: there is no such encoding here{nearest(name, choices)}"
+            yield f"tuning.of.{name}: unknown encoding {name!r}{nearest(name, choices)}"
         yield from _keys_of_a_run(f"tuning.of.{name}", space, (*MAKES_CASES, *SIZES_OF_DATA, "trainer.max_steps"))
         yield from _keys_of_a_contestant(f"tuning.of.{name}", space)
     for name in encodings:

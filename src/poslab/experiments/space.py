@@ -137,7 +137,7 @@ class Space:
         if not isinstance(node, Mapping) or sum(kind in node for kind in KINDS) != 1:
             raise ValueError(f"space.{key} must be {{float: [low, high]}}, {{int: [low, high]}} or {{choices: [...]}}")
         if unknown := [word for word in node if word not in WORDS]:
-            raise ValueError(f"space.{key}.{unknown[0]}: there is no such key{nearest(str(unknown[0]), WORDS)}")
+            raise ValueError(f"unknown key 'space.{key}.{unknown[0]}'{nearest(str(unknown[0]), WORDS)}")
         conditions = node.get("when") or {}
         if not isinstance(conditions, Mapping) or [] in conditions.values():
             raise ValueError(f"space.{key}.when must be values by key, as in {{encoding: t5}}, got {conditions!r}")

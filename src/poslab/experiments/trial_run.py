@@ -68,7 +68,7 @@ class TrialConfigurations:
                 key = full_key(composed, other.key)
                 if other.exists(values) and not self._composer.is_group(key) and not has_key(composed, key):
                     raise ValueError(
-                        f"space.{other.key}: there is no such key under {shown}: it needs a condition, as in "
+                        f"space.{other.key} is not a key under {shown}: it needs a condition, as in "
                         "when: {encoding: rotary}"
                     )
             try:

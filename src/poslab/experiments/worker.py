@@ -88,7 +88,7 @@ def _work(assignment: Assignment, open_jobs: Callable[[Any], tuple[Jobs[Any], Tr
     import torch
 
     from poslab.experiments.jobs import locked
-    from poslab.io.terminal import one_line
+    from poslab.io.terminal import print_error
     from poslab.runs.errors import DiskError, RunInterruptedError
 
     def check_cancelled() -> None:
@@ -110,7 +110,7 @@ def _work(assignment: Assignment, open_jobs: Callable[[Any], tuple[Jobs[Any], Tr
     except RunInterruptedError as stopped:
         return stopped.exit_status
     except DiskError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr, flush=True)
+        print_error(str(error))
         return FULL_DISK
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import unicodedata
 from collections.abc import Iterable
@@ -28,6 +29,16 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """Return a text on one line, made harmless."""
     return harmless(" ".join(text.split()))
+
+
+HINT = re.compile(r"; (?:hint: |(?=did you mean [^;]*\?$))")
+"""What separates a mistake from its hint in a message."""
+
+
+def print_error(message: str) -> None:
+    """Print a mistake to the standard error, and its hint, if it has one, on a second line."""
+    mistake, *hints = HINT.split(one_line(message), maxsplit=1)
+    print("\n".join([f"error: {mistake}", *(f"hint: {hint}" for hint in hints)]), file=sys.stderr, flush=True)
 
 
 class HarmlessConsole(Console):

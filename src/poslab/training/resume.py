@@ -69,7 +69,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
         return Plan(RunDirectory(path, trusted_packages(config)), config, None)
     if not path.exists():
         suggestion = nearest(str(path), neighbours(str(path)))
-        raise ValueError(f"resume={resume}: there is no such run directory or checkpoint{suggestion}")
+        raise ValueError(f"resume={resume} is not a run directory or a checkpoint{suggestion}")
     run = RunDirectory.of(path, trusted_packages(config))
     stored = run.config()
     if missing := [key for key in sorted(config.keys() - stored.keys()) if not _is_given(key, given, config)]:
