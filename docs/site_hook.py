@@ -2,7 +2,7 @@
 
 The pages encodings/ and reference/ are built from the code and conf/ each time. A link to a file of conf/ that has a
 section there, such as conf/encoding/alibi.yaml, leads to that section. A link to another file of the repository, such
-as conf/train.yaml, becomes its text with the path as code, because the site does not hold that file. A link to a file
+as conf/train.yaml, becomes its text with the path as code, because the site does not have that file. A link to a file
 that does not exist is a warning, which fails a strict build.
 """
 

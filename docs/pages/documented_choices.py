@@ -53,7 +53,7 @@ PLACES = {
     "weights": "attention weights",
     "values": "values",
 }
-"""The place where a hook acts; `state` and `with_state`, which are not here, only remember for others."""
+"""Where a hook acts; `state` and `with_state`, which are not here, only remember for others."""
 
 CAPTIONS = {
     "bias": "The bias on the logits, for each head at initialisation; at -40 nothing is left of a key.",
@@ -62,8 +62,8 @@ CAPTIONS = {
     "content": "The change to the logit of a query and an equal key, among random tokens and with weights as at "
     "initialisation (tables that begin at zero are drawn at random here).",
     "queries": "The change to the logits of one head at initialisation, for queries at several positions.",
-    "embedding": "Inner product of the vectors that are added at a query and at an earlier key, divided by that of the "
-    "query with itself, at initialisation.",
+    "embedding": "Inner product of the vectors that are added at a query and at an earlier key, divided by the "
+    "product of the query with itself, at initialisation.",
     "neighbours": "The length of what an embedding adds to a token at each distance, over its mean, at initialisation. "
     "Embeddings after the token are at negative distances.",
     "stick": "The attention weights of keys that all have the same logit.",
@@ -91,7 +91,7 @@ class Choice:
 
     @property
     def figure(self) -> Path:
-        """Its picture, from docs."""
+        """Its plot, from docs."""
         return FIGURES / (f"{self.group}s" if self.group == "encoding" else self.group) / f"{self.name}.png"
 
     @cached_property
@@ -129,7 +129,7 @@ class Document:
 
     Args:
         lead: the first line.
-        use: the paragraph that begins with "Use it"; empty if there is none.
+        use: the paragraph that starts with "Use it"; empty if there is none.
         before, after: paragraphs on either side of the arguments, as Markdown.
         formula: the first one, for the cell of a table; the lead where there is none.
         source: of the encoding.
@@ -170,7 +170,7 @@ class Encoding(Choice):
 
     @property
     def family(self) -> str:
-        """The folder or file of poslab.encodings that it stands in, a page of `FOLDER`."""
+        """The folder or file of poslab.encodings that contains it, a page of `FOLDER`."""
         return self.documents[0].__module__.removeprefix("poslab.encodings.").partition(".")[0]
 
     @property
@@ -192,7 +192,7 @@ class Encoding(Choice):
 
     @property
     def is_pattern(self) -> bool:
-        """True if it makes the encodings of a whole stack, not that of a layer."""
+        """True if it makes the encodings of a whole stack, not of one layer."""
         return not self.config.encoding.get("_partial_", False)
 
     @cached_property
@@ -208,7 +208,7 @@ class Encoding(Choice):
 
     @cached_property
     def stack(self) -> StackEncodings:
-        """Its encodings in the default decoder, or in an encoder of that shape if it is for encoders alone."""
+        """Its encodings in the default decoder, or in an encoder of that shape if it is only for encoders."""
         return self.make(not self.bidirectional_only)
 
     @cached_property
@@ -228,7 +228,7 @@ class Encoding(Choice):
 
     @property
     def places(self) -> str:
-        """The places where it acts, in words."""
+        """Where it acts, in words."""
         hooks = set().union(*(encoding.hooks for encoding in self.stack))
         if not any(map(_rescales, self.layers)):
             hooks.discard("scale")
@@ -237,22 +237,22 @@ class Encoding(Choice):
 
     @property
     def bidirectional_only(self) -> bool:
-        """True if it is for encoders alone."""
+        """True if it is only for encoders."""
         return getattr(self.documents[0], "bidirectional_only", False)
 
     @property
     def causal_only(self) -> bool:
-        """True if one of its layers is for decoders alone."""
+        """True if one of its layers is only for decoders."""
         return any(layer.causal_only for layer in self.layers)
 
     @property
     def attention(self) -> str:
-        """The attention that it serves: `causal only`, `bidirectional only` or `both`."""
+        """The attention that it supports: `causal only`, `bidirectional only` or `both`."""
         return "causal only" if self.causal_only else "bidirectional only" if self.bidirectional_only else "both"
 
     @property
     def picture(self) -> str:
-        """The kind of its picture, a key of `CAPTIONS`."""
+        """The kind of its plot, a key of `CAPTIONS`."""
         encoding, hooks = self.layers[0], self.layers[0].hooks
         if len({type(layer) for layer in self.layers}) > 1:
             return "layers"
@@ -272,7 +272,7 @@ class Encoding(Choice):
 
     @property
     def caption(self) -> str:
-        """The caption of its picture."""
+        """The caption of its plot."""
         two_sided = self.picture in ("bias", "content") and not self.causal_only and self.layers[0].hooks
         depends_on_length = " The text has 2,049 tokens." if self.layers[0].depends_on_length else ""
         one_number = " All tokens are digits of one number." if _reads_digits(self.layers[0]) else ""
@@ -280,7 +280,7 @@ class Encoding(Choice):
 
 
 def _rescales(encoding: PositionalEncoding) -> bool:
-    """Return True if it changes the scale of the logits, as it is configured."""
+    """Return True if it changes the scale of the logits, as configured."""
     positions = Positions.range(2)
     return encoding.scale(encoding.prepare(positions, positions)) != 1
 
@@ -335,7 +335,7 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 
 def choices(group: str, kind: type[Choice] = Choice) -> list[Any]:
-    """Return all choices of a configuration group for models of ours, in alphabetical order."""
+    """Return all choices of a configuration group for Poslab's models, in alphabetical order."""
     return [kind(group, name) for name in names(group) if name != "pretrained"]
 
 

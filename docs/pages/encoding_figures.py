@@ -1,4 +1,4 @@
-"""The pictures of docs/encodings.md, which `python docs/make.py encodings` draws.
+"""The plots of docs/encodings.md, which `python docs/make.py encodings` draws.
 
 What an encoding does to attention is shown as its own hooks compute it, for one query and all keys. Queries and keys
 are equal vectors whose logit is 1 without an encoding, so that a curve shows position and nothing else.
@@ -40,7 +40,7 @@ QUERIES = (100, 400, 1_000)
 SEEDS = 8
 STICK_LOGITS = (0.0, -2.0, -4.0)
 NEAR = (32, 128)
-"""A picture ends at the first of these distances beyond which a curve hardly changes."""
+"""A plot ends at the first of these distances beyond which a curve hardly changes."""
 
 FLOOR = -40.0
 """A change of the logit below this leaves nothing of a key, and is not drawn."""
@@ -147,7 +147,7 @@ def changes_by_content(
 
 
 def position_products(encoding: PositionalEncoding, shape: StackShape, query: int) -> Tensor:
-    """Return the products of what is added at 0, ..., query with that at the query, over that of the latter, (T,)."""
+    """Return the products of what is added at 0, ..., query and at the query, over the last product, (T,)."""
     one_number = Tokens(torch.full((1, query + 1), shape.digits[0]))
     added_TM = encoding.embed(torch.zeros(1, query + 1, shape.d_model), Positions.range(query + 1), one_number)[0]
     products_T = added_TM @ added_TM[-1]
@@ -166,7 +166,7 @@ def bias_curves(make: MakeStack, shape: StackShape) -> Figure:
 
 
 def rotation_curve(make: MakeStack, shape: StackShape) -> Figure:
-    """Draw the mean over channels, beside that of the plain rotation."""
+    """Draw the mean over channels, next to the mean of the plain rotation."""
     furthest = 4 * TRAINING_LENGTH
     distance_S, change_HS = change_by_distance(make(True).layer(0), shape, furthest, causal=True)
     _, plain_HS = change_by_distance(Rotary(shape.head_dim), shape, furthest, causal=True)
@@ -289,7 +289,7 @@ def draw_positions(sampler: PositionSampler) -> Figure:
     """Draw how far three training texts are moved, or where patches are."""
     if isinstance(sampler, PlaceSampler):
         return draw_places(sampler)
-    figure, axes = _axes("place of a token in its text", "drawn position - place")
+    figure, axes = _axes("index of a token in its text", "drawn position - index")
     for seed, colour in enumerate(QUERY_COLOURS):
         torch.manual_seed(seed)
         places = Positions.range(TRAINING_LENGTH)
@@ -301,8 +301,8 @@ def draw_positions(sampler: PositionSampler) -> Figure:
 
 
 def draw_places(sampler: PlaceSampler) -> Figure:
-    """Draw the coordinates of a picture, or of a picture between words, on each axis."""
-    figure, axes = _axes("place of a token in storage", "coordinate")
+    """Draw the coordinates of an image, or of an image between words, on each axis."""
+    figure, axes = _axes("index of a token in storage", "coordinate")
     picture = torch.tensor([[6, 6]])
     if isinstance(sampler, SequenceSampler):
         word = torch.ones(6, 3, dtype=torch.int64)

@@ -1,7 +1,7 @@
 """Builds the pages encodings/ of the site; fills in the list and draws the plots: `python docs/make.py encodings`.
 
 The pages are made from the docstrings and attributes of the classes, the comments of conf/encoding, conf/positions and
-conf/temperature, the figures of one machine in benchmarks/figures, and the results behind docs/every-encoding.md.
+conf/temperature, the measurements of one machine in benchmarks/figures, and the results behind docs/every-encoding.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TABLE = re.compile(r"(<!-- table: families -->\n\n)(?:\|.*\n)+")
 BENCHMARK = DOCS.parent / "benchmarks" / "figures" / "amd_epyc.json"
 RESULTS = DOCS.parent / "results" / "every_encoding" / "runs.parquet"
 MEASURED = {"part": "encodings", "precision": "32-true", "length": TRAINING_LENGTH, "contestant": "Poslab"}
-"""The rows of the benchmark that hold the costs of encodings."""
+"""The rows of the benchmark with the costs of encodings."""
 
 FAMILIES = {
     "absolute": ("Absolute positions", "A vector for each position is added to the embeddings, once."),
@@ -46,8 +46,8 @@ FAMILIES = {
 
 UP = "[Encodings](../encodings.md) has all of them."
 POSITIONS_CAPTION = (
-    "How far three texts of 512 tokens are moved in training; where positions are those of patches, the coordinates of "
-    "a picture of 6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."
+    "How far three texts of 512 tokens are moved in training; for positions of patches, the coordinates of an image of "
+    "6 x 6 patches, or of one of 5 x 5 between two texts of six tokens."
 )
 
 COLOURS = 64
@@ -121,8 +121,8 @@ def _overview(
         "**Attention**: causal only, bidirectional only, or both.\n\n"
         "**Route**: the cheapest one that is exact for the encoding (see [architecture](../architecture.md)).\n\n"
         f"**Time** and **memory**: of a training step of that decoder on rows of {TRAINING_LENGTH} tokens in float32, "
-        "divided by those under `none`. Time is the median of steps that alternate with steps under `none`. Memory is "
-        "the most bytes that PyTorch held at once besides the weights. Measured by `python benchmarks/run.py` "
+        "relative to `none`. Time is the median of steps that alternate with steps under `none`. Memory is "
+        "the most bytes that PyTorch allocated at once besides the weights. Measured by `python benchmarks/run.py` "
         f"(see [performance](../performance.md)) on {machine['processor']}, {machine['threads']} threads, torch "
         f"{machine['torch']}. A dash: not measured."
     )
@@ -165,7 +165,7 @@ def _encoding_section(
     yield f"## {encoding.name}"
     more = [f"- **{name}:** {fact}" for name, fact in facts.items()]
     yield from _section(encoding, encoding.caption, more)
-    yield "In a model of your own:"
+    yield "In your own model:"
     yield f"```python\n{encoding.code}\n```"
     others = [other for other in encodings if other.documents[0] in encoding.documents[1:]]
     others += [other for other in encodings if other.name in _pattern_members(encoding, encodings)]
@@ -174,7 +174,7 @@ def _encoding_section(
 
 
 def _pattern_members(encoding: Encoding, encodings: list[Encoding]) -> set[str]:
-    """Return the choices whose class serves a layer of a pattern."""
+    """Return the choices whose class encodes a layer of a pattern."""
     if encoding.picture != "layers":
         return set()
     return {other.name for other in encodings for layer in encoding.layers if other.documents == [type(layer)]}

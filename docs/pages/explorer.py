@@ -25,11 +25,11 @@ PAGE = Path(__file__).resolve().parents[1] / "explorer.html"
 
 HEAD_DIMS = (16, 32, 64, 96, 128, 192, 256)
 LENGTHS = tuple(2**exponent for exponent in range(6, 17))
-"""Those of the page's knobs, up to the length beyond which the search takes long."""
+"""The lengths of the page's knobs, up to the one beyond which the search takes long."""
 
 
 def make(draws: bool) -> None:
-    """Write the page, which has no drawings of its own."""
+    """Write the page, which has no drawings."""
     write_explorer(PAGE)
 
 
@@ -45,7 +45,7 @@ def make_data(t5_run: Path, fire_run: Path) -> None:
 
 
 def t5(run: Path) -> dict[str, Any]:
-    """Return the bias of each head in each bucket, as it is added to the logits."""
+    """Return the bias of each head in each bucket, as added to the logits."""
     encoding = poslab.load(run).encodings.distinct[0]
     assert isinstance(encoding, T5Bias)
     buckets = {"num_buckets": encoding.num_buckets, "max_distance": encoding.max_distance}

@@ -20,25 +20,25 @@ PLOTS = Path("figures") / "performance"
 INTRODUCTION = """\
 # Performance
 
-<!-- `python docs/make.py` makes this page from the figures of `benchmarks/`. Do not edit it by hand. -->
+[How to repeat the measurements](#how-to-repeat-it) is at the end.
 
-[How to repeat the figures](#how-to-repeat-it) is at the end.
+<!-- `python docs/make.py` makes this page from the measurements in `benchmarks/`. Do not edit it by hand. -->
 
-**Figures are ratios.** Seconds and bytes depend on the machine, ratios much less so.
+**All numbers are ratios.** Seconds and bytes depend on the machine, ratios much less so.
 
-**Time.** All contestants of a comparison take turns in one process, in alternating order, so that any other load of the
-machine affects all of them. A ratio compares two turns of the same round. The tables show the median over all
+**Time.** All contestants of a comparison alternate in one process, in changing order, so that any other load of the
+machine affects all of them. A ratio compares two measurements of the same round. The tables show the median over all
 rounds, some with the quartiles in brackets. Some bounds were set together with the operators below; lengths without
 one are in the tables.
 
 **Kernel.** On a CPU, Poslab computes by the operators that a long run compiles (`trainer.kernel=auto`), where a table
-does not say otherwise. The settings below are those of a run, and apply to all contestants.
+does not say otherwise. The settings below are the defaults of a run, and apply to all contestants.
 
-**Peak memory** is the most bytes that PyTorch held at once beyond what it held before: tensors for the backward pass,
-temporaries and gradients, but not weights. Buffers of libraries and of Poslab's operators are not counted: up to
-about 8 MB a thread at T = 4,096.
+**Peak memory** is the most bytes that PyTorch allocated at once beyond what it had before: tensors for the backward
+pass, temporaries and gradients, but not weights. Buffers of libraries and of Poslab's operators are not counted: up
+to about 8 MB a thread at T = 4,096.
 
-**A dash** stands for a case that does not fit into memory or takes too long; the JSON file says which.
+**A dash** means that a case does not fit into memory or takes too long; the JSON file tells which.
 
 **Denormals.** Training and evaluation flush denormals, numbers below 1e-38, to zero (`torch.set_flush_denormal`). Intel
 processors are many times slower on them, and attention weights under ALiBi have many of them. In float32 at T = 2,048,
@@ -49,15 +49,15 @@ programs call it first.
 that a process takes again: on the EPYC below a step of a model of width 64 on 8 x 128 tokens took 0.73 of its time so,
 one of the default model 0.87.
 
-**Other programs.** Threads wait for one another in every operation. On two cores beside three busy programs a step of
-a model of width 64 on 8 x 128 tokens took up to 100 times as long as alone with two threads, and twice as long with
-one. With `callbacks=free_cores` a run has, from two seconds on, as many threads as other programs leave cores: 1,500
-such steps took 2.9 times as long as alone. It is not the default, for sums over threads depend on their number, so that
-a run would not be the same bit for bit under another load.
+**Other programs.** Threads wait for one another in every operation. On two cores with three other busy programs, a step
+of a model of width 64 on 8 x 128 tokens took up to 100 times as long as on an idle machine with two threads, and twice
+as long with one. With `callbacks=free_cores` a run has, from two seconds on, as many threads as other programs leave
+cores: 1,500 such steps took 2.9 times as long as on an idle machine. It is not the default, for sums over threads
+depend on their number, so that a run would not be the same bit for bit under another load.
 
 **Products of float32.** A run on a CPU lets oneDNN multiply them (`torch.set_float32_matmul_precision("medium")`) where
 it does so in float32: on AMD processors, for example, but not where it would round to bfloat16 in tiles (AMX). On the
-EPYC below PyTorch's choice, MKL, reached 220 GFLOP/s, and oneDNN 440 to 500 with an error below 1e-6 beside float64.
+EPYC below PyTorch's choice, MKL, reached 220 GFLOP/s, and oneDNN 440 to 500 with an error below 1e-6 to float64.
 All contestants have it."""
 
 REPEAT = """\
@@ -72,7 +72,7 @@ python benchmarks/gpu.py           # on a GPU
 python docs/make.py performance
 ```
 
-The figures go to a file for each machine in `benchmarks/figures`, as they are measured. A command continues after an
+The measurements go to a file for each machine in `benchmarks/figures`, one by one. A command continues after an
 interruption: what the file has already is not measured again, except with `--again`. `--parts`, `--encodings` and
 `--minutes` measure only some of it, and `--tiny` shows in some minutes that it runs.
 
@@ -101,7 +101,7 @@ def _hardware(machine: Row) -> str:
 
 
 def _bounds(measured: Measured) -> Iterator[str]:
-    """Yield the bounds; of a GPU, for which some have no figures, those that have."""
+    """Yield the bounds; of a GPU, for which some have no measurements, those that have."""
     shown = [bound for bound in bounds(measured) if bound.figures or not measured.machine["gpu"]]
     if shown:
         yield "### Bounds"
@@ -112,10 +112,10 @@ def _attention(measured: Measured) -> Iterator[str]:
     rows = measured.of("attention", contestant="SDPA")
     if not rows:
         return
-    yield "### Attention alone"
+    yield "### Attention only"
     yield (
         "Causal attention without an encoding, forward plus backward: the time of PyTorch's "
-        "`scaled_dot_product_attention`, divided by that of the compiled kernel."
+        "`scaled_dot_product_attention`, divided by the time of the compiled kernel."
     )
     shapes = dict.fromkeys((row["batch"], row["heads"], row["length"], row["head_dim"]) for row in rows)
     precisions = list(dict.fromkeys(row["precision"] for row in rows))
@@ -154,7 +154,7 @@ def _lattice(measured: Measured) -> Iterator[str]:
     ways = [way for way in dict.fromkeys(row["contestant"] for row in rows) if way != NOTHING]
     yield "### Biases of offsets on a grid"
     yield (
-        f"Forward plus backward of 6 heads of 32 dimensions on {rows[0]['batch']} square pictures in float32, the "
+        f"Forward plus backward of 6 heads of 32 dimensions on {rows[0]['batch']} square images in float32, the "
         "making of the bias included: on the lattice, as a T x T mask of PyTorch's attention, and made for each pair "
         "of patches. Time and peak memory are divided by those of PyTorch's attention without an encoding."
     )
@@ -201,9 +201,9 @@ def _blockwise(measured: Measured) -> Iterator[str]:
         return
     yield "### The blockwise route"
     yield (
-        "Attention alone, with 8 heads of 64 dimensions on one sequence in float32, forward plus backward, including "
-        "tables and state: the time of the route divided by that of the dense form at T = 2,048, and its peak memory "
-        "at 8,192 divided by that at 4,096."
+        "Only attention, with 8 heads of 64 dimensions on one sequence in float32, forward plus backward, including "
+        "tables and state: the time of the route over the time of the dense form at T = 2,048, and its peak "
+        "memory at 8,192 over its peak memory at 4,096."
     )
     lines = []
     for encoding in dict.fromkeys(row["encoding"] for row in rows):
@@ -218,14 +218,14 @@ def _decoders(measured: Measured) -> Iterator[str]:
     rows = measured.of("decoders")
     if not rows:
         return
-    yield "### A training step beside other decoders"
+    yield "### A training step next to other decoders"
     yield (
-        "Our decoder with rotary, `LlamaForCausalLM` of transformers with PyTorch's fused attention and with its eager "
-        "one, and the decoder of x-transformers with `attn_flash`: the same sizes (on a CPU four layers of width "
+        "Poslab's decoder with rotary, `LlamaForCausalLM` of transformers with PyTorch's fused attention and with its "
+        "eager one, and the decoder of x-transformers with `attn_flash`: the same sizes (on a CPU four layers of width "
         "256, 4 heads, a vocabulary of 257), tied embeddings, RMSNorm and SwiGLU, with "
         f"{rows[0]['length'] * rows[0]['batch']:,} tokens in a batch. A step is forward, cross-entropy, backward, "
-        "clipping and fused AdamW. Ours is so many times as fast as that of the contestant. Without its own operators "
-        "(`trainer.kernel=torch`) Poslab is about as fast as Llama, not faster."
+        "clipping and fused AdamW. Poslab's step is so many times as fast as the contestant's. Without its own "
+        "operators (`trainer.kernel=torch`) Poslab is about as fast as Llama, not faster."
     )
     contestants = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != OURS]
     lines = []
@@ -242,10 +242,10 @@ def _compiled(measured: Measured) -> Iterator[str]:
         return
     yield "### A compiled step"
     yield (
-        f"The same under torch.compile, at T = {rows[0]['length']:,}, beside Llama compiled whole, for which "
+        f"The same under torch.compile, at T = {rows[0]['length']:,}, next to Llama compiled whole, for which "
         "transformers makes a mask under torch 2.13, and layer by layer, which stays causal without one. Products: the "
-        "time of the model's matrix products alone, those of the linear layers at their shapes, forward and backward, "
-        "over that of the step. Share: the same with the FLOPs of causal attention at the speed of the products. Where "
+        "time of only the model's matrix products, in the linear layers at their shapes, forward and backward, over "
+        "the time of the step. Share: the same with the FLOPs of causal attention at the speed of the products. Where "
         "the time of a step goes: matrix products, attention, the loops that the compiler makes (norms, activations, "
         "rotations and casts), and everything else."
     )
@@ -273,7 +273,7 @@ def _encodings(measured: Measured) -> Iterator[str]:
     steps = [row for row in rows if row["length"] == length]
     if steps:
         yield (
-            f"{steps[0]['batch']} rows of {length:,} tokens, divided by `none`, with which each encoding takes turns. "
+            f"{steps[0]['batch']} rows of {length:,} tokens, divided by `none`, with which each encoding alternates. "
             "The table has a row for `none` too, whose distance from 1 is noise."
         )
     if peaks:
@@ -298,12 +298,12 @@ def _peers(measured: Measured) -> Iterator[str]:
     peers = [row for row in rows if row["contestant"] not in (OURS, NOTHING)]
     if not peers:
         return
-    yield "#### Beside peers"
+    yield "#### Next to peers"
     yield (
-        "Our speed: a step of ours is this many times as fast as that of the peer with the same encoding. Their "
-        "memory: their step needs this many times as much memory. Again on longer texts if the peer materialises a "
+        "Speed: Poslab's step is this many times as fast as the peer's with the same encoding. Peer's "
+        "memory: its step needs this many times as much memory. Again on longer texts if the peer materialises a "
         "T x T tensor. From x-transformers comes a whole decoder. From transformers come attention layers in blocks "
-        "like ours, because its whole models differ in much that is not part of the encoding."
+        "like Poslab's, because its whole models differ in much that is not part of the encoding."
     )
     ours = {_shape(row): row for row in rows if row["contestant"] == OURS}
     lines = []
@@ -357,7 +357,7 @@ def _shape(row: Row) -> tuple[Any, ...]:
 
 
 def _figure(row: Row | None, figure: str, shown: Callable[[Any], str] | None = None) -> str:
-    """Return a figure of a row as a table shows it."""
+    """Return a number of a row as a table shows it."""
     return (shown or _times)((row or {}).get(figure))
 
 

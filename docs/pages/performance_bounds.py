@@ -1,4 +1,4 @@
-"""The bounds on speed and memory that Poslab is measured against, and the figures that say whether they are met."""
+"""The bounds on speed and memory that Poslab is measured against, and the measurements that decide them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """All figures of a machine.
+    """All measurements of a machine.
 
     Args:
         name: of the machine, short.
@@ -33,7 +33,7 @@ class Measured:
 
     @classmethod
     def read(cls, path: Path) -> Measured:
-        """Return the figures of a file."""
+        """Return the measurements of a file."""
         content = json.loads(path.read_text(encoding="utf-8"))
         return cls(path.stem, content["machine"], content["rows"])
 
@@ -45,20 +45,20 @@ class Measured:
 
 
 def every_machine() -> list[Measured]:
-    """Return the figures of every machine, by its name."""
+    """Return the measurements of every machine, by its name."""
     return [Measured.read(path) for path in sorted(FIGURES.glob("*.json")) if '"machine"' in path.read_text("utf-8")]
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound on some figures.
+    """A bound on some measurements.
 
     Args:
         claim: in words, with the bound.
-        limit: what a figure may be at most, or, if `at_least`, at least; or the limit of each figure.
-        figures: by what they are of.
+        limit: what a measurement may be at most, or, if `at_least`, at least; or the limit of each.
+        figures: measurements by what they are of.
         at_least: which of the two.
-        unit: what follows a figure.
+        unit: what follows a number.
     """
 
     claim: str
@@ -69,7 +69,7 @@ class Bound:
 
     @property
     def failing(self) -> list[str]:
-        """The figures that do not keep it, the worst first."""
+        """The measurements that do not keep it, the worst first."""
         excesses = {name: self._excess(name) for name in self.figures}
         return sorted((name for name in excesses if excesses[name] > 1), key=lambda name: -excesses[name])
 
@@ -86,7 +86,7 @@ class Bound:
 
     @property
     def worst(self) -> list[str]:
-        """The figure that keeps it most narrowly."""
+        """The measurement that keeps it most narrowly."""
         return [max(self.figures, key=self._excess)]
 
     def _limit(self, name: str) -> float:
@@ -97,13 +97,13 @@ class Bound:
         return 1 / over if self.at_least else over
 
     def _shown(self, name: str) -> str:
-        """Return a figure, with a third decimal where two would round it to the limit that it fails."""
+        """Return a number, with a third decimal where two would round it to the limit that it fails."""
         is_close = name in self.failing and f"{self.figures[name]:.2f}" == f"{self._limit(name):.2f}"
         return f"{self.figures[name]:.{3 if is_close else 2}f}"
 
 
 def bounds(measured: Measured) -> Iterator[Bound]:
-    """Yield every bound on a machine, with its figures."""
+    """Yield every bound on a machine, with its measurements."""
     for peer, precision, limits in (
         ("Llama", "bf16-mixed", {128: 1.35, 256: 1.2, 512: 1.15, 1024: 1.05}),
         ("Llama", "32-true", {128: 1.15, 256: 1.1, 512: 1.05}),
@@ -116,7 +116,7 @@ def bounds(measured: Measured) -> Iterator[Bound]:
             else f"the decoder of {peer}"
         )
         yield _by_length(
-            f"a training step in {precision} is at least {_listed(limits)} times as fast as that of {whole}",
+            f"a training step in {precision} is at least {_listed(limits)} times as fast as the step of {whole}",
             limits,
             {row["length"]: row["speed"][1] for row in rows},
             at_least=True,
@@ -125,7 +125,7 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         rows = [row for row in measured.of("decoders", precision=precision) if row["contestant"].startswith("Llama")]
         fastest = _fastest(rows, "length")
         yield _by_length(
-            f"a training step in {precision} is at least as fast as that of this Llama with the faster of its fused "
+            f"a training step in {precision} is at least as fast as a step of this Llama with the faster of its fused "
             "and its eager attention,",
             dict.fromkeys(fastest, 1.0),
             fastest,
@@ -133,7 +133,7 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         )
     llamas = [row for row in measured.of("compiled") if row["contestant"].startswith("Llama")]
     yield Bound(
-        "a compiled training step is at least as fast as that of a compiled Llama, whole or layer by layer",
+        "a compiled training step is at least as fast as a compiled Llama's, whole or layer by layer",
         1.0,
         _fastest(llamas, "precision"),
         at_least=True,
@@ -168,9 +168,9 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         )
         yield Bound(f"in {precision}, a training step under PoPE takes at most 1.8 times as long", 1.8, pope)
     peers = [row for row in measured.of("encodings") if row["contestant"] not in (OURS, NOTHING)]
-    speeds = {f"{row['encoding']} beside {row['contestant']}, {_shape(row)}": row["speed"][1] for row in peers}
+    speeds = {f"{row['encoding']} next to {row['contestant']}, {_shape(row)}": row["speed"][1] for row in peers}
     yield Bound(
-        "a training step is at least as fast as that of a peer with the same encoding and precision",
+        "a training step is at least as fast as a peer's with the same encoding and precision",
         1.0,
         speeds,
         at_least=True,
@@ -190,7 +190,7 @@ def bounds(measured: Measured) -> Iterator[Bound]:
         {row["encoding"]: row["over_dense"][1] for row in blockwise if "over_dense" in row},
     )
     yield Bound(
-        "the blockwise route holds at T = 8,192 at most 2.3 times as much memory as at 4,096",
+        "the blockwise route takes at T = 8,192 at most 2.3 times as much memory as at 4,096",
         2.3,
         {name: held[name, 8192] / held[name, 4096] for name, length in held if length == 8192 and (name, 4096) in held},
     )

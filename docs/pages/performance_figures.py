@@ -1,4 +1,4 @@
-"""The pictures of docs/performance.md, which `python docs/make.py performance` draws."""
+"""The plots of docs/performance.md, which `python docs/make.py performance` draws."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ GREY = "0.6"
 
 
 def draw(rows: list[Row], figure: str, label: str) -> Figure:
-    """Draw a panel for each encoding: a ratio over T, of ours by its route, of a mask and of peers.
+    """Draw a panel for each encoding: a ratio over T, of Poslab by its route, of a mask and of peers.
 
     Args:
         rows: of one precision.
         figure: `time` or `memory`.
-        label: of the whole picture.
+        label: of the whole plot.
     """
     encodings = list(dict.fromkeys(row["encoding"] for row in rows))
     num_rows = math.ceil(len(encodings) / COLUMNS)

@@ -49,14 +49,14 @@ FUNCTIONS = {
         "parts.rotary.rotary_diagnostics",
     )
 }
-"""Functions for notebooks, which a package holds in its modules."""
+"""Functions for notebooks, in the modules of a package."""
 
 OPTIONS = {
     "--help": "keys and choices; `--help GROUP` lists the choices of one group (`src.train`, `src.evaluate`)",
     "-m": "run every combination of choices with commas between: `-m encoding=rotary,alibi seed=1,2`",
     "--cfg job": "print the configuration, and do nothing else",
-    "--config-dir DIR": "choices of your own beside those of `conf/`; in another folder, `./conf` is found by itself",
-    "--config-name NAME": "with `--config-dir`: the file to begin with, such as `best` of a sweep (`src.train`)",
+    "--config-dir DIR": "your own choices in addition to `conf/`; in another folder, `./conf` is found by itself",
+    "--config-name NAME": "with `--config-dir`: the file to start from, such as `best` of a sweep (`src.train`)",
 }
 
 
@@ -103,7 +103,7 @@ def _commands() -> Iterator[str]:
         yield f"## src.{name}"
         yield _docstring(SRC / f"{name}.py")
         yield markdown_table(["key", "meaning"], ((f"`{key}`", meaning) for key, meaning in own.items()))
-        yield "All other keys are those of `src.train`, for every run."
+        yield "All other keys belong to `src.train`, for every run."
         yield markdown_table(["file", "question"], _questions(folder, skipped))
     yield "## src.explore"
     yield _docstring(SRC / "explore.py")
@@ -175,7 +175,7 @@ def _file(group: str, path: Path) -> Iterator[str]:
         yield comment
     defaults = content.get("defaults", [])
     if begins := [default for default in defaults if isinstance(default, str) and default != "_self_"]:
-        yield f"Begins with {', '.join(f'[{name}](#{name})' for name in begins)}."
+        yield f"Inherits {', '.join(f'[{name}](#{name})' for name in begins)}."
     if others := [default for default in defaults if isinstance(default, dict)]:
         chosen = ((key.removeprefix("override ").strip("/"), value) for other in others for key, value in other.items())
         yield "Chooses " + ", ".join(f"`{key.partition('@')[0]}={value}`" for key, value in chosen) + "."
@@ -194,14 +194,14 @@ def _file(group: str, path: Path) -> Iterator[str]:
 
 
 def _first_comment(text: str) -> str:
-    """Return the comment that a file begins with."""
+    """Return the comment at the start of a file."""
     lines = [line for line in text.splitlines() if not line.startswith("# @package")]
     end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.lstrip("# ") for line in lines[:end])
 
 
 def _values(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the dotted keys of a file with their values; a mapping stands for what it makes, before its own keys."""
+    """Yield the dotted keys of a file with their values; a mapping comes before its own keys, as what it makes."""
     for key, value in node.items():
         if key in ("_target_", "_partial_", "defaults", "hydra"):
             continue
@@ -223,12 +223,12 @@ def _package(title: str, package: str) -> Iterator[str]:
     """Yield the page of a package: each name that it exports, for mkdocstrings."""
     yield f"# {title}"
     if package in FUNCTIONS:
-        yield f"These functions of `{package}` serve notebooks as well, such as docs/notebooks/tour.ipynb."
+        yield f"These functions of `{package}` are for notebooks as well, such as docs/notebooks/tour.ipynb."
         yield from (f"::: {package}.{name}" for name in FUNCTIONS[package])
         return
     yield f"`{package}` exports these names."
     if package == "poslab.encodings":
-        yield "The pages of [encodings](../../encodings.md) have plots and figures of each."
+        yield "The pages of [encodings](../../encodings.md) have plots and measurements of each."
     tree = ast.parse((SRC / package.replace(".", "/") / "__init__.py").read_text(encoding="utf-8"))
     listed = [
         ast.literal_eval(node.value)

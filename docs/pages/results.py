@@ -64,7 +64,7 @@ def filled(text: str) -> str:
 def answer(name: str, case: str) -> str:
     """Return the best encoding of a case by its first metric, and those with each verdict next to it, in sentences.
 
-    The interval holds for all pairs of encodings together, since the best one is chosen by its scores.
+    The interval is for all pairs of encodings together, since the best one is chosen by its scores.
     """
     results = results_of(name)
     comparison, criterion = results.comparison, results.comparison.criteria(case)[0]

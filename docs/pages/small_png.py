@@ -1,4 +1,4 @@
-"""Pictures of pages as small PNG files."""
+"""Plots of pages as small PNG files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def save(figure: Figure, path: Path, colours: int) -> None:
-    """Write a picture in at most so many colours (to 256), always with the same bytes, and close its figure."""
+    """Write a plot in at most so many colours (to 256), always with the same bytes, and close it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawn = io.BytesIO()
     figure.savefig(drawn)

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from poslab.configuration.command_line import CONF
-from poslab.configuration.labels import choice_name, label, labels, names_in_pictures, shown, written
+from poslab.configuration.labels import choice_name, label, labels, names_in_plots, shown, written
 from tests.encoding_choices import EVERY_ENCODING, choice
 from tests.training.runs import composed as config
 
@@ -170,9 +170,9 @@ def test_pictures_name_an_encoding_as_papers_do(label, name):
 
 
 def test_a_report_says_which_encodings_its_pictures_name_otherwise():
-    found = names_in_pictures(["alibi", "rotary_axial base=10", "rotary_axial", "none", "rotary_25"])
+    found = names_in_plots(["alibi", "rotary_axial base=10", "rotary_axial", "none", "rotary_25"])
     assert found.split("; ") == ["rotary_axial is Axial rotary", "none is None (NoPE)"]
-    assert names_in_pictures(["alibi"]) == ""
+    assert names_in_plots(["alibi"]) == ""
 
 
 def test_an_encoding_whose_file_has_no_such_name_keeps_that_of_the_file(tmp_path):

@@ -73,7 +73,7 @@ def test_lengths_that_validation_and_test_do_not_fill_are_left_out_and_told(
     assert len(datamodule.val_dataloader()) == len(datamodule.test_dataloader()) == 2
     *_, line = datamodule.report_lines()
     split = next(name for name, count in datamodule.splits.num_tokens.items() if count == shortest)
-    assert "1,024 and 2,048 and 25,600" in line and line.endswith(f": {split} holds only {shortest}")
+    assert "1,024 and 2,048 and 25,600" in line and line.endswith(f": {split} has only {shortest}")
     datamodule.max_length = 512
     assert len(datamodule.report_lines()) == 2  # the text has no fault where the model ends
 

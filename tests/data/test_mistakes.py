@@ -92,7 +92,7 @@ def test_a_mistake_in_files_is_found_by_a_check_that_reads_nothing(folder: Path,
 def test_a_text_too_short_to_hold_a_window_out_is_refused(folder: Path, words: int) -> None:
     (folder / "short.txt").write_text("word " * words)
     data = RunData(TextFiles(files=str(folder / "short.txt"), cache_dir=str(folder / "cache")))
-    with pytest.raises(ValueError, match=r"^sequence_length of 256 .* holds only"):
+    with pytest.raises(ValueError, match=r"^sequence_length of 256 .* has only"):
         data.setup()
 
 
@@ -101,7 +101,7 @@ def test_a_split_that_ends_up_too_short_is_refused(text: dict[str, Any]) -> None
     more = {"tokenizer": "bpe", "sequence_length": 2000, "length_multiples": [1], "vocab_size": 2000}
     corpus = TextFiles(**text | more)
     corpus.check()
-    with pytest.raises(ValueError, match=r"^sequence_length.*validation holds only"):
+    with pytest.raises(ValueError, match=r"^sequence_length.*validation has only"):
         RunData(corpus).setup()
     to_test = RunData(corpus)
     to_test.setup("test")

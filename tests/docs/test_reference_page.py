@@ -23,6 +23,6 @@ def test_every_choice_has_a_section_with_all_its_keys(built):
     for group in groups():
         assert set(choices(group)) <= sections(built[FOLDER / "conf" / f"{group}.md"]).keys()
     yarn = sections(built[FOLDER / "conf" / "encoding.md"])["yarn"]
-    assert "| `encoding.scaling.beta_fast` | `32.0` |" in yarn and "Begins with [rotary]" in yarn
+    assert "| `encoding.scaling.beta_fast` | `32.0` |" in yarn and "Inherits [rotary]" in yarn
     tiny = sections(built[FOLDER / "conf" / "size.md"])["tiny"]
     assert "| `model.num_heads` | `6` |" in tiny

@@ -159,7 +159,7 @@ def test_an_attention_that_calls_bias_alone_refuses_other_encodings(thin: type[M
 
 
 def test_a_choice_that_it_does_not_name_is_refused(composed: Callable[..., dict[str, Any]], thin: type[Model]) -> None:
-    assert "`temperature=ssmax`, is refused" in GUIDE
+    assert "`temperature=ssmax`, raises an error" in GUIDE
     with pytest.raises(ValueError, match=r"^model\.temperature:.*no such argument"):
         check(composed("temperature=ssmax"))
 

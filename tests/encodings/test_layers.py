@@ -178,7 +178,7 @@ def test_kinds_without_an_encoding_have_the_encoding_of_the_model():
 def test_kinds_and_an_encoding_that_has_kinds_too_are_refused():
     with pytest.raises(ValueError, match=r"^layers must.*kinds of layers"):
         LayerPattern([LayerSpec(window=3)]).under(rnope())
-    with pytest.raises(ValueError, match=r"^layers must.*without an encoding"):
+    with pytest.raises(ValueError, match=r"^layers must.*without its own encoding"):
         LayerPattern([Rotary, NoPosition]).under(T5Bias)
     embedding = LayerPattern([LayerSpec(window=3)]).under(alternating([Rotary], embedding=Abacus)).embedding
     assert embedding is Abacus

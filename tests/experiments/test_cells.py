@@ -25,7 +25,7 @@ def test_a_cell_of_a_database_is_checked():
         {**cell.as_plain_data(), "seed": "../1"},
         {**cell.as_plain_data(), "after": "runs/../../x"},
     ):
-        with pytest.raises(ValueError, match="holds something else than a cell"):
+        with pytest.raises(ValueError, match="contains something else than a cell"):
             cell_of(node)
 
 
@@ -37,5 +37,5 @@ def test_a_cell_of_a_database_is_checked():
     ],
 )
 def test_a_result_of_a_database_is_checked(node):
-    with pytest.raises(ValueError, match="holds something else than a result"):
+    with pytest.raises(ValueError, match="contains something else than a result"):
         result_of(node)

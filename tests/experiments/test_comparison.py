@@ -97,14 +97,14 @@ def test_a_metric_has_a_name_and_lengths():
         ),
         (
             {"cases": {"a": {"train": {}, "encodings": ["none", "slow"]}}},
-            "must hold the baseline, rotary",
+            "must contain the baseline, rotary",
         ),
         ({"baseline": "rotari"}, "baseline must .*'rotary'"),
         ({"encodings": ["rotary"]}, "encodings must be a list of"),
         ({"encodings": ["rotary", "rotary"]}, "encodings must .* rotary twice"),
         ({"encodings": ["rotary", {"encoding": "none"}]}, "encodings must be names, or"),
         ({"encodings": ["rotary", "../none"]}, "encodings must be names"),
-        ({"cases": {}}, "cases must hold at least"),
+        ({"cases": {}}, "cases must contain at least"),
         ({"cases": {"a": {"data": 1}}}, "cases.a: there is no key"),
         ({"cases": {"a": {}}}, "cases.a must have train"),
         (

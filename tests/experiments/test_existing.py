@@ -193,7 +193,7 @@ def test_a_mistake_in_the_choice_of_runs_is_one_sentence(run, tmp_path):
     for runs, sentence in (
         ([plain], "encodings must be a list"),
         ([plain, run("seed=2")], "encodings must be a list"),
-        ([plain, alibi, *short], "cases.text_8.encodings must hold"),
+        ([plain, alibi, *short], "cases.text_8.encodings must contain"),
         ([plain, str(again), alibi], "runs must differ .* text: rotary, seed 1$"),
         ([plain, str(unfinished)], "unfinished is not finished: it has no metrics.json"),
         (

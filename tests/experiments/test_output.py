@@ -13,7 +13,7 @@ from poslab.experiments.storage import claim
 def test_a_directory_belongs_to_the_study_that_came_first(tmp_path):
     claim(tmp_path, "one", "trials")
     claim(tmp_path, "one", "trials")
-    with pytest.raises(ValueError, match=r"^output=.* holds the trials of"):
+    with pytest.raises(ValueError, match=r"^output=.* contains the trials of"):
         claim(tmp_path, "two", "trials")
 
 

@@ -258,7 +258,7 @@ def test_a_study_of_a_comparison_is_not_joined(tmp_path):
 def test_a_study_that_asks_something_else_is_not_joined(other, key, tmp_path):
     joined(small_sweep(tmp_path))
 
-    with pytest.raises(ValueError, match=f"begun with another {key}"):
+    with pytest.raises(ValueError, match=f"started with another {key}"):
         joined(small_sweep(tmp_path, **other))
 
 

@@ -140,10 +140,10 @@ def test_the_exponent_of_the_rule_is_a_key_of_the_tuning(tmp_path):
         ({"tokens_per_parameter": [20, 20]}, "tokens_per_parameter must be different"),
         ({"budget": {"steps": 5}}, "budget must not be there with tokens_per_parameter"),
         ({"train": {"trainer.max_steps": 5}}, "text-0.1M must not set trainer.max_steps"),
-        ({"cases": {"text": {}}}, "cases.text must hold its choices"),
+        ({"cases": {"text": {}}}, "cases.text must contain its choices"),
         ({"cases": {**FILE["cases"], "text-1M": FILE["cases"]["text"]}}, "cases: text-1M is the name of"),
         ({"tuning": {**FILE["tuning"], "sizes": ["3M"]}}, "tuning.sizes: there is no size 3M"),
-        ({"tuning": {**FILE["tuning"], "sizes": ["1M"]}}, "tuning.sizes must hold 0.1M"),
+        ({"tuning": {**FILE["tuning"], "sizes": ["1M"]}}, "tuning.sizes must contain 0.1M"),
         ({"tuning": {**FILE["tuning"], "sizes": "1M"}}, "tuning.sizes must be a list"),
         ({"tuning": {**FILE["tuning"], "rate_exponent": -1}}, "tuning: rate_exponent must be"),
         (
@@ -151,7 +151,7 @@ def test_the_exponent_of_the_rule_is_a_key_of_the_tuning(tmp_path):
                 "sizes": {"0.1M": {"encodings": ["rotary", "none"]}, "0.3M": SIZES["0.3M"]},
                 "tuning": {**FILE["tuning"], "sizes": ["0.1M"]},
             },
-            "sizes.0.3M.encodings must be among those of a tuned size, and text-0.1M does not have t5",
+            "sizes.0.3M.encodings must be tuned at another size, and text-0.1M does not have t5",
         ),
     ],
 )
@@ -218,5 +218,5 @@ def test_predictions_of_what_the_command_line_leaves_out_are_left_out(tmp_path):
 
 
 def test_typed_sizes_hold_the_first(tmp_path):
-    with pytest.raises(ValueError, match=r"^sizes must hold 0.1M"):
+    with pytest.raises(ValueError, match=r"^sizes must contain 0.1M"):
         read(tmp_path, {"sizes": ["1M"]})

@@ -65,7 +65,7 @@ def test_the_default_is_what_the_configuration_has():
 def test_the_default_must_lie_in_the_space():
     with pytest.raises(ValueError, match=r"space\.encoding\.base must .*10 .* 1e\+06"):
         Space(TWO_ENCODINGS).defaults({"encoding": "rotary", "encoding.base": 10})
-    with pytest.raises(ValueError, match=r"space\.x must hold its default.*0\.3 .* 0\.25"):
+    with pytest.raises(ValueError, match=r"space\.x must contain its default.*0\.3 .* 0\.25"):
         Space({"x": {"float": [0, 1], "step": 0.25}}).defaults({"x": 0.3})
     with pytest.raises(ValueError, match=r"1 is not one of \[True, 2\]"):
         Space({"x": {"choices": [True, 2]}}).defaults({"x": 1})

@@ -212,7 +212,7 @@ def test_the_parameters_are_those_counted_by_hand(arguments, more):
 
 
 def test_shared_channels_have_one_scale_in_all_heads():
-    with pytest.raises(ValueError, match=r"^qk_norm.*each head a scale"):
+    with pytest.raises(ValueError, match=r"^qk_norm.*each head its own scale"):
         small_decoder("none", shared_key=0.5, qk_norm=True)
 
 

@@ -194,7 +194,7 @@ def test_an_attention_that_no_model_names_is_refused():
 
 def test_an_attention_with_a_parametrization_of_its_own_is_refused():
     model = Hosted(torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 6)))
-    with pytest.raises(ValueError, match=r"^adapt=lora does not serve"):
+    with pytest.raises(ValueError, match=r"^adapt=lora does not support"):
         adapted(model)
     assert merged(model.state_dict()).keys() == model.state_dict().keys()
 

@@ -353,7 +353,7 @@ def test_a_description_runs_nothing(changes, sentence, tmp_path):
 def refused():
     classifier = borrow(tiny("bert", torch.float32), Rotary, outputs=Outputs(3, True))
     return {
-        "outputs": (classifier, "model must predict tokens to be exported, and this one has outputs of its own"),
+        "outputs": (classifier, "model must predict tokens to be exported, and this one has other outputs"),
         "positions": (
             hosted("llama", Rotary, positions=Randomized()),
             "positions Randomized moves tokens in evaluation",

@@ -230,7 +230,7 @@ def test_a_folder_that_holds_no_model_is_refused(folder):
 
 def test_weights_that_can_hold_code_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with refused(f"path={folder} must hold", "pytorch_model.bin could run code"):
+    with refused(f"path={folder} must contain", "pytorch_model.bin could run code"):
         configuration(str(folder))
 
 
@@ -341,7 +341,7 @@ def test_weights_in_halves_and_integers_beside_weights_are_read(folder):
 
 def test_an_adapter_beside_the_weights_is_refused(folder):
     (folder / "adapter_config.json").write_text("{}")
-    with refused(f"path={folder} must hold", "adapter_config.json"):
+    with refused(f"path={folder} must contain", "adapter_config.json"):
         borrow(str(folder))
 
 
@@ -377,7 +377,7 @@ def test_without_transformers_the_extra_is_named(monkeypatch, folder):
         ),
         (
             ["model=pretrained", "model.path=DIR", "dataset.tokenizer=bytes"],
-            "dataset.tokenizer must be that of",
+            "dataset.tokenizer must belong to",
         ),
         (["encoding=pretrained"], "encoding=pretrained keeps"),
     ],
@@ -390,7 +390,7 @@ def test_choices_that_do_not_go_together_are_refused(words, message, folder):
 
 def test_a_folder_without_a_tokenizer_says_how_to_get_one(folder):
     for words in ([], [f"dataset.tokenizer={folder / 'config.json'}"]):
-        with refused(f"model.path={folder} must hold tokenizer.json"):
+        with refused(f"model.path={folder} must have a tokenizer.json"):
             composed("model=pretrained", f"model.path={folder}", *words)
 
 

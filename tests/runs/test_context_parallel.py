@@ -141,7 +141,7 @@ def test_a_run_resumes_on_other_devices_and_with_other_micro_batches(tmp_path, b
 MISTAKES: dict[str, tuple[str, str]] = {
     "devices": ("trainer=cpu", "trainer.context_parallel must divide the number of devices, 1, got 2"),
     "batch": ("trainer.micro_batch_size=3", "trainer.micro_batch_size must divide the 4 windows that each device has"),
-    "encoder": ("model=encoder", "trainer.context_parallel must be 1 unless a decoder of ours predicts the next "),
+    "encoder": ("model=encoder", "trainer.context_parallel must be 1 unless a Poslab decoder predicts the next "),
     "length": ("dataset.sequence_length=17", "dataset.sequence_length must be divisible by trainer.context_parallel=2"),
     "step": ("step=private", "step must be standard with trainer.context_parallel=2"),
     "positions": ("positions=shifted", "positions must be contiguous with trainer.context_parallel=2, got Shifted"),

@@ -63,7 +63,7 @@ def test_a_run_with_a_link_in_it_is_refused(run, name, opened):
         victim.write_text("mine")
     link.symlink_to(victim)
     before = victim.read_bytes() if victim.is_file() else sorted(victim.iterdir())
-    with pytest.raises(ValueError, match="must hold no symbolic links") as error:
+    with pytest.raises(ValueError, match="must have no symbolic links") as error:
         opened(run)
     assert str(link) in str(error.value) and "\n" not in str(error.value)
     assert before == (victim.read_bytes() if victim.is_file() else sorted(victim.iterdir()))

@@ -141,7 +141,7 @@ def test_a_checkpoint_of_another_model_is_refused(run, tmp_path):
 
 def test_a_run_without_its_tokenizer_is_refused(run):
     (run.path / "tokenizer.json").unlink()
-    assert_refused(run.path, r".*run holds no tokenizer\.json")
+    assert_refused(run.path, r".*run has no tokenizer\.json")
 
 
 def test_a_single_encoding_does_not_take_the_place_of_a_pattern(tmp_path):

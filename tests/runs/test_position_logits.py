@@ -187,7 +187,7 @@ def test_rows_need_two_texts():
 
 
 def test_a_model_of_several_stacks_is_refused():
-    with pytest.raises(ValueError, match=r"^start=fitted serves models of"):
+    with pytest.raises(ValueError, match=r"^start=fitted supports models of"):
         position_logits(small_model(EncoderDecoder, "t5"), [])
 
 

@@ -199,5 +199,5 @@ def test_encodings_that_cannot_be_fitted_are_refused(kind):
 def test_models_of_other_sizes_or_stacks_are_refused():
     with pytest.raises(ValueError, match=r"^start=fitted needs a"):
         Fitted().check(small_decoder("t5"), small_decoder("rotary", num_heads=2))
-    with pytest.raises(ValueError, match=r"^start=fitted serves models of"):
+    with pytest.raises(ValueError, match=r"^start=fitted supports models of"):
         Fitted().check(small_model(EncoderDecoder, "t5"), small_model(EncoderDecoder, "rotary"))

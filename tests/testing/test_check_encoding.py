@@ -342,7 +342,7 @@ TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
         (NoGradient, "a_gradient_reaches_every_parameter", "no gradient reaches distinct.0.height"),
         (FrequenciesThatNeverLearn, "a_gradient_reaches_every_parameter", "no gradient.*distinct.0.log_factor"),
         (FrequenciesThatNeverLearn, "gradients_are_derivatives", "a gradient against.*of two outputs"),
-        (TablesInTheStateDict, "a_state_dict_makes_the_same_encoding", "state_dict holds tables"),
+        (TablesInTheStateDict, "a_state_dict_makes_the_same_encoding", "state_dict has tables"),
         (RemembersTheLongest, "no_history_matters", "an earlier.*left something behind"),
         (LeavesATraceOfTraining, "no_history_matters", "an earlier.*left something behind"),
         (LeavesATraceOfDecoding, "no_history_matters", "an earlier.*left something behind"),

@@ -70,7 +70,7 @@ def test_a_checkpoint_is_whole_while_it_is_replaced_and_after_a_kill_at_any_mome
 def test_a_save_that_fails_leaves_the_checkpoint_before_it(tmp_path):
     file = tmp_path / "last.safetensors"
     save_atomically({"number": 1, "callbacks": {OWN_STATE: {}}}, file)
-    with pytest.raises(ValueError, match="plain data alone, got function"):
+    with pytest.raises(ValueError, match="only plain data, got function"):
         save_atomically({"number": 2, "unpicklable": lambda: None}, file)
     assert load_checkpoint(file)["number"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["last.safetensors"]

@@ -167,7 +167,7 @@ def test_an_empty_name_is_refused():
 def test_a_run_of_which_nothing_fits_is_refused(trained):
     with pytest.raises(ValueError) as error:
         initialise_from(model("model.d_model=24"), str(trained.path), BYTES)
-    assert str(error.value).startswith(f"init_from={trained.path} holds no weights")
+    assert str(error.value).startswith(f"init_from={trained.path} has no weights")
     assert "key_value.weight is (32, 16) there, (48, 24)" in str(error.value)
 
 

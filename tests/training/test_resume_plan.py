@@ -43,7 +43,7 @@ def test_a_new_run_is_kept_where_it_is_said(tmp_path, config):
 
 def test_a_directory_that_holds_a_run_is_not_overwritten(tmp_path, config):
     path = made(tmp_path / "run", config)
-    with pytest.raises(ValueError, match=f"^{path} holds a run already: resume it"):
+    with pytest.raises(ValueError, match=f"^{path} already contains a run: resume it"):
         plan(config, path, [])
 
 
@@ -53,7 +53,7 @@ def test_a_run_whose_directory_is_taken_meanwhile_moves_beside_it_unless_it_was_
     plans = [plan(config, tmp_path / "run", [], is_named=is_named) for is_named in (True, True, False, False)]
     first = train(plans[0], check(config))
     before = {file: file.read_bytes() for file in first.path.rglob("*") if file.is_file()}
-    with pytest.raises(ValueError, match="run holds a run already: resume"):
+    with pytest.raises(ValueError, match="run already contains a run: resume"):
         train(plans[1], check(config))
     with RunDirectory(tmp_path / "run_2").held():
         assert train(plans[2], check(config)).path == tmp_path / "run_3"
@@ -171,9 +171,9 @@ def test_a_directory_without_a_run_starts_one_there(tmp_path, config, with_folde
     "name, content, sentence",
     [
         ("todo.txt", "", r"{0} is not a run .*config\.yaml$"),
-        ("config.yaml", "model: gpt2\n", r"{0}/config\.yaml is not .*: model must hold keys"),
+        ("config.yaml", "model: gpt2\n", r"{0}/config\.yaml is not .*: model must contain keys"),
         ("config.yaml", "name: gpt2\n", r"resume={0} is not a run .* no adapt"),
-        ("config.yaml", "- a\n- list\n", r"{0}/config\.yaml must hold keys"),
+        ("config.yaml", "- a\n- list\n", r"{0}/config\.yaml must contain keys"),
         ("config.yaml", "key: [broken\n", r"{0}/config\.yaml, line 2 is not"),
     ],
 )

@@ -51,7 +51,7 @@ def test_training_is_as_without_them(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["callbacks.samples.prompts=[]"], "prompts must hold at least"),
+        (["callbacks.samples.prompts=[]"], "prompts must contain at least"),
         (["logger=[csv]"], r"callbacks\.samples needs TensorBoard"),
         (
             ["model=encoder"],

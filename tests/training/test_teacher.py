@@ -207,11 +207,11 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "missing": (
         ("objective.teacher=nothing",),
-        "objective.teacher: nothing is not a run directory: it holds no config",
+        "objective.teacher: nothing is not a run directory: it has no config",
     ),
     "untouched": (
         ("objective.teacher=untouched",),
-        "objective.teacher=untouched needs a pretrained model, which has positions of its own, got Decoder",
+        "objective.teacher=untouched needs a pretrained model, which has its own positions, got Decoder",
     ),
     "weight": (("objective.weight=2",), "objective.weight must be a number in [0, 1], got 2"),
     "word": (

@@ -135,7 +135,7 @@ def _written(buffer: Tensor | None, new: Tensor, start: int) -> Tensor:
 
 
 class GatheredLayer(LayerCache):
-    """A layer's keys and values of the text up to the end of this process's part, in place of a cache.
+    """A layer's keys and values of the text up to the end of this process's part, instead of a cache.
 
     The parts are of equal length, and follow one another as the processes do. Gradients flow to the process whose part
     it is.

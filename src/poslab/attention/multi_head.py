@@ -30,7 +30,7 @@ class MultiHeadAttention(nn.Module):
         head_dim: head dimension D; H * D need not be M.
         qk_norm: True normalises queries and keys per head (RMSNorm) before the encoding rotates them.
         shared_key: share of the channels of a key, the first ones, that all heads have in common, rounded down: under
-            an encoding that turns these alone, the decoupled rotary embedding of DeepSeek (Liu et al. 2024, V2).
+            an encoding that rotates these alone, the decoupled rotary embedding of DeepSeek (Liu et al. 2024, V2).
         shared_query: True gives heads 2h and 2h + 1 the same query, as RoPE++ needs.
     """
 
@@ -101,7 +101,7 @@ class MultiHeadAttention(nn.Module):
         k_BGSD = self.key_norm(k_BGSD)
         if memory_BSM is not None and "state" in context.encoding.hooks:
             name = type(context.encoding).__name__
-            raise ValueError(f"encoding {name} serves attention of a sequence to itself alone")
+            raise ValueError(f"encoding {name} supports only attention of a sequence to itself")
         return q_BHTD, k_BGSD, v_BGSD, context.state(x_BTM)
 
     def keys_and_values(self, projected_BSN: Tensor) -> tuple[Tensor, Tensor]:

@@ -109,7 +109,7 @@ def check_heads(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> None:
         if x.dtype != dtype and not _made_one_by_autocast(x, q_BHTD):
             raise ValueError(f"{name} must have the dtype of q, {dtype}, got {x.dtype}")
     if not dtype.is_floating_point:
-        raise ValueError(f"q must hold real numbers, got {dtype}")
+        raise ValueError(f"q must contain real numbers, got {dtype}")
     _, num_heads, _, width = q_BHTD.shape
     _, num_kv_heads, num_keys, key_width = k_BGSD.shape
     _, value_heads, num_values, _ = v_BGSD.shape

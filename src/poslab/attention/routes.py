@@ -56,7 +56,7 @@ def route_under_bias(bias: LogitBias | None, q_BHTD: Tensor, num_keys: int) -> R
     | tokens                                              | route                                          |
     | --------------------------------------------------- | ---------------------------------------------- |
     | at positions that are not contiguous, nor cells     | blockwise                                      |
-    | on a CPU                                            | distance: an operator of its own, in O(T)      |
+    | on a CPU                                            | distance: its own operator, in O(T)      |
     | on a GPU, decoding with a cache, or in narrow heads | distance: SDPA with the bias as its T x S mask |
     | on a GPU, where a table learns deterministically    | blockwise                                      |
     | on a GPU otherwise                                  | flex                                           |

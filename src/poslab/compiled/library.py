@@ -78,7 +78,7 @@ def compile_kernel(folder: Path) -> None:
             with contextlib.suppress(OSError):  # another process may remove it
                 if time.time() - left.stat().st_mtime > 2 * COMPILE_TIMEOUT_S:
                     shutil.rmtree(left)
-        # Under a name of its own until it is whole: several processes may compile at once.
+        # Under its own name until it is whole: several processes may compile at once.
         with tempfile.TemporaryDirectory(dir=folder, prefix=UNFINISHED) as unfinished:
             made = Path(unfinished) / library.name
             _run([*compiler, *map(str, SOURCES), *_settings(), "-o", str(made)])

@@ -80,7 +80,7 @@ def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, An
     """
     nodes = config.get(group) or {}
     if not isinstance(nodes, Mapping):
-        raise ValueError(f"{group} must hold nodes by name, as the choices in conf/{group} do")
+        raise ValueError(f"{group} must contain nodes by name, as the choices in conf/{group} do")
     keyed = {"trust": config.get("trust"), **{f"{group}.{name}": node for name, node in nodes.items()}}
     return {name: build(keyed, f"{group}.{name}", kind) for name in nodes}
 
@@ -189,7 +189,7 @@ def full_keys(key: str, config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
-    """Return a message that begins with a bare argument name, with that name as typed on the command line.
+    """Return a message that starts with a bare argument name, with that name as typed on the command line.
 
     The argument belongs to the group `key` if that has it, or a node in it has (the scaling of an encoding), else to
     the first group that does: an encoding may refuse the `d_model` of its model.

@@ -17,7 +17,7 @@ OF_THE_ENCODING = ("encoding", "positions", "temperature")
 """Groups that together are the encoding of a run."""
 
 GROUPS = ("positions", "temperature", "model", "objective", "step", "optimizer", "adapt", "start", "dataset")
-"""Groups whose choice is named in place of the class that it makes."""
+"""Groups whose choice is named instead of the class that it makes."""
 
 IGNORED_KEYS = ("trust", "resume", "callbacks", "logger", "dataset.num_workers", "dataset.cache_dir", "trainer.devices")
 """Keys that do not change what a run learns, and are in no label."""
@@ -162,7 +162,7 @@ def is_number(value: Any) -> bool:
 
 
 def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
-    """Return a value of a file of choices in a run, where `${dataset.sequence_length}` stands for another key.
+    """Return a value of a file of choices in a run, where `${dataset.sequence_length}` represents another key.
 
     `${oc.select:dataset.grid,[${dataset.sequence_length}]}` is the first key, and without it the list, which may have
     integers too.
@@ -208,13 +208,13 @@ def _classes(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 @cache
 def _files(conf: Path, group: str) -> dict[str, Mapping[str, Any]]:
-    """Return the contents of the files of a group, without those that begin with an underscore or are broken."""
+    """Return the contents of the files of a group, without those that start with an underscore or are broken."""
     files = [file for file in sorted((conf / group).glob("*.yaml")) if not file.name.startswith("_")]
     return {file.stem: content for file in files if (content := _content(file))}
 
 
 def choice_file(group: str, name: str, conf: Path = CONF) -> dict[str, Any]:
-    """Return the content of a choice, with the values that it has in a model of ours; {} if there is no such file."""
+    """Return the content of a choice, with the values that it has in a Poslab model; {} if there is no such file."""
     return _content(conf / group / f"{name}.yaml")
 
 
@@ -236,7 +236,7 @@ def _content(file: Path) -> dict[str, Any]:
 def written(label: str, conf: Path = CONF) -> str:
     """Return a label with its encoding as people write it in papers: `ALiBi max_exponent=10`.
 
-    The comment that a file of `conf/encoding` begins with has that name before its first colon.
+    The comment that a file of `conf/encoding` starts with has that name before its first colon.
     """
     name, space, rest = label.partition(" ")
     if name not in _files(conf, "encoding"):
@@ -246,10 +246,10 @@ def written(label: str, conf: Path = CONF) -> str:
     return f"{title[1] if title else name}{space}{rest}"
 
 
-def names_in_pictures(labels: Iterable[str], conf: Path = CONF) -> str:
-    """Return which encodings of these labels pictures name otherwise than people type them; "" if none.
+def names_in_plots(labels: Iterable[str], conf: Path = CONF) -> str:
+    """Return which encodings of these labels plots name otherwise than people type them; "" if none.
 
-    names_in_pictures(["rotary_axial", "alibi"]) == "rotary_axial is Axial rotary"
+    names_in_plots(["rotary_axial", "alibi"]) == "rotary_axial is Axial rotary"
     """
     names = {name: written(name, conf) for name in dict.fromkeys(label.partition(" ")[0] for label in labels)}
     return "; ".join(f"{name} is {shown}" for name, shown in names.items() if _letters(name) != _letters(shown))
@@ -293,20 +293,20 @@ def _number(value: float) -> str:
 
 
 # Values of conf/ that a pretrained model gives itself: `${oc.select:pretrained.base,10000.0}`. There is no key
-# `pretrained`, so that models of ours have the value after the comma. For a pretrained model, the key is left out of
+# `pretrained`, so that Poslab's models have the value after the comma. For a pretrained model, the key is left out of
 # the configuration, and what is built takes the model's own value.
 
 _VALUE = re.compile(r"\$\{oc\.select:pretrained\.\w+,(.*)\}")
 
 
 def usual(value: Any) -> Any:
-    """Return what a value of conf/ is for a model of ours: a number, a word, or another interpolation."""
+    """Return what a value of conf/ is for a Poslab model: a number, a word, or another interpolation."""
     match = _VALUE.fullmatch(value) if isinstance(value, str) else None
     return value if match is None else match[1] if "$" in match[1] else yaml.load(match[1], Loader=LOADER)
 
 
 def with_scratch_default(node: Any) -> Any:
-    """Return a node of conf/ with the values that it has in a model of ours."""
+    """Return a node of conf/ with the values that it has in a Poslab model."""
     return {key: with_scratch_default(value) for key, value in node.items()} if isinstance(node, dict) else usual(node)
 
 

@@ -147,7 +147,7 @@ class _Repository(CachingConfigRepository):
         assert loaded is not None
         package, header = _package(config_path), loaded.header["package"]
         if header not in (None, package):
-            raise ValueError(f"{file} must fill the package {package} alone, got # @package {header}")
+            raise ValueError(f"{file} must fill only the package {package}, got # @package {header}")
         settings = _checked_hydra_node(file, OmegaConf.to_container(loaded.config), package)
         if any(key.startswith("sweep.") for key in settings):
             self.of_sweeps.add(file)
@@ -178,7 +178,7 @@ class _Repository(CachingConfigRepository):
             is_of_run = _package(parent) == "_global_" and not f"{default.package}.".startswith("hydra.")
             if not is_of_run and not any(f"{default.package}.".startswith(f"{package}.") for package in packages):
                 raise ValueError(
-                    f"{self.outside[parent]} must fill {' or '.join(sorted(packages))} alone, and puts "
+                    f"{self.outside[parent]} must fill only {' or '.join(sorted(packages))}, and puts "
                     f"{default.config_path} into {default.package or 'the whole configuration'}"
                 )
 
@@ -266,7 +266,7 @@ def check_interpolations(node: Any, file: Path) -> None:
             rest = _KNOWN.sub("x", rest)
         if "${" in rest:
             raise ValueError(
-                f"{file} must have no interpolations but those of other keys, now: and hydra:, got {text[:80]!r}"
+                f"{file} must have no interpolations but of other keys, now: and hydra:, got {text[:80]!r}"
             )
 
 

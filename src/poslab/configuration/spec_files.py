@@ -162,7 +162,7 @@ def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keys(node: Any) -> set[str]:
-    """Return the keys that a case may have in place of those of all cases."""
+    """Return the keys that a case may have instead of those of all cases."""
     return {f"train.{key}" for key in _mapping(_mapping(node).get("train"))} | {"gate", "metrics"} & set(_mapping(node))
 
 

@@ -80,7 +80,7 @@ def renamed(rows: Any, columns: Mapping[str, str]) -> Any:
     """Return columns of a table with the names of the arguments that name them; one within another has a point.
 
     Raises:
-        ValueError: beginning with the argument, for a column that is not there.
+        ValueError: starting with the argument, for a column that is not there.
     """
     from datasets import concatenate_datasets
 
@@ -112,18 +112,18 @@ def class_names(feature: Any, column: str) -> Callable[[Any], str]:
     def name_of_number(number: int) -> str:
         names: list[str] = feature.names
         if not 0 <= number < len(names):
-            raise ValueError(f"label must number one of {len(names)} classes, but {column!r} holds {number}")
+            raise ValueError(f"label must number one of {len(names)} classes, but {column!r} contains {number}")
         return names[number]
 
     if isinstance(feature, ClassLabel):
         return name_of_number
     is_mixed = type(feature).__name__ == "Json"
     if not is_mixed and not str(getattr(feature, "dtype", "")).startswith(CLASS_TYPES):
-        raise ValueError(f"label must hold classes, and {column!r} holds {feature}")
+        raise ValueError(f"label must contain classes, and {column!r} contains {feature}")
 
     def written(value: Any) -> str:
         if isinstance(value, list | dict):
-            raise ValueError(f"label must hold a list in every row or in none, but {column!r} holds {str(value)[:40]}")
+            raise ValueError(f"label must contain lists in all rows or in none, but {column!r} has {str(value)[:40]}")
         return as_written(value).strip()
 
     return written

@@ -90,7 +90,7 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
                 tokenizer = folder.absolute() / "tokenizer.json"
                 if (folder / "config.json").exists() and not tokenizer.is_file():
                     raise ValueError(
-                        f"model.path={path} must hold tokenizer.json: copy it from where the model is from, or write "
+                        f"model.path={path} must have a tokenizer.json: copy it from where the model is from, or write "
                         "it with AutoTokenizer.from_pretrained(path).save_pretrained(path) of transformers"
                     )
                 config["dataset"].setdefault("tokenizer", str(tokenizer))
@@ -130,14 +130,14 @@ def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[st
     model, pretrained, size = (choices.get(group) for group in ("model", "pretrained", "size"))
     experiment, family = choices.get("experiment"), choices.get("family")
     if model == "pretrained" and size is not None:
-        raise ValueError(f"size={size} goes with models of ours: a pretrained model has a size of its own")
+        raise ValueError(f"size={size} goes with Poslab's models: a pretrained model has its own size")
     if pretrained is not None and model != "pretrained":
         raise ValueError(f"pretrained={pretrained} needs model=pretrained, got model={model}")
     if pretrained is not None and {"pretrained", "model.path"} <= set(map(key_of, overrides)):
         raise ValueError(f"pretrained={pretrained} and model.path= both name the pretrained model: give one of the two")
     if model == "pretrained" and str(experiment).startswith("models/"):
         raise ValueError(
-            f"experiment={experiment} goes with models of ours: a pretrained model has heads of its own; choose "
+            f"experiment={experiment} goes with Poslab's models: a pretrained model has its own heads; choose "
             "encoding= and its keys as the file has them"
         )
     if str(experiment).startswith(("families/", "datasets/")):
@@ -172,10 +172,10 @@ NEEDED = ("transformers", "gguf", "accelerate")
 def converted(file: Path) -> Path:
     """Return a folder with the model and the tokenizer of a GGUF file, which is made unless it is in the cache.
 
-    Weights in blocks of few bits become float32, each the number that its block stands for.
+    Weights in blocks of few bits become float32, each the number that its block represents.
 
     Raises:
-        ValueError: beginning with `path`, if a package is missing, or transformers cannot read the file.
+        ValueError: starting with `path`, if a package is missing, or transformers cannot read the file.
     """
     for name in NEEDED:
         if package_folder(name) is None:

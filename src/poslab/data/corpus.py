@@ -54,7 +54,7 @@ class Corpus(Source):
     def __post_init__(self) -> None:
         super().__post_init__()
         if 1 not in self.length_multiples:
-            raise ValueError(f"length_multiples must hold 1, the training length, got {list(self.length_multiples)}")
+            raise ValueError(f"length_multiples must contain 1, the training length, got {list(self.length_multiples)}")
 
     @property
     def longest(self) -> int:
@@ -184,7 +184,7 @@ class TextSplits(DataSplits):
         ]
         shown = self.lengths_of("test", max_length)
         if left_out := [f"{length:,}" for length in self._lengths_up_to(max_length) if length not in shown]:
-            held = f"{self._shortest} holds only {self.num_tokens[self._shortest]:,}"
+            held = f"{self._shortest} has only {self.num_tokens[self._shortest]:,}"
             lines.append(f"windows of {' and '.join(left_out)} tokens are left out: {held}")
         return lines
 

@@ -1,4 +1,4 @@
-"""Data sets that the library `datasets` loads, with errors of one sentence that begins with the argument to change."""
+"""Data sets that the library `datasets` loads, with errors of one sentence that starts with the argument to change."""
 
 import os
 import re
@@ -206,9 +206,9 @@ def _saved_files(path: str) -> dict[str, list[str]]:
             for split, of_split in folders.items()
         }
     except (LookupError, TypeError) as error:
-        raise ValueError(f"path must hold what save_to_disk wrote, but {path!r} names no files of its rows") from error
+        raise ValueError(f"path must have what save_to_disk wrote, but {path!r} names no files of its rows") from error
     except ValueError as error:
-        raise ValueError(f"path must hold what save_to_disk wrote, but {error}") from error
+        raise ValueError(f"path must contain what save_to_disk wrote, but {error}") from error
 
 
 def _patterns(data_files: Any) -> list[str]:

@@ -99,7 +99,7 @@ class HubText(Corpus, HubSource):
         rows = self._source[split]
         require_choice("column", self.column, rows.column_names or next(iter(rows)))
         if rows.features is not None and "string" not in str(getattr(rows.features[self.column], "dtype", "")):
-            raise ValueError(f"column must hold text, and {self.column!r} holds {rows.features[self.column]}")
+            raise ValueError(f"column must contain text, and {self.column!r} contains {rows.features[self.column]}")
         rows = rows.select_columns([self.column])
         return rows if self.column == "text" else rows.rename_column(self.column, "text")
 
@@ -175,4 +175,4 @@ class StreamLoader:
                 is_empty = False
                 yield texts
             if is_empty:
-                raise ValueError("train_split holds no text beyond the documents that are held out")
+                raise ValueError("train_split has no text beyond the documents that are held out")

@@ -95,7 +95,7 @@ def with_ends(tokenizer: Tokenizer, *texts: np.ndarray) -> np.ndarray:
     return np.concatenate([start, *(part for text in texts for part in (text, end))])
 
 
-# Checks of Arrow columns of prepared examples, whose files somebody else may have written.
+# Checks of Arrow columns of prepared examples, whose files someone else may have written.
 
 
 def sizes(column: ChunkedArray) -> ChunkedArray:

@@ -53,7 +53,7 @@ class Package:
         name: `sympy==1.14.0` of PyPI, which needs a wheel for every platform, `npm:@scope/name@1.0.0` of npm, or the
             path of such an archive.
         sha256: of the archive, in hexadecimal digits.
-        files: patterns of its files, in which * stands for folders too; one that begins with ! leaves files out again.
+        files: patterns of its files, in which * matches folders too; one that starts with ! leaves files out again.
         encoding: of the files (default utf-8).
         remove: a regular expression of what is no text, such as headers; None: nothing.
         split: a regular expression at whose matches a file is cut into documents; None: each file is one.
@@ -62,7 +62,7 @@ class Package:
         group: a key of JSON; items that follow one another and have the same value there are one document.
 
     Raises:
-        ValueError: beginning with the argument.
+        ValueError: starting with the argument.
     """
 
     plain_node: ClassVar[bool] = True
@@ -204,7 +204,7 @@ def read_archive(path: Path, patterns: Sequence[str]) -> Iterator[tuple[str, byt
         ValueError: a pattern matches no file, or the archive has more than `MAX_BYTES`.
     """
     archive: Any
-    too_large = ValueError(f"it must hold at most {MAX_BYTES:,} bytes")
+    too_large = ValueError(f"it must contain at most {MAX_BYTES:,} bytes")
     if path.name.endswith(ZIPS):
         archive = zipfile.ZipFile(path)
         if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:

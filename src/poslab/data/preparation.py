@@ -60,9 +60,9 @@ def check_tokens(folder: Path) -> None:
             facts.dtype != str(np.min_scalar_type(vocab_size - 1))
             or path.stat().st_size != count * np.dtype(facts.dtype).itemsize
         ):
-            raise ValueError(f"{path} does not hold what {cache.FACTS} says")
+            raise ValueError(f"{path} does not contain what {cache.FACTS} says")
         if count and cache.TokenFile(path, facts.dtype).ids.max() >= vocab_size:
-            raise ValueError(f"{path} holds tokens that are not of its vocabulary")
+            raise ValueError(f"{path} contains tokens that are not of its vocabulary")
 
 
 def tokenizer_settings(source: Source) -> dict[str, object]:

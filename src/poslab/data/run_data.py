@@ -100,7 +100,7 @@ class RunData(pl.LightningDataModule):
         """Return the items of a held-out split at a length, those that `max_length` leaves out aside.
 
         Raises:
-            ValueError: beginning with `lengths`, for a length that the data does not have.
+            ValueError: starting with `lengths`, for a length that the data does not have.
         """
         return self.splits.held_out(split, length, self.task, self.max_length)
 

@@ -110,7 +110,7 @@ class DataSplits(ABC):
         """Return the items of a held-out split at a length, of at most `max_length` tokens.
 
         Raises:
-            ValueError: beginning with `lengths`, for a length that the data does not have.
+            ValueError: starting with `lengths`, for a length that the data does not have.
         """
 
     @abstractmethod
@@ -138,7 +138,7 @@ class DataSplits(ABC):
 class DataSource:
     """A source of text, of examples, of an algorithmic task, or of arrays such as images.
 
-    A mistake in its arguments or its data raises ValueError, one sentence that begins with the argument's name.
+    A mistake in its arguments or its data raises ValueError, one sentence that starts with the argument's name.
 
     Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked. It
     takes those of its bases too.
@@ -184,7 +184,7 @@ class DataSource:
     def reaches(self) -> list[str]:
         """Return what it reads beyond the files of this machine, or writes outside the user's cache, in a few words.
 
-        A run of somebody else does so only after `trust=data`.
+        A run of someone else does so only after `trust=data`.
         """
         return []
 

@@ -135,7 +135,7 @@ class RowSource(PreparedSource, ABC):
     def split_examples(self) -> "dict[str, Dataset]":
         """Return the examples as `train`, `validation` and `test`.
 
-        A published test stays as it is; examples of published validation and training that read as a held-out one are
+        A published test is unchanged; examples of published validation and training that read as a held-out one are
         dropped. Splits that the source lacks are held out of training.
         """
         splits = self.examples()

@@ -111,7 +111,7 @@ def _check_step(key: str, step: dict[str, Any]) -> None:
     kind, pattern, regex = step["type"], step.get("pattern", {}), _regex(step)
     if len(regex) > MAX_PATTERN_LENGTH or not PATTERN.fullmatch(regex):
         raise ValueError(
-            f"{key} must have regular expressions that never go back over a text, as those of published tokenizers, "
+            f"{key} must have regular expressions that never go back over a text, as in published tokenizers, "
             f"got {shown(regex)}"
         )
     if kind == "Replace":
@@ -128,7 +128,7 @@ def _check_step(key: str, step: dict[str, Any]) -> None:
     if kind == "TemplateProcessing":
         # A text that is there twice is doubled in every encoding, also without special tokens.
         if sum("Sequence" in piece for piece in step["single"]) != 1:
-            raise ValueError(f"{key}.single must hold the text once")
+            raise ValueError(f"{key}.single must contain the text once")
         _require_short(f"{key}.single", step["single"])
         for special in step["special_tokens"].values():
             _require_short(f"{key}.special_tokens", special["ids"])

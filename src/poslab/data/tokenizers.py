@@ -1,4 +1,4 @@
-"""Text to token ids and back. Every tokenizer has a token of its own for the end of a document."""
+"""Text to token ids and back. Every tokenizer has its own token for the end of a document."""
 
 import json
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 END_OF_DOCUMENT = "<|endoftext|>"
 # Names of the token that ends a text in published tokenizers.
 END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
-# Names of the token in the place of a masked one.
+# Names of the token instead of a masked one.
 MASK_TOKENS = ("[MASK]", "<mask>")
 DIGITS = "0123456789"
 MAX_WORD_LENGTH = 256
@@ -37,7 +37,7 @@ class Tokenizer(ABC):
         vocab_size: number of token ids; all ids lie in [0, vocab_size).
         end_id: the token after each document. No text encodes to it.
         start_id: the token before a text that is read by itself, such as [CLS]; `end_id` if the tokenizer has none.
-        mask_id: the token in the place of a masked one; None if the tokenizer has none.
+        mask_id: the token instead of a masked one; None if the tokenizer has none.
         digits: the tokens that are one digit each, 0 to 9, as far as there are any.
     """
 
@@ -65,12 +65,12 @@ class Tokenizer(ABC):
         """Return the text of token ids; bytes that are not UTF-8 become U+FFFD, ends of documents nothing."""
 
     def num_bytes(self, ids: np.ndarray) -> int:
-        """Return the number of bytes of UTF-8 that tokens stand for one by one; ends of documents stand for none."""
+        """Return the number of bytes of UTF-8 that tokens represent one by one; ends of documents represent none."""
         numbers, counts = np.unique(ids[ids != self.end_id], return_counts=True)
         return sum(count * self._size(number) for number, count in zip(numbers.tolist(), counts.tolist(), strict=True))
 
     def sizes(self, ids: np.ndarray) -> np.ndarray:
-        """Return the bytes of UTF-8 that each token stands for, int64 of the same shape; 0 for an end of a document."""
+        """Return the bytes of UTF-8 that each token represents, int64 of the same shape; 0 for an end of a document."""
         numbers, indices = np.unique(ids, return_inverse=True)
         sizes = [0 if number == self.end_id else self._size(number) for number in numbers.tolist()]
         return np.array(sizes, np.int64)[indices].reshape(ids.shape)
@@ -273,7 +273,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     """Load the tokenizer of a directory, such as that of a run; ValueError where there is none."""
     path = Path(directory) / FILE_NAME
     if not path.is_file():
-        raise ValueError(f"{directory} holds no {FILE_NAME}")
+        raise ValueError(f"{directory} has no {FILE_NAME}")
     with path.open("rb") as file:
         if file.read(len(OWN)) != OWN.encode():
             return SubwordTokenizer.from_file(path)
@@ -287,5 +287,5 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         or not all(isinstance(symbol, str) and symbol.split() == [symbol] for symbol in symbols)
         or len(set(symbols)) != len(symbols)
     ):
-        raise ValueError(f"{path} is damaged: it must hold different symbols without white space")
+        raise ValueError(f"{path} is damaged: it must contain different symbols without white space")
     return SymbolTokenizer(symbols)

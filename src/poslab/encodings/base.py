@@ -45,7 +45,7 @@ class PositionalEncoding(Described):
     and `fit`, by which an encoding begins near that of a trained model.
 
     Constructor arguments named as the fields of `StackShape`, or `shape` (all of these), are filled in from the stack
-    that the encoding serves; all others are its hyperparameters.
+    that the encoding supports; all others are its hyperparameters.
     Every constructor raises ValueError for an argument out of its range.
 
     `logits`, `weights` and `values` run in float32 at least, whatever the model's dtype: an encoding that uses its
@@ -53,7 +53,7 @@ class PositionalEncoding(Described):
     """
 
     shared_by_layers: bool = True
-    """True if one instance serves all layers of a stack; False if each layer has its own, with its own parameters."""
+    """True if all layers of a stack share one instance; False if each layer has its own, with its own parameters."""
 
     causal_only: bool = False
     """True if it is undefined where a query sees keys ahead of it."""
@@ -65,7 +65,7 @@ class PositionalEncoding(Described):
     """True if it was made for queries that see no key ahead of them, and would be wrong for others."""
 
     keeps_pretrained_positions: ClassVar[bool] = False
-    """True if it leaves the positions of a pretrained model in place, instead of taking their place."""
+    """True if it leaves the positions of a pretrained model in place, instead of replacing them."""
 
     of_pretrained: ClassVar[Sequence[str]] = ()
     """Names of the hyperparameters that a pretrained model gives, unless they are given (`PretrainedFacts`)."""
@@ -89,7 +89,7 @@ class PositionalEncoding(Described):
     """True if it reads coordinates on several axes (`Positions.places`); others read the order in storage."""
 
     fits_grids: bool = False
-    """True if it fits a grid of its own to that of each picture, as no sampler must have done before it."""
+    """True if it fits its own grid to each image, as no sampler must have done before it."""
 
     straight_through: frozenset[str] = frozenset()
     """Names of parameters that gradients move where their derivative is zero, such as back into a range."""
@@ -178,7 +178,7 @@ class PositionalEncoding(Described):
         return 1.0
 
     def bias(self, tables: Any) -> LogitBias | None:
-        """Return the bias of the scaled logits: unscaled, mask-free, a function of distance alone."""
+        """Return the bias of the scaled logits: unscaled, mask-free, a function of only the distance."""
         return None
 
     def pair_bias(self, rows: QueryRows) -> Tensor | None:
@@ -186,7 +186,7 @@ class PositionalEncoding(Described):
         return None
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor | None:
-        """Return the state of each new token, (B, H, T, E), which is cached beside its key and value.
+        """Return the state of each new token, (B, H, T, E), which is cached next to its key and value.
 
         H is any number of heads that suits the encoding: query heads, key-value heads, or 1. The state is float32
         whatever the dtype of the model and under autocast: sums over a text would lose positions in bfloat16.
@@ -267,8 +267,8 @@ class PositionalEncoding(Described):
     def spectrum(self, length: int) -> Tensor | None:
         """Return the inverse frequencies by which queries and keys rotate, (N,) radians per token; None if they do not.
 
-        Usually one for each pair of channels, and 0 for a channel that stands still. Some depend on the length of the
-        text, in tokens.
+        Usually one for each pair of channels, and 0 for a channel that does not rotate. Some depend on the length of
+        the text, in tokens.
         """
         return None
 

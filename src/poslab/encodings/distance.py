@@ -66,7 +66,7 @@ class BiasTable:
         return TableShape(1, self.num_queries, self.num_keys, self.values.device)
 
     def for_heads(self, num_heads: Count) -> Tensor:
-        """Return the values for H heads, (H, T + S - 1); one head stands for all.
+        """Return the values for H heads, (H, T + S - 1); one head represents all.
 
         Raises:
             ValueError: for a bias with another number of heads.

@@ -21,7 +21,7 @@ Kind = Annotated[int, Range(at_least=0), NOT_HUGE]
 
 
 class SequenceMixer(nn.Module):
-    """Base class of layers that mix the tokens of a sequence in place of attention, such as linear recurrences.
+    """Base class of layers that mix the tokens of a sequence instead of attention, such as linear recurrences.
 
     Constructor arguments named as the fields of `StackShape`, or `shape`, are filled in from the stack. The output
     projection should be a linear layer `output`, whose first weights are then as small as those of attention.
@@ -53,7 +53,7 @@ class LayerSpec:
             counted from the beginning of each document, without padding. None: no chunks.
         temperature: factory of the factor on its logits; None: the temperature of the model.
         sinks: True gives its heads an attention sink, a learned logit that joins the softmax without a value.
-        mixer: factory of a mixer in place of attention, which has none of the others. None: attention.
+        mixer: factory of a mixer instead of attention, which has none of the others. None: attention.
 
     Raises:
         ValueError: for a mixer with what only attention has.
@@ -144,7 +144,7 @@ class LayerPattern:
             raise ValueError("layers must be null under an encoding that has kinds of layers itself")
         attends = [spec for spec in self.specs if spec.mixer is None]
         if attends and all(spec.encoding is not None for spec in attends):
-            raise ValueError("layers must have a kind without an encoding of its own, for the encoding of the model")
+            raise ValueError("layers must have a kind without its own encoding, for the encoding of the model")
         given = pattern.specs[0].encoding
         kinds = [spec if spec.mixer or spec.encoding else replace(spec, encoding=given) for spec in self.specs]
         return replace(self, kinds=kinds, embedding=self.embedding or pattern.embedding)
@@ -187,7 +187,7 @@ def alternating(
     Windows, chunks and other orders of layers are kinds of layers of the model (`model.layers`).
 
     Args:
-        encodings: factories of encodings; the first layer has the first, and so on in turn.
+        encodings: factories of encodings; the first layer has the first, and so on.
         embedding: factory of an encoding that is mixed into the embeddings; None for none.
 
     Raises:

@@ -131,7 +131,7 @@ class BiasOfLattice:
         return TableShape.of(self.query_places[:, None, :, None], self.key_places[:, None, :, None])
 
     def for_heads(self, num_heads: Count) -> Tensor:
-        """Return the values for H heads; one head stands for all; ValueError for another number of heads."""
+        """Return the values for H heads; one head represents all; ValueError for another number of heads."""
         require_heads("bias", len(self.values), num_heads)
         return self.values.expand(num_heads, -1)
 

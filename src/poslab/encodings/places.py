@@ -16,7 +16,7 @@ AXES: dict[int, tuple[str, ...]] = {1: ("time",), 2: ("height", "width"), 3: ("t
 
 @dataclass(frozen=True)
 class Places:
-    """Places of T tokens on A axes, beside their order in storage: patches of a picture, a clip or a sound.
+    """Places of T tokens on A axes, in addition to their order in storage: patches of an image, a clip or a sound.
 
     Each token is a cell of a grid, row after row; a token of text is a grid of one cell.
 
@@ -79,7 +79,7 @@ class Places:
         """Raise ValueError for an encoding of other than these axes."""
         if len(self.axes) != num_axes:
             raise ValueError(
-                f"encoding {encoding} is for {num_axes} axes, and tokens stand on {len(self.axes)}: "
+                f"encoding {encoding} is for {num_axes} axes, and tokens are on {len(self.axes)}: "
                 f"{', '.join(self.axes)}"
             )
 
@@ -122,7 +122,7 @@ class Places:
         return self._with_tensors(lambda x, own_dims: x[..., tokens, :] if own_dims == 2 else x[..., tokens])
 
     def select(self, rows_R: Tensor) -> Places:
-        """Return the places of these rows; those that serve all rows stay as they are."""
+        """Return the places of these rows; those that serve all rows are unchanged."""
         chosen = self._with_tensors(lambda x, own_dims: x[rows_R] if x.dim() > own_dims else x)
         return chosen if self.end is None or self.end.dim() == 1 else replace(chosen, end=self.end[rows_R])
 

@@ -96,7 +96,7 @@ class Positions:
         return replace(self, ids=self.ids[..., tokens], segments=segments)
 
     def select(self, rows_R: Tensor) -> Positions:
-        """Return the positions of these rows; ids that serve all rows stay as they are."""
+        """Return the positions of these rows; ids that serve all rows are unchanged."""
         ids = self.ids if self.ids.dim() == 1 else self.ids[rows_R]
         return replace(
             self,

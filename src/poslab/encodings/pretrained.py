@@ -14,7 +14,7 @@ class PretrainedPositions(PositionalEncoding):
     No parameters but the model's. Causal and bidirectional. Learned rows end where the model's do.
 
     Raises:
-        ValueError: for a model of ours, which has no positions but those of its encoding.
+        ValueError: for a Poslab model, which has no positions but those of its encoding.
     """
 
     keeps_pretrained_positions = True

@@ -23,7 +23,7 @@ class PretrainedFacts:
     """Facts of a pretrained model.
 
     Args:
-        training_length: tokens of the longest text that it was trained on, from which scalings stretch.
+        training_length: tokens of the longest text of its training, from which scalings stretch.
         max_length: number of its learned position rows; None if it has none.
         base, fraction, factor_on: of its own rotation, as in `Rotary`; None if it has none.
         spectrum: returns the inverse frequencies of that rotation, scaled as the model's own, at a length of the text.
@@ -59,7 +59,7 @@ class StackShape:
     Args:
         causal: True if a token sees only itself and those before it.
         digits: ids of the tokens that are one decimal digit each.
-        pretrained: facts of a pretrained model; None for a model of ours.
+        pretrained: facts of a pretrained model; None for a Poslab model.
         others: as those of a model.
     """
 
@@ -80,7 +80,7 @@ class StackShape:
             key: name of the factory in messages.
 
         Raises:
-            ValueError: for an instance in place of its class, and for a partial that binds one of these arguments to
+            ValueError: for an instance instead of its class, and for a partial that binds one of these arguments to
                 another value than the stack's, or a name that the factory does not have.
         """
         if isinstance(factory, nn.Module):
@@ -91,10 +91,10 @@ class StackShape:
         bound = factory.keywords if isinstance(factory, partial) else {}
         parameters = inspect.signature(factory).parameters.keys() - bound.keys()
         known = {**vars(self), "shape": self}
-        for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve a vocabulary of its own
+        for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve its own vocabulary
             if bound[name] != known[name]:
                 expected, other = shown(known[name]), shown(bound[name])
-                raise ValueError(f"{name} must be that of the stack, which is {expected}, got {other}: leave it out")
+                raise ValueError(f"{name} must be {expected} as in the stack, got {other}: leave it out")
         return factory(**{name: value for name, value in known.items() if name in parameters})
 
 
@@ -118,7 +118,7 @@ class TableShape(NamedTuple):
 
 
 def require_heads(name: str, heads: int, num_heads: int) -> None:
-    """Raise ValueError, beginning with the name of an operand, unless it has one head for all H, or one for each."""
+    """Raise ValueError, starting with the name of an operand, unless it has one head for all H, or one for each."""
     if heads not in (1, num_heads):
         raise ValueError(f"{name} must have one head, or one for each of {num_heads}, got {heads}")
 
@@ -135,7 +135,7 @@ class VectorTable(NamedTuple):
 
 
 class Described(CheckedArguments, nn.Module):
-    """A module that shows its hyperparameters, and names what its parameters stand for."""
+    """A module that shows its hyperparameters, and names what its parameters represent."""
 
     sizes: Mapping[str, int] = MappingProxyType({})
     """Heads and width that it was made for: those of `num_heads`, `num_kv_heads` and `head_dim` that it was given."""

@@ -59,7 +59,7 @@ class StackEncodings(nn.Module):
         self.temperature_factory = temperature
         self.pattern = pattern = LayerPattern.of(factory)
         if temperature is not None and any(spec.temperature for spec in pattern.specs):
-            raise ValueError("temperature must be null where kinds of layers have temperatures of their own")
+            raise ValueError("temperature must be null where kinds of layers have their own temperatures")
         self.specs = pattern.of_layers(shape.num_layers)
         """Specification of each layer."""
         self.windows = [spec.window for spec in self.specs]
@@ -97,7 +97,7 @@ class StackEncodings(nn.Module):
         if self.pattern.embedding is not None:
             instance = _made(self.pattern.embedding, self.shape)
             if instance.hooks - {"remap_positions"} != {"embed"}:
-                raise ValueError(f"embedding must act on embeddings alone, which {type(instance).__name__} does not")
+                raise ValueError(f"embedding must act only on embeddings, which {type(instance).__name__} does not")
             self.distinct.append(instance)
         for layer, spec in enumerate(self.specs):
             temperature = None if spec.mixer else spec.temperature or self.temperature_factory

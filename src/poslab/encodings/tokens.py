@@ -1,4 +1,4 @@
-"""Tokens of a text, for encodings that read them beside positions. Dimension letters: B batch, S tokens."""
+"""Tokens of a text, for encodings that read them in addition to positions. Dimension letters: B batch, S tokens."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from poslab.encodings.numerics import is_under_torch_func
 
 PADDING = -1
-"""Stands for the id of padding, whatever id that has, and for that of a register."""
+"""Represents the id of padding, whatever id that has, and for that of a register."""
 
 PATCH = -2
-"""Stands for the id of a patch of a picture, which has none."""
+"""Represents the id of a patch of an image, which has none."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Tokens:
     """Tokens of a text as far as it has been read, in storage order.
 
     Args:
-        ids: (B, S) token ids, `PADDING` at padding and registers, `PATCH` at patches; in decoding they begin with those
+        ids: (B, S) token ids, `PADDING` at padding and registers, `PATCH` at patches; in decoding they start with those
             in the cache.
         segments: (B, S) document number of each token; None if a row is one document.
     """
@@ -43,6 +43,6 @@ def read_number(x: Tensor, instead: str) -> int:
 
 
 def require_ids(name: str, ids: Sequence[int], vocab_size: int) -> None:
-    """Raise ValueError, beginning with the name of an argument, for ids of tokens beyond a vocabulary."""
+    """Raise ValueError, starting with the name of an argument, for ids of tokens beyond a vocabulary."""
     if (largest := max(ids)) >= vocab_size:
         raise ValueError(f"{name} must be below {vocab_size:,}, the number of tokens of the vocabulary, got {largest}")

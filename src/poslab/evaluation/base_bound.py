@@ -51,7 +51,7 @@ def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
     """Return the smallest distance below `length` at which the sum of cosines is negative; None if there is none.
 
     The inverse frequencies may be of any spectrum, a scaled one too: radians per token, one for each pair of channels
-    (P,), with 0 for a pair that does not turn.
+    (P,), with 0 for a pair that does not rotate.
 
     Raises:
         ValueError: for a length below 1.
@@ -74,7 +74,7 @@ def smallest_base(head_dim: int, length: int) -> float | None:
     left whose sum may be negative somewhere in it. Otherwise it is split in half.
 
     Args:
-        head_dim: channels D of a head, all of which turn; even.
+        head_dim: channels D of a head, all of which rotate; even.
         length: tokens L, at least 1. Texts of one or two tokens set no bound, and the base is 1.
 
     Returns:
@@ -191,7 +191,7 @@ def _check_length(length: int) -> None:
 def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table:
     """Return whether the bound holds for each length, its first violation, and the smallest base that satisfies it.
 
-    The spectra are inverse frequencies, (D / 2,) float64 with 0 for pairs that do not turn, by the length in tokens.
+    The spectra are inverse frequencies, (D / 2,) float64 with 0 for pairs that do not rotate, by the length in tokens.
     The smallest base is searched up to `longest_search` tokens, and only for a plain spectrum `base ** (-2i / D)`: a
     larger base alone does not improve another one.
     """
@@ -212,7 +212,7 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
     return Table(
         name="rotary_base_bound",
         title="The lower bound on the base",
-        caption="The bound holds for a length if a token that resembles the query scores above others on average at "
+        caption="The bound is met at a length if a token that resembles the query scores above others on average at "
         "every distance in such a text; otherwise the table has the first distance at which it fails. Bases above the "
         f"smallest may fail again; the search leaves out lengths above {longest_search:,} tokens, and frequencies that "
         "are not powers of one base over the whole head.",
@@ -225,7 +225,7 @@ def sums_plot(inverse_frequencies: Floats, training_length: int, lengths: Sequen
     """Draw the sum of cosines up to the longest of all lengths (tokens), with zero and the first violation marked.
 
     The smallest and the largest sum of each bin of distances are drawn, so that no violation is lost. The inverse
-    frequencies are (P,) float64, with 0 for pairs that do not turn.
+    frequencies are (P,) float64, with 0 for pairs that do not rotate.
     """
     stop = max([training_length, *lengths])
     edges = np.unique(np.geomspace(1, max(stop, 2), bins + 1).astype(np.int64))[:-1]

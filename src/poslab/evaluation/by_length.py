@@ -45,7 +45,7 @@ def lines_by_length(
 
     Args:
         rows: a table of metrics by length.
-        training_lengths: longest length of training, by model; a dotted line.
+        training_lengths: longest training length, by model; a dotted line.
         by: column of the panels.
         titles: title of each panel, by its name.
         xlabel, ylabel: of the axes.
@@ -90,7 +90,7 @@ def length_name(length: int, multiples_of: int | None = None) -> str:
 def overview_table(
     rows: pd.DataFrame, by: str, decimals: Mapping[str, int], caption: str, multiples_of: int | None = None
 ) -> Table:
-    """Return the table that a report begins with: a row for each panel and model, a column for each length, as text.
+    """Return the table that a report starts with: a row for each panel and model, a column for each length, as text.
 
     A table of one panel leaves out its column.
 
@@ -153,7 +153,7 @@ def metrics_figures(
         rows: of `metrics_by_length`.
         shown: the metrics of the plot.
         open_ended: metrics that are no shares.
-        training_lengths: longest length of training, by model.
+        training_lengths: longest training length, by model.
         length_means: what a length is.
         multiples_of: as of `length_name`, for the plot.
     """
@@ -175,7 +175,7 @@ def metrics_figures(
         )
         caption = (
             "Of a loss less is better; anything else is from 0 to 100, and more is better. The dotted line is the "
-            "longest length of training. Shaded: 95% interval over items; metrics of the whole test have none."
+            "longest training length. Shaded: 95% interval over items; metrics of the whole test have none."
         )
         figures.append(Plot("metrics_by_length", "Metrics by length", caption, figure))
     names = [*shown, *sorted(set(rows["metric"]) - set(shown))]

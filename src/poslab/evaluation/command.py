@@ -21,7 +21,7 @@ from rich import box
 from rich.table import Table as Lines
 
 from poslab.configuration.build import build, full_keys
-from poslab.configuration.labels import label, labels, names_in_pictures
+from poslab.configuration.labels import label, labels, names_in_plots
 from poslab.data import cache
 from poslab.data.source import default_cache
 from poslab.encodings import EncodingFactory, StackEncodings, StackShape
@@ -162,7 +162,7 @@ def _evaluate(runs: Sequence[EvaluatedRun], request: Request, title: str, name: 
     if not is_first:
         return
     if not evaluation.sections:
-        raise ValueError(f"parts must hold one that shows something of {_names(runs)}, got {request.parts}")
+        raise ValueError(f"parts must contain one that shows something of {_names(runs)}, got {request.parts}")
     if written != directory:
         shutil.rmtree(written, ignore_errors=True)  # left by an evaluation that was killed
     drawn = evaluation.write(written, title, _facts(runs, request), request.figure_width)
@@ -182,7 +182,7 @@ def _print(console: HarmlessConsole, evaluation: Evaluation, runs: Sequence[Eval
         by_reason.setdefault(reason, []).append(part)
     if by_reason:
         console.print("left out:", "; ".join(f"{', '.join(parts)} ({reason})" for reason, parts in by_reason.items()))
-    if evaluation.lead is None:  # which begins with them
+    if evaluation.lead is None:  # which starts with them
         for warning in (warning for run in runs for warning in run.warnings):
             console.print(warning, soft_wrap=True)
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
@@ -261,7 +261,7 @@ def _require_same_test(runs: Sequence[EvaluatedRun]) -> None:
 
 def _facts(runs: Sequence[EvaluatedRun], request: Request) -> dict[str, str]:
     warnings = [warning for run in runs for warning in run.warnings]
-    first, in_plots = runs[0], names_in_pictures(run.name for run in runs)
+    first, in_plots = runs[0], names_in_plots(run.name for run in runs)
     if first.text is not None:
         evaluated = f"{len(first.text.tokens):,} tokens of the {request.split} text of {first.dataset}"
     elif examples := sum(first.data.num_examples(request.split).values()):

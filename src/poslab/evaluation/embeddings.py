@@ -127,7 +127,7 @@ def fitted_probe(vectors_NM: np.ndarray, classes_N: np.ndarray) -> Callable[[np.
         minimise over W, b   sum over i of  -log softmax(W z_i + b)[c_i]  +  |W|^2 / 2
 
     z_i are the vectors with a mean of 0 and a spread of 1 in each dimension. The minimum is unique, but for one number
-    that may be added to all of b and changes no class, so that the result is a function of the vectors alone.
+    that may be added to all of b and changes no class, so that the result is a function of only the vectors.
 
     Args:
         vectors_NM: of the texts to learn from, float.

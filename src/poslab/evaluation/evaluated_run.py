@@ -208,7 +208,7 @@ class EvaluatedRun:
         }
         doubts += [
             f"{names.get(owner, owner)} learns {count:,} numbers, which no training has set: the results of "
-            f"{self.name} are those of an untrained encoding"
+            f"{self.name} belong to an untrained encoding"
             for owner, count in self.untrained.items()
         ]
         if "encoding" in self.swap:
@@ -243,7 +243,7 @@ class EvaluatedRun:
 
     @property
     def pretrained_length(self) -> int | None:
-        """Length of the texts that a pretrained model was trained on by its authors; None for a model of ours."""
+        """Length of the texts that a pretrained model was trained on by its authors; None for a Poslab model."""
         facts = self.model.encodings.shape.pretrained
         return None if facts is None else facts.training_length
 
@@ -251,7 +251,7 @@ class EvaluatedRun:
     def trained_at(self) -> str:
         """The texts of its training, in words."""
         if self.directory is None:
-            return f"by its authors alone, on texts of {self.pretrained_length:,} tokens"
+            return f"only by its authors, on texts of {self.pretrained_length:,} tokens"
         return f"on {self.task.length_words.trained.format(self.longest_trained)}"
 
     def at_length(self, length: int) -> str:
@@ -317,7 +317,7 @@ class EvaluatedRun:
         """Return windows of the text, (B, T), or forward passes of one example each, at most `MAX_WINDOWS`.
 
         They have at most `most` tokens (None: `reach`). Windows are as long as that, and examples are of the longest
-        trained length that there is, else of the shortest one.
+        training length that there is, else of the shortest one.
         """
         most = self.reach if most is None else most
         if self.text is not None:

@@ -26,7 +26,7 @@ class Evaluation:
         sections: of the report.
         metrics: numbers by tag.
         frames: tables for files of their own, by name.
-        lead: section that the report begins with.
+        lead: section that the report starts with.
         left_out: reasons why parts have nothing to show, by the name of the part.
     """
 
@@ -74,7 +74,7 @@ class Evaluation:
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
         """Add what `write` has drawn to the TensorBoard curves of a run, instead of those of an earlier evaluation.
 
-        Tags begin with the prefix; the step is the training step of the model.
+        Tags start with the prefix; the step is the training step of the model.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter
@@ -161,7 +161,7 @@ def with_pretrained_lengths(lengths: Sequence[int], runs: Sequence[EvaluatedRun]
 
 
 def training_lengths(runs: Sequence[EvaluatedRun]) -> dict[str, int]:
-    """Return the longest length of training in the measure of the figures by length, by the name of the model."""
+    """Return the longest training length in the measure of the figures by length, by the name of the model."""
     return {run.name: run.longest_trained for run in runs}
 
 

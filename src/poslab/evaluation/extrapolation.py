@@ -224,7 +224,7 @@ def extrapolation_figures(
             caption="Windows move by their stride, and predict so many tokens together. "
             "Low and high are a 95% bootstrap interval over documents (pieces is their number), or over "
             "pieces of 1,024 tokens if there are fewer than 10 documents. Early loss is of tokens with less than "
-            "half a training window before them (in sliding windows, those of the first one only), tail loss of "
+            "half a training window before them (in sliding windows, tokens of only the first one), tail loss of "
             "tokens with more than a whole one. Dashes: a length beyond the end of the encoding, intervals of fewer "
             f"than {MIN_ITEMS} documents or pieces, a tail that no token has, and a loss that is not a number.",
             source=SOURCE,
@@ -249,7 +249,7 @@ def bits_by_length(together: pd.DataFrame, training_lengths: Mapping[str, int]) 
         name="bits_by_length",
         title="Prediction beyond the training length",
         caption="Lower is better; a line that stays flat to the right of its dotted training length belongs to a "
-        f"model that reads longer texts as well as those it was trained on. Shaded: 95% bootstrap "
+        f"model that is as good on longer texts as at its training length. Shaded: 95% bootstrap "
         f"interval over documents or pieces of a document, with at least {MIN_ITEMS} of them.",
         source=SOURCE,
         figure=figure,

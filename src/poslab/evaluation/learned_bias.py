@@ -49,7 +49,7 @@ def learned_bias(
             (`bias_by_offset`), and are left out.
 
     Returns:
-        Columns `layers` (those that an encoding serves), `head`, `distance` (0 to N - 1; from -(N - 1) on if not
+        Columns `layers` (those that an encoding supports), `head`, `distance` (0 to N - 1; from -(N - 1) on if not
         causal), `bias` and perhaps `start`; no rows if no encoding has a bias.
 
     Raises:
@@ -185,7 +185,7 @@ def bias_by_offset(
         start: the same encodings before training, for the column `start`; None leaves it out.
 
     Returns:
-        Columns `layers` (those that an encoding serves), `head`, one for each axis (the cell of the key less that of
+        Columns `layers` (those that an encoding supports), `head`, one for each axis (the cell of the key less that of
         the query), `bias` in nats and perhaps `start`; no rows if no encoding has a bias of offsets.
 
     Raises:

@@ -45,7 +45,7 @@ def open_run(
         split: `test` or `validation`.
         max_tokens: tokens to read from the beginning of a text; None is all.
         device: for the model.
-        swap: as of `load`: another encoding in place of its own, `rotary -> none`.
+        swap: as of `load`: another encoding instead of its own, `rotary -> none`.
         seed: for the initial state of a swapped encoding.
         trust: as of `load`.
 
@@ -58,7 +58,7 @@ def open_run(
     recipe = recipe_of(directory)
     if swap and not recipe.task.predicts_next_tokens:
         raise ValueError(
-            f"encoding@swap serves runs that have learned to predict the next token of a text, and run={run} has "
+            f"encoding@swap works with runs that have learned to predict the next token of a text, and run={run} has "
             "learned another task"
         )
     if swap:
@@ -266,7 +266,7 @@ def _encoded(run: EvaluatedRun, text: str) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"text: {error}") from error
     if not len(ids):
-        raise ValueError("text must hold something, got an empty one")
+        raise ValueError("text must not be empty, got an empty one")
     return ids
 
 

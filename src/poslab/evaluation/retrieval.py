@@ -72,7 +72,7 @@ class Haystack:
             self.text = tokens[tokens != tokenizer.end_id]
             self.alphabet = np.unique(self.text)
         if not len(self.text):
-            raise ValueError("filler must hold at least one token of text, got none")
+            raise ValueError("filler must contain at least one token of text, got none")
 
     def tokens(self, *pieces: str) -> np.ndarray:
         """Return the token ids of pieces of text, each encoded by itself, int64."""
@@ -81,7 +81,7 @@ class Haystack:
     def question_and_answer(self, question: str, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the tokens of a question, and of an answer whose words follow it with a space before each.
 
-        If the first space is a token of its own, as in bytes, it goes to the question: predicting it proves nothing.
+        If the first space is its own token, as in bytes, it goes to the question: predicting it proves nothing.
         """
         first, alone = self.tokens(f" {words[0]}"), self.tokens(words[0])
         num_before = len(first) - len(alone) if np.array_equal(first[-len(alone) :], alone) else 0
@@ -214,7 +214,7 @@ def needle_task(name: str, about: str, source: str, in_sentences: bool = False) 
 
 
 def _numbers(count: int, digits: int, generator: np.random.Generator) -> list[str]:
-    """Return different numbers with this many digits, which may begin with zeros."""
+    """Return different numbers with this many digits, which may start with zeros."""
     drawn = generator.choice(10**digits, count, replace=False)
     return [f"{number:0{digits}}" for number in drawn]
 
@@ -241,7 +241,7 @@ def _passkey(depth: float, generator: np.random.Generator) -> Needles:
     return Needles([(depth, needle)], "\nWhat is the pass key? The pass key is", [number])
 
 
-@needle_task("needle", "A text holds one fact with a random number, and ends with a question about it.", f"{RULER} 3.1")
+@needle_task("needle", "A text has one fact with a random number, and ends with a question about it.", f"{RULER} 3.1")
 def _needle(depth: float, generator: np.random.Generator) -> Needles:
     """... The number of lamps is 58213. ... What is the number of lamps? The number of lamps is 58213"""
     key = str(generator.choice(KEYS))
@@ -259,7 +259,7 @@ def _number_question(key: str) -> str:
 
 @needle_task(
     "multi_key",
-    "A text holds several facts of the same form, and ends with a question about one of them.",
+    "A text has several facts of the same form, and ends with a question about one of them.",
     f"{RULER} 3.1, multi-keys",
 )
 def _multi_key(depth: float, generator: np.random.Generator) -> Needles:
@@ -277,7 +277,7 @@ def _multi_key(depth: float, generator: np.random.Generator) -> Needles:
 
 @needle_task(
     "multi_value",
-    "A text holds several numbers of one thing, and ends with a question about all of them, in order.",
+    "A text has several numbers of one thing, and ends with a question about all of them, in order.",
     f"{RULER} 3.1, multi-values",
 )
 def _multi_value(depth: float, generator: np.random.Generator) -> Needles:
@@ -321,7 +321,7 @@ class CopyingRetrieval(RetrievalTask):
     """A random string of letters after a line break, and the same again: `"\\nqzmkahv\\nqzmkahv"`.
 
     The answer is the whole second string, whose beginning the line break marks. A prompt of an odd number of bytes
-    begins with two line breaks. The longer the string, the more letters determine the next one: among 500 letters most
+    starts with two line breaks. The longer the string, the more letters determine the next one: among 500 letters most
     pairs occur more than once, with different successors.
     """
 
@@ -343,7 +343,7 @@ class InductionRetrieval(RetrievalTask):
 
     The answer is the second half without its first token, which is unpredictable: `203 88 5`. Guessing costs the
     logarithm of the number of different tokens of the filler, or of the vocabulary without one. A prompt of an odd
-    number of tokens begins with one more random token. A token that occurs twice in a half does not determine the next.
+    number of tokens starts with one more random token. A token that occurs twice in a half does not determine the next.
     """
 
     def min_length(self, haystack: Haystack, generator: np.random.Generator) -> int:

@@ -75,7 +75,7 @@ class Progress:
         return numbers
 
     def of(self, name: str) -> StepRunner:
-        """Return what makes steps of a model, whose labels begin with its name."""
+        """Return what makes steps of a model, whose labels start with its name."""
         return lambda label, work, make: self.step(f"{name}, {label}", work, make)
 
     def _keep(self, file: Path, numbers: np.ndarray) -> None:

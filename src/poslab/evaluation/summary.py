@@ -1,4 +1,4 @@
-"""Tables that a report begins with: how far each model stays within 5%, which one is better, and what context gains.
+"""Tables that a report starts with: how far each model stays within 5%, which one is better, and what context gains.
 
 Scores of a metric are by model and length; the length `ALL` is all lengths together.
 """
@@ -61,7 +61,7 @@ class SummaryMetric:
         name: such as `bits per byte`.
         is_share: whether it is from 0 to 100 and more is better; otherwise less is better.
         scores: by model and length.
-        trained: longest length of training, by model.
+        trained: longest training length, by model.
         seed: of the bootstrap.
         unlearned: verdicts of `why_unlearned`, by model.
         multiples_of: as of `length_name`.
@@ -160,7 +160,7 @@ def longer_context_table(
             row |= {"own window": metric.shown(trained.value), "gain of context": shown}
             rows.append({**row, "verdict": "diverged" if math.isnan(scores.value) else str(use)})
     caption = (
-        "Bits per byte in sliding windows; the own window is that of the training length. The gain is the loss in it "
+        "Bits per byte in sliding windows; the own window is of the training length. The gain is the loss in it "
         "minus that in the longer one, on targets with at least half of the longer one before them in their document "
         f"('{SHORT_DOCUMENTS}': there are none), with a 95% interval over documents: above 0, a model "
         f"'{ContextUse.USES}'. '{ContextUse.KEEPS}': surely at most {CONTEXT_MARGIN:g} worse than its own window."
@@ -188,7 +188,7 @@ def within_tolerance(metric: SummaryMetric) -> dict[str, str]:
 
 
 def _reach(metric: SummaryMetric, scores: Mapping[int, ItemScores], lengths: Sequence[int]) -> str:
-    """Return the last of the lengths up to which a model stays within 5%; the first one is the trained length."""
+    """Return the last of the lengths up to which a model stays within 5%; the first one is the training length."""
     reference = scores[lengths[0]]
     if metric.is_share and reference.value == 0:
         return "never right"
@@ -208,13 +208,13 @@ def _reach(metric: SummaryMetric, scores: Mapping[int, ItemScores], lengths: Seq
 def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, seed: int = 0) -> str | None:
     """Return a verdict on a model of text that has nothing to lose in longer windows; None if it may have.
 
-    In windows of the longest trained length, a model that has learned is with 95% certainty at least `TOLERANCE` better
-    than the frequencies of tokens. One that uses context is better on tokens far into a window than on its first ones:
-    with 95% certainty, or by `TOLERANCE` where the items are too few for that.
+    In windows of the longest training length, a model that has learned is with 95% certainty at least `TOLERANCE`
+    better than the frequencies of tokens. One that uses context is better on tokens far into a window than on its first
+    ones: with 95% certainty, or by `TOLERANCE` where the items are too few for that.
 
     Args:
         items: as of `Extrapolation`.
-        trained: longest length of training.
+        trained: longest training length.
         seed: of the bootstrap.
     """
     within = [length for protocol, length in items if protocol == NON_OVERLAPPING and 2 <= length <= trained]

@@ -33,7 +33,7 @@ def train_cell(
     `check_cancelled` raises RunInterruptedError after a signal. A run whose loss is no longer a number is a result.
 
     Raises:
-        FileNotFoundError: if the run that it begins with is not on a disk of this machine.
+        FileNotFoundError: if the run that it starts from is not on a disk of this machine.
         JobLostError: if another process has failed the job.
         RunInterruptedError: after a signal.
         Exception: any other error of a run.
@@ -123,7 +123,7 @@ def start_of(run: RunDirectory) -> dict[str, str | None]:
     """
     start = read_with_checksum(run.start_file) if run.start_file.exists() else {}
     if not all(digest is None or isinstance(digest, str) for digest in start.values()):
-        raise ValueError(f"{run.start_file} must hold hashes, which are texts")
+        raise ValueError(f"{run.start_file} must contain hashes, which are texts")
     return start
 
 

@@ -35,7 +35,7 @@ class Cell:
         definition: digest of the configuration of this case and encoding.
         lengths: of the test.
         extra: tags of the further metrics, which its task does not have.
-        after: directory of the run that it begins with, within that of the comparison; None starts from scratch.
+        after: directory of the run that it starts from, within that of the comparison; None starts from scratch.
     """
 
     case: str
@@ -109,7 +109,7 @@ def cell_of(node: Any) -> Cell:
         if not all(re.fullmatch(rf"(runs|trials)/{NAME}/{NAME}/{NAME}", path) for path in paths):
             raise ValueError("a path leads elsewhere")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise DamagedStorageError(f"holds something else than a cell: {str(node)[:80]}") from error
+        raise DamagedStorageError(f"contains something else than a cell: {str(node)[:80]}") from error
     return cell
 
 
@@ -126,5 +126,5 @@ def result_of(node: Any) -> CellResult:
         if not all(type(n) in (int, float) for n in numbers) or not all(isinstance(text, str) for text in texts):
             raise ValueError("a number or a text is none")
     except (TypeError, AttributeError, ValueError) as error:
-        raise DamagedStorageError(f"holds something else than a result: {str(node)[:80]}") from error
+        raise DamagedStorageError(f"contains something else than a result: {str(node)[:80]}") from error
     return result

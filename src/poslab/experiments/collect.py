@@ -140,7 +140,7 @@ def _curves(run: RunResult) -> list[tuple[int, str, float]]:
             return rows
         raise ValueError("a step or a metric is none")
     except (ValueError, TypeError, KeyError, AttributeError, csv.Error) as error:
-        raise ValueError(f"{file} is damaged: it does not hold a step, a metric and a value in each line") from error
+        raise ValueError(f"{file} is damaged: it does not contain a step, a metric and a value in each line") from error
 
 
 def read_results(folder: Path, baseline: str | None = None) -> Results:

@@ -33,7 +33,7 @@ from poslab.training.components import prepared_data
 from poslab.training.duration import seconds_of_run
 
 EXISTING = "existing runs"
-"""Owner of a directory with the results of existing runs, in place of the identity of a study."""
+"""Owner of a directory with the results of existing runs, instead of the identity of a study."""
 
 
 class Publication:

@@ -36,13 +36,13 @@ class Tuning:
     """Tuning of each encoding on each case, before the comparison: the same number of trials over the same space.
 
     Args:
-        metric: of a validation at the trained length, such as `loss`, `bits_per_byte` or `exact_match`.
+        metric: of a validation at the training length, such as `loss`, `bits_per_byte` or `exact_match`.
         direction: of its better values.
         space: values to try by key, for all encodings: `{optimizer.lr: [3e-4, 1e-3, 3e-3]}`.
         of: further keys by encoding: `{t5: {encoding.max_distance: [32, 128]}}`.
         trials: of each encoding on each case; None means all combinations, whose number must then be the same for all.
         seed: of the runs, which no run of the comparison has.
-        seeds: of the runs of each point, whose mean counts: how many, from `seed` on, or a list in place of it.
+        seeds: of the runs of each point, whose mean counts: how many, from `seed` on, or a list instead of it.
         sizes: of the comparison that are tuned; None are the smallest two. Others have the values of the next smaller.
         rate_exponent: p of the rule by which their `optimizer.lr` is multiplied by (smaller width / their width)^p.
     """
@@ -96,20 +96,20 @@ class Case:
         train: choices of its runs.
         lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x` and
             `0.5x`; None are those of its configuration.
-        metrics: that decide on it, by tag, in place of those of the comparison.
-        gate: in place of that of the comparison.
-        tuning: metric and direction of its tuning, in place of those of the comparison.
+        metrics: that decide on it, by tag, instead of those of the comparison.
+        gate: instead of that of the comparison.
+        tuning: metric and direction of its tuning, instead of those of the comparison.
         encodings: names of those that it compares, such as those that serve an encoder; None are all.
         after: case with whose run, of the same seed, a run of this one begins (`init_from`); None starts fresh. Trials
-            of a tuning begin with the run of the first seed.
+            of a tuning start with the run of the first seed.
         after_encoding: encoding of that run; None is that of the run itself.
         keeps: groups such as `dataset` that typed choices do not change in its runs.
-        seeds: in place of those of the comparison.
+        seeds: instead of those of the comparison.
         size, case: its size and its case in the file, if `sizes` has made it.
         tokens_per_parameter: of its training; None is as many as its choices say.
         tuned_as: case whose tuned values it has; None is its own tuning.
         parameters, width: of the baseline, without the embeddings of tokens, and of its model.
-        steps, tokens: of its training; examples in place of tokens where these are no windows of a text.
+        steps, tokens: of its training; examples instead of tokens where these are no windows of a text.
     """
 
     train: Mapping[str, Any]
@@ -133,7 +133,7 @@ class Case:
 
     def __post_init__(self) -> None:
         if self.lengths is not None and not self.lengths:
-            raise ValueError("lengths must hold at least one, as in [1x, 4x]")
+            raise ValueError("lengths must contain at least one, as in [1x, 4x]")
         for length in self.lengths or ():
             if not re.fullmatch(LENGTH, str(length)):
                 raise ValueError(f"lengths must be integers such as 512, or multiples such as 4x, got {length!r}")
@@ -250,7 +250,7 @@ class Comparison(Stored):
     def all_cases(self) -> dict[str, Case]:
         """The cases by name."""
         if not self.cases:
-            raise ValueError("cases must hold at least one, as in {text: {train: {dataset: python_docs}}}")
+            raise ValueError("cases must contain at least one, as in {text: {train: {dataset: python_docs}}}")
         check_names("cases", self.cases)
         return {name: made(Case, f"cases.{name}", node) for name, node in self.cases.items()}
 
@@ -287,7 +287,7 @@ class Comparison(Stored):
 
     @cached_property
     def continued(self) -> list[str]:
-        """The cases of which each run begins with what a run under the same encoding has learned."""
+        """The cases of which each run starts from what a run under the same encoding has learned."""
         return [name for name, node in self.all_cases.items() if node.after is not None and node.after_encoding is None]
 
     def criteria(self, case: str) -> list[Criterion]:
@@ -339,7 +339,7 @@ def _seeds(key: str, node: Any, first: int) -> list[int]:
 
 def check_names(key: str, names: Iterable[Any]) -> None:
     if odd := [name for name in names if not _is_name(name)]:
-        quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts in quotes alone"
+        quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts only in quotes"
         raise ValueError(f"{key}: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}")
 
 
@@ -351,7 +351,7 @@ def file_name(text: str) -> str:
 def made(kind: Any, path: str, node: Any, **given: Any) -> Any:
     """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
     if not isinstance(node, Mapping):
-        raise ValueError(f"{path} must hold keys, got {node!r}")
+        raise ValueError(f"{path} must contain keys, got {node!r}")
     allowed = [parameter.name for parameter in fields(kind) if parameter.name not in given]
     if unknown := [key for key in node if key not in allowed]:
         raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")

@@ -141,12 +141,12 @@ def with_cases_of_sizes(node: Mapping[str, Any], typed: Any = None) -> dict[str,
     sizes = sizes if typed is None else {name: sizes[name] for name in _names("sizes", typed, sizes)}
     if tuning is not None and first not in {*tuned}.intersection(sizes):
         key = "tuning.sizes" if first in sizes else "sizes"
-        raise ValueError(f"{key} must hold {first}, the first size of the file, whose tuned values others may take")
+        raise ValueError(f"{key} must contain {first}, the first size of the file, whose tuned values others may take")
     expanded: dict[str, Any] = {}
     cases = cases if isinstance(cases, Mapping) else {}
     for case, of_case in cases.items():
         if not isinstance(of_case, Mapping) or not isinstance(of_case.get("train"), Mapping):
-            raise ValueError(f"cases.{case} must hold its choices by key under train, got {of_case!r}")
+            raise ValueError(f"cases.{case} must contain its choices by key under train, got {of_case!r}")
         for name, at_size in _at_sizes(node, case, sizes, tuned if isinstance(tuning, Mapping) else ()):
             if name in {*cases, *expanded}:
                 raise ValueError(f"cases: {name} is the name of {case} at a size, and of another case")

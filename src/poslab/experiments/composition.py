@@ -69,7 +69,7 @@ class Composer:
     def words(self, choices: Mapping[str, Any], typed: Sequence[str]) -> list[str]:
         """Return the choices of a file and the overrides that were typed as one command line.
 
-        A typed path of a model takes the place of the pretrained model that the file names, with its settings.
+        A typed path of a model replaces the pretrained model that the file names, with its settings.
         """
         has_path = "model.path" in map(key_of, typed)
         kept = {key: value for key, value in choices.items() if not (has_path and key == "pretrained")}
@@ -105,7 +105,7 @@ def full_key(composed: DictConfig, key: str) -> str:
 
 
 def with_rates_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the keys of a file for the pretrained model that a command line chooses in place of its own, if it does.
+    """Return the keys of a file for the pretrained model that a command line chooses instead of its own, if it does.
 
     Learning rates, whether given, tuned or searched, are then smaller by `rate_fraction`, as the default rate is.
     """

@@ -163,7 +163,7 @@ def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Re
 
 
 def _check_alike(comparison: Comparison, path: str, recipe: Recipe, other: Recipe, name: str) -> None:
-    """Raise ValueError, beginning with the path, for a recipe of other data, task or size of training than another."""
+    """Raise ValueError, starting with the path, for a recipe of other data, task or size of training than another."""
     keys = {("dataset", key) for key in {**other.config["dataset"], **recipe.config["dataset"]}}
     for group, key in sorted(keys | ENDS_OF_TRAINING):
         ours, theirs = ((of.config.get(group) or {}).get(key) for of in (recipe, other))
@@ -265,7 +265,7 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
         except ValueError as error:
             raise ValueError(f"cases.{case}: {error}") from error
         if not count:
-            raise ValueError(f"cases.{case}: lengths must be those of examples of the test, which has none of {length}")
+            raise ValueError(f"cases.{case}: lengths must occur among examples of the test, which has none of {length}")
     known = [*metrics_of(task), *extra_metrics_of(recipe)]
     for criterion in comparison.deciding(case):
         if criterion.name not in known:

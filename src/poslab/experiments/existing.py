@@ -163,7 +163,7 @@ def _without(node: Mapping[str, Any], keys: Sequence[str], prefix: str = "") -> 
 def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[ExistingRun]]:
     """Return the runs of each case by its name: the dataset as people type it, and what distinguishes it from others.
 
-    That is the task, the longest length of training, or else a number.
+    That is the task, the longest training length, or else a number.
     """
     cases: list[list[ExistingRun]] = []
     for run in every:

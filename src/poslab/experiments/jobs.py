@@ -66,7 +66,7 @@ class JobLostError(Exception):
 class Failure:
     """The end of a failed attempt: the reason in a few words, and whether another attempt may succeed (`can_pass`).
 
-    `from_outside` is true if somebody else ended the worker, so that the job itself is not to blame.
+    `from_outside` is true if someone else ended the worker, so that the job itself is not to blame.
     """
 
     reason: str
@@ -125,7 +125,7 @@ class Record:
                 raise ValueError
             return record
         except (TypeError, KeyError, ValueError) as error:
-            raise DamagedStorageError(f"is damaged: it holds something else than a job: {str(node)[:80]}") from error
+            raise DamagedStorageError(f"is damaged: it contains something else than a job: {str(node)[:80]}") from error
 
     @property
     def running(self) -> Attempt | None:
@@ -240,7 +240,7 @@ class DatabaseLedger:
         try:
             return {name: json.loads(record) for name, record in rows}
         except (TypeError, ValueError, RecursionError) as error:
-            raise DamagedStorageError("is damaged: it holds a job that is not JSON") from error
+            raise DamagedStorageError("is damaged: it contains a job that is not JSON") from error
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Mistakes in a comparison that its types do not show, each in one sentence that begins with the key."""
+"""Mistakes in a comparison that its types do not show, each in one sentence that starts with the key."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         yield f"cases.{case}.encodings: there is no {unknown[0]} here{suggestion}"
     if comparison.baseline not in encodings or len(set(encodings)) < max(2, len(encodings)):
         yield (
-            f"cases.{case}.encodings must hold the baseline, {comparison.baseline}, and others, all different, "
+            f"cases.{case}.encodings must contain the baseline, {comparison.baseline}, and others, all different, "
             f"got {', '.join(encodings)}"
         )
     if not comparison.criteria(case):
@@ -112,7 +112,7 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         if source not in cases or comparison.tuning_of(source) is None:
             yield f"cases.{case}.tuned_as must be a case with a tuning, got {source}"
         if name not in comparison.encodings_of(source):
-            yield f"sizes.{node.size}.encodings must be among those of a tuned size, and {source} does not have {name}"
+            yield f"sizes.{node.size}.encodings must be tuned at another size, and {source} does not have {name}"
         if both := [key for key in map(key_of, node.train) if key in comparison.space_of(source, name)]:
             yield f"cases.{case}.train must not set {both[0]}, which is tuned at another size"
     if node.tuning is not None and comparison.tuning is None:
@@ -127,11 +127,11 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
             yield f"cases.{chain[-1]}.after: there is no case {earlier}{nearest(earlier, cases)}"
             return
         if earlier in chain:
-            yield f"cases.{case}.after must end at a case that begins with no other, got {' after '.join(chain)}"
+            yield f"cases.{case}.after must end at a case that starts from no other, got {' after '.join(chain)}"
             return
         chain.append(earlier)
     if missing := set(seeds) - set(comparison.seeds_of(node.after)):
-        yield f"cases.{case}.seeds must be among those of {node.after}, with whose runs it begins, got {min(missing)}"
+        yield f"cases.{case}.seeds must be seeds of {node.after}, from whose runs it starts, got {min(missing)}"
     known, key = comparison.encodings_of(node.after), "after" if node.after_encoding is None else "after_encoding"
     for name in encodings if node.after_encoding is None else [node.after_encoding]:
         if name not in known:
@@ -158,7 +158,7 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
     for name in encodings:
         values = tuning.space_of(name)
         if not values:
-            yield "tuning.space must hold at least one key, as in {optimizer.lr: [1e-3, 3e-3]}"
+            yield "tuning.space must contain at least one key, as in {optimizer.lr: [1e-3, 3e-3]}"
         if len(keys := list(map(key_of, values))) > len(set(keys)):
             yield f"tuning.space: {max(keys, key=keys.count)} is there twice for {name}"
         most = math.prod(map(len, values.values()))

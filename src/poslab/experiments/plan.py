@@ -32,7 +32,7 @@ class CellPlan:
         comparison: the comparison.
         definitions: digest of the configuration of each `case/encoding`.
         lengths: of the test, by case.
-        trained: the longest length of training, by case.
+        trained: the longest training length, by case.
     """
 
     comparison: Comparison
@@ -43,7 +43,7 @@ class CellPlan:
     def wanted(self, results: Finished) -> tuple[list[Cell], int]:
         """Return the wanted cells that are known, in the order of their training, and the number of those that are not.
 
-        A cell of the comparison is known once its encoding is tuned, and the run that it begins with is finished. Those
+        A cell of the comparison is known once its encoding is tuned, and the run that it starts from is finished. Those
         that are `blocked` are not wanted. Cells go round robin: a seed of all encodings comes before the next seed of
         any.
         """
@@ -65,7 +65,7 @@ class CellPlan:
         return known, unknown
 
     def blocked(self, results: Finished) -> list[Cell]:
-        """Return the runs, not tuned, that cannot begin: what they or their tuning begin with diverged or failed."""
+        """Return the runs, not tuned, that cannot begin: what they or their tuning start from diverged or failed."""
         every = ((*pair, seed) for pair in self.comparison.pairs for seed in self.comparison.seeds_of(pair[0]))
         return [self.cell(*run, {}) for run in every if self._is_blocked(*run, results)]
 
@@ -90,7 +90,7 @@ class CellPlan:
         return Cell(case, encoding, seed, point, False, definition, tuple(self.lengths[case]), tuple(extra), after)
 
     def _begun(self, case: str, encoding: str, seed: int, point: Point, results: Finished) -> Cell | None:
-        """Return a cell of the comparison with the run that it begins with; None unless that has ended well."""
+        """Return a cell of the comparison with the run that it starts from; None unless that has ended well."""
         earlier = self.comparison.earlier_pair(case, encoding)
         if earlier is None:
             return self.cell(case, encoding, seed, point)
@@ -129,7 +129,7 @@ class CellPlan:
     def _trials(self, case: str, results: Finished) -> dict[str, list[Cell]]:
         """Return the trials of each encoding: those of its space, and once all are finished, as many further ones.
 
-        An encoding has none until the run that they begin with has ended well, and is left out if that never will.
+        An encoding has none until the run that they start from has ended well, and is left out if that never will.
         """
         tuning, seed = self.comparison.tuning_of(case), self.comparison.seeds_of(case)[0]
         if tuning is None:
@@ -208,7 +208,7 @@ def cell_of_key(key: str) -> Cell:
     try:
         node = json.loads(key)
     except (ValueError, RecursionError) as error:
-        raise DamagedStorageError(f"holds something else than a cell: {key[:80]}") from error
+        raise DamagedStorageError(f"contains something else than a cell: {key[:80]}") from error
     return cell_of(node)
 
 
@@ -233,9 +233,9 @@ def identity_of(ledger: Ledger, comparison: Comparison) -> str:
     with ledger.changing() as records:
         known = records.setdefault(STUDY, {"id": secrets.token_hex(8), "kind": "comparison"})
         if not isinstance(known, dict) or not isinstance(known.get("id"), str):
-            raise DamagedStorageError("is damaged: it lacks what the comparison was begun with")
+            raise DamagedStorageError("is damaged: it lacks what the comparison was started with")
         if known.get("kind") != "comparison":
             raise ValueError(
-                f"name={comparison.name}: the storage has a sweep of that name: give this comparison a name of its own"
+                f"name={comparison.name}: the storage has a sweep of that name: give this comparison another name"
             )
         return known["id"]

@@ -88,7 +88,7 @@ class Results:
         return list(self.first_run(case).lengths)
 
     def training_length(self, case: str) -> int:
-        """Return the longest length of training of a case."""
+        """Return the longest training length of a case."""
         return self.first_run(case).training_length
 
     def is_share(self, case: str, metric: str) -> bool:

@@ -219,13 +219,13 @@ def make_or_join(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, 
         isinstance(made, dict) and made.keys() >= {"optuna", "commit", "seed"} and isinstance(made.get("id"), str)
     )
     if not is_whole or not is_known:
-        raise DamagedStorageError(f"is damaged: the study {sweep.name} lacks what it was begun with")
+        raise DamagedStorageError(f"is damaged: the study {sweep.name} lacks what it was started with")
     now: dict[str, Any] = json.loads(json.dumps(specification))  # as stored: keys are texts
     configurations = changes_since(kept.pop("configuration"), now.pop("configuration"))
     if differing := [key for key, *_ in (*configurations, *changes_since(kept, now))]:
         raise ValueError(
-            f"the study {sweep.name} was begun with another {differing[0]}, and trials that differ in it cannot be "
-            "compared: repeat the command that began it, or give this sweep a name of its own (name=...)"
+            f"the study {sweep.name} was started with another {differing[0]}, and trials that differ in it cannot be "
+            "compared: repeat the command that began it, or give this sweep its own name (name=...)"
         )
     begun = 1 + max(map(int, jobs.snapshot().taken), default=-1)
     if begun > sweep.n_trials:

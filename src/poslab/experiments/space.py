@@ -114,7 +114,7 @@ class Space:
                 value = default[parameter.key]
                 if not _holds(parameter.distribution, value):
                     raise ValueError(
-                        f"space.{parameter.key} must hold its default, which is trial 0: {value!r} is not "
+                        f"space.{parameter.key} must contain its default, which is trial 0: {value!r} is not "
                         f"{described(parameter.distribution)}"
                     )
                 values[parameter.key] = by_name[parameter.name] = value

@@ -1,6 +1,6 @@
 """Speed and memory of trained models at each length of a test, measured in one process on one machine.
 
-Encodings take turns, so that any other load of the machine affects all of them, and the fastest turn of each counts,
+Encodings alternate, so that any other load of the machine affects all of them, and the fastest pass of each counts,
 since other programs can only slow one down. On a processor a single thread reads, timed by the processor's time that it
 gets: threads that wait for one another are hundreds of times slower where other programs run.
 """

@@ -72,7 +72,7 @@ def open_storage(stored: Stored) -> RDBStorage:
         raise ValueError(f"storage={without_password(url)} needs a driver: {pip_install('databases')}") from error
     except DamagedStorageError as error:
         raise ValueError(f"storage={without_password(url)} {error}") from error
-    except ValueError as error:  # whose text may hold a part of the password
+    except ValueError as error:  # whose text may contain a part of the password
         raise ValueError(
             f"storage={without_password(url)} is not the URL of a database; a special character is written as %40 for @"
         ) from error
@@ -143,7 +143,7 @@ def _check_file(file: Path) -> None:
                 "(type = 'table' AND EXISTS (SELECT 1 FROM pragma_table_xinfo(sqlite_master.name) WHERE hidden > 0))"
             ).fetchone()
             if computed:
-                raise DamagedStorageError(f"must hold plain tables alone, and {computed[0]} is computed as it is read")
+                raise DamagedStorageError(f"must contain only plain tables, and {computed[0]} is computed when read")
             for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
                 quoted, most = table.replace('"', '""'), 2 * MAX_TRIALS if table == "trials" else MAX_ROWS
                 (rows,) = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()
@@ -160,7 +160,7 @@ def open_output(output: Path) -> None:
         ValueError: if the directory is a run directory, contains links, or cannot be made.
     """
     if (output / "config.yaml").exists():
-        raise ValueError(f"output must be a directory of its own, not a run directory, got {output}")
+        raise ValueError(f"output must be a separate directory, not a run directory, got {output}")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -173,5 +173,5 @@ def claim(output: Path, study: str, runs: str) -> None:
     owner = output / OWNER
     claimed_by = read_text(owner) if owner.exists() else "" if any((output / runs).glob("*")) else study
     if claimed_by != study:
-        raise ValueError(f"output={output} holds the {runs} of another study: give this one a directory of its own")
+        raise ValueError(f"output={output} contains the {runs} of another study: give this one its own directory")
     write_atomically(owner, study)

@@ -34,7 +34,7 @@ class Stored:
         output: the directory.
         train: choices of every run, by key, as for `python -m src.train`.
         overrides: choices of every run as typed, which override all others.
-        workers: processes on this machine that train, each with its share of cores, or a GPU of its own.
+        workers: processes on this machine that train, each with its share of cores, or its own GPU.
         storage: URL of the database (SQLite, PostgreSQL or MySQL); None means the directory.
         lost_after: seconds of silence after which a run of another machine counts as lost.
         trust: packages other than Poslab that choices may name.

@@ -154,9 +154,9 @@ class Sweep(Stored):
         if "seed" in self.sampler:
             raise ValueError("sampler.seed follows from seed and the number of the trial: leave it out")
         if "trust" in self.train:
-            raise ValueError("train must not have trust, which is given on the command line alone")
+            raise ValueError("train must not have trust, which is given only on the command line")
         if of_hydra := [key for key in self.train if str(key).lstrip("+~").startswith("hydra")]:
-            raise ValueError(f"train must not have {of_hydra[0]}: keys of Hydra are given on the command line alone")
+            raise ValueError(f"train must not have {of_hydra[0]}: keys of Hydra are given only on the command line")
         _ = self.search_space  # raises ValueError for an invalid one
         if len(self.all_objectives) > 1 and self.pruner is not None:
             raise ValueError("pruner must be null if there are several objectives: trials cannot be compared early")

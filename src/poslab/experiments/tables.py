@@ -1,7 +1,7 @@
 """Results of many runs as three tables: `runs.parquet`, `curves.parquet` and `items.parquet` in one folder.
 
 A row of runs is one run, a row of curves one metric at one step, and a row of items the score of one test item. A
-file comes perhaps from somebody else: it is checked, bounded in size, and nothing in it is run.
+file comes perhaps from someone else: it is checked, bounded in size, and nothing in it is run.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class RunResult:
         task: name of the class of its task.
         aggregate_lengths, open_ended: as of `Task`.
         length_unit: what the lengths of the test count, such as `number of tokens`.
-        training_length: the longest length of training.
+        training_length: the longest training length.
         lengths: of the test.
         batch, weights: hashes of the first batch, and of the first weights outside the encoding.
         split, newest_split: version of the split of its data, and the newest version when the table was written.
@@ -179,7 +179,7 @@ def read_runs(folder: Path) -> list[RunResult]:
         runs = [_run({name: row[name] for name in _OF_RUNS}, row, numbers) for row in table.to_pylist()]
         require(len({run.key for run in runs if not run.is_trial}) == sum(not run.is_trial for run in runs))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{folder / RUNS} is damaged: it does not hold a table of runs") from error
+        raise ValueError(f"{folder / RUNS} is damaged: it does not contain a table of runs") from error
     return runs
 
 
@@ -223,7 +223,7 @@ class ItemTable:
             part = self._table.slice(rows.start, rows.stop - rows.start)
             sums, counts = part["sum"].to_numpy(), part["count"].to_numpy()
             if (counts < 0).any() or not counts.any():
-                raise ValueError(f"{self._path} is damaged: it does not hold scores of test items")
+                raise ValueError(f"{self._path} is damaged: it does not contain scores of test items")
             scores[metric, length] = ItemScores(metric, length, sums, counts, identity)
         return MeasuredRun(key[1], "test", scores, {})
 

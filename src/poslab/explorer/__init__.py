@@ -1,4 +1,4 @@
-"""The explorer: one page in which a person turns the knobs of two encodings and sees what they do.
+"""The explorer: one page in which a person moves the knobs of two encodings and sees what they do.
 
 It is joined from the files of this folder.
 """

@@ -75,7 +75,7 @@ def beam_search(
 
         log p(text) / length ** length_penalty
 
-    where the end counts as a token. A text that has ended stays as it is, and may be overtaken. The search ends when
+    where the end counts as a token. A text that has ended is unchanged, and may be overtaken. The search ends when
     all have ended, or after `max_new_tokens`.
 
     Args:

@@ -37,10 +37,10 @@ def package_folder(name: str) -> Path | None:
 
 
 def in_package(path: str) -> str:
-    """Return a path with the folder of the package that it begins with; any other path as it is.
+    """Return a path with the folder of the package that it starts with; any other path as it is.
 
     Raises:
-        NotInstalledError: beginning with `path`, if the package is not installed.
+        NotInstalledError: starting with `path`, if the package is not installed.
     """
     if not path.startswith(PACKAGE):
         return path
@@ -71,7 +71,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: naming the file, if it cannot be read, does not hold keys and values, is larger than 200 kB, is
-            nested more than 32 deep or uses aliases, a few of which can stand for terabytes.
+            nested more than 32 deep or uses aliases, a few of which can represent terabytes.
     """
     text = read_text(path, MAX_YAML)
     try:
@@ -85,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if reason:
         raise ValueError(f"{path} {reason}")
     if not isinstance(node, dict):
-        raise ValueError(f"{path} must hold keys and values")
+        raise ValueError(f"{path} must contain keys and values")
     return {str(key): value for key, value in node.items()}
 
 
@@ -120,7 +120,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: it is not JSON") from error
     if not isinstance(node, dict):
-        raise ValueError(f"{path} must hold an object, got {type(node).__name__}")
+        raise ValueError(f"{path} must contain an object, got {type(node).__name__}")
     return node
 
 
@@ -186,13 +186,13 @@ def refuse_links(folder: Path) -> None:
         for entry in entries:
             if entry.is_symlink():
                 raise ValueError(
-                    f"{folder} must hold no symbolic links, which could lead to any file, and {entry.path} is one: put "
+                    f"{folder} must have no symbolic links, which could lead to any file, and {entry.path} is one: put "
                     "what it points to in its place, or move the whole folder and link that"
                 )
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)
             elif not entry.is_file(follow_symlinks=False):
-                raise ValueError(f"{folder} must hold files and folders alone, and {entry.path} is neither")
+                raise ValueError(f"{folder} must contain only files and folders, and {entry.path} is neither")
 
 
 def lock(file: Any) -> None:
@@ -241,7 +241,7 @@ def require_content(argument: str, path: Path, content: str) -> None:
     if not os.access(path, os.R_OK):
         raise ValueError(f"{argument} must be readable, but {str(path)!r} is not: its permissions forbid it")
     if path.stat().st_size == 0:
-        raise ValueError(f"{argument} must hold {content}, but {str(path)!r} is empty")
+        raise ValueError(f"{argument} must contain {content}, but {str(path)!r} is empty")
 
 
 def require_regular(path: Path) -> None:

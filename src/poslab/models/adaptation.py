@@ -33,7 +33,7 @@ class Adaptation(CheckedArguments):
         raise NotImplementedError
 
     def apply(self, model: Model) -> None:
-        """Freeze the weights of a model that do not learn, after the weights that it begins with have been loaded.
+        """Freeze the weights of a model that do not learn, after the weights that it starts from have been loaded.
 
         Raises:
             ValueError: if the model has nothing to learn under this choice.
@@ -123,7 +123,7 @@ class NormsOnly(Adaptation):
     def learning(self, model: Model) -> Sequence[nn.Parameter]:
         parameters = parameters_of_norms(model)
         if not parameters:
-            raise ValueError(f"adapt=norms trains norms alone, and {type(model).__name__} has no norm with parameters")
+            raise ValueError(f"adapt=norms trains only norms, and {type(model).__name__} has no norm with parameters")
         return parameters
 
 
@@ -154,12 +154,12 @@ FACTORS = ("left", "right", "scale")
 
 
 class LowRank(Adaptation):
-    """Updates of low rank learn in place of the matrices of attention (LoRA).
+    """Updates of low rank learn instead of the matrices of attention (LoRA).
 
         W' = W + (alpha / rank) B A,    B is (out, rank) and 0 at first, A is (rank, in) and U(-1, 1) / sqrt(in)
 
     The model therefore begins as it was. Each linear layer of `Model.attention_layers` has an update. Encodings and
-    temperatures learn too, because a new encoding begins with values that no training has seen.
+    temperatures learn too, because a new encoding starts with values that no training has seen.
 
     Args:
         rank: rank of the updates (LongLoRA: 8).
@@ -194,7 +194,7 @@ class LowRank(Adaptation):
                 "attention_layers"
             )
         if any(parametrize.is_parametrized(layer) for layer in layers.values()):
-            raise ValueError(f"adapt=lora does not serve {type(model).__name__}, whose attention is parametrized")
+            raise ValueError(f"adapt=lora does not support {type(model).__name__}, whose attention is parametrized")
         updates = [LowRankUpdate(layer, self.rank, self.alpha) for layer in layers.values()]
         for layer, update in zip(layers.values(), updates, strict=True):
             # Unsafe leaves out a trial on the meta device, where models are checked, and which has no autocast.
@@ -236,7 +236,7 @@ def updated(weight_OI: Tensor, left_OR: Tensor, right_RI: Tensor, scale: Tensor)
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a model with updates of low rank as those of the model without, each matrix updated.
 
-    The weights of any other model stay as they are.
+    The weights of any other model are unchanged.
 
     Raises:
         ValueError: for an update that does not fit its matrix.

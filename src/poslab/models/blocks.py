@@ -48,7 +48,7 @@ class StackConfig:
             gated matrices hold as many numbers as two plain ones of 4 M.
         qk_norm: True normalises queries and keys per head.
         shared_key: share of the channels of a key, the first ones, that all heads have in common, in [0, 1]. Under
-            rotary with a `fraction` as large these alone turn, as in DeepSeek's latent attention. Not with `qk_norm`.
+            rotary with a `fraction` as large only these rotate, as in DeepSeek's latent attention. Not with `qk_norm`.
         shared_query: True gives each two neighbouring heads the same query, as RoPE++ needs.
         dropout: dropped share of embeddings and residuals, in [0, 1). Attention weights are never dropped.
         layers: kinds of layers, where they differ in mixer, window, chunk, encoding, temperature or sinks, and their
@@ -131,7 +131,7 @@ class StackConfig:
             raise ValueError(f"num_heads must be even with shared_query=true, got {self.num_heads}")
         if self.shared_key and self.qk_norm:
             raise ValueError(
-                "qk_norm must be false with shared_key: it would give each head a scale of its own for what they share"
+                "qk_norm must be false with shared_key: it would give each head its own scale for what they share"
             )
         return StackShape(self.d_model, self.num_layers, self.num_heads, num_kv_heads, head_dim, causal, tuple(digits))
 

@@ -70,7 +70,7 @@ class EncoderDecoder(CheckedArguments, Model):
             if unfit := sorted({"embed", "state"} & instance.hooks):
                 reason = "is mixed into embeddings" if "embed" in unfit else "has a state of each token"
                 name = type(instance).__name__
-                raise ValueError(f"cross_encoding {name} {reason}, and does not serve attention to another sequence")
+                raise ValueError(f"cross_encoding {name} {reason}, and does not support attention to another sequence")
             choose_route(instance, stack.attention)
         cross = self.cross_encodings
         kept = {"windows": any(cross.windows), "chunks": any(cross.chunks), "temperatures": len(cross.temperatures)}
@@ -113,7 +113,7 @@ class EncoderDecoder(CheckedArguments, Model):
         """Return logits of the token after each of the target, (B, T, V).
 
         Args:
-            source_BS, target_BT: token ids; the target begins with the token that begins all targets.
+            source_BS, target_BT: token ids; the target starts with the token that begins all targets.
             real_source: (B, S) bool, False at padding; None: none. Padding of the target comes last, where none of its
                 other tokens sees it.
         """

@@ -47,7 +47,7 @@ Pooling = Literal["mean", "first", "last"]
 
 
 class Outputs(NamedTuple):
-    """Output layer in place of token logits: `size` numbers, for each sequence if `pooled`, else for each token."""
+    """Output layer instead of token logits: `size` numbers, for each sequence if `pooled`, else for each token."""
 
     size: int
     pooled: bool
@@ -94,7 +94,7 @@ class Model(nn.Module):
         """Return the capabilities of the model that these arguments make.
 
         Raises:
-            ValueError: beginning with `model`, if it does not declare any.
+            ValueError: starting with `model`, if it does not declare any.
         """
         if not hasattr(cls, "capabilities"):
             raise ValueError(f"model must declare its capabilities, and {cls.__name__} does not")
@@ -148,7 +148,7 @@ class Model(nn.Module):
     def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the named arguments of an attention layer under which the model does not rotate queries and keys.
 
-        None where they reach attention without rotation anyway, as in every model of ours.
+        None where they reach attention without rotation anyway, as in every Poslab model.
         """
         return None
 
@@ -315,7 +315,7 @@ class ModelRecipe:
 
         Raises:
             ValueError: for arguments that do not fit together, or an encoding that names tokens beyond the vocabulary;
-                the message begins with the name of an argument.
+                the message starts with the name of an argument.
         """
         model = self._made(vocab_size=vocab_size, outputs=outputs, digits=digits, patch_width=patch_width)
         if vocab_size is not None:

@@ -255,7 +255,7 @@ def _node(factory: Callable[..., Any], facts: PretrainedFacts | None) -> dict[st
             f"encoding {name.rpartition('.')[2]} must be a class or a function of Poslab, with arguments by name: what "
             "is exported could not make another"
         )
-    # A default where the model under the encoding might have a fact of its own.
+    # A default where the model under the encoding might have its own fact.
     parameters = signature(function).parameters
     taken = {"training_length", *getattr(function, "of_pretrained", ())} & parameters.keys() - given.keys()
     given |= {key: parameters[key].default for key in sorted(taken) if parameters[key].default is not Parameter.empty}

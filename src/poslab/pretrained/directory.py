@@ -1,6 +1,6 @@
 """Pretrained models on the disk, read without running anything that they hold, and the transformers package.
 
-Reading never downloads: a run that somebody else has trained may name any model of the hub. `download` does, and is for
+Reading never downloads: a run that someone else has trained may name any model of the hub. `download` does, and is for
 what the user has typed.
 """
 
@@ -25,7 +25,7 @@ MIN_VERSION = "5.20"
 
 
 def require_transformers(purpose: str) -> None:
-    """Raise ValueError, beginning with the purpose, if transformers is missing or of another major version."""
+    """Raise ValueError, starting with the purpose, if transformers is missing or of another major version."""
     try:
         installed = version("transformers")
     except PackageNotFoundError:
@@ -86,7 +86,7 @@ def configuration(path: str) -> PreTrainedConfig:
         path: folder with `config.json` and weights in safetensors, or a name of the hub whose files are in the cache.
 
     Raises:
-        ValueError: in one sentence that begins with `path`, if there is no such model, a file is damaged, or weights
+        ValueError: in one sentence that starts with `path`, if there is no such model, a file is damaged, or weights
             would be read that can hold code.
     """
     require_transformers("model=pretrained")
@@ -168,7 +168,7 @@ def is_folder(path: Any) -> bool:
     """Return True for a folder, False for what may be a name of the hub.
 
     Raises:
-        ValueError: beginning with `path`, for anything else.
+        ValueError: starting with `path`, for anything else.
     """
     if isinstance(path, str) and os.path.isdir(path):
         return True
@@ -197,24 +197,24 @@ def _snapshot(name: str) -> Path:
 
 
 def _check_files(folder: Path, path: Any) -> None:
-    """Raise ValueError, beginning with a path, unless the files in a folder are a model that holds no code."""
+    """Raise ValueError, starting with a path, unless the files in a folder are a model that has no code."""
     try:
         names = sorted(file.name for file in folder.iterdir() if file.is_file())
     except OSError as error:
         raise ValueError(f"path={folder} cannot be read: {error.strerror}") from error
     if CONFIG not in names:
-        raise ValueError(f"path={path} holds no pretrained model: there is no {CONFIG}")
+        raise ValueError(f"path={path} has no pretrained model: there is no {CONFIG}")
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
-        raise ValueError(f"path={path} must hold a whole model, and {ADAPTER} is of an adapter: merge it first")
+        raise ValueError(f"path={path} must contain a whole model, and {ADAPTER} is of an adapter: merge it first")
     blobs = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
     for file in map(folder.joinpath, names):
         if file.is_symlink() and file.resolve().parent != blobs:
-            raise ValueError(f"path={path} must hold plain files, and {file.name} is a symbolic link")
+            raise ValueError(f"path={path} must contain plain files, and {file.name} is a symbolic link")
     _check_configuration(read_json(folder / CONFIG), path)
     if not any(name.endswith(WEIGHTS) for name in names):
         others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf"))]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
-        raise ValueError(f"path={path} must hold weights in safetensors{instead}")
+        raise ValueError(f"path={path} must contain weights in safetensors{instead}")
     for file in _weight_files(folder):
         _check_dtypes(file, path)
     if INDEX not in names:
@@ -225,13 +225,13 @@ def _check_files(folder: Path, path: Any) -> None:
         raise ValueError(f"path={path} is damaged: {INDEX} must have metadata and a weight_map")
     for name in parts.values():  # transformers would open files elsewhere, and pickles
         if not isinstance(name, str) or not name.endswith(WEIGHTS):
-            raise ValueError(f"path={path} must hold weights in safetensors, and {INDEX} names {name!r}")
+            raise ValueError(f"path={path} must contain weights in safetensors, and {INDEX} names {name!r}")
         if name not in names:
             raise ValueError(f"path={path} is damaged: {INDEX} names {name}, which is not there")
 
 
 def _check_configuration(config: dict[str, Any], path: Any) -> None:
-    """Raise ValueError, beginning with a path, for a configuration that would take transformers too long to read."""
+    """Raise ValueError, starting with a path, for a configuration that would take transformers too long to read."""
     limits = {**dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers"), MAX_LAYERS), "num_labels": MAX_LABELS}
     nodes: list[Any] = [config]
     for node in nodes:
@@ -244,7 +244,7 @@ def _check_configuration(config: dict[str, Any], path: Any) -> None:
 
 
 def _check_dtypes(file: Path, path: Any) -> None:
-    """Raise ValueError, beginning with a path, for quantised weights, which are not numbers without their scales.
+    """Raise ValueError, starting with a path, for quantised weights, which are not numbers without their scales.
 
     Masks and position ids, which older files hold too, are integers.
     """
@@ -257,7 +257,7 @@ def _check_dtypes(file: Path, path: Any) -> None:
         raise ValueError(f"path={path} is damaged: {file.name} cannot be read: {error}") from error
     for name, dtype in dtypes.items():
         if name.endswith(".weight") and dtype not in DTYPES:
-            raise ValueError(f"path={path} must hold weights of type {', '.join(DTYPES)}, and {name} is {dtype}")
+            raise ValueError(f"path={path} must contain weights of type {', '.join(DTYPES)}, and {name} is {dtype}")
 
 
 def _weight_files(folder: Path) -> list[Path]:

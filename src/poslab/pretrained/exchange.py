@@ -98,7 +98,7 @@ class Exchange:
     def require_current(self) -> None:
         """Raise ValueError if the model is no longer under this exchange."""
         if not self.is_current:
-            raise ValueError("model is no longer under this encoding: its positions were exchanged again after it")
+            raise ValueError("model is no longer under this encoding: its positions were replaced again after it")
 
     def undo(self) -> None:
         """Give the model its own positions and its own attention back, if it is still under this exchange."""
@@ -117,7 +117,7 @@ class Exchange:
         return None if rotation is None else {**arguments, ROTATION: _identity(rotation)}
 
     def check_length(self, positions: Positions) -> None:
-        """Raise ValueError for positions beyond the learned rows of the model; an encoding refuses them itself."""
+        """Raise ValueError for positions beyond the learned rows of the model; an encoding checks its own."""
         end = self.encodings.max_length
         if self.keeps_own and end is not None and positions.stop > end:
             raise ValueError(f"encoding=pretrained ends after the model's {end} positions, got {positions.stop}")
@@ -306,7 +306,7 @@ def _real(mask: Any, length: int) -> Tensor | None:
 
 
 def _identity(*inputs: Any) -> tuple[Tensor, Tensor]:
-    """Return the cosine and the sine of angle 0, which broadcast, in place of a rotation's, the last input: a hook."""
+    """Return the cosine and the sine of angle 0, which broadcast, instead of a rotation's, the last input: a hook."""
     cosine = inputs[-1][0].new_ones(1, 1, 1)
     return cosine, torch.zeros_like(cosine)
 

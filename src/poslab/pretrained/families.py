@@ -183,11 +183,11 @@ def family_of(config: Any) -> Family:
     """Return the family of a configuration.
 
     Raises:
-        ValueError: for a model whose attention cannot be exchanged; the message begins with `model`.
+        ValueError: for a model whose attention cannot be exchanged; the message starts with `model`.
     """
     if config.model_type.startswith(PREFIX):
         raise ValueError(
-            "model must have positions of its own, got one exported under an encoding: begin with the run that "
+            "model must have its own positions, got one exported under an encoding: start from the run that "
             "it was exported from, or with the model before"
         )
     if config.model_type not in FAMILIES:

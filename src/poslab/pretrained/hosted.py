@@ -23,7 +23,7 @@ from poslab.pretrained.families import declared, family_of, part
 class HostedModel(CheckedArguments, Model):
     """A pretrained Hugging Face model under an encoding.
 
-    Its modules stay as they are; their positions are exchanged for the encoding, and their attention is that of Poslab.
+    Its modules are unchanged; the encoding replaces their positions, and Poslab computes their attention.
     With `PretrainedPositions` it computes what the untouched model does. Attention weights are never dropped, whatever
     the model's own dropout.
 

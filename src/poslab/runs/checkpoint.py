@@ -178,7 +178,7 @@ class _Encoder:
             return encoded if type(value) is list else {TUPLE: encoded}
         if type(value) in (type(None), bool, int, float, str):
             return value
-        raise ValueError(f"it must hold plain data alone, got {type(value).__name__}")
+        raise ValueError(f"it must contain only plain data, got {type(value).__name__}")
 
     def _name(self, tensor: Tensor, name: str) -> str:
         """Keep a tensor under a name, or return the name that it has already."""
@@ -261,7 +261,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     """
     weights = model_weights(load_checkpoint(path))
     if not weights:
-        raise ValueError(f"the checkpoint {path} holds no weights of a model")
+        raise ValueError(f"the checkpoint {path} has no weights of a model")
     return weights
 
 
@@ -285,7 +285,7 @@ def _check_contents(checkpoint: Any) -> None:
             raise ValueError(f"its {key} must be a {kind.__name__}")
     weights = checkpoint.get("state_dict", {})
     if not all(isinstance(name, str) and isinstance(weight, Tensor) for name, weight in weights.items()):
-        raise ValueError("its state_dict must hold tensors by name")
+        raise ValueError("its state_dict must contain tensors by name")
     step = checkpoint.get("global_step", 0)
     if type(step) is not int or step < 0:
         raise ValueError(f"its global_step must be a number of steps, got {str(step)[:40]}")
@@ -308,7 +308,7 @@ def _another(path: Path) -> str:
 
 
 def encoding_start(checkpoint: dict[str, Any]) -> dict[str, Tensor] | None:
-    """Return the state that a model's encodings began with; None for a run that was sharded among processes."""
+    """Return the state that a model's encodings started with; None for a run that was sharded among processes."""
     curves = checkpoint["callbacks"].get(ENCODING_CURVES)
     start = curves.get("start") if isinstance(curves, dict) else None
     is_state = isinstance(start, dict) and all(isinstance(value, Tensor) for value in start.values())

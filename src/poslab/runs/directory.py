@@ -90,7 +90,7 @@ class RunDirectory:
             path = path.parent.parent
         directory = cls(path, package_names(trust))
         if not directory.config_file.is_file():
-            raise ValueError(f"{run} is not a run directory: it holds no config.yaml{_instead(path)}")
+            raise ValueError(f"{run} is not a run directory: it has no config.yaml{_instead(path)}")
         directory.check_files()
         return directory
 
@@ -124,7 +124,7 @@ class RunDirectory:
 
     @property
     def is_fresh(self) -> bool:
-        """True while the directory holds no more than a run that was killed before it began leaves there."""
+        """True while the directory has no more than a run that was killed before it began leaves there."""
         written = [entry for folder in (self.path, self.checkpoints) if folder.is_dir() for entry in folder.iterdir()]
         begun = (self.checkpoints, self.log_file, self.environment_file, self.path / JOB_FILE)
         return all(entry in begun or entry.suffix == ".writing" for entry in written)
@@ -176,19 +176,19 @@ class RunDirectory:
         Anybody may have written it: `build` makes objects of it only from the packages of `trust`, whatever it says.
 
         Raises:
-            ValueError: if the file does not hold a configuration.
+            ValueError: if the file does not contain a configuration.
         """
         config = read_yaml(self.config_file)
         for group in GROUPS & config.keys():
             if not isinstance(config[group], Mapping):
-                raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must hold keys")
+                raise ValueError(f"{self.config_file} is not the configuration of a run: {group} must contain keys")
         return config | {"trust": list(self.trust)}
 
     def config_hashes(self) -> dict[str, str]:
         """Return the hash of each group and key of `config.yaml`, by which a checkpoint knows its configuration.
 
         Raises:
-            ValueError: if the file does not hold a configuration.
+            ValueError: if the file does not contain a configuration.
         """
         return _hashes(read_yaml(self.config_file))
 
@@ -361,7 +361,7 @@ def _make_key() -> None:
 def _instead(path: Path) -> str:
     """Return a hint for a path that is not a run directory: the run that it is in, the newest in it, or the nearest."""
     if (path / "sweep.yaml").is_file():
-        return f"; it is that of a sweep, whose runs are in {path / 'trials'}"
+        return f"; it belongs to a sweep, whose runs are in {path / 'trials'}"
     around = [parent for parent in path.parents if path.exists() and (parent / "config.yaml").is_file()]
     within = sorted(path.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime)
     meant = [*around[:1], *(file.parent for file in within[-1:])]

@@ -254,7 +254,7 @@ class Distillation(Objective):
     def _compared(self, task: Task, model: Model, batch: Any, teacher: Teacher, read: Any) -> tuple[Tensor, Tensor]:
         """Run both models; return the logits of the student, and those of the teacher or a distance from it, (B, T).
 
-        The distance is that of what the student learns in place of logits; `read` is the part of the batch that the
+        The distance is that of what the student learns instead of logits; `read` is the part of the batch that the
         teacher reads.
         """
         match = self.matched(teacher)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 class UntrustedRunError(ValueError):
-    """A run of somebody else that needs `trust=data` for what it does beyond its own files.
+    """A run of someone else that needs `trust=data` for what it does beyond its own files.
 
     Args:
         message: what it does.

@@ -50,7 +50,7 @@ def load(
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
         device: device of the model.
-        swap: another encoding, positions or temperature in place of the run's own, by group, as in conf/:
+        swap: another encoding, positions or temperature instead of the run's own, by group, as in conf/:
             `{"encoding": {"_target_": "poslab.encodings.NoPosition"}}`. Parameters keep their weights where class and
             shape are the same, and are otherwise as at initialisation: `untrained` counts those.
         trust: package, or packages, other than Poslab, that define parts of the run, and are imported.
@@ -75,7 +75,7 @@ def load(
     checkpoint = load_checkpoint(file)
     check_configuration(directory, checkpoint)
     if not (weights := model_weights(checkpoint)):
-        raise ValueError(f"the checkpoint {file} holds no weights of a model")
+        raise ValueError(f"the checkpoint {file} has no weights of a model")
     tokenizer, record = load_tokenizer(directory.path), recipe.task.record_type.read(directory.task_file)
     known = (tokenizer.vocab_size + record.extra_tokens, record.outputs, tokenizer.digits, record.patch_width)
     if not _fits(swapped, known, weights, whole=not swap):
@@ -83,7 +83,7 @@ def load(
     model = _built(swapped, known)
     model.to(next(iter(weights.values())).dtype)
     if swap and len(model.stacks) > 1:
-        raise ValueError("swap serves models of one stack, and this one has an encoder and a decoder")
+        raise ValueError("swap supports models of one stack, and this one has an encoder and a decoder")
     if swap:
         with torch.device("meta"):
             original = _built(recipe, known)
@@ -283,7 +283,7 @@ def export(
         run: run directory, for its best checkpoint by validation, one of its checkpoints, or a model: one of Poslab, or
             one of transformers after `poslab.exchange`.
         to: a new or an empty directory.
-        tokenizer: tokenizer of a model of ours; None writes none. A run has its own, and that of a pretrained model is
+        tokenizer: tokenizer of a Poslab model; None writes none. A run has its own, and that of a pretrained model is
             copied.
         length: training length of a model, in tokens. A run has its own; of a pretrained model, None is the length that
             it was trained at, at most 1,024, to which the comparison takes time.
@@ -300,7 +300,7 @@ def export(
     if not isinstance(run, str | Path):
         return _of_model(run, to, tokenizer, length)
     if tokenizer is not None or length is not None:
-        raise ValueError("tokenizer and length are those of the run: leave them out")
+        raise ValueError("tokenizer and length come from the run: leave them out")
     directory = RunDirectory.of(run, trust)
     recipe = recipe_of(directory)
     if is_pretrained(recipe.config["model"]):

@@ -70,7 +70,7 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
         ValueError: for fewer texts, a model of several stacks, or one whose attention has tokens at other positions.
     """
     if len(model.stacks) > 1:
-        raise ValueError("start=fitted serves models of one stack, and this one has an encoder and a decoder")
+        raise ValueError("start=fitted supports models of one stack, and this one has an encoder and a decoder")
     for encoding in model.encodings:
         if "remap_positions" in encoding.hooks:
             raise ValueError(f"start=fitted counts tokens, and attention under {type(encoding).__name__} does not")

@@ -223,7 +223,7 @@ class _OfRow(nn.Module):
 def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
     """Return the smallest noise, over the bound, with which steps are private: a search of some seconds.
 
-    What they spend of epsilon is at most 0.01 or 1 % below it, whichever is less.
+    What they spend of epsilon is at most 0.01 or 1% below it, whichever is less.
 
     Args:
         epsilon, delta: as of `Private`, for all steps together.

@@ -183,7 +183,7 @@ def set_up_cpu() -> None:
     """Let this process compute faster from now on, as every run on a CPU does.
 
     - Numbers below 1e-38 become zero: an Intel processor is many times slower on them.
-    - Freed memory stays: the system clears each page that a process takes anew, which in small models takes a quarter
+    - Freed memory stays: the system clears each page that a process takes again, which in small models takes a quarter
       of a step.
     - Float32 products are oneDNN's where they are exact: on an AMD processor it is twice as fast as MKL.
     """

@@ -128,7 +128,7 @@ class Recipe:
         """Return its data, not yet prepared.
 
         Raises:
-            UntrustedRunError: if it was read from a run of somebody else, and reaches beyond this machine's files.
+            UntrustedRunError: if it was read from a run of someone else, and reaches beyond this machine's files.
         """
         if self.read_from is not None:
             with full_keys("dataset", self.config):
@@ -173,7 +173,7 @@ def recipe_of(run: RunDirectory) -> Recipe:
     """Return the recipe of a run that somebody may have trained elsewhere.
 
     Raises:
-        ValueError: as `Recipe.of` does, and if the directory does not hold a run.
+        ValueError: as `Recipe.of` does, and if the directory does not contain a run.
     """
     config = run.config()
     if missing := sorted(GROUPS - config.keys()):
@@ -187,11 +187,11 @@ def _check_tokenizer(source: DataSource, expected: Path | None) -> None:
         return
     given = getattr(source, "tokenizer", None)
     if given is None:
-        raise ValueError(f"dataset must be one of texts with model=pretrained, whose tokens are those of {expected}")
+        raise ValueError(f"dataset must be one of texts with model=pretrained, with the tokens of {expected}")
     if not expected.is_file():
-        raise ValueError(f"path must hold {expected.name}, and there is no {expected}")
+        raise ValueError(f"path must contain {expected.name}, and there is no {expected}")
     if not Path(given).is_file() or Path(given).read_bytes() != expected.read_bytes():
-        raise ValueError(f"dataset.tokenizer must be that of the pretrained model, {expected}, got {given}")
+        raise ValueError(f"dataset.tokenizer must belong to the pretrained model, {expected}, got {given}")
 
 
 def _check_vocabulary(tokenizer: Path, model: Model) -> None:
@@ -201,7 +201,7 @@ def _check_vocabulary(tokenizer: Path, model: Model) -> None:
     tokens, rows = load_tokenizer(tokenizer.parent).vocab_size, model.embedding.num_embeddings
     if tokens > rows:
         raise ValueError(
-            f"path must hold the tokenizer of the model, and {tokenizer} has {tokens:,} tokens, of which the model has "
+            f"path must have the tokenizer of the model, and {tokenizer} has {tokens:,} tokens, of which the model has "
             f"{rows:,}"
         )
 

@@ -45,7 +45,7 @@ class Start(CheckedArguments):
 
 
 class Fresh(Start):
-    """The encoding begins with its own initial values, the default."""
+    """The encoding starts from its own initial values, the default."""
 
     needs_earlier = False
 
@@ -130,7 +130,7 @@ class Fitted(Start):
         minimise  sum_d n(d) (bias_h(d) - m_h(d) - c_h)^2  over the parameters of the bias and a constant of each head
 
     m_h(d) is the mean logit that positions give to head h at distance d, and n(d) the number of pairs of tokens; see
-    `position_logits`. Where an encoding serves several layers, m is their mean. A softmax ignores the constants.
+    `position_logits`. Where an encoding supports several layers, m is their mean. A softmax ignores the constants.
 
     The fit keeps what the earlier positions do on average. What they do to single pairs of tokens is lost.
 
@@ -158,11 +158,11 @@ class Fitted(Start):
         for name in ("num_layers", "num_heads"):
             if getattr(here, name) != getattr(there, name):
                 raise ValueError(
-                    f"start=fitted needs a model.{name} of {getattr(there, name)}, as the model that it begins with "
+                    f"start=fitted needs a model.{name} of {getattr(there, name)}, as the model that it starts from "
                     f"has, got {getattr(here, name)}"
                 )
         if len(model.stacks) > 1 or len(earlier.stacks) > 1:
-            raise ValueError("start=fitted serves models of one stack, not an encoder with a decoder")
+            raise ValueError("start=fitted supports models of one stack, not an encoder with a decoder")
 
     def apply(self, model: Model, earlier: Model, readings: Iterable[ForwardPass] = ()) -> list[str]:
         self.check(model, earlier)

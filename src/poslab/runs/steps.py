@@ -134,7 +134,7 @@ class ContextParallel(Objective):
 
 
 def _seed_process(rank: int) -> None:
-    """Seed the random numbers of a process anew, by the last seed and its number among those that share a window."""
+    """Seed the random numbers of a process again, by the last seed and its number among those that share a window."""
     entropy = (torch.initial_seed(), rank)
     torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 

@@ -33,7 +33,7 @@ class TrainerSettings:
     """Settings of the trainer. Batch size and steps are global, whatever the number of devices.
 
     Args:
-        max_steps: optimizer steps of the run; 0 measures the weights that it begins with.
+        max_steps: optimizer steps of the run; 0 measures the weights that it starts from.
         accelerator: `gpu`, `cpu`, or `auto` for a GPU if there is one.
         devices: processes on this machine, one per device; `auto` is all GPUs, or one process on a CPU.
         num_nodes: machines; with more than one, torchrun or SLURM starts the processes on each.

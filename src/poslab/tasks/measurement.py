@@ -52,7 +52,7 @@ class Measurement:
 
     Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
 
-    It is not a module, since its counts would turn to bfloat16 with a model.
+    It is not a module, since its counts would become bfloat16 with a model.
 
     Args:
         task: of the metrics.

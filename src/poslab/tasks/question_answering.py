@@ -48,7 +48,7 @@ class Context(NamedTuple):
     def between(self, first: int, last: int) -> str:
         """Return the text from one token to another, by their positions in the input; empty before the context.
 
-        A token may begin with the space before its word, which is not part of an answer.
+        A token may start with the space before its word, which is not part of an answer.
         """
         if first < self.first:
             return ""

@@ -215,7 +215,7 @@ class Task(ABC):
         """
 
     def with_earlier_tokens(self, batch: Any) -> Any:
-        """Return a batch whose rows begin with the text before them; the same batch if it has none."""
+        """Return a batch whose rows start with the text before them; the same batch if it has none."""
         return batch
 
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
@@ -303,7 +303,7 @@ def task_for(kind: Kind, model: type[Model], capabilities: frozenset[str]) -> ty
         capabilities: of the model.
 
     Raises:
-        ValueError: beginning with `model`, if there is none.
+        ValueError: starting with `model`, if there is none.
     """
     task = _task_of(kind, capabilities)
     if task is None:

@@ -99,7 +99,7 @@ class PairBatch(NamedTuple):
     Args:
         source: token ids, (B, S) int64.
         real_source: (B, S) bool, False at padding; None where there is none.
-        target: input of the decoder, (B, T) int64, which begins with the same token in every row.
+        target: input of the decoder, (B, T) int64, which starts with the same token in every row.
         targets: the token to predict after each of these, (B, T) int64; `IGNORE` at padding.
     """
 

@@ -37,7 +37,7 @@ class TokenTagging(TokenPrediction):
         tokenizer: of the texts.
 
     Source: Tjong Kim Sang, De Meulder, "Introduction to the CoNLL-2003 Shared Task" (2003), section 2.5, in the lenient
-    reading of seqeval: an entity begins with `I-` too where the word before is not of the same type.
+    reading of seqeval: an entity starts with `I-` too where the word before is not of the same type.
     """
 
     kind = TAGS

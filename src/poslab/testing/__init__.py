@@ -28,7 +28,7 @@ def check_encoding(encoding: EncodingFactory, *, temperature: TemperatureFactory
 
         check_encoding(partial(MyEncoding, rate=0.5))
 
-    The checks are the functions of this package whose names begin with `check_`, each with its own sentence.
+    The checks are the functions of this package whose names start with `check_`, each with its own sentence.
 
     Args:
         encoding: the class, a partial of it with hyperparameters, or a pattern. Give hyperparameters whose effect shows

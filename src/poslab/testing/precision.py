@@ -218,7 +218,7 @@ def _move(sources: list[Tensor], direction: list[Tensor], step: float) -> None:
 def check_a_state_dict_makes_the_same_encoding(subject: Subject) -> None:
     """Require a state dict of parameters alone that restores the encoding: tables are made again from them."""
     encodings = subject.stack()
-    assert set(encodings.state_dict()) == {name for name, _ in encodings.named_parameters()}, "state_dict holds tables"
+    assert set(encodings.state_dict()) == {name for name, _ in encodings.named_parameters()}, "state_dict has tables"
     torch.default_generator.manual_seed(9)
     other = StackEncodings(subject.factory, encodings.shape, subject.temperature).eval()
     other.load_state_dict(copy.deepcopy(encodings.state_dict()))

@@ -70,7 +70,7 @@ class Subject:
         return self._stacks[causal]
 
     def new_stack(self, causal: bool | None = None) -> StackEncodings:
-        """Return encodings equal to those of `stack`, made anew."""
+        """Return encodings equal to those of `stack`, made again."""
         shape = self.shape(self.is_causal if causal is None else causal)
         torch.default_generator.manual_seed(0)
         encodings = StackEncodings(self.factory, shape, self.temperature)

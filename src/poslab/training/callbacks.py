@@ -119,7 +119,7 @@ class Samples(CheckedArguments, L.Callback):
 
     def __init__(self, prompts: list[str], max_new_tokens: Count = 100) -> None:
         if not prompts:
-            raise ValueError("prompts must hold at least one text")
+            raise ValueError("prompts must contain at least one text")
         self.prompts = prompts
         self.search = Search(max_new_tokens=max_new_tokens)
 

@@ -225,7 +225,7 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
     length = recipe.source.sequence_length
     if not ("context_parallel" in model.capabilities and isinstance(recipe.source, Corpus)):
         raise ValueError(
-            "trainer.context_parallel must be 1 unless a decoder of ours predicts the next tokens of a text"
+            "trainer.context_parallel must be 1 unless a Poslab decoder predicts the next tokens of a text"
         )
     sampler, stateful = type(recipe.model.positions).__name__, [e for e in model.encodings if "state" in e.hooks]
     for is_wrong, message in (
@@ -243,19 +243,19 @@ def _check_context_parallel(model: Model, recipe: Recipe) -> None:
 
 
 def _check_begins_with(shapes: Mapping[str, tuple[int, ...]], earlier: Recipe) -> None:
-    """Raise ValueError if no weight of a run that is still to be trained will fit the model that begins with it."""
+    """Raise ValueError if no weight of a run that is still to be trained will fit the model that starts with it."""
     earlier_shapes = {name: tuple(weight.shape) for name, weight in earlier.model.on_meta.state_dict().items()}
     shared = sorted(shapes.keys() & earlier_shapes.keys())
     if all(earlier_shapes[name] != shapes[name] for name in shared):
         differ = [f": {name} is {earlier_shapes[name]} there, {shapes[name]} here" for name in shared]
-        raise ValueError(f"model must have weights that fit those of the run that it begins with{''.join(differ[:1])}")
+        raise ValueError(f"model must have weights that fit the run that it starts from{''.join(differ[:1])}")
 
 
 def _check_heads(config: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-    """Raise ValueError if the weights that a run begins with would be cut into other heads than those that learned."""
+    """Raise ValueError if the weights that a run starts with would be cut into other heads than those that learned."""
     here, there = (configured["model"].get("num_heads") for configured in (config, earlier))
     if None not in (here, there) and here != there:
-        raise ValueError(f"model.num_heads must be {there}, as in the run that this one begins with, got {here}")
+        raise ValueError(f"model.num_heads must be {there}, as in the run that this one starts from, got {here}")
 
 
 def _run_of(init_from: str) -> RunDirectory | None:

@@ -31,7 +31,7 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
 
     The source is a checkpoint, or a run directory for its best checkpoint. If it has the tokenizer of the training
     data, its tokens keep their rows, whatever tokens either task adds. If it has another one, no row is kept: the same
-    number stands for another token. The same holds for an output layer of other classes.
+    number represents another token. The same holds for an output layer of other classes.
 
     Args:
         model: of the task.
@@ -74,7 +74,7 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
             f": {name} is {tuple(source_weights[name].shape)} there, {tuple(weights[name].shape)} here"
             for name in shared
         ]
-        raise ValueError(f"init_from={source} holds no weights that fit this model{''.join(differ)}")
+        raise ValueError(f"init_from={source} has no weights that fit this model{''.join(differ)}")
     model.load_state_dict(fitting, strict=False)
     for name in sorted(weights.keys() | source_weights.keys()):
         if name not in weights:
@@ -118,7 +118,7 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
         begins_with: recipe of a run that is still to be trained, with which it will begin; None if none is.
     """
     if model.encodings.keeps_pretrained_positions:
-        raise ValueError("start must be fresh under encoding=pretrained, which exchanges nothing")
+        raise ValueError("start must be fresh under encoding=pretrained, which replaces nothing")
     if begins_with is not None:
         earlier = begins_with.model
     elif recipe.init_from is not None:
@@ -139,7 +139,7 @@ def begin_encoding(recipe: Recipe, model: Model, task: Task, data: RunData) -> l
 
     Args:
         recipe: of the run, checked by `check_start`.
-        model: its model on the CPU, with the weights that it begins with.
+        model: its model on the CPU, with the weights that it starts from.
         task: its task.
         data: its data, connected to the task.
 
@@ -167,7 +167,7 @@ def _begin(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]
             raise ValueError(f"start: the model of init_from={recipe.init_from} must read the tokens of this run")
         if recipe.start.batches and earlier.embedding.num_embeddings < vocab_size:
             raise ValueError(
-                f"start: the model of init_from={recipe.init_from} must know the tokens of this task beside those of "
+                f"start: the model of init_from={recipe.init_from} must know the tokens of this task besides those of "
                 f"text: {earlier.embedding.num_embeddings} tokens there, {vocab_size} here"
             )
     else:

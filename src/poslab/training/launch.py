@@ -53,7 +53,7 @@ def launch(
     signals: StopOnSignals,
     observer: Observer | None = None,
 ) -> None:
-    """Train the run of a directory in several processes on this machine, each in a session of its own.
+    """Train the run of a directory in several processes on this machine, each in its own session.
 
     They read only the run's resolved configuration, not this process's command line. They meet in a private directory:
     this process listens on no port.

@@ -60,7 +60,7 @@ class RunTensorBoard(RunLogger, TensorBoardLogger):
         directory = directory.absolute()
         before = sorted(directory.glob("events.out.*"))
         if before and before[-1].name.startswith(f"events.out.tfevents.{int(time.time())}."):
-            time.sleep(1)  # TensorBoard reads files in the order of their names, which begin with a second
+            time.sleep(1)  # TensorBoard reads files in the order of their names, which start with a second
         threading.excepthook = _silent_where_reported
         TensorBoardLogger.__init__(
             self,

@@ -92,7 +92,7 @@ def require_free(run: RunDirectory) -> None:
     """Raise RunTakenError if a directory holds a run."""
     if run.config_file.exists():
         raise RunTakenError(
-            f"{run.path} holds a run already: resume it with {assignment('resume', run.path)}, "
+            f"{run.path} already contains a run: resume it with {assignment('resume', run.path)}, "
             "or choose another directory"
         )
 

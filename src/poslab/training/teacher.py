@@ -132,7 +132,7 @@ def _untouched(recipe: Recipe) -> Teacher:
         model = None if untouched is None else untouched.build(vocab_size=None).eval()
     if model is None:
         raise ValueError(
-            f"objective.teacher={UNTOUCHED} needs a pretrained model, which has positions of its own, got "
+            f"objective.teacher={UNTOUCHED} needs a pretrained model, which has its own positions, got "
             f"{recipe.model.kind.__name__}: name a run or a checkpoint"
         )
     facts = model.encodings.shape.pretrained
@@ -168,7 +168,7 @@ def _check_tokens(recipe: Recipe, objective: Distillation, learned: TaskRecord, 
     if objective.match not in (None, "logits"):  # None is logits, for a run
         if taught.extra_tokens < learned.extra_tokens:
             raise ValueError(
-                f"objective.teacher={objective.teacher} must know the tokens of this task beside those of text: "
+                f"objective.teacher={objective.teacher} must know the tokens of this task besides the tokens of text: "
                 f"{taught.extra_tokens} there, {learned.extra_tokens} here"
             )
         does, names = "read", [name for name in OF_PATCHES if name in here]

@@ -93,7 +93,7 @@ def test_classes_without_names_are_written_out(tmp_path: Path, values: list[Any]
 @pytest.mark.parametrize("number", [-2, 2])
 def test_a_number_that_names_no_class_is_refused(number: int) -> None:
     name = class_names(ClassLabel(names=["no", "yes"]), "answer")
-    with pytest.raises(ValueError, match=rf"^label must .*'answer' holds {number}$"):
+    with pytest.raises(ValueError, match=rf"^label must .*'answer' contains {number}$"):
         name(number)
 
 
@@ -207,7 +207,7 @@ def test_changed_files_change_the_identity(tmp_path: Path) -> None:
             {"source": "sorce"},
             r"^source must.*got 'sorce'; did",
         ),
-        ({"source": "day"}, r"^source must.*holds Value\('date32'\)$"),
+        ({"source": "day"}, r"^source must.*contains Value\('date32'\)$"),
         (
             {"document": "pages"},
             r"^document must.*got 'pages'; did",
@@ -239,8 +239,8 @@ ANSWERED_TWICE = {"question": ["q", "q"], "context": ["a", "a"], "answers": ["a"
 @pytest.mark.parametrize(
     "source, columns, message",
     [
-        (HubClassification, {"text": ["a"], "label": [0.5]}, "label must .*'label' holds .*float64"),
-        (HubDialogue, {"dialog": ["Hi ."]}, "turns must .*'dialog' holds .*string"),
+        (HubClassification, {"text": ["a"], "label": [0.5]}, "label must .*'label' contains .*float64"),
+        (HubDialogue, {"dialog": ["Hi ."]}, "turns must .*'dialog' contains .*string"),
         (HubAnswers, ANSWERED_TWICE, "answer must .*'b' .*'train' row 2"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_hostile_file_is_one_sentence(tmp_path, way):
     change, message = HOSTILE[way]
     source = folder_of(tmp_path)
     change(tmp_path / "images")
-    with pytest.raises(ValueError, match=rf"^path must hold {message}") as refused:
+    with pytest.raises(ValueError, match=rf"^path must contain {message}") as refused:
         source.check()
     assert "\n" not in str(refused.value)
 

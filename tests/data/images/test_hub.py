@@ -167,8 +167,8 @@ def test_columns_that_are_not_there_or_hold_something_else_are_named(tmp_path: P
     for others, message in [
         ({"image": "img"}, r"^image must .*got 'img'"),
         ({"label": "class"}, r"^label must .*got 'class'$"),
-        ({"image": "text"}, r"^image must hold images, and"),
-        ({"label": "score"}, r"^label must hold classes, and"),
+        ({"image": "text"}, r"^image must contain images, and"),
+        ({"label": "score"}, r"^label must contain classes, and"),
         ({"train_split": "training"}, r"^train_split must be one"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -228,7 +228,7 @@ def test_a_row_with_neither_contents_nor_a_path_is_left_out(tmp_path: Path) -> N
 
 def test_parts_of_files_that_are_numbers_are_refused(tmp_path: Path) -> None:
     source = written(tmp_path / "x.parquet", {"bytes": 5, "path": "x"}, parts="int64")
-    with pytest.raises(ValueError, match=r"^image must hold images, and"):
+    with pytest.raises(ValueError, match=r"^image must contain images, and"):
         source.examples()
 
 

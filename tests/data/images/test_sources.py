@@ -227,9 +227,9 @@ def test_folders_without_classes_or_images_are_refused(tmp_path):
     refused(r"^path must be a folder, got '[^']*'$")  # without the file itself as a suggestion
     (tmp_path / "p").unlink()
     (tmp_path / "p" / "cat").mkdir(parents=True)
-    refused(r"^path must hold a folder of .*for each class, at least two")
+    refused(r"^path must have a folder of .*for each class, at least two")
     (tmp_path / "p" / "cat" / "x.png").touch()
-    refused(r"^path must hold a folder of .*for each class, at least two and none within another")
+    refused(r"^path must have a folder of .*for each class, at least two and none within another")
     with pytest.raises(ValueError, match=r"^path must .*got None$"):
         ImageFolder(**COMMON)
 
@@ -245,7 +245,7 @@ def test_a_path_of_no_user_or_too_long_a_name_is_one_of_nothing(source, path):
 def test_a_pipe_is_refused_where_it_is_named(tmp_path: Path, read: Callable[[Path], Any]) -> None:
     """It would wait for a writer."""
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match=r"^prompt must hold whole .* but"):
+    with pytest.raises(ValueError, match=r"^prompt must contain whole .* but"):
         read(tmp_path / "pipe")
 
 

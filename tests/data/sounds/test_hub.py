@@ -90,7 +90,7 @@ def test_a_damaged_sound_and_a_column_of_none_are_one_sentence(tmp_path: Path) -
     with pytest.raises(ValueError, match=message):
         list(source.arrays([0, 1], 20))
     source = HubSounds(path=str(tmp_path / "saved"), audio="label", label="audio", **COMMON)
-    with pytest.raises(ValueError, match=r"^audio must hold sounds, and"):
+    with pytest.raises(ValueError, match=r"^audio must contain sounds, and"):
         source.examples()
 
 

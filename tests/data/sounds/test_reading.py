@@ -136,7 +136,7 @@ def test_a_file_that_claims_more_than_it_has_is_refused_or_read_as_far_as_it_goe
     try:
         assert len(read_sound("path", tmp_path / "x.wav")) <= 400
     except ValueError as error:
-        assert str(error).startswith("path must hold whole sounds")
+        assert str(error).startswith("path must contain whole sounds")
 
 
 def test_silence_of_many_channels_is_not_unpacked_at_once(tmp_path):
@@ -164,7 +164,7 @@ def test_bytes_that_are_flipped_are_read_or_refused(tmp_path):
             try:
                 assert np.isfinite(read_sound("path", tmp_path / "x")).all()
             except ValueError as error:
-                assert str(error).startswith("path must hold whole sounds") and "\n" not in str(error)
+                assert str(error).startswith("path must contain whole sounds") and "\n" not in str(error)
 
 
 def test_a_missing_package_is_named(monkeypatch):

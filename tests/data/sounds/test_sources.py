@@ -88,8 +88,8 @@ def test_folders_without_classes_or_sounds_are_refused(tmp_path):
 
     refused(r"^path must be a folder, got")
     (tmp_path / "s" / "bird").mkdir(parents=True)
-    refused(r"^path must hold a folder of .*for each class, at least two")
+    refused(r"^path must have a folder of .*for each class, at least two")
     (tmp_path / "s" / "bird" / "x.wav").touch()
-    refused(r"^path must hold a folder of .*for each class, at least two and none within another")
+    refused(r"^path must have a folder of .*for each class, at least two and none within another")
     with pytest.raises(ValueError, match=r"^path must .*got None$"):
         SoundFolder(**COMMON)

@@ -207,7 +207,7 @@ def test_a_compiled_step_is_compiled_once_for_all_offsets():
 
 
 def test_without_tokens_there_is_nothing_to_count():
-    with pytest.raises(ValueError, match=r"^tokens must.*got positions alone$"):
+    with pytest.raises(ValueError, match=r"^tokens must.*got only positions$"):
         Abacus(8, DIGITS).embed(torch.zeros(1, 2, 8), Positions.range(2))
 
 

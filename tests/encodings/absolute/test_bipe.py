@@ -111,5 +111,5 @@ def test_what_it_cannot_read_is_refused():
         Bilevel(8, [])
     prepare = partial(sensitive().encodings.prepare, Positions.range(2))
     for read in (Bilevel(8, ENDS).remap_positions, partial(Bilevel(8, ENDS).embed, torch.zeros(1, 2, 8)), prepare):
-        with pytest.raises(ValueError, match=r"^tokens must.*got positions alone$"):
+        with pytest.raises(ValueError, match=r"^tokens must.*got only positions$"):
             read(Positions.range(2))

@@ -208,7 +208,7 @@ def test_positions_are_interpolated_to_the_grid_of_training_on_each_axis():
 @pytest.mark.parametrize("sampler", [Cape(), Shifted(), Randomized(), Pose()])
 @pytest.mark.parametrize("training", [True, False])
 def test_samplers_of_the_order_in_storage_refuse_places(sampler, training):
-    with pytest.raises(ValueError, match=rf"^positions must not be {type(sampler).__name__} where tokens have places"):
+    with pytest.raises(ValueError, match=rf"^positions must not be {type(sampler).__name__} for tokens with several"):
         sampler.train(training)(Positions.grid(2, 2), 1)
 
 

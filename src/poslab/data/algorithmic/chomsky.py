@@ -433,7 +433,7 @@ class ComputeSqrt(AlgorithmicTask):
         1 0 0 1 0 1  ->  1 1 0    37, whose root is 6.08
         1 1 1        ->  1 0      7, whose root is 2.65
 
-    `length` is the number of input symbols, at least 1; the output has half as many, rounded up. Both may begin with
+    `length` is the number of input symbols, at least 1; the output has half as many, rounded up. Both may start with
     zeros. All numbers of so many bits but 0 are equally likely.
 
     Source: Delétang et al. 2023, table 1; order of the bits and distribution from the authors' code.

@@ -36,7 +36,7 @@ class AlgorithmicExamples(DataSource):
 
     Args:
         task: makes the examples.
-        train_lengths: the shortest and the longest length of training, as the task counts them.
+        train_lengths: the shortest and the longest training length, as the task counts them.
         sequence_length: at least the tokens of the longest training example.
         test_lengths: lengths of validation and test, each measured by itself.
         test_examples: the most examples of each of these, at least 1 (default 256); a short length may have fewer.
@@ -55,7 +55,7 @@ class AlgorithmicExamples(DataSource):
         if not self.lengths_trained:
             raise ValueError(f"train_lengths={list(self.train_lengths)} has no length that the task has")
         if not self.test_lengths:
-            raise ValueError("test_lengths must hold at least one length")
+            raise ValueError("test_lengths must contain at least one length")
         for length in self.test_lengths:
             if not self.task.has_length(length):
                 raise ValueError(f"test_lengths must be lengths that the task has, got {length}")
@@ -109,7 +109,7 @@ class AlgorithmicExamples(DataSource):
         for length in lengths:
             if (example := self._drawn("train", length, generator)) is not None:
                 return example
-        raise ValueError(f"train_lengths={list(self.train_lengths)} has too few examples to hold any out")
+        raise ValueError(f"train_lengths={list(self.train_lengths)} has too few examples for a split of them")
 
     def held_out_examples(self, split: str, length: int) -> list[Example]:
         """Make the examples of `validation` or `test` at a length, no two with the same input."""

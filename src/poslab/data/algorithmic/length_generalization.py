@@ -164,20 +164,20 @@ class Addition(AlgorithmicTask):
         5 3 7 2 6 + 1 9 1 7  ->  5 5 6 4 3
 
     `length` is the digits of the longer number, at least `least_digits`. All pairs of digit counts with that maximum
-    are equally likely; numbers do not begin with 0, unless they have one digit. The paper's text is "Compute 5 3 7 2 6
+    are equally likely; numbers do not start with 0, unless they have one digit. The paper's text is "Compute 5 3 7 2 6
     + 1 9 1 7 ?" and "The answer is 5 5 6 4 3."
 
     The paper has equally many examples of every pair of digit counts from its least to its largest one, so that longer
     lengths have more: (length - least) * 2 + 1 pairs have a maximum of `length`. It tests pairs of which one or both
     have more digits than in training.
 
-    Under `reversed`, every number begins with its lowest digit instead, the sum too: `6 2 7 3 5 + 7 1 9 1` gives
+    Under `reversed`, every number starts with its lowest digit instead, the sum too: `6 2 7 3 5 + 7 1 9 1` gives
     `3 4 6 5 5`. Each digit of the sum then follows from two digits of equal significance and from earlier ones, which
     suits encodings of digits by their significance (Abacus).
 
     Args:
         least_digits: of a number, at least 1 (the default of the authors' script is 4).
-        reversed: whether numbers begin with their lowest digit (paper: false; McLeish et al. 2024: true).
+        reversed: whether numbers start with their lowest digit (paper: false; McLeish et al. 2024: true).
 
     Source: Kazemnejad et al. 2023, table 1; distributions from the authors' code.
     """

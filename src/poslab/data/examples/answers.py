@@ -164,7 +164,7 @@ def spans(context: str, answers: Any, start: Any, row_name: str) -> list[dict[st
         row_name: of the question, for messages.
 
     Raises:
-        ValueError: beginning with `answer` or `start`, if an answer is not in the context, or not at its start,
+        ValueError: starting with `answer` or `start`, if an answer is not in the context, or not at its start,
             or some answers have no start and others do.
     """
     return [_span(context, text, begin, row_name) for text, begin in _texts_and_starts(answers, start, row_name)]

@@ -117,7 +117,7 @@ class LabelledTexts(TableExamples):
         different = {name for label in labels for name in (label if isinstance(label, list) else [label])}
         if len(labels) >= MIN_EXAMPLES and len(different) > len(labels) / 2:
             raise ValueError(
-                f"label must name classes, and {self.label!r} holds {len(different):,} different values in "
+                f"label must name classes, and {self.label!r} contains {len(different):,} different values in "
                 f"{len(labels):,} rows"
             )
         return splits

@@ -110,7 +110,7 @@ class HubDialogue(HubExamples):
 
         feature = table.rows.features["turns"]
         if not (isinstance(feature, List | LargeList) and "string" in str(getattr(feature.feature, "dtype", ""))):
-            raise ValueError(f"turns must hold lists of texts, and {self.turns!r} holds {feature}")
+            raise ValueError(f"turns must contain lists of texts, and {self.turns!r} contains {feature}")
         context_turns = self.context_turns
 
         def with_replies(row: dict[str, Any], index: int) -> list[dict[str, Any]]:

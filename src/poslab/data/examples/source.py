@@ -79,9 +79,9 @@ def check_examples(kind: ExampleKind, folder: Path) -> None:
             is_right = len(examples) == facts.num_examples[name] and "length" in columns and bool(tokens)
             is_right &= all(are_within(column, vocab_size) for column in tokens) and kind.fit(columns, facts.classes)
         except Exception as error:  # whatever the library meets in files that it did not write
-            raise ValueError(f"{folder / name} does not hold examples: {error}") from error
+            raise ValueError(f"{folder / name} does not contain examples: {error}") from error
         if not is_right:
-            raise ValueError(f"{folder / name} does not hold what {cache.FACTS} and {FILE_NAME} say")
+            raise ValueError(f"{folder / name} does not contain what {cache.FACTS} and {FILE_NAME} say")
 
 
 def measure_overlap(splits: dict[str, Dataset], kind: ExampleKind) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class TableExamples(ExampleSource, NamedColumns):
             if not len(splits[split]):
                 argument, name = tables[0].argument, tables[0].name
                 columns = ", ".join(map(repr, self.columns.values()))
-                raise ValueError(f"{argument} must hold examples, and {name} has no row with {columns}")
+                raise ValueError(f"{argument} must contain examples, and {name} has no row with {columns}")
         return splits
 
     def _converted(self, table: ExampleTable) -> "Dataset":
@@ -84,7 +84,7 @@ class TableExamples(ExampleSource, NamedColumns):
             feature = table.rows.features[argument]
             dtype = str(getattr(feature, "dtype", ""))
             if not dtype.startswith(TEXT_TYPES) and type(feature).__name__ != "Json":
-                raise ValueError(f"{argument} must hold text, and {columns[argument]!r} holds {feature}")
+                raise ValueError(f"{argument} must contain text, and {columns[argument]!r} contains {feature}")
         if self.document is not None:
             types |= {"document": Value("string")}
 
@@ -100,7 +100,7 @@ class TableExamples(ExampleSource, NamedColumns):
                 if argument in texts:
                     if isinstance(value, list | dict):
                         raise ValueError(
-                            f"{argument} must hold text, but {column!r} in {table.row_name(index)} is {str(value)[:40]}"
+                            f"{argument} must have text, but {column!r} in {table.row_name(index)} is {str(value)[:40]}"
                         )
                     row[argument] = as_written(value)
             document = {"document": row["document"]} if self.document is not None else {}

@@ -44,7 +44,7 @@ class TagKind(ExampleKind):
             firsts = np.searchsorted(places[:, 1], starts, side="right")
             if len(without := np.flatnonzero(np.diff(firsts, append=len(tokens)) == 0)):
                 word = words[without[0]]
-                raise ValueError(f"tokenizer must give each word a token of its own, and {word[:40]!r} has none")
+                raise ValueError(f"tokenizer must give each word its own token, and {word[:40]!r} has none")
             columns["tokens"].append(with_ends(tokenizer, tokens))
             columns["firsts"].append((1 + firsts).tolist())
             columns["length"].append(len(tokens) + 2)

@@ -27,11 +27,11 @@ def require_plain_names(argument: str, names: Iterable[str]) -> None:
     """Raise ValueError for names of classes that no table or line of a log can hold, or of which two look alike."""
     alike: dict[str, str] = {}
     for name in names:
-        # Control characters, separators of lines, and surrogates, which stand for bytes that are not UTF-8.
+        # Control characters, separators of lines, and surrogates, which represent bytes that are not UTF-8.
         if {"Cc", "Zl", "Zp", "Cs"}.intersection(map(unicodedata.category, name)):
-            raise ValueError(f"{argument} must hold names in UTF-8 without control characters, got {name!r}")
+            raise ValueError(f"{argument} must contain names in UTF-8 without control characters, got {name!r}")
         if (other := alike.setdefault(unicodedata.normalize("NFC", name.strip()), name)) != name:
-            raise ValueError(f"{argument} must hold different names, but {other!a} and {name!a} look alike")
+            raise ValueError(f"{argument} must contain different names, but {other!a} and {name!a} look alike")
 
 
 class ArrayKind(Kind):
@@ -46,7 +46,7 @@ class ArrayKind(Kind):
     stratify_by: ClassVar[str | None] = "label"
 
     def labels(self, splits: Mapping[str, Dataset]) -> list[str]:
-        """Return the different labels of all splits, sorted; ValueError, beginning with `label`, for odd names."""
+        """Return the different labels of all splits, sorted; ValueError, starting with `label`, for odd names."""
         names = CLASSES.labels(splits)
         require_plain_names("label", names)
         return names
@@ -137,12 +137,12 @@ def check_arrays(folder: Path, splits: Sequence[str], num_axes: int, dtype: str)
     try:
         arrays = {name: StoredArrays(folder, name, num_axes, facts.channels, dtype) for name in splits}
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} does not hold arrays: {error}") from error
+        raise ValueError(f"{folder} does not contain arrays: {error}") from error
     for name, stored in arrays.items():
         is_right &= stored.is_whole and len(stored) == facts.num_examples[name]
         is_right &= bool(((stored.labels >= 0) & (stored.labels < len(facts.classes))).all())
     if not is_right:
-        raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
+        raise ValueError(f"{folder} does not contain what {cache.FACTS} says")
     return list(arrays.values())
 
 

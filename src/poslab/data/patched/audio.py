@@ -52,7 +52,7 @@ FRAMES_AT_ONCE = 4096
 
 
 def require_reader(name: str) -> None:
-    """Raise ValueError, beginning with a name, unless the package that reads sounds is installed."""
+    """Raise ValueError, starting with a name, unless the package that reads sounds is installed."""
     if importlib.util.find_spec("soundfile") is None:
         raise NotInstalledError(f"{name} needs the package soundfile, which reads sounds: pip install soundfile")
 
@@ -66,7 +66,7 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
         name: of the file in messages; None is its path.
 
     Raises:
-        ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has a rate
+        ValueError: one sentence that starts with `argument`, for a file that is damaged, is none of these, has a rate
             beyond 4 to 192 kHz, more than 8 channels or more than 10 minutes. An Ogg file that is cut may be read as
             far as it goes.
     """
@@ -87,18 +87,18 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
                 raise ValueError(f"it has {opened.frames / opened.samplerate:,.0f} seconds")
             cut = CUT.search(opened.extra_info)
             if cut and int(cut[2]) < int(cut[1]) < STREAMED:
-                raise ValueError(f"its header claims {int(cut[1]):,} bytes of sound, and it holds {int(cut[2]):,}")
+                raise ValueError(f"its header claims {int(cut[1]):,} bytes of sound, and it contains {int(cut[2]):,}")
             rate = opened.samplerate
             wave_N = _mono(opened, opened.frames, rate)  # of Ogg, the number is an estimate
     except Exception as error:  # whatever the library meets in a file that is not as it should be
         reason = one_line(getattr(error, "error_string", str(error)))  # of the library's, without the file
         named = repr(str(file)) if name is None else name
-        raise ValueError(f"{argument} must hold whole sounds, but {named} is not one: {reason}") from error
+        raise ValueError(f"{argument} must contain whole sounds, but {named} is not one: {reason}") from error
     return at_16_khz(wave_N, rate)
 
 
 def at_16_khz(wave_N: np.ndarray, rate: int) -> np.ndarray:
-    """Return a sound of a rate in samples per second at 16 kHz; its duration and pitch are right within 0.025 %.
+    """Return a sound of a rate in samples per second at 16 kHz; its duration and pitch are right within 0.025%.
 
     They are exact for usual rates, such as 11,025, 22,050, 44,100 and 48,000. The filter of a ratio of two rates grows
     with its terms, so that of 44,101 would cost more than the sound: it is rounded to a denominator of at most 2,000.
@@ -110,7 +110,7 @@ def at_16_khz(wave_N: np.ndarray, rate: int) -> np.ndarray:
 def _mono(file: "SoundFile", frames: int, at_once: int) -> np.ndarray:
     """Return the mean of the channels of an open file, (N,) float32, of at most so many frames.
 
-    Few are unpacked at once, of which each has all channels: a megabyte of silence can stand for gigabytes.
+    Few are unpacked at once, of which each has all channels: a megabyte of silence can represent gigabytes.
     """
     waves = [np.zeros(0, np.float32)]
     for first in range(0, frames, at_once):

@@ -70,7 +70,7 @@ class CaptionFolder(ImageSource, Source):
         files = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
         images = sorted(path for path in files if not any(part[0] == "." for part in path.relative_to(folder).parts))
         if not images:
-            raise ValueError(f"path must hold images ({', '.join(SUFFIXES)}), but {self.path!r} has none")
+            raise ValueError(f"path must contain images ({', '.join(SUFFIXES)}), but {self.path!r} has none")
         return {path: _caption_of(path) for path in images}
 
     @cached_property
@@ -109,14 +109,14 @@ def _caption_of(image: Path) -> str:
     file = image.with_suffix(".txt")
     if not file.is_file():
         raise ValueError(
-            f"path must hold the caption of each image in a text file next to it, but there is no {str(file)!r}"
+            f"path must contain the caption of each image in a text file next to it, but there is no {str(file)!r}"
         )
     try:
         lines = read_text(file).removeprefix("\ufeff").splitlines() or [""]
     except ValueError as error:
-        raise ValueError(f"path must hold captions in UTF-8: {error}") from error
+        raise ValueError(f"path must contain captions in UTF-8: {error}") from error
     if not lines[0].strip():
-        raise ValueError(f"path must hold captions, but the first line of {str(file)!r} is empty")
+        raise ValueError(f"path must contain captions, but the first line of {str(file)!r} is empty")
     return " ".join(lines[0].split())
 
 

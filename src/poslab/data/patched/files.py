@@ -87,7 +87,7 @@ class HubArrays(PatchedSource, HubColumns):
 
     def _encoded(self, rows: "Dataset") -> "Dataset":
         feature, column = rows.features[self.file_argument], self.columns[self.file_argument]
-        mistake = f"{self.file_argument} must hold {self.kind.name}s, and {column!r} holds {feature}"
+        mistake = f"{self.file_argument} must contain {self.kind.name}s, and {column!r} contains {feature}"
         if type(feature).__name__ != self.file_type and not (isinstance(feature, dict) and "bytes" in feature):
             raise ValueError(mistake)
         try:
@@ -115,7 +115,7 @@ class HubArrays(PatchedSource, HubColumns):
         except (OSError, TypeError, ValueError) as error:
             reason = one_line(str(error))
             raise ValueError(
-                f"{self.file_argument} must hold files, but that of {self._named(number)} cannot be read: {reason}"
+                f"{self.file_argument} must have files, but the file of {self._named(number)} cannot be read: {reason}"
             ) from error
 
     def _named(self, number: int) -> str:
@@ -154,7 +154,7 @@ class FolderArrays(HubArrays):
         entries = glob.glob(f"{glob.escape(str(folder))}/**", recursive=True)
         for entry in entries:
             if os.path.islink(entry) and not os.path.exists(entry):
-                raise ValueError(f"path must hold {self.kind.name}s, but {entry!r} is a link that leads nowhere")
+                raise ValueError(f"path must contain {self.kind.name}s, but {entry!r} is a link that leads nowhere")
         require_plain_names("path", {os.path.basename(entry) for entry in entries if os.path.isdir(entry)})
         if not any(map(os.path.isfile, entries)):
             raise ValueError(self._without_classes("train"))
@@ -171,13 +171,13 @@ class FolderArrays(HubArrays):
             if (earlier := first.setdefault(example["content"], example))["label"] != example["label"]:
                 files = " and ".join(self._named(number) for number in (earlier["number"], example["number"]))
                 raise ValueError(
-                    f"path must hold files of one class each, but {files} are equal: delete one, or keep both with "
+                    f"path must contain files of one class each, but {files} are equal: delete one, or keep both with "
                     "dataset.deduplicate=false"
                 )
 
     def _without_classes(self, argument: str) -> str:
         return (  # `datasets` takes names of folders for classes only then
-            f"path must hold a folder of {self.kind.name}s for each class, at least two and none within another, or a "
+            f"path must have a folder of {self.kind.name}s for each class, at least two and none within another, or a "
             f"metadata.csv with classes, got {self.path!r}"
         )
 

@@ -188,7 +188,7 @@ def read_image(argument: str, file: Path | BytesIO, channels: int, name: str | N
         name: of the file in messages; None is its path.
 
     Raises:
-        ValueError: one sentence that begins with `argument`, for a file that is damaged, is none of these, has more
+        ValueError: one sentence that starts with `argument`, for a file that is damaged, is none of these, has more
             than 50 million pixels, or is grey in more than 8 bits; those of colours are rounded to 8.
     """
     try:
@@ -205,7 +205,7 @@ def read_image(argument: str, file: Path | BytesIO, channels: int, name: str | N
         is_another = isinstance(error, UnidentifiedImageError)
         reason = f"it is not {', '.join(FORMATS)}" if is_another else one_line(str(error))
         named = repr(str(file)) if name is None else name
-        raise ValueError(f"{argument} must hold whole images, but {named} is not one: {reason}") from error
+        raise ValueError(f"{argument} must contain whole images, but {named} is not one: {reason}") from error
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours)

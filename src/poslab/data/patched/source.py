@@ -144,7 +144,7 @@ class PatchedSource(RowSource):
             load_tokenizer(folder)
         for stored in check_arrays(folder, self._splits_at(length), len(self.patch_sizes), self.dtype):
             if not self.may_have(stored.sizes, length):
-                raise ValueError(f"{folder} does not hold what {cache.FACTS} says")
+                raise ValueError(f"{folder} does not contain what {cache.FACTS} says")
 
     @property
     def most_tokens_trained(self) -> int:
@@ -207,7 +207,7 @@ class PatchedSource(RowSource):
 
     @abstractmethod
     def require_length(self, name: str, length: int) -> None:
-        """Raise ValueError, beginning with a name, for a length that patches do not fill, or too many do."""
+        """Raise ValueError, starting with a name, for a length that patches do not fill, or too many do."""
 
     @abstractmethod
     def cells_at(self, length: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Abacus embeddings of a digit's place in its number. Dimension letters: B batch, T and S tokens, M model dim."""
+"""Abacus embeddings of a digit's position in its number. Dimension letters: B batch, T and S tokens, M model dim."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Offset = Annotated[int, Range(at_least=0), NOT_HUGE]
 
 
 class Abacus(PositionalEncoding):
-    """Abacus: digits at the same place of their numbers share a trained vector.
+    """Abacus: digits at the same position of their numbers share a trained vector.
 
         x_t = embedding_t + W[index_t + k]  if token t is a digit, else embedding_t + W[0]
         index_t = 1 + the digits that stand directly before token t
@@ -28,8 +28,8 @@ class Abacus(PositionalEncoding):
     digit first, so that an index is a power of ten and the digits of a sum have the same
     (`dataset=addition dataset.task.reversed=true`).
 
-    Use it when numbers are the task, such as adding numbers with more digits than in training. It encodes places within
-    numbers alone: give the model another encoding beside it for everything else.
+    Use it when numbers are the task, such as adding numbers with more digits than in training. It encodes positions
+    within numbers alone: give the model another encoding beside it for everything else.
 
     Args:
         d_model: width M.
@@ -39,12 +39,12 @@ class Abacus(PositionalEncoding):
 
     Parameters: `table.weight` (num_embeddings, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. It encodes places within a number and nothing else; attention beside it has no
-    position, or an encoding of its own (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`).
+    Causal and bidirectional. It encodes positions within a number and nothing else; attention beside it has no
+    position, or its own encoding (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`).
     Claimed: trained on numbers of up to 20 digits, a model adds those of 100. Rows are trained up to the longest number
     of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.
 
-    k is drawn from torch's global generator of the device, which the training loop seeds anew for each process and
+    k is drawn from torch's global generator of the device, which the training loop seeds again for each process and
     micro-batch: each has its own k, but for processes that share a window, and a resumed run the same ones. An
     encoder-decoder has a table and k per stack.
 
@@ -78,7 +78,7 @@ class Abacus(PositionalEncoding):
 
     def embed(self, x_BTM: Tensor, positions: Positions, tokens: Tokens | None = None) -> Tensor:
         if tokens is None:
-            raise ValueError("tokens must be given to Abacus, which counts the digits of numbers, got positions alone")
+            raise ValueError("tokens must be given to Abacus, which counts the digits of numbers, got only positions")
         is_digit_BS = torch.isin(tokens.ids, tokens.ids.new_tensor(self.digits))
         index_BS = index_in_number(is_digit_BS, tokens.segments)
         largest_k = self.max_k if self.training else 0
@@ -91,7 +91,7 @@ class Abacus(PositionalEncoding):
                     f"offsets up to {largest_k}; train with more rows, or on shorter numbers"
                 )
         if largest_k:
-            # A tensor, not a number, for which a step would be compiled anew for each offset.
+            # A tensor, not a number, for which a step would be compiled again for each offset.
             k = torch.randint(largest_k + 1, (), device=index_BS.device)
             index_BS = torch.where(is_digit_BS, index_BS + k, 0)
         added_BTM: Tensor = self.table(index_BS[:, -x_BTM.shape[1] :])
@@ -102,7 +102,7 @@ class Abacus(PositionalEncoding):
 
 
 def index_in_number(is_digit_BS: Tensor, segments_BS: Tensor | None = None) -> Tensor:
-    """Return the place of each digit in its number, counted from 1, and 0 for all other tokens, (B, S).
+    """Return the position of each digit in its number, counted from 1, and 0 for all other tokens, (B, S).
 
     A number ends with its document, the number of which is in `segments_BS`; None if a row is one document.
     """

@@ -1,4 +1,4 @@
-"""Bilevel positions (BiPE): segments, and places within them.
+"""Bilevel positions (BiPE): segments, and positions within them.
 
 Dimension letters: B batch, T and S tokens, M model dim.
 """
@@ -25,7 +25,7 @@ End = Annotated[int, Range(at_least=0), NOT_HUGE]
 
 
 class Bilevel(PositionalEncoding):
-    """Bilevel positions: a learned vector for the place within a segment, and segments as positions for all layers.
+    """Bilevel positions: a learned vector for the position within a segment, and segments as positions for all layers.
 
         x_t = embedding_t + W[min(t - begin_t, N - 1)],    attention has token t at position s_t
 
@@ -37,7 +37,7 @@ class Bilevel(PositionalEncoding):
     Args:
         d_model: width M.
         ends: ids of the tokens that end a segment, to which they belong themselves.
-        num_embeddings: rows N of W; later places of a segment share the last one.
+        num_embeddings: rows N of W; later positions of a segment share the last one.
 
     Parameters: `table.weight` (N, M), once for the whole model; normal with standard deviation 0.02.
 
@@ -84,7 +84,7 @@ class Bilevel(PositionalEncoding):
     def _ids(self, tokens: Tokens | None) -> Tensor:
         if tokens is None:
             raise ValueError(
-                "tokens must be given to Bilevel, which counts those that end a segment, got positions alone"
+                "tokens must be given to Bilevel, which counts those that end a segment, got only positions"
             )
         return tokens.ids
 
@@ -96,21 +96,21 @@ class Bilevel(PositionalEncoding):
 def bipe(
     ends: Sequence[End], over: Callable[..., PositionalEncoding] = Rotary, num_embeddings: Count = 1024
 ) -> LayerPattern:
-    """Return bilevel positions (BiPE): a vector for the place in a sentence, and an encoding that counts sentences.
+    """Return bilevel positions (BiPE): a vector for the position in a sentence, and an encoding that counts sentences.
 
         x_t = embedding_t + W[min(t - begin_t, N - 1)],    layers have token t at position s_t
 
     with s_t the number of segments that ended before t in its document, and begin_t the first token of its own segment.
-    Under BiPE-RoPE queries and keys turn by s_i - s_j, under BiPE-ALiBi the bias is that of s_i - s_j.
+    Under BiPE-RoPE queries and keys rotate by s_i - s_j, under BiPE-ALiBi the bias is that of s_i - s_j.
 
-    Use it when texts fall into sentences or lines and will be longer than in training: places within a segment stay as
-    small, and there are far fewer segments than tokens.
+    Use it when texts fall into sentences or lines and will be longer than in training: positions within a segment stay
+    as small, and there are far fewer segments than tokens.
 
     Args:
         ends: ids of the tokens that end a segment, to which they belong themselves (paper: the full stop and the end of
             a line). With `dataset.tokenizer=bytes` these are 46 and 10.
         over: factory of the encoding that reads the numbers of segments (paper: `Rotary` or `Alibi`).
-        num_embeddings: rows N of W; later places of a segment share the last one (authors: 1,024).
+        num_embeddings: rows N of W; later positions of a segment share the last one (authors: 1,024).
 
     Parameters: W, `table.weight` (N, M), once for the whole model, and those of `over` in each layer.
 
@@ -119,7 +119,7 @@ def bipe(
     perplexity beyond the training length than rotary and ALiBi.
 
     Traps: without such tokens a text is one segment, and `over` sees no distance. The ids belong to a tokenizer.
-    Padding is not counted. A sampler of positions would change nothing, and is refused in training.
+    Padding is not counted. A sampler of positions would change nothing, and raises an error in training.
 
     Raises:
         ValueError: without ends, for an argument out of its range, for ends beyond the vocabulary of the model, and

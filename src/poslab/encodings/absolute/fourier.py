@@ -34,10 +34,10 @@ class Fourier(PositionalEncoding):
         scale: factor on the token embeddings before the sum; None is sqrt(M), as for sinusoidal positions.
 
     No parameters. Causal and bidirectional, for real positions too. Costs M numbers per token, once before the first
-    layer. Nothing is claimed beyond the training length, nor can it be: position p + L equals position p.
+    layer. It cannot extrapolate beyond the training length: position p + L equals position p.
 
-    Slow to learn, since neighbouring positions have nothing in common (M = 192 harmonics of L = 256 turn by up to 3 / 4
-    of a circle); less so with a larger `length`, under which neighbours are alike.
+    Slow to learn, since neighbouring positions have nothing in common (M = 192 harmonics of L = 256 rotate by up to
+    3 / 4 of a circle); less so with a larger `length`, under which neighbours are alike.
 
     Traps, all of them properties of the formula:
     - At integer positions, harmonics above L / 2 equal those below (aliasing): channel L - k is channel k, with the

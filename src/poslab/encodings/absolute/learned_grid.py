@@ -108,14 +108,14 @@ class _OfCells(PositionalEncoding):
 
 
 class LearnedGrid(_OfCells):
-    """One trained vector per cell of a grid, resampled for pictures of any size, added to the token embeddings.
+    """One trained vector per cell of a grid, resampled for images of any size, added to the token embeddings.
 
         x_t = embedding_t + sum_s w_1[s_1] ... w_A[s_A] table[s]
 
     The weights w_a of an axis are those of resizing the table to the grid of the token, which they depend on alone (see
-    `resampling_weights`): pictures of several sizes stand in one batch, each as it would alone.
+    `resampling_weights`): images of several sizes stand in one batch, each as it would alone.
 
-    Use it when patches should have learned positions, as in most vision transformers, and pictures may have other sizes
+    Use it when patches should have learned positions, as in most vision transformers, and images may have other sizes
     than in training.
 
     Args:
@@ -126,13 +126,13 @@ class LearnedGrid(_OfCells):
 
     Parameters: `table` (G_1, ..., G_A, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. Claimed to carry over to somewhat larger pictures, best after some training there. A text
+    Causal and bidirectional. Claimed to carry over to somewhat larger images, best after some training there. A text
     has no size: its tokens are at the same number on every axis, without resampling. A grid of one axis ends a text, as
     `Learned` does; on several, a token past a side is at its last cell. A token without a position has no vector.
     Costs N numbers per token and N * M products, once before the first layer.
 
     Traps: transformers resizes the table of ViT by a bicubic kernel with a = -3/4 and without antialias, which differs
-    where pictures become smaller. A grid of one cell, as of a token of text among pictures, gets the mean of the table.
+    where images become smaller. A grid of one cell, as of a token of text among images, gets the mean of the table.
 
     Raises:
         ValueError: for an argument out of its range; for a position past the end of a text, or of `interpolation=none`;
@@ -182,7 +182,7 @@ class LearnedAxes(_OfCells):
 
     Parameters: `tables` (G_a, M) for each axis, once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. What is said of a text, of tokens without a position, and of larger pictures in
+    Causal and bidirectional. What is said of a text, of tokens without a position, and of larger images in
     `LearnedGrid` holds here. Costs one look-up per token and axis, and where it is resampled G * M products, once
     before the first layer.
 

@@ -33,7 +33,7 @@ class Sinusoidal(PositionalEncoding):
         scale: factor on the token embeddings before the sum; None is sqrt(M), as in the paper (section 3.4).
         layout: "interleaved" alternates sines and cosines, as the paper writes them; "concatenated" has all sines
             before all cosines, as Marian, RoFormer and XLNet. The two differ in the order of channels alone: a model
-            trained from scratch does not notice, pretrained weights need theirs.
+            trained from scratch does not notice, pretrained weights need the order of their model.
 
     No parameters. Causal and bidirectional, for real positions too, with the precision of `Rotary` at far ones. Little
     is claimed beyond the training length: the paper hoped for it, later ones measured otherwise. Costs M numbers per

@@ -28,12 +28,12 @@ class SinusoidalGrid(Sinusoidal):
         layout: "concatenated" as MAE, or "interleaved" as DETR, within the channels of each axis.
 
     No parameters. Causal and bidirectional, for real coordinates too. A token without a position has zeros, as the
-    class token of MAE. A text has one axis. Little is claimed for larger pictures. Costs M numbers per token, once
+    class token of MAE. A text has one axis. Little is claimed for larger images. Costs M numbers per token, once
     before the first layer.
 
     Traps: the place (0, 0) is not zero but [0, ..., 1, ...]. DETR counts from 1, divides by the size, and multiplies by
     2 pi: that is a choice of coordinates. The order of the axes is that of `Places`, height first; big_vision has width
-    first. On a grid of 14 cells, most channels under a base of 10,000 hardly turn.
+    first. On a grid of 14 cells, most channels under a base of 10,000 hardly rotate.
 
     Raises:
         ValueError: for an argument out of its range, or a d_model that the axes do not divide.

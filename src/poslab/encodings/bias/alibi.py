@@ -40,13 +40,13 @@ class Alibi(DistanceBias):
 
     Published forms for encoders: 0 is the symmetric one that the first author suggests; 0.5 the "nonsymmetric with
     offset" of EIFY's fairseq, -slope * (|i - j| - 0.5) ahead; -0.5 that of Ruoss et al. 2023, the same behind. An
-    offset gives each whole distance, ahead or behind, a bias of its own; steeper slopes on one side need not.
+    offset gives each whole distance, ahead or behind, its own bias; steeper slopes on one side need not.
 
     No parameters. Causal and bidirectional. Claimed to keep its perplexity on texts several times as long as in
     training. Time and memory: one row of 2T - 1 numbers per head.
 
     Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
-    slope * j is the same after a softmax, but bfloat16 cannot hold it. Under a metric, tokens of text among pictures,
+    slope * j is the same after a softmax, but bfloat16 cannot hold it. Under a metric, tokens of text among images,
     which are at the same number on every axis, are sqrt(A) or A apart where they are neighbours; chebyshev has 1.
 
     Examples:
@@ -59,7 +59,7 @@ class Alibi(DistanceBias):
         [-1.0, -0.5, -0.0]
 
     Source: Press, Smith, Lewis, "Train Short, Test Long" (ICLR 2022), section 3; for encoders issue 5 of the authors'
-    repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023); for pictures Fuller et al.,
+    repository, and the code of Ruoss et al., "Randomized Positional Encodings" (ACL 2023); for images Fuller et al.,
     "CROMA" (NeurIPS 2023).
     """
 
@@ -100,7 +100,7 @@ def alibi_grid(num_heads: Count, max_exponent: Positive = 8.0, metric: Metric = 
 
     over the axes a; the slopes are those of `Alibi`.
 
-    Use it when pictures will be larger than in training and near patches matter most: nothing is learned, and no
+    Use it when images will be larger than in training and near patches matter most: nothing is learned, and no
     distance beyond the training size is special.
 
     Args:
@@ -108,7 +108,7 @@ def alibi_grid(num_heads: Count, max_exponent: Positive = 8.0, metric: Metric = 
         metric: "euclidean" as above, "manhattan" for the sum over axes, "chebyshev" for the largest.
 
     No parameters. Causal and bidirectional; both directions are alike. On a text, which has one axis, it is ALiBi.
-    Claimed to carry over to larger pictures of the same scale. A token without a position has no bias. Costs a number
+    Claimed to carry over to larger images of the same scale. A token without a position has no bias. Costs a number
     for each offset that occurs and head.
 
     Source: Fuller et al., "CROMA: Remote Sensing Representations with Contrastive Radar-Optical Masked Autoencoders"

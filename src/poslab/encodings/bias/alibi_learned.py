@@ -26,7 +26,7 @@ class LearnedAlibi(Alibi):
         asymmetry, causal, metric: as in `Alibi`.
 
     Parameters: `exponents` (H,), one for all layers of a stack. Causal and bidirectional. The paper reports no strong
-    extrapolation of learned slopes, and 3 % more time. Costs what `Alibi` does, and the gradient of one row per head.
+    extrapolation of learned slopes, and 3% more time. Costs what `Alibi` does, and the gradient of one row per head.
 
     Traps: a learned slope may turn negative; its learned natural logarithm, as elsewhere, means another learning rate.
 

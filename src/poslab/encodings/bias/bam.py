@@ -18,7 +18,7 @@ class Bam(DistanceBias):
 
         logit(i, j) = q_i . k_j / sqrt(D) - (exp(s_h) |i - j| + 0.00001) ** a_h
 
-    A generalised Gaussian prior of the place that is attended to: ALiBi is a = 1, a Gaussian a = 2, no prior a = 0.
+    A generalised Gaussian prior of the position that is attended to: ALiBi is a = 1, a Gaussian a = 2, no prior a = 0.
 
     Use it when ALiBi fits, but each head should learn how fast its penalty grows, and may come to ignore distance or to
     seek it.
@@ -36,7 +36,7 @@ class Bam(DistanceBias):
     Left out: the location of the authors' code, which moves the prior away from the query, and which they do not train.
 
     Source: Bianchessi et al., "Bayesian Attention Mechanism: A Probabilistic Framework for Positional Encoding and
-    Context Length Extrapolation" (2025); the formula is that of its code.
+    Context Length Extrapolation" (2025); the formula follows its code.
     """
 
     def __init__(self, num_heads: Count, metric: Metric | None = None) -> None:

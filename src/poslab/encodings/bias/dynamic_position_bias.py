@@ -29,7 +29,7 @@ class DynamicPositionBias(DistanceBias):
     Causal and bidirectional. Distances beyond the training length are on the logarithm's slow side, but nothing has
     trained them. Time: the network at 2T - 1 distances for each layer, width^2 operations each.
 
-    Traps: CrossFormer's network has ReLU and layer norms, for windows of pictures, and reads distances as they are;
+    Traps: CrossFormer's network has ReLU and layer norms, for windows of images, and reads distances as they are;
     this is the form of x-transformers with `log_distance=True`. Swin V2's, with an end for the bias, is
     `encoding=swin_v2`, and for keys before the query alone there is FIRE.
 

@@ -19,10 +19,10 @@ class Fire(PositionalEncoding):
         psi(x) = ln(|c * x| + 1),  T = |multiplier * threshold|
 
     The argument of the MLP is between 0 and 1 at any length, a range that training covers (progressive interpolation);
-    up to the threshold T it is a function of distance alone.
+    up to the threshold T it is a function of only the distance.
 
-    Use it when a decoder should read texts of many lengths: distances count relative to the place of the query, so that
-    a longer text has no distance that is new.
+    Use it when a decoder should handle texts of many lengths: distances count relative to the position of the query, so
+    that a longer text has no distance that is new.
 
     Args:
         num_heads: heads H.

@@ -24,7 +24,7 @@ class RelativeTable(OffsetBias):
     On each axis of n cells the table has the offsets 1 - n to n - 1. Between two whole offsets it is linear, and past
     its ends as at its ends.
 
-    Use it when pictures have the size of those of training, or nearly: nothing is assumed of the bias, not even that
+    Use it when images have the size of those of training, or nearly: nothing is assumed of the bias, not even that
     near is like near.
 
     Args:
@@ -34,7 +34,7 @@ class RelativeTable(OffsetBias):
     Parameters, for each layer its own: `table` (N, H) with N = (2 n_1 - 1) ... (2 n_A - 1) rows, the last axis
     fastest; normal with standard deviation 0.02, cut at two of them in Swin's code (here at -2 and 2).
 
-    Causal and bidirectional. A smaller grid reads the middle of the table, as a corner of a picture would. The offsets
+    Causal and bidirectional. A smaller grid reads the middle of the table, as a corner of an image would. The offsets
     of a larger one are multiplied by (2 n - 1) / (2 m - 1), on an axis of m cells: BEiT's table is so resized, by
     bilinear interpolation. Little is claimed for it: `SwinV2Bias` was made for that. A text is at the same number on
     every axis, with one bias for all distances of at least n - 1. A token without a position has no bias; `BeitBias`

@@ -31,7 +31,7 @@ class Sandwich(DistanceBias):
     No parameters. Causal in the paper; in an encoder left and right are the same. Claimed to extrapolate like KERPLE
     and T5, with nothing to learn. Time and memory: one row of 2T - 1 numbers per head.
 
-    Traps: m begins at 1, so that the fastest wave turns by less than one radian per token, unlike in sinusoidal
+    Traps: m begins at 1, so that the fastest wave rotates by less than one radian per token, unlike in sinusoidal
     encodings. Subtracting dim / 2, which a softmax ignores, makes the bias 0 at distance 0.
 
     Source: Chi et al., "Dissecting Transformer Length Extrapolation via the Lens of Receptive Field Analysis"

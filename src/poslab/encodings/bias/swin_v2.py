@@ -27,7 +27,7 @@ class SwinV2Bias(OffsetBias):
 
     on each axis a of n_a cells, with MLP: A -> width -> H, ReLU between.
 
-    Use it when pictures will be larger than in training: between an offset and twice as far is one step of the input,
+    Use it when images will be larger than in training: between an offset and twice as far is one step of the input,
     so that little of a larger grid is new to the network.
 
     Args:

@@ -72,7 +72,7 @@ class T5Bias(DistanceBias):
         """Set each bucket to the weighted mean of the logits at its distances; see `PositionalEncoding.fit`.
 
         A bucket without any takes the value of the nearest bucket of its side that has one, since the last that
-        training has reached stands for all further distances.
+        training has reached represents all further distances.
         """
         buckets = distance_buckets(distance_N, self.causal, self.num_buckets, self.max_distance)
         weights = torch.zeros(self.num_buckets, dtype=torch.float64, device=distance_N.device)
@@ -102,7 +102,7 @@ def check_buckets(causal: bool, num_buckets: int, max_distance: int) -> None:
     exact = num_buckets // multiple
     if max_distance <= exact:
         raise ValueError(
-            f"max_distance must be greater than {exact} (the number of buckets that hold one distance each), "
+            f"max_distance must be greater than {exact} (the number of buckets of one distance each), "
             f"got {max_distance}"
         )
 

@@ -17,12 +17,12 @@ class T5Axes(OffsetBias):
 
     Buckets and the factor sqrt(D) are those of `T5Bias`, with half of the buckets for keys ahead on the axis.
 
-    Use it when patches, or words on a page, should attend by rows and columns, and pictures may be larger than in
+    Use it when patches, or words on a page, should attend by rows and columns, and images may be larger than in
     training.
 
     Args:
         num_heads, head_dim: heads H and head dimension D.
-        num_axes: number of axes A (2 for pictures; at least 1).
+        num_axes: number of axes A (2 for images; at least 1).
         num_buckets: number of buckets of each axis (paper: 64; a multiple of 4).
         max_distance: end of the logarithmic buckets, past the start of the last (paper: 256; above num_buckets / 4).
 

@@ -25,7 +25,7 @@ class Tisa(DistanceBias):
 
     Parameters: `amplitudes`, `sharpness`, `offsets` (num_kernels, H), for each layer its own. Bidirectional, and
     left differs from right: a bump ahead of the query has a positive offset. Causal too, where bumps ahead are unused.
-    Nothing is claimed beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
+    No claim beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
     numbers per head and kernel, and their gradients.
 
     Traps: the sign is j - i, not i - j. The authors' first code leaves initial values open; these are those of a later

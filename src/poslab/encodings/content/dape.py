@@ -91,7 +91,7 @@ class Dape(_AttentionMap):
 
     Parameters, for each layer its own, those of `over` included: `hidden_weight` (width, 2H, 1), `hidden_bias`
     (width,), `output_weight` (H, width, 1). Causal in the paper; here whatever `over` is. Claimed to extrapolate
-    further than the bias alone. Time: f at each query and key, about 3H * width * T * S operations; memory: 2H + width
+    further than the bias does. Time: f at each query and key, about 3H * width * T * S operations; memory: 2H + width
     numbers for each key and each query of a block.
 
     Traps: A is scaled before f reads it. The output of f has no bias, unlike in the authors' code: it would add one
@@ -127,7 +127,7 @@ class DapeV2(_AttentionMap):
 
     Neighbours are those in storage; keys that the query does not see are 0 to both layers, as past the ends. The
     authors' code blanks them at the first layer only, so that its second reads a hidden unit (computed from the last
-    visible keys) one place past the query, which does not exist in a decoding step. With both blank, a query has the
+    visible keys) one position past the query, which does not exist in a decoding step. With both blank, a query has the
     same logits whatever follows it, and wherever its document stands.
 
     Raises:

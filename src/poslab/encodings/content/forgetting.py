@@ -44,7 +44,7 @@ class Forgetting(PositionalEncoding):
 
     Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates are float32 under
     autocast too, and sums float64. Keys that no query of the block sees (padding, other documents) do not enter the
-    sums. A temperature leaves this bias alone; PaTH's gates stand within the scale, these do not.
+    sums. A temperature leaves this bias unchanged; PaTH's gates stand within the scale, these do not.
 
     Source: Lin, Nikishin, He, Courville, "Forgetting Transformer: Softmax Attention with a Forget Gate" (ICLR 2025),
     section 3.

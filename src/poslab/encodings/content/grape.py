@@ -39,7 +39,7 @@ class GrapeA(PositionalEncoding):
     `key_direction` u (H, D), initially normal with standard deviation 1 / sqrt(D), as far as the gates read them.
 
     Causal only, and relative. Costs one number for each query and key, as FoX does. The paper claims a lower loss than
-    ALiBi's and FoX's; its best form is `GrapeAP`. A temperature leaves the bias alone.
+    ALiBi's and FoX's; its best form is `GrapeAP`. A temperature leaves the bias unchanged.
 
     Raises:
         ValueError: for an argument out of its range.

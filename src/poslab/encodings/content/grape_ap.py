@@ -24,9 +24,9 @@ class GrapeAP(PositionalEncoding):
         logit(i, j) = q_i . k_j / sqrt(D) + m_h (psi(i, j + 1) + ... + psi(i, i))
         psi(i, l) = ln sigmoid(p_i . R(l) norm(p_l) / W),    p_t = A_h x_t
 
-    with the slopes m_h of ALiBi; norm divides by the root mean square, and R(l) turns all channel pairs (m, m + W / 2)
-    by -l radians. A gate that is always half open is ALiBi with ln 2 of its slopes. In `Forgetting` a token's gate is
-    the same for all queries.
+    with the slopes m_h of ALiBi; norm divides by the root mean square, and R(l) rotates all channel pairs
+    (m, m + W / 2) by -l radians. A gate that is always half open is ALiBi with ln 2 of its slopes. In `Forgetting` a
+    token's gate is the same for all queries.
 
     Use it when a decoder should extrapolate as ALiBi does, and each query should decide which tokens make others far.
     Its authors normalise queries and keys (`model.qk_norm=true`).
@@ -38,13 +38,13 @@ class GrapeAP(PositionalEncoding):
 
     Parameters: `projection.weight` A (H W, M) in each layer, initially normal with standard deviation 1 / (2 sqrt(M)).
 
-    Causal only, and not relative: R turns keys alone, by their position. The paper's best form in its comparison, above
-    `GrapeA`, FoX and rotary. A token's state is 2 W numbers for each head. Costs a product of width W for each query
-    and key beside that of width D, and a cumulative sum over keys.
+    Causal only, and not relative: R rotates only keys, by their position. The paper's best form in its comparison,
+    above `GrapeA`, FoX and rotary. A token's state is 2 W numbers for each head. Costs a product of width W for each
+    query and key beside that of width D, and a cumulative sum over keys.
 
     Traps: the gate of the query itself counts, that of the key does not; in x-transformers' PerRowDataDependentAlibi it
     is the other way round. p is normalised on the side of the token on the way alone. Tokens that the query does not
-    see (padding, other documents) add nothing. A temperature leaves the bias alone.
+    see (padding, other documents) add nothing. A temperature leaves the bias unchanged.
 
     Raises:
         ValueError: for an argument out of its range.

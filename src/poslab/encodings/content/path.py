@@ -34,7 +34,7 @@ class PaTH(PositionalEncoding):
         d_model, num_heads, num_kv_heads, head_dim: M, H, G and D; each key-value head has its own reflections.
         rank: width of the bottleneck between `down` and `up` (paper: 32; positive).
         conv_width: number of tokens, the current one and those before it, in w_t (paper: 3; positive).
-        forget_gate: True if each query head also forgets at a rate of its own (paper: both are reported).
+        forget_gate: True if each query head also forgets at its own rate (paper: both are reported).
 
     Parameters, each layer its own: `down` (rank, M), `up` (G D, rank), `kernel` (G D, conv_width; the current token
     first), `beta_weight` (G, M), `beta_bias` (G), and with gates `gate_weight` (H, M), `gate_bias` (H). Matrices start

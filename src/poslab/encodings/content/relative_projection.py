@@ -18,10 +18,10 @@ from poslab.encodings.relative.scores import pick
 
 
 class RelativeProjection(PositionalEncoding):
-    """Inkling's relative logits: each token mixes a few learned profiles of distance into a bias of its own.
+    """Inkling's relative logits: each token mixes a few learned profiles of distance into its own bias.
 
         logit(i, j) = q_i . k_j / sqrt(D) + r_i . bank[:, i - j],    r_i = W_h x_i
-        with 0 in place of the bias where i - j >= extent
+        with 0 instead of the bias where i - j >= extent
 
     Use it when the content of a token should decide how it looks at each distance, and texts are shorter than `extent`.
 

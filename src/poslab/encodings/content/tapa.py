@@ -14,14 +14,14 @@ from poslab.encodings.positions import Positions
 
 
 class Tapa(PositionalEncoding):
-    """Token-aware phase attention (TAPA): part of a head says how fast the logit of two tokens turns with distance.
+    """Token-aware phase attention (TAPA): part of a head says how fast the logit of two tokens rotates with distance.
 
         logit(i, j) = q_A . k_A / sqrt(A) * cos(2 pi |i - j| ** alpha * q_P . k_P / sqrt(P)),    A + P = D
 
     The first A channels of queries and keys are the amplitude, the other P the phase. No distance is favoured on
     average: only tokens decide at which distances they agree.
 
-    Use it when a decoder should read longer texts after a little more training, without a hyperparameter to adapt.
+    Use it when a decoder should handle longer texts after a little more training, without a hyperparameter to adapt.
 
     Args:
         head_dim: head dimension D, at least 2.

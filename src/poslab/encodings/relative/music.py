@@ -34,7 +34,7 @@ class MusicTransformer(PositionalEncoding):
     with N = num_distances. Products of all queries with all vectors are skewed to their keys, in T x S numbers where a
     vector for each pair would need T x S x D.
 
-    Use it when each distance should have a vector of its own and texts are short, as in music.
+    Use it when each distance should have its own vector and texts are short, as in music.
 
     Args:
         num_heads, head_dim: heads H and head dimension D.

@@ -48,7 +48,7 @@ class SinusoidsByPosition(NamedTuple):
 
 
 class TransformerXL(PositionalEncoding):
-    """Transformer-XL's relative attention: a query meets a sinusoid of the distance, projected as a key of its own.
+    """Transformer-XL's relative attention: a query meets a sinusoid of the distance, projected as a separate key.
 
         logit(i, j) = [(q_i + u_h) . k_j + (q_i + v_h) . W_R,h r(i - j)] / sqrt(D)
         r(d)        = [sin(d w_0), ..., sin(d w_{M/2-1}), cos(d w_0), ...],    w_m = base ** (-2m / M)

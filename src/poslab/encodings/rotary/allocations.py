@@ -1,14 +1,14 @@
-"""Allocations of rotary frequencies: which channel pair turns with the position on which axis, and how fast.
+"""Allocations of rotary frequencies: which channel pair rotates with the position on which axis, and how fast.
 
-An allocation is a pure function of the number of pairs of a head that may turn and of the number of axes. It returns
+An allocation is a pure function of the number of pairs of a head that may rotate and of the number of axes. It returns
 the `Spectra` of the axes and what each pair reads of them. Its other arguments are hyperparameters; one out of its
 range raises ValueError, and so do positions on a number of axes that it does not serve. A text is on one axis, and its
 position is that on every axis of a function that needs several.
 
-Letters: r channels of a head turn in P = r / 2 pairs; A axes; theta_w(k) = base ** (-2k / w) is the spectrum of a width
-w. Under allocations that hand out one spectrum, theta_r(m) to pair m, tokens at equal coordinates on all axes turn as
-under `Rotary` without an allocation, bit for bit. None has parameters; all serve causal and bidirectional attention,
-and cost what `Rotary` costs and a gather of r / 2 numbers for each position.
+Letters: r channels of a head rotate in P = r / 2 pairs; A axes; theta_w(k) = base ** (-2k / w) is the spectrum of a
+width w. Under allocations that hand out one spectrum, theta_r(m) to pair m, tokens at equal coordinates on all axes
+rotate as under `Rotary` without an allocation, bit for bit. None has parameters; all support causal and bidirectional
+attention, and cost what `Rotary` costs and a gather of r / 2 numbers for each position.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Spectra(NamedTuple):
 
 
 Allocation = Callable[..., Spectra]
-"""Maps the number of pairs that may turn and the number of axes to `Spectra`."""
+"""Maps the number of pairs that may rotate and the number of axes to `Spectra`."""
 
 
 def axial(pairs: int, axes: int) -> Spectra:
@@ -42,7 +42,7 @@ def axial(pairs: int, axes: int) -> Spectra:
 
     P - A n pairs stay still. On one axis it is `Rotary`.
 
-    Use it for pictures, sound and clips when you have no reason for another: most vision towers and diffusion models
+    Use it for images, sound and clips when you have no reason for another: most vision towers and diffusion models
     have it. Choose the base for the length of a side: 10,000 is for thousands of positions.
 
     Which axis has the first block is a matter of the order of channels. In the towers of Qwen-VL, in DINOv3 and here it
@@ -57,7 +57,7 @@ def axial(pairs: int, axes: int) -> Spectra:
 
 
 def axial_widths(pairs: int, axes: int, widths: Sequence[Count]) -> Spectra:
-    """Give each axis a block of its own width (the axial rotary of diffusion transformers).
+    """Give each axis its own block width (the axial rotary of diffusion transformers).
 
         the pairs of block a read axis a at theta_w(k),    w = widths[a],  k < w / 2
 
@@ -66,7 +66,7 @@ def axial_widths(pairs: int, axes: int, widths: Sequence[Count]) -> Spectra:
     Args:
         widths: channels of each block, even, r together (FLUX.1, Qwen-Image: 16, 56, 56; FLUX.2: four of 32).
 
-    A text turns in all blocks, so it is not that of `Rotary`.
+    A text rotates in all blocks, so it is not that of `Rotary`.
 
     Source: the code of FLUX.1 (Black Forest Labs, 2024).
     """
@@ -77,7 +77,7 @@ def axial_widths(pairs: int, axes: int, widths: Sequence[Count]) -> Spectra:
 
 
 def odd_even(pairs: int, axes: int) -> Spectra:
-    """Deal one spectrum out to the axes in turn, and give each axis its share as a block (Pixtral).
+    """Deal one spectrum out to the axes alternately, and give each axis its share as a block (Pixtral).
 
         the pairs of block a read axis a at theta_r(a), theta_r(a + A), theta_r(a + 2A), ...
 
@@ -85,18 +85,18 @@ def odd_even(pairs: int, axes: int) -> Spectra:
 
     Use it to load Pixtral; `alternating` is the same with the pairs in another order.
 
-    Source: Agrawal et al., "Pixtral 12B" (2024), section 2; the frequencies are those of its code.
+    Source: Agrawal et al., "Pixtral 12B" (2024), section 2; the frequencies follow its code.
     """
     _check_enough(pairs, axes)
     return Spectra([2 * pairs] * axes, [(axis, k) for axis in range(axes) for k in range(axis, pairs, axes)])
 
 
 def alternating(pairs: int, axes: int) -> Spectra:
-    """Let the pairs of one spectrum read the axes in turn.
+    """Let the pairs of one spectrum read the axes alternately.
 
         pair m reads axis m mod A at theta_r(m)
 
-    Use it when text and pictures share a head and every axis should have fast and slow frequencies.
+    Use it when text and images share a head and every axis should have fast and slow frequencies.
 
     Source: the code of HunyuanImage 3 (Tencent, 2025).
     """
@@ -109,8 +109,9 @@ def sections(pairs: int, axes: int, sections: Sequence[Count] = (2, 3, 3)) -> Sp
 
         pair m reads axis a at theta_r(m),    m in section a
 
-    Use it for sequences of text and pictures, or to load Qwen2-VL and Qwen2.5-VL. Time, the first axis, then has the
-    fastest frequencies, which turn many times within a long video; `interleaved_sections` and `space_first` avoid that.
+    Use it for sequences of text and images, or to load Qwen2-VL and Qwen2.5-VL. Time, the first axis, then has the
+    fastest frequencies, which complete many turns within a long video; `interleaved_sections` and `space_first` avoid
+    that.
 
     Args:
         sections: pairs of each axis, or numbers in their proportion (Qwen2-VL: 16, 24, 24 of 64 pairs, as 2, 3, 3).
@@ -124,11 +125,11 @@ def sections(pairs: int, axes: int, sections: Sequence[Count] = (2, 3, 3)) -> Sp
 
 
 def interleaved_sections(pairs: int, axes: int, sections: Sequence[Count] = (6, 5, 5)) -> Spectra:
-    """Deal one spectrum out to the axes in turn until each has its number of pairs (interleaved M-RoPE).
+    """Deal one spectrum out to the axes alternately until each has its number of pairs (interleaved M-RoPE).
 
         pair m reads axis a at theta_r(m) if m mod A = a and m < A s_a, for the axes a > 0, else axis 0
 
-    Use it for sequences of text and pictures, or to load Qwen3-VL and later: every axis has fast and slow frequencies.
+    Use it for sequences of text and images, or to load Qwen3-VL and later: every axis has fast and slow frequencies.
 
     Args:
         sections: pairs s_a of each axis, or numbers in their proportion (Qwen3-VL: 24, 20, 20 of 64 pairs, as 6, 5, 5;
@@ -204,4 +205,4 @@ def _check_axes(name: str, needed: int, axes: int) -> None:
 
 def _check_enough(pairs: int, axes: int) -> None:
     if pairs < axes:
-        raise ValueError(f"fraction must turn a pair of channels for each of {axes} axes, got {pairs} pairs")
+        raise ValueError(f"fraction must rotate a pair of channels for each of {axes} axes, got {pairs} pairs")

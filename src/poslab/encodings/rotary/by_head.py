@@ -18,7 +18,7 @@ Of = TypeVar("Of")
 
 
 def rotation_by_group(queries: Of, keys: Of, cos_sin: Callable[[Of], tuple[Tensor, Tensor]], group: int) -> Rotation:
-    """Return the tables of queries and keys whose heads turn each in its own way, but alike in a group.
+    """Return the tables of queries and keys whose heads rotate each in its own way, but alike in a group.
 
     Args:
         queries, keys: arguments of `cos_sin`, the same object where a sequence attends to itself.
@@ -57,7 +57,7 @@ class RotatedByHead(PositionalEncoding):
 
 
 class RotationByContent(RotatedByHead):
-    """Queries and keys that turn by angles which the state of their token holds, for each key-value head its own.
+    """Queries and keys that rotate by angles which the state of their token holds, for each key-value head its own.
 
     A subclass has `state` and `angles`.
     """

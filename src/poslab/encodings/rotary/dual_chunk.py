@@ -1,4 +1,4 @@
-"""Dual chunk attention: positions that begin anew in each chunk. Dimension letters: T tokens."""
+"""Dual chunk attention: positions that begin again in each chunk. Dimension letters: T tokens."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class DualChunk(RangedRotary):
 
     No parameters. Causal. Up to s tokens it is the trained rotary encoding. Where chunks begin depends on the position,
     so a shift changes the output. Costs three products of queries and keys, block by block of query rows; queries
-    become 3 D wide, and keys turn once.
+    become 3 D wide, and keys rotate once.
 
     Trap: some code also scales the logits with the length of the text. A temperature does such a thing here.
 

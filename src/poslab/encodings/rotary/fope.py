@@ -1,4 +1,4 @@
-"""FoPE: every channel pair turns at several frequencies at once.
+"""FoPE: every channel pair rotates at several frequencies at once.
 
 Dimension letters: B batch, G key-value heads, T queries, S keys, D head dim, N frequencies, P channel pairs.
 """
@@ -34,7 +34,7 @@ class FoPE(RotatedByHead):
 
     Args:
         head_dim: head dimension D, a multiple of 4.
-        num_heads, num_kv_heads: H and G; the query heads of a group turn as their keys do.
+        num_heads, num_kv_heads: H and G; the query heads of a group rotate as their keys do.
         training_length: L, at least 7.
         base: frequency base (paper: 10,000; above 1).
         gain: size of the random numbers, whose standard deviation is gain * sqrt(2 / (rows + columns)); not negative

@@ -19,7 +19,7 @@ class RoPEPlusPlus(Rotary):
         logit_2h(i, j) = Re z / sqrt(D),    logit_2h+1(i, j) = Im z / sqrt(D)
         z = sum over pairs m of q_m conj(k_m) exp(i (i - j) theta_m)
 
-    with each pair of channels as a complex number: in every second head, queries turn a further -90 degrees. The
+    with each pair of channels as a complex number: in every second head, queries rotate a further -90 degrees. The
     imaginary part of a query and an equal key is 0 at distance 0, and is positive up to longer distances than the real
     one.
 
@@ -32,7 +32,7 @@ class RoPEPlusPlus(Rotary):
         head_dim: head dimension D.
         num_heads: heads H, even. The paper's form of equal heads has those of the model without it, its form of an
             equal cache twice as many.
-        base, fraction, layout, scaling: as in `Rotary`. Channels that do not turn are alike in both heads.
+        base, fraction, layout, scaling: as in `Rotary`. Channels that do not rotate are alike in both heads.
 
     Causal and bidirectional. No parameters. Costs what rotary costs, and tables for the queries of each head.
 

@@ -19,7 +19,7 @@ from poslab.encodings.rotary.scalings import Scaling
 class RotaryLearned(Rotary):
     """Rotary with learned frequencies (LeRoPE): each channel pair finds its own speed.
 
-        logit(i, j) = q_i . R(j - i) k_j / sqrt(D),    R(p) turns pair m by p theta'(m)
+        logit(i, j) = q_i . R(j - i) k_j / sqrt(D),    R(p) rotates pair m by p theta'(m)
         theta'(m) = base ** (-2m / r) * exp(alpha_m)
 
     It begins as `Rotary` and is the same in all else. On one axis LieRE, ComRoPE, STRING and GRAPE-M without context
@@ -30,7 +30,7 @@ class RotaryLearned(Rotary):
     Args:
         head_dim: head dimension D.
         base: frequency base of the initial values (above 1; Mistral Large 4: 10,000).
-        fraction: share of the head that turns, in (0, 1]. `fraction * D` must be even.
+        fraction: share of the head that rotates, in (0, 1]. `fraction * D` must be even.
         layout: "half_split" or "interleaved", as in `Rotary`.
         scaling: as in `Rotary`. It acts on the learned frequencies; in transformers they are learned after it.
         sharing: "model" has one alpha for all layers and heads (paper), "layer" one for each layer.
@@ -40,7 +40,7 @@ class RotaryLearned(Rotary):
     Causal and bidirectional. Angles are float32 under bfloat16 weights too, but those round alpha. Costs as much as
     rotary, and in training the memory of the queries and keys, which are kept for the gradient of alpha.
 
-    The paper reports 3 % less compute for the same loss, nothing from an alpha for each layer or head, and worse
+    The paper reports 3% less compute for the same loss, nothing from an alpha for each layer or head, and worse
     extrapolation than rotary's unless YaRN scales what was learned.
 
     Trap: the gradient of alpha grows with the distances that attention reads. The authors clip it apart from the rest;

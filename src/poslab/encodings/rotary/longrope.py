@@ -16,7 +16,7 @@ from poslab.encodings.rotary.scalings import TrainingLength
 from poslab.encodings.rotary.yarn import by_parts
 
 MAX_BYTES = 2**20
-"""Size of the largest file that is read: its path may stand in the run of somebody else."""
+"""Size of the largest file that is read: its path may stand in the run of someone else."""
 
 
 def longrope(
@@ -73,10 +73,10 @@ def _factors(name: str, given: Sequence[float] | str | None, pairs: int) -> list
         return None
     factors = list(_read_list(name, given) if isinstance(given, str) else given)
     if len(factors) != pairs:
-        raise ValueError(f"{name} must hold {pairs} numbers, one for each pair of channels, got {len(factors)}")
+        raise ValueError(f"{name} must contain {pairs} numbers, one for each pair of channels, got {len(factors)}")
     for factor in factors:
         if not 1e-9 <= factor <= 1e9:
-            raise ValueError(f"{name} must hold numbers in [1e-9, 1e9], got {factor}")
+            raise ValueError(f"{name} must contain numbers in [1e-9, 1e9], got {factor}")
     return factors
 
 
@@ -96,5 +96,5 @@ def _read_list_once(name: str, path: str) -> tuple[float, ...]:
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{name} must name a JSON file that can be read, got {path!r} ({error})") from error
     if not isinstance(values, list) or not all(type(value) in (int, float) for value in values):
-        raise ValueError(f"{name} must name a JSON file that holds a list of numbers, got {path!r}")
+        raise ValueError(f"{name} must name a JSON file with a list of numbers, got {path!r}")
     return tuple(values)

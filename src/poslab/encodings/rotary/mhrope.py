@@ -21,20 +21,20 @@ from poslab.encodings.rotary.scalings import Scaling
 
 
 class MHRoPE(Rotary):
-    """Multi-Head RoPE (MHRoPE): rotary whose heads each turn with the position on one axis alone.
+    """Multi-Head RoPE (MHRoPE): rotary whose heads each rotate with the position on only one axis.
 
         logit_h(i, j) = q_i . R(j_a - i_a) k_j / sqrt(D),    a the axis of head h
 
     R is the rotation of `Rotary`, so that each axis has the whole spectrum. The heads of the first axis come first. On
-    a text, and wherever coordinates are equal on all axes, every head turns as under `Rotary`, bit for bit.
+    a text, and wherever coordinates are equal on all axes, every head rotates as under `Rotary`, bit for bit.
 
-    Use it when a model of many heads reads text and pictures, with `positions=mrope_reset`: an axis loses no frequency
+    Use it when a model of many heads reads text and images, with `positions=mrope_reset`: an axis loses no frequency
     to another one, as it does under an allocation.
 
     Args:
         head_dim: head dimension D.
         num_heads: query heads H.
-        num_kv_heads: key-value heads G, at least 2, and one for each axis; the query heads of a group turn as
+        num_kv_heads: key-value heads G, at least 2, and one for each axis; the query heads of a group rotate as
             their keys do.
         sections: key-value heads of each axis, or numbers in their proportion (paper: 2, 3, 3 of 8 for time, height and
             width); None shares them as evenly as possible among the axes that positions have.
@@ -42,7 +42,7 @@ class MHRoPE(Rotary):
 
     Causal and bidirectional. No parameters. Costs what rotary costs, and on several axes tables for each head.
 
-    Trap: the authors' code may leave over heads that do not turn; here every head reads an axis.
+    Trap: the authors' code may leave over heads that do not rotate; here every head reads an axis.
 
     Raises:
         ValueError: for an argument out of its range, and for positions on other axes than those of the sections, or on

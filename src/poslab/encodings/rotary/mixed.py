@@ -23,26 +23,26 @@ Axes = Annotated[int, Range(at_least=2), NOT_HUGE]
 class RotaryMixed(RotatedByHead):
     """Rotary with learned frequencies that read all axes together, each head and layer its own (RoPE-Mixed).
 
-        logit(i, j) = q_i . R(p_j - p_i) k_j / sqrt(D),    R(p) turns pair m of head g by sum_a p_a F[a, g, m]
+        logit(i, j) = q_i . R(p_j - p_i) k_j / sqrt(D),    R(p) rotates pair m of head g by sum_a p_a F[a, g, m]
 
-    A pair of channels so has a direction as well as a speed: it turns along diagonals too, where the pairs of
+    A pair of channels so has a direction as well as a speed: it rotates along diagonals too, where the pairs of
     `Rotary` under an allocation read one axis each.
 
-    Use it when an encoding of pictures may have parameters: its authors find it ahead of axial rotary most of all at
+    Use it when an encoding of images may have parameters: its authors find it ahead of axial rotary most of all at
     other resolutions than that of training.
 
     Args:
         head_dim: head dimension D, a multiple of 2 A.
         num_heads: query heads H.
-        num_kv_heads: key-value heads G; the query heads of a group turn as their keys do.
+        num_kv_heads: key-value heads G; the query heads of a group rotate as their keys do.
         axes: number of axes A, at least 2 (paper: 2).
         base: frequency base of the initial values (paper: 10; above 1).
 
     Parameters: `frequencies` F (A, G, D / 2), each layer its own, without weight decay. They begin as the n = D / 2A
     frequencies base ** (-k / n) along each of A orthogonal directions, drawn uniformly for each head.
 
-    Causal and bidirectional. A text, whose position counts on every axis alike, turns by the sum of the frequencies of
-    all axes, so it is not that of `Rotary`. Its authors scale nothing for larger pictures, whose cells count on;
+    Causal and bidirectional. A text, whose position counts on every axis alike, rotates by the sum of the frequencies
+    of all axes, so it is not that of `Rotary`. Its authors scale nothing for larger images, whose cells count on;
     `positions=interpolated` brings them into the range of training. Computed in float32. Costs twice the memory of
     rotary in training, since queries and keys are kept for the gradient of F, and tables of D numbers for each position
     and head of a layer. Channels of a pair are 2m and 2m + 1.
@@ -51,7 +51,7 @@ class RotaryMixed(RotatedByHead):
         ValueError: for an argument out of its range, and for positions on another number of axes than A.
 
     Source: Heo et al., "Rotary Position Embedding for Vision Transformer" (ECCV 2024), section 3.3; the initial values
-    are those of its code, for any number of axes.
+    follow its code, for any number of axes.
     """
 
     shared_by_layers = False

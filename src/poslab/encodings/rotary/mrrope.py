@@ -28,14 +28,14 @@ def mrrope(
     Between them YaRN mixes two frequencies; here each pair is slowed by a factor more than the one before it, by equal
     factors or by growing ones.
 
-    Use it when a trained rotary model should read several times its length, with or without a short fine-tuning, as
+    Use it when a trained rotary model should handle several times its length, with or without a short fine-tuning, as
     `yarn` is used.
 
     Args:
         training_length: L, at least 2.
         factor: s (at least 1).
         progressive: True for Pro, False for Uni.
-        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them alone).
+        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them unchanged).
 
     Source: MrRoPE, mixed-radix rotary position embedding (arXiv 2601.22181, ICLR 2026), equations 13 to 16 and 26, as
     the code of others has them; its own is not known.

@@ -36,7 +36,7 @@ class PoPE(PositionalEncoding):
         theta_c = base ** (-c / D)
 
     over all channels c = 0, ..., D - 1. In rotary the phase also contains the angle of the content of a pair of
-    channels, so that content shifts the position that is attended to; here only position turns.
+    channels, so that content shifts the position that is attended to; here only position rotates.
 
     Use it when what a token is and where it is should not mix: under a rotation, both decide the phase of a channel.
 

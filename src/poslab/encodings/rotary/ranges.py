@@ -1,6 +1,6 @@
 """Rotations under other positions where a key is far from its query.
 
-Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, D head dim, P channel pairs that turn.
+Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, D head dim, P channel pairs that rotate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from poslab.encodings.shape import TableShape
 class Ranges(NamedTuple):
     """Rotations of queries and keys in each range, the nearest first, and their positions.
 
-    All ranges turn the keys alike, or each in a way of its own.
+    All ranges rotate the keys alike, or each in its own way.
     """
 
     rotations: list[Rotation]
@@ -69,7 +69,7 @@ class RangedRotary(PositionalEncoding):
         raise NotImplementedError
 
     def key_ids(self, ids: Tensor) -> list[Tensor]:
-        """Return those of keys, likewise; one stands for all ranges."""
+        """Return those of keys, likewise; one represents all ranges."""
         raise NotImplementedError
 
     def range_of(self, query_ids: Tensor, key_ids: Tensor) -> Tensor:
@@ -95,11 +95,11 @@ class RangedRotary(PositionalEncoding):
         return Ranges(rotations, len(keys) == 1, TokenPairs.between(query_positions, key_positions))
 
     def rotate_query(self, q_BHTD: Tensor, tables: Ranges) -> Tensor:
-        """Return the queries as they turn in each range, side by side."""
+        """Return the queries as they rotate in each range, side by side."""
         return torch.cat([self.rotary.rotate_query(q_BHTD, rotation) for rotation in tables.rotations], dim=-1)
 
     def rotate_key(self, k_BHSD: Tensor, tables: Ranges) -> Tensor:
-        """Return the keys as they turn in each range, side by side, or once if all ranges turn them alike."""
+        """Return the keys as they rotate in each range, side by side, or once if all ranges rotate them alike."""
         rotations = tables.rotations[:1] if tables.keys_alike else tables.rotations
         return torch.cat([self.rotary.rotate_key(k_BHSD, rotation) for rotation in rotations], dim=-1)
 

@@ -30,7 +30,7 @@ class RePo(RotationByContent):
         logit(i, j) = q_i . R(p(x_j) - p(x_i)) k_j / sqrt(D)
         p_h(x) = w_h . ( silu(W_g x) * (W_c x) )
 
-    R(p) turns pair m by `p * base ** (-2m / D)`, half-split, each key-value head by its own p: a real number of any
+    R(p) rotates pair m by `p * base ** (-2m / D)`, half-split, each key-value head by its own p: a real number of any
     sign, in no order. Nothing says where a token stands, so other layers have to: see `repo`.
 
     Args:
@@ -48,7 +48,7 @@ class RePo(RotationByContent):
         ValueError: for an argument out of its range.
 
     Source: "RePo: Language Models with Context Re-Positioning" (ICML 2026, arXiv 2512.14391), and its code, whose
-    every query head has a position of its own; here, as they must meet their keys, those of a group share one.
+    every query head has its own position; here, as they must meet their keys, those of a group share one.
     """
 
     def __init__(

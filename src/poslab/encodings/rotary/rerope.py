@@ -15,7 +15,7 @@ from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
 class ReRoPE(RangedRotary):
-    """ReRoPE: a rotary model reads longer texts, in which all far tokens are at one distance.
+    """ReRoPE: run a rotary model on longer texts, in which all far tokens are at one distance.
 
         logit(i, j) = q_i . R(-rel(i - j)) k_j / sqrt(D),    rel(d) = min(d, w)
 
@@ -62,12 +62,12 @@ class ReRoPE(RangedRotary):
 
 
 class LeakyReRoPE(ReRoPE):
-    """Leaky ReRoPE: a rotary model reads longer texts, in which far tokens grow apart slowly.
+    """Leaky ReRoPE: run a rotary model on longer texts, in which far tokens grow apart slowly.
 
         logit(i, j) = q_i . R(-rel(i - j)) k_j / sqrt(D),    rel(d) = d if d < w, else w + (d - w) / k
 
-    Use it when a trained rotary model should read several times its training length without any further training, and
-    the order of far tokens matters: it takes the place of the encoding (`encoding@swap=leaky_rerope`).
+    Use it when a trained rotary model should handle several times its training length without any further training, and
+    the order of far tokens matters: it replaces the encoding (`encoding@swap=leaky_rerope`).
 
     Args:
         factor: k, at least 1 (author: 16).

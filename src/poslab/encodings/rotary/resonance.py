@@ -19,14 +19,14 @@ def resonance(inverse_frequencies: Tensor, base: float, of: Scaling | None = Non
     A pair then comes back to the same angles after each wavelength, so that one whose wavelength is shorter than the
     training length meets no new angle in a longer text.
 
-    Use it when a rotary model should read beyond its training length, with or without another scaling: pairs that turn
-    within the training length then meet only angles that they know.
+    Use it when a rotary model should work beyond its training length, with or without another scaling: pairs that
+    rotate within the training length then meet only angles that they know.
 
     Args:
         of: a scaling that does not depend on the length, such as `yarn`, whose frequencies theta' and attention factor
             are taken; null leaves theta' = theta (paper: none and YaRN).
 
-    The fastest pair turns by 2 pi / 6, as 2 pi is rounded to 6. A pair that stands still stays so. Wavelengths are
+    The fastest pair rotates by 2 pi / 6, as 2 pi is rounded to 6. A pair that does not rotate stays so. Wavelengths are
     rounded in float64; positions times frequencies are float32 up to position 2^20, as everywhere, so that angles come
     back exactly only up to the rounding of that product. Learned frequencies get the gradient of those that are not
     rounded.

@@ -26,11 +26,11 @@ FactorOn = Literal["logits", "rotated"]
 
 
 class Rotary(PositionalEncoding):
-    """Rotary position embedding (RoPE): queries and keys turn by an angle proportional to their position.
+    """Rotary position embedding (RoPE): queries and keys rotate by an angle proportional to their position.
 
         logit(i, j) = (R(i) q_i) . (R(j) k_j) / sqrt(D) = q_i . R(j - i) k_j / sqrt(D)
 
-    R(p) turns channel pair m by `p * base ** (-2m / r)`, where r = fraction * D channels turn and the rest stay. A
+    R(p) rotates channel pair m by `p * base ** (-2m / r)`, where r = fraction * D channels rotate and the rest stay. A
     scaling replaces the frequencies, and may have an attention factor a:
 
         logit(i, j) = a^2 q_i . R'(j - i) k_j / sqrt(D)
@@ -38,7 +38,7 @@ class Rotary(PositionalEncoding):
     Without an allocation p is the number in storage. An allocation serves places on several axes, as of patches: it
     says which axis each pair reads, and at which frequency,
 
-        R(p) turns pair m by p[axis(m)] * theta_w(k(m)),    theta_w(k) = base ** (-2k / w)
+        R(p) rotates pair m by p[axis(m)] * theta_w(k(m)),    theta_w(k) = base ** (-2k / w)
 
     so that the logit depends on the difference on each axis. A token that has no place stays at 0 on all axes.
 
@@ -48,19 +48,20 @@ class Rotary(PositionalEncoding):
 
     Args:
         head_dim: head dimension D.
-        base: frequency base (paper: 10,000; above 1). A larger base turns more slowly and reaches further.
-        fraction: share of the head that turns, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even. In a
+        base: frequency base (paper: 10,000; above 1). A larger base rotates more slowly and reaches further.
+        fraction: share of the head that rotates, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even. In
+        a
             pretrained rotary model, base and fraction are those of the model unless they are given.
         layout: channels of a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
             (2m, 2m + 1), as in RoFormer, GPT-J and Cohere, "blocks" is half-split within the block of each axis of an
             axial allocation, as in Gemma 4's vision tower. They differ in the order of channels of queries and keys
             alone; weights that were trained under one need their channels reordered under another.
         scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them, for
-            the spectrum of the channels that turn, or that of each axis; None leaves the frequencies (paper).
+            the spectrum of the channels that rotate, or that of each axis; None leaves the frequencies (paper).
         allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order
-            in storage alone.
+            only in storage.
         factor_on: what an attention factor scales: "logits", or only the channels that are "rotated", as in the code of
-            transformers. They differ if a fraction turns. In a pretrained rotary model it is "rotated" unless given.
+            transformers. They differ if a fraction rotates. In a pretrained rotary model it is "rotated" unless given.
 
     Precision: angles are products in float32 up to position 2^20 (`Positions.stop`), where they are off by up to 0.1
     radians, as in most code, and are made in float64 for texts past it: cosines and sines are then exact to 4e-7 at
@@ -71,14 +72,14 @@ class Rotary(PositionalEncoding):
     scaling, little is claimed beyond the training length.
 
     The attention factor scales whole logits, as in YaRN's paper, and a rotation stays a rotation. Code that multiplies
-    cosines and sines by it (transformers and most others) does the same if all channels turn; where only a fraction
+    cosines and sines by it (transformers and most others) does the same if all channels rotate; where only a fraction
     does, that leaves the share of the other channels in the logit unscaled, as `factor_on="rotated"` does.
 
     A scaling that depends on the length reads `Positions.stop` of the keys as the length so far: a shift of all
-    positions then matters, and a longer text turns its earlier tokens differently. Trap: for packed or padded rows that
-    is the width of the row, and under `positions=shifted` or `randomized` the largest that these may reach in training;
-    transformers uses the largest id. Under an allocation, the length of an axis is its largest size (the side of the
-    largest picture), and in sequences of text and pictures that of the sequence.
+    positions then matters, and a longer text rotates its earlier tokens differently. Trap: for packed or padded rows
+    that is the width of the row, and under `positions=shifted` or `randomized` the largest that these may reach in
+    training; transformers uses the largest id. Under an allocation, the length of an axis is its largest size (the side
+    of the largest image), and in sequences of text and images that of the sequence.
 
     Raises:
         ValueError: for an argument out of its range, those of the scaling and the allocation included; for positions on
@@ -113,8 +114,8 @@ class Rotary(PositionalEncoding):
         rotary_dim = int(fraction * head_dim)
         if rotary_dim < 2 or rotary_dim % 2:
             raise ValueError(
-                f"fraction must turn an even, positive number of the head's {head_dim} channels, "
-                f"got {fraction}, which turns {rotary_dim}"
+                f"fraction must rotate an even, positive number of the head's {head_dim} channels, "
+                f"got {fraction}, which rotates {rotary_dim}"
             )
         for function in (scaling, allocation):
             _check_bound(function)
@@ -172,7 +173,7 @@ class Rotary(PositionalEncoding):
         return inverse_frequencies(width, self.base, device, dtype)
 
     def _allocated(self, lengths: Sequence[int], device: torch.device | None) -> tuple[list[int], Tensor, float]:
-        """Return the axis and the scaled frequency of each pair that turns, and the attention factor."""
+        """Return the axis and the scaled frequency of each pair that rotates, and the attention factor."""
         assert self.allocation is not None
         widths, pairs = self.allocation(self.rotary_dim // 2, len(lengths))
         if len(lengths) == 1:  # a text is at the same position on all axes

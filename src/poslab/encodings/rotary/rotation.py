@@ -20,8 +20,8 @@ class Rotation(NamedTuple):
     """Cosines and sines of queries and keys, float32, (..., T, r / 2) and (..., S, r / 2) for r rotating channels.
 
     `logit_scale` is the factor on the usual scale of the logits: the square of a scaling's attention factor. The
-    channels that turn are so many `blocks`, each with pairs of its own. `channel_scale` is the factor on these channels
-    of queries, and of keys: an attention factor that is not in the scale of the logits.
+    channels that rotate are so many `blocks`, each with its own pairs. `channel_scale` is the factor on these
+    channels of queries, and of keys: an attention factor that is not in the scale of the logits.
     """
 
     query_cos: Tensor
@@ -136,7 +136,7 @@ def _gradients_of_tables(
 def _rotated(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, second: slice) -> Tensor:
     """Rotate each pair of a first and a second channel; further channels stay.
 
-    x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that turns, `sin` (..., T, r / 2) for each pair.
+    x is (B, H, T, D), `cos_of_channels` (..., T, r) for each channel that rotates, `sin` (..., T, r / 2) for each pair.
     """
     wide = x.to(torch.promote_types(x.dtype, sin.dtype))  # once: loops over two dtypes are slow on a CPU
     rotated = wide * functional.pad(cos_of_channels, (0, x.shape[-1] - cos_of_channels.shape[-1]), value=1.0)

@@ -1,7 +1,7 @@
-"""Scalings of rotary frequencies: how a spectrum that was trained at one length turns at another.
+"""Scalings of rotary frequencies: how a spectrum that was trained at one length rotates at another.
 
 A scaling is a pure function of the unscaled inverse frequencies, (r / 2,), in radians per position for the r channels
-that turn (those of the base, or what has been learned in their place), and, if it has arguments of these
+that rotate (those of the base, or what has been learned in their place), and, if it has arguments of these
 names, of `base`, the frequency base, and `length`, the current length: a number that every key position is below
 (`Positions.stop`). It returns the scaled frequencies and an attention factor, whose square multiplies the logits. Its
 other arguments are hyperparameters, whose declared ranges `Rotary` checks. With `length` it depends on the length.
@@ -9,7 +9,7 @@ other arguments are hyperparameters, whose declared ranges `Rotary` checks. With
 
 Letters: theta(m) = base ** (-2m / r), s factor, L training length, l current length. `theta * L / 2 pi` is the number
 of turns of a pair of channels within the training length. None has parameters; each costs r / 2 numbers a forward pass,
-and serves causal and bidirectional attention as `Rotary` does.
+and supports causal and bidirectional attention as `Rotary` does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Scaling = Callable[..., tuple[Tensor, float]]
 
 
 def rope_linear(inverse_frequencies: Tensor, factor: Factor = 4.0) -> tuple[Tensor, float]:
-    """Interpolate positions: turn as if they were s times as close (position interpolation).
+    """Interpolate positions: rotate as if they were s times as close (position interpolation).
 
         theta'(m) = theta(m) / s
 
@@ -72,7 +72,7 @@ def rope_dynamic_ntk(
     Depends on the current length alone. In transformers the longest text so far sets the base, until one below L comes,
     and cached keys keep the angles of their time; a cache here holds unrotated keys.
 
-    Use it when a trained rotary model should read somewhat longer texts without further training, and short ones as
+    Use it when a trained rotary model should handle somewhat longer texts without further training, and short ones as
     before.
 
     Args:
@@ -126,12 +126,12 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: PositiveFractio
 
     The frequencies that stay are those of the whole spectrum; `fraction` of Rotary is a spectrum over fewer channels.
 
-    Use it when a share of the channels should match by content at any distance: the slowest pairs do not turn.
+    Use it when a share of the channels should match by content at any distance: the slowest pairs do not rotate.
 
     Args:
         proportion: share p of frequencies that stay, in (0, 1], rounded down (paper: 0.75; Gemma 4: 0.25).
 
-    Nothing is claimed beyond the training length.
+    No claim beyond the training length.
 
     Source: Barbero et al., "Round and Round We Go! What makes Rotary Positional Encodings useful?" (ICLR 2025),
     section 6.
@@ -155,7 +155,7 @@ def hope(inverse_frequencies: Tensor, training_length: TrainingLength, cycles: P
     training. This is the HoPE of arXiv 2410.21216, not the hybrid one for images and text (2505.20444) or the
     hyperbolic one (2509.05218).
 
-    Use it when a rotary model should read beyond its training length: pairs that would meet new angles there do not
+    Use it when a rotary model should work beyond its training length: pairs that would meet new angles there do not
     turn.
 
     Args:
@@ -181,10 +181,10 @@ def rope_clipped(
 
         theta'(m) = theta(m) (1 + cos(pi u)) / 2,    u = (m - (P - n)) / (n - 1),  m = P - n, ..., P - 1,  P = r / 2
 
-    The first of them keeps its frequency and the last stands still. A hard clip stops all n: that of a number is
+    The first of them keeps its frequency and the last does not rotate. A hard clip stops all n: that of a number is
     `rotary_proportional`, that of null is `hope` with one cycle.
 
-    Use it when a rotary model should read beyond its training length, and stopping the slow pairs at once costs too
+    Use it when a rotary model should work beyond its training length, and stopping the slow pairs at once costs too
     much at short lengths.
 
     Args:
@@ -202,7 +202,7 @@ def rope_clipped(
     if clipped is None and slowest > 1:  # the fastest frequency of every spectrum
         raise ValueError(f"clipped must be given where no pair completes a turn within {training_length} tokens")
     if clipped is not None and pairs < 2:
-        raise ValueError(f"fraction must turn at least 4 channels of each head to clip some of them, got {2 * pairs}")
+        raise ValueError(f"fraction must rotate at least 4 channels of each head to clip some of them, got {2 * pairs}")
     if clipped is not None and not 1 <= clipped < pairs:
         raise ValueError(f"clipped must leave at least one of {pairs} frequencies, got {clipped}")
     index = torch.arange(pairs, device=inverse_frequencies.device)
@@ -221,7 +221,7 @@ def fmrope(inverse_frequencies: Tensor, base: float, training_length: TrainingLe
     The `base` of the encoding does not matter; factors that were learned on its frequencies are kept.
 
     Use it when you train a rotary model that should read somewhat beyond its training length: no pair is so slow that
-    training hardly turns it.
+    training hardly rotates it.
 
     Args:
         training_length: L, at least 2.
@@ -239,7 +239,7 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
     """Return the spectrum with its slowest frequency divided by the factor, and its fastest kept."""
     rotary_dim = 2 * len(inverse_frequencies)
     if rotary_dim < 4:
-        raise ValueError(f"fraction must turn at least 4 channels of each head to scale their base, got {rotary_dim}")
+        raise ValueError(f"fraction must rotate at least 4 channels of each head to scale their base, got {rotary_dim}")
     return _of_base(inverse_frequencies, base, base * factor ** (rotary_dim / (rotary_dim - 2)))
 
 

@@ -1,4 +1,4 @@
-"""Selective rotary: queries and keys turn by what the tokens between them say.
+"""Selective rotary: queries and keys rotate by what the tokens between them say.
 
 Dimension letters: B batch, H query heads, G key-value heads, T tokens, P past tokens, D head dim, M model dim,
 E numbers of a token's state.
@@ -21,12 +21,12 @@ from poslab.encodings.rotary.by_head import RotationByContent
 
 
 class SelectiveRotary(RotationByContent):
-    """Selective rotary: every token between a key and a query turns them apart, by an angle of its own choice.
+    """Selective rotary: every token between a key and a query adds a rotation by an angle that it chooses.
 
         logit(i, j) = q_i . R(Phi_j - Phi_i) k_j / sqrt(D)
         Phi_t = phi_1 + ... + phi_t,    phi_t = conv(W_2 W_1 x'_t) + exp(b)
 
-    R turns pair m by `base ** (-2m / D)` times the m-th number of its argument, each key-value head by its own. x' is
+    R rotates pair m by `base ** (-2m / D)` times the m-th number of its argument, each key-value head by its own. x' is
     the token cut into one piece for each of these heads, each of length 1. The convolution is causal, `conv_width`
     tokens wide and separate for each number. exp(b) is there with `steps` alone: it begins as the step of rotary. With
     `gate`, phi_t has the factor sigmoid(w_h . x'_t + c_h).
@@ -39,7 +39,7 @@ class SelectiveRotary(RotationByContent):
         rank: width of W_1 x (authors: 16; positive).
         conv_width: tokens, the current one and those before it, in an angle (authors: 4; at least 2).
         steps: True adds exp(b), so that the angle grows with position as well (authors' default: False).
-        gate: True lets each head choose how far a token turns it (authors' default: False).
+        gate: True lets each head choose how far a token rotates it (authors' default: False).
 
     Parameters, each layer its own: `down` (rank, M), `up` (G D / 2, rank) and `kernel` (G D / 2, conv_width; the
     current token first), initially uniform as those of `nn.Linear` and `nn.Conv1d`; with steps `log_step` b (G, D / 2)
@@ -51,12 +51,13 @@ class SelectiveRotary(RotationByContent):
     rotary cannot, and is best with forget gates, which this class does not have.
 
     Traps: sums of angles are float64, and kept modulo 2 pi, so they are as exact after a million tokens as after one.
-    Padding and other documents turn queries and keys alike, and so change nothing; the convolution stops at their edge.
+    Padding and other documents rotate queries and keys alike, and so change nothing; the convolution stops at their
+    edge.
 
     Raises:
         ValueError: for an argument out of its range.
 
-    Source: "Selective Rotary Position Embedding" (ICLR 2026, arXiv 2511.17388); defaults are those of its code.
+    Source: "Selective Rotary Position Embedding" (ICLR 2026, arXiv 2511.17388); defaults as in its code.
     """
 
     causal_only = True

@@ -15,21 +15,21 @@ from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
 class SelfExtend(RangedRotary):
-    """Self-Extend: a rotary model reads longer texts, in which far tokens share positions in groups.
+    """Self-Extend: run a rotary model on longer texts, in which far tokens share positions in groups.
 
         logit(i, j) = q_i . R(-rel(i, j)) k_j / sqrt(D)
         rel(i, j) = i - j if i - j < W, else floor(i / G) - floor(j / G) + W - floor(W / G)
 
-    Use it when a trained rotary model should read several times its training length without any further training: it
-    takes the place of the encoding (`encoding@swap=self_extend`).
+    Use it when a trained rotary model should handle several times its training length without any further training: it
+    replaces the encoding (`encoding@swap=self_extend`).
 
     Args:
         head_dim: head dimension D.
         training_length: L of the model, at least 2, for a null `window`.
         window: W, distances below it are exact; null is L / 4 (authors: 1,024 of 4,096).
-        group: G, tokens that share a position (authors: 8). A list has one for each equal share of the pairs that turn,
-            the fastest first (dimension-wise positions; its authors: eight, found for each model, such as 2, 8, 2, 8,
-            32, 32, 32, 4 for Llama 3 8B).
+        group: G, tokens that share a position (authors: 8). A list has one for each equal share of the pairs that
+            rotate, the fastest first (dimension-wise positions; its authors: eight, found for each model, such as 2, 8,
+            2, 8, 32, 32, 32, 4 for Llama 3 8B).
         base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
 
     No parameters. Causal. Of N tokens the largest relative position is W + (N - W) / G, which should stay below L, by

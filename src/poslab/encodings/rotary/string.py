@@ -20,7 +20,7 @@ class String(RangedRotary):
     A text of L tokens has the distance d only L - d times, so that the largest distances are hardly trained. The last
     ones are dropped, and nearer ones serve instead.
 
-    Use it when a trained rotary model uses the far end of its window badly: it takes the place of the encoding
+    Use it when a trained rotary model uses the far end of its window badly: it replaces the encoding
     (`encoding@swap=string`). It is not for texts beyond the training length.
 
     Args:
@@ -34,7 +34,7 @@ class String(RangedRotary):
         base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
 
     No parameters. Causal. Up to S tokens only the factor differs from the trained rotary encoding. Costs two products
-    of queries and keys, block by block of query rows; queries become 2 D wide, and keys turn once.
+    of queries and keys, block by block of query rows; queries become 2 D wide, and keys rotate once.
 
     Traps: another STRING (Schenck et al. 2025) is a learned rotation. In the authors' fast code the key at d = S counts
     twice, near and far; here it is far.

@@ -9,20 +9,20 @@ from poslab.encodings.rotary.rotation import Rotation
 
 
 class RotaryValues(Rotary):
-    """Rotary that turns values too, as in DeepSeek V4: what a query gets of a token depends on their distance.
+    """Rotary that rotates values too, as in DeepSeek V4: what a query gets of a token depends on their distance.
 
         y_i = R(-i) sum_j a_ij R(j) v_j = sum_j a_ij R(j - i) v_j
 
-    with the weights a_ij, the angles and the arguments of `Rotary`. Values turn as keys do, and outputs turn back by
-    the position of their query, so that only distances remain.
+    with the weights a_ij, the angles and the arguments of `Rotary`. Values rotate as keys do, and outputs rotate back
+    by the position of their query, so that only distances remain.
 
     Use it when a decoder should say what stood how far away, not only find it, or where keys serve as values.
 
     Causal and bidirectional. No parameters. Costs two rotations more than rotary, on the same routes; a cache holds
     unrotated values. Little is claimed beyond the training length. An attention factor does not reach values.
 
-    Trap: of DeepSeek V4's heads the last channels turn; `fraction` turns the first, the same encoding with channels in
-    another order.
+    Trap: of DeepSeek V4's heads the last channels rotate; `fraction` rotates the first, the same encoding with channels
+    in another order.
 
     Source: DeepSeek-AI, "DeepSeek-V4" (2026, arXiv 2606.19348), by the code of transformers; earlier in a post by Su,
     "VO-RoPE".

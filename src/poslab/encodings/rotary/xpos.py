@@ -36,7 +36,7 @@ class XPos(PositionalEncoding):
         logit(i, j) = sum_m zeta_m ** ((i - j) / scale_base) * (R(i) q_i)_m . (R(j) k_j)_m / sqrt(D)
         zeta_m = (2m / D + gamma) / (1 + gamma)
 
-    over channel pairs m = 0, ..., D / 2 - 1, half-split (m, m + D / 2) and turned as in `Rotary`. Queries have the
+    over channel pairs m = 0, ..., D / 2 - 1, half-split (m, m + D / 2) and rotated as in `Rotary`. Queries have the
     factor zeta_m ** ((i - c) / scale_base) and keys its inverse at j, so that only the distance remains.
 
     Use it when a rotary decoder should prefer recent tokens, so that it loses less beyond its training length.

@@ -27,19 +27,20 @@ def yarn(
         theta'(m) = (1 - ramp(m)) theta(m) + ramp(m) theta(m) / s
         logit = (0.1 ln s + 1)^2 q' . k' / sqrt(D)
 
-    The ramp is 0 up to the pair that turns `beta_fast` times within L, 1 from the one that turns `beta_slow` times, and
-    linear in the index m between, as in the authors' code and all others; the paper's ramp is linear in the number of
-    turns (frequencies differ by up to a factor 2). 128 channels, base 10,000, L = 4,096: from 20 to 46. Claimed for
+    The ramp is 0 up to the pair of `beta_fast` turns within L, 1 from the pair of `beta_slow` turns, and
+    linear in the index m between, as in the authors' code and all others; the paper's ramp is linear in the number
+    of turns (frequencies differ by up to a factor 2). 128 channels, base 10,000, L = 4,096: from 20 to 46. Claimed for
     texts up to s L, after a short fine-tuning.
 
-    Use it when a trained rotary model should read several times its length after a short fine-tuning.
+    Use it when a trained rotary model should handle several times its length after a short fine-tuning.
 
     Args:
         training_length: L, at least 2.
         factor: s (at least 1; paper: 16 and 32).
         beta_fast, beta_slow: turns within L; `beta_fast > beta_slow > 0` (paper: 32 and 1).
         truncate: True rounds the ends of the ramp outwards to whole pairs (authors' code: yes; gpt-oss: no).
-        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them alone). For
+        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them unchanged).
+        For
             DeepSeek's `mscale` and `mscale_all_dim`, give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim ln s + 1.
 
     Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class PositionSampler(CheckedArguments, nn.Module):
-    """Base class of samplers that move tokens to other positions, in training alone or always.
+    """Base class of samplers that move tokens to other positions, only in training or always.
 
     The mode (`train`, `eval`) and the class decide. Queries and keys of a forward pass share one draw, in all layers. A
     draw maps each position of a row to a new one, so documents of a packed row share it, and so do tokens at the same
     position, such as padding. Decoding with a cache continues one by one from where its first tokens were.
 
     In training it draws from torch's global generator of the device of the positions, which the training loop seeds
-    anew in every step. Evaluation draws nothing from it: the same batch always has the same positions. Every
+    again in every step. Evaluation draws nothing from it: the same batch always has the same positions. Every
     constructor raises ValueError for an argument out of its range.
     """
 
@@ -29,7 +29,7 @@ class PositionSampler(CheckedArguments, nn.Module):
     """True if it draws real numbers, which not every encoding accepts."""
 
     fits_grids: ClassVar[bool] = False
-    """True if it fits the grid of each picture to one range, as the encoding must not do once more."""
+    """True if it fits the grid of each image to one range, as the encoding must not do once more."""
 
     reads_longest_row: ClassVar[bool] = False
     """True if, in training, the positions of a row depend on the longest row of its batch."""
@@ -59,15 +59,15 @@ class PositionSampler(CheckedArguments, nn.Module):
         if self.fits_grids and encoding.fits_grids:
             raise ValueError(
                 f"positions must not be {type(self).__name__} under an encoding that fits its own grid to each "
-                f"picture, as {type(encoding).__name__} does: choose contiguous"
+                f"image, as {type(encoding).__name__} does: choose contiguous"
             )
 
     def refuse_places(self, positions: Positions) -> None:
         """Raise ValueError for tokens that have places, which a sampler of their order in storage would not move."""
         if positions.places is not None:
             raise ValueError(
-                f"positions must not be {type(self).__name__} where tokens have places on several axes, as patches do: "
-                "it moves their order in storage alone; choose contiguous, centred or mrope"
+                f"positions must not be {type(self).__name__} for tokens with several axes, as patches have: "
+                "it moves their order only in storage; choose contiguous, centred or mrope"
             )
 
 

@@ -29,7 +29,7 @@ class PlaceSampler(PositionSampler):
     def forward(self, positions: Positions, batch_size: int) -> Positions:
         if positions.places is None:
             raise ValueError(
-                f"positions must not be {type(self).__name__} for a text: it moves patches of pictures on their axes; "
+                f"positions must not be {type(self).__name__} for a text: it moves patches of images on their axes; "
                 "choose contiguous"
             )
         return replace(positions, places=self.moved(positions.places))
@@ -43,7 +43,7 @@ class PlaceSampler(PositionSampler):
 
 
 class SequenceSampler(PlaceSampler):
-    """Base class of samplers for sequences of text and pictures; those of text alone stay as they are."""
+    """Base class of samplers for sequences of text and images; others are unchanged."""
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
         return positions if positions.places is None else super().forward(positions, batch_size)
@@ -86,12 +86,12 @@ class Centred(PlaceSampler):
 
     Each forward pass in training draws once, for all rows; evaluation has shift = 0 and jitter = rescale = 1.
 
-    Use it for pictures that are tested at other resolutions: a place then means a share of the picture, not a number of
+    Use it for images that are tested at other resolutions: a place then means a share of the image, not a number of
     patches.
 
     Args:
         reach: largest coordinate (DINOv3: 2 pi, so that the fastest pair of a rotary encoding turns twice from edge to
-            edge; 1 for an encoding that has a factor of its own; above 0).
+            edge; 1 for an encoding that has its own factor; above 0).
         shift: largest shift to either side, as a share of reach, at least 0 (DINOv3: 0).
         jitter: largest stretch of an axis, and the inverse of the smallest, at least 1 (DINOv3: 1).
         rescale: the same for both axes together, at least 1 (DINOv3: 2).
@@ -99,7 +99,7 @@ class Centred(PlaceSampler):
     For tokens with places on axes; with rotary, a base of 100. Distances shrink where patches are many, so a bias of
     distance feels the resolution. Costs a few numbers for each token.
 
-    Source: Simeoni et al., "DINOv3" (2025), section 3.2; the order of the three draws is that of its code.
+    Source: Simeoni et al., "DINOv3" (2025), section 3.2; the order of the three draws follows its code.
     """
 
     fits_grids = True
@@ -128,24 +128,24 @@ class Centred(PlaceSampler):
 
 
 class InterpolatedPositions(PlaceSampler):
-    """Cells scaled to the grid of training, so that a larger picture has positions between the trained ones (EVA-02).
+    """Cells scaled to the grid of training, so that a larger image has positions between the trained ones (EVA-02).
 
         p = s + i * n_train / n    for cell i of n
 
-    s is 0 in a picture alone. Text behind it continues after its largest position, as under `MRope`.
+    s is 0 in an image alone. Text behind it continues after its largest position, as under `MRope`.
 
-    Use it for pictures that are tested at higher resolutions than that of training, or to load such a model.
+    Use it for images that are tested at higher resolutions than that of training, or to load such a model.
 
     Args:
         grid: cells of the grid of training on each axis (EVA-02: 16, 16).
 
-    For tokens with places on axes. On the grid of training positions stay as they are. The same in training and
+    For tokens with places on axes. On the grid of training positions are unchanged. The same in training and
     evaluation. Position interpolation of a text is `rope_linear`. Costs a product for each token.
 
     Raises:
         ValueError: for positions on another number of axes.
 
-    Source: Fang et al., "EVA-02: A Visual Representation for Neon Genesis" (2023); the formula is that of its code.
+    Source: Fang et al., "EVA-02: A Visual Representation for Neon Genesis" (2023); the formula follows its code.
     """
 
     fits_grids = True
@@ -163,15 +163,15 @@ class InterpolatedPositions(PlaceSampler):
 
 
 class MRope(SequenceSampler):
-    """Positions of M-RoPE: a picture starts at the next position of the text, which continues after its longest side.
+    """Positions of M-RoPE: an image starts at the next position of the text, which continues after its longest side.
 
         p = s + cell    on every axis;    s = sum of max(sizes) over the grids before
 
     A token of text is a grid of one cell: it has the same number on all axes, one more than the last. After two tokens,
-    the patches of a picture of 2 x 3 are at (2, 2), (2, 3), (2, 4), (3, 2) ..., and the next token at (5, 5).
+    the patches of an image of 2 x 3 are at (2, 2), (2, 3), (2, 4), (3, 2) ..., and the next token at (5, 5).
 
-    For sequences of text and pictures, with `mrope` or another rotary encoding that reads axes. A text alone stays as
-    it is. The same in training and evaluation. Costs a cumulative sum.
+    For sequences of text and images, with `mrope` or another rotary encoding that reads axes. A text without images
+    stays as it is. The same in training and evaluation. Costs a cumulative sum.
 
     Trap: after a clip of more frames than a side has patches, Qwen2-VL in transformers lets text continue within
     the clip's times; here it continues after the largest position.
@@ -186,13 +186,13 @@ class MRope(SequenceSampler):
 
 
 class MRopeReset(SequenceSampler):
-    """Positions of M-RoPE whose pictures count height and width from 0 (spatial reset).
+    """Positions of M-RoPE whose images count height and width from 0 (spatial reset).
 
         p = s + cell on the axis of time and for text, else cell;    s as under `MRope`
 
-    Use it so that the middle of a picture is at the same height and width wherever in the text it stands.
+    Use it so that the middle of an image is at the same height and width wherever in the text it is.
 
-    For sequences of text and pictures that have an axis `time`. A picture of one cell counts as text.
+    For sequences of text and images that have an axis `time`. An image of one cell counts as text.
 
     Source: Huang et al., "Revisiting Multimodal Positional Encoding in Vision-Language Models" (ICLR 2026).
     """
@@ -218,8 +218,8 @@ class Diagonal(SequenceSampler):
     Args:
         stride: distance of two frames in time (paper: 2; above 0).
 
-    For sequences of text and clips that have an axis `time`. A text alone stays as it is. The same in training and
-    evaluation. Costs a cumulative sum.
+    For sequences of text and clips that have an axis `time`. A text without images is unchanged. The same in training
+    and evaluation. Costs a cumulative sum.
 
     Source: Wei et al., "VideoRoPE: What Makes for Good Video Rotary Position Embedding?" (ICML 2025), section 4.
     """
@@ -242,15 +242,15 @@ class V2PE(SequenceSampler):
 
         p_i = p_(i-1) + (1 if token i is text else stride),    the first at 0
 
-    Use it when pictures have so many patches that a model would run out of the positions that it was trained on.
+    Use it when images have so many patches that a model would run out of the positions that it was trained on.
 
     Args:
         stride: distance of a patch from the last token, in (0, 1] (paper: 1/256 to 1).
 
     There is one axis: it moves the order in storage, which every encoding reads, and coordinates on all axes alike.
-    Positions are real numbers, so a learned table refuses them, and a bias of distance goes blockwise. A text alone
-    stays as it is. The same in training and evaluation: the authors draw a stride for each text in training. A picture
-    of one cell counts as text.
+    Positions are real numbers, so a learned table raises an error for them, and a bias of distance goes blockwise. A
+    text alone is unchanged. The same in training and evaluation: the authors draw a stride for each text in training.
+    An image of one cell counts as text.
 
     Source: Ge et al., "V2PE: Improving Multimodal Long-Context Capability of Vision-Language Models with Variable
     Visual Position Encoding" (2024), section 3.2.

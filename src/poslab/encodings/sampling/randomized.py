@@ -40,7 +40,7 @@ class Randomized(PositionSampler):
 
     Traps:
     - Distance is the difference of the drawn ids, for every encoding. The authors do so for absolute encodings and
-      rotary, but draw anew in each layer for rotary; for ALiBi and relative encodings they draw distances instead.
+      rotary, but draw again in each layer for rotary; for ALiBi and relative encodings they draw distances instead.
     - A document of a packed row has the first ids of a draw for the whole row, so it is denser, on average, than alone.
     - Decoding continues one by one from the last id of the prompt, which is likely to be near `max_position`, and may
       pass it; a learned table then needs as many more rows.
@@ -136,10 +136,11 @@ class Cape(PositionSampler):
         max_local_shift: in positions, at least 0 (paper, text: 0.5). Above 0.5, neighbours may change places.
         max_scale: largest stretch, and the inverse of the smallest, at least 1 (paper, text: 1.03).
 
-    For encodings that accept real positions; a learned table refuses them. With a relative encoding the shift does
-    nothing, the other two do. Positions may be negative. Unless only the shift is on, they are no longer contiguous,
-    and a bias of distance goes blockwise. Claimed: an absolute encoding behaves like a relative one, and is better on
-    lengths that it was not trained on. Costs two random numbers for each row, and one for each of its positions.
+    For encodings that accept real positions; a learned table raises an error for them. With a relative encoding the
+    shift does nothing, the other two do. Positions may be negative. Unless only the shift is on, they are not
+    contiguous, and a bias of distance goes blockwise. Claimed: an absolute encoding behaves like a relative one, and is
+    better on lengths that it was not trained on. Costs two random numbers for each row, and one for each of its
+    positions.
 
     Left out: the paper's optional subtraction of the mean position, which shows causal tokens the length of the text.
 
@@ -190,9 +191,9 @@ class Fractional(PositionSampler):
     Args:
         training_length: L, length of the longest training text; up to it, evaluation has p + 1/2.
 
-    For encodings that accept real positions; a learned table refuses them. Beyond L, and in training, positions are not
-    contiguous, and a bias of distance goes blockwise. Claimed: longer texts are read without further training. Costs a
-    random number for each position, and a sort.
+    For encodings that accept real positions; a learned table raises an error for them. Beyond L, and in training,
+    positions are not contiguous, and a bias of distance goes blockwise. Claimed: longer texts are read without further
+    training. Costs a random number for each position, and a sort.
 
     Traps:
     - The paper's positions are in [0, 1); these are L times as far apart, for the frequencies and slopes that encodings
@@ -264,7 +265,7 @@ class Pose(PositionSampler):
         ValueError: for an argument out of its range, or for a training text of more than `target_length` tokens.
 
     Source: Zhu et al., "PoSE: Efficient Context Window Extension of LLMs via Positional Skip-wise Training" (ICLR
-    2024), section 3.2; the lengths of chunks, which it leaves open, are those of the authors' code.
+    2024), section 3.2; the lengths of chunks, which it leaves open, follow the authors' code.
     """
 
     bounded_by = "target_length"

@@ -89,7 +89,7 @@ def attention_maps(
         raise ValueError(f"labels must be one for each of the {len(inputs)} tokens, got {len(labels)}")
     maps_LHTS = _maps(model, inputs, stack)
     if maps_LHTS.shape[-2:] != (len(labels), len(key_labels)):
-        raise ValueError(f"labels must be those of {maps_LHTS.shape[-2:]} tokens, got {len(labels), len(key_labels)}")
+        raise ValueError(f"labels must name {maps_LHTS.shape[-2:]} tokens, got {len(labels), len(key_labels)}")
     queries, keys = ([visible_label(label) for label in texts] for texts in (labels, key_labels))
     longest = max(len(queries), len(keys))
     columns = 2 if longest <= 32 and maps_LHTS.shape[1] > 1 else 1

@@ -1,6 +1,6 @@
 """Parts of an evaluation, one file each, named as the part: this folder is their registry.
 
-A file begins with a docstring, whose first sentence `python -m src.evaluate --help` shows. It has `ORDER`, the position
+A file starts with a docstring, whose first sentence `python -m src.evaluate --help` shows. It has `ORDER`, the position
 of its section in the report, `NEEDS`, the abilities of a run without which it is left out, and `make(runs, settings)`,
 which returns an `Evaluation` with its section, metrics and frames, or an empty one. It is called with all runs if at
 least one has the abilities.

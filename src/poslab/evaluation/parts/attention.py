@@ -23,7 +23,7 @@ MAX_LAYERS = 6
 """Most layers for which each gets attention maps with labels."""
 
 CAPTION = (
-    "Means over the queries of examples as large as those of training: entropy in nats, distance in tokens or, in a "
+    "Means over the queries of examples as large as in training: entropy in nats, distance in tokens or, in a "
     "straight line, in cells, and shares of single tokens and of registers, which have no position. Attended is the "
     "sum of the weights of a query: 1 under a softmax, at most 1 under stick-breaking. Low entropy is attention to few "
     "tokens; a large share on the first token, or on registers, is an attention sink, and one on the previous token a "
@@ -66,7 +66,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     if offsets:
         evaluation.frames["attention_by_offset"] = _joined(offsets)
     figures.append(Table("attention_by_head", "Every head in numbers", CAPTION, frame=_joined(frames), source=SOURCE))
-    text = "The attention of each head, in examples as large as those of training, and token by token in a short text."
+    text = "The attention of each head, in examples as large as in training, and token by token in a short text."
     evaluation.sections.append(Section("What the heads look at", text, figures))
     return evaluation
 

@@ -50,7 +50,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
         text = "The encoding itself, before any training."
     for run in runs:
         if run.directory is not None and not run.swap and _starts(run) is None:
-            text += f" The initial state of {run.name} is unknown: its run began with the weights of another one, and "
+            text += f" The initial state of {run.name} is unknown: its run started from weights of another, and "
             text += "has not kept it."
     return Evaluation([Section("The encoding", text + remark_on_positions(runs), figures)])
 

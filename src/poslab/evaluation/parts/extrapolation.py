@@ -107,7 +107,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 
 
 def _conclusion(overview: Table, summary: SummaryMetric) -> Section:
-    """Return the section that a report begins with: every length at a glance with a verdict, and a comparison."""
+    """Return the section that a report starts with: every length at a glance with a verdict, and a comparison."""
     verdicts = within_tolerance(summary)
     if verdicts:
         frame = overview.frame.assign(**{WITHIN: overview.frame["model"].map(verdicts)})

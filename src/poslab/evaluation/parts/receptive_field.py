@@ -65,7 +65,7 @@ def _of_text(runs: Sequence[EvaluatedRun]) -> Evaluation:
     for run in runs:
         fields[run.name] = receptive_field(run.model, run.windows(2 * run.training_length, more=1))
         evaluation.metrics[tag(run, runs, "receptive_field")] = reach(fields[run.name])
-    text = "The tokens on which a prediction depends, in windows twice as long as those of training."
+    text = "The tokens on which a prediction depends, in windows twice as long as in training."
     plot = receptive_field_plot(fields, training_lengths(runs))
     evaluation.sections.append(Section("Receptive field", text, [plot]))
     return evaluation

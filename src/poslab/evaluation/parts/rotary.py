@@ -29,7 +29,7 @@ SOURCE = "Peng et al., YaRN: Efficient Context Window Extension of Large Languag
 MAX_SEARCHED = 32_768
 """Longest length for which the smallest base is searched: two seconds at head_dim 128; four times as large is ten."""
 
-TEXT = "The speed at which each pair of channels turns, and whether the base is large enough for the lengths."
+TEXT = "The speed at which each pair of channels rotates, and whether the base is large enough for the lengths."
 
 
 def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
@@ -59,15 +59,15 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
 def rotary_diagnostics(
     encoding: PositionalEncoding, head_dim: int, training_length: int, lengths: Sequence[int]
 ) -> list[ReportFigure]:
-    """Return figures of the wavelengths of an encoding that turns queries and keys, and of the bound on its base.
+    """Return figures of the wavelengths of an encoding that rotates queries and keys, and of the bound on its base.
 
     The bound assumes a pure rotation (`is_pure_rotation`). xPos fades as well, and in PoPE no product of channels is
-    negative where phases agree, so both have wavelengths only. A pair of channels that does not turn adds to the sum of
-    cosines with frequency 0.
+    negative where phases agree, so both have wavelengths only. A pair of channels that does not rotate adds to the sum
+    of cosines with frequency 0.
 
     Args:
         encoding: one that `spectrum_of` accepts.
-        head_dim: channels D of a head, including those that do not turn.
+        head_dim: channels D of a head, including those that do not rotate.
         training_length: tokens of a text in training.
         lengths: test lengths in tokens.
 
@@ -76,8 +76,8 @@ def rotary_diagnostics(
         `rotary_sum_of_cosines` (in a text of the longest length, if a scaling depends on it).
 
     Raises:
-        ValueError: for an encoding that does not turn queries and keys, a head_dim below the number of channels that
-            turn, or a length below 1.
+        ValueError: for an encoding that does not rotate queries and keys, a head_dim below the number of channels that
+            rotate, or a length below 1.
     """
     figures: list[ReportFigure] = [
         wavelengths(encoding, training_length, lengths),
@@ -88,9 +88,9 @@ def rotary_diagnostics(
     spectra = {}
     for length in sorted({training_length, *lengths}):
         spectrum = spectrum_of(encoding, length)
-        still = head_dim // 2 - len(spectrum)  # pairs that do not turn; an odd last channel does not count
+        still = head_dim // 2 - len(spectrum)  # pairs that do not rotate; an odd last channel does not count
         if still < 0:
-            raise ValueError(f"head_dim must be at least the {2 * len(spectrum)} channels that turn, got {head_dim}")
+            raise ValueError(f"head_dim must be at least the {2 * len(spectrum)} channels that rotate, got {head_dim}")
         spectra[length] = np.concatenate([spectrum, np.zeros(still)])
     figures += [bound_by_length(spectra, MAX_SEARCHED), sums_plot(spectra[length], training_length, lengths)]
     return figures
@@ -126,7 +126,7 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
     return Table(
         name="rotary_turns",
         title="Turns of the rotary frequencies",
-        caption="Each row is a pair of channels that turns with position. A pair that completes a turn within the "
+        caption="Each row is a pair of channels that rotates with position. A pair that completes a turn within the "
         f"{training_length:,} tokens of training has met all of its angles there, and any other meets new ones in "
         "longer texts. A pair of infinite wavelength encodes no position.",
         source=SOURCE,
@@ -174,14 +174,14 @@ def wavelengths_plot(encoding: PositionalEncoding | ArrayLike, training_length: 
 
 
 def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats:
-    """Return the inverse frequencies by which queries and keys turn, in radians per token, (P,) float64.
+    """Return the inverse frequencies by which queries and keys rotate, in radians per token, (P,) float64.
 
     Args:
-        encoding: one that turns queries and keys (its `spectrum` is called), or the inverse frequencies themselves.
+        encoding: one that rotates queries and keys (its `spectrum` is called), or the inverse frequencies themselves.
         length: of the text, at least 1, on which some scalings depend.
 
     Raises:
-        ValueError: for an encoding that does not turn queries and keys, frequencies that are negative or none, or a
+        ValueError: for an encoding that does not rotate queries and keys, frequencies that are negative or none, or a
             length below 1.
     """
     if not length >= 1:
@@ -189,7 +189,7 @@ def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats
     frequencies = encoding.spectrum(length) if isinstance(encoding, PositionalEncoding) else encoding
     if frequencies is None:
         name = type(encoding).__name__
-        raise ValueError(f"encoding must turn queries and keys, as rotary, xPos and PoPE do, got {name}")
+        raise ValueError(f"encoding must rotate queries and keys, as rotary, xPos and PoPE do, got {name}")
     if isinstance(frequencies, Tensor):
         frequencies = frequencies.detach().cpu().numpy()
     spectrum = np.asarray(frequencies, dtype=np.float64)
@@ -199,7 +199,7 @@ def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats
 
 
 def _wavelengths(spectrum: Floats) -> Floats:
-    """Return the tokens of a full turn; infinite for a pair that does not turn."""
+    """Return the tokens of a full turn; infinite for a pair that does not rotate."""
     with np.errstate(divide="ignore"):
         return 2 * np.pi / spectrum
 
@@ -209,7 +209,7 @@ def _turns(spectrum: Floats, length: int) -> Floats:
 
 
 def axis_rotations(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.DataFrame:
-    """Return how far each pair of channels turns along each axis that it reads, from edge to edge of a grid.
+    """Return how far each pair of channels rotates along each axis that it reads, from edge to edge of a grid.
 
         turns = |F[a, h, p]| span_a / 2 pi,    wavelength in cells = (n_a - 1) / turns
 
@@ -224,7 +224,7 @@ def axis_rotations(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.D
     Returns:
         Columns `layers`, `head` (NaN where all heads are alike), `pair`, `axis`, `frequency` (with its sign),
         `wavelength in cells`, `turns SIZE` for each grid, and `never completes a turn in training`. A pair that does
-        not turn has no row, and neither has an axis of one cell. No rows if nothing rotates by coordinates.
+        not rotate has no row, and neither has an axis of one cell. No rows if nothing rotates by coordinates.
     """
     rows = []
     trained, *_ = grids.values()
@@ -255,7 +255,7 @@ def axis_table(turns: pd.DataFrame) -> Table:
     return Table(
         name="rotary_axes",
         title="Turns of the rotary frequencies along each axis",
-        caption="Each row is a pair of channels and an axis that it reads. Turns are those from edge to edge of the "
+        caption="Each row is a pair of channels and an axis that it reads. Turns are counted from edge to edge of the "
         "grid of the first example. A pair that completes none in training meets new angles in larger grids.",
         source="Heo et al., Rotary Position Embedding for Vision Transformer (ECCV 2024), section 3",
         frame=shown if shown["layers"].nunique() > 1 else shown.drop(columns="layers"),

@@ -151,7 +151,7 @@ def write_measured(measured: MeasuredRun, path: Path) -> None:
 
 
 def read_measured(path: Path) -> MeasuredRun:
-    """Read the scores of a run from a file, which somebody else may have written.
+    """Read the scores of a run from a file, which someone else may have written.
 
     Raises:
         ValueError: naming the file, if it cannot be read, is damaged, or holds something else or another version.
@@ -179,13 +179,13 @@ def read_measured(path: Path) -> MeasuredRun:
         require(all(type(value) in (int, float) for value in values.values()))
         return MeasuredRun(encoding, split, scores, {key: float(value) for key, value in values.items()}, checkpoint)
     except Exception as error:  # a file that is not one of ours may raise anything
-        raise ValueError(f"{path} is damaged: it does not hold the scores of a run") from error
+        raise ValueError(f"{path} is damaged: it does not contain the scores of a run") from error
 
 
 def require_bounded(opened: Callable[..., pq.ParquetFile], most: int) -> None:
     """Raise ValueError if the columns of a Parquet file need more than `most` bytes of memory.
 
-    The file has a value that repeats once, so that 10 kB can stand for terabytes. Texts are first read as places in a
+    The file has a value that repeats once, so that 10 kB can represent terabytes. Texts are first read as places in a
     dictionary, without being repeated.
 
     Args:

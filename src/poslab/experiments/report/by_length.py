@@ -142,9 +142,9 @@ def speed_table(results: Results, case: str) -> Table | None:
         rows.append({**row, **memory})
     machines = ", ".join(sorted({run.reading_machine for run in timed.values()}))
     caption = (
-        f"How many times as many tokens per second as {baseline} each encoding reads, and in brackets how many; then "
-        "its memory, weights included. The first seed's model reads the longest test item of each length, without "
-        f"training, in turns on {machines}. A dash: it has no positions there."
+        f"Inference speed: tokens per second relative to {baseline}, and in brackets tokens per second; then "
+        "its memory, weights included. The first seed's model processes the longest test item of each length, "
+        f"without training, alternately on {machines}.  A dash: it has no positions there."
     )
     if len(lengths) < len(every):
         caption += " speeds.csv has the other lengths."

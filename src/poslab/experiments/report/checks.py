@@ -19,10 +19,10 @@ from poslab.report.text import listed
 
 STATISTICS = {
     "differences": "of means over seeds, also where some seeds solve a task and others do not",
-    "variance": "of seeds: that of the pair; with at least 5 seeds and 3 encodings, whose variances are equal by "
+    "variance": "of seeds: the pair's own; with at least 5 seeds and 3 encodings, whose variances are equal by "
     "Bartlett's test (p of at least 0.25), raised to its mean with theirs, with up to twice the degrees of freedom",
-    "intervals": "95%, for new seeds and new test items (crossed layout), else for new seeds (Student's t); those of "
-    "shares end at -100 and 100",
+    "intervals": "95%, for new seeds and new test items (crossed layout), else for new seeds (Student's t); for "
+    "shares they end at -100 and 100",
     "test items": "examples, or documents; of a text with fewer than 10 documents, pieces of 1,024 tokens",
     "better, worse": "the difference is not zero at 5% after Holm's correction over the encodings of a case; next to "
     "the best, over all pairs (Bonferroni, or Tukey with the variance of the encodings)",
@@ -54,7 +54,7 @@ def checks(results: Results) -> Table:
     for outcome in sorted(outcomes, key=lambda outcome: (outcome[1], order.index(outcome[0]))):
         case = "each" if 1 < len(cases) == len(outcomes[outcome]) else listed(outcomes[outcome])
         rows.append({**dict(zip(("check", "holds", "found"), outcome, strict=True)), "case": case})
-    caption = "A check that does not hold weakens the verdicts. Those that do not hold come first."
+    caption = "A check that fails weakens the verdicts. Failed checks come first."
     return Table("checks", "Checks", caption, pd.DataFrame(rows, columns=["check", "holds", "found", "case"]))
 
 

@@ -67,7 +67,7 @@ def curves(
         rows: a row for each encoding, seed and length, with columns `encoding`, `length`, `value` and `metric`, the
             same in all.
         length_of: what has the length, such as `a side in pixels`.
-        trained: longest length of training; None without training.
+        trained: longest training length; None without training.
         styles: of the encodings; those without one are pale.
         direction: of the better values.
     """
@@ -96,7 +96,7 @@ def curves(
     caption = (
         "The mean over seeds; the band reaches from the worst seed to the best. "
         f"{better(direction).capitalize()} is better"
-        f"{'' if trained is None else ', and the dotted line is the longest length of training'}."
+        f"{'' if trained is None else ', and the dotted line is the longest training length'}."
     )
     if set(rows["encoding"]) - styles.keys():
         caption += " Named are the baseline, none where it is compared, and the best at the longest length; all others "
@@ -132,7 +132,7 @@ def differences(name: str, criterion: Criterion, rows: pd.DataFrame, baseline: s
     return Plot(
         name,
         f"Differences to {baseline}: {criterion.metric}",
-        f"The value of an encoding minus that of {baseline}: the dot is the mean difference, the line its 95% "
+        f"The value of an encoding minus the value of {baseline}: the dot is the mean difference, the line its 95% "
         f"interval.{margin}",
         figure,
     )

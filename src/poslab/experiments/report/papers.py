@@ -119,8 +119,8 @@ def paper_section(results: Results) -> Iterator[Section]:
         Table(
             "published",
             "Published values",
-            "In the unit of the paper, at its scale: only orders compare with ours, but what is computed here is the "
-            "same figure. The last column says where a value was read (`secondary`: in a text that repeats it).",
+            "In the unit of the paper, at its scale: only orders are comparable here, but what is computed is the "
+            "same metric. The last column says where a value was read (`secondary`: in a text that repeats it).",
             values_table(results, published),
         ),
     ]

@@ -210,7 +210,7 @@ def scale_section(results: Results, styles: figures.Styles) -> Iterator[Section]
     ]
     if every:
         shown = [table for table in tables if not table.frame.empty]
-        text = "Parameters are those of the baseline without the embeddings of tokens."
+        text = "Parameters are the baseline's, without the embeddings of tokens."
         yield Section("Scale", text, [*shown, *(plot for ladder in every for plot in _plots(ladder, styles))])
 
 
@@ -239,11 +239,11 @@ DATADECIDE = "Magnusson et al., DataDecide: How to Predict Best Pretraining Data
 HOFFMANN = "Hoffmann et al., Training Compute-Optimal Large Language Models (2022), section 3.3"
 DECISIONS = """Pairs of encodings that come in the same order at a size as at the largest: of all pairs, and of those
 that are better or worse there. The last column counts equal verdicts, of pairs with one at both sizes."""
-TRENDS = """The change of a difference for ten times the parameters, with intervals that hold for all pairs of a metric.
+TRENDS = """The change of a difference for ten times the parameters, with joint intervals for all pairs of a metric.
 A difference stays if it changes by less than the margin from the smallest size to the largest."""
 LAWS = """L = E + A N^-a + B D^-b, for N parameters and D tokens, with 95% intervals over seeds. Without a B, sizes have
-tokens in one proportion, and the term of N stands for both."""
-PREDICTED = """Means by the law, and differences by the line over sizes, from smaller sizes alone, with 95% intervals
-for as many seeds as that size has. They hold if the form does."""
+tokens in one proportion, and the term of N represents both."""
+PREDICTED = """Means by the law, and differences by the line over sizes, from smaller sizes only, with 95% intervals
+for as many seeds as that size has. They are valid if the form is."""
 RATES = f"""The rate that the rule makes of the one tuned at the size before, and what the trial with the nearest rate
 loses, if it is within a factor of {NEAR:.2g}."""

@@ -92,10 +92,10 @@ class OverCases:
         """Return the section of the report."""
         caption = (
             f"The first columns count cases by verdict next to {self.results.comparison.baseline}. "
-            "Rank 1 is the best; an encoding without a result, or that has not learned the case, is last. A score is 0 "
-            "at the mean of the worst encoding of a case and 1 at that of the best; shown is the mean of the middle "
-            "half of all runs. The chance is that a run beats one of the baseline. p is that of Wilcoxon's signed-rank "
-            "test over cases, adjusted by Holm's method. Intervals are at 95%."
+            "Rank 1 is the best; an encoding without a result, or that has not learned the case, is last. A score is "
+            "0 at the mean of the worst encoding of a case and 1 at the mean of the best; shown is the mean of the "
+            "middle half of all runs. The chance is that a run beats one of the baseline. p is of Wilcoxon's "
+            "signed-rank test over cases, adjusted by Holm's method. Intervals are at 95%."
         )
         scores = zip(self.encodings, self.scores, strict=True)
         profiles = {name: over_cases.performance_profile(of_encoding, THRESHOLDS) for name, of_encoding in scores}

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table as Lines
 
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
-from poslab.configuration.labels import names_in_pictures, short_key
+from poslab.configuration.labels import names_in_plots, short_key
 from poslab.evaluation.scores.extra_metrics import EXTRA
 from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
@@ -54,7 +54,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     write_atomically(output / "table.csv", headed.to_csv(index=False))
     write_atomically(output / "table.md", f"{markdown(headed)}\n\n{in_markdown(caption)}\n")
     write_atomically(output / "table.tex", latex(headed, caption))
-    of_best = "Verdicts relative to the best mean, which hold for all pairs of encodings of a case together."
+    of_best = "Verdicts relative to the best mean, simultaneous for all pairs of encodings of a case."
     of_all = f"Means over seeds; shares such as accuracy are from 0 to 100. {signs}"
     answers = [
         tables.differing_table(comparison),
@@ -65,7 +65,7 @@ def write(results: Results, console: Console, typed: str, figure_width: float | 
     lead = Section("Answer", "", [answer for answer in answers if answer is not None])
     lead, *sections = (_headed(section, comparison.heading) for section in [lead, *_sections(results)])
     drawn = write_figures(output / "figures", [lead, *sections], figure_width)
-    in_plots = names_in_pictures(comparison.choices_by_encoding)
+    in_plots = names_in_plots(comparison.choices_by_encoding)
     facts = {"runs": _counted(results), **({"in plots": in_plots} if in_plots else {}), "command": typed}
     write_report(output / "report.html", comparison.question, facts, sections, drawn, lead)
     _print(results, console, lead, table, signs)
@@ -120,7 +120,7 @@ def _budgets(results: Results, styles: figures.Styles) -> Iterator[ReportFigure]
             plot.figure.axes[0].set_xlabel("number of trials")
             yield replace(plot, caption=caption, source=source)
             table = tables.at_each_length(f"{name}_table", rows["metric"][0], rows)
-            yield replace(table, title=title, caption="The values of the figure, by the number of trials.")
+            yield replace(table, title=title, caption="The values of the plot, by the number of trials.")
 
 
 def _evidence(results: Results, case: str, styles: figures.Styles) -> Iterator[ReportFigure]:

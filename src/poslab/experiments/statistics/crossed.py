@@ -31,7 +31,7 @@ class Estimate:
 
     with t the quantiles of Student's distribution. With one source it is Student's interval. With two its coverage is
     at least its level, whatever the ratio of both. That of Satterthwaite's degrees of freedom is not: with 3 seeds up
-    to 8 % of their 95% intervals miss the mean.
+    to 8% of their 95% intervals miss the mean.
 
     Args:
         mean: the estimate.
@@ -119,8 +119,8 @@ class Estimate:
     def equivalence_p_value(self, margin: float) -> float:
         """Return the p-value of "the true mean is not within the margin", from two one-sided tests.
 
-        It is below 5 % where the 90 % interval lies within -margin to +margin; among the differences of many means,
-        which have either sign, where the 95 % interval does.
+        It is below 5% where the 90% interval lies within -margin to +margin; among the differences of many means,
+        which have either sign, where the 95% interval does.
         """
         below, above = self.p_value(-margin) / 2, self.p_value(margin) / 2
         outside = max(below if self.mean > -margin else 1 - below, above if self.mean < margin else 1 - above)

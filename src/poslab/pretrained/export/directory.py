@@ -238,7 +238,7 @@ KEPT = 256
 
 ROUNDING = 1e-4
 """Largest difference by rounding, over the largest logit, of a short text. It is below 1e-6 in 23 random models and in
-a trained one (6e-7), so that deep models have room; a base that is wrong by 1 % makes 3e-4 in a random model."""
+a trained one (6e-7), so that deep models have room; a base that is wrong by 1% makes 3e-4 in a random model."""
 
 ANGLE_ROUNDING = 2.0**-22
 """The same for each token of a text: frequencies that were computed in another order differ in the last bits, by up to

@@ -144,7 +144,7 @@ def exchange_of(model: Any) -> Exchange:
     """
     if isinstance(model, HostedModel):
         if model.output is not None:
-            raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
+            raise ValueError("model must predict tokens to be exported, and this one has other outputs")
         check_sampler(model.position_sampler, model.max_length)
         model.exchange.require_current()
         return model.exchange

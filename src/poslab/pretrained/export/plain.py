@@ -84,7 +84,7 @@ def checked_decoder(model: Model) -> Decoder:
     if type(model) is not Decoder:
         raise ValueError(f"model must be a decoder to be exported, got {type(model).__name__}")
     if model.pooling is not None or model.output.out_features != model.vocab_size:
-        raise ValueError("model must predict tokens to be exported, and this one has outputs of its own")
+        raise ValueError("model must predict tokens to be exported, and this one has other outputs")
     if len(model.encodings.sinks):
         raise ValueError("sinks must be null to be exported: no class of transformers with this decoder has them")
     if model.is_recurrent:
@@ -110,7 +110,7 @@ def check_sampler(position_sampler: PositionSampler | None, max_length: int | No
     if not torch.equal(sampler(positions, 1).ids, positions.ids):
         raise ValueError(
             f"positions {type(sampler).__name__} moves tokens in evaluation too, which no class of "
-            "transformers does: samplers that move them in training alone, such as shifted, can be exported"
+            "transformers does: samplers that move them only in training, such as shifted, can be exported"
         )
 
 

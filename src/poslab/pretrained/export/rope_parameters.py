@@ -66,7 +66,7 @@ class Rope:
         if self.changes_in_generation is not None:
             yield (
                 f"In generation, a text that grows past {self.changes_in_generation} tokens continues differently: "
-                "transformers keeps keys in its cache as they were rotated, Poslab rotates them anew."
+                "transformers keeps keys in its cache as they were rotated, Poslab rotates them again."
             )
         if self.rope_type == "dynamic":
             yield "After a long text, transformers keeps its larger base for shorter ones, down to the training length."
@@ -223,7 +223,7 @@ NAMED: dict[Callable[..., Any] | None, tuple[str, Sequence[str]]] = {
 
 
 def _forms(rotary: Rotary | None, head_dim: int, length: int) -> Iterator[Rope]:
-    """Yield the forms that may hold an encoding, those that other programs know best first."""
+    """Yield the forms that may contain an encoding, those that other programs know best first."""
     if rotary is None:
         yield _prefix(10_000.0, 0, head_dim, length)
         yield _longrope(None, head_dim, length, 1.0)
