@@ -156,7 +156,7 @@ def _lattice(measured: Measured) -> Iterator[str]:
     yield (
         f"Forward plus backward of 6 heads of 32 dimensions on {rows[0]['batch']} square images in float32, the "
         "making of the bias included: on the lattice, as a T x T mask of PyTorch's attention, and made for each pair "
-        "of patches. Time and peak memory are divided by those of PyTorch's attention without an encoding."
+        "of patches. Time and peak memory are relative to PyTorch's attention without an encoding."
     )
     lines = []
     for encoding, length in dict.fromkeys((row["encoding"], row["length"]) for row in rows):

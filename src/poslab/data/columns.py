@@ -135,7 +135,7 @@ def require_distinct(role: str, named: Mapping[str, str]) -> None:
     for argument, name in named.items():
         require_text(argument, name)
         if owners.setdefault(name, argument) != argument:
-            raise ValueError(f"{argument} must {role} of its own, and {owners[name]} is {name!r} too")
+            raise ValueError(f"{argument} must {role} that no other argument names, and {owners[name]} is {name!r} too")
 
 
 def as_examples(**columns: Sequence[Any]) -> "Dataset":

@@ -126,12 +126,12 @@ class TextSplits(DataSplits):
             if name == "train" and num_earlier and count < (whole := num_earlier + length + 1):
                 raise ValueError(
                     f"sequence_length of {length} takes {whole} tokens a window with the {num_earlier} before it that "
-                    f"the teacher reads, and train holds only {count}"
+                    f"the teacher reads, and train has only {count}"
                 )
             if count < length + 1:
                 raise ValueError(
                     f"sequence_length of {length} takes {length + 1} tokens a window"
-                    f" (one more to predict), and {name} holds only {count}"
+                    f" (one more to predict), and {name} has only {count}"
                 )
 
     def tokens(self, split: str) -> np.ndarray:

@@ -75,7 +75,7 @@ class Private(Step):
             if sampler.reads_longest_row:
                 raise ValueError(
                     f"positions must not be {type(sampler).__name__.lower()} with step=private on rows of several "
-                    "lengths: those of a row would depend on the longest row of its batch"
+                    "lengths: the positions of a row would depend on the longest row of its batch"
                 )
         if config["trainer"].get("activation_checkpointing"):
             raise ValueError(

@@ -176,7 +176,7 @@ def receptive_field_plot(fields: Mapping[str, pd.DataFrame], training_lengths: M
         title="Empirical receptive field",
         caption="Share of a prediction's gradient that falls on the last tokens of a window, over their number; lines "
         f"end where the window does. A line that reaches {100 * SHARE:.0f}% (the dot) before the training length "
-        "belongs to a model that uses a longer text as it used those of training; one that climbs beyond it uses "
+        "belongs to a model that uses a longer text like texts of training; one that climbs beyond it uses "
         "distances that it has not learned.",
         source=SOURCE,
         figure=figure,
