@@ -26,7 +26,7 @@ SHORT["src.compare"] = ["lengths=[16]"]
 
 @pytest.fixture
 def typed_again(run_command: Callable[..., Ended], tmp_path: Path) -> Callable[[str], dict[str, Ended]]:
-    """Types every command of what has been printed, as a shell reads it; `look` is known by its folder."""
+    """Types every command of what has been printed, as a shell reads it; `curves` is known by its folder."""
 
     def typed_again(output: str) -> dict[str, Ended]:
         ended = {}
@@ -51,11 +51,11 @@ def test_the_commands_of_jobs_with_odd_directories_work(small, run_command, type
     directories = ["hydra.sweep.dir=several runs", "hydra.sweep.subdir='n=${hydra.job.num},t5'"]
     ended = run_command("src.train", "-m", *small, "encoding=alibi,t5", *directories)
     assert ended.status == 0, ended
-    _, first, second = ended.output.split("next:")
+    _, first, second = ended.output.split("Next steps:")
     again = typed_again(second)
-    assert again.keys() == {"evaluate", "write", "jobs", "compare", "train on"}
+    assert again.keys() == {"report", "sample", "all runs", "compare", "continue"}
     assert "with alibi" in again["compare"].output
-    assert "weights of several runs/n=1,t5" in again["train on"].output
+    assert "weights of several runs/n=1,t5" in again["continue"].output
     assert "n=0" in first and "n=1" not in first.splitlines()[5]
 
 
@@ -69,9 +69,9 @@ def test_the_commands_of_a_run_of_a_whole_configuration_work(small, run_command,
     ended = run_command("src.train", "--config-dir", "a sweep", "--config-name", "best", "trainer.max_steps=2")
     assert ended.status == 0, ended
     again = typed_again(ended.output)
-    assert again.keys() == {"evaluate", "write", "train on"}
-    assert "weights of outputs/" in again["train on"].output
-    assert "2 steps" in again["train on"].output
+    assert again.keys() == {"report", "sample", "continue"}
+    assert "weights of outputs/" in again["continue"].output
+    assert "2 steps" in again["continue"].output
 
 
 def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(small, run_command, typed_again, tmp_path):
@@ -83,8 +83,8 @@ def test_the_commands_of_a_run_with_an_encoding_of_ones_own_work(small, run_comm
     )
     assert ended.status == 0, ended
     again = typed_again(ended.output)
-    assert again.keys() == {"evaluate", "write", "compare", "train on"}
-    assert "with t5" in again["train on"].output
+    assert again.keys() == {"report", "sample", "compare", "continue"}
+    assert "with t5" in again["continue"].output
 
 
 def test_a_run_that_holds_its_directory_is_resumed_by_the_command_of_the_mistake(small, run_command, tmp_path):

@@ -49,7 +49,7 @@ def test_a_run_trains_with_it_and_prints_commands_that_find_it(encoding, run_com
     ended = run_command("src.train", *small, "encoding=mine", "trust=my_lab", "hydra.run.dir=run")
     assert ended.status == 0, ended
     assert "hydra.searchpath" not in ended.output
-    assert "trust=my_lab" in ended.output.split("next:")[1]
+    assert "trust=my_lab" in ended.output.split("Next steps:")[1]
 
 
 def test_no_other_package_is_trusted_for_it(encoding, run_command, small):

@@ -85,7 +85,7 @@ def test_a_model_whose_positions_are_t5s_gives_its_table(name):
     with torch.no_grad():
         model.encodings.layer(0).table.zero_()
     lines = Fitted().apply(model, earlier, readings(80))
-    assert [line.startswith("T5Bias of 2 layers explains 100 %") for line in lines] == [True]
+    assert [line.startswith("T5Bias of 2 layers explains 100%") for line in lines] == [True]
     reached = torch.ones(16, dtype=torch.bool)
     reached[8] = name == "llama"  # the bucket of distance 0 ahead, which is never used
     there, here = (one.encodings.layer(0).table[reached] for one in (earlier, model))

@@ -16,7 +16,7 @@ from poslab.tasks.answering import WrittenAnswers
 from poslab.tasks.language_modelling import LanguageModelling
 from poslab.training.checking import check
 from poslab.training.checkpoints import StopOnSignals
-from poslab.training.console import RunConsole, facts_table, test_table
+from poslab.training.console import RunConsole, conclusion, facts_table, test_table
 from poslab.training.fit import train_here
 from tests.training.runs import recorded, run_of, small
 
@@ -33,8 +33,8 @@ def printed(content: object) -> list[list[str]]:
 def test_the_table_has_a_row_for_each_length_and_a_dash_past_the_end():
     metrics = {"test/loss@512": 1.25, "test/perplexity@512": 3.4903, "test/bits_per_byte@512": 1.80337}
     lines = printed(test_table(LanguageModelling({}), metrics, [512, 1024], trained=512, step=1200))
-    assert " ".join(lines[0]) == "test, best checkpoint (step 1,200)"
-    assert lines[1] == ["length", "loss", "perplexity", "bits", "per", "byte"]
+    assert " ".join(lines[0]) == "Test results (best checkpoint, step 1,200)"
+    assert lines[1] == ["context", "x", "training", "loss", "(nats)", "perplexity", "bits", "per", "byte"]
     assert ["512", "1x", "1.2500", "3.4903", "1.8034"] in lines
     assert ["1,024", "2x", "–", "–", "–"] in lines
 
@@ -47,6 +47,31 @@ def test_a_table_of_examples_has_a_row_for_all_and_one_for_those_beyond_the_trai
     assert ["10", "400", "100.00", "–", "–"] in lines and ["20", "1,200", "50.00", "–", "–"] in lines
     assert ["all", "1,600", "62.50", "–", "–"] in lines and ["beyond", "50.00", "–", "–"] in lines
     assert " ".join(lines[-1]) == "out of 100: accuracy, exact match"
+
+
+@pytest.mark.parametrize(
+    ("bits", "loss", "words"),
+    [
+        ({64: 2.2, 128: 2.0, 256: 2.05, 512: 3.5}, 1.0, ["degrades", "512", "2.00 -> 3.50", "4x"]),
+        ({128: 2.0, 512: float("nan")}, 1.0, ["degrades", "512"]),
+        ({128: 2.0, 256: 1.9, 512: 2.05}, 1.0, ["stays within 5%", "512", "2.00 -> 2.05", "4x"]),
+        ({128: 2.0, 512: 2.0}, 2.9, ["Not trained enough", "2.90", "3.00"]),
+    ],
+)
+def test_a_run_ends_with_how_it_does_beyond_its_training_length(bits, loss, words):
+    metrics = {f"test/bits_per_byte@{length}": value for length, value in bits.items()} | {"test/loss@128": loss}
+    line = conclusion("rotary", LanguageModelling({}), metrics, trained=128, unigram_loss=3.0)
+    assert line is not None and all(word in line for word in words), line
+    assert len(line) <= 80
+
+
+def test_a_run_of_scores_ends_with_its_conclusion_and_a_run_without_longer_tests_has_none():
+    task = WrittenAnswers(ReverseString(), [1, 10], SymbolTokenizer(ReverseString().symbols))
+    tags = {10: "test/accuracy@10", 20: "test/accuracy@20"}
+    assert "degrades from length 20" in str(conclusion("t5", task, {tags[10]: 99.0, tags[20]: 60.0}, trained=10))
+    assert "stays within" in str(conclusion("t5", task, {tags[10]: 99.0, tags[20]: 98.0}, trained=10))
+    assert "Not trained enough" in str(conclusion("t5", task, {tags[10]: 4.0, tags[20]: 4.0}, trained=10))
+    assert conclusion("t5", task, {tags[10]: 99.0}, trained=10) is None
 
 
 def test_facts_stand_under_one_another():
@@ -74,11 +99,12 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path, capsys):
     assert "\x1b" not in text and "\r" not in text
     assert "t5 num_buckets=16: 8,288 parameters, 32-true" in text
     assert re.search(r"text: [\d,]+ train, .*test tokens \(bytes, 257\)", text)
-    assert re.search(r"overlap with training: [\d.]+ % .*test", text)
+    assert re.search(r"overlap with training: [\d.]+% .*test", text)
     lines = [line.split() for line in text.splitlines()]
-    assert ["step", "train", "16", "32"] in lines
-    assert [line[0] for line in lines if len(line) == 4 and line[0] in ("2", "4")] == ["2", "4"]
-    for fact in ("parameters", "training", "peak", "written", "look", "evaluate", "write"):
+    assert ["|", "validation:", "bits", "per", "byte", "at", "context"] in lines
+    assert ["step", "train", "|", "16", "32"] in lines
+    assert [line[0] for line in lines if len(line) == 5 and line[0] in ("2", "4")] == ["2", "4"]
+    for fact in ("parameters", "training", "total", "peak", "written", "curves", "report", "sample", "Not"):
         assert any(line and line[0] == fact for line in lines), fact
     for command in (f"tensorboard --logdir {run.path.parent}", f'python -m src.generate run={run.path} prompt="The "'):
         assert command in text, "not on one line"

@@ -29,7 +29,7 @@ def next_of(
     heading, *lines = next_commands(
         RunDirectory(folder), Recipe.of(config or composed()), task or LanguageModelling({})
     )
-    assert heading == "next:"
+    assert heading == "Next steps:"
     return {line[2:12].strip(): shlex.split(line[12:]) for line in lines}
 
 
@@ -39,27 +39,27 @@ def test_the_choices_of_a_run_are_kept(tmp_path):
     before = ["--config-dir", "mine", "hydra.searchpath=[file://mine/conf]"]
     commands = next_of(tmp_path, [*before, *shared, *own, "init_from=outputs/A"])
     assert commands["compare"] == [*TRAIN, *before, *shared, "init_from=outputs/A", "encoding=alibi"]
-    assert commands["train on"] == [*TRAIN, *before, *shared, *own, f"init_from={tmp_path}"]
+    assert commands["continue"] == [*TRAIN, *before, *shared, *own, f"init_from={tmp_path}"]
 
 
 def test_jobs_of_several_encodings_are_compared(tmp_path):
     for varied in ("seed=1,2", "encoding=[a,b]"):
         (tmp_path / "multirun.yaml").write_text(f"hydra: {{overrides: {{task: ['{varied}']}}}}")
-        assert "jobs" not in next_of(tmp_path / "0_rotary", ["seed=1"])
+        assert "all runs" not in next_of(tmp_path / "0_rotary", ["seed=1"])
     (tmp_path / "multirun.yaml").write_text("hydra: {overrides: {task: ['encoding.base=1e4,1e5']}}")
-    assert next_of(tmp_path / "0_rotary", ["seed=1"])["jobs"][-2:] == ["src.compare", f"runs={tmp_path}/*"]
+    assert next_of(tmp_path / "0_rotary", ["seed=1"])["all runs"][-2:] == ["src.compare", f"runs={tmp_path}/*"]
 
 
 def test_an_encoding_that_is_trained_goes_on_as_it_is(tmp_path):
     commands = next_of(tmp_path, ["encoding=t5", "start=fitted", "start.batches=2", "init_from=outputs/A"])
-    assert commands["train on"] == [*TRAIN, "encoding=t5", f"init_from={tmp_path}"]
+    assert commands["continue"] == [*TRAIN, "encoding=t5", f"init_from={tmp_path}"]
 
 
 def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_path):
     words = ["--config-dir", "outputs/sweeps/q", "--config-name", "best"]
     commands = next_of(tmp_path, words)
     assert "compare" not in commands
-    assert commands["train on"] == [*TRAIN, *words, f"init_from={tmp_path}"]
+    assert commands["continue"] == [*TRAIN, *words, f"init_from={tmp_path}"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_whole_configuration_has_no_group_to_choose_another_encoding_from(tmp_
 )
 def test_without_known_choices_only_the_run_itself_is_named(tmp_path, choices):
     """As those of a stranger's run that goes on, which no command of ours has kept: nobody is to copy them."""
-    assert list(next_of(tmp_path, choices)) == ["look", "evaluate", "write"]
+    assert list(next_of(tmp_path, choices)) == ["curves", "report", "sample"]
 
 
 @pytest.mark.parametrize("typed", ["trust=mine", "trust=[mine]", "+trust=['mine']", "trust=[mine,other]", "trust=[]"])
@@ -120,10 +120,10 @@ def test_the_encoding_to_compare_with_is_one_that_the_run_could_have(tmp_path, c
 @pytest.mark.parametrize("name", ["a=1,b", "with space", "it's", "5", "é[x]", "1e5", "null"])
 def test_any_name_of_a_directory_is_read_again_as_it_is(tmp_path, name):
     commands = next_of(tmp_path / name, [])
-    for what, key in (("evaluate", "run"), ("write", "run"), ("train on", "init_from")):
+    for what, key in (("report", "run"), ("sample", "run"), ("continue", "init_from")):
         word = next(word for word in commands[what] if word.startswith(f"{key}="))
         assert composed(f"resume={word.partition('=')[2]}")["resume"] == str(tmp_path / name)
-    assert commands["look"][-1] == str(tmp_path)
+    assert commands["curves"][-1] == str(tmp_path)
 
 
 @pytest.mark.parametrize(("dataset", "model"), [("reverse_string", "encoder"), ("addition", "decoder")])
@@ -149,11 +149,11 @@ def test_an_encoder_is_asked_nothing_where_the_input_does_not_say_how_long_its_a
 )
 def test_a_prompt_has_the_parts_that_a_task_reads(tmp_path, task, prompt):
     commands = next_of(tmp_path, None, task=task)
-    assert list(commands) == ["look", "evaluate", "answer"] and commands["answer"][-1] == prompt
+    assert list(commands) == ["curves", "report", "answer"] and commands["answer"][-1] == prompt
 
 
 def test_a_key_that_was_given_twice_is_printed_with_its_last_value(tmp_path):
     typed = ["--config-dir", "mine", "seed=1", "trainer.validations=2", "~debug", "trainer.validations=10"]
     commands = next_of(tmp_path, typed)
     kept = ["--config-dir", "mine", "seed=1", "~debug", "trainer.validations=10"]
-    assert commands["train on"] == [*TRAIN, *kept, f"init_from={tmp_path}"]
+    assert commands["continue"] == [*TRAIN, *kept, f"init_from={tmp_path}"]

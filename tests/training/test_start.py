@@ -74,7 +74,7 @@ def test_a_bias_of_a_run_is_fitted_to_that_run(trained):
     assert torch.equal(first, second)
     fresh = run_of(small(folder, *words[:2], ZERO), folder / "fresh")
     assert not torch.equal(first, weights(fresh.best_checkpoint)["encodings.distinct.0.table"])
-    assert re.search(r"start=fitted: T5Bias of layer 0 .* \d+ %", log_of(runs[0]))
+    assert re.search(r"start=fitted: T5Bias of layer 0 .* \d+%", log_of(runs[0]))
 
 
 def test_random_numbers_of_a_run_are_the_same_under_every_start(trained):

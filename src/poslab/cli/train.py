@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from poslab.runs.directory import RunDirectory
     from poslab.runs.recipe import Recipe
 
+VALIDATIONS, STEPS_PER_VALIDATION = 5, 20
+"""The default of `trainer.validations`, and the steps for each of them in a short run, unless it is typed."""
+
 NAMED = ("dataset", "encoding")
 """Groups whose choice is in the name of every run directory."""
 
@@ -41,6 +44,11 @@ JOBS: list[tuple[RunDirectory, Recipe]] = []
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     """Check, then train. Slow imports come after all quick checks."""
+    trainer = config.get("trainer")
+    if isinstance(trainer, dict) and not any(word.startswith("trainer.validations=") for word in overrides):
+        steps, validations = trainer.get("max_steps"), trainer.get("validations")
+        if isinstance(steps, int) and validations == VALIDATIONS:
+            trainer["validations"] = min(VALIDATIONS, max(1, steps // STEPS_PER_VALIDATION))
     if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
         from poslab.configuration.build import full_keys
         from poslab.data.composed import with_rate

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 TOKENS_AT_ONCE = 2**24
 """Tokens of a file that are searched together, which bounds the memory."""
+
+
+MAX_COUNTED = 10_000_000
+"""Most tokens of a training text whose frequencies are counted."""
 
 
 class Corpus(Source):
@@ -138,6 +143,17 @@ class TextSplits(DataSplits):
         """Return the token ids of a split (`train`, `validation` or `test`), mapped into memory."""
         return self._tokens[split].ids
 
+    @cached_property
+    def unigram(self) -> np.ndarray:
+        """Nats of each token by its frequency in the training text, (V,): what a model can know without a context."""
+        counts = np.bincount(self.tokens("train")[:MAX_COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
+        return -np.log(counts / counts.sum())
+
+    @property
+    def unigram_loss(self) -> float:
+        """Mean nats of the tokens of the test by their frequency in the training text."""
+        return float(self.unigram[self.tokens("test")].mean())
+
     @property
     def lengths(self) -> Sequence[int]:
         """All window lengths of the corpus, ascending."""
@@ -175,7 +191,7 @@ class TextSplits(DataSplits):
 
     def report_lines(self, max_length: int | None) -> list[str]:
         tokens = ", ".join(f"{count:,} {name}" for name, count in self.num_tokens.items())
-        shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in self.overlap.items())
+        shared = ", ".join(f"{100 * share:.2f}% of {name}" for name, share in self.overlap.items())
         is_avoidable = not self.source.deduplicate and max(self.overlap.values(), default=0) >= 0.05
         hint = "; dataset.deduplicate=true drops it" if is_avoidable else ""
         lines = [

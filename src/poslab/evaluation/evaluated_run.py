@@ -20,7 +20,6 @@ from torch import Tensor
 
 from poslab.arguments import shown
 from poslab.configuration.labels import choice_of
-from poslab.data.corpus import TextSplits
 from poslab.data.patched.source import PatchedSource
 from poslab.data.run_data import RunData
 from poslab.data.tokenizers import Tokenizer
@@ -35,9 +34,6 @@ from poslab.tasks.task import Task, device_of
 
 MAX_WINDOWS = 8
 """Windows of the text, or examples, over which attention and gradients are averaged."""
-
-MAX_COUNTED = 10_000_000
-"""Most tokens of a training text whose frequencies are counted."""
 
 Ability = Literal["predictions", "next_tokens", "gradients", "attention", "rotation"]
 
@@ -177,13 +173,6 @@ class EvaluatedRun:
         """Token ids of the text to be predicted, (N,)."""
         assert self.text is not None
         return self.text.tokens
-
-    @cached_property
-    def unigram(self) -> np.ndarray:
-        """Nats of each token by its frequency in the training text, (V,): what a model can know without a context."""
-        assert isinstance(self.data.splits, TextSplits)
-        counts = np.bincount(self.data.splits.tokens("train")[:MAX_COUNTED], minlength=self.tokenizer.vocab_size) + 1.0
-        return -np.log(counts / counts.sum())
 
     @property
     def dataset(self) -> str:

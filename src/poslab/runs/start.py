@@ -181,7 +181,7 @@ class Fitted(Start):
             share = 100 * explained(encoding, *known)
             served = f"layer {layers[0]}" if len(layers) == 1 else f"{len(layers)} layers"
             lines.append(
-                f"{type(encoding).__name__} of {served} explains {share:.0f} % of the variance over distance of the "
+                f"{type(encoding).__name__} of {served} explains {share:.0f}% of the variance over distance of the "
                 "logits that the earlier positions give"
             )
         return lines

@@ -53,7 +53,7 @@ class LengthWords(NamedTuple):
 
 
 OF_EXAMPLES = LengthWords("the example", ("at", "length {:,}"), "examples of length up to {:,}")
-OF_WINDOWS = LengthWords("the window in tokens", ("in", "windows of {:,} tokens"), "windows of {:,} tokens")
+OF_WINDOWS = LengthWords("the window in tokens", ("in", "windows of {:,} tokens"), "windows of {:,} tokens", "context")
 
 
 class Prediction(NamedTuple):

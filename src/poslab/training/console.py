@@ -39,6 +39,10 @@ TIMED_STEPS = 10
 """Steps over which the time of a step is averaged: some are longer than others only by their texts."""
 SLOW_FACTOR = 3.0
 """A step that takes as many times the fastest one is slow enough for a warning."""
+TOLERANCE = 0.05
+"""Share by which a metric may be worse beyond the training length."""
+MIN_SCORE = 10.0
+"""Score out of 100 below which a run has not learned its task."""
 LINE_INTERVAL_S = 60.0
 """Seconds without a line after which a run that has no terminal prints where it is."""
 
@@ -87,9 +91,10 @@ class ConsoleProgress(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, Learner)
         task = pl_module.task
-        columns = [*(["all"] if task.aggregate_lengths else []), *map(str, pl_module.lengths["validation"])]
-        self.console.print(f"validation: {words(task.headline)}, by length of {task.length_words.of}:")
-        self.console.print(f"{'step':>8}{'train':>10}  " + "".join(f"{name:>{_width(columns)}}" for name in columns))
+        lengths = [f"{length:,}" for length in pl_module.lengths["validation"]]
+        columns = [*(["all"] if task.aggregate_lengths else []), *lengths]
+        self.console.print(f"{'':>18} | validation: {words(task.headline)} at {task.length_words.name}")
+        self.console.print(f"{'step':>8}{'train':>10} |" + "".join(f"{name:>{_width(columns)}}" for name in columns))
         if not trainer.is_global_zero:
             return
         self._timed_from = trainer.global_step, time.monotonic()
@@ -142,7 +147,7 @@ class ConsoleProgress(L.Callback):
             train = "–" if newest is None else shown_metric(task, headline, newest)
             width = _width(tags)
             columns = (f"{shown_metric(task, headline, metrics[tag]):>{width}}" for tag in tags)
-            self.console.print(f"{trainer.global_step:>8}{train:>10}  " + "".join(columns))
+            self.console.print(f"{trainer.global_step:>8}{train:>10} |" + "".join(columns))
             self._newest_line = time.monotonic()
             self._timed_from = trainer.global_step, self._newest_line
 
@@ -197,10 +202,11 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     Rows of examples have their number, since metrics of few examples are uncertain. `metrics` are the final metrics by
     tag, `lengths` ascend, `trained` is the longest length of training, and `step` is the step of the tested checkpoint.
     """
-    table = Table(box=box.SIMPLE_HEAD, title=f"test, best checkpoint (step {step:,})", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title=f"Test results (best checkpoint, step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:
         table.caption, table.caption_justify = f"out of 100: {', '.join(scored)}", "left"
-    for name in ("length", "examples" if task.aggregate_lengths else "", *map(words, task.shown)):
+    second = "examples" if task.aggregate_lengths else "x training"
+    for name in (task.length_words.name, second, *(words(name).replace("loss", "loss (nats)") for name in task.shown)):
         table.add_column(name, justify="right")
 
     def add(length: str, second: str, suffix: str) -> None:
@@ -221,6 +227,38 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     return table
 
 
+def conclusion(
+    name: str, task: Task, metrics: Mapping[str, float], trained: int, unigram_loss: float | None = None
+) -> str | None:
+    """Return in one line how a run does beyond its training length, by its test metrics; None without longer tests.
+
+    Args:
+        name: of the encoding.
+        task, metrics, trained: as of `test_table`.
+        unigram_loss: nats of a token by its frequency in the training text; None for other tasks.
+    """
+    metric, at = task.first_metric(), task.length_words.name
+    by_length = {
+        int(tag.partition("@")[2]): value for tag, value in metrics.items() if tag.startswith(f"test/{metric}@")
+    }
+    longest, reference = max(by_length, default=0), max((x for x in by_length if x <= trained), default=0)
+    if not 0 < reference < longest:
+        return None
+    before, classes = by_length[reference], len(getattr(task.record(), "classes", ()))
+    sign = 1 if metric in task.open_ended else -1
+    if unigram_loss is not None and (loss := metrics[f"test/loss@{reference}"]) > (1 - TOLERANCE) * unigram_loss:
+        return (
+            f"Not trained enough to judge: loss {loss:.2f} at {at} {reference:,}, token frequencies {unigram_loss:.2f}."
+        )
+    if sign < 0 and before < max(MIN_SCORE, 150 / max(classes, 2) if classes else 0):
+        return f"Not trained enough to judge: {words(metric)} {before:.2f} at {at} {reference:,}."
+    limit = (1 + sign * TOLERANCE) * before
+    worse = [length for length, x in by_length.items() if length > trained and not sign * x <= sign * limit]
+    verdict = f"degrades from {at} {min(worse):,} on" if worse else f"stays within {TOLERANCE:.0%} to {at} {longest:,}"
+    ends = f"{before:.2f} -> {by_length[longest]:.2f} at {longest / reference:.3g}x"
+    return f"{name} {verdict}: {words(metric)} {ends}."
+
+
 def shown_metric(task: Task, name: str, value: float, open_ended: int = 4) -> str:
     """Return a metric of a task as text, with two decimals, or `open_ended` if it has no largest value."""
     return f"{value:.{open_ended if name in task.open_ended else 2}f}"
@@ -231,9 +269,8 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def closing_facts(metrics: Mapping[str, float]) -> Table:
-    """Return the cost of a run, from its final metrics."""
-    seconds = round(metrics["train/seconds"])
+def closing_facts(metrics: Mapping[str, float], seconds: float) -> Table:
+    """Return the cost of a run, from its final metrics and the seconds of all that it did in this process."""
     utilisation = f", {metrics['train/mfu']:.0f}% MFU" if "train/mfu" in metrics else ""
     privacy = {}
     if "train/epsilon" in metrics:
@@ -241,12 +278,18 @@ def closing_facts(metrics: Mapping[str, float]) -> Table:
     return facts_table(
         {
             "parameters": f"{metrics['parameters']:,}",
-            "training": f"{metrics['steps']:,} steps in {seconds // 60}:{seconds % 60:02}, "
+            "training": f"{metrics['steps']:,} steps in {clock(metrics['train/seconds'])}, "
             f"{metrics['train/tokens_per_second']:,.0f} tokens/s{utilisation}",
+            "total time": f"{clock(seconds)}, with preparation, validation and test",
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
             **privacy,
         }
     )
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as minutes and seconds."""
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
 
 
 def facts_table(rows: Mapping[str, str]) -> Table:
@@ -273,20 +316,20 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
     named = [assignment("run", run.path), *trusting(run.trust)]
     commands = {}
     if "tensorboard" in recipe.loggers():
-        commands["look"] = shlex.join(["tensorboard", "--logdir", str(run.path.parent)])
-    commands["evaluate"] = poslab_command("evaluate", *named)
+        commands["curves"] = shlex.join(["tensorboard", "--logdir", str(run.path.parent)])
+    commands["report"] = poslab_command("evaluate", *named)
     if task.predicts_next_tokens:
-        commands["write"] = f'{poslab_command("generate", *named)} prompt="The "'
+        commands["sample"] = f'{poslab_command("generate", *named)} prompt="The "'
     elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
     if _varies_encoding(run.path.parent / "multirun.yaml"):
-        commands["jobs"] = poslab_command("compare", assignment("runs", run.path.parent / "*"))
+        commands["all runs"] = poslab_command("compare", assignment("runs", run.path.parent / "*"))
     if (choices := _choices(run)) is not None:
         if (other := _other_encoding(recipe, choices)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")
         again = without("start", without("init_from", choices))  # a start would replace the trained encoding
-        commands["train on"] = poslab_command("train", *again, assignment("init_from", run.path))
-    return ["next:", *(f"  {name:<10}{command}" for name, command in commands.items())]
+        commands["continue"] = poslab_command("train", *again, assignment("init_from", run.path))
+    return ["Next steps:", *(f"  {name:<10}{command}" for name, command in commands.items())]
 
 
 def _varies_encoding(multirun: Path) -> bool:

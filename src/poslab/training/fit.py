@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import itertools
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from poslab.configuration.command_line import assignment, poslab_command, trusting
 from poslab.configuration.labels import choice_of
+from poslab.data.corpus import TextSplits
 from poslab.data.run_data import RunData
 from poslab.models import Model
 from poslab.models.adaptation import Full, num_learning
@@ -29,7 +31,7 @@ from poslab.runs.trainer_settings import TrainerSettings, environment, peak_memo
 from poslab.training import components
 from poslab.training.checking import warnings_of_pretrained
 from poslab.training.checkpoints import RunCheckpoints, StopOnSignals
-from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, next_commands, test_table
+from poslab.training.console import ConsoleProgress, RunConsole, closing_facts, conclusion, next_commands, test_table
 from poslab.training.initialise import begin_encoding, initialise_from
 from poslab.training.launch import Observer, ObserveValidations, launch
 from poslab.training.learner import Learner
@@ -144,7 +146,7 @@ def train_here(
         RunInterruptedError: after a signal; the run is saved.
         RunEndedEarlyError: if the observer ended it.
     """
-    settings = recipe.trainer
+    settings, began = recipe.trainer, time.monotonic()
     components.quieten_lightning()
     reset_peak_memory()
     L.seed_everything(recipe.seed, verbose=False)
@@ -252,7 +254,10 @@ def train_here(
     if observer is None:
         lengths, trained = datamodule.splits.lengths, datamodule.longest_trained
         console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
-    console.print(closing_facts(metrics))
+        unigram_loss = datamodule.splits.unigram_loss if isinstance(datamodule.splits, TextSplits) else None
+        if line := conclusion(recipe.encoding_name, task, metrics, trained, unigram_loss):
+            console.print(f"{line}\n")
+    console.print(closing_facts(metrics, time.monotonic() - began))
     console.print(f"written to   {run.path}")
     if observer is None:
         for line in next_commands(run, recipe, task):

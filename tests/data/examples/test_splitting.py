@@ -216,7 +216,7 @@ def test_the_line_on_the_data_counts_what_is_nearly_alike(tmp_path: Path) -> Non
     (line,) = (line for line in data.report_lines() if line.startswith("overlap"))
     shared = sum(len(text) for text in long[:3])
     total = shared + 3 * len("and ") + sum(map(len, long[30:35])) + len("shorter")
-    assert f": {100 * shared / total:.2f} % of validation, 0.00 % of test" in line
+    assert f": {100 * shared / total:.2f}% of validation, 0.00% of test" in line
     assert line.endswith(" 3 of 8 in validation, 0 of 5 in test")
 
 

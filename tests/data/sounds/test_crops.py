@@ -89,9 +89,9 @@ def test_the_test_begins_at_the_beginning_and_counts_sounds_that_are_long_enough
     for length in (16, 32):
         long_enough = stored.labels[lengths >= length]
         shares[length] = 100 * np.bincount(long_enough).max() / len(long_enough)
-    counts = (f"{(lengths >= length).sum()} of {length} frames, {share:.1f} %" for length, share in shares.items())
+    counts = (f"{(lengths >= length).sum()} of {length} frames, {share:.1f}%" for length, share in shares.items())
     assert data.report_lines()[-1].endswith(f": {'; '.join(counts)}")
-    assert f"the most frequent one is {shares[16]:.1f} % of the test" in data.report_lines()[1]
+    assert f"the most frequent one is {shares[16]:.1f}% of the test" in data.report_lines()[1]
 
 
 def test_the_most_frequent_class_is_that_of_sounds_that_count(tmp_path):
@@ -103,7 +103,7 @@ def test_the_most_frequent_class_is_that_of_sounds_that_count(tmp_path):
     long_enough = data.splits.stored("test", 16).sizes[:, 0] >= 16
     assert not long_enough.all()
     share = 100 * (data.splits.stored("test", 16).labels[long_enough] == 0).mean()
-    assert share > 50 and f"is {share:.1f} % of the test" in data.report_lines()[1]
+    assert share > 50 and f"is {share:.1f}% of the test" in data.report_lines()[1]
 
 
 def test_patches_of_bins_and_frames_lie_on_two_axes(tmp_path):

@@ -297,7 +297,7 @@ class ExampleSplits(DataSplits):
         facts, source = self.facts, self.source
         counts = ", ".join(f"{facts.num_examples[name]:,} {name}" for name in SPLITS)
         lines = [f"{source.title}: {counts} examples ({source.tokenizer}, {self.tokenizer.vocab_size:,} tokens)"]
-        shared = ", ".join(f"{100 * share:.2f} % of {name}" for name, share in facts.overlap.items())
+        shared = ", ".join(f"{100 * share:.2f}% of {name}" for name, share in facts.overlap.items())
         near = ", ".join(f"{count:,} of {of:,} in {name}" for name, (count, of) in facts.near_duplicates.items() if of)
         line = f"overlap with training: {shared} ({STRING_BYTES}-byte strings)"
         lines.append(

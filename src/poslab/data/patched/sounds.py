@@ -181,7 +181,7 @@ class SoundSplits(PatchedSplits):
 
     def report_lines(self, max_length: int | None) -> list[str]:
         counts = (
-            f"{len(self.labels('test', length)):,} of {length} frames, {self.most_frequent(length):.1f} %"
+            f"{len(self.labels('test', length)):,} of {length} frames, {self.most_frequent(length):.1f}%"
             for length in self.lengths
         )
         line = f"sounds of the test that are long enough, and their most frequent class: {'; '.join(counts)}"

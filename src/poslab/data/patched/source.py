@@ -290,7 +290,7 @@ class PatchedSplits(DataSplits):
         ]
         if source.kind in (IMAGES, SOUNDS, VIDEOS):
             shown = ", ".join(facts.classes[:8]) + (", ..." if len(facts.classes) > 8 else "")
-            most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f} % of the test"
+            most = f"the most frequent one is {self.most_frequent(self.longest_trained):.1f}% of the test"
             lines.append(f"{len(facts.classes)} classes: {shown}; {most}")
         return lines
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from poslab.data.corpus import TextSplits
 from poslab.evaluation import extrapolation
 from poslab.evaluation.by_length import ALL, metrics_by_length, metrics_figures, overview_table
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
@@ -54,7 +55,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
         )
     settings.progress.begin("extrapolation", work)
     for run in runs:
-        assert run.text is not None
+        assert run.text is not None and isinstance(run.data.splits, TextSplits)
         results[run.name] = extrapolation.extrapolate(
             run.model,
             run.text.tokens,
@@ -65,7 +66,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             settings.stride,
             run.text.documents_apart,
             settings.seed,
-            run.unigram,
+            run.data.splits.unigram,
             settings.progress.of(run.name),
             run.tokenizer.sizes(run.text.tokens[1:]),
         )
