@@ -72,7 +72,7 @@ Positive = Annotated[float, Range(above=0), Range(at_least=1e-9), Range(at_most=
 """Number above 0 whose inverse, and whose product with others, float32 can hold."""
 
 Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
-"""Number by which something grows: 1 leaves it as it is."""
+"""Number by which something grows: 1 leaves it unchanged."""
 
 Fraction = Annotated[float, Range(at_least=0, at_most=1)]
 """Part of a whole, which may be nothing or all."""

@@ -30,10 +30,10 @@ NAMES_IN_PAPERS = {
     "dynamic_ntk": "rope_dynamic_ntk",
     "irope": "rnope",
 }
-"""Names that the literature gives to encodings, where the nearest of ours is another one, or none is near."""
+"""Names that the literature gives to encodings, where the nearest of Poslab is another one, or none is near."""
 
 FACTORIES = "poslab.encodings"
-"""The package whose functions, beside its classes, may be named. Functions elsewhere could build a configuration."""
+"""The package whose functions, besides its classes, may be named. Functions elsewhere could build a configuration."""
 
 
 def nearest_encoding(name: str, choices: Iterable[str]) -> str:
@@ -45,7 +45,7 @@ def nearest_encoding(name: str, choices: Iterable[str]) -> str:
 def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:
     """Build the object that `config[key]` describes with its `_target_`.
 
-    A configuration may come from a stranger, so a `_target_` must name a class of the kind that its place allows,
+    A configuration may be untrusted, so a `_target_` must name a class of the kind that its place allows,
     defined in `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is
     imported, then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special
     keys stay plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields inline.
@@ -91,7 +91,7 @@ def is_pretrained(model: Any) -> bool:
 
 
 def trusted_packages(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the packages that the user trusts beside Poslab; raise ValueError if they are not names of packages."""
+    """Return the packages that the user trusts besides Poslab; raise ValueError if they are not names of packages."""
     return package_names(config.get("trust") or ())
 
 

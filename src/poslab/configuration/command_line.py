@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 STARTED_AS = "POSLAB_STARTED_AS"
-"""Environment variable with what stands before the name of a command as it was typed; its processes inherit it."""
+"""Environment variable with what is before the name of a command as it was typed; its processes inherit it."""
 
 SEVERAL = ("callbacks", "logger")
 """Groups of which several choices go together: `logger=[tensorboard,csv]`."""
@@ -22,7 +22,7 @@ LENGTH = r"[1-9]\d{0,8}|(?=[\d.]*[1-9])\d{1,9}(\.\d{1,9})?x"
 
 
 def started_as() -> str:
-    """Return what stands before the name of a command: `poslab `, or `python -m src.`, which needs a checkout."""
+    """Return what is before the name of a command: `poslab `, or `python -m src.`, which needs a checkout."""
     return os.environ.get(STARTED_AS, "poslab " if IS_INSTALLED else "python -m src.")
 
 
@@ -102,7 +102,7 @@ def whole_tokens(length: int | str, trained: int) -> int:
 PACKAGE = Path(__file__).resolve().parents[1]
 
 IS_INSTALLED = (PACKAGE / "conf").is_dir()
-"""True in a wheel, whose folders are parts of the package (setup.py); in a checkout they stand at its top."""
+"""True in a wheel, whose folders are parts of the package (setup.py); in a checkout they are at its top."""
 
 _CHECKOUT = PACKAGE if IS_INSTALLED else PACKAGE.parents[1]
 

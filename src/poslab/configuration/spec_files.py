@@ -24,7 +24,7 @@ class SpecFiles:
     Args:
         kind: word of the command line that names one of them, such as `sweep`.
         folder: of the files.
-        keys: that a file may have, beside `presets`.
+        keys: that a file may have, besides `presets`.
     """
 
     kind: str
@@ -101,7 +101,7 @@ class SpecFiles:
         return str(read_yaml(self.path(name)).get("question", ""))
 
     def read(self, path: Path, preset: Any) -> dict[str, Any]:
-        """Return the keys of a file, which override those of the defaults beside it; in each, a preset overrides.
+        """Return the keys of a file, which override those of the defaults next to it; in each, a preset overrides.
 
         The choices of `train`, and cases by name with theirs, are merged; a case that a preset sets to null is left
         out. Any other key replaces an earlier one.

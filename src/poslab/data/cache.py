@@ -79,7 +79,7 @@ def fingerprint(paths: Iterable[Path], *settings: object) -> str:
 def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:
     """Return whether a folder is there and as it was written; remove a damaged one, with a line of warning.
 
-    `check` is called with the folder, and raises ValueError for contents that are not ours, whatever their checksums.
+    `check` is called with the folder, and raises ValueError for contents that are not Poslab's.
 
     Raises:
         ValueError: if the disk refuses to remove it.

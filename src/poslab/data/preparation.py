@@ -85,7 +85,7 @@ def make_tokenizer(source: Source, training: Iterator[list[str]]) -> Tokenizer:
 
 
 def drop_repeated_paragraphs(documents: Iterable[str]) -> list[str]:
-    """Drop paragraphs that stood before, in a document or an earlier one, and documents of nothing else.
+    """Drop paragraphs that were before, in a document or an earlier one, and documents of nothing else.
 
     Example: `a / b / a` becomes `a / b`, and a document `b / c` after it becomes `c`.
     """

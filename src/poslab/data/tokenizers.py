@@ -23,7 +23,7 @@ END_TOKENS = (END_OF_DOCUMENT, "<|end_of_text|>", "</s>", "<eos>", "[SEP]")
 MASK_TOKENS = ("[MASK]", "<mask>")
 DIGITS = "0123456789"
 MAX_WORD_LENGTH = 256
-"""Characters in a row without white space, or of nothing else, that a vocabulary of ours keeps as one word."""
+"""Characters in a row without white space, or of nothing else, that a Poslab vocabulary keeps as one word."""
 FILE_NAME = "tokenizer.json"
 CANNOT_ENCODE = "the tokenizer cannot encode this text"
 OWN = '{"poslab"'

@@ -39,10 +39,10 @@ HOOKS = (
 class PositionalEncoding(Described):
     """A module that encodes no position; a subclass overrides only the hooks that it needs.
 
-    The set of overridden hooks (`encoding.hooks`) decides which attention route serves the encoding, so a hook that
-    does nothing must stay as it is here. `prepare` is not a hook: it makes what the others read, and is always called.
+    The set of overridden hooks (`encoding.hooks`) decides which attention route supports the encoding, so a hook that
+    does nothing must stay unchanged here. `prepare` is not a hook: it makes what the others read, and is always called.
     Nor are `learned`, `vectors`, `spectrum`, `spectrum_on_axes` and `content_positions`, which reports call, and `rows`
-    and `fit`, by which an encoding begins near that of a trained model.
+    and `fit`, by which an encoding starts near the encoding of a trained model.
 
     Constructor arguments named as the fields of `StackShape`, or `shape` (all of these), are filled in from the stack
     that the encoding supports; all others are its hyperparameters.
@@ -71,7 +71,7 @@ class PositionalEncoding(Described):
     """Names of the hyperparameters that a pretrained model gives, unless they are given (`PretrainedFacts`)."""
 
     of_trained: ClassVar[Sequence[str]] = ()
-    """Names of the hyperparameters that must be those of the rotary encoding under which its model was trained."""
+    """Names of the hyperparameters that must equal those of the rotary encoding under which its model was trained."""
 
     bidirectional_form: ClassVar[str | None] = None
     """Choice of conf/encoding that replaces a causal encoding in bidirectional attention; None if there is none."""
@@ -109,15 +109,15 @@ class PositionalEncoding(Described):
 
     @property
     def is_pure_rotation(self) -> bool:
-        """True if it only rotates queries and keys, so that the bound on the base of rotary holds."""
+        """True if it only rotates queries and keys, so that the bound on the base of rotary applies."""
         return False
 
     def require_hooks(self, called: Collection[str]) -> None:
-        """Refuse an attention or model that does not call every hook of this encoding.
+        """Raise an error for an attention or model that does not call every hook of this encoding.
 
             encoding.require_hooks({"rotate_query", "rotate_key", "scale", "bias"})
 
-        Name the hooks that an attention of your own and its model call: hooks that they do not call are silently lost.
+        Name the hooks that your own attention and its model call: hooks that they do not call are silently lost.
 
         Raises:
             ValueError: if the encoding overrides another hook, or a name is not a hook.
@@ -158,7 +158,7 @@ class PositionalEncoding(Described):
         return None
 
     def rotate_query(self, q_BHTD: Tensor, tables: Any) -> Tensor:
-        """Return the queries as they meet the keys; their width may differ from that of the values."""
+        """Return the queries as they meet the keys; their width may differ from the values'."""
         return q_BHTD
 
     def rotate_key(self, k_BHSD: Tensor, tables: Any) -> Tensor:
@@ -284,7 +284,7 @@ class PositionalEncoding(Described):
     def content_positions(self, q_BHRD: Tensor, k_BHSD: Tensor, rows: QueryRows) -> Tensor | None:
         """Return the distance of each key from each query by content, (B, H, R, S); None if content is not read.
 
-        At least 0 where a query sees the key, any number elsewhere. Arguments are those of `logits`.
+        At least 0 where a query sees the key, any number elsewhere. Arguments as of `logits`.
         """
         return None
 

@@ -1,4 +1,4 @@
-"""Biases that depend on the distance of query and key alone, and the distances themselves.
+"""Biases that depend only on the distance of query and key, and the distances themselves.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block of rows.
 """

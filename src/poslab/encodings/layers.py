@@ -24,7 +24,7 @@ class SequenceMixer(nn.Module):
     """Base class of layers that mix the tokens of a sequence instead of attention, such as linear recurrences.
 
     Constructor arguments named as the fields of `StackShape`, or `shape`, are filled in from the stack. The output
-    projection should be a linear layer `output`, whose first weights are then as small as those of attention.
+    projection should be a linear layer `output`, whose first weights are then as small as attention's.
     """
 
     causal_only: ClassVar[bool] = True
@@ -130,14 +130,14 @@ class LayerPattern:
 
     @classmethod
     def of(cls, factory: Callable[..., PositionalEncoding] | LayerPattern) -> LayerPattern:
-        """Return the pattern that has a factory in all layers; a pattern as it is."""
+        """Return the pattern that has a factory in all layers; a pattern unchanged."""
         return factory if isinstance(factory, LayerPattern) else cls([factory])
 
     def under(self, encoding: Callable[..., PositionalEncoding] | LayerPattern) -> LayerPattern:
-        """Return the pattern with an encoding in the kinds that have none of their own.
+        """Return the pattern with an encoding in the kinds that have none.
 
         Raises:
-            ValueError: for an encoding that is a pattern itself, and if all kinds have an encoding of their own.
+            ValueError: for an encoding that is a pattern itself, and if all kinds have their own encoding.
         """
         pattern = LayerPattern.of(encoding)
         if len(pattern.specs) > 1 or pattern.specs[0] != LayerSpec(pattern.specs[0].encoding):
@@ -206,7 +206,7 @@ def rnope(
 ) -> LayerPattern:
     """Return rotary layers with a sliding window and, every nth, a layer without position over the whole text (RNoPE).
 
-    Position separates near tokens, content alone far ones, so that no angle occurs beyond the window.
+    Position separates near tokens, only content far ones, so that no angle occurs beyond the window.
 
     Use it when a decoder has to read far beyond its training length: layers with a window meet no new distance, and
     those without position have none.
@@ -214,7 +214,7 @@ def rnope(
     Args:
         every: n, at least 2 (paper: 4); the last of n layers has no position.
         window: tokens that a token sees in the rotary layers, itself included; None for all (Cohere 2: 4,096).
-        base: frequency base of the rotary layers (above 1); None is that of `Rotary`.
+        base: frequency base of the rotary layers (above 1); None is the base of `Rotary`.
 
     No parameters. Causal and bidirectional. Costs what rotary does: a window is a mask here and saves no time. Claimed
     to reach far beyond the training length.

@@ -9,12 +9,12 @@ from poslab.encodings.shape import StackShape
 
 
 class PretrainedPositions(PositionalEncoding):
-    """The positions of a pretrained model, left as they are: the control of every exchange.
+    """The positions of a pretrained model, unchanged: the control wherever an encoding replaces them.
 
     No parameters but the model's. Causal and bidirectional. Learned rows end where the model's do.
 
     Raises:
-        ValueError: for a Poslab model, which has no positions but those of its encoding.
+        ValueError: for a Poslab model, which has only the positions of its encoding.
     """
 
     keeps_pretrained_positions = True

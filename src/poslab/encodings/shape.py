@@ -60,7 +60,7 @@ class StackShape:
         causal: True if a token sees only itself and those before it.
         digits: ids of the tokens that are one decimal digit each.
         pretrained: facts of a pretrained model; None for a Poslab model.
-        others: as those of a model.
+        others: as of a model.
     """
 
     d_model: Count
@@ -103,7 +103,7 @@ OF_THE_STACK = (*(field.name for field in fields(StackShape)), "shape")
 
 
 class TableShape(NamedTuple):
-    """Sizes and device of tables: rows of the batch (1 serves all), T and S."""
+    """Sizes and device of tables: rows of the batch (1 is for all), T and S."""
 
     num_rows: int
     num_queries: int
@@ -128,7 +128,7 @@ SIZES = ("num_heads", "num_kv_heads", "head_dim")
 
 
 class VectorTable(NamedTuple):
-    """Learned vectors, one row (N, D) for each distance or count; `first` is that of the first row."""
+    """Learned vectors, one row (N, D) for each distance or count; `first` belongs to the first row."""
 
     rows: Tensor
     first: int = 0

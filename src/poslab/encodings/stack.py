@@ -29,7 +29,7 @@ TemperatureFactory = Callable[..., Temperature]
 
 @contextmanager
 def own_random_numbers() -> Iterator[None]:
-    """Draw random numbers from a stream of their own, whose seed follows from PyTorch's generator without moving it.
+    """Draw random numbers from a separate stream, whose seed follows from PyTorch's generator without moving it.
 
     Weights that a model makes after its encodings are then the same under every encoding, for the same seed.
     """
@@ -44,8 +44,8 @@ class StackEncodings(nn.Module):
     Args:
         factory: makes the encodings, with hyperparameters bound; gets its other arguments from the shape. A pattern of
             layers has windows, chunks, temperatures and sinks too.
-        shape: stack that the encodings serve.
-        temperature: makes the factor on the logits of each layer; None for none, or those of a pattern.
+        shape: stack of the encodings.
+        temperature: makes the factor on the logits of each layer; None for none, or for a pattern's.
 
     Raises:
         ValueError: for an encoding that this stack cannot have.
@@ -150,7 +150,7 @@ class StackEncodings(nn.Module):
         """True if the positions of a pretrained model stay in place.
 
         Raises:
-            ValueError: if that holds for some layers only.
+            ValueError: if that is true of only some layers.
         """
         kinds = {encoding.keeps_pretrained_positions for encoding in self}
         if len(kinds) > 1:
@@ -173,7 +173,7 @@ class StackEncodings(nn.Module):
         return first_end([end_of_encodings, None if sampler is None else sampler.max_length])
 
     def require_hooks(self, called: Collection[str]) -> None:
-        """Refuse attention layers or a model that do not apply everything that this stack has.
+        """Raise an error for attention layers or a model that do not apply everything that this stack has.
 
         Args:
             called: as in `PositionalEncoding.require_hooks`, with `window` and `chunk` where the attention applies

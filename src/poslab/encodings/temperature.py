@@ -39,7 +39,7 @@ class HeadScale(Temperature):
         initial_scale: initial s_h, above 0 (1: the logits of the model; its authors: 1.6, to reach 8,192 tokens).
 
     Parameters: `scales` (H,), for each layer. Causal and bidirectional. Costs one product for each query and head.
-    Claimed to let a model without position handle several times its training length, if these numbers alone are tuned
+    Claimed to let a model without position handle several times its training length, if only these numbers are tuned
     on longer texts and all other weights stay (`adapt=encoding`). Its authors' code keeps each number at 1 or above;
     here it is free.
 
@@ -122,9 +122,8 @@ class SSMax(Temperature):
 
         logit(i, j) = s_h * ln(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))
 
-    which is the softmax with n_i ** s_h instead of e; with a bias, the factor is s_h ln(n_i) + b_h. n_i counts
-    visible keys; the package `scalable-softmax` uses the length of the row, which under a causal mask scales all rows
-    alike.
+    which is the softmax with n_i ** s_h instead of e; with a bias, the factor is s_h ln(n_i) + b_h. n_i counts visible
+    keys; the package `scalable-softmax` uses the length of the row, which under a causal mask scales all rows alike.
 
     Args:
         num_heads: heads H.

@@ -10,7 +10,7 @@ from torch import Tensor
 from poslab.encodings.numerics import is_under_torch_func
 
 PADDING = -1
-"""Represents the id of padding, whatever id that has, and for that of a register."""
+"""Represents the id of padding, whatever id that has, and the id of a register."""
 
 PATCH = -2
 """Represents the id of a patch of an image, which has none."""

@@ -223,7 +223,7 @@ class Comparison(Stored):
 
     @cached_property
     def differing(self) -> list[str]:
-        """The keys beside `encoding` in which contestants differ."""
+        """The keys besides `encoding` in which contestants differ."""
         every = self.choices_by_encoding.values()
         keys = dict.fromkeys(key for choices in every for key in choices if key != "encoding")
         return [key for key in keys if len({repr(choices.get(key)) for choices in every}) > 1]

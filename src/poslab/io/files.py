@@ -1,4 +1,4 @@
-"""Bounded reading of files that a stranger may have written, whole writing of files, and locks."""
+"""Bounded reading of files that someone else may have written, whole writing of files, and locks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def package_folder(name: str) -> Path | None:
 
 
 def in_package(path: str) -> str:
-    """Return a path with the folder of the package that it starts with; any other path as it is.
+    """Return a path with the folder of the package that it starts with; any other path unchanged.
 
     Raises:
         NotInstalledError: starting with `path`, if the package is not installed.
@@ -53,7 +53,7 @@ def in_package(path: str) -> str:
 
 
 MAX_YAML = 200_000
-"""Most bytes of a configuration; one of ours has about 5,000."""
+"""Most bytes of a configuration; a Poslab one has about 5,000."""
 MAX_JSON = 100_000_000
 """Most bytes of a JSON file; 100,000 names of classes need about 2,000,000."""
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -63,7 +63,7 @@ NUMBER = re.compile(r"[-+]?[\da-fxo_.:]+", re.IGNORECASE)
 LONGEST = 1000
 """Most characters of a number or an interpolation in YAML."""
 DEEPEST = 32
-"""Most levels of a YAML file; a configuration of ours has about 6."""
+"""Most levels of a YAML file; a Poslab configuration has about 6."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -170,7 +170,7 @@ def write_atomically(path: Path, text: str) -> None:
 def refuse_links(folder: Path) -> None:
     """Raise ValueError if a folder holds anything but files and folders, at any depth.
 
-    A symbolic link in a stranger's folder can make a program write to, or read, a file anywhere. The folder itself may
+    A symbolic link in an untrusted folder can make a program write to, or read, a file anywhere. The folder itself may
     be reached through a link, which belongs to its user.
     """
     waiting = [str(folder)]

@@ -28,7 +28,7 @@ class StackContext:
         key_positions: of past and new tokens, as the encodings moved them.
         tokens: past and new tokens; None where a caller has embeddings alone.
         order: numbers of the registers (0 to R - 1) and new tokens (from R) in the order of storage, (B, N); None where
-            registers stand first in all rows, or there are none.
+            registers are first in all rows, or there are none.
     """
 
     contexts: list[AttentionContext]
@@ -88,7 +88,7 @@ class StackContext:
 
 
 def _behind_left_padding(real_BN: Tensor, registers: int) -> Tensor:
-    """Return the order of storage, (B, N), in which the registers stand right before the first real token.
+    """Return the order of storage, (B, N), in which the registers are right before the first real token.
 
     Distances in storage, of windows, biases and convolutions, are then those of a row without padding.
     """

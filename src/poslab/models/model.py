@@ -1,4 +1,4 @@
-"""Interface of a model, ours or a user's own.
+"""Interface of a model, Poslab's or a user's.
 
 Dimension letters: B batch, S source tokens, T tokens, R selected rows, P numbers of a patch, M model dim, V vocabulary,
 N positions.
@@ -84,7 +84,7 @@ class Model(nn.Module):
     """Encodings of the self-attention; with a source, of that of the source."""
 
     num_registers: int = 0
-    """Number of learned vectors that stand before its tokens, which are positions too."""
+    """Number of learned vectors before its tokens, which are positions too."""
 
     pooling: Pooling | None = None
     """Hidden state of which a task's `Outputs` for a whole sequence are made; None where they are for each token."""

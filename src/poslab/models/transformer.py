@@ -220,7 +220,7 @@ class SequenceModel(Transformer, Model):
             mean. The first token of a causal model sees only itself. The mean is that of tokens, not of registers; with
             registers, `first` is that of the first one, a class token.
         patch_width: number of values of a patch, for data of patches; None has none.
-        registers: number of learned vectors that stand before the tokens, without a position; 0 has none.
+        registers: number of learned vectors before the tokens, without a position; 0 has none.
 
     Raises:
         ValueError: as `Transformer` does.

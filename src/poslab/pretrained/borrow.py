@@ -45,9 +45,9 @@ def borrow(model: Any, encoding: EncodingFactory = PretrainedPositions, **option
 
     Args:
         model: folder of the model or its name on the hub, which is then downloaded; or a model of transformers, which
-            is then exchanged in place.
+            is then changed in place.
         encoding: encoding class, a partial of one, or a `LayerPattern`. What a pretrained model knows, such as the base
-            of its rotation or the length that it was trained on, need not be given.
+            of its rotation or its training length, need not be given.
         options: further arguments of `HostedModel`.
 
     Raises:
@@ -69,7 +69,7 @@ def exchange(
     digits: Sequence[int] = (),
     **hyperparameters: Any,
 ) -> Exchange | None:
-    """Exchange the positions of a transformers model in place; return the exchange, which can be undone.
+    """Replace the positional encoding of a transformers model in place; return the exchange, which can be undone.
 
         poslab.exchange(model, "yarn", factor=4)
         poslab.exchange(model, T5Bias, num_buckets=64)
@@ -87,7 +87,7 @@ def exchange(
         hyperparameters: of the encoding, by name, or of the scaling of the choice.
 
     Raises:
-        ValueError: in one sentence, for a model or an encoding that cannot be exchanged.
+        ValueError: in one sentence, for a model or an encoding that is not supported.
     """
     require_transformers("poslab.exchange")
     model = library_model(model)
@@ -197,7 +197,7 @@ def describe(encodings: StackEncodings) -> dict[str, Any]:
 
 
 def encodings_of(description: Mapping[str, Any], shape: Callable[[list[int]], StackShape]) -> StackEncodings:
-    """Return new encodings of a stack by their description, which may be a stranger's.
+    """Return new encodings of a stack by their description, which may be untrusted.
 
     Args:
         description: as of `describe`.

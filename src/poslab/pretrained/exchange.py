@@ -1,4 +1,4 @@
-"""The positions of a Hugging Face model, exchanged in place for an encoding.
+"""The positions of a Hugging Face model, replaced in place by an encoding.
 
 Dimension letters: B batch, H heads, T new tokens, P past tokens, S all tokens, D head dim, E numbers of a token's
 state, M model dim.
@@ -28,11 +28,11 @@ ROTATION = "position_embeddings"
 
 
 class Exchange:
-    """An exchange of the positions of a model, which can be undone.
+    """A replacement of the positions of a model, which can be undone.
 
-    The model's own positions become silent (its rotation has angle 0, its rows are 0), and its attention is computed by
+    The model's own positions are disabled (its rotation has angle 0, its rows are 0), and its attention is computed by
     `poslab.attention.attend`; under `PretrainedPositions` they stay, and only attention is replaced. The module tree
-    and the names of its weights stay. `generate()` and its cache work: the cache then holds keys that are not rotated,
+    and the names of its weights stay. `generate()` and its cache work: the cache then has keys that are not rotated,
     and next to them the states of an encoding that has some. A model has one exchange at a time: a new one undoes the
     earlier.
 

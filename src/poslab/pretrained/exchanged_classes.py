@@ -63,7 +63,7 @@ def config_class(model_type: str) -> type:
 
         @classmethod
         def register_for_auto_class(cls, auto_class: Any = None) -> None:
-            """Leave the configuration as it is: this module is not the file to save with it."""
+            """Leave the configuration unchanged: this module is not the file to save with it."""
 
     return _named(Config, base, model_type=PREFIX + model_type)
 
@@ -96,7 +96,7 @@ def model_class(base: Any) -> Any:
 
         @classmethod
         def register_for_auto_class(cls, auto_class: Any = None) -> None:
-            """Leave the class as it is: this module is not the file to save with it."""
+            """Leave the class unchanged: this module is not the file to save with it."""
 
         def save_pretrained(self, save_directory: Any, *positional: Any, **named: Any) -> None:
             super().save_pretrained(save_directory, *positional, **named)

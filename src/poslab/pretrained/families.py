@@ -1,4 +1,4 @@
-"""Families of Hugging Face models that can run under any encoding: where each keeps what an exchange needs."""
+"""Families of Hugging Face models that can run under any encoding: where each keeps what this needs."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def family_of(config: Any) -> Family:
     """Return the family of a configuration.
 
     Raises:
-        ValueError: for a model whose attention cannot be exchanged; the message starts with `model`.
+        ValueError: for a model whose attention cannot be replaced; the message starts with `model`.
     """
     if config.model_type.startswith(PREFIX):
         raise ValueError(

@@ -42,7 +42,7 @@ class HostedModel(CheckedArguments, Model):
         layers: kinds of layers and their order, as in `StackConfig`, with attention in all of them; None: all alike.
 
     Raises:
-        ValueError: in one sentence, for a model that cannot be read or exchanged, or an encoding that does not suit it.
+        ValueError: in one sentence, for a model that cannot be read, or is not supported under the encoding.
     """
 
     def __init__(

@@ -160,7 +160,7 @@ Match = Literal["logits", "hidden", "attention", "relations"]
 @with_checked_arguments
 @dataclass(frozen=True)
 class Distillation(Objective):
-    """Learn from a teacher, beside the loss of the task.
+    """Learn from a teacher, in addition to the loss of the task.
 
         loss = 1 / N  [ sum of (1 - w) L_i + w t^2 D(p_i, q_i)  over predictions i that the teacher makes too
                         + sum of L_i  over all others ]

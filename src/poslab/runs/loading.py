@@ -40,7 +40,7 @@ def load(
 ) -> Model:
     """Load the trained model of a run, in evaluation mode.
 
-    A stranger's run is safe to load: nothing in it is run as code, and it needs no more memory than its checkpoint has
+    An untrusted run is safe to load: nothing in it is run as code, and it needs no more memory than its checkpoint has
     bytes on the disk.
 
         model = poslab.load("outputs/2026-01-31_12-00-00_python_docs_rotary")
@@ -148,7 +148,7 @@ def _kinds(weights: Mapping[str, Tensor]) -> dict[str, tuple[torch.Size, bool]]:
 
 
 PARTS, PARTS_OF_A_WEIGHT = 1000, 10
-"""Most modules and parameters of a model, in all and in addition for each of its weights. Ours have 3 for each."""
+"""Most modules and parameters of a model, in all and in addition for each of its weights. Poslab's have 3 for each."""
 
 
 @contextmanager

@@ -124,7 +124,7 @@ class OptimizerSettings(ABC):
 
 
 def _layers_above(model: nn.Module) -> dict[int, int]:
-    """Return the number of layers above a parameter, by its id; what is not there stands above all of them."""
+    """Return the number of layers above a parameter, by its id; what is not there is above all of them."""
     layers = _layers_of(model)
     embeddings = {id(parameter): len(layers) for parameter in parameters_of_embeddings(model)}
     of_layers = {

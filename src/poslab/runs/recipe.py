@@ -139,7 +139,7 @@ class Recipe:
         return RunData(self.source, joined=self.task.single_sequence)
 
     def callbacks(self) -> dict[str, L.Callback]:
-        """Return new callbacks of Lightning's by name, beside those that every run has.
+        """Return new callbacks of Lightning's by name, besides those that every run has.
 
         Raises:
             ValueError: as of `build`, and if Lightning refuses an argument, or lacks a package.
@@ -170,7 +170,7 @@ class Recipe:
 
 
 def recipe_of(run: RunDirectory) -> Recipe:
-    """Return the recipe of a run that somebody may have trained elsewhere.
+    """Return the recipe of a run that someone may have trained elsewhere.
 
     Raises:
         ValueError: as `Recipe.of` does, and if the directory does not contain a run.

@@ -65,7 +65,7 @@ class Objective(ABC):
     """
 
     terms: ClassVar[tuple[str, ...]] = ()
-    """The names of the means that it records beside the metrics of the task, such as `distillation`."""
+    """The names of the means that it records besides the metrics of the task, such as `distillation`."""
 
     def num_earlier(self, sequence_length: int) -> int:
         """Return the number of tokens before each window of training, of this length, that a teacher reads too."""
@@ -180,7 +180,7 @@ class Gradients(ABC):
         """
 
     def metrics(self, steps: int) -> dict[str, float]:
-        """Return what is to be recorded beside the metrics of training after a number of steps."""
+        """Return what is to be recorded besides the metrics of training after a number of steps."""
         return {}
 
 

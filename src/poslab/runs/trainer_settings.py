@@ -50,7 +50,7 @@ class TrainerSettings:
         kernel: attention on a CPU by an operator that the machine's C++ compiler makes once (`compiled`), by PyTorch
             (`torch`), or compiled where there is a compiler and the run is long enough to win back its time (`auto`).
         compile: True compiles the model (torch.compile), `blocks` each of its blocks by itself, which is ready sooner,
-            and `auto` blocks of ours on a GPU, and on a CPU in runs that are long enough to win back its time.
+            and `auto` Poslab's blocks on a GPU, and on a CPU in runs that are long enough to win back its time.
         activation_checkpointing: True keeps only the input of each block, and computes the rest again in the backward
             pass: less memory for about a third more time, and the same numbers.
         deterministic: True runs only algorithms that give the same bits each time; a GPU has faster ones that do not.

@@ -205,7 +205,7 @@ def learner_of(
 
 
 def callbacks_of(recipe: Recipe, learner: Learner, standard: Sequence[L.Callback] = ()) -> list[L.Callback]:
-    """Return the callbacks that a recipe asks for, beside those that every run has (`own`).
+    """Return the callbacks that a recipe asks for, besides those that every run has (`own`).
 
     Raises:
         ValueError: if one monitors a metric that validations do not have, or two have states of the same name.

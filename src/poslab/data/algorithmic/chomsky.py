@@ -165,7 +165,7 @@ class StackManipulation(AlgorithmicTask):
         0 1 1 0 PUSH1 POP POP  ->  1 1 0 . 0 0 0 0    0 1 1 is left
         1 1 0 POP POP POP      ->  . 0 0 0 0 0 0      nothing is left
 
-    POP leaves an empty stack as it is. A stop ends the output, and zeros fill it up: it is equally long for all inputs
+    POP leaves an empty stack unchanged. A stop ends the output, and zeros fill it up: it is equally long for all inputs
     of a length, and does not reveal how much is left. Accuracy leaves out what follows the stop and the loss counts it,
     as the authors' do.
 

@@ -21,7 +21,7 @@ class Abacus(PositionalEncoding):
     """Abacus: digits at the same position of their numbers share a trained vector.
 
         x_t = embedding_t + W[index_t + k]  if token t is a digit, else embedding_t + W[0]
-        index_t = 1 + the digits that stand directly before token t
+        index_t = 1 + the digits directly before token t
 
     The offset k is one number for a whole forward pass: in training k ~ U{0, ..., max_k}, which trains the rows of
     longer numbers too; in evaluation k = 0. `1 2 + 3 4 5` has the indices 1 2 0 1 2 3. Write numbers with the lowest
@@ -29,7 +29,7 @@ class Abacus(PositionalEncoding):
     (`dataset=addition dataset.task.reversed=true`).
 
     Use it when numbers are the task, such as adding numbers with more digits than in training. It encodes positions
-    within numbers alone: give the model another encoding beside it for everything else.
+    only within numbers: give the model another encoding too for everything else.
 
     Args:
         d_model: width M.
@@ -39,10 +39,10 @@ class Abacus(PositionalEncoding):
 
     Parameters: `table.weight` (num_embeddings, M), once for the whole model; normal with standard deviation 0.02.
 
-    Causal and bidirectional. It encodes positions within a number and nothing else; attention beside it has no
+    Causal and bidirectional. It encodes positions within a number and nothing else; attention has no other
     position, or its own encoding (paper: none, FIRE, rotary; here `per_layer` with `encoding.embedding`).
-    Claimed: trained on numbers of up to 20 digits, a model adds those of 100. Rows are trained up to the longest number
-    of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.
+    Claimed: trained on numbers of up to 20 digits, a model adds numbers of 100. Rows are trained up to the longest
+    number of training plus max_k; rows beyond stay as initialised. Costs one look-up per token before the first layer.
 
     k is drawn from torch's global generator of the device, which the training loop seeds again for each process and
     micro-batch: each has its own k, but for processes that share a window, and a resumed run the same ones. An
@@ -51,9 +51,9 @@ class Abacus(PositionalEncoding):
     Traps: a token of several digits, such as the `20` of a subword vocabulary, is not a digit, nor is one that includes
     the space before it; with `dataset.tokenizer=bytes` every digit is a token. A number ends at such tokens, at a space
     between two digits, at padding, and at the next document of a row. All tokens that are not digits, including the
-    places at which an encoder answers an algorithmic task, share row 0, which is trained as the authors' is. Only texts
-    of at least num_embeddings - max_k tokens (in evaluation num_embeddings) are searched for a number that passes the
-    table; a compiled graph breaks there.
+    positions at which an encoder answers an algorithmic task, share row 0, which is trained as the authors' is. Only
+    texts of at least num_embeddings - max_k tokens (in evaluation num_embeddings) are searched for a number that passes
+    the table; a compiled graph breaks there.
 
     Raises:
         ValueError: without digits, for an argument out of its range, for a number that may pass the table under the

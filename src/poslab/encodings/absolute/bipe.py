@@ -101,7 +101,7 @@ def bipe(
         x_t = embedding_t + W[min(t - begin_t, N - 1)],    layers have token t at position s_t
 
     with s_t the number of segments that ended before t in its document, and begin_t the first token of its own segment.
-    Under BiPE-RoPE queries and keys rotate by s_i - s_j, under BiPE-ALiBi the bias is that of s_i - s_j.
+    Under BiPE-RoPE queries and keys rotate by s_i - s_j, under BiPE-ALiBi the bias is of s_i - s_j.
 
     Use it when texts fall into sentences or lines and will be longer than in training: positions within a segment stay
     as small, and there are far fewer segments than tokens.
@@ -112,7 +112,7 @@ def bipe(
         over: factory of the encoding that reads the numbers of segments (paper: `Rotary` or `Alibi`).
         num_embeddings: rows N of W; later positions of a segment share the last one (authors: 1,024).
 
-    Parameters: W, `table.weight` (N, M), once for the whole model, and those of `over` in each layer.
+    Parameters: W, `table.weight` (N, M), once for the whole model, and of `over` in each layer.
 
     Causal and bidirectional, as `over`. Costs a look-up for each token, and `over` at positions that do not follow one
     another: a bias of distance is then computed block by block. Windows count tokens, as ever. The paper claims a lower

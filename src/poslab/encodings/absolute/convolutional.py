@@ -22,9 +22,9 @@ class Convolutional(PositionalEncoding):
 
         x_t = embedding_t + GELU(b + sum_k W_k embedding_{t + k - floor(K / 2)}),  W_k = g_k V_k / |V_k|
 
-    for k from 0 to K - 1. W_k is made of G blocks along the diagonal, M / G wide; zeros stand around the sequence.
+    for k from 0 to K - 1. W_k is made of G blocks along the diagonal, M / G wide; zeros pad the sequence.
 
-    Use it when an encoder reads sound, or other tokens that are much alike where they are near: what stands on either
+    Use it when an encoder reads sound, or other tokens that are much alike where they are near: what is on either
     side is then as good as a position, and there is no length at which it ends.
 
     Args:
@@ -36,7 +36,7 @@ class Convolutional(PositionalEncoding):
     Parameters: `direction` V (M, M / G, K), `magnitude` g (K) and `offset` b (M), once for the whole model. V is normal
     with variance 4 / (K M), g its norm, b 0, as in wav2vec 2.0.
 
-    Bidirectional alone, since a token reads those after it: for encoders. It reads the order in storage, on a grid row
+    Only bidirectional, since a token reads those after it: for encoders. It reads the order in storage, on a grid row
     after row. Padding and registers are not read and get nothing, and a document of a packed row does not read another
     one. Costs K M / G products for each number of an embedding, once before the first layer.
 

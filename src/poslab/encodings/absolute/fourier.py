@@ -14,7 +14,7 @@ from poslab.encodings.positions import Positions
 from poslab.encodings.tokens import Tokens
 
 Components = Literal["sine", "cosine", "product"]
-"""Function of the harmonic that a channel holds."""
+"""Function of the harmonic in a channel."""
 
 
 class Fourier(PositionalEncoding):

@@ -1,4 +1,4 @@
-"""Fourier features of the place on several axes. Dimension letters: B batch, T tokens, A axes, K bands, M model dim."""
+"""Fourier features of coordinates on several axes. Letters: B batch, T tokens, A axes, K bands, M model dim."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Bands = Annotated[int, Range(at_least=2), NOT_HUGE]
 
 
 class FourierFeatures(PositionalEncoding):
-    """Fourier features of Perceiver: sines and cosines of the place within the image, projected to the embeddings.
+    """Fourier features of Perceiver: sines and cosines of the coordinates in the image, projected to the embeddings.
 
         x_t = embedding_t + W [p, sin(pi f p), cos(pi f p)],  p_a = 2 i_a / (n_a - 1) - 1 in [-1, 1]
 
     for cell i_a of n_a on each axis a, and frequencies f_ak from 1 to G_a / 2 in K even steps.
 
-    Use it when a place should mean the same share of every image, whatever its size, as in Perceiver.
+    Use it when a coordinate should mean the same share of every image, whatever its size, as in Perceiver.
 
     Args:
         d_model: width M.
@@ -41,7 +41,7 @@ class FourierFeatures(PositionalEncoding):
     token without a position gets nothing. Costs A (2K + 1) M products per token, once before the first layer.
 
     Traps: bands are even here and geometric in `Sinusoidal`, so that most of them rotate fast. Perceiver puts features
-    beside the inputs of a linear layer, which is the same as adding their projection.
+    next to the inputs of a linear layer, which is the same as adding their projection.
 
     Source: Jaegle et al., "Perceiver: General Perception with Iterative Attention" (ICML 2021), section 3.2.
     """
@@ -61,15 +61,14 @@ class FourierFeatures(PositionalEncoding):
         self.projection = nn.Linear(len(grid) * (2 * num_bands + 1), d_model, bias=False)
 
     def features(self, positions: Positions) -> Tensor:
-        """Return the places, their sines and then their cosines, (..., T, A (2K + 1)) float32."""
+        """Return the coordinates, their sines and then their cosines, (..., T, A (2K + 1)) float32."""
         places, device = positions.places, positions.ids.device
         here = torch.tensor(self.grid, device=device)
         if places is not None:
             places.require_axes(len(self.grid), type(self).__name__)
         steps_TA = ((here if places is None else places.sizes) - 1).clamp_min(1)
         across_TA = 2 * positions.coordinates - steps_TA
-        # Whole turns are removed before the angle is made, exactly for whole cells: the fastest rotate by G / 2 of
-        # them.
+        # Whole turns are removed before the angle is made, exactly for whole cells: the fastest has G / 2 of them.
         last = self.num_bands - 1
         frequencies_AK = 2 * last + (here - 2).unsqueeze(-1) * torch.arange(self.num_bands, device=device)
         turn_TA1 = (4 * last * steps_TA).unsqueeze(-1)

@@ -112,8 +112,8 @@ class LearnedGrid(_OfCells):
 
         x_t = embedding_t + sum_s w_1[s_1] ... w_A[s_A] table[s]
 
-    The weights w_a of an axis are those of resizing the table to the grid of the token, which they depend on alone (see
-    `resampling_weights`): images of several sizes stand in one batch, each as it would alone.
+    The weights w_a of an axis resize the table to the grid of the token, the only thing that they depend on (see
+    `resampling_weights`): images of several sizes may be in one batch, each as it would be by itself.
 
     Use it when patches should have learned positions, as in most vision transformers, and images may have other sizes
     than in training.
@@ -174,7 +174,7 @@ class LearnedAxes(_OfCells):
     with the weights of `LearnedGrid`.
 
     Use it when patches should have learned positions, and the grid is large: the tables of axes have G_1 + ... + G_A
-    vectors, where that of cells has their product.
+    vectors, where a table of cells has their product.
 
     Args:
         d_model, grid: as in `LearnedGrid` (Gemma 4: 10,240 rows and columns).
@@ -183,10 +183,10 @@ class LearnedAxes(_OfCells):
     Parameters: `tables` (G_a, M) for each axis, once for the whole model; normal with standard deviation 0.02.
 
     Causal and bidirectional. What is said of a text, of tokens without a position, and of larger images in
-    `LearnedGrid` holds here. Costs one look-up per token and axis, and where it is resampled G * M products, once
+    `LearnedGrid` is true here. Costs one look-up per token and axis, and where it is resampled G * M products, once
     before the first layer.
 
-    Traps: what a model learns of a row holds in every column. Gemma 4 names the column first.
+    Traps: what a model learns of a row applies in every column. Gemma 4 names the column first.
 
     Raises:
         ValueError: as `LearnedGrid`.

@@ -25,14 +25,14 @@ class Sinusoidal(PositionalEncoding):
         x_p           = scale * embedding_p + PE(p)
 
     Use it when positions are added to the embeddings and nothing should be learned, as in the first Transformer. It
-    does not hold beyond the training length.
+    does not extrapolate beyond the training length.
 
     Args:
         d_model: width M, even.
         base: the longest wavelength is nearly 2 pi base (paper: 10,000; above 1).
         scale: factor on the token embeddings before the sum; None is sqrt(M), as in the paper (section 3.4).
         layout: "interleaved" alternates sines and cosines, as the paper writes them; "concatenated" has all sines
-            before all cosines, as Marian, RoFormer and XLNet. The two differ in the order of channels alone: a model
+            before all cosines, as Marian, RoFormer and XLNet. The two differ only in the order of channels: a model
             trained from scratch does not notice, pretrained weights need the order of their model.
 
     No parameters. Causal and bidirectional, for real positions too, with the precision of `Rotary` at far ones. Little

@@ -12,7 +12,7 @@ from poslab.encodings.tokens import Tokens
 
 
 class SinusoidalGrid(Sinusoidal):
-    """Fixed sines and cosines of the place on each axis, each in M / A channels of its own, added to the embeddings.
+    """Fixed sines and cosines of the coordinate on each axis, each in M / A separate channels, added to the embeddings.
 
         PE_a(p, k)             = sin(p * base ** (-2k / (M / A)))       k = 0, ..., M / (2A) - 1
         PE_a(p, M / (2A) + k)  = cos(p * base ** (-2k / (M / A)))
@@ -21,7 +21,7 @@ class SinusoidalGrid(Sinusoidal):
     Use it when patches have positions that nothing has to learn, as in MAE and the DETR family.
 
     Args:
-        d_model: width M; divisible by 2A where tokens stand on A axes.
+        d_model: width M; divisible by 2A where tokens are on A axes.
         base: the longest wavelength is nearly 2 pi base (MAE: 10,000; above 1).
         scale: factor on the token embeddings before the sum (MAE: 1), which matters where they are small, as those of
             a text are at first: see `Sinusoidal`.
@@ -31,9 +31,9 @@ class SinusoidalGrid(Sinusoidal):
     class token of MAE. A text has one axis. Little is claimed for larger images. Costs M numbers per token, once
     before the first layer.
 
-    Traps: the place (0, 0) is not zero but [0, ..., 1, ...]. DETR counts from 1, divides by the size, and multiplies by
-    2 pi: that is a choice of coordinates. The order of the axes is that of `Places`, height first; big_vision has width
-    first. On a grid of 14 cells, most channels under a base of 10,000 hardly rotate.
+    Traps: the coordinate (0, 0) is not zero but [0, ..., 1, ...]. DETR counts from 1, divides by the size, and
+    multiplies by 2 pi: that is a choice of coordinates. The order of the axes is as in `Places`, height first;
+    big_vision has width first. On a grid of 14 cells, most channels under a base of 10,000 hardly rotate.
 
     Raises:
         ValueError: for an argument out of its range, or a d_model that the axes do not divide.

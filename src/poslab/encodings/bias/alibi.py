@@ -18,13 +18,13 @@ Asymmetry = Annotated[float, Range(above=-1, below=1)]
 
 
 class Alibi(DistanceBias):
-    """Attention with linear biases: each head discounts a key by its distance, at a fixed rate of its own.
+    """Attention with linear biases: each head discounts a key by its distance, at its own fixed rate.
 
         logit(i, j) = q_i . k_j / sqrt(D) - slope_h * |i - j|
         slope_h = 2 ** -exponent_h,  exponent_h = h * max_exponent / H  for h = 1, ..., H
 
     This is for a power of two; other numbers of heads take the slopes of the next lower power, then every second one of
-    those of twice as many heads, as the authors' code does.
+    the slopes of twice as many heads, as the authors' code does.
 
     Use it when texts will be longer than in training and recent tokens matter most. It has no parameters and needs no
     tuning. Every head discounts distance, so choose another where a token far back must be found.
@@ -46,7 +46,7 @@ class Alibi(DistanceBias):
     training. Time and memory: one row of 2T - 1 numbers per head.
 
     Traps: the bias is added after the scaling by 1 / sqrt(D) (paper, BLOOM, MPT); Falcon scales it too. BLOOM's
-    slope * j is the same after a softmax, but bfloat16 cannot hold it. Under a metric, tokens of text among images,
+    slope * j is the same after a softmax, but bfloat16 rounds it. Under a metric, tokens of text among images,
     which are at the same number on every axis, are sqrt(A) or A apart where they are neighbours; chebyshev has 1.
 
     Examples:
@@ -98,7 +98,7 @@ def alibi_grid(num_heads: Count, max_exponent: Positive = 8.0, metric: Metric = 
 
         logit(i, j) = q_i . k_j / sqrt(D) - slope_h * sqrt(sum_a (i_a - j_a) ** 2)
 
-    over the axes a; the slopes are those of `Alibi`.
+    over the axes a; the slopes are as in `Alibi`.
 
     Use it when images will be larger than in training and near patches matter most: nothing is learned, and no
     distance beyond the training size is special.

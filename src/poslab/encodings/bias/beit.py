@@ -14,7 +14,7 @@ from poslab.encodings.bias.relative_table import RelativeTable
 class BeitBias(RelativeTable):
     """Relative position bias of BEiT: a table of offsets, and three numbers per head for tokens without a position.
 
-        logit(i, j) = q_i . k_j / sqrt(D) + table[i_1 - j_1, ..., i_A - j_A, h]    if both have a place
+        logit(i, j) = q_i . k_j / sqrt(D) + table[i_1 - j_1, ..., i_A - j_A, h]    if both have coordinates
         logit(i, j) = q_i . k_j / sqrt(D) + without_position[c, h]                          else
 
     where c is 0 if only the query is without a position, 1 if only the key is, and 2 if both are. Class tokens and
@@ -34,7 +34,7 @@ class BeitBias(RelativeTable):
     without a position are the same at every size.
 
     Traps: without such tokens `without_position` has no gradient, an error on several devices. transformers reads a
-    table with height and width exchanged where it resizes one that is not square.
+    table with height and width swapped where it resizes one that is not square.
 
     Raises:
         ValueError: for an argument out of its range, a grid of one axis included.

@@ -1,4 +1,4 @@
-"""Short forms for a bias that depends on the distance, or the offset, alone. Dimension letters: A axes, H heads."""
+"""Short forms for a bias that depends only on the distance, or the offset. Dimension letters: A axes, H heads."""
 
 from __future__ import annotations
 

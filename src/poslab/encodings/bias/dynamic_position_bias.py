@@ -31,7 +31,7 @@ class DynamicPositionBias(DistanceBias):
 
     Traps: CrossFormer's network has ReLU and layer norms, for windows of images, and reads distances as they are;
     this is the form of x-transformers with `log_distance=True`. Swin V2's, with an end for the bias, is
-    `encoding=swin_v2`, and for keys before the query alone there is FIRE.
+    `encoding=swin_v2`, and for only keys before the query there is FIRE.
 
     Source: Wang et al., "CrossFormer: A Versatile Vision Transformer Hinging on Cross-scale Attention" (ICLR 2022),
     section 3.3; the logarithm from Liu et al., "Swin Transformer V2" (CVPR 2022), section 3.3.

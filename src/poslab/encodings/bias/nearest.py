@@ -1,6 +1,6 @@
 """Biases of distance nearest to given logits, by regression, search or L-BFGS.
 
-What is minimised stands in `PositionalEncoding.fit`. Dimension letters: H heads, N distances.
+What is minimised is in `PositionalEncoding.fit`. Dimension letters: H heads, N distances.
 """
 
 from __future__ import annotations

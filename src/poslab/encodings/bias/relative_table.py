@@ -24,7 +24,7 @@ class RelativeTable(OffsetBias):
     On each axis of n cells the table has the offsets 1 - n to n - 1. Between two whole offsets it is linear, and past
     its ends as at its ends.
 
-    Use it when images have the size of those of training, or nearly: nothing is assumed of the bias, not even that
+    Use it when images have the size of training images, or nearly: nothing is assumed of the bias, not even that
     near is like near.
 
     Args:
@@ -76,7 +76,7 @@ class RelativeTable(OffsetBias):
         return (2 * here - 1) / (2 * torch.maximum(sizes, here) - 1)
 
     def _of_one_grid(self, queries: Positions, keys: Positions) -> BiasOfLattice | None:
-        """Return the bias on a larger grid of one size, where offsets are few; None if tokens stand on several.
+        """Return the bias on a larger grid of one size, where offsets are few; None if tokens are on several.
 
         It reads the sizes, which gradients of single rows (vmap) and a compiled graph cannot.
         """

@@ -16,16 +16,16 @@ class T5Bias(DistanceBias):
 
         logit(i, j) = q_i . k_j / sqrt(D) + sqrt(D) * table[bucket(i - j), h]
 
-    The nearest half of the buckets hold one distance each, the others grow logarithmically up to `max_distance`; all
+    The nearest half of the buckets have one distance each, the others grow logarithmically up to `max_distance`; all
     further distances share the last. T5 itself leaves logits unscaled, `q . k + table`; with the usual scale the factor
     sqrt(D) gives the same family of functions and lets the table learn at the learning rate of the rest.
 
-    Use it when you train from scratch and texts may be longer than in training. It is cheap, and holds where
+    Use it when you train from scratch and texts may be longer than in training. It is cheap, and extrapolates where
     `max_distance` ends within the training window.
 
     Args:
         num_heads, head_dim: heads H and head dimension D.
-        causal: True if keys are never ahead of the query; else half of the buckets serve keys ahead.
+        causal: True if keys are never ahead of the query; else half of the buckets are for keys ahead.
         num_buckets: number of buckets (paper: 32; even, at least 2, and a multiple of 4 in an encoder).
         max_distance: end of the logarithmic buckets, past the start of the last (paper: 128; above the exact buckets).
 

@@ -15,7 +15,7 @@ class T5Axes(OffsetBias):
 
         logit(i, j) = q_i . k_j / sqrt(D) + sqrt(D) * sum_a table_a[bucket(i_a - j_a), h]
 
-    Buckets and the factor sqrt(D) are those of `T5Bias`, with half of the buckets for keys ahead on the axis.
+    Buckets and the factor sqrt(D) are as in `T5Bias`, with half of the buckets for keys ahead on the axis.
 
     Use it when patches, or words on a page, should attend by rows and columns, and images may be larger than in
     training.
@@ -30,7 +30,7 @@ class T5Axes(OffsetBias):
     1 / sqrt(d_model), as in `T5Bias`.
 
     Causal and bidirectional; both directions have buckets in a decoder too, since a patch may be to the right of one
-    that stands later in storage. The bias is constant past the last bucket of an axis. A text is at the same number on
+    that is later in storage. The bias is constant past the last bucket of an axis. A text is at the same number on
     every axis, so that it has the sum of the tables. A token without a position has no bias. Costs a number for each
     offset that occurs and head, and its gradient.
 

@@ -28,7 +28,7 @@ class Tisa(DistanceBias):
     No claim beyond the training length, where the bias has decayed to 0. Time and memory: one row of 2T - 1
     numbers per head and kernel, and their gradients.
 
-    Traps: the sign is j - i, not i - j. The authors' first code leaves initial values open; these are those of a later
+    Traps: the sign is j - i, not i - j. The authors' first code leaves initial values open; these are from a later
     version: offsets normal with standard deviation 5, the others normal about 0.1 with 0.01.
 
     Source: Wennberg, Henter, "The Case for Translation-Invariant Self-Attention in Transformer-Based Language Models"

@@ -69,7 +69,7 @@ class _AttentionMap(PositionalEncoding):
         return bias.to(content_BHRS.dtype).expand_as(content_BHRS)
 
     def _correction(self, both_BCRS: Tensor, visible: Tensor | None) -> Tensor:
-        """Return f([A; B]), of which each layer reads the visible keys alone."""
+        """Return f([A; B]), of which each layer reads only the visible keys."""
         hidden = _mix(_seen(both_BCRS, visible), self.hidden_weight)
         hidden = functional.leaky_relu(hidden + self.hidden_bias.to(both_BCRS.dtype)[:, None, None])
         return _mix(_seen(hidden, visible), self.output_weight)
@@ -84,18 +84,18 @@ class Dape(_AttentionMap):
     Use it when quality at and beyond the training length matters more than the time of a step.
 
     Args:
-        shape: stack that it serves.
+        shape: stack that it is for.
         over: factory of the encoding with bias B, which must do nothing else (paper: KERPLE's logarithm, ALiBi and
             FIRE). No position is B = 0.
         width: hidden units (paper: 32; at least 1), usually 16 to 64.
 
-    Parameters, for each layer its own, those of `over` included: `hidden_weight` (width, 2H, 1), `hidden_bias`
+    Parameters, for each layer its own, with those of `over`: `hidden_weight` (width, 2H, 1), `hidden_bias`
     (width,), `output_weight` (H, width, 1). Causal in the paper; here whatever `over` is. Claimed to extrapolate
     further than the bias does. Time: f at each query and key, about 3H * width * T * S operations; memory: 2H + width
     numbers for each key and each query of a block.
 
     Traps: A is scaled before f reads it. The output of f has no bias, unlike in the authors' code: it would add one
-    number to all logits of a head, which a softmax ignores. CAPE, its first name, is also that of another encoding.
+    number to all logits of a head, which a softmax ignores. CAPE, its first name, is also the name of another encoding.
 
     Raises:
         ValueError: for an argument out of its range, or an `over` that does more than add a bias.
@@ -122,13 +122,13 @@ class DapeV2(_AttentionMap):
         kernel_size: keys that a layer of f reads at once, with j in the middle (paper: 3; odd, at least 1; 1 is DAPE).
 
     Parameters, for each layer its own: `hidden_weight` (width, 2H, kernel_size), `hidden_bias` (width,),
-    `output_weight` (H, width, kernel_size), and those of `over`. Causal in the paper; here whatever `over` is. Claimed
-    to extrapolate further than DAPE. Time is kernel_size times that of DAPE, memory about the same.
+    `output_weight` (H, width, kernel_size), and of `over`. Causal in the paper; here whatever `over` is. Claimed
+    to extrapolate further than DAPE. Time is kernel_size times DAPE's, memory about the same.
 
     Neighbours are those in storage; keys that the query does not see are 0 to both layers, as past the ends. The
     authors' code blanks them at the first layer only, so that its second reads a hidden unit (computed from the last
     visible keys) one position past the query, which does not exist in a decoding step. With both blank, a query has the
-    same logits whatever follows it, and wherever its document stands.
+    same logits whatever follows it, and wherever its document is.
 
     Raises:
         ValueError: for an argument out of its range, or an `over` that does more than add a bias.

@@ -25,8 +25,8 @@ class Forgetting(PositionalEncoding):
         f_t = sigmoid(w_h . x_t + b_h)
 
     ALiBi with slopes that the tokens choose: a constant gate f is a slope of -ln f. No token forgets itself (j = i). In
-    an encoder keys ahead have gates g of their own, ln g_{i+1} + ... + ln g_j: on either side the gate of the later of
-    the two counts, and that of the earlier one does not.
+    an encoder keys ahead have separate gates g, ln g_{i+1} + ... + ln g_j: on either side the gate of the later of
+    the two counts, and the gate of the earlier one does not.
 
     Use it when a model should decide by content what to forget. It needs no other encoding.
 
@@ -38,13 +38,13 @@ class Forgetting(PositionalEncoding):
     Parameters: `gate` in each layer, with `weight` (H, M), initially normal with standard deviation 1 / sqrt(M), and
     `bias` (H); in an encoder also `gate_ahead`.
 
-    Causal in the paper; the form for encoders is that of x-transformers. The authors use it without rotary embeddings
+    Causal in the paper; the form for encoders follows x-transformers. The authors use it without rotary embeddings
     and claim better extrapolation than with them. A token's state is one number for each head, or two; the bias is a
     difference of two cumulative sums, one addition for each query and key.
 
     Traps: the sum begins after j. Sums in bfloat16 were off by several nats at 8,192 tokens, so gates are float32 under
     autocast too, and sums float64. Keys that no query of the block sees (padding, other documents) do not enter the
-    sums. A temperature leaves this bias unchanged; PaTH's gates stand within the scale, these do not.
+    sums. A temperature leaves this bias unchanged; PaTH's gates are within the scale, these do not.
 
     Source: Lin, Nikishin, He, Courville, "Forgetting Transformer: Softmax Attention with a Forget Gate" (ICLR 2025),
     section 3.
@@ -61,7 +61,7 @@ class Forgetting(PositionalEncoding):
         self.gate_ahead = None if causal else forget_gate(d_model, num_heads, gate_bias)
 
     def state(self, x_BTM: Tensor, positions: Positions, past_BHPE: Tensor | None) -> Tensor:
-        """Return the logarithm of each head's gate at each new token, and that of its gate ahead in an encoder."""
+        """Return the logarithm of each head's gate at each new token, and of its gate ahead in an encoder."""
         gates = [self.gate] if self.gate_ahead is None else [self.gate, self.gate_ahead]
         logits = [float32_linear(x_BTM, gate.weight, gate.bias) for gate in gates]
         return torch.stack([functional.logsigmoid(gate_BTH).mT for gate_BTH in logits], dim=-1)

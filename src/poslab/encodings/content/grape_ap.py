@@ -40,11 +40,11 @@ class GrapeAP(PositionalEncoding):
 
     Causal only, and not relative: R rotates only keys, by their position. The paper's best form in its comparison,
     above `GrapeA`, FoX and rotary. A token's state is 2 W numbers for each head. Costs a product of width W for each
-    query and key beside that of width D, and a cumulative sum over keys.
+    query and key next to the product of width D, and a cumulative sum over keys.
 
-    Traps: the gate of the query itself counts, that of the key does not; in x-transformers' PerRowDataDependentAlibi it
-    is the other way round. p is normalised on the side of the token on the way alone. Tokens that the query does not
-    see (padding, other documents) add nothing. A temperature leaves the bias unchanged.
+    Traps: the gate of the query itself counts, the gate of the key does not; in x-transformers'
+    PerRowDataDependentAlibi it is the other way round. p is normalised only on the side of the token on the way. Tokens
+    that the query does not see (padding, other documents) add nothing. A temperature leaves the bias unchanged.
 
     Raises:
         ValueError: for an argument out of its range.

@@ -38,16 +38,16 @@ class PaTH(PositionalEncoding):
 
     Parameters, each layer its own: `down` (rank, M), `up` (G D, rank), `kernel` (G D, conv_width; the current token
     first), `beta_weight` (G, M), `beta_bias` (G), and with gates `gate_weight` (H, M), `gate_bias` (H). Matrices start
-    normal with standard deviation 1 / sqrt(inputs), the kernel as that of `nn.Conv1d`, biases at 0.
+    normal with standard deviation 1 / sqrt(inputs), the kernel as in `nn.Conv1d`, biases at 0.
 
     Causal only, and relative: position is only what lies between. The paper claims state tracking that rotary cannot
     learn, and extrapolation that is good with forget gates and middling without.
 
     Cost: keys are processed in chunks of 64, from the last to the first, each with one triangular system (the paper's
-    UT transform), so time is a few times that of plain attention, in a decoding step too: keys stay as they were
+    UT transform), so time is a few times plain attention's, in a decoding step too: keys stay as they were
     written, and the queries go back to them. The state is 2 D + 1 numbers per key-value head, 1 per gated query head.
 
-    Traps: the order of the product matters, and H_i belongs to it while H_j does not. A gate's logarithm stands within
+    Traps: the order of the product matters, and H_i belongs to it while H_j does not. A gate's logarithm is within
     the scale, as in flash-linear-attention, while FoX adds it to scaled logits. Products need no masking of padding or
     documents, since none lies between tokens that see each other; but the convolution stops at the edge.
 
@@ -123,7 +123,7 @@ def _change_by_reflections(
 
         Q K^T - tril(Q W^T) (I + lower(b W W^T))^{-1} lower(b W K^T)
 
-    where Q holds the queries as reflected by the chunks after it: one triangular system for all pairs. `first_key` is
+    where Q has the queries as reflected by the chunks after it: one triangular system for all pairs. `first_key` is
     the index of the first query among the keys; `chunk`, the number of keys in one system, changes only the cost.
     """
     turned_BHRD = q_BHRD

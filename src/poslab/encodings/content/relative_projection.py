@@ -34,7 +34,7 @@ class RelativeProjection(PositionalEncoding):
     Normal at first, with standard deviation 0.02 for the bank (as in x-transformers and Inkling's code) and 1 /
     sqrt(M).
 
-    Causal: keys ahead have no bias, so an encoder could not separate them. There is no paper, and nothing is claimed
+    Causal: keys ahead have no bias, so an encoder could not separate them. There is no paper, and no claim
     beyond the extent, where there is no position at all; Inkling uses a window of `extent` tokens in most layers. A
     token's state is rank numbers for each head. Costs rank products for each query, head and distance, and a gather for
     each query and key.

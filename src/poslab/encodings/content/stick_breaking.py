@@ -31,7 +31,7 @@ class StickBreaking(PositionalEncoding):
     from attention. Weights sum to less than 1, so there is no attention sink, and no temperature, which is for a
     softmax. Computed in log space, since the product of many factors would underflow. The authors' training code (IBM's
     dolomite-engine) by default adds the rest of the stick times the query's own value; flash-linear-attention returns
-    the rest beside the output and adds nothing, as here.
+    the rest next to the output and adds nothing, as here.
 
     Source: Tan et al., "Scaling Stick-Breaking Attention: An Efficient Implementation and In-depth Study" (ICLR 2025),
     section 2.

@@ -33,7 +33,7 @@ class Tapa(PositionalEncoding):
     block of query rows.
 
     Traps: at alpha=0.1 most of the change is between neighbours: a distance of 1,000 has 2.0, 1 has 1. The authors tune
-    with a fifth of the learning rate of rotary. A temperature multiplies the amplitude alone. In bfloat16 the rounding
+    with a fifth of the learning rate of rotary. A temperature multiplies only the amplitude. In bfloat16 the rounding
     of queries and keys moves the phase as well: logits of unit size are off by about 0.02 at alpha=0.1, eight times as
     much as under `Rotary`, and by as much as their size at alpha=1 and distances of hundreds.
 

@@ -26,7 +26,7 @@ class Wall(PositionalEncoding):
 
         logit(i, j) = sum_n q_in k_jn f_{j+1,n} ... f_{i,n} / sqrt(D),    f_t = sigmoid(W_h x_t + b_h)
 
-    FoX with a gate for each channel, in the product instead of beside it: a logit fades towards 0, not to minus
+    FoX with a gate for each channel, in the product instead of next to it: a logit fades towards 0, not to minus
     infinity. With constant gates it is xPos without the rotation.
 
     Use it when a decoder should decide by content how long each of its channels remembers.

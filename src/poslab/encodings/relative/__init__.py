@@ -1,1 +1,1 @@
-"""Queries and keys that meet vectors of their distance, beside each other."""
+"""Queries and keys that meet vectors of their distance, next to each other."""

@@ -32,7 +32,7 @@ class PositionKeysAndQueries(NamedTuple):
 
 
 class Deberta(PositionalEncoding):
-    """Disentangled attention: content meets position both ways, each with projections of its own.
+    """Disentangled attention: content meets position both ways, each with its own projections.
 
         logit(i, j) = [q_i . k_j + q_i . K_r(delta(i, j)) + k_j . Q_r(delta(i, j))] / sqrt(3 D)
         K_r = P W_K,  Q_r = P W_Q,  delta(i, j) = clip(bucket(i - j) + n, 0, 2n - 1)
@@ -50,11 +50,11 @@ class Deberta(PositionalEncoding):
             n = max_distance and no buckets.
 
     Parameters, in each layer: `table` P (2n, M), initial standard deviation 1; `position_key` and `position_query`
-    (H, M, D), initially 1 / sqrt(M). DeBERTa shares P between layers; an instance here serves either one layer or all.
+    (H, M, D), initially 1 / sqrt(M). DeBERTa shares P between layers; an instance here is for either one layer or all.
     With its initial 0.02 for all three, positions would hardly count in a short run; version 2 normalises P.
 
     Bidirectional as in the paper, and causal under a causal mask, where half of the rows stay as initialised. Past the
-    training length, distances up to max_distance have rows that were never trained; nothing is claimed. Costs two
+    training length, distances up to max_distance have rows that were never trained, without a claim. Costs two
     products of T and S with 2n rows and two gathers of T x S per layer, and a projection of P in each forward pass.
 
     Traps: the paper writes Q_r(delta(j, i)), with the opposite distance. The authors' code and transformers, and so all

@@ -22,7 +22,7 @@ from poslab.encodings.shape import TableShape
 class KeysByDistance(NamedTuple):
     """W_R r of all distances of a query and a key, the largest first, (H, N, D) float32.
 
-    The first distance is that of the last query to the first key, S - 1 in storage.
+    The first distance is from the last query to the first key, S - 1 in storage.
     """
 
     keys: Tensor
@@ -66,7 +66,7 @@ class TransformerXL(PositionalEncoding):
     `position_key` W_R (H, M, D), initially 1 / sqrt(M), in each layer. The authors' PyTorch code shares u and v between
     layers, XLNet does not; here each layer has its own.
 
-    Causal and bidirectional. Defined at any distance; the paper claims attention to contexts longer than those of
+    Causal and bidirectional. Defined at any distance; the paper claims attention to contexts longer than in
     training, with its memory. Sinusoids of distances never seen are not clipped unless `max_distance` is set. Costs one
     more product of the size of q . k (twice that if bidirectional) and T + S projections of a sinusoid per layer,
     shared by the batch. Positions that are not contiguous, and single queries as in decoding, cost H times as much per

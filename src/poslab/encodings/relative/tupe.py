@@ -29,13 +29,13 @@ class UntiedPositions(NamedTuple):
 
 
 class Tupe(PositionalEncoding):
-    """TUPE: positions correlate with positions and content with content, each with projections of its own.
+    """TUPE: positions correlate with positions and content with content, each with its own projections.
 
         logit(i, j) = q_i . k_j / sqrt(2 D) + (LN(p_i) U_Q) . (LN(p_j) U_K) / sqrt(2 D) [+ sqrt(D) * t[bucket(i - j)]]
 
     The part in brackets is T5's bias: TUPE-R has it, TUPE-A has not.
 
-    Use it when an encoder is trained at one length: positions and words have logits of their own. It is undefined
+    Use it when an encoder is trained at one length: positions and words have separate logits. It is undefined
     beyond `max_length`.
 
     Args:

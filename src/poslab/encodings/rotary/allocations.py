@@ -2,8 +2,8 @@
 
 An allocation is a pure function of the number of pairs of a head that may rotate and of the number of axes. It returns
 the `Spectra` of the axes and what each pair reads of them. Its other arguments are hyperparameters; one out of its
-range raises ValueError, and so do positions on a number of axes that it does not serve. A text is on one axis, and its
-position is that on every axis of a function that needs several.
+range raises ValueError, and so do positions on a number of axes that it does not support. A text is on one axis, and
+its position is that on every axis of a function that needs several.
 
 Letters: r channels of a head rotate in P = r / 2 pairs; A axes; theta_w(k) = base ** (-2k / w) is the spectrum of a
 width w. Under allocations that hand out one spectrum, theta_r(m) to pair m, tokens at equal coordinates on all axes
@@ -47,7 +47,7 @@ def axial(pairs: int, axes: int) -> Spectra:
 
     Which axis has the first block is a matter of the order of channels. In the towers of Qwen-VL, in DINOv3 and here it
     is the height; in rope-vit, Llama 4 and Gemma 4 it is the width, and their weights need the blocks of queries and
-    keys exchanged. The first position (Llama 4: 1) matters only beside tokens that have no place.
+    keys exchanged. The first position (Llama 4: 1) matters only next to tokens without coordinates.
 
     Source: Heo et al., "Rotary Position Embedding for Vision Transformer" (ECCV 2024), section 3.2.
     """
@@ -66,7 +66,7 @@ def axial_widths(pairs: int, axes: int, widths: Sequence[Count]) -> Spectra:
     Args:
         widths: channels of each block, even, r together (FLUX.1, Qwen-Image: 16, 56, 56; FLUX.2: four of 32).
 
-    A text rotates in all blocks, so it is not that of `Rotary`.
+    A text rotates in all blocks, so it is not as under `Rotary`.
 
     Source: the code of FLUX.1 (Black Forest Labs, 2024).
     """
@@ -110,8 +110,7 @@ def sections(pairs: int, axes: int, sections: Sequence[Count] = (2, 3, 3)) -> Sp
         pair m reads axis a at theta_r(m),    m in section a
 
     Use it for sequences of text and images, or to load Qwen2-VL and Qwen2.5-VL. Time, the first axis, then has the
-    fastest frequencies, which complete many turns within a long video; `interleaved_sections` and `space_first` avoid
-    that.
+    fastest frequencies, of many turns within a long video; `interleaved_sections` and `space_first` avoid that.
 
     Args:
         sections: pairs of each axis, or numbers in their proportion (Qwen2-VL: 16, 24, 24 of 64 pairs, as 2, 3, 3).

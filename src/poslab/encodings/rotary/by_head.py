@@ -23,7 +23,7 @@ def rotation_by_group(queries: Of, keys: Of, cos_sin: Callable[[Of], tuple[Tenso
     Args:
         queries, keys: arguments of `cos_sin`, the same object where a sequence attends to itself.
         cos_sin: returns the cosines and sines of key-value heads, each (..., G, T, P) float32.
-        group: number of query heads that a key-value head serves.
+        group: number of query heads of a key-value head.
     """
     of_keys = cos_sin(keys)
     cos, sin = of_keys if queries is keys else cos_sin(queries)
@@ -57,7 +57,7 @@ class RotatedByHead(PositionalEncoding):
 
 
 class RotationByContent(RotatedByHead):
-    """Queries and keys that rotate by angles which the state of their token holds, for each key-value head its own.
+    """Queries and keys that rotate by angles in the state of their token, for each key-value head its own.
 
     A subclass has `state` and `angles`.
     """

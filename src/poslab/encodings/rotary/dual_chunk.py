@@ -13,7 +13,7 @@ from poslab.encodings.rotary.scalings import Scaling, TrainingLength
 
 
 class DualChunk(RangedRotary):
-    """Dual chunk attention (DCA): a rotary model reads a longer text in chunks, each with positions from 0 on.
+    """Dual chunk attention (DCA): run a rotary model on a longer text in chunks, each with positions from 0 on.
 
         logit(i, j) = q_i . R(j mod s - a(i, j)) k_j / sqrt(D),    s = c - w
         a(i, j) = i mod s             if j is in the chunk of i
@@ -22,15 +22,15 @@ class DualChunk(RangedRotary):
 
     Distances are exact within a chunk, and between neighbouring chunks up to w tokens.
 
-    Use it when a trained rotary model should read many times its training length without any further training: it takes
-    the place of the encoding (`encoding@swap=dual_chunk`).
+    Use it when a trained rotary model should read many times its training length without any further training: it
+    replaces the encoding (`encoding@swap=dual_chunk`).
 
     Args:
         head_dim: head dimension D.
         training_length: L of the model, at least 2, for null arguments.
         chunk: c, the largest position; it should be below L; null is 3 L / 4 (authors).
         local: w, below c; null is L / 16 (authors' code).
-        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`, from the trained model.
 
     No parameters. Causal. Up to s tokens it is the trained rotary encoding. Where chunks begin depends on the position,
     so a shift changes the output. Costs three products of queries and keys, block by block of query rows; queries

@@ -20,7 +20,7 @@ from poslab.encodings.rotary.rotation import Rotation
 
 
 class FoPE(RotatedByHead):
-    """Fourier position embedding (FoPE): each channel pair has a mixture of all frequencies, not one of its own.
+    """Fourier position embedding (FoPE): each channel pair has a mixture of all frequencies, not a single one.
 
         q'_i = q_i * c(i) + rotate_half(q_i) * s(i),    k' likewise
         c_m(p) = sum_n C_nm cos(p theta_n),    s_m(p) = sum_n S_nm sin(p theta_n),    theta_n = base ** (-2n / D)
@@ -44,9 +44,8 @@ class FoPE(RotatedByHead):
         seed: of the random numbers. A trained model needs the same ones again.
 
     No parameters. Causal and bidirectional. Not a rotation: logits depend on both positions, and queries change their
-    length. All layers share one set of tables, of D / 2 numbers for each position and head, which cost a product with
-    N columns; then it costs what rotary does. Claimed to hold steadier than rotary and ALiBi beyond the training
-    length.
+    length. All layers share one set of tables, of D / 2 numbers for each position and head, which cost a product with N
+    columns; then it costs what rotary does. Claimed to degrade less than rotary and ALiBi beyond the training length.
 
     Raises:
         ValueError: for an argument out of its range.

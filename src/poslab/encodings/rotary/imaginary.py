@@ -25,12 +25,12 @@ class RoPEPlusPlus(Rotary):
 
     Use it when a rotary model should also look far, with `model.shared_query=true`, where heads 2h and 2h + 1 share
     their query, and `model.num_kv_heads` of at most half of the heads, so that they share keys and values: they then
-    differ by this alone. Otherwise it is `Rotary` with other initial weights, since projections to queries absorb a
+    differ only by this. Otherwise it is `Rotary` with other initial weights, since projections to queries absorb a
     turn.
 
     Args:
         head_dim: head dimension D.
-        num_heads: heads H, even. The paper's form of equal heads has those of the model without it, its form of an
+        num_heads: heads H, even. The paper's form of equal heads has the heads of the model without it, its form of an
             equal cache twice as many.
         base, fraction, layout, scaling: as in `Rotary`. Channels that do not rotate are alike in both heads.
 

@@ -28,7 +28,7 @@ class MHRoPE(Rotary):
     R is the rotation of `Rotary`, so that each axis has the whole spectrum. The heads of the first axis come first. On
     a text, and wherever coordinates are equal on all axes, every head rotates as under `Rotary`, bit for bit.
 
-    Use it when a model of many heads reads text and images, with `positions=mrope_reset`: an axis loses no frequency
+    Use it when a model of many heads has text and images, with `positions=mrope_reset`: an axis loses no frequency
     to another one, as it does under an allocation.
 
     Args:
@@ -45,7 +45,7 @@ class MHRoPE(Rotary):
     Trap: the authors' code may leave over heads that do not rotate; here every head reads an axis.
 
     Raises:
-        ValueError: for an argument out of its range, and for positions on other axes than those of the sections, or on
+        ValueError: for an argument out of its range, and for positions on other axes than the sections have, or on
             more axes than there are heads.
 
     Source: Huang et al., "Revisiting Multimodal Positional Encoding in Vision-Language Models" (ICLR 2026).
@@ -80,7 +80,7 @@ class MHRoPE(Rotary):
         return Rotation(query_cos, query_sin, key_cos, key_sin, tables.logit_scale)
 
     def _of_heads(self, table: Tensor) -> Tensor:
-        """Return a table by head, (..., G, T, P), of one with the pairs of all; that of a text serves all heads."""
+        """Return a table by head, (..., G, T, P), of one with the pairs of all; a text has one for all heads."""
         pairs = self.rotary_dim // 2
         if table.shape[-1] == pairs:
             return table
@@ -91,7 +91,7 @@ class MHRoPE(Rotary):
 def _by_head(pairs: int, axes: int, num_kv_heads: Count, sections: Sequence[Count] | None) -> Spectra:
     """Return the spectra of the axes, and what the pairs of all heads read of them, head after head.
 
-    All heads are alike on a text, and those of one are returned.
+    All heads are alike on a text, and the frequencies of one are returned.
     """
     if axes == 1:
         return Spectra([2 * pairs], [(0, k) for k in range(pairs)])

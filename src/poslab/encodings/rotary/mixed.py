@@ -29,7 +29,7 @@ class RotaryMixed(RotatedByHead):
     `Rotary` under an allocation read one axis each.
 
     Use it when an encoding of images may have parameters: its authors find it ahead of axial rotary most of all at
-    other resolutions than that of training.
+    other resolutions than in training.
 
     Args:
         head_dim: head dimension D, a multiple of 2 A.
@@ -42,7 +42,7 @@ class RotaryMixed(RotatedByHead):
     frequencies base ** (-k / n) along each of A orthogonal directions, drawn uniformly for each head.
 
     Causal and bidirectional. A text, whose position counts on every axis alike, rotates by the sum of the frequencies
-    of all axes, so it is not that of `Rotary`. Its authors scale nothing for larger images, whose cells count on;
+    of all axes, so it is not as under `Rotary`. Its authors scale nothing for larger images, whose cells count on;
     `positions=interpolated` brings them into the range of training. Computed in float32. Costs twice the memory of
     rotary in training, since queries and keys are kept for the gradient of F, and tables of D numbers for each position
     and head of a layer. Channels of a pair are 2m and 2m + 1.

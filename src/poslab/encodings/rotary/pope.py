@@ -30,7 +30,7 @@ class Phases(NamedTuple):
 
 
 class PoPE(PositionalEncoding):
-    """Polar coordinate position embedding: content sets the magnitude of every channel, position alone its phase.
+    """Polar coordinate position embedding: content sets the magnitude of every channel, only position its phase.
 
         logit(i, j) = sum_c softplus(q_ic) * softplus(k_jc) * cos((j - i) * theta_c + delta_hc) / sqrt(D)
         theta_c = base ** (-c / D)
@@ -50,15 +50,15 @@ class PoPE(PositionalEncoding):
     [-2 pi, 0], which the paper found to be more stable.
 
     Causal and bidirectional, with the precision of `Rotary` at far positions. The paper claims extrapolation to ten
-    times the training length without any change. Queries and keys become 2 D wide (the scale stays that of D), so the
+    times the training length without any change. Queries and keys become 2 D wide (the scale stays as for D), so the
     logits cost twice the time of rotary's and the cache nothing more; values are padded with zeros to 2 D for a kernel
     that needs them as wide as keys.
 
     Traps: `torch.clamp` passes no gradient from outside. Half of the first steps from zero lead outside, so that half
     of the phases would stay at zero for good; here a gradient that leads back passes. Values, and gradients inside the
-    range, are those of x-transformers and PoPE_pytorch. These add delta to the keys; subtracting it from the queries,
+    range, are as in x-transformers and PoPE_pytorch. These add delta to the keys; subtracting it from the queries,
     as here, gives the same logit and lets heads that share keys have their own phases. Softplus makes every product
-    positive where phases agree: logits start further from zero than those of rotary.
+    positive where phases agree: logits start further from zero than under rotary.
 
     Source: Gopalakrishnan et al., "Decoupling the 'What' and 'Where' With Polar Coordinate Positional Embeddings"
     (2025), section 3.

@@ -42,14 +42,14 @@ class RangedRotary(PositionalEncoding):
         logit(i, j) = a^2 q_i . R(b_n(j) - a_n(i)) k_j / sqrt(D),    n = range of i and j
 
     A subclass gives the positions a_n and b_n of each range (`query_ids`, `key_ids`) and says which range a pair is in
-    (`range_of`). Range 0 holds the nearest keys, at their own positions.
+    (`range_of`). Range 0 has the nearest keys, at their own positions.
 
-    A model that was trained with `Rotary` then reads longer texts without meeting new angles. Without parameters; for
+    A model that was trained with `Rotary` then meets no new angles in longer texts. Without parameters; for
     causal attention. Costs a product of queries and keys for each range, block by block of query rows (no fused
-    kernel); the cache holds unrotated keys, as under `Rotary`.
+    kernel); the cache has unrotated keys, as under `Rotary`.
 
     Args:
-        head_dim, base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
+        head_dim, base, fraction, layout, scaling, factor_on: as of `Rotary`, from the trained model.
     """
 
     causal_only = True
@@ -69,7 +69,7 @@ class RangedRotary(PositionalEncoding):
         raise NotImplementedError
 
     def key_ids(self, ids: Tensor) -> list[Tensor]:
-        """Return those of keys, likewise; one represents all ranges."""
+        """Return the keys, likewise; one represents all ranges."""
         raise NotImplementedError
 
     def range_of(self, query_ids: Tensor, key_ids: Tensor) -> Tensor:

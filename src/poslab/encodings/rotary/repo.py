@@ -31,7 +31,7 @@ class RePo(RotationByContent):
         p_h(x) = w_h . ( silu(W_g x) * (W_c x) )
 
     R(p) rotates pair m by `p * base ** (-2m / D)`, half-split, each key-value head by its own p: a real number of any
-    sign, in no order. Nothing says where a token stands, so other layers have to: see `repo`.
+    sign, in no order. Nothing gives the position of a token, so other layers have to: see `repo`.
 
     Args:
         d_model, num_heads, num_kv_heads, head_dim: M, H, G and D.
@@ -42,13 +42,13 @@ class RePo(RotationByContent):
     1 / sqrt(M), and `position` (G, width), with 1 / sqrt(width).
 
     Causal and bidirectional. A state is one number for each key-value head. Costs 2 M width for each token, then what
-    rotary costs, on the same routes. Nothing is claimed here beyond the training length.
+    rotary costs, on the same routes. No claim here beyond the training length.
 
     Raises:
         ValueError: for an argument out of its range.
 
     Source: "RePo: Language Models with Context Re-Positioning" (ICML 2026, arXiv 2512.14391), and its code, whose
-    every query head has its own position; here, as they must meet their keys, those of a group share one.
+    every query head has its own position; here, as they must meet their keys, the heads of a group share one.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ def repo(
 
         logit(i, j) = q_i . R(p(x_j) - p(x_i)) k_j / sqrt(D),    p_h(x) = w_h . ( silu(W_g x) * (W_c x) )
 
-    The first layer is rotary, since tokens do not know where they stand before: content alone has no order.
+    The first layer is rotary, since tokens do not know their position before: content has no order.
 
     Use it when texts have parts that belong together at any distance, or noise between them.
 
@@ -102,11 +102,11 @@ def repo(
         base: frequency base of all layers (above 1; paper: 500,000).
         width: inner width of the network for positions; None is an eighth of the model's.
 
-    Parameters are those of `RePo` in its layers. Causal and bidirectional. Costs somewhat more than rotary, on the same
+    Parameters: as of `RePo` in its layers. Causal and bidirectional. Costs somewhat more than rotary, on the same
     routes. The paper claims better reading of noisy and structured contexts, and of some longer than in training.
 
     Trap: the input of a bfloat16 model is rounded, and with it each p, by about 1/400 of its size. Logits of unit
-    variance are then off by about 0.005 where p is of the order of 10, and by about 0.05 where it is of that of 100,
+    variance are then off by about 0.005 where p is of the order of 10, and by about 0.05 where it is about 100,
     twenty times as much as rounded queries and keys are worth.
 
     Raises:

@@ -19,14 +19,14 @@ class ReRoPE(RangedRotary):
 
         logit(i, j) = q_i . R(-rel(i - j)) k_j / sqrt(D),    rel(d) = min(d, w)
 
-    Use it when a trained rotary model should read texts of any length without any further training: it takes the place
-    of the encoding (`encoding@swap=rerope`).
+    Use it when a trained rotary model should handle texts of any length without any further training: it
+    replaces the encoding (`encoding@swap=rerope`).
 
     Args:
         head_dim: head dimension D.
         training_length: L of the model, at least 2, for a null `window`.
         window: w, distances below it are exact; null is L / 8 (author: 512 of 4,096).
-        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`, from the trained model.
 
     No parameters. Causal. The order of far tokens is not known. Up to w tokens it is the trained rotary encoding. Costs
     two products of queries and keys, block by block of query rows; queries and keys become 2 D wide.
@@ -74,7 +74,7 @@ class LeakyReRoPE(ReRoPE):
         others: as of `ReRoPE`, which is the limit of a large factor.
 
     No parameters. Causal. Of N tokens the largest distance is w + (N - w) / k, which should stay below L. Cost and trap
-    are those of `ReRoPE`.
+    are as of `ReRoPE`.
 
     Source: Su, "ReRoPE" (2023), a post at kexue.fm/archives/9708, and its code.
     """

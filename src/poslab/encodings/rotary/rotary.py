@@ -35,29 +35,27 @@ class Rotary(PositionalEncoding):
 
         logit(i, j) = a^2 q_i . R'(j - i) k_j / sqrt(D)
 
-    Without an allocation p is the number in storage. An allocation serves places on several axes, as of patches: it
-    says which axis each pair reads, and at which frequency,
+    Without an allocation p is the number in storage. An allocation is for coordinates on several axes, as of patches:
+    it says which axis each pair reads, and at which frequency,
 
         R(p) rotates pair m by p[axis(m)] * theta_w(k(m)),    theta_w(k) = base ** (-2k / w)
 
-    so that the logit depends on the difference on each axis. A token that has no place stays at 0 on all axes.
+    so that the logit depends on the difference on each axis. A token without coordinates stays at 0 on all axes.
 
     Use it when you have no reason for another: most language models have it, and scalings can stretch it later. By
-    itself it does not hold far beyond the training length: there, set a `window` of it in the model, or read texts in
-    sliding windows of it.
+    itself it extrapolates badly: beyond the training length, set a `window` of it in the model, or use sliding windows.
 
     Args:
         head_dim: head dimension D.
         base: frequency base (paper: 10,000; above 1). A larger base rotates more slowly and reaches further.
         fraction: share of the head that rotates, in (0, 1] (paper: 1; GPT-NeoX: 0.25). `fraction * D` must be even. In
-        a
-            pretrained rotary model, base and fraction are those of the model unless they are given.
+            a pretrained rotary model, base and fraction come from the model unless they are given.
         layout: channels of a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
             (2m, 2m + 1), as in RoFormer, GPT-J and Cohere, "blocks" is half-split within the block of each axis of an
             axial allocation, as in Gemma 4's vision tower. They differ in the order of channels of queries and keys
             alone; weights that were trained under one need their channels reordered under another.
         scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them, for
-            the spectrum of the channels that rotate, or that of each axis; None leaves the frequencies (paper).
+            the spectrum of the channels that rotate, or of each axis; None leaves the frequencies (paper).
         allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order
             only in storage.
         factor_on: what an attention factor scales: "logits", or only the channels that are "rotated", as in the code of
@@ -79,11 +77,11 @@ class Rotary(PositionalEncoding):
     positions then matters, and a longer text rotates its earlier tokens differently. Trap: for packed or padded rows
     that is the width of the row, and under `positions=shifted` or `randomized` the largest that these may reach in
     training; transformers uses the largest id. Under an allocation, the length of an axis is its largest size (the side
-    of the largest image), and in sequences of text and images that of the sequence.
+    of the largest image), and in sequences of text and images of the sequence.
 
     Raises:
-        ValueError: for an argument out of its range, those of the scaling and the allocation included; for positions on
-            a number of axes that the allocation does not serve.
+        ValueError: for an argument out of its range, also of the scaling and the allocation; for positions on
+            a number of axes that the allocation does not support.
 
     Examples:
         >>> import torch

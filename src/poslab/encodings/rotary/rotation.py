@@ -67,7 +67,7 @@ def rotate_blocks(x: Tensor, cos: Tensor, sin: Tensor, blocks: int) -> Tensor:
 
 
 class _Rotate(torch.autograd.Function):
-    """Base of rotations: the gradient of x is the rotation back, which needs the tables alone; theirs needs x."""
+    """Base of rotations: the gradient of x is the rotation back, which needs only the tables; autograd's needs x."""
 
     generate_vmap_rule = True
 
@@ -146,7 +146,7 @@ def _rotated(x: Tensor, cos_of_channels: Tensor, sin: Tensor, first: slice, seco
 
 
 def _rotated_in_one_loop(x: Tensor, swapped: Tensor, cos_of_channels: Tensor, sin_of_channels: Tensor) -> Tensor:
-    """Rotate as `_rotated` does, given the rotating channels with those of each pair swapped: one loop in a compiler.
+    """Rotate as `_rotated` does, given the rotating channels with the two of each pair swapped: one loop in a compiler.
 
     A compiler makes several loops of `_rotated`, and joins the halves of its result number by number.
     """

@@ -69,7 +69,7 @@ def rope_dynamic_ntk(
 
         theta'(m) = (base * s' ** (r / (r - 2))) ** (-2m / r),    s' = max(1, s * l / L - (s - 1))
 
-    Depends on the current length alone. In transformers the longest text so far sets the base, until one below L comes,
+    Depends only on the current length. In transformers the longest text so far sets the base, until one below L comes,
     and cached keys keep the angles of their time; a cache here holds unrotated keys.
 
     Use it when a trained rotary model should handle somewhat longer texts without further training, and short ones as
@@ -77,7 +77,7 @@ def rope_dynamic_ntk(
 
     Args:
         training_length: L, at least 2.
-        factor: s (at least 1, usually 1 to 8). With 1 the base is that of `rope_ntk` with factor l / L.
+        factor: s (at least 1, usually 1 to 8). With 1 the base is as in `rope_ntk` with factor l / L.
 
     Claimed to extend without fine-tuning.
 
@@ -124,7 +124,7 @@ def rotary_proportional(inverse_frequencies: Tensor, proportion: PositiveFractio
 
         theta'(m) = theta(m) if m < p r / 2, else 0
 
-    The frequencies that stay are those of the whole spectrum; `fraction` of Rotary is a spectrum over fewer channels.
+    The frequencies that stay are of the whole spectrum; `fraction` of Rotary is a spectrum over fewer channels.
 
     Use it when a share of the channels should match by content at any distance: the slowest pairs do not rotate.
 
@@ -181,8 +181,8 @@ def rope_clipped(
 
         theta'(m) = theta(m) (1 + cos(pi u)) / 2,    u = (m - (P - n)) / (n - 1),  m = P - n, ..., P - 1,  P = r / 2
 
-    The first of them keeps its frequency and the last does not rotate. A hard clip stops all n: that of a number is
-    `rotary_proportional`, that of null is `hope` with one cycle.
+    The first of them keeps its frequency and the last does not rotate. A hard clip stops all n: with a number it is
+    `rotary_proportional`, with null `hope` with one cycle.
 
     Use it when a rotary model should work beyond its training length, and stopping the slow pairs at once costs too
     much at short lengths.
@@ -244,7 +244,7 @@ def _at_another_base(inverse_frequencies: Tensor, base: float, factor: float) ->
 
 
 def _of_base(inverse_frequencies: Tensor, base: float, other: float) -> Tensor:
-    """Return the spectrum of another base, with the factors that were learned on that of its own."""
+    """Return the spectrum of another base, with the factors that were learned on its own."""
     frequencies, others = (
         geometric_frequencies(2 * len(inverse_frequencies), b, inverse_frequencies.device, inverse_frequencies.dtype)
         for b in (base, other)

@@ -28,7 +28,7 @@ class SelectiveRotary(RotationByContent):
 
     R rotates pair m by `base ** (-2m / D)` times the m-th number of its argument, each key-value head by its own. x' is
     the token cut into one piece for each of these heads, each of length 1. The convolution is causal, `conv_width`
-    tokens wide and separate for each number. exp(b) is there with `steps` alone: it begins as the step of rotary. With
+    tokens wide and separate for each number. exp(b) is there only with `steps`: it begins as the step of rotary. With
     `gate`, phi_t has the factor sigmoid(w_h . x'_t + c_h).
 
     Use it when a decoder should track a state that tokens change.
@@ -42,8 +42,8 @@ class SelectiveRotary(RotationByContent):
         gate: True lets each head choose how far a token rotates it (authors' default: False).
 
     Parameters, each layer its own: `down` (rank, M), `up` (G D / 2, rank) and `kernel` (G D / 2, conv_width; the
-    current token first), initially uniform as those of `nn.Linear` and `nn.Conv1d`; with steps `log_step` b (G, D / 2)
-    at 0; with a gate `gate_weight` (G, M), as that of `nn.Linear`, and `gate_bias` (G) at 0.
+    current token first), initially uniform as in `nn.Linear` and `nn.Conv1d`; with steps `log_step` b (G, D / 2)
+    at 0; with a gate `gate_weight` (G, M), as in `nn.Linear`, and `gate_bias` (G) at 0.
 
     Causal only, and relative: position is only what lies between. A state is D numbers for each key-value head: its
     angles, and what the convolution reads of it again. Costs two products of width `rank` for a token and a cumulative
@@ -51,8 +51,7 @@ class SelectiveRotary(RotationByContent):
     rotary cannot, and is best with forget gates, which this class does not have.
 
     Traps: sums of angles are float64, and kept modulo 2 pi, so they are as exact after a million tokens as after one.
-    Padding and other documents rotate queries and keys alike, and so change nothing; the convolution stops at their
-    edge.
+    Padding and other documents rotate queries and keys alike, which changes nothing; the convolution stops there.
 
     Raises:
         ValueError: for an argument out of its range.
@@ -112,5 +111,5 @@ class SelectiveRotary(RotationByContent):
 
 
 def _uniform(outputs: int, inputs: int) -> Tensor:
-    """Return a matrix as that of a new `nn.Linear`."""
+    """Return a matrix as in a new `nn.Linear`."""
     return torch.empty(outputs, inputs).uniform_(-1, 1) * inputs**-0.5

@@ -30,7 +30,7 @@ class SelfExtend(RangedRotary):
         group: G, tokens that share a position (authors: 8). A list has one for each equal share of the pairs that
             rotate, the fastest first (dimension-wise positions; its authors: eight, found for each model, such as 2, 8,
             2, 8, 32, 32, 32, 4 for Llama 3 8B).
-        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`, from the trained model.
 
     No parameters. Causal. Of N tokens the largest relative position is W + (N - W) / G, which should stay below L, by
     the authors' rule of thumb below two thirds of it. Up to W tokens it is the trained rotary encoding. Which tokens

@@ -18,7 +18,7 @@ class String(RangedRotary):
         rel(d) = d if d < S, else d - S + W
 
     A text of L tokens has the distance d only L - d times, so that the largest distances are hardly trained. The last
-    ones are dropped, and nearer ones serve instead.
+    ones are dropped, and nearer ones are used instead.
 
     Use it when a trained rotary model uses the far end of its window badly: it replaces the encoding
     (`encoding@swap=string`). It is not for texts beyond the training length.
@@ -29,9 +29,9 @@ class String(RangedRotary):
         offset: S, distances below it are exact; null is L / 3 (authors: a quarter to two fifths of L).
         local: W, the distance at which far tokens begin, at most S; null is 128, or L / 16 if that is less (authors:
             128 to 512, for L = 131,072).
-        attention_factor: a, whose square multiplies the logits, those of near tokens too (above 0; authors:
+        attention_factor: a, whose square multiplies the logits, of near tokens too (above 0; authors:
             0.1 ln 2 + 1).
-        base, fraction, layout, scaling, factor_on: as of `Rotary`: those of the trained model.
+        base, fraction, layout, scaling, factor_on: as of `Rotary`, from the trained model.
 
     No parameters. Causal. Up to S tokens only the factor differs from the trained rotary encoding. Costs two products
     of queries and keys, block by block of query rows; queries become 2 D wide, and keys rotate once.

@@ -16,7 +16,7 @@ class RotaryValues(Rotary):
     with the weights a_ij, the angles and the arguments of `Rotary`. Values rotate as keys do, and outputs rotate back
     by the position of their query, so that only distances remain.
 
-    Use it when a decoder should say what stood how far away, not only find it, or where keys serve as values.
+    Use it when a decoder should say what was how far away, not only find it, or where keys are used as values.
 
     Causal and bidirectional. No parameters. Costs two rotations more than rotary, on the same routes; a cache holds
     unrotated values. Little is claimed beyond the training length. An attention factor does not reach values.

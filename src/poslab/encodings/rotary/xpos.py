@@ -48,7 +48,7 @@ class XPos(PositionalEncoding):
         gamma: a larger gamma fades the fastest pair less (torchscale: 0.4, which gives zeta_0 = 0.286; positive). The
             slowest pair hardly fades at any gamma.
 
-    Causal only: a key ahead of its query would be magnified. No parameters. Time and memory are those of rotary. The
+    Causal only: a key ahead of its query would be magnified. No parameters. Time and memory are as of rotary. The
     paper claims a steady loss beyond the training length with attention in overlapping blocks, which this class does
     not have: give the model a `window` of the training length for it.
 
@@ -63,7 +63,7 @@ class XPos(PositionalEncoding):
     Traps: torchscale, x-transformers and rotary-embedding-torch centre on half the length, without a limit: keys
     overflow float16 from 9,000 tokens on. `rotate_queries_with_cached_keys` of rotary-embedding-torch gives the query
     of a decoding step another centre than its keys, unlike a full pass. All three interleave pairs (2m, 2m + 1), which
-    is the same encoding up to a fixed order of channels. Positions must rise in storage order, as those of texts do:
+    is the same encoding up to a fixed order of channels. Positions must rise in storage order, as in texts:
     elsewhere a key is magnified.
 
     Source: Sun et al., "A Length-Extrapolatable Transformer" (2022), section 3 and algorithm 1.

@@ -39,8 +39,7 @@ def yarn(
         factor: s (at least 1; paper: 16 and 32).
         beta_fast, beta_slow: turns within L; `beta_fast > beta_slow > 0` (paper: 32 and 1).
         truncate: True rounds the ends of the ramp outwards to whole pairs (authors' code: yes; gpt-oss: no).
-        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 leaves them unchanged).
-        For
+        attention_factor: replaces 0.1 ln s + 1; its square multiplies the logits (above 0; 1 keeps them). For
             DeepSeek's `mscale` and `mscale_all_dim`, give 0.1 mscale ln s + 1 over 0.1 mscale_all_dim ln s + 1.
 
     Source: Peng et al., "YaRN: Efficient Context Window Extension of Large Language Models" (2023), sections 3.2

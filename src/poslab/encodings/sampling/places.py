@@ -50,7 +50,7 @@ class SequenceSampler(PlaceSampler):
 
 
 def starts(places: Places, extent: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the start of the grid of each token, and that of the text behind the row: sums of extents.
+    """Return the start of the grid of each token, and of the text behind the row: sums of extents.
 
     Args:
         places: of a sequence of grids.
@@ -132,9 +132,9 @@ class InterpolatedPositions(PlaceSampler):
 
         p = s + i * n_train / n    for cell i of n
 
-    s is 0 in an image alone. Text behind it continues after its largest position, as under `MRope`.
+    s is 0 in an image without text. Text behind it continues after its largest position, as under `MRope`.
 
-    Use it for images that are tested at higher resolutions than that of training, or to load such a model.
+    Use it for images that are tested at higher resolutions than in training, or to load such a model.
 
     Args:
         grid: cells of the grid of training on each axis (EVA-02: 16, 16).
@@ -171,7 +171,7 @@ class MRope(SequenceSampler):
     the patches of an image of 2 x 3 are at (2, 2), (2, 3), (2, 4), (3, 2) ..., and the next token at (5, 5).
 
     For sequences of text and images, with `mrope` or another rotary encoding that reads axes. A text without images
-    stays as it is. The same in training and evaluation. Costs a cumulative sum.
+    is unchanged. The same in training and evaluation. Costs a cumulative sum.
 
     Trap: after a clip of more frames than a side has patches, Qwen2-VL in transformers lets text continue within
     the clip's times; here it continues after the largest position.
@@ -249,8 +249,8 @@ class V2PE(SequenceSampler):
 
     There is one axis: it moves the order in storage, which every encoding reads, and coordinates on all axes alike.
     Positions are real numbers, so a learned table raises an error for them, and a bias of distance goes blockwise. A
-    text alone is unchanged. The same in training and evaluation: the authors draw a stride for each text in training.
-    An image of one cell counts as text.
+    text without images is unchanged. The same in training and evaluation: the authors draw a stride for each text in
+    training. An image of one cell counts as text.
 
     Source: Ge et al., "V2PE: Improving Multimodal Long-Context Capability of Vision-Language Models with Variable
     Visual Position Encoding" (2024), section 3.2.

@@ -41,7 +41,7 @@ class Randomized(PositionSampler):
     Traps:
     - Distance is the difference of the drawn ids, for every encoding. The authors do so for absolute encodings and
       rotary, but draw again in each layer for rotary; for ALiBi and relative encodings they draw distances instead.
-    - A document of a packed row has the first ids of a draw for the whole row, so it is denser, on average, than alone.
+    - A document of a packed row has the first ids of a draw for the whole row, so it is denser than unpacked.
     - Decoding continues one by one from the last id of the prompt, which is likely to be near `max_position`, and may
       pass it; a learned table then needs as many more rows.
 
@@ -139,8 +139,7 @@ class Cape(PositionSampler):
     For encodings that accept real positions; a learned table raises an error for them. With a relative encoding the
     shift does nothing, the other two do. Positions may be negative. Unless only the shift is on, they are not
     contiguous, and a bias of distance goes blockwise. Claimed: an absolute encoding behaves like a relative one, and is
-    better on lengths that it was not trained on. Costs two random numbers for each row, and one for each of its
-    positions.
+    better on lengths that it was not trained on. Costs two random numbers for each row, and one for each position.
 
     Left out: the paper's optional subtraction of the mean position, which shows causal tokens the length of the text.
 
@@ -198,8 +197,8 @@ class Fractional(PositionSampler):
     Traps:
     - The paper's positions are in [0, 1); these are L times as far apart, for the frequencies and slopes that encodings
       have.
-    - In a padded batch n is the number of tokens of its longest row, so that a short one is read otherwise beside a
-      long one than alone.
+    - In a padded batch n is the number of tokens of its longest row, so that a short one is read otherwise next to a
+      long one than by itself.
     - Documents of a packed row, and rows with padding, have the first positions of a draw for the whole row.
     - Decoding continues one by one from the last position of the prompt. Beyond L the paper would move all tokens
       closer together with each new one.
@@ -244,7 +243,7 @@ class Pose(PositionSampler):
 
     Args:
         target_length: number of positions that training covers, at least the length of every training text (paper:
-            8,192 to 131,072, for training on 2,048 tokens); None is 4 times that of each batch, and in a run what the
+            8,192 to 131,072, for training on 2,048 tokens); None is 4 times each batch's length, and in a run what the
             encoding reaches.
         chunks: number of chunks, at least 2 (paper: 2).
 

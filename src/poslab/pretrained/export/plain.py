@@ -1,4 +1,4 @@
-"""A decoder of ours as a class of transformers: Llama, Mistral, Qwen3 or SmolLM3, plain or under its encoding.
+"""A Poslab decoder as a class of transformers: Llama, Mistral, Qwen3 or SmolLM3, plain or under its encoding.
 
 Dimension letters: D head dim, M model dim.
 """
