@@ -186,7 +186,7 @@ def _file(group: str, path: Path) -> Iterator[str]:
     rows = []
     for key, value in _values(content):
         heading = comments.get(key, "").endswith(_first_comment(text))  # the comment of the file, above its first key
-        comment = (not heading and comments.get(key)) or inherited.get(f"{group}.{key}", "")
+        comment = (not heading and comments.get(key)) or inherited.get(f"{prefix}{key}", "")
         if value != {} or comment:
             rows.append((f"`{prefix}{key}`", _code(value), comment))
     if rows:

@@ -10,6 +10,7 @@ import pytest
 from poslab.cli import train
 from poslab.cli.argv import parsed
 from poslab.cli.train import suffix
+from poslab.runs.directory import RunDirectory
 from tests.training.runs import composed
 
 
@@ -68,3 +69,11 @@ def test_the_table_of_jobs_has_the_mean_and_deviation_over_seeds_of_each_label(m
     monkeypatch.setattr(train, "JOBS", jobs[:1])
     train.print_jobs()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("typed", "validations"), [([], 2), (["trainer.validations=5"], 5)])
+def test_a_short_run_validates_less_unless_validations_are_typed(typed, validations, small, run_command, tmp_path):
+    words = [word for word in small if not word.startswith(("trainer.validations=", "trainer.max_steps="))]
+    ended = run_command("src.train", *words, "trainer.max_steps=40", "hydra.run.dir=run", *typed)
+    assert ended.status == 0, ended
+    assert RunDirectory(tmp_path / "run").config()["trainer"]["validations"] == validations

@@ -204,8 +204,7 @@ def _choice_error(path: str, words: list[str], known: Iterable[str] = ()) -> str
     elif group == "dataset" and Path(choice).is_file():
         hint = f"; did you mean 'dataset=text dataset.files={choice}'?"
     else:
-        near = nearest_encoding if group == "encoding" else nearest
-        hint = near(choice, options) or near(Path(choice).stem, options) or nearest_or_list(choice, options, lists)
+        hint = nearest_encoding(choice, options) or nearest_or_list(Path(choice).stem, options, lists)
     return f"unknown {group} {choice!r}{hint}"
 
 
@@ -296,7 +295,7 @@ def _interpolation_error(error: OmegaConfBaseException) -> str:
 def _size_hint(sentence: str, words: list[str]) -> str:
     """Return a hint for a model without an argument that the group `size` sets; empty for other sentences."""
     argument = re.match(r"model\.(\w+): \S+ has no such argument", sentence)
-    if argument is None or f"size.{argument[1]}" not in keys("size", "tiny"):
+    if argument is None or f"model.{argument[1]}" not in keys("size", "tiny"):
         return ""
     typed = any(word.lstrip("+").startswith(f"model.{argument[1]}=") for word in words)
     return "" if typed else "; hint: size= sets it: leave that out with ~size"

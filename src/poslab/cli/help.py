@@ -18,6 +18,7 @@ from poslab.cli.argv import with_user_choices
 from poslab.configuration.build import nearest_encoding
 from poslab.configuration.command_line import (
     CONF,
+    PACKAGE,
     SEVERAL,
     as_typed,
     assignment,
@@ -51,16 +52,6 @@ COMMON_KEYS = {
 }
 """Keys that most users set, with their meaning."""
 
-ENCODING_FAMILIES = {
-    "absolute": "Absolute: vectors of positions, added to the embeddings",
-    "rotary": "Rotary (RoPE), its scalings and variants",
-    "bias": "Bias: a number for each distance, added to the logits",
-    "relative": "Relative: vectors of distances in the logits",
-    "content": "Content-dependent: tokens decide distances or biases",
-    "layers": "Hybrid: layers differ in their encodings",
-}
-"""Headings of the folders of poslab.encodings."""
-
 
 def train_help(words: list[str]) -> str:
     """Return the help of `train` for the other words of a command line.
@@ -72,12 +63,21 @@ def train_help(words: list[str]) -> str:
     Raises:
         ValueError: for a group or a choice that does not exist.
     """
-    if not words:
-        return "\n".join(_overview())
-    overrides = [word for word in words if "=" in word]
-    if "all" in words or any(word.partition("=")[0] not in meanings() for word in overrides):
-        return "\n".join(_every_key(overrides))
-    return "\n\n".join("\n".join(block) for word in words for block in _explained(word))
+    groups, blocks = meanings(), [] if words else [_overview()]
+    if "all" in words or any(word.partition("=")[0] not in groups for word in words if "=" in word):
+        words, blocks = [], [_every_key([word for word in words if "=" in word])]
+    for word in words:
+        group, equals, choice = word.partition("=")
+        if word in groups:
+            blocks.append(_choices(word))
+            continue
+        choice, searched = (choice, [group]) if equals else (word, [*groups])
+        if not (owners := [each for each in searched if choice in choices(each)]):
+            known = [*([] if equals else groups), *(name for each in searched for name in choices(each))]
+            hint = nearest_encoding(choice, known) or "; hint: --help lists the groups"
+            raise ValueError(f"unknown {group if equals else 'group or choice'} {choice!r}{hint}")
+        blocks += [_choice(each, choice) for each in owners]
+    return "\n\n".join("\n".join(block) for block in blocks)
 
 
 def _overview() -> Iterator[str]:
@@ -90,7 +90,8 @@ def _overview() -> Iterator[str]:
     yield f"  {train} resume=auto  # the newest unfinished run"
     yield f"  {train} encoding=t5 --cfg job  # only print the configuration"
     yield from ("", "Groups (--help GROUP lists the choices, --help CHOICE explains one):")
-    for group, (default, text) in _groups().items():
+    for group, meaning in meanings().items():
+        text, _, default = meaning.rstrip(")").rpartition(" (default: ")
         typed = group if default in ("null", "[]") else f"{group}={default.replace(' ', '')}"
         yield f"  {typed:<26}{text}"
     yield from ("", "Common keys (--help all lists every key):")
@@ -116,7 +117,7 @@ def _every_key(overrides: list[str]) -> Iterator[str]:
     """Yield every key of a run with its value and the first sentence of its comment, by group."""
     config = _composed(overrides)
     chosen = config.hydra.runtime.choices
-    blocks = {f"{group}={chosen[group]}": typed_keys(group, chosen[group]) for group in meanings() if chosen.get(group)}
+    blocks = {f"{group}={chosen[group]}": keys(group, chosen[group]) for group in meanings() if chosen.get(group)}
     blocks["Others:"] = {key: text for key, text in keys_of(CONF / "train.yaml").items() if not key.startswith("hydra")}
     for title, comments in blocks.items():
         yield from (title, *_with_values(config, {key: first_sentence(text) for key, text in comments.items()}), "")
@@ -130,22 +131,6 @@ def _with_values(config: DictConfig, comments: Mapping[str, str]) -> Iterator[st
             yield from (f"  {key}={value}", *_indented(comment))
 
 
-def _explained(word: str) -> Iterator[Iterable[str]]:
-    """Yield the help of a group, or of each choice of that name."""
-    group, equals, choice = word.partition("=")
-    if group in meanings() and not equals:
-        yield _choices(group)
-        return
-    named = [each for each in ([group] if equals else meanings()) if (choice or word) in choices(each)]
-    if not named:
-        known = choices(group) if equals else [*meanings(), *(name for each in meanings() for name in choices(each))]
-        kind = f"{group} {choice!r}" if equals else f"group or choice {word!r}"
-        hint = nearest_encoding(choice or word, known) or "; hint: --help lists the groups"
-        raise ValueError(f"unknown {kind}{hint}")
-    for each in named:
-        yield _choice(each, choice or word)
-
-
 def _choice(group: str, choice: str) -> Iterator[str]:
     """Yield what a choice is, its keys with their defaults, and an example."""
     typed = f"{group}=[{choice}]" if group in SEVERAL else f"{group}={choice}"
@@ -154,7 +139,7 @@ def _choice(group: str, choice: str) -> Iterator[str]:
     yield typed
     yield from textwrap.wrap(summary[: paper.start()] if paper else summary, WIDTH)
     yield from ("", f"Paper: {paper[0].rstrip('.')}") if paper else ()
-    if rows := list(_with_values(_composed([typed]), typed_keys(group, choice))):
+    if rows := list(_with_values(_composed([typed]), keys(group, choice))):
         yield from ("", "Keys and defaults:", *rows)
     yield from ("", "Example:", f"  {poslab_command('train')} {typed}")
 
@@ -232,12 +217,11 @@ def _choices(group: str) -> Iterator[str]:
 
 
 def _by_family(group: str) -> dict[str, list[str]]:
-    """Return the datasets or encodings by the heading of their family."""
-    headings = ENCODING_FAMILIES
-    if group == "dataset":
-        shared = sorted((CONF / group).glob("_*.yaml"))
-        headings = {file.stem[1:]: description(group, file.stem) for file in shared}
-    families: dict[str, list[str]] = {name: [] for name in headings}
+    """Return the datasets or encodings by the heading of their family: what its file or its package says."""
+    headings = {file.stem[1:]: description(group, file.stem) for file in (CONF / group).glob("_*.yaml")}
+    for file in (PACKAGE / "encodings").glob("*/__init__.py") if group == "encoding" else ():
+        headings[file.parent.name] = file.read_text(encoding="utf-8").strip('"').partition(".")[0]
+    families: dict[str, list[str]] = {name: [] for name in sorted(headings)}
     for choice in choices(group):
         families.setdefault(family(group, choice), []).append(choice)
     return {headings.get(name, name.capitalize() or "Others"): names for name, names in families.items() if names}
@@ -261,15 +245,10 @@ FAMILY = "override /family@_global_.family"
 
 
 def meanings() -> dict[str, str]:
-    """Return what each group of a run is, with the default choice."""
-    return {group: f"{meaning} (default: {choice})" for group, (choice, meaning) in _groups().items()}
-
-
-def _groups() -> dict[str, tuple[str, str]]:
-    """Return the default choice of each group, and what it is, as the defaults list of conf/train.yaml says."""
+    """Return what each group of a run is, as the defaults list of conf/train.yaml says, with the default choice."""
     text = (CONF / "train.yaml").read_text(encoding="utf-8")
     lines = re.findall(r"^  - (\w+): ([\w\[\], ]+?) +# (.*)", text, re.MULTILINE)
-    return {group: (choice, meaning) for group, choice, meaning in lines}
+    return {group: f"{meaning} (default: {choice})" for group, choice, meaning in lines}
 
 
 def description(group: str, choice: str) -> str:
@@ -308,22 +287,17 @@ def family(group: str, choice: str) -> str:
 
 
 def keys(group: str, choice: str) -> dict[str, str]:
-    """Return the keys of a choice, dotted from the group on, each with the comment above it or beside it.
+    """Return the keys of a choice as they are typed, each with the comment above it or beside it.
 
     A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
     """
+    package = re.search(r"^# @package (\S+)", path_of_choice(group, choice).read_text(encoding="utf-8"), re.MULTILINE)
+    prefix = f"{group}." if package is None else f"{package[1]}.".removeprefix("_global_.")
     comments: dict[str, str] = {}
     for file in _parts(group, choice):
         for key, comment in keys_of(file).items():
-            comments[f"{group}.{key}"] = comment or comments.get(f"{group}.{key}", "")
+            comments[prefix + key] = comment or comments.get(prefix + key, "")
     return comments
-
-
-def typed_keys(group: str, choice: str) -> dict[str, str]:
-    """Return `keys` as they are typed: a file may fill another package than its group."""
-    package = re.search(r"^# @package (\S+)", path_of_choice(group, choice).read_text(encoding="utf-8"), re.MULTILINE)
-    prefix = f"{group}." if package is None else f"{package[1]}.".removeprefix("_global_.")
-    return {prefix + key.removeprefix(f"{group}."): comment for key, comment in keys(group, choice).items()}
 
 
 def keys_of(file: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from poslab.runs.directory import RunDirectory
     from poslab.runs.recipe import Recipe
 
-VALIDATIONS, STEPS_PER_VALIDATION = 5, 20
-"""The default of `trainer.validations`, and the steps for each of them in a short run, unless it is typed."""
+STEPS_PER_VALIDATION = 20
+"""Steps for each validation of a short run, unless `trainer.validations` is typed."""
 
 NAMED = ("dataset", "encoding")
 """Groups whose choice is in the name of every run directory."""
@@ -45,10 +46,10 @@ JOBS: list[tuple[RunDirectory, Recipe]] = []
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     """Check, then train. Slow imports come after all quick checks."""
     trainer = config.get("trainer")
-    if isinstance(trainer, dict) and not any(word.startswith("trainer.validations=") for word in overrides):
-        steps, validations = trainer.get("max_steps"), trainer.get("validations")
-        if isinstance(steps, int) and validations == VALIDATIONS:
-            trainer["validations"] = min(VALIDATIONS, max(1, steps // STEPS_PER_VALIDATION))
+    is_typed = any(word.startswith("trainer.validations=") for word in overrides)
+    if isinstance(trainer, dict) and trainer.get("validations") == 5 and not is_typed:
+        with contextlib.suppress(KeyError, TypeError):  # reported by the check of the trainer
+            trainer["validations"] = min(5, max(1, trainer["max_steps"] // STEPS_PER_VALIDATION))
     if is_pretrained(config.get("model")):  # as typed: a run that is resumed downloads nothing
         from poslab.configuration.build import full_keys
         from poslab.data.composed import with_rate

@@ -38,8 +38,8 @@ FACTORIES = "poslab.encodings"
 
 def nearest_encoding(name: str, choices: Iterable[str]) -> str:
     """Return `nearest`, but for a name that the literature has for one of our encodings that encoding."""
-    ours = NAMES_IN_PAPERS.get(name.lower())
-    return f"; did you mean '{ours}'?" if ours else nearest(name, choices)
+    ours, choices = NAMES_IN_PAPERS.get(name.lower(), ""), list(choices)
+    return f"; did you mean '{ours}'?" if ours.partition("'")[0] in choices else nearest(name, choices)
 
 
 def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:

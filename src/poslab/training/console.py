@@ -9,6 +9,7 @@ import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -209,54 +210,37 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     for name in (task.length_words.name, second, *(words(name).replace("loss", "loss (nats)") for name in task.shown)):
         table.add_column(name, justify="right")
 
-    def add(length: str, second: str, suffix: str) -> None:
+    rows = [(f"{length:,}", f"@{length}", f"{round(length / trained, 2):g}x") for length in lengths]
+    rows += [("all", "", "")] if task.aggregate_lengths else []
+    rows += [("beyond", "_beyond", "")] if any(f"test/{name}_beyond" in metrics for name in task.shown) else []
+    for length, suffix, multiple in rows:
+        examples = "" if length == "beyond" else f"{metrics.get(f'test/examples{suffix}', 0):,}"
         tags = {name: f"test/{name}{suffix}" for name in task.shown}
         cells = (shown_metric(task, name, metrics[tag]) if tag in metrics else "–" for name, tag in tags.items())
-        table.add_row(length, second, *cells)
-
-    def examples(suffix: str) -> str:
-        return f"{metrics.get(f'test/examples{suffix}', 0):,}"
-
-    for length in lengths:
-        second = examples(f"@{length}") if task.aggregate_lengths else f"{round(length / trained, 2):g}x"
-        add(f"{length:,}", second, f"@{length}")
-    if task.aggregate_lengths:
-        add("all", examples(""), "")
-    if any(f"test/{name}_beyond" in metrics for name in task.shown):
-        add("beyond", "", "_beyond")
+        table.add_row(length, examples if task.aggregate_lengths else multiple, *cells)
     return table
 
 
-def conclusion(
-    name: str, task: Task, metrics: Mapping[str, float], trained: int, unigram_loss: float | None = None
-) -> str | None:
-    """Return in one line how a run does beyond its training length, by its test metrics; None without longer tests.
+def conclusion(name: str, task: Task, metrics: Mapping[str, float], trained: int, unigram: float | None = None) -> str:
+    """Return in a line how a run of an encoding does beyond its training length; empty if no test is longer.
 
-    Args:
-        name: of the encoding.
-        task, metrics, trained: as of `test_table`.
-        unigram_loss: nats of a token by its frequency in the training text; None for other tasks.
+    Arguments as of `test_table`; `unigram` is the loss of predicting tokens by their frequency, None for other tasks.
     """
-    metric, at = task.first_metric(), task.length_words.name
-    by_length = {
-        int(tag.partition("@")[2]): value for tag, value in metrics.items() if tag.startswith(f"test/{metric}@")
-    }
+    metric, at, tag = task.first_metric(), task.length_words.name, "test/{}@".format
+    by_length = {int(key.partition("@")[2]): value for key, value in metrics.items() if key.startswith(tag(metric))}
     longest, reference = max(by_length, default=0), max((x for x in by_length if x <= trained), default=0)
     if not 0 < reference < longest:
-        return None
+        return ""
     before, classes = by_length[reference], len(getattr(task.record(), "classes", ()))
-    sign = 1 if metric in task.open_ended else -1
-    if unigram_loss is not None and (loss := metrics[f"test/loss@{reference}"]) > (1 - TOLERANCE) * unigram_loss:
-        return (
-            f"Not trained enough to judge: loss {loss:.2f} at {at} {reference:,}, token frequencies {unigram_loss:.2f}."
-        )
+    sign, loss = 1 if metric in task.open_ended else -1, metrics.get(f"{tag('loss')}{reference}", 0)
+    if unigram is not None and loss > (1 - TOLERANCE) * unigram:
+        return f"Not trained enough to judge: loss {loss:.2f} at {at} {reference:,}, token frequencies {unigram:.2f}."
     if sign < 0 and before < max(MIN_SCORE, 150 / max(classes, 2) if classes else 0):
         return f"Not trained enough to judge: {words(metric)} {before:.2f} at {at} {reference:,}."
     limit = (1 + sign * TOLERANCE) * before
     worse = [length for length, x in by_length.items() if length > trained and not sign * x <= sign * limit]
     verdict = f"degrades from {at} {min(worse):,} on" if worse else f"stays within {TOLERANCE:.0%} to {at} {longest:,}"
-    ends = f"{before:.2f} -> {by_length[longest]:.2f} at {longest / reference:.3g}x"
-    return f"{name} {verdict}: {words(metric)} {ends}."
+    return f"{name} {verdict}: {words(metric)} {before:.2f} -> {by_length[longest]:.2f} at {longest / reference:.3g}x."
 
 
 def shown_metric(task: Task, name: str, value: float, open_ended: int = 4) -> str:
@@ -278,18 +262,13 @@ def closing_facts(metrics: Mapping[str, float], seconds: float) -> Table:
     return facts_table(
         {
             "parameters": f"{metrics['parameters']:,}",
-            "training": f"{metrics['steps']:,} steps in {clock(metrics['train/seconds'])}, "
+            "training": f"{metrics['steps']:,} steps in {timedelta(seconds=round(metrics['train/seconds']))}, "
             f"{metrics['train/tokens_per_second']:,.0f} tokens/s{utilisation}",
-            "total time": f"{clock(seconds)}, with preparation, validation and test",
+            "total time": f"{timedelta(seconds=round(seconds))}, with preparation, validation and test",
             "peak memory": f"{metrics['memory/peak_mb']:,.0f} MB",
             **privacy,
         }
     )
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as minutes and seconds."""
-    return f"{round(seconds) // 60}:{round(seconds) % 60:02}"
 
 
 def facts_table(rows: Mapping[str, str]) -> Table:

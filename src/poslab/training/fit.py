@@ -254,9 +254,8 @@ def train_here(
     if observer is None:
         lengths, trained = datamodule.splits.lengths, datamodule.longest_trained
         console.print(test_table(task, metrics, lengths, trained, checkpoints.best_step))
-        unigram_loss = datamodule.splits.unigram_loss if isinstance(datamodule.splits, TextSplits) else None
-        if line := conclusion(recipe.encoding_name, task, metrics, trained, unigram_loss):
-            console.print(f"{line}\n")
+        unigram = datamodule.splits.unigram_loss if isinstance(datamodule.splits, TextSplits) else None
+        console.print(conclusion(recipe.encoding_name, task, metrics, trained, unigram))
     console.print(closing_facts(metrics, time.monotonic() - began))
     console.print(f"written to   {run.path}")
     if observer is None:

@@ -1,1 +1,1 @@
-"""Position mixed into the token embeddings, or no position at all."""
+"""Absolute: position mixed into the token embeddings, or no position at all."""

@@ -1,1 +1,1 @@
-"""A number added to each logit: a function of distance, or of both positions."""
+"""Bias: a number added to each logit, a function of distance or of both positions."""

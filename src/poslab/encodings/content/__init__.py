@@ -1,1 +1,1 @@
-"""Encodings in which the content of tokens decides how far apart they are."""
+"""Content-dependent: tokens decide how far apart they are."""

@@ -1,1 +1,1 @@
-"""Queries and keys that meet vectors of their distance, next to each other."""
+"""Relative: queries and keys meet vectors of their distance, and each other."""

@@ -1,4 +1,4 @@
-"""Queries and keys that rotate with their positions."""
+"""Rotary (RoPE) and its scalings: queries and keys rotate with their positions."""
 
 from poslab.encodings.rotary.rotary import Rotary
 
