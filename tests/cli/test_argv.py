@@ -147,6 +147,7 @@ def test_help_whose_reader_ends_is_silent(tmp_path):
         "train encoding=t5_bias": "'t5'",
         "evaluate run=outputs/rotary encoding@swap=nope": "'none'",
         "sweep sweep=rotary_base encoding=rope": "'rotary'",
+        "train rope": "'encoding=rotary'",
         "train lora=true": "'adapt=lora'",
         "train epochs=3": "'trainer.max_steps'",
         "train trainer.epochs=3": "'trainer.max_steps'",

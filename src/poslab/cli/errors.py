@@ -19,7 +19,7 @@ from yaml import YAMLError
 from poslab.arguments import nearest_or_list
 from poslab.cli.argv import SEARCH_PATH, parsed, searching
 from poslab.cli.help import COMMON, keys
-from poslab.configuration.build import nearest, nearest_encoding
+from poslab.configuration.build import NAMES_IN_PAPERS, nearest, nearest_encoding
 from poslab.configuration.command_line import CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
 
 USAGE_STATUS = 2
@@ -159,7 +159,8 @@ def _is_readable(word: str) -> bool:
 def _intended(word: str, following: list[str], name: str) -> str:
     """Return `; did you mean ...?` for a word without an equals sign, from what it names."""
     path, (key, colon, value) = Path(word).expanduser(), word.partition(":")
-    options = sorted(file.parent.name for file in CONF.glob("*/*.yaml") if file.stem == path.stem)
+    choice = NAMES_IN_PAPERS.get(path.stem.lower(), path.stem)
+    options = sorted(file.parent.name for file in CONF.glob("*/*.yaml") if file.stem == choice)
     is_key = word.partition(".")[0] in groups() and not path.is_file()
     if is_key or following[:1] == ["="]:
         values = [text.lstrip("=") for text in following[:2] if text.lstrip("=") and "=" not in text.lstrip("=")]
@@ -167,7 +168,7 @@ def _intended(word: str, following: list[str], name: str) -> str:
     elif colon and key in groups():
         meant = f"{key}={value}"
     elif options:
-        meant = f"{options[0]}={path.stem}"
+        meant = f"{options[0]}={choice}"
     elif (SWEEPS / f"{path.stem}.yaml").is_file():
         meant = f"sweep={path.stem}" if name == "sweep" else poslab_command("sweep", f"sweep={path.stem}")
     elif name in ("evaluate", "export", "generate") and (path.exists() or "/" in word):
