@@ -53,7 +53,7 @@ PLACES = {
     "weights": "attention weights",
     "values": "values",
 }
-"""Where a hook acts; `state` and `with_state`, which are not here, only remember for others."""
+"""Stage at which a hook acts; `state` and `with_state`, which are not here, only remember for others."""
 
 CAPTIONS = {
     "bias": "The bias on the logits, for each head at initialisation; at -40 nothing is left of a key.",
@@ -228,7 +228,7 @@ class Encoding(Choice):
 
     @property
     def places(self) -> str:
-        """Where it acts, in words."""
+        """Stage at which it acts, in words."""
         hooks = set().union(*(encoding.hooks for encoding in self.stack))
         if not any(map(_rescales, self.layers)):
             hooks.discard("scale")

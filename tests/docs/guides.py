@@ -41,13 +41,15 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def copy_of_repository(folder: Path, *names: str) -> None:
-    """Copies these folders, and the settings of the tools; `python` is that of the tests there."""
+    """Copies these folders, and the settings of the tools; there `python` is that of the tests."""
     for name in names:
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     (folder / "bin").mkdir()
     (folder / "bin" / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (folder / "bin" / "python").chmod(0o755)
+    (folder / "bin" / "poslab").write_text('#!/bin/sh\nprogram=$1\nshift\nexec python -m "src.$program" "$@"\n')
+    for name in ("python", "poslab"):
+        (folder / "bin" / name).chmod(0o755)
 
 
 def typed(folder: Path, command: str, *more: str) -> str:
@@ -69,8 +71,8 @@ def typed(folder: Path, command: str, *more: str) -> str:
         if exported := re.fullmatch(r"export (\w+)=(\S+)", whole):
             environment[exported[1]] = exported[2]
             continue
-        is_ours = re.fullmatch(r"python -m src\.[^|;&<>$`*]+", whole)
-        words = python(*shlex.split(whole)[1:]) if is_ours else ["bash", "-c", whole]
+        ours = re.fullmatch(r"(?:python -m src\.|poslab )([^|;&<>$`*]+)", whole)
+        words = python(*shlex.split(f"-m src.{ours[1]}")) if ours else ["bash", "-c", whole]
         ended = Running(words, folder, environment).wait(250)
         printed += ended.output
         assert ended.status == 0, printed + ended.errors

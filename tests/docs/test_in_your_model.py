@@ -42,6 +42,15 @@ def test_five_lines_print_the_shape_that_they_say(capsys: pytest.CaptureFixture[
     assert BLOCKS[FIVE_LINES].strip().endswith(f"# {capsys.readouterr().out.strip()}")
 
 
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_lines_of_the_readme_run(page: str) -> None:
+    block, *_ = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S)
+    torch.manual_seed(0)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    torch.testing.assert_close(names["y"], whole(names, Rotary(head_dim=64)))
+
+
 def test_the_rotation_by_hand_is_that_of_attend() -> None:
     names = run(ROTATION)
     torch.testing.assert_close(names["y"], whole(names, Rotary(head_dim=64, base=500_000)), rtol=1e-4, atol=1e-5)

@@ -20,7 +20,7 @@ GUIDE = (ROOT / "docs" / "pretrained-models.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.M | re.S)
 OF_OURS = ("trainer.max_steps=2000", "init_from=outputs/RUN encoding=kerple_log start=fitted")
 """The commands that train models of ours."""
-COMMANDS = re.findall(r"^python -m src.train (.*?)(?: +#.*)?$", GUIDE, re.M)
+COMMANDS = re.findall(r"^poslab train (.*?)(?: +#.*)?$", GUIDE, re.M)
 
 
 def test_a_model_is_borrowed_and_exchanged_as_the_guide_does(tmp_path):

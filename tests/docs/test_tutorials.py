@@ -23,9 +23,9 @@ SMALL_MODEL = "model.d_model=16 model.num_layers=1 model.num_heads=2 trainer=cpu
 
 
 def lines(page: Path) -> list[str]:
-    """The commands of a page that are Poslab's own."""
+    """The commands of a page that are Poslab's own, as `python -m src.PROGRAM`."""
     found = [line for block in blocks(page) if block.language == "bash" for line in block.text.splitlines()]
-    return [line for line in found if line.startswith("python -m src.")]
+    return [re.sub(r"^poslab ", "python -m src.", line) for line in found if re.match(r"python -m src\.|poslab ", line)]
 
 
 def reduced(line: str, more: dict[str, str]) -> str:

@@ -159,8 +159,8 @@ def _in_tuning(comparison: Comparison, case: str) -> Iterator[str]:
         values = tuning.space_of(name)
         if not values:
             yield "tuning.space must contain at least one key, as in {optimizer.lr: [1e-3, 3e-3]}"
-        if len(keys := list(map(key_of, values))) > len(set(keys)):
-            yield f"tuning.space: {max(keys, key=keys.count)} is there twice for {name}"
+        if len(tuned := list(map(key_of, values))) > len(set(tuned)):
+            yield f"tuning.space: {max(tuned, key=tuned.count)} is there twice for {name}"
         most = math.prod(map(len, values.values()))
         if tuning.trials is not None and most < min(tuning.trials, MAX_REFINED):
             most = len(points_of(values, min(tuning.trials, MAX_REFINED), tuning.seed))

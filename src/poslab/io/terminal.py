@@ -32,7 +32,7 @@ def one_line(text: str) -> str:
 
 
 HINT = re.compile(r"; (?:hint: |(?=did you mean [^;]*\?$))")
-"""What separates a mistake from its hint in a message."""
+"""Separator of a mistake and its hint in a message."""
 
 
 def print_error(message: str) -> None:
