@@ -25,7 +25,7 @@ TOLERANCE = 0.05
 WITHIN = "within 5% up to"
 """Column of the verdict on how far a model extrapolates."""
 
-UNLEARNED, NO_CONTEXT = "not learned", "no context used"
+UNLEARNED, NO_CONTEXT = "did not learn the task", "no context used"
 """Verdicts on models of text that have nothing to lose in longer windows."""
 
 CONTEXT_MARGIN = 0.02
