@@ -52,7 +52,7 @@ FUNCTIONS = {
 """Functions for notebooks, in the modules of a package."""
 
 OPTIONS = {
-    "--help": "keys and choices; `--help GROUP` lists the choices of one group (`src.train`, `src.evaluate`)",
+    "--help": "usage and common keys; `--help GROUP` lists choices, `--help CHOICE` explains it, `--help all` all keys",
     "-m": "run every combination of choices with commas between: `-m encoding=rotary,alibi seed=1,2`",
     "--cfg job": "print the configuration, and do nothing else",
     "--config-dir DIR": "your own choices in addition to `conf/`; in another folder, `./conf` is found by itself",

@@ -180,7 +180,7 @@ def _intended(word: str, following: list[str], name: str) -> str:
     elif path.is_file():
         meant = f"sweep={word}" if name == "sweep" else f"dataset=text dataset.files={word}"
     else:
-        return nearest(word, ["--help"])
+        return nearest(word, ["--help"]) or "; hint: type group=choice or key=value, as in encoding=rotary"
     return f"; did you mean {meant!r}?"
 
 

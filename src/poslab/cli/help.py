@@ -25,6 +25,7 @@ from poslab.configuration.command_line import (
     choices,
     path_of_choice,
     poslab_command,
+    started_as,
 )
 from poslab.configuration.outside_files import initialized
 from poslab.configuration.spec_files import SpecFiles
@@ -200,7 +201,7 @@ def _keys_of_command(name: str) -> Iterator[str]:
     """Yield the keys of a command, each with the first sentence of its comment."""
     yield f"Keys (key=value), which {as_typed(CONF / name)}.yaml explains in full:"
     keys = keys_of(CONF / f"{name}.yaml")
-    yield from table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key != "hydra")
+    yield from table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key[:5] != "hydra")
 
 
 def _choices(group: str) -> Iterator[str]:
@@ -264,8 +265,9 @@ def _heading(group: str, choice: str) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    """Return the lines of a file, in which Hydra's directive of a package is empty."""
-    return ["" if line.startswith("# @package") else line for line in text.splitlines()]
+    """Return the lines of a file with commands as typed, in which Hydra's directive of a package is empty."""
+    lines = text.replace("python -m src.", started_as()).splitlines()
+    return ["" if line.startswith("# @package") else line for line in lines]
 
 
 def first_sentence(comment: str) -> str:
