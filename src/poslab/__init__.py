@@ -12,7 +12,7 @@ __all__ = ["__version__", "borrow", "exchange", "export", "load", "serve"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import these when they are first used: `import poslab` alone imports no torch."""
+    """Import these when they are first used: `import poslab` imports no torch."""
     if name in ("borrow", "exchange"):
         from poslab.pretrained import borrow as borrowing
 

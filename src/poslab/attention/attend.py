@@ -42,11 +42,11 @@ def attend(
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
-    Queries, keys, values, tables, state and the tensors of visibility have B rows each, or one that serves all.
+    Queries, keys, values, tables, state and the tensors of visibility have B rows each, or one for all.
 
     Args:
         q_BHTD: queries, not rotated.
-        k_BGSD, v_BGSD: keys, not rotated, and values; each of the G heads serves H / G query heads.
+        k_BGSD, v_BGSD: keys, not rotated, and values; each of the G heads has H / G query heads.
         encoding: encoding of queries and keys.
         tables: result of `encoding.prepare` at their positions.
         visibility: keys that each query sees.
@@ -55,7 +55,7 @@ def attend(
         temperature: factor on the logits by the number of visible keys; None for none.
         sinks_H: logit of the attention sink of each query head, which joins the softmax of every query and has no
             value, so that weights sum to less than 1; None for none. Exact on every route. On a CPU the operator of the
-            distance route serves what SDPA would, in O(T) memory; on a GPU FlexAttention does, and where it has no
+            distance route computes what SDPA would, in O(T) memory; on a GPU FlexAttention does, and where it has no
             kernel, SDPA with a T x S mask.
 
     Raises:
@@ -99,7 +99,7 @@ def _check_sinks(sinks_H: Tensor, num_heads: int, encoding: PositionalEncoding) 
 
 
 def in_short_form(bias: LogitBias | None) -> BiasTable | BiasOfLattice | None:
-    """Return a bias that the distance route serves; raise ValueError for one that is a function of all pairs."""
+    """Return a bias that the distance route supports; raise ValueError for one that is a function of all pairs."""
     if isinstance(bias, BiasOfPositions):
         raise ValueError("attention must not be distance where positions are neither contiguous nor cells of a grid")
     return bias
@@ -253,7 +253,7 @@ def _with_sink(
 
 
 def _in_one_dtype(q_BHTD: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Cast to the dtype of autocast, which does not know operators of our own, or else to that of the queries."""
+    """Cast to the dtype of autocast, which does not know Poslab's operators, or else to the dtype of the queries."""
     device = q_BHTD.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else q_BHTD.dtype
     return tuple(x.to(dtype) for x in (q_BHTD, *others))

@@ -157,7 +157,7 @@ class GatheredLayer(LayerCache):
 
 
 class _Gather(torch.autograd.Function):
-    """The tensors of all processes of a group, in order; backward, each gets the sum of the gradients of its own."""
+    """The tensors of all processes of a group, in order; backward, each gets the sum of the gradients of its tensor."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, group: ProcessGroup) -> tuple[Tensor, ...]:

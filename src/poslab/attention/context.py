@@ -27,7 +27,7 @@ class AttentionContext:
     """Relation of a layer's queries to its keys.
 
     Args:
-        encoding: encoding of queries and keys. The stack owns it: as a part of each layer that it serves, it would be
+        encoding: encoding of queries and keys. The stack owns it: as a part of each of its layers, it would be
             in checkpoints once per layer, and FSDP could not decide which layer's shard it belongs to.
         tables: the encoding's tables for the queries and all keys.
         key_positions: positions of the keys, as the encodings moved them.

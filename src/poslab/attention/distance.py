@@ -1,6 +1,6 @@
 """Attention on a CPU, perhaps under a bias of distance or offset, without a matrix: `kernel.py`, or PyTorch's kernel.
 
-It is an operator, registered with torch.compile, autograd and torch.func. Where `kernel.py` does not serve it,
+It is an operator, registered with torch.compile, autograd and torch.func. Where `kernel.py` does not support it,
 PyTorch's CPU kernel does, block by block.
 
 Dimension letters: B batch, H query heads, G key heads, T queries, S keys, D head dim, N = T + S - 1 distances, or

@@ -1,6 +1,6 @@
 """The operators of `compiled/attention.cpp`: attention on a CPU, faster than PyTorch's kernel.
 
-They serve the operators of `distance.py`, whose arguments they have, and compute logits of a block of queries in
+They implement the operators of `distance.py`, whose arguments they have, and compute logits of a block of queries in
 float32.
 """
 

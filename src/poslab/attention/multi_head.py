@@ -30,7 +30,7 @@ class MultiHeadAttention(nn.Module):
         head_dim: head dimension D; H * D need not be M.
         qk_norm: True normalises queries and keys per head (RMSNorm) before the encoding rotates them.
         shared_key: share of the channels of a key, the first ones, that all heads have in common, rounded down: under
-            an encoding that rotates these alone, the decoupled rotary embedding of DeepSeek (Liu et al. 2024, V2).
+            an encoding that rotates only these, the decoupled rotary embedding of DeepSeek (Liu et al. 2024, V2).
         shared_query: True gives heads 2h and 2h + 1 the same query, as RoPE++ needs.
     """
 
@@ -93,7 +93,7 @@ class MultiHeadAttention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Return queries (B, H, T, D), keys and values (B, G, S, D), not rotated, and the encoding's state of them.
 
-        These tokens alone, without those of a cache. Arguments and errors as in `forward`.
+        Only these tokens, without a cache. Arguments and errors as in `forward`.
         """
         source = x_BTM if memory_BSM is None else memory_BSM
         q_BHTD = self.queries(x_BTM)

@@ -1,4 +1,4 @@
-"""Checks of the operands of attention, which compare sizes alone, so that nothing waits for a GPU.
+"""Checks of the operands of attention, which compare only sizes, so that nothing waits for a GPU.
 
 Dimension letters: B batch, H query heads, G key-value heads, T queries, S keys, D head dim, E numbers of a state.
 """
@@ -70,7 +70,7 @@ def for_one_batch(
 
 
 def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.device) -> int:
-    """Return the rows of an encoding's tables; tables without `expected_shape` serve any queries and keys.
+    """Return the rows of an encoding's tables; tables without `expected_shape` fit any queries and keys.
 
     Raises:
         ValueError: if they were made for other queries or keys.
@@ -88,9 +88,9 @@ def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.dev
 
 
 def check_sizes(sizes: Mapping[str, int], num_heads: int, num_kv_heads: int, head_dim: int) -> None:
-    """Raise ValueError unless an encoding of these `sizes` serves so many heads of that width.
+    """Raise ValueError unless an encoding of these `sizes` fits so many heads of that width.
 
-    One head serves all of the queries, and one key-value head is that of all.
+    One head is for all of the queries, and one key-value head for all.
     """
     if (width := sizes.get("head_dim", head_dim)) != head_dim:
         raise ValueError(f"queries and keys must be head_dim={width} wide, got {head_dim}")
@@ -124,7 +124,7 @@ def check_heads(q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor) -> None:
 
 
 def _made_one_by_autocast(x: Tensor, q_BHTD: Tensor) -> bool:
-    """Return True if autocast, which leaves float64 alone, gives both the same dtype."""
+    """Return True if autocast, which leaves float64 unchanged, gives both the same dtype."""
     if not torch.is_autocast_enabled(q_BHTD.device.type):
         return False
     return all(y.is_floating_point() and y.dtype != torch.float64 for y in (x, q_BHTD))

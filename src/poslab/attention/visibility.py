@@ -71,7 +71,7 @@ class Visibility:
         return cls(causal, window, chunks[:, chunks.shape[1] - query_positions.length :], chunks, real_keys)
 
     def for_rows(self, num_rows: int) -> Visibility:
-        """Return the same rules for each of several rows; one row of a rule serves all."""
+        """Return the same rules for each of several rows; one row of a rule is for all."""
         query_segments, key_segments, real_keys = (
             None if x is None else x.expand(num_rows, -1)
             for x in (self.query_segments, self.key_segments, self.real_keys)

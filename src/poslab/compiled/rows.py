@@ -38,7 +38,7 @@ def gated(gate_up: Tensor) -> Tensor:
 
 
 def rotated(x_BHTD: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor | None:
-    """Return x with pairs of channels rotated, without a gradient; None where the operators do not serve it.
+    """Return x with pairs of channels rotated, without a gradient; None where the operators do not support it.
 
     Args:
         x_BHTD: queries or keys; the first channels are pairs (m, m + P), or (2m, 2m + 1).

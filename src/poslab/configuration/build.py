@@ -45,7 +45,7 @@ def nearest_encoding(name: str, choices: Iterable[str]) -> str:
 def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:
     """Build the object that `config[key]` describes with its `_target_`.
 
-    A configuration may be untrusted, so a `_target_` must name a class of the kind that its place allows,
+    A configuration may be untrusted, so a `_target_` must name a class of the kind that its key allows,
     defined in `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is
     imported, then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special
     keys stay plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields inline.
@@ -59,7 +59,7 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
         arguments: further arguments of the object, passed by the program itself.
 
     Raises:
-        ValueError: naming the full key, if a `_target_` or a value does not fit its place.
+        ValueError: naming the full key, if a `_target_` or a value does not fit its key.
     """
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:
@@ -304,6 +304,6 @@ def _is_a(made: Any, kind: Any) -> bool:
 
 
 def _is_factory_of(maker: Callable[..., Any], kind: Any) -> bool:
-    """Return True if a place takes the class or function itself, not the object that it makes."""
+    """Return True if a key takes the class or function itself, not the object that it makes."""
     made = _made_by(maker)
     return any(get_origin(x) is Callable and _is_a(made, get_args(x)[1]) for x in _options(kind))

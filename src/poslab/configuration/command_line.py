@@ -113,7 +113,7 @@ SWEEPS = _CHECKOUT / "sweeps"
 COMPARISONS = _CHECKOUT / "comparisons"
 
 RESULTS, FIGURES = _CHECKOUT / "results", _CHECKOUT / "benchmarks" / "figures"
-"""Tables of studies, and figures of the benchmarks: of a checkout alone, since they are too large for a wheel."""
+"""Tables of studies, and numbers of the benchmarks: only in a checkout, since they are too large for a wheel."""
 
 
 def in_current_directory(folder: Path) -> Path | None:

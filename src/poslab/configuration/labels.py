@@ -125,7 +125,7 @@ def _flat(config: Mapping[str, Any], conf: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _leaves(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys with their values, and each node within with its class alone."""
+    """Yield dotted keys with their values, and each node within with only its class."""
     for key, value in node.items():
         if isinstance(value, Mapping):
             if "_target_" in value:
@@ -185,7 +185,7 @@ def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
 def choice_name(conf: Path, group: str, node: Mapping[str, Any]) -> str | None:
     """Return the choice of a group that makes what a node describes, from the nearest file; None if there is none.
 
-    Files may make the same class, such as those of rotary scalings: classes must be equal in all places, and of several
+    Files may make the same class, such as those of rotary scalings: classes must be equal everywhere, and of several
     files that fit, the one with most equal values is taken.
     """
     fitting = {name: file for name, file in _files(conf, group).items() if _classes(file) == _classes(node)}

@@ -1,4 +1,4 @@
-"""Let files of `./conf`, `--config-dir` and `hydra.searchpath` fill their own part of a configuration alone."""
+"""Let files of `./conf`, `--config-dir` and `hydra.searchpath` fill only their own part of a configuration."""
 
 from __future__ import annotations
 

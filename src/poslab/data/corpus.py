@@ -90,7 +90,7 @@ class Corpus(Source):
 
     @abstractmethod
     def documents(self) -> dict[str, Dataset]:
-        """Return the text by split, a document a row in a column `text`: `train`, and any held-out split of its own."""
+        """Return the text by split, a document a row in a column `text`: `train`, and any held-out split it has."""
 
 
 class TextSplits(DataSplits):

@@ -27,7 +27,7 @@ NAME_ON_HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True)
 class HubRows:
-    """The rows of a data set, by split, kept in a folder of our own: the library never verifies its own.
+    """The rows of a data set, by split, kept in Poslab's own folder: the library never verifies its own.
 
     Args:
         cache: the directory of prepared data.

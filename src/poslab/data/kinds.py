@@ -21,7 +21,7 @@ Rows = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Kind:
-    """A kind of data; two sources of one kind serve the same tasks.
+    """A kind of data; two sources of one kind fit the same tasks.
 
     Args:
         name: in messages and in the settings of prepared data, such as `text`.

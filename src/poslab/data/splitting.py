@@ -130,7 +130,7 @@ class RowSource(PreparedSource, ABC):
 
     @abstractmethod
     def examples(self) -> "dict[str, Dataset]":
-        """Return the examples by split, with the columns of their kind: `train`, and any held-out split of its own."""
+        """Return the examples by split, with the columns of their kind: `train`, and any held-out split it has."""
 
     def split_examples(self) -> "dict[str, Dataset]":
         """Return the examples as `train`, `validation` and `test`.

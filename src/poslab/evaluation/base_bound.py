@@ -193,7 +193,7 @@ def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table
 
     The spectra are inverse frequencies, (D / 2,) float64 with 0 for pairs that do not rotate, by the length in tokens.
     The smallest base is searched up to `longest_search` tokens, and only for a plain spectrum `base ** (-2i / D)`: a
-    larger base alone does not improve another one.
+    larger base does not by itself improve another one.
     """
     rows = []
     for length, spectrum in spectra.items():

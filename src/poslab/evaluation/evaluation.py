@@ -25,7 +25,7 @@ class Evaluation:
     Args:
         sections: of the report.
         metrics: numbers by tag.
-        frames: tables for files of their own, by name.
+        frames: tables for separate files, by name.
         lead: section that the report starts with.
         left_out: reasons why parts have nothing to show, by the name of the part.
     """

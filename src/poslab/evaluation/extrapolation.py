@@ -42,7 +42,7 @@ SOURCE = "Press, Smith, Lewis, Train Short, Test Long (ICLR 2022), section 2 and
 
 
 class Extrapolation(NamedTuple):
-    """Figures of a text in windows of several lengths.
+    """Scores of a text in windows of several lengths.
 
     Args:
         by_length: a row for each length and protocol, with a 95% bootstrap interval over documents (if there are fewer
@@ -87,7 +87,7 @@ def extrapolate(
         stride: tokens between the starts of sliding windows; None is half of the window.
         keep_documents_apart: whether no token of another document is seen or predicted.
         seed: of the bootstrap.
-        unigram: (V,) nats of each token by its frequency alone; None leaves these items out.
+        unigram: (V,) nats of each token by only its frequency; None leaves these items out.
         step: of a `Progress`, each of whose steps is one kind of windows with `work_of` it.
         sizes: (N - 1,) bytes of each token but the first, for the gain of context; None is `bytes_per_token` of each.
 

@@ -63,8 +63,8 @@ def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] 
     """Measure the test of a finished run at the lengths of its cell, unless it has been; return all scores by tag.
 
     It is measured on the kind of device that trains the run, if this machine has one. Each length, and each further
-    metric, is kept once it is measured, so that after an interruption only the rest is. What is kept counts for the
-    present best checkpoint alone.
+    metric, is kept once it is measured, so that after an interruption only the rest is. What is kept counts only for
+    the present best checkpoint.
 
     Args:
         run: the finished run.

@@ -99,7 +99,7 @@ class Case:
         metrics: that decide on it, by tag, instead of those of the comparison.
         gate: instead of that of the comparison.
         tuning: metric and direction of its tuning, instead of those of the comparison.
-        encodings: names of those that it compares, such as those that serve an encoder; None are all.
+        encodings: names of those that it compares, such as those for an encoder; None are all.
         after: case with whose run, of the same seed, a run of this one begins (`init_from`); None starts fresh. Trials
             of a tuning start with the run of the first seed.
         after_encoding: encoding of that run; None is that of the run itself.
@@ -349,7 +349,7 @@ def file_name(text: str) -> str:
 
 
 def made(kind: Any, path: str, node: Any, **given: Any) -> Any:
-    """Return an object of a dataclass from the keys of a file; raise ValueError naming the place."""
+    """Return an object of a dataclass from the keys of a file; raise ValueError naming the key."""
     if not isinstance(node, Mapping):
         raise ValueError(f"{path} must contain keys, got {node!r}")
     allowed = [parameter.name for parameter in fields(kind) if parameter.name not in given]

@@ -100,7 +100,7 @@ def _is_of(prediction: Any, left_out: Sequence[str]) -> bool:
 
 
 def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> Any:
-    """Return the cases of a comparison: with a typed path alone, only those of pretrained models, if there are any."""
+    """Return the cases of a comparison: with only a typed path, those of pretrained models, if there are any."""
     cases, typed = node.get("cases"), set(map(key_of, overrides))
     if "model.path" not in typed or "model" in typed or not isinstance(cases, Mapping):
         return cases

@@ -32,7 +32,7 @@ OF_THE_TEST = ("dataset.length_multiples", "dataset.test_lengths", "dataset.side
 """Keys of the lengths of the test, of each kind of data."""
 
 MAY_DIFFER = (*IGNORED_KEYS, "seed", "dataset.seed", *OF_THE_TEST)
-"""Keys in which runs of one encoding on one case may differ: a comparison has seeds and lengths of its own."""
+"""Keys in which runs of one encoding on one case may differ: a comparison has its own seeds and lengths."""
 
 MAX_NAME_LENGTH = 60
 
@@ -61,7 +61,7 @@ class ExistingRun:
 def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, console: HarmlessConsole) -> Results:
     """Return the results of finished runs, which are measured where they have not been.
 
-    Runs of the same task and dataset are a case; another length of training is another dataset. Within a case, runs
+    Runs of the same task and dataset are a case; another training length is another dataset. Within a case, runs
     whose configurations are equal but for the seed are an encoding. All that differs between encodings of a case names
     them: the encoding itself, and keys such as those of the model, the optimizer or the number of steps.
 

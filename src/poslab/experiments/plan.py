@@ -1,6 +1,6 @@
 """Plan of a comparison: the cells that it wants, and the tuning before them.
 
-Which cells are wanted follows from the comparison and from the results so far alone, so that all workers and machines
+Which cells are wanted follows only from the comparison and from the results so far, so that all workers and machines
 agree, and an interrupted comparison, or one with more seeds, resumes where it stopped.
 """
 

@@ -1,4 +1,4 @@
-"""Statements of a comparison file on results: those of a paper, and predictions of our own."""
+"""Statements of a comparison file on results: of a paper, and predictions."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def sampler_of(sweep: Sweep, number: int, seed: int, default: Mapping[str, Any])
 
 
 def try_sampler(sweep: Sweep, space: Space, default: Mapping[str, Any]) -> None:
-    """Draw two trials in memory; raise ValueError if the sampler cannot serve the space."""
+    """Draw two trials in memory; raise ValueError if the sampler does not support the space."""
     study = optuna.create_study(directions=directions_of(sweep))
     for number in range(2):
         study.sampler = sampler_of(sweep, number, 0, default)

@@ -22,7 +22,7 @@ SPLITS = ("validation/", "train/", "memory/", "parameters")
 """Beginnings of tags that may be tuned on; test metrics never are."""
 
 MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2, 4)], "direction": "minimize"}
-"""Default objective: tuning an encoding at its training length alone reveals little."""
+"""Default objective: tuning an encoding only at its training length reveals little."""
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,7 @@ def _best_and_default(jobs: SweepJobs, complete: Sequence[FrozenTrial], best: Fr
 def _figure(draw: Callable[[], Any], width: float, height: float, has_layout: bool = True) -> Figure:
     """Return a figure of this size in inches that a function of Optuna draws, without a title, in Optuna's style.
 
-    Panels with their own colour bar serve no layout.
+    Panels with their own colour bar fit no layout.
     """
     with rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Attempting to set identical")  # a parameter with a single value

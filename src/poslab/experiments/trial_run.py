@@ -80,8 +80,8 @@ class TrialConfigurations:
     def _default(self, composed: DictConfig, config: Mapping[str, Any], key: str) -> Any:
         """Return the value of a key without a search; for a config group the choice.
 
-        A pretrained model gives some values itself, such as the learning rate: they are in the resolved configuration
-        alone.
+        A pretrained model gives some values itself, such as the learning rate: they are only in the
+        resolved configuration.
         """
         if self._composer.is_group(key):
             return composed.hydra.runtime.choices.get(key)

@@ -42,7 +42,7 @@ def print_error(message: str) -> None:
 
 
 class HarmlessConsole(Console):
-    """Console of rich that prints text as it is, without markup, emoji codes, colours of its own, or controls.
+    """Console of rich that prints text unchanged, without markup, emoji codes, added colours, or controls.
 
     It prints to `file`, or to the standard output for None.
     """

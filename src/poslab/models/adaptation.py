@@ -65,7 +65,7 @@ def parameters_of_embeddings(model: nn.Module) -> list[nn.Parameter]:
 def parameters_of_norms(model: nn.Module) -> list[nn.Parameter]:
     """Return the parameters of norms, without those of encodings.
 
-    Libraries have norms of their own, so a norm is known by its structure: a module without children whose parameters
+    Libraries have their own norms, so a norm is known by its structure: a module without children whose parameters
     are vectors, and one of them is its weight.
     """
     norms = (m for m in model.modules() if _is_norm(m))

@@ -58,7 +58,7 @@ class StackConfig:
         sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
             or "windows" for those in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
         canon: places of short convolutions, which show a layer the tokens just before: "A", before attention, "C",
-            before the feed-forward layer, or "AC"; None: none. Of causal stacks alone.
+            before the feed-forward layer, or "AC"; None: none. Only of causal stacks.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.
         temperature: factory of the factors on the logits by the number of visible keys; None for none.

@@ -26,7 +26,7 @@ class StackContext:
         contexts: one for each layer.
         positions: of the new tokens, behind those of registers.
         key_positions: of past and new tokens, as the encodings moved them.
-        tokens: past and new tokens; None where a caller has embeddings alone.
+        tokens: past and new tokens; None where a caller has only embeddings.
         order: numbers of the registers (0 to R - 1) and new tokens (from R) in the order of storage, (B, N); None where
             registers are first in all rows, or there are none.
     """

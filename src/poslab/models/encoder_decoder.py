@@ -41,12 +41,12 @@ class EncoderDecoder(CheckedArguments, Model):
         vocab_size: number of tokens V.
         digits: ids of the tokens that are one digit each, for encodings that need them.
         cross_encoding: factory of the encoding of the cross-attention; None is no position there, as in T5, whose
-            position biases are in both self-attentions alone. An encoding that is mixed into embeddings, or has a state
-            of each token, does not serve attention between two sequences. The windows of a pattern do not act there,
-            and chunks and temperatures are refused.
+            position biases are only in both self-attentions. An encoding that is mixed into embeddings, or has a state
+            of each token, does not support attention between two sequences. The windows of a pattern do not act there,
+            and chunks and temperatures raise an error.
 
     Raises:
-        ValueError: as `Transformer` does, and for a `cross_encoding` that does not serve two sequences.
+        ValueError: as `Transformer` does, and for a `cross_encoding` that does not support two sequences.
 
     Source: Vaswani et al., "Attention Is All You Need" (2017); Raffel et al., "Exploring the Limits of Transfer
     Learning with a Unified Text-to-Text Transformer" (2020), section 2.1.

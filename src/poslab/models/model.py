@@ -66,7 +66,7 @@ class Decoding(Protocol):
 class Model(nn.Module):
     """Base class of models that can be trained, evaluated and sampled.
 
-    A model of your own is a subclass in a package that you trust (`trust=my_package`). Its constructor may name any of
+    Your own model is a subclass in a package that you trust (`trust=my_package`). Its constructor may name any of
     `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits`, `outputs`
     (`Outputs` or None) and `patch_width` of the data and the task, and of the keys of its own YAML file; with a
     `stack: StackConfig` it gets all of that configuration. It declares `capabilities`, has its encodings as

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 MIN_VERSION = "5.20"
-"""Earliest version of transformers that Poslab serves."""
+"""Earliest version of transformers that Poslab supports."""
 
 
 def require_transformers(purpose: str) -> None:

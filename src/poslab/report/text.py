@@ -27,7 +27,7 @@ def readable(numbers: Sequence[float]) -> list[str]:
     """Format the numbers of one column, which may be infinite but not NaN.
 
     Whole numbers stay whole. Others share a number of decimals, at most 4. If they differ by more than a factor of
-    1000, or some are below 0.001 or at least 1e7, each has four significant digits of its own.
+    1000, or some are below 0.001 or at least 1e7, each has its own four significant digits.
 
         readable([256, 4096]) == ["256", "4,096"]
         readable([0.5, 0.03125]) == ["0.5000", "0.0312"]

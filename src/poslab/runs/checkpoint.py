@@ -88,7 +88,7 @@ def save_atomically(checkpoint: Mapping[str, Any], path: Path) -> None:
 def _write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file, one tensor after the other.
 
-    `save_file` of the library makes a temporary file of its own, which a kill would leave behind.
+    `save_file` of the library makes its own temporary file, which a kill would leave behind.
     """
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0

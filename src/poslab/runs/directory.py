@@ -318,7 +318,7 @@ def _checksum(values: Mapping[str, Any]) -> int:
 
 
 def _hashes(config: Any) -> dict[str, str]:
-    """Return the hash of each group and key of a configuration, other than what a command line alone decides."""
+    """Return the hash of each group and key of a configuration, other than what only a command line decides."""
     stored = {key: value for key, value in config.items() if key not in ("trust", "resume")}
     return {str(key): hashlib.sha256(repr(_sorted(value)).encode()).hexdigest() for key, value in stored.items()}
 

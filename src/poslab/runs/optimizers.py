@@ -46,7 +46,7 @@ def fraction_left(schedule: Schedule, progress: float, decay: float) -> float:
 
 
 PositiveFloat = Annotated[float, Range(above=0)]
-"""Positive number. A rate that is far too large spoils a run, which then says so."""
+"""Positive number. A rate that is far too large ruins a run, which then ends with an error."""
 
 Decay = Annotated[float, Range(at_least=0, below=1)]
 """Decay rate of a moment or momentum, in [0, 1)."""
@@ -64,7 +64,7 @@ class OptimizerSettings(ABC):
         lr: learning rate after the warm-up; positive.
         encoding_lr_multiplier: learning rate of encoding parameters over `lr`; positive.
         layer_lr_decay: learning rate of a layer over that of the layer after it, in (0, 1]. An encoding counts as the
-            last layer that it serves, token embeddings as the layer before the first; what is outside of layers
+            last of its layers, token embeddings as the layer before the first; what is outside of layers
             otherwise, such as the output layer, has `lr`.
         weight_decay: decay of the matrices of linear layers; not negative.
         warmup_fraction: share of the steps in which the learning rate rises from 0, in [0, 1].
@@ -202,7 +202,7 @@ class Lion(OptimizerSettings):
 
 
 class CombinedOptimizer(Optimizer):
-    """Several optimizers, each of parameters of its own, as one: one step, one list of groups, one state.
+    """Several optimizers, each with its own parameters, as one: one step, one list of groups, one state.
 
     Args:
         optimizers: at least one. Their groups and states are those of this one from then on.
@@ -248,7 +248,7 @@ class Muon(OptimizerSettings):
     """The matrices of layers move along their momentum with all singular values near 1; AdamW moves all other weights.
 
     Others are embeddings, norms, biases, output layers, and all that an encoding learns. The update of a matrix has the
-    root mean square that AdamW's has (0.2), so that one learning rate and one weight decay serve both. Both optimizers
+    root mean square that AdamW's has (0.2), so that one learning rate and one weight decay fit both. Both optimizers
     are PyTorch's.
 
     Args:

@@ -39,7 +39,7 @@ class Private(Step):
     together are (epsilon, delta)-private by the accountant of Opacus (PRV).
 
     The guarantee is about a row, not about a document or an author with several rows, and about the weights: recorded
-    figures of training such as `train/loss` are exact. Draws and noise follow from the seed, so that a run can resume:
+    metrics of training such as `train/loss` are exact. Draws and noise follow from the seed, so that a run can resume:
     whoever knows the seed knows them. The generators are not cryptographic.
 
     Args:

@@ -81,7 +81,7 @@ class Objective(ABC):
 
 @dataclass(frozen=True)
 class TaskLoss(Objective):
-    """The loss of the task alone."""
+    """Only the loss of the task."""
 
     def sums(self, task: Task, model: Model, batch: Any, teacher: Teacher | None) -> ObjectiveSums:
         sums = task.loss(model, batch)
@@ -92,7 +92,7 @@ class TaskLoss(Objective):
 class ContextParallel(Objective):
     """The loss of next tokens where several processes share each window, in parts of equal length.
 
-    A process computes its own tokens alone, each layer with the keys and values of the tokens before them, which the
+    A process computes only its own tokens, each layer with the keys and values of the tokens before them, which the
     processes gather. So its tokens have the logits, and all processes together the gradient, of the whole window.
 
     The draws of an encoding (the offset of Abacus) are the same in all parts of a window; each has its own dropout.

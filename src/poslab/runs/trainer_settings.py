@@ -140,7 +140,7 @@ class TrainerSettings:
 
     @property
     def data_parallel(self) -> int:
-        """Groups of processes that have windows of their own; a group of one without context parallelism."""
+        """Groups of processes that have their own windows; a group of one without context parallelism."""
         return self.processes // self.context_parallel
 
     @property

@@ -28,8 +28,8 @@ class Answering(TokenPrediction):
     """Predict the answer to an input, token by token.
 
     `accuracy` is the share of right symbols among those of all answers, `exact_match` that of answers whose symbols are
-    all right, with the end that a decoder writes; both are in per cent. Symbols after the stop of an answer count in
-    the loss alone.
+    all right, with the end that a decoder writes; both are in per cent. Symbols after the stop of an answer count
+    only in the loss.
 
     Args:
         task: makes the examples.

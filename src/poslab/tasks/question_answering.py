@@ -219,7 +219,7 @@ class AnswersMeasurement(Measurement):
 def likeness(predicted: str, right: list[str]) -> tuple[float, float]:
     """Return exact match and F1 of an answer, 0 to 100, by the rules of SQuAD's script of version 1.1.
 
-    Two texts of articles and punctuation alone match, but share no word: their F1 is 0. Where there is no answer, or
+    Two texts of only articles and punctuation match, but share no word: their F1 is 0. Where there is no answer, or
     none is predicted, both metrics are 100 or 0 (SQuAD 2).
 
     Args:

@@ -192,7 +192,7 @@ class Reading(NamedTuple):
 
 
 def free_threads(before: Reading, now: Reading, cores: int, most: int) -> int:
-    """Return how many threads have a core of their own, between two readings: from 1 to `most`."""
+    """Return how many threads have their own core, between two readings: from 1 to `most`."""
     others = (now.total - before.total - (now.of_this - before.of_this)) / (now.moment - before.moment)
     return max(1, min(most, round(cores - others)))
 
@@ -201,7 +201,7 @@ class FreeCores(L.Callback):
     """Change the number of PyTorch's threads in training with the load of the machine, up to that at its start.
 
     Threads wait for one another in every operation, and so for the one whose core another program has: on two cores
-    beside three busy programs, a small step of two threads took up to 100 times as long as alone, one of a single
+    with three busy programs, a small step of two threads took up to 100 times as long as without them, one of a single
     thread twice as long. Sums over threads depend on their number, so that a run is not the same bit for bit under
     another load, nor when it resumes.
     """

@@ -120,7 +120,7 @@ TOO_FAST = 5
 
 
 def _check_memory(model: Model, recipe: Recipe) -> None:
-    """Raise ValueError if weights, gradients and the optimizer's state alone are larger than the memory."""
+    """Raise ValueError if weights, gradients and the optimizer's state by themselves are larger than the memory."""
     from poslab.models.adaptation import num_learning
     from poslab.runs.trainer_settings import memory_bytes
 
@@ -171,7 +171,7 @@ def _check_positions(model: Model, recipe: Recipe) -> None:
 
 
 def _check_attention(model: Model, recipe: Recipe) -> None:
-    """Raise ValueError if encodings do not serve the axes of the data, or a forced route does not serve training."""
+    """Raise ValueError if encodings do not support the axes of the data, or a forced route not training."""
     import torch
 
     from poslab.attention.attend import in_short_form

@@ -42,7 +42,7 @@ from poslab.training.utilisation import flops_per_token
 
 
 def prepared_data(recipe: Recipe) -> RunData:
-    """Return the data of a run, tokenised by the first process alone.
+    """Return the data of a run, tokenised only by the first process.
 
     Raises:
         ValueError: naming the key, if it cannot be had or is too short.
@@ -109,7 +109,7 @@ On an EPYC blocks took 40 s of a core to compile and won 2% to 9% of a step: the
 
 
 def with_compile(recipe: Recipe, model: Model, datamodule: RunData) -> TrainerSettings:
-    """Return the settings of the trainer with `compile=auto` decided, as a function of the recipe and its data alone.
+    """Return the settings of the trainer with `compile=auto` decided, as a function of only the recipe and its data.
 
     All encodings of a model have the same choice, N being the number of its parameters without those of encodings.
     """

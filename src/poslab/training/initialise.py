@@ -90,7 +90,7 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
 
 
 def _keep_rows(source_weights: dict[str, Tensor], weights: Mapping[str, Tensor], num_tokens: int) -> list[str]:
-    """Replace the rows of their weights after those of the tokenizer by ours; return a line for each matrix."""
+    """Replace the rows of their weights after those of the tokenizer by Poslab's; return a line for each matrix."""
     # The output layer of a classifier has another size than the vocabulary.
     sizes = _vocab_size(source_weights), _vocab_size(weights)
     lines: dict[int, str] = {}

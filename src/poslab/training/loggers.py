@@ -46,7 +46,7 @@ class RunLogger(Logger):
 
     @abstractmethod
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Begin recording a run of this configuration, in the first process alone."""
+        """Begin recording a run of this configuration, only in the first process."""
 
     def finish(self, metrics: Mapping[str, float]) -> None:
         """Record the final metrics by tag, and close."""

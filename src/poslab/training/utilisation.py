@@ -3,7 +3,7 @@
     MFU = FLOPs of a token * tokens per second / FLOP/s of a matrix product in the precision of the run
 
 The arithmetic of encodings does not count, so that a slower encoding has a lower MFU. Lightning's ThroughputMonitor has
-the theoretical FLOP/s of GPUs alone, and makes a GPU wait in every step; its `measure_flops` counts hidden pairs too.
+the theoretical FLOP/s only of GPUs, and makes a GPU wait in every step; its `measure_flops` counts hidden pairs too.
 
 Source: Chowdhery et al., "PaLM: Scaling Language Modeling with Pathways" (2022), appendix B.
 """

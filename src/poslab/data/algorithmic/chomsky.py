@@ -373,7 +373,7 @@ class BinaryAddition(AlgorithmicTask):
 
     `length` is the number of input symbols, at least 3; the output has one more. All numbers of bits of the first
     number from 1 to `length` - 2 are equally likely, as are all numbers of so many bits but 0. For lengths of 1 and 2,
-    which are left out here, the authors' code gives a number alone.
+    which are left out here, the authors' code gives only a number.
 
     Args:
         padded: whether zeros follow the stop (paper: they do). A decoder needs none.

@@ -147,7 +147,7 @@ class ReverseTwice(Copy):
 
 
 class ReverseThenCopy(Copy):
-    """A random string of words backwards, then as it is, with a mark between.
+    """A random string of words backwards, then forwards, with a mark between.
 
         w7 w0 w98  ->  w98 w0 w7 [NEXT] w7 w0 w98
 

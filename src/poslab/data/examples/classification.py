@@ -34,7 +34,7 @@ class ClassKind(ExampleKind):
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
         """Return `start text end`, or `start text end other end`, where `end` is the token that ends a document.
 
-        Most tokenizers have no token of their own for the start: a document then follows the end of another. A model
+        Most tokenizers have no separate token for the start: a document then follows the end of another. A model
         that reads the last token has seen the whole text.
         """
         texts = [rows["text"], rows["text_pair"]] if "text_pair" in rows else [rows["text"]]
@@ -136,8 +136,8 @@ class ClassificationFile(LabelledTexts, ExampleFiles):
 class HubClassification(LabelledTexts, HubExamples):
     """Texts and their classes on the Hub.
 
-    Rows without a class (-1 or null) are left out. A split of them alone, such as the tests of GLUE, raises an error:
-    `test_split=validation` lets validation serve as test, and a part of training as validation.
+    Rows without a class (-1 or null) are left out. A split of only them, such as the tests of GLUE, raises an error:
+    `test_split=validation` uses validation as test, and a part of training as validation.
     """
 
     title = "hub_classification"

@@ -188,7 +188,7 @@ class SoundSplits(PatchedSplits):
         return [*super().report_lines(max_length), line]
 
     def stored(self, split: str, length: int) -> StoredArrays:
-        """Return the whole sounds of a split, which serve all lengths."""
+        """Return the whole sounds of a split, which are for all lengths."""
         return super().stored(split, self.longest_trained)
 
     def labels(self, split: str, length: int) -> np.ndarray:

@@ -182,7 +182,7 @@ class PatchedSource(RowSource):
         return [length, self.trained_length, *self.patch_sizes]
 
     def stored_length(self, length: int) -> int:
-        """Return the length at which arrays are on the disk that serve a length; here each serves itself."""
+        """Return the length at which the arrays of a length are on the disk; here each has its own."""
         return length
 
     @property

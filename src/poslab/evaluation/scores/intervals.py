@@ -18,7 +18,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 MIN_ITEMS = 5
-"""Documents needed for an interval: with fewer, too many resamples hold one document alone."""
+"""Documents needed for an interval: with fewer, too many resamples have only one document."""
 
 ROUNDING = 1e-9
 """Error of a resample, as a share of that of all documents, below which it is one of rounding."""

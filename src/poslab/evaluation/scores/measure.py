@@ -25,7 +25,7 @@ from poslab.tasks.language_modelling import LanguageModelling
 from poslab.tasks.measurement import Observation
 
 Scored = Iterator[tuple[str, ItemScores | float]]
-"""Metric, and the scores of its items or its value alone."""
+"""Metric, and the scores of its items or only its value."""
 
 
 def measure(
@@ -42,7 +42,7 @@ def measure(
 
     The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
     of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
-    follow the width of a test's batches, and here the item alone.
+    follow the width of a test's batches, and here only the item.
 
     A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; in
     windows longer than those of training also `context_gain`, unless all documents are shorter than half of one. Its
@@ -51,7 +51,7 @@ def measure(
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
         lengths: of windows or examples, those beyond the run's own test included if the data has them; None among them
-            is the whole split, where lengths are of different examples. None alone is all of the run's own.
+            is the whole split, where lengths are of different examples. Only None is all of the run's own.
         split: `test` or `validation`.
         device: of the model; `auto` is a GPU if there is one.
         trust: as of `load`.

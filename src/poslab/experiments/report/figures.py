@@ -36,7 +36,7 @@ MAX_NAMED = 12
 """Most curves of a figure that a reader can distinguish."""
 
 ROWS_OF_LEGEND = 5
-"""Rows of a legend that a figure has room for as it is."""
+"""Rows of a legend that a figure has room for unchanged."""
 
 
 def styles_of(encodings: Sequence[str]) -> Styles:

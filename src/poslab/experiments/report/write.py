@@ -259,7 +259,7 @@ class Needs:
     """Requirements of a user.
 
     Args:
-        length: longest text or example that the model must serve, in the measure of the test; None is any.
+        length: longest text or example that the model must handle, in the measure of the test; None is any.
         memory: most memory in MB, of training, or if a length is given of reading it.
         speed: least tokens per second, of training, or if a length is given of reading it.
     """
@@ -277,7 +277,7 @@ class Recommendation:
         case: of the comparison.
         take: the encoding to take; None without evidence for one.
         evidence: the metric and the lengths of training and test.
-        table: encodings by mean, as of `ranking`, with speed, memory, and why one does not serve the need.
+        table: encodings by mean, as of `ranking`, with speed, memory, and why one does not meet the need.
     """
 
     case: str

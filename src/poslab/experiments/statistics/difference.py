@@ -159,7 +159,7 @@ def difference(
         limit: as of `Difference`.
 
     Returns:
-        Figures in the metric's unit.
+        Numbers in the metric's unit.
 
     Raises:
         ValueError: if paired seeds or the items are not equally many.

@@ -25,7 +25,7 @@ Interval = tuple[float, float, float]
 def resampled(values: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return means (S,) -> (R, K) as other seeds may give them, and the deviation of a seed in each, (R,).
 
-    A parametric bootstrap: sizes with few seeds borrow the deviation of the others, which is pooled and drawn itself,
+    A parametric bootstrap: sizes with few seeds use the deviation of the others, which is pooled and drawn itself,
     so that the interval of a mean is Student's. NaN if no size has two seeds.
     """
     numbers = np.array([len(of_size) for of_size in values])

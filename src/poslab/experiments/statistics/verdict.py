@@ -17,7 +17,7 @@ from poslab.experiments.statistics.pooled import pool
 from poslab.experiments.statistics.power import further_seeds, smallest_detectable
 
 ALPHA = 0.05
-"""Probability that any encoding of a case is called better, worse or equivalent by chance alone."""
+"""Probability that any encoding of a case is called better, worse or equivalent only by chance."""
 
 
 class Word(StrEnum):

@@ -99,7 +99,7 @@ def hosted_form(model: Any, length: int) -> Form:
     """Return a model of transformers under an encoding as a class of transformers.
 
     Args:
-        model: a `HostedModel`, or a model that was exchanged in place.
+        model: a `HostedModel`, or a model that was changed in place.
         length: training length, in tokens.
 
     Raises:
