@@ -1,8 +1,8 @@
 """Tables and numbers of results in pages that are written by hand: `python docs/make.py results` fills them in.
 
 A table below `<!-- table: NAME WHAT -->` is made of results/NAME. WHAT is a metric, whose table has a column for each
-case; `checks`, `claims` or `published`; `speeds CASE`; `longer_context CASE`; or `differences CASE METRIC`. A number
-before `<!-- NAME CASE ENCODING METRIC -->` is the mean over the seeds of these runs. A line
+case; `checks`, `claims`, `predictions` or `published`; `speeds CASE`; `longer_context CASE`; or `differences CASE
+METRIC`. A number before `<!-- NAME CASE ENCODING METRIC -->` is the mean over the seeds of these runs. A line
 `- CASE: ... <!-- answer: NAME -->` has the encodings with each verdict next to the best one.
 """
 
@@ -20,7 +20,7 @@ from poslab.experiments.metrics import in_words
 from poslab.experiments.published import published_results
 from poslab.experiments.report.by_length import longer_context, speed_table
 from poslab.experiments.report.checks import checks
-from poslab.experiments.report.papers import claims_table, values_table
+from poslab.experiments.report.papers import claims_table, predictions_table, values_table
 from poslab.experiments.report.tables import BEST, differences, overview, ranking
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
@@ -30,6 +30,7 @@ DOCS = Path(__file__).resolve().parents[1]
 RESULTS = DOCS.parent / "results"
 PAGES = (
     "which-encoding",
+    "extrapolation",
     "papers",
     "pretrained",
     "tasks",
@@ -110,6 +111,8 @@ def table(name: str, what: str, *arguments: str) -> str:
         published = published_results(results.comparison)
         assert published is not None
         frame = (claims_table if what == "claims" else values_table)(results, published).map(_cell)
+    elif what == "predictions":
+        frame = predictions_table(results)
     elif what == "speeds":
         speeds = speed_table(results, arguments[0])
         assert speeds is not None
