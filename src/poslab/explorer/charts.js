@@ -7,7 +7,7 @@ const FLOOR = -20; // the lowest bias to draw, in logits: e^-20 = 2e-9
 const CAPTIONS = {
   bias: "Bias over distance, one curve for each head. At −20 nothing is left of a key.",
   similarity: "Similarity of a query and an equal key over distance. The band spans distances drawn at one pixel.",
-  reachChart: "Nearest tokens that get 50 % (filled) and 90 % (open) of the attention if all contents are equal.",
+  reachChart: "Nearest tokens that get 50% (filled) and 90% (open) of the attention if all contents are equal.",
   wavelengthChart: "Tokens of a full turn. Filled: completes a turn within the training length. Open: never does.",
   boundChart: "Is the base large enough? Markers above the line hold; just above it some bases fail again.",
 };

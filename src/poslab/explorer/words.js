@@ -96,5 +96,5 @@ function biasWords(encoding, figures, m) {
 
 function trainedWords({ command, steps, num_heads, length }) {
   const run = `${command} (${num_heads} heads, ${tokens(length)}), after ${number(steps)} steps`;
-  return `The numbers are those of one trained run: ${run}.`;
+  return `The numbers come from one trained run: ${run}.`;
 }
