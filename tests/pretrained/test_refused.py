@@ -224,7 +224,7 @@ def test_a_model_is_borrowed_from_a_path_or_below_the_home_folder(folder, monkey
 
 def test_a_folder_that_holds_no_model_is_refused(folder):
     (folder / "config.json").rename(folder / "other.json")
-    with refused(f"path={folder} holds", "no config.json"):
+    with refused(f"path={folder} has", "no config.json"):
         configuration(str(folder))
 
 
