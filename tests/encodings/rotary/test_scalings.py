@@ -498,7 +498,7 @@ def test_two_channels_have_no_base_to_scale():
 @pytest.mark.parametrize("content", ["{}", "[1, true]", '["a"]', "[1, 2", "[" * 100_000, " " * 2**20 + "[]"])
 def test_a_file_without_a_list_of_numbers_is_refused(tmp_path, content):
     (tmp_path / "factors.json").write_text(content)
-    with pytest.raises(ValueError, match=r"^short_factors.*with a list .*factors.json"):
+    with pytest.raises(ValueError, match=r"^short_factors.*a JSON file .*factors.json"):
         Rotary(HEAD_DIM, scaling=partial(OURS["longrope"], short_factors=str(tmp_path / "factors.json")))
 
 
