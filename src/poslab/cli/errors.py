@@ -39,10 +39,7 @@ RENAMED = {
     "encoding.windows": "window of the kinds of model.layers, as in 'model.layers={kinds:[{window:64},{}]}'",
     "encoding.chunks": "chunk of the kinds of model.layers, as in 'model.layers={kinds:[{chunk:64},{}]}'",
     "encoding.temperatures": "temperature of the kinds of model.layers",
-    "encoding.order": "order of model.layers",
-    "encoding.from_last": "from_last of model.layers",
-    "encoding.first": "first of model.layers",
-    "encoding.last": "last of model.layers",
+    **{f"encoding.{key}": f"{key} of model.layers" for key in ("order", "from_last", "first", "last")},
     "logger=aim": "+logger.aim._target_=aim.pytorch_lightning.AimLogger trust=aim",
 }
 """Choices and keys of earlier versions, with what they are now."""

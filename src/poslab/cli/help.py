@@ -149,35 +149,36 @@ def evaluate_help(words: list[str]) -> str:
     """Return the help of `evaluate`; arguments and errors as of `train_help`."""
     if any("=" not in word for word in words):
         return train_help(words)
-    return "\n".join(
-        [
-            "Poslab evaluates a trained run:",
-            f"  {poslab_command('evaluate')} run=outputs/RUN",
-            "",
-            "Parts (parts=[extrapolation,attention]), all of them without a choice:",
-            *table(parts.meanings().items()),
-            "",
-            *_keys_of_command("evaluate"),
-            "",
-            "encoding@swap=none replaces the encoding of a run at test time.",
-            "A pretrained model before any training, on the data that dataset= chooses:",
-            f"  {poslab_command('evaluate')} model.path=DIR encodings=[pretrained,yarn,none]",
-        ]
+    before_training = f"  {poslab_command('evaluate')} model.path=DIR encodings=[pretrained,yarn,none]"
+    of_parts = [
+        "Parts (parts=[extrapolation,attention]), all of them without a choice:",
+        *table(parts.meanings().items()),
+    ]
+    swap = "encoding@swap=none replaces the encoding of a run at test time."
+    pretrained = "A pretrained model before any training, on the data that dataset= chooses:"
+    return _help(
+        "evaluate", "evaluates a trained run", "run=outputs/RUN", *of_parts, "", swap, pretrained, before_training
     )
 
 
 def generate_help(words: list[str]) -> str:
     """Return the help of `generate`."""
-    first = "Poslab continues or answers a text with a trained model:"
-    example = f'  {poslab_command("generate")} run=outputs/RUN prompt="A list is"'
-    return "\n".join([first, example, "", *_keys_of_command("generate"), "", "-m seed=1,2,3 makes several texts."])
+    what, example = "continues or answers a text with a trained model", 'run=outputs/RUN prompt="A list is"'
+    return _help("generate", what, example, "-m seed=1,2,3 makes several texts.")
 
 
 def export_help(words: list[str]) -> str:
     """Return the help of `export`."""
-    first = "Poslab writes a trained run for transformers:"
-    example = f"  {poslab_command('export')} run=outputs/RUN to=my-model"
-    return "\n".join([first, example, "", *_keys_of_command("export")])
+    return _help("export", "writes a trained run for transformers", "run=outputs/RUN to=my-model")
+
+
+def _help(name: str, what: str, example: str, *more: str) -> str:
+    """Return the help of a command: an example, its keys with the first sentence of their comments, and more lines."""
+    lines = [f"Poslab {what}:", f"  {poslab_command(name)} {example}", ""]
+    lines += [f"Keys (key=value), which {as_typed(CONF / name)}.yaml explains in full:"]
+    keys = keys_of(CONF / f"{name}.yaml")
+    lines += table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key[:5] != "hydra")
+    return "\n".join([*lines, "", *more]).rstrip()
 
 
 def questions_help(first: str, run: str, own_keys: Mapping[str, str], files: SpecFiles) -> str:
@@ -195,13 +196,6 @@ def questions_help(first: str, run: str, own_keys: Mapping[str, str], files: Spe
     for name in files.names():
         lines += [f"  {name}", *_indented(files.question(name))]
     return "\n".join(lines)
-
-
-def _keys_of_command(name: str) -> Iterator[str]:
-    """Yield the keys of a command, each with the first sentence of its comment."""
-    yield f"Keys (key=value), which {as_typed(CONF / name)}.yaml explains in full:"
-    keys = keys_of(CONF / f"{name}.yaml")
-    yield from table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key[:5] != "hydra")
 
 
 def _choices(group: str) -> Iterator[str]:

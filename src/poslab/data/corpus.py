@@ -152,7 +152,7 @@ class TextSplits(DataSplits):
     @property
     def unigram_loss(self) -> float:
         """Mean nats of the tokens of the test by their frequency in the training text."""
-        return float(self.unigram[self.tokens("test")].mean())
+        return float(self.unigram[self.tokens("test")[:MAX_COUNTED]].mean())
 
     @property
     def lengths(self) -> Sequence[int]:
