@@ -30,6 +30,7 @@ from poslab.encodings import Alibi, NoPosition, PositionalEncoding, PretrainedPo
 from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
+from poslab.tasks.answering import Answering
 from poslab.tasks.task import Task
 from poslab.training.checking import check
 from poslab.training.learner import Learner
@@ -231,7 +232,8 @@ def conclusion(name: str, task: Task, metrics: Mapping[str, float], trained: int
     longest, reference = max(by_length, default=0), max((x for x in by_length if x <= trained), default=0)
     if not 0 < reference < longest:
         return ""
-    before, classes = by_length[reference], len(getattr(task.record(), "classes", ()))
+    before = by_length[reference]
+    classes = 2 if isinstance(task, Answering) else len(getattr(task.record(), "classes", ()))  # symbols: at least two
     sign, loss = 1 if metric in task.open_ended else -1, metrics.get(f"{tag('loss')}{reference}", 0)
     if unigram is not None and loss > (1 - TOLERANCE) * unigram:
         return f"Not trained enough to judge: loss {loss:.2f} at {at} {reference:,}, token frequencies {unigram:.2f}."
@@ -239,7 +241,7 @@ def conclusion(name: str, task: Task, metrics: Mapping[str, float], trained: int
         return f"Not trained enough to judge: {words(metric)} {before:.2f} at {at} {reference:,}."
     limit = (1 + sign * TOLERANCE) * before
     worse = [length for length, x in by_length.items() if length > trained and not sign * x <= sign * limit]
-    verdict = f"degrades from {at} {min(worse):,} on" if worse else f"stays within {TOLERANCE:.0%} to {at} {longest:,}"
+    verdict = f"degrades from {at} {min(worse):,} on" if worse else f"loses at most {TOLERANCE:.0%} to {at} {longest:,}"
     return f"{name} {verdict}: {words(metric)} {before:.2f} -> {by_length[longest]:.2f} at {longest / reference:.3g}x."
 
 
