@@ -265,7 +265,7 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
         except ValueError as error:
             raise ValueError(f"cases.{case}: {error}") from error
         if not count:
-            raise ValueError(f"cases.{case}: lengths must occur among examples of the test, which has none of {length}")
+            raise ValueError(f"cases.{case}: lengths must be of examples of the test, which has none of {length}")
     known = [*metrics_of(task), *extra_metrics_of(recipe)]
     for criterion in comparison.deciding(case):
         if criterion.name not in known:
