@@ -167,7 +167,7 @@ def test_windows_of_a_stream_are_its_tokens_in_order() -> None:
     "change, message",
     [
         ({"column": "txt"}, r"^column must.*you mean 'text'\?$"),
-        ({"column": "id"}, "^column must.*and 'id' holds"),
+        ({"column": "id"}, "^column must.*and 'id' contains"),
         ({"test_split": "tset"}, "^test_split.*train, got 'tset'$"),
         ({"train_split": "trian"}, r"^train_split.*you mean 'train'\?$"),
         ({"data_files": "missing.parquet"}, "^data_files.*does not exist$"),
