@@ -74,7 +74,7 @@ def test_half_precision_and_autocast_do_not_round_what_is_added(encoding: Positi
 
 @pytest.mark.parametrize("made", [LearnedGrid, LearnedAxes])
 def test_places_on_other_axes_are_refused(made: type[PositionalEncoding]) -> None:
-    with pytest.raises(ValueError, match=r"^encoding Learned\w+.*stand on 1: time$"):
+    with pytest.raises(ValueError, match=r"^encoding Learned\w+.*tokens are on 1: time$"):
         added(made(WIDTH, [3, 5]), Positions.grid(4))
 
 
