@@ -208,7 +208,7 @@ def test_the_test_is_of_the_checkpoint_with_the_best_validation(tmp_path):
     assert load_checkpoint(run.best_checkpoint)["global_step"] == best
     assert load_checkpoint(run.last_checkpoint)["global_step"] == 8
     assert run.metrics()["validation/loss"] == losses[best]
-    assert f"best checkpoint (step {best})" in run.log_file.read_text()
+    assert f"best checkpoint, step {best}" in run.log_file.read_text()
 
 
 def test_seconds_of_training_hold_the_wait_for_data_but_no_validation_and_are_of_the_whole_run(tmp_path, monkeypatch):
