@@ -42,6 +42,7 @@ TIMED_STEPS = 10
 SLOW_FACTOR = 3.0
 """A step that takes as many times the fastest one is slow enough for a warning."""
 TOLERANCE = 0.05
+LEARNED = 0.75
 """Share by which a metric may be worse beyond the training length."""
 MIN_SCORE = 10.0
 """Score out of 100 below which a run has not learned its task."""
@@ -235,7 +236,7 @@ def conclusion(name: str, task: Task, metrics: Mapping[str, float], trained: int
     before = by_length[reference]
     classes = 2 if isinstance(task, Answering) else len(getattr(task.record(), "classes", ()))  # symbols: at least two
     sign, loss = 1 if metric in task.open_ended else -1, metrics.get(f"{tag('loss')}{reference}", 0)
-    if unigram is not None and loss > (1 - TOLERANCE) * unigram:
+    if unigram is not None and loss > LEARNED * unigram:
         return f"Not trained enough to judge: loss {loss:.2f} at {at} {reference:,}, token frequencies {unigram:.2f}."
     if sign < 0 and before < max(MIN_SCORE, 150 / max(classes, 2) if classes else 0):
         return f"Not trained enough to judge: {words(metric)} {before:.2f} at {at} {reference:,}."
@@ -304,7 +305,9 @@ def next_commands(run: RunDirectory, recipe: Recipe, task: Task) -> list[str]:
     elif (prompt := task.example_prompt()) is not None:
         commands["answer"] = f"{poslab_command('generate', *named)} prompt={prompt}"
     if _varies_encoding(run.path.parent / "multirun.yaml"):
-        commands["all runs"] = poslab_command("compare", assignment("runs", run.path.parent / "*"))
+        commands["all runs"] = poslab_command(
+            "compare", assignment("runs", run.path.parent / "*"), *trusting(run.trust)
+        )
     if (choices := _choices(run)) is not None:
         if (other := _other_encoding(recipe, choices)) is not None:
             commands["compare"] = poslab_command("train", *without("encoding", choices), f"encoding={other}")

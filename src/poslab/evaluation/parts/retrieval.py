@@ -141,7 +141,8 @@ def retrieval(
         row: dict[str, object] = {"task": task.name, "length": length, "depth": depth, "samples": 0}
         if end is None or length <= end:
             score = partial(_numbers, model, (task, haystack, length, depth, samples, seed), tokens_at_once)
-            numbers = step(f"{task.name} at {length:,} tokens and depth {depth:g}", samples * length, score)
+            where = f" and depth {depth:g}" if task.has_depth else ""
+            numbers = step(f"{task.name} at {length:,} tokens{where}", samples * length, score)
             row |= {"samples": samples, **dict(zip(METRICS, numbers.tolist(), strict=True))}
         rows.append(row)
     return pd.DataFrame(rows, columns=["task", "length", "depth", "samples", *METRICS])
