@@ -74,6 +74,7 @@ def test_the_version_is_that_of_the_package(option, ended):
 def test_help_of_a_command_is_its_help():
     assert typed("help", "train").stdout == typed("train", "--help").stdout
     assert typed("help", "train", "yarn").stdout == typed("train", "--help", "yarn").stdout
+    assert typed("train", "--help", "max_steps").stdout.startswith("  trainer.max_steps=600\n")
 
 
 def test_the_package_lists_its_functions_and_nothing_that_it_imports():

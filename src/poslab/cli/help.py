@@ -58,11 +58,11 @@ def train_help(words: list[str]) -> str:
     """Return the help of `train` for the other words of a command line.
 
     Args:
-        words: groups, whose choices are listed; choices, which are explained; or `all` for every key, perhaps with
-            overrides.
+        words: groups, whose choices are listed; choices and keys, which are explained, such as `max_steps`; or `all`
+            for every key, perhaps with overrides.
 
     Raises:
-        ValueError: for a group or a choice that does not exist.
+        ValueError: for a group, a choice or a key that does not exist.
     """
     groups, blocks = meanings(), [] if words else [_overview()]
     if "all" in words or any(word.partition("=")[0] not in groups for word in words if "=" in word):
@@ -73,10 +73,13 @@ def train_help(words: list[str]) -> str:
             blocks.append(_choices(word))
             continue
         choice, searched = (choice, [group]) if equals else (word, [*groups])
-        if not (owners := [each for each in searched if choice in choices(each)]):
+        owners = [each for each in searched if choice in choices(each)]
+        if not owners and not equals and (rows := list(_key(word))):
+            blocks.append(rows)
+        elif not owners:
             known = [*([] if equals else groups), *(name for each in searched for name in choices(each))]
             hint = nearest_encoding(choice, known) or "; hint: --help lists the groups"
-            raise ValueError(f"unknown {group if equals else 'group or choice'} {choice!r}{hint}")
+            raise ValueError(f"unknown {group if equals else 'group, choice or key'} {choice!r}{hint}")
         blocks += [_choice(each, choice) for each in owners]
     return "\n\n".join("\n".join(block) for block in blocks)
 
@@ -90,7 +93,7 @@ def _overview() -> Iterator[str]:
     yield f"  {train} -m encoding=rotary,alibi seed=1,2  # all combinations"
     yield f"  {train} resume=auto  # the newest unfinished run"
     yield f"  {train} encoding=t5 --cfg job  # only print the configuration"
-    yield from ("", "Groups (--help GROUP lists the choices, --help CHOICE explains one):")
+    yield from ("", "Groups (--help GROUP lists the choices, --help CHOICE or KEY explains one):")
     for group, meaning in meanings().items():
         text, _, default = meaning.rstrip(")").rpartition(" (default: ")
         typed = group if default in ("null", "[]") else f"{group}={default.replace(' ', '')}"
@@ -117,12 +120,25 @@ def _value(config: DictConfig, key: str) -> str:
 def _every_key(overrides: list[str]) -> Iterator[str]:
     """Yield every key of a run with its value and the first sentence of its comment, by group."""
     config = _composed(overrides)
-    chosen = config.hydra.runtime.choices
-    blocks = {f"{group}={chosen[group]}": keys(group, chosen[group]) for group in meanings() if chosen.get(group)}
-    blocks["Others:"] = {key: text for key, text in keys_of(CONF / "train.yaml").items() if not key.startswith("hydra")}
-    for title, comments in blocks.items():
+    for title, comments in _comments(config).items():
         yield from (title, *_with_values(config, {key: first_sentence(text) for key, text in comments.items()}), "")
     yield USER_CHOICES
+
+
+def _comments(config: DictConfig) -> dict[str, dict[str, str]]:
+    """Return the comments of all keys of a run, by group."""
+    chosen = config.hydra.runtime.choices
+    blocks = {f"{group}={chosen[group]}": keys(group, chosen[group]) for group in meanings() if chosen.get(group)}
+    of_train = keys_of(CONF / "train.yaml")
+    return {**blocks, "Others:": {key: text for key, text in of_train.items() if not key.startswith("hydra")}}
+
+
+def _key(name: str) -> Iterator[str]:
+    """Yield the keys of a default run with this name, or that end in it, with their values and whole comments."""
+    config = _composed([])
+    for comments in _comments(config).values():
+        named = {key: text for key, text in comments.items() if f".{key}".endswith(f".{name}")}
+        yield from _with_values(config, named)
 
 
 def _with_values(config: DictConfig, comments: Mapping[str, str]) -> Iterator[str]:
