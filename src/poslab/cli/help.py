@@ -75,7 +75,7 @@ def train_help(words: list[str]) -> str:
         choice, searched = (choice, [group]) if equals else (word, [*groups])
         owners = [each for each in searched if choice in choices(each)]
         if not owners and not equals and (rows := list(_key(word))):
-            blocks.append(rows)
+            blocks.append(iter(rows))
         elif not owners:
             known = [*([] if equals else groups), *(name for each in searched for name in choices(each))]
             hint = nearest_encoding(choice, known) or "; hint: --help lists the groups"
