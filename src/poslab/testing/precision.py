@@ -117,7 +117,10 @@ def check_the_default_dtype_of_pytorch_changes_nothing(subject: Subject) -> None
             finally:
                 torch.set_default_dtype(before)
             for ours, exact in zip(outputs, expected, strict=True):
-                assert torch.equal(ours, exact), f"the output is another one where {dtype} is the default of PyTorch"
+                mistake = (
+                    f"the output changes where PyTorch's default dtype is {dtype}: tensors need dtype=torch.float32"
+                )
+                assert torch.equal(ours, exact), mistake
 
 
 def _rounding_of_angles(encoding: PositionalEncoding, position: int) -> float:
