@@ -332,7 +332,7 @@ TABLES = "a_model_in_bfloat16_keeps_its_tables_in_float32"
         ),
         (AnglesByAMatrixProduct, "low_precision_loses_no_position", "attention in bfloat16: off by"),
         (StateUnderAutocast, "low_precision_loses_no_position", "states differ under bfloat16 autocast"),
-        (DividesIntegers, "the_default_dtype_of_pytorch_changes_nothing", "where torch.bfloat16.*default of"),
+        (DividesIntegers, "the_default_dtype_of_pytorch_changes_nothing", "default dtype is torch.bfloat16"),
         (BiasInTheDtypeOfTheModel, TABLES, "tables differ in a bfloat16 model"),
         (StateInTheDtypeOfTheModel, TABLES, "states differ in a bfloat16 model"),
         (CountsFromTheEndIfContiguous, "contiguous_positions_are_no_others", "contiguous positions against the same"),
