@@ -32,10 +32,10 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.M | re.S)
 NO_SIZE = re.findall(r"`(defaults: \[.*?\])`", GUIDE)[0]
 
 QUICK = {
-    "src.train": "debug=fast trainer=cpu trainer.validations=1 dataset.sequence_length=64 "
+    "train": "debug=fast trainer=cpu trainer.validations=1 dataset.sequence_length=64 "
     "dataset.length_multiples=[1,2] dataset.validation_fraction=0.01 dataset.test_fraction=0.01",
-    "src.evaluate": "lengths=[64] tokens=1000 parts=[extrapolation,attention,encoding]",
-    "src.generate": "max_new_tokens=5",
+    "evaluate": "lengths=[64] tokens=1000 parts=[extrapolation,attention,encoding]",
+    "generate": "max_new_tokens=5",
 }
 """Choices with which each command of the guide takes seconds."""
 
@@ -187,7 +187,7 @@ def test_its_second_table_is_the_tasks_and_what_they_need() -> None:
 def test_its_commands_train_evaluate_generate_and_load(checkout: Path) -> None:
     commands = COMMANDS
     for name, more in QUICK.items():
-        commands, count = re.subn(rf"(-m {re.escape(name)} .*)", rf"\1 {more}", commands)
+        commands, count = re.subn(rf"(poslab {name} .*)", rf"\1 {more}", commands)
         assert count == 1
     copy_of_repository(checkout, "src", "conf")
     (checkout / "load.py").write_text(LOAD)
