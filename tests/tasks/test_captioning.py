@@ -218,7 +218,7 @@ def test_a_run_is_tested_at_every_side(trained):
         assert metrics[f"test/{name}"] == metrics[f"test/{name}@8"]
         assert f"test/{name}@16" in metrics
     log = run.log_file.read_text()
-    assert "20 different captions (bytes, 257 tokens)" in log and " at side" in log
+    assert "20 different captions (bytes, 257 tokens)" in log and " at side (pixels)" in log
     assert re.search(r"^ +16 +2x +\d", log, re.M)
 
 

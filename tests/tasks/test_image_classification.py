@@ -52,7 +52,7 @@ def test_a_run_learns_and_is_tested_at_every_side_for_which_it_has_positions(tra
     assert tested == {"", "@4", "@8"}
     assert metrics["test/accuracy"] == metrics["test/accuracy@8"]  # the training side stands for a test
     log = run.log_file.read_text()
-    assert " at side" in log
+    assert " at side (pixels)" in log
     assert re.search(r"^ +4 +0.5x +\d", log, re.M) and re.search(r"^ +16 +2x +– +–", log, re.M)
 
 

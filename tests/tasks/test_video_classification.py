@@ -65,7 +65,7 @@ def test_a_run_is_tested_at_every_number_of_frames_on_the_same_videos(trained):
     metrics = run.metrics()
     assert {"test/accuracy@2", "test/accuracy@4", "test/accuracy@8"} <= metrics.keys()
     assert metrics["test/accuracy"] == metrics["test/accuracy@4"]
-    assert " at length" in run.log_file.read_text()
+    assert " at length (frames)" in run.log_file.read_text()
     assert {len(scores.sums) for scores in assert_measured_as_tested(run).scores.values()} == {20}
 
 

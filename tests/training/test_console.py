@@ -101,7 +101,7 @@ def test_a_run_tells_its_story_to_a_file_without_a_bar(tmp_path, capsys):
     assert re.search(r"text: [\d,]+ train, .*test tokens \(bytes, 257\)", text)
     assert re.search(r"overlap with training: [\d.]+% .*test", text)
     lines = [line.split() for line in text.splitlines()]
-    assert ["|", "validation:", "bits", "per", "byte", "at", "context"] in lines
+    assert ["|", "validation:", "bits", "per", "byte", "at", "context", "(tokens)"] in lines
     assert ["step", "train", "|", "16", "32"] in lines
     assert [line[0] for line in lines if len(line) == 5 and line[0] in ("2", "4")] == ["2", "4"]
     for fact in ("parameters", "training", "total", "peak", "written", "curves", "report", "sample", "Not"):

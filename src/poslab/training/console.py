@@ -96,7 +96,9 @@ class ConsoleProgress(L.Callback):
         task = pl_module.task
         lengths = [f"{length:,}" for length in pl_module.lengths["validation"]]
         columns = [*(["all"] if task.aggregate_lengths else []), *lengths]
-        self.console.print(f"{'':>18} | validation: {words(task.headline)} at {task.length_words.name}")
+        unit = task.length_words.of.partition(" in ")[2]
+        at = f"{task.length_words.name} ({unit})" if unit else task.length_words.name
+        self.console.print(f"{'':>18} | validation: {words(task.headline)} at {at}")
         self.console.print(f"{'step':>8}{'train':>10} |" + "".join(f"{name:>{_width(columns)}}" for name in columns))
         if not trainer.is_global_zero:
             return
