@@ -153,7 +153,7 @@ def check_names(factory: Callable[..., Any]) -> None:
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return `; did you mean 'rotary'?` for the choice closest to a word or begun by it, or "" if there is none."""
     choices, lower = list(choices), word.lower()
-    same = [choice for choice in choices if choice.lower() == lower != choice]
+    same = [choice for choice in choices if choice.lower() == lower and choice != word]
     begun = [choice for choice in choices if len(word) > 3 and choice.startswith(lower) and choice.isidentifier()]
     matches = (
         same or begun or difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(lower, choices, n=1)

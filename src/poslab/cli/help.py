@@ -109,7 +109,7 @@ def _composed(overrides: list[str]) -> DictConfig:
 
 
 def _value(config: DictConfig, key: str) -> str:
-    """Return the value of a key as it is typed; empty where it follows from what is not known yet."""
+    """Return the value of a key as it is typed; `...` where it follows from what is not known yet."""
     try:
         value = OmegaConf.select(config, key)
     except OmegaConfBaseException:
@@ -288,7 +288,7 @@ def first_sentence(comment: str) -> str:
 def family(group: str, choice: str) -> str:
     """Return the family of a dataset, such as `classes`, which conf/dataset/_classes.yaml describes; empty without one.
 
-    The family in a file goes before that of the files that it begins with, as in Hydra. An encoding's is its folder.
+    The family in a file overrides that of the files that it inherits from, as in Hydra. An encoding's is its folder.
     """
     nodes = [_content(file) for file in _parts(group, choice)]
     if group == "encoding":
@@ -299,7 +299,7 @@ def family(group: str, choice: str) -> str:
 
 
 def keys(group: str, choice: str) -> dict[str, str]:
-    """Return the keys of a choice as they are typed, each with the comment above it or beside it.
+    """Return the keys of a choice as they are typed, each with the comment above it or behind it.
 
     A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
     """
@@ -342,8 +342,8 @@ def _keys(node: yaml.MappingNode, prefix: str, lines: list[str]) -> Iterator[tup
         above = key.start_mark.line
         while lines[above - 1].lstrip().startswith("#"):
             above -= 1
-        beside = re.search(r"\s# (.*)", lines[key.start_mark.line][key.end_mark.column :])
+        trailing = re.search(r"\s# (.*)", lines[key.start_mark.line][key.end_mark.column :])
         comment = " ".join(line.lstrip(" #") for line in lines[above : key.start_mark.line])
-        yield f"{prefix}{key.value}", beside[1] if beside else comment
+        yield f"{prefix}{key.value}", trailing[1] if trailing else comment
         if isinstance(value, yaml.MappingNode):
             yield from _keys(value, f"{prefix}{key.value}.", lines)

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from poslab.arguments import nearest
-from poslab.configuration.command_line import choices as choices_of_group
-from poslab.configuration.command_line import key_of
+from poslab.configuration.command_line import groups, key_of
 from poslab.experiments.comparison import Comparison, file_name
 from poslab.experiments.criteria import COSTS
 from poslab.experiments.published import predictions_of, published_results
@@ -103,7 +102,7 @@ def _in_case(comparison: Comparison, case: str) -> Iterator[str]:
         yield f"metrics must name at least one that decides on {case}, such as bits_per_byte@4x"
     comparison.gate_of(case)  # raises ValueError for a mistake
     yield from _keys_of_a_run(f"cases.{case}.train", node.train)
-    if unknown := [group for group in node.keeps if not choices_of_group(group)]:
+    if unknown := [group for group in node.keeps if group not in groups()]:
         yield f"cases.{case}.keeps must be groups such as dataset, got {unknown[0]}"
     seeds = comparison.seeds_of(case)
     if len(set(seeds)) < len(seeds):
