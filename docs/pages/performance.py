@@ -225,7 +225,7 @@ def _decoders(measured: Measured) -> Iterator[str]:
         "256, 4 heads, a vocabulary of 257), tied embeddings, RMSNorm and SwiGLU, with "
         f"{rows[0]['length'] * rows[0]['batch']:,} tokens in a batch. A step is forward, cross-entropy, backward, "
         "clipping and fused AdamW. Poslab's step is so many times as fast as the contestant's. Without its own "
-        "operators (`trainer.kernel=torch`) Poslab is about as fast as Llama, not faster."
+        "operators (`trainer.kernel=torch`) Poslab is slower than Llama: compare the last column with the first."
     )
     contestants = [name for name in dict.fromkeys(row["contestant"] for row in rows) if name != OURS]
     lines = []
