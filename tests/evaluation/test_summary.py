@@ -230,6 +230,12 @@ def test_longer_windows_are_next_to_the_own_window(loss, gain, verdict):
     assert (row["gain of context"] == "short documents") == (gain is None)
 
 
+def test_a_model_that_learned_nothing_has_that_verdict_on_longer_windows():
+    metric = replace(of_text(Rotary={}), unlearned={"Rotary": UNLEARNED})
+    table = longer_context_table(metric, {"Rotary": sliding({64: 2.5, 512: 2.5}, None)})
+    assert list(table.frame["verdict"]) == [UNLEARNED]
+
+
 def test_what_has_no_own_window_has_no_row():
     assert longer_context_table(of_text(Rotary={}), {"Rotary": sliding({128: 2.5, 512: 2.6}, None)}) is None
 

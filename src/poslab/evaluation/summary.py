@@ -18,6 +18,7 @@ from poslab.evaluation.scores.intervals import difference, excess, interval
 from poslab.evaluation.scores.items import ItemScores
 from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.report.figures import Table
+from poslab.tasks.language_modelling import CONTEXT_MARGIN
 
 TOLERANCE = 0.05
 """Share by which a metric may be worse than at the training length."""
@@ -27,9 +28,6 @@ WITHIN = "within 5% up to"
 
 UNLEARNED, NO_CONTEXT = "did not learn the task", "no context used"
 """Verdicts on models of text that have nothing to lose in longer windows."""
-
-CONTEXT_MARGIN = 0.02
-"""Bits per byte by which longer windows may be worse than those of the training length, and not degrade."""
 
 SHORT_DOCUMENTS = "short documents"
 """Gain of context where no document has half of such a context before a token."""
@@ -158,7 +156,8 @@ def longer_context_table(
             use = ContextUse.of(ends, excess(scores, trained, 1.0, False, metric.seed))
             row = {"model": model, "context": f"{length:,}", "loss": metric.shown(scores.value)}
             row |= {"own window": metric.shown(trained.value), "gain of context": shown}
-            rows.append({**row, "verdict": "diverged" if math.isnan(scores.value) else str(use)})
+            verdict = "diverged" if math.isnan(scores.value) else metric.unlearned.get(model, str(use))
+            rows.append({**row, "verdict": verdict})
     caption = (
         "Bits per byte in sliding windows; the own window is of the training length. The gain is the loss in it "
         "minus that in the longer one, on targets with at least half of the longer one before them in their document "

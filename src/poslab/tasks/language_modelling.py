@@ -19,6 +19,9 @@ from poslab.encodings import PositionSampler
 from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction, TokenPrediction, with_perplexity
 
+CONTEXT_MARGIN = 0.02
+"""Bits per byte by which windows longer than those of training may be worse, and not degrade."""
+
 
 class LanguageModelling(TokenPrediction):
     """Predict each token from those before it, in its own document.

@@ -31,6 +31,7 @@ from poslab.io.terminal import HarmlessConsole
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe
 from poslab.tasks.answering import Answering
+from poslab.tasks.language_modelling import CONTEXT_MARGIN
 from poslab.tasks.task import Task
 from poslab.training.checking import check
 from poslab.training.learner import Learner
@@ -42,8 +43,9 @@ TIMED_STEPS = 10
 SLOW_FACTOR = 3.0
 """A step that takes as many times the fastest one is slow enough for a warning."""
 TOLERANCE = 0.05
+"""Share by which a metric other than bits per byte may be worse beyond the training length."""
 LEARNED = 0.75
-"""Share by which a metric may be worse beyond the training length."""
+"""Share of the loss of token frequencies above which a model of text is not trained enough to judge."""
 MIN_SCORE = 10.0
 """Score out of 100 below which a run has not learned its task."""
 LINE_INTERVAL_S = 60.0
@@ -242,9 +244,9 @@ def conclusion(name: str, task: Task, metrics: Mapping[str, float], trained: int
         return f"Not trained enough to judge: loss {loss:.2f} at {at} {reference:,}, token frequencies {unigram:.2f}."
     if sign < 0 and before < max(MIN_SCORE, 150 / max(classes, 2) if classes else 0):
         return f"Not trained enough to judge: {words(metric)} {before:.2f} at {at} {reference:,}."
-    limit = (1 + sign * TOLERANCE) * before
+    limit = before + CONTEXT_MARGIN if metric == "bits_per_byte" else (1 + sign * TOLERANCE) * before
     worse = [length for length, x in by_length.items() if length > trained and not sign * x <= sign * limit]
-    verdict = f"degrades from {at} {min(worse):,} on" if worse else f"loses at most {TOLERANCE:.0%} to {at} {longest:,}"
+    verdict = f"degrades from {at} {min(worse):,} on" if worse else f"does not degrade to {at} {longest:,}"
     return f"{name} {verdict}: {words(metric)} {before:.2f} -> {by_length[longest]:.2f} at {longest / reference:.3g}x."
 
 

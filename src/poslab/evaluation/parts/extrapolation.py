@@ -32,9 +32,10 @@ NEEDS: frozenset[Ability] = frozenset({"predictions"})
 
 BITS = {extrapolation.NON_OVERLAPPING: "bits per byte", extrapolation.SLIDING: "bits per byte, sliding"}
 
-CAPTION = (
-    f"A dash is beyond the end of the encoding. '{WITHIN}' is the longest length up to which a model is, with 95% "
-    "certainty, at most 5% worse than at its training length."
+CAPTION = "A dash is beyond the end of the encoding."
+WITHIN_CAPTION = (
+    f"'{WITHIN}' is the longest length up to which a model is, with 95% certainty, at most 5% worse than at its "
+    "training length."
 )
 
 
@@ -102,20 +103,22 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     caption = f"Lower is better. Columns are window lengths in tokens. {CAPTION}"
     table = overview_table(rows, "metric", dict.fromkeys(BITS.values(), 3), caption)
     longer = longer_context_table(summary, {name: result.items for name, result in results.items()})
-    evaluation.lead = _conclusion(table, summary)
-    evaluation.lead.figures.extend([] if longer is None else [longer])
+    evaluation.lead = _conclusion(table, summary, longer)
     return evaluation
 
 
-def _conclusion(overview: Table, summary: SummaryMetric) -> Section:
-    """Return the section that a report starts with: every length at a glance with a verdict, and a comparison."""
-    verdicts = within_tolerance(summary)
-    if verdicts:
+def _conclusion(overview: Table, summary: SummaryMetric, longer: Table | None = None) -> Section:
+    """Return the section that a report starts with: every length at a glance with a verdict, and a comparison.
+
+    Where a table of longer context has the verdicts, the overview has none.
+    """
+    if longer is None and (verdicts := within_tolerance(summary)):
         frame = overview.frame.assign(**{WITHIN: overview.frame["model"].map(verdicts)})
         if "metric" in frame:
             frame[WITHIN] = frame[WITHIN].where(frame["metric"] == summary.name)
-        overview = replace(overview, frame=frame)
-    return Section("Conclusion", "", [overview, comparison_table(summary)])
+        overview = replace(overview, frame=frame, caption=f"{overview.caption} {WITHIN_CAPTION}")
+    figures = (overview, comparison_table(summary), longer)
+    return Section("Conclusion", "", [figure for figure in figures if figure is not None])
 
 
 def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from poslab.evaluation.scores.tokens import CONTEXT_GAIN
-from poslab.evaluation.summary import CONTEXT_MARGIN, ContextUse
+from poslab.evaluation.summary import ContextUse
 from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import SLIDING, at_lengths
@@ -19,6 +19,7 @@ from poslab.experiments.statistics.difference import Difference, Scores, differe
 from poslab.experiments.statistics.verdict import verdicts
 from poslab.report.figures import Table
 from poslab.report.text import fixed
+from poslab.tasks.language_modelling import CONTEXT_MARGIN
 
 SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))
 """Sign of each verdict, behind the loss in longer windows."""
