@@ -146,6 +146,11 @@ def test_pose_covers_what_the_encoding_reaches_unless_told(folder, overrides, ta
         (["optimizer.lr=2e-4", "positions=pose"], []),
         (["optimizer.lr=2e-4", "dataset.length_multiples=[1]"], ["dataset.sequence_length=16", "test, of 16 tokens,"]),
         (["optimizer.lr=2e-3", "trainer.max_steps=0"], []),
+        (["optimizer.lr=2e-4", f"dataset.sequence_length={4 * tiny_models.ROWS}"], []),
+        (["optimizer.lr=2e-4", f"dataset.sequence_length={5 * tiny_models.ROWS}"], ["encoding.factor=5"]),
+        (["optimizer.lr=2e-4", f"dataset.sequence_length={2 * tiny_models.ROWS}", "encoding=rotary"], ["factor=2"]),
+        (["optimizer.lr=2e-4", f"dataset.sequence_length={2 * tiny_models.ROWS}", "encoding=pretrained"], ["factor=2"]),
+        (["optimizer.lr=2e-4", f"dataset.sequence_length={2 * tiny_models.ROWS}", "encoding=alibi"], []),
     ],
 )
 def test_a_run_warns_of_what_keeps_or_shows_little_of_a_pretrained_model(folder, overrides, said):

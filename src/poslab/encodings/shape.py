@@ -27,6 +27,7 @@ class PretrainedFacts:
         max_length: number of its learned position rows; None if it has none.
         base, fraction, factor_on: of its own rotation, as in `Rotary`; None if it has none.
         spectrum: returns the inverse frequencies of that rotation, scaled as the model's own, at a length of the text.
+        stretch: factor of that scaling; 1 without one.
     """
 
     training_length: int
@@ -35,6 +36,7 @@ class PretrainedFacts:
     fraction: float | None = None
     factor_on: str | None = None
     spectrum: Callable[[int], Tensor] | None = field(default=None, compare=False)
+    stretch: float = 1.0
 
     def fill(self, factory: Callable[..., T]) -> Callable[..., T]:
         """Return a factory with the facts bound that it was not given, in the factories bound in it too.

@@ -108,6 +108,7 @@ class Family:
             fraction=fraction,
             factor_on="rotated",  # of all classes of transformers
             spectrum=partial(_spectrum, config, fraction),
+            stretch=float(rope.get("factor") or 1.0),
         )
 
 

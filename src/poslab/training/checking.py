@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,15 @@ def warnings_of_pretrained(recipe: Recipe, model: Model) -> Iterator[str]:
         yield (
             f"dataset.sequence_length={length} is shorter than the context of the model, {context:,} tokens: training "
             "in short windows may cost it long ones"
+        )
+    encodings = list(model.encodings)
+    scaling = getattr(getattr(recipe.model.encoding, "keywords", {}).get("scaling"), "keywords", {})
+    stretch = facts.stretch if encodings[0].keeps_pretrained_positions else scaling.get("factor", 1.0)
+    if trains and reached > context * stretch and any(x.spectrum(context) is not None for x in encodings):
+        yield (
+            f"dataset.sequence_length={length} trains {reached:,} positions, and the rotation of the model is for "
+            f"{context * stretch:,g}: stretch it with a RoPE scaling, such as encoding=yarn "
+            f"encoding.factor={math.ceil(reached / context)}"
         )
     longest = max(length * multiple for multiple in source.length_multiples)
     if longest <= context and (model.max_length is None or model.max_length > context):
