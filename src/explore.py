@@ -1,4 +1,4 @@
-"""Open the page in which a person turns the knobs of two encodings: `python -m src.explore`."""
+"""Open the page with plots of two encodings that follow their hyperparameters: `python -m src.explore`."""
 
 from poslab.cli.explore import run
 

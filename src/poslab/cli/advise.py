@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from poslab.arguments import Count, Range, nearest, nearest_or_list, with_checked_arguments
-from poslab.cli.help import WIDTH, family, table
+from poslab.cli.help import WIDTH, family, table, usage
 from poslab.cli.hydra_command import HELP, command_without_hydra, own_keys_and_overrides, quick_imports
 from poslab.configuration.command_line import CONF, FIGURES, RESULTS, choices, poslab_command
 from poslab.io.files import read_json, read_text, read_yaml
@@ -60,9 +60,9 @@ class Case:
 def main(arguments: list[str]) -> None:
     """Look up the case and print what is known."""
     if HELP & set(arguments):
-        example = f"  {poslab_command('advise')} size=300M context=8192 data=code"
-        lines = ["Poslab looks up what is known of a case in tables, presets and benchmarks:", example, ""]
-        print("\n".join([*lines, "Keys (key=value):", *table(OWN_KEYS.items())]))
+        what = "looks up what is known of a case in tables, presets and benchmarks"
+        lines = [*usage("advise", "size=300M context=8192 [KEY=VALUE ...]", what), "", "Keys (key=value):"]
+        print("\n".join([*lines, *table(OWN_KEYS.items())]))
         return
     given, others = own_keys_and_overrides(arguments, "case", OWN_KEYS)
     if others:

@@ -46,10 +46,11 @@ OWN_KEYS = {
 def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the comparison."""
     if hydra_command.HELP & set(arguments):
-        from poslab.cli.help import questions_help
+        from poslab.cli.help import questions_help, usage
         from poslab.experiments.comparison_file import comparison_files
 
-        first = f"Poslab compares encodings: {poslab_command('compare')} comparison=NAME workers=2"
+        what = "trains encodings under several seeds, and compares them"
+        first = usage("compare", "comparison=NAME [KEY=VALUE ...]", what)
         print(questions_help(first, "run", OWN_KEYS, comparison_files(COMPARISONS)))
         return
     compares_runs = any(word.startswith("runs=") for word in arguments)  # which have their choices already

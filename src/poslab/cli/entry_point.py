@@ -26,7 +26,7 @@ COMMANDS = {
     "advise": "look up what is known of a size, a context and a kind of data",
     "compare": "compare encodings on cases and seeds, with intervals",
     "export": "write a trained model for transformers",
-    "explore": "open a page in which you turn the knobs of encodings",
+    "explore": "plot two encodings as their hyperparameters change, in a page",
 }
 
 
@@ -71,7 +71,8 @@ def _main(started_as: str) -> NoReturn:
 
 
 def _help(started_as: str) -> str:
-    lines = ["Poslab trains, measures, tunes and explains positional encodings.", ""]
+    lines = [f"Usage: {started_as} COMMAND [KEY=VALUE ...]"]
+    lines += ["Trains, compares, tunes, inspects and replaces positional encodings.", ""]
     lines += [f"Commands, as in {started_as} train encoding=rotary:"]
     lines += [f"  {name:<10}{meaning}" for name, meaning in COMMANDS.items()]
     lines += [

@@ -1,4 +1,4 @@
-"""Opens the page in which a person turns the knobs of two encodings: `python -m src.explore`."""
+"""Opens the page with plots of two encodings that follow their hyperparameters: `python -m src.explore`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from poslab.configuration.command_line import poslab_command
 def main(arguments: list[str]) -> None:
     """Write the page, say where it is, and open it if there is a browser."""
     if HELP & set(arguments):
-        print(f"Poslab writes a page in which you turn the knobs of two encodings, and opens it:\n{_usage()}")
+        from poslab.cli.help import usage
+
+        what = "writes a page with plots of two encodings that follow their hyperparameters, and opens it"
+        lines = [*usage("explore", "[to=FILE]", what), "", "Keys (key=value):"]
+        print("\n".join([*lines, "  to  HTML file to write (default: outputs/explorer.html)"]))
         return
     to = "outputs/explorer.html"
     for argument in arguments:
         key, _, to = argument.partition("=")
         if key != "to" or not to:
-            raise ValueError(f"{argument} is not understood: {_usage().strip()}")
+            raise ValueError(f"{argument} is not understood: {poslab_command('explore')} takes to=FILE")
     path = Path(to)
     from poslab.explorer import write_explorer
 
@@ -29,10 +33,6 @@ def main(arguments: list[str]) -> None:
         raise ValueError(f"to={to} cannot be written: {error.strerror}") from error
     print(f"written: {path}")
     webbrowser.open(path.absolute().as_uri())
-
-
-def _usage() -> str:
-    return f"  {poslab_command('explore')} to=explorer.html   (default: outputs/explorer.html)"
 
 
 def run() -> None:

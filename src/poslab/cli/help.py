@@ -190,23 +190,28 @@ def export_help(words: list[str]) -> str:
 
 def _help(name: str, what: str, example: str, *more: str) -> str:
     """Return the help of a command: an example, its keys with the first sentence of their comments, and more lines."""
-    lines = [f"Poslab {what}:", f"  {poslab_command(name)} {example}", ""]
+    lines = [*usage(name, f"{example} [KEY=VALUE ...]", what), ""]
     lines += [f"Keys (key=value), which {as_typed(CONF / name)}.yaml explains in full:"]
     keys = keys_of(CONF / f"{name}.yaml")
     lines += table((key, first_sentence(comment)) for key, comment in keys.items() if comment and key[:5] != "hydra")
     return "\n".join([*lines, "", *more]).rstrip()
 
 
-def questions_help(first: str, run: str, own_keys: Mapping[str, str], files: SpecFiles) -> str:
+def usage(command: str, arguments: str, what: str) -> list[str]:
+    """Return the first lines of a command's help: how it is typed, and what it does."""
+    return [f"Usage: {poslab_command(command)} {arguments}", *textwrap.wrap(f"{what[0].upper()}{what[1:]}.", WIDTH)]
+
+
+def questions_help(first: Iterable[str], run: str, own_keys: Mapping[str, str], files: SpecFiles) -> str:
     """Return the help of `sweep` or `compare`.
 
     Args:
-        first: its first line.
+        first: its first lines, of `usage`.
         run: what it trains: a run or a trial.
         own_keys: its own keys with their meaning.
         files: of its questions.
     """
-    lines = [first, "", f"Keys of a {files.kind}:", *table(own_keys.items())]
+    lines = [*first, "", f"Keys of a {files.kind}:", *table(own_keys.items())]
     lines += ["", f"All other keys are those of {poslab_command('train')}, for every {run}.", USER_CHOICES]
     lines += ["", f"{files.kind.capitalize()}s:"]
     for name in files.names():

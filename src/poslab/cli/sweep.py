@@ -14,7 +14,7 @@ from poslab.cli.hydra_command import (
     quick_imports,
     run_question,
 )
-from poslab.configuration.command_line import CONF, SWEEPS, poslab_command
+from poslab.configuration.command_line import CONF, SWEEPS
 
 OWN_KEYS = {
     "sweep": "one of the sweeps below, or the path of a file like them",
@@ -40,9 +40,9 @@ def main(arguments: list[str]) -> None:
     from poslab.experiments.sweep import read_sweep, sweep_files
 
     if HELP & set(arguments):
-        from poslab.cli.help import questions_help
+        from poslab.cli.help import questions_help, usage
 
-        first = f"Poslab tunes with Optuna: {poslab_command('sweep')} sweep=rotary_base workers=2"
+        first = usage("sweep", "sweep=NAME [KEY=VALUE ...]", "tunes an encoding, or any keys of a run, with Optuna")
         print(questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS)))
         return
     given, overrides = own_keys_and_overrides(with_config_dir(arguments), "sweep", OWN_KEYS)

@@ -110,7 +110,7 @@ def warnings_of_pretrained(recipe: Recipe, model: Model) -> Iterator[str]:
         )
     encodings = list(model.encodings)
     scaling = getattr(getattr(recipe.model.encoding, "keywords", {}).get("scaling"), "keywords", {})
-    stretch = facts.stretch if encodings[0].keeps_pretrained_positions else scaling.get("factor", 1.0)
+    stretch = facts.stretch if model.encodings.keeps_pretrained_positions else scaling.get("factor", 1.0)
     if trains and reached > context * stretch and any(x.spectrum(context) is not None for x in encodings):
         yield (
             f"dataset.sequence_length={length} trains {reached:,} positions, and the rotation of the model is for "
