@@ -31,17 +31,23 @@ HABITS = {
 }
 """What to avoid, by what to write."""
 
-BY_HAND = ("sweeps/README.md", "comparisons/README.md", "results/README.md", ".github/CONTRIBUTING.md")
+BY_HAND = ("README.md", "README.zh-CN.md", "CHANGELOG.md", ".github/CONTRIBUTING.md")
+BY_HAND += tuple(f"{folder}/README.md" for folder in ("sweeps", "comparisons", "results"))
 PAGES = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/guides/*.md"), *ROOT.glob("docs/tutorials/*.md")]
 YAML = [path for folder in ("conf", "comparisons", "sweeps") for path in ROOT.glob(f"{folder}/**/*.yaml")]
-MODULES = [path for path in ROOT.glob("src/poslab/**/*.py") if not {"cli", "testing"} & set(path.parts)]
+MODULES = [path for path in ROOT.glob("src/poslab/**/*.py") if "testing" not in path.parts]
 CODE = re.compile(r"^ *```.*?^ *```|``?[^`]*``?|\]\([^)\s]*\)|https?://\S+|<!--.*?-->", re.MULTILINE | re.DOTALL)
 
 
 def prose(path: Path) -> str:
-    """Return the prose of a page, the comments of a YAML file, or the strings of a module that are no docstrings."""
+    """Return the prose of a page, the comments of a YAML file, or the strings of a module that are no docstrings.
+
+    Only the first section of CHANGELOG.md counts, since a released section does not change.
+    """
     text = path.read_text(encoding="utf-8")
-    if path.suffix == ".yaml":
+    if path.name == "CHANGELOG.md":
+        text = text.split("\n## ")[1]
+    elif path.suffix == ".yaml":
         text = "\n".join(re.findall(r"(?:^|\s)#\s(.*)$", text, re.MULTILINE))
     elif path.suffix == ".py":
         tree = ast.parse(text)

@@ -30,7 +30,7 @@ OWN_KEYS = {
     "data": "text (default), code, prose, chinese, dialogue, documentation, or a family of datasets such as classes",
     "trained": "tokens of its training windows, where these are shorter than the context",
     "head_dim": "channels of a head, for the bound on the base of RoPE (default: 128)",
-    "results": "folder of tables of studies (default: that of a checkout)",
+    "results": "folder of tables of studies (default: results/ of a checkout)",
 }
 TEXTS = ("text", "code", "prose", "chinese", "dialogue", "documentation")
 """Kinds of running text; `text` is any of them."""
@@ -231,7 +231,7 @@ def costs(folder: Path, context: int) -> Iterator[dict[str, Any]]:
             machine = node["machine"]["gpu"] or node["machine"]["processor"]
             yield {"file": path.name, "machine": machine, "measured": PARTS[part], **where, "times": times}
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{path} is damaged: it does not hold the figures of a machine") from error
+            raise ValueError(f"{path} is damaged: it does not contain the timings of a machine") from error
 
 
 def unknown(every: list[dict[str, Any]], case: Case) -> Iterator[str]:

@@ -31,14 +31,14 @@ OWN_KEYS = {
     "report_only": "true writes the results of the runs that are finished, and trains nothing",
     "recommend": "true prints which encoding to take, under the next three keys",
     "length": "with recommend: the longest text or example that you need",
-    "memory": "with recommend: the most memory in MB: of training, or with length of reading it",
-    "speed": "with recommend: the least tokens per second: of training, or with length of reading it",
-    "figure.width": "inches of pictures as PDF, such as 3.25 for a paper's column",
+    "memory": "with recommend: memory limit in MB: of training, or with length of inference at it",
+    "speed": "with recommend: least tokens per second: of training, or with length of inference at it",
+    "figure.width": "width in inches of plots as PDF, such as 3.25 for a paper's column",
     "storage": "the URL of a database, for machines that share no folder (default: files in output)",
     "output": "directory of the comparison (default: outputs/comparisons/NAME)",
     "name": "of the comparison, in a storage that several share (default: the file's, and the preset)",
     "lost_after": "seconds of silence after which another machine's run is lost (default: 60)",
-    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
+    "trust": "packages besides Poslab that may be named, and whose code is then run: trust=my_package",
 }
 """Keys of the command line that speak of the comparison; all others are choices of every run."""
 
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> None:
 
     of_files = {*KEYS} - OWN_KEYS.keys()
     if key := next((key for key in map(key_of, overrides) if key.partition(".")[0] in of_files), None):
-        raise ValueError(f"{key} is a key of the file alone: change it in a copy, and name that, comparison=mine.yaml")
+        raise ValueError(f"{key} can only be set in the file: change it in a copy, and name it, comparison=mine.yaml")
     comparison = read_comparison(COMPARISONS, given, overrides)
     console.print(f"{comparison.name}: {comparison.question}")
     files = comparison_files(COMPARISONS)

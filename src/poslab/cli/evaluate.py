@@ -43,7 +43,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model
     if config["output"] is not None:
         output = Path(str(config["output"]))
         if output.is_file() or (output / "config.yaml").exists():
-            raise ValueError(f"output must be a directory of its own, neither a file nor a run directory, got {output}")
+            raise ValueError(f"output must be a separate directory, not a file or a run directory, got {output}")
         there = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ValueError(f"output={output} cannot be made: {there} is not a directory that can be written")
@@ -66,7 +66,7 @@ def _runs(config: dict[str, Any]) -> list[str]:
     from poslab.runs.directory import RunDirectory
 
     if config["run"] is not None and config["runs"] is not None:
-        raise ValueError("runs takes the place of run: give one of the two")
+        raise ValueError("runs and run cannot both be given: name several runs in runs=, or a single run in run=")
     if config["runs"] is not None:
         runs = named_runs(config["runs"])
     else:
@@ -85,21 +85,21 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
     """Raise ValueError for groups and sizes that do not go with runs, or without one."""
     if of_model:
         if config.get("encoding") is not None or config.get("swap") is not None:
-            raise ValueError("encodings names those of a pretrained model: encodings=[pretrained,yarn]")
+            raise ValueError("for a pretrained model, name the encodings in encodings=: encodings=[pretrained,yarn]")
         return
     of_runs = [override for override in overrides if override.startswith(("model.", "dataset."))]
     if config["encodings"] is not None and not (runs and of_runs):
-        raise ValueError("encodings are those of a pretrained model: it needs model.path= or pretrained=")
+        raise ValueError("encodings applies to a pretrained model: it needs model.path= or pretrained=")
     if "" in runs or (not runs and config.get("encoding") is None):
         raise ValueError("run must name a run directory or one of its checkpoints: run=outputs/RUN")
     if runs and config.get("encoding") is not None:
-        raise ValueError("encoding goes without a run: encoding@swap= takes the place of the encoding of a run")
+        raise ValueError("encoding goes without a run: to replace the encoding of a run, use encoding@swap=")
     if not runs and config.get("swap") is not None:
-        raise ValueError("encoding@swap takes the place of a run's encoding: it needs run=")
+        raise ValueError("encoding@swap replaces the encoding of a run: it needs run=")
     if runs and _chooses_temperature(overrides) and config.get("swap") is None:
-        raise ValueError("temperature goes with encoding@swap: to change it alone, swap in the run's own encoding")
+        raise ValueError("temperature needs encoding@swap: to change only temperature, swap in the run's own encoding")
     if runs and of_runs:
-        raise ValueError(f"{of_runs[0].partition('=')[0]} is that of the run, and cannot be another one")
+        raise ValueError(f"{of_runs[0].partition('=')[0]} comes from the run, and cannot be changed")
 
 
 def _swap(run: str, overrides: list[str]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from poslab.io.files import LOADER, read_yaml
 
 WIDTH = 80
 
-USER_CHOICES = "./conf and --config-dir FOLDER hold choices of your own, after those of Poslab."
+USER_CHOICES = "Your own choices in ./conf and --config-dir FOLDER come after Poslab's."
 
 COMMON = {"encoding": "rotary (RoPE), alibi, t5, yarn, none (NoPE)", "dataset": "python_docs, text (your files), hub"}
 """Common choices of the groups with many."""

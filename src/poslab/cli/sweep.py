@@ -30,7 +30,7 @@ OWN_KEYS = {
     "pruner": "an Optuna pruner, or null",
     "objectives": "metrics of metrics.json that are made small or large",
     "lost_after": "seconds of silence after which another machine's trial is lost (default: 60)",
-    "trust": "packages beside Poslab that may be named, which are then run: trust=my_package",
+    "trust": "packages besides Poslab that may be named, and whose code is then run: trust=my_package",
 }
 """Keys of the command line that speak of the sweep; all others are choices of every trial."""
 
