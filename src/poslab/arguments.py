@@ -60,7 +60,7 @@ MAX_LISTED = 12
 """Choices that a message lists; `--help` lists more."""
 
 NOT_HUGE = Range(at_most=2**31 - 1)
-"""Limit of sizes and positions: more than any memory holds, and small enough that sums and products stay exact."""
+"""Limit of sizes and positions: more than fits in any memory, and small enough that sums and products stay exact."""
 
 NOT_EXTREME = Range(at_least=-1e9, at_most=1e9)
 """Limits of numbers that meet others in float32, so that no result is infinite."""
@@ -69,7 +69,7 @@ Count = Annotated[int, Range(at_least=1), NOT_HUGE]
 """Size: an integer of at least 1."""
 
 Positive = Annotated[float, Range(above=0), Range(at_least=1e-9), Range(at_most=1e9)]
-"""Number above 0 whose inverse, and whose product with others, float32 can hold."""
+"""Number above 0 whose inverse, and whose product with others, float32 can represent."""
 
 Factor = Annotated[float, Range(at_least=1), NOT_EXTREME]
 """Number by which something grows: 1 leaves it unchanged."""
@@ -82,7 +82,7 @@ PositiveFraction = Annotated[float, Range(above=0, at_most=1)]
 
 
 class CheckedArguments:
-    """Base class whose constructor, and that of each subclass, accepts only what its signature declares."""
+    """Base class whose constructor, also in each subclass, accepts only what its signature declares."""
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -121,7 +121,7 @@ def check_arguments(values: Mapping[str, Any], parameters: Mapping[str, inspect.
 
     Args:
         values: values by the name of their parameter.
-        parameters: those of a signature whose annotations are evaluated.
+        parameters: of a signature whose annotations are evaluated.
         key: prefix of the names in messages, such as `encoding.`.
     """
     for name, value in values.items():

@@ -43,7 +43,7 @@ class LayerCache:
         self.recurrent = {name: state[rows_R] for name, state in self.recurrent.items()}
 
     def append(self, *new: Tensor) -> list[Tensor]:
-        """Add keys (B, G, T, D), values and perhaps a state of new tokens; return those of all tokens."""
+        """Add keys (B, G, T, D), values and perhaps a state of new tokens; return them for all tokens."""
         start, stop = self._length, self._length + new[0].shape[2]
         buffers: list[Tensor | None] = [*self._buffers] or [None] * len(new)
         self._buffers = [_written(buffer, x, start) for buffer, x in zip(buffers, new, strict=True)]
@@ -95,7 +95,7 @@ class KeyValueCache:
         self.tokens = None if self.tokens is None else self.tokens[rows_R]
 
     def append_positions(self, positions: Positions, real: Tensor | None) -> tuple[Positions, Tensor | None]:
-        """Add the positions of new tokens and True where they are real; return those of all tokens."""
+        """Add the positions of new tokens and True where they are real; return both for all tokens."""
         given = self.real if real is None else real
         if given is not None:
             old = given.new_ones(len(given), len(self)) if self.real is None else self.real
@@ -106,13 +106,13 @@ class KeyValueCache:
         return self.positions, self.real
 
     def append_tokens(self, tokens_BT: Tensor) -> Tensor:
-        """Add the ids of new tokens; return those of all tokens, (B, S)."""
+        """Add the ids of new tokens; return the ids of all tokens, (B, S)."""
         self.tokens = tokens_BT if self.tokens is None else torch.cat([self.tokens, tokens_BT], dim=1)
         return self.tokens
 
 
 def next_positions(tokens_BT: Tensor, cache: KeyValueCache | None = None) -> Positions:
-    """Return the positions of new tokens: 0, 1, ..., or the continuation of a cache that holds some.
+    """Return the positions of new tokens: 0, 1, ..., or the continuation of a cache with tokens.
 
     Raises:
         ValueError: as `KeyValueCache.continuation` does.

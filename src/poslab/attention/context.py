@@ -55,7 +55,7 @@ class AttentionContext:
     def append(
         self, k_BGTD: Tensor, v_BGTD: Tensor, state_BHTE: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Add the keys, values and state of the new tokens to the cache, if there is one; return those of all S."""
+        """Add the keys, values and state of the new tokens to the cache, if there is one; return them for all S."""
         if self.cache is None:
             return k_BGTD, v_BGTD, state_BHTE
         k_BGSD, v_BGSD, *state = self.cache.append(k_BGTD, v_BGTD, *([] if state_BHTE is None else [state_BHTE]))
@@ -130,7 +130,7 @@ def contexts_of_layers(
     Args:
         encodings, route: as in `self_attention_contexts`.
         query_positions: positions of the T queries.
-        key_positions: positions of all S keys; the last T are those of the queries.
+        key_positions: positions of all S keys; the last T belong to the queries.
         real_keys, causal: as in `Visibility`.
         tokens: tokens up to the last key; None without any.
         windows: as in `Visibility`, one for each layer.

@@ -44,7 +44,7 @@ def attend_by_distance(
         visibility: keys that each query sees.
         scale: factor on the products of queries and keys.
         sinks_H: logit of the sink of each head; None for none.
-        query_places, key_places: those of a `BiasOfLattice`; None for a `BiasTable`.
+        query_places, key_places: as in `BiasOfLattice`; None for a `BiasTable`.
     """
     num_queries, num_keys = q_BHTD.shape[-2], k_BGSD.shape[-2]
     furthest = max(num_queries, num_keys) if visibility.window is None else visibility.window - 1
@@ -120,8 +120,8 @@ def distance_attention(
     """Return the output, (B, H, T, D), and each query's log of its sum of exponentials, (B, H, T) float32 at least.
 
     Args:
-        bias_HN: bias at successive distances, from that of the first query to the last key on; or values of a
-            `BiasOfLattice`; None for none.
+        bias_HN: bias at successive distances, starting with the distance from the first query to the last key; or
+            values of a `BiasOfLattice`; None for none.
         sinks_H1: logit of the sink of each head, which counts in the sum; None for none.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
         others: as in `attend_by_distance` and `OfRows`.

@@ -1,7 +1,7 @@
 """Blocks of query rows under a bias of distance or offset, and their masks, made of the vector of the bias.
 
 A bias of distance is one number for each distance and head. The T x S matrix is a view of these: with the rows of a
-block in reverse, row r and column j hold number r + j, and PyTorch's kernel accepts the strides (1, 1) as a mask. Under
+block in reverse, row r and column j have number r + j, and PyTorch's kernel accepts the strides (1, 1) as a mask. Under
 a bias of offsets on a grid, the numbers of a block are differences of places, and its mask is gathered.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees,
@@ -21,8 +21,8 @@ from torch import Tensor
 class OfRows(NamedTuple):
     """Numbers of each query, (1 or B, T), and of each key, (1 or B, S), of rows of the batch; None for none.
 
-    `query_segments`, `key_segments` and `real_keys` are those of `Visibility`, `query_places` and `key_places` those of
-    a `BiasOfLattice`, which a bias of distance does not have.
+    Segments and real keys are as in `Visibility`, `query_places` and `key_places` as in `BiasOfLattice`; a bias of
+    distance has no places.
     """
 
     query_segments: Tensor | None = None
@@ -53,8 +53,8 @@ def blocks(
     """Yield the blocks of all queries, first to last.
 
     Args:
-        bias_HN: bias at successive distances, from that of the first query to the last key on; or values of a
-            `BiasOfLattice`.
+        bias_HN: bias at successive distances, starting with the distance from the first query to the last key; or
+            values of a `BiasOfLattice`.
         num_queries, num_keys: T and S.
         block: query rows of a block; the last may have fewer.
         nearest, furthest: least and largest distance in storage at which a query sees a key.
@@ -67,7 +67,7 @@ def blocks(
     descending_HN = of_distance_HN.masked_fill(hidden_N, -math.inf).flip(-1).contiguous()
     for start in range(0, num_queries, block):
         stop = min(start + block, num_queries)
-        # A block that sees nothing keeps one key, hidden: the kernel refuses a mask without keys.
+        # A block that sees nothing keeps one key, hidden: the kernel does not support a mask without keys.
         begin = min(max(0, num_keys - num_queries + start - furthest), num_keys - 1)
         end = max(min(num_keys, num_keys - num_queries + stop - nearest), begin + 1)
         rows, keys = slice(start, stop), slice(begin, end)

@@ -1,7 +1,7 @@
-"""Gradients of attention under a bias of distance or offset, block by block, and that of the bias itself.
+"""Gradients of attention under a bias of distance or offset, block by block, and gradient of the bias itself.
 
-The gradient of a distance is the logits' gradient summed over its diagonal, by the strides of `distance_blocks`. That
-of an offset is summed by number.
+The gradient of a distance is the logits' gradient summed over its diagonal, by the strides of `distance_blocks`. The
+gradient of an offset is summed by number.
 
 Dimension letters: B batch, H heads, T queries, S keys, R queries of a block, K keys that a block sees, D head dim,
 N = T + S - 1 distances.
@@ -50,7 +50,7 @@ def gradients(
     scale: float,
     of_rows: OfRows,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return the gradients of queries, keys, values and bias; that of the bias is zero unless it learns.
+    """Return the gradients of queries, keys, values and bias; the bias has zero unless it learns.
 
     Args:
         gradient_BHTD: gradient of the output.
@@ -141,7 +141,7 @@ def _add_gradients_of_bias_too(
 ) -> None:
     """Add to the gradients of queries, keys, values and bias; the kernel has none for its mask.
 
-    The masks of the blocks are in units of log 2. Each block overwrites `workspaces` and `factors`; the latter hold
+    The masks of the blocks are in units of log 2. Each block overwrites `workspaces` and `factors`; the latter are
     the factors of products with queries, keys and gradients.
     """
     q_gradient, k_gradient, v_gradient, bias_gradient = gradients

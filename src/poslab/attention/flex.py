@@ -78,7 +78,7 @@ def attend_by_flex(
         raise ValueError(f"attention must not be flex here: {error}") from error
     output: Tensor = made if sinks_H is None else made[0]
     if sinks_H is not None:
-        # Of the sum of exponentials with the sink, this share is that of the keys.
+        # Of the sum of exponentials with the sink, this share comes from the keys.
         output = (output * (made[1].lse - sinks_H.float().view(-1, 1)).sigmoid().unsqueeze(-1)).to(output.dtype)
     return output[:, :, :num_queries]
 

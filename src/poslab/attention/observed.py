@@ -75,7 +75,7 @@ def observed(
 
 
 def of_encodings(seen: Sequence[AttentionInputs], encodings: Iterable[PositionalEncoding]) -> list[AttentionInputs]:
-    """Filter what reached attention by its encoding, such as those of a stack."""
+    """Filter what reached attention by its encoding, such as the encodings of a stack."""
     wanted = {id(encoding) for encoding in encodings}
     return [inputs for inputs in seen if id(inputs.context.encoding) in wanted]
 

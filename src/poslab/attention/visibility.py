@@ -143,7 +143,7 @@ class Visibility:
 
 
 def _check_count(name: str, count: int | None) -> None:
-    if count is not None and (type(count) is not int or not 1 <= count < 2**63):  # at most what int64 holds
+    if count is not None and (type(count) is not int or not 1 <= count < 2**63):  # at most what int64 represents
         raise ValueError(f"{name} must be a positive integer or None, got {count!r}")
 
 

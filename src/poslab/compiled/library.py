@@ -108,7 +108,7 @@ def _run(command: list[str]) -> None:
     with process:
         try:
             _, message = process.communicate(timeout=COMPILE_TIMEOUT_S)
-        except BaseException:  # Ctrl-C too, which reaches this process alone
+        except BaseException:  # Ctrl-C too, which reaches only this process
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:

@@ -69,7 +69,7 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
 
 
 def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
-    """Build every node of a group that holds any number of them by name, such as `callbacks`.
+    """Build every node of a group that has any number of them by name, such as `callbacks`.
 
     Args:
         config, kind: as of `build`.

@@ -128,7 +128,7 @@ def groups() -> list[str]:
 
 
 def choices(group: str) -> list[str]:
-    """Return the choices of a group, those of ./conf too; a file that starts with `_` is only a part of others."""
+    """Return the choices of a group, also from ./conf; a file that starts with `_` is only a part of others."""
     files = {
         path.relative_to(folder / group).with_suffix("").as_posix()
         for folder in _searched()

@@ -185,8 +185,8 @@ def _resolved(value: Any, config: Mapping[str, Any]) -> Any:
 def choice_name(conf: Path, group: str, node: Mapping[str, Any]) -> str | None:
     """Return the choice of a group that makes what a node describes, from the nearest file; None if there is none.
 
-    Files may make the same class, such as those of rotary scalings: classes must be equal everywhere, and of several
-    files that fit, the one with most equal values is taken.
+    Files may make the same class, such as the files of rotary scalings: classes must be equal everywhere, and of
+    several files that fit, the one with most equal values is taken.
     """
     fitting = {name: file for name, file in _files(conf, group).items() if _classes(file) == _classes(node)}
     return max(fitting, key=lambda name: _likeness(fitting[name], node), default=None)
@@ -198,7 +198,7 @@ def _likeness(file: Mapping[str, Any], node: Mapping[str, Any]) -> tuple[int, in
 
 
 def _classes(node: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return the `_target_` at each place of a node; one of Poslab may be named by any of its packages."""
+    """Return the `_target_` at each path of a node; one of Poslab may be named by any of its packages."""
     classes = {prefix: re.sub(r"^poslab\..*\.", "poslab.", str(node["_target_"]))} if "_target_" in node else {}
     for key, value in node.items():
         if isinstance(value, Mapping):
@@ -219,7 +219,7 @@ def choice_file(group: str, name: str, conf: Path = CONF) -> dict[str, Any]:
 
 
 def _content(file: Path) -> dict[str, Any]:
-    """Return the content of a file over that of the files of its group that it names as its defaults."""
+    """Return the content of a file over the content of the files of its group that it names as its defaults."""
     try:
         node = yaml.load(file.read_text(encoding="utf-8"), Loader=LOADER)
     except (OSError, UnicodeDecodeError, yaml.YAMLError):  # Hydra reports it where it is chosen

@@ -33,9 +33,9 @@ OF_THE_JOB = re.compile(r"\$\{(now:[\w%-]*|hydra:runtime\.choices\.\w+|hydra:job
 """Interpolations whose values are names, not paths."""
 
 PACKAGES = {"debug": "_global_", "experiment": "_global_", "pretrained": "_global_", "size": "model"}
-"""Packages that the choices of a group fill, where it is not that of the group; those of conf/ do too."""
+"""Packages that the choices of a group fill, where it is not the group itself; files of conf/ do too."""
 ALSO_CHOSEN = {"dataset": {"family", "model"}, "model": {"size"}}
-"""Groups of which the choices of another group choose; those of conf/ do too. Those of `PACKAGES` choose of any."""
+"""Groups of which the choices of another group choose; files of conf/ do too. Choices in `PACKAGES` choose of any."""
 
 
 @contextmanager
@@ -87,7 +87,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
 
 class _Repository(CachingConfigRepository):
-    """The files of one composition: those of Poslab and Hydra, then those from outside that are named.
+    """The files of one composition: Poslab's and Hydra's, then files from outside that are named.
 
     Args:
         delegate: repository of all of them.
@@ -103,7 +103,7 @@ class _Repository(CachingConfigRepository):
         self.outside: dict[str | None, Path] = {}
         """Files from outside that were read, by their names."""
         self.of_sweeps: set[Path] = set()
-        """Those of them that say where the jobs of `-m` are written."""
+        """The files from outside that say where the jobs of `-m` are written."""
         self._named = {config_name}
         for word in typed:
             value = None if word.is_sweep_override() else word.value()
@@ -207,7 +207,7 @@ def _checked_hydra_node(file: Path, node: Any, package: str) -> Collection[str]:
 
 
 def _package(config_path: str) -> str:
-    """Return the package that a file may fill: that of its group, or all of it for a primary configuration."""
+    """Return the package that a file may fill: its group's, or the root for a primary configuration."""
     group, slash, _ = config_path.partition("/")
     return PACKAGES.get(group, group) if slash else "_global_"
 
@@ -243,14 +243,14 @@ _KNOWN = re.compile(
 """Interpolations of conf/: another key, the time, Hydra's facts of the job, what a model or dataset may know, and
 shares of a number."""
 DEEPEST = 3
-"""Most interpolations within each other; those of conf/ have 1."""
+"""Most interpolations within each other; files of conf/ have 1."""
 MAX_INTERPOLATIONS = 24
-"""Interpolations of a file; those of conf/ have up to 11. A value that repeats another twice doubles it: a chain of 40
+"""Interpolations of a file; files of conf/ have up to 11. A value that repeats another twice doubles it: a chain of 40
 such values would fill any memory."""
 
 
 def check_interpolations(node: Any, file: Path) -> None:
-    """Check the texts of a file's unresolved contents, whoever wrote them, before OmegaConf resolves them.
+    """Check the texts of a file's unresolved contents, whether trusted or not, before OmegaConf resolves them.
 
     `${oc.env:SECRET}` would put a secret into printed and stored text.
 

@@ -32,11 +32,11 @@ class SpecFiles:
     keys: Sequence[str]
 
     def names(self) -> list[str]:
-        """Return the names of the files, without defaults; those of a folder in it as `papers/kazemnejad2023`."""
+        """Return the names of the files, without defaults; files of a folder in it as `papers/kazemnejad2023`."""
         return sorted(self._by_name())
 
     def _by_name(self) -> dict[str, Path]:
-        """Return the files by name, those in the current directory too; of two of a name, that of Poslab."""
+        """Return the files by name, also from the current directory; of two of a name, Poslab's."""
         by_name: dict[str, Path] = {}
         for folder in filter(None, (in_current_directory(self.folder), self.folder)):
             files = (file for file in folder.rglob("*.yaml") if file.name != DEFAULTS)
@@ -65,11 +65,11 @@ class SpecFiles:
         return known[str(name)]
 
     def chosen(self, given: Mapping[str, Any], made: type, overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
-        """Return the name of the file that a command line chooses, and its keys, those of the preset and its own.
+        """Return the name of the file that a command line chooses, and its keys, the preset's and its own.
 
         Args:
             given: keys of the command line: the kind (a name in the folder, or the path of a file), `preset`, and
-                arguments that override those of the file.
+                arguments that override the arguments of the file.
             made: dataclass of the arguments. A file need not have its `name` and `output`, nor may a command line have
                 its `question` and `overrides`.
             overrides: choices of every run, as typed.
@@ -101,7 +101,7 @@ class SpecFiles:
         return str(read_yaml(self.path(name)).get("question", ""))
 
     def read(self, path: Path, preset: Any) -> dict[str, Any]:
-        """Return the keys of a file, which override those of the defaults next to it; in each, a preset overrides.
+        """Return the keys of a file, which override the defaults next to it; in each, a preset overrides.
 
         The choices of `train`, and cases by name with theirs, are merged; a case that a preset sets to null is left
         out. Any other key replaces an earlier one.
@@ -147,7 +147,7 @@ class SpecFiles:
 
 
 def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys of a node with those of a layer over them."""
+    """Return the keys of a node with the keys of a layer over them."""
     merged = {**node, **layer}
     train, more = node.get("train"), layer.get("train")
     if isinstance(train, Mapping) and isinstance(more, Mapping | None):
@@ -162,7 +162,7 @@ def _over(node: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _keys(node: Any) -> set[str]:
-    """Return the keys that a case may have instead of those of all cases."""
+    """Return the keys that a case may have instead of the keys of all cases."""
     return {f"train.{key}" for key in _mapping(_mapping(node).get("train"))} | {"gate", "metrics"} & set(_mapping(node))
 
 

@@ -133,7 +133,7 @@ def beam_search(
         if drop:
             best_B = (sums_BK / lengths_BK**length_penalty).argmax(dim=-1)
             best_BN = written_BKN[row_B1[:, 0], best_B]
-            for text, best_N in zip(text_B.tolist(), best_BN, strict=True):  # that of an unfinished row for now
+            for text, best_N in zip(text_B.tolist(), best_BN, strict=True):  # an unfinished row's best for now
                 ends = (best_N == end_id).nonzero()
                 texts[text] = best_N[: int(ends[0])] if len(ends) else best_N
         if last:
@@ -193,7 +193,7 @@ def generate(
         continuation, choice, tokens_BT = Continuation(model), sampling or Sampling(), prompt_BT
         ended_B = torch.zeros(len(tokens_BT), dtype=torch.bool, device=tokens_BT.device)
         for _ in range(max_new_tokens):
-            # Around each step and not around a yield, where it would hold for the caller too. Not inference mode, since
+            # Around each step and not around a yield, where it would apply to the caller too. Not inference mode, since
             # tensors that an encoding keeps of it could not be trained with afterwards.
             with torch.no_grad():
                 next_B = choice.next_token(continuation.next_logits(tokens_BT), generator)

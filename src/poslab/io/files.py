@@ -70,7 +70,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys and values of a YAML file, as Hydra does, with interpolations left as text.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, does not hold keys and values, is larger than 200 kB, is
+        ValueError: naming the file, if it cannot be read, does not contain keys and values, is larger than 200 kB, is
             nested more than 32 deep or uses aliases, a few of which can represent terabytes.
     """
     text = read_text(path, MAX_YAML)
@@ -109,10 +109,10 @@ def _too_much(text: str) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds one object.
+    """Read a JSON file that contains one object.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, holds something else or is larger than 100 MB.
+        ValueError: naming the file, if it cannot be read, contains something else or is larger than 100 MB.
     """
     text = read_text(path, MAX_JSON)
     try:
@@ -168,7 +168,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise ValueError if a folder holds anything but files and folders, at any depth.
+    """Raise ValueError if a folder contains anything but files and folders, at any depth.
 
     A symbolic link in an untrusted folder can make a program write to, or read, a file anywhere. The folder itself may
     be reached through a link, which belongs to its user.
