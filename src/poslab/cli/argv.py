@@ -110,7 +110,7 @@ def expand_aliases(words: list[str], keys: list[str]) -> list[str]:
 
 
 def as_sweep(words: list[str]) -> list[str]:
-    """Return the command line of several jobs, with the keys of a group that varies held by each of the jobs.
+    """Return the command line of several jobs, with the keys of a group that varies in each of the jobs.
 
     Hydra looks for a key with one value in the default choice, whatever the choices of the jobs: `encoding=t5,deberta
     encoding.num_buckets=64` fails. As a choice among one value it belongs to the jobs.

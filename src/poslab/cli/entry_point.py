@@ -91,7 +91,7 @@ class UserPackages(MetaPathFinder):
 
     Args:
         names: top-level names of the packages.
-        directory: that holds them.
+        directory: that contains them.
     """
 
     def __init__(self, names: Sequence[str], directory: str) -> None:

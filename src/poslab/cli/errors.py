@@ -99,7 +99,7 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
         error: what Hydra raised.
         name: of the command.
         words: of its command line, of which choices of groups bring in keys.
-        own_keys: of the command, in addition to those of a run.
+        own_keys: of the command, in addition to the keys of a run.
     """
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
@@ -184,7 +184,7 @@ def _intended(word: str, following: list[str], name: str) -> str:
 def _choice_error(path: str, words: list[str], known: Iterable[str] = ()) -> str:
     """Return the message for a choice that its group does not have, from its path, such as `encoding/rotry`.
 
-    `known` are Hydra's choices of a group of its own.
+    `known` are Hydra's choices of one of its own groups.
     """
     typed = [word.lstrip("+").partition("=")[0].partition("@")[0] for word in words]
     group = max((key for key in typed if path.startswith(f"{key}/")), key=len, default=path.rpartition("/")[0])
@@ -249,7 +249,7 @@ def known_keys(name: str, words: list[str]) -> list[str]:
 
     Args:
         name: of the configuration, unless the command line chooses another.
-        words: of the command line; one of several values of a choice stands for all.
+        words: of the command line; one of several values of a choice represents all.
     """
     from hydra import compose
     from hydra._internal.utils import get_args_parser

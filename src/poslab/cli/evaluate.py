@@ -1,4 +1,4 @@
-"""Evaluate trained runs (`python -m src.evaluate run=outputs/RUN`), a pretrained model, or an encoding alone."""
+"""Evaluate trained runs (`python -m src.evaluate run=outputs/RUN`), a pretrained model, or only an encoding."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     def resolved(words: Sequence[str]) -> dict[str, Any]:
         try:
             return composer.resolve(compose("train", overrides=[*words, *searched], return_hydra_config=True))
-        except ConfigCompositionException as error:  # its keys are those of training
+        except ConfigCompositionException as error:  # its keys are keys of training
             raise ValueError(composition_error(error, "train", [*words, *searched])) from error
 
     whole = resolved([*words, "encoding=pretrained"])
@@ -200,7 +200,7 @@ def _sets(key: str, words: Sequence[str]) -> bool:
 
 
 def _taken_for_model(words: list[str]) -> list[str]:
-    """Return the words that choose a pretrained model and its data, if there is no run: those of keys of training."""
+    """Return the words that choose a pretrained model and its data, if there is no run: words with keys of training."""
     if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
         return []
     of_evaluate = {*map(_top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}

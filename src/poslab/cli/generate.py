@@ -26,7 +26,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
     Args:
         config, directory, overrides: as `command` gives them.
-        prompt: the text; `-` is each line of standard input; None is that of the configuration.
+        prompt: the text; `-` is each line of standard input; None is the configuration's.
     """
     from poslab.configuration.build import trusted_packages
     from poslab.generation.token_choice import Sampling
@@ -77,7 +77,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     device = next(model.parameters()).device
     tokenizer = load_tokenizer(run.path)
     prompt_tokens = tokenizer.encode(text).tolist()
-    # What stands before a document in training is the end of another.
+    # What comes before a document in training is the end of another.
     context = torch.tensor([prompt_tokens or [tokenizer.end_id]], device=device)
     if max_new_tokens is None:
         room = DEFAULT_NEW_TOKENS if model.max_length is None else model.max_length - context.shape[1]

@@ -220,7 +220,7 @@ def questions_help(first: Iterable[str], run: str, own_keys: Mapping[str, str], 
 
 
 def _choices(group: str) -> Iterator[str]:
-    """Yield the choices of a group with what each is, those of datasets and encodings by family."""
+    """Yield the choices of a group with what each is, datasets and encodings by family."""
     yield from textwrap.wrap(f"{group}: {meanings()[group]}", WIDTH)
     families = {"": choices(group)}
     if group in COMMON:
@@ -268,12 +268,12 @@ def meanings() -> dict[str, str]:
 
 
 def description(group: str, choice: str) -> str:
-    """Return the first sentence of the comment that a file begins with."""
+    """Return the first sentence of the comment at the start of a file."""
     return first_sentence(_heading(group, choice))
 
 
 def _heading(group: str, choice: str) -> str:
-    """Return the comment that a file begins with."""
+    """Return the comment at the start of a file."""
     lines = _lines(path_of_choice(group, choice).read_text(encoding="utf-8"))
     comment = takewhile(lambda line: line.startswith("#"), dropwhile(lambda line: not line, lines))
     return " ".join(line.lstrip("# ") for line in comment)
@@ -293,7 +293,7 @@ def first_sentence(comment: str) -> str:
 def family(group: str, choice: str) -> str:
     """Return the family of a dataset, such as `classes`, which conf/dataset/_classes.yaml describes; empty without one.
 
-    The family in a file overrides that of the files that it inherits from, as in Hydra. An encoding's is its folder.
+    The family in a file overrides the family in files that it inherits from, as in Hydra. An encoding's is its folder.
     """
     nodes = [_content(file) for file in _parts(group, choice)]
     if group == "encoding":
@@ -306,7 +306,7 @@ def family(group: str, choice: str) -> str:
 def keys(group: str, choice: str) -> dict[str, str]:
     """Return the keys of a choice as they are typed, each with the comment above it or behind it.
 
-    A choice has those of the files of its group that it begins with, too. Raises YAMLError for a broken file.
+    A choice also has the keys of the files of its group that it inherits from. Raises YAMLError for a broken file.
     """
     package = re.search(r"^# @package (\S+)", path_of_choice(group, choice).read_text(encoding="utf-8"), re.MULTILINE)
     prefix = f"{group}." if package is None else f"{package[1]}.".removeprefix("_global_.")
@@ -320,14 +320,14 @@ def keys(group: str, choice: str) -> dict[str, str]:
 def keys_of(file: Path) -> dict[str, str]:
     """Return the dotted keys of a choice's file, each with the comment above it; YAMLError or ValueError if broken."""
     if not file.is_relative_to(CONF):
-        read_yaml(file)  # a few aliases of a stranger's can stand for terabytes
+        read_yaml(file)  # a few aliases in an untrusted file can represent terabytes
     text = file.read_text(encoding="utf-8")
     node = yaml.compose(text, LOADER)
     return dict(_keys(node, "", _lines(text))) if isinstance(node, yaml.MappingNode) else {}
 
 
 def _parts(group: str, choice: str) -> Iterator[Path]:
-    """Yield the files of the same group that the file of a choice begins with, and it itself."""
+    """Yield the files of the same group that the file of a choice inherits from, and the file itself."""
     file = path_of_choice(group, choice)
     for default in _content(file).get("defaults", []):
         if isinstance(default, str) and default != "_self_":

@@ -302,8 +302,8 @@ def run_question(
     Args:
         question: the sweep or the comparison.
         run: runs it.
-        own_keys: of the command, in addition to those of a run.
-        explained: returns the sentence for a configuration that cannot be composed, from that of `composition_error`.
+        own_keys: of the command, in addition to the keys of a run.
+        explained: returns the sentence for a configuration that cannot be composed, from `composition_error`'s.
 
     Raises:
         ValueError: for a configuration that cannot be composed, and as `run`.

@@ -57,13 +57,13 @@ def parameters_of_encodings(model: nn.Module) -> list[nn.Parameter]:
 
 
 def parameters_of_embeddings(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of embeddings, such as those of tokens, without those of encodings."""
+    """Return the parameters of embeddings, such as token embeddings, without the parameters of encodings."""
     embeddings = (m for m in model.modules() if isinstance(m, nn.Embedding))
     return _without(parameters_of_encodings(model), (p for m in embeddings for p in m.parameters()))
 
 
 def parameters_of_norms(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters of norms, without those of encodings.
+    """Return the parameters of norms, without the parameters of encodings.
 
     Libraries have their own norms, so a norm is known by its structure: a module without children whose parameters
     are vectors, and one of them is its weight.
@@ -73,14 +73,14 @@ def parameters_of_norms(model: nn.Module) -> list[nn.Parameter]:
 
 
 def linear_layers(module: nn.Module) -> list[nn.Module]:
-    """Return the linear layers in a module, each once, without those of encodings."""
+    """Return the linear layers in a module, each once, without the layers of encodings."""
     encodings = (m for m in module.modules() if isinstance(m, PositionalEncoding | Temperature))
     apart = {id(part) for encoding in encodings for part in encoding.modules()}
     return [part for part in module.modules() if is_linear(part) and id(part) not in apart]
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Return True for a linear layer, that of transformers (GPT-2), whose matrix is transposed, included."""
+    """Return True for a linear layer, also for the layer of transformers (GPT-2) whose matrix is transposed."""
     return isinstance(module, nn.Linear) or is_transposed(module)
 
 
@@ -142,7 +142,7 @@ class EncodingOnly(Adaptation):
 
 
 class FreezeEncoding(Adaptation):
-    """All weights learn, attention sinks too, but those of positional encodings and temperatures."""
+    """All weights learn, attention sinks too, except in positional encodings and temperatures."""
 
     def learning(self, model: Model) -> Sequence[nn.Parameter]:
         frozen = {id(parameter) for parameter in parameters_of_encodings(model)}
@@ -234,7 +234,7 @@ def updated(weight_OI: Tensor, left_OR: Tensor, right_RI: Tensor, scale: Tensor)
 
 
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the weights of a model with updates of low rank as those of the model without, each matrix updated.
+    """Return the weights of a model with updates of low rank as weights of the model without, each matrix updated.
 
     The weights of any other model are unchanged.
 

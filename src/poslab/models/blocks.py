@@ -17,7 +17,7 @@ from poslab.encodings import EncodingFactory, LayerPattern, PositionSampler, Sta
 from poslab.models.contexts import LayerMemory
 
 Ratio = Annotated[float, Range(above=0), Range(at_most=1000)]
-"""Inner width of a feed-forward layer over that of the model."""
+"""Inner width of a feed-forward layer over the width of the model."""
 
 Dropout = Annotated[float, Range(at_least=0, below=1)]
 """Fraction that is dropped."""
@@ -29,7 +29,7 @@ Sinks = Literal["all", "windows"]
 """Layers whose heads have an attention sink: all, or those in which a token does not see all tokens."""
 
 Canon = Literal["A", "C", "AC"]
-"""Places of short convolutions in a block, as the paper of Canon layers names them."""
+"""Positions of short convolutions in a block, as the paper of Canon layers names them."""
 
 
 @with_checked_arguments
@@ -45,7 +45,7 @@ class StackConfig:
         num_kv_heads: key-value heads, a divisor of H; None is H.
         head_dim: head dimension D; None is M / H.
         mlp_ratio: inner width of the feed-forward layers over M, rounded up to a multiple of 32. With 8/3 the three
-            gated matrices hold as many numbers as two plain ones of 4 M.
+            gated matrices have as many numbers as two plain ones of 4 M.
         qk_norm: True normalises queries and keys per head.
         shared_key: share of the channels of a key, the first ones, that all heads have in common, in [0, 1]. Under
             rotary with a `fraction` as large only these rotate, as in DeepSeek's latent attention. Not with `qk_norm`.
@@ -56,8 +56,8 @@ class StackConfig:
         window: number of last tokens that each token sees, itself included, and as many ahead if not causal; None: all.
             Kinds of layers may have narrower windows.
         sinks: layers whose heads have an attention sink, a learned logit that joins the softmax without a value: "all",
-            or "windows" for those in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
-        canon: places of short convolutions, which show a layer the tokens just before: "A", before attention, "C",
+            or "windows" for layers in which a token does not see all; None: none. As in gpt-oss, and in MiMo V2 Flash.
+        canon: positions of short convolutions, which show a layer the tokens just before: "A", before attention, "C",
             before the feed-forward layer, or "AC"; None: none. Only of causal stacks.
         attention: attention route; `auto` is the cheapest that is exact for the encoding.
         positions: sampler of other positions than 0, 1, 2, ... for the tokens; None for none.

@@ -24,7 +24,7 @@ class StackContext:
 
     Args:
         contexts: one for each layer.
-        positions: of the new tokens, behind those of registers.
+        positions: of the new tokens, behind the positions of registers.
         key_positions: of past and new tokens, as the encodings moved them.
         tokens: past and new tokens; None where a caller has only embeddings.
         order: numbers of the registers (0 to R - 1) and new tokens (from R) in the order of storage, (B, N); None where
@@ -90,7 +90,7 @@ class StackContext:
 def _behind_left_padding(real_BN: Tensor, registers: int) -> Tensor:
     """Return the order of storage, (B, N), in which the registers are right before the first real token.
 
-    Distances in storage, of windows, biases and convolutions, are then those of a row without padding.
+    Distances in storage, of windows, biases and convolutions, are then the same as in a row without padding.
     """
     padding_B1 = real_BN[:, registers:].int().argmax(dim=1, keepdim=True)
     index = torch.arange(real_BN.shape[1], device=real_BN.device)

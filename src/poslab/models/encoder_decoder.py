@@ -140,7 +140,7 @@ class EncoderDecoder(CheckedArguments, Model):
 
 @dataclass
 class TargetDecoding:
-    """A target that is written token by token, each read once; `cache` holds the tokens so far."""
+    """A target that is written token by token, each read once; `cache` contains the tokens so far."""
 
     model: EncoderDecoder
     memory: Memory

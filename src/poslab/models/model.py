@@ -35,7 +35,7 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "pa
 - bidirectional: each token sees all of its sequence, under the same `forward`;
 - source: `forward(source, target, real_source)` returns logits of a target, given a source;
 - cache: a text can be read piece by piece, from `new_cache()` or, with a source, from `begin(source, real)`;
-- pooled: its `Outputs` can be those of a whole sequence;
+- pooled: its `Outputs` can be for a whole sequence;
 - patches: its tokens can be patches, given to `forward` with their ids; it is made with their `patch_width`;
 - context_parallel: several processes can share a window: with the layers of its cache replaced by `GatheredLayer`,
   the logits of a part are the logits of that part of the window. Its `dropout` follows the embeddings.
@@ -43,7 +43,7 @@ Capability = Literal["causal", "bidirectional", "source", "cache", "pooled", "pa
 
 
 Pooling = Literal["mean", "first", "last"]
-"""Hidden state that represents a sequence: the mean over its tokens, or that of its first or last token."""
+"""Hidden state that represents a sequence: the mean over its tokens, or the state of its first or last token."""
 
 
 class Outputs(NamedTuple):
@@ -68,7 +68,7 @@ class Model(nn.Module):
 
     Your own model is a subclass in a package that you trust (`trust=my_package`). Its constructor may name any of
     `encoding`, `positions`, `temperature` and `attention` of the configuration, of `vocab_size`, `digits`, `outputs`
-    (`Outputs` or None) and `patch_width` of the data and the task, and of the keys of its own YAML file; with a
+    (`Outputs` or None) and `patch_width` of the data and the task, and of the keys of its YAML file; with a
     `stack: StackConfig` it gets all of that configuration. It declares `capabilities`, has its encodings as
     `encodings`, and implements `hidden_states` and `logits`, or its own `forward`. docs/your-own-model.md has an
     example.
@@ -81,7 +81,7 @@ class Model(nn.Module):
     """Token embeddings."""
 
     encodings: StackEncodings
-    """Encodings of the self-attention; with a source, of that of the source."""
+    """Encodings of the self-attention; with a source, of the source's self-attention."""
 
     num_registers: int = 0
     """Number of learned vectors before its tokens, which are positions too."""
@@ -192,7 +192,7 @@ class Model(nn.Module):
     ) -> Tensor:
         """Return the hidden state that represents each sequence, (B, M), for models with a `pooling`.
 
-        Arguments are those of `forward`.
+        Arguments are as in `forward`.
         """
         assert self.pooling is not None
         return pooled(self.hidden_states(tokens_BT, positions, real, cache, **named), real, self.pooling)

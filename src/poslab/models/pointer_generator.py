@@ -16,20 +16,20 @@ from poslab.models.encoder_decoder import EncoderDecoder
 class PointerGenerator(EncoderDecoder):
     """An encoder-decoder that can copy: it writes a token of its vocabulary, or one that it points at in the source.
 
-        p(token) = (1 - c) p_vocabulary(token) + c * (sum of a_s over the places s of the source where the token is)
+        p(token) = (1 - c) p_vocabulary(token) + c * (sum of a_s over the positions s of the source where the token is)
         c = sigmoid(u . h + b)
         a = softmax over s of  (W h) . m_s / sqrt(M) + f(h, m_s) [x_(s-1) = y] + r(h) [x_s is y or an earlier token]
 
-    with h the hidden state of the target at its token y, and m_s that of the source at its token x_s; x_(-1) is the
+    with h the hidden state of the target at its token y, and m_s the source's at its token x_s; x_(-1) is the
     token that begins all targets, which does not count as an earlier one. c is the probability of copying; f (affine, 3
     at first) favours the token after the last one in the source, and r (affine, -3 at first) a repeated token.
 
-    Args: those of `EncoderDecoder`.
+    Args: as in `EncoderDecoder`.
 
     Source: See, Liu, Manning, "Get To The Point: Summarization with Pointer-Generator Networks" (2017), sections 2.2
     and 2.3, where c also depends on the context and the last token, and the attention so far limits repetition; Gu et
-    al., "Incorporating Copying Mechanism in Sequence-to-Sequence Learning" (2016), section 3.3, for the place of the
-    last token in the source.
+    al., "Incorporating Copying Mechanism in Sequence-to-Sequence Learning" (2016), section 3.3, for the position of
+    the last token in the source.
     """
 
     def add_layers(self, d_model: int) -> None:

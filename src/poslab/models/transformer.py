@@ -28,7 +28,7 @@ Number = Annotated[int, Range(at_least=0), Range(at_most=10_000)]
 class PatchEmbedding(nn.Module):
     """Embeddings of tokens some of which are patches: `W patch + b` for a patch, the row of a table for any other.
 
-    The weights of a patch of unit variance begin so that its embedding is as large as that of another token (standard
+    The weights of a patch of unit variance begin so that its embedding is as large as another token's (standard
     deviation 0.02): an encoding that is mixed into embeddings then meets both alike.
 
     Args:
@@ -78,7 +78,7 @@ class Transformer(CheckedArguments, nn.Module):
     block_class: ClassVar[type[nn.Module]] = Block
     """Class of its blocks, made and called as `Block` is.
 
-    A block with arguments of its own reads them from a subclass of `StackConfig`, which the constructor of its model
+    A block with additional arguments reads them from a subclass of `StackConfig`, which the constructor of its model
     names as the annotation of `stack`.
     """
 
@@ -159,9 +159,9 @@ class Transformer(CheckedArguments, nn.Module):
         memory: Memory | None = None,
         patches: Tensor | None = None,
     ) -> Tensor:
-        """Return the hidden states of registers and tokens, (B, R + T, M); without registers if the cache holds them.
+        """Return the hidden states of registers and tokens, (B, R + T, M); without registers if they are in the cache.
 
-        Arguments are those of `hidden_states`.
+        Arguments are as in `hidden_states`.
         """
         stack_context = StackContext.of(
             tokens_BT,
@@ -217,8 +217,8 @@ class SequenceModel(Transformer, Model):
         outputs: output layer; None means token logits at each token.
         tie_embeddings: True if the output layer of token logits shares the matrix of the token embeddings.
         pooling: hidden state that represents a sequence as a whole; None is the last if the model is causal, else the
-            mean. The first token of a causal model sees only itself. The mean is that of tokens, not of registers; with
-            registers, `first` is that of the first one, a class token.
+            mean. The first token of a causal model sees only itself. The mean is over tokens, not registers; with
+            registers, `first` is the state of the first one, a class token.
         patch_width: number of values of a patch, for data of patches; None has none.
         registers: number of learned vectors before the tokens, without a position; 0 has none.
 
@@ -258,7 +258,7 @@ class SequenceModel(Transformer, Model):
 
     @property
     def task_output(self) -> nn.Module | None:
-        """Output layer, unless it is that of token logits."""
+        """Output layer, unless it computes token logits."""
         return None if self.predicts_tokens else self.output
 
     def pooled_states(self, *read: Any, **named: Any) -> Tensor:

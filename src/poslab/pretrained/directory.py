@@ -1,4 +1,4 @@
-"""Pretrained models on the disk, read without running anything that they hold, and the transformers package.
+"""Pretrained models on the disk, read without running anything that they contain, and the transformers package.
 
 Reading never downloads: a run that someone else has trained may name any model of the hub. `download` does, and is for
 what the user has typed.
@@ -87,7 +87,7 @@ def configuration(path: str) -> PreTrainedConfig:
 
     Raises:
         ValueError: in one sentence that starts with `path`, if there is no such model, a file is damaged, or weights
-            would be read that can hold code.
+            would be read that can contain code.
     """
     require_transformers("model=pretrained")
     from transformers import AutoConfig
@@ -99,7 +99,7 @@ def configuration(path: str) -> PreTrainedConfig:
 
 
 def without_weights(auto_class: Any, config: PreTrainedConfig, path: str) -> Any:
-    """Return a model in float32 without memory for weights; arguments and errors are those of `with_weights`."""
+    """Return a model in float32 without memory for weights; arguments and errors are as in `with_weights`."""
     import torch
 
     with _errors_of_library(path), torch.device("meta"):
@@ -246,7 +246,7 @@ def _check_configuration(config: dict[str, Any], path: Any) -> None:
 def _check_dtypes(file: Path, path: Any) -> None:
     """Raise ValueError, starting with a path, for quantised weights, which are not numbers without their scales.
 
-    Masks and position ids, which older files hold too, are integers.
+    Masks and position ids, which older files contain too, are integers.
     """
     from safetensors import SafetensorError, safe_open
 

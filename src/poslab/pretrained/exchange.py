@@ -136,7 +136,7 @@ class Exchange:
         return (), {**named, "poslab_stack_context": stack}
 
     def _after_rows(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        """Return a zero, which broadcasts, in place of rows."""
+        """Return a zero, which broadcasts, instead of rows."""
         return output.new_zeros(())
 
     def _after_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
@@ -344,7 +344,7 @@ def attention(
         query, key, value: (B, H, T, D) and (B, G, S, D), as the model's own positions leave them.
         attention_mask: None; padding is in the context.
         scaling: the model's own factor on the logits; None is `D ** -0.5`.
-        poslab_context, poslab_state: given by `Exchange`; the state is that of the new tokens, (B, H, T, E).
+        poslab_context, poslab_state: given by `Exchange`; the state belongs to the new tokens, (B, H, T, E).
         others: of other attention functions.
 
     Raises:

@@ -98,7 +98,7 @@ class HostedModel(CheckedArguments, Model):
 
     @property
     def base(self) -> Any:
-        """The module of transformers that holds the layers."""
+        """The module of transformers that contains the layers."""
         return self.exchange.base
 
     @property

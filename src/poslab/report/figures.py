@@ -200,7 +200,7 @@ def panel_grid(
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure with `count` panels in rows, (rows, columns), the rest of the last row hidden.
 
-    The width is that of the figure, the height that of a row, plus a margin, all in inches. The last panel of each
+    The width is the figure's, the height is a row's, plus a margin, all in inches. The last panel of each
     column and the first of each row have the labels.
     """
     rows = -(-count // columns)
@@ -285,7 +285,7 @@ def write_figures(directory: Path, sections: Sequence[Section], width: float | N
 
     Args:
         directory: of the files, which is made.
-        sections: that hold the figures.
+        sections: that contain the plots and tables.
         width: in inches of PDF files, such as a paper's column; None: as in the page.
     """
     files: dict[str, bytes] = {}
@@ -334,7 +334,7 @@ def _columns(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _column(column: pd.Series[Any], decimals: Mapping[str, int]) -> dict[str, Any]:
-    """Return a column's name, whether it holds numbers, and its cells: text, CSS classes, and number to sort by.
+    """Return a column's name, whether it contains numbers, and its cells: text, CSS classes, and number to sort by.
 
     A name that is one identifier is shown in words; a key of a configuration, such as model.num_heads, stays.
     """

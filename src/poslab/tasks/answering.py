@@ -27,9 +27,9 @@ from poslab.tasks.token_prediction import TokenPrediction
 class Answering(TokenPrediction):
     """Predict the answer to an input, token by token.
 
-    `accuracy` is the share of right symbols among those of all answers, `exact_match` that of answers whose symbols are
-    all right, with the end that a decoder writes; both are in per cent. Symbols after the stop of an answer count
-    only in the loss.
+    `accuracy` is the share of right symbols among all symbols of answers, `exact_match` the share of answers whose
+    symbols are all right, with the end that a decoder writes; both are in per cent. Symbols after the stop of an answer
+    count only in the loss.
 
     Args:
         task: makes the examples.

@@ -52,7 +52,7 @@ class ClassesRecord(NamedOutputs):
     Args:
         two_texts: True if two texts are classified together.
         several: True if a text may have several classes.
-        others: those of `NamedOutputs`.
+        others: as in `NamedOutputs`.
     """
 
     two_texts: bool = False
@@ -207,7 +207,7 @@ class MultiLabelClassification(Classification):
         return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
 
     def distributions(self, logits_BC: Tensor, batch: ClassBatch) -> Distributions:
-        """Return the distribution of "no" and "yes" for each class, whose logit is that of "yes"."""
+        """Return the distribution of "no" and "yes" for each class, whose logit belongs to "yes"."""
         weight_BC = (batch.classes != IGNORE).float() / batch.classes.shape[1]
         return Distributions(torch.stack([torch.zeros_like(logits_BC), logits_BC], dim=-1), weight_BC)
 

@@ -20,7 +20,7 @@ from poslab.tasks.task import OF_WINDOWS
 from poslab.tasks.token_prediction import PairBatch, TargetPrediction, TokenPrediction, with_perplexity
 
 CONTEXT_MARGIN = 0.02
-"""Bits per byte by which windows longer than those of training may be worse, and not degrade."""
+"""Bits per byte by which windows beyond the training length may be worse, and not degrade."""
 
 
 class LanguageModelling(TokenPrediction):
@@ -101,7 +101,7 @@ class MaskedLanguageModelling(TokenPrediction):
         vocab_size: number of tokens of text.
         boundary: the token that ends a document, where documents are kept apart; None: they are not.
         share: of the tokens that are chosen, the same number in each window, to the nearest.
-        mask: the token that replaces a masked one; None is a new token after those of text.
+        mask: the token that replaces a masked one; None is a new token after the tokens of text.
 
     Source: Devlin et al., "BERT" (2019), section 3.1.
     """

@@ -124,7 +124,7 @@ class TaskRecord:
 
     Args:
         outputs: output layer of the model; None means token logits.
-        extra_tokens: number of tokens in addition to those of the tokenizer, such as a mask.
+        extra_tokens: number of tokens in addition to the tokenizer's, such as a mask.
     """
 
     outputs: Outputs | None = None
@@ -137,7 +137,7 @@ class TaskRecord:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Return the record in a file, that of no argument if there is no file.
+        """Return the record in a file, the record of no arguments if there is no file.
 
         Raises:
             ValueError: naming the file and what is wrong in it.
@@ -167,7 +167,7 @@ class NamedOutputs(TaskRecord):
 
     Args:
         classes: the names, all different, in the order of their numbers.
-        others: those of `TaskRecord`.
+        others: as in `TaskRecord`.
     """
 
     classes: list[str] = field(default_factory=list)

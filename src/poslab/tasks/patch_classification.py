@@ -37,7 +37,7 @@ class PatchBatch(NamedTuple):
         patches: (B, T, P) float32, their normalised values; 0 at padding.
         classes: (B,) int64, `IGNORE` in rows that do not count.
         grid: by name of an axis, the outermost first, the most patches of an array on it.
-        sizes: (B, A) int64, patches of each array on each axis; None if all are those of `grid`.
+        sizes: (B, A) int64, patches of each array on each axis; None if all are as in `grid`.
         real: (B, T) bool, False at padding; None where there is none.
     """
 
@@ -72,7 +72,7 @@ class PatchesRecord(TaskRecord):
     Args:
         patch: sides of a patch on all axes of an array.
         mean, deviation: of each channel over all arrays of training; 3 of images in colour, else 1.
-        others: those of `TaskRecord`.
+        others: as in `TaskRecord`.
     """
 
     patch: list[Side]
@@ -93,7 +93,7 @@ class PatchesRecord(TaskRecord):
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class ClassesOfPatchesRecord(NamedOutputs, PatchesRecord):
-    """The record of a classification of arrays; arguments are those of `NamedOutputs` and `PatchesRecord`."""
+    """The record of a classification of arrays; arguments are as in `NamedOutputs` and `PatchesRecord`."""
 
     def __post_init__(self) -> None:
         NamedOutputs.__post_init__(self)
@@ -188,7 +188,7 @@ OF_SIDES = LengthWords("a side in pixels", ("at", "a side of {:,} pixels"), "ima
 
 
 class ImageClassification(PatchClassification):
-    """Predict the one class of each image. Arguments are those of `PatchClassification`."""
+    """Predict the one class of each image. Arguments are as in `PatchClassification`."""
 
     kind = IMAGES
     length_words = OF_SIDES
@@ -201,7 +201,7 @@ class ImageClassification(PatchClassification):
 
 
 class SoundClassification(PatchClassification):
-    """Predict the one class of each sound. Arguments are those of `PatchClassification`."""
+    """Predict the one class of each sound. Arguments are as in `PatchClassification`."""
 
     kind = SOUNDS
     length_words = LengthWords("a crop in frames of 10 ms", ("at", "{:,} frames"), "crops of {:,} frames")
@@ -217,7 +217,7 @@ class SoundClassification(PatchClassification):
 
 
 class VideoClassification(PatchClassification):
-    """Predict the one class of each video. Arguments are those of `PatchClassification`."""
+    """Predict the one class of each video. Arguments are as in `PatchClassification`."""
 
     kind = VIDEOS
     length_words = LengthWords("a video in frames", ("at", "{:,} frames"), "videos of {:,} frames")

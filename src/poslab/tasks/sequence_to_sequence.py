@@ -274,14 +274,14 @@ def compare(text: str, reference: str) -> Likeness:
     """Compare a text with the right one; an exact match ignores outer white space.
 
     ROUGE ignores case and punctuation. Texts of ASCII letters have the words of Google's `rouge-score`, which drops all
-    other letters; here those of every script count.
+    other letters; here letters of every script count.
 
     Source: Lin, "ROUGE: A Package for Automatic Evaluation of Summaries" (2004).
     """
     keys = tuple(ROUGE.values())
     scores = rouge_score(text, reference, rouge_keys=keys, normalizer=str.lower, tokenizer=WORD.findall)
     rouge = {name: 100 * scores[f"{key}_fmeasure"].item() for name, key in ROUGE.items()}
-    # sacrebleu's own `corpus_score` is these two steps in one, and holds the n-grams of all texts together: 0.5 GB of
+    # sacrebleu's own `corpus_score` is these two steps in one, and keeps the n-grams of all texts together: 0.5 GB of
     # 10,000 short ones.
     bleu, chrf = (metric._extract_corpus_statistics([text], [[reference]])[0] for metric in _metrics())
     return Likeness(bleu, chrf, **rouge, exact_match=100.0 * (text.strip() == reference.strip()))

@@ -112,7 +112,7 @@ class Task(ABC):
     """True if its outputs are token logits."""
 
     extra_tokens: int = 0
-    """The number of tokens in addition to those of text, such as a mask."""
+    """The number of tokens in addition to the tokens of text, such as a mask."""
 
     columns: ClassVar[tuple[str, ...]] = ()
     """The columns of examples that a batch is made of, for kinds that have columns."""
@@ -139,10 +139,10 @@ class Task(ABC):
     """True if each token of a text is predicted from those before it, so that a text can be read in any windows."""
 
     aggregate_lengths: ClassVar[bool] = True
-    """True if the lengths of a split are of different examples, so that its metrics are those of many lengths together.
+    """True if the lengths of a split are of different examples, so that its metrics are over many lengths together.
 
-    A test has them all, a validation those up to the training length, so that no state of a model is chosen by its
-    results beyond it. Otherwise each length is the whole split, as windows or images of that size, and the longest
+    A test has them all, a validation the lengths up to the training length, so that no state of a model is chosen by
+    its results beyond it. Otherwise each length is the whole split, as windows or images of that size, and the longest
     one of training is taken for it.
     """
 

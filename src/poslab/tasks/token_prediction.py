@@ -57,7 +57,7 @@ class TokenPrediction(Task):
         return [Observation(_summed(model, *row)) for row in zip(hidden_BTM, batch.targets, strict=True)]
 
     def _in_chunks(self, model: Model) -> bool:
-        """Return True if losses are those of hidden states, in chunks."""
+        """Return True if losses are computed from hidden states, in chunks."""
         has_parts = type(model).forward is Model.forward and "source" not in model.capabilities
         return not self.whole_logits and has_parts and model.embedding.num_embeddings >= LARGE_VOCABULARY
 

@@ -14,7 +14,7 @@ from poslab.testing.subject import LENGTH, AttentionCase, Subject, assert_near, 
 
 
 def check_it_serves_grids_if_it_reads_axes(subject: Subject) -> None:
-    """Require that an encoding that reads axes serves grids of two axes or of three."""
+    """Require that an encoding that reads axes supports grids of two axes or of three."""
     reads = any(encoding.reads_axes for encoding in subject.stack())
     assert bool(subject.grids) == reads, "it reads axes, and serves grids neither of two nor of three axes"
 
@@ -66,7 +66,7 @@ def check_the_order_in_storage_does_not_matter_in_an_encoder(subject: Subject) -
 
 
 def check_grids_of_several_sizes_in_a_batch_are_each_alone(subject: Subject) -> None:
-    """Compare grids of two sizes, the smaller one padded, with each of them alone."""
+    """Compare grids of two sizes, the smaller one padded, with each of them by itself."""
     for sizes in [] if subject.depends_on_length else subject.grids:
         both = torch.tensor([sizes, [sizes[0], sizes[1] - 2, *sizes[2:]]])
         counts = both.prod(-1)
@@ -131,7 +131,7 @@ def check_tokens_without_a_place_change_no_distance(subject: Subject) -> None:
 
 
 def _beginnings(sizes: tuple[int, ...]) -> Iterator[Positions]:
-    """Yield a small grid, and text before one, at coordinates that continue as those of text."""
+    """Yield a small grid, and text before one, at coordinates that continue as in text."""
     small = (*[2] * (len(sizes) - 1), 3)
     yield Positions.grid(*small)
     parts = torch.tensor([[1] * len(sizes), [1] * len(sizes), small])

@@ -153,7 +153,7 @@ def _assert_same(tensors: list[Tensor], expected: list[Tensor], message: str) ->
 
 
 def _rounded(encodings: StackEncodings) -> StackEncodings:
-    """Round the parameters to numbers that bfloat16 holds, in place, and return the encodings."""
+    """Round the parameters to numbers that bfloat16 represents, in place, and return the encodings."""
     with torch.no_grad():
         for parameter in encodings.parameters():
             parameter.copy_(parameter.bfloat16())
@@ -178,7 +178,7 @@ def check_a_gradient_reaches_every_parameter(subject: Subject) -> None:
 def check_gradients_are_derivatives(subject: Subject) -> None:
     """Compare, in float64, gradients along a random direction with the difference of two outputs.
 
-    At a kink of an encoding, such as that of a ReLU, the two differ: they must agree at one of two points.
+    At a kink of an encoding, such as a ReLU's, the two differ: they must agree at one of two points.
     """
     for causal in subject.directions:
         for contiguous in (True, False):
@@ -219,7 +219,7 @@ def _move(sources: list[Tensor], direction: list[Tensor], step: float) -> None:
 
 
 def check_a_state_dict_makes_the_same_encoding(subject: Subject) -> None:
-    """Require a state dict of parameters alone that restores the encoding: tables are made again from them."""
+    """Require a state dict of only parameters that restores the encoding: tables are made again from them."""
     encodings = subject.stack()
     assert set(encodings.state_dict()) == {name for name, _ in encodings.named_parameters()}, "state_dict has tables"
     torch.default_generator.manual_seed(9)

@@ -54,14 +54,14 @@ def check_every_route_gives_what_the_dense_one_gives(subject: Subject) -> None:
 
 
 def compare_routes(subject: Subject, case: AttentionCase) -> None:
-    """Require of each route that serves the encoding the output and gradients of the dense one."""
+    """Require of each route that supports the encoding the output and gradients of the dense one."""
     hooks = frozenset().union(*(encoding.hooks for encoding in subject.stack()))
     # The route flex adds the same bias; on a CPU it has no backward pass.
     routes: list[Route] = [r for r, served in SERVED_HOOKS.items() if hooks <= served and r not in ("dense", "flex")]
     biases = (
         encoding.bias(encoding.prepare(case.positions, case.positions)) for encoding in subject.stack(case.causal)
     )
-    if any(isinstance(bias, BiasOfPositions) for bias in biases):  # which has no shorter form: distance refuses it
+    if any(isinstance(bias, BiasOfPositions) for bias in biases):  # has no shorter form: distance does not support it
         routes = [route for route in routes if route != "distance"]
     exact = output_and_gradients(subject, case, "dense")
     for route in routes:
@@ -69,7 +69,7 @@ def compare_routes(subject: Subject, case: AttentionCase) -> None:
 
 
 def check_a_block_of_query_rows_is_that_part_of_the_whole(subject: Subject) -> None:
-    """Compare output and gradients of blocks of queries with those of all, for T = S and for T < S."""
+    """Compare output and gradients of blocks of queries with the result of all, for T = S and for T < S."""
     for causal in subject.directions:
         for case in cases(causal):
             compare_blocks(subject, case)
@@ -196,7 +196,7 @@ def check_padding_changes_nothing(subject: Subject) -> None:
 
 
 def check_packed_documents_do_not_see_each_other(subject: Subject) -> None:
-    """Compare the logits of each packed document with those that it has alone."""
+    """Compare the logits of each packed document with its logits by itself."""
     model, tokens = subject.model(), some_tokens()
     with torch.no_grad():
         packed = model(tokens, Positions.packed(SEGMENTS))

@@ -43,7 +43,7 @@ RIGHT_PADDED = torch.arange(LENGTH) < torch.tensor([[20], [13]])
 class Subject:
     """An encoding under test, with small models around it that always have the same weights.
 
-    `sizes` are those of the stack that differ from the usual ones.
+    `sizes` are the sizes of the stack that differ from the usual ones.
     """
 
     factory: EncodingFactory
@@ -61,7 +61,7 @@ class Subject:
     def stack(self, causal: bool | None = None) -> StackEncodings:
         """Return its encodings in evaluation mode, with parameters moved away from their initial values.
 
-        They are made once: a check that changes them uses those of `new_stack`. `causal` None is True unless it is
+        They are made once: a check that changes them uses `new_stack`. `causal` None is True unless it is
         bidirectional only.
         """
         causal = self.is_causal if causal is None else causal
@@ -70,7 +70,7 @@ class Subject:
         return self._stacks[causal]
 
     def new_stack(self, causal: bool | None = None) -> StackEncodings:
-        """Return encodings equal to those of `stack`, made again."""
+        """Return encodings equal to `stack`, made again."""
         shape = self.shape(self.is_causal if causal is None else causal)
         torch.default_generator.manual_seed(0)
         encodings = StackEncodings(self.factory, shape, self.temperature)
@@ -78,7 +78,7 @@ class Subject:
         return encodings.eval()
 
     def kinds(self, causal: bool = True) -> list[PositionalEncoding]:
-        """Return an encoding for each set of hyperparameters in its stack; layers of one differ in weights alone."""
+        """Return an encoding for each set of hyperparameters in its stack; layers of one differ only in weights."""
         return list({repr(encoding): encoding for encoding in self.stack(causal).of_layers}.values())
 
     @functools.cached_property
@@ -112,7 +112,7 @@ class Subject:
 
     @functools.cached_property
     def grids(self) -> list[tuple[int, ...]]:
-        """Sizes of grids of `LENGTH` cells, on the numbers of axes that it serves; none if it reads no axes."""
+        """Sizes of grids of `LENGTH` cells, on the numbers of axes that it supports; none if it reads no axes."""
         if not any(encoding.reads_axes for encoding in self.stack()):
             return []
         return [sizes for sizes in GRIDS if self._serves(Positions.grid(*sizes))]
@@ -220,7 +220,7 @@ def attended(
 ) -> list[Tensor]:
     """Return each layer's attention output over the same inputs, with the layer's own encoding mixed in by `embed`.
 
-    Tokens where `real` is False are not seen; `causal` None is that of the stack.
+    Tokens where `real` is False are not seen; `causal` None is the stack's.
     """
     causal = encodings.shape.causal if causal is None else causal
     inputs = subject.inputs if inputs is None else inputs

@@ -26,7 +26,7 @@ class Form:
         max_length: tokens of the longest text that it is for, which its tokenizer names.
         notes: differences in use that its logits do not show, one sentence each.
         needs_poslab: True if the class is one of `exchanged_classes`.
-        generation: its generation configuration; None is that of a Poslab model.
+        generation: its generation configuration; None is a Poslab model's.
         rope_type: name of its rotation in transformers; None if it has none, or not as an encoding that was exchanged.
     """
 

@@ -29,7 +29,7 @@ def plain_form(model: Model, length: int) -> Form:
     """Return a decoder as a class of transformers that needs no remote code.
 
     Args:
-        model: the model; its logits become those of the class.
+        model: the model; the class has the same logits.
         length: training length, in tokens.
 
     Raises:

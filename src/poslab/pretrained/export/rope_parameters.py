@@ -133,7 +133,7 @@ def rope_of(
         head_dim: head dimension D, even, or its channels that the class rotates.
         length: training length, in tokens.
         config: makes the configuration of the model with a form.
-        host: rotary module of the class; None is that of Llama.
+        host: rotary module of the class; None is Llama's.
 
     Raises:
         NotPlainError: if there is no such form.
