@@ -2,9 +2,9 @@
 
     B(m) = sum over i < D / 2 of cos(m * base ** (-2i / D)) >= 0    for every distance m = 0, 1, ..., L - 1
 
-For random contents, B(m) is, up to a positive factor, the mean logit of a key that resembles the query minus that of
-any other key, m tokens away. If B(m) is negative, a key scores lower the more it resembles the query, and no head can
-look for "the same, wherever it is". Everything is float64.
+For random contents, B(m) is, up to a positive factor, the mean logit of a key that resembles the query minus the
+logit of any other key, m tokens away. If B(m) is negative, a key scores lower the more it resembles the query, and no
+head can look for "the same, wherever it is". Everything is float64.
 
 The bases that satisfy the bound do not form one interval: B(m) oscillates in the base as in the distance, so gaps lie
 above the smallest base that satisfies it. A bisection can end in any of these gaps.

@@ -44,7 +44,7 @@ def evaluate_runs(
 ) -> None:
     """Evaluate runs side by side, or each next to itself under another encoding, and write and print the results.
 
-    Paths are run directories or checkpoints, all different. Swaps replace the encoding of each run by that of the name
+    Paths are run directories or checkpoints, all different. Swaps replace the encoding of each run by the choice
     `swap_choice`, or are empty.
 
     Raises:

@@ -109,7 +109,7 @@ class EvaluatedRun:
         data: of the run, connected to the task.
         split: of the data, `test` or `validation`.
         text: to be predicted token by token; None for another task.
-        swap: groups of the configuration that replace those of the run.
+        swap: groups of the configuration that replace the run's.
         untrained: numbers that a swapped encoding or temperature learns but no training has set, by its class.
         start: initial state of the run's own encodings; None if the run has not kept it.
         choices: words of the command line that composed the recipe, as far as they are known.
@@ -290,7 +290,7 @@ class EvaluatedRun:
 
     @property
     def reach(self) -> int:
-        """Most tokens of `inputs`: those of a training window of a text, and those that its encoding has."""
+        """Most tokens of `inputs`: as many as the encoding has, for a text at most a training window."""
         most = self.model.max_length or sys.maxsize
         return most if self.text is None else min(self.training_length, most)
 

@@ -72,7 +72,7 @@ class Evaluation:
         return drawn
 
     def show_in_tensorboard(self, directory: Path, drawn: Mapping[str, bytes], prefix: str, step: int) -> None:
-        """Add what `write` has drawn to the TensorBoard curves of a run, instead of those of an earlier evaluation.
+        """Add what `write` has drawn to the TensorBoard curves of a run, instead of an earlier evaluation.
 
         Tags start with the prefix; the step is the training step of the model.
         """
@@ -190,7 +190,7 @@ def titled(run: EvaluatedRun, runs: Sequence[EvaluatedRun], figures: Iterable[Re
 
 
 def named(figures: Iterable[ReportFigure], slug: str, name: str) -> Iterator[ReportFigure]:
-    """Yield figures with a slug at the end of their names and a name at that of their titles; none if it is empty."""
+    """Yield figures with a slug at the end of their names and a name at the end of their titles; none if empty."""
     for figure in figures:
         yield replace(figure, name=f"{figure.name}_{slug}", title=f"{figure.title}: {name}") if name else figure
 

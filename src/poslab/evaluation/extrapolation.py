@@ -1,4 +1,4 @@
-"""Prediction of text in windows of other lengths than those of training, and its plots.
+"""Prediction of text in windows of other lengths than in training, and its plots.
 
 Dimension letter: N tokens of the text.
 """
@@ -28,7 +28,7 @@ NON_OVERLAPPING, SLIDING = "non-overlapping", "sliding"
 UNIGRAM, NEAR, FAR = "unigram", "near", "far"
 
 FEW_BEFORE = 8
-"""Most tokens before those of `NEAR`, in windows of at least twice as many."""
+"""Most tokens before tokens of `NEAR`, in windows of at least twice as many."""
 
 BINS_PER_OCTAVE = 2
 
@@ -49,11 +49,11 @@ class Extrapolation(NamedTuple):
             than 10, over pieces of 1,024 tokens; `pieces` is their number).
         by_position: a row for each of these and each range of contexts, with the mean loss of the tokens that have that
             many tokens before them.
-        items: bits per byte of the documents or pieces, by protocol and length; under `UNIGRAM` those of the
-            frequencies of tokens, which know no context, under `NEAR` those of tokens with at most `FEW_BEFORE` tokens
-            before them, and under `FAR` those with more than half of a window, all of non-overlapping windows. Under
-            `CONTEXT_GAIN` the gain of context of each length beyond that of training, if that is one of the lengths,
-            unless all documents are shorter than half of it.
+        items: bits per byte of the documents or pieces, by protocol and length; under `UNIGRAM` from the
+            frequencies of tokens, which know no context, under `NEAR` of tokens with at most `FEW_BEFORE` tokens
+            before them, and under `FAR` of tokens with more than half of a window, all of non-overlapping windows.
+            Under `CONTEXT_GAIN` the gain of context of each length beyond the training length, if that is one of the
+            lengths, unless all documents are shorter than half of it.
     """
 
     by_length: pd.DataFrame

@@ -38,7 +38,7 @@ def learned_bias(
 
     A bias of distance (T5, ALiBi, KERPLE, Sandwich, TISA) is the same for every query; FIRE and TUPE depend on the
     position of the query as well. For an encoding that builds on another's bias (DAPE), it is that bias. If the stack
-    is not causal, biases of keys ahead, at negative distances, are those of the first query.
+    is not causal, biases of keys ahead, at negative distances, are the first query's.
 
     Args:
         encodings: of a model, `model.encodings`.
@@ -166,7 +166,7 @@ def served(
 
 
 def biased_part(encoding: PositionalEncoding) -> PositionalEncoding | None:
-    """Return the outermost part with a bias: what DAPE builds on; TUPE itself, although it holds a T5."""
+    """Return the outermost part with a bias: what DAPE builds on; TUPE itself, although it contains a T5."""
     parts = (x for x in encoding.modules() if isinstance(x, PositionalEncoding) and x.hooks & _BIASES)
     return next(parts, None)
 
@@ -185,8 +185,8 @@ def bias_by_offset(
         start: the same encodings before training, for the column `start`; None leaves it out.
 
     Returns:
-        Columns `layers` (those that an encoding supports), `head`, one for each axis (the cell of the key less that of
-        the query), `bias` in nats and perhaps `start`; no rows if no encoding has a bias of offsets.
+        Columns `layers` (which an encoding supports), `head`, one for each axis (the cell of the key less the
+        query's), `bias` in nats and perhaps `start`; no rows if no encoding has a bias of offsets.
 
     Raises:
         ValueError: for an encoding of other than these axes, or another number of layers at the start.
@@ -294,7 +294,7 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
 def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) -> pd.DataFrame:
     """Return the norm of each learned vector of a distance or a count (the encodings' `vectors()`).
 
-    The arguments are those of `learned_parameters`.
+    The arguments are as in `learned_parameters`.
 
     Returns:
         Columns `layers`, `table` (its name, and the head if each has its own), `index` (the distance or count), `norm`

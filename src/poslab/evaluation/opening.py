@@ -202,11 +202,11 @@ class ShortExample(NamedTuple):
 def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
     """Return the first tokens of a text (None is the run's own), at most `SHORT`, as its model reads them.
 
-    A model with a source reads the text as its source. The target is what it writes or, of its own data, what is to be
-    written. A model of images reads a whole one.
+    A model with a source reads the text as its source. The target is what it writes or, for its own data, what is to
+    be written. A model of images reads a whole one.
 
     Raises:
-        ValueError: for a text that is empty, or has other symbols than those of the task, and for any with images.
+        ValueError: for a text that is empty, or has symbols that are not in the task, and for any with images.
     """
     if run.reads_patches:
         if text is not None:
@@ -244,7 +244,7 @@ def short_text(run: EvaluatedRun, text: str | None) -> Tensor:
 
 
 def token_labels(run: EvaluatedRun, tokens_T: Tensor) -> list[str]:
-    """Return the text of each token; `<0>`, `<1>` ... for those of no text."""
+    """Return the text of each token; `<0>`, `<1>` ... for tokens without text."""
     labels, size = [], run.tokenizer.vocab_size
     for token in tokens_T.tolist():
         text = f"<{token - size}>" if token >= size else run.tokenizer.decode([token])

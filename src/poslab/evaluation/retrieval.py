@@ -171,7 +171,7 @@ class NeedleTask(RetrievalTask):
     Args:
         needles: returns the facts of one prompt, the first of them at a depth.
         in_sentences: whether facts are hidden in the short sentences even if the caller has a filler.
-        others: those of `RetrievalTask`.
+        others: as in `RetrievalTask`.
     """
 
     needles: Facts
@@ -234,7 +234,7 @@ def _in_order_from(depth: float, count: int, generator: np.random.Generator) -> 
 def _passkey(depth: float, generator: np.random.Generator) -> Needles:
     """... The hills are\nThe pass key is 58213. Remember it.\nfar away ...\nWhat is the pass key? The pass key is 58213
 
-    The words are not those of the paper.
+    The words differ from the paper.
     """
     (number,) = _numbers(1, DIGITS, generator)
     needle = ("\nThe pass key is", f" {number}", ". Remember it.\n")

@@ -140,7 +140,7 @@ class Request(Settings):
         figure_width: in inches of plots as PDF; None is the width in the page.
         trust: packages that define parts of the runs.
         typed: words of the command line, for the report.
-        lengths: those of the settings, or multiples of the training length such as `0.5x`.
+        lengths: as in the settings, or multiples of the training length such as `0.5x`.
     """
 
     split: Literal["test", "validation"] = "test"

@@ -34,7 +34,7 @@ SHORT_DOCUMENTS = "short documents"
 
 
 class ContextUse(StrEnum):
-    """A verdict on longer windows next to those of training."""
+    """A verdict on longer windows, compared with windows of training."""
 
     USES = "uses longer context"
     KEEPS = "does not degrade"
@@ -139,7 +139,7 @@ def _rows_at(metric: SummaryMetric, scores: Mapping[str, ItemScores]) -> list[di
 def longer_context_table(
     metric: SummaryMetric, items: Mapping[str, Mapping[tuple[str, int], ItemScores]]
 ) -> Table | None:
-    """Return a row for each model and length beyond training: the sliding loss, that of its own window, and the gain.
+    """Return a row for each model and length beyond training: the sliding loss, also in its own window, and the gain.
 
     Items are by model, as of `Extrapolation`. None if no model has its own window and a longer one.
     """

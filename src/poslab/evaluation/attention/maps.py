@@ -38,7 +38,7 @@ MAX_WORDS = 8
 def attention_overview(model: Model, inputs: Tensor | ForwardPass, stack: str = "self") -> Plot:
     """Draw the attention maps of all layers and heads for one text, small and without labels.
 
-    Arguments and errors are those of `attention_maps`.
+    Arguments and errors are as in `attention_maps`.
     """
     maps_LHTS = _maps(model, inputs, stack)
     num_layers, num_heads, num_queries, num_keys = maps_LHTS.shape
@@ -78,7 +78,7 @@ def attention_maps(
         inputs: token ids of the text, (T,), on the device of the model, or a forward pass. The text has at most
             `MAX_TEXT_LENGTH` tokens.
         labels: text of each query; white space is made visible.
-        key_labels: text of each key; None: those of the queries.
+        key_labels: text of each key; None: the labels of the queries.
         stack: name of the attention, of `model.stacks`.
 
     Raises:
@@ -183,8 +183,8 @@ def attention_rows(
         for layer, start, weights_BHRS in attention_rows(model, tokens_BT):
             ...
 
-    The model runs once, on its own attention route; then the definition (that of the blockwise route) makes the weights
-    of a block in float32 from the queries and keys of its layer. Memory holds those of all layers, (L, B, H + G, T, D),
+    The model runs once, on its own attention route; then the definition (as in the blockwise route) makes the weights
+    of a block in float32 from the queries and keys of its layer. Memory contains both of all layers, (L, B, H + G, T, D),
     and the weights of one block, (B, H, rows, T), never T x T.
 
     Args:
@@ -230,7 +230,7 @@ def _observed(model: Model, forward: ForwardPass) -> list[AttentionInputs]:
 def rows_of(captured: list[AttentionInputs], rows: int) -> Iterator[RowsOfLayer]:
     """Yield the weights of `attention_rows` from what reached the attention of each layer."""
     for layer, reached in enumerate(captured):
-        with torch.no_grad():  # never around a yield: it would hold for the caller as well
+        with torch.no_grad():  # never around a yield: it would apply to the caller as well
             q_BHTD, k_BHSD, weighting = reached.rotate_qk()
         num_queries = q_BHTD.shape[2]
         for start in range(0, num_queries, rows):

@@ -32,7 +32,7 @@ class AttentionOnGrids(NamedTuple):
 
     Args:
         by_offset: a row for each layer, head and offset, with the columns `layer`, `head`, one for each axis, which has
-            its name (`height`, `width`) and holds the cell of the key less the query's (-1 on `height` is the row
+            its name (`height`, `width`) and is the cell of the key less the query's (-1 on `height` is the row
             above), `attention` (the mean weight of such a key, in [0, 1]) and `queries` (their number).
         by_head: a row for each layer and head, with the columns `layer`, `head`, `cells_away` (the mean distance of the
             cells that get attention, in a straight line, weighted by attention) and, if some tokens have no position,
@@ -53,8 +53,8 @@ def attention_on_grids(
         attention(o) = mean of w[i, j] over all queries i and keys j with cell(j) - cell(i) = o
 
     A query near a border has no key at some offsets, and does not count there: a far offset is a mean over few queries,
-    and the farthest over one. Keys that a causal stack hides do not count either, and those outside of the window of a
-    layer count as 0. Cells are those of the data, wherever a sampler has moved them. Queries are the tokens of grids of
+    and the farthest over one. Keys that a causal stack hides do not count either, and keys outside of the window of a
+    layer count as 0. Cells are as in the data, wherever a sampler has moved them. Queries are the tokens of grids of
     at least two cells: texts and registers are none.
 
     Args:

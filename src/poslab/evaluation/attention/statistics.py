@@ -30,7 +30,7 @@ STATISTICS = (
     *("entropy", "mean_distance", "cells_away", "without_position", "first_token", "last_token"),
     *("own_token", "previous_token", "next_token", "attended"),
 )
-"""Columns of `attention_statistics`, and those of `with_cells`, in order."""
+"""Columns of `attention_statistics`, and of `with_cells`, in order."""
 
 Inputs = Tensor | Sequence[ForwardPass]
 """Token ids (B, T) on the device of a model, or forward passes of one text each."""
@@ -93,7 +93,7 @@ def attention_by_distance(model: Model, inputs: Inputs, rows: int = BLOCK, stack
     At distance d these are the queries from position d on, so far distances are means over few. Keys ahead of a query
     have negative distances; a causal stack has none. Keys outside the window of a layer count as 0.
 
-    Arguments and errors are those of `attention_statistics`; the stack attends to its own text.
+    Arguments and errors are as in `attention_statistics`; the stack attends to its own text.
 
     Returns:
         Columns `layer`, `head`, `distance` (0, ..., T - 1; from -(T - 1) on if not causal) and `attention`, a weight in

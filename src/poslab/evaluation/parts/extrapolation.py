@@ -142,7 +142,7 @@ def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     independent = rows[rows["low"].notna() | ~rows["metric"].isin(task.open_ended) | (rows["metric"] == "loss")]
     shown = [metric for metric in task.shown if metric in set(independent["metric"])]
     trained = training_lengths(runs)
-    # The whole of an image or a sound has a size, so that a multiple of that of training says how much larger it is.
+    # The whole of an image or a sound has a size, so that a multiple of the training size says how much larger it is.
     multiples_of = max(trained.values()) if runs[0].reads_patches and len(set(trained.values())) == 1 else None
     figures = metrics_figures(rows, shown, task.open_ended, trained, data.splits.length_means, multiples_of)
     text = f"The items of the {runs[0].split} split at each length. A length is the {data.splits.length_means}."

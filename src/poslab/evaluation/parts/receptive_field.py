@@ -222,7 +222,7 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
         seed: of the directions.
 
     Returns:
-        A column for each axis, which has its name and holds the cell of the patch less the middle cell,
+        A column for each axis, which has its name and is the cell of the patch less the middle cell,
         `gradient` (s_p) and `examples` (their number). No rows if each image is a single patch.
 
     Source: Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks" (NeurIPS

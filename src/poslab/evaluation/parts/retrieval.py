@@ -48,7 +48,7 @@ METRICS = ("accuracy", "token_accuracy", "loss", "chance_loss")
 def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Return the section, and an accuracy for each task and each length that has room for every task.
 
-    Lengths are those of the settings, up to `MAX_MULTIPLE` times the training length.
+    Lengths are as in the settings, up to `MAX_MULTIPLE` times the training length.
     """
     evaluation = Evaluation()
     frames = {}
@@ -193,7 +193,7 @@ def is_above_chance(rows: pd.DataFrame) -> bool:
     """Return whether a model does a task clearly better than a guess which knows only the form of answers.
 
     It does if it answers a prompt right, of which guesses have almost no chance, or if its loss at some length is at
-    most `CLEARLY` times the loss of the guess. The rows are those of `retrieval` for one task, with a column `model`.
+    most `CLEARLY` times the loss of the guess. The rows are as in `retrieval` for one task, with a column `model`.
     """
     of_length = rows.groupby(["model", "length"])[["loss", "chance_loss"]].mean()
     return bool((rows["accuracy"] > 0).any() or (of_length["loss"] <= CLEARLY * of_length["chance_loss"]).any())
@@ -216,7 +216,7 @@ def at_chance(frames: Mapping[str, pd.DataFrame]) -> str:
 def heat_map(rows: pd.DataFrame, task: str) -> Plot:
     """Draw length against depth, with accuracy in each cell, or loss over chance if no answer is right at all.
 
-    The rows are those of `retrieval` for one task, with a column `model`. A task without a depth has a row for each
+    The rows are as in `retrieval` for one task, with a column `model`. A task without a depth has a row for each
     model, and a task outside of `TASKS` has no source.
     """
     known, samples = TASKS.get(task), int(rows["samples"].max())

@@ -39,7 +39,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
         if not run.abilities >= NEEDS:
             continue
         grids: dict[str, Grid] = {}
-        if run.grid is not None:  # that of training first
+        if run.grid is not None:  # the grid of training first
             lengths = sorted(settings.lengths or run.data.lengths_of(run.split))
             lengths = [run.trained_lengths[-1], *(length for length in lengths if length > run.longest_trained)]
             at = {run.at_length(length): run.grid_at(length) for length in lengths}
@@ -138,7 +138,7 @@ def wavelengths_plot(encoding: PositionalEncoding | ArrayLike, training_length: 
     """Draw the wavelength of each pair of channels, with the training and test lengths as lines.
 
     Under a scaling that depends on the length, points are at the training length and a curve is at the longest one.
-    Arguments and errors are those of `wavelengths`.
+    Arguments and errors are as in `wavelengths`.
     """
     spectrum = spectrum_of(encoding, training_length)
     turns, pairs = _turns(spectrum, training_length), np.arange(len(spectrum))
@@ -218,8 +218,8 @@ def axis_rotations(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.D
 
     Args:
         encodings: of a stack.
-        grids: by their size in words (`at a side of 28 pixels`); the first one is that of training, whose wavelengths
-            are returned.
+        grids: by their size in words (`at a side of 28 pixels`); the first one is the grid of training, whose
+            wavelengths are returned.
 
     Returns:
         Columns `layers`, `head` (NaN where all heads are alike), `pair`, `axis`, `frequency` (with its sign),

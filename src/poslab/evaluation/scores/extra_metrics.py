@@ -1,10 +1,10 @@
-"""Metrics of a trained run besides those of its task, measured where a comparison names them.
+"""Metrics of a trained run that its task does not have, measured where a comparison names them.
 
 | metric | runs | items |
 |---|---|---|
 | `passkey_accuracy@1024`, `passkey_loss@1024`, the same of other tasks of retrieval | next tokens | prompts |
 | `passkey_ndcg@1024` | classes | questions, each answered by one text of that length |
-| `cosine` | classes, pretrained | test texts: the vector of each, and that in the untouched model |
+| `cosine` | classes, pretrained | test texts: the vector of each, and the vector in the untouched model |
 | `probe_accuracy` | classes | test texts, classified by a linear probe of frozen vectors |
 
 Dimension letters: N texts, M model dim.
@@ -69,7 +69,7 @@ class ExtraMetrics:
         serves: returns whether the runs of a recipe have them.
         score: yields them at a length that the model has positions for.
         texts: makes its texts, from the data, the split and a length that the tag of the metric names; raises
-            ValueError for one without room. None if they are those of the test.
+            ValueError for one without room. None if they are the texts of the test.
         open_ended: the metrics that are not shares from 0 to 100.
     """
 
@@ -182,7 +182,7 @@ OPEN_ENDED = frozenset(chain.from_iterable(extra.open_ended for extra in EVERY))
 
 
 def extra_metrics_of(recipe: Recipe) -> list[str]:
-    """Return the names of the metrics that the runs of a recipe have besides those of their task."""
+    """Return the names of the metrics that the runs of a recipe have besides the metrics of their task."""
     return [name for extra in EVERY if extra.serves(recipe) for name in extra.names]
 
 
@@ -195,10 +195,10 @@ def measure_extra(
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
-    """Score the test of a run by metrics besides those of its task.
+    """Score the test of a run by metrics that its task does not have.
 
     Args:
-        wanted: names of `EXTRA` with a length in tokens, or None for those of test items.
+        wanted: names of `EXTRA` with a length in tokens, or None for metrics of test items.
         keep: called with all scores so far once a measurement is complete.
         others: as of `measure`.
 

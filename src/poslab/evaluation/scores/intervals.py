@@ -21,7 +21,7 @@ MIN_ITEMS = 5
 """Documents needed for an interval: with fewer, too many resamples have only one document."""
 
 ROUNDING = 1e-9
-"""Error of a resample, as a share of that of all documents, below which it is one of rounding."""
+"""Error of a resample, as a share of the error of all documents, below which it is one of rounding."""
 
 
 def ratio_interval(
@@ -31,14 +31,14 @@ def ratio_interval(
 
     Documents are drawn with replacement. The pivot of a resample R* is `t = (R* - R) / se*`, where `se` is the error of
     a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval reaches from `R - t_high se` to
-    `R - t_low se`. For few documents with skewed losses its coverage is closer to `level` than that of percentiles, BCa
-    or Student's t. Where an end would be infinite, because too many resamples hold documents that are alike, both are
-    those of Student's t.
+    `R - t_low se`. For few documents with skewed losses its coverage is closer to `level` than with percentiles, BCa or
+    Student's t. Where an end would be infinite, because too many resamples contain documents that are alike, both
+    are from Student's t.
 
     Args:
         sums, counts: (D,) of each document, such as its loss in nats and its tokens.
         resamples: number of samples.
-        level: share of intervals that hold the true ratio, in (0, 1).
+        level: share of intervals that contain the true ratio, in (0, 1).
         seed: of the draws.
 
     Returns:
@@ -120,7 +120,7 @@ def excess(
 ) -> tuple[float, float]:
     """Return the 95% interval of how much more a model scores than `factor` times what it scores at another length.
 
-    Losses on the same items are paired. Otherwise the intervals of both are joined as those of independent samples,
+    Losses on the same items are paired. Otherwise the intervals of both are joined as for independent samples,
     which is Newcombe's for two shares and a factor of 1:
 
         d = R - factor R',    low = d - sqrt((R - R_low)^2 + factor^2 (R'_high - R')^2),    high likewise

@@ -35,12 +35,12 @@ MAX_TEXT_LENGTH = 100_000
 COLUMNS = pa.schema(
     {"metric": pa.string(), "length": pa.int64(), "identity": pa.string(), "sum": pa.float64(), "count": pa.int64()}
 )
-"""Columns of the scores of one run, a row for each item; its metadata hold all else, as JSON."""
+"""Columns of the scores of one run, a row for each item; its metadata contain all else, as JSON."""
 
 
 @dataclass(frozen=True, eq=False)
 class ItemScores:
-    """The scores of a metric on all items of a split, or on those of one length.
+    """The scores of a metric on all items of a split, or on the items of one length.
 
         value = sum(sums) / sum(counts)
 
@@ -69,8 +69,8 @@ class ItemScores:
 
             score_i = R + (s_i - R c_i) / mean(c),    R = sum(s) / sum(c)
 
-        Their spread is that of the ratio R to first order. Where each item counts once, they are the sums themselves.
-        An item that does not count has the score R.
+        Their spread is the spread of the ratio R to first order. Where each item counts once, they are the sums
+        themselves. An item that does not count has the score R.
 
         Source: Cochran, "Sampling Techniques" (1977), section 6.4.
         """
@@ -106,7 +106,7 @@ class MeasuredRun:
         return {metric: scores for (metric, at), scores in self.scores.items() if at == length}
 
     def joined(self, other: MeasuredRun) -> MeasuredRun:
-        """Return its scores with those of another measurement of the same run, which replace equal ones."""
+        """Return its scores with another measurement's scores of the same run, which replace equal ones."""
         return replace(self, scores={**self.scores, **other.scores}, values={**self.values, **other.values})
 
 
@@ -154,7 +154,7 @@ def read_measured(path: Path) -> MeasuredRun:
     """Read the scores of a run from a file, which someone else may have written.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or holds something else or another version.
+        ValueError: naming the file, if it cannot be read, is damaged, or contains something else or another version.
     """
     content = read_bytes(path, MAX_BYTES)
     try:
@@ -178,15 +178,15 @@ def read_measured(path: Path) -> MeasuredRun:
         values = {_key(metric, length): value for metric, length, value in facts["values"]}
         require(all(type(value) in (int, float) for value in values.values()))
         return MeasuredRun(encoding, split, scores, {key: float(value) for key, value in values.items()}, checkpoint)
-    except Exception as error:  # a file that is not one of ours may raise anything
+    except Exception as error:  # a file that is not Poslab's may raise anything
         raise ValueError(f"{path} is damaged: it does not contain the scores of a run") from error
 
 
 def require_bounded(opened: Callable[..., pq.ParquetFile], most: int) -> None:
     """Raise ValueError if the columns of a Parquet file need more than `most` bytes of memory.
 
-    The file has a value that repeats once, so that 10 kB can represent terabytes. Texts are first read as places in a
-    dictionary, without being repeated.
+    The file has a value that repeats once, so that 10 kB can represent terabytes. Texts are first read as indices
+    into a dictionary, without being repeated.
 
     Args:
         opened: opens the file with these arguments of `ParquetFile`.

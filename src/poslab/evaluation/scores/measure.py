@@ -40,12 +40,12 @@ def measure(
 ) -> MeasuredRun:
     """Score a run on each held-out item, in the precision of its training.
 
-    The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are those
-    of metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the length,
-    follow the width of a test's batches, and here only the item.
+    The items do not depend on encoding and seed, and the score of one not on the others of its batch. Metrics are the
+    same as in metrics.json, unless padding matters there: positions that are drawn, and frequencies that depend on the
+    length, follow the width of a test's batches, and here only the item.
 
     A language model has `bits_per_byte` and, in windows that move by half of their length, `sliding_bits_per_byte`; in
-    windows longer than those of training also `context_gain`, unless all documents are shorter than half of one. Its
+    windows beyond the training length also `context_gain`, unless all documents are shorter than half of one. Its
     items are documents (`sampled_units`).
 
     Args:
@@ -56,7 +56,7 @@ def measure(
         device: of the model; `auto` is a GPU if there is one.
         trust: as of `load`.
         known: scores of the same checkpoint on the same split at other lengths, which are returned too.
-        keep: called with all scores so far once those of a length are complete, and not known.
+        keep: called with all scores so far once the scores of a length are complete, and not known.
         check_cancelled: called before each batch; may raise an error to stop.
 
     Raises:
@@ -70,7 +70,7 @@ def measure(
 def open_to_measure(
     run: str | Path, split: str, device: torch.device | str, trust: str | Sequence[str], known: MeasuredRun | None
 ) -> tuple[EvaluatedRun, MeasuredRun]:
-    """Return an opened run and its known scores; arguments and errors are those of `measure`."""
+    """Return an opened run and its known scores; arguments and errors are as in `measure`."""
     check_split(split)
     set_up_cpu()
     digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
@@ -120,7 +120,7 @@ def fitting(model: Model, items: HeldOut) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _TextScores:
-    """The scores of a text; those of its tokens in windows of the training length are kept for the gain of context."""
+    """The scores of a text; token scores in windows of the training length are kept for the gain of context."""
 
     run: EvaluatedRun
     check_cancelled: Callable[[], None]
@@ -194,7 +194,7 @@ class _RowScores:
             yield metric, metrics[metric]
 
     def _pooled(self, by_length: Mapping[int, Mapping[str, ItemScores]]) -> Scored:
-        """Yield the scores of the whole split from those of the items of each length, by metric."""
+        """Yield the scores of the whole split from the items of each length, by metric."""
         for metric in dict.fromkeys(metric for scores in by_length.values() for metric in scores):
             parts = [scores[metric] for scores in by_length.values()]
             sums, counts = np.concatenate([x.sums for x in parts]), np.concatenate([x.counts for x in parts])

@@ -2,13 +2,13 @@
 
 Both predict every token but the first once. *Non-overlapping* windows follow one another, so most tokens see less than
 a whole window. *Sliding* windows overlap: each moves by `stride` tokens and predicts only the new ones, so that all
-tokens but those of the first window see nearly a whole one. The ranking of encodings can differ between the two: Press
+tokens after the first window see nearly a whole one. The ranking of encodings can differ between the two: Press
 et al., "Train Short, Test Long" (ICLR 2022), appendix B.
 
 Sliding windows that begin where windows of the other protocol do are the same windows, and are not read again: with a
 stride of half a window, every second one. Keys and values of the overlap are not kept, for they are other ones in the
-next window: a hidden state depends, through the layers before, on tokens that have left the window. Only those of the
-first layer stay, before rotation and without positions in embeddings.
+next window: a hidden state depends, through the layers before, on tokens that have left the window. Only keys and
+values of the first layer stay, before rotation and without positions in embeddings.
 
 Dimension letters: B windows, T tokens of a window, A targets of a window, N tokens of the text or targets of a piece,
 X features, V vocabulary.
@@ -181,7 +181,7 @@ def context_gain(
 
         gain = (sum of nats in windows of L - sum of nats in windows of W) / (ln 2 * bytes)
 
-    over the same targets, each with at least W / 2 tokens of its own document before it in its window of W, and at
+    over the same targets, each with at least W / 2 tokens of its document before it in its window of W, and at
     least L / 2 in its window of L. Above 0, a longer context helps.
 
     Args:
@@ -219,7 +219,7 @@ def score_tokens(
     """Score a text in windows; processes that have joined share the work, and each returns all scores.
 
     Args:
-        model: takes tokens and returns logits; a `Model` makes them piece by piece, and only those of targets.
+        model: takes tokens and returns logits; a `Model` makes them piece by piece, and only logits of targets.
         tokens: (N,), any integer dtype.
         windows: over the tokens.
         boundary: token that ends a document, to keep documents apart; None does not.
@@ -257,7 +257,7 @@ def loss_and_correct(
 ) -> tuple[Tensor, Tensor]:
     """Return the nats of each target and whether it was the most probable token, both (B, A), in bounded memory.
 
-    The model takes tokens and returns logits; a `Model` makes only those of the targets, `LOGITS_AT_ONCE` at a time.
+    The model takes tokens and returns logits; a `Model` makes only logits of the targets, `LOGITS_AT_ONCE` at a time.
     Targets are the tokens after the last A tokens, with a loss of 0 at `IGNORE`; positions are 0, 1, ... for None.
     """
     arguments = (tokens_BT,) if positions is None else (tokens_BT, positions)
