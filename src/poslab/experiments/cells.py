@@ -35,7 +35,7 @@ class Cell:
         definition: digest of the configuration of this case and encoding.
         lengths: of the test.
         extra: tags of the further metrics, which its task does not have.
-        after: directory of the run that it starts from, within that of the comparison; None starts from scratch.
+        after: directory of the run that it starts from, within the comparison's; None starts from scratch.
     """
 
     case: str
@@ -59,7 +59,7 @@ class Cell:
 
     @property
     def directory(self) -> Path:
-        """Directory of its run within that of the comparison; the lengths of the test do not change it."""
+        """Directory of its run within the comparison's; the lengths of the test do not change it."""
         kind = "trials" if self.is_trial else "runs"
         made_of = [dict(self.point), self.definition, self.after]
         digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]

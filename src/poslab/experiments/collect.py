@@ -115,7 +115,7 @@ def items_of_directory(run: RunResult) -> MeasuredRun | None:
 
 
 def write_tables(results: Results, folder: Path) -> None:
-    """Write the comparison and the three tables of its results; those of runs that are elsewhere lack their curves."""
+    """Write the comparison and the three tables of its results; runs that are elsewhere lack their curves."""
     node = {key: value for key, value in results.comparison.as_plain_data().items() if key not in OF_A_MACHINE}
     node |= {"exist_already": True} if results.exist_already else {}
     text = yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
@@ -147,7 +147,7 @@ def read_results(folder: Path, baseline: str | None = None) -> Results:
     """Return the results in a folder with tables, compared with another baseline if one is given.
 
     Raises:
-        ValueError: naming the file, if one is missing, damaged, or holds something else.
+        ValueError: naming the file, if one is missing, damaged, or contains something else.
     """
     node = read_yaml(folder / SPECIFICATION)
     exist_already = node.pop("exist_already", False) is True

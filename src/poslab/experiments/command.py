@@ -42,7 +42,7 @@ class Publication:
     Args:
         typed: the command, for the report.
         needs: arguments of `Needs`; None prints no recommendation.
-        figure_width: in inches of plots as PDF; None is that of the page.
+        figure_width: in inches of plots as PDF; None is the width of the page.
     """
 
     def __init__(self, typed: str, needs: Mapping[str, Any] | None = None, figure_width: float | None = None) -> None:
@@ -146,7 +146,7 @@ def report_tables(folder: Path, publication: Publication, baseline: str | None =
     They are compared with another baseline if one is given.
 
     Raises:
-        ValueError: as of `read_results`, for a baseline that is not among the encodings, or if the folder holds a link.
+        ValueError: as of `read_results`, for a baseline that is not among the encodings, or if the folder has a link.
     """
     open_output(folder)
     results = read_results(folder, baseline)

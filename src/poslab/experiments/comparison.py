@@ -17,7 +17,7 @@ from poslab.experiments.criteria import Criterion, Direction, Gate
 from poslab.experiments.storage_url import Stored
 
 NAME = r"[A-Za-z0-9][\w.=+-]{0,79}"
-"""Pattern of names of encodings and cases, which are those of directories too, and so not longer."""
+"""Pattern of names of encodings and cases, which are also names of directories, and so not longer."""
 
 MAX_SEEDS = 1000
 """Largest number of seeds that a file may ask for by a number."""
@@ -95,16 +95,16 @@ class Case:
     Args:
         train: choices of its runs.
         lengths: of the test: tokens of a window or lengths of examples, or multiples of the training length as `4x` and
-            `0.5x`; None are those of its configuration.
-        metrics: that decide on it, by tag, instead of those of the comparison.
-        gate: instead of that of the comparison.
-        tuning: metric and direction of its tuning, instead of those of the comparison.
-        encodings: names of those that it compares, such as those for an encoder; None are all.
+            `0.5x`; None are the lengths of its configuration.
+        metrics: that decide on it, by tag, instead of the comparison's.
+        gate: instead of the comparison's.
+        tuning: metric and direction of its tuning, instead of the comparison's.
+        encodings: names of the encodings that it compares, such as encodings for an encoder; None are all.
         after: case with whose run, of the same seed, a run of this one begins (`init_from`); None starts fresh. Trials
             of a tuning start with the run of the first seed.
-        after_encoding: encoding of that run; None is that of the run itself.
+        after_encoding: encoding of that run; None is the encoding of the run itself.
         keeps: groups such as `dataset` that typed choices do not change in its runs.
-        seeds: instead of those of the comparison.
+        seeds: instead of the comparison's.
         size, case: its size and its case in the file, if `sizes` has made it.
         tokens_per_parameter: of its training; None is as many as its choices say.
         tuned_as: case whose tuned values it has; None is its own tuning.
@@ -155,11 +155,11 @@ class Comparison(Stored):
         cases_are: `tasks`, or `corpora` of one kind of text, of which another one could be drawn.
         gate: arguments of `Gate`; None counts every case as learned.
         tuning: arguments of `Tuning`; None tunes nothing.
-        budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is that of each case.
+        budget: `{steps: 8000}`, or `{tokens: 1000000}` of training, for every run; None is the budget of each case.
         costs: further columns of the table.
         paper, published, claims, differences: as of `PublishedResults`, for a comparison that repeats a paper.
         predictions: arguments of `Prediction`, each made before the runs.
-        others: those of `Stored`.
+        others: as in `Stored`.
 
     Raises:
         ValueError: for a value that a key cannot have; that keys go together is checked by `mistakes.checked`.
@@ -190,7 +190,7 @@ class Comparison(Stored):
 
     @cached_property
     def choices_by_encoding(self) -> dict[str, Choices]:
-        """The choices of each contestant by its name: those of `encodings`, and then those of `variants`."""
+        """The choices of each contestant by its name: first `encodings`, then `variants`."""
         choices: dict[str, Choices] = {}
         for node in self.encodings:
             entry = {"name": node} if isinstance(node, str) else node
@@ -291,14 +291,14 @@ class Comparison(Stored):
         return [name for name, node in self.all_cases.items() if node.after is not None and node.after_encoding is None]
 
     def criteria(self, case: str) -> list[Criterion]:
-        """Return the metrics that decide on a case, the first of which is that of the answer."""
+        """Return the metrics that decide on a case; the first decides the answer."""
         of_case = self.all_cases[case].metrics
         nodes = self.metrics if of_case is None else of_case
         key = "metrics" if of_case is None else f"cases.{case}.metrics"
         return [made(Criterion, f"{key}.{tag}", node, metric=str(tag)) for tag, node in nodes.items()]
 
     def deciding(self, case: str) -> list[Criterion]:
-        """Return the metrics that decide on a case, and that of its gate."""
+        """Return the metrics that decide on a case, and the metric of its gate."""
         gate = self.gate_of(case)
         return [*self.criteria(case), *([] if gate is None else [gate.criterion])]
 

@@ -77,7 +77,7 @@ def _selected(node: Mapping[str, Any], names: Any) -> dict[str, Any]:
 
 
 def _among(case: Any, names: Sequence[Any]) -> Any:
-    """Return a case with those of its own encodings that are typed; None if these are fewer than two."""
+    """Return a case with only its encodings that are typed; None if these are fewer than two."""
     if not isinstance(case, Mapping) or not isinstance(case.get("encodings"), list):
         return case
     encodings = [name for name in case["encodings"] if name in names]
@@ -100,7 +100,7 @@ def _is_of(prediction: Any, left_out: Sequence[str]) -> bool:
 
 
 def _cases_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> Any:
-    """Return the cases of a comparison: with only a typed path, those of pretrained models, if there are any."""
+    """Return the cases of a comparison: with only a typed path, the cases of pretrained models, if there are any."""
     cases, typed = node.get("cases"), set(map(key_of, overrides))
     if "model.path" not in typed or "model" in typed or not isinstance(cases, Mapping):
         return cases
@@ -171,7 +171,7 @@ def _at_sizes(
             if ratio is not None and "trainer.max_steps" in map(key_of, [*(node.get("train") or {}), *train]):
                 raise ValueError(f"{case}{suffix} must not set trainer.max_steps: tokens_per_parameter gives its steps")
             is_tuned = size in tuned
-            tuned = [name for name in tuned if name != size]  # at its first ratio alone
+            tuned = [name for name in tuned if name != size]  # only at its first ratio
             source = f"{case}{suffix}" if is_tuned else source
             yield (
                 f"{case}{suffix}",
@@ -195,7 +195,7 @@ def _names(key: str, names: Any, sizes: Mapping[Any, Any]) -> list[str]:
 
 
 def _ratios(key: str, node: Mapping[str, Any]) -> list[float | None]:
-    """Return the ratios of tokens to parameters of a file or a size; None is that of the choices of a run."""
+    """Return the ratios of tokens to parameters of a file or a size; None is the ratio of the choices of a run."""
     value = node.get("tokens_per_parameter")
     ratios: list[Any] = value if isinstance(value, list) else [value]
     known = ratios if value is not None else []

@@ -98,14 +98,14 @@ def has_key(composed: DictConfig, key: str) -> bool:
 
 
 def full_key(composed: DictConfig, key: str) -> str:
-    """Return a key, that of a scaling written out: `encoding.scaling.factor` for `encoding.factor`."""
+    """Return a key, a scaling's key written out: `encoding.scaling.factor` for `encoding.factor`."""
     node, _, leaf = key.rpartition(".")
     whole = f"{node}.scaling.{leaf}"
     return whole if not has_key(composed, key) and has_key(composed, whole) else key
 
 
 def with_rates_of_typed_model(node: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the keys of a file for the pretrained model that a command line chooses instead of its own, if it does.
+    """Return the keys of a file for the pretrained model that a command line chooses instead of the file's, if it does.
 
     Learning rates, whether given, tuned or searched, are then smaller by `rate_fraction`, as the default rate is.
     """

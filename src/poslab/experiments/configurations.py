@@ -1,4 +1,4 @@
-"""Configurations of cells, composed by Hydra as for `python -m src.train`, and checks of those of a case."""
+"""Configurations of cells, composed by Hydra as for `python -m src.train`, and checks of a case's configurations."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Re
         recipes: by encoding.
 
     Raises:
-        ValueError: naming the first contestant whose runs differ from those of the baseline, and the key.
+        ValueError: naming the first contestant whose runs differ from the baseline's, and the key.
     """
     for name, recipe in recipes.items():
         path = f"cases.{case}: {comparison.path_of(name)}"
@@ -208,7 +208,7 @@ def _size_of_a_step(recipe: Recipe) -> int:
 def with_counts(comparison: Comparison, conf: Path) -> Comparison:
     """Return a comparison whose cases of sizes have their parameters, tokens and steps, counted in composed models.
 
-    Parameters are those of the baseline without the embeddings of tokens, so that all encodings of a size read equally
+    Parameters are the baseline's without the embeddings of tokens, so that all encodings of a size read equally
     many tokens.
 
     Raises:

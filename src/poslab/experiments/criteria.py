@@ -30,8 +30,8 @@ class Criterion:
 
     Args:
         metric: its tag. `exact_match@20` is at length 20, `bits_per_byte@4x` at four times the training length,
-            `exact_match@trained` the mean over lengths up to those of training, `exact_match@beyond` that over longer
-            ones, and `accuracy` that of all test items.
+            `exact_match@trained` the mean over lengths up to the training length, `exact_match@beyond` the mean over
+            longer ones, and `accuracy` the mean over all test items.
         direction: of the better values.
         margin: smallest difference that matters, in the unit of the metric; None means that any does.
         deviation: standard deviation over seeds that is expected, for `dry_run` where no finished run tells it.

@@ -29,7 +29,7 @@ STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialSta
 
 
 class Display(ABC):
-    """Lines for jobs that end, and a live table if the console is a terminal; `workers` are those of this machine."""
+    """Lines for jobs that end, and a live table if the console is a terminal; `workers` are this machine's."""
 
     def __init__(self, console: Console, jobs: Jobs[Any], workers: int) -> None:
         self._console = console
@@ -199,8 +199,8 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
 
     Args:
         jobs: of the comparison.
-        seconds: estimates those of a run of a case and an encoding, of which a run is missing. Trials that extended
-            ranges may add are left out of the time to go.
+        seconds: estimates the seconds of a run of a case and an encoding, of which a run is missing. Trials that
+            extended ranges may add are left out of the time to go.
     """
     snapshot, comparison, left_of = jobs.snapshot(), jobs.plan.comparison, Counter[str]()
     cells = {key: cell_of_key(key) for key in snapshot.records}

@@ -39,7 +39,7 @@ MAX_NAME_LENGTH = 60
 
 @dataclass(frozen=True, eq=False)
 class ExistingRun:
-    """A finished run: its directory, its recipe, and its data, which is that of its training."""
+    """A finished run: its directory, its recipe, and its data, which is the data of its training."""
 
     run: RunDirectory
     recipe: Recipe
@@ -63,12 +63,12 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
 
     Runs of the same task and dataset are a case; another training length is another dataset. Within a case, runs
     whose configurations are equal but for the seed are an encoding. All that differs between encodings of a case names
-    them: the encoding itself, and keys such as those of the model, the optimizer or the number of steps.
+    them: the encoding itself, and keys such as keys of the model or the optimizer, or the number of steps.
 
     Args:
         runs: run directories, all different.
         given: arguments of `Comparison` from the command line, such as `baseline`, `metrics`, `output` and `trust`;
-            `lengths` are those of the test, by default those of the first run of a case.
+            `lengths` are the lengths of the test, by default as in the first run of a case.
         conf: folder of the choices, whose names are used.
         console: prints how many runs are read, and the name of each as it is measured.
 
@@ -194,8 +194,8 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
 def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[ExistingRun], conf: Path) -> list[str]:
     """Return the name of the encoding of each run: equal for equal configurations, different for different ones.
 
-    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names; those
-    of the encoding may be.
+    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names;
+    groups of the encoding may be.
     """
     training = {run: run.training for run in every}
     for group in {group for config in training.values() for group in config}.difference(OF_THE_ENCODING):

@@ -371,8 +371,8 @@ class Jobs(ABC, Generic[R]):
     def fail_lost(self, locks: Path) -> None:
         """Fail the jobs of dead workers, so that they are retried.
 
-        Those of this machine have left a free lock in a folder; others have been silent for `lost_after` seconds, by
-        the clock of this process.
+        Dead workers of this machine have left a free lock in a folder; others have been silent for `lost_after`
+        seconds, by the clock of this process.
         """
         for key, record in self.records().items():
             if (attempt := record.running) is None:

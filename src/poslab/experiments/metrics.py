@@ -28,7 +28,7 @@ def of_tag(tag: str) -> tuple[str, int | None]:
 
 def metrics_of(task: type[Task]) -> list[str]:
     """Return the names of the metrics of a task's test that have scores at each length."""
-    if "bits_per_byte" in task.validated:  # a text has those of its bytes alone
+    if "bits_per_byte" in task.validated:  # a text has only metrics of its bytes
         return ["bits_per_byte", SLIDING, CONTEXT_GAIN]
     return list(dict.fromkeys((*task.shown, *task.validated)))
 
@@ -51,7 +51,7 @@ def usual_direction(metric: str, open_ended: Collection[str]) -> Direction:
 
 
 def at_lengths(criterion: Criterion, lengths: Sequence[int], trained: int) -> list[int]:
-    """Return the lengths of a metric, among those of the test; `trained` is the longest of training.
+    """Return the lengths of a metric, among the lengths of the test; `trained` is the longest of training.
 
     Metrics of texts that are made to a length have the one that they name.
     """

@@ -16,7 +16,7 @@ from poslab.experiments.storage_url import mistake_in_storage
 from poslab.experiments.tuned_points import MAX_REFINED, points_of
 
 OF_A_RUN = ("trust", "seed", "resume")
-"""Keys that belong to a single run, or to the command line, as those of Hydra do."""
+"""Keys that belong to a single run, or to the command line, as Hydra's keys do."""
 
 MAKES_CASES = ("encoding", "dataset", "experiment")
 """Groups that a comparison varies, or that make its cases, so that no tuning may."""

@@ -127,7 +127,7 @@ class CellPlan:
         return tuned_points.tuned_point(_tried(trials[encoding], results, tuning), tuning, encoding)
 
     def _trials(self, case: str, results: Finished) -> dict[str, list[Cell]]:
-        """Return the trials of each encoding: those of its space, and once all are finished, as many further ones.
+        """Return the trials of each encoding: the trials of its space, and once all are finished, as many further ones.
 
         An encoding has none until the run that they start from has ended well, and is left out if that never will.
         """

@@ -80,7 +80,7 @@ class Results:
         return [run for run in self.finished if run.case == case]
 
     def first_run(self, case: str) -> RunResult:
-        """Return a finished run of a case, whose task, lengths and training length are those of all."""
+        """Return a finished run of a case, whose task, lengths and training length are the same in all."""
         return next(iter(self.runs_of_case(case)), RunResult(case, "", 0))
 
     def lengths(self, case: str) -> list[int]:
@@ -224,7 +224,7 @@ class Results:
     def measured(self, run: RunResult) -> MeasuredRun | None:
         """Return the scores of a run on each test item; None if they are not known.
 
-        Scores whose values are not those of the run are of other weights, or were changed, and are not read either.
+        Scores whose values are not the run's are of other weights, or were changed, and are not read either.
         """
 
         def read() -> MeasuredRun | None:

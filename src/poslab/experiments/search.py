@@ -64,7 +64,7 @@ class _SweepStudy(Study):
 class SweepJobs(Jobs[TrialResult | None]):
     """The trials of a sweep, each a job whose key is its number.
 
-    The seed is that of the sampler; `default` are the parameters of trial 0, by name. Optuna knows
+    The seed is the sampler's; `default` are the parameters of trial 0, by name. Optuna knows
     the result of a job whose result is None.
     """
 

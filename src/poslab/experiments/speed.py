@@ -107,7 +107,7 @@ def _first_runs(results: Results, case: str) -> dict[RunKey, RunDirectory]:
 
 
 def _measured(runs: Mapping[RunKey, RunDirectory], lengths: list[int]) -> dict[RunKey, Reading]:
-    """Measure runs of a case, whose models are all held at once."""
+    """Measure runs of a case, whose models are all in memory at once."""
     first = next(iter(runs.values()))
     recipe = recipe_of(first)
     device = device_named("cpu" if recipe.trainer.accelerator == "cpu" else "auto")
@@ -157,7 +157,7 @@ def _fastest(calls: Mapping[RunKey, Callable[[], object]]) -> dict[RunKey, float
 
 
 def peak_bytes(call: Callable[[], object], on_gpu: bool | None = None) -> int:
-    """Return the most bytes that PyTorch held at once during a call, beyond those of before.
+    """Return the most bytes that PyTorch had allocated at once during a call, beyond the bytes before it.
 
     On a processor that is the sum of every allocation and release that the profiler saw: exact, but without what
     libraries allocate on their own.

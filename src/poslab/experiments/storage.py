@@ -31,7 +31,7 @@ SQLITE_TIMEOUT_S = 60
 """Longest time that a process waits for another one that writes."""
 
 MAX_ROWS = 1_000_000
-"""Most rows of a table, other than that of the trials, in a file of SQLite."""
+"""Most rows of a table, other than the table of trials, in a file of SQLite."""
 
 MAX_FILE_BYTES, MAX_VALUE_BYTES = 500_000_000, 10_000_000
 """Most bytes of a file of SQLite and of a value in it; 1,000 trials need about 5,000,000."""

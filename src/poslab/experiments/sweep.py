@@ -129,7 +129,7 @@ class Sweep(Stored):
         sampler: `_target_` and arguments of an Optuna sampler.
         pruner: `_target_` and arguments of an Optuna pruner; None prunes nothing.
         seeds: runs of each trial, from the configuration's seed on; the value is their mean.
-        others: those of `Stored`; `sampler` and `pruner` may name packages of `trust`, and Optuna.
+        others: as in `Stored`; `sampler` and `pruner` may name packages of `trust`, and Optuna.
     """
 
     space: Any

@@ -94,7 +94,7 @@ def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
 
 
 def _plan(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any], seconds: float) -> RenderableType:
-    """Return the space of a sweep and what is left to do, if each run takes as many seconds as that of trial 0."""
+    """Return the space of a sweep and what is left to do, if each run takes as many seconds as the run of trial 0."""
     table = Lines(box=box.SIMPLE_HEAD)
     for name in ("searched", "values", "trial 0"):
         table.add_column(name)

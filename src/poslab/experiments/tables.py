@@ -35,7 +35,7 @@ from poslab.io.files import replacing
 RUNS, CURVES, ITEMS = "runs.parquet", "curves.parquet", "items.parquet"
 
 MAX_BYTES = 500_000_000
-"""Most bytes of a file, and of the columns of runs in memory; those of items need at most ten times as many."""
+"""Most bytes of a file, and of the columns of runs in memory; columns of items need at most ten times as many."""
 MAX_ROWS = 50_000_000
 MAX_COLUMNS = 5_000
 
@@ -73,7 +73,7 @@ class RunResult:
         batch, weights: hashes of the first batch, and of the first weights outside the encoding.
         split, newest_split: version of the split of its data, and the newest version when the table was written.
         directory: of the run, where it is still there.
-        metrics: by tag, as in metrics.json; those of the test at the end of the run are not in a table.
+        metrics: by tag, as in metrics.json; metrics of the test at the end of the run are not in a table.
         scores: of the test by tag, such as `bits_per_byte@1024`.
         reading: speed and memory of reading test items, such as `tokens_per_second@1024`.
         reading_machine: on which these were measured.
@@ -130,7 +130,7 @@ _TYPES = {
     **{"bool": pa.bool_(), "Sequence[str]": pa.list_(pa.string()), "Sequence[Count]": pa.list_(pa.int64())},
 }
 _OF_RUNS = {field.name: _TYPES[str(field.type)] for field in fields(RunResult) if field.name not in _NUMBERS}
-"""Columns of runs; those of numbers are metrics, `test/` scores and `reading/` speeds, and others are not read."""
+"""Columns of runs; columns of numbers are metrics, `test/` scores and `reading/` speeds, and others are not read."""
 
 
 def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
@@ -142,7 +142,7 @@ def write_runs(folder: Path, runs: Sequence[RunResult]) -> None:
     for prefix, attribute in {"": "metrics", **_PREFIXES}.items():
         nodes = [getattr(run, attribute) for run in runs]
         tags = dict.fromkeys(tag for node in nodes for tag in node)
-        if not prefix:  # a run's own test is another than that of the comparison
+        if not prefix:  # a run's own test is another than the comparison's
             tags = {t: None for t in tags if t not in _OF_RUNS and not t.startswith(tuple(_PREFIXES)) and are_texts(t)}
         for tag in tags:
             values = [None if (value := node.get(tag)) is None else float(value) for node in nodes]
@@ -168,7 +168,7 @@ def read_runs(folder: Path) -> list[RunResult]:
     """Read runs.parquet.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or holds something else.
+        ValueError: naming the file, if it cannot be read, is damaged, or contains something else.
     """
     table = _read(folder / RUNS)
     try:
@@ -187,7 +187,7 @@ class ItemTable:
     """The scores of test items in items.parquet, by run.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or holds something else.
+        ValueError: naming the file, if it cannot be read, is damaged, or contains something else.
     """
 
     def __init__(self, folder: Path) -> None:

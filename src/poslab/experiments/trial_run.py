@@ -125,7 +125,7 @@ def train_trial(
 def runs_of(sweep: Sweep, number: int, seed: int) -> list[tuple[int, RunDirectory]]:
     """Return the seeds and runs of a trial: its own directory, or one within it for each of several seeds.
 
-    The seed is that of the configuration.
+    The seed is the configuration's.
     """
     directory, trust = trial_directory(sweep, number), tuple(sweep.trust)
     seeds = range(seed, seed + sweep.seeds)

@@ -64,7 +64,7 @@ def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
 
 
 def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[Point]:
-    """Return that many points of a space, all different: the same places for spaces of the same sizes.
+    """Return that many points of a space, all different: the same indices for spaces of the same sizes.
 
     If it has fewer combinations, values between its numbers follow; there are fewer points if it has no numbers.
     """

@@ -157,7 +157,7 @@ class Workers:
             raise DiskError(f"{self.directory.parent} cannot be written any more: see {worker.log}")
         records = self.jobs.records()
         taken = [k for k, record in records.items() if any(a.worker == worker.name for a in record.attempts)]
-        for key in taken:  # `fail` leaves those alone that have ended
+        for key in taken:  # `fail` does not change jobs that have ended
             self.jobs.fail(Job(key, worker.name, self.jobs.directory_of(key)), self._failure(status))
         failed = not taken and status > 0 and status not in STOPPED  # a killed one might have taken a job
         self._startup_failures = self._startup_failures + 1 if failed else 0

@@ -184,7 +184,7 @@ def attention_rows(
             ...
 
     The model runs once, on its own attention route; then the definition (as in the blockwise route) makes the weights
-    of a block in float32 from the queries and keys of its layer. Memory contains both of all layers, (L, B, H + G, T, D),
+    of a block in float32 from the queries and keys of its layer. Memory has both of all layers, (L, B, H + G, T, D),
     and the weights of one block, (B, H, rows, T), never T x T.
 
     Args:

@@ -160,6 +160,6 @@ def _at(reading: Mapping[str, float], length: int) -> dict[str, float]:
 
 
 def _ends(lengths: Sequence[int], trained: int) -> list[int]:
-    """Return the shortest of sorted lengths, the longest of those of training, and the longest."""
+    """Return the shortest of sorted lengths, the longest of training, and the longest."""
     within = [length for length in lengths if length <= trained]
     return sorted({lengths[0], *within[-1:], lengths[-1]})

@@ -40,7 +40,7 @@ CHANGES = {
 
 
 def checks(results: Results) -> Table:
-    """Return a row for each check and case, cases with the same outcome together: whether it holds, what was found."""
+    """Return a row for each check and case, cases with the same outcome together: whether it passed, what was found."""
     cases = [case for case in results.comparison.cases if results.encodings(case)]
     outcomes: dict[tuple[str, bool, str], list[str]] = {}
     for case in cases:

@@ -145,7 +145,7 @@ def measured(results: Results, prediction: Prediction) -> tuple[float, float, fl
 
 
 def prediction_outcome(prediction: Prediction, value: tuple[float, float, float] | None) -> str:
-    """Return whether a prediction holds: if the whole interval is in its bounds; not, if none of it is."""
+    """Return whether a prediction is right: if the whole interval is in its bounds; not, if none of it is."""
     if value is None:
         return UNTESTED
     (least, most), (_, low, high) = prediction.bounds, value

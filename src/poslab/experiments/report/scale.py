@@ -53,7 +53,7 @@ class Ladder:
         return [name for name in smaller if all(len(self.values(name, criterion, e)) for e in encodings)]
 
     def _law(self, criterion: Criterion, encoding: str, below: float = math.inf) -> ScalingLaw:
-        """Return the law by sizes below that: those of all ratios if they tell what tokens do, else of this one.
+        """Return the law by sizes below that: sizes of all ratios if they tell what tokens do, else of this one.
 
         Raises:
             ValueError: in one sentence, if there are too few sizes.
@@ -121,7 +121,7 @@ def laws(every: Sequence[Ladder]) -> pd.DataFrame:
             label, row = ladder.label, {}
             try:
                 constants = ladder.law(criterion, encoding).constants()
-                label = ladder.case if len(constants) == len(CONSTANTS) else label  # that of all ratios
+                label = ladder.case if len(constants) == len(CONSTANTS) else label  # the law of all ratios
                 row = {name: "{:.3g} ({:.3g} to {:.3g})".format(*value) for name, value in constants.items()}
             except ValueError as error:
                 row["not fitted"] = str(error)
@@ -169,7 +169,7 @@ def predictions(every: Sequence[Ladder]) -> pd.DataFrame:
 
 
 def _compared(predicted: Interval, values: Sequence[np.ndarray]) -> dict[str, object]:
-    """Return a prediction next to the mean that was measured, minus that of the baseline if it is there too."""
+    """Return a prediction next to the mean that was measured, minus the baseline's if it is there too."""
     row: dict[str, object] = dict(zip(("predicted", "low", "high"), predicted, strict=True))
     if all(map(len, values)):
         row["measured"] = mean = float(values[0].mean() - sum(base.mean() for base in values[1:]))

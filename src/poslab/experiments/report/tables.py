@@ -154,7 +154,7 @@ def _evidence(verdict: Verdict) -> dict[str, object]:
 def ranking(results: Results, case: str, criterion: Criterion, without: Collection[str] = ()) -> pd.DataFrame:
     """Return a row for each encoding of a case, the best mean first: its mean, and the verdict relative to the best.
 
-    Verdicts and intervals hold for all pairs of encodings together, since the best one is chosen by its scores.
+    Verdicts and intervals are simultaneous for all pairs of encodings, since the best one is chosen by its scores.
     Encodings that cannot be ranked follow, with the reason.
 
     Args:
@@ -322,7 +322,7 @@ def power_table(comparison: Comparison, pilots: Sequence[Results]) -> pd.DataFra
 
 
 def _variances(results: Results, case: str, criterion: Criterion) -> tuple[float, float] | None:
-    """Return the variance of a run from seeds, and that of a difference from items: medians over the encodings."""
+    """Return the variance of a run from seeds, and of a difference from items: medians over the encodings."""
     pilot = case if case in results.comparison.cases else next(iter(results.comparison.cases))
     verdicts = results.verdicts(pilot, criterion, results.comparison.baseline) if results.runs_of_case(pilot) else {}
     gaps = [(verdict.difference.pairs, verdict.difference.estimate) for verdict in verdicts.values()]

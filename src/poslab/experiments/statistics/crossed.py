@@ -30,7 +30,7 @@ class Estimate:
         h^2 = t(seed_df)^2 seed_variance + t(item_df)^2 item_variance,
 
     with t the quantiles of Student's distribution. With one source it is Student's interval. With two its coverage is
-    at least its level, whatever the ratio of both. That of Satterthwaite's degrees of freedom is not: with 3 seeds up
+    at least its level, whatever the ratio of both. With Satterthwaite's degrees of freedom it is not: with 3 seeds up
     to 8% of their 95% intervals miss the mean.
 
     Args:
@@ -39,8 +39,8 @@ class Estimate:
         seed_df: its degrees of freedom.
         item_variance: squared standard error from items; 0 where items are unknown.
         item_df: its degrees of freedom; infinity where items are unknown.
-        tests: number of such estimates whose intervals are to hold together, by Bonferroni.
-        means: number of means of equal variance, all of whose differences are to have intervals that hold together, by
+        tests: number of such estimates whose intervals are to be simultaneous, by Bonferroni.
+        means: number of means of equal variance, all of whose differences are to have simultaneous intervals, by
             Tukey; 0 are no others.
 
     Source: Banerjee, "Approximate confidence interval for linear functions of means of k populations when the
@@ -75,7 +75,7 @@ class Estimate:
         return np.sqrt(seeds + self._quantile(self.item_df, tail) ** 2 * self.item_variance)
 
     def _quantile(self, df: np.ndarray | float, tail: float) -> np.ndarray:
-        """Return the quantile of a tail, one-sided, for all that is to hold together."""
+        """Return the quantile of a tail, one-sided, for all intervals that are to be simultaneous."""
         if self.means > 2:
             points, log_tails = _range_tails(self.means, round(float(df), 1))
             return np.exp(np.interp(-math.log(tail), -log_tails, points))
@@ -103,7 +103,7 @@ class Estimate:
             return math.nan
         if not error or not distance:
             return float(not distance)
-        # the p-values under the degrees of freedom of one source alone enclose that of both
+        # the p-values under the degrees of freedom of only one source enclose the p-value of both
         by_seeds, by_items = (max(2 * self._tail(df, distance / error), 1e-290) for df in (self.seed_df, self.item_df))
         if not self.item_variance or by_seeds == by_items:
             return by_seeds
@@ -157,7 +157,7 @@ def _range_tails(means: int, df: float) -> tuple[np.ndarray, np.ndarray]:
 def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = None) -> Estimate:
     """Return the sum of the groups' means, for new seeds and new items.
 
-    A group holds the scores of one encoding, or the differences of two whose seeds are pairs; a minus sign makes the
+    A group has the scores of one encoding, or the differences of two whose seeds are pairs; a minus sign makes the
     sum a difference. Seeds of two groups are independent, items are the same. Each group follows
 
         x_si = mean + seed_s + item_i + residual_si,
@@ -167,7 +167,7 @@ def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = Non
     mean square of the residual / (S I) of each group, but at least 0.
 
     Seeds that are all equal reveal no spread, and a metric that counts has steps: a variance of step^2 / 12 for each
-    score is taken in its place, that of rounding.
+    score, the variance of rounding, is taken instead.
 
     Args:
         groups: each (..., S, I) with at least 2 seeds, or (..., S, 1) where items are unknown.
@@ -175,7 +175,7 @@ def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = Non
             that differ by the same amount may well be one step apart.
 
     Returns:
-        An estimate whose degrees of freedom are those of Student's test for one group, of Welch's for two. Welch's
+        An estimate whose degrees of freedom are from Student's test for one group, from Welch's for two. Welch's
         misses the mean too often if one group has 2 or 3 seeds and the other has many.
     """
     means = [group.mean(-1) for group in groups]  # (..., S)

@@ -25,7 +25,7 @@ class Scores:
     Args:
         values: (S,) in the metric's unit; not finite where the run diverged.
         items: (S, I) scores of test items whose means over items are `values`; a diverged run's are not read.
-        seeds: (S,) of the runs; None where those of the other encodings are the same in the same order.
+        seeds: (S,) of the runs; None where the seeds of the other encodings are the same in the same order.
 
     Raises:
         ValueError: if the shapes do not fit, or the means of the items are not the values.
@@ -69,7 +69,7 @@ class Scores:
         return float(self.values[self.finished].mean()) if self.finished.any() else math.nan
 
     def of_seeds(self, seeds: np.ndarray) -> Scores:
-        """Return the scores of some seeds, which are booleans (S,) or their places."""
+        """Return the scores of some seeds, which are booleans (S,) or their indices."""
         return Scores(self.values[seeds], None if self.items is None else self.items[seeds])
 
 
@@ -199,6 +199,6 @@ def _estimate(scores: Scores, baseline: Scores, paired: bool) -> Estimate:
             raise ValueError(f"items must be equally many, got {scores.items.shape[1]} and {baseline.items.shape[1]}")
         values, baseline_values = scores.items.astype(np.float64), baseline.items.astype(np.float64)
         levels = np.unique(np.concatenate([values.ravel(), baseline_values.ravel()]))
-        # the smallest step of a mean over items: that of an item, divided by the number of items
+        # the smallest step of a mean over items: an item's step, divided by the number of items
         step = float(np.diff(levels).min()) / values.shape[-1] if len(levels) > 1 else 0.0
     return estimate([values - baseline_values] if paired else [values, -baseline_values], step)

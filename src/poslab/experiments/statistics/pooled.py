@@ -15,7 +15,7 @@ from poslab.experiments.statistics.crossed import Estimate
 from poslab.experiments.statistics.difference import Scores
 
 MIN_CONTESTANTS = 3
-"""Contestants of which a pooled variance says more than that of a pair."""
+"""Contestants of which a pooled variance says more than the variance of a pair."""
 
 MIN_POOLED_SEEDS = 5
 """Seeds from which on variances are pooled. With fewer, no test finds that one is several times another."""
@@ -28,12 +28,12 @@ EQUAL = 0.25
 class Pool:
     """The variance of a run that contestants share.
 
-    That of a pair is moderated by it: the mean of both, weighted by their degrees of freedom d, which add.
+    The variance of a pair is moderated by it: the mean of both, weighted by their degrees of freedom d, which add.
 
         d_pool = min(d_pair, (df - d_pair) / 2)
 
-    It never falls below that of the pair: one that is more noisy than others gains nothing by them. Both are fixed
-    before the runs, where Smyth estimates d_pool from the variances, of which a case has too few.
+    It never falls below the variance of the pair: one that is more noisy than others gains nothing by them. Both are
+    fixed before the runs, where Smyth estimates d_pool from the variances, of which a case has too few.
 
     Args:
         names: the contestants.

@@ -37,7 +37,7 @@ def resampled(values: Sequence[np.ndarray], count: int, rng: np.random.Generator
 
 
 def interval(value: float, draws: np.ndarray, tests: int = 1) -> Interval:
-    """Return a value with its percentile interval, which holds together with those of all tests (Bonferroni)."""
+    """Return a value with its percentile interval, simultaneous with the intervals of all tests (Bonferroni)."""
     low, high = np.quantile(draws, [ALPHA / 2 / tests, 1 - ALPHA / 2 / tests])
     return value, float(low), float(high)
 
@@ -142,7 +142,7 @@ def trend(
         further: parameters of the size of `predicted`.
         seeds: of each encoding there.
         margin: a difference that changes by less from the smallest size to the largest stays; 0 is none.
-        tests: number of trends that hold together.
+        tests: number of trends that are to be simultaneous.
     """
     logs, rng = np.log10(parameters), np.random.default_rng(0)
     (first, first_deviations), (second, second_deviations) = (resampled(v, RESAMPLES_OF_TREND, rng) for v in values)

@@ -38,8 +38,8 @@ class Verdict:
 
     Args:
         word: the verdict.
-        difference: to the baseline; its interval holds together with those of all other pairs if the baseline is the
-            best one.
+        difference: to the baseline; its interval is simultaneous with all other pairs' if the baseline is the best
+            one.
         p_value: of "there is no difference", adjusted over the other encodings, or over all pairs; NaN without a test.
         beyond_margin: whether it is better or worse by more than the margin.
         further_seeds: of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80%; None if
@@ -97,10 +97,10 @@ def verdicts(
 
     The variance of seeds is moderated by that which encodings share, if they do (`pool`). Holm's method adjusts
     p-values over the encodings, so that at most 5% of cases have an encoding that is called better or worse by chance.
-    The same holds for "by more than the margin" and for "equivalent". A difference that is both beyond 0 and within the
-    margin is equivalent. Encodings whose runs share fewer than 2 seeds with the baseline's are compared without pairs
-    (Welch's test). If one of both has more diverged runs, the pairs that finished do not speak in its favour, nor for
-    equivalence.
+    The same is true of "by more than the margin" and of "equivalent". A difference that is both beyond 0 and within
+    the margin is equivalent. Encodings whose runs share fewer than 2 seeds with the baseline's are compared without
+    pairs (Welch's test). If one of both has more diverged runs, the pairs that finished do not speak in its favour, nor
+    for equivalence.
 
     Args:
         scores: of each encoding; with their seeds, or of the same seeds in the same order for all if paired.
@@ -111,8 +111,8 @@ def verdicts(
             where some seeds solve a task and others do not.
         paired: whether runs of the same seed are pairs.
         not_learned: encodings that have not passed the gate; they are not tested, and no adjustment counts them.
-        is_best: whether the baseline is the best one by these scores. It can be any, so that the differences of all
-            pairs have to hold together: Tukey's method with the moderated variance, Bonferroni's without.
+        is_best: whether the baseline is the best one by these scores. It can be any, so that the intervals of all
+            pairs have to be simultaneous: Tukey's method with the moderated variance, Bonferroni's without.
 
     Raises:
         ValueError: if the seeds or items of two encodings do not fit.
