@@ -26,7 +26,7 @@ from poslab.models.adaptation import merged
 from poslab.runs.directory import CHECKPOINT, RunDirectory
 
 OWN_STATE = "RunCheckpoints"
-"""Key of Poslab's own state among those of a checkpoint's callbacks."""
+"""Key of Poslab's own state among the states of a checkpoint's callbacks."""
 CONFIG = "config"
 """Key, in `OWN_STATE`, of the hashes of the configuration of the run."""
 MAY_CHANGE = {"dataset", "trainer", "callbacks", "logger"}
@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
         try:
             with safe_open(path, "pt") as file:
                 header = file.metadata() or {}
-                # Copies, since the memory of the file may be aligned differently from that of new tensors.
+                # Copies, since the memory of the file may be aligned differently from memory of new tensors.
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
             if len(header[STATE]) > MAX_STATE or header[CHECKSUM] != _checksum(header[STATE], tensors):
                 raise SafetensorError("its JSON is too long, or its checksum is wrong")
@@ -222,7 +222,7 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> None:
-    """Check that the configuration of a run is still that of its checkpoint, where the checkpoint knows it.
+    """Check that the configuration of a run still equals its checkpoint's, where the checkpoint knows it.
 
     A change of the groups `MAY_CHANGE` is only a line of warning.
 

@@ -1,4 +1,4 @@
-"""Run directories, which hold a run's configuration, environment, metrics, checkpoints and logs."""
+"""Run directories, which contain a run's configuration, environment, metrics, checkpoints and logs."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class RunDirectory:
 
         Raises:
             RunTakenError: if another process is training it.
-            ValueError: if the directory cannot be written, or it holds a link.
+            ValueError: if the directory cannot be written, or it contains a link.
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)

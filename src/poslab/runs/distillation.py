@@ -170,13 +170,13 @@ class Distillation(Objective):
     falls with the square of the temperature t; the factor t^2 keeps its size.
 
     With `match="hidden"` the distance of hidden states, averaged over the tokens of a sequence that are not padding,
-    replaces t^2 D, once for each prediction in the sequence. With `match="attention"` that is the divergence
-    D of the attention weights in the last layers of both, and with `match="relations"` that of the relations of queries
+    replaces t^2 D, once for each prediction in the sequence. With `match="attention"` it is the divergence
+    D of the attention weights in the last layers of both, and with `match="relations"` of the relations of queries
     with queries, keys with keys and values with values there: neither asks for the same width, depth or encoding.
     Temperature has no effect on them, and the divergence none on hidden states.
 
-    The teacher reads the first `within` tokens of a sequence. It makes the predictions of tokens among them; that of a
-    whole sequence, such as a class, only if it has read all of it.
+    The teacher reads the first `within` tokens of a sequence. It makes the predictions of tokens among them; the
+    prediction of a whole sequence, such as a class, only if it has read all of it.
 
     With `teacher_length` the window of the student is the last part of what the teacher reads: the student learns what
     the teacher predicts with the text before the window, too.
@@ -188,15 +188,15 @@ class Distillation(Objective):
         match: what the student learns of the teacher; None is logits if the teacher makes the predictions of the task,
             else hidden states.
         temperature: t, positive.
-        divergence: D: forward KL(p, q), which covers all that the teacher holds possible; reverse KL(q, p), which keeps
-            to what it holds probable; or Jensen-Shannon, which is symmetric.
+        divergence: D: forward KL(p, q), which covers all that the teacher finds possible; reverse KL(q, p), which keeps
+            to what it finds probable; or Jensen-Shannon, which is symmetric.
         distance: of hidden states: 1 less their cosine, 0 to 2, or their mean squared error over the channels.
         relation_heads: parts of the width of queries, keys and values, of which each has relations; a divisor of both
             widths. None is the number of heads of the student. More make finer relations (MiniLMv2: 48).
         rotation: relations of queries and keys `before` their rotation by position, so only of content, or `after`.
         within: most tokens that the teacher reads; None is its training length.
-        teacher_length: tokens that the teacher of a language model reads, those of a window of training and the ones
-            before it; at least the length of the window. None is only the window. Not for attention and relations.
+        teacher_length: tokens that the teacher of a language model reads, in a window of training and before it;
+            at least the length of the window. None is only the window. Not for attention and relations.
 
     Source: Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network" (2015), section 2, for t^2; Agarwal et
     al., "On-Policy Distillation of Language Models" (ICLR 2024), for the divergences; Wang et al., "MiniLM" (NeurIPS
@@ -252,9 +252,9 @@ class Distillation(Objective):
         return ObjectiveSums(loss, whole, ((term.detach(), taught.counted),))
 
     def _compared(self, task: Task, model: Model, batch: Any, teacher: Teacher, read: Any) -> tuple[Tensor, Tensor]:
-        """Run both models; return the logits of the student, and those of the teacher or a distance from it, (B, T).
+        """Run both models; return the logits of the student, and the teacher's or a distance from it, (B, T).
 
-        The distance is that of what the student learns instead of logits; `read` is the part of the batch that the
+        The distance is between what the student learns instead of logits; `read` is the part of the batch that the
         teacher reads.
         """
         match = self.matched(teacher)

@@ -32,7 +32,7 @@ class RunStoppedError(RuntimeError):
 
 
 class RunTakenError(ValueError):
-    """A run directory that cannot begin a new run: it holds another one, or another process trains in it."""
+    """A run directory that cannot begin a new run: it contains another one, or another process trains in it."""
 
 
 class NonFiniteLossError(RunStoppedError):

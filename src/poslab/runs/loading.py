@@ -59,8 +59,8 @@ def load(
         The model with its trained weights: float32, or bfloat16 after `trainer.precision=bf16-true`.
 
     Raises:
-        ValueError: if there is no such run, or one of its files is missing, damaged, of something else, or holds code;
-            if its configuration has changed since the checkpoint was written;
+        ValueError: if there is no such run, or one of its files is missing, damaged, of something else, or contains
+            code; if its configuration has changed since the checkpoint was written;
             if it names a class of a package that is not trusted; or for a swap that does not fit the model.
     """
     directory = RunDirectory.of(run, trust)
@@ -182,7 +182,7 @@ def _same_owners(name: str, original: nn.Module, other: nn.Module) -> bool:
 def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
     """Count the learned numbers of a model's encodings and temperatures that are not in a run's weights, by class.
 
-    Those of attention sinks are counted as `sink`.
+    Numbers of attention sinks are counted as `sink`.
     """
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
@@ -277,16 +277,16 @@ def export(
 
     The class is one of transformers where that is exact, else one under an encoding of Poslab, which loads with
     `trust_remote_code=True`, or after `poslab.pretrained.register()`. The directory is loaded in a fresh process and
-    compared with the model before it takes its place.
+    compared with the model before it is moved to `to`.
 
     Args:
         run: run directory, for its best checkpoint by validation, one of its checkpoints, or a model: one of Poslab, or
             one of transformers after `poslab.exchange`.
         to: a new or an empty directory.
-        tokenizer: tokenizer of a Poslab model; None writes none. A run has its own, and that of a pretrained model is
+        tokenizer: tokenizer of a Poslab model; None writes none. A run has its own, and a pretrained model's is
             copied.
-        length: training length of a model, in tokens. A run has its own; of a pretrained model, None is the length that
-            it was trained at, at most 1,024, to which the comparison takes time.
+        length: training length of a model, in tokens. A run has its own; of a pretrained model, None is its training
+            length, at most 1,024, to which the comparison takes time.
         trust: as in `load`.
 
     Returns:

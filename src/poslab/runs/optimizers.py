@@ -63,8 +63,8 @@ class OptimizerSettings(ABC):
     Args:
         lr: learning rate after the warm-up; positive.
         encoding_lr_multiplier: learning rate of encoding parameters over `lr`; positive.
-        layer_lr_decay: learning rate of a layer over that of the layer after it, in (0, 1]. An encoding counts as the
-            last of its layers, token embeddings as the layer before the first; what is outside of layers
+        layer_lr_decay: learning rate of a layer over the rate of the layer after it, in (0, 1]. An encoding counts as
+            the last of its layers, token embeddings as the layer before the first; what is outside of layers
             otherwise, such as the output layer, has `lr`.
         weight_decay: decay of the matrices of linear layers; not negative.
         warmup_fraction: share of the steps in which the learning rate rises from 0, in [0, 1].
@@ -143,7 +143,7 @@ def _layers_of(model: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
-    """Return the parameters that decay, all others, and those of encodings and temperatures, as far as they learn."""
+    """Return the parameters that decay, all others, and those in encodings and temperatures, as far as they learn."""
     encoding = parameters_of_encodings(model)
     embedding = unique(p for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters())
     set_apart = {id(p) for p in [*encoding, *embedding]}
@@ -205,7 +205,7 @@ class CombinedOptimizer(Optimizer):
     """Several optimizers, each with its own parameters, as one: one step, one list of groups, one state.
 
     Args:
-        optimizers: at least one. Their groups and states are those of this one from then on.
+        optimizers: at least one. Their groups and states belong to this one from then on.
     """
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
@@ -214,7 +214,7 @@ class CombinedOptimizer(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Make groups and state of the parts those of the whole."""
+        """Share groups and state of the whole with the parts."""
         start = 0
         for optimizer in self.optimizers:
             end = start + len(optimizer.param_groups)

@@ -47,18 +47,18 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
         m_h(d) = mean over texts, and over queries i that see the key j = i - d,
                  of  logit_h(i, j) - q_i . k_j / sqrt(D)
 
-    The first term is the logit as the model has it, the second that of the same queries and keys before any rotation
-    and without any bias. Both come from the hidden states of the model under its own positions.
+    The first term is the logit as the model has it, the second the logit of the same queries and keys before any
+    rotation and without any bias. Both come from the hidden states of the model under its own positions.
 
-    Positions in the embeddings are part of q and k, so that this difference does not hold them. They add their
+    Positions in the embeddings are part of q and k, so that this difference does not contain them. They add their
     interaction, the part of the logit that two positions have in common whatever the tokens:
 
         a_h(d) = mean over i - j = d of (Q_i - Q) . (K_j - K) / sqrt(D)
 
-    where Q_i is the mean over texts of the queries at position i, and Q is the mean of all Q_i; K_j and K are those of
-    keys. What a query has by its own position is the same for all of its keys, and a softmax ignores it; what a key has
-    by its own is no function of distance. The queries are those of one half of the texts and the keys those of the
-    other, and then the other way around, because a text has tokens in common with itself.
+    where Q_i is the mean over texts of the queries at position i, and Q is the mean of all Q_i; K_j and K are means
+    of keys. What a query has by its own position is the same for all of its keys, and a softmax ignores it; what a key
+    has by its own is no function of distance. The queries are from one half of the texts and the keys from the other,
+    and then the other way around, because a text has tokens in common with itself.
 
     Padding does not count. Sums are in float64.
 
@@ -159,7 +159,7 @@ class _LayerSums:
             _add(self.logits_HN, difference_BHRS.sum(0), start)
             _add(self.counts_N[None], counts_BRS.sum(0, dtype=torch.float64)[None], start)
         if self.embeds:
-            # Those of documents in a row, and beside padding.
+            # Positions of documents in a row, and next to padding.
             places_N = context.key_positions.ids.expand(batch, -1).flatten()
             half_B = (self.texts + torch.arange(batch, device=device)) % HALVES
             for half in range(HALVES):

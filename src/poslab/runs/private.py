@@ -40,13 +40,13 @@ class Private(Step):
 
     The guarantee is about a row, not about a document or an author with several rows, and about the weights: recorded
     metrics of training such as `train/loss` are exact. Draws and noise follow from the seed, so that a run can resume:
-    whoever knows the seed knows them. The generators are not cryptographic.
+    with the seed, anyone can compute them. The generators are not cryptographic.
 
     Args:
         epsilon: bound on the privacy loss of the whole run; smaller is more private.
         delta: probability with which the bound may fail; below one over the number of rows.
         clip: C.
-        chunk: rows whose gradients are held at once; fewer take less memory and more time.
+        chunk: rows whose gradients are in memory at once; fewer take less memory and more time.
 
     Source: Abadi et al., "Deep Learning with Differential Privacy" (CCS 2016), algorithm 1; Gopi, Lee, Wutschitz,
     "Numerical Composition of Differential Privacy" (NeurIPS 2021), for the accountant.
@@ -208,7 +208,7 @@ class _OfRow(nn.Module):
         self.teacher = teacher
 
     def mean_loss(self, parameters: Mapping[str, Tensor], row: Any) -> tuple[Tensor, Tensor]:
-        """Return the mean over the predictions of a row, and sums: loss, that of the task, correct, counted, terms."""
+        """Return the mean over the predictions of a row, and sums: loss, the task's loss, correct, counted, terms."""
         batch = tree_map(lambda x: x.unsqueeze(0) if isinstance(x, Tensor) else x, row)
         sums: ObjectiveSums = functional_call(self, dict(parameters), (batch,))
         numbers = [sums.loss, *sums.task, *(number for term in sums.terms for number in term)]

@@ -33,7 +33,7 @@ def external_environment() -> ClusterEnvironment | None:
     """Return the environment if torchrun or SLURM started this process as one of several, else None.
 
     Raises:
-        ValueError: if SLURM started it with options that leave its place unclear.
+        ValueError: if SLURM started it with options that leave its rank unclear.
     """
     environment: ClusterEnvironment
     if TorchElasticEnvironment.detect():
@@ -58,7 +58,7 @@ def join(
     """Join the other processes of the run, for all runs of a multirun; Lightning then finds them joined.
 
     Args:
-        environment: place of this process among them.
+        environment: rank of this process among them.
         on_gpu: True if they use GPUs.
         hang_after: timeout in seconds of waiting for one another.
         on_one_machine: True if they use only the loopback interface, which other machines cannot reach.
@@ -125,7 +125,7 @@ def leave(status: int) -> NoReturn:
     """End this process; where it has joined others, without shutting down the interpreter.
 
     Gloo's threads release the last tensors at any time, and a thread that needs an interpreter during its shutdown
-    aborts the process. Under FSDP the caches of DTensor hold groups, so these threads outlive them. Files other than
+    aborts the process. Under FSDP the caches of DTensor keep groups, so these threads outlive them. Files other than
     the standard streams must be closed before.
     """
     if distributed.is_initialized():
@@ -203,7 +203,7 @@ def onednn_is_exact() -> bool:
     """
     try:
         before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # it was chosen for one backend alone, and stays so
+    except RuntimeError:  # it was chosen for only one backend, and stays so
         return False
     generator = torch.Generator().manual_seed(0)
     try:

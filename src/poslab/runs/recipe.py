@@ -142,7 +142,7 @@ class Recipe:
         """Return new callbacks of Lightning's by name, besides those that every run has.
 
         Raises:
-            ValueError: as of `build`, and if Lightning refuses an argument, or lacks a package.
+            ValueError: as of `build`, and if Lightning does not accept an argument, or lacks a package.
         """
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.pytorch import Callback

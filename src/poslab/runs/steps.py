@@ -61,7 +61,7 @@ class Teacher:
 class Objective(ABC):
     """The loss of a training step.
 
-    Metrics of validation and test are those of the task under every objective, so that runs can be compared.
+    Metrics of validation and test are the task's under every objective, so that runs can be compared.
     """
 
     terms: ClassVar[tuple[str, ...]] = ()

@@ -37,12 +37,12 @@ class TrainerSettings:
         accelerator: `gpu`, `cpu`, or `auto` for a GPU if there is one.
         devices: processes on this machine, one per device; `auto` is all GPUs, or one process on a CPU.
         num_nodes: machines; with more than one, torchrun or SLURM starts the processes on each.
-        strategy: `ddp` (each device holds the model), `fsdp` (the devices share it), or `auto`.
+        strategy: `ddp` (each device has the model), `fsdp` (the devices share it), or `auto`.
         context_parallel: processes that share each window of training, for windows longer than fit into one device; 1
             gives each window to one process.
         precision: `auto` is bf16-mixed where the hardware has it, else 32-true. `16-mixed` (float16, under a scale
             of the loss that leaves out steps whose gradients overflow) is for GPUs without bfloat16.
-        micro_batch_size: windows that a device holds at once; null is its whole share of the batch.
+        micro_batch_size: windows that a device processes at once; null is its whole share of the batch.
         validations: number of validations in a run, after each of which the best state is kept; positive.
         saves: number of saves of the last state in a run; positive.
         log_every: steps between two records of training metrics; positive.
@@ -282,7 +282,7 @@ def environment(settings: TrainerSettings) -> dict[str, Any]:
 
 
 def reset_peak_memory() -> None:
-    """Reset the peak of this process, such as that of an earlier run of a multirun, if the system can."""
+    """Reset the peak of this process, such as the peak of an earlier run of a multirun, if the system can."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(AttributeError, OSError, TypeError):  # only glibc keeps freed memory, and has this
@@ -303,7 +303,7 @@ def memory_bytes(on_gpu: bool) -> int:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Return the peak memory of the run so far, in MB: that of the device, or of the process on a CPU."""
+    """Return the peak memory of the run so far, in MB: of the device, or of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

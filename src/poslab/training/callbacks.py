@@ -71,7 +71,7 @@ class WeightAverage(CheckedArguments, WeightAveraging):
     The average begins as the weights after the first step. After step t = 1, 2, ..., counted from 0, it moves by
     `1 - min(decay, (1 + t) / (10 + t))` of the way to the weights, as in TensorFlow's moving average with
     `num_updates`. Validations, the test and `state_dict` of checkpoints have the
-    average; training continues from the weights themselves, which a checkpoint holds too.
+    average; training continues from the weights themselves, which a checkpoint contains too.
 
     Args:
         decay: share of the average that a step leaves, in [0, 1), once the run is old enough.

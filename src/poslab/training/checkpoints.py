@@ -37,7 +37,7 @@ class StopOnSignals(L.Callback):
     never returns.
 
     Args:
-        second_sigterm_ends: whether that holds for a second SIGTERM; not in a process that may get one from its parent
+        second_sigterm_ends: whether that applies to a second SIGTERM; not in a process that may get one from its parent
             and another one from a signal to the whole group.
     """
 

@@ -111,7 +111,7 @@ On an EPYC blocks took 40 s of a core to compile and won 2% to 9% of a step: the
 def with_compile(recipe: Recipe, model: Model, datamodule: RunData) -> TrainerSettings:
     """Return the settings of the trainer with `compile=auto` decided, as a function of only the recipe and its data.
 
-    All encodings of a model have the same choice, N being the number of its parameters without those of encodings.
+    All encodings of a model have the same choice, N being the number of its parameters without the encodings'.
     """
     settings = recipe.trainer
     if settings.compile != "auto":

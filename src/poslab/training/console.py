@@ -207,7 +207,7 @@ def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int],
     """Return the test metrics of a run, a row for each length, with a dash beyond the end of the encoding.
 
     Rows of examples have their number, since metrics of few examples are uncertain. `metrics` are the final metrics by
-    tag, `lengths` ascend, `trained` is the longest length of training, and `step` is the step of the tested checkpoint.
+    tag, `lengths` ascend, `trained` is the longest training length, and `step` is the step of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"Test results (best checkpoint, step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:
@@ -329,9 +329,9 @@ def _varies_encoding(multirun: Path) -> bool:
 
 
 def _choices(run: RunDirectory) -> list[str] | None:
-    """Return the words that a run was started with; None if they are unknown, or not written by a command of ours.
+    """Return the words that a run was started with; None if they are unknown, or not written by a command of Poslab.
 
-    A resumed run may be a stranger's, and its words must not make people trust a package, or make Hydra run something.
+    A resumed run may be untrusted, and its words must not make people trust a package, or make Hydra run something.
     """
     if (choices := run.choices()) is None:
         return None
@@ -345,7 +345,7 @@ def _choices(run: RunDirectory) -> list[str] | None:
 
 
 def without(key: str, choices: Sequence[str]) -> list[str]:
-    """Return choices without those of a key and the keys below it."""
+    """Return choices without the choices of a key and the keys below it."""
     return [choice for choice in choices if re.match(rf"[+~]*({key}@)?{key}([=.]|$)", choice) is None]
 
 

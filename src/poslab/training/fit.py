@@ -318,7 +318,7 @@ def set_up_passes(model: Model, settings: TrainerSettings) -> None:
 
 
 def _require_space(run: RunDirectory, model: Model) -> None:
-    """Raise ValueError if the disk cannot hold the run's checkpoints."""
+    """Raise ValueError if the run's checkpoints do not fit on the disk."""
     # Weights, and the two moments of AdamW of those that learn.
     bytes_per_checkpoint = 4 * (_num_parameters(model) + 2 * num_learning(model))
     there = sum(file.stat().st_size for file in run.checkpoints.glob(f"*{CHECKPOINT}"))

@@ -23,7 +23,7 @@ from poslab.runs.recipe import Recipe, recipe_of
 from poslab.tasks.task import Task
 
 OF_TOKENS = ("embedding.weight", "encoder.embedding.weight", "decoder.embedding.weight", "output.weight")
-"""Weights with a row for each token: first those of the tokenizer, then those of the task, such as a mask."""
+"""Weights with a row for each token: first tokens of the tokenizer, then tokens of the task, such as a mask."""
 
 
 def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Sequence[str] = ()) -> list[str]:
@@ -31,7 +31,7 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
 
     The source is a checkpoint, or a run directory for its best checkpoint. If it has the tokenizer of the training
     data, its tokens keep their rows, whatever tokens either task adds. If it has another one, no row is kept: the same
-    number represents another token. The same holds for an output layer of other classes.
+    number represents another token. The same is true of an output layer of other classes.
 
     Args:
         model: of the task.
@@ -90,7 +90,7 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
 
 
 def _keep_rows(source_weights: dict[str, Tensor], weights: Mapping[str, Tensor], num_tokens: int) -> list[str]:
-    """Replace the rows of their weights after those of the tokenizer by Poslab's; return a line for each matrix."""
+    """Replace the rows of their weights after the tokenizer's rows by Poslab's; return a line for each matrix."""
     # The output layer of a classifier has another size than the vocabulary.
     sizes = _vocab_size(source_weights), _vocab_size(weights)
     lines: dict[int, str] = {}

@@ -173,7 +173,7 @@ def distant_observer(messages: Path) -> Observer | None:
 
 
 class Heartbeats(L.Callback):
-    """A callback that touches a file in a directory after each batch; `rank` is that of the process."""
+    """A callback that touches a file in a directory after each batch; `rank` is the process's."""
 
     def __init__(self, directory: Path, rank: int) -> None:
         self._file = directory / HEARTBEATS.replace("*", str(rank))

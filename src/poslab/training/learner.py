@@ -302,7 +302,7 @@ class Learner(L.LightningModule):
         observation = self.task.observe(self.model, batch, split)
         length = self.lengths[split][index]
         self.measurements[f"{split}@{length}"].update(observation)
-        # The best checkpoint is not chosen by lengths beyond those of training.
+        # The best checkpoint is not chosen by lengths beyond the training lengths.
         longest_that_chooses = max(self.longest_trained, min(self.lengths[split]))
         if self.task.aggregate_lengths and (split == "test" or length <= longest_that_chooses):
             self.measurements[split].update(observation)
@@ -320,7 +320,7 @@ class Learner(L.LightningModule):
         self._record_evaluation("test")
 
     def _record_evaluation(self, split: str) -> None:
-        """Record the metrics of each length, and under the plain tag those of the split."""
+        """Record the metrics of each length, and under the plain tag the metrics of the split."""
         by_length = {length: self.measurements[f"{split}@{length}"].compute() for length in self.lengths[split]}
         whole = (
             self.measurements[split].compute() if self.task.aggregate_lengths else by_length[self._trained(by_length)]

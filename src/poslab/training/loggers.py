@@ -169,7 +169,7 @@ def flat(config: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, boo
 class EncodingCurves(L.Callback):
     """A callback that writes an encoding's numbers as curves over steps.
 
-    It keeps the initial state of the encoding, which every checkpoint of the run then holds (`encoding_start`).
+    It keeps the initial state of the encoding, which every checkpoint of the run then contains (`encoding_start`).
 
     Parameters with at most one number for each head (slopes, rates, temperatures) are written at every validation.
     Encodings without parameters and models that are sharded among processes (FSDP) are left out.
@@ -269,6 +269,6 @@ def client_errors(logger: str) -> Iterator[None]:
         raise ValueError(f"logger {logger} needs a package that is not installed: {install} ({error})") from error
     except (ValueError, OSError):
         raise
-    except Exception as error:  # clients have classes of their own, which share no base
+    except Exception as error:  # clients have their own classes, which share no base
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ValueError(f"logger {logger}: {first}") from error

@@ -20,8 +20,8 @@ class Plan(NamedTuple):
         run: its directory.
         config: its configuration.
         checkpoint: to resume from; None starts from step 0.
-        is_new: the directory must not hold a run yet.
-        may_move: the run may take a directory of a similar name where this one holds a run.
+        is_new: the directory must not contain a run yet.
+        may_move: the run may take a directory of a similar name where this one contains a run.
         choices: words of a command line that compose the configuration again; None if unknown.
         remark: a line to print before it begins.
         logs_to: loggers of a run that is read, other than those in its directory, which the user has not typed.
@@ -89,7 +89,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
 
 
 def require_free(run: RunDirectory) -> None:
-    """Raise RunTakenError if a directory holds a run."""
+    """Raise RunTakenError if a directory contains a run."""
     if run.config_file.exists():
         raise RunTakenError(
             f"{run.path} already contains a run: resume it with {assignment('resume', run.path)}, "

@@ -23,7 +23,7 @@ from poslab.training.loggers import RunLogger, client_errors, columns
 class WeightsAndBiases(RunLogger, WandbLogger):
     """Weights & Biases. Its files are in the folder `wandb` next to the run directory.
 
-    Account and mode are those of its own environment variables, such as `WANDB_MODE=offline`.
+    Account and mode are set by its own environment variables, such as `WANDB_MODE=offline`.
 
     Args:
         directory: the run directory.
@@ -59,7 +59,7 @@ class WeightsAndBiases(RunLogger, WandbLogger):
 class MLflow(RunLogger, MLFlowLogger):
     """MLflow. `loss@512` is `loss_at_512` there, since it allows no `@` in a name.
 
-    The server is that of `MLFLOW_TRACKING_URI`; without it, runs are in the database `mlflow.db` next to the run
+    The server is set by `MLFLOW_TRACKING_URI`; without it, runs are in the database `mlflow.db` next to the run
     directory: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows them.
 
     Args:
@@ -73,7 +73,7 @@ class MLflow(RunLogger, MLFlowLogger):
         self.folder = directory.absolute().parent
         for name in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # both log each table and experiment they make
             logging.getLogger(name).setLevel(logging.ERROR)
-        # Processes that make a database at once, as those of a run or a sweep, would spoil it.
+        # Processes that make a database at once, as in a run or a sweep, would spoil it.
         with locked_folder(self.folder):
             MLFlowLogger.__init__(
                 self,

@@ -1,4 +1,4 @@
-"""Model FLOPs utilisation (MFU): the arithmetic of a model in training, over that of the machine's matrix products.
+"""Model FLOPs utilisation (MFU): the arithmetic of a model in training, relative to the machine's matrix products.
 
     MFU = FLOPs of a token * tokens per second / FLOP/s of a matrix product in the precision of the run
 
@@ -27,7 +27,7 @@ MEASURED_S = 0.02
 def flops_per_token(model: Model, length: int) -> float | None:
     """Return the floating point operations of a token in training; None if the model has a source.
 
-        2 W (forward, and for the gradient of inputs)  +  2 W (for that of weights that learn)  +  12 H D K per layer
+        2 W (forward, and gradient of inputs)  +  2 W (gradient of weights that learn)  +  12 H D K per layer
 
     with W numbers in the weights of matrix products, and K the mean number of keys that a query sees in windows of the
     given length. Padding, documents that are kept apart and recomputation are not looked at.
