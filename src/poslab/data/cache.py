@@ -1,6 +1,6 @@
 """Prepared data on the disk: one folder for each combination of data and settings, written once.
 
-Every folder holds `checksums.json`, the size and hash of each of its other files. A folder of text also holds
+Every folder contains `checksums.json`, the size and hash of each of its other files. A folder of text also contains
 
 tokenizer.json                            the tokenizer, see `tokenizers.py`
 train.bin  validation.bin  test.bin       token ids, one array each
@@ -82,7 +82,7 @@ def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda fol
     `check` is called with the folder, and raises ValueError for contents that are not Poslab's.
 
     Raises:
-        ValueError: if the disk refuses to remove it.
+        ValueError: if the disk does not remove it.
     """
     try:
         number = folder.stat().st_ino
@@ -113,7 +113,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     finish and the folder of the first one stays. Leftovers of killed processes are removed first.
 
     Raises:
-        ValueError: if the disk refuses, or is full.
+        ValueError: if the disk cannot be written, or is full.
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

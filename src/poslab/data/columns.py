@@ -130,7 +130,7 @@ def class_names(feature: Any, column: str) -> Callable[[Any], str]:
 
 
 def require_distinct(role: str, named: Mapping[str, str]) -> None:
-    """Raise ValueError for a name, by argument, that is no text or is that of two arguments; `role` is what it does."""
+    """Raise ValueError for a name, by argument, that is no text or names two arguments; `role` is what it does."""
     owners: dict[str, str] = {}
     for argument, name in named.items():
         require_text(argument, name)

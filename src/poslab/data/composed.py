@@ -42,8 +42,8 @@ OmegaConf.register_new_resolver("groups", groups, replace=True)
 def resolved(composed: DictConfig) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved.
 
-    Where the sequence length of an algorithmic dataset or of one of patches is null, it becomes that of its longest
-    training example, which encodings then follow too, as they follow the grid of its patches. Values that a pretrained
+    Where the sequence length of an algorithmic dataset or of one of patches is null, it is its longest training
+    example's, which encodings then follow too, as they follow the grid of its patches. Values that a pretrained
     model gives itself are left out. The key `trust` decides which classes are built, so it must be the user's.
 
     Raises:
@@ -216,12 +216,12 @@ LARGEST_AT_A_TENTH = 135e6
 
 
 def rate(usual: float, fraction: float) -> float:
-    """Return the learning rate of a pretrained model, of two digits, from that of a new one."""
+    """Return the learning rate of a pretrained model, of two digits, from the rate of a new one."""
     return float(f"{usual * fraction:.2g}")
 
 
 def rate_fraction(path: str) -> float | None:
-    """Return the default learning rate of a pretrained model over that of a new one, by its number of weights N.
+    """Return the default learning rate of a pretrained model over the rate of a new one, by its number of weights N.
 
         0.1 min(1, sqrt(135e6 / N))
 

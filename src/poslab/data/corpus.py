@@ -42,11 +42,11 @@ class Corpus(Source):
         sequence_length: tokens T of a training window, at least 1 (default 256).
         length_multiples: evaluate windows of each of these times `sequence_length` that validation and test fill; 1 is
             among them (default 1, 2, 4, 8).
-        deduplicate: drop repeated paragraphs, and drop from validation and test what training still holds; needs the
+        deduplicate: drop repeated paragraphs, and drop from validation and test what training still contains; needs the
             text in memory.
         document_boundaries: number the documents of a window (`TokenBatch.segments`) and predict nothing across
             their boundaries; otherwise documents follow one another as one text.
-        others: those of `Source`; a batch is of windows.
+        others: as in `Source`; a batch is of windows.
     """
 
     kind = WINDOWS
@@ -101,7 +101,7 @@ class TextSplits(DataSplits):
         bytes_per_token: bytes of text per predicted token by split, see `bytes_per_token`. It turns a loss in nats per
             token into bits per byte: `loss / ln 2 / bytes_per_token`.
         overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training, or the first
-            documents of a stream, hold too.
+            documents of a stream, contain too.
     """
 
     length_means = "number of tokens of a window"
@@ -285,7 +285,7 @@ class TrainingWindows(Windows):
 
 
 class EvaluationWindows(Windows):
-    """The non-overlapping windows of a token file, by number. Together they hold each token but the first as a target.
+    """The non-overlapping windows of a token file, by number. Together they have each token but the first as a target.
 
     The last window is filled up with tokens that do not count, and every window past it consists of them.
     """
@@ -306,7 +306,7 @@ class EvaluationWindows(Windows):
         return self.batch(numbers, numbers)
 
     def batch(self, places: Sequence[int], numbers: Sequence[int]) -> Batch:
-        """Return the windows at some places, by whose numbers a task makes its random choices."""
+        """Return the windows at some indices, by whose numbers a task makes its random choices."""
         index_BU = self.length * np.asarray(places)[:, None] + np.arange(self.length + 1)
         last = len(self.tokens) - 1
         return self.collate(WindowRows(self.tokens.ids[np.minimum(index_BU, last)], numbers), index_BU <= last)

@@ -112,7 +112,7 @@ class HubRows:
                 reason = one_line(str(error.__cause__ or error))
             elif isinstance(error, ValueError):
                 wrong = wrong if self.name is None else f"name {self.name!r} does not fit {self.path!r}"
-            elif self.argument is None:  # a protocol may need a package, and has errors of its own
+            elif self.argument is None:  # a protocol may need a package, and has its own errors
                 argument = "path" if isinstance(error, RuntimeError) else files
                 wrong = f"{argument} {getattr(self, argument)!r} cannot be read"
             raise ValueError(f"{wrong}: {reason}") from error
@@ -121,7 +121,7 @@ class HubRows:
 class HubSource(PreparedSource):
     """A source by the name of its data set on the Hub, or in local files of a format that `load_dataset` reads.
 
-    It comes last among several bases, whose defaults count rather than those of `PreparedSource`.
+    It comes last among several bases, whose defaults count rather than `PreparedSource`'s.
 
     Args:
         path: as of `load_dataset`: `owner/name` on the Hub, one of `FORMATS`, or a folder of such files; or a folder of

@@ -67,7 +67,7 @@ class WindowOrder(PassOrder):
 
 
 class ExampleOrder(PassOrder):
-    """The endless stream over examples, those of a batch of about the same length, so that little of it is padding.
+    """The endless stream over examples, in batches of about the same length, so that little of it is padding.
 
     Each pass takes every example once, in random order: batches are cut in the order of length from as many examples
     as make 50 batches, and come in random order again.
@@ -162,7 +162,7 @@ class BatchPlan:
     def of(cls, trainer: "Trainer", batch_size: int, processes_per_window: int = 1) -> "BatchPlan":
         """Return the plan of a trainer in its present state; one that resumes has read its checkpoint.
 
-        Processes that share each window, those of successive numbers, have the same plan.
+        Processes that share each window, which have successive numbers, have the same plan.
         """
         if trainer.max_steps < 0:
             raise ValueError("trainer.max_steps must be set: a run is a number of steps, not of epochs")

@@ -1,4 +1,4 @@
-"""Overlap of held-out and training text: the share of held-out bytes inside 60-byte strings that both hold."""
+"""Overlap of held-out and training text: the share of held-out bytes inside 60-byte strings that both contain."""
 
 import re
 import sys
@@ -51,7 +51,7 @@ def _powers(base: int, count: int) -> np.ndarray:
 
 
 def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
-    """Find the bytes of a text inside 60-byte strings that training holds too.
+    """Find the bytes of a text inside 60-byte strings that training contains too.
 
     Args:
         text: held-out text.
@@ -83,7 +83,7 @@ def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
 
 
 def shared_by_document(documents: Sequence[str], training: Iterable[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Count the bytes of each held-out document, and those of them in 60-byte strings that training holds too."""
+    """Count the bytes of each held-out document, and how many are in 60-byte strings that training contains too."""
     encoded = [document.encode() for document in documents]
     shared_before = np.concatenate([[0], np.cumsum(shared_bytes(SEPARATOR.join(encoded), training))])
     sizes = np.array([len(document) for document in encoded], dtype=np.int64)
@@ -92,7 +92,7 @@ def shared_by_document(documents: Sequence[str], training: Iterable[bytes]) -> t
 
 
 def shared_fraction(documents: Sequence[str], training: Iterable[bytes]) -> float:
-    """Return the share of bytes of held-out documents inside 60-byte strings that training holds too."""
+    """Return the share of bytes of held-out documents inside 60-byte strings that training contains too."""
     sizes, shared = shared_by_document(documents, training)
     return float(shared.sum()) / max(1, int(sizes.sum()))
 

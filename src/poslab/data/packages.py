@@ -41,7 +41,7 @@ NPM_PACK = ("npm", "pack", "--ignore-scripts", "--fetch-retries=1")
 MAX_BYTES = 2**29
 """Most bytes of an archive, unpacked."""
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, RuntimeError)
-"""Errors of archives and JSON; RuntimeError is that of a password, an unknown compression, or lists nested too deep."""
+"""Errors of archives and JSON; RuntimeError means a password, an unknown compression, or lists nested too deep."""
 
 
 @with_checked_arguments
@@ -58,7 +58,7 @@ class Package:
         remove: a regular expression of what is no text, such as headers; None: nothing.
         split: a regular expression at whose matches a file is cut into documents; None: each file is one.
         keys: of JSON files, the keys whose strings are the text. Each item of the outermost list or object is a
-            document. The strings of a list are lines, and those of a list in it are joined by spaces.
+            document. The strings of a list are lines, and strings of a list in it are joined by spaces.
         group: a key of JSON; items that follow one another and have the same value there are one document.
 
     Raises:
@@ -117,7 +117,7 @@ class Package:
 
     def _documents(self, text: str) -> Iterator[str]:
         for part in self._items(json.loads(text)) if self.keys else [text]:
-            part.encode()  # raises for a lone surrogate, which JSON can hold
+            part.encode()  # raises for a lone surrogate, which JSON can contain
             kept = re.sub(self.remove, "", part) if self.remove else part
             yield from filter(str.strip, re.split(self.split, kept) if self.split else [kept])
 

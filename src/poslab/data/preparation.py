@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Raise it with every change of the tokens of the same text, or of their files: old ones are then not found.
 VERSION = 4
-# The overlap is that of this much of a held-out split, drawn by document, with all of training.
+# The overlap is measured on this much of a held-out split, drawn by document, with all of training.
 MEASURED_BYTES = 1 << 20
 PARAGRAPH_END = "\n\n"
 _DOCUMENTS_AT_ONCE = 1000
@@ -37,7 +37,7 @@ class TextFacts:
         dtype: of the token arrays.
         num_documents, num_tokens: counts.
         num_bytes: of the text in UTF-8.
-        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training holds too.
+        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training contains too.
     """
 
     dtype: str
@@ -52,7 +52,7 @@ class TextFacts:
 
 
 def check_tokens(folder: Path) -> None:
-    """Raise ValueError unless a folder holds as many tokens as its facts say, of its own vocabulary."""
+    """Raise ValueError unless a folder has as many tokens as its facts say, of its own vocabulary."""
     facts, vocab_size = cache.read_facts(folder, TextFacts), load_tokenizer(folder).vocab_size
     for name in SPLITS:
         path, count = folder / f"{name}.bin", facts.num_tokens[name]
@@ -185,7 +185,7 @@ def write_text(source: Source, documents: "dict[str, Dataset]", folder: Path) ->
 
 
 def _sample(dataset: "Dataset", sizes: list[int]) -> list[str]:
-    """Return documents drawn at random that together hold about `MEASURED_BYTES`."""
+    """Return documents drawn at random that together have about `MEASURED_BYTES`."""
     order = random_order(len(sizes))
     count = 1 + int(np.searchsorted(np.cumsum(np.asarray(sizes)[order]), MEASURED_BYTES))
     return [text for texts in batches(dataset.select(sorted(order[:count].tolist()))) for text in texts]

@@ -54,7 +54,7 @@ class RunData(pl.LightningDataModule):
         self.source.prepare(self.joined)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the data; ValueError if a split holds too little to train on, unless the stage is `test`."""
+        """Open the data; ValueError if a split has too little to train on, unless the stage is `test`."""
         if not hasattr(self, "splits"):
             splits = self.source.open(self.joined)
             if stage != "test":

@@ -130,7 +130,7 @@ class DataSplits(ABC):
         return {}
 
     def check_training(self, num_earlier: int) -> None:  # noqa: B027 - most have nothing to check
-        """Raise ValueError if a split holds too little to train on."""
+        """Raise ValueError if a split has too little to train on."""
 
 
 @dataclass_transform(kw_only_default=True)
@@ -141,7 +141,7 @@ class DataSource:
     A mistake in its arguments or its data raises ValueError, one sentence that starts with the argument's name.
 
     Every subclass is a dataclass: its attributes with an annotation are arguments, given by keyword and checked. It
-    takes those of its bases too.
+    takes the arguments of its bases too.
 
     Args:
         batch_size: windows or examples in one optimizer step over all devices and micro-batches together, at least 1.
@@ -197,8 +197,8 @@ class PreparedSource(DataSource, ABC):
     """A source of data that is divided into splits and kept on the disk, with the settings of its batches.
 
     Args:
-        validation_fraction: share of the data held out for validation, above 0; not read where the source has such a
-            split of its own (default 0.05).
+        validation_fraction: share of the data held out for validation, above 0; not read where the source has its
+            own such split (default 0.05).
         test_fraction: the same for test; the two together stay below 1 (default 0.05).
         cache_dir: directory of prepared data, and of rows of the Hub (default: `poslab` in the user's cache directory).
             It is verified whenever it is opened, and prepared again where it is damaged.
@@ -248,7 +248,7 @@ class PreparedSource(DataSource, ABC):
         return default_cache()
 
     def prepared_folder(self, **settings: object) -> Path:
-        """Return the folder of the data that is prepared with these settings, and with those of every source."""
+        """Return the folder of the data that is prepared with these settings, and with the settings of every source."""
         settings |= {"source": self.identity, "fractions": list(self.fractions.values())}
         return self.cache / f"{self.title}-{key(settings)}"
 

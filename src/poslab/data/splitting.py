@@ -75,7 +75,7 @@ def spread_order(count: int) -> np.ndarray:
 
 
 def number_of_parts(size: int, longest: int, smallest_fraction: float) -> int:
-    """Return the number of parts to cut a text into: as many as hold the longest window each, within bounds.
+    """Return the number of parts to cut a text into: as many as have room for the longest window each, within bounds.
 
     Many parts make a held-out split look like the whole text, but more than 80 would only shorten contexts; with fewer
     than `1 / smallest_fraction` a part would be larger than a held-out split.
@@ -120,7 +120,7 @@ class RowSource(PreparedSource, ABC):
     """A source of examples in the rows of tables, which are divided into splits that share none.
 
     Args:
-        deduplicate: drop examples that equal an earlier one, and those of training that read as one held out (default
+        deduplicate: drop examples that equal an earlier one, and training examples that read as one held out (default
             true).
     """
 

@@ -29,7 +29,7 @@ STEPS = {
 }
 """By the key of a file: the key of the steps of a `Sequence`, and the types that these may have."""
 NEVER_GROW = {"Replace", "Split", "Strip", "Digits", "Punctuation"}
-"""Steps of which there may be many: `_check_step` refuses to replace a text with a longer one."""
+"""Steps of which there may be many: `_check_step` raises an error if one makes a text longer."""
 MAX_CHARACTER_LENGTH = 64
 """Bytes that one character may become; NFKC makes 33 of U+FDFA."""
 MAX_PART_LENGTH = 64
@@ -59,7 +59,7 @@ BRANCH = (
     rf"(?:{CHARACTER}(?:[*+]\+?|\{{\d{{1,3}}(?:,\d{{0,3}})?\}})(?:{CHARACTER}[*?]\+?)*+)?)(?:{re.escape(SUFFIXES)}\?)?"
 )
 PATTERN = re.compile(rf"{BRANCH}(?:\|{BRANCH})*+")
-"""Regular expressions that never go back over a text, as those of GPT-2, GPT-4, GPT-4o, Llama, Qwen, DeepSeek, BLOOM.
+"""Regular expressions that never go back over a text, as in GPT-2, GPT-4, GPT-4o, Llama, Qwen, DeepSeek, BLOOM.
 
 Each alternative is a few characters of which the first may be missing, then one that may be repeated, then optional
 ones; or one of `LINEAR` or `FOLLOWED`. Others can take minutes for a line: even `.*x` takes quadratic time.
@@ -154,7 +154,7 @@ def _check_model(model: dict[str, Any]) -> None:
         is_known = type(unknown) is int and 0 <= unknown < len(vocab)
     else:
         unknown = model.get("unk_token")
-        # Byte-level vocabularies know all text; that of GPT-2 names an unknown token that is not there.
+        # Byte-level vocabularies know all text; GPT-2's names an unknown token that is not there.
         of_bytes = set(ByteLevel.alphabet()) <= vocab.keys()
         is_known = unknown in vocab or (kind == "BPE" and (unknown is None or of_bytes))
     if not is_known:

@@ -270,7 +270,7 @@ class SymbolTokenizer(Tokenizer):
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """Load the tokenizer of a directory, such as that of a run; ValueError where there is none."""
+    """Load the tokenizer of a directory, such as a run's; ValueError where there is none."""
     path = Path(directory) / FILE_NAME
     if not path.is_file():
         raise ValueError(f"{directory} has no {FILE_NAME}")

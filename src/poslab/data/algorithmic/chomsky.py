@@ -243,7 +243,7 @@ def _draw_expression(
     digits = generator.integers(modulus, size=length).tolist()
     signs = list(draw(operators, length, generator))
     shares = generator.random(length).tolist()
-    # No recursion, which may be as deep as a quarter of the length. The stack holds the rest of the expression, the
+    # No recursion, which may be as deep as a quarter of the length. The stack contains the rest of the expression, the
     # next part on top: a length, a symbol, or an operation whose bracket closes.
     to_write: list[int | str | Callable[[int, int], int]] = [length]
     expression: list[str] = []
@@ -456,7 +456,7 @@ class BucketSort(StringTask):
 
     `length` is the number of input symbols, at least 1, and of output symbols.
 
-    The order of symbols is that of their numbers; the paper has five.
+    Symbols are ordered by their numbers; the paper has five.
 
     Source: Delétang et al. 2023, table 1.
     """

@@ -44,8 +44,8 @@ class Scan(AlgorithmicTask):
     `length` is the number of actions, which are the output; commands have up to nine words. All commands of a length
     are equally likely. There are 20,910 commands, with 1 to 48 actions; some lengths between have none.
 
-    Lake and Baroni train on commands of up to 22 actions and test on those of 24 to 48; Kazemnejad et al. train on up
-    to 25. Their text is "Solve: jump twice" and, after a separator, "Jump Jump".
+    Lake and Baroni train on commands of up to 22 actions and test on commands of 24 to 48; Kazemnejad et al. train on
+    up to 25. Their text is "Solve: jump twice" and, after a separator, "Jump Jump".
 
     Source: Lake and Baroni, "Generalization without Systematicity" (ICML 2018), section 2 and figures 6 and 7; as one
     of ten tasks, Kazemnejad et al. (NeurIPS 2023), table 1.
@@ -97,7 +97,7 @@ def interpret(command: Sequence[str]) -> tuple[str, ...]:
     if last not in TURNS:
         return (ACTIONS[last],)
     turn = (TURNS[last],)
-    # "turn" has no action of its own: to turn opposite is to turn twice.
+    # "turn" has no separate action: to turn opposite is to turn twice.
     action = () if verb[0] == "turn" else (ACTIONS[verb[0]],)
     if "around" in verb:
         return (turn + action) * 4

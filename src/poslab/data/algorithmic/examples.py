@@ -82,7 +82,7 @@ class AlgorithmicExamples(DataSource):
 
     @property
     def lengths_trained(self) -> list[int]:
-        """The lengths of training that the task has."""
+        """The training lengths that the task has."""
         first, last = self.train_lengths
         return [length for length in range(first, last + 1) if self.task.has_length(length)]
 

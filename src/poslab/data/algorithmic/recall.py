@@ -232,7 +232,7 @@ class SelectiveCopying(AlgorithmicTask):
 class FlipFlop(AlgorithmicTask):
     """The bit that was written last, at each read of a string of instructions, each with a bit.
 
-        w 1 i 0 r __ w 0 i 1 i 1 r __  ->  1 0    the first read follows the write of 1, the second that of 0
+        w 1 i 0 r __ w 0 i 1 i 1 r __  ->  1 0    the first read follows the write of 1, the second of 0
 
     The instructions are `w` (write), `r` (read) and `i` (ignore).
 

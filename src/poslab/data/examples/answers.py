@@ -72,7 +72,7 @@ class AnsweredQuestions(TableExamples):
         answer: the column of the answer (default `answer`).
         start: the column of the first character of the answer in the context, from 0; None, or an empty cell, means
             the first occurrence.
-        others: those of `TableExamples`; `sequence_length` is 512 here.
+        others: as in `TableExamples`; `sequence_length` is 512 here.
     """
 
     sequence_length: Count = 512
@@ -145,7 +145,7 @@ class AnswersFile(AnsweredQuestions, ExampleFiles):
 class HubAnswers(AnsweredQuestions, HubExamples):
     """Questions and their answers on the Hub.
 
-    Args: those of `AnsweredQuestions` and `HubExamples`; `answer` is `answers` here.
+    Args: as in `AnsweredQuestions` and `HubExamples`; `answer` is `answers` here.
     """
 
     answer: str = "answers"
@@ -157,7 +157,7 @@ def spans(context: str, answers: Any, start: Any, row_name: str) -> list[dict[st
     """Return the answers to a question, in the form of their kind.
 
     Args:
-        context: the text that holds them.
+        context: the text that contains them.
         answers: a text, a list of texts, SQuAD's list of `{"text", "answer_start"}`, the hub's
             `{"text": list, "answer_start": list}`, or nothing where the context has no answer.
         start: first character of the answer in the context, if `answers` is a text; None searches for the text.

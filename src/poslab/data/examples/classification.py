@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from poslab.data.tokenizers import Tokenizer
 
 MIN_EXAMPLES = 20
-"""Rows; fewer may each have a class of their own without a mistake."""
+"""Rows; fewer may each have their own class without a mistake."""
 
 
 class ClassKind(ExampleKind):

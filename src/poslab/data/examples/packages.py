@@ -84,7 +84,7 @@ class BbcTopics(BbcNews):
 
     The text is the whole article with its headline, as is usual. 2,225 articles, 2,127 of them different.
 
-    Args: those of `ExampleSource`; `sequence_length` is 512 here, which cuts every second article.
+    Args: as in `ExampleSource`; `sequence_length` is 512 here, which cuts every second article.
     """
 
     sequence_length: Count = 512
@@ -101,7 +101,7 @@ class BbcTopics(BbcNews):
 class BbcHeadlines(BbcNews):
     """Articles of `BbcNews`, to be summarised in their headlines of about five words.
 
-    Args: those of `ExampleSource`; `sequence_length` is 1024 here, which leaves one article in twelve out.
+    Args: as in `ExampleSource`; `sequence_length` is 1024 here, which leaves one article in twelve out.
     """
 
     sequence_length: Count = 1024

@@ -30,7 +30,7 @@ class PairKind(ExampleKind):
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
         """Return the tokens of source and target, each with the end of a document.
 
-        `length` is that of the longer one, or, where they are joined, of both without the last end.
+        `length` is the longer one's, or, where they are joined, of both without the last end.
         """
         end = np.array([tokenizer.end_id])
         sources, targets = (
@@ -91,7 +91,7 @@ class HubDialogue(HubExamples):
     Args:
         turns: the column of the turns, a list of texts (default `dialog`).
         context_turns: turns before a reply that are its context, a line a turn, at least 1; None: all (default).
-        others: those of `HubExamples`; `document` groups conversations, None: each is one.
+        others: as in `HubExamples`; `document` groups conversations, None: each is one.
     """
 
     turns: str = "dialog"

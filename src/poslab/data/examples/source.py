@@ -43,9 +43,9 @@ class ExampleFacts:
         classes: their names, in the order of their numbers; empty where there are none.
         several_classes: True if an example may have several, or none.
         two_texts: True if two texts are classified together.
-        overlap: share of the bytes read of `validation` and `test` inside 60-byte strings that training holds too.
+        overlap: share of the bytes read of `validation` and `test` inside 60-byte strings that training contains too.
         near_duplicates: for each, how many examples have at least half of their bytes in such strings, and out of how
-            many: those of 60 bytes or more.
+            many of 60 bytes or more.
     """
 
     num_examples: dict[str, cache.Number]
@@ -63,7 +63,7 @@ class ExampleFacts:
 
 
 def check_examples(kind: ExampleKind, folder: Path) -> None:
-    """Raise ValueError unless a folder holds as many examples as it says, of its own vocabulary, places and labels."""
+    """Raise ValueError unless a folder has as many examples as it says, of its own vocabulary, positions and labels."""
     from datasets import load_from_disk
 
     facts, vocab_size = cache.read_facts(folder, ExampleFacts), load_tokenizer(folder).vocab_size
@@ -109,7 +109,7 @@ def _sample(examples: Dataset, read: Callable[[Dataset], Iterator[list[str]]]) -
 
 
 def texts_of(examples: Dataset, columns: Sequence[str], joined: bool = False) -> Iterator[list[str]]:
-    """Yield the texts of columns, as far as they are there, in lists: those of an example joined, or each text."""
+    """Yield the texts of columns, as far as they are there, in lists: the texts of an example joined, or each text."""
     columns = [name for name in columns if name in examples.column_names]
     for batch in examples.select_columns(columns).iter(batch_size=1000):
         if joined:
@@ -128,7 +128,7 @@ class ExampleSource(RowSource, Source):
             longer text to be classified is cut, and any other longer example is left out.
         source_length: of pairs, the most tokens of a source that are read, its end included; the rest is cut, as is
             usual before summarising. None cuts nothing.
-        deduplicate: drop examples whose texts equal those of an earlier one before anything is held out, and let no two
+        deduplicate: drop examples whose texts equal an earlier one's before anything is held out, and let no two
             splits have examples that read the same but for case, white space, punctuation and Unicode form: they stay
             together, or, where documents or published splits part them, the one in training is dropped (default true).
     """
@@ -229,7 +229,7 @@ class ExampleSource(RowSource, Source):
 
 
 class ExampleSplits(DataSplits):
-    """Prepared examples of a task, those of a batch of about the same length.
+    """Prepared examples of a task, in batches of about the same length.
 
     The lengths of the evaluation are halves, quarters ... of `sequence_length` and twice, four times ... as much: each
     example counts at the least of them that it does not exceed.

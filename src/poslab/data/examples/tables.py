@@ -59,7 +59,7 @@ class TableExamples(ExampleSource, NamedColumns):
 
     @abstractmethod
     def converter(self, table: ExampleTable) -> tuple[Rewrite, dict[str, Any]]:
-        """Return what makes the examples of a row, whose columns hold something, and the types of their columns."""
+        """Return what makes the examples of a row, whose columns contain something, and the types of their columns."""
 
     def examples(self) -> Splits:
         from datasets import concatenate_datasets
@@ -204,7 +204,7 @@ class ExampleFiles(TableExamples):
         if file_format == "json" and len(rows) == 1 and isinstance(rows.features.get("data"), List):
             try:
                 rows = Dataset.from_list(rows[0]["data"])
-            except ArrowException as error:  # values of several types in one place
+            except ArrowException as error:  # values of several types in one field
                 raise ValueError(f"{name} cannot be read: {error}") from error
         return rows
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def require_plain_names(argument: str, names: Iterable[str]) -> None:
-    """Raise ValueError for names of classes that no table or line of a log can hold, or of which two look alike."""
+    """Raise ValueError for names of classes that no table or line of a log can contain, or of which two look alike."""
     alike: dict[str, str] = {}
     for name in names:
         # Control characters, separators of lines, and surrogates, which represent bytes that are not UTF-8.
@@ -149,7 +149,7 @@ def check_arrays(folder: Path, splits: Sequence[str], num_axes: int, dtype: str)
 def write_arrays(
     folder: Path, split: str, arrays: Iterable[np.ndarray], channels: int
 ) -> tuple[list[float], list[float]]:
-    """Write arrays and their sizes; return the mean and the deviation of each channel, that of one value being 1.
+    """Write arrays and their sizes; return the mean and the deviation of each channel, 1 if its values are equal.
 
     Both are empty where all arrays are.
     """

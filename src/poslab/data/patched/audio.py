@@ -101,7 +101,7 @@ def at_16_khz(wave_N: np.ndarray, rate: int) -> np.ndarray:
     """Return a sound of a rate in samples per second at 16 kHz; its duration and pitch are right within 0.025%.
 
     They are exact for usual rates, such as 11,025, 22,050, 44,100 and 48,000. The filter of a ratio of two rates grows
-    with its terms, so that of 44,101 would cost more than the sound: it is rounded to a denominator of at most 2,000.
+    with its terms, so 44,101's would cost more than the sound: it is rounded to a denominator of at most 2,000.
     """
     ratio = Fraction(RATE, rate).limit_denominator(LARGEST_TERM)
     return wave_N if ratio == 1 else resample_poly(wave_N, ratio.numerator, ratio.denominator)

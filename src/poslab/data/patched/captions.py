@@ -33,7 +33,7 @@ class CaptionFolder(ImageSource, Source):
         patch: as in `ImageSource` (default 8).
         caption_length: the most tokens of a caption, its end included, at least 2; a longer one is cut (default 32).
         sequence_length: at least the patches of a training image and `caption_length`.
-        grid: times (1), rows and columns of a training image; None is those of a square one.
+        grid: times (1), rows and columns of a training image; None is a square one's.
         tokenizer, vocab_size: of the captions, as in `Source` (default `bpe`, of 512 tokens).
     """
 

@@ -92,7 +92,7 @@ class HubArrays(PatchedSource, HubColumns):
             raise ValueError(mistake)
         try:
             return self._undecoded(rows)
-        except (NotImplementedError, TypeError) as error:  # as Arrow raises for parts that hold something else
+        except (NotImplementedError, TypeError) as error:  # as Arrow raises for parts that contain something else
             raise ValueError(mistake) from error
 
     def _undecoded(self, rows: "Dataset") -> "Dataset":

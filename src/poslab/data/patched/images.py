@@ -43,7 +43,7 @@ class ImageSource(PatchedSource):
             half as many patches along a side as in training, rounded up, twice and four times as many, up to the same
             limit (default None).
         patch: side of a patch in pixels, at least 1 (default 4).
-        others: those of `PatchedSource`; a square image has the most patches.
+        others: as in `PatchedSource`; a square image has the most patches.
     """
 
     side: Count = 28
@@ -189,7 +189,7 @@ def read_image(argument: str, file: Path | BytesIO, channels: int, name: str | N
 
     Raises:
         ValueError: one sentence that starts with `argument`, for a file that is damaged, is none of these, has more
-            than 50 million pixels, or is grey in more than 8 bits; those of colours are rounded to 8.
+            than 50 million pixels, or is grey in more than 8 bits; colours of more bits are rounded to 8.
     """
     try:
         if isinstance(file, Path):

@@ -46,13 +46,13 @@ class MovingGlyphs(PatchedSource):
     glyph is a function of its number; a longer video continues along it.
 
     Args:
-        frames: of a video of training and validation, a multiple of those of a patch (default 8).
+        frames: of a video of training and validation, a multiple of the frames of a patch (default 8).
         test_frames: of the videos of the test, each of which has all its videos at each of these; `frames` is added.
-        canvas: side of a frame in pixels, a multiple of that of a patch, at most 256 (default 24).
+        canvas: side of a frame in pixels, a multiple of the side of a patch, at most 256 (default 24).
         side: of the glyph in pixels, at least 1 and at most `canvas` (default 12).
         patch: frames, rows and columns of a patch (default 1, 4, 4). One of several frames shows a part of the motion.
         variants: videos of each character in each font, as of `Glyphs`.
-        others: those of `PatchedSource`; `test_examples` is 1000 here.
+        others: as in `PatchedSource`; `test_examples` is 1000 here.
     """
 
     batch_size: Count = 32

@@ -47,8 +47,8 @@ class PatchedSource(RowSource):
 
     Args:
         sequence_length: at least the patches of a training array.
-        grid: patches of a training array on each axis, for hyperparameters of encodings that follow it; None is those
-            of a whole one.
+        grid: patches of a training array on each axis, for hyperparameters of encodings that follow it; None is a
+            whole one's.
         test_examples: the most arrays of validation and of test, drawn at random and the same for all seeds, at least
             1; None is all of them (default 2000).
     """
@@ -139,7 +139,7 @@ class PatchedSource(RowSource):
         return SPLITS if length == self.trained_length else HELD_OUT
 
     def _check_arrays(self, length: int, folder: Path) -> None:
-        """Raise ValueError unless a folder holds the arrays that it says, of sizes that they may have."""
+        """Raise ValueError unless a folder has the arrays that it says, of sizes that they may have."""
         if isinstance(self, Source):
             load_tokenizer(folder)
         for stored in check_arrays(folder, self._splits_at(length), len(self.patch_sizes), self.dtype):
@@ -161,7 +161,7 @@ class PatchedSource(RowSource):
         return math.prod(self.cells_at(length))
 
     def tokens_at(self, length: int) -> int:
-        """Return the most tokens of an example at a length: patches, and those of a text about them."""
+        """Return the most tokens of an example at a length: patches, and tokens of a text about them."""
         return self.patches_at(length)
 
     @property
@@ -172,7 +172,7 @@ class PatchedSource(RowSource):
     def cells_of(self, sizes: np.ndarray) -> np.ndarray:
         """Return the patches on each of `axes` of arrays of these sizes, (..., A).
 
-        An axis that one patch fills, as that of frequency may be, is not among `axes`, and comes before them.
+        An axis that one patch fills, as frequency may be, is not among `axes`, and comes before them.
         """
         cells: np.ndarray = sizes // np.array(self.patch_sizes)
         return cells[..., -len(self.axes) :]
@@ -198,12 +198,12 @@ class PatchedSource(RowSource):
     @property
     @abstractmethod
     def trained_length(self) -> int:
-        """The length of training and validation."""
+        """The training length, also of validation."""
 
     @property
     @abstractmethod
     def all_lengths(self) -> list[int]:
-        """The lengths of the test, ascending, with that of training."""
+        """The lengths of the test, ascending, with the training length."""
 
     @abstractmethod
     def require_length(self, name: str, length: int) -> None:
@@ -226,7 +226,7 @@ class PatchedSource(RowSource):
     def arrays(self, numbers: Sequence[int], length: int) -> Iterator[np.ndarray]:
         """Yield arrays by their column `number`, in an order that is given, at a length.
 
-        They are (n_1, ..., n_A, C) of `dtype`; errors are those of `examples`.
+        They are (n_1, ..., n_A, C) of `dtype`; errors are as in `examples`.
         """
 
 
@@ -337,7 +337,7 @@ class ArrayBatches:
 
     @property
     def num_tokens(self) -> np.ndarray:
-        """Tokens of each example, (N,): patches, and those of a caption without its end."""
+        """Tokens of each example, (N,): patches, and tokens of a caption without its end."""
         num_patches_N: np.ndarray = self.source.cells_of(self.stored.sizes).prod(-1, dtype=np.int64)
         written = [0 if isinstance(name, str) else len(name) - 1 for name in self.names]
         return num_patches_N + np.array(written)[self.labels]
