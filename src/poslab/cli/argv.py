@@ -69,7 +69,7 @@ def refuse_repeated(words: Iterable[str]) -> None:
 
 
 def validate_overrides(override: str) -> None:
-    """Raise ValueError for a word whose value Hydra would read as something that nobody means."""
+    """Raise ValueError for a word whose value Hydra would read as something that no user means."""
     key, _, value = override.partition("=")
     if key == "hydra.run.dir" and not value:
         raise ValueError("hydra.run.dir must name a directory, got nothing")

@@ -192,7 +192,7 @@ def with_full_key(message: str, key: str, config: Mapping[str, Any]) -> str:
     """Return a message that starts with a bare argument name, with that name as typed on the command line.
 
     The argument belongs to the group `key` if that has it, or a node in it has (the scaling of an encoding), else to
-    the first group that does: an encoding may refuse the `d_model` of its model.
+    the first group that does: an encoding may not accept the `d_model` of its model.
     """
     name = next(iter(message.split(maxsplit=1)), "").partition("=")[0]
     groups = [key, *(group for group, node in config.items() if isinstance(node, Mapping))]

@@ -115,7 +115,7 @@ class _Repository(CachingConfigRepository):
 
     def _find_ours(self) -> None:
         self._ours = copy.copy(self.delegate)
-        # A folder that is named on a command line may be a stranger's.
+        # A folder that is named on a command line may be untrusted.
         named = ("command-line", "hydra.searchpath")
         self._ours.sources = [source for source in self.delegate.sources if not source.provider.startswith(named)]
 

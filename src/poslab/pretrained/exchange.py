@@ -128,7 +128,7 @@ class Exchange:
         """Make the contexts of a forward pass, unless `HostedModel` has made them, and hand them to the layers."""
         named = {**dict(zip(self._arguments, positional, strict=False)), **named}
         stack: StackContext = named.get("poslab_stack_context") or self._stack_context(named)
-        if not self.keeps_own:  # the ids would be read by silent positions, and by buffers that end with the rows
+        if not self.keeps_own:  # the ids would be read by disabled positions, and by buffers that end with the rows
             length, device = stack.positions.length, stack.positions.ids.device
             named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
         if self._embeds:

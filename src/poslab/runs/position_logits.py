@@ -222,7 +222,7 @@ class _LayerSums:
 def _add(sums_HN: Tensor, block_HRS: Tensor, start: int) -> None:
     """Add a block of query rows, the first of which is `start`, to sums by distance."""
     rows, keys = block_HRS.shape[1:]
-    # Row r of the flipped block, moved by r places, has distance start + r - s at place keys - 1 + r - s.
+    # Row r of the flipped block, moved by r columns, has distance start + r - s at column keys - 1 + r - s.
     moved = functional.pad(block_HRS.flip(-1), (0, rows)).flatten(1)[:, : rows * (rows + keys - 1)]
     by_distance = moved.unflatten(1, (rows, rows + keys - 1)).sum(1)
     first = sums_HN.shape[1] // 2 + start - (keys - 1)

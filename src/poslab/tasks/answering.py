@@ -33,7 +33,7 @@ class Answering(TokenPrediction):
 
     Args:
         task: makes the examples.
-        training_lengths: the lengths of training; metrics at longer ones are averaged too, as `..._beyond`.
+        training_lengths: the training lengths; metrics at longer ones are averaged too, as `..._beyond`.
         tokenizer: a symbol a token.
 
     Source: the code of Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), and of Ruoss et al.,

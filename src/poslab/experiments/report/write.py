@@ -276,7 +276,7 @@ class Recommendation:
     Args:
         case: of the comparison.
         take: the encoding to take; None without evidence for one.
-        evidence: the metric and the lengths of training and test.
+        evidence: the metric, the training length and the lengths of the test.
         table: encodings by mean, as of `ranking`, with speed, memory, and why one does not meet the need.
     """
 

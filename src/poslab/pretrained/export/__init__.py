@@ -27,7 +27,7 @@ class Form:
         notes: differences in use that its logits do not show, one sentence each.
         needs_poslab: True if the class is one of `exchanged_classes`.
         generation: its generation configuration; None is a Poslab model's.
-        rope_type: name of its rotation in transformers; None if it has none, or not as an encoding that was exchanged.
+        rope_type: name of its rotation in transformers; None if it has none, or not as an encoding that was replaced.
     """
 
     model_class: Any

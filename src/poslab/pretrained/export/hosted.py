@@ -137,7 +137,7 @@ def hosted_form(model: Any, length: int) -> Form:
 
 
 def exchange_of(model: Any) -> Exchange:
-    """Return the exchange of a `HostedModel`, or of a model that was exchanged in place.
+    """Return the exchange of a `HostedModel`, or of a model whose encoding was replaced in place.
 
     Raises:
         ValueError: if there is none, or for a model that no class of transformers could be.

@@ -97,7 +97,7 @@ def least_transformers(config: Mapping[str, Any], needs_poslab: bool) -> str:
     """Return the earliest version of transformers for which a written configuration is known to be right."""
     rope = config.get("rope_parameters") or {}
     kinds = {of_kind["rope_type"] for of_kind in ([rope] if "rope_type" in rope else rope.values())}
-    known = {"default"} if config["model_type"] in ("olmo", "olmo2") else KNOWN_TO_4  # which refuse other keys
+    known = {"default"} if config["model_type"] in ("olmo", "olmo2") else KNOWN_TO_4  # others raise an error
     needs_5 = needs_poslab or config["model_type"].startswith("jina") or not kinds <= known
     return MIN_VERSION if needs_5 else "4.57.1"
 
