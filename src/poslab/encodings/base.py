@@ -71,7 +71,7 @@ class PositionalEncoding(Described):
     """Names of the hyperparameters that a pretrained model gives, unless they are given (`PretrainedFacts`)."""
 
     of_trained: ClassVar[Sequence[str]] = ()
-    """Names of the hyperparameters that must equal those of the rotary encoding under which its model was trained."""
+    """Names of the hyperparameters that must be as in the rotary encoding under which its model was trained."""
 
     bidirectional_form: ClassVar[str | None] = None
     """Choice of conf/encoding that replaces a causal encoding in bidirectional attention; None if there is none."""

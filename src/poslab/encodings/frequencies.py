@@ -49,7 +49,7 @@ def products(coordinates: Tensor, inverse_frequencies: Tensor) -> Tensor:
     """Return the angles of coordinates (..., 1 or N) at frequencies (N,), in float32 on the device of the coordinates.
 
     Frequencies of float64 (`angle_dtype`) give the angle without whole turns, to 3e-7 radians at any position below
-    2^30; those of float32 give the product in float32, whose error at position p is up to 1e-7 p. Elementwise on
+    2^30; frequencies of float32 give the product in float32, whose error at position p is up to 1e-7 p. Elementwise on
     purpose: a matrix product may run in TF32 or bfloat16, which lose positions past 2,048 and 256.
     """
     if inverse_frequencies.dtype != torch.float64:

@@ -157,7 +157,7 @@ def _bias_or_zeros(without_position: Tensor | None, bias: Tensor) -> Tensor:
 
 
 def _numbers(places: Places, sizes: tuple[int, ...]) -> Tensor:
-    """Return for each token a number, (1 or B, T), whose differences are those of offsets, counted row after row."""
+    """Return for each token a number, (1 or B, T), whose differences number the offsets, counted row after row."""
     numbers = torch.zeros_like(places.grids)
     for coordinates, size in zip(places.coordinates.unbind(-1), sizes, strict=True):
         numbers = numbers * (2 * size - 1) + coordinates

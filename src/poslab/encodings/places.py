@@ -48,11 +48,11 @@ class Places:
 
     @classmethod
     def of_grids(cls, sizes: Tensor, length: int, largest: Sequence[int], axes: Sequence[str] | None = None) -> Places:
-        """Return the places of grids that stand one after another in storage, each row after row.
+        """Return the places of grids that are one after another in storage, each row after row.
 
         Args:
             sizes: (G, A) or (B, G, A) integers of at least 1; grids past the last one of a row have sizes of 0.
-            length: number of tokens T; those past the last grid, which are padding, stand where its last token does.
+            length: number of tokens T; tokens past the last grid, which are padding, are where its last token is.
             largest: as above.
             axes: names; None is the usual ones (`AXES`).
 
@@ -206,9 +206,9 @@ class Places:
 
 
 def check_coordinates(name: str, x: Tensor, own_dims: int) -> None:
-    """Raise ValueError unless x has `own_dims` dimensions, or one more for rows, and holds finite numbers.
+    """Raise ValueError unless x has `own_dims` dimensions, or one more for rows, and contains finite numbers.
 
-    Numbers are read on a CPU alone, where nothing waits for them, and not in a compiled model.
+    Numbers are read only on a CPU, where nothing waits for them, and not in a compiled model.
     """
     if x.dim() not in (own_dims, own_dims + 1):
         form = ("tokens", "axes")[:own_dims]
@@ -220,7 +220,7 @@ def check_coordinates(name: str, x: Tensor, own_dims: int) -> None:
 
 
 def joined_rows(ours: Tensor, later: Tensor, own_dims: int) -> Tensor:
-    """Join tensors of tokens, the first of their `own_dims` last dimensions; one that serves all rows is repeated."""
+    """Join tensors of tokens, the first of their `own_dims` last dimensions; one that is for all rows is repeated."""
     if ours.dim() != later.dim():
         rows = len(ours if ours.dim() > own_dims else later)
         ours, later = (x if x.dim() > own_dims else x.expand(rows, *x.shape) for x in (ours, later))

@@ -48,7 +48,7 @@ class Positions:
     def packed(cls, segments: Tensor) -> Positions:
         """Return positions that count from 0 in each document of a row: `[[5, 5, 5, 8, 8]]` has `[[0, 1, 2, 0, 1]]`.
 
-        `segments` (B, T) are document numbers; the tokens of a document stand side by side.
+        `segments` (B, T) are document numbers; the tokens of a document are side by side.
         """
         ids = torch.arange(segments.shape[1], device=segments.device) - first_of_document(segments)
         return cls(ids, segments.shape[1], contiguous=True, segments=segments)
@@ -90,13 +90,13 @@ class Positions:
         return self.ids if self.ids.dim() == 1 else self.ids.unsqueeze(1)
 
     def part(self, tokens: slice) -> Positions:
-        """Return the positions of some of the tokens of a text; `stop` stays that of all."""
+        """Return the positions of some of the tokens of a text; `stop` stays the same as for all."""
         assert self.places is None
         segments = None if self.segments is None else self.segments[:, tokens]
         return replace(self, ids=self.ids[..., tokens], segments=segments)
 
     def select(self, rows_R: Tensor) -> Positions:
-        """Return the positions of these rows; ids that serve all rows are unchanged."""
+        """Return the positions of these rows; ids that are for all rows are unchanged."""
         ids = self.ids if self.ids.dim() == 1 else self.ids[rows_R]
         return replace(
             self,
@@ -147,7 +147,7 @@ class Positions:
         return x if self.without_position is None else x.masked_fill(self.without_position.unsqueeze(-1), 0)
 
     def behind(self, count: int) -> Positions:
-        """Return these positions behind those of `count` tokens of the same document without a position.
+        """Return these positions behind `count` tokens of the same document without a position.
 
         They are contiguous if these are, and begin at 0.
         """
@@ -174,7 +174,7 @@ class Positions:
         return Positions(ids, self.stop + length, self.contiguous, segments, places)
 
     def followed_by(self, later: Positions) -> Positions:
-        """Return these positions and then the later ones, as a key-value cache holds them.
+        """Return these positions and then the later ones, as a key-value cache contains them.
 
         Contiguous if both are: later positions that do not continue these must not be marked so.
 

@@ -75,7 +75,7 @@ class StackShape:
     pretrained: PretrainedFacts | None = None
 
     def fill(self, factory: Callable[..., T], key: str = "encoding") -> T:
-        """Call a factory with those of its arguments that are fields of the shape, or `shape`, and return the result.
+        """Call a factory with its arguments that are fields of the shape, or `shape`, and return the result.
 
         Args:
             factory: a class or function, or a partial of one.
@@ -93,7 +93,7 @@ class StackShape:
         bound = factory.keywords if isinstance(factory, partial) else {}
         parameters = inspect.signature(factory).parameters.keys() - bound.keys()
         known = {**vars(self), "shape": self}
-        for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may serve its own vocabulary
+        for name in known.keys() & bound.keys() - {"digits"}:  # an encoding may have its own vocabulary
             if bound[name] != known[name]:
                 expected, other = shown(known[name]), shown(bound[name])
                 raise ValueError(f"{name} must be {expected} as in the stack, got {other}: leave it out")
@@ -140,10 +140,10 @@ class Described(CheckedArguments, nn.Module):
     """A module that shows its hyperparameters, and names what its parameters represent."""
 
     sizes: Mapping[str, int] = MappingProxyType({})
-    """Heads and width that it was made for: those of `num_heads`, `num_kv_heads` and `head_dim` that it was given."""
+    """Heads and width that it was made for: `num_heads`, `num_kv_heads` and `head_dim`, as far as they were given."""
 
     def __init__(self) -> None:
-        super().__init__()  # that of nn.Module has any arguments, of which a configuration would refuse none
+        super().__init__()  # nn.Module's has any arguments, and a configuration would accept all of them
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
@@ -152,7 +152,7 @@ class Described(CheckedArguments, nn.Module):
 
     def extra_repr(self) -> str:
         """Return the hyperparameters as Python shows them: `base=10000.0, fraction=1.0`."""
-        if "_given" not in vars(self):  # no class of its own has a constructor
+        if "_given" not in vars(self):  # none of its classes has a constructor
             return ""
         positional, named = vars(self)["_given"]
         bound = inspect.signature(type(self).__init__).bind(self, *positional, **named)
@@ -172,7 +172,7 @@ class Described(CheckedArguments, nn.Module):
 
 
 def _remembering(constructor: Callable[..., None]) -> Callable[..., None]:
-    """Return a constructor that keeps its arguments, unless that of a subclass has called it and kept its own."""
+    """Return a constructor that keeps its arguments, unless a subclass's has called it and kept its own."""
 
     @functools.wraps(constructor)
     def remember(self: Described, *positional: Any, **named: Any) -> None:

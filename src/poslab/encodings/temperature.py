@@ -17,8 +17,8 @@ class Temperature(Described):
 
         logit(i, j) = factor(n_i) * (what the encoding makes of q_i . k_j / sqrt(D))
 
-    Additive biases of the encoding are not multiplied. Constructor arguments named as those of an encoding are filled
-    in from the stack; one out of its range raises ValueError.
+    Additive biases of the encoding are not multiplied. Constructor arguments with names of an encoding's arguments
+    are filled in from the stack; one out of its range raises ValueError.
     """
 
     def forward(self, visible_BT: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ class Llama4Temperature(Temperature):
         own_key: True counts the key of the query itself (Llama 4); False does not (Ministral 3), so that each step
             comes one token later.
 
-    No parameters. Causal and bidirectional. Costs one number per query. Llama 4 has it in its layers without position
-    alone (`temperature` of `LayerSpec`), Ministral 3 in all. Claimed to keep attention sharp far beyond the training
+    No parameters. Causal and bidirectional. Costs one number per query. Llama 4 has it only in its layers without
+    position (`temperature` of `LayerSpec`), Ministral 3 in all. Claimed to keep attention sharp far beyond the training
     length.
 
     Source: the code of Llama 4 (2025) and of Ministral 3 (2025).

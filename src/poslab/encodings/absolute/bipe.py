@@ -29,7 +29,7 @@ class Bilevel(PositionalEncoding):
 
         x_t = embedding_t + W[min(t - begin_t, N - 1)],    attention has token t at position s_t
 
-    with s_t the number of segments that ended before t in its document, and begin_t the first token of its own segment.
+    with s_t the number of segments that ended before t in its document, and begin_t the first token of its segment.
     A segment begins behind each token of `ends`, and where its document begins. `bipe` has the published forms.
 
     Use it when texts fall into sentences or lines, and an encoding of `per_layer` should count these.
@@ -100,7 +100,7 @@ def bipe(
 
         x_t = embedding_t + W[min(t - begin_t, N - 1)],    layers have token t at position s_t
 
-    with s_t the number of segments that ended before t in its document, and begin_t the first token of its own segment.
+    with s_t the number of segments that ended before t in its document, and begin_t the first token of its segment.
     Under BiPE-RoPE queries and keys rotate by s_i - s_j, under BiPE-ALiBi the bias is of s_i - s_j.
 
     Use it when texts fall into sentences or lines and will be longer than in training: positions within a segment stay

@@ -23,8 +23,8 @@ class SinusoidalGrid(Sinusoidal):
     Args:
         d_model: width M; divisible by 2A where tokens are on A axes.
         base: the longest wavelength is nearly 2 pi base (MAE: 10,000; above 1).
-        scale: factor on the token embeddings before the sum (MAE: 1), which matters where they are small, as those of
-            a text are at first: see `Sinusoidal`.
+        scale: factor on the token embeddings before the sum (MAE: 1), which matters where they are small, as
+            embeddings of a text are at first: see `Sinusoidal`.
         layout: "concatenated" as MAE, or "interleaved" as DETR, within the channels of each axis.
 
     No parameters. Causal and bidirectional, for real coordinates too. A token without a position has zeros, as the

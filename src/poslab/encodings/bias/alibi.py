@@ -39,7 +39,7 @@ class Alibi(DistanceBias):
         metric: distance on several axes, `null` for the order in storage (CROMA: euclidean); see `DistanceBias`.
 
     Published forms for encoders: 0 is the symmetric one that the first author suggests; 0.5 the "nonsymmetric with
-    offset" of EIFY's fairseq, -slope * (|i - j| - 0.5) ahead; -0.5 that of Ruoss et al. 2023, the same behind. An
+    offset" of EIFY's fairseq, -slope * (|i - j| - 0.5) ahead; -0.5 as in Ruoss et al. 2023, the same behind. An
     offset gives each whole distance, ahead or behind, its own bias; steeper slopes on one side need not.
 
     No parameters. Causal and bidirectional. Claimed to keep its perplexity on texts several times as long as in

@@ -66,7 +66,7 @@ class Fire(PositionalEncoding):
     def pair_bias(self, rows: QueryRows) -> Tensor:
         pairs: TokenPairs = rows.tables
         queries_R1 = pairs.query_ids[..., rows.rows].unsqueeze(-1)
-        # Integers are subtracted as such: float32 holds the distance, but not all far positions.
+        # Integers are subtracted as such: float32 represents the distance, but not all far positions.
         distance_RS = pairs.distance(rows.rows, rows.keys)[:, 0].to(torch.float32)
         furthest_R1 = torch.maximum(queries_R1.to(torch.float32), self._threshold())
         share_RS = self._psi(distance_RS) / (self._psi(furthest_R1) + 1e-6)

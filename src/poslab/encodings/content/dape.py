@@ -89,7 +89,7 @@ class Dape(_AttentionMap):
             FIRE). No position is B = 0.
         width: hidden units (paper: 32; at least 1), usually 16 to 64.
 
-    Parameters, for each layer its own, with those of `over`: `hidden_weight` (width, 2H, 1), `hidden_bias`
+    Parameters, for each layer its own, in addition to `over`'s: `hidden_weight` (width, 2H, 1), `hidden_bias`
     (width,), `output_weight` (H, width, 1). Causal in the paper; here whatever `over` is. Claimed to extrapolate
     further than the bias does. Time: f at each query and key, about 3H * width * T * S operations; memory: 2H + width
     numbers for each key and each query of a block.

@@ -60,5 +60,5 @@ class Tapa(PositionalEncoding):
         amplitude, phase = (q @ k.mT for q, k in zip(q_BHRD.split(widths, -1), k_BHSD.split(widths, -1), strict=True))
         pairs: TokenPairs = rows.tables
         reach = pairs.distance(rows.rows, rows.keys).abs().to(phase.dtype) ** self.alpha
-        to_amplitude = (sum(widths) / widths[0]) ** 0.5  # the scale is that of D channels
+        to_amplitude = (sum(widths) / widths[0]) ** 0.5  # the scale is for D channels
         return amplitude * rows.scale * to_amplitude * (2 * math.pi * widths[1] ** -0.5 * reach * phase).cos()

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 
 def pick(scores_BHRN: Tensor, index: Tensor) -> Tensor:
-    """Return the score of each query and key, (B, H, R, S), given those of each query and table row.
+    """Return the score of each query and key, (B, H, R, S), given the score of each query and table row.
 
     `index` is the table row of each query and key, (1 or B, 1, R, S) int64.
     """

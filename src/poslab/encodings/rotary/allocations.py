@@ -36,7 +36,7 @@ Allocation = Callable[..., Spectra]
 
 
 def axial(pairs: int, axes: int) -> Spectra:
-    """Give every axis a block of pairs, and a whole spectrum of its own (axial rotary).
+    """Give every axis a block of pairs, and its own whole spectrum (axial rotary).
 
         pair a n + k reads axis a at theta_2n(k),    n = P // A
 
@@ -47,7 +47,7 @@ def axial(pairs: int, axes: int) -> Spectra:
 
     Which axis has the first block is a matter of the order of channels. In the towers of Qwen-VL, in DINOv3 and here it
     is the height; in rope-vit, Llama 4 and Gemma 4 it is the width, and their weights need the blocks of queries and
-    keys exchanged. The first position (Llama 4: 1) matters only next to tokens without coordinates.
+    keys swapped. The first position (Llama 4: 1) matters only next to tokens without coordinates.
 
     Source: Heo et al., "Rotary Position Embedding for Vision Transformer" (ECCV 2024), section 3.2.
     """

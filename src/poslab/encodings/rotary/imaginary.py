@@ -63,6 +63,6 @@ class RoPEPlusPlus(Rotary):
         return tables._replace(query_cos=self._of_heads(cos, sin), query_sin=self._of_heads(sin, -cos))
 
     def _of_heads(self, real: Tensor, imaginary: Tensor) -> Tensor:
-        """Return a table of all heads, (1 or B, H, T, r / 2), of those of its real and its imaginary ones."""
+        """Return a table of all heads, (1 or B, H, T, r / 2), from the tables of its real and its imaginary ones."""
         real, imaginary = (x if x.dim() == 4 else x[None, None] for x in (real, imaginary))
         return torch.cat([real, imaginary], dim=1).repeat(1, self.num_heads // 2, 1, 1)

@@ -52,8 +52,8 @@ class Rotary(PositionalEncoding):
             a pretrained rotary model, base and fraction come from the model unless they are given.
         layout: channels of a pair: "half_split" is (m, m + r / 2), as in Llama and GPT-NeoX, "interleaved" is
             (2m, 2m + 1), as in RoFormer, GPT-J and Cohere, "blocks" is half-split within the block of each axis of an
-            axial allocation, as in Gemma 4's vision tower. They differ in the order of channels of queries and keys
-            alone; weights that were trained under one need their channels reordered under another.
+            axial allocation, as in Gemma 4's vision tower. They differ only in the order of channels of queries and
+            keys; weights that were trained under one need their channels reordered under another.
         scaling: one of `scalings`, `yarn` or `longrope` with its hyperparameters bound, or a function like them, for
             the spectrum of the channels that rotate, or of each axis; None leaves the frequencies (paper).
         allocation: one of `allocations` with its hyperparameters bound, or a function like them; None reads the order

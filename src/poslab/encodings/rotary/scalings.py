@@ -1,7 +1,7 @@
 """Scalings of rotary frequencies: how a spectrum that was trained at one length rotates at another.
 
 A scaling is a pure function of the unscaled inverse frequencies, (r / 2,), in radians per position for the r channels
-that rotate (those of the base, or what has been learned in their place), and, if it has arguments of these
+that rotate (from the base, or what has been learned instead), and, if it has arguments of these
 names, of `base`, the frequency base, and `length`, the current length: a number that every key position is below
 (`Positions.stop`). It returns the scaled frequencies and an attention factor, whose square multiplies the logits. Its
 other arguments are hyperparameters, whose declared ranges `Rotary` checks. With `length` it depends on the length.
@@ -70,7 +70,7 @@ def rope_dynamic_ntk(
         theta'(m) = (base * s' ** (r / (r - 2))) ** (-2m / r),    s' = max(1, s * l / L - (s - 1))
 
     Depends only on the current length. In transformers the longest text so far sets the base, until one below L comes,
-    and cached keys keep the angles of their time; a cache here holds unrotated keys.
+    and cached keys keep the angles of their time; a cache here contains unrotated keys.
 
     Use it when a trained rotary model should handle somewhat longer texts without further training, and short ones as
     before.
@@ -94,7 +94,7 @@ def llama3(
     low_freq_factor: Positive = 1.0,
     high_freq_factor: Positive = 4.0,
 ) -> tuple[Tensor, float]:
-    """Divide frequencies of few turns within L by s, keep those of many, and mix between (Llama 3.1's scaling).
+    """Divide frequencies of few turns within L by s, keep frequencies of many, and mix between (Llama 3.1's scaling).
 
         turns = theta(m) L / 2 pi,    g = clamp((turns - low) / (high - low), 0, 1)
         theta'(m) = (1 - g) theta(m) / s + g theta(m)

@@ -18,8 +18,8 @@ class RotaryValues(Rotary):
 
     Use it when a decoder should say what was how far away, not only find it, or where keys are used as values.
 
-    Causal and bidirectional. No parameters. Costs two rotations more than rotary, on the same routes; a cache holds
-    unrotated values. Little is claimed beyond the training length. An attention factor does not reach values.
+    Causal and bidirectional. No parameters. Costs two rotations more than rotary, on the same routes; a cache
+    contains unrotated values. Little is claimed beyond the training length. An attention factor does not reach values.
 
     Trap: of DeepSeek V4's heads the last channels rotate; `fraction` rotates the first, the same encoding with channels
     in another order.

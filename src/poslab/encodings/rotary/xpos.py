@@ -107,7 +107,7 @@ class XPos(PositionalEncoding):
         return _rotate_and_scale(k_BHSD, tables.key_cos, tables.key_sin, tables.key_log_scale)
 
     def _tables(self, places: Tensor, sign: float, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        # Angles are counted from the centre too: float32 holds the difference exactly, but not always the angle itself.
+        # Angles are counted from the centre too: the difference is exact in float32, but not always the angle itself.
         angle = angles(places, inverse_frequencies(self.head_dim, self.base, places.device, dtype))
         pairs = torch.arange(0, self.head_dim, 2, device=places.device, dtype=torch.float32) / self.head_dim
         log_zeta = ((pairs + self.gamma) / (1 + self.gamma)).log()

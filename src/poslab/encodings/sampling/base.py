@@ -38,10 +38,10 @@ class PositionSampler(CheckedArguments, nn.Module):
     """Longest text that it has positions for; None if there is no end."""
 
     bounded_by: ClassVar[str] = "max_length"
-    """Name of the attribute that bounds the length of training texts, as people type it."""
+    """Name of the attribute that bounds the length of texts in training, as people type it."""
 
     def __init__(self) -> None:
-        super().__init__()  # that of nn.Module has any arguments, of which a configuration would refuse none
+        super().__init__()  # nn.Module's has any arguments, and a configuration would accept all of them
 
     def forward(self, positions: Positions, batch_size: int) -> Positions:
         """Return other positions for the same tokens of `batch_size` rows, (B, T) or (T,), integer or real.
