@@ -1,8 +1,8 @@
-"""Pages, comments of conf/ and messages use the field's words: each habit here is gone, and stays away."""
+"""Pages, comments, docstrings and messages use the field's words: each habit here is gone, and stays away."""
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,19 @@ HABITS = {
     "raises an error, is not supported": r"\b(?:is|are) refused\b|(?<!it )\brefuses\b",
     "95%": r"\d[ \u00a0]%",
     "be, contain": r"\bstands?\b|\bstood\b|\bmust hold\b|\bthat holds (?:the|a)\b",
-    "support, work with": r"\bserves\b",
+    "support, work with": r"\bserves\b(?!:)",
     "metrics, numbers": r"\b(?:all|the|these|test|validation) figures\b|\bfigures (?:of|that|are|show|say)\b",
     "the noun again": r"\b(?:that|those) of (?:the|a|an|its|one|training)\b",
 }
 """What to avoid, by what to write."""
+
+IN_DOCSTRINGS = {
+    **{better: pattern for better, pattern in HABITS.items() if better != "metrics, numbers"},
+    "replace": r"\bin (?:the )?place of\b|\btakes? the(?:ir)? place\b|\bexchang(?:ed|ing)\b",
+    "be, contain": rf"{HABITS['be, contain']}|\bholds\b(?! (?:out|it)\b)",
+    "the noun again": r"\b(?:that|those) of\b",
+}
+"""The same in docstrings and comments of the code, where reports have figures and models an `Exchange`."""
 
 BY_HAND = ("README.md", "README.zh-CN.md", "CHANGELOG.md", ".github/CONTRIBUTING.md")
 BY_HAND += tuple(f"{folder}/README.md" for folder in ("sweeps", "comparisons", "results"))
@@ -57,9 +65,17 @@ def prose(path: Path) -> str:
     return re.sub(r"\s+", " ", CODE.sub("_", text))
 
 
-def habits(text: str) -> Iterator[tuple[str, str]]:
+def documentation(module: Path) -> str:
+    """Return the docstrings and comments of a module."""
+    text = module.read_text(encoding="utf-8")
+    docstrings = re.findall(r'"""(.+?)"""', text, re.DOTALL)
+    comments = [block.replace("# ", "") for block in re.findall(r"(?:^ *# .*\n)+|  # .*$", text, re.MULTILINE)]
+    return re.sub(r"\s+", " ", CODE.sub("_", "\n\n".join((*docstrings, *comments))))
+
+
+def habits(text: str, avoided: Mapping[str, str] = HABITS) -> Iterator[tuple[str, str]]:
     """Yield what to write and the words around each habit in prose."""
-    for better, pattern in HABITS.items():
+    for better, pattern in avoided.items():
         for match in re.finditer(pattern, text, re.IGNORECASE):
             yield better, text[max(match.start() - 40, 0) : match.end() + 40]
 
@@ -77,6 +93,13 @@ def test_a_habit_does_not_come_back(paths):
     assert {path.relative_to(ROOT).as_posix(): found for path in paths if (found := list(habits(prose(path))))} == {}
 
 
+def test_a_habit_does_not_come_back_in_docstrings_and_comments():
+    modules = [*ROOT.glob("src/**/*.py")]
+    assert len(modules) > 200
+    texts = {path.relative_to(ROOT).as_posix(): documentation(path) for path in modules}
+    assert {name: seen for name, text in texts.items() if (seen := list(habits(text, IN_DOCSTRINGS)))} == {}
+
+
 @pytest.mark.parametrize(
     ("text", "better"),
     [
@@ -92,5 +115,14 @@ def test_a_habit_is_found(text, better):
     assert [found for found, _ in habits(text)] == [better]
 
 
+def test_a_habit_is_found_in_docstrings_and_in_comments_of_several_lines(tmp_path: Path):
+    (tmp_path / "layer.py").write_text(
+        '"""A layer that holds\nweights."""\n\nx = 1  # those of y\n# The width is that\n# of x, which is\n# alone.\n'
+    )
+    seen = [better for better, _ in habits(documentation(tmp_path / "layer.py"), IN_DOCSTRINGS)]
+    assert sorted(seen) == ["be, contain", "only", "the noun again", "the noun again"]
+
+
 def test_code_and_right_uses_are_left():
     assert not list(habits(CODE.sub("_", "A pair completes a turn; `poslab.exchange(model)` works in place: 95%.")))
+    assert not list(habits("A process holds it; a source holds out examples. Undo an exchange.", IN_DOCSTRINGS))

@@ -127,7 +127,7 @@ class Places:
         return chosen if self.end is None or self.end.dim() == 1 else replace(chosen, end=self.end[rows_R])
 
     def behind(self, count: int) -> Places:
-        """Return these places behind those of `count` tokens without a position."""
+        """Return these places behind `count` tokens without a position."""
         whole = self
         if self.without_position is None:
             whole = replace(self, without_position=torch.zeros_like(self.grids).bool())

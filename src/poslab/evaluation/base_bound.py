@@ -65,7 +65,7 @@ def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
 
 @functools.cache
 def smallest_base(head_dim: int, length: int) -> float | None:
-    """Return the smallest base at which the bound holds: `smallest_base(128, 4096)` is 26,952.3.
+    """Return the smallest base that satisfies the bound: `smallest_base(128, 4096)` is 26,952.3.
 
     No smaller base satisfies the bound, except in an interval narrower than 1e-8 of the base. On one core, at D = 128,
     it takes about two seconds for L = 32,768 and ten for 131,072.
@@ -189,7 +189,7 @@ def _check_length(length: int) -> None:
 
 
 def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table:
-    """Return whether the bound holds for each length, its first violation, and the smallest base that satisfies it.
+    """Return whether each length satisfies the bound, its first violation, and the smallest base without one.
 
     The spectra are inverse frequencies, (D / 2,) float64 with 0 for pairs that do not rotate, by the length in tokens.
     The smallest base is searched up to `longest_search` tokens, and only for a plain spectrum `base ** (-2i / D)`: a

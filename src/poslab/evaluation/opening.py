@@ -45,7 +45,7 @@ def open_run(
         split: `test` or `validation`.
         max_tokens: tokens to read from the beginning of a text; None is all.
         device: for the model.
-        swap: as of `load`: another encoding instead of its own, `rotary -> none`.
+        swap: as of `load`: another encoding instead of the run's, `rotary -> none`.
         seed: for the initial state of a swapped encoding.
         trust: as of `load`.
 

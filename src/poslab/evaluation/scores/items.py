@@ -222,6 +222,6 @@ def are_texts(*values: Any) -> bool:
 
 
 def require(holds: object) -> None:
-    """Raise ValueError, without a sentence, unless a condition of a file holds."""
+    """Raise ValueError, without a sentence, unless a condition of a file is met."""
     if not holds:
         raise ValueError
