@@ -180,7 +180,7 @@ def _or_zeros(bias_HN: Tensor | None, q_BHTD: Tensor, k_BGSD: Tensor) -> Tensor:
 def _(
     q_BHTD: Tensor, k_BGSD: Tensor, v_BGSD: Tensor, bias_HN: Tensor | None, sinks_H1: Tensor | None, *others: Any
 ) -> tuple[Tensor, Tensor]:
-    _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, OfRows(*others[3:]))  # those at their defaults are left out
+    _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, OfRows(*others[3:]))  # arguments at their defaults are left out
     output_BHTD = torch.empty_like(q_BHTD, memory_format=torch.contiguous_format)
     return output_BHTD, q_BHTD.new_empty(q_BHTD.shape[:-1], dtype=_dtype_of_bias(q_BHTD))
 
@@ -207,7 +207,7 @@ def distance_attention_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of queries, keys, values, bias and sinks: see `gradients`.
 
-    The gradient of the bias is zero unless `bias_learns`. Without a bias, or without sinks, theirs is empty.
+    The gradient of the bias is zero unless `bias_learns`. Without a bias, or without sinks, their gradient is empty.
     """
     of_rows = OfRows(query_segments, key_segments, real_keys, query_places, key_places)
     _check(q_BHTD, k_BGSD, v_BGSD, bias_HN, sinks_H1, of_rows, gradient_BHTD, output_BHTD, log_sum_BHT)

@@ -25,7 +25,7 @@ def for_one_batch(
     visibility: Visibility,
     state_BHSE: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Visibility, Tensor | None]:
-    """Return queries, keys, values, visibility and state as rows of one batch, repeating those with one row.
+    """Return queries, keys, values, visibility and state as rows of one batch, repeating tensors with one row.
 
     Arguments as in `attend`.
 

@@ -107,8 +107,8 @@ def factor(first: float, second: float) -> float:
 def studies(folder: Path, case: Case) -> list[dict[str, Any]]:
     """Return the cases of studies, the nearest first: of the same data, of a like size, trained for more steps.
 
-    The nearest of each study has its verdicts, if any is decided: encodings by word, by metric, those beyond training
-    only if asked.
+    The nearest of each study has its verdicts, if any is decided: encodings by word, by metric, metrics beyond
+    training only if asked.
     """
     from poslab.experiments.collect import SPECIFICATION, read_results
     from poslab.experiments.metrics import in_words

@@ -103,8 +103,8 @@ class SpecFiles:
     def read(self, path: Path, preset: Any) -> dict[str, Any]:
         """Return the keys of a file, which override the defaults next to it; in each, a preset overrides.
 
-        The choices of `train`, and cases by name with theirs, are merged; a case that a preset sets to null is left
-        out. Any other key replaces an earlier one.
+        The choices of `train`, and cases by name with their choices, are merged; a case that a preset sets to null is
+        left out. Any other key replaces an earlier one.
 
         Raises:
             ValueError: for an unknown preset or key, or a key of the preset that a case of the file overrides.

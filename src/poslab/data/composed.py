@@ -124,8 +124,8 @@ def _existing(path: str) -> Path | None:
 def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size, or the positions of a model, with a pretrained one, the name of that with a new model or with
-    its path, and a dataset of another family than an experiment has settings for.
+    These are a size, or the positions of a model, with a pretrained one, the name of a pretrained one with a new
+    model or with its path, and a dataset of another family than an experiment has settings for.
     """
     model, pretrained, size = (choices.get(group) for group in ("model", "pretrained", "size"))
     experiment, family = choices.get("experiment"), choices.get("family")

@@ -176,7 +176,7 @@ class BatchPlan:
         )
 
     def __len__(self) -> int:
-        """Micro-batches of the whole run, those before `first_step` included: Lightning counts them too."""
+        """Micro-batches of the whole run, including any before `first_step`: Lightning counts them too."""
         return self.last_step * self.accumulate
 
     @property

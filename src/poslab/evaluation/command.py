@@ -232,7 +232,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
 
 
 def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
-    """Return the directory of an evaluation: `output`, or that in the run, or a new one."""
+    """Return the directory of an evaluation: `output`, or the one in the run, or a new one."""
     if output is not None:
         return Path(output)
     return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"

@@ -150,7 +150,7 @@ def lengths_of(runs: Sequence[EvaluatedRun], settings: Settings) -> list[int]:
 
 
 def with_pretrained_lengths(lengths: Sequence[int], runs: Sequence[EvaluatedRun], settings: Settings) -> list[int]:
-    """Return lengths with those at which pretrained models were trained, if there are longer ones, ascending.
+    """Return lengths with the lengths at which pretrained models were trained, if there are longer ones, ascending.
 
     A model that is stretched may lose in short texts what it gains in long ones, so both are in one table. A length
     below the stride of sliding windows is left out.

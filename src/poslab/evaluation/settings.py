@@ -136,7 +136,7 @@ class Request(Settings):
         split: split of the text of each run.
         tokens: number of its tokens to read, from the beginning; None is all.
         device: of the models; `auto` is a GPU if there is one.
-        output: directory of the results; None is that in the run, or a new one.
+        output: directory of the results; None is the one in the run, or a new one.
         figure_width: in inches of plots as PDF; None is the width in the page.
         trust: packages that define parts of the runs.
         typed: words of the command line, for the report.

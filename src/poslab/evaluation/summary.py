@@ -43,7 +43,7 @@ class ContextUse(StrEnum):
 
     @classmethod
     def of(cls, gain: tuple[float, float], excess: tuple[float, float], margin: float = CONTEXT_MARGIN) -> ContextUse:
-        """Return the verdict by 95% intervals, of the gain of context and of the loss minus that in the own window."""
+        """Return the verdict by 95% intervals, of the gain of context and of the loss minus the own window's."""
         if gain[0] > 0:
             return cls.USES
         if excess[1] <= margin:

@@ -278,7 +278,7 @@ class Results:
         return self._once(("verdicts", case, criterion, baseline, is_best), compare)
 
     def ranked(self, case: str, criterion: Criterion) -> list[str]:
-        """Return the encodings that have learned, the best mean first; those with one seed come after all others."""
+        """Return the encodings that have learned, the best mean first; ones with one seed come after all others."""
         scores, factor = self.scores(case, criterion), sign(criterion.direction)
         known = [
             n for n, of_encoding in scores.items() if np.isfinite(of_encoding.mean) and n not in self.not_learned(case)

@@ -49,7 +49,7 @@ class Parameter:
 
 
 class Space:
-    """Parameters in order, each for all trials or for those in which earlier ones have certain values.
+    """Parameters in order, each for all trials or for trials in which earlier ones have certain values.
 
     Args:
         node: the `space` of a sweep file, by key:

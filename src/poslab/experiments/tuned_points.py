@@ -82,7 +82,7 @@ def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list
 
 
 def _refined(values: Sequence[Any]) -> Sequence[Any]:
-    """Return numbers with those between neighbours; other values as they are."""
+    """Return numbers with the middles between neighbours; other values as they are."""
     if not all(map(is_number, values)):
         return values
     middles = (_between(first, second) for first, second in itertools.pairwise(sorted(values)))
@@ -109,7 +109,7 @@ def further_points(tried: Mapping[str, Sequence[tuple[Point, float]]], tuning: T
     """Return further points of each encoding, as many for all, so that none has more chances than another.
 
     There are as many as the encoding needs whose best point is at the most ends, beyond which they are. Others spend
-    theirs between their best values and the neighbours of these, where the gap is widest first.
+    their points between their best values and the neighbours of these, where the gap is widest first.
 
     Args:
         tried: points with their values, by encoding.
@@ -161,9 +161,9 @@ def last_values(
 
 
 def value_beyond(best: Any, key: str, values: Sequence[Any], trials: Sequence[tuple[Point, float]]) -> float | None:
-    """Return the value beyond the best one of a key, if that is at an end of all that were tried; None if it is not.
+    """Return the value beyond the best one of a key, if it is at an end of all that were tried, else None.
 
-    The step is that between the two values at the end: a factor for positive numbers, else a difference.
+    The step is the one between the two values at the end: a factor for positive numbers, else a difference.
     """
     if (last := last_values(best, key, values, trials)) is None:
         return None

@@ -71,7 +71,7 @@ def beam_search(
 ) -> list[Tensor]:
     """Return the most probable continuation of each row that a beam search finds, without its end.
 
-    K texts of each row are kept, those with the highest score
+    K texts of each row are kept, the ones with the highest score
 
         log p(text) / length ** length_penalty
 

@@ -26,7 +26,7 @@ SharedKey = Annotated[float, Range(at_least=0, at_most=1)]
 """Share of the channels of a key that all heads have in common."""
 
 Sinks = Literal["all", "windows"]
-"""Layers whose heads have an attention sink: all, or those in which a token does not see all tokens."""
+"""Layers whose heads have an attention sink: all, or layers in which a token does not see all tokens."""
 
 Canon = Literal["A", "C", "AC"]
 """Positions of short convolutions in a block, as the paper of Canon layers names them."""

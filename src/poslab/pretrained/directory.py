@@ -261,7 +261,7 @@ def _check_dtypes(file: Path, path: Any) -> None:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """Return the files of weights in a folder, those with the names that transformers gives if there are some."""
+    """Return the files of weights in a folder, only with the names that transformers gives if there are some."""
     return sorted(folder.glob(f"model*{WEIGHTS}")) or sorted(folder.glob(f"*{WEIGHTS}"))
 
 

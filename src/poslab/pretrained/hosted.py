@@ -31,7 +31,7 @@ class HostedModel(CheckedArguments, Model):
         encoding: factory of its positional encoding.
         path: folder of the model, or its name on the hub if it is in the cache (`configuration`); or the model itself,
             as transformers has it.
-        vocab_size: tokens of the data and its task. Those beyond the model's own get new rows of the embeddings; None
+        vocab_size: tokens of the data and its task. Tokens beyond the model's own get new rows of the embeddings; None
             is the number of those that the model has.
         outputs: output layer; None means token logits at each token.
         digits: ids of the tokens that are one digit each, for encodings that need them.

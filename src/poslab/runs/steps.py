@@ -105,7 +105,7 @@ class ContextParallel(Objective):
 
     @cached_property
     def group(self) -> ProcessGroup:
-        """The processes that share the windows of this one; all processes of the run must ask for theirs at once."""
+        """The processes that share the windows of this one; all processes of the run must ask for a group at once."""
         group, _ = distributed.new_subgroups(self.processes_per_window)
         return group
 

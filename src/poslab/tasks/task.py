@@ -261,7 +261,7 @@ class Task(ABC):
         return {"loss": loss, "accuracy": accuracy}
 
     def over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-        """Return metrics that follow from those at all lengths together."""
+        """Return metrics that follow from the metrics at all lengths together."""
         return {}
 
     def record(self) -> TaskRecord:

@@ -86,7 +86,7 @@ def check_low_precision_loses_no_position(subject: Subject) -> None:
 
 
 def check_a_model_in_bfloat16_keeps_its_tables_in_float32(subject: Subject) -> None:
-    """Require that tables and states of an encoding in bfloat16 equal those in float32 with rounded parameters."""
+    """Require that tables and states of an encoding in bfloat16 equal the ones in float32 with rounded parameters."""
     lowered, rounded = subject.new_stack().to(torch.bfloat16), _rounded(subject.new_stack())
     x = _long_text(subject, rounded)
     tables, states = _tables_and_states(lowered, x.bfloat16())

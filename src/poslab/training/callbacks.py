@@ -198,7 +198,7 @@ def free_threads(before: Reading, now: Reading, cores: int, most: int) -> int:
 
 
 class FreeCores(L.Callback):
-    """Change the number of PyTorch's threads in training with the load of the machine, up to that at its start.
+    """Change the number of PyTorch's threads in training with the load of the machine, up to the number at its start.
 
     Threads wait for one another in every operation, and so for the one whose core another program has: on two cores
     with three busy programs, a small step of two threads took up to 100 times as long as without them, one of a single

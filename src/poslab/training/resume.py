@@ -24,7 +24,7 @@ class Plan(NamedTuple):
         may_move: the run may take a directory of a similar name where this one contains a run.
         choices: words of a command line that compose the configuration again; None if unknown.
         remark: a line to print before it begins.
-        logs_to: loggers of a run that is read, other than those in its directory, which the user has not typed.
+        logs_to: loggers of a run that is read, other than the ones in its directory, which the user has not typed.
     """
 
     run: RunDirectory

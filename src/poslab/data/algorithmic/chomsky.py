@@ -345,7 +345,7 @@ class MissingDuplicate(AlgorithmicTask):
 
 
 class OddsFirst(StringTask):
-    """The symbols of a random string at odd positions, counted from 1, and then those at even positions.
+    """The symbols of a random string at odd positions, counted from 1, and then the symbols at even positions.
 
         0 0 1 1 0 1 0 1  ->  0 1 0 0 0 1 1 1    first, third, ..., then second, fourth, ...
 

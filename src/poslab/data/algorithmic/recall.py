@@ -291,7 +291,7 @@ class Counting(AlgorithmicTask):
     on average. They cut off the beginning of programs of more than 512 symbols, with which an assignment may be lost.
 
     Args:
-        num_variables: variables, `a` and those after it (paper: 1, 3 and 5).
+        num_variables: variables, from `a` on (paper: 1, 3 and 5).
         largest: the largest value (the authors' code: 10).
 
     Source: Golovneva et al., "Contextual Position Encoding" (2024), the counting task; distributions from the authors'

@@ -192,7 +192,7 @@ class ExampleFiles(TableExamples):
         return renamed(rows, self.all_columns)
 
     def _rows(self, argument: str, path: Path) -> "Dataset":
-        """Return the rows of a file, and those under `data` if it is JSON with such a list."""
+        """Return the rows of a file, and the rows under `data` if it is JSON with such a list."""
         from datasets import Dataset, List
         from pyarrow import ArrowException
 

@@ -118,7 +118,7 @@ def attention_on_grids(
 def with_cells(statistics: pd.DataFrame, grids: AttentionOnGrids) -> pd.DataFrame:
     """Return `attention_statistics` with the columns `by_head` of grids.
 
-    Distances in cells replace those in storage, and on several axes nothing is left that depends on the order in
+    Distances in cells replace distances in storage, and on several axes nothing is left that depends on the order in
     storage: its first token, and the neighbours of a token.
     """
     in_storage = ["mean_distance"]

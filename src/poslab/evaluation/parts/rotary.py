@@ -101,8 +101,8 @@ def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, 
 
         wavelength = 2 pi / theta,    turns in L tokens = theta L / 2 pi
 
-    Under a scaling that depends on the length, frequency and wavelength are those at the training length, and the turns
-    at each length those in a text of that length.
+    Under a scaling that depends on the length, frequency and wavelength are at the training length, and the turns at
+    each length in a text of that length.
 
     Args:
         encoding: an encoding or inverse frequencies, as for `spectrum_of`.

@@ -50,7 +50,7 @@ def measure(
 
     Args:
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
-        lengths: of windows or examples, those beyond the run's own test included if the data has them; None among them
+        lengths: of windows or examples, also beyond the run's own test if the data has them; None among them
             is the whole split, where lengths are of different examples. Only None is all of the run's own.
         split: `test` or `validation`.
         device: of the model; `auto` is a GPU if there is one.

@@ -162,7 +162,7 @@ class TokenScores:
 
         Args:
             units: (N - 1,) index of the unit of each token, as of `sampled_units`.
-            scale: factor on the losses, such as that from nats to bits per byte.
+            scale: factor on the losses, such as from nats to bits per byte.
         """
         known, length = self.predicted, units.max() + 1
         sums = np.bincount(units[known], scale * self.loss[known].astype(np.float64), minlength=length)

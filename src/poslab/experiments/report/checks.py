@@ -67,7 +67,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
     wanted = len(every) if results.exist_already else wanted  # runs that exist already need not have the same seeds
     yield "runs finished", len(every) == wanted, f"{len(every)} of {wanted}"
     same = {"batch": "data order", "weights": "first weights"}
-    if case in comparison.continued:  # they are those that each encoding has learned
+    if case in comparison.continued:  # they are what each encoding has learned
         del same["weights"]
     for key, name in same.items():
         declared = comparison.declared(CHANGES[key])

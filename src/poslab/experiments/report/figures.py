@@ -47,7 +47,7 @@ def styles_of(encodings: Sequence[str]) -> Styles:
 def named_styles(styles: Styles, rows: pd.DataFrame, always: Sequence[str], direction: Direction) -> Styles:
     """Return the styles of the encodings whose curves have a name: of more than 12, `always` and the best.
 
-    The best are those at the longest length; other arguments are as of `curves`.
+    The best have the best values at the longest length; other arguments are as of `curves`.
     """
     if rows["encoding"].nunique() <= MAX_NAMED:
         return styles
@@ -68,7 +68,7 @@ def curves(
             same in all.
         length_of: what has the length, such as `a side in pixels`.
         trained: longest training length; None without training.
-        styles: of the encodings; those without one are pale.
+        styles: of the encodings; encodings without one are pale.
         direction: of the better values.
     """
     figure = new_figure(WIDTH, 4.2)

@@ -48,7 +48,7 @@ class Ladder:
         return values[np.isfinite(values)]
 
     def shared(self, cases: Sequence[str], criterion: Criterion, *encodings: str, below: float = math.inf) -> list[str]:
-        """Return the sizes with fewer parameters than that at which all these encodings have a value."""
+        """Return the sizes with fewer parameters than `below` at which all these encodings have a value."""
         smaller = [name for name in cases if self.nodes[name].parameters < below]
         return [name for name in smaller if all(len(self.values(name, criterion, e)) for e in encodings)]
 
@@ -147,7 +147,7 @@ def trends(every: Sequence[Ladder]) -> pd.DataFrame:
 def predictions(every: Sequence[Ladder]) -> pd.DataFrame:
     """Return a row for each metric and encoding: its mean at the next size, and its difference to the baseline there.
 
-    The next size is the first one without runs or, where all have some, the last one, predicted by those before it.
+    The next size is the first one without runs or, where all have some, the last one, predicted by the sizes before it.
     """
     rows = []
     for ladder in every:

@@ -331,7 +331,7 @@ def _variances(results: Results, case: str, criterion: Criterion) -> tuple[float
 
 
 def tuned_table(results: Results) -> Table | None:
-    """Return a row for each case and tuned encoding: its trials, the best values, and those at an end."""
+    """Return a row for each case and tuned encoding: its trials, the best values, and which are at an end."""
     rows = [
         {
             "case": case,

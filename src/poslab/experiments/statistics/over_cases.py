@@ -43,7 +43,7 @@ def new_corpus(differences: np.ndarray, variances: np.ndarray, seeds: float) -> 
         seeds: number of seeds of each.
 
     Returns:
-        The mean difference; the ends of the 95% prediction interval of that on a new corpus with as many seeds; the
+        The mean difference; the ends of its 95% prediction interval on a new corpus with as many seeds; the
         standard deviations of the true differences of corpora, and of the difference of a pair of runs on a corpus.
     """
     number, mean, variance = len(differences), float(differences.mean()), float(differences.var(ddof=1))

@@ -65,7 +65,7 @@ def pool(scores: Mapping[str, Scores], baseline: str, paired: bool) -> Pool | No
         unpaired: x_es = mean_e + residual_es,            E (S - 1)
 
     Args:
-        scores: of the contestants; only those whose runs have all finished are pooled, as blocks those with the seeds
+        scores: of the contestants; only those whose runs have all finished are pooled, as blocks only with the seeds
             of the baseline.
         baseline: name of the one that others are compared with.
         paired: whether seeds are blocks.
