@@ -27,7 +27,7 @@ HABITS = {
     "be, contain": r"\bstands?\b|\bstood\b|\bmust hold\b|\bthat holds (?:the|a)\b",
     "support, work with": r"\bserves\b(?!:)",
     "metrics, numbers": r"\b(?:all|the|these|test|validation) figures\b|\bfigures (?:of|that|are|show|say)\b",
-    "the noun again": r"\b(?:that|those) of (?:the|a|an|its|one|training)\b",
+    "the noun again": r"\b(?:that|those) of\b",
 }
 """What to avoid, by what to write."""
 
@@ -35,7 +35,6 @@ IN_DOCSTRINGS = {
     **{better: pattern for better, pattern in HABITS.items() if better != "metrics, numbers"},
     "replace": r"\bin (?:the )?place of\b|\btakes? the(?:ir)? place\b|\bexchang(?:ed|ing)\b",
     "be, contain": rf"{HABITS['be, contain']}|\bholds\b(?! (?:out|it)\b)",
-    "the noun again": r"\b(?:that|those) of\b",
 }
 """The same in docstrings and comments of the code, where reports have figures and models an `Exchange`."""
 

@@ -81,7 +81,7 @@ def check_tables(tables: Any, num_queries: int, num_keys: int, device: torch.dev
     if expected_shape.num_queries != num_queries or expected_shape.num_keys != num_keys:
         raise ValueError(
             f"tables must be made for {num_queries} queries and {num_keys} keys, "
-            f"got those of {expected_shape.num_queries} and {expected_shape.num_keys}"
+            f"got tables for {expected_shape.num_queries} and {expected_shape.num_keys}"
         )
     _check_device("tables", expected_shape.device, device)
     return expected_shape.num_rows

@@ -212,7 +212,7 @@ def questions_help(first: Iterable[str], run: str, own_keys: Mapping[str, str], 
         files: of its questions.
     """
     lines = [*first, "", f"Keys of a {files.kind}:", *table(own_keys.items())]
-    lines += ["", f"All other keys are those of {poslab_command('train')}, for every {run}.", USER_CHOICES]
+    lines += ["", f"All other keys are keys of {poslab_command('train')}, for every {run}.", USER_CHOICES]
     lines += ["", f"{files.kind.capitalize()}s:"]
     for name in files.names():
         lines += [f"  {name}", *_indented(files.question(name))]

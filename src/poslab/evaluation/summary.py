@@ -106,7 +106,7 @@ def comparison_table(metric: SummaryMetric) -> Table:
         frame = frame.drop(columns=["difference", "its interval", "verdict"])
     caption = (
         "Intervals are 95%, over the items of the test. The difference is how much worse a model is than the best, on "
-        "the items of both: inconclusive if its interval holds 0. Another seed of the training can change an order."
+        "the items of both: inconclusive if its interval contains 0. Another seed of the training can change an order."
     )
     return Table("comparison", "At the training length and at the longest", caption, frame)
 

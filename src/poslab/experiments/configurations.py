@@ -191,7 +191,7 @@ def check_held_out(comparison: Comparison, case: str, data: Mapping[str, RunData
             raise ValueError(
                 f"cases.{case}: {comparison.path_of(name)} must not change what is held out by sequence_length: in "
                 "few documents that follows from the longest window, so set dataset.length_multiples of both so that "
-                f"it is that of {comparison.baseline}"
+                f"it is the same as for {comparison.baseline}"
             )
 
 
@@ -229,7 +229,7 @@ def with_counts(comparison: Comparison, conf: Path) -> Comparison:
         parameters = sum(weight.numel() for weight in model.parameters()) - embeddings
         of_case = sizes.setdefault(node.case, {})
         if any(parameters <= smaller for size, smaller in of_case.items() if size != node.size):
-            raise ValueError(f"sizes.{node.size} must have more parameters than those before it, got {parameters:,}")
+            raise ValueError(f"sizes.{node.size} must have more parameters than sizes before it, got {parameters:,}")
         of_case[node.size] = parameters
         steps, train = recipe.trainer.max_steps, dict(node.train)
         if node.tokens_per_parameter is not None:

@@ -167,8 +167,8 @@ def _begin(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]
             raise ValueError(f"start: the model of init_from={recipe.init_from} must read the tokens of this run")
         if recipe.start.batches and earlier.embedding.num_embeddings < vocab_size:
             raise ValueError(
-                f"start: the model of init_from={recipe.init_from} must know the tokens of this task besides those of "
-                f"text: {earlier.embedding.num_embeddings} tokens there, {vocab_size} here"
+                f"start: the model of init_from={recipe.init_from} must know the tokens of this task besides "
+                f"its text: {earlier.embedding.num_embeddings} tokens there, {vocab_size} here"
             )
     else:
         earlier = _untouched(recipe).build(vocab_size, task.outputs, data.tokenizer.digits)
