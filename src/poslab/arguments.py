@@ -13,6 +13,7 @@ import difflib
 import functools
 import inspect
 import math
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -150,14 +151,13 @@ def check_names(factory: Callable[..., Any]) -> None:
         raise ValueError(f"{factory.func.__name__} has no argument {wrong}{nearest(wrong, names)}")
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
+def nearest(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str:
     """Return `; did you mean 'rotary'?` for the choice closest to a word or begun by it, or "" if there is none."""
     choices, lower = list(choices), word.lower()
     same = [choice for choice in choices if choice.lower() == lower and choice != word]
-    begun = [choice for choice in choices if len(word) > 3 and choice.startswith(lower) and choice.isidentifier()]
-    matches = (
-        same or begun or difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(lower, choices, n=1)
-    )
+    begun = [choice for choice in choices if len(word) > 3 and re.fullmatch(re.escape(lower) + r"[\w-]*", choice)]
+    close = [match for text in (word, lower) for match in difflib.get_close_matches(text, choices, 1, cutoff)]
+    matches = same or begun or close
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
@@ -248,6 +248,8 @@ def _described(hint: Any, value: Any) -> str:
         kinds = list(get_args(hint)) if _is_record(hint) else _item_kinds(hint, 1)
         if len(set(kinds)) > 1:
             return f"a list of {len(kinds)} items, {', '.join(_described(kind, None) for kind in kinds)}"
+        if kinds == [Any]:
+            return "a list"
         item = _described(kinds[0], next((x for x in items if not _fits(x, kinds[0])), None))
         return f"a list of {len(kinds)} items, each {item}" if _is_record(hint) else f"a list, each item {item}"
     if origin in (dict, Mapping):

@@ -1,5 +1,6 @@
 """A mistake is one sentence, an exit status and nothing left behind; messages.txt has most of them."""
 
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -107,3 +108,32 @@ def test_a_key_of_other_models_is_not_suggested_for_itself(train):
     ended = train("model=pretrained", "pretrained=minilm", "model.d_model=32")
     assert "error: unknown key 'model.d_model'" in ended.errors
     assert "'model.d_model'" not in ended.errors.splitlines()[1]
+
+
+@pytest.mark.parametrize("word", ["{}", "{}=1", "encoding={}", "resume={}", "+{}=1", "seed={}"])
+def test_a_word_that_no_file_could_be_named_by_is_one_short_sentence(word, train):
+    ended = train(word.format(10_000 * "x"))
+    assert ended.status in (1, 2)
+    assert re.fullmatch(r"error: .+\n(hint: .+\n)?", ended.errors) and len(ended.errors) < 1000
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "generate", "export"])
+def test_help_on_an_empty_word_is_one_sentence(command, run_command):
+    ended = run_command(f"src.{command}", "--help", "")
+    assert ended.status == 2 and ended.errors.startswith("error: ''")
+
+
+def test_a_run_that_is_not_there_is_answered_with_the_newest(run_command, tmp_path):
+    for number in (1, 2):
+        run = tmp_path / "outputs" / f"2026-01-0{number}_09-00-00_text_rotary"
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("seed: 1")
+        os.utime(run / "config.yaml", (0, 100 - number))
+    for command, word in ("evaluate", "run=outputs/RUN"), ("train", "resume=outputs/RUN"):
+        ended = run_command(f"src.{command}", word)
+        assert ended.status == 2 and re.search(r"^hint: .*outputs/2026-01-01_", ended.errors, re.M), ended
+
+
+def test_a_job_number_that_was_typed_makes_no_run_one_of_several(small, train, tmp_path):
+    assert train(*small, "hydra.job.num=3").status == 0
+    assert list(tmp_path.glob("outputs/*_text_*/metrics.json"))

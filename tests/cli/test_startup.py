@@ -143,6 +143,15 @@ def test_help_of_evaluate_has_a_line_for_each_part_and_every_key_and_lists_choic
     assert help_of("temperature", of="src.evaluate") == help_of("temperature")
 
 
+def test_help_of_evaluate_explains_its_keys_and_parts(help_of):
+    text = help_of("lengths", "extrapolation", of="src.evaluate")
+    assert re.match(r"  lengths\n    \w", text) and re.search(r"^  extrapolation\n    \w", text, re.M)
+
+
+def test_help_explains_the_run_directory(help_of):
+    assert re.match(r"  hydra.run.dir=\S+\n    \w", help_of("hydra.run.dir"))
+
+
 @pytest.mark.slow
 def test_the_first_step_comes_within_six_seconds_of_work(start, tiny, tmp_path):
     def taken() -> float:

@@ -152,6 +152,19 @@ def test_a_long_verdict_wraps_and_the_name_of_a_run_is_whole():
     assert "rotary" in screen.getvalue()
 
 
+def test_long_names_of_runs_are_whole_and_leave_room_for_their_numbers():
+    names = [f"rotary base={base}e5 (2026-12-01_09-00-00_multirun/{base}_python_docs_rotary)" for base in (1, 2)]
+    lengths = [str(256 << power) for power in range(7)]
+    frame = pd.DataFrame([{"metric": "loss", "model": name, **dict.fromkeys(lengths, "1.234")} for name in names])
+    screen = io.StringIO()
+    for line in summary(Evaluation(lead=Section("Conclusion", "", [Table("overview", "", "", frame)]))):
+        HarmlessConsole(screen, width=80).print(line)
+    text = screen.getvalue()
+    assert all(name in text for name in names) and "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert sum(line.split()[1:] == ["1.234"] * 7 for line in text.splitlines()) == 2
+
+
 def test_losses_on_the_same_documents_are_paired(rng):
     """Documents differ far more than the losses at two lengths do."""
     spread = rng.normal(0, 0.8, 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,13 +14,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from poslab.arguments import nearest
-from poslab.configuration.command_line import CONF, SEVERAL, assignment, groups, in_current_directory, key_of
+from poslab.configuration.command_line import CONF, SEVERAL, assignment, choices, groups, in_current_directory, key_of
 
 SEARCH_PATH = "hydra.searchpath"
 """Key of the folders that Hydra searches for choices."""
 
 OPTIONS = ("--help", "--multirun", "--config-dir", "--config-name", "--cfg")
 """Options of which a misspelt one may be meant."""
+
+KEY_VALUE = "; hint: type group=choice or key=value, as in encoding=rotary"
 
 
 def options_first(arguments: list[str]) -> list[str]:
@@ -54,7 +57,7 @@ def undashed(option: str) -> str:
     """Return the message for an option that does not exist."""
     key, equals, value = option.lstrip("-").partition("=")
     without_dashes = f"; hint: did you mean '{key}={value if equals else '...'}', without dashes?"
-    near = "" if equals else nearest(option, OPTIONS)
+    near = "" if equals else nearest(key, [name[2:] for name in OPTIONS]).replace("'", "'--", 1)
     listed = f"; hint: the options are {', '.join(OPTIONS)}; choices have no dashes, as in encoding=rotary"
     return f"unknown option {option!r}{near or (without_dashes if option.startswith('--') else listed)}"
 
@@ -70,8 +73,10 @@ def refuse_repeated(words: Iterable[str]) -> None:
 
 def validate_overrides(override: str) -> None:
     """Raise ValueError for a word whose value Hydra would read as something that no user means."""
-    key, _, value = override.partition("=")
-    if key == "hydra.run.dir" and not value:
+    key, equals, value = override.partition("=")
+    if not key.strip("+~") and override != "=":  # `encoding = rotary` is reported with its other words
+        raise ValueError(f"{override!r} is not key=value{KEY_VALUE}")
+    if key == "hydra.run.dir" and equals and not value:
         raise ValueError("hydra.run.dir must name a directory, got nothing")
     group = key.lstrip("+").partition("@")[0]
     if group not in groups():
@@ -83,8 +88,10 @@ def validate_overrides(override: str) -> None:
     if value[:1] in ("[", "{") and not (group in SEVERAL and value[0] == "["):
         several = "a list of choices" if group in SEVERAL else "one choice"
         raise ValueError(f"{key} must be {several} of conf/{group}, got {value}")
-    if ".." in Path(value).parts:
-        raise ValueError(f"{key} must be a choice of conf/{group}, got {value}")
+    is_number = re.fullmatch(r"(?i)true|false|nan|inf|[\d._e+-]+", value)
+    if is_number or value[:1] == "/" or ".." in Path(value).parts:
+        meant = nearest(Path(value).stem, choices(group), 0.8)
+        raise ValueError(f"{key} must be a choice of conf/{group}, got {value}{meant}")
 
 
 def parsed(words: Iterable[str]) -> list[Override]:

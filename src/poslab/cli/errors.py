@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
 import re
 import traceback
@@ -14,13 +13,13 @@ from typing import Any
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from poslab.arguments import nearest_or_list
-from poslab.cli.argv import SEARCH_PATH, parsed, searching
-from poslab.cli.help import COMMON, keys
+from poslab.cli.argv import KEY_VALUE, SEARCH_PATH, parsed, searching
+from poslab.cli.help import COMMON, choices_with, keys, nearest_key
 from poslab.configuration.build import NAMES_IN_PAPERS, nearest, nearest_encoding
-from poslab.configuration.command_line import CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
+from poslab.configuration.command_line import COMPARISONS, CONF, SEVERAL, SWEEPS, choices, groups, poslab_command
+from poslab.configuration.labels import OF_THE_ENCODING
 
 USAGE_STATUS = 2
 FAILURE_STATUS = 1
@@ -44,25 +43,8 @@ RENAMED = {
 }
 """Choices and keys of earlier versions, with what they are now."""
 
-STRAY = " ,;'\"“”‘’„«»"
+STRAY = " ,;='\"“”‘’„«»"
 """Characters around a value that were not meant, such as a comma after it or quotes of a text editor."""
-
-SYNONYMS = {
-    **dict.fromkeys(("dim", "width", "hidden_size", "n_embd"), "d_model"),
-    **dict.fromkeys(("theta", "rope_theta"), "base"),
-    **dict.fromkeys(("block_size", "context_length", "max_length", "max_seq_len", "seq_len"), "sequence_length"),
-    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "num_train_epochs", "max_iters", "steps"), "max_steps"),
-    **dict.fromkeys(("depth", "n_layer", "n_layers", "num_hidden_layers"), "num_layers"),
-    **dict.fromkeys(("n_head", "n_heads", "num_attention_heads"), "num_heads"),
-    **dict.fromkeys(("gpus", "device"), "devices"),
-    "learning_rate": "lr",
-    "folder": "path",
-    "nodes": "num_nodes",
-    "lora": "adapt=lora",
-    "output": "to hydra.run.dir",
-    "output_dir": "output to hydra.run.dir",
-}
-"""Last parts of keys in other projects, where no part of the name is in our key: our candidates, or a word to type."""
 
 
 def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
@@ -80,8 +62,9 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
     if isinstance(error, HydraException | ValueError | UserWarning):
         sentence = " ".join(str(error).split())
         return sentence + _size_hint(sentence, words), USAGE_STATUS
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        access = "read or written" if error.errno == errno.EACCES else "written"
+    full, closed = (errno.ENOSPC, errno.EDQUOT, errno.EROFS), (errno.EACCES, errno.ENAMETOOLONG)
+    if isinstance(error, OSError) and error.errno in (*full, *closed):
+        access = "written" if error.errno in full else "read or written"
         return f"{error.filename or 'the output'} cannot be {access}: {error.strerror}", FAILURE_STATUS
     status = getattr(error, "exit_status", None)
     if status is not None:
@@ -106,21 +89,33 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
         return _choice_error(error.missing_cfg_file.removeprefix("/"), words, error.options)
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, words, name)
-    if sweep := re.search(r"Ambiguous value for argument '([^']+)'", text):
+    if sweep := re.search(r"(?:Ambiguous value for argument|Sweep parameters) '([^']+)'", text):
         key, _, values = sweep[1].partition("=")
-        takes_list = key in SEVERAL or key.partition("@")[0] not in groups()
+        takes_list = "(" not in values and (key in SEVERAL or key.partition("@")[0] not in groups())
         as_list = f"; write a list as '{key}=[{values}]'" if takes_list else ""
-        runs = f"{poslab_command(name)} -m {sweep[1]}"
+        runs = poslab_command(name, "-m", sweep[1])
         return f"{sweep[1]} has several values; hint: -m runs them one after another: {runs}{as_list}"
     if missing := re.search(rf"Could not load '((?:{'|'.join(SEVERAL)})/[^']+)'", text):
         return _choice_error(missing[1], words)
     unknown = re.search(
-        r"Could not (?:override|delete from config\.|delete) '((?!trainer\.lightning)[^'=@]+)[='.]", text
+        r"Could not (?:override|delete from config\.|delete) '((?!trainer\.lightning)[^'=@]*)[='.]", text
     )
     if unknown and unknown[1] not in groups():
         return _key_error(unknown[1], name, words, own_keys)
-    if package := re.search(r"Could not override '([^']+@[^']+)'\. Did you mean to override (?:one of )?(.+?)\?", text):
-        return f"unknown key {package[1]!r}{nearest(package[1], package[2].split(', '))}"
+    lists = f"; hint: {poslab_command(name)} --help lists the keys"
+    if package := re.match(r"Could not override '(.+@.+)'\.\sDid you mean to override (?:one of )?(.+)\?", text):
+        return f"unknown key {package[1]!r}{nearest(package[1], package[2].split(', ')) or lists}"
+    if fixed := re.match(r"Could not override '(.+)'\.\sNo match", text):
+        return f"{fixed[1]} is not a group of this configuration{lists}"
+    if plus := re.match(r"Multiple values for ([^.]+)\.|force-add of config groups.*'\+\+([^=]+)=", text):
+        word = next(word for word in words if word.lstrip("+").startswith(f"{plus[1] or plus[2]}="))
+        return f"{word} adds a second choice of {plus[1] or plus[2]}; did you mean {word.lstrip('+')!r}?"
+    if deleted := re.match(r"Could not delete '((\w+)[^']*)'", text):
+        none = f"{deleted[2]}=[] chooses none" if deleted[2] in SEVERAL else f"~{deleted[2]} removes any choice"
+        return f"~{deleted[1]} is not a choice of this run; hint: {none}"
+    if missing := re.match(r"Error resolving interpolation '(.+)', possible interpolation keys: (.*)", text):
+        name = next(x for x in re.findall(r"\$\{([^}]+)\}", missing[1]) if x not in missing[2].split(", "))
+        return f"there is no choice of {name} for {missing[1]}; hint: {poslab_command('train')} --help lists the groups"
     cause = error.__cause__
     if isinstance(cause, OmegaConfBaseException):
         return " ".join(f"{text} {_interpolation_error(cause)}".split())
@@ -138,11 +133,16 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     """
     if "=" not in override:
         position = words.index(override) if override in words else len(words)
-        return f"{override!r} is not key=value{_intended(override, words[position + 1 :], name)}"
+        meant = KEY_VALUE if len(override) > 255 else _intended(override, words[position + 1 :], name)
+        return f"{override!r} is not key=value{meant}"
     key, _, value = override.partition("=")
     plain, quoted = f"{key}={value.strip(STRAY).replace('−', '-')}", f"{key}='{value}'"
     if plain != override and _is_readable(plain):
         return f"{override!r} cannot be read as key=value; did you mean {plain!r}?"
+    if key in groups() and value[:1] not in ("[", "{"):
+        return _choice_error(f"{key}/{value}", words)
+    if not _is_readable(f"{key}=1"):
+        return f"{override!r} is not key=value{KEY_VALUE}"
     how = f', as in "{quoted}"' if _is_readable(quoted) else ", and close every quote and bracket"
     return f"{override!r} cannot be read as key=value; hint: quote brackets, commas, spaces and non-ASCII letters{how}"
 
@@ -156,6 +156,8 @@ def _is_readable(word: str) -> bool:
 def _intended(word: str, following: list[str], name: str) -> str:
     """Return `; did you mean ...?` for a word without an equals sign, from what it names."""
     path, (key, colon, value) = Path(word).expanduser(), word.partition(":")
+    folders = {"sweep": SWEEPS, "comparison": COMPARISONS}
+    kinds = [kind for kind, folder in folders.items() if (folder / f"{path.stem}.yaml").is_file()]
     choice = NAMES_IN_PAPERS.get(path.stem.lower(), path.stem)
     options = sorted(file.parent.name for file in CONF.glob("*/*.yaml") if file.stem == choice)
     is_key = word.partition(".")[0] in groups() and not path.is_file()
@@ -166,8 +168,12 @@ def _intended(word: str, following: list[str], name: str) -> str:
         meant = f"{key}={value}"
     elif options:
         meant = f"{options[0]}={choice}"
-    elif (SWEEPS / f"{path.stem}.yaml").is_file():
-        meant = f"sweep={path.stem}" if name == "sweep" else poslab_command("sweep", f"sweep={path.stem}")
+    elif name in kinds:
+        meant = f"{name}={path.stem}"
+    elif kinds:
+        meant = poslab_command(kinds[0].replace("comparison", "compare"), f"{kinds[0]}={path.stem}")
+    elif name in ("evaluate", "comparison") and "/" in word and (name == "comparison" or following):
+        meant = f"runs=[{','.join([word, *following])}]"
     elif name in ("evaluate", "export", "generate") and (path.exists() or "/" in word):
         meant = f"run={word}"
     elif name == "generate":
@@ -177,7 +183,7 @@ def _intended(word: str, following: list[str], name: str) -> str:
     elif path.is_file():
         meant = f"sweep={word}" if name == "sweep" else f"dataset=text dataset.files={word}"
     else:
-        return nearest(word, ["--help"]) or "; hint: type group=choice or key=value, as in encoding=rotary"
+        return nearest(word, ["--help"]) or KEY_VALUE
     return f"; did you mean {meant!r}?"
 
 
@@ -211,37 +217,11 @@ def _key_error(key: str, name: str, words: list[str], own_keys: Iterable[str]) -
     if now := RENAMED.get(key):
         return f"{key} is now {now}"
     if owners := choices_with(key):
-        from poslab.report.text import listed
-
-        some = listed(owners if len(owners) < 7 else [*owners[:3], "others"])
-        return f"unknown key {key!r} here; hint: it is a key of {some}"
-    near = _nearest_key(key, [*own_keys, *known_keys(name, words)])
+        if name != "train" and not key.startswith(OF_THE_ENCODING):
+            owners = f"; hint: it is a key of {poslab_command('train')}"
+        return f"unknown key {key!r} here{owners}"
+    near = nearest_key(key, [*own_keys, *known_keys(name, words)])
     return f"unknown key {key!r}{near or f'; hint: {poslab_command(name)} --help lists the keys'}"
-
-
-def choices_with(key: str) -> list[str]:
-    """Return the choices, as `group=choice`, that have a key: `dataset.files` is one of `dataset=text`."""
-    group, _, rest = key.partition(".")
-    owners = []
-    for choice in choices(group) if rest else []:
-        with contextlib.suppress(YAMLError, ValueError, OSError, RecursionError):  # broken, and reported where chosen
-            if key in keys(group, choice):
-                owners.append(f"{group}={choice}")
-    return owners
-
-
-def _nearest_key(typed: str, known: Iterable[str]) -> str:
-    """Return `; did you mean 'optimizer.lr'?` for the nearest key, perhaps by its last part (`lr`, `steps`)."""
-    known, (parent, _, last) = [key for key in known if key != typed], typed.rpartition(".")
-    by_last_part = {key.rpartition(".")[2]: key for key in reversed(known)}
-    for name in (last, *SYNONYMS.get(last, "").split()):
-        if name in by_last_part or "=" in name or "." in name:
-            return f"; did you mean {by_last_part.get(name, name)!r}?"
-    siblings = {key.rpartition(".")[2]: key for key in known if parent and key.rpartition(".")[0] == parent}
-    if matches := difflib.get_close_matches(last, siblings, n=1):
-        return f"; did you mean {siblings[matches[0]]!r}?"
-    having_part = [key for part, key in by_last_part.items() if last in part.split("_")]
-    return f"; did you mean {min(having_part, key=len)!r}?" if having_part else nearest(typed, known)
 
 
 def known_keys(name: str, words: list[str]) -> list[str]:

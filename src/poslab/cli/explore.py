@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     for argument in arguments:
         key, _, to = argument.partition("=")
         if key != "to" or not to:
-            raise ValueError(f"{argument} is not understood: {poslab_command('explore')} takes to=FILE")
+            raise ValueError(f"{argument!r} is not understood: {poslab_command('explore')} takes to=FILE")
     path = Path(to)
     from poslab.explorer import write_explorer
 

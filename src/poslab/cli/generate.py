@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from poslab.arguments import shown
 from poslab.cli.help import generate_help
 from poslab.cli.hydra_command import command
 from poslab.configuration.command_line import key_of
@@ -40,7 +41,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     sampling = Sampling(**config["sampling"])
     seed, max_new_tokens = config["seed"], config["max_new_tokens"]
     if type(seed) is not int or not 0 <= seed < 2**32:
-        raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
+        raise ValueError(f"seed must be an integer from 0 to 4294967295, got {shown(seed)}")
     if max_new_tokens is not None and (type(max_new_tokens) is not int or max_new_tokens < 1):
         raise ValueError(f"max_new_tokens must be a positive integer or null, got {max_new_tokens}")
 
@@ -87,10 +88,10 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
 
     take_any_character()
     console = HarmlessConsole()
-    shown = harmless if console.is_terminal else str  # a file gets what the model has written
-    console.out(shown(text), style="bold", end="")
+    cleaned = harmless if console.is_terminal else str  # a file gets what the model has written
+    console.out(cleaned(text), style="bold", end="")
     for piece in stream_text(tokenizer, prompt_tokens, (int(token) for token in continuation)):
-        console.out(shown(piece), end="")
+        console.out(cleaned(piece), end="")
     console.out("")
 
 

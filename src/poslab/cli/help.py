@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from poslab.cli.argv import with_user_choices
-from poslab.configuration.build import nearest_encoding
+from poslab.configuration.build import NAMES_IN_PAPERS, nearest, nearest_encoding
 from poslab.configuration.command_line import (
     CONF,
     PACKAGE,
@@ -31,6 +33,7 @@ from poslab.configuration.outside_files import initialized
 from poslab.configuration.spec_files import SpecFiles
 from poslab.evaluation import parts
 from poslab.io.files import LOADER, read_yaml
+from poslab.report.text import listed
 
 WIDTH = 80
 
@@ -52,6 +55,31 @@ COMMON_KEYS = {
     "init_from": "a run whose weights to start from",
 }
 """Keys that most users set, with their meaning."""
+
+
+SYNONYMS = {
+    **dict.fromkeys(("dim", "width", "hidden_size", "n_embd"), "d_model"),
+    **dict.fromkeys(("theta", "rope_theta"), "base"),
+    **dict.fromkeys(("block_size", "context_length", "max_length", "max_seq_len", "seq_len"), "sequence_length"),
+    **dict.fromkeys(("context", "ctx", "n_ctx", "max_len", "max_position_embeddings"), "sequence_length"),
+    **dict.fromkeys(("epochs", "num_epochs", "max_epochs", "num_train_epochs", "max_iters", "steps"), "max_steps"),
+    **dict.fromkeys(("depth", "n_layer", "n_layers", "num_hidden_layers"), "num_layers"),
+    **dict.fromkeys(("n_head", "n_heads", "num_attention_heads"), "num_heads"),
+    **dict.fromkeys(("gpus", "device"), "devices"),
+    **dict.fromkeys(("grad_clip", "max_grad_norm", "gradient_clip_val"), "gradient_clip"),
+    **dict.fromkeys(("model_name", "model_name_or_path"), "model=pretrained"),
+    **dict.fromkeys(("out", "name", "run_name"), "hydra.run.dir"),
+    **dict.fromkeys(("lora", "rank", "lora_rank"), "adapt=lora"),
+    "gradient_accumulation_steps": "micro_batch_size",
+    "learning_rate": "lr",
+    "scheduler": "schedule",
+    "warmup_steps": "warmup_fraction",
+    "folder": "path",
+    "nodes": "num_nodes",
+    "output": "to hydra.run.dir",
+    "output_dir": "output to hydra.run.dir",
+}
+"""Last parts of keys in other projects, where no part of the name is in our key: our candidates, or a word to type."""
 
 
 def train_help(words: list[str]) -> str:
@@ -77,9 +105,14 @@ def train_help(words: list[str]) -> str:
         if not owners and not equals and (rows := list(_key(word))):
             blocks.append(iter(rows))
         elif not owners:
-            known = [*([] if equals else groups), *(name for each in searched for name in choices(each))]
-            hint = nearest_encoding(choice, known) or "; hint: --help lists the groups"
-            raise ValueError(f"unknown {group if equals else 'group, choice or key'} {choice!r}{hint}")
+            kind, known = "group, choice or key", [name for each in searched for name in choices(each)]
+            hint, lists = nearest_encoding(choice, known), "; hint: --help lists the groups"
+            if equals:
+                kind, lists = group, f"; hint: --help {group} lists the choices"
+            elif word.lower() not in NAMES_IN_PAPERS:
+                known += [key for comments in _comments(_composed([])).values() for key in comments]
+                hint = choices_with(word) or nearest_key(word, [*groups, *known])
+            raise ValueError(f"unknown {kind} {choice!r}{hint or lists}")
         blocks += [_choice(each, choice) for each in owners]
     return "\n\n".join("\n".join(block) for block in blocks)
 
@@ -129,8 +162,8 @@ def _comments(config: DictConfig) -> dict[str, dict[str, str]]:
     """Return the comments of all keys of a run, by group."""
     chosen = config.hydra.runtime.choices
     blocks = {f"{group}={chosen[group]}": keys(group, chosen[group]) for group in meanings() if chosen.get(group)}
-    of_train = keys_of(CONF / "train.yaml")
-    return {**blocks, "Others:": {key: text for key, text in of_train.items() if not key.startswith("hydra")}}
+    of_train = keys_of(CONF / "train.yaml").items()
+    return {**blocks, "Others:": {key: text for key, text in of_train if not re.match(r"hydra(?!\.run\.dir)", key)}}
 
 
 def _key(name: str) -> Iterator[str]:
@@ -163,6 +196,9 @@ def _choice(group: str, choice: str) -> Iterator[str]:
 
 def evaluate_help(words: list[str]) -> str:
     """Return the help of `evaluate`; arguments and errors as of `train_help`."""
+    comments = {**keys_of(CONF / "evaluate.yaml"), **parts.meanings()}
+    if words and all(comments.get(word) and word not in meanings() for word in words):
+        return "\n".join(line for word in words for line in (f"  {word}", *_indented(comments[word])))
     if any("=" not in word for word in words):
         return train_help(words)
     before_training = f"  {poslab_command('evaluate')} model.path=DIR encodings=[pretrained,yarn,none]"
@@ -315,6 +351,38 @@ def keys(group: str, choice: str) -> dict[str, str]:
         for key, comment in keys_of(file).items():
             comments[prefix + key] = comment or comments.get(prefix + key, "")
     return comments
+
+
+def choices_with(key: str) -> str:
+    """Return `; hint: it is a key of dataset=text` for a key, such as `dataset.files`; "" if no choice has it."""
+    group, _, rest = key.partition(".")
+    owners = []
+    for choice in choices(group) if rest else []:
+        with contextlib.suppress(yaml.YAMLError, ValueError, OSError, RecursionError):  # reported where it is chosen
+            if key in keys(group, choice):
+                owners.append(f"{group}={choice}")
+    return f"; hint: it is a key of {listed(owners if len(owners) < 7 else [*owners[:3], 'others'])}" if owners else ""
+
+
+def nearest_key(typed: str, known: Iterable[str]) -> str:
+    """Return a hint for a key: the nearest one, perhaps by its last part (`lr`, `steps`), or a command that has it."""
+    known, (parent, _, last) = [key for key in known if key != typed], typed.rpartition(".")
+    by_last_part = {key.rpartition(".")[2]: key for key in reversed(known)}
+    for name in (last, *SYNONYMS.get(last, "").split(), *SYNONYMS.get(parent, "").split()):
+        if name in by_last_part or "=" in name or "." in name:
+            return f"; did you mean {by_last_part.get(name, name)!r}?"
+    siblings = {key.rpartition(".")[2]: key for key in known if parent and key.rpartition(".")[0] == parent}
+    if matches := difflib.get_close_matches(last, siblings, n=1):
+        return f"; did you mean {siblings[matches[0]]!r}?"
+    others = {name: keys_of(CONF / f"{name}.yaml") for name in ("evaluate", "generate", "export")}
+    others |= {"sweep": {"sweep": "", "n_trials": ""}, "compare": {"comparison": ""}}
+    if commands := [poslab_command(name) for name, its_keys in others.items() if typed in its_keys]:
+        return f"; hint: it is a key of {listed(commands)}"
+    close = difflib.get_close_matches(last, by_last_part, 1, 0.8)
+    having_part = [key for part, key in by_last_part.items() if typed and typed in part.split("_")]
+    whole = nearest(typed, known, 0.7)
+    matches = [by_last_part[part] for part in close] or sorted(having_part, key=len)
+    return f"; did you mean {matches[0]!r}?" if matches and not whole else whole
 
 
 def keys_of(file: Path) -> dict[str, str]:

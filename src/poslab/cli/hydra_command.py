@@ -21,6 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
+from poslab.arguments import nearest, shown
 from poslab.cli.argv import (
     as_sweep,
     expand_aliases,
@@ -41,6 +42,7 @@ from poslab.configuration.command_line import (
     assignment,
     groups,
     in_current_directory,
+    key_of,
     poslab_command,
     trusting,
 )
@@ -121,7 +123,7 @@ def command(
         if HELP & set(sys.argv[1:]):
             from poslab.io.terminal import harmless
 
-            print(harmless(help_on([word for word in words if word[0] != "-"])), flush=True)
+            print(harmless(help_on([word for word in words if word[:1] != "-"])), flush=True)
             _leave(0)
         sys.argv[1:] = words
         sys.argv[1:] = with_user_choices(sys.argv[1:])
@@ -288,6 +290,8 @@ def own_keys_and_overrides(
             given[key] = override.value()
         else:
             overrides.append(argument)
+    if overrides and not {command, "runs"} & given.keys() and (near := nearest(key_of(overrides[0]), own_keys)):
+        raise ValueError(f"unknown key {key_of(overrides[0])!r}{near}")
     return given, overrides
 
 
@@ -329,7 +333,7 @@ def named_runs(value: Any) -> list[str]:
     """
     paths = [value] if isinstance(value, str) else value
     if not isinstance(paths, list) or not paths or not all(isinstance(path, str) and path for path in paths):
-        raise ValueError(f"runs must name run directories, as in runs=[outputs/A,outputs/B], got {value}")
+        raise ValueError(f"runs must name run directories, as in runs=[outputs/A,outputs/B], got {shown(value)}")
     runs: dict[Path, str] = {}
     for path in paths:
         matches = [path]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from poslab.cli.argv import parsed
@@ -117,7 +118,7 @@ def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
         overrides: of the job.
     """
     hydra = HydraConfig.get()
-    is_one_of_several = not OmegaConf.is_missing(hydra.job, "num")
+    is_one_of_several = hydra.mode is RunMode.MULTIRUN
     key = "hydra.sweep.subdir" if is_one_of_several else "hydra.run.dir"
     choices = "_".join(str(hydra.runtime.choices.get(group)) for group in NAMED)
     if not directory.name.endswith(choices) or any(word.lstrip("+").startswith(key) for word in hydra.overrides.hydra):

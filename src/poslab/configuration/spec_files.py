@@ -78,7 +78,7 @@ class SpecFiles:
             ValueError: for an unknown file, preset or key, or one that is missing.
         """
         given = dict(given)
-        if self.kind not in given:
+        if given.get(self.kind) is None:
             hint = nearest_or_list("", self.names(), f"--help lists the {self.kind}s")
             raise ValueError(f"{self.kind} must name a {self.kind} or the path of a file{hint}")
         typed, preset = str(given.pop(self.kind)), given.pop("preset", None)

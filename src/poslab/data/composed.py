@@ -88,7 +88,9 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
             path = str(folder.absolute())
             if "tokenizer" in unresolved["dataset"]:
                 tokenizer = folder.absolute() / "tokenizer.json"
-                if (folder / "config.json").exists() and not tokenizer.is_file():
+                if not (folder / "config.json").exists():
+                    raise ValueError(f"model.path={path} has no pretrained model: there is no config.json")
+                if not tokenizer.is_file():
                     raise ValueError(
                         f"model.path={path} must have a tokenizer.json: copy it from where the model is from, or write "
                         "it with AutoTokenizer.from_pretrained(path).save_pretrained(path) of transformers"
@@ -163,7 +165,8 @@ def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequ
     for override in overrides:
         key = key_of(override)
         if override.startswith("+") and re.split(r"[./@]", key)[0] not in read:
-            raise ValueError(f"unknown key '+{key}'{nearest(key, known)}")
+            hint = nearest(key, known) or "; hint: --help lists the keys"
+            raise ValueError(f"unknown key {override.partition('=')[0]!r}{hint}")
 
 
 NEEDED = ("transformers", "gguf", "accelerate")

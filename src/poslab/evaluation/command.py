@@ -285,8 +285,13 @@ def summary(evaluation: Evaluation) -> Iterator[str | Lines]:
     if evaluation.lead is None:
         return
     yield from filter(None, evaluation.lead.text.split("\n\n"))
-    for table in (figure for figure in evaluation.lead.figures if isinstance(figure, Table)):
-        frame = table.frame if "metric" in table.frame else table.frame.assign(metric="")
+    tables = [figure for figure in evaluation.lead.figures if isinstance(figure, Table)]
+    names = dict.fromkeys(name for table in tables for name in table.frame.get("model", ()))
+    is_long = max(map(len, names), default=0) > MAX_NAME
+    numbers = {name: f"[{number}]" for number, name in enumerate(names, 1) if is_long}
+    yield from (f"{number} {name}" for name, number in numbers.items())
+    for table in tables:
+        frame = (table.frame if "metric" in table.frame else table.frame.assign(metric="")).replace(numbers)
         if table.name == "longer_context":  # too wide with the names of models in each row
             frame = frame.assign(metric=f"{table.title.lower()}: " + frame["model"]).drop(columns="model")
             frame = frame.rename(columns={"own window": "own\nwindow"})
@@ -304,11 +309,11 @@ def _lines(title: str, frame: pd.DataFrame, wraps: bool = False) -> Lines:
     lines = Lines(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     for number, column in enumerate(frame.columns):
         is_whole = bool(number) and not wraps and column != WITHIN
-        lines.add_column(str(column), justify="right" if number else "left", no_wrap=is_whole)
+        lines.add_column(str(column), justify="right" if number else "left", no_wrap=is_whole, overflow="fold")
     for row in frame.itertuples(index=False):
         lines.add_row(*("-" if pd.isna(value) else str(value) for value in row))
     return lines
 
 
-MAX_COLUMNS = 7
-"""Columns of numbers that fit next to a name into 80 characters."""
+MAX_COLUMNS, MAX_NAME = 7, 24
+"""Columns of numbers and characters of a name that fit into 80; names where one is longer are numbered."""

@@ -23,6 +23,7 @@ from poslab.experiments.mistakes import checked
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.results import Results
 from poslab.io.terminal import HarmlessConsole
+from poslab.report.text import amount
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
@@ -78,7 +79,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
     """
     rest = dict(given)
     lengths, trust = rest.pop("lengths", None), rest.get("trust", ())
-    console.print(f"{len(runs)} runs, which are read, tested and named:")
+    console.print(f"{amount(len(runs), 'run')} to read, test and name:")
     every = [_existing(run, trust) for run in runs]
     cases = _by_case(every, conf)
     names = dict(zip(every, _encodings(cases, every, conf), strict=True))

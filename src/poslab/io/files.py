@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import yaml
 from omegaconf import OmegaConf
 
-from poslab.arguments import nearest
+from poslab.arguments import nearest, shown
 
 PACKAGE = "package:"
 """The beginning of a path in a package, such as `package:some_package/folder`."""
@@ -227,7 +227,7 @@ def patterns_of(argument: str, files: Any) -> list[str]:
     """Return one or several paths or globs as a list; ValueError if they are not."""
     patterns = [files] if isinstance(files, str) else files
     if not isinstance(patterns, Sequence) or not patterns or not all(isinstance(p, str) and p for p in patterns):
-        raise ValueError(f"{argument} must be a path, a glob or a list of them, got {files!r}")
+        raise ValueError(f"{argument} must be a path, a glob or a list of them, got {shown(files)}")
     return list(patterns)
 
 

@@ -31,13 +31,14 @@ def one_line(text: str) -> str:
     return harmless(" ".join(text.split()))
 
 
-HINT = re.compile(r"; (?:hint: |(?=did you mean [^;]*\?$))")
+HINT = re.compile(r"; (?:hint: |(?=did you mean [^;]*\?(?: \(\w+=[^)]*\))?$))")
 """Separator of a mistake and its hint in a message."""
 
 
 def print_error(message: str) -> None:
     """Print a mistake to the standard error, and its hint, if it has one, on a second line."""
     mistake, *hints = HINT.split(one_line(message), maxsplit=1)
+    mistake = re.sub(r"(\S{200})\S{200,}(\S{200})", r"\1...\2", mistake)
     print("\n".join([f"error: {mistake}", *(f"hint: {hint}" for hint in hints)]), file=sys.stderr, flush=True)
 
 

@@ -75,7 +75,7 @@ def download(path: str) -> None:
     require_transformers("model=pretrained")
     from huggingface_hub import snapshot_download
 
-    with _errors_of_library(path):
+    with _errors_of_library(path, "is not a folder here, and cannot be downloaded from the hub"):
         snapshot_download(path, allow_patterns=[CONFIG, *TOKENIZER_FILES, INDEX, f"model*{WEIGHTS}"])
 
 
@@ -266,7 +266,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _errors_of_library(path: str) -> Iterator[None]:
+def _errors_of_library(path: str, failed: str = "cannot be read by transformers") -> Iterator[None]:
     """Raise whatever transformers raises for files or the network as a ValueError of a sentence, and print nothing."""
     from transformers.utils import logging
 
@@ -280,7 +280,7 @@ def _errors_of_library(path: str) -> Iterator[None]:
         reason = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])  # ":" announces it
         if isinstance(error, LookupError) or not reason:
             reason = f"{type(error).__name__}: {reason}"
-        raise ValueError(f"path={path} cannot be read by transformers: {reason}") from error
+        raise ValueError(f"path={path} {failed}: {reason}") from error
     finally:
         logging.set_verbosity(level)
         if shows_progress:

@@ -90,7 +90,7 @@ class RunDirectory:
             path = path.parent.parent
         directory = cls(path, package_names(trust))
         if not directory.config_file.is_file():
-            raise ValueError(f"{run} is not a run directory: it has no config.yaml{_instead(path)}")
+            raise ValueError(f"{run} is not a run directory: it has no config.yaml{instead(path)}")
         directory.check_files()
         return directory
 
@@ -358,7 +358,7 @@ def _make_key() -> None:
                 new.write(secrets.token_bytes(KEY_BYTES))
 
 
-def _instead(path: Path) -> str:
+def instead(path: Path) -> str:
     """Return a hint for a path that is not a run directory: the run that it is in, the newest in it, or the nearest."""
     if (path / "sweep.yaml").is_file():
         return f"; it belongs to a sweep, whose runs are in {path / 'trials'}"
@@ -367,8 +367,10 @@ def _instead(path: Path) -> str:
     meant = [*around[:1], *(file.parent for file in within[-1:])]
     if meant or path.exists():
         return f"; did you mean {str(meant[0])!r}?" if meant else ""
-    runs = [str(file.parent) for file in Path().glob("outputs/*/config.yaml")]
-    return nearest(str(path), [*neighbours(str(path)), *runs])
+    files = sorted(Path().glob("outputs/*/config.yaml"), key=lambda file: file.stat().st_mtime)
+    runs = [str(file.parent) for file in files]
+    newest = f"; hint: the newest run is {runs[-1]!r}" if runs else ""
+    return nearest(str(path), [*neighbours(str(path)), *runs]) or newest
 
 
 def _locked(file: IO[Any], kind: int) -> bool:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from poslab.arguments import shown
 from poslab.configuration.build import build, build_each, full_keys, is_pretrained
 from poslab.configuration.labels import label
 from poslab.data.source import DataSource
@@ -80,7 +81,7 @@ class Recipe:
         """
         seed, init_from = config.get("seed"), config.get("init_from")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
-            raise ValueError(f"seed must be an integer from 0 to 4294967295, got {seed}")
+            raise ValueError(f"seed must be an integer from 0 to 4294967295, got {shown(seed)}")
         if init_from == "":
             raise ValueError("init_from must be a run directory or a checkpoint, got ''")
         source: DataSource = build(config, "dataset", DataSource)

@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from poslab.configuration.build import nearest, trusted_packages
+from poslab.configuration.build import trusted_packages
 from poslab.configuration.command_line import assignment
-from poslab.io.files import neighbours
-from poslab.runs.directory import LOCAL_LOGGERS, RunDirectory
+from poslab.runs.directory import LOCAL_LOGGERS, RunDirectory, instead
 from poslab.runs.errors import RunTakenError
 
 
@@ -68,8 +67,7 @@ def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named:
     if path.is_dir() and RunDirectory(path).is_fresh:
         return Plan(RunDirectory(path, trusted_packages(config)), config, None)
     if not path.exists():
-        suggestion = nearest(str(path), neighbours(str(path)))
-        raise ValueError(f"resume={resume} is not a run directory or a checkpoint{suggestion}")
+        raise ValueError(f"resume={resume} is not a run directory or a checkpoint{instead(path)}")
     run = RunDirectory.of(path, trusted_packages(config))
     stored = run.config()
     if missing := [key for key in sorted(config.keys() - stored.keys()) if not _is_given(key, given, config)]:
