@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from poslab.pretrained.borrow import borrow, exchange
+    from poslab.pretrained.inspection import inspect_positions
     from poslab.runs.loading import export, load, serve
 
     __version__: str
 
-__all__ = ["__version__", "borrow", "exchange", "export", "load", "serve"]
+__all__ = ["__version__", "borrow", "exchange", "export", "inspect_positions", "load", "serve"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +22,10 @@ def __getattr__(name: str) -> Any:
         from poslab.runs.loading import export
 
         return export
+    if name == "inspect_positions":
+        from poslab.pretrained.inspection import inspect_positions
+
+        return inspect_positions
     if name == "load":
         from poslab.runs.loading import load
 

@@ -13,7 +13,7 @@ import pytest
 
 import poslab
 from poslab.cli.entry_point import COMMANDS, main
-from poslab.configuration.command_line import STARTED_AS, poslab_command
+from poslab.configuration.command_line import MODULES, STARTED_AS, poslab_command
 
 from .running import ROOT
 
@@ -54,7 +54,8 @@ def test_help_has_a_line_for_each_command(ended):
         assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
         assert max(map(len, lines)) <= 80
     modules = {path.stem for path in (ROOT / "src").glob("*.py")} - {"__init__"}
-    assert modules <= set(COMMANDS)
+    assert modules <= {MODULES.get(name, name) for name in COMMANDS}
+    assert not modules & sys.stdlib_module_names
 
 
 def test_help_and_version_import_nothing_that_takes_time():

@@ -13,7 +13,6 @@ from poslab.encodings import Rotary
 from poslab.encodings.rotary.scalings import rope_ntk
 from poslab.encodings.rotary.yarn import yarn
 from poslab.evaluation.base_bound import (
-    BLOCK,
     blocks_of_sums,
     bound_by_length,
     first_violation,
@@ -23,6 +22,7 @@ from poslab.evaluation.base_bound import (
     sums_plot,
 )
 from poslab.evaluation.parts.rotary import spectrum_of
+from poslab.pretrained.inspection.spectrum import BLOCK
 
 
 def sum_at(distance: int, base: float, head_dim: int) -> float:

@@ -26,6 +26,7 @@ COMMANDS = {
     "advise": "look up what is known of a size, a context and a kind of data",
     "compare": "compare encodings on cases and seeds, with intervals",
     "export": "write a trained model for transformers",
+    "inspect": "show what a model does with positions, without its weights",
     "explore": "plot two encodings as their hyperparameters change, in a page",
 }
 

@@ -26,9 +26,15 @@ def started_as() -> str:
     return os.environ.get(STARTED_AS, "poslab " if IS_INSTALLED else "python -m src.")
 
 
+MODULES = {"inspect": "inspect_positions"}
+"""Modules of src/ that are not named as their command: `src/inspect.py` would hide the module of the standard library
+where src/ is on the path."""
+
+
 def poslab_command(name: str, *words: str) -> str:
     """Return the line that runs a command with these words, started as the one that runs."""
-    return shlex.join([*f"{started_as()}{name}".split(), *words])
+    start = started_as()
+    return shlex.join([*f"{start}{MODULES.get(name, name) if start.endswith('.') else name}".split(), *words])
 
 
 def pip_install(extra: str) -> str:

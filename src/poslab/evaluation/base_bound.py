@@ -16,24 +16,19 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
-from numpy.typing import NDArray
 
+from poslab.pretrained.inspection.spectrum import Floats, blocks_of_sums, check_length, first_violation, waves
 from poslab.report.figures import COLOURS, WIDTH, Plot, Table, new_figure
-
-Floats = NDArray[np.float64]
 
 RESOLUTION = 1e-8
 """Relative width below which an interval of bases is split no further."""
-
-BLOCK = 2**16
-"""Distances at a time, so that memory does not grow with the length."""
 
 MAX_BASE = 1e9
 """Largest base of the search."""
@@ -45,22 +40,6 @@ REMEMBERED = 64
 """Distances that ruled out the last bases, and are tried first on the next."""
 
 SOURCE = "Men et al., Base of RoPE Bounds Context Length (NeurIPS 2024, arXiv 2405.14591)"
-
-
-def first_violation(inverse_frequencies: Floats, length: int) -> int | None:
-    """Return the smallest distance below `length` at which the sum of cosines is negative; None if there is none.
-
-    The inverse frequencies may be of any spectrum, a scaled one too: radians per token, one for each pair of channels
-    (P,), with 0 for a pair that does not rotate.
-
-    Raises:
-        ValueError: for a length below 1.
-    """
-    for start, sums in blocks_of_sums(inverse_frequencies, length):
-        violations = np.flatnonzero(sums < 0)
-        if violations.size:
-            return start + int(violations[0])
-    return None
 
 
 @functools.cache
@@ -84,7 +63,7 @@ def smallest_base(head_dim: int, length: int) -> float | None:
         ValueError: for an argument out of its range.
     """
     exponents = _exponents(head_dim)
-    _check_length(length)
+    check_length(length)
     every = np.arange(1.0, length)
     remembered = every[:0]
     waiting: list[tuple[float, float, Floats | None]] = [(0.0, math.log(MAX_BASE), None)]  # of ln base, the lowest last
@@ -124,8 +103,8 @@ def _sums_within(exponents: Floats, centre: float, half_width: float, distances:
     frequencies = np.exp(-exponents * centre)
     if distances.size > FEW:
         stop = distances.size + 1
-        sums = _waves(np.ones(len(exponents)), frequencies, 1, stop).real
-        slopes = distances * _waves(exponents * frequencies, frequencies, 1, stop).imag
+        sums = waves(np.ones(len(exponents)), frequencies, 1, stop).real
+        slopes = distances * waves(exponents * frequencies, frequencies, 1, stop).imag
     else:
         phases = np.outer(distances, frequencies)
         sums = np.cos(phases).sum(1)
@@ -133,26 +112,6 @@ def _sums_within(exponents: Floats, centre: float, half_width: float, distances:
     fastest = exponents * np.exp(-exponents * (centre - half_width))
     curvature = distances * (exponents @ fastest) + distances**2 * (fastest @ fastest)
     return sums, np.abs(slopes) * half_width + curvature * half_width**2 / 2
-
-
-def _waves(weights: Floats, frequencies: Floats, start: int, stop: int) -> NDArray[np.complex128]:
-    """Return `sum over i of weights_i exp(1j * m * frequencies_i)` for m = start, ..., stop - 1.
-
-    By the addition theorem it takes 2 sqrt(N) distances instead of N: a product of two small matrices.
-    """
-    columns = math.isqrt(stop - start - 1) + 1
-    rows = -(-(stop - start) // columns)
-    coarse = np.exp(1j * np.outer(start + columns * np.arange(rows), frequencies))
-    fine = np.exp(1j * np.outer(frequencies, np.arange(columns)))
-    return ((coarse * weights) @ fine).ravel()[: stop - start]
-
-
-def blocks_of_sums(inverse_frequencies: Floats, length: int) -> Iterator[tuple[int, Floats]]:
-    """Yield the sums of cosines at all distances below `length`, block by block, each with its first distance."""
-    _check_length(length)
-    ones = np.ones(len(inverse_frequencies))
-    for start in range(0, length, BLOCK):
-        yield start, _waves(ones, inverse_frequencies, start, min(start + BLOCK, length)).real
 
 
 def plain_spectrum(base: float, head_dim: int) -> Floats:
@@ -181,11 +140,6 @@ def _exponents(head_dim: int) -> Floats:
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"head_dim must be an even number of at least 2, got {head_dim}")
     return np.arange(0.0, head_dim, 2) / head_dim
-
-
-def _check_length(length: int) -> None:
-    if not length >= 1:
-        raise ValueError(f"length must be at least 1, got {length}")
 
 
 def bound_by_length(spectra: Mapping[int, Floats], longest_search: int) -> Table:

@@ -108,13 +108,13 @@ def _too_much(text: str) -> str:
     return ""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, most: int = MAX_JSON) -> dict[str, Any]:
     """Read a JSON file that contains one object.
 
     Raises:
-        ValueError: naming the file, if it cannot be read, contains something else or is larger than 100 MB.
+        ValueError: naming the file, if it cannot be read, contains something else or is larger than `most` bytes.
     """
-    text = read_text(path, MAX_JSON)
+    text = read_text(path, most)
     try:
         node = json.loads(text)
     except (ValueError, RecursionError) as error:

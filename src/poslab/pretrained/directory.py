@@ -75,7 +75,7 @@ def download(path: str) -> None:
     require_transformers("model=pretrained")
     from huggingface_hub import snapshot_download
 
-    with _errors_of_library(path, "is not a folder here, and cannot be downloaded from the hub"):
+    with errors_of_library(path, "is not a folder here, and cannot be downloaded from the hub"):
         snapshot_download(path, allow_patterns=[CONFIG, *TOKENIZER_FILES, INDEX, f"model*{WEIGHTS}"])
 
 
@@ -92,8 +92,8 @@ def configuration(path: str) -> PreTrainedConfig:
     require_transformers("model=pretrained")
     from transformers import AutoConfig
 
-    _check_files(Path(path) if is_folder(path) else _snapshot(path), path)
-    with _errors_of_library(path):
+    _check_files(Path(path) if is_folder(path) else snapshot(path), path)
+    with errors_of_library(path):
         config: PreTrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=False, local_files_only=True)
     return config
 
@@ -102,7 +102,7 @@ def without_weights(auto_class: Any, config: PreTrainedConfig, path: str) -> Any
     """Return a model in float32 without memory for weights; arguments and errors are as in `with_weights`."""
     import torch
 
-    with _errors_of_library(path), torch.device("meta"):
+    with errors_of_library(path), torch.device("meta"):
         return auto_class.from_config(config, dtype=torch.float32, attn_implementation="eager")
 
 
@@ -120,13 +120,13 @@ def with_weights(auto_class: Any, path: str, config: PreTrainedConfig, layers: s
     import torch
 
     numbers = sum(weight.numel() for weight in without_weights(auto_class, config, path).base_model.parameters())
-    files = _weight_files(Path(path) if is_folder(path) else _snapshot(path))
+    files = _weight_files(Path(path) if is_folder(path) else snapshot(path))
     if numbers > (size := sum(file.stat().st_size for file in files)):  # those that are missing would take memory
         raise ValueError(
             f"path={path} is damaged: its {CONFIG} describes a model of {numbers:,} numbers, and its weights have "
             f"{size:,} bytes"
         )
-    with _errors_of_library(path):
+    with errors_of_library(path):
         model, info = auto_class.from_pretrained(
             path,
             config=config,
@@ -160,7 +160,7 @@ def tokenizer_file(path: str) -> Path:
         return Path(path) / TOKENIZER
     from transformers.utils.hub import cached_file
 
-    with _errors_of_library(path):
+    with errors_of_library(path):
         return Path(str(cached_file(path, TOKENIZER, local_files_only=True)))
 
 
@@ -182,11 +182,11 @@ def is_folder(path: Any) -> bool:
     return False
 
 
-def _snapshot(name: str) -> Path:
+def snapshot(name: str) -> Path:
     """Return the folder of a model of the hub in the cache of this machine; ValueError if it is not there."""
     from huggingface_hub import constants, try_to_load_from_cache
 
-    with _errors_of_library(name):
+    with errors_of_library(name):
         file = try_to_load_from_cache(name, CONFIG, cache_dir=constants.HF_HUB_CACHE)
     if not isinstance(file, str):
         raise ValueError(
@@ -206,11 +206,9 @@ def _check_files(folder: Path, path: Any) -> None:
         raise ValueError(f"path={path} has no pretrained model: there is no {CONFIG}")
     if ADAPTER in names:  # which transformers would add to the weights, if peft is there
         raise ValueError(f"path={path} must contain a whole model, and {ADAPTER} is of an adapter: merge it first")
-    blobs = folder.resolve().parent.parent / "blobs"  # where the hub's library keeps the files of a snapshot
     for file in map(folder.joinpath, names):
-        if file.is_symlink() and file.resolve().parent != blobs:
-            raise ValueError(f"path={path} must contain plain files, and {file.name} is a symbolic link")
-    _check_configuration(read_json(folder / CONFIG), path)
+        check_link(file, path)
+    check_configuration(read_json(folder / CONFIG), path)
     if not any(name.endswith(WEIGHTS) for name in names):
         others = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf"))]
         instead = f": {others[0]} could run code, or is of another library" if others else ""
@@ -230,7 +228,14 @@ def _check_files(folder: Path, path: Any) -> None:
             raise ValueError(f"path={path} is damaged: {INDEX} names {name}, which is not there")
 
 
-def _check_configuration(config: dict[str, Any], path: Any) -> None:
+def check_link(file: Path, path: Any) -> None:
+    """Raise ValueError, starting with a path, for a symbolic link unless it is of the hub's library."""
+    blobs = file.parent.resolve().parent.parent / "blobs"  # where the library keeps the files of a snapshot
+    if file.is_symlink() and file.resolve().parent != blobs:
+        raise ValueError(f"path={path} must contain plain files, and {file.name} is a symbolic link")
+
+
+def check_configuration(config: dict[str, Any], path: Any) -> None:
     """Raise ValueError, starting with a path, for a configuration that would take transformers too long to read."""
     limits = {**dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers"), MAX_LAYERS), "num_labels": MAX_LABELS}
     nodes: list[Any] = [config]
@@ -266,7 +271,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _errors_of_library(path: str, failed: str = "cannot be read by transformers") -> Iterator[None]:
+def errors_of_library(path: str, failed: str = "cannot be read by transformers") -> Iterator[None]:
     """Raise whatever transformers raises for files or the network as a ValueError of a sentence, and print nothing."""
     from transformers.utils import logging
 

@@ -1,0 +1,108 @@
+"""Show what a model does with positions: `python -m src.inspect_positions DIR context=131072`."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from poslab.cli.help import WIDTH, table, usage
+from poslab.cli.hydra_command import HELP, command_without_hydra, quick_imports
+from poslab.configuration.command_line import poslab_command
+from poslab.io.files import replacing, write_atomically
+from poslab.io.terminal import harmless
+
+if TYPE_CHECKING:
+    from poslab.pretrained.inspection import Inspection
+
+OWN_KEYS = {
+    "context": "tokens of the text that the model shall read (default: max_position_embeddings)",
+    "json": "file to write everything to, frequencies too",
+    "plot": "file to write a plot of wavelengths to: .png, .svg or .pdf",
+}
+
+
+def main(arguments: list[str]) -> None:
+    """Print the positions of a model, layer by layer, and what is wrong with them."""
+    if HELP & set(arguments):
+        what = "shows what a model does with positions, without loading its weights"
+        lines = [*usage("inspect", "DIR|config.json|FILE.gguf|CLASS [KEY=VALUE ...]", what), "", "Keys (key=value):"]
+        print("\n".join([*lines, *table(OWN_KEYS.items())]))
+        return
+    given = dict(word.split("=", 1) for word in arguments if word.startswith(tuple(f"{key}=" for key in OWN_KEYS)))
+    sources = [word for word in arguments if word not in [f"{key}={value}" for key, value in given.items()]]
+    if len(sources) != 1 or sources[0].startswith("-"):
+        usual = f"{poslab_command('inspect')} takes one folder, file or class, and {'=, '.join(OWN_KEYS)}= once each"
+        raise ValueError(f"{usual}, got {' '.join(arguments) or 'nothing'}; hint: --help explains them")
+    length, to, plot = (given.get(key) for key in OWN_KEYS)
+    if length is not None and not (length.isdecimal() and len(length) < 11):
+        raise ValueError(f"context must be a positive integer, got {length}")
+    if plot is not None and Path(plot).suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"plot must end in .png, .svg or .pdf, got {plot}")
+    with quick_imports():
+        if (
+            "torch" not in sys.modules and find_spec("transformers") is not None
+        ):  # which loads it if it can, for seconds
+            from transformers import utils
+
+            utils.is_torch_available = utils.import_utils.is_torch_available = lambda: False
+        from poslab.pretrained.inspection import inspect_positions
+
+        inspection = inspect_positions(sources[0], None if length is None else int(length))
+        try:
+            if to is not None:
+                write_atomically(Path(to), json.dumps(inspection.to_json(), indent=1))
+            if plot is not None:
+                draw(inspection, Path(plot))
+        except OSError as error:
+            raise ValueError(f"{to if plot is None else plot} cannot be written: {error.strerror}") from error
+        print(harmless("\n".join(lines_of(inspection))))
+
+
+def lines_of(inspection: Inspection) -> list[str]:
+    """Return the lines that the command prints, at most 80 characters wide."""
+    description = inspection.description
+    title = (
+        f"{description.name} ({description.origin}): {len(inspection.layers)} layers, at {inspection.context:,} tokens"
+    )
+    lines = wrap(title, WIDTH)
+    for numbers, layer in inspection.groups.items():
+        lines += ["", *wrap(f"layers {numbers}" if set(numbers) & {*"-,"} else f"layer {numbers}", WIDTH)]
+        lines += table(inspection.rows(layer))
+    for level in ("warning", "note"):
+        findings = [finding for finding in inspection.findings if finding.level == level]
+        lines += ["", f"{level.capitalize()}s"] if findings else []
+        for finding in findings:
+            text = f"{finding.code}: {finding.message} ({finding.source})"
+            lines += wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    return lines
+
+
+def draw(inspection: Inspection, file: Path) -> None:
+    """Write a plot of the wavelengths of each kind of layers that rotates, with the training length and the context."""
+    from poslab.report.figures import COLOURS, LINES, new_figure
+
+    figure, trained = new_figure(6.0, 4.0), set()
+    axes = figure.add_subplot()
+    rotating = [layer for layer in inspection.groups.values() if layer.rope]
+    for n, layer in enumerate(rotating):
+        waves = [2 * math.pi / f if f else math.nan for f in layer.rope.frequencies(inspection.context)]
+        label = f"{layer.attention} layers, base {layer.rope.base:,.0f}, {layer.rope.type}"
+        axes.semilogy(waves, LINES[n % 4], color=COLOURS[n % 6], label=label)
+        trained.add(layer.rope.original_length)
+    for length in sorted(trained):
+        axes.axhline(length, color="grey", linestyle=":", label=f"training length {length:,}")
+    axes.axhline(inspection.context, color="black", linestyle="--", label=f"context {inspection.context:,}")
+    axes.set(xlabel="pair of channels m", ylabel="wavelength (tokens)")
+    axes.legend(fontsize="small")
+    with replacing(file) as opened:
+        figure.savefig(opened, format=file.suffix[1:], dpi=150)
+
+
+def run() -> None:
+    """Run the command, and exit."""
+    command_without_hydra("train", main)
