@@ -36,9 +36,9 @@ def test_the_page_trains_by_the_command_that_opened_it(opened, tmp_path, monkeyp
     assert '["poslab train", ...words' in page
 
 
-@pytest.mark.parametrize("word", ["encoding=rotary", "to=", "--fast"])
+@pytest.mark.parametrize("word", ["encoding=rotary", "to=", "--fast", ""])
 def test_other_words_are_refused(word, opened):
-    with pytest.raises(ValueError, match=f"^{word} is not understood"):
+    with pytest.raises(ValueError, match=f"^'{word}' is not understood"):
         main([word])
     assert not opened
 
