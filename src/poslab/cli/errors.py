@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
+import shlex
 import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -139,6 +140,10 @@ def unreadable(override: str, words: list[str], name: str) -> str:
     plain, quoted = f"{key}={value.strip(STRAY).replace('−', '-')}", f"{key}='{value}'"
     if plain != override and _is_readable(plain):
         return f"{override!r} cannot be read as key=value; did you mean {plain!r}?"
+    rest = words[words.index(override) :] if override in words else []
+    joined = [" ".join(rest[:count]) for count in range(2, len(rest) + 1)]  # the shell splits a list at its spaces
+    if value[:1] in ("[", "{") and (whole := next(filter(_is_readable, joined), None)):
+        return f"{override!r} cannot be read as key=value; did you mean {shlex.quote(whole)}?"
     if key in groups() and value[:1] not in ("[", "{"):
         return _choice_error(f"{key}/{value}", words)
     if not _is_readable(f"{key}=1"):
