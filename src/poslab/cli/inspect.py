@@ -65,13 +65,15 @@ def main(arguments: list[str]) -> None:
 
 def lines_of(inspection: Inspection) -> list[str]:
     """Return the lines that the command prints, at most 80 characters wide."""
+    from poslab.pretrained.inspection.report import ranges
+
     description = inspection.description
     title = (
         f"{description.name} ({description.origin}): {len(inspection.layers)} layers, at {inspection.context:,} tokens"
     )
     lines = wrap(title, WIDTH)
-    for numbers, layer in inspection.groups.items():
-        lines += ["", *wrap(f"layers {numbers}" if set(numbers) & {*"-,"} else f"layer {numbers}", WIDTH)]
+    for numbers, layer in inspection.groups:
+        lines += ["", *wrap(f"layer{'s' if len(numbers) > 1 else ''} {ranges(numbers)}", WIDTH)]
         lines += table(inspection.rows(layer))
     for level in ("warning", "note"):
         findings = [finding for finding in inspection.findings if finding.level == level]
@@ -88,7 +90,7 @@ def draw(inspection: Inspection, file: Path) -> None:
 
     figure, trained = new_figure(6.0, 4.0), set()
     axes = figure.add_subplot()
-    rotating = [layer for layer in inspection.groups.values() if layer.rope]
+    rotating = [layer for _, layer in inspection.groups if layer.rope]
     for n, layer in enumerate(rotating):
         waves = [2 * math.pi / f if f else math.nan for f in layer.rope.frequencies(inspection.context)]
         label = f"{layer.attention} layers, base {layer.rope.base:,.0f}, {layer.rope.type}"

@@ -57,8 +57,8 @@ NOTES = {
 BITS = {"bfloat16": 8, "float16": 11, "float32": 24}
 """Significant bits of types of numbers."""
 
-MAX_BOUND = 4_194_304
-"""Longest text whose base bound is computed, in a second."""
+MAX_BOUND = 2**20
+"""Longest text whose base bound is computed, in half a second."""
 
 _LENGTHS, _FACTORS = ("factor", "original_max_position_embeddings"), ("attention_factor",)
 FIELDS: Mapping[str, tuple[str, ...]] = {

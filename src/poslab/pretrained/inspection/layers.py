@@ -16,6 +16,9 @@ KINDS = {"full_attention": "full", "attention": "full", "sliding_attention": "sl
 KINDS |= {"chunked_attention": "chunked", "linear_attention": "linear", "mamba": "recurrent", "conv": "convolution"}
 """Kinds of attention by the words of `layer_types`; other words are shown as they are."""
 
+MAX_KINDS, MAX_CHANNELS = 32, 2**16
+"""Most kinds of layers and channels of a head: more than any model has, and few enough to be computed in seconds."""
+
 WITHOUT_ATTENTION = ("linear", "recurrent", "convolution", "moe")
 
 NUM_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers", "encoder_layers")
@@ -72,6 +75,8 @@ def _kinds(description: Description) -> list[str]:
     for name in ("layer_types", "layers_block_type", "block_types", "attention_layers"):
         types = description.get(name)
         if isinstance(types, list) and types and all(isinstance(kind, str) for kind in types):
+            if len({*types}) > MAX_KINDS:
+                raise ValueError(f"{description.origin}: {name} must have at most {MAX_KINDS} kinds of layers")
             return [KINDS.get(types[n % len(types)], types[n % len(types)]) for n in range(count)]
     if code is not None and not code.attention:
         return ["recurrent"] * count
@@ -123,7 +128,7 @@ def rope_of(description: Description, block: Mapping[str, Any], n: int | None, p
     """Return the rotation of a layer under a complete rope block; ValueError for sizes that are none."""
     if (head_dim := description.get("head_dim", layer=n)) is None:
         head_dim = description.count(*WIDTHS) // description.count(*HEADS, layer=n)
-    head_dim = description.count("head_dim", layer=n, default=head_dim)
+    head_dim = description.count("head_dim", layer=n, default=head_dim, most=MAX_CHANNELS)
     is_default = block.get("rope_type") == "default"
     r = description.count("rotary_dim", default=head_dim, most=head_dim)
     is_read = not is_default or description.code is None or description.code.reads_share()
@@ -132,7 +137,7 @@ def rope_of(description: Description, block: Mapping[str, Any], n: int | None, p
     if not 2 <= r <= head_dim:
         raise ValueError(f"{description.origin}: at least 2 of {head_dim} channels must rotate, got {r}")
     is_latent = all(description.get(key, layer=n) is not None for key in ("kv_lora_rank", "qk_nope_head_dim"))
-    first = description.count("qk_nope_head_dim", layer=n) if is_latent else 0
+    first = description.count("qk_nope_head_dim", layer=n, most=MAX_CHANNELS) if is_latent else 0
     return Rope(block, max(head_dim, first + r), first, r, pairing, max_length(description))
 
 

@@ -30,19 +30,16 @@ class Inspection:
     findings: list[Finding]
 
     @property
-    def groups(self) -> dict[str, Layer]:
-        """Equal layers, by their numbers in words, such as `0-4, 6-10`."""
-        numbers = {
-            n: [m for m, other in enumerate(self.layers) if other == layer] for n, layer in enumerate(self.layers)
-        }
-        return {_ranges(equal): self.layers[n] for n, equal in numbers.items() if equal[0] == n}
+    def groups(self) -> list[tuple[list[int], Layer]]:
+        """Equal layers with their numbers."""
+        firsts = [n for n, layer in enumerate(self.layers) if layer not in self.layers[:n]]
+        return [([m for m, other in enumerate(self.layers) if other == self.layers[n]], self.layers[n]) for n in firsts]
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain data; frequencies are in radians per token, at the length of the text."""
         groups = [
-            {"layers": [n for n, other in enumerate(self.layers) if other == layer], **asdict(layer)}
-            | {"rope": layer.rope and self._rope(layer.rope)}
-            for layer in self.groups.values()
+            {"layers": numbers, **asdict(layer), "rope": layer.rope and self._rope(layer.rope)}
+            for numbers, layer in self.groups
         ]
         return {
             "model": self.description.name,
@@ -118,7 +115,7 @@ def inspect_positions(source: str, context: int | None = None) -> Inspection:
     return Inspection(description, length, layers, findings_of(description, distinct, length))
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """Return `0-4, 6` of 0, 1, 2, 3, 4, 6."""
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
