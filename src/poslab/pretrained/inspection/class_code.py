@@ -46,6 +46,10 @@ class ClassCode:
     rotation: str
     rotary: str
 
+    @property
+    def has_sinks(self) -> bool:
+        return bool(re.search(r"self\.sinks\b|s_aux|learnable_sink", self.attention))
+
     def pairing(self, config: Any) -> str | None:
         """Return `interleaved` or `half-split`; None if the text does not say."""
         if INTERLEAVED.search(self.rotation):

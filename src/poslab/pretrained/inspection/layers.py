@@ -96,9 +96,7 @@ def _layer(description: Description, n: int, kind: str, others: tuple[str, ...])
         attention=kind,
         window=description.count(*sizes[kind], layer=n) if is_sized else None,
         is_latent=get("kv_lora_rank", layer=n) is not None and (code is None or "kv_lora_rank" in code.attention),
-        has_sinks=bool(re.search(r"self\.sinks\b|s_aux|learnable_sink", code.attention))
-        if code
-        else any("sinks" in name for name in description.tensors) or None,
+        has_sinks=code.has_sinks if code else any("sinks" in name for name in description.tensors) or None,
         softcap=number({"attn_logit_softcapping": softcap}, "attn_logit_softcapping") if softcap else None,
         rope=rope,
         rotation=rotation,
@@ -111,11 +109,7 @@ def _rotation(description: Description, n: int, kind: str) -> tuple[Rope | None,
     """Return the rotation of a layer, or why it has none."""
     code, architecture, block = description.code, str(description.get("model_type")), block_of(description, kind)
     config = description.config.per_layer_config[n] if description.get("is_heterogeneous") else description.config
-    rotates = (
-        architecture not in WITHOUT_ROTATION.split() and block is not None
-        if code is None
-        else code.rotates(config, n, kind == "sliding")
-    )
+    rotates = code.rotates(config, n, kind == "sliding") if code else architecture not in WITHOUT_ROTATION.split()
     if rotates is None:
         return None, "unknown: a condition in the code of the class decides"
     if not rotates or block is None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from poslab.pretrained.inspection.findings import Finding, findings_of
 from poslab.pretrained.inspection.layers import Layer, layers_of, logit_factor, max_length
 from poslab.pretrained.inspection.sources import Description, describe
@@ -63,10 +65,13 @@ class Inspection:
         if (rope := layer.rope) is None:
             yield "rotation", layer.rotation
         else:
-            end, half = rope.first + rope.rotary_dim, rope.rotary_dim // 2
-            pairs = {"half-split": f"m with m + {half}", "interleaved": "2m with 2m + 1", None: "not known how"}
-            name = f"{rope.pairing} pairs, " if rope.pairing else "pairs, "
-            yield "rotation", f"channels {rope.first}-{end - 1} of {rope.head_dim}; {name}{pairs[rope.pairing]}"
+            half, last = rope.rotary_dim // 2, rope.first + rope.rotary_dim - 1
+            pairs = {
+                "half-split": f"half-split pairs, m with m + {half}",
+                "interleaved": "interleaved pairs, 2m with 2m + 1",
+            }
+            pairing = pairs.get(str(rope.pairing), "pairs are unknown")
+            yield "rotation", f"channels {rope.first}-{last} of {rope.head_dim}; {pairing}"
             yield "base", f"{rope.base:,.10g}"
             hidden = ("rope_type", "type", "rope_theta", "divisors")
             values = [f"{key}={_short(value)}" for key, value in rope.block.items() if key not in hidden]
@@ -74,15 +79,13 @@ class Inspection:
             yield "attention factor", f"{rope.attention_factor:.6g}"
             if (scale := logit_factor(self.description, rope)) != 1:
                 yield "logit factor", f"{scale:.6g} (mscale_all_dim), after the attention factor"
-            frequencies = rope.frequencies(self.context)
-            turning = frequencies[frequencies > 0]
-            turned = int((turning * rope.original_length >= 2 * math.pi).sum())
-            waves = (
-                f"{2 * math.pi / turning.max():,.3g} to {2 * math.pi / turning.min():,.6g} tokens; "
-                if turning.size
-                else ""
-            )
-            yield "wavelengths", f"{waves}{turned} of {len(frequencies)} pairs rotate within {rope.original_length:,}"
+            waves = 2 * math.pi / np.array([f for f in rope.frequencies(self.context) if f])
+            if waves.size:
+                turned = f"{(waves <= rope.original_length).sum()} of {len(rope.plain)} pairs rotate once"
+                yield (
+                    "wavelengths",
+                    f"{waves.min():,.1f} to {waves.max():,.0f} tokens; {turned} in {rope.original_length:,}",
+                )
         yield from (("positions", other) for other in layer.others)
         yield from (("with length", change) for change in layer.with_length)
 
