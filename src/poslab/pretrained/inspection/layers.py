@@ -124,7 +124,8 @@ def rope_of(description: Description, block: Mapping[str, Any], n: int | None, p
         head_dim = description.count(*WIDTHS) // description.count(*HEADS, layer=n)
     head_dim = description.count("head_dim", layer=n, default=head_dim, most=MAX_CHANNELS)
     is_default = block.get("rope_type") == "default"
-    r = description.count("rotary_dim", default=head_dim, most=head_dim)
+    reads_width = description.code is None or "config.rotary_dim" in description.code.text
+    r = description.count("rotary_dim", default=head_dim, most=head_dim) if reads_width else head_dim
     is_read = not is_default or description.code is None or description.code.reads_share()
     if block.get("partial_rotary_factor") is not None and block.get("rope_type") != "proportional" and is_read:
         r = int(head_dim * number(block, "partial_rotary_factor"))
