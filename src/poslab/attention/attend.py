@@ -39,6 +39,7 @@ def attend(
     state_BHSE: Tensor | None = None,
     temperature: Temperature | None = None,
     sinks_H: Tensor | None = None,
+    softcap: float | None = None,
 ) -> Tensor:
     """Return the attention output, (B, H, T, D), zero for a query that sees nothing.
 
@@ -57,6 +58,8 @@ def attend(
             value, so that weights sum to less than 1; None for none. Exact on every route. On a CPU the operator of the
             distance route computes what SDPA would, in O(T) memory; on a GPU FlexAttention does, and where it has no
             kernel, SDPA with a T x S mask.
+        softcap: c of c tanh(logit / c), which takes the place of every logit, biases included (above 0; Gemma 2: 50).
+            It makes the route blockwise.
 
     Raises:
         ValueError: if there is no such route, it is not exact for the encoding, or the arguments do not fit together.
@@ -70,6 +73,10 @@ def attend(
         >>> attend(q_BHTD, k_BGSD, v_BGSD, alibi, tables, Visibility()).shape
         torch.Size([2, 8, 128, 64])
     """
+    if softcap is not None:
+        if route not in ("auto", "blockwise", "dense"):
+            raise ValueError(f"attention must be auto, blockwise or dense under a soft cap, got {route}")
+        route = "blockwise" if route == "auto" else route
     forced, route = route, choose_route(encoding, route)
     if (encoding.causal or encoding.causal_only) and not visibility.causal:
         name = type(encoding).__name__
@@ -85,7 +92,7 @@ def attend(
     layer_tables = tables_of_layer(encoding, tables, state_BHSE, q_BHTD.shape[-2])
     q_BHTD, k_BGSD, scale = rotate_qk(q_BHTD, k_BGSD, encoding, layer_tables, visibility, temperature)
     v_BGSD = encoding.rotate_value(v_BGSD, layer_tables)
-    weighting = Weighting(encoding, tables, visibility, scale, state_BHSE, sinks_H)
+    weighting = Weighting(encoding, tables, visibility, scale, state_BHSE, sinks_H, softcap)
     y_BHTD = _averages(q_BHTD, k_BGSD, v_BGSD, weighting, route, forced)
     return encoding.rotate_output(y_BHTD, layer_tables)
 

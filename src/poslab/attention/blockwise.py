@@ -32,6 +32,7 @@ class Weighting:
         scale: factor on the products of queries and keys, a number or (1 or B, 1 or H, T, 1).
         state: (B, H, S, E), as in `attend`.
         sinks: (H,), as in `attend`.
+        softcap: as in `attend`.
     """
 
     encoding: PositionalEncoding
@@ -40,6 +41,7 @@ class Weighting:
     scale: float | Tensor
     state: Tensor | None = None
     sinks: Tensor | None = None
+    softcap: float | None = None
 
     def of_block(self, q_BHRD: Tensor, start: int, num_queries: int, k_BHSD: Tensor) -> tuple[Tensor, QueryRows]:
         """Return the attention weights of a block of query rows, (B, H, R, S), and its `QueryRows`.
@@ -53,6 +55,8 @@ class Weighting:
         rows = self.rows(slice(start, start + q_BHRD.shape[-2]), num_queries, k_BHSD)
         with torch.autocast(q_BHRD.device.type, enabled=False):
             logits_BHRS = self.encoding.logits(q_BHRD.to(k_BHSD.dtype), k_BHSD[:, :, rows.keys], rows)
+            if self.softcap is not None:
+                logits_BHRS = self.softcap * torch.tanh(logits_BHRS / self.softcap)
             visible = rows.visible
             if self.sinks is None:
                 return self.encoding.weights(logits_BHRS, visible), rows

@@ -36,6 +36,7 @@ class AttentionContext:
         route: forces an attention route; `auto` is the cheapest exact one.
         cache: cache of this layer's keys and values; None for none.
         sinks: logit of the sink of each head, (H,); None for none.
+        softcap: as in `attend`.
     """
 
     encoding: PositionalEncoding
@@ -46,6 +47,7 @@ class AttentionContext:
     route: Route = "auto"
     cache: LayerCache | None = None
     sinks: Tensor | None = None
+    softcap: float | None = None
 
     def state(self, x_BTM: Tensor) -> Tensor | None:
         """Return the encoding's state of the new tokens, (B, H, T, E), by the input of the layer; None without one."""
@@ -74,6 +76,7 @@ class AttentionContext:
             state_BHSE=state_BHSE,
             temperature=self.temperature,
             sinks_H=self.sinks,
+            softcap=self.softcap,
         )
 
 
@@ -124,6 +127,7 @@ def contexts_of_layers(
     windows: Sequence[int | None],
     route: Route,
     dropped: int | Tensor = 0,
+    chunks: Sequence[int | None] = (),
 ) -> list[AttentionContext]:
     """Return the contexts of all layers, without a cache.
 
@@ -135,13 +139,17 @@ def contexts_of_layers(
         tokens: tokens up to the last key; None without any.
         windows: as in `Visibility`, one for each layer.
         dropped: as in `Visibility.between`.
+        chunks: tokens of the chunks of each layer, where its encoding has none; empty for none.
     """
     tables = encodings.prepare(query_positions, key_positions, tokens)
     moved_keys = encodings.remap_positions(key_positions, tokens)
     # Layers with the same window and chunks share one visibility, and the masks made of it.
     both = zip(windows, encodings.windows, strict=True)
     narrower = [first_end(pair) for pair in both]
-    rules = list(zip(narrower, encodings.chunks, strict=True))
+    of_stack = encodings.chunks
+    rules = list(
+        zip(narrower, [first_end(pair) for pair in zip(chunks or of_stack, of_stack, strict=True)], strict=True)
+    )
     between = partial(
         Visibility.between, query_positions, key_positions, causal=causal, real_keys=real_keys, dropped=dropped
     )

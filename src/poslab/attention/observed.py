@@ -37,7 +37,9 @@ class AttentionInputs(NamedTuple):
         q_BHTD, k_BGSD, scale = rotate_qk(
             self.queries, self.keys, context.encoding, tables, context.visibility, context.temperature
         )
-        weighting = Weighting(context.encoding, context.tables, context.visibility, scale, self.state, context.sinks)
+        weighting = Weighting(
+            context.encoding, context.tables, context.visibility, scale, self.state, context.sinks, context.softcap
+        )
         return q_BHTD, in_float32_for_each_head(k_BGSD, q_BHTD), weighting
 
 

@@ -25,7 +25,7 @@ class PretrainedFacts:
     Args:
         training_length: tokens of the longest text of its training, from which scalings stretch.
         max_length: number of its learned position rows; None if it has none.
-        base, fraction, factor_on: of its own rotation, as in `Rotary`; None if it has none.
+        base, fraction, layout, factor_on: of its own rotation, as in `Rotary`; None if it has none.
         spectrum: returns the inverse frequencies of that rotation, scaled as the model's own, at a length of the text.
         stretch: factor of that scaling; 1 without one.
     """
@@ -34,6 +34,7 @@ class PretrainedFacts:
     max_length: int | None = None
     base: float | None = None
     fraction: float | None = None
+    layout: str | None = None
     factor_on: str | None = None
     spectrum: Callable[[int], Tensor] | None = field(default=None, compare=False)
     stretch: float = 1.0

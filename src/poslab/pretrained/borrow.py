@@ -95,18 +95,20 @@ def exchange(
         name = type(encoding).__name__
         raise ValueError(f"encoding must be a class or a partial of one, as in partial({name}, ...), got an instance")
     family = family_of(model.config)
+    base = family.base_of(model)
     if encoding == "pretrained" and not hyperparameters:
-        undo(family.base_of(model))
+        undo(base)
         return None
     if isinstance(encoding, str):
-        encoding = _named(encoding, hyperparameters, family.facts(model.config).training_length)
+        encoding = _named(encoding, hyperparameters, family.facts(base.config).training_length)
     elif hyperparameters:
         if isinstance(encoding, LayerPattern):
             raise ValueError(
                 f"{next(iter(hyperparameters))} must be given to the encodings of a LayerPattern, not to it"
             )
         encoding = partial(encoding, **hyperparameters)
-    encodings = StackEncodings(encoding, family.shape(model.config, digits), temperature)
+    encoding = family.on_layers(base.config, encoding)
+    encodings = StackEncodings(encoding, family.shape(base.config, digits), temperature)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)
 
 

@@ -273,19 +273,27 @@ def _weight_files(folder: Path) -> list[Path]:
 @contextmanager
 def errors_of_library(path: str, failed: str = "cannot be read by transformers") -> Iterator[None]:
     """Raise whatever transformers raises for files or the network as a ValueError of a sentence, and print nothing."""
-    from transformers.utils import logging
-
-    level, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(50)  # critical: its reports of weights that it leaves out span many lines
-    logging.disable_progress_bar()
     try:
-        yield
+        with quiet_library():
+            yield
     except Exception as error:
         lines = [" ".join(line.split()) for line in str(error).split("\n") if line.strip()]
         reason = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])  # ":" announces it
         if isinstance(error, LookupError) or not reason:
             reason = f"{type(error).__name__}: {reason}"
         raise ValueError(f"path={path} {failed}: {reason}") from error
+
+
+@contextmanager
+def quiet_library() -> Iterator[None]:
+    """Let transformers print nothing: its reports of weights that it leaves out span many lines."""
+    from transformers.utils import logging
+
+    level, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(50)  # critical
+    logging.disable_progress_bar()
+    try:
+        yield
     finally:
         logging.set_verbosity(level)
         if shows_progress:

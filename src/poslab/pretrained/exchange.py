@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from poslab.attention import AttentionContext, Route, choose_route
 from poslab.attention.cache import LayerCache
@@ -21,10 +22,8 @@ from poslab.attention.context import contexts_of_layers
 from poslab.encodings import Positions, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
 from poslab.models.contexts import StackContext
-from poslab.pretrained.families import Family, part
-
-ROTATION = "position_embeddings"
-"""Argument of attention layers of transformers: the cosine and the sine of the rotation."""
+from poslab.pretrained.families import Family, part, with_rotated_first
+from poslab.pretrained.rotation import ROTATION, without_angles
 
 
 class Exchange:
@@ -56,15 +55,19 @@ class Exchange:
         weight: Tensor = next(self.base.parameters())
         encodings.to(weight.device, weight.dtype)
         self.base.poslab_exchange = self
-        self.windows = family.windows(model.config)
+        self.windows, self.chunks = family.windows(self.base.config), family.chunks(self.base.config)
         hooks = {hook for encoding in encodings for hook in encoding.hooks}
         self._embeds, self._has_state = "embed" in hooks, "state" in hooks
         self._to_embed: StackContext | None = None
         self._arguments = list(inspect.signature(self.base.forward).parameters)
         self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
+        if self.base.config is not model.config:
+            self._handles.append(model.register_forward_pre_hook(_refuse_images, with_kwargs=True))
         self._layers = family.layers_of(self.base)
-        for i, layer in enumerate(self._layers):
-            module: nn.Module = part(layer, family.attention)
+        modules: list[nn.Module] = [part(layer, family.attention) for layer in self._layers]
+        # The cache counts layers without attention too.
+        self._in_cache = [getattr(module, "layer_idx", None) or i for i, module in enumerate(modules)]
+        for i, module in enumerate(modules):
             hook = partial(self._before_attention, i)
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         if self._embeds:
@@ -72,9 +75,7 @@ class Exchange:
             embedding = projection or self.base.get_input_embeddings()  # as wide as the model
             self._handles.append(embedding.register_forward_hook(self._after_embedding))
         self._silenced: list[tuple[nn.Parameter, bool]] = []
-        # Hooks are functions and methods by name, since a model may be pickled.
-        if family.rotary is not None and not self.keeps_own:
-            self._handles.append(part(self.base, family.rotary).register_forward_hook(_identity))
+        # Hooks are methods by name, since a model may be pickled.
         if family.rows is not None and not self.keeps_own:
             rows: nn.Module = part(self.base, family.rows)
             self._handles.append(rows.register_forward_hook(self._after_rows))
@@ -82,8 +83,8 @@ class Exchange:
                 self._silenced.append((parameter, parameter.requires_grad))
                 parameter.requires_grad_(False)
         register()
-        self._implementation = model.config._attn_implementation
-        model.set_attn_implementation(NAME)
+        self._implementation = self.base.config._attn_implementation
+        self.base.set_attn_implementation(NAME)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Let a process that has loaded a pickled model find the attention of its layers."""
@@ -108,13 +109,13 @@ class Exchange:
             handle.remove()
         for parameter, learned in self._silenced:
             parameter.requires_grad_(learned)
-        self.model.set_attn_implementation(self._implementation)
+        self.base.set_attn_implementation(self._implementation)
         del self.base.poslab_exchange
 
     def unrotated(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the named arguments of an attention layer without the model's own rotation; None if it has none."""
         rotation = arguments.get(ROTATION) if self.keeps_own else None
-        return None if rotation is None else {**arguments, ROTATION: _identity(rotation)}
+        return None if rotation is None else {**arguments, ROTATION: without_angles(rotation)}
 
     def check_length(self, positions: Positions) -> None:
         """Raise ValueError for positions beyond the learned rows of the model; an encoding checks its own."""
@@ -128,7 +129,7 @@ class Exchange:
         """Make the contexts of a forward pass, unless `HostedModel` has made them, and hand them to the layers."""
         named = {**dict(zip(self._arguments, positional, strict=False)), **named}
         stack: StackContext = named.get("poslab_stack_context") or self._stack_context(named)
-        if not self.keeps_own:  # the ids would be read by disabled positions, and by buffers that end with the rows
+        if self.family.rows is not None and not self.keeps_own:  # beyond the rows, ids would be an error
             length, device = stack.positions.length, stack.positions.ids.device
             named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
         if self._embeds:
@@ -160,6 +161,8 @@ class Exchange:
             x_BTM = positional[0] if positional else named["hidden_states"]
             state = replace(context, key_positions=stack.key_positions).state(x_BTM)
         others = {name: value for name, value in named.items() if name != "poslab_stack_context"}
+        if ROTATION in others and not self.keeps_own:
+            others[ROTATION] = without_angles(others[ROTATION])
         return positional, {**others, "poslab_context": context, "poslab_state": state}
 
     def _stack_context(self, named: dict[str, Any]) -> StackContext:
@@ -177,7 +180,11 @@ class Exchange:
         batch, length, device = given.shape[0], given.shape[1], given.device
         cache = self._cache(named)
         past = 0 if cache is None else int(cache.get_seq_length())
-        real = _real(named.get("attention_mask"), past + length)
+        mask = named.get("attention_mask")
+        if isinstance(mask, Mapping) and self.base.config is not self.model.config:
+            # A model with towers makes one for each kind of layers: all have the same padding.
+            mask = next(iter(mask.values()))
+        real = _real(mask, past + length)
         keys = Positions.range(past + length, device=device) if real is None else Positions.padded(real)
         queries = keys if not past else Positions(keys.ids[..., past:], keys.stop, contiguous=True)
         self.check_length(keys)
@@ -186,17 +193,15 @@ class Exchange:
         if self._embeds and ids is not None:
             known_BT = ids.expand(batch, -1) if real is None else ids.masked_fill(~real[:, past:], PADDING)
             if cache is not None:
-                memory = _Memory(cache, 2 * len(self.windows), past)
+                memory = _Memory(cache, 2 * self._in_cache[-1] + 2, past)
                 known_BT = memory.extended(known_BT[:, None, :, None])[:, 0, :, 0]
             tokens = Tokens(known_BT)
-        kept = [
-            past + length if cache is None else cache.get_mask_sizes(length, i)[0] for i in range(len(self.windows))
-        ]
+        kept = [past + length if cache is None else cache.get_mask_sizes(length, i)[0] for i in self._in_cache]
         of_length = {count: self._contexts(queries, keys, real, tokens, count) for count in dict.fromkeys(kept)}
         contexts = [of_length[count][i] for i, count in enumerate(kept)]
         for i, context in enumerate(contexts):
             if cache is not None and "state" in context.encoding.hooks:
-                contexts[i] = replace(context, cache=_Memory(cache, len(contexts) + i, past))
+                contexts[i] = replace(context, cache=_Memory(cache, self._in_cache[-1] + 1 + i, past))
         return StackContext(contexts, queries, self.encodings.remap_positions(keys, tokens), tokens)
 
     def _contexts(
@@ -216,6 +221,7 @@ class Exchange:
             tokens,
             causal=self.family.causal,
             windows=self.windows,
+            chunks=self.chunks,
             route=self.route,
             dropped=dropped,
         )
@@ -227,9 +233,9 @@ class Exchange:
         cache = named.get("cache", named.pop("past_key_values", None))
         wanted = named.get("use_cache")
         if wanted is None:
-            wanted = getattr(self.model.config, "use_cache", False)
+            wanted = getattr(self.base.config, "use_cache", False)
         if cache is None and wanted and not self.base.training and (self._embeds or self._has_state):
-            cache = DynamicCache(config=self.model.config) if self.family.causal else None
+            cache = DynamicCache(config=self.base.config) if self.family.causal else None
         if cache is None:
             return None
         if not isinstance(cache, DynamicCache):
@@ -241,7 +247,7 @@ class Exchange:
         """Raise ValueError for position ids that do not count the real tokens of each row from the first."""
         if given is None:
             return
-        differs = given - self.family.first_id(self.model.config) != positions.ids
+        differs = given - self.family.first_id(self.base.config) != positions.ids
         if bool((differs if real is None else differs & real).any()):
             raise ValueError(
                 "position_ids must count the real tokens of each row from the first one, as attention_mask has them: "
@@ -294,6 +300,13 @@ class _Memory(LayerCache):
         return [k_BGSD, v_BGSD, self.extended(state_BHTE)[:, :, -k_BGSD.shape[2] :]]
 
 
+def _refuse_images(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    """Raise ValueError for what is no text, whose tokens may see later ones or have positions on several axes."""
+    given = sorted(name for name, value in named.items() if value is not None and name.startswith(("pixel", "image")))
+    if given:
+        raise ValueError(f"{given[0]} is not supported under another encoding, which replaces positions of text only")
+
+
 def _real(mask: Any, length: int) -> Tensor | None:
     """Return (B, S) bool, False at padding, of a mask given to transformers; None if there is no padding."""
     if mask is None:
@@ -305,12 +318,6 @@ def _real(mask: Any, length: int) -> Tensor | None:
     return None if bool(real.all()) else real
 
 
-def _identity(*inputs: Any) -> tuple[Tensor, Tensor]:
-    """Return the cosine and the sine of angle 0, which broadcast, instead of a rotation's, the last input: a hook."""
-    cosine = inputs[-1][0].new_ones(1, 1, 1)
-    return cosine, torch.zeros_like(cosine)
-
-
 NAME = "poslab"
 """Name under which transformers knows the function (`config._attn_implementation`)."""
 
@@ -320,7 +327,12 @@ def register() -> None:
     from transformers import AttentionInterface, AttentionMaskInterface
 
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, lambda *_, **__: None)  # what each query sees is in the contexts
+    AttentionMaskInterface.register(NAME, padding_mask)
+
+
+def padding_mask(*_: Any, attention_mask: Tensor | None = None, **__: Any) -> Tensor | None:
+    """Return the mask of padding, (B, S), unchanged: what each query sees else is in the contexts."""
+    return attention_mask
 
 
 def attention(
@@ -328,9 +340,11 @@ def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Any,
+    attention_mask: Any = None,
     *,
     scaling: float | None = None,
+    s_aux: Tensor | None = None,
+    softcap: float | None = None,
     poslab_context: AttentionContext,
     poslab_state: Tensor | None = None,
     **others: Any,
@@ -342,18 +356,25 @@ def attention(
     Args:
         module: the calling attention layer.
         query, key, value: (B, H, T, D) and (B, G, S, D), as the model's own positions leave them.
-        attention_mask: None; padding is in the context.
+        attention_mask: None, or that of padding, which is in the context too.
         scaling: the model's own factor on the logits; None is `D ** -0.5`.
+        s_aux, softcap: the model's own sinks, (H,), and soft cap.
         poslab_context, poslab_state: given by `Exchange`; the state belongs to the new tokens, (B, H, T, E).
         others: of other attention functions.
 
     Raises:
         ValueError: for a mask of tokens by tokens.
     """
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dim() != 2:
         raise ValueError("attention_mask must be (batch, tokens), 0 at padding: an encoding makes the rest itself")
     usual = query.shape[-1] ** -0.5
     if scaling is not None and scaling != usual:
         query = query * (scaling / usual)
-    mixed_BHTD = poslab_context.attend(query, *poslab_context.append(key, value, poslab_state))
+    if s_aux is not None or softcap is not None:
+        poslab_context = replace(poslab_context, sinks=s_aux, softcap=softcap)
+    query, key = with_rotated_first(query, module), with_rotated_first(key, module)
+    width = value.shape[-1]
+    if width < query.shape[-1]:
+        value = functional.pad(value, (0, query.shape[-1] - width))
+    mixed_BHTD = poslab_context.attend(query, *poslab_context.append(key, value, poslab_state))[..., :width]
     return mixed_BHTD.transpose(1, 2).contiguous(), None

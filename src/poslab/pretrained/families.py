@@ -9,9 +9,10 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from poslab.encodings import PretrainedFacts, StackShape
+from poslab.encodings import LayerPattern, NoPosition, PretrainedFacts, StackShape
 from poslab.encodings.frequencies import inverse_frequencies
 
 
@@ -31,6 +32,8 @@ class Family:
         ids_count_rows: True if position ids are numbers of rows, so that they begin at `first_row`; False if at 0.
         projection: the module that widens embeddings, from the base, which only some models of the family have.
         rotates_share: True if a model of the family may rotate only a share of each head (`partial_rotary_factor`).
+        layout: channels of a pair that rotates, as in `Rotary`.
+        still: kinds of layers whose attention does not rotate, where others of the model do.
         past_window: tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself.
     """
 
@@ -45,16 +48,21 @@ class Family:
     ids_count_rows: bool = False
     projection: str | None = None
     rotates_share: bool = False
+    layout: str = "half_split"
+    still: Sequence[str] = ()
     past_window: int = 0
 
     def base_of(self, model: Any) -> Any:
-        """Return the module that makes the masks and calls the layers of a model with or without a head."""
-        return part(model.base_model, self.base)
+        """Return the module that makes the masks and calls the layers of a model, with or without a head or a tower."""
+        config = getattr(model.config, "text_config", None)
+        if config is None or model.config.model_type in FAMILIES:
+            return part(model.base_model, self.base)
+        return next(x for x in model.modules() if getattr(x, "config", None) is config and hasattr(x, self.layers))
 
     def layers_of(self, base: nn.Module) -> list[nn.Module]:
-        """Return the layers of a base model."""
-        layers: nn.ModuleList = part(base, self.layers)
-        return list(layers)
+        """Return the layers of a base model that have attention."""
+        layers, kinds = list(part(base, self.layers)), declared(base.config, "layer_types")
+        return layers if not kinds else [layer for layer, kind in zip(layers, kinds, strict=True) if kind in ATTENTION]
 
     def first_row(self, config: Any) -> int:
         """Return the row of the first position."""
@@ -67,23 +75,55 @@ class Family:
     def windows(self, config: Any) -> list[int | None]:
         """Return for each layer the number of last tokens that a token sees, itself included; None for all."""
         window = declared(config, "sliding_window")
-        types = declared(config, "layer_types") or ["sliding_attention"] * config.num_hidden_layers
         width = None if window is None else window + self.past_window
-        return [width if kind == "sliding_attention" else None for kind in types]
+        return [width if kind == "sliding_attention" else None for kind in kinds_of(config)]
+
+    def chunks(self, config: Any) -> list[int | None]:
+        """Return for each layer the number of tokens of the chunks within which tokens see each other; None for all."""
+        chunk = declared(config, "attention_chunk_size")
+        return [chunk if kind == "chunked_attention" else None for kind in kinds_of(config)]
 
     def shape(self, config: Any, digits: Sequence[int] = ()) -> StackShape:
         """Return the shape that encodings see, with the facts of the configuration."""
         heads = config.num_attention_heads
         return StackShape(
             d_model=config.hidden_size,
-            num_layers=config.num_hidden_layers,
+            num_layers=len(kinds_of(config)),
             num_heads=heads,
             num_kv_heads=declared(config, "num_key_value_heads") or heads,
-            head_dim=config.hidden_size // heads if self.rotary is None else _head_dim(config),
+            head_dim=config.hidden_size // heads if self.rotary is None else sum(_head_dims(config)),
             causal=self.causal,
             digits=tuple(digits),
             pretrained=self.facts(config),
         )
+
+    def share(self, config: Any) -> float:
+        """Return the share of the channels that rotate: elsewhere the key is not read, or of frequencies not 0."""
+        return float(rope_of(config).get("partial_rotary_factor") or 1.0) if self.rotates_share else 1.0
+
+    def on_layers(self, config: Any, encoding: Any) -> Any:
+        """Return an encoding as each layer of a model takes it, where it takes the base of the model's own rotation.
+
+        Each kind of layers then has its own base, layers that do not rotate still do not, and a scaling is only in
+        layers that see the whole text, if there are some. Others, and a base that is given, are for all layers alike.
+        """
+        function, given = getattr(encoding, "func", encoding), getattr(encoding, "keywords", {})
+        if self.rotary is None or "base" in given or "base" not in getattr(function, "of_pretrained", ()):
+            return encoding
+        kinds, windows = kinds_of(config), self.windows(config)
+        rotates = declared(config, "no_rope_layers") or [kind not in self.still for kind in kinds]
+        see_all, plain = None in windows, {key: value for key, value in given.items() if key != "scaling"}
+        layers = [
+            (bool(turns), rope_of(config, kind)["rope_theta"], see_all and window is not None)
+            for turns, kind, window in zip(rotates, kinds, windows, strict=True)
+        ]
+        if len(different := list(dict.fromkeys(layers))) == 1:
+            return encoding
+        of_kinds = [
+            partial(function, **(plain if is_local else given), base=float(base)) if turns else NoPosition
+            for turns, base, is_local in different
+        ]
+        return LayerPattern(of_kinds, order=[different.index(layer) for layer in layers])
 
     def facts(self, config: Any) -> PretrainedFacts:
         """Return what encodings take from the model unless they are given it."""
@@ -95,21 +135,31 @@ class Family:
             )
         if self.rotary is None:
             return PretrainedFacts(training_length=length, max_length=length)
-        rope = config.rope_parameters
-        rope = rope.get("full_attention", rope)  # ModernBERT has a base for each kind of layer
+        rope = rope_of(config)
         base = rope["rope_theta"]
         if not isinstance(base, int | float) or not 0 < base < math.inf:
             raise ValueError(f"model must have a positive rope_theta in its config.json, got {base!r}")
-        # Elsewhere the factor is not read, or the share of frequencies that are not 0 (proportional).
-        fraction = float(rope.get("partial_rotary_factor") or 1.0) if self.rotates_share else 1.0
+        share = self.share(config)
+        still, rotated = _head_dims(config)
         return PretrainedFacts(
             training_length=rope.get("original_max_position_embeddings") or length,
             base=float(base),
-            fraction=fraction,
+            fraction=share * rotated / (still + rotated),
+            layout=self.layout,
             factor_on="rotated",  # of all classes of transformers
-            spectrum=partial(_spectrum, config, fraction),
+            spectrum=partial(_spectrum, config, share),
             stretch=float(rope.get("factor") or 1.0),
         )
+
+
+def kinds_of(config: Any) -> list[str]:
+    """Return the kind of attention of each layer that has some."""
+    kinds = declared(config, "layer_types") or ["sliding_attention"] * config.num_hidden_layers
+    return [kind for kind in kinds if kind in ATTENTION]
+
+
+ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
+"""Kinds of layers whose attention can be replaced."""
 
 
 def declared(config: Any, key: str) -> Any:
@@ -117,19 +167,43 @@ def declared(config: Any, key: str) -> Any:
     return getattr(config, key) if hasattr(type(config), key) else None
 
 
-def _head_dim(config: Any) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+def _head_dims(config: Any) -> tuple[int, int]:
+    """Return the channels of a head of latent attention that have no position, and those that rotate or may."""
+    if rotated := declared(config, "qk_rope_head_dim"):
+        return int(config.qk_nope_head_dim), int(rotated)
+    return 0, int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
-def _spectrum(config: Any, fraction: float, length: int) -> Tensor:
-    """Return the inverse frequencies by which layers of full attention rotate at a length of the text."""
+def with_rotated_first(x: Tensor, of: Any) -> Tensor:
+    """Return queries or keys with the channels that rotate before the others, which latent attention has first.
+
+    The order of channels changes no product of queries and keys. `of` is a configuration or a layer's attention.
+    """
+    rotated = getattr(of, "qk_rope_head_dim", None) or 0
+    return torch.cat([x[..., -rotated:], x[..., :-rotated]], dim=-1) if rotated else x
+
+
+def rope_of(config: Any, kind: str = "full_attention") -> dict[str, Any]:
+    """Return the rope parameters of a kind of layers: some models have a base for each."""
+    rope: dict[str, Any] = config.rope_parameters
+    return rope.get(kind, rope)
+
+
+def rotation(config: Any, share: float, length: int, kind: str = "full_attention") -> tuple[Tensor, float]:
+    """Return the inverse frequencies by which a kind of layers rotates, and the factor on what is rotated."""
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    of_layers = {"layer_type": "full_attention"} if "full_attention" in config.rope_parameters else {}
-    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    of_layers = {"layer_type": kind} if kind in config.rope_parameters else {}
+    rope = rope_of(config, kind)
     if rope["rope_type"] == "default":
-        return inverse_frequencies(int(_head_dim(config) * fraction), float(rope["rope_theta"]))
-    return ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)[0]
+        return inverse_frequencies(int(_head_dims(config)[1] * share), float(rope["rope_theta"])), 1.0
+    frequencies, factor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)
+    return frequencies, float(factor)
+
+
+def _spectrum(config: Any, share: float, length: int) -> Tensor:
+    """Return the inverse frequencies by which layers of full attention rotate at a length of the text."""
+    return rotation(config, share, length)[0]
 
 
 _BERT = Family(
@@ -173,7 +247,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (None, False),
     "position_embedding_type": (None, "absolute"),
     "use_bidirectional_attention": (None, False),
-    "attn_logit_softcapping": (None,),
     "quantization_config": (None,),
 }
 """Keys of a configuration that change attention or weights in a way that has no counterpart here, with their values
@@ -191,8 +264,11 @@ def family_of(config: Any) -> Family:
             "model must have its own positions, got one exported under an encoding: start from the run that "
             "it was exported from, or with the model before"
         )
+    config = getattr(config, "text_config", None) or config
     if config.model_type not in FAMILIES:
-        raise ValueError(f"model must be one of {', '.join(sorted(FAMILIES))}, got {config.model_type}")
+        from poslab.pretrained.proof import proved
+
+        return proved(config)
     family = FAMILIES[config.model_type]
     allowed = REFUSED | {"is_causal": (None, family.causal)}
     for key, values in allowed.items():

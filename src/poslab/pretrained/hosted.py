@@ -63,10 +63,22 @@ class HostedModel(CheckedArguments, Model):
         config = configuration(path) if given is None else given.config
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
+        config = getattr(config, "text_config", None) or config
+        if others := {*(declared(config, "layer_types") or ())} - {"full_attention", "sliding_attention"}:
+            raise ValueError(
+                f"model has layers of {min(others)}, which Poslab neither trains nor caches: poslab.exchange replaces "
+                "the encoding of its other layers in place"
+            )
+        if outputs is None and not self.family.head:
+            raise ValueError(
+                "model computes its logits by more than a product, which Poslab does not: poslab.exchange replaces its "
+                "encoding in place"
+            )
         if layers is not None:
             if any(spec.mixer for spec in layers.specs):
                 raise ValueError("layers must have no mixer in a pretrained model, which has its own attention")
             encoding = layers.under(encoding)
+        encoding = self.family.on_layers(config, encoding)
         self.encodings = encodings.StackEncodings(encoding, self.family.shape(config, digits), temperature)
         self.position_sampler = positions
         self.host: Any

@@ -53,7 +53,7 @@ class RangedRotary(PositionalEncoding):
     """
 
     causal_only = True
-    of_pretrained = ("base", "fraction", "factor_on")
+    of_pretrained = ("base", "fraction", "layout", "factor_on")
     of_trained = ("base", "fraction", "layout", "scaling", "factor_on")
 
     def __init__(

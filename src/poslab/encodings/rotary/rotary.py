@@ -96,7 +96,7 @@ class Rotary(PositionalEncoding):
     fraction from Black et al., "GPT-NeoX-20B" (2022), section 2.1.1.
     """
 
-    of_pretrained = ("base", "fraction", "factor_on")
+    of_pretrained = ("base", "fraction", "layout", "factor_on")
 
     def __init__(
         self,

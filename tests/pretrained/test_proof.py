@@ -1,0 +1,158 @@
+"""Classes of transformers without a descriptor are supported if a proof on a tiny model passes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from poslab.encodings import Alibi, LayerPattern, Rotary
+from poslab.encodings.rotary.yarn import yarn
+from poslab.pretrained import discovery, proof
+from poslab.pretrained.borrow import borrow, exchange
+from poslab.pretrained.discovery import tiny_config, tiny_model, tiny_text
+from poslab.pretrained.families import family_of
+
+FEATURES = {
+    "gemma2": "soft cap, windows",
+    "gemma3_text": "a base for each kind of layers",
+    "gpt_oss": "sinks, experts, YaRN",
+    "llama4_text": "complex rotation, chunks, layers that do not rotate",
+    "cohere2": "interleaved pairs, only windows rotate",
+    "deepseek_v3": "latent attention",
+    "glm4": "a share of channels, interleaved pairs",
+    "qwen3_moe": "experts",
+    "lfm2": "convolutions in other layers",
+    "camembert": "learned rows of a bidirectional model",
+    "biogpt": "learned rows",
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """An empty cache, in which no proof is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+def default(model_type: str, **others: Any) -> Any:
+    return CONFIG_MAPPING[model_type](**others)
+
+
+@pytest.mark.parametrize("model_type", FEATURES)
+def test_a_class_of_each_form_of_attention_is_proved(model_type):
+    assert family_of(default(model_type)).layers
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [
+        ("falcon", "ALL_ATTENTION_FUNCTIONS"),
+        ("bloom", "ALL_ATTENTION_FUNCTIONS"),
+        ("nanochat", "rotation of queries and keys"),
+        ("diffllama", "call attention"),
+        ("gemma4_text", "per_layer_config"),
+        ("mamba", "num_attention_heads"),
+    ],
+)
+def test_a_class_that_fails_is_refused_with_the_reason(model_type, reason):
+    with pytest.raises(ValueError, match=f"^model of type {model_type} is not supported: .*{reason}"):
+        family_of(default(model_type))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "wrong", "check"),
+    [
+        ("mistral", {"past_window": 1}, "own positions"),
+        ("cohere2", {"causal": False}, "own positions"),
+        ("camembert", {"ids_count_rows": False}, "position ids"),
+    ],
+)
+def test_a_wrong_descriptor_fails_the_check_that_it_breaks(monkeypatch, model_type, wrong, check):
+    right = family_of(default(model_type))
+    monkeypatch.setattr(proof, "candidates", lambda _: [replace(right, **wrong)])
+    with pytest.raises(ValueError, match=f"^check '{check}'"):
+        proof.prove(default(model_type))
+
+
+def test_a_proof_is_made_once_and_kept(monkeypatch):
+    family = family_of(default("qwen3_moe"))
+
+    def fail(*_):
+        pytest.fail("proved again")
+
+    monkeypatch.setattr(proof, "prove", fail)
+    assert family_of(default("qwen3_moe")) == family
+    (file,) = proof.default_cache().glob("proofs/*.json")
+    file.write_text("{")
+    monkeypatch.setattr(proof, "prove", lambda _: family)
+    assert family_of(default("qwen3_moe")) == family
+
+
+def test_a_hostile_configuration_takes_no_memory(monkeypatch):
+    monkeypatch.delitem(discovery.SIZES, "intermediate_size")  # as a size by a name that is not known
+    with pytest.raises(ValueError, match=r"\d parameters, more than"):
+        family_of(default("glm4", intermediate_size=10**9))
+
+
+@pytest.mark.parametrize("model_type", ["cohere", "glm4", "deepseek_v3", "gemma3_text", "cohere2", "llama4_text"])
+def test_rotary_with_what_the_model_knows_is_the_models_own_rotation(model_type):
+    model = tiny_model(tiny_config(default(model_type)), torch.float64)
+    ids = tiny_text()
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        exchange(model, Rotary)
+        torch.testing.assert_close(model(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
+        exchange(model, Alibi)
+        assert not torch.allclose(model(input_ids=ids).logits, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_a_scaling_leaves_layers_with_a_window_alone():
+    config = tiny_config(default("gemma3_text"))
+    pattern = family_of(config).on_layers(config, partial(Rotary, scaling=partial(yarn, factor=4.0)))
+    assert isinstance(pattern, LayerPattern)
+    scaled = {kind.keywords["base"]: "scaling" in kind.keywords for kind in pattern.kinds}
+    assert scaled == {10_000.0: False, 1_000_000.0: True}
+
+
+def test_a_model_with_an_image_tower_has_its_text_layers_replaced():
+    text = tiny_config(default("gemma3_text"))
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = default("gemma3", text_config=text.to_dict(), vision_config=vision | {"image_size": 28})
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    ids = tiny_text()
+    with torch.no_grad():
+        own = model(input_ids=ids).logits
+        exchange(model, Rotary)
+        torch.testing.assert_close(model(input_ids=ids).logits, own, rtol=1e-4, atol=1e-4)
+        exchange(model, Alibi)
+        assert model.generate(ids, max_new_tokens=3, do_sample=False).shape == (2, ids.shape[1] + 3)
+        exchange(model, "pretrained")
+        torch.testing.assert_close(model(input_ids=ids).logits, own, rtol=1e-4, atol=1e-4)
+
+
+def test_what_only_an_exchange_supports_is_said():
+    with pytest.raises(ValueError, match="logits by more than a product"):
+        borrow(tiny_model(tiny_config(default("gemma2")), torch.float32))
+    with pytest.raises(ValueError, match="layers of chunked_attention"):
+        borrow(tiny_model(tiny_config(default("llama4_text")), torch.float32))
+
+
+@pytest.mark.slow
+def test_at_least_100_classes_of_60_folders_are_proved():
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    proved, folders = [], set()
+    for model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        try:
+            config = default(model_type)
+            family_of(config)
+        except Exception:
+            continue
+        proved.append(model_type)
+        folders.add(type(config).__module__.split(".")[2])
+    assert len(proved) >= 100 and len(folders) >= 60
