@@ -27,7 +27,7 @@ from poslab.encodings import Alibi, NoPosition, PositionalEncoding, PretrainedPo
 from poslab.io.files import read_json, write_atomically
 from poslab.pretrained.directory import quiet_library
 from poslab.pretrained.discovery import LENGTH, VOCABULARY, candidates, first_words, tiny_config, tiny_model, tiny_text
-from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.exchange import Exchange, undo
 from poslab.pretrained.families import FAMILIES, Family
 
 SOURCES = Path(__file__).parent
@@ -95,6 +95,7 @@ def prove(config: Any) -> Family:
                 failures.append(str(error))
             except Exception as error:
                 failures.append(f"the attention of Poslab fails: {first_words(error)}")
+            undo(family.base_of(model))
         raise ValueError(failures[-1])
 
 
@@ -163,7 +164,7 @@ def _padded(model: Any, family: Family) -> None:
 
 
 def _with_head(model: Any, family: Family) -> Family:
-    """Return a family without a head if its head does not make the logits of hidden states, such as under a soft cap."""
+    """Return a family without a head if that does not make the logits of hidden states, as where they are capped."""
     hidden_BTM = family.base_of(model)(input_ids=tiny_text(), use_cache=False).last_hidden_state
     head = getattr(model, "lm_head", None)
     same = head is not None and torch.allclose(head(hidden_BTM), _logits(model, tiny_text()), rtol=1e-5, atol=1e-4)
