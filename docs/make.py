@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pages import encodings, explorer, performance, results
+from pages import classes, encodings, explorer, performance, results
 
 PAGES = {
+    "classes": classes.make,
     "encodings": encodings.make,
     "explorer": explorer.make,
     "performance": performance.make,
