@@ -53,6 +53,7 @@ def test_a_class_of_each_form_of_attention_is_proved(model_type):
         ("falcon", "ALL_ATTENTION_FUNCTIONS"),
         ("bloom", "ALL_ATTENTION_FUNCTIONS"),
         ("nanochat", "rotation of queries and keys"),
+        ("ctrl", "own positions disabled"),
         ("diffllama", "call attention"),
         ("gemma4_text", "per_layer_config"),
         ("mamba", "num_attention_heads"),

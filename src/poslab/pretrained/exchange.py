@@ -59,8 +59,10 @@ class Exchange:
         hooks = {hook for encoding in encodings for hook in encoding.hooks}
         self._embeds, self._has_state = "embed" in hooks, "state" in hooks
         self._to_embed: StackContext | None = None
+        self._stack: StackContext | None = None
         self._arguments = list(inspect.signature(self.base.forward).parameters)
         self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
+        self._handles.append(self.base.register_forward_hook(self._after_base))
         if self.base.config is not model.config:
             self._handles.append(model.register_forward_pre_hook(_refuse_images, with_kwargs=True))
         self._layers = family.layers_of(self.base)
@@ -134,7 +136,11 @@ class Exchange:
             named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
         if self._embeds:
             self._to_embed = stack
+        self._stack = stack  # for layers that are not handed it
         return (), {**named, "poslab_stack_context": stack}
+
+    def _after_base(self, *_: Any) -> None:
+        self._stack = None
 
     def _after_rows(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Return a zero, which broadcasts, instead of rows."""
@@ -149,9 +155,12 @@ class Exchange:
         self, layer: int, module: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give a layer its context, and the encoding's state of its input."""
-        stack: StackContext = named["poslab_stack_context"]
+        checkpoints = self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False)
+        stack = named.get("poslab_stack_context", self._stack)
+        if stack is None:  # in the backward pass, where the forward pass is computed again
+            raise ValueError("gradient checkpointing is not supported for a model whose layers take no more arguments")
         context = stack.contexts[layer]
-        if self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False):
+        if checkpoints:
             # Made in each layer: it may have its own backward pass (use_reentrant), which frees the graph.
             queries = self.encodings.remap_positions(stack.positions, stack.tokens)
             tables = context.encoding.prepare(queries, context.key_positions)

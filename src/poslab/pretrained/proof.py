@@ -1,8 +1,8 @@
 """Proof that the positions of a class of transformers can be replaced, on a tiny model of it with random weights.
 
 Under its own positions, the model must compute with Poslab's attention what it computes without: on whole texts, with
-padding, and in pieces with a cache. Under other encodings it must not see later tokens, nor differ after padding or
-with a cache. Dimension letters: B batch, T tokens, V vocabulary.
+padding, and in pieces with a cache. Under other encodings nothing of its own positions may be left, and it must not see
+later tokens, nor differ after padding or with a cache. Dimension letters: B batch, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def prove(config: Any) -> Family:
         for family in _candidates(model):
             try:
                 with torch.no_grad():
-                    for check in (_own, _replaced):
+                    for check in (_own, _disabled, _replaced):
                         check(model, family)
                     _padded(tiny_model(small, torch.float32), family)
                     return _with_head(model, family)
@@ -133,6 +133,17 @@ def _own(model: Any, family: Family) -> None:
         _compare("own positions with a cache", _pieces(model), pieces)
     exchange.undo()
     _compare("undone", _logits(model, tiny_text()), expected)
+
+
+def _disabled(model: Any, family: Family) -> None:
+    """Check that no position is left: where all tokens are the same, and nothing but attention mixes them, all are."""
+    names = " ".join(name for name, _ in model.named_parameters())
+    if any(part in names for part in ("sink", "conv", "mamba", "linear_attn")):
+        return
+    exchange = _exchange(model, family, NoPosition)
+    logits = _logits(model, torch.full_like(tiny_text(), 5))
+    _compare("own positions disabled", logits, logits[:, :1].expand_as(logits))
+    exchange.undo()
 
 
 def _replaced(model: Any, family: Family) -> None:
