@@ -32,12 +32,14 @@ PAGE = """\
 
 <!-- Made by `python docs/make.py classes`. -->
 
-Poslab replaces the positional encoding of a class of transformers if a tiny model of it, with random weights, passes a proof:
-under its own positions it computes the same with Poslab's attention (1e-5 of the largest logit in float64, 1e-4 in float32), on whole texts, after
-padding, and in pieces with a cache; and under other encodings nothing of its own positions is left, it sees no later token, and padding and the cache
-change nothing.
-The proof runs once for each configuration, in about a second. This table has every class with a head for texts of transformers {version}, in the
-default configuration of the class: {proved} of {all} classes, from {folders} of its folders.
+Poslab replaces the positional encoding of a class of transformers if a tiny model of it, with random weights, passes a
+proof. Under its own positions it computes the same with Poslab's attention (1e-5 of the largest logit in float64, 1e-4
+in float32), on whole texts, after padding, and in pieces with a cache. Under other encodings nothing of its own
+positions is left, it sees no later token, and padding and the cache change nothing. The proof runs once for each
+configuration, in about a second.
+
+This table has every class with a head for texts of transformers {version}, in the default configuration of the class:
+{proved} of {all} classes are proved, from {folders} of its folders.
 
 {table}
 """
@@ -68,7 +70,7 @@ def make(draws: bool) -> None:
 
 def refusal(configurations: Any, model_type: str) -> str:
     """Return why a class is not supported; empty if it is."""
-    from poslab.pretrained.families import family_of
+    from poslab.pretrained.proof import family_of
 
     try:
         family_of(configurations[model_type](**LIKE_PUBLISHED.get(model_type, {})))

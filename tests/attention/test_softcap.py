@@ -32,5 +32,5 @@ def test_logits_and_biases_are_capped_before_the_softmax(encoding, sinks):
 def test_a_route_without_logits_is_not_taken():
     q = torch.randn(1, 2, 4, 8)
     encoding, positions = NoPosition(), Positions.range(4)
-    with pytest.raises(ValueError, match="^attention must be auto, blockwise or dense under a soft cap, got flash"):
+    with pytest.raises(ValueError, match=r"^attention must be auto, blockwise or dense under a soft cap, got flash"):
         attend(q, q, q, encoding, encoding.prepare(positions, positions), Visibility(), "flash", softcap=CAP)

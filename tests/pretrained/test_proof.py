@@ -15,7 +15,7 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.pretrained import discovery, proof
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.discovery import tiny_config, tiny_model, tiny_text
-from poslab.pretrained.families import family_of
+from poslab.pretrained.proof import family_of
 
 FEATURES = {
     "gemma2": "soft cap, windows",
@@ -52,7 +52,7 @@ def test_a_class_of_each_form_of_attention_is_proved(model_type):
     [
         ("falcon", "ALL_ATTENTION_FUNCTIONS"),
         ("bloom", "ALL_ATTENTION_FUNCTIONS"),
-        ("nanochat", "rotation of queries and keys"),
+        ("nanochat", "rotated in pairs"),
         ("ctrl", "own positions disabled"),
         ("diffllama", "call attention"),
         ("gemma4_text", "per_layer_config"),

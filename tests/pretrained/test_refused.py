@@ -31,8 +31,8 @@ from poslab.encodings.rotary.yarn import yarn
 from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.directory import configuration
-from poslab.pretrained.families import family_of
 from poslab.pretrained.hosted import HostedModel
+from poslab.pretrained.proof import family_of
 from poslab.training.checking import check as checked
 from tests.pretrained.tiny import ROWS, some_tokens, tiny, tiny_config
 from tests.stacked import stacked

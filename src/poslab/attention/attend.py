@@ -58,7 +58,7 @@ def attend(
             value, so that weights sum to less than 1; None for none. Exact on every route. On a CPU the operator of the
             distance route computes what SDPA would, in O(T) memory; on a GPU FlexAttention does, and where it has no
             kernel, SDPA with a T x S mask.
-        softcap: c of c tanh(logit / c), which takes the place of every logit, biases included (above 0; Gemma 2: 50).
+        softcap: c of c tanh(logit / c), which replaces every logit, biases included (above 0; Gemma 2: 50).
             It makes the route blockwise.
 
     Raises:

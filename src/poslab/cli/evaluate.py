@@ -142,7 +142,7 @@ def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[Pret
     from poslab.evaluation.command import PretrainedChoice
     from poslab.experiments.composition import Composer
     from poslab.pretrained.directory import configuration, download, is_folder, tokenizer_file
-    from poslab.pretrained.families import family_of
+    from poslab.pretrained.proof import family_of
 
     composer = Composer(CONF, config["trust"])
     searched = searching_words()

@@ -30,8 +30,8 @@ from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
 from poslab.pretrained.directory import download, library_model, require_transformers
 from poslab.pretrained.exchange import Exchange, undo
-from poslab.pretrained.families import family_of
 from poslab.pretrained.hosted import HostedModel
+from poslab.pretrained.proof import family_of
 
 MODULE = "poslab_encodings"
 """Name of the encodings among the modules of a model of transformers."""

@@ -66,7 +66,7 @@ def tiny_config(config: Any) -> Any:
 
 
 def _tiny_values(config: Any) -> dict[str, Any]:
-    """Return the keys of a tiny configuration; errors are those of its class."""
+    """Return the keys of a tiny configuration; errors come from its class."""
     values: dict[str, Any] = {key: value for key, value in config.to_dict().items() if key not in NOT_COPIED}
     values, layers = deepcopy(values), config.num_hidden_layers
     per_layer = sorted(key for key, value in values.items() if isinstance(value, list) and len(value) == layers)
@@ -205,7 +205,7 @@ def with_rotation(family: Family, tiny: Any) -> Family:
             for layer, rotates in enumerate(rotate)
         ):
             return made
-    raise ValueError("the rotation of queries and keys is not that of pairs of channels by position and frequency")
+    raise ValueError("queries and keys are not rotated in pairs of channels by position and frequency")
 
 
 def _rotates_alike(

@@ -365,7 +365,7 @@ def attention(
     Args:
         module: the calling attention layer.
         query, key, value: (B, H, T, D) and (B, G, S, D), as the model's own positions leave them.
-        attention_mask: None, or that of padding, which is in the context too.
+        attention_mask: None, or the mask of padding, which is in the context too.
         scaling: the model's own factor on the logits; None is `D ** -0.5`.
         s_aux, softcap: the model's own sinks, (H,), and soft cap.
         poslab_context, poslab_state: given by `Exchange`; the state belongs to the new tokens, (B, H, T, E).

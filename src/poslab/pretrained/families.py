@@ -253,33 +253,6 @@ REFUSED: dict[str, tuple[Any, ...]] = {
 that do not."""
 
 
-def family_of(config: Any) -> Family:
-    """Return the family of a configuration.
-
-    Raises:
-        ValueError: for a model whose attention cannot be replaced; the message starts with `model`.
-    """
-    if config.model_type.startswith(PREFIX):
-        raise ValueError(
-            "model must have its own positions, got one exported under an encoding: start from the run that "
-            "it was exported from, or with the model before"
-        )
-    config = getattr(config, "text_config", None) or config
-    if config.model_type not in FAMILIES:
-        from poslab.pretrained.proof import proved
-
-        return proved(config)
-    family = FAMILIES[config.model_type]
-    allowed = REFUSED | {"is_causal": (None, family.causal)}
-    for key, values in allowed.items():
-        if (value := getattr(config, key, None)) not in values:
-            raise ValueError(f"model must not have {key}={value!r} in its config.json: Poslab has no counterpart")
-    for kind in declared(config, "layer_types") or ():
-        if kind not in ("full_attention", "sliding_attention"):
-            raise ValueError(f"model must not have layers of {kind}: Poslab has no counterpart")
-    return family
-
-
 def part(of: Any, path: str) -> Any:
     """Return the part at a dotted path; "" is the whole."""
     return attrgetter(path)(of) if path else of

@@ -17,7 +17,8 @@ from poslab.models.contexts import StackContext
 from poslab.models.model import Capability, Model, Outputs, Pooling
 from poslab.pretrained.directory import configuration, library_model, tokenizer_file, with_weights, without_weights
 from poslab.pretrained.exchange import Exchange
-from poslab.pretrained.families import declared, family_of, part
+from poslab.pretrained.families import declared, part
+from poslab.pretrained.proof import family_of
 
 
 class HostedModel(CheckedArguments, Model):

@@ -28,7 +28,7 @@ from poslab.io.files import read_json, write_atomically
 from poslab.pretrained.directory import quiet_library
 from poslab.pretrained.discovery import LENGTH, VOCABULARY, candidates, first_words, tiny_config, tiny_model, tiny_text
 from poslab.pretrained.exchange import Exchange, undo
-from poslab.pretrained.families import FAMILIES, Family
+from poslab.pretrained.families import FAMILIES, PREFIX, REFUSED, Family, declared
 
 SOURCES = Path(__file__).parent
 """Code on which a proof depends, besides the classes of transformers."""
@@ -38,6 +38,31 @@ TOLERANCE = {torch.float64: 1e-5, torch.float32: 1e-4}
 
 PADDING = 3
 """Tokens of padding before a text."""
+
+
+def family_of(config: Any) -> Family:
+    """Return the family of a configuration.
+
+    Raises:
+        ValueError: for a model whose attention cannot be replaced; the message starts with `model`.
+    """
+    if config.model_type.startswith(PREFIX):
+        raise ValueError(
+            "model must have its own positions, got one exported under an encoding: start from the run that "
+            "it was exported from, or with the model before"
+        )
+    config = getattr(config, "text_config", None) or config
+    if config.model_type not in FAMILIES:
+        return proved(config)
+    family = FAMILIES[config.model_type]
+    allowed = REFUSED | {"is_causal": (None, family.causal)}
+    for key, values in allowed.items():
+        if (value := getattr(config, key, None)) not in values:
+            raise ValueError(f"model must not have {key}={value!r} in its config.json: Poslab has no counterpart")
+    for kind in declared(config, "layer_types") or ():
+        if kind not in ("full_attention", "sliding_attention"):
+            raise ValueError(f"model must not have layers of {kind}: Poslab has no counterpart")
+    return family
 
 
 def proved(config: Any) -> Family:

@@ -240,7 +240,7 @@ def _with_target(config: Mapping[str, Any], encoding: Any) -> Mapping[str, Any]:
     stretched = scaling.get("training_length") or length
     if not scaling.get("training_length") and is_pretrained(config["model"]):
         from poslab.pretrained.directory import configuration
-        from poslab.pretrained.families import family_of
+        from poslab.pretrained.proof import family_of
 
         with full_keys("model", config):
             model = configuration(config["model"].get("path"))

@@ -46,7 +46,7 @@ WARNINGS = {
 }
 NOTES = {
     "remote_code": ("auto_map names code of its author, which was neither run nor read", "trust_remote_code"),
-    "base_only_nested": ("programs for transformers 4 take the base 10,000, not that of rope_parameters", NESTED),
+    "base_only_nested": ("programs for transformers 4 take the base 10,000, not the base in rope_parameters", NESTED),
     "mscale": ("attention factor {:.4g} by mscale and mscale_all_dim; programs without them take {:.4g}", SGLANG),
     "unseen_wavelengths": ("{}: {} of {} pairs rotate less than once within the {:,} tokens of training", TURNS),
     "precision_bfloat16": ("bfloat16 angles at {:,} tokens, base {:,.0f}: wrong by up to {:.2g} radians{}", FLOATS),
@@ -108,7 +108,7 @@ def findings_of(description: Description, layers: Sequence[Layer], context: int)
 
 
 def _blocks(description: Description) -> list[Mapping[str, Any]]:
-    """Return the rope blocks that are written, those of each kind of layers one by one."""
+    """Return the rope blocks that are written, one for each kind of layers."""
     blocks = [block for key in ROPE_KEYS if isinstance(block := description.written.get(key), Mapping)]
     nested = [value for block in blocks for value in block.values() if isinstance(value, Mapping)]
     return nested or blocks

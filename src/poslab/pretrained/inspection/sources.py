@@ -68,7 +68,7 @@ def describe(source: str) -> Description:
             name of a model of the hub that is on this machine.
 
     Raises:
-        ValueError: in one sentence, for a source that is not there, is damaged, or is refused by transformers.
+        ValueError: in one sentence, for a source that is not there, is damaged, or cannot be read by transformers.
     """
     path = Path(source)
     if source.endswith(".gguf"):

@@ -1,6 +1,6 @@
 """Frequencies of rotary encodings by the words of a configuration, in float64 and without torch, and the base bound.
 
-r channels rotate, theta(m) = base ** (-2m / r) is the frequency of the pair m. The formulas are those of transformers,
+r channels rotate, theta(m) = base ** (-2m / r) is the frequency of the pair m. The formulas are from transformers,
 which `poslab.encodings.rotary` explains; importing torch would take seconds.
 """
 
