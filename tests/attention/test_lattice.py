@@ -218,5 +218,5 @@ def test_real_coordinates_few_pairs_and_text_are_pairs() -> None:
 def test_places_of_a_wrong_length_are_refused() -> None:
     bias, grid = t5_axes(), GRIDS["one"]
     q = torch.randn(1, HEADS, 10, HEAD_DIM)
-    with pytest.raises(ValueError, match=r"^tables must.*those of 323 and 323$"):
+    with pytest.raises(ValueError, match=r"^tables must.*for 323 and 323$"):
         attend(q, q, q, bias, bias.prepare(grid, grid), Visibility(False))
