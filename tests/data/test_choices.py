@@ -97,7 +97,7 @@ def test_the_archives_of_scrolls_are_named_after_its_task() -> None:
 
 @pytest.mark.parametrize("choice", choices_of(ExampleFiles))
 def test_a_choice_of_own_files_asks_for_them(choice: str) -> None:
-    with pytest.raises(ValueError, match=r"^dataset.files.*them, got None$"):
+    with pytest.raises(ValueError, match=r"^dataset.files.*them, got null$"):
         build({"dataset": composed(choice)}, "dataset", DataSource)
 
 

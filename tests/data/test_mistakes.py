@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "files, message",
     [
-        (None, "files must be .*, got None"),
+        (None, "files must be .*, got null"),
         ([], r"files must be .*, got \[\]"),
         ("{}/note.txt", "files names '{}/note.txt', .*/notes.txt'.*"),
         ("{}/*.md", r"files names '{}/\*.md', .*no file"),

@@ -168,7 +168,7 @@ def test_python_names_what_there_is(page: Path) -> None:
 
 def test_yaml_and_languages() -> None:
     for block in BLOCKS:
-        assert block.language in ("bash", "python", "yaml", "text", "", "mermaid"), block
+        assert block.language in ("bash", "python", "yaml", "json", "text", "", "mermaid"), block
         if block.language == "yaml":
             assert isinstance(yaml.safe_load(block.text), dict)
 

@@ -1,4 +1,4 @@
-"""Where a class of transformers keeps what replacing its positions needs, found in a tiny model of the class.
+"""Parts of a class of transformers that replacing its positions needs, found in a tiny model of the class.
 
 A tiny model has the configuration of a model with few layers (each kind at least once), heads and channels.
 

@@ -326,7 +326,7 @@ def test_no_two_arguments_name_one_column(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"files": None}, "files must be .*, got None"),
+        ({"files": None}, "files must be .*, got null"),
         ({"files": []}, r"files must be .*, got \[\]"),
         ({"test_files": 3}, "test_files must be .*, got 3"),
         ({"delimiter": "::"}, "delimiter must be .*, got '::'"),

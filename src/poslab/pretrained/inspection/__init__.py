@@ -1,4 +1,4 @@
-"""What a model of Hugging Face or llama.cpp does with positions, read from its configuration without its weights."""
+"""Positions of a model of Hugging Face or llama.cpp, read from its configuration without its weights."""
 
 from poslab.pretrained.inspection.report import Inspection, inspect_positions
 

@@ -1,4 +1,4 @@
-"""What the source text of a class of transformers says of its positions. The text is read, never imported.
+"""Facts on positions in the source text of a class of transformers. The text is read, never imported.
 
 A configuration does not say which channels form a pair, which layers rotate, or whether a head has a sink: the code of
 the class does. Where these patterns match nothing, the answer is None, which is shown as unknown.
@@ -82,14 +82,22 @@ class ClassCode:
         return answers.pop() if len(answers) == 1 else None if answers else True
 
 
-def class_code(config_class: type) -> ClassCode:
+def class_code(config_class: Any) -> ClassCode:
     """Return the code of the class that a configuration class of transformers is for."""
-    file = Path(str(sys.modules[config_class.__module__].__file__))
+    file, prefix = (
+        Path(str(sys.modules[config_class.__module__].__file__)),
+        config_class.__name__.removesuffix("Config"),
+    )
     file = file.with_name(file.name.replace("configuration_", "modeling_"))
+    if not file.is_file():  # as Exaone's configuration, whose models are of Llama's class
+        from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+        prefix = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config_class.model_type, "").removesuffix("ForCausalLM")
+        files = file.parents[1].glob("*/modeling_*.py") if prefix else ()
+        file = next((x for x in files if f"class {prefix}ForCausalLM(" in x.read_text(encoding="utf-8")), file)
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
     blocks = re.split(r"^(?=(?:class|def) |[A-Z_]+ = )", text, flags=re.MULTILINE)[1:]
     named = {match[1]: block for block in blocks if (match := re.match(r"(?:class |def )?(\w+)", block))}
-    prefix = config_class.__name__.removesuffix("Config")
     first = [name for name in (f"{prefix}Model", f"{prefix}ForCausalLM", f"{prefix}PreTrainedModel") if name in named]
     waiting, reached = first[:1] or list(named), dict[str, str]()
     while waiting:

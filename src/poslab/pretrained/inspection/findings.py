@@ -1,4 +1,4 @@
-"""What contradicts itself in a description of positions, or will not hold at the length asked; each with its source."""
+"""Contradictions in a description of positions, and limits at the length asked; each with its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each layer of a described model does with positions."""
+"""Use of positions in each layer of a described model."""
 
 from __future__ import annotations
 

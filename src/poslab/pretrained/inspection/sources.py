@@ -1,4 +1,4 @@
-"""Where positions are described: a folder, a `config.json`, a GGUF file, or the defaults of a class of transformers.
+"""Sources that describe positions: a folder, a `config.json`, a GGUF file, or the defaults of a class of transformers.
 
 Nothing in a folder is run, and no file of it is opened but its `config.json`. Code that `auto_map` names is not read.
 """
@@ -26,7 +26,7 @@ MAX_CONFIG = 10_000_000
 
 @dataclass(frozen=True)
 class Description:
-    """What describes the positions of a model.
+    """A description of the positions of a model.
 
     Args:
         name: its class, or its architecture in llama.cpp.
