@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> None:
         ):  # which loads it if it can, for seconds
             from transformers import utils
 
-            utils.is_torch_available = utils.import_utils.is_torch_available = lambda: False
+            for module in (utils, utils.import_utils):
+                setattr(module, "is_torch_available", lambda: False)  # noqa: B010, its type has no such attribute
         from poslab.pretrained.inspection import inspect_positions
 
         inspection = inspect_positions(sources[0], None if length is None else int(length))
@@ -90,12 +91,12 @@ def draw(inspection: Inspection, file: Path) -> None:
 
     figure, trained = new_figure(6.0, 4.0), set()
     axes = figure.add_subplot()
-    rotating = [layer for _, layer in inspection.groups if layer.rope]
-    for n, layer in enumerate(rotating):
-        waves = [2 * math.pi / f if f else math.nan for f in layer.rope.frequencies(inspection.context)]
-        label = f"{layer.attention} layers, base {layer.rope.base:,.0f}, {layer.rope.type}"
+    rotating = [(layer, layer.rope) for _, layer in inspection.groups if layer.rope]
+    for n, (layer, rope) in enumerate(rotating):
+        waves = [2 * math.pi / f if f else math.nan for f in rope.frequencies(inspection.context)]
+        label = f"{layer.attention} layers, base {rope.base:,.0f}, {rope.type}"
         axes.semilogy(waves, LINES[n % 4], color=COLOURS[n % 6], label=label)
-        trained.add(layer.rope.original_length)
+        trained.add(rope.original_length)
     for length in sorted(trained):
         axes.axhline(length, color="grey", linestyle=":", label=f"training length {length:,}")
     axes.axhline(inspection.context, color="black", linestyle="--", label=f"context {inspection.context:,}")

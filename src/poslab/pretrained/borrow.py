@@ -107,8 +107,8 @@ def exchange(
                 f"{next(iter(hyperparameters))} must be given to the encodings of a LayerPattern, not to it"
             )
         encoding = partial(encoding, **hyperparameters)
-    encoding = family.on_layers(base.config, encoding)
-    encodings = StackEncodings(encoding, family.shape(base.config, digits), temperature)
+    on_layers = family.on_layers(base.config, encoding)
+    encodings = StackEncodings(on_layers, family.shape(base.config, digits), temperature)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)
 
 

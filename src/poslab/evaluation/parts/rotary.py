@@ -14,11 +14,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from poslab.encodings import PositionalEncoding, StackEncodings
-from poslab.evaluation.base_bound import Floats, bound_by_length, draw_lengths, sums_plot
+from poslab.evaluation.base_bound import bound_by_length, draw_lengths, sums_plot
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun, Grid
 from poslab.evaluation.evaluation import Evaluation, lengths_of, remark_on_positions, titled
 from poslab.evaluation.learned_bias import served
 from poslab.evaluation.settings import Settings
+from poslab.pretrained.inspection.spectrum import Floats
 from poslab.report.figures import COLOURS, WIDTH, Plot, ReportFigure, Section, Table, new_figure
 
 ORDER = 6

@@ -77,7 +77,8 @@ def _kinds(description: Description) -> list[str]:
         if isinstance(types, list) and types and all(isinstance(kind, str) for kind in types):
             if len({*types}) > MAX_KINDS:
                 raise ValueError(f"{description.origin}: {name} must have at most {MAX_KINDS} kinds of layers")
-            return [KINDS.get(types[n % len(types)], types[n % len(types)]) for n in range(count)]
+            kinds = [str(KINDS.get(kind) or kind) for kind in types]
+            return [kinds[n % len(kinds)] for n in range(count)]
     if code is not None and not code.attention:
         return ["recurrent"] * count
     slides = description.get("sliding_window") and description.get("use_sliding_window", True)

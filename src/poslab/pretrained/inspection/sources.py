@@ -107,7 +107,10 @@ def _of_file(file: Path) -> Description:
 
 
 def _of_class(name: str) -> Description:
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
+    from transformers.models.auto.configuration_auto import (  # type: ignore[attr-defined]
+        CONFIG_MAPPING,
+        CONFIG_MAPPING_NAMES,
+    )
 
     types = {class_name.removesuffix("Config"): kind for kind, class_name in reversed(CONFIG_MAPPING_NAMES.items())}
     kind = types.get(re.sub(r"(For[A-Z]\w+|LMHeadModel|Model|Config)$", "", name), name)
