@@ -44,10 +44,8 @@ def main(arguments: list[str]) -> None:
     if plot is not None and Path(plot).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"plot must end in .png, .svg or .pdf, got {plot}")
     with quick_imports():
-        if (
-            "torch" not in sys.modules and find_spec("transformers") is not None
-        ):  # which loads it if it can, for seconds
-            from transformers import utils
+        if "torch" not in sys.modules and find_spec("transformers") is not None:
+            from transformers import utils  # which would load torch, for seconds
 
             for module in (utils, utils.import_utils):
                 setattr(module, "is_torch_available", lambda: False)  # noqa: B010, its type has no such attribute
