@@ -37,7 +37,6 @@ from tests.pretrained.hosted import CLOSE, DIGITS, SOME, choice, greedy, hosted,
 from tests.pretrained.tiny import BIDIRECTIONAL, CAUSAL, ROWS, left_padded, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
 
-
 DIFFERENT = ("llama", "mistral", "gpt2", "gpt_neox", "bert", "roberta", "modernbert")
 """Families that differ in how positions reach attention: rotations, windows, shares of heads, and learned rows."""
 
