@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from poslab import export
 from poslab.encodings import Alibi, LayerPattern, Rotary
 from poslab.encodings.rotary.yarn import yarn
 from poslab.pretrained import discovery, proof
@@ -141,6 +142,16 @@ def test_what_only_an_exchange_supports_is_said():
         borrow(tiny_model(tiny_config(default("gemma2")), torch.float32))
     with pytest.raises(ValueError, match="layers of chunked_attention"):
         borrow(tiny_model(tiny_config(default("llama4_text")), torch.float32))
+
+
+def test_a_class_without_a_descriptor_is_exported_where_its_own_class_can_be_it(tmp_path):
+    model = tiny_model(tiny_config(default("qwen3_moe")), torch.float32)
+    exchange(model, "yarn")
+    assert export(model, tmp_path / "plain").class_name == "Qwen3MoeForCausalLM"
+    exchange(model, Alibi)
+    with pytest.raises(ValueError, match=r"^Qwen3MoeForCausalLM can be exported only under a rota"):
+        export(model, tmp_path / "alibi")
+    assert not (tmp_path / "alibi").exists()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from poslab.pretrained.exchanged_classes import model_class, under_encoding
 from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.plain import check_sampler
 from poslab.pretrained.export.rope_parameters import Rope, check_order, has_factor_on, rope_of, rotation_of
-from poslab.pretrained.families import part
+from poslab.pretrained.families import FAMILIES, part
 from poslab.pretrained.hosted import HostedModel
 
 SERVED = re.compile(r"(Bert|Roberta|XLMRoberta)(Model|ForMaskedLM|ForSequenceClassification)")
@@ -106,7 +106,9 @@ def hosted_form(model: Any, length: int) -> Form:
         ValueError: for a model whose outputs or positions no class of transformers could have, with Poslab either.
     """
     exchange = exchange_of(model)
-    encodings = exchange.encodings
+    encodings, name = exchange.encodings, type(exchange.model).__name__
+    if exchange.base.config is not exchange.model.config:
+        raise ValueError(f"{name} cannot be exported: its text layers are in a model with towers for other data")
     config = copy.deepcopy(exchange.model.config)
     config._attn_implementation = "eager"
     weights = {  # with updates of low rank added
@@ -129,6 +131,9 @@ def hosted_form(model: Any, length: int) -> Form:
     base = exchange.model.base_model
     prefix = "" if base is exchange.model else f"{exchange.model.base_model_prefix}."
     of_encodings = {f"{prefix}{MODULE}.{name}": weight for name, weight in encodings.state_dict().items()}
+    if config.model_type not in FAMILIES:
+        why = "" if reason is None else f": {reason}"
+        raise ValueError(f"{name} can be exported only under a rotation that its own class has{why}")
     notes = () if reason is None else (f"It needs Poslab: {reason}.",)
     host_class: Any = type(exchange.model)
     under, made = under_encoding(config, describe(encodings)), model_class(host_class)
