@@ -369,7 +369,7 @@ def instead(path: Path) -> str:
         return f"; did you mean {str(meant[0])!r}?" if meant else ""
     files = sorted(Path().glob("outputs/*/config.yaml"), key=lambda file: file.stat().st_mtime)
     runs = [str(file.parent) for file in files]
-    newest = f"; hint: the newest run is {runs[-1]!r}" if runs else ""
+    newest = f"; hint: the newest run is {runs[-1]!r}" if runs and path.parts[:1] == ("outputs",) else ""
     return nearest(str(path), [*neighbours(str(path)), *runs]) or newest
 
 
