@@ -69,15 +69,7 @@ def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", 
 
 
 def build_each(config: Mapping[str, Any], group: str, kind: Any) -> dict[str, Any]:
-    """Build every node of a group that has any number of them by name, such as `callbacks`.
-
-    Args:
-        config, kind: as of `build`.
-        group: whose nodes are built; a configuration without it has none.
-
-    Raises:
-        ValueError: as of `build`.
-    """
+    """Build every node of a group that has any number of them by name, such as `callbacks`; errors as of `build`."""
     nodes = config.get(group) or {}
     if not isinstance(nodes, Mapping):
         raise ValueError(f"{group} must contain nodes by name, as the choices in conf/{group} do")
@@ -214,16 +206,9 @@ def _owners(name: str, node: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def target(path: Any, key: str, kind: Any, trusted: Sequence[str]) -> Callable[..., Any]:
-    """Return the class or factory that a `_target_` names.
+    """Return the class or factory that a `_target_` names; ValueError if it makes something else than `kind`.
 
-    Args:
-        path: `_target_` in the configuration.
-        key: key of the node, for messages.
-        kind: annotation that the result must fit.
-        trusted: packages that may define it, our own first. Nothing outside them is imported.
-
-    Raises:
-        ValueError: if it cannot be imported, is defined elsewhere or makes something else.
+    It is imported, and must be defined, in one of the `trusted` packages, our own first. `key` is of its node.
     """
     if not isinstance(path, str) or not _DOTTED_NAME.fullmatch(path):
         raise ValueError(f"{key}._target_ must name a class, as in poslab.encodings.Rotary, got {shown(path)}")

@@ -90,12 +90,9 @@ def tokens(length: int | str, trained: int) -> Fraction:
 
 
 def whole_tokens(length: int | str, trained: int) -> int:
-    """Return a length in the unit of `trained`, the training length.
+    """Return a length in the unit of `trained`, the training length; ValueError for a multiple that is no whole number.
 
-        whole_tokens("0.5x", 64) == 32
-
-    Raises:
-        ValueError: for a multiple that is not a positive integer.
+    whole_tokens("0.5x", 64) == 32
     """
     count = tokens(length, trained)
     if count < 1 or count.denominator > 1:

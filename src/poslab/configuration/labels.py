@@ -51,11 +51,7 @@ class Choice(NamedTuple):
 def label(config: Mapping[str, Any], conf: Path = CONF) -> str:
     """Return the encoding of a run with its positions and temperature, and what differs from their choices.
 
-        label(config) == "rotary base=1e5 temperature=ssmax"
-
-    Args:
-        config: of the run, resolved.
-        conf: folder of the choices.
+    label(config) == "rotary base=1e5 temperature=ssmax"
     """
     encoding, *around = (
         (group, choice_of(config, group, conf)) for group in OF_THE_ENCODING if isinstance(config.get(group), Mapping)
@@ -74,10 +70,6 @@ def labels(configs: Sequence[Mapping[str, Any]], conf: Path = CONF) -> list[str]
 
     Labels are equal where configurations are, seeds of parts aside. They name four keys, and more only where four are
     not enough. The factor of a scaling is always there, since it says how far an encoding is meant to reach.
-
-    Args:
-        configs: of the runs, resolved.
-        conf: folder of the choices.
     """
     flat = [dict(_flat(config, conf)) for config in configs]
     keys = [key for key in dict.fromkeys(key for run in flat for key in run) if _differs(key, flat)]

@@ -250,13 +250,10 @@ such values would fill any memory."""
 
 
 def check_interpolations(node: Any, file: Path) -> None:
-    """Check the texts of a file's unresolved contents, whether trusted or not, before OmegaConf resolves them.
+    """Raise ValueError for interpolations of a file that are more than `MAX_INTERPOLATIONS`, or of other things.
 
-    `${oc.env:SECRET}` would put a secret into printed and stored text.
-
-    Raises:
-        ValueError: naming the file, for an interpolation that is not another key, a share of one, `now` or `hydra`, and
-            for more than `MAX_INTERPOLATIONS`.
+    Another key, a share of one, `now` and `hydra` are allowed; `${oc.env:SECRET}` would put a secret into printed and
+    stored text.
     """
     if (count := sum(text.count("${") for text in texts(node))) > MAX_INTERPOLATIONS:
         raise ValueError(f"{file} must have at most {MAX_INTERPOLATIONS} interpolations, got {count}")

@@ -44,11 +44,7 @@ class SpecFiles:
         return by_name
 
     def path(self, name: Any) -> Path:
-        """Return the file of a name, or of a path that ends in .yaml.
-
-        Raises:
-            ValueError: if there is none.
-        """
+        """Return the file of a name, or of a path that ends in .yaml; ValueError if there is none."""
         path = Path(str(name))
         if path.suffix in (".yaml", ".yml"):
             if not path.is_file():
@@ -104,10 +100,8 @@ class SpecFiles:
         """Return the keys of a file, which override the defaults next to it; in each, a preset overrides.
 
         The choices of `train`, and cases by name with their choices, are merged; a case that a preset sets to null is
-        left out. Any other key replaces an earlier one.
-
-        Raises:
-            ValueError: for an unknown preset or key, or a key of the preset that a case of the file overrides.
+        left out. Any other key replaces an earlier one. ValueError for an unknown preset or key, or a key of the preset
+        that a case of the file overrides.
         """
         contents = [self._contents(file) for file in (path.with_name(DEFAULTS), path) if file.is_file()]
         known = sorted({str(name) for node in contents for name in node["presets"]})

@@ -49,11 +49,7 @@ Collate = Callable[[Any, np.ndarray], Batch]
 
 
 def padded(rows: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Pad rows of token ids at the end; return them, (B, T) int64, and a mask that is False at padding, (B, T) bool.
-
-    Args:
-        rows: 1-dimensional, of any integer dtype, at least one of them with a token.
-    """
+    """Pad rows of token ids at the end; return them, (B, T) int64, and a mask that is False at padding, (B, T) bool."""
     lengths = np.array([len(row) for row in rows])
     real_BT = np.arange(lengths.max()) < lengths[:, None]
     tokens_BT = np.zeros(real_BT.shape, dtype=np.int64)

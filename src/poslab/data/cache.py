@@ -79,10 +79,8 @@ def fingerprint(paths: Iterable[Path], *settings: object) -> str:
 def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda folder: None) -> bool:
     """Return whether a folder is there and as it was written; remove a damaged one, with a line of warning.
 
-    `check` is called with the folder, and raises ValueError for contents that are not Poslab's.
-
-    Raises:
-        ValueError: if the disk does not remove it.
+    `check` is called with the folder, and raises ValueError for contents that are not Poslab's. ValueError also if the
+    disk does not remove it.
     """
     try:
         number = folder.stat().st_ino
@@ -110,10 +108,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder, which becomes `folder` if the block succeeds and is removed if it fails.
 
     It is on the disk with its checksums before it gets its name. When two processes prepare the same data at once, both
-    finish and the folder of the first one stays. Leftovers of killed processes are removed first.
-
-    Raises:
-        ValueError: if the disk cannot be written, or is full.
+    finish and the folder of the first one stays. Leftovers of killed processes are removed first. ValueError if the
+    disk cannot be written, or is full.
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -79,8 +79,7 @@ class HubColumns(NamedColumns, HubSource):
 def renamed(rows: Any, columns: Mapping[str, str]) -> Any:
     """Return columns of a table with the names of the arguments that name them; one within another has a point.
 
-    Raises:
-        ValueError: starting with the argument, for a column that is not there.
+    ValueError, starting with the argument, for a column that is not there.
     """
     from datasets import concatenate_datasets
 

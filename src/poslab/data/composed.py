@@ -40,14 +40,11 @@ OmegaConf.register_new_resolver("groups", groups, replace=True)
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
-    """Return a composed configuration with its interpolations resolved.
+    """Return a composed configuration with its interpolations resolved; ValueError if the dataset cannot be built.
 
     Where the sequence length of an algorithmic dataset or of one of patches is null, it is its longest training
-    example's, which encodings then follow too, as they follow the grid of its patches. Values that a pretrained
-    model gives itself are left out. The key `trust` decides which classes are built, so it must be the user's.
-
-    Raises:
-        ValueError: naming the full key, if the dataset cannot be built.
+    example's, which encodings then follow too, as they follow the grid of its patches. Values that a pretrained model
+    gives itself are left out. The key `trust` decides which classes are built, so it must be the user's.
     """
     follows = "dataset" in composed and any(key in composed.dataset for key in ("task", "patch"))
     if follows and None in (composed.dataset.get("sequence_length", 0), composed.dataset.get("grid", 0)):
@@ -126,8 +123,8 @@ def _existing(path: str) -> Path | None:
 def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[str]) -> None:
     """Raise ValueError for choices that do not go together.
 
-    These are a size, or the positions of a model, with a pretrained one, the name of a pretrained one with a new
-    model or with its path, and a dataset of another family than an experiment has settings for.
+    These are a size, or the positions of a model, with a pretrained one, the name of a pretrained one with a new model
+    or with its path, and a dataset of another family than an experiment has settings for.
     """
     model, pretrained, size = (choices.get(group) for group in ("model", "pretrained", "size"))
     experiment, family = choices.get("experiment"), choices.get("family")
@@ -155,10 +152,7 @@ def check_choices(conf: Path, choices: Mapping[str, Any], overrides: Sequence[st
 def check_added_keys(known: Sequence[str], composed: DictConfig, overrides: Sequence[str]) -> None:
     """Raise ValueError for a key at the top level that an override adds (`+foo=1`) and that nothing reads.
 
-    Args:
-        known: keys of the configuration, and groups.
-        composed: the composed configuration, not resolved: another value may refer to an added key, as in `${foo}`.
-        overrides: as typed.
+    `composed` is not resolved: another value may refer to an added key, as in `${foo}`.
     """
     read = {part for key in known for part in re.split(r"[./@]", key)}  # `encoding@swap` makes `swap`
     read.update(re.findall(r"\$\{(\w+)", str(OmegaConf.to_container(composed, resolve=False))))
@@ -175,10 +169,8 @@ NEEDED = ("transformers", "gguf", "accelerate")
 def converted(file: Path) -> Path:
     """Return a folder with the model and the tokenizer of a GGUF file, which is made unless it is in the cache.
 
-    Weights in blocks of few bits become float32, each the number that its block represents.
-
-    Raises:
-        ValueError: starting with `path`, if a package is missing, or transformers cannot read the file.
+    Weights in blocks of few bits become float32, each the number that its block represents. ValueError, starting with
+    `path`, if a package is missing, or transformers cannot read the file.
     """
     for name in NEEDED:
         if package_folder(name) is None:
@@ -229,10 +221,7 @@ def rate_fraction(path: str) -> float | None:
         0.1 min(1, sqrt(135e6 / N))
 
     With AdamW's 2e-3 that is 2e-4 for SmolLM2-135M, whose validation loss rises at 2e-3, 2.8e-5 for 7 billion weights
-    and 9e-6 for 65 billion.
-
-    Args:
-        path: folder of the model, or its name on the hub, of which there is None unless it is on this machine.
+    and 9e-6 for 65 billion. A model of the hub that is not on this machine has None.
 
     Source: Chen et al., "Extending Context Window of Large Language Models via Positional Interpolation" (2023),
         section 3.1: 2e-5 for 7 and 13 billion weights, 1e-5 for 33 and 65 billion. We interpolate by the square root.

@@ -222,14 +222,10 @@ class TextSplits(DataSplits):
 def bytes_per_token(num_bytes: int, tokens: np.ndarray, tokenizer: Tokenizer, boundary: int | None) -> float:
     """Return the bytes of text per predicted token, which turn nats per token into bits per byte.
 
-    The first token of the text, or of each document where documents are kept apart, is not predicted: neither its cost
-    nor its bytes count. Ends of documents are tokens without bytes.
+    The first token of the text, or of each document where a `boundary` ends it, is not predicted: neither its cost nor
+    its bytes count. Ends of documents are tokens without bytes.
 
     Example: with boundaries, the documents "ab" and "cde" have 3 bytes in 5 predicted tokens: b, d, e and two ends.
-
-    Args:
-        tokens: (N,) of the text, each document with its end.
-        boundary: the token that ends a document, where documents are kept apart; else None.
     """
     unpredicted = [np.asarray(tokens[:1])]
     if boundary is not None:

@@ -108,9 +108,8 @@ def sizes(column: ChunkedArray) -> ChunkedArray:
 def are_within(column: ChunkedArray, ends: Any) -> bool:
     """Return whether no number is missing, below 0, or not below its end.
 
-    Args:
-        column: a number for each example, a list of them, or a list of lists.
-        ends: one for all examples, or one for each.
+    The column has a number for each example, a list of them, or a list of lists; `ends` is one for all, or one for
+    each.
     """
     from pyarrow import compute
 

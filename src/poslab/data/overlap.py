@@ -25,16 +25,11 @@ BETWEEN_DIGITS = re.compile(r"(?<=[0-9])([\W_]+)(?=[0-9])")
 
 
 def string_hashes(text: np.ndarray, width: int = STRING_BYTES) -> np.ndarray:
-    """Return polynomial hashes of all strings of `width` bytes.
+    """Return polynomial hashes of all strings of `width` bytes of a text (n,) uint8: (n - width + 1,) uint64, or empty.
 
         hash(i) = sum_j code(text[i + j]) * base ** j  mod 2 ** 64
 
     Each is a difference of two running sums over the text, divided by base ** i; base is odd, so it has an inverse.
-
-    Args:
-        text: (n,) uint8.
-
-    Returns: (n - width + 1,) uint64; empty where the text is shorter than `width`.
     """
     sums = np.zeros(len(text) + 1, dtype=np.uint64)
     np.cumsum(_BYTE_CODES[text] * _powers(_BASE, len(text)), out=sums[1:])
@@ -51,13 +46,9 @@ def _powers(base: int, count: int) -> np.ndarray:
 
 
 def shared_bytes(text: bytes, training: Iterable[bytes]) -> np.ndarray:
-    """Find the bytes of a text inside 60-byte strings that training contains too.
+    """Find the bytes of a held-out text inside 60-byte strings that training contains too, (len(text),) bool.
 
-    Args:
-        text: held-out text.
-        training: the training text in pieces of any size; strings across two pieces do not count.
-
-    Returns: (len(text),) bool.
+    Training comes in pieces of any size; strings across two pieces do not count.
     """
     hashes = string_hashes(np.frombuffer(text, dtype=np.uint8))
     wanted, index_of_string = np.unique(hashes, return_inverse=True)

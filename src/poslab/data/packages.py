@@ -200,8 +200,7 @@ def _downloaded(name: str, folder: Path) -> Path:
 def read_archive(path: Path, patterns: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield the names and contents of files in an archive, in order of their names; nothing is written to the disk.
 
-    Raises:
-        ValueError: a pattern matches no file, or the archive has more than `MAX_BYTES`.
+    ValueError if a pattern matches no file, or the archive has more than `MAX_BYTES`.
     """
     archive: Any
     too_large = ValueError(f"it must contain at most {MAX_BYTES:,} bytes")

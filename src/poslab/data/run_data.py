@@ -62,10 +62,7 @@ class RunData(pl.LightningDataModule):
             self.splits = splits
 
     def connect(self, task: Collating, max_length: int | None) -> None:
-        """Set the task that makes batches, and the length above which the evaluation leaves items out, if any.
-
-        A model whose positions end there reads no longer ones.
-        """
+        """Set the task that makes batches, and the length beyond which the model has no positions, if any."""
         self.task = task
         self.max_length = max_length
 
@@ -97,11 +94,7 @@ class RunData(pl.LightningDataModule):
         return self.splits.num_examples(split, self.max_length)
 
     def held_out(self, split: str, length: int) -> HeldOut:
-        """Return the items of a held-out split at a length, those that `max_length` leaves out aside.
-
-        Raises:
-            ValueError: starting with `lengths`, for a length that the data does not have.
-        """
+        """Return the items of a held-out split at a length, as of `DataSplits.held_out`."""
         return self.splits.held_out(split, length, self.task, self.max_length)
 
     def identity(self, split: str, length: int) -> str:

@@ -109,8 +109,7 @@ class DataSplits(ABC):
     def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOut:
         """Return the items of a held-out split at a length, of at most `max_length` tokens.
 
-        Raises:
-            ValueError: starting with `lengths`, for a length that the data does not have.
+        ValueError, starting with `lengths`, for a length that the data does not have.
         """
 
     @abstractmethod

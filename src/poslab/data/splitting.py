@@ -33,17 +33,10 @@ class Part(NamedTuple):
 
 
 def hold_out(sizes: Sequence[int], order: np.ndarray, fractions: Mapping[str, float]) -> dict[str, list[int]]:
-    """Give each held-out split its share of the text, in whole documents.
+    """Give each held-out split its share of the text, in whole documents, of which `order` says who comes first.
 
-    Args:
-        order: the order in which documents are held out, see `random_order` and `spread_order`.
-        fractions: share of the whole by held-out split.
-
-    Returns: the documents of each split in ascending order, the rest under `train`. A held-out split has at least one,
-        and as many as come nearest to its share.
-
-    Raises:
-        ValueError: there are fewer documents than splits.
+    A held-out split has at least one document, and as many as come nearest to its share. Returns the documents of each
+    split in ascending order, the rest under `train`; ValueError if there are fewer documents than splits.
     """
     if len(order) <= len(fractions):
         needed = len(fractions) + 1
@@ -193,10 +186,11 @@ def split(
     near_copies_together: bool = False,
     seed: int = SPLIT_SEED,
 ) -> "dict[str, Dataset]":
-    """Hold out shares of examples, chosen at random.
+    """Hold out shares of examples, chosen at random; ValueError if there are fewer examples, or documents, than splits.
 
-    Every split has at least one example, and otherwise its share to the nearest example. Examples of one `document`,
-    where there is such a column, stay together, so that shares are met as nearly as documents allow.
+    Every split has at least one example, and otherwise its share to the nearest example, in the order of `dataset`.
+    Examples of one `document`, where there is such a column, stay together, so that shares are met as nearly as
+    documents allow.
 
     Args:
         fractions: share of the whole by held-out split; together they leave something for training.
@@ -205,12 +199,6 @@ def split(
             of a document. None: at random.
         together: columns of text; examples that read the same there stay together, where there are no documents.
         near_copies_together: whether near-copies there stay together too.
-
-    Returns:
-        The held-out splits and `train`, each in the order of `dataset`.
-
-    Raises:
-        ValueError: there are fewer examples, or documents, than splits.
     """
     rows_of = _documents(dataset)
     order = np.random.default_rng(seed).permutation(len(rows_of))
@@ -247,15 +235,10 @@ def split(
 
 
 def spread_classes(classes: Sequence[Any], sizes: Sequence[int], order: np.ndarray) -> np.ndarray:
-    """Return an order in which every stretch has its share of each class.
+    """Return an order in which every stretch has its share of each class; `order` stays within a class.
 
     The groups of a class are spread evenly from 0 to 1, single examples at 1/2N, 3/2N, 5/2N, ... for N of them, and all
     are sorted by that. A class of one group comes to the middle, which is for training if less than half is held out.
-
-    Args:
-        classes: class of each group.
-        sizes: examples of each group.
-        order: an order of the groups, which stays within a class and decides between classes.
     """
     totals, seen = Counter[Any](), Counter[Any]()
     for group in order:

@@ -39,8 +39,7 @@ def package_folder(name: str) -> Path | None:
 def in_package(path: str) -> str:
     """Return a path with the folder of the package that it starts with; any other path unchanged.
 
-    Raises:
-        NotInstalledError: starting with `path`, if the package is not installed.
+    NotInstalledError, starting with `path`, if the package is not installed.
     """
     if not path.startswith(PACKAGE):
         return path
@@ -109,11 +108,7 @@ def _too_much(text: str) -> str:
 
 
 def read_json(path: Path, most: int = MAX_JSON) -> dict[str, Any]:
-    """Read a JSON file that contains one object.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read, contains something else or is larger than `most` bytes.
-    """
+    """Read a JSON file of one object; ValueError, naming the file, for another or one of more than `most` bytes."""
     text = read_text(path, most)
     try:
         node = json.loads(text)

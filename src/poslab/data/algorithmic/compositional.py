@@ -187,10 +187,7 @@ class Pcfg(AlgorithmicTask):
 
 
 def draw_tree(num_functions: int, binary_weight: float, generator: np.random.Generator) -> list[int]:
-    """Draw a tree of `num_functions` functions; return the number of arguments of each node, 0 for a string.
-
-    Nodes are in the order of the text, a function before its arguments; `binary_weight` is as of `Pcfg`.
-    """
+    """Draw a tree of functions; return the arity of each node, 0 for a string, a function before its arguments."""
     num_binary = int(np.searchsorted(_binary_at_most(num_functions, binary_weight), generator.random()))
     arities = np.repeat([1, 2, 0], [num_functions - num_binary, num_binary, num_binary + 1])
     generator.shuffle(arities)

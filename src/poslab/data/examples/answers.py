@@ -157,7 +157,6 @@ def spans(context: str, answers: Any, start: Any, row_name: str) -> list[dict[st
     """Return the answers to a question, in the form of their kind.
 
     Args:
-        context: the text that contains them.
         answers: a text, a list of texts, SQuAD's list of `{"text", "answer_start"}`, the hub's
             `{"text": list, "answer_start": list}`, or nothing where the context has no answer.
         start: first character of the answer in the context, if `answers` is a text; None searches for the text.

@@ -33,8 +33,7 @@ class TagKind(ExampleKind):
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
         """Return `start text end`, as for classes, and the index of the first token of each word.
 
-        Raises:
-            ValueError: for a word that the tokenizer leaves out, or joins with the next one.
+        ValueError for a word that the tokenizer leaves out, or joins with the next one.
         """
         columns: dict[str, list[Any]] = {"tokens": [], "firsts": [], "length": []}
         for text in rows["text"]:

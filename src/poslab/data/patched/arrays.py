@@ -170,11 +170,9 @@ def write_arrays(
 
 
 def patches_of(array: np.ndarray, patch: Sequence[int]) -> np.ndarray:
-    """Return the patches of an array, (T, P), in the order of rows: the last axis counts fastest.
+    """Return the patches of an array (n_1, ..., n_A, C), (T, P), in the order of rows: the last axis counts fastest.
 
-    Args:
-        array: (n_1, ..., n_A, C), such as an image, whose axes are height and width.
-        patch: sides of a patch, A integers, of each of which n is a multiple. P is their product times C.
+    `patch` has the sides of a patch, of each of which n is a multiple. P is their product times C.
     """
     axes = range(len(patch))
     cells = [size // side for size, side in zip(array.shape, patch, strict=False)]

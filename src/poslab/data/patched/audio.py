@@ -61,14 +61,13 @@ def read_sound(argument: str, file: Path | BytesIO, name: str | None = None) -> 
     """Return the sound of a file at 16 kHz, (N,) float32, as of `at_16_khz`; several channels become their mean.
 
     Args:
-        argument: name of the argument that names the file, for messages.
+        argument: name of the argument that names the file, with which messages start.
         file: path of a WAV, FLAC, Ogg Vorbis or Opus file, or its contents.
         name: of the file in messages; None is its path.
 
     Raises:
-        ValueError: one sentence that starts with `argument`, for a file that is damaged, is none of these, has a rate
-            beyond 4 to 192 kHz, more than 8 channels or more than 10 minutes. An Ogg file that is cut may be read as
-            far as it goes.
+        ValueError: for a file that is damaged, is none of these, has a rate beyond 4 to 192 kHz, more than 8 channels
+            or more than 10 minutes. An Ogg file that is cut may be read as far as it goes.
     """
     require_reader(argument)
     import soundfile
@@ -108,10 +107,7 @@ def at_16_khz(wave_N: np.ndarray, rate: int) -> np.ndarray:
 
 
 def _mono(file: "SoundFile", frames: int, at_once: int) -> np.ndarray:
-    """Return the mean of the channels of an open file, (N,) float32, of at most so many frames.
-
-    Few are unpacked at once, of which each has all channels: a megabyte of silence can represent gigabytes.
-    """
+    """Return the mean of the channels, (N,) float32; few frames at once, as a megabyte of silence can be gigabytes."""
     waves = [np.zeros(0, np.float32)]
     for first in range(0, frames, at_once):
         wave_NC = file.read(min(at_once, frames - first), dtype="float32", always_2d=True)
@@ -130,9 +126,6 @@ def log_mel(wave_N: np.ndarray) -> np.ndarray:
 
     X_t is the Fourier transform of 25 ms times a periodic Hann window. Frames are 10 ms apart and lie within the sound,
     so that neither end is padded.
-
-    Args:
-        wave_N: usually between -1 and 1.
     """
     if len(wave_N) < WINDOW:
         return np.zeros((0, BINS), np.float32)

@@ -182,14 +182,14 @@ def read_image(argument: str, file: Path | BytesIO, channels: int, name: str | N
     """Return the image of a file, (H, W, channels) uint8, upright; transparent pixels are white.
 
     Args:
-        argument: name of the argument that names the file, for messages.
+        argument: name of the argument that names the file, with which messages start.
         file: path of a PNG, JPEG, GIF or WebP file, or its contents.
         channels: 1 for grey; 3 for red, green and blue.
         name: of the file in messages; None is its path.
 
     Raises:
-        ValueError: one sentence that starts with `argument`, for a file that is damaged, is none of these, has more
-            than 50 million pixels, or is grey in more than 8 bits; colours of more bits are rounded to 8.
+        ValueError: for a file that is damaged, is none of these, has more than 50 million pixels, or is grey in more
+            than 8 bits; colours of more bits are rounded to 8.
     """
     try:
         if isinstance(file, Path):

@@ -91,9 +91,7 @@ class PatchedSource(RowSource):
     def prepare_at(self, length: int) -> Path:
         """Write the held-out arrays at a length, and at the training length all of them, unless they are there.
 
-        Returns: their folder.
-
-        Raises: ValueError if all arrays for training are empty.
+        Returns their folder; ValueError if all arrays for training are empty.
         """
         self.check()
         length = self.stored_length(length)
