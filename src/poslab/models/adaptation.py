@@ -236,10 +236,7 @@ def updated(weight_OI: Tensor, left_OR: Tensor, right_RI: Tensor, scale: Tensor)
 def merged(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights of a model with updates of low rank as weights of the model without, each matrix updated.
 
-    The weights of any other model are unchanged.
-
-    Raises:
-        ValueError: for an update that does not fit its matrix.
+    The weights of any other model are unchanged. ValueError for an update that does not fit its matrix.
     """
     whole: dict[str, Tensor] = {}
     for name, weight in weights.items():

@@ -51,11 +51,7 @@ DTYPES = {
 
 
 def checkpoint_file(run: str | Path) -> Path:
-    """Return the best checkpoint of a run directory, or the given checkpoint itself.
-
-    Raises:
-        ValueError: if it is neither a run directory nor named `*.safetensors`.
-    """
+    """Return the best checkpoint of a run directory, or the given `*.safetensors` itself; else ValueError."""
     path = Path(run)
     if path.suffix == ".ckpt":
         raise ValueError(f"{run}: a checkpoint is now {path.with_suffix(CHECKPOINT)}")
@@ -65,10 +61,8 @@ def checkpoint_file(run: str | Path) -> Path:
 def save_atomically(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Replace `path` by a checkpoint, with a checksum of its contents, once it is on the disk.
 
-    Raises:
-        OSError: if it cannot be written, such as on a full disk; the earlier file is then still there.
-        ValueError: naming the callback, if a state is not plain data: dictionaries, lists, tuples, numbers, texts and
-            dense tensors.
+    OSError, such as on a full disk, leaves the earlier file. A state that is not plain data (dictionaries, lists,
+    tuples, numbers, texts and dense tensors) raises ValueError, naming the callback.
     """
     for name, state in checkpoint.get("callbacks", {}).items():
         try:
@@ -86,10 +80,7 @@ def save_atomically(checkpoint: Mapping[str, Any], path: Path) -> None:
 
 
 def _write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, one tensor after the other.
-
-    `save_file` of the library makes its own temporary file, which a kill would leave behind.
-    """
+    """Write a safetensors file. `save_file` of the library makes its own temporary file, which a kill would leave."""
     header: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, tensor in tensors.items():
@@ -103,12 +94,9 @@ def _write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str,
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load the contents of a checkpoint of this project, on the CPU.
+    """Load a checkpoint on the CPU; ValueError if it is missing, damaged or not of this project.
 
     It needs no more memory than the file has bytes, and runs nothing in it.
-
-    Raises:
-        ValueError: if it is missing, damaged or not of this project.
     """
     _require_file(path)
     try:
@@ -129,9 +117,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     """Return the JSON and the tensors of a checkpoint.
 
-    Raises:
-        SafetensorError, OSError: if they are damaged.
-        KeyError: if another program wrote the file.
+    SafetensorError or OSError means that they are damaged, KeyError that another program wrote the file.
     """
     while True:
         before = path.stat()
@@ -165,9 +151,8 @@ class _Encoder:
             items = []
             for key, item in value.items():
                 name = f"{path}.{key}" if path else str(key)
-                items.append(
-                    (key, self.encode(item, "" if name == "state_dict" else name))
-                )  # weights: the model's names
+                # Weights have the names of the model.
+                items.append((key, self.encode(item, "" if name == "state_dict" else name)))
             if all(type(key) is str for key in value) and not value.keys() & {TENSOR, TUPLE, ITEMS}:
                 return dict(items)
             if other := next((key for key in value if type(key) not in (str, int)), None):
@@ -222,12 +207,9 @@ def _bytes_of(tensor: Tensor) -> memoryview:
 
 
 def check_configuration(run: RunDirectory, checkpoint: Mapping[str, Any]) -> None:
-    """Check that the configuration of a run still equals its checkpoint's, where the checkpoint knows it.
+    """Raise ValueError, naming the groups, if the configuration of a run differs from what its checkpoint knows of it.
 
     A change of the groups `MAY_CHANGE` is only a line of warning.
-
-    Raises:
-        ValueError: naming the groups that have changed.
     """
     known, now = checkpoint["callbacks"][OWN_STATE].get(CONFIG), run.config_hashes()
     if not isinstance(known, dict) or not known:  # not a run of a command
@@ -254,11 +236,7 @@ def checkpoint_digest(path: Path) -> str:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """Load the weights of the learner's model, as of `model_weights`.
-
-    Raises:
-        ValueError: as `load_checkpoint` does, and if there are none.
-    """
+    """Load the weights of the learner's model, as of `model_weights`; ValueError if there are none."""
     weights = model_weights(load_checkpoint(path))
     if not weights:
         raise ValueError(f"the checkpoint {path} has no weights of a model")
@@ -266,11 +244,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 
 def model_weights(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the weights of the learner's model, by the model's own names, with updates of low rank added to them.
-
-    Raises:
-        ValueError: for an update that does not fit its matrix.
-    """
+    """Return the weights of the learner's model, by its own names, with updates of low rank added (see `merged`)."""
     weights = checkpoint.get("state_dict", {}).items()
     return merged({name.removeprefix(MODEL): weight for name, weight in weights if name.startswith(MODEL)})
 

@@ -82,8 +82,7 @@ class RunDirectory:
     def of(cls, run: str | Path, trust: str | Sequence[str] = ()) -> RunDirectory:
         """Find the run of a directory, or of a checkpoint inside one.
 
-        Raises:
-            ValueError: if there is no run there, or it contains something that a run does not write, such as a link.
+        ValueError if there is none, or it contains something that a run does not write, such as a link.
         """
         path = Path(run)
         if path.suffix == CHECKPOINT and path.parent.name == "checkpoints":
@@ -140,9 +139,7 @@ class RunDirectory:
     def held(self) -> Iterator[None]:
         """Make the directory and lock it, so that no other process trains the run; a lock ends with its process.
 
-        Raises:
-            RunTakenError: if another process is training it.
-            ValueError: if the directory cannot be written, or it contains a link.
+        RunTakenError if another process trains it; ValueError if the directory cannot be written, or contains a link.
         """
         with self._writing():
             self.path.mkdir(parents=True, exist_ok=True)
@@ -154,11 +151,7 @@ class RunDirectory:
             yield
 
     def check_files(self) -> None:
-        """Check that files are files and folders are folders, before any of them is opened.
-
-        Raises:
-            ValueError: naming an entry that is something else, such as a link to a file of another folder.
-        """
+        """Raise ValueError for an entry that is a link, or no file or folder as it must be, before any is opened."""
         refuse_links(self.path)
         files = (
             *(self.config_file, self.environment_file, self.metrics_file, self.metrics_csv, self.task_file),
@@ -171,12 +164,9 @@ class RunDirectory:
             raise ValueError(f"{self.checkpoints} must be a folder, and is a file")
 
     def config(self) -> dict[str, Any]:
-        """Read the configuration that the run was started with.
+        """Read the configuration that the run was started with; ValueError if the file does not contain one.
 
         Anybody may have written it: `build` makes objects of it only from the packages of `trust`, whatever it says.
-
-        Raises:
-            ValueError: if the file does not contain a configuration.
         """
         config = read_yaml(self.config_file)
         for group in GROUPS & config.keys():
@@ -185,23 +175,14 @@ class RunDirectory:
         return config | {"trust": list(self.trust)}
 
     def config_hashes(self) -> dict[str, str]:
-        """Return the hash of each group and key of `config.yaml`, by which a checkpoint knows its configuration.
-
-        Raises:
-            ValueError: if the file does not contain a configuration.
-        """
+        """Return the hash of each group and key of `config.yaml`, by which a checkpoint knows its configuration."""
         return _hashes(read_yaml(self.config_file))
 
     def require_trust(self, reached: Sequence[str]) -> None:
-        """Check that the user lets the run reach beyond this machine's files and the user's cache.
+        """Raise UntrustedRunError unless the user lets the run reach beyond this machine's files and the user's cache.
 
-        Users have started their own runs that way: `start` has signed the configuration.
-
-        Args:
-            reached: what it does there, such as `read dataset.path=owner/name`.
-
-        Raises:
-            UntrustedRunError: if it is not signed, and `data` is not trusted.
+        Users have started their own runs that way: `start` has signed the configuration. Others need `trust=data`.
+        `reached` is in words, such as `read dataset.path=owner/name`.
         """
         if not reached:
             return
@@ -223,12 +204,9 @@ class RunDirectory:
         return None
 
     def metrics(self) -> dict[str, float]:
-        """Read the final metrics of a finished run.
+        """Read the final metrics of a finished run; ValueError if they are not numbers, or its steps are not a count.
 
         A metric may be infinite, or not a number: a test can be of a model that fails at some length.
-
-        Raises:
-            ValueError: naming the file, if they are not numbers, or its steps are not a count.
         """
         metrics = read_with_checksum(self.metrics_file)
         for tag, value in metrics.items():
@@ -243,10 +221,7 @@ class RunDirectory:
         """Write the resolved configuration and the environment of the run, before it begins or is resumed.
 
         The configuration is written once, and signed. The environment of a resumption is listed under `resumed` of the
-        first.
-
-        Raises:
-            ValueError: if the directory cannot be written.
+        first. ValueError if the directory cannot be written.
         """
         with self._writing():
             self.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -280,10 +255,7 @@ class RunDirectory:
             raise ValueError(f"hydra.run.dir={self.path} cannot be written: {error.strerror}") from error
 
     def discard(self) -> None:
-        """Remove the files of `start`, and the log, of a run that turned out to be a mistake before it trained.
-
-        Others in the directory may be the user's own.
-        """
+        """Remove the files of `start`, and the log, of a run that was a mistake; others may be the user's own."""
         for file in (self.config_file, self.environment_file, self.log_file):
             file.unlink(missing_ok=True)
         for directory in (self.checkpoints, self.path):
@@ -301,11 +273,7 @@ def write_with_checksum(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_with_checksum(path: Path) -> dict[str, Any]:
-    """Return the values of a file of `write_with_checksum`.
-
-    Raises:
-        ValueError: naming the file, as `read_json` does, and if they are not those that were written.
-    """
+    """Return the values of a file of `write_with_checksum`; ValueError as of `read_json`, and if they are others."""
     values = read_json(path)
     known = values.pop(CHECKSUM, None)
     if known is not None and known != _checksum(values):

@@ -72,9 +72,8 @@ def last_layer(model: Model, seen: list[AttentionInputs]) -> AttentionInputs:
 def attention_distance(teacher: AttentionInputs, student: AttentionInputs, divergence: Divergence) -> Tensor:
     """Return the divergence of the attention weights of two layers, a mean over heads, (B, T) float32.
 
-    Models with different numbers of heads are compared by the mean of the weights over heads. If the
-    weights of a query sum to less than 1, the rest is one more option. The student may read more tokens than the
-    teacher: later ones are left out.
+    Models with different numbers of heads are compared by the mean over heads. If the weights of a query sum to less
+    than 1, the rest is one more option. Later tokens, which only the student reads, are left out.
     """
     p_BHTS, q_BHTS = (_weights(reached) for reached in (teacher, student))
     q_BHTS = q_BHTS[:, :, : p_BHTS.shape[2], : p_BHTS.shape[3]]
@@ -94,13 +93,8 @@ def relation_distance(
 
         relation of A = softmax(A_r A_r^T / sqrt(W)),   A_r (T, W) the part of A (T, H D) of relation head r
 
-    for A the queries, the keys and the values of all heads, over the keys that a query sees in both models.
-
-    Args:
-        teacher, student: of the teacher and of the student, which may read more tokens.
-        divergence: of the rows.
-        num_relation_heads: R, a divisor of both widths H D; None is the number of heads of the student.
-        rotation: whether queries and keys are taken before or after it.
+    for A the queries, the keys and the values of all heads, over the keys that a query sees in both models. R, the
+    number of relation heads, divides both widths H D; None is the number of heads of the student.
 
     Source: Wang et al., "MiniLMv2: Multi-Head Self-Attention Relation Distillation" (2021), section 3.1.
     """
@@ -252,11 +246,7 @@ class Distillation(Objective):
         return ObjectiveSums(loss, whole, ((term.detach(), taught.counted),))
 
     def _compared(self, task: Task, model: Model, batch: Any, teacher: Teacher, read: Any) -> tuple[Tensor, Tensor]:
-        """Run both models; return the logits of the student, and the teacher's or a distance from it, (B, T).
-
-        The distance is between what the student learns instead of logits; `read` is the part of the batch that the
-        teacher reads.
-        """
+        """Run both models; return the student's logits, and the teacher's or a distance, (B, T), of what is matched."""
         match = self.matched(teacher)
         if match in ("attention", "relations"):
             with torch.no_grad(), reaching(teacher.model) as seen_by_teacher:

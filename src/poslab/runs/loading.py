@@ -195,11 +195,7 @@ def untrained(model: Model, weights: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device of that name; `auto` is a GPU if there is one.
-
-    Raises:
-        ValueError: if this machine does not have it.
-    """
+    """Return the device of that name, `auto` being a GPU if there is one; ValueError if this machine lacks it."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

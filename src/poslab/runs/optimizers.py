@@ -31,10 +31,8 @@ Schedule = Literal["cosine", "linear", "constant", "warmup_stable_decay"]
 def fraction_left(schedule: Schedule, progress: float, decay: float) -> float:
     """Return the share of the way from the last learning rate to the highest, in [0, 1].
 
-    Args:
-        schedule: shape.
-        progress: share of the steps after the warm-up that are over, in [0, 1].
-        decay: share of these steps in which `warmup_stable_decay` falls, in (0, 1].
+    `progress` is the share of the steps after the warm-up that are over, and `decay` the share of these steps in which
+    `warmup_stable_decay` falls, in (0, 1].
     """
     if schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * progress))

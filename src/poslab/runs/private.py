@@ -221,17 +221,10 @@ class _OfRow(nn.Module):
 
 @cache
 def noise_multiplier(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """Return the smallest noise, over the bound, with which steps are private: a search of some seconds.
+    """Return the smallest noise, over the bound, with which `steps` (at least 1) are private: a search of some seconds.
 
-    What they spend of epsilon is at most 0.01 or 1% below it, whichever is less.
-
-    Args:
-        epsilon, delta: as of `Private`, for all steps together.
-        rate: probability with which a row is in a batch.
-        steps: their number, at least 1.
-
-    Raises:
-        ValueError: if the accountant finds none.
+    What they spend of epsilon is at most 0.01 or 1% below it, whichever is less. `rate` is the probability with which a
+    row is in a batch. ValueError if the accountant finds none.
     """
     _accountant()
     from opacus.accountants.utils import get_noise_multiplier

@@ -32,8 +32,7 @@ T = TypeVar("T")
 def external_environment() -> ClusterEnvironment | None:
     """Return the environment if torchrun or SLURM started this process as one of several, else None.
 
-    Raises:
-        ValueError: if SLURM started it with options that leave its rank unclear.
+    ValueError if SLURM started it with options that leave its rank unclear.
     """
     environment: ClusterEnvironment
     if TorchElasticEnvironment.detect():
@@ -57,15 +56,12 @@ def join(
 ) -> None:
     """Join the other processes of the run, for all runs of a multirun; Lightning then finds them joined.
 
+    ProcessDiedError if they cannot meet.
+
     Args:
-        environment: rank of this process among them.
-        on_gpu: True if they use GPUs.
         hang_after: timeout in seconds of waiting for one another.
         on_one_machine: True if they use only the loopback interface, which other machines cannot reach.
-        directory: directory of the file through which they meet; None meets at the address of the environment.
-
-    Raises:
-        ProcessDiedError: if they cannot meet.
+        directory: of the file through which they meet; None meets at the address of the environment.
     """
     if distributed.is_initialized():
         return
@@ -149,9 +145,7 @@ def broadcast_from_rank0(value: T) -> T:
 def rank_zero_first(action: Callable[[], None]) -> None:
     """Run an action in process 0 while the others wait, for days if they must; an error there ends all of them.
 
-    Raises:
-        ValueError: as the action does.
-        ProcessDiedError: in the other processes, if the action fails otherwise.
+    The others raise a ValueError as the action does, and ProcessDiedError for any other error.
     """
     if not distributed.is_initialized():
         return action()

@@ -72,12 +72,10 @@ class Recipe:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], to_train: bool = False) -> Recipe:
-        """Build the recipe of a resolved configuration; `to_train` also checks the files of its data and its model.
+        """Build the recipe of a resolved configuration; ValueError, naming the key, for values that do not fit.
 
-        Data and packages that are not installed are not checked: a caller does so once the configuration is right.
-
-        Raises:
-            ValueError: one sentence that names the key, for values that do not fit together.
+        `to_train` also checks the files of its data and its model. Data and packages that are not installed are not
+        checked: a caller does so once the configuration is right.
         """
         seed, init_from = config.get("seed"), config.get("init_from")
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**32:
@@ -126,11 +124,7 @@ class Recipe:
         return label(self.config)
 
     def data(self) -> RunData:
-        """Return its data, not yet prepared.
-
-        Raises:
-            UntrustedRunError: if it was read from a run of someone else, and reaches beyond this machine's files.
-        """
+        """Return its data, not yet prepared; UntrustedRunError if it is someone else's, and reaches too far."""
         if self.read_from is not None:
             with full_keys("dataset", self.config):
                 self.source.check()
@@ -140,11 +134,7 @@ class Recipe:
         return RunData(self.source, joined=self.task.single_sequence)
 
     def callbacks(self) -> dict[str, L.Callback]:
-        """Return new callbacks of Lightning's by name, besides those that every run has.
-
-        Raises:
-            ValueError: as of `build`, and if Lightning does not accept an argument, or lacks a package.
-        """
+        """Return new callbacks of Lightning's by name; ValueError for an argument or package that is wrong."""
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.pytorch import Callback
 
@@ -154,11 +144,7 @@ class Recipe:
             raise ValueError(f"callbacks: {error}") from error
 
     def loggers(self) -> dict[str, partial[Logger]]:
-        """Return what makes each of its loggers, by name.
-
-        Raises:
-            ValueError: naming an argument that a logger needs and neither the configuration nor a run gives.
-        """
+        """Return what makes each of its loggers, by name; ValueError for an argument that nothing gives."""
         from lightning.pytorch.loggers import Logger
 
         loggers = build_each(self.config, "logger", Callable[..., Logger])
@@ -171,11 +157,7 @@ class Recipe:
 
 
 def recipe_of(run: RunDirectory) -> Recipe:
-    """Return the recipe of a run that someone may have trained elsewhere.
-
-    Raises:
-        ValueError: as `Recipe.of` does, and if the directory does not contain a run.
-    """
+    """Return the recipe of a run that someone may have trained elsewhere; ValueError if the directory has no run."""
     config = run.config()
     if missing := sorted(GROUPS - config.keys()):
         raise ValueError(f"{run.path} is not a run directory: its config.yaml names no {missing[0]}")

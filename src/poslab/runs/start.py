@@ -34,12 +34,9 @@ class Start(CheckedArguments):
         """Set the encodings of a model; return a line for each that says how it begins.
 
         Args:
-            model: the model under its new encoding.
-            earlier: the model under its earlier positions, in evaluation mode.
+            model: under its new encoding.
+            earlier: under its earlier positions, in evaluation mode.
             readings: passes over training text.
-
-        Raises:
-            ValueError: as `check` does.
         """
         return []
 

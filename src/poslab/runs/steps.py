@@ -171,12 +171,9 @@ class Gradients(ABC):
 
     @abstractmethod
     def finish(self, parameters: list[nn.Parameter], counted: Tensor, step: int) -> None:
-        """Make the gradients those that the optimizer is to see.
+        """Make the gradients of all parameters that learn those that the optimizer is to see.
 
-        Args:
-            parameters: all that learn.
-            counted: predictions in the global batch.
-            step: number of the optimizer step, from 0.
+        `counted` is the number of predictions in the global batch, and `step` counts from 0.
         """
 
     def metrics(self, steps: int) -> dict[str, float]:
@@ -192,25 +189,16 @@ class Step(ABC):
 
     @abstractmethod
     def check(self, config: Mapping[str, Any], model: Model, processes: int, lengths_vary: bool) -> None:
-        """Check that a run can make its steps so, as far as it can be known without data.
+        """Raise ValueError, naming the key, if a run cannot make its steps so, as far as it can be known without data.
 
         Args:
-            config: of the run.
-            model: of the run, on any device.
             processes: that train it together.
             lengths_vary: True if the rows of a batch are padded to the longest.
-
-        Raises:
-            ValueError: naming the key, if it cannot.
         """
 
     @abstractmethod
     def begin(self, run: RunInfo) -> Gradients:
-        """Return what makes the gradients of a run.
-
-        Raises:
-            ValueError: naming the key, if the run cannot make its steps so.
-        """
+        """Return what makes the gradients of a run; ValueError, naming the key, if it cannot make its steps so."""
 
 
 @dataclass(frozen=True)

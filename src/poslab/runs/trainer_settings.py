@@ -92,11 +92,7 @@ class TrainerSettings:
             raise ValueError(f"trainer.devices must lie {span}, got {self.devices}")
 
     def micro_batches(self, batch_size: int) -> int:
-        """Return the number of micro-batches of a process's share of the global batch.
-
-        Raises:
-            ValueError: if the batch cannot be divided.
-        """
+        """Return the micro-batches of a process's share of the global batch; ValueError if it cannot be divided."""
         if self.processes % self.context_parallel:
             raise ValueError(
                 f"trainer.context_parallel must divide the number of devices, {self.processes}, "
@@ -206,11 +202,7 @@ def open_arguments() -> list[str]:
 
 
 def check_lightning_arguments(given: Mapping[str, Any]) -> None:
-    """Check names and types of arguments, and ranges by making a trainer of them.
-
-    Raises:
-        ValueError: naming the key.
-    """
+    """Raise ValueError, naming the key, for names, types and ranges; these by making a trainer of the arguments."""
     import lightning as L
     from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.callbacks import Timer
@@ -313,7 +305,7 @@ def peak_memory_mb(device: torch.device) -> float:
 def commit() -> str | None:
     """Return the commit of the checkout, with `+` if files differ from it; None outside of a checkout.
 
-    A checkout around an environment with an installed package is another project: its settings of git can run code.
+    A checkout around an installed package is another project: its settings of git can run code.
     """
     checkout = Path(__file__).parents[3]
     if not (checkout / ".git").exists():
