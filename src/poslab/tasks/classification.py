@@ -281,12 +281,8 @@ class LabelCounts(ClassCounts):
 def matthews(right: Tensor, total: Tensor, predicted_C: Tensor, actual_C: Tensor) -> float:
     """Return Matthews' correlation coefficient of several classes, -100 to 100; 0 is chance (Gorodkin 2004, eq. 8).
 
-    It is 0 where only one class was predicted, or is actual.
-
-    Args:
-        right: examples whose class was predicted.
-        total: all examples.
-        predicted_C, actual_C: examples of each class.
+    It is 0 where only one class was predicted, or is actual. Arguments are numbers of examples, by class those
+    predicted and actual.
     """
     spread = torch.sqrt((total**2 - predicted_C @ predicted_C) * (total**2 - actual_C @ actual_C))
     return 100 * ((right * total - predicted_C @ actual_C) / spread).item() if spread > 0 else 0.0

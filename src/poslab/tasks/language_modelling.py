@@ -70,14 +70,11 @@ class LanguageModelling(TokenPrediction):
 
 
 def next_token_batch(windows: np.ndarray, boundary: int | None) -> TokenBatch:
-    """Return windows of T + 1 successive tokens as inputs and targets.
+    """Return windows of T + 1 successive tokens, (B, U), any integer dtype, as inputs and targets.
+
+    Documents are kept apart if a `boundary` ends them: the next token begins a new segment and is not predicted.
 
     Example: with boundary 9, the window 5 9 6 7 gives tokens 5 9 6, targets 9 -100 7, segments 0 0 1.
-
-    Args:
-        windows: token ids, (B, U), any integer dtype.
-        boundary: the token that ends a document, where documents are kept apart: the next token begins a new segment
-            and is not predicted. None: one segment.
     """
     windows_BU = torch.from_numpy(windows.astype(np.int64))
     tokens_BT, targets_BT = windows_BU[:, :-1].contiguous(), windows_BU[:, 1:].contiguous()

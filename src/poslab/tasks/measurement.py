@@ -137,11 +137,7 @@ class TaskRecord:
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """Return the record in a file, the record of no arguments if there is no file.
-
-        Raises:
-            ValueError: naming the file and what is wrong in it.
-        """
+        """Return the record in a file, of no arguments without one; ValueError, naming the file, if it is damaged."""
         content = read_json(file) if file.is_file() else {}
         known = {argument.name for argument in fields(cls)}
         try:

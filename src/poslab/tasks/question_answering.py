@@ -220,11 +220,7 @@ def likeness(predicted: str, right: list[str]) -> tuple[float, float]:
     """Return exact match and F1 of an answer, 0 to 100, by the rules of SQuAD's script of version 1.1.
 
     Two texts of only articles and punctuation match, but share no word: their F1 is 0. Where there is no answer, or
-    none is predicted, both metrics are 100 or 0 (SQuAD 2).
-
-    Args:
-        predicted: an answer; an empty text is none.
-        right: the right answers; empty where the question has none.
+    none is predicted (an empty text), both metrics are 100 or 0 (SQuAD 2).
     """
     if not predicted or not right:
         agree = 100.0 * (not predicted and not right)

@@ -214,16 +214,10 @@ MEANS = (*ROUGE, "exact_match")
 
 @torch.no_grad()
 def written(model: Model, tokenizer: Tokenizer, source: Sequence[int], search: Search) -> Prediction:
-    """Return the text that a model writes from a source.
+    """Return the text that a model writes from a source: token ids, with the token that ends it.
 
-    Args:
-        model: in evaluation mode; one that declares `source` reads it, any other continues it.
-        tokenizer: of the model.
-        source: token ids, with the token that ends it.
-        search: settings of the search for the most probable text.
-
-    Raises:
-        ValueError: if the source leaves no room in the positions of the model.
+    A model that declares `source` reads it, any other continues it. ValueError if the source leaves no room in the
+    positions of the model.
     """
     read = torch.tensor([[*source]], device=device_of(model))
     has_source, most = "source" in model.capabilities, search.max_new_tokens

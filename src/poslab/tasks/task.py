@@ -156,12 +156,7 @@ class Task(ABC):
 
     @classmethod  # noqa: B027, most tasks refuse nothing
     def check(cls, source: Any, positions: PositionSampler | None) -> None:
-        """Raise ValueError if the task cannot be learned from a source of its kind.
-
-        Args:
-            source: of the data.
-            positions: draws positions for the tokens; None leaves them at 0, 1, 2, ...
-        """
+        """Raise ValueError if the task cannot be learned from a source of its kind, or at sampled positions."""
 
     @classmethod
     @abstractmethod
@@ -170,15 +165,9 @@ class Task(ABC):
 
     @classmethod
     def restored(cls, record: Any, tokenizer: Any, source: Any) -> Task:
-        """Return the task of a run, for its predictions.
+        """Return the task of a run, for its predictions, from its record, its tokenizer and the source of its data.
 
-        Args:
-            record: of the task in the run, of `record_type`.
-            tokenizer: of the run.
-            source: of its data.
-
-        Raises:
-            ValueError: if the record is of another task, or a text has nothing to predict.
+        ValueError if the record is of another task, or a text has nothing to predict.
         """
         raise ValueError("it has learned to predict text, and answers nothing")
 
@@ -200,11 +189,7 @@ class Task(ABC):
         """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
 
     def distributions(self, logits: Tensor, batch: Any) -> Distributions:
-        """Return the distributions whose cross-entropies are the loss of a batch, row by row.
-
-        Raises:
-            ValueError: if the loss is no cross-entropy.
-        """
+        """Return the distributions whose cross-entropies are the loss of a batch; ValueError if it is none."""
         raise ValueError(f"objective must not be distil: {type(self).__name__} predicts no distributions")
 
     @abstractmethod
@@ -269,15 +254,9 @@ class Task(ABC):
         return TaskRecord(outputs=self.outputs, extra_tokens=self.extra_tokens)
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
-        """Predict the class, tags, answer or target of a text.
+        """Predict the class, tags, answer or target of a text; ValueError for one that is not an input of the task.
 
-        Args:
-            model: in evaluation mode.
-            text: an input of the task; two texts are separated by a tab.
-            search: settings of the search for an answer of many tokens.
-
-        Raises:
-            ValueError: for a text that is not an input of the task.
+        Two texts are separated by a tab. The model is in evaluation mode.
         """
         raise NotImplementedError
 
@@ -295,16 +274,7 @@ T = TypeVar("T")
 
 
 def task_for(kind: Kind, model: type[Model], capabilities: frozenset[str]) -> type[Task]:
-    """Return the task of a model on a kind of data.
-
-    Args:
-        kind: of the data.
-        model: class of the model, for its name.
-        capabilities: of the model.
-
-    Raises:
-        ValueError: starting with `model`, if there is none.
-    """
+    """Return the task of a model on a kind of data; ValueError, starting with `model`, if there is none."""
     task = _task_of(kind, capabilities)
     if task is None:
         choices = " or ".join(snake(known.__name__) for known in models() if _task_of(kind, known.capabilities))

@@ -164,11 +164,7 @@ def losses_and_correct(
 ) -> tuple[Tensor, Tensor]:
     """Return the nats of each target and whether it was the most probable token, both (N,), in bounded memory.
 
-    Args:
-        head: makes the logits of tokens from their hidden states.
-        hidden_NM: input of the head.
-        targets_N: token ids; the loss of `IGNORE` is 0.
-        vocab_size: number of logits of a token.
+    `head` makes the `vocab_size` logits of a token from its hidden state. The loss of `IGNORE` is 0.
     """
     rows = max(1, LOGITS_AT_ONCE // vocab_size)
     losses, corrects = [], []

@@ -87,11 +87,7 @@ class WeightAverage(CheckedArguments, WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=move)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copy the weights.
-
-        Raises:
-            ValueError: where devices share one model, of which this callback would average only a part.
-        """
+        """Copy the weights; ValueError where devices share one model, of which this callback would average a part."""
         if isinstance(trainer.strategy, ModelParallelStrategy):
             raise ValueError(
                 "callbacks=ema needs the whole model on each device: trainer.strategy must be ddp, not fsdp"
@@ -124,11 +120,7 @@ class Samples(CheckedArguments, L.Callback):
         self.search = Search(max_new_tokens=max_new_tokens)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the first samples.
-
-        Raises:
-            ValueError: for a run whose model cannot write, or a prompt that it cannot read.
-        """
+        """Write the first samples; ValueError for a run whose model cannot write, or a prompt that it cannot read."""
         assert isinstance(pl_module, Learner)
         task = pl_module.task
         if not task.predicts_next_tokens and type(task).predict is Task.predict:

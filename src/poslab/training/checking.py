@@ -20,12 +20,9 @@ if TYPE_CHECKING:
 def check(
     config: Mapping[str, Any], checkpoint: Path | None = None, earlier: Mapping[str, Any] | None = None
 ) -> Recipe:
-    """Check a resolved configuration by building all parts of a run that are quick to build; return its recipe.
-
-    The parts are on no device.
+    """Check a resolved configuration by building, on no device, all parts that are quick to build; return its recipe.
 
     Args:
-        config: the configuration.
         checkpoint: the one to resume from; None starts a new run.
         earlier: configuration of a run that is still to be trained, with which this one will begin; None if none is.
     """

@@ -42,11 +42,7 @@ from poslab.training.utilisation import flops_per_token
 
 
 def prepared_data(recipe: Recipe) -> RunData:
-    """Return the data of a run, tokenised only by the first process.
-
-    Raises:
-        ValueError: naming the key, if it cannot be had or is too short.
-    """
+    """Return the data of a run, prepared only by the first process; ValueError if it cannot be had or is too short."""
     datamodule = recipe.data()
     datamodule.draws_independently = recipe.step.draws_independently
     datamodule.processes_per_window = recipe.trainer.context_parallel
@@ -68,13 +64,7 @@ has dozens.
 def begin_kernel(settings: TrainerSettings, datamodule: RunData, say: Callable[[str], None]) -> None:
     """Use the compiled attention or not, as `trainer.kernel` says; what another run of this process did is forgotten.
 
-    Args:
-        settings: of the run.
-        datamodule: its data, set up.
-        say: prints a line.
-
-    Raises:
-        ValueError: for `trainer.kernel=compiled` where it cannot be compiled.
+    ValueError for `trainer.kernel=compiled` where it cannot be compiled.
     """
     library.disable()
     pairs = settings.max_steps * datamodule.batch_size * datamodule.longest_trained**2
@@ -148,11 +138,7 @@ def first_step_of(checkpoint: Path | None, datamodule: RunData) -> int:
 
 
 def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]:
-    """Return the task of data that is set up and the model that learns it, and connect the data to both.
-
-    Raises:
-        ValueError: naming the key, if the model cannot be built.
-    """
+    """Return the task of data that is set up and the model that learns it, and connect the data to both."""
     task, tokenizer = recipe.task.of(datamodule), datamodule.tokenizer
     with full_keys("model", recipe.config):
         size = datamodule.vocab_size + task.extra_tokens
@@ -164,12 +150,9 @@ def task_and_model_of(recipe: Recipe, datamodule: RunData) -> tuple[Task, Model]
 def learner_of(
     recipe: Recipe, model: Model, task: Task, datamodule: RunData, teacher: Teacher | None = None
 ) -> Learner:
-    """Return the learner of a task, in which the weights learn that the recipe chooses.
+    """Return the learner of a task, in which the weights learn that the recipe chooses; only training needs a teacher.
 
-    It needs the teacher of its recipe only to train.
-
-    Raises:
-        ValueError: if the model has positions for no example that is held out.
+    ValueError if the model has positions for no example that is held out.
     """
     lengths = {split: datamodule.lengths_of(split) for split in HELD_OUT}
     for split, of_split in lengths.items():
@@ -205,10 +188,9 @@ def learner_of(
 
 
 def callbacks_of(recipe: Recipe, learner: Learner, standard: Sequence[L.Callback] = ()) -> list[L.Callback]:
-    """Return the callbacks that a recipe asks for, besides those that every run has (`own`).
+    """Return the callbacks that a recipe asks for, besides those that every run has (`standard`).
 
-    Raises:
-        ValueError: if one monitors a metric that validations do not have, or two have states of the same name.
+    ValueError if one monitors a metric that validations do not have, or two have states of the same name.
     """
     callbacks, tags = recipe.callbacks(), learner.tags("validation")
     at_lengths = {f"{tag}@{length}" for tag in tags for length in learner.lengths["validation"]}
@@ -231,10 +213,7 @@ def callbacks_of(recipe: Recipe, learner: Learner, standard: Sequence[L.Callback
 def loggers_of(recipe: Recipe, directory: Path, first_step: int | None) -> list[Logger]:
     """Return the loggers of a run, all of which record in its directory unless they were given another.
 
-    Args:
-        recipe: names them.
-        directory: of the run.
-        first_step: step that the run resumes after; None where a finished run is tested.
+    `first_step` is the step that the run resumes after; None where a finished run is tested.
     """
     loggers: list[Logger] = []
     for name, make in recipe.loggers().items():

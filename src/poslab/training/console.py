@@ -204,10 +204,10 @@ def _width(columns: Sequence[str]) -> int:
 
 
 def test_table(task: Task, metrics: Mapping[str, float], lengths: Sequence[int], trained: int, step: int) -> Table:
-    """Return the test metrics of a run, a row for each length, with a dash beyond the end of the encoding.
+    """Return the test metrics of a run, a row for each of ascending lengths, a dash beyond the end of the encoding.
 
-    Rows of examples have their number, since metrics of few examples are uncertain. `metrics` are the final metrics by
-    tag, `lengths` ascend, `trained` is the longest training length, and `step` is the step of the tested checkpoint.
+    Rows of examples have their number, since metrics of few are uncertain. `metrics` are by tag, `trained` is the
+    longest training length, and `step` the step of the tested checkpoint.
     """
     table = Table(box=box.SIMPLE_HEAD, title=f"Test results (best checkpoint, step {step:,})", title_justify="left")
     if scored := [words(name) for name in task.shown if name not in task.open_ended]:

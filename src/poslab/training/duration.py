@@ -39,11 +39,6 @@ def seconds_of_run(recipe: Recipe, data: RunData, threads: int) -> float:
     test writes count as if they were read. A single thread is timed by the processor's time that it gets, which other
     programs do not change. Several threads wait for one another, and other programs for each: on a busy machine they
     count as no slower than one.
-
-    Args:
-        recipe: of the run.
-        data: of the recipe, set up.
-        threads: of PyTorch in the worker that will train the run.
     """
     with threads_of_training(threads):
         seconds = _seconds(recipe, data, time.process_time if threads == 1 else time.perf_counter)

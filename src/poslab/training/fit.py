@@ -41,16 +41,10 @@ from poslab.training.teacher import teacher_of
 
 
 def train(plan: Plan, recipe: Recipe, observer: Observer | None = None) -> RunDirectory:
-    """Train or resume a run, in as many processes as its configuration has.
+    """Train or resume a run, in as many processes as its configuration has; return it, perhaps not the planned one.
 
-    Args:
-        plan: the run, its configuration and its checkpoint; several processes use the plan of the first.
-        recipe: of its configuration, checked.
-        observer: called with every validation, in this process; may end the run. An observed run is not tested, since
-            one of several is to be chosen (`run_test` tests that one).
-
-    Returns:
-        The run, which may be another than the run of this process's plan.
+    Several processes use the plan of the first. The observer is called with every validation, in this process, and may
+    end the run. An observed run is not tested, since one of several is to be chosen (`run_test` tests that one).
 
     Raises:
         ValueError: for a mistake that no earlier check finds, such as a text that is too short.
@@ -130,15 +124,7 @@ def train_here(
     observer: Observer | None = None,
     callbacks: Sequence[L.Callback] = (),
 ) -> None:
-    """Train, test and report a run in this process, which may be one of several that have joined.
-
-    Args:
-        run: its directory.
-        recipe: its recipe, checked.
-        checkpoint: to resume from; None starts from step 0.
-        signals: requests to stop.
-        observer: as of `train`; only the first process calls it.
-        callbacks: further callbacks of Lightning.
+    """Train, test and report a run in this process, which may be one of several; only the first calls the observer.
 
     Raises:
         ValueError: for a mistake that no earlier check finds, such as a text that is too short.
@@ -271,9 +257,7 @@ def run_test(run: RunDirectory) -> dict[str, float]:
     """Test the best checkpoint of a finished run on one device of this machine, unless it has been tested.
 
     The test metrics by tag are returned, and added to metrics.json and, as curves over length, to TensorBoard's events.
-
-    Raises:
-        ValueError: if its text has changed since training.
+    ValueError if its text has changed since training.
     """
     metrics = run.metrics()
     if already := {tag: value for tag, value in metrics.items() if tag.startswith("test/")}:

@@ -31,16 +31,8 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
 
     The source is a checkpoint, or a run directory for its best checkpoint. If it has the tokenizer of the training
     data, its tokens keep their rows, whatever tokens either task adds. If it has another one, no row is kept: the same
-    number represents another token. The same is true of an output layer of other classes.
-
-    Args:
-        model: of the task.
-        source: a checkpoint, or a run directory.
-        tokenizer: of the training data.
-        classes: names of the outputs of the task, in their order; none if it predicts tokens.
-
-    Raises:
-        ValueError: for an unknown run, or one without any weight that fits.
+    number represents another token. The same is true of an output layer of other `classes`, of which a task that
+    predicts tokens has none. ValueError for an unknown run, or one without any weight that fits.
     """
     source_weights, weights = load_weights(checkpoint_file(source)), model.state_dict()
     known, known_classes = None, None
@@ -110,12 +102,9 @@ def _vocab_size(weights: Mapping[str, Tensor]) -> int | None:
 
 
 def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None) -> None:
-    """Check a start that needs earlier positions as far as it can be without data.
+    """Check a start that needs earlier positions, as far as it can be without data, on a model on no device.
 
-    Args:
-        recipe: of the run.
-        model: its model, on no device.
-        begins_with: recipe of a run that is still to be trained, with which it will begin; None if none is.
+    `begins_with` is the recipe of a run that is still to be trained, with which it will begin; None if none is.
     """
     if model.encodings.keeps_pretrained_positions:
         raise ValueError("start must be fresh under encoding=pretrained, which replaces nothing")
@@ -133,18 +122,10 @@ def check_start(recipe: Recipe, model: Model, begins_with: Recipe | None = None)
 
 
 def begin_encoding(recipe: Recipe, model: Model, task: Task, data: RunData) -> list[str]:
-    """Set the first values of a model's encodings; return a line for each that says how it begins.
+    """Set the first values of the encodings of a model on the CPU; return a line for each that says how it begins.
 
-    The first process sets them, and the others get its values. No random number of the run moves.
-
-    Args:
-        recipe: of the run, checked by `check_start`.
-        model: its model on the CPU, with the weights that it starts from.
-        task: its task.
-        data: its data, connected to the task.
-
-    Raises:
-        ValueError: in one sentence, if the model has earlier positions from which the encoding cannot begin.
+    The first process sets them, and the others get its values. No random number of the run moves. ValueError if the
+    encoding cannot begin from the earlier positions of the model.
     """
     lines: list[str] = []
 

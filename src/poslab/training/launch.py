@@ -56,20 +56,13 @@ def launch(
     """Train the run of a directory in several processes on this machine, each in its own session.
 
     They read only the run's resolved configuration, not this process's command line. They meet in a private directory:
-    this process listens on no port.
-
-    Args:
-        run: its directory, with config.yaml.
-        checkpoint: to resume from; None starts from step 0.
-        processes: their number.
-        hang_after: seconds without a finished batch after which they are ended, once they have begun to train.
-        signals: requests to stop; a second signal ends the processes.
-        observer: called with every validation, in this process; may end the run.
+    this process listens on no port. After `hang_after` seconds without a finished batch they are ended, once they have
+    begun to train. The observer is called in this process.
 
     Raises:
         ValueError, NonFiniteLossError, RunEndedEarlyError, DiskError: from a process.
         ProcessDiedError: if one died otherwise, or all hang.
-        RunInterruptedError: after a signal.
+        RunInterruptedError: after a signal; a second one ends the processes.
     """
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # each has its own level

@@ -118,11 +118,7 @@ class MetricsCsv(RunLogger):
         self.first_step = first_step or 0
 
     def begin(self, config: Mapping[str, Any]) -> None:
-        """Make the file, or cut off what will be recorded again.
-
-        Raises:
-            ValueError: naming the file, if it is not CSV.
-        """
+        """Make the file, or cut off what will be recorded again; ValueError, naming the file, if it is not CSV."""
         kept = []
         if self.first_step and self.file.exists():
             try:

@@ -37,16 +37,10 @@ class Plan(NamedTuple):
 
 
 def plan(config: Mapping[str, Any], directory: Path, given: list[str], is_named: bool = True) -> Plan:
-    """Return the run that `resume` means, or a new one in a directory.
+    """Return the run that `resume` means, or a new one in a directory, which must be free if the user has named it.
 
-    Args:
-        config: as composed.
-        directory: of a new run.
-        given: the overrides of the command line, without `resume`.
-        is_named: True if the user has named the directory, which then must be free.
-
-    Raises:
-        ValueError: if there is nothing to resume, or an override differs from the run's own configuration.
+    `given` are the overrides of the command line, without `resume`. ValueError if there is nothing to resume, or an
+    override differs from the run's own configuration.
     """
     resume = config["resume"]
     config = {**config, "resume": None}
@@ -150,10 +144,7 @@ def changes_since(
 
 
 def _is_given(key: str, given: list[str], config: Mapping[str, Any]) -> bool:
-    """Return whether an override sets a dotted key, or one within it.
-
-    A whole recipe (`experiment=`, `debug=`, `size=`) sets all.
-    """
+    """Return whether an override sets a key, or one within it; `experiment=`, `debug=` and `size=` set all."""
     names = [override.lstrip("+~").partition("=")[0] for override in given]
     is_within = (f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in names)
     return any(is_within) or any(name.partition(".")[0] not in config for name in names)

@@ -24,8 +24,7 @@ OF_PATCHES = ("patch", "mean", "deviation")
 def check_teacher(recipe: Recipe, objective: Distillation, student: Model) -> None:
     """Check the teacher of a run as far as it can be without data.
 
-    Raises:
-        ValueError: in one sentence, if the teacher is missing or damaged, or cannot teach this student.
+    ValueError if the teacher is missing or damaged, or cannot teach this student.
     """
     if objective.teacher_length is not None:
         _check_teacher_length(recipe, objective.teacher_length)
@@ -85,8 +84,7 @@ def _check_teacher_length(recipe: Recipe, length: int) -> None:
 def teacher_of(recipe: Recipe, objective: Distillation, task: Task, tokenizer: Tokenizer) -> Teacher:
     """Return the teacher of a run on the CPU, which `check_teacher` has checked.
 
-    Raises:
-        ValueError: in one sentence, if the teacher cannot be loaded, or has other tokens or classes.
+    ValueError if the teacher cannot be loaded, or has other tokens or classes.
     """
     teacher = _loaded(recipe, objective)
     if objective.teacher == UNTOUCHED:
@@ -120,12 +118,9 @@ def _trained(recipe: Recipe, source: str) -> Teacher:
 
 
 def _untouched(recipe: Recipe) -> Teacher:
-    """Return the pretrained model of a run with its own positions, which reads as many tokens as it was trained at.
+    """Return the pretrained model of a run with its own positions, as the teacher; ValueError if it is not pretrained.
 
     It makes the predictions of the task if these are token logits, and it has a trained output layer.
-
-    Raises:
-        ValueError: if the model is not a pretrained one.
     """
     with full_keys("model", recipe.config):
         untouched = recipe.model.untouched()
