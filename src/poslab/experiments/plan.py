@@ -180,10 +180,14 @@ class ComparisonJobs(Jobs[CellResult]):
     def __init__(self, plan: CellPlan, ledger: Ledger) -> None:
         super().__init__(ledger, plan.comparison.lost_after)
         self.plan = plan
+        self._planned: tuple[Finished, tuple[list[str], int]] | None = None
 
     def wanted(self, records: Mapping[str, Record]) -> tuple[list[str], int]:
-        cells, unknown = self.plan.wanted(self._results(records))
-        return [cell.identity for cell in cells], unknown
+        results = self._results(records)
+        if self._planned is None or self._planned[0] != results:  # planning hundreds of cells takes a second
+            cells, unknown = self.plan.wanted(results)
+            self._planned = results, ([cell.identity for cell in cells], unknown)
+        return self._planned[1]
 
     def directory_of(self, key: str) -> Path:
         return Path(self.plan.comparison.output) / cell_of_key(key).directory
