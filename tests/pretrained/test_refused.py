@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, DynamicCache, StaticCache
+from transformers import AutoConfig, DynamicCache, EncoderDecoderCache
 
 import poslab
 from poslab.encodings import (
@@ -94,7 +94,6 @@ def test_a_family_without_a_descriptor_or_a_proof_is_refused_with_the_reason():
         ("gpt2", "add_cross_attention", True),
         ("gemma", "use_bidirectional_attention", True),
         ("llama", "is_causal", False),
-        ("llama", "quantization_config", {"quant_method": "awq"}),
     ],
 )
 def test_what_changes_attention_without_a_counterpart_is_refused(name, key, value):
@@ -109,9 +108,9 @@ def test_what_changes_attention_without_a_counterpart_is_refused(name, key, valu
     [
         ({"attention_mask": torch.ones(2, 1, 11, 11)}, f"{MASK}, got (2, 1, 11, 11)"),
         ({"attention_mask": torch.ones(2, 9)}, f"{MASK}, got (2, 9)"),
-        ({"attention_mask": {"full_attention": None}}, f"{MASK}, got dict"),
+        ({"attention_mask": {"full_attention": torch.ones(2, 1, 11, 11)}}, f"{MASK}, got (2, 1, 11, 11)"),
         ({"position_ids": torch.arange(11)[None] + 1}, "position_ids must count"),
-        ({"cache": StaticCache(tiny_config("llama"), max_cache_len=20)}, "cache must be a DynamicCache"),
+        ({"cache": EncoderDecoderCache(DynamicCache(), DynamicCache())}, "cache must be one of transformers"),
     ],
 )
 def test_arguments_without_a_counterpart_are_refused(given, message):

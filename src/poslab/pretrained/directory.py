@@ -38,10 +38,12 @@ def require_transformers(purpose: str) -> None:
 
 
 def library_model(model: Any) -> Any:
-    """Return a model of transformers without the wrapper of `torch.compile`; ValueError for anything else."""
+    """Return a model of transformers without a wrapper of `torch.compile` or PEFT; ValueError for anything else."""
     from transformers import PreTrainedModel
 
     model = getattr(model, "_orig_mod", model)
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
     if not isinstance(model, PreTrainedModel):
         raise ValueError(f"model must be one of transformers, got {type(model).__name__}")
     return model

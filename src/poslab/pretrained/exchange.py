@@ -52,8 +52,7 @@ class Exchange:
         self.base = family.base_of(model)
         self.keeps_own = encodings.keeps_pretrained_positions
         undo(self.base)
-        weight: Tensor = next(self.base.parameters())
-        encodings.to(weight.device, weight.dtype)
+        encodings.to(_device(self.base), self.base.get_input_embeddings().weight.dtype)  # others may be quantised
         self.base.poslab_exchange = self
         self.windows, self.chunks = family.windows(self.base.config), family.chunks(self.base.config)
         hooks = {hook for encoding in encodings for hook in encoding.hooks}
@@ -190,8 +189,7 @@ class Exchange:
         cache = self._cache(named)
         past = 0 if cache is None else int(cache.get_seq_length())
         mask = named.get("attention_mask")
-        if isinstance(mask, Mapping) and self.base.config is not self.model.config:
-            # A model with towers makes one for each kind of layers: all have the same padding.
+        if isinstance(mask, Mapping):  # one for each kind of layers: all have the same padding
             mask = next(iter(mask.values()))
         real = _real(mask, past + length)
         keys = Positions.range(past + length, device=device) if real is None else Positions.padded(real)
@@ -205,7 +203,9 @@ class Exchange:
                 memory = _Memory(cache, 2 * self._in_cache[-1] + 2, past)
                 known_BT = memory.extended(known_BT[:, None, :, None])[:, 0, :, 0]
             tokens = Tokens(known_BT)
-        kept = [past + length if cache is None else cache.get_mask_sizes(length, i)[0] for i in self._in_cache]
+        kept = [past + length] * len(self._in_cache)
+        if cache is not None:  # a static one has room for more
+            kept = [min(past + length, cache.get_mask_sizes(length, i)[0]) for i in self._in_cache]
         of_length = {count: self._contexts(queries, keys, real, tokens, count) for count in dict.fromkeys(kept)}
         contexts = [of_length[count][i] for i, count in enumerate(kept)]
         for i, context in enumerate(contexts):
@@ -237,7 +237,7 @@ class Exchange:
 
     def _cache(self, named: dict[str, Any]) -> Any:
         """Return the cache of a call, which is made here where more than keys and values goes into it."""
-        from transformers import DynamicCache
+        from transformers import Cache, DynamicCache, EncoderDecoderCache
 
         cache = named.get("cache", named.pop("past_key_values", None))
         wanted = named.get("use_cache")
@@ -247,8 +247,8 @@ class Exchange:
             cache = DynamicCache(config=self.base.config) if self.family.causal else None
         if cache is None:
             return None
-        if not isinstance(cache, DynamicCache):
-            raise ValueError(f"cache must be a DynamicCache of transformers, got {type(cache).__name__}")
+        if not isinstance(cache, Cache) or isinstance(cache, EncoderDecoderCache):
+            raise ValueError(f"cache must be one of transformers for a decoder, got {type(cache).__name__}")
         named["cache"] = cache
         return cache
 
@@ -262,6 +262,21 @@ class Exchange:
                 "position_ids must count the real tokens of each row from the first one, as attention_mask has them: "
                 "a HostedModel takes any positions"
             )
+
+
+def _device(base: nn.Module) -> torch.device:
+    """Return the device of the weights of a model, of which some may wait elsewhere for their turn (accelerate).
+
+    Raises:
+        ValueError: for weights on several devices.
+    """
+    devices = sorted({str(parameter.device) for parameter in base.parameters() if not parameter.is_meta})
+    if len(devices) > 1:
+        raise ValueError(
+            f"model must be on one device, got {', '.join(devices)}: load it with device_map={{'': {devices[0]!r}}}, "
+            "or let the rest wait in memory (max_memory)"
+        )
+    return torch.device(*devices)
 
 
 def undo(base: nn.Module) -> None:
@@ -382,7 +397,8 @@ def attention(
     if s_aux is not None or softcap is not None:
         poslab_context = replace(poslab_context, sinks=s_aux, softcap=softcap)
     query, key = with_rotated_first(query, module), with_rotated_first(key, module)
-    width = value.shape[-1]
+    count, width = poslab_context.key_positions.length, value.shape[-1]
+    key, value = key[:, :, :count], value[:, :, :count]  # what a static cache has is longer
     if width < query.shape[-1]:
         value = functional.pad(value, (0, query.shape[-1] - width))
     mixed_BHTD = poslab_context.attend(query, *poslab_context.append(key, value, poslab_state))[..., :width]

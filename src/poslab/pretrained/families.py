@@ -247,10 +247,8 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "is_encoder_decoder": (None, False),
     "position_embedding_type": (None, "absolute"),
     "use_bidirectional_attention": (None, False),
-    "quantization_config": (None,),
 }
-"""Keys of a configuration that change attention or weights in a way that has no counterpart here, with their values
-that do not."""
+"""Keys of a configuration that change attention without a counterpart here, with their values that do not."""
 
 
 def part(of: Any, path: str) -> Any:

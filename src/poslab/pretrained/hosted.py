@@ -62,6 +62,11 @@ class HostedModel(CheckedArguments, Model):
         super().__init__()
         given = library_model(path) if isinstance(path, nn.Module) else None
         config = configuration(path) if given is None else given.config
+        if getattr(config, "quantization_config", None) is not None:
+            raise ValueError(
+                "model must have weights that are not quantised, since it is trained in float32: poslab.exchange "
+                "replaces the encoding of a quantised model in place"
+            )
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
         config = getattr(config, "text_config", None) or config
