@@ -276,7 +276,7 @@ def _device(base: nn.Module) -> torch.device:
             f"model must be on one device, got {', '.join(devices)}: load it with device_map={{'': {devices[0]!r}}}, "
             "or let the rest wait in memory (max_memory)"
         )
-    return torch.device(*devices)
+    return torch.device(*devices or ["meta"])
 
 
 def undo(base: nn.Module) -> None:
