@@ -238,7 +238,7 @@ DEVIATIONS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("deviations", DEVIATIONS.values(), ids=DEVIATIONS.keys())
 @pytest.mark.parametrize(("paired", "correlation"), [(True, 0.0), (True, 0.9), (False, 0.0)])
-@pytest.mark.parametrize("seeds", SEEDS)
+@pytest.mark.parametrize("seeds", [3, 5])  # few, for which approximations are worst
 @pytest.mark.parametrize("contestants", [3, 10])
 def test_at_most_5_percent_have_a_false_verdict_whatever_the_deviations_and_the_correlation(
     contestants, seeds, correlation, paired, deviations
@@ -248,7 +248,7 @@ def test_at_most_5_percent_have_a_false_verdict_whatever_the_deviations_and_the_
     Welch's test of 3 seeds that are not paired has them in 7% where deviations are from 0.005 to 0.5.
     """
     is_welch_exception = not paired and seeds == 3 and deviations is DEVIATIONS["0.005 to 0.5"]
-    number, most = 1000, 0.07 if is_welch_exception else 0.05
+    number, most = 600, 0.07 if is_welch_exception else 0.05
     found = rates(deviations(contestants), seeds, correlation, number, paired)
     assert max(found.baseline, found.best) <= most + 3 * (most * (1 - most) / number) ** 0.5
     assert found.coverage >= 0.94 - 3 * (0.94 * 0.06 / number) ** 0.5
