@@ -1,7 +1,7 @@
 """model-classes.md: which classes of transformers Poslab supports, with the reason for each that it does not.
 
-`python docs/make.py classes` proves each class of language models on a tiny model, which takes some minutes of a core,
-and writes the page for the version of transformers that is installed.
+`python docs/make.py classes` inspects each class of language models, proves it on a tiny model and writes that again,
+which takes some minutes of a core, and makes the page for the version of transformers that is installed.
 """
 
 from __future__ import annotations
@@ -38,8 +38,11 @@ in float32), on whole texts, after padding, and in pieces with a cache. Under ot
 positions is left, it sees no later token, and padding and the cache change nothing. The proof runs once for each
 configuration, in about a second.
 
-This table has every class with a head for texts of transformers {version}, in the default configuration of the class:
-{proved} of {all} classes are proved, from {folders} of its folders.
+This table has every class with a head for texts of transformers {version}, with and without images, in the default
+configuration of the class: {proved} of {all} classes are proved, from {folders} of its folders;
+[`poslab inspect`](guides/inspect.md) reads {inspected}. Exported under "any encoding", a class needs Poslab; under "its
+rotations" or "another base" it stays that class of transformers. Models of images and texts whose tokens have positions
+on several axes (M-RoPE) can be inspected; replacing their encoding is out of scope.
 
 {table}
 """
@@ -50,33 +53,93 @@ def make(draws: bool) -> None:
     for name in GPU_ONLY:
         sys.modules[name] = None  # type: ignore[assignment]
     from transformers import CONFIG_MAPPING
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
-        MODEL_FOR_MASKED_LM_MAPPING_NAMES,
-    )
+    from transformers.models.auto import modeling_auto
 
-    classes = {**MODEL_FOR_MASKED_LM_MAPPING_NAMES, **MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
+    heads = ("MASKED_LM", "IMAGE_TEXT_TO_TEXT", "CAUSAL_LM")
+    classes = {k: v for head in heads for k, v in getattr(modeling_auto, f"MODEL_FOR_{head}_MAPPING_NAMES").items()}
     rows, folders = [], set()
     for model_type, name in sorted(classes.items()):
-        reason = refusal(CONFIG_MAPPING, model_type)
+        if isinstance(name, tuple):
+            name = name[0]
+        config_class = CONFIG_MAPPING[model_type]
+        reason = refusal(config_class, model_type)
         if not reason:
-            folders.add(CONFIG_MAPPING[model_type].__module__.split(".")[2])
-        rows.append(f"| `{name}` | `{model_type}` | {'proved' if not reason else 'not supported: ' + reason} |")
-    table = "\n".join(["| class | `model_type` | replacing its encoding |", "| --- | --- | --- |", *rows])
-    proved = sum("| proved |" in row for row in rows)
-    page = PAGE.format(version=version("transformers"), proved=proved, all=len(rows), folders=len(folders), table=table)
+            folders.add(config_class.__module__.split(".")[2])
+        row = (f"`{name}`", f"`{model_type}`", inspected(name), f"no: {reason}" if reason else "proved")
+        rows.append((*row, "" if reason else exported(config_class, model_type)))
+    head = [("class", "`model_type`", "inspected", "replacing its encoding", "exported under"), ("---",) * 5]
+    page = PAGE.format(
+        version=version("transformers"),
+        proved=sum(row[3] == "proved" for row in rows),
+        all=len(rows),
+        folders=len(folders),
+        inspected=sum(row[2] == "yes" for row in rows),
+        table="\n".join(f"| {' | '.join(row)} |" for row in [*head, *rows]),
+    )
     (DOCS / "model-classes.md").write_text(page, encoding="utf-8")
 
 
-def refusal(configurations: Any, model_type: str) -> str:
+def configuration(config_class: Any, model_type: str) -> Any:
+    return config_class(**LIKE_PUBLISHED.get(model_type, {}))
+
+
+def inspected(name: str) -> str:
+    """Return yes, or why the positions of a class are not read."""
+    from poslab.pretrained.inspection import inspect_positions
+
+    try:
+        inspect_positions(name)
+    except ValueError as error:
+        return f"no: {str(error).replace('|', chr(92) + '|')[:120]}"
+    return "yes"
+
+
+def refusal(config_class: Any, model_type: str) -> str:
     """Return why a class is not supported; empty if it is."""
     from poslab.pretrained.proof import family_of
 
     try:
-        family_of(configurations[model_type](**LIKE_PUBLISHED.get(model_type, {})))
+        config = configuration(config_class, model_type)
+        folder = Path(sys.modules[config_class.__module__].__file__ or "").parent
+        if any("mrope_section" in file.read_text() for file in folder.glob("modeling_*.py")):
+            return "out of scope: positions on several axes (M-RoPE)"
+        family_of(config)
     except ValueError as error:
-        words = str(error).removeprefix(f"model of type {model_type} is not supported: ")
-        return words.replace("|", "\\|")[:160]
+        words = str(error)
+        return words[words.find("is not supported: ") + 1 and words.find(": ") + 2 :].replace("|", "\\|")[:160]
     except Exception as error:
         return f"its default configuration has no model ({type(error).__name__})"
     return ""
+
+
+def exported(config_class: Any, model_type: str) -> str:
+    """Return the encodings under which a tiny model of a class can be written."""
+    import torch
+
+    from poslab.pretrained.borrow import exchange
+    from poslab.pretrained.discovery import tiny_config, tiny_model, tiny_text
+    from poslab.pretrained.export.directory import form_of
+    from poslab.pretrained.families import FAMILIES
+
+    if model_type in FAMILIES:
+        return "any encoding"
+    config = configuration(config_class, model_type)
+    if getattr(config, "text_config", None):
+        return "no: its text layers are in a model with towers for other data"
+    reason = ""
+    for words, encoding, values in (("its rotations", "yarn", {}), ("another base", "rotary", {"base": 5000.0})):
+        try:
+            model = tiny_model(tiny_config(config), torch.float32)
+            exchange(model, encoding, **values)
+            form = form_of(model, 16)
+            written = form.model_class._from_config(form.config).eval()
+            written.load_state_dict(form.weights, strict=False)
+            with torch.no_grad():
+                text = {"input_ids": tiny_text(), "use_cache": False}
+                if torch.allclose(written(**text).logits, model(**text).logits, rtol=1e-4, atol=1e-4):
+                    return words
+            reason = "its logits differ"
+        except Exception as error:
+            reason = reason or str(error)
+    _, _, reason = reason.rpartition("under a rotation that its own class has")
+    return f"no: {reason.removeprefix(': ').replace('|', chr(92) + '|')[:120] or 'it has no rotation'}"

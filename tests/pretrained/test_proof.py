@@ -154,6 +154,29 @@ def test_a_class_without_a_descriptor_is_exported_where_its_own_class_can_be_it(
     assert not (tmp_path / "alibi").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "encoding", "values"),
+    [
+        ("cohere", "yarn", {}),  # whose pairs are neighbours
+        ("glm4", "yarn", {}),  # of half of each head
+        ("deepseek_v3", "yarn", {}),  # latent attention
+        ("gemma3_text", "rotary", {"base": 5000.0}),  # of all of its layers
+    ],
+)
+def test_a_rotation_that_a_class_has_is_written_in_it(name, encoding, values, tmp_path):
+    model = tiny_model(tiny_config(default(name)), torch.float32)
+    exchange(model, encoding, **values)
+    exported = export(model, tmp_path / "plain")
+    assert not exported.needs_poslab and exported.difference < 1e-4 * exported.largest
+
+
+def test_a_class_whose_rotation_has_more_than_frequencies_is_not_exported(tmp_path):
+    model = tiny_model(tiny_config(default("ministral3")), torch.float32)
+    exchange(model, "rotary")
+    with pytest.raises(ValueError, match="of rope_parameters, which belongs to its own rotation"):
+        export(model, tmp_path / "plain")
+
+
 @pytest.mark.slow
 def test_at_least_100_classes_of_60_folders_are_proved():
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

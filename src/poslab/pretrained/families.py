@@ -91,7 +91,7 @@ class Family:
             num_layers=len(kinds_of(config)),
             num_heads=heads,
             num_kv_heads=declared(config, "num_key_value_heads") or heads,
-            head_dim=config.hidden_size // heads if self.rotary is None else sum(_head_dims(config)),
+            head_dim=config.hidden_size // heads if self.rotary is None else sum(head_dims(config)),
             causal=self.causal,
             digits=tuple(digits),
             pretrained=self.facts(config),
@@ -140,7 +140,7 @@ class Family:
         if not isinstance(base, int | float) or not 0 < base < math.inf:
             raise ValueError(f"model must have a positive rope_theta in its config.json, got {base!r}")
         share = self.share(config)
-        still, rotated = _head_dims(config)
+        still, rotated = head_dims(config)
         return PretrainedFacts(
             training_length=rope.get("original_max_position_embeddings") or length,
             base=float(base),
@@ -167,7 +167,7 @@ def declared(config: Any, key: str) -> Any:
     return getattr(config, key) if hasattr(type(config), key) else None
 
 
-def _head_dims(config: Any) -> tuple[int, int]:
+def head_dims(config: Any) -> tuple[int, int]:
     """Return the channels of a head of latent attention that have no position, and those that rotate or may."""
     if rotated := declared(config, "qk_rope_head_dim"):
         return int(config.qk_nope_head_dim), int(rotated)
@@ -196,7 +196,7 @@ def rotation(config: Any, share: float, length: int, kind: str = "full_attention
     of_layers = {"layer_type": kind} if kind in config.rope_parameters else {}
     rope = rope_of(config, kind)
     if rope["rope_type"] == "default":
-        return inverse_frequencies(int(_head_dims(config)[1] * share), float(rope["rope_theta"])), 1.0
+        return inverse_frequencies(int(head_dims(config)[1] * share), float(rope["rope_theta"])), 1.0
     frequencies, factor = ROPE_INIT_FUNCTIONS[rope["rope_type"]](config, None, length, **of_layers)
     return frequencies, float(factor)
 

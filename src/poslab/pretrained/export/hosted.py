@@ -21,7 +21,8 @@ from poslab.pretrained.exchanged_classes import model_class, under_encoding
 from poslab.pretrained.export import Form, NotPlainError
 from poslab.pretrained.export.plain import check_sampler
 from poslab.pretrained.export.rope_parameters import Rope, check_order, has_factor_on, rope_of, rotation_of
-from poslab.pretrained.families import FAMILIES, part
+from poslab.pretrained.families import FAMILIES, head_dims, part
+from poslab.pretrained.families import rope_of as rope_of_layers
 from poslab.pretrained.hosted import HostedModel
 
 SERVED = re.compile(r"(Bert|Roberta|XLMRoberta)(Model|ForMaskedLM|ForSequenceClassification)")
@@ -34,6 +35,13 @@ SAME = (
     *("id2label", "label2id", "problem_type"),
 )
 """Keys of a configuration that mean the same."""
+
+KEYS = (
+    *("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings"),
+    *("attention_factor", "beta_fast", "beta_slow", "truncate", "mscale", "mscale_all_dim"),
+    *("low_freq_factor", "high_freq_factor", "short_factor", "long_factor"),
+)
+"""Keys of rope_parameters that describe a rotation, which another one replaces."""
 
 RENAMED = (
     (r"^(bert|roberta)\.", "roberta."),
@@ -165,7 +173,7 @@ def exchange_of(model: Any) -> Exchange:
 def _more_rows(exchange: Exchange, config: Any, weights: dict[str, Tensor], length: int) -> Form | None:
     """Return the same class with the rows of another table, where these are as wide as the model."""
     family, (first, *others) = exchange.family, list(exchange.encodings)
-    if family.rows is None or type(first) is not Learned or others:
+    if family.rows is None or type(first) is not Learned or others or config.model_type not in FAMILIES:
         return None
     rows = part(exchange.base, family.rows).weight
     table = first.table.weight.detach()
@@ -174,7 +182,7 @@ def _more_rows(exchange: Exchange, config: Any, weights: dict[str, Tensor], leng
     name = next(name for name, parameter in exchange.model.named_parameters() if parameter is rows)
     before = family.first_row(config)
     more_rows = torch.cat([weights[name][:before], table.to(rows.dtype)])
-    config.max_position_embeddings = len(more_rows) if family.ids_count_rows else len(table)
+    config.max_position_embeddings += len(more_rows) - len(rows)
     return Form(type(exchange.model), config, weights | {name: more_rows}, len(table))
 
 
@@ -189,23 +197,25 @@ def _rotated(exchange: Exchange, config: Any, weights: dict[str, Tensor], length
     family, name = exchange.family, type(exchange.model).__name__
     if family.rotary is None:
         return None
+    if other := [key for key in rope_of_layers(config) if key not in KEYS]:
+        raise NotPlainError(f"{name} reads {other[0]} of rope_parameters, which belongs to its own rotation")
     rotary, rotates = rotation_of(exchange.encodings)
     if config.model_type == "smollm3":
         config.no_rope_layers = [int(layer_rotates) for layer_rotates in rotates]
     elif len(set(rotates)) > 1:
         raise NotPlainError(f"{name} rotates in all of its layers or in none")
     facts, head_dim = family.facts(config), exchange.encodings.shape.head_dim
-    width = head_dim
-    if family.rotates_share:
-        width = int(head_dim * (facts.fraction or 1.0)) if rotary is None else rotary.rotary_dim
-    check_order(rotary, width, name)
+    width = round(head_dim * (facts.fraction or 1.0))
+    if family.rotates_share and rotary is not None:
+        width = rotary.rotary_dim
+    check_order(rotary, width, name, family.layout)
     if rotary is not None and width != head_dim and has_factor_on("logits", rotary, length):
         raise NotPlainError(f"{name} does not scale channels that do not rotate by an attention factor")
 
     def with_rope(rope: Rope) -> Any:
         rotated, parameters = copy.deepcopy(config), dict(rope.parameters)
         if family.rotates_share:
-            parameters["partial_rotary_factor"] = width / head_dim
+            parameters["partial_rotary_factor"] = width / head_dims(config)[1]
         kinds = [kind for kind in config.rope_parameters if kind.endswith("_attention")]
         rotated.rope_parameters = {kind: dict(parameters) for kind in kinds} or parameters
         rotated.max_position_embeddings = rope.max_length

@@ -175,11 +175,11 @@ def has_factor_on(scaled: str, rotary: Rotary, length: int) -> bool:
     return rotary.factor_on == scaled and rotary.scaled_frequencies(length)[1] != 1.0
 
 
-def check_order(rotary: Rotary | None, rotary_dim: int, name: str) -> None:
-    """Raise NotPlainError unless a rotation rotates pairs (m, m + r / 2) of the first r channels, as a class does."""
+def check_order(rotary: Rotary | None, rotary_dim: int, name: str, layout: str = "half_split") -> None:
+    """Raise NotPlainError unless a rotation rotates the pairs of a layout in the first channels, as a class does."""
     if rotary is None:
         return
-    if rotary.layout != "half_split":
+    if rotary.layout != layout:
         raise NotPlainError(f"{name} has no layout={rotary.layout}, and its weights stay in the order that they have")
     if rotary.rotary_dim != rotary_dim:
         raise NotPlainError(f"{name} rotates {rotary_dim} channels of each head, not {rotary.rotary_dim}")
