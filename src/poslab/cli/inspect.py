@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,10 @@ OWN_KEYS = {
     "context": "tokens of the text that the model shall read (default: max_position_embeddings)",
     "json": "file to write everything to, frequencies too",
     "plot": "file to write a plot of wavelengths to: .png, .svg or .pdf",
+    "golden": "file to write cosines, sines, rotated vectors and biases to: .safetensors",
+    "check": "values of another program, .safetensors or .npz; the exit status is 1 if they differ",
 }
+SUFFIXES = {"plot": (".png", ".svg", ".pdf"), "golden": (".safetensors",), "check": (".safetensors", ".npz")}
 
 
 def main(arguments: list[str]) -> None:
@@ -33,16 +37,19 @@ def main(arguments: list[str]) -> None:
         lines = [*usage("inspect", "DIR|config.json|FILE.gguf|CLASS [KEY=VALUE ...]", what), "", "Keys (key=value):"]
         print("\n".join([*lines, *table(OWN_KEYS.items())]))
         return
+    line = re.sub(rf"--({'|'.join(OWN_KEYS)}|length)[\0=]", r"\1=", "\0".join(arguments))  # --check FILE
+    arguments = [re.sub("^length=", "context=", word) for word in line.split("\0")]
     given = dict(word.split("=", 1) for word in arguments if word.startswith(tuple(f"{key}=" for key in OWN_KEYS)))
     sources = [word for word in arguments if word not in [f"{key}={value}" for key, value in given.items()]]
     if len(sources) != 1 or sources[0].startswith("-"):
         usual = f"{poslab_command('inspect')} takes one folder, file or class, and {'=, '.join(OWN_KEYS)}= once each"
         raise ValueError(f"{usual}, got {' '.join(arguments) or 'nothing'}; hint: --help explains them")
-    length, to, plot = (given.get(key) for key in OWN_KEYS)
+    length, to, plot, golden, values = (given.get(key) for key in OWN_KEYS)
     if length is not None and not (length.isdecimal() and len(length) < 11):
         raise ValueError(f"context must be a positive integer, got {length}")
-    if plot is not None and Path(plot).suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"plot must end in .png, .svg or .pdf, got {plot}")
+    for key, suffixes in SUFFIXES.items():
+        if key in given and Path(given[key]).suffix not in suffixes:
+            raise ValueError(f"{key} must end in {' or '.join(suffixes)}, got {given[key]}")
     with quick_imports():
         if "torch" not in sys.modules and find_spec("transformers") is not None:
             from transformers import utils  # which would load torch, for seconds
@@ -51,15 +58,33 @@ def main(arguments: list[str]) -> None:
                 setattr(module, "is_torch_available", lambda: False)  # noqa: B010, its type has no such attribute
         from poslab.pretrained.inspection import inspect_positions
 
-        inspection = inspect_positions(sources[0], None if length is None else int(length))
+        context = None if length is None else int(length)
+        inspection = inspect_positions(sources[0], context)
         try:
+            if golden is not None:
+                from safetensors.numpy import save
+
+                from poslab.pretrained.inspection.golden import golden_values
+
+                with replacing(Path(golden)) as opened:
+                    opened.write(save(*golden_values(inspection)))
             if to is not None:
                 write_atomically(Path(to), json.dumps(inspection.to_json(), indent=1))
             if plot is not None:
                 draw(inspection, Path(plot))
         except OSError as error:
-            raise ValueError(f"{to if plot is None else plot} cannot be written: {error.strerror}") from error
-        print(harmless("\n".join(lines_of(inspection))))
+            raise ValueError(
+                f"{' or '.join(filter(None, (to, plot, golden)))} cannot be written: {error.strerror}"
+            ) from error
+        lines, differs = lines_of(inspection), False
+        if values is not None:
+            from poslab.pretrained.inspection.check import check_values
+
+            rows, differs = check_values(sources[0], Path(values), context)
+            lines = [*table(rows)]
+        print(harmless("\n".join(lines)))
+        if differs:
+            sys.exit(1)
 
 
 def lines_of(inspection: Inspection) -> list[str]:
