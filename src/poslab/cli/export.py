@@ -25,6 +25,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
             raise ValueError(f"{key} must name {named}: {example}")
 
     from poslab.pretrained.export.directory import check_target
+    from poslab.pretrained.export.gguf_file import ExportedFile
     from poslab.runs.loading import export
 
     check_target(config["to"])
@@ -35,6 +36,9 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # a command that is stopped removes what it has begun to write
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     exported = export(config["run"], config["to"], trust=config["trust"])
+    if isinstance(exported, ExportedFile):
+        print("\n".join([f"{exported.path} is for llama.cpp (architecture {exported.architecture}).", *exported.notes]))
+        return
     rotation = "" if exported.rope_type is None else f" (rope_type {exported.rope_type})"
     how = "without remote code"
     if exported.needs_poslab:

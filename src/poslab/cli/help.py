@@ -221,7 +221,7 @@ def generate_help(words: list[str]) -> str:
 
 def export_help(words: list[str]) -> str:
     """Return the help of `export`."""
-    return _help("export", "writes a trained run for transformers", "run=outputs/RUN to=my-model")
+    return _help("export", "writes a trained run for transformers or llama.cpp", "run=outputs/RUN to=my-model")
 
 
 def _help(name: str, what: str, example: str, *more: str) -> str:

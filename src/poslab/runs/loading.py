@@ -20,7 +20,8 @@ from poslab.configuration.build import full_keys, is_pretrained
 from poslab.data.tokenizers import Tokenizer, load_tokenizer
 from poslab.encodings import LayerPattern
 from poslab.models import Model
-from poslab.pretrained.export.directory import Exported, check_target, write_directory
+from poslab.pretrained.export.directory import Exported, check_target, form_of, write_directory
+from poslab.pretrained.export.gguf_file import ExportedFile, write_gguf
 from poslab.pretrained.export.hosted import exchange_of
 from poslab.pretrained.hosted import HostedModel
 from poslab.runs.checkpoint import check_configuration, checkpoint_file, load_checkpoint, model_weights
@@ -265,7 +266,7 @@ def export(
     tokenizer: Tokenizer | None = None,
     length: int | None = None,
     trust: str | Sequence[str] = (),
-) -> Exported:
+) -> Exported | ExportedFile:
     """Write a decoder, or a pretrained model under another encoding, as a directory that transformers loads.
 
         poslab.export("outputs/2026-01-31_12-00-00_python_docs_rotary", "my-model")
@@ -305,16 +306,25 @@ def export(
     if not recipe.task.predicts_next_tokens:
         raise ValueError(f"run={run} cannot be exported: it is not a language model, and transformers has no such task")
     length = recipe.source.sequence_length
-    return write_directory(load(run, trust=trust), to, load_tokenizer(directory.path), length)
+    return _write(load(run, trust=trust), to, load_tokenizer(directory.path), length)
 
 
 def _of_model(
     model: Any, to: str | Path, tokenizer: Tokenizer | None, length: int | None, tokenizer_of: str | None = None
-) -> Exported:
+) -> Exported | ExportedFile:
     """Export a model; arguments, result and errors as of `export` and `write_directory`."""
     if length is None and (isinstance(model, HostedModel) or not isinstance(model, Model)):
         exchange = exchange_of(model)
         length = min(exchange.family.facts(exchange.model.config).training_length, LONGEST)
     if type(length) is not int or length < 2:
         raise ValueError(f"length must be the training length of the model, at least 2 tokens, got {length}")
+    return _write(model, to, tokenizer, length, tokenizer_of)
+
+
+def _write(
+    model: Any, to: str | Path, tokenizer: Tokenizer | None, length: int, tokenizer_of: str | None = None
+) -> Exported | ExportedFile:
+    """Write a directory, or a file where `to` ends in .gguf; arguments and errors as of `write_directory`."""
+    if Path(to).suffix == ".gguf":
+        return write_gguf(form_of(model, length), Path(to), tokenizer)
     return write_directory(model, to, tokenizer, length, tokenizer_of)

@@ -5,6 +5,7 @@ The package `gguf` would make an array for each of 100,000 tokens, and needs ins
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 import struct
@@ -107,7 +108,7 @@ def words_of_transformers(keys: dict[str, Any], tensors: dict[str, Any]) -> dict
         "divisors": divisors,
         "factor": get("rope.scaling.factor"),
         "original_max_position_embeddings": get("rope.scaling.original_context_length"),
-        "attention_factor": get("rope.scaling.attn_factor"),
+        "attention_factor": _attention_factor(scaling, get("rope.scaling.factor"), get("rope.scaling.attn_factor")),
         "beta_fast": get("rope.scaling.yarn_beta_fast"),
         "beta_slow": get("rope.scaling.yarn_beta_slow"),
         "long_factor": tensors.get("rope_factors_long.weight"),
@@ -136,3 +137,10 @@ def words_of_transformers(keys: dict[str, Any], tensors: dict[str, Any]) -> dict
     if window and isinstance(pattern, list):
         config["layer_types"] = ["sliding_attention" if slides else "full_attention" for slides in pattern]
     return {key: value for key, value in config.items() if value is not None}
+
+
+def _attention_factor(scaling: Any, factor: Any, given: Any) -> Any:
+    """Return the factor on what is rotated: llama.cpp multiplies YaRN's own by the one that is given."""
+    if scaling != "yarn" or not all(isinstance(value, int | float) and value > 0 for value in (factor, given)):
+        return given
+    return given * (0.1 * math.log(factor) + 1)

@@ -88,7 +88,7 @@ class Rope:
         """The factor on cosines and sines, whose square multiplies the logits of the channels that rotate."""
         log_factor = math.log(max(self.factor, 1.0))
         if self.type not in ("yarn", "longrope") or self.block.get("attention_factor") is not None:
-            return number(self.block, "attention_factor", 1.0) if self.type in ("yarn", "longrope") else 1.0
+            return number(self.block, "attention_factor", 1.0) if self.type in ("yarn", "longrope", "divisors") else 1.0
         if self.type == "longrope":
             return math.sqrt(1 + log_factor / math.log(self.original_length))
         if self.block.get("mscale") and self.block.get("mscale_all_dim"):
