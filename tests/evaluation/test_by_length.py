@@ -19,7 +19,7 @@ def test_the_table_at_a_glance_has_a_row_for_each_run_and_a_column_for_each_leng
         *[("accuracy", "T5", ALL, 71.26), ("accuracy", "T5", 2048, 50.0), ("accuracy", "T5", 16, 92.5)],
         *[("accuracy", "none", 16, 12.5), ("accuracy", "none", ALL, np.nan), ("mcc", "none", 16, -3.25)],
     )
-    table = overview_table(frame, "metric", {"accuracy": 1, "mcc": 1}, "").frame
+    table = overview_table(frame, {"accuracy": 1, "mcc": 1}, "").frame
     assert list(table.columns) == ["metric", "model", "16", "2,048", "all"]
     assert table.fillna("–").values.tolist() == [
         ["accuracy", "T5", "92.5", "50.0", "71.3"],
@@ -31,7 +31,7 @@ def test_the_table_at_a_glance_has_a_row_for_each_run_and_a_column_for_each_leng
 
 def test_the_name_of_a_metric_is_left_out_if_there_is_only_one():
     two = rows(("loss", "T5", 16, 1.0), ("loss", "none", 16, 2.0))
-    assert overview_table(two, "metric", {"loss": 3}, "").frame.to_dict("records") == [
+    assert overview_table(two, {"loss": 3}, "").frame.to_dict("records") == [
         {"model": "T5", "16": "1.000"},
         {"model": "none", "16": "2.000"},
     ]

@@ -102,9 +102,7 @@ def parsed(words: Iterable[str]) -> list[Override]:
 def expand_aliases(words: list[str], keys: list[str]) -> list[str]:
     """Return a command line with keys of a scaling written out: `encoding.factor=4` as `encoding.scaling.factor=4`.
 
-    Args:
-        words: of the command line.
-        keys: all dotted keys of the configuration that it chooses.
+    `keys` are all dotted keys of the configuration that it chooses.
     """
 
     def expanded(word: str) -> str:

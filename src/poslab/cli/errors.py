@@ -49,13 +49,7 @@ STRAY = " ,;='\"“”‘’„«»"
 
 
 def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | None, int]:
-    """Return one sentence and an exit status; no sentence for what only a bug explains.
-
-    Args:
-        error: what was raised.
-        name: of the command.
-        words: of its command line.
-    """
+    """Return one sentence on what a command with these words has raised, and an exit status; None for a bug."""
     if isinstance(error, MissingConfigException | ConfigCompositionException | OverrideParseException):
         return composition_error(error, name, words), USAGE_STATUS
     if isinstance(error, OmegaConfBaseException):
@@ -79,11 +73,7 @@ def explained(error: BaseException, name: str, words: list[str]) -> tuple[str | 
 def composition_error(error: Exception, name: str, words: list[str], own_keys: Iterable[str] = ()) -> str:
     """Return Hydra's error in one sentence, with the nearest choice or key.
 
-    Args:
-        error: what Hydra raised.
-        name: of the command.
-        words: of its command line, of which choices of groups bring in keys.
-        own_keys: of the command, in addition to the keys of a run.
+    The words are of the command line of a command, which may have its own keys in addition to the keys of a run.
     """
     text = str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
@@ -125,13 +115,7 @@ def composition_error(error: Exception, name: str, words: list[str], own_keys: I
 
 
 def unreadable(override: str, words: list[str], name: str) -> str:
-    """Return the message for a word that Hydra cannot read as key=value.
-
-    Args:
-        override: the word.
-        words: the whole command line.
-        name: of the command.
-    """
+    """Return the message for a word of a command line that Hydra cannot read as key=value."""
     if "=" not in override:
         position = words.index(override) if override in words else len(words)
         meant = KEY_VALUE if len(override) > 255 else _intended(override, words[position + 1 :], name)
@@ -230,11 +214,9 @@ def _key_error(key: str, name: str, words: list[str], own_keys: Iterable[str]) -
 
 
 def known_keys(name: str, words: list[str]) -> list[str]:
-    """Return every group and dotted key of a configuration under the choices of a command line.
+    """Return every group and dotted key of a configuration under the choices of a command line, which may name another.
 
-    Args:
-        name: of the configuration, unless the command line chooses another.
-        words: of the command line; one of several values of a choice represents all.
+    One of several values of a choice represents all.
     """
     from hydra import compose
     from hydra._internal.utils import get_args_parser

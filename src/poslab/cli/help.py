@@ -239,13 +239,9 @@ def usage(command: str, arguments: str, what: str) -> list[str]:
 
 
 def questions_help(first: Iterable[str], run: str, own_keys: Mapping[str, str], files: SpecFiles) -> str:
-    """Return the help of `sweep` or `compare`.
+    """Return the help of `sweep` or `compare`: first lines as of `usage`, own keys with their meaning, and questions.
 
-    Args:
-        first: its first lines, of `usage`.
-        run: what it trains: a run or a trial.
-        own_keys: its own keys with their meaning.
-        files: of its questions.
+    `run` is the word for what it trains.
     """
     lines = [*first, "", f"Keys of a {files.kind}:", *table(own_keys.items())]
     lines += ["", f"All other keys are keys of {poslab_command('train')}, for every {run}.", USER_CHOICES]

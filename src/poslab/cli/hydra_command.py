@@ -304,8 +304,6 @@ def run_question(
     """Run a sweep or a comparison.
 
     Args:
-        question: the sweep or the comparison.
-        run: runs it.
         own_keys: of the command, in addition to the keys of a run.
         explained: returns the sentence for a configuration that cannot be composed, from `composition_error`'s.
 

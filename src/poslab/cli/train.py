@@ -112,10 +112,6 @@ def named_directory(directory: Path, overrides: Sequence[str]) -> Path:
     """Return the directory of the running job, with what was typed in its name, unless the user has named it.
 
     One of several jobs has the keys in which they differ: `python_docs_rotary_base-1e5`.
-
-    Args:
-        directory: as conf/train.yaml names it.
-        overrides: of the job.
     """
     hydra = HydraConfig.get()
     is_one_of_several = hydra.mode is RunMode.MULTIRUN

@@ -18,6 +18,7 @@ from poslab.configuration.labels import written
 from poslab.evaluation.scores.intervals import MIN_ITEMS, interval
 from poslab.evaluation.scores.items import MeasuredRun
 from poslab.report.figures import WIDTH, Plot, ReportFigure, Table, legend_columns, panel_grid, style, widen
+from poslab.report.text import fixed
 
 ALL = 0
 """The length of all lengths together."""
@@ -44,13 +45,10 @@ def lines_by_length(
     """Draw a panel for each metric, and in it a line with its interval for each model.
 
     Args:
-        rows: a table of metrics by length.
+        rows: a table of metrics by length, whose column `by` has the panels.
         training_lengths: longest training length, by model; a dotted line.
-        by: column of the panels.
         titles: title of each panel, by its name.
-        xlabel, ylabel: of the axes.
         least: least span of the axis of each panel, so that noise does not look like a steep gain.
-        sharey: whether panels have one axis.
         multiples_of: as of `length_name`, for the ticks.
     """
     rows = rows[rows["length"] != ALL].sort_values("length", kind="stable")
@@ -88,45 +86,32 @@ def length_name(length: int, multiples_of: int | None = None) -> str:
 
 
 def overview_table(
-    rows: pd.DataFrame, by: str, decimals: Mapping[str, int], caption: str, multiples_of: int | None = None
+    rows: pd.DataFrame, decimals: Mapping[str, int], caption: str, multiples_of: int | None = None
 ) -> Table:
-    """Return the table that a report starts with: a row for each panel and model, a column for each length, as text.
+    """Return the table that a report starts with: a row for each metric and model, a column for each length, as text.
 
-    A table of one panel leaves out its column.
-
-    Args:
-        rows: a table of metrics by length.
-        by: column of the panels.
-        decimals: number of decimals, by panel in order.
-        caption: of the table.
-        multiples_of: as of `length_name`, for the columns.
+    A table of one metric leaves out its column. The number of decimals is by metric, in order; `multiples_of` is as of
+    `length_name`, for the columns.
     """
     lengths = sorted(set(rows["length"]), key=lambda length: (length == ALL, length))
-    values = rows.set_index([by, "model", "length"])["value"]
+    values = rows.set_index(["metric", "model", "length"])["value"]
     lines = []
-    for panel, model in itertools.product(decimals, dict.fromkeys(rows["model"])):
-        line = {by: panel.replace("_", " "), "model": model}
+    for metric, model in itertools.product(decimals, dict.fromkeys(rows["model"])):
+        line = {"metric": metric.replace("_", " "), "model": model}
         for length in lengths:
-            value = values.get((panel, model, length), np.nan)
-            line[length_name(length, multiples_of)] = (
-                None if np.isnan(value) else f"{value:,.{decimals[panel]}f}".replace("-", "−")
-            )
+            value = values.get((metric, model, length), np.nan)
+            line[length_name(length, multiples_of)] = None if np.isnan(value) else fixed(value, decimals[metric])
         lines.append(line)
     frame = pd.DataFrame(lines)
-    return Table("overview", "At a glance", caption, frame.drop(columns=by) if frame[by].nunique() == 1 else frame)
+    frame = frame.drop(columns="metric") if frame["metric"].nunique() == 1 else frame
+    return Table("overview", "At a glance", caption, frame)
 
 
 def metrics_by_length(measured: Mapping[str, MeasuredRun], open_ended: Collection[str], seed: int) -> pd.DataFrame:
     """Return every metric at every length, with its 95% interval over items and their number.
 
-    Args:
-        measured: runs by name.
-        open_ended: metrics that are no shares.
-        seed: of the bootstrap.
-
-    Returns:
-        A table of metrics by length; low and high are NaN for a metric of the whole corpus, such as BLEU, and with
-        fewer than 5 items.
+    `open_ended` are metrics that are no shares, and the seed is of the bootstrap. Low and high are NaN for a metric of
+    the whole corpus, such as BLEU, and with fewer than 5 items.
     """
     rows = []
     for model, run in measured.items():
@@ -147,15 +132,10 @@ def metrics_figures(
     length_means: str,
     multiples_of: int | None = None,
 ) -> list[ReportFigure]:
-    """Return the table of `metrics_by_length` and, of metrics that differ at several lengths, a plot.
+    """Return the table of `metrics_by_length` and, of those `shown` that differ at several lengths, a plot.
 
-    Args:
-        rows: of `metrics_by_length`.
-        shown: the metrics of the plot.
-        open_ended: metrics that are no shares.
-        training_lengths: longest training length, by model.
-        length_means: what a length is.
-        multiples_of: as of `length_name`, for the plot.
+    `open_ended` are metrics that are no shares, and `length_means` is what a length is; `multiples_of` is as of
+    `length_name`, for the plot.
     """
     figures: list[ReportFigure] = []
     of_lengths = rows[rows["length"] != ALL]

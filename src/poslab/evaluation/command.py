@@ -46,9 +46,6 @@ def evaluate_runs(
 
     Paths are run directories or checkpoints, all different. Swaps replace the encoding of each run by the choice
     `swap_choice`, or are empty.
-
-    Raises:
-        ValueError: for a mistake of the user's.
     """
     is_first = _begin()
     chosen, trust = (request.split, request.tokens, device_named(request.device)), request.trust
@@ -65,9 +62,6 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
     """Evaluate a pretrained model before any training, under several encodings side by side, and write the results.
 
     They go to a new directory in outputs/, unless the request names one: there is no run.
-
-    Raises:
-        ValueError: for a mistake of the user's.
     """
     is_first = _begin()
     chosen = (request.split, request.tokens, device_named(request.device))
@@ -83,12 +77,8 @@ def evaluate_pretrained(models: Sequence[PretrainedChoice], request: Request) ->
 
 
 class PretrainedChoice(NamedTuple):
-    """A pretrained model under an encoding, as a command line chooses it.
-
-    Args:
-        name: of the encoding in the report; None is its label.
-        config: of a run that would train it, resolved.
-        choices: words of the command line that compose the configuration.
+    """A pretrained model under an encoding: its name in the report (None is its label), the resolved configuration of a
+    run that would train it, and the words of the command line that compose that.
     """
 
     name: str | None
@@ -195,9 +185,7 @@ def _names(runs: Sequence[EvaluatedRun]) -> str:
 def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     """Write and print the diagnostics of a rotary encoding, which need no run.
 
-    Args:
-        config: has its node `encoding`, and the sizes that the encoding needs to know.
-        request: the lengths to look at, and the directory of the results.
+    The configuration has its node `encoding`, and the sizes that the encoding needs to know.
 
     Raises:
         ValueError: for an encoding that does not rotate queries and keys, among other mistakes.

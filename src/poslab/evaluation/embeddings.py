@@ -39,15 +39,10 @@ def sentence_vectors(
     pooling: Pooling = "mean",
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return the pooled hidden states of texts, each divided by its norm, (N, M) float32.
+    """Return the pooled hidden states of texts, (T,) token ids each, divided by their norms: (N, M) float32.
 
-    Only texts of equal length are read together, so that none is padded.
-
-    Args:
-        model: in evaluation mode.
-        texts: token ids of each, (T,), none longer than the model reads.
-        pooling: as of `SequenceModel`.
-        check_cancelled: called before each batch; may raise an error to stop.
+    Only texts of equal length are read together, so that none is padded. `check_cancelled` is called before each batch,
+    and may raise an error to stop.
     """
     vectors: dict[int, np.ndarray] = {}
     by_length = sorted(range(len(texts)), key=lambda number: len(texts[number]))
@@ -81,18 +76,12 @@ def framed(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
 def passkey_texts(
     tokenizer: Tokenizer, length: int, count: int, seed: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return questions, and for each the text of `length` tokens that answers it.
+    """Return `count` questions, at most 64, and for each the text of `length` tokens that answers it.
 
         What is the pass key for Ada Gray?
         ... The sky is blue. Ada Gray's pass key is 58213. Remember it. The sun is yellow. ...
 
     Questions, keys and depths are the same at every length.
-
-    Args:
-        tokenizer: of the model.
-        length: tokens of a text, those around it included.
-        count: of texts, at most 64.
-        seed: of names, keys and depths.
 
     Raises:
         ValueError: for a length without room for a key.
@@ -122,16 +111,12 @@ def nearest_answers(questions_NM: np.ndarray, texts_NM: np.ndarray) -> np.ndarra
 
 
 def fitted_probe(vectors_NM: np.ndarray, classes_N: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from vectors to the numbers of their classes, by logistic regression.
+    """Return a function from vectors to the numbers of their classes, by logistic regression on (N, M) vectors.
 
         minimise over W, b   sum over i of  -log softmax(W z_i + b)[c_i]  +  |W|^2 / 2
 
-    z_i are the vectors with a mean of 0 and a spread of 1 in each dimension. The minimum is unique, but for one number
-    that may be added to all of b and changes no class, so that the result is a function of only the vectors.
-
-    Args:
-        vectors_NM: of the texts to learn from, float.
-        classes_N: their classes, int, 0 to C - 1.
+    z_i are the vectors with a mean of 0 and a spread of 1 in each dimension, and c_i their classes, 0 to C - 1. The
+    minimum is unique, but for one number that may be added to all of b and changes no class.
     """
     mean_M, spread_M = vectors_NM.mean(0), vectors_NM.std(0)
     scale_M = np.where(spread_M > 0, spread_M, 1.0)

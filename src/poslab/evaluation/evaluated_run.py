@@ -82,12 +82,9 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class Text:
-    """A held-out text whose next tokens a model predicts.
+    """A held-out text, (N,) tokens, and their bytes per token.
 
-    Args:
-        tokens: (N,) of the text.
-        bytes_per_token: of these tokens.
-        documents_apart: whether the model was trained on documents one by one.
+    `documents_apart` is true if the model was trained on documents one by one.
     """
 
     tokens: np.ndarray
@@ -299,8 +296,8 @@ class EvaluatedRun:
         """Tokens of the longest held-out example, or of the text."""
         if self.text is not None:
             return len(self.text.tokens) - 1
-        of_lengths = [self.data.held_out(self.split, length).num_tokens for length in self.data.lengths_of(self.split)]
-        return int(max(tokens.max() for tokens in of_lengths))
+        lengths = self.data.lengths_of(self.split)
+        return int(max(self.data.held_out(self.split, length).num_tokens.max() for length in lengths))
 
     def inputs(self, most: int | None = None) -> Tensor | list[ForwardPass]:
         """Return windows of the text, (B, T), or forward passes of one example each, at most `MAX_WINDOWS`.

@@ -22,12 +22,8 @@ from poslab.report.figures import DOTS_PER_INCH, Plot, ReportFigure, Section, wr
 class Evaluation:
     """Results of an evaluation.
 
-    Args:
-        sections: of the report.
-        metrics: numbers by tag.
-        frames: tables for separate files, by name.
-        lead: section that the report starts with.
-        left_out: reasons why parts have nothing to show, by the name of the part.
+    Sections of the report, of which `lead` is the first; numbers by tag; tables for separate files, by name; and why
+    parts have nothing to show, by the name of the part.
     """
 
     sections: list[Section] = field(default_factory=list)

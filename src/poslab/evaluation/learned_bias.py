@@ -179,9 +179,7 @@ def bias_by_offset(
     Encodings that read the order in storage are left out: they are in `learned_bias`.
 
     Args:
-        encodings: of a model, `model.encodings`.
         sizes: number of cells of the grid on each axis.
-        axes: names of the axes.
         start: the same encodings before training, for the column `start`; None leaves it out.
 
     Returns:
@@ -242,10 +240,7 @@ def learned_parameters(
 ) -> pd.DataFrame:
     """Return the learned numbers of a stack's encodings, temperatures (their `learned()`) and sinks, one in each row.
 
-    Args:
-        encodings: of a model, `model.encodings`.
-        start: the same encodings before training, for the column `start`; None leaves it out.
-        most: parameters of more elements are left out.
+    Parameters of more than `most` elements are left out. `start` has the same encodings before training.
 
     Returns:
         Columns `layers`, `parameter`, `index` (`head 0` if each head has one number, else its position, which is empty

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,8 +62,12 @@ def open_run(
         )
     if swap:
         torch.manual_seed(seed)
-    with _keys_of_swap() if swap else nullcontext():
+    try:
         model = load(run, device, swap, trust)
+    except ValueError as error:
+        if not swap:
+            raise
+        raise ValueError(re.sub(r"^encoding\.", "swap.", str(error))) from error  # as its keys are typed
     checkpoint = load_checkpoint(checkpoint_file(run))
     data = trained_data(directory, recipe, checkpoint)
     task = _connected(recipe, data)
@@ -82,15 +85,6 @@ def open_run(
     )
 
 
-@contextmanager
-def _keys_of_swap() -> Iterator[None]:
-    """Name a key of the encoding of a swap in a ValueError as it is typed, `swap.base` and not `encoding.base`."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(re.sub(r"^encoding\.", "swap.", str(error))) from error
-
-
 def open_pretrained(
     config: Mapping[str, Any],
     choices: Sequence[str],
@@ -100,10 +94,7 @@ def open_pretrained(
 ) -> EvaluatedRun:
     """Return a pretrained model before any training, with the held-out data of a run that would train it.
 
-    Args:
-        config: resolved configuration of that run.
-        choices: words of the command line that composed it.
-        split, max_tokens, device: as of `open_run`.
+    The configuration of that run is resolved, and `choices` are the words of the command line that composed it.
 
     Raises:
         ValueError: if the model or the data cannot be read, or for data that is not running text.

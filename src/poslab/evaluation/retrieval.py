@@ -166,12 +166,9 @@ class Needles(NamedTuple):
 
 @dataclass(frozen=True)
 class NeedleTask(RetrievalTask):
-    """A task of hidden facts.
+    """A task of hidden facts: `needles` returns the facts of one prompt, the first of them at a depth.
 
-    Args:
-        needles: returns the facts of one prompt, the first of them at a depth.
-        in_sentences: whether facts are hidden in the short sentences even if the caller has a filler.
-        others: as in `RetrievalTask`.
+    Facts are hidden `in_sentences` that repeat even if the caller has a filler.
     """
 
     needles: Facts
@@ -406,10 +403,7 @@ def score_answers(model: nn.Module, prompts: Sequence[Prompt], tokens_at_once: i
     greedy decoding gives the answer, except under an encoding whose positions depend on the current length (dynamic
     NTK, randomized positions), which here reads the beginning of an answer as part of the whole prompt.
 
-    Args:
-        model: tokens (B, T) in, logits (B, T, V) out; a `Model` makes only the logits of answers.
-        prompts: all of the same number of tokens.
-        tokens_at_once: most tokens of a batch, which has at least one prompt.
+    The model takes tokens (B, T) and returns logits (B, T, V); a `Model` makes only the logits of answers.
 
     Returns:
         A row for each prompt: `correct` (bool, the whole answer), `tokens` of the answer, `tokens_correct`, and `loss`,

@@ -204,17 +204,12 @@ def _reach(metric: SummaryMetric, scores: Mapping[int, ItemScores], lengths: Seq
     return reach if is_certain else f"{reach}, then too few items"
 
 
-def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, seed: int = 0) -> str | None:
+def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int) -> str | None:
     """Return a verdict on a model of text that has nothing to lose in longer windows; None if it may have.
 
     In windows of the longest training length, a model that has learned is with 95% certainty at least `TOLERANCE`
     better than the frequencies of tokens. One that uses context is better on tokens far into a window than on its first
-    ones: with 95% certainty, or by `TOLERANCE` where the items are too few for that.
-
-    Args:
-        items: as of `Extrapolation`.
-        trained: longest training length.
-        seed: of the bootstrap.
+    ones: with 95% certainty, or by `TOLERANCE` where the items are too few for that. Items are as of `Extrapolation`.
     """
     within = [length for protocol, length in items if protocol == NON_OVERLAPPING and 2 <= length <= trained]
     if not within:
@@ -222,8 +217,8 @@ def why_unlearned(items: Mapping[tuple[str, int], ItemScores], trained: int, see
     length = max(within)
     scores, near, far = (items[kind, length] for kind in (NON_OVERLAPPING, NEAR, FAR))
     if (unigram := items.get((UNIGRAM, length))) is not None and not math.isnan(scores.value):
-        _, high = excess(scores, unigram, 1 - TOLERANCE, False, seed)
+        _, high = excess(scores, unigram, 1 - TOLERANCE, False)
         if high >= 0 or (math.isnan(high) and scores.value > (1 - TOLERANCE) * unigram.value):
             return UNLEARNED
-    _, _, high = difference(far, near, False, seed)
+    _, _, high = difference(far, near, False)
     return NO_CONTEXT if not high < 0 and far.value > (1 - TOLERANCE) * near.value else None

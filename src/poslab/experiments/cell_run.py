@@ -64,12 +64,7 @@ def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] 
 
     It is measured on the kind of device that trains the run, if this machine has one. Each length, and each further
     metric, is kept once it is measured, so that after an interruption only the rest is. What is kept counts only for
-    the present best checkpoint.
-
-    Args:
-        run: the finished run.
-        cell: of the comparison, for its lengths and further metrics.
-        check_cancelled: called before each batch; may raise an error to stop.
+    the present best checkpoint. `check_cancelled` is called before each batch, and may raise an error to stop.
 
     Raises:
         ValueError: as of `measure`, or if the directory of the run cannot be written.

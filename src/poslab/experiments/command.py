@@ -67,9 +67,6 @@ def run_comparison(
     """Run or resume a comparison until all of its cells are finished, and write its results.
 
     Args:
-        comparison: the comparison.
-        conf: folder of the configurations.
-        publication: of its results.
         dry_run: print the cells, and train nothing.
         report_only: write the results of the cells that are finished, and train nothing.
         pilot: with `dry_run`, folder with the tables of an earlier comparison, for the deviation of seeds.

@@ -27,12 +27,7 @@ def comparison_files(folder: Path) -> SpecFiles:
 
 
 def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Comparison:
-    """Return the comparison of a command line.
-
-    Args:
-        folder: of the comparison files.
-        given: keys of the command line for the comparison, as of `SpecFiles.chosen`.
-        overrides: choices of every run, as typed.
+    """Return the comparison of a command line, with its own keys and its choices of every run.
 
     Raises:
         ValueError: for an unknown comparison, preset or key, or an invalid value.
@@ -121,9 +116,7 @@ TUNED = 2
 def with_cases_of_sizes(node: Mapping[str, Any], typed: Any = None) -> dict[str, Any]:
     """Return the keys of a comparison file without `sizes`, in which each case at each size is a case.
 
-    Args:
-        node: the keys.
-        typed: names of the sizes to which the command line restricts it; None is all.
+    `typed` are the names of the sizes to which the command line restricts it; None is all.
     """
     rest = {key: value for key, value in node.items() if key not in ("sizes", "tokens_per_parameter")}
     sizes, ratio, tuning, cases = (node.get(key) for key in ("sizes", "tokens_per_parameter", "tuning", "cases"))

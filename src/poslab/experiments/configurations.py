@@ -147,12 +147,7 @@ class CellConfigurations:
 
 
 def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Recipe]) -> None:
-    """Check that the runs of a case have the same data, the same task and as many tokens of training.
-
-    Args:
-        comparison: of the case.
-        case: its name.
-        recipes: by encoding.
+    """Check that the runs of a case, by encoding, have the same data, the same task and as many tokens of training.
 
     Raises:
         ValueError: naming the first contestant whose runs differ from the baseline's, and the key.
@@ -208,8 +203,7 @@ def _size_of_a_step(recipe: Recipe) -> int:
 def with_counts(comparison: Comparison, conf: Path) -> Comparison:
     """Return a comparison whose cases of sizes have their parameters, tokens and steps, counted in composed models.
 
-    Parameters are the baseline's without the embeddings of tokens, so that all encodings of a size read equally
-    many tokens.
+    Parameters are the baseline's without the embeddings of tokens, so that all encodings read equally many tokens.
 
     Raises:
         ValueError: in one sentence, for a size that is no larger than the one before, or lacks a width or tokens.

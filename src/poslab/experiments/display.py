@@ -197,10 +197,7 @@ def run_counts(snapshot: Snapshot) -> str:
 def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> RenderableType:
     """Return the cells of a comparison: for each case and encoding, how many are finished of how many.
 
-    Args:
-        jobs: of the comparison.
-        seconds: estimates the seconds of a run of a case and an encoding, of which a run is missing. Trials that
-            extended ranges may add are left out of the time to go.
+    `seconds` estimates the seconds of a run of a case and an encoding. Trials beyond a range are left out.
     """
     snapshot, comparison, left_of = jobs.snapshot(), jobs.plan.comparison, Counter[str]()
     cells = {key: cell_of_key(key) for key in snapshot.records}

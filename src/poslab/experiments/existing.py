@@ -70,8 +70,6 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
         runs: run directories, all different.
         given: arguments of `Comparison` from the command line, such as `baseline`, `metrics`, `output` and `trust`;
             `lengths` are the lengths of the test, by default as in the first run of a case.
-        conf: folder of the choices, whose names are used.
-        console: prints how many runs are read, and the name of each as it is measured.
 
     Raises:
         ValueError: naming the run, if one is not finished, is there twice, or cannot be measured, or its data is not

@@ -132,13 +132,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PublishedResults:
-    """Published results that a comparison repeats.
-
-    Args:
-        paper: their source.
-        values, claims: of the paper.
-        differences: sentences on what our setting does otherwise.
-    """
+    """Published results that a comparison repeats, and sentences on what our setting does otherwise (`differences`)."""
 
     paper: Paper
     values: Sequence[Published]

@@ -331,12 +331,9 @@ def _fits(measured: MeasuredRun, run: RunResult) -> bool:
 def rows_of_items(runs: Sequence[Sequence[ItemScores]], aggregate_lengths: bool) -> list[np.ndarray] | None:
     """Return the scores of each run, (I,), on the I items that all runs have positions for.
 
-    Their mean is the mean of a metric over lengths, each of which counts alike.
-
-    Args:
-        runs: of each, the scores at each length.
-        aggregate_lengths: whether each length has other items. Otherwise these are the same texts, read in windows of
-            each length, and the result is None if a length has another number of them.
+    Their mean is the mean of a metric over lengths, each of which counts alike. `runs` has the scores at each length
+    of each. With `aggregate_lengths`, each length has other items. Otherwise these are the same texts, read in windows
+    of each length, and the result is None if a length has another number of them.
 
     Raises:
         ValueError: if runs were tested on different items.

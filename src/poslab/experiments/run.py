@@ -27,11 +27,8 @@ def train_or_resume(
 ) -> dict[str, float]:
     """Train a run, whose directory need not exist, from its last checkpoint, unless it is finished; return its metrics.
 
-    Args:
-        run: the run.
-        config: its resolved configuration.
-        observer: sees each validation; a run without one is tested.
-        check_cancelled: called before training and while waiting for another process; may raise RunInterruptedError.
+    The observer sees each validation; a run without one is tested. `check_cancelled` is called before training and
+    while waiting for another process, and may raise RunInterruptedError.
 
     Raises:
         ValueError: as `check` and `train` do.

@@ -246,12 +246,6 @@ def sampler_of(sweep: Sweep, number: int, seed: int, default: Mapping[str, Any])
 
     So workers do not draw equal trials, and a sweep draws the same ones however often it is stopped.
 
-    Args:
-        sweep: with `_target_` and arguments of an Optuna sampler, and the packages that may define one.
-        number: of the trial.
-        seed: of the sweep.
-        default: the parameters of trial 0, by name.
-
     Raises:
         ValueError: for an unknown sampler, or arguments that it does not have.
     """
@@ -282,8 +276,6 @@ def try_sampler(sweep: Sweep, space: Space, default: Mapping[str, Any]) -> None:
 
 def build_pruner(node: Mapping[str, Any] | None, trust: Sequence[str] = ()) -> BasePruner:
     """Build a pruner from its `_target_` and arguments, or for None one that prunes nothing.
-
-    Packages of `trust` may define it, as Optuna may.
 
     Raises:
         ValueError: for an unknown pruner, or arguments that it does not have.

@@ -21,12 +21,10 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Parameter:
-    """A key that is searched.
+    """A key that is searched: a dotted key, or a config group.
 
     Args:
-        key: of the configuration: a dotted key, or a config group.
         name: in the study: the key, with its condition if the key has several ranges.
-        distribution: its values.
         when: by key, the values of other parameters under which this one exists.
     """
 

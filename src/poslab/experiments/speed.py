@@ -160,11 +160,7 @@ def peak_bytes(call: Callable[[], object], on_gpu: bool | None = None) -> int:
     """Return the most bytes that PyTorch had allocated at once during a call, beyond the bytes before it.
 
     On a processor that is the sum of every allocation and release that the profiler saw: exact, but without what
-    libraries allocate on their own.
-
-    Args:
-        call: the call.
-        on_gpu: whether its tensors are on a GPU; None means that they are if there is one.
+    libraries allocate on their own. `on_gpu` is whether its tensors are on a GPU; None: if there is one.
     """
     if torch.cuda.is_available() if on_gpu is None else on_gpu:
         before = torch.cuda.memory_allocated()

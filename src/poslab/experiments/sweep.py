@@ -27,11 +27,7 @@ MEAN_BEYOND = {"mean": [f"validation/bits_per_byte@{times}x" for times in (1, 2,
 
 @dataclass(frozen=True)
 class SearchObjective:
-    """The mean of some metrics of metrics.json.
-
-    Args:
-        metrics: their tags. `@2x` is twice the training length: `validation/bits_per_byte@2x`.
-        direction: `minimize` or `maximize`.
+    """The mean of some metrics of metrics.json, by their tags; `@2x` is twice the training length.
 
     Raises:
         ValueError: for test metrics, an unknown direction, or no metrics.
@@ -177,12 +173,7 @@ class Sweep(Stored):
 
 
 def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
-    """Return the sweep of a command line.
-
-    Args:
-        folder: of the sweep files.
-        given: keys of the command line for the sweep, as of `SpecFiles.chosen`.
-        overrides: choices of every trial, as typed.
+    """Return the sweep of a command line, with its own keys and its choices of every trial.
 
     Raises:
         ValueError: for an unknown sweep, preset or key, or an invalid value.

@@ -49,10 +49,7 @@ from poslab.training.fit import run_test
 def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
     """Run or resume a sweep until its budget is finished, and write its results.
 
-    Args:
-        sweep: the sweep.
-        conf: folder of the configurations.
-        dry_run: print the space, the finished trials and the time to go, and train nothing.
+    With `dry_run`, print the space, the finished trials and the time to go, and train nothing.
 
     Raises:
         ValueError: for a mistake, before any training.

@@ -78,11 +78,7 @@ class TrialConfigurations:
         return self._space.defaults({p.key: self._default(default, config, p.key) for p in self._space.parameters})
 
     def _default(self, composed: DictConfig, config: Mapping[str, Any], key: str) -> Any:
-        """Return the value of a key without a search; for a config group the choice.
-
-        A pretrained model gives some values itself, such as the learning rate: they are only in the
-        resolved configuration.
-        """
+        """Return the value of a key without a search: of a group its choice, of a pretrained model perhaps its own."""
         if self._composer.is_group(key):
             return composed.hydra.runtime.choices.get(key)
         key = full_key(composed, key)

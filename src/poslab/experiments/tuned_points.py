@@ -110,10 +110,6 @@ def further_points(tried: Mapping[str, Sequence[tuple[Point, float]]], tuning: T
 
     There are as many as the encoding needs whose best point is at the most ends, beyond which they are. Others spend
     their points between their best values and the neighbours of these, where the gap is widest first.
-
-    Args:
-        tried: points with their values, by encoding.
-        tuning: of these encodings.
     """
     beyond: list[int] = []
     points: dict[str, list[Point]] = {}

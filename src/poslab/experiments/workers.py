@@ -67,14 +67,9 @@ class Worker:
 
 @dataclass(eq=False)
 class Workers:
-    """All workers of a command on this machine.
+    """All workers of a command on this machine, with the directory of their logs and locks.
 
-    Args:
-        jobs: that they train.
-        order: plain data from which a worker opens them.
-        resources: of each worker.
-        directory: of their logs and locks.
-        module: run by each as `python -m MODULE`.
+    Each runs `python -m MODULE`, and opens the jobs from `order`, plain data.
     """
 
     jobs: Jobs[Any]

@@ -106,10 +106,7 @@ class Plot(ReportFigure):
     def drawn(self, form: str, dpi: int = 100, width: float | None = None) -> bytes:
         """Return the plot as a file, png, svg or pdf; equal figures give equal bytes.
 
-        Args:
-            form: of the file.
-            dpi: dots per inch.
-            width: in inches; letters keep their size. None, and where it may not shrink: as wide as the figure.
+        The width is in inches, and letters keep their size. None, and where it may not shrink: as wide as the figure.
         """
         content = io.BytesIO()
         figure = self._at_width(width if self.shrinks else None)

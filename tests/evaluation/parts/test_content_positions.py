@@ -29,9 +29,9 @@ def model_and_products(name: str, window: int | None = None) -> tuple[Decoder, l
     return model, (queries @ keys.mT / math.sqrt(8)).tolist(), queries.tolist()
 
 
-def positions_of(frame, head: int, query: int) -> dict[int, float]:
-    of_query = frame[(frame["layer"] == 0) & (frame["head"] == head) & (frame["query"] == query)]
-    return dict(zip(of_query["key"], of_query["position"], strict=True))
+def positions_of(frame, head: int) -> dict[int, float]:
+    of_head = frame[(frame["layer"] == 0) & (frame["head"] == head)]
+    return dict(zip(of_head["key"], of_head["position"], strict=True))
 
 
 def softmax(logits: list[float]) -> list[float]:
@@ -43,11 +43,11 @@ def softmax(logits: list[float]) -> list[float]:
 def test_copes_positions_count_open_gates_and_explain_its_attention(window):
     model, products, queries = model_and_products("cope", window)
     (block,) = attention_rows(model, some_tokens(1, LENGTH))
-    frame = content_positions(model, some_tokens(1, LENGTH)[0], queries=[9, 14])
     embedding = model.encodings.layer(0).position_embedding.tolist()
-    for head in range(4):
-        for query in (9, 14):
-            result = positions_of(frame, head, query)
+    for query in (9, 14):
+        frame = content_positions(model, some_tokens(1, LENGTH)[0, : query + 1])
+        for head in range(4):
+            result = positions_of(frame, head)
             first = 0 if window is None else query - window + 1
             assert list(result) == list(range(first, query + 1))
             logits = []
@@ -66,9 +66,8 @@ def test_what_forget_gates_let_go_explains_their_attention():
     model, products, _ = model_and_products("forgetting")
     (block,) = attention_rows(model, some_tokens(1, LENGTH))
     frame = content_positions(model, some_tokens(1, LENGTH)[0])
-    assert set(frame["query"]) == {LENGTH - 1}
     for head in range(4):
-        result = positions_of(frame, head, LENGTH - 1)
+        result = positions_of(frame, head)
         values = list(result.values())
         assert values == sorted(values, reverse=True)
         assert values[-1] == 0
@@ -81,7 +80,7 @@ def test_counts_end_where_the_table_of_cope_ends():
     with torch.no_grad():
         model.blocks[0].mixer.query.weight.zero_()  # every gate is half open
     frame = content_positions(model, some_tokens(1, 200)[0])
-    nearest = positions_of(frame, 0, 199)
+    nearest = positions_of(frame, 0)
     assert nearest[199] == pytest.approx(0.5)
     assert nearest[190] == pytest.approx(5.0)
     assert nearest[0] == model.encodings.layer(0).num_positions - 1
@@ -94,16 +93,11 @@ def test_the_picture_has_a_panel_for_each_layer_and_the_text_along_its_axis():
     panels = picture.figure.axes
     assert [panel.get_title() for panel in panels] == ["layer 0", "layer 1"]
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == [f"␣t{i}" for i in range(12)]
-    result = positions_of(frame, 3, 11)
+    result = positions_of(frame, 3)
     assert panels[0].lines[3].get_xdata().tolist() == list(result)
     assert panels[0].lines[3].get_ydata().tolist() == pytest.approx(list(result.values()))
 
 
 def test_an_encoding_that_does_not_read_the_content_has_no_rows():
     frame = content_positions(small_decoder("rotary"), some_tokens(1, 5)[0])
-    assert frame.empty and list(frame.columns) == ["layer", "head", "query", "key", "position"]
-
-
-def test_queries_outside_the_text_are_refused():
-    with pytest.raises(ValueError, match=r"^queries must .*got 5$"):
-        content_positions(small_decoder("cope"), some_tokens(1, 5)[0], queries=[1, 5])
+    assert frame.empty and list(frame.columns) == ["layer", "head", "key", "position"]

@@ -83,7 +83,8 @@ def attention_on_grids(
         for block in rows_of(layers, rows):
             num_queries, num_keys = block.weights.shape[-2:]
             queries, keys = slice(block.start, block.start + num_queries), slice(num_keys)
-            is_pair_BRS = tokens.share_a_grid(queries, keys)
+            on_grid_BRS = tokens.on_grid[:, queries, None] & tokens.on_grid[:, None, keys]
+            is_pair_BRS = on_grid_BRS & (tokens.grids[:, queries, None] == tokens.grids[:, None, keys])
             if is_causal(model, stack):
                 is_pair_BRS = is_pair_BRS & (block.distance >= 0)
             offset_NA = (tokens.cells[:, None, keys] - tokens.cells[:, queries, None])[is_pair_BRS]
@@ -167,11 +168,6 @@ class _Tokens(NamedTuple):
         of_tokens = (x.expand(batch, -1) for x in (grid.grids, on_grid, without_position))
         return cls(grid.cells.expand(batch, -1, -1), *of_tokens)
 
-    def share_a_grid(self, queries: slice, keys: slice) -> Tensor:
-        """Return True where a query and a key are on the same grid, (B, R, S)."""
-        both = self.on_grid[:, queries, None] & self.on_grid[:, None, keys]
-        return both & (self.grids[:, queries, None] == self.grids[:, None, keys])
-
 
 def added(total: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:
     """Return `sums_by_offset` of two sets of pairs; None is of none."""
@@ -207,9 +203,7 @@ def offset_maps(
     Args:
         frame: has the columns `by`, the axes, and the value; rows with an offset on an axis before the last two are
             left out.
-        value: name of its column.
         by: columns of the rows and columns of panels.
-        axes: names of the axes.
         quantity: label of the colours.
         is_signed: numbers of either sign, red above 0 and blue below; otherwise from 0 on, on a scale of square roots,
             which makes small ones visible next to large ones.

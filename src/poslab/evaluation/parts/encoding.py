@@ -101,62 +101,45 @@ def _learned(run: EvaluatedRun, settings: Settings) -> Iterator[ReportFigure]:
             yield content_positions_plot(positions, token_labels(run, tokens_T))
 
 
-def content_positions(model: Model, tokens_T: Tensor, queries: Sequence[int] | None = None) -> pd.DataFrame:
-    """Return how far each key is from a query for encodings that read the content (their `content_positions`).
+def content_positions(model: Model, tokens_T: Tensor) -> pd.DataFrame:
+    """Return how far each key is from the last token for encodings that read the content (their `content_positions`).
 
     For CoPE it is the count at the key: the number of tokens that matter from the query back to it. For forget gates
     (FoX) it is the forgetting between key and query, in nats.
 
-    Args:
-        model: in evaluation mode.
-        tokens_T: token ids of one text, on the device of the model.
-        queries: indices of the queries; None is the last token.
-
     Returns:
-        Columns `layer`, `head`, `query`, `key` and `position`, a row for each layer, head, query and visible key; no
-        rows of layers whose encoding has no such positions.
-
-    Raises:
-        ValueError: for queries that are not in the text.
+        Columns `layer`, `head`, `key` and `position`, a row for each layer, head and visible key; no rows of layers
+        whose encoding has no such positions.
 
     Source: Golovneva et al., "Contextual Position Encoding" (2024), section 4; Lin et al., "Forgetting Transformer"
     (ICLR 2025), section 3.
     """
     length = len(tokens_T)
-    queries = [length - 1] if queries is None else queries
-    if outside := [query for query in queries if not 0 <= query < length]:
-        raise ValueError(f"queries must lie between 0 and {length - 1}, got {outside[0]}")
-    columns = ["layer", "head", "query", "key", "position"]
+    columns = ["layer", "head", "key", "position"]
     frames = [pd.DataFrame(columns=columns)]
     for layer, reached in enumerate(capture_attention(model, tokens_T.unsqueeze(0))):
         with torch.no_grad():
             q_BHTD, k_BHSD, weighting = reached.rotate_qk()
-        for query in queries:
-            only = slice(query, query + 1)
-            rows = weighting.rows(only, length, k_BHSD)
-            q_BH1D = q_BHTD[:, :, only].to(k_BHSD.dtype)
-            with torch.no_grad():
-                position_BH1S = reached.context.encoding.content_positions(q_BH1D, k_BHSD[:, :, rows.keys], rows)
-            if position_BH1S is None:
-                continue
-            position_HS = position_BH1S[0, :, 0].float().cpu()
-            visible = torch.ones(query + 1, dtype=torch.bool) if rows.visible is None else rows.visible[0, 0, 0].cpu()
-            index = itertools.product([layer], range(len(position_HS)), [query], visible.nonzero().flatten().tolist())
-            frame = pd.DataFrame(index, columns=columns[:-1])
-            frames.append(frame.assign(position=position_HS[:, visible].flatten().numpy()))
+            rows = weighting.rows(slice(length - 1, length), length, k_BHSD)
+            q_BH1D = q_BHTD[:, :, -1:].to(k_BHSD.dtype)
+            position_BH1S = reached.context.encoding.content_positions(q_BH1D, k_BHSD[:, :, rows.keys], rows)
+        if position_BH1S is None:
+            continue
+        position_HS = position_BH1S[0, :, 0].float().cpu()
+        visible = torch.ones(length, dtype=torch.bool) if rows.visible is None else rows.visible[0, 0, 0].cpu()
+        index = itertools.product([layer], range(len(position_HS)), visible.nonzero().flatten().tolist())
+        frame = pd.DataFrame(index, columns=columns[:-1])
+        frames.append(frame.assign(position=position_HS[:, visible].flatten().numpy()))
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def content_positions_plot(positions: pd.DataFrame, labels: Sequence[str]) -> Plot:
-    """Draw `content_positions` over the keys, a panel for each layer and a line for each head.
+    """Draw `content_positions`, of at least one row, over the keys, a panel for each layer and a line for each head.
 
-    There must be at least one row, and the last of several queries is drawn. The labels, the text of each token, are
-    shown for up to `MAX_TEXT_LENGTH` tokens.
+    The labels, the text of each token, are shown for up to `MAX_TEXT_LENGTH` tokens.
     """
-    query = positions["query"].max()
-    positions = positions[positions["query"] == query]
     layers = sorted(positions["layer"].unique())
-    shown = [visible_label(label) for label in labels[: query + 1]]
+    shown = [visible_label(label) for label in labels]
     has_labels = len(shown) <= MAX_TEXT_LENGTH
     figure = new_figure(WIDE if has_labels else WIDTH, 1.6 + 1.9 * len(layers))
     panels = figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0]

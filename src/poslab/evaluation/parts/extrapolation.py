@@ -101,7 +101,7 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     rows = pd.concat(by_length, names=["model"]).reset_index("model")
     rows = rows.assign(metric=rows["protocol"].map(BITS), value=rows["bits_per_byte"])
     caption = f"Lower is better. Columns are window lengths in tokens. {CAPTION}"
-    table = overview_table(rows, "metric", dict.fromkeys(BITS.values(), 3), caption)
+    table = overview_table(rows, dict.fromkeys(BITS.values(), 3), caption)
     longer = longer_context_table(summary, {name: result.items for name, result in results.items()})
     evaluation.lead = _conclusion(table, summary, longer)
     return evaluation
@@ -159,6 +159,6 @@ def _of_items(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     summary = SummaryMetric(name, is_share, scores, trained, settings.seed, multiples_of=multiples_of)
     decimals = {metric: 3 if metric in task.open_ended else 1 for metric in shown}
     caption = f"Columns are lengths: the {data.splits.length_means}. {CAPTION}"
-    table = overview_table(rows[rows["metric"].isin(shown)], "metric", decimals, caption, multiples_of)
+    table = overview_table(rows[rows["metric"].isin(shown)], decimals, caption, multiples_of)
     evaluation.lead = _conclusion(table, summary)
     return evaluation

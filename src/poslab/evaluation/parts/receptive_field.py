@@ -213,13 +213,7 @@ def effective_field(model: Model, task: Task, batches: Iterable[Any], seed: int 
     cells, and v a direction that is drawn for each image, so that no channel counts more than another. Shares are means
     over the images that have a patch at an offset from the middle one, which is all of them where all have one shape.
 
-    Each image takes the time and memory of a training step.
-
-    Args:
-        model: in evaluation mode.
-        task: of the model, which reads patches.
-        batches: of one image each, on the device of the model, with their `patches` and `positions`.
-        seed: of the directions.
+    Each image takes the time and memory of a training step. Batches are of one image each, on the device of the model.
 
     Returns:
         A column for each axis, which has its name and is the cell of the patch less the middle cell,

@@ -107,15 +107,11 @@ def retrieval(
 
     Args:
         model: tokens (B, T) in, logits (B, T, V) out; it is not run beyond its `max_length`, if it has one.
-        tokenizer: of the model.
-        tasks: names of `TASKS`.
         lengths: tokens of a prompt, the answer included.
         depths: depth of the fact, from 0 (the beginning) to 1 (right before the question). A task without a depth has
             one row for each length.
         samples: prompts of each row, at least 1.
-        seed: of the prompts, at least 0.
-        filler: text to hide facts in, as a string or as token ids, preferably held out from training; None is short
-            sentences that repeat, which `passkey` always uses.
+        filler: text to hide facts in, as of `Haystack`, which `passkey` never uses.
         tokens_at_once: most tokens of a batch, which has at least one prompt; it bounds the memory.
         step: of a `Progress`, each of whose steps is a row, with its tokens as its work.
 

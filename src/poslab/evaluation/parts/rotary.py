@@ -98,20 +98,12 @@ def rotary_diagnostics(
 
 
 def wavelengths(encoding: PositionalEncoding | ArrayLike, training_length: int, lengths: Sequence[int]) -> Table:
-    """Return the wavelength of each pair of channels, and its number of turns in texts of each length.
+    """Return the wavelength of each pair of channels, and its number of turns in texts of each length, in tokens.
 
         wavelength = 2 pi / theta,    turns in L tokens = theta L / 2 pi
 
     Under a scaling that depends on the length, frequency and wavelength are at the training length, and the turns at
-    each length in a text of that length.
-
-    Args:
-        encoding: an encoding or inverse frequencies, as for `spectrum_of`.
-        training_length: tokens of a text in training.
-        lengths: test lengths in tokens.
-
-    Raises:
-        ValueError: as `spectrum_of`, or for a length below 1.
+    each length in a text of that length. Errors are as of `spectrum_of`.
     """
     spectrum = spectrum_of(encoding, training_length)
     turns = _turns(spectrum, training_length)
@@ -215,12 +207,8 @@ def axis_rotations(encodings: StackEncodings, grids: Mapping[str, Grid]) -> pd.D
         turns = |F[a, h, p]| span_a / 2 pi,    wavelength in cells = (n_a - 1) / turns
 
     F are the inverse frequencies (`spectrum_on_axes`), and span_a the difference of the coordinates of the last and the
-    first of n_a cells.
-
-    Args:
-        encodings: of a stack.
-        grids: by their size in words (`at a side of 28 pixels`); the first one is the grid of training, whose
-            wavelengths are returned.
+    first of n_a cells. Grids are by their size in words; the first one is the grid of training, whose wavelengths are
+    returned.
 
     Returns:
         Columns `layers`, `head` (NaN where all heads are alike), `pair`, `axis`, `frequency` (with its sign),

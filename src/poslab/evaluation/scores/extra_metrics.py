@@ -48,14 +48,6 @@ SEED = 0
 """Seed of prompts and of texts with pass keys, the same for all runs."""
 
 
-@dataclass(frozen=True)
-class ScoringContext:
-    """A run to be measured, and what is called before each batch."""
-
-    run: EvaluatedRun
-    check_cancelled: Callable[[], None]
-
-
 ExtraScores = Iterator[tuple[str, np.ndarray, np.ndarray, str]]
 """Metric, sums and counts of its items, and the identity of the items."""
 
@@ -67,7 +59,7 @@ class ExtraMetrics:
     Args:
         names: of the metrics.
         serves: returns whether the runs of a recipe have them.
-        score: yields them at a length that the model has positions for.
+        score: yields them for a run, at a length that its model has positions for; calls a function before each batch.
         texts: makes its texts, from the data, the split and a length that the tag of the metric names; raises
             ValueError for one without room. None if they are the texts of the test.
         open_ended: the metrics that are not shares from 0 to 100.
@@ -75,7 +67,7 @@ class ExtraMetrics:
 
     names: tuple[str, ...]
     serves: Callable[[Recipe], bool]
-    score: Callable[[ScoringContext, int], ExtraScores]
+    score: Callable[[EvaluatedRun, int, Callable[[], None]], ExtraScores]
     texts: Callable[[RunData, str, int], Any] | None = None
     open_ended: frozenset[str] = frozenset()
 
@@ -89,11 +81,11 @@ def _prompts(task: RetrievalTask, data: RunData, split: str, length: int) -> lis
     return [make_prompts(task, haystack, length, depth, PROMPTS, SEED) for depth in DEPTHS]
 
 
-def _retrieval(task: RetrievalTask, context: ScoringContext, length: int) -> ExtraScores:
-    prompts, scores = _prompts(task, context.run.data, context.run.split, length), []
+def _retrieval(task: RetrievalTask, run: EvaluatedRun, length: int, check_cancelled: Callable[[], None]) -> ExtraScores:
+    prompts, scores = _prompts(task, run.data, run.split, length), []
     for of_depth in prompts:
-        context.check_cancelled()
-        scores.append(score_answers(context.run.model, of_depth))
+        check_cancelled()
+        scores.append(score_answers(run.model, of_depth))
     identity = _digest(prompt.tokens for of_depth in prompts for prompt in of_depth)
     correct, loss, tokens = (
         np.concatenate([frame[column].to_numpy() for frame in scores]) for column in ("correct", "loss", "tokens")
@@ -107,43 +99,37 @@ def _passkeys(data: RunData, split: str, length: int) -> tuple[list[np.ndarray],
     return embeddings.passkey_texts(data.tokenizer, length, embeddings.TEXTS, SEED)
 
 
-def _search(context: ScoringContext, length: int) -> ExtraScores:
-    model = context.run.model
-    questions, texts = _passkeys(context.run.data, context.run.split, length)
-    pooling = embeddings.pooling_of(model, context.run.recipe)
-    vectors = [
-        embeddings.sentence_vectors(model, part, pooling, context.check_cancelled) for part in (questions, texts)
-    ]
+def _search(run: EvaluatedRun, length: int, check_cancelled: Callable[[], None]) -> ExtraScores:
+    questions, texts = _passkeys(run.data, run.split, length)
+    pooling = embeddings.pooling_of(run.model, run.recipe)
+    vectors = (embeddings.sentence_vectors(run.model, part, pooling, check_cancelled) for part in (questions, texts))
     is_nearest = embeddings.nearest_answers(*vectors)
     yield "passkey_ndcg", 100.0 * is_nearest, np.ones(len(is_nearest), np.int64), _digest([*questions, *texts])
 
 
-def _likeness(context: ScoringContext, _: int) -> ExtraScores:
-    untouched = context.run.recipe.model.untouched()
+def _likeness(run: EvaluatedRun, _: int, check_cancelled: Callable[[], None]) -> ExtraScores:
+    untouched = run.recipe.model.untouched()
     assert untouched is not None
-    original = untouched.build(None, context.run.task.outputs).to(context.run.device).eval()
-    adapted, before = (_test_vectors(context, model) for model in (context.run.model, original))
+    original = untouched.build(None, run.task.outputs).to(run.device).eval()
+    adapted, before = (_test_vectors(run, model, check_cancelled) for model in (run.model, original))
     both = adapted.counts & before.counts
     cosines = np.where(both, (adapted.vectors * before.vectors).sum(1), 0.0)
     yield "cosine", cosines, both.astype(np.int64), adapted.identity
 
 
-def _probe(context: ScoringContext, _: int) -> ExtraScores:
-    run = context.run
+def _probe(run: EvaluatedRun, _: int, check_cancelled: Callable[[], None]) -> ExtraScores:
     assert isinstance(run.data.splits, ExampleSplits)
     rows = run.data.batch_size
     batches = max(1, min(PROBED, run.data.splits.facts.num_examples["train"]) // rows)
     vectors, classes = [], []
     for batch in run.data.first_batches(batches):
-        context.check_cancelled()
+        check_cancelled()
         assert isinstance(batch, ClassBatch)
         real = (batch.classes != IGNORE).numpy()
         vectors.append(_vectors(run, run.model, on_device(batch, run.device))[real])
         classes.append(batch.classes.numpy()[real])
-    classify, test = (
-        embeddings.fitted_probe(np.concatenate(vectors), np.concatenate(classes)),
-        _test_vectors(context, run.model),
-    )
+    classify = embeddings.fitted_probe(np.concatenate(vectors), np.concatenate(classes))
+    test = _test_vectors(run, run.model, check_cancelled)
     right = test.counts & (classify(test.vectors) == test.classes)
     yield "probe_accuracy", 100.0 * right, test.counts.astype(np.int64), test.identity
 
@@ -195,18 +181,15 @@ def measure_extra(
     keep: Callable[[MeasuredRun], None] = lambda measured: None,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> MeasuredRun:
-    """Score the test of a run by metrics that its task does not have.
+    """Score the test of a run by metrics that its task does not have, names of `EXTRA` with a length in tokens.
 
-    Args:
-        wanted: names of `EXTRA` with a length in tokens, or None for metrics of test items.
-        keep: called with all scores so far once a measurement is complete.
-        others: as of `measure`.
+    The length is None for metrics of test items. `keep` is called with all scores so far once a measurement is
+    complete; other arguments are as of `measure`.
 
     Raises:
         ValueError: as of `measure`, or for a length without room for the texts of a metric.
     """
     opened, measured = open_to_measure(run, "test", device, trust, known)
-    context = ScoringContext(opened, check_cancelled)
     with opened.autocast(), torch.no_grad():
         for name, length in wanted:
             if (name, length) in measured.scores:
@@ -214,7 +197,9 @@ def measure_extra(
             fits = opened.model.max_length is None or (length or 0) <= opened.model.max_length
             new = {
                 (metric, length): ItemScores(metric, length, sums.astype(np.float64), counts, identity)
-                for metric, sums, counts, identity in (EXTRA[name].score(context, length or 0) if fits else ())
+                for metric, sums, counts, identity in (
+                    EXTRA[name].score(opened, length or 0, check_cancelled) if fits else ()
+                )
             }
             measured = replace(measured, scores={**measured.scores, **new})
             keep(measured)
@@ -223,13 +208,9 @@ def measure_extra(
 
 @dataclass(frozen=True, eq=False)
 class _Vectors:
-    """Vectors of the test texts.
+    """Vectors of the N test texts, (N, M) float32 of norm 1, their classes (N,), and the identity of the texts.
 
-    Args:
-        vectors: (N, M) float32, each of norm 1.
-        classes: (N,) int, their numbers.
-        counts: (N,) bool, False for texts that the model has no positions for; their vectors are 0.
-        identity: equal for equal texts.
+    Texts that the model has no positions for do not count, and their vectors are 0.
     """
 
     vectors: np.ndarray
@@ -238,23 +219,23 @@ class _Vectors:
     identity: str
 
 
-def _test_vectors(context: ScoringContext, model: Model) -> _Vectors:
+def _test_vectors(run: EvaluatedRun, model: Model, check_cancelled: Callable[[], None]) -> _Vectors:
     """Return the vectors of the test texts in a model."""
-    data, lengths = context.run.data, context.run.data.lengths_of(context.run.split)
+    data, lengths = run.data, run.data.lengths_of(run.split)
     vectors, classes, counts = [], [], []
     for length in lengths:
-        items = data.held_out(context.run.split, length)
+        items = data.held_out(run.split, length)
         chosen, total = fitting(model, items), len(items.num_tokens)
         vectors_NM, classes_N = np.zeros((total, model.embedding.embedding_dim), np.float32), np.full(total, -1)
         for numbers in batches_of(items.num_tokens, chosen, data.batch_size * data.training_length, equal=True):
-            context.check_cancelled()
+            check_cancelled()
             batch = on_device(items.__getitems__(numbers), device_of(model))
-            vectors_NM[numbers] = _vectors(context.run, model, batch)
+            vectors_NM[numbers] = _vectors(run, model, batch)
             classes_N[numbers] = batch.classes.cpu().numpy()
         vectors.append(vectors_NM)
         classes.append(classes_N)
         counts.append(np.isin(np.arange(total), chosen))
-    identity = " ".join(data.identity(context.run.split, length) for length in lengths)
+    identity = " ".join(data.identity(run.split, length) for length in lengths)
     return _Vectors(np.concatenate(vectors), np.concatenate(classes), np.concatenate(counts), identity)
 
 

@@ -25,20 +25,19 @@ ROUNDING = 1e-9
 
 
 def ratio_interval(
-    sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
+    sums: np.ndarray, counts: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the studentised bootstrap interval of `sum(sums) / sum(counts)`.
+    """Return the 95% studentised bootstrap interval of `sum(sums) / sum(counts)`.
 
     Documents are drawn with replacement. The pivot of a resample R* is `t = (R* - R) / se*`, where `se` is the error of
     a ratio to first order, `sqrt(D / (D - 1) sum (s - R c)^2) / sum c`; the interval reaches from `R - t_high se` to
-    `R - t_low se`. For few documents with skewed losses its coverage is closer to `level` than with percentiles, BCa or
+    `R - t_low se`. For few documents with skewed losses its coverage is closer to 95% than with percentiles, BCa or
     Student's t. Where an end would be infinite, because too many resamples contain documents that are alike, both
     are from Student's t.
 
     Args:
         sums, counts: (D,) of each document, such as its loss in nats and its tokens.
         resamples: number of samples.
-        level: share of intervals that contain the true ratio, in (0, 1).
         seed: of the draws.
 
     Returns:
@@ -60,9 +59,9 @@ def ratio_interval(
         difference = drawn_ratio - ratio
         has_error = drawn_error > ROUNDING * error
         pivots[resample] = difference / drawn_error if has_error else math.copysign(math.inf, difference)
-    low, high = np.quantile(pivots, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    low, high = np.quantile(pivots, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     if math.isinf(low) or math.isinf(high):
-        low, high = stats.t.interval(level, len(sums) - 1)
+        low, high = stats.t.interval(LEVEL, len(sums) - 1)
     return ratio - high * error, ratio - low * error
 
 
@@ -76,13 +75,8 @@ def _ratio_and_error(sums: np.ndarray, counts: np.ndarray) -> tuple[float, float
 def interval(scores: ItemScores, is_share: bool, seed: int = 0) -> tuple[float, float]:
     """Return the 95% interval of a metric over new items; NaN with fewer than 5 of them.
 
-    A loss has the studentised bootstrap. For a share too many resamples have no error to divide by: items that are
-    right or wrong have Wilson's interval, others Student's within 0 to 100.
-
-    Args:
-        scores: of the items.
-        is_share: whether the metric is a share or a score from 0 to 100.
-        seed: of the bootstrap.
+    A loss has the studentised bootstrap, from a seed. For a share, from 0 to 100, too many resamples have no error to
+    divide by: items that are right or wrong have Wilson's interval, others Student's within 0 to 100.
     """
     if not is_share:
         return ratio_interval(scores.sums, scores.counts, seed=seed)

@@ -63,7 +63,6 @@ def curves(
     """Draw a metric over the length of the test.
 
     Args:
-        name, title: of the plot.
         rows: a row for each encoding, seed and length, with columns `encoding`, `length`, `value` and `metric`, the
             same in all.
         length_of: what has the length, such as `a side in pixels`.

@@ -155,11 +155,7 @@ def ranking(results: Results, case: str, criterion: Criterion, without: Collecti
     """Return a row for each encoding of a case, the best mean first: its mean, and the verdict relative to the best.
 
     Verdicts and intervals are simultaneous for all pairs of encodings, since the best one is chosen by its scores.
-    Encodings that cannot be ranked follow, with the reason.
-
-    Args:
-        results, case, criterion: what is ranked.
-        without: encodings that are left out.
+    Encodings that cannot be ranked follow, with the reason; those in `without` are left out.
     """
     ranked = [name for name in results.ranked(case, criterion) if name not in without]
     verdicts = results.verdicts(case, criterion, ranked[0], is_best=True) if ranked else {}
@@ -228,10 +224,7 @@ def order_by_metric(results: Results) -> Table | None:
 def at_each_length(name: str, metric: str, rows: pd.DataFrame) -> Table:
     """Return a row for each encoding and a column for each length of the test, with means over seeds.
 
-    Args:
-        name: of the table.
-        metric: in the rows.
-        rows: as of `Results.by_length`.
+    The rows are as of `Results.by_length`.
     """
     frame = rows.pivot_table("value", "encoding", "length", aggfunc="mean", sort=False)
     frame = frame[sorted(frame.columns)].rename(columns="{:,}".format).reset_index()
@@ -296,10 +289,8 @@ def expected_best_rows(results: Results, case: str, tuning: Tuning) -> pd.DataFr
 def power_table(comparison: Comparison, pilots: Sequence[Results]) -> pd.DataFrame:
     """Return a row for each case and metric with a margin: what the seeds can find, and how many find the margin.
 
-    Args:
-        comparison: that is to be run.
-        pilots: results that may tell the deviation of seeds, on the case of the same name, or on their first one: the
-            first that do. Otherwise it is the `deviation` of the metric, or unknown.
+    Pilots are results that may tell the deviation of seeds, on the case of the same name, or on their first one: the
+    first that do. Otherwise it is the `deviation` of the metric, or unknown.
     """
     rows: list[dict[str, object]] = []
     criteria = [(case, criterion) for case in comparison.cases for criterion in comparison.criteria(case)]

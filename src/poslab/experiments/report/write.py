@@ -271,13 +271,9 @@ class Needs:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The recommendation for a case.
+    """The encoding to take in a case (None without evidence for one), the metric and the lengths, and the table.
 
-    Args:
-        case: of the comparison.
-        take: the encoding to take; None without evidence for one.
-        evidence: the metric, the training length and the lengths of the test.
-        table: encodings by mean, as of `ranking`, with speed, memory, and why one does not meet the need.
+    The table has encodings by mean, as of `ranking`, with speed, memory, and why one does not meet the need.
     """
 
     case: str

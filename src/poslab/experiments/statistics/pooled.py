@@ -64,11 +64,7 @@ def pool(scores: Mapping[str, Scores], baseline: str, paired: bool) -> Pool | No
         blocks:   x_es = mean_e + seed_s + residual_es,   (E - 1) (S - 1) degrees of freedom
         unpaired: x_es = mean_e + residual_es,            E (S - 1)
 
-    Args:
-        scores: of the contestants; only those whose runs have all finished are pooled, as blocks only with the seeds
-            of the baseline.
-        baseline: name of the one that others are compared with.
-        paired: whether seeds are blocks.
+    Only contestants whose runs have all finished are pooled, as blocks (`paired`) only with the seeds of the baseline.
     """
     whole = {n: s for n, s in scores.items() if s.finished.all() and len(s.values) >= MIN_POOLED_SEEDS}
     if baseline not in whole:
