@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -165,8 +166,8 @@ def test_a_mistake_is_one_sentence(changes, sentence):
 
 def test_plain_data_makes_the_same_comparison():
     made = comparison(tuning=TUNING)
-    node = json.loads(json.dumps(made.as_plain_data()))
-    assert json.loads(json.dumps(Comparison(**node).as_plain_data())) == node
+    node = json.loads(json.dumps(asdict(made)))
+    assert json.loads(json.dumps(asdict(Comparison(**node)))) == node
 
 
 @pytest.mark.parametrize("place", ["cases", "encodings"])

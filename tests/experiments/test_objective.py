@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from poslab.experiments.sweep import SearchObjective, objectives_of
+from poslab.experiments.sweep import SearchObjective, Sweep
 
 METRICS = {"validation/bits_per_byte@64": 1.0, "validation/bits_per_byte@128": 2.0, "validation/bits_per_byte@256": 6.0}
 
@@ -49,4 +49,4 @@ def test_only_what_a_validation_tells_can_be_reported_early():
 )
 def test_an_objective_that_means_nothing_is_one_sentence(nodes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        objectives_of(nodes)
+        Sweep(name="a", question="b", output="c", space={"seed": {"int": [1, 2]}}, n_trials=2, objectives=nodes)

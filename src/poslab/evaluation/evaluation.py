@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -16,6 +15,7 @@ from poslab.evaluation import parts
 from poslab.evaluation.evaluated_run import ABILITIES, EvaluatedRun
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import DOTS_PER_INCH, Plot, ReportFigure, Section, write_figures, write_report
+from poslab.report.text import file_name
 
 
 @dataclass
@@ -179,18 +179,14 @@ def tag(run: EvaluatedRun, runs: Sequence[EvaluatedRun], metric: str) -> str:
 
 def titled(run: EvaluatedRun, runs: Sequence[EvaluatedRun], figures: Iterable[ReportFigure]) -> Iterator[ReportFigure]:
     """Yield the figures of a model, with its name in their names and titles if there are several models."""
-    slugs = [slug_of(other.name) for other in runs]
+    slugs = [file_name(other.name) for other in runs]
     number = [other.name for other in runs].index(run.name)
     slug = slugs[number] if slugs.count(slugs[number]) == 1 else f"{slugs[number]}_{number}"
-    return named(figures, slug, run.name) if len(runs) > 1 else iter(figures)
+    return named(figures, run.name, slug) if len(runs) > 1 else iter(figures)
 
 
-def named(figures: Iterable[ReportFigure], slug: str, name: str) -> Iterator[ReportFigure]:
-    """Yield figures with a slug at the end of their names and a name at the end of their titles; none if empty."""
+def named(figures: Iterable[ReportFigure], name: str, slug: str = "") -> Iterator[ReportFigure]:
+    """Yield figures with a slug, or the name, at the end of their names and a name at the end of titles, if any."""
+    end = slug or file_name(name)
     for figure in figures:
-        yield replace(figure, name=f"{figure.name}_{slug}", title=f"{figure.title}: {name}") if name else figure
-
-
-def slug_of(text: str) -> str:
-    """Return a text as part of the name of a figure."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+        yield replace(figure, name=f"{figure.name}_{end}", title=f"{figure.title}: {name}") if name else figure

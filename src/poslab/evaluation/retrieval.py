@@ -143,12 +143,8 @@ class RetrievalTask(ABC):
     has_depth: bool = field(default=True, kw_only=True)
 
     @abstractmethod
-    def min_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
-        """Return the number of tokens of the prompt that this generator makes, without any filler."""
-
-    @abstractmethod
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
-        """Return a prompt of a length in tokens, the answer included, of at least `min_length`.
+        """Return a prompt of a length in tokens, the answer included; the shortest one if it is too short.
 
         The depth is the share of the filler before the fact to be found, from 0 (the beginning) to 1 (right before the
         question); a task without a depth ignores it.
@@ -174,22 +170,14 @@ class NeedleTask(RetrievalTask):
     needles: Facts
     in_sentences: bool = False
 
-    def min_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
-        needles, question, answer = _tokens(haystack, self.needles(0.0, generator))
-        return sum(len(needle) for _, needle in needles) + len(question) + len(answer)
-
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
         facts = self.needles(depth, generator)
-        needles, question, answer = _tokens(haystack, facts)
+        needles = [(depth, haystack.tokens(*pieces)) for depth, pieces in facts.needles]
+        question, answer = haystack.question_and_answer(facts.question, facts.answer)
         room = length - sum(len(needle) for _, needle in needles) - len(question) - len(answer)
-        filler = stretch(haystack.sentences if self.in_sentences else haystack.text, room, generator)
+        filler = stretch(haystack.sentences if self.in_sentences else haystack.text, max(room, 0), generator)
         tokens = np.concatenate([insert_needles(filler, needles), question, answer])
         return Prompt(tokens, len(answer), facts.log_choices)
-
-
-def _tokens(haystack: Haystack, facts: Needles) -> tuple[list[tuple[float, np.ndarray]], np.ndarray, np.ndarray]:
-    needles = [(depth, haystack.tokens(*pieces)) for depth, pieces in facts.needles]
-    return needles, *haystack.question_and_answer(facts.question, facts.answer)
 
 
 TASKS: dict[str, RetrievalTask] = {}
@@ -322,14 +310,11 @@ class CopyingRetrieval(RetrievalTask):
     pairs occur more than once, with different successors.
     """
 
-    def min_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
-        return 2 * len(haystack.tokens("\n")) + 2
-
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
         separator = haystack.tokens("\n")
         # The letter is the last token: tokenizers may put a space before it.
         letters = np.array([haystack.tokens(letter)[-1] for letter in ascii_lowercase])
-        num_letters, odd = divmod(length - 2 * len(separator), 2)
+        num_letters, odd = divmod(max(length - 2 * len(separator), 2), 2)
         string = generator.choice(letters, num_letters)
         tokens = np.concatenate([separator[-1:].repeat(odd), separator, string, separator, string])
         return Prompt(tokens, num_letters, log_choices=num_letters * math.log(len(letters)))
@@ -343,10 +328,8 @@ class InductionRetrieval(RetrievalTask):
     number of tokens starts with one more random token. A token that occurs twice in a half does not determine the next.
     """
 
-    def min_length(self, haystack: Haystack, generator: np.random.Generator) -> int:
-        return 4
-
     def prompt(self, haystack: Haystack, length: int, depth: float, generator: np.random.Generator) -> Prompt:
+        length = max(length, 4)
         half = length // 2
         first = generator.choice(haystack.alphabet, length - half)
         tokens = np.concatenate([first, first[-half:]])
@@ -391,7 +374,8 @@ def _generator(task: RetrievalTask, seed: int, number: int) -> np.random.Generat
 
 def require_room(task: RetrievalTask, haystack: Haystack, length: int, samples: int, seed: int) -> None:
     """Raise ValueError for a length without room for the facts, the question and the answer of every prompt."""
-    needed = max(task.min_length(haystack, _generator(task, seed, number)) for number in range(samples))
+    shortest = (task.prompt(haystack, 0, 0.0, _generator(task, seed, number)) for number in range(samples))
+    needed = max(len(prompt.tokens) for prompt in shortest)
     if length < needed:
         raise ValueError(f"lengths must be at least {needed} tokens for {task.name}, got {length}")
 

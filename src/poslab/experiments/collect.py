@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def items_of_directory(run: RunResult) -> MeasuredRun | None:
 
 def write_tables(results: Results, folder: Path) -> None:
     """Write the comparison and the three tables of its results; runs that are elsewhere lack their curves."""
-    node = {key: value for key, value in results.comparison.as_plain_data().items() if key not in OF_A_MACHINE}
+    node = {key: value for key, value in asdict(results.comparison).items() if key not in OF_A_MACHINE}
     node |= {"exist_already": True} if results.exist_already else {}
     text = yaml.safe_dump(json.loads(json.dumps(node)), sort_keys=False, allow_unicode=True)
     write_atomically(folder / SPECIFICATION, text)

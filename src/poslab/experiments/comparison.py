@@ -6,7 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -320,10 +320,6 @@ class Comparison(Stored):
         tuning = self.tuning_of(case)
         return {} if tuning is None else tuning.space_of(encoding)
 
-    def as_plain_data(self) -> dict[str, Any]:
-        """Return its arguments, for JSON."""
-        return asdict(self)
-
 
 def _is_name(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(NAME, name) is not None
@@ -341,11 +337,6 @@ def check_names(key: str, names: Iterable[Any]) -> None:
     if odd := [name for name in names if not _is_name(name)]:
         quotes = "" if isinstance(odd[0], str) else ": YAML reads on, yes and 5 as texts only in quotes"
         raise ValueError(f"{key}: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}")
-
-
-def file_name(text: str) -> str:
-    """Return the form of a text in names of files."""
-    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def made(kind: Any, path: str, node: Any, **given: Any) -> Any:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,18 +132,14 @@ class CellConfigurations:
             choices = {**self._comparison.train, **self._comparison.all_cases[case].train}
             choices |= {**self._comparison.choices_by_encoding[encoding], **point, "seed": seed}
             words = self._composer.words(choices, self._comparison.overrides_of(case))
-            self._composed[key] = self._composer.resolved([*words, *self._budgeted(words)])
+            budget = self._comparison.budget or {}
+            steps = budget.get("steps")
+            if "tokens" in budget:
+                dataset = self._composer.resolved(words)["dataset"]
+                steps = -(-budget["tokens"] // (dataset["batch_size"] * dataset["sequence_length"]))
+            words += [] if steps is None else [f"trainer.max_steps={in_hydras_grammar(steps)}"]
+            self._composed[key] = self._composer.resolved(words)
         return self._composed[key]
-
-    def _budgeted(self, words: list[str]) -> Iterator[str]:
-        """Yield the choice of the steps that the budget allows."""
-        budget = self._comparison.budget or {}
-        steps = budget.get("steps")
-        if "tokens" in budget:
-            dataset = self._composer.resolved(words)["dataset"]
-            steps = -(-budget["tokens"] // (dataset["batch_size"] * dataset["sequence_length"]))
-        if steps is not None:
-            yield f"trainer.max_steps={in_hydras_grammar(steps)}"
 
 
 def check_comparable(comparison: Comparison, case: str, recipes: Mapping[str, Recipe]) -> None:
@@ -171,7 +167,8 @@ def _check_alike(comparison: Comparison, path: str, recipe: Recipe, other: Recip
             f"{path} must not change the task by its model, which is {other.task.__name__} for {name}, got "
             f"{recipe.task.__name__}"
         )
-    if "tokens" not in (comparison.budget or {}) and (count := _size(recipe)) != (size := _size(other)):
+    count, size = (of.trainer.max_steps * _size_of_a_step(of) for of in (recipe, other))
+    if "tokens" not in (comparison.budget or {}) and count != size:
         factors = "trainer.max_steps x dataset.batch_size"
         factors += " x dataset.sequence_length" if recipe.source.kind is WINDOWS else ""
         raise ValueError(f"{path} must train on as much as {name}: {factors} must be {size:,}, got {count:,}")
@@ -190,12 +187,8 @@ def check_held_out(comparison: Comparison, case: str, data: Mapping[str, RunData
             )
 
 
-def _size(recipe: Recipe) -> int:
-    """Return the tokens of training of a text, and the examples of other data."""
-    return recipe.trainer.max_steps * _size_of_a_step(recipe)
-
-
 def _size_of_a_step(recipe: Recipe) -> int:
+    """Return the tokens of a training step on a text, and the examples on other data."""
     source = recipe.source
     return source.batch_size * (source.sequence_length if source.kind is WINDOWS else 1)
 

@@ -111,21 +111,19 @@ class Display(ABC):
 class SweepDisplay(Display):
     """The progress of a sweep."""
 
-    def __init__(self, console: Console, jobs: SweepJobs, workers: int) -> None:
-        super().__init__(console, jobs, workers)
-        self._trials = jobs
+    _jobs: SweepJobs
 
     def counts(self, snapshot: Snapshot) -> str:
         counts = {"running": snapshot.running, "waiting": snapshot.waiting}
         rest = "".join(f", {len(keys)} {word}" for word, keys in counts.items() if keys)
-        ended = outcomes(self._trials.finished(snapshot))
+        ended = outcomes(self._jobs.finished(snapshot))
         return f"{len(snapshot.finished)} of {len(snapshot.records)}: {ended}{rest}"
 
     def label(self, key: str) -> str:
         return f"trial {key}"
 
     def line(self, key: str, record: Record) -> str:
-        trial, best = self._trials.trials()[key], best_of(self._trials.finished(), self._trials.sweep.all_objectives)
+        trial, best = self._jobs.trials()[key], best_of(self._jobs.finished(), self._jobs.sweep.all_objectives)
         mark = "  best so far" if best is not None and best.number == trial.number else ""
         mark = mark or ("  the default" if trial.number == 0 else "")
         mark += f"  attempt {len(record.attempts)}" if len(record.attempts) > 1 else ""
@@ -133,8 +131,8 @@ class SweepDisplay(Display):
         return f"trial {trial.number:<3} {state:<9}{shown_values(trial):<9} {shown(trial.params)}{mark}"
 
     def details(self, snapshot: Snapshot) -> list[str]:
-        best = best_of(self._trials.finished(snapshot), self._trials.sweep.all_objectives)
-        lines, trials = [], self._trials.trials()
+        best = best_of(self._jobs.finished(snapshot), self._jobs.sweep.all_objectives)
+        lines, trials = [], self._jobs.trials()
         if best is not None:
             lines.append(f"best     trial {best.number:<4} {shown_values(best):<9} {shown(best.params)}")
         for trial in (trials[key] for key in snapshot.running if key in trials):
@@ -203,8 +201,8 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
     cells = {key: cell_of_key(key) for key in snapshot.records}
     known = Counter((cell.case, cell.encoding, cell.is_trial) for cell in cells.values())
     finished = Counter((cell.case, cell.encoding, cell.is_trial) for cell in map(cells.__getitem__, snapshot.finished))
-    table = Table("case", comparison.heading, Column("tuning", justify="right"), Column("runs", justify="right"))
-    table.box = box.SIMPLE_HEAD
+    counts = (Column(name, justify="right") for name in ("tuning", "runs"))
+    table = Table("case", comparison.heading, *counts, box=box.SIMPLE_HEAD)
     for pair in comparison.pairs:
         tried, trials, trained = finished[*pair, True], known[*pair, True], finished[*pair, False]
         seeds = len(comparison.seeds_of(pair[0]))
@@ -212,11 +210,12 @@ def plan_table(jobs: ComparisonJobs, seconds: Callable[[str, str], float]) -> Re
             left_of[pair[0]] += round(missing * seconds(*pair))
         table.add_row(*pair, f"{tried} of {trials}" if trials else "-", f"{trained} of {seeds}")
     left = left_of.total()
-    sizes = Table("case", *(Column(name, justify="right") for name in ("parameters", "steps", "tokens", "to go")))
-    sizes.box = box.SIMPLE_HEAD
-    for case, node in ((case, node) for case, node in comparison.all_cases.items() if node.size is not None):
-        counts = map("{:,}".format, (node.parameters, node.steps, node.tokens))
-        sizes.add_row(case, *counts, roughly(left_of[case]) if left_of[case] else "-")
+    columns = (Column(name, justify="right") for name in ("parameters", "steps", "tokens", "to go"))
+    sizes = Table("case", *columns, box=box.SIMPLE_HEAD)
+    for case, node in comparison.all_cases.items():
+        if node.size is not None:
+            numbers = map("{:,}".format, (node.parameters, node.steps, node.tokens))
+            sizes.add_row(case, *numbers, roughly(left_of[case]) if left_of[case] else "-")
     workers = comparison.workers
     with_workers = f"with {workers} worker{'s' if workers > 1 else ''}"
     to_go = f"{roughly(SECONDS_OF_WORKER + left / workers)} to go {with_workers}" if left else "nothing to do"

@@ -16,14 +16,14 @@ from poslab.evaluation.opening import trained_data
 from poslab.experiments.cell_run import machine_of, measured, start_of
 from poslab.experiments.cells import CellResult
 from poslab.experiments.collect import items_of_directory, row_of
-from poslab.experiments.comparison import Comparison, file_name
+from poslab.experiments.comparison import Comparison
 from poslab.experiments.configurations import checked_lengths
 from poslab.experiments.metrics import usual_direction
 from poslab.experiments.mistakes import checked
 from poslab.experiments.plan import CellPlan
 from poslab.experiments.results import Results
 from poslab.io.terminal import HarmlessConsole
-from poslab.report.text import amount
+from poslab.report.text import amount, file_name
 from poslab.runs.checkpoint import load_checkpoint
 from poslab.runs.directory import RunDirectory
 from poslab.runs.recipe import Recipe, recipe_of
@@ -125,8 +125,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
         with _naming(run.run.path):
             scores = measured(run.run, cell)
             result = CellResult(run.run.metrics(), scores, machine=machine_of(run.run), start=start_of(run.run))
-        row = row_of(run.run, cell, result, run.recipe, trained[cell.case])
-        rows.append(row)
+        rows.append(row_of(run.run, cell, result, run.recipe, trained[cell.case]))
     return Results(comparison, rows, items_of_directory, exist_already=True)
 
 
@@ -166,15 +165,12 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
     """
     cases: list[list[ExistingRun]] = []
     for run in every:
-        alike = (
-            of_case
-            for of_case in cases
-            if (of_case[0].recipe.task, of_case[0].dataset) == (run.recipe.task, run.dataset)
-        )
-        if (case := next(alike, None)) is None:
-            cases.append([run])
+        for of_case in cases:
+            if (of_case[0].recipe.task, of_case[0].dataset) == (run.recipe.task, run.dataset):
+                of_case.append(run)
+                break
         else:
-            case.append(run)
+            cases.append([run])
     firsts = [of_case[0] for of_case in cases]
     plain = [
         choice_name(conf, "dataset", run.dataset) or str(run.dataset["_target_"]).rpartition(".")[2] for run in firsts

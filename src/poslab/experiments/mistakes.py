@@ -9,11 +9,12 @@ from typing import Any
 
 from poslab.arguments import nearest
 from poslab.configuration.command_line import groups, key_of
-from poslab.experiments.comparison import Comparison, file_name
+from poslab.experiments.comparison import Comparison
 from poslab.experiments.criteria import COSTS
 from poslab.experiments.published import predictions_of, published_results
 from poslab.experiments.storage_url import mistake_in_storage
 from poslab.experiments.tuned_points import MAX_REFINED, points_of
+from poslab.report.text import file_name
 
 OF_A_RUN = ("trust", "seed", "resume")
 """Keys that belong to a single run, or to the command line, as Hydra's keys do."""

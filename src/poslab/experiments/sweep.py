@@ -106,13 +106,6 @@ class SearchObjective:
         return [int(length) for length in resolved if length.isdigit()]
 
 
-def objectives_of(nodes: Any) -> list[SearchObjective]:
-    """Return the objectives of a sweep file; raise ValueError if there are none."""
-    if not isinstance(nodes, list) or not nodes:
-        raise ValueError(f"objectives must be a list of at least one, as in [validation/loss], got {nodes!r}")
-    return [SearchObjective.of(node) for node in nodes]
-
-
 @with_checked_arguments
 @dataclass(frozen=True)
 class Sweep(Stored):
@@ -168,8 +161,11 @@ class Sweep(Stored):
 
     @property
     def all_objectives(self) -> list[SearchObjective]:
-        """Its objectives."""
-        return objectives_of(self.objectives)
+        """Its objectives; ValueError if there are none."""
+        nodes = self.objectives
+        if not isinstance(nodes, list) or not nodes:
+            raise ValueError(f"objectives must be a list of at least one, as in [validation/loss], got {nodes!r}")
+        return [SearchObjective.of(node) for node in nodes]
 
 
 def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:

@@ -92,9 +92,7 @@ def run_sweep(sweep: Sweep, conf: Path, dry_run: bool = False) -> None:
 
 def _plan(sweep: Sweep, default: Mapping[str, Any], config: Mapping[str, Any], seconds: float) -> RenderableType:
     """Return the space of a sweep and what is left to do, if each run takes as many seconds as the run of trial 0."""
-    table = Lines(box=box.SIMPLE_HEAD)
-    for name in ("searched", "values", "trial 0"):
-        table.add_column(name)
+    table = Lines("searched", "values", "trial 0", box=box.SIMPLE_HEAD)
     for parameter in sweep.search_space.parameters:
         table.add_row(parameter.name, described(parameter.distribution), str(default.get(parameter.name, "")))
     is_there = sweep.storage is not None or (Path(sweep.output) / DATABASE).exists()

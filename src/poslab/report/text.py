@@ -64,10 +64,15 @@ def fixed(number: float, decimals: int) -> str:
     return f"{number:,.{decimals}f}".replace("-", "−")
 
 
-def listed(names: Sequence[str], last: str = "and") -> str:
-    """Return names in words: `a`, `a and b`, `a, b and c`; `or`, where that is the last word between them."""
+def listed(names: Sequence[str]) -> str:
+    """Return names in words: `a`, `a and b`, `a, b and c`."""
     *before, end = names
-    return f"{', '.join(before)} {last} {end}" if before else end
+    return f"{', '.join(before)} and {end}" if before else end
+
+
+def file_name(text: str) -> str:
+    """Return the form of a text in names of files and figures."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def amount(count: int, noun: str) -> str:

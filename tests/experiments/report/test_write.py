@@ -272,7 +272,7 @@ def test_a_run_whose_test_is_not_finite_counts_as_diverged_in_checks_as_in_verdi
     for run in found.finished:
         if (run.encoding, run.seed) == ("none", 2):
             run.scores["exact_match@20"] = math.inf
-    assert found.verdicts("copying", first_metric(found), "rotary")["none"].diverged == 1
+    assert found.scores("copying", first_metric(found))["none"].diverged == 1
     assert checks(found).frame.set_index("check")["found"]["no run diverged"] == "1 of 15"
 
 

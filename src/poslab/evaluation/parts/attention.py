@@ -11,7 +11,7 @@ from poslab.evaluation.attention.maps import attends_to_itself, attention_maps, 
 from poslab.evaluation.attention.offsets import attention_by_offset_plot, attention_on_grids, with_cells
 from poslab.evaluation.attention.statistics import attention_by_distance, attention_statistics, distance_plot
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation, named, slug_of, titled
+from poslab.evaluation.evaluation import Evaluation, named, titled
 from poslab.evaluation.opening import short_example
 from poslab.evaluation.settings import Settings
 from poslab.report.figures import ReportFigure, Section, Table
@@ -62,7 +62,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             plots.append(attention_overview(run.model, short.forward, stack))
             if stack in short.labels and len(run.model.stacks[stack].windows) <= MAX_LAYERS:
                 plots += attention_maps(run.model, short.forward, *short.labels[stack], stack)
-            figures += titled(run, runs, named(plots, slug_of(title), title))
+            figures += titled(run, runs, named(plots, title))
     if offsets:
         evaluation.frames["attention_by_offset"] = _joined(offsets)
     figures.append(Table("attention_by_head", "Every head in numbers", CAPTION, frame=_joined(frames), source=SOURCE))

@@ -13,22 +13,11 @@ import torch
 from torch import Tensor
 
 from poslab.encodings import StackEncodings
+from poslab.evaluation import learned_bias
 from poslab.evaluation.attention.maps import MAX_TEXT_LENGTH, WIDE, capture_attention, visible_label
 from poslab.evaluation.attention.statistics import head_legend, head_style
 from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
-from poslab.evaluation.evaluation import Evaluation, named, remark_on_positions, slug_of, titled
-from poslab.evaluation.learned_bias import (
-    MAX_POINTS,
-    bias_by_offset,
-    bias_maps,
-    bias_plot,
-    learned_bias,
-    learned_parameters,
-    norms_plot,
-    parameters_table,
-    table_norms,
-    varies,
-)
+from poslab.evaluation.evaluation import Evaluation, named, remark_on_positions, titled
 from poslab.evaluation.opening import short_text, token_labels
 from poslab.evaluation.settings import Settings
 from poslab.models import Model
@@ -83,18 +72,17 @@ def _learned(run: EvaluatedRun, settings: Settings) -> Iterator[ReportFigure]:
         start = None if starts is None else starts[stack]
         figures: list[ReportFigure] = []
         length = encodings.max_length or 2 * run.training_length
-        bias = learned_bias(encodings, length, start, MAX_POINTS, on_axes=on_axes)
-        if varies(bias):
-            figures.append(bias_plot(bias, run.training_length))
-        if len(norms := table_norms(encodings, start)):
-            figures.append(norms_plot(norms))
-        if len(parameters := learned_parameters(encodings, start)):
-            figures.append(parameters_table(parameters))
+        bias = learned_bias.learned_bias(encodings, length, start, learned_bias.MAX_POINTS, on_axes=on_axes)
+        if learned_bias.varies(bias):
+            figures.append(learned_bias.bias_plot(bias, run.training_length))
+        if len(norms := learned_bias.table_norms(encodings, start)):
+            figures.append(learned_bias.norms_plot(norms))
+        if len(parameters := learned_bias.learned_parameters(encodings, start)):
+            figures.append(learned_bias.parameters_table(parameters))
         if run.grid is not None and on_axes:
-            bias = bias_by_offset(encodings, run.grid.sizes, run.grid.axes, start)
-            figures += bias_maps(bias, run.grid.axes) if varies(bias) else []
-        title = run.stack_title(stack)
-        yield from named(figures, slug_of(title), title)
+            bias = learned_bias.bias_by_offset(encodings, run.grid.sizes, run.grid.axes, start)
+            figures += learned_bias.bias_maps(bias, run.grid.axes) if learned_bias.varies(bias) else []
+        yield from named(figures, run.stack_title(stack))
     if "source" not in run.model.capabilities and not run.reads_patches:
         tokens_T = short_text(run, settings.text)
         if len(positions := content_positions(run.model, tokens_T)):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from poslab.evaluation.scores.tokens import CONTEXT_GAIN
 from poslab.evaluation.summary import ContextUse
-from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import SLIDING, at_lengths
 from poslab.experiments.report.tables import NO_RESULT
@@ -18,7 +16,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.difference import Difference, Scores, difference
 from poslab.experiments.statistics.verdict import verdicts
 from poslab.report.figures import Table
-from poslab.report.text import fixed
+from poslab.report.text import file_name, fixed
 from poslab.tasks.language_modelling import CONTEXT_MARGIN
 
 SIGNS = dict(zip(ContextUse, "▲=▼?", strict=True))
@@ -112,6 +110,8 @@ def _with_interval(found: Difference | None) -> str:
 MAX_LENGTHS = 5
 """Lengths that a table has columns for."""
 
+READINGS = ("tokens", "tokens_per_second", "memory_mb")
+
 
 def speeds_frame(results: Results) -> pd.DataFrame:
     """Return a row for each case, encoding and length that was timed."""
@@ -120,7 +120,7 @@ def speeds_frame(results: Results) -> pd.DataFrame:
         for case in results.comparison.cases
         for length in results.lengths(case)
         for name, run in results.timed(case).items()
-        if (reading := _at(run.reading, length))
+        if (reading := {n: run.reading[f"{n}@{length}"] for n in READINGS if f"{n}@{length}" in run.reading})
     ]
     return pd.DataFrame(rows)
 
@@ -130,7 +130,10 @@ def speed_table(results: Results, case: str) -> Table | None:
     if not (timed := results.timed(case)):
         return None
     rows, every, baseline = [], results.lengths(case), results.comparison.baseline
-    lengths = every if len(every) <= MAX_LENGTHS else _ends(every, results.training_length(case))
+    lengths = every
+    if len(every) > MAX_LENGTHS:  # the shortest, the longest of training, and the longest
+        within = [length for length in every if length <= results.training_length(case)]
+        lengths = sorted({every[0], *within[-1:], every[-1]})
     reference = timed[baseline].reading if baseline in timed else {}
     for encoding in results.encodings(case):
         reading = timed[encoding].reading if encoding in timed else {}
@@ -151,15 +154,3 @@ def speed_table(results: Results, case: str) -> Table | None:
         caption += " speeds.csv has the other lengths."
     name = f"speeds_{file_name(case)}"
     return Table(name, "Speed and memory at each length", caption, pd.DataFrame(rows))
-
-
-def _at(reading: Mapping[str, float], length: int) -> dict[str, float]:
-    """Return the measurements at a length by their names."""
-    names = ("tokens", "tokens_per_second", "memory_mb")
-    return {name: reading[f"{name}@{length}"] for name in names if f"{name}@{length}" in reading}
-
-
-def _ends(lengths: Sequence[int], trained: int) -> list[int]:
-    """Return the shortest of sorted lengths, the longest of training, and the longest."""
-    within = [length for length in lengths if length <= trained]
-    return sorted({lengths[0], *within[-1:], lengths[-1]})

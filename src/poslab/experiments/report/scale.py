@@ -12,7 +12,6 @@ from itertools import combinations, pairwise, product
 import numpy as np
 import pandas as pd
 
-from poslab.experiments.comparison import file_name
 from poslab.experiments.comparison_file import RATE, carried, ladders
 from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.report import figures
@@ -20,6 +19,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.scaling import CONSTANTS, Interval, ScalingLaw, Trend, scaling_law, trend
 from poslab.experiments.statistics.verdict import Word
 from poslab.report.figures import Plot, Section, Table
+from poslab.report.text import file_name
 
 NEAR = 2**0.5
 """Factor between two rates up to which a trial of one says what the other loses."""

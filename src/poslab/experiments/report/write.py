@@ -18,7 +18,6 @@ from rich.table import Table as Lines
 from poslab.arguments import Count, Positive, Range, with_checked_arguments
 from poslab.configuration.labels import names_in_plots, short_key
 from poslab.evaluation.scores.extra_metrics import EXTRA
-from poslab.experiments.comparison import file_name
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.published import published_results
 from poslab.experiments.report import figures, tables
@@ -32,7 +31,7 @@ from poslab.experiments.results import Results
 from poslab.experiments.statistics.verdict import Word
 from poslab.io.files import write_atomically
 from poslab.report.figures import ReportFigure, Section, Table, write_figures, write_report
-from poslab.report.text import amount, in_markdown, latex, markdown, readable
+from poslab.report.text import amount, file_name, in_markdown, latex, markdown, readable
 
 
 def write(results: Results, console: Console, typed: str, figure_width: float | None = None) -> None:

@@ -44,7 +44,6 @@ class Verdict:
         beyond_margin: whether it is better or worse by more than the margin.
         further_seeds: of INCONCLUSIVE, seeds to add to find a difference of the margin with a power of 80%; None if
             there is no margin or no number of seeds is enough.
-        diverged: number of runs that diverged.
         detectable: of INCONCLUSIVE, the smallest true difference that the present seeds find with a power of 80%.
         p_alone: the p-value without an adjustment.
     """
@@ -54,7 +53,6 @@ class Verdict:
     p_value: float
     beyond_margin: bool
     further_seeds: int | None
-    diverged: int
     detectable: float | None = None
     p_alone: float = math.nan
 
@@ -160,11 +158,11 @@ def _verdict(
     comparison: _Comparison, p_alone: float, adjusted: tuple[float, float, float] | None, margin: float, family: int
 ) -> Verdict:
     """Return a verdict from p-values that are adjusted over a family of tests; they are None without a test."""
-    gap, diverged = comparison.difference, comparison.scores.diverged
+    gap = comparison.difference
     if adjusted is None:
         word = comparison.untested
         assert word is not None
-        return Verdict(word, gap, math.nan, False, None, diverged, p_alone=p_alone)
+        return Verdict(word, gap, math.nan, False, None, p_alone=p_alone)
     p_value, beyond, equivalent = adjusted
     if equivalent < ALPHA:
         word = Word.EQUIVALENT
@@ -174,14 +172,14 @@ def _verdict(
         word = Word.INCONCLUSIVE
     beyond_margin = word in (Word.BETTER, Word.WORSE) and margin > 0 and beyond < ALPHA
     if comparison.leaves_out_failures(word):
-        return Verdict(Word.INCONCLUSIVE, gap, p_value, False, None, diverged, p_alone=p_alone)
+        return Verdict(Word.INCONCLUSIVE, gap, p_value, False, None, p_alone=p_alone)
     seeds = detectable = None
     if word is Word.INCONCLUSIVE:
         assert gap.estimate is not None
         alone = replace(gap.estimate, tests=1, means=0)
         seeds = further_seeds(alone, gap.pairs, margin, ALPHA / family) if margin else None
         detectable = min(smallest_detectable(alone, ALPHA / family), gap.limit)
-    return Verdict(word, gap, p_value, beyond_margin, seeds, diverged, detectable, p_alone)
+    return Verdict(word, gap, p_value, beyond_margin, seeds, detectable, p_alone)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
