@@ -325,4 +325,4 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
 
 def run() -> None:
     """Run the command, and exit."""
-    command_without_hydra("train", main)
+    command_without_hydra(main)

@@ -117,4 +117,4 @@ def main(arguments: list[str]) -> None:
 
 def run() -> None:
     """Run the command, and exit."""
-    hydra_command.command_without_hydra("train", main)
+    hydra_command.command_without_hydra(main)

@@ -85,14 +85,10 @@ def _help(started_as: str) -> str:
 
 
 class UserPackages(MetaPathFinder):
-    """Finds packages of the user in the current directory, after everything that is installed.
+    """Finds packages of the user, by their top-level names, in a directory, after everything that is installed.
 
     `python -m src.train` has the whole directory on its path, as Python does it; `poslab train` has it only once a
     trusted package is imported, so that a file there named as a library, or as a plugin of Hydra, is not run by itself.
-
-    Args:
-        names: top-level names of the packages.
-        directory: that contains them.
     """
 
     def __init__(self, names: Sequence[str], directory: str) -> None:

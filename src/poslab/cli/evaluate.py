@@ -23,11 +23,9 @@ if TYPE_CHECKING:
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str], of_model: Sequence[str] = ()) -> None:
-    """Evaluate, print the metrics and say where the report is.
+    """Evaluate, print the metrics and say where the report is; arguments as of `command`.
 
-    Args:
-        config, directory, overrides: as `command` gives them.
-        of_model: words of `python -m src.train` that choose a pretrained model and its data; none for runs.
+    `of_model` are words of `python -m src.train` that choose a pretrained model and its data; none for runs.
     """
     runs = _runs(config)
     _check_choices(config, runs, overrides, of_model)
@@ -96,7 +94,7 @@ def _check_choices(config: dict[str, Any], runs: list[str], overrides: list[str]
         raise ValueError("encoding goes without a run: to replace the encoding of a run, use encoding@swap=")
     if not runs and config.get("swap") is not None:
         raise ValueError("encoding@swap replaces the encoding of a run: it needs run=")
-    if runs and _chooses_temperature(overrides) and config.get("swap") is None:
+    if runs and "temperature" in map(key_of, overrides) and config.get("swap") is None:
         raise ValueError("temperature needs encoding@swap: to change only temperature, swap in the run's own encoding")
     if runs and of_runs:
         raise ValueError(f"{of_runs[0].partition('=')[0]} comes from the run, and cannot be changed")
@@ -122,14 +120,9 @@ def _swap(run: str, overrides: list[str]) -> dict[str, Any]:
     if is_pretrained(directory.config()["model"]):
         config = without_scratch_default(config, OmegaConf.to_container(composed, resolve=False))
     swap = {"encoding": config["swap"]}
-    if config.get("temperature") is not None or _chooses_temperature(overrides):
+    if config.get("temperature") is not None or "temperature" in map(key_of, overrides):
         swap["temperature"] = config.get("temperature")
     return swap
-
-
-def _chooses_temperature(overrides: list[str]) -> bool:
-    """Return True if a temperature is given or taken away: `temperature=log_n`, `~temperature`."""
-    return any(override.lstrip("~").partition("=")[0] == "temperature" for override in overrides)
 
 
 def _pretrained(config: Mapping[str, Any], of_model: Sequence[str]) -> list[PretrainedChoice]:
@@ -203,14 +196,14 @@ def _taken_for_model(words: list[str]) -> list[str]:
     """Return the words that choose a pretrained model and its data, if there is no run: words with keys of training."""
     if not (_sets("model.path", words) or _sets("pretrained", words)) or _sets("run", words) or _sets("runs", words):
         return []
-    of_evaluate = {*map(_top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
-    of_training = {*map(_top, keys_of(CONF / "train.yaml")), *groups()} - of_evaluate - {"hydra"}
-    return [word for word in words if "=" in word and (_top(word) in of_training or word.startswith("+"))]
 
+    def top(word: str) -> str:
+        """Return the first name of a key: `dataset` of `+dataset.files=x`."""
+        return key_of(word).partition(".")[0]
 
-def _top(word: str) -> str:
-    """Return the first name of a key: `dataset` of `+dataset.files=x`."""
-    return key_of(word).partition(".")[0]
+    of_evaluate = {*map(top, keys_of(CONF / "evaluate.yaml")), "encoding"} - {"model", "dataset", "temperature"}
+    of_training = {*map(top, keys_of(CONF / "train.yaml")), *groups()} - of_evaluate - {"hydra"}
+    return [word for word in words if "=" in word and (top(word) in of_training or word.startswith("+"))]
 
 
 def run() -> None:

@@ -12,11 +12,7 @@ from poslab.cli.hydra_command import command
 
 
 def main(config: dict[str, Any], directory: Path, overrides: list[str]) -> None:
-    """Export a run, and print the class that loads it and the largest difference of logits that was measured.
-
-    Args:
-        config, directory, overrides: as `command` gives them.
-    """
+    """Export a run, and print the class that loads it and the largest difference of logits that was measured."""
     for key, named, example in (
         ("run", "a run directory or one of its checkpoints", "run=outputs/RUN"),
         ("to", "a new directory", "to=my-model"),

@@ -25,9 +25,7 @@ OPTIONS = ("max_new_tokens", *SAMPLING, "seed", "beams")
 def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: str | None = None) -> None:
     """Print the prompt and its continuation as it comes, or the answer to it, as the run has learned.
 
-    Args:
-        config, directory, overrides: as `command` gives them.
-        prompt: the text; `-` is each line of standard input; None is the configuration's.
+    Arguments are as of `command`. A prompt of `-` is each line of standard input; None is the configuration's.
     """
     from poslab.configuration.build import trusted_packages
     from poslab.generation.token_choice import Sampling
@@ -51,10 +49,7 @@ def main(config: dict[str, Any], directory: Path, overrides: list[str], prompt: 
     except UnicodeEncodeError as error:
         raise ValueError("prompt must be UTF-8 text") from error
     recipe = recipe_of(run)
-    typed, options = (
-        {key_of(override).removeprefix("sampling.") for override in overrides},
-        recipe.task.generation_options,
-    )
+    typed, options = {key_of(word).removeprefix("sampling.") for word in overrides}, recipe.task.generation_options
     for option in (option for option in OPTIONS if option not in options):
         if option in typed or (option in SAMPLING and "sampling" in typed):
             name, accepted = snake(recipe.task.__name__).replace("_", " "), ", ".join(options) or "none"

@@ -85,12 +85,8 @@ SYNONYMS = {
 def train_help(words: list[str]) -> str:
     """Return the help of `train` for the other words of a command line.
 
-    Args:
-        words: groups, whose choices are listed; choices and keys, which are explained, such as `max_steps`; or `all`
-            for every key, perhaps with overrides.
-
-    Raises:
-        ValueError: for a group, a choice or a key that does not exist.
+    They are groups, whose choices are listed; choices and keys, which are explained; or `all` for every key, perhaps
+    with overrides. ValueError is raised for a group, a choice or a key that does not exist.
     """
     groups, blocks = meanings(), [] if words else [_overview()]
     if "all" in words or any(word.partition("=")[0] not in groups for word in words if "=" in word):

@@ -166,11 +166,7 @@ def print_loading_notice() -> None:
 
 
 def choices_of_configuration(name: str) -> list[str]:
-    """Return the words of the running job's command line that choose its configuration, its overrides aside.
-
-    Args:
-        name: of the configuration unless another one is chosen.
-    """
+    """Return the words of the running job's command line that choose its configuration, whose usual name this is."""
     hydra, folder = HydraConfig.get(), in_current_directory(CONF)
     added = [] if folder is None else searching([], folder)  # by `with_user_choices`, as to the next command here
     words = [word for word in searching_words() if word not in added]
@@ -180,14 +176,9 @@ def choices_of_configuration(name: str) -> list[str]:
     return [*(word for folder in folders for word in ("--config-dir", str(as_typed(folder)))), *words]
 
 
-def command_without_hydra(name: str, main: Callable[[list[str]], None]) -> NoReturn:
-    """Run a command that reads its own command line, and exit as `command` does.
-
-    Args:
-        name: of the configuration whose keys it takes.
-        main: takes the arguments.
-    """
-    report, statuses = _beginning(name)
+def command_without_hydra(main: Callable[[list[str]], None]) -> NoReturn:
+    """Run a command that reads its own command line, and exit as `command` does."""
+    report, statuses = _beginning("train")  # whose keys it takes
     try:
         main(sys.argv[1:])
     except BaseException as error:

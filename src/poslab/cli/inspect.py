@@ -131,4 +131,4 @@ def draw(inspection: Inspection, file: Path) -> None:
 
 def run() -> None:
     """Run the command, and exit."""
-    command_without_hydra("train", main)
+    command_without_hydra(main)

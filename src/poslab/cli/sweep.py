@@ -70,4 +70,4 @@ def main(arguments: list[str]) -> None:
 
 def run() -> None:
     """Run the command, and exit."""
-    command_without_hydra("train", main)
+    command_without_hydra(main)

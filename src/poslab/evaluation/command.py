@@ -135,7 +135,7 @@ def _evaluate(runs: Sequence[EvaluatedRun], request: Request, title: str, name: 
     """
     run = runs[0].directory
     in_run = None if name is None or run is None else run.path / name
-    directory = output_directory(request.output, in_run)
+    directory = Path(request.output or in_run or _new_directory())
     written = directory.with_name(f".{directory.name}.writing") if directory == in_run else directory
     if files := [path for path in (directory, written) if path.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
@@ -201,7 +201,7 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     name = label(config)
     figures = rotary_diagnostics(encoding, head_dim, training_length, request.lengths or [training_length])
     evaluation = Evaluation([Section("Rotary diagnostics", TEXT, figures)])
-    directory = output_directory(request.output, None)
+    directory = Path(request.output or _new_directory())
     facts = {
         "encoding": name,
         "head dimension": str(head_dim),
@@ -219,11 +219,8 @@ def diagnose_encoding(config: Mapping[str, Any], request: Request) -> None:
     console.print(f"written: {directory / 'report.html'}", soft_wrap=True)
 
 
-def output_directory(output: str | Path | None, of_run: Path | None) -> Path:
-    """Return the directory of an evaluation: `output`, or the one in the run, or a new one."""
-    if output is not None:
-        return Path(output)
-    return of_run or Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
+def _new_directory() -> Path:
+    return Path("outputs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_evaluation"
 
 
 def _require_same_test(runs: Sequence[EvaluatedRun]) -> None:

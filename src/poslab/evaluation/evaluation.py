@@ -90,10 +90,7 @@ class Evaluation:
 def evaluate(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     """Evaluate trained models side by side, under different names and on the same data.
 
-    A part that needs what no model has is left out.
-
-    Raises:
-        ValueError: for lengths that the data does not have.
+    A part that needs what no model has is left out. ValueError is raised for lengths that the data does not have.
     """
     chosen = parts.names() if settings.parts is None else settings.parts
     modules = {part: import_module(f"{parts.__name__}.{part}") for part in chosen}

@@ -289,11 +289,8 @@ def parameters_table(parameters: pd.DataFrame) -> Table:
 def table_norms(encodings: StackEncodings, start: StackEncodings | None = None) -> pd.DataFrame:
     """Return the norm of each learned vector of a distance or a count (the encodings' `vectors()`).
 
-    The arguments are as in `learned_parameters`.
-
-    Returns:
-        Columns `layers`, `table` (its name, and the head if each has its own), `index` (the distance or count), `norm`
-        and perhaps `start`; no rows if no encoding has such vectors.
+    Columns are `layers`, `table` (its name, and the head if each has its own), `index` (the distance or count), `norm`
+    and perhaps `start`; there are no rows if no encoding has such vectors.
     """
     columns = ["layers", "table", "index", "norm", *([] if start is None else ["start"])]
     frames = [pd.DataFrame(columns=columns)]

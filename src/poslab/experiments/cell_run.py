@@ -35,8 +35,6 @@ def train_cell(
     Raises:
         FileNotFoundError: if the run that it starts from is not on a disk of this machine.
         JobLostError: if another process has failed the job.
-        RunInterruptedError: after a signal.
-        Exception: any other error of a run.
     """
     cell, comparison = cell_of_key(job.key), jobs.plan.comparison
     run = RunDirectory(job.directory, (*comparison.trust, DATA))  # the data of `configurations`

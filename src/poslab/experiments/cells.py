@@ -98,11 +98,7 @@ Finished = Mapping[str, CellResult | None]
 
 
 def cell_of(node: Any) -> Cell:
-    """Return the cell of plain data, which a database may have.
-
-    Raises:
-        ValueError: for anything that is not a cell.
-    """
+    """Return the cell of plain data, which a database may have; DamagedStorageError for anything that is not a cell."""
     try:
         cell = Cell(**{**node, "lengths": tuple(node["lengths"]), "extra": tuple(node["extra"])})
         paths = [cell.directory.as_posix(), *([] if cell.after is None else [cell.after])]
@@ -114,11 +110,7 @@ def cell_of(node: Any) -> Cell:
 
 
 def result_of(node: Any) -> CellResult:
-    """Return the result of plain data, which a database may have.
-
-    Raises:
-        ValueError: for anything that is not a result.
-    """
+    """Return the result of plain data, which a database may have; DamagedStorageError for anything that is none."""
     try:
         result = CellResult(**node)
         numbers = [*result.metrics.values(), *result.scores.values()]

@@ -140,10 +140,8 @@ def compare_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, publ
 def report_tables(folder: Path, publication: Publication, baseline: str | None = None) -> None:
     """Write the report of results in a folder of tables, which need neither data nor models.
 
-    They are compared with another baseline if one is given.
-
-    Raises:
-        ValueError: as of `read_results`, for a baseline that is not among the encodings, or if the folder has a link.
+    They are compared with another baseline if one is given. ValueError is raised as of `read_results`, for a baseline
+    that is not among the encodings, or if the folder has a link.
     """
     open_output(folder)
     results = read_results(folder, baseline)

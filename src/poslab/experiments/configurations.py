@@ -79,10 +79,7 @@ class CellConfigurations:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def check(self, case: str, encoding: str) -> Recipe:
-        """Check all configurations of an encoding on a case before any training, at every value of a tuned key too.
-
-        Returns:
-            The recipe that is not tuned.
+        """Check an encoding on a case before any training, at every value of a tuned key; return the recipe untuned.
 
         Raises:
             ValueError: in one sentence that names the case and the encoding; Hydra raises its own for unknown keys.

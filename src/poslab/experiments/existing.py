@@ -189,8 +189,7 @@ def _by_case(every: Sequence[ExistingRun], conf: Path) -> dict[str, list[Existin
 def _encodings(cases: Mapping[str, Sequence[ExistingRun]], every: Sequence[ExistingRun], conf: Path) -> list[str]:
     """Return the name of the encoding of each run: equal for equal configurations, different for different ones.
 
-    A group that is the same for all runs of each case is in no name, so that cases that differ in it share names;
-    groups of the encoding may be.
+    A group that is the same for all runs of each case is in no name, unless it makes the encoding.
     """
     training = {run: run.training for run in every}
     for group in {group for config in training.values() for group in config}.difference(OF_THE_ENCODING):

@@ -28,11 +28,7 @@ AROUND_TRAINING = ("dataset.num_workers", "dataset.cache_dir", "dataset.length_m
 
 
 def checked(comparison: Comparison) -> Comparison:
-    """Return a comparison.
-
-    Raises:
-        ValueError: for the first of its mistakes.
-    """
+    """Return a comparison; raise ValueError for the first of its mistakes."""
     if (mistake := next(mistakes(comparison), None)) is not None:
         raise ValueError(mistake)
     return comparison

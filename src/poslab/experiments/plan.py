@@ -217,11 +217,7 @@ def cell_of_key(key: str) -> Cell:
 
 
 def ledger_of(comparison: Comparison) -> Ledger:
-    """Return the records of a comparison: in its run directories, unless it names a database.
-
-    Raises:
-        ValueError: if the database cannot be reached.
-    """
+    """Return the records of a comparison: in its run directories, or in a database, which must be reachable."""
     if comparison.storage is not None:
         return DatabaseLedger(open_storage(comparison).engine, comparison.name)
     output = Path(comparison.output)
@@ -229,11 +225,7 @@ def ledger_of(comparison: Comparison) -> Ledger:
 
 
 def identity_of(ledger: Ledger, comparison: Comparison) -> str:
-    """Return the identity of a comparison, which its records keep.
-
-    Raises:
-        ValueError: if the records are of a sweep.
-    """
+    """Return the identity of a comparison, which its records keep; ValueError if they are of a sweep."""
     with ledger.changing() as records:
         known = records.setdefault(STUDY, {"id": secrets.token_hex(8), "kind": "comparison"})
         if not isinstance(known, dict) or not isinstance(known.get("id"), str):

@@ -159,11 +159,7 @@ def published_results(comparison: Comparison) -> PublishedResults | None:
 
 
 def predictions_of(comparison: Comparison) -> list[Prediction]:
-    """Return the predictions of a comparison.
-
-    Raises:
-        ValueError: for one that is none, or names a case or an encoding that the comparison does not have.
-    """
+    """Return the predictions of a comparison; ValueError for one that is none, or names an unknown case or encoding."""
     predictions = [made(Prediction, f"predictions[{n}]", node) for n, node in enumerate(comparison.predictions)]
     for number, prediction in enumerate(predictions):
         if prediction.case not in comparison.all_cases:

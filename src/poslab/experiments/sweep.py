@@ -80,11 +80,7 @@ class SearchObjective:
         return all(tag.startswith("validation/") for tag in self.metrics)
 
     def value(self, metrics: Mapping[str, float], training_length: int) -> float:
-        """Return the mean over a run's metrics by tag, with its training length in tokens.
-
-        Raises:
-            ValueError: naming a metric that the run does not have, such as one beyond the end of an encoding.
-        """
+        """Return the mean over a run's metrics by tag, with its training length in tokens; ValueError without one."""
         tags = [self._tag(tag, training_length) for tag in self.metrics]
         for tag in tags:
             if tag not in metrics:
@@ -97,11 +93,7 @@ class SearchObjective:
         return f"{name}@{whole_tokens(length, training_length)}" if re.fullmatch(LENGTH, length) else tag
 
     def lengths(self, training_length: int) -> list[int]:
-        """Return the window lengths, in tokens, of its metrics.
-
-        Raises:
-            ValueError: for a multiple of the training length that is not a whole number.
-        """
+        """Return the window lengths, in tokens, of its metrics; ValueError for a multiple that is no whole number."""
         resolved = (self._tag(tag, training_length).partition("@")[2] for tag in self.metrics)
         return [int(length) for length in resolved if length.isdigit()]
 

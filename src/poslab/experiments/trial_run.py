@@ -48,10 +48,7 @@ class TrialConfigurations:
         return self._composer.resolve(self._composed(values))
 
     def check(self) -> Values:
-        """Check the default, and each parameter at the ends of its range, before any training.
-
-        Returns:
-            The parameters of trial 0: the default of each, by its name in the study.
+        """Check the default, and each parameter at the ends of its range; return the parameters of trial 0 by name.
 
         Raises:
             ValueError: in one sentence; Hydra raises its own errors for unknown keys.
@@ -99,8 +96,6 @@ def train_trial(
 
     Raises:
         JobLostError: if another process has failed the job.
-        RunInterruptedError: after a signal.
-        Exception: any error of a run.
     """
     trial, sweep = jobs.trial(job), jobs.sweep
     if trial is None:

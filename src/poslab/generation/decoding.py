@@ -209,14 +209,10 @@ def generate(
 
 
 def stream_text(tokenizer: Tokenizer, prompt: Sequence[int], continuation: Iterable[int]) -> Iterator[str]:
-    """Yield the text of a continuation in pieces, each as soon as it is certain.
+    """Yield the text of a continuation in pieces, each as soon as it is certain, after the token ids of a prompt.
 
-    Bytes that do not yet form a character wait for those that complete it, or for the end.
-
-    Args:
-        tokenizer: tokenizer of the model.
-        prompt: token ids before the continuation, since the text of a token may depend on the one before it.
-        continuation: token ids as they arrive.
+    The text of a token may depend on the one before it. Bytes that do not yet form a character wait for those that
+    complete it, or for the end.
     """
     # Each token decodes only the text after `start` again; the text before `shown` has been yielded.
     tokens = list(prompt)

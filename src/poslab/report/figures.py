@@ -247,11 +247,9 @@ def write_report(
 
     Plots are vector drawings in `<img>` with text as outlines: they look alike without matplotlib's font, and their
     ids and styles, which matplotlib repeats in every drawing, cannot collide. A drawing above `LARGEST_SVG` becomes a
-    PNG of 200 dots per inch.
+    PNG of 200 dots per inch. The file is replaced as a whole or not at all.
 
     Args:
-        path: the file, usually `report.html`; it is replaced as a whole or not at all.
-        title: of the page.
         facts: name and value of what was evaluated, how and when.
         sections: the parts in order. Markup in their text is shown, not interpreted.
         drawn: what `write_figures` returned for the same sections; None draws them again.
@@ -278,12 +276,8 @@ def write_figures(directory: Path, sections: Sequence[Section], width: float | N
     """Write each plot as NAME.png (300 dots per inch), NAME.svg and NAME.pdf, and each table as NAME.csv.
 
     All are made before the first is written, and each file is replaced as a whole or not at all. Equal figures give
-    equal bytes, which are returned by the name of the file. Tables have all digits.
-
-    Args:
-        directory: of the files, which is made.
-        sections: that contain the plots and tables.
-        width: in inches of PDF files, such as a paper's column; None: as in the page.
+    equal bytes, which are returned by the name of the file. Tables have all digits. The width is in inches of PDF
+    files, such as a paper's column; None: as in the page.
     """
     files: dict[str, bytes] = {}
     for figure in (figure for section in sections for figure in section.figures):

@@ -187,15 +187,11 @@ def attention_rows(
     of a block in float32 from the queries and keys of its layer. Memory has both of all layers, (L, B, H + G, T, D),
     and the weights of one block, (B, H, rows, T), never T x T.
 
-    Args:
-        model: in evaluation mode.
-        inputs: token ids (B, T), on the device of the model, or a forward pass.
-        positions: of token ids; None is 0, 1, ...
-        rows: queries of a block, at least 1.
-        stack: name of the attention, of `model.stacks`.
+    Inputs are token ids (B, T), on the device of the model, or a forward pass; positions of token ids are 0, 1, ... for
+    None; the stack is a name of `model.stacks`.
 
     Raises:
-        ValueError: at once, for a value outside of these, or a text past the end of the model's encoding.
+        ValueError: at once, for rows below 1, or a text past the end of the model's encoding.
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")

@@ -48,7 +48,7 @@ class AttentionOnGrids(NamedTuple):
 def attention_on_grids(
     model: Model, inputs: Sequence[ForwardPass], rows: int = BLOCK, stack: str = "self"
 ) -> AttentionOnGrids | None:
-    """Return the mean attention of each head at each offset between two cells of one grid.
+    """Return the mean attention of each head at each offset between two cells of one grid; None if no token is on one.
 
         attention(o) = mean of w[i, j] over all queries i and keys j with cell(j) - cell(i) = o
 
@@ -57,17 +57,7 @@ def attention_on_grids(
     layer count as 0. Cells are as in the data, wherever a sampler has moved them. Queries are the tokens of grids of
     at least two cells: texts and registers are none.
 
-    Args:
-        model: in evaluation mode.
-        inputs: forward passes of one example each.
-        rows: queries of a block; memory grows with rows * T.
-        stack: name of the attention, of `model.stacks`, which attends to its own tokens.
-
-    Returns:
-        None if no token is on a grid.
-
-    Raises:
-        ValueError: as of `attention_rows`.
+    Inputs are forward passes of one example each, and memory grows with rows * T. Errors are as of `attention_rows`.
     """
     assert attends_to_itself(stack)
     by_offset: dict[int, pd.DataFrame] = {}

@@ -169,9 +169,7 @@ def wavelengths_plot(encoding: PositionalEncoding | ArrayLike, training_length: 
 def spectrum_of(encoding: PositionalEncoding | ArrayLike, length: int) -> Floats:
     """Return the inverse frequencies by which queries and keys rotate, in radians per token, (P,) float64.
 
-    Args:
-        encoding: one that rotates queries and keys (its `spectrum` is called), or the inverse frequencies themselves.
-        length: of the text, at least 1, on which some scalings depend.
+    They are of an encoding (its `spectrum`), or given themselves. Some scalings depend on the length of the text.
 
     Raises:
         ValueError: for an encoding that does not rotate queries and keys, frequencies that are negative or none, or a

@@ -71,12 +71,9 @@ class TextWindows:
         return 1 + -(-beyond_the_first // self.stride)
 
     def batch(self, tokens: np.ndarray, numbers: np.ndarray, boundary: int | None) -> tuple[TokenBatch, np.ndarray]:
-        """Return some windows as a batch, and the position in the text of each target.
+        """Return some windows, by their numbers (B,), as a batch, and the position in the text of each target.
 
-        Args:
-            tokens: (N,), any integer dtype.
-            numbers: (B,), of the windows.
-            boundary: token that ends a document, to keep documents apart; None does not.
+        Tokens are (N,), any integer dtype. A `boundary`, the token that ends a document, keeps documents apart.
 
         Returns:
             The batch, whose targets are `IGNORE` if an earlier window has predicted them or the text has ended, and
@@ -158,12 +155,7 @@ class TokenScores:
         return replace(self, context=np.where(kept, self.context, 0))
 
     def by_unit(self, units: np.ndarray, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-        """Return the sum of the losses of each unit, float64, and the number of its predicted tokens.
-
-        Args:
-            units: (N - 1,) index of the unit of each token, as of `sampled_units`.
-            scale: factor on the losses, such as from nats to bits per byte.
-        """
+        """Return the sum of the scaled losses of each unit (`sampled_units`) and the number of its tokens."""
         known, length = self.predicted, units.max() + 1
         sums = np.bincount(units[known], scale * self.loss[known].astype(np.float64), minlength=length)
         return sums, np.bincount(units[known], minlength=length)
@@ -185,12 +177,10 @@ def context_gain(
     least L / 2 in its window of L. Above 0, a longer context helps.
 
     Args:
-        tokens: (N,), any integer dtype.
-        end_id: token that ends a document.
+        tokens: (N,), any integer dtype; `end_id` ends a document.
         sizes: (N - 1,) bytes of each target.
         trained: the training length L and the scores in sliding windows of it.
         longer: a greater length W and the scores in sliding windows of it.
-        identity: as of `ItemScores`.
 
     Returns:
         Bits and bytes of each unit (`sampled_units`); None where no document is long enough.
@@ -221,7 +211,6 @@ def score_tokens(
     Args:
         model: takes tokens and returns logits; a `Model` makes them piece by piece, and only logits of targets.
         tokens: (N,), any integer dtype.
-        windows: over the tokens.
         boundary: token that ends a document, to keep documents apart; None does not.
         check_cancelled: called before each batch; may raise an error to stop.
         known: scores of the same text in windows of the same length that do not overlap, so that those which are among

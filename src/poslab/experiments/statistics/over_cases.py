@@ -67,12 +67,8 @@ def mean_ranks(gains: np.ndarray) -> Summary:
 def signed_rank_p_values(gains: np.ndarray) -> np.ndarray:
     """Return (E,) the p-values of Wilcoxon's signed-rank test over cases, adjusted by Holm's method over encodings.
 
-    Args:
-        gains: (E, C) differences to the baseline, above 0 is better, in a unit that is the same for all cases, such as
-            the margin of each.
-
-    Returns:
-        NaN with fewer than 8 cases.
+    The gains, (E, C), are differences to the baseline, above 0 is better, in a unit that is the same for all cases,
+    such as the margin of each. NaN with fewer than 8 cases.
     """
     if gains.shape[1] < MIN_CASES:
         return np.full(len(gains), np.nan)
@@ -105,14 +101,9 @@ def interquartile_mean(scores: np.ndarray) -> Summary:
 
 
 def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> Summary:
-    """Return the share of all runs above each threshold, with a bootstrap over the seeds of each case.
+    """Return the share of all runs above each threshold, (N,), 0 to 1, with a bootstrap over the seeds of each case.
 
-    Args:
-        scores: (S, C) of an encoding, such as `normalised` returns.
-        thresholds: (N,) in the unit of the scores.
-
-    Returns:
-        Shares (N,), from 0 to 1.
+    Scores, (S, C), are of an encoding, such as `normalised` returns, and thresholds, (N,), in their unit.
 
     Source: Agarwal et al. (2021), section 4.2.
     """

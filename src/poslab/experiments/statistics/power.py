@@ -10,6 +10,8 @@ from scipy.stats import norm
 
 from poslab.experiments.statistics.crossed import Estimate
 
+POWER = 0.8
+
 MAX_SEEDS = 10**6
 """Seeds above which no difference is looked for."""
 
@@ -17,25 +19,18 @@ MANY_ITEMS = 100.0
 """Degrees of freedom of items in a comparison that is not yet run."""
 
 
-def smallest_detectable(estimate: Estimate, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Return the smallest true difference that such a comparison finds with this power.
+def smallest_detectable(estimate: Estimate, alpha: float = 0.05) -> float:
+    """Return the smallest true difference that such a comparison finds with a power of 80%, in the metric's unit.
 
-    It is the noncentrality at which Student's t exceeds its critical value with probability `power`, times the standard
-    error. For a metric that is far from normal it is an approximation.
-
-    Args:
-        estimate: of the difference.
-        alpha: level of the two-sided test, in (0, 1).
-        power: probability of finding the difference, in (0, 1).
-
-    Returns:
-        A difference in the metric's unit, 0 if the estimate has no error.
+    It is the noncentrality at which Student's t exceeds its critical value with that probability, times the standard
+    error; 0 without an error. For a metric that is far from normal it is an approximation. `alpha` is the level of the
+    two-sided test, in (0, 1).
     """
     error = float(estimate.error)
     if not error:
         return 0.0
     critical = float(estimate.half_width(1 - alpha)) / error
-    return float(nctdtrinc(np.minimum(estimate.df, 1e6), 1 - power, critical)) * error
+    return float(nctdtrinc(np.minimum(estimate.df, 1e6), 1 - POWER, critical)) * error
 
 
 def detectable_in_advance(variance: float, item_variance: float, seeds: int, contestants: int, paired: bool) -> float:
@@ -46,34 +41,29 @@ def detectable_in_advance(variance: float, item_variance: float, seeds: int, con
     Args:
         variance: of a run, from seeds.
         item_variance: squared standard error of a difference, from items.
-        seeds: their number, at least 2.
+        seeds: their number, at least 2; `paired` if they are blocks.
         contestants: the encodings, the baseline among them, over which Holm's first step divides the level.
-        paired: whether seeds are blocks.
     """
     df = np.asarray((2 - paired) * (seeds - 1))
     expected = Estimate(np.zeros(()), np.asarray(2 * variance / seeds), df, np.asarray(item_variance), MANY_ITEMS)
     return smallest_detectable(expected, 0.05 / (contestants - 1))
 
 
-def further_seeds(estimate: Estimate, seeds: int, margin: float, alpha: float = 0.05, power: float = 0.8) -> int | None:
-    """Return how many more seeds find a difference of the margin with this power.
+def further_seeds(estimate: Estimate, seeds: int, margin: float, alpha: float = 0.05) -> int | None:
+    """Return how many more seeds find a difference of the margin, in the metric's unit, with a power of 80%.
 
-    Args:
-        estimate: of the difference, from `seeds` seeds of each encoding.
-        seeds: their number, at least 2.
-        margin: difference in the metric's unit.
-        alpha, power: as of `smallest_detectable`.
+    The estimate is from `seeds` seeds of each encoding, at least 2, and `alpha` as of `smallest_detectable`.
 
     Returns:
         0 if the present seeds do; None if no number of seeds does, because the items are too few.
     """
-    unlimited = (norm.isf(alpha / 2) + norm.ppf(power)) * float(np.sqrt(estimate.item_variance))
+    unlimited = (norm.isf(alpha / 2) + norm.ppf(POWER)) * float(np.sqrt(estimate.item_variance))
     if unlimited >= margin:
         return None
     counts = range(seeds, MAX_SEEDS)
-    enough = bisect_left(
-        counts,
-        True,
-        key=lambda count: smallest_detectable(estimate.with_seeds(count / seeds, seeds), alpha, power) <= margin,
-    )
+
+    def finds(count: int) -> bool:
+        return smallest_detectable(estimate.with_seeds(count / seeds, seeds), alpha) <= margin
+
+    enough = bisect_left(counts, True, key=finds)
     return enough if enough < len(counts) else None
