@@ -85,11 +85,11 @@ def test_runs_of_one_task_stand_side_by_side_and_the_best_is_named(run_on):
 )
 def test_a_text_of_ones_own_is_shown(run_on, kind, text, keys):
     item = open_run(run_on(kind, "model=encoder_decoder" if kind == "pairs" else "model=encoder").path)
-    short = short_example(item, text)
-    for stack_name, (queries, own_keys) in short.labels.items():
-        (block, *_) = attention_rows(item.model, short.forward, stack=stack_name)
+    forward, labels = short_example(item, text)
+    for stack_name, (queries, own_keys) in labels.items():
+        (block, *_) = attention_rows(item.model, forward, stack=stack_name)
         assert block.weights.shape[-2:] == (len(queries), len(own_keys))
-    first = short.labels["encoder" if kind == "pairs" else "self"][1]
+    first = labels["encoder" if kind == "pairs" else "self"][1]
     assert "".join(first).startswith(text.replace(" ", "") if kind == "reversing" else text) and len(first) == keys
 
 

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 import re
 
+from poslab.cli import hydra_command
 from poslab.cli.argv import with_config_dir
-from poslab.cli.hydra_command import (
-    HELP,
-    clear_distributed_env,
-    command_without_hydra,
-    own_keys_and_overrides,
-    print_loading_notice,
-    quick_imports,
-    run_question,
-)
+from poslab.cli.hydra_command import own_keys_and_overrides
 from poslab.configuration.command_line import CONF, SWEEPS
 
 OWN_KEYS = {
@@ -39,21 +32,21 @@ def main(arguments: list[str]) -> None:
     """Sort the arguments, and run the sweep."""
     from poslab.experiments.sweep import read_sweep, sweep_files
 
-    if HELP & set(arguments):
+    if hydra_command.HELP & set(arguments):
         from poslab.cli.help import questions_help, usage
 
         first = usage("sweep", "sweep=NAME [KEY=VALUE ...]", "tunes an encoding, or any keys of a run, with Optuna")
         print(questions_help(first, "trial", OWN_KEYS, sweep_files(SWEEPS)))
         return
     given, overrides = own_keys_and_overrides(with_config_dir(arguments), "sweep", OWN_KEYS)
-    clear_distributed_env()
+    hydra_command.clear_distributed_env()
     dry_run = given.pop("dry_run", False)
     if not isinstance(dry_run, bool):
         raise ValueError(f"dry_run must be true or false, got {dry_run!r}")
     sweep = read_sweep(SWEEPS, given, overrides)
-    print_loading_notice()
+    hydra_command.print_loading_notice()
 
-    with quick_imports():
+    with hydra_command.quick_imports():
         from poslab.experiments.sweep_command import run_sweep
 
     def with_sweep(mistake: str) -> str:
@@ -65,9 +58,9 @@ def main(arguments: list[str]) -> None:
         choice = next((o for o in reversed(sweep.overrides) if o.startswith(f"{group}=")), "its choices")
         return f"{key} is not a key of {choice}, and sweep={sweep.name} searches it{unknown[2]}"
 
-    run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, with_sweep)
+    hydra_command.run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, with_sweep)
 
 
 def run() -> None:
     """Run the command, and exit."""
-    command_without_hydra(main)
+    hydra_command.command_without_hydra(main)

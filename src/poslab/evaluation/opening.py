@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -180,21 +180,15 @@ SHORT = 32
 """Longest text, in tokens, that is shown token by token."""
 
 
-class ShortExample(NamedTuple):
-    """A forward pass of a short text, or a source and a target; `labels` are of queries and keys, by stack.
-
-    An image has no labels: its patches have no text.
-    """
-
-    forward: ForwardPass
-    labels: Mapping[str, tuple[list[str], list[str]]]
+Labels = Mapping[str, tuple[list[str], list[str]]]
+"""Texts of queries and keys, by stack."""
 
 
-def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
-    """Return the first tokens of a text (None is the run's own), at most `SHORT`, as its model reads them.
+def short_example(run: EvaluatedRun, text: str | None) -> tuple[ForwardPass, Labels]:
+    """Return a forward pass of a text (None is the run's own), at most `SHORT` tokens, and their labels, if any.
 
     A model with a source reads the text as its source. The target is what it writes or, for its own data, what is to
-    be written. A model of images reads a whole one.
+    be written. A model of images reads a whole one, whose patches have no text.
 
     Raises:
         ValueError: for a text that is empty, or has symbols that are not in the task, and for any with images.
@@ -203,7 +197,7 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
         if text is not None:
             raise ValueError(f"text must be null for runs on {run.recipe.source.kind.name} data, got {text!r:.40}")
         batch = _short_example(run)
-        return ShortExample(lambda model: run.task.hidden_states(model, batch), {})
+        return lambda model: run.task.hidden_states(model, batch), {}
     if "source" in run.model.capabilities:
         end, most = run.tokenizer.end_id, min(SHORT, run.model.max_length or SHORT)
         if text is None:
@@ -217,10 +211,10 @@ def short_example(run: EvaluatedRun, text: str | None) -> ShortExample:
             target_BT = torch.cat([first[0], written]).unsqueeze(0)
         source, target = (token_labels(run, tokens[0]) for tokens in (source_BS, target_BT))
         labels = {"encoder": (source, source), "self": (target, target), "cross": (target, source)}
-        return ShortExample(lambda model: model(source_BS, target_BT), labels)
+        return lambda model: model(source_BS, target_BT), labels
     tokens_T = short_text(run, text)
     texts = token_labels(run, tokens_T)
-    return ShortExample(lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (texts, texts)})
+    return lambda model: model.hidden_states(tokens_T.unsqueeze(0)), {"self": (texts, texts)}
 
 
 def short_text(run: EvaluatedRun, text: str | None) -> Tensor:

@@ -49,12 +49,12 @@ def train_cell(
     try:
         metrics = train_or_resume(run, configurations.of(cell), observer, check_cancelled)
     except NonFiniteLossError as error:
-        return CellResult(diverged=str(error), machine=machine_of(run), start=start_of(run), commit=commit_of(run))
+        return CellResult(diverged=str(error), **origin_of(run))
     except RunEndedEarlyError as error:
         raise JobLostError from error
 
     scores = {} if cell.is_trial else measured(run, cell, check_cancelled)
-    return CellResult(metrics, scores, machine=machine_of(run), start=start_of(run), commit=commit_of(run))
+    return CellResult(metrics, scores, **origin_of(run))
 
 
 def measured(run: RunDirectory, cell: Cell, check_cancelled: Callable[[], None] = lambda: None) -> dict[str, float]:
@@ -108,26 +108,17 @@ def _keep(run: RunDirectory, file: str, new: MeasuredRun) -> None:
         raise ValueError(f"{run.path} cannot be written, which keeps its scores: {error.strerror}") from error
 
 
-def start_of(run: RunDirectory) -> dict[str, str | None]:
-    """Return the hashes of the first batch and weights of a run, and its version of the split; empty of older runs.
+def origin_of(run: RunDirectory) -> dict[str, Any]:
+    """Return the machine, first hashes and commit of a run, arguments of `CellResult`; older runs have no hashes.
 
     Raises:
-        ValueError: naming the file, if it is damaged.
+        ValueError: naming the file, if one is damaged.
     """
     start = read_with_checksum(run.start_file) if run.start_file.exists() else {}
     if not all(digest is None or isinstance(digest, str) for digest in start.values()):
         raise ValueError(f"{run.start_file} must contain hashes, which are texts")
-    return start
-
-
-def commit_of(run: RunDirectory) -> str:
-    """Return the commit of the code that trained a run; "" if it is unknown."""
-    return str(read_json(run.environment_file).get("commit") or "")
-
-
-def machine_of(run: RunDirectory) -> str:
-    """Return the processor and its threads, or the GPUs, that trained a run."""
-    return machine_in_words(read_json(run.environment_file))
+    made_by = read_json(run.environment_file)
+    return {"machine": machine_in_words(made_by), "start": start, "commit": str(made_by.get("commit") or "")}
 
 
 def machine_in_words(environment: Mapping[str, Any]) -> str:

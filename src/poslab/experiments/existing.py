@@ -13,7 +13,7 @@ from typing import Any
 from poslab.configuration.labels import IGNORED_KEYS, OF_THE_ENCODING, choice_name, labels
 from poslab.data.run_data import RunData
 from poslab.evaluation.opening import trained_data
-from poslab.experiments.cell_run import machine_of, measured, start_of
+from poslab.experiments.cell_run import measured, origin_of
 from poslab.experiments.cells import CellResult
 from poslab.experiments.collect import items_of_directory, row_of
 from poslab.experiments.comparison import Comparison
@@ -124,7 +124,7 @@ def results_of_runs(runs: Sequence[str], given: Mapping[str, Any], conf: Path, c
         console.print(f"{cell.label}: {run.run.path}", soft_wrap=True)
         with _naming(run.run.path):
             scores = measured(run.run, cell)
-            result = CellResult(run.run.metrics(), scores, machine=machine_of(run.run), start=start_of(run.run))
+            result = CellResult(run.run.metrics(), scores, **origin_of(run.run))
         rows.append(row_of(run.run, cell, result, run.recipe, trained[cell.case]))
     return Results(comparison, rows, items_of_directory, exist_already=True)
 

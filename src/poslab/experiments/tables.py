@@ -165,11 +165,7 @@ def write_items(folder: Path, measured: Mapping[RunKey, MeasuredRun]) -> None:
 
 
 def read_runs(folder: Path) -> list[RunResult]:
-    """Read runs.parquet.
-
-    Raises:
-        ValueError: naming the file, if it cannot be read, is damaged, or contains something else.
-    """
+    """Read runs.parquet; ValueError naming the file, if it cannot be read, is damaged, or contains something else."""
     table = _read(folder / RUNS)
     try:
         for name, kind in _OF_RUNS.items():

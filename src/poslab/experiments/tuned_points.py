@@ -58,11 +58,6 @@ def tuned_point(trials: Sequence[tuple[Point, float]], tuning: Tuning, encoding:
     return TunedPoint(best, [key for key in best if last_values(best[key], key, space[key], trials)], trials)
 
 
-def at_an_end(tuned: Mapping[str, TunedPoint]) -> list[str]:
-    """Return the encodings whose best value is at an end of all that were tried."""
-    return [name for name, choice in tuned.items() if choice.at_the_edge and choice.has_value]
-
-
 def points_of(space: Mapping[str, Sequence[Any]], count: int, seed: int) -> list[Point]:
     """Return that many points of a space, all different: the same indices for spaces of the same sizes.
 

@@ -97,11 +97,14 @@ class Workers:
             ProcessDiedError: if one after another dies before it takes a job.
         """
         for index, worker in list(self.alive.items()):
-            if worker.process.poll() is None:
-                self._kill_if_lost(worker, snapshot)
-            else:
+            if worker.process.poll() is not None:
                 del self.alive[index]
                 self._record_death(worker)
+                continue
+            for record in snapshot.taken.values():  # it sends no heartbeats, or trains a job that it has lost
+                attempts = [attempt for attempt in record.attempts if attempt.worker == worker.name]
+                if attempts and attempts[-1].failure == LOST:
+                    worker.process.kill()
 
     def ask_to_stop(self) -> None:
         """Send all workers one signal to stop after the present step; after a second one, a run would not save."""
@@ -139,33 +142,23 @@ class Workers:
             json.dump(assignment, stdin)
         return Worker(name, process, log)
 
-    def _kill_if_lost(self, worker: Worker, snapshot: Snapshot) -> None:
-        """Kill a worker that sends no heartbeats, or trains a job that it has lost."""
-        for record in snapshot.taken.values():
-            attempts = [attempt for attempt in record.attempts if attempt.worker == worker.name]
-            if attempts and attempts[-1].failure == LOST:
-                worker.process.kill()
-
     def _record_death(self, worker: Worker) -> None:
         status = worker.process.returncode
         if status == FULL_DISK:
             raise DiskError(f"{self.directory.parent} cannot be written any more: see {worker.log}")
+        failure = Failure(f"its worker ended with status {status}", can_pass=True)
+        if status < 0:
+            reason = f"its worker was ended by {signal.Signals(-status).name}"
+            failure = Failure(reason, can_pass=True, from_outside=-status not in CRASHES)
         records = self.jobs.records()
         taken = [k for k, record in records.items() if any(a.worker == worker.name for a in record.attempts)]
         for key in taken:  # `fail` does not change jobs that have ended
-            self.jobs.fail(Job(key, worker.name, self.jobs.directory_of(key)), self._failure(status))
+            self.jobs.fail(Job(key, worker.name, self.jobs.directory_of(key)), failure)
         failed = not taken and status > 0 and status not in STOPPED  # a killed one might have taken a job
         self._startup_failures = self._startup_failures + 1 if failed else 0
         if self._startup_failures >= MAX_STARTUP_FAILURES:
             last = "".join(worker.log.read_text(errors="replace").splitlines(keepends=True)[-1:]).strip()
             raise ProcessDiedError(f"no worker gets as far as its first job: {last} (see {worker.log})")
-
-    def _failure(self, status: int) -> Failure:
-        """Return the failure of a job whose worker ended with this status, which is negative for a signal."""
-        if status >= 0:
-            return Failure(f"its worker ended with status {status}", can_pass=True)
-        reason = f"its worker was ended by {signal.Signals(-status).name}"
-        return Failure(reason, can_pass=True, from_outside=-status not in CRASHES)
 
 
 def supervise(jobs: Jobs[Any], workers: Workers, show: Callable[[Snapshot], None]) -> None:

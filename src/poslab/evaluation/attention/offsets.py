@@ -69,21 +69,21 @@ def attention_on_grids(
         if positions.places is None:
             continue
         axes = positions.places.axes
-        tokens = _Tokens.of(positions, real, layers[0].queries.shape[0])
+        cells_BTA, grids_BT, on_grid_BT, no_position_BT = _of_tokens(positions, real, layers[0].queries.shape[0])
         for block in rows_of(layers, rows):
             num_queries, num_keys = block.weights.shape[-2:]
             queries, keys = slice(block.start, block.start + num_queries), slice(num_keys)
-            on_grid_BRS = tokens.on_grid[:, queries, None] & tokens.on_grid[:, None, keys]
-            is_pair_BRS = on_grid_BRS & (tokens.grids[:, queries, None] == tokens.grids[:, None, keys])
+            on_grid_BRS = on_grid_BT[:, queries, None] & on_grid_BT[:, None, keys]
+            is_pair_BRS = on_grid_BRS & (grids_BT[:, queries, None] == grids_BT[:, None, keys])
             if is_causal(model, stack):
                 is_pair_BRS = is_pair_BRS & (block.distance >= 0)
-            offset_NA = (tokens.cells[:, None, keys] - tokens.cells[:, queries, None])[is_pair_BRS]
+            offset_NA = (cells_BTA[:, None, keys] - cells_BTA[:, queries, None])[is_pair_BRS]
             sums = sums_by_offset(offset_NA, block.weights.movedim(1, -1)[is_pair_BRS], axes)
             by_offset[block.layer] = added(by_offset.get(block.layer), sums)
-            is_query_BR = tokens.on_grid[:, queries]
-            lost_BHR = (block.weights * tokens.without_position[:, None, None, keys]).sum(-1, dtype=torch.float64)
+            is_query_BR = on_grid_BT[:, queries]
+            lost_BHR = (block.weights * no_position_BT[:, None, None, keys]).sum(-1, dtype=torch.float64)
             sums = pd.DataFrame({"without_position": (lost_BHR * is_query_BR[:, None]).sum((0, 2)).cpu().numpy()})
-            sums["queries"] = float(is_query_BR.sum()) if tokens.without_position.any() else 0.0
+            sums["queries"] = float(is_query_BR.sum()) if no_position_BT.any() else 0.0
             without_position[block.layer] = added(without_position.get(block.layer), sums)
     if not any(map(len, by_offset.values())):
         return None
@@ -139,24 +139,16 @@ def sums_by_offset(offset_NA: Tensor, values_NH: Tensor, axes: Sequence[str]) ->
     return pd.DataFrame(sums.numpy()[occurs], pd.MultiIndex.from_arrays(list(offsets), names=list(axes)), columns)
 
 
-class _Tokens(NamedTuple):
-    """Cells of tokens (B, T, A), the numbers of their grids, and which are on a grid or have no position, (B, T)."""
-
-    cells: Tensor
-    grids: Tensor
-    on_grid: Tensor
-    without_position: Tensor
-
-    @classmethod
-    def of(cls, positions: Positions, real: Tensor | None, batch: int) -> _Tokens:
-        grid = positions.places
-        assert grid is not None
-        no_cells = torch.zeros_like(grid.grids).bool()
-        without_position = no_cells if grid.without_position is None else grid.without_position
-        on_grid = ~without_position & (grid.sizes.prod(-1) > 1)
-        on_grid = on_grid if real is None else on_grid & real
-        of_tokens = (x.expand(batch, -1) for x in (grid.grids, on_grid, without_position))
-        return cls(grid.cells.expand(batch, -1, -1), *of_tokens)
+def _of_tokens(positions: Positions, real: Tensor | None, batch: int) -> tuple[Tensor, ...]:
+    """Return cells of tokens (B, T, A), their grids, and which are on one or have no position, (B, T)."""
+    grid = positions.places
+    assert grid is not None
+    no_cells = torch.zeros_like(grid.grids).bool()
+    without_position = no_cells if grid.without_position is None else grid.without_position
+    on_grid = ~without_position & (grid.sizes.prod(-1) > 1)
+    on_grid = on_grid if real is None else on_grid & real
+    of_tokens = (x.expand(batch, -1) for x in (grid.grids, on_grid, without_position))
+    return grid.cells.expand(batch, -1, -1), *of_tokens
 
 
 def added(total: pd.DataFrame | None, new: pd.DataFrame) -> pd.DataFrame:

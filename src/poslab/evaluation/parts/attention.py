@@ -58,10 +58,10 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
             reads_storage = not all(encoding.reads_axes for encoding in run.model.stacks[stack].of_layers)
             if attends_to_itself(stack) and (grids is None or len(grids.axes) == 1 or reads_storage):
                 plots.append(distance_plot(attention_by_distance(run.model, inputs, stack=stack), run.training_length))
-            short = short_example(run, settings.text)
-            plots.append(attention_overview(run.model, short.forward, stack))
-            if stack in short.labels and len(run.model.stacks[stack].windows) <= MAX_LAYERS:
-                plots += attention_maps(run.model, short.forward, *short.labels[stack], stack)
+            forward, labels = short_example(run, settings.text)
+            plots.append(attention_overview(run.model, forward, stack))
+            if stack in labels and len(run.model.stacks[stack].windows) <= MAX_LAYERS:
+                plots += attention_maps(run.model, forward, *labels[stack], stack)
             figures += titled(run, runs, named(plots, title))
     if offsets:
         evaluation.frames["attention_by_offset"] = _joined(offsets)

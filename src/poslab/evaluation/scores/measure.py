@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from poslab.data.source import HeldOut, check_split
+from poslab.data.source import HeldOut
 from poslab.evaluation.evaluated_run import EvaluatedRun, on_device
 from poslab.evaluation.opening import open_run
 from poslab.evaluation.scores.items import ItemScores, MeasuredRun
@@ -71,7 +71,6 @@ def open_to_measure(
     run: str | Path, split: str, device: torch.device | str, trust: str | Sequence[str], known: MeasuredRun | None
 ) -> tuple[EvaluatedRun, MeasuredRun]:
     """Return an opened run and its known scores; arguments and errors are as in `measure`."""
-    check_split(split)
     set_up_cpu()
     digest = checkpoint_digest(checkpoint_file(run))  # before the weights: scores must not seem newer than they are
     opened = open_run(run, split, device=device_named(str(device)), trust=trust)

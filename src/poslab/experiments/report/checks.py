@@ -13,7 +13,6 @@ from poslab.experiments.report.summary import OverCases
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.over_cases import MIN_CASES
 from poslab.experiments.tables import RunResult
-from poslab.experiments.tuned_points import at_an_end
 from poslab.report.figures import Table
 from poslab.report.text import listed
 
@@ -116,7 +115,7 @@ def _of(results: Results, case: str) -> Iterator[tuple[str, bool, str]]:
         is_same = len(set(counts.values())) <= 1
         shown = "yes" if is_same else ", ".join(f"{name} {count}" for name, count in counts.items())
         yield "same number of trials", is_same, shown
-        ends = at_an_end(tuned)
+        ends = [name for name, choice in tuned.items() if choice.at_the_edge and choice.has_value]
         yield "tuned inside the range", not ends, listed(ends) if ends else "none"
 
 
