@@ -102,7 +102,6 @@ class EvaluatedRun:
         directory: of its training; None if no run has trained it.
         recipe: of the run, or of the run that would train it.
         model: in evaluation mode.
-        task: of the run.
         data: of the run, connected to the task.
         split: of the data, `test` or `validation`.
         text: to be predicted token by token; None for another task.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,12 +10,14 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 from poslab.evaluation import parts
 from poslab.evaluation.evaluated_run import ABILITIES, EvaluatedRun
 from poslab.evaluation.settings import Settings
-from poslab.report.figures import DOTS_PER_INCH, Plot, ReportFigure, Section, write_figures, write_report
+from poslab.report.figures import Plot, ReportFigure, Section, write_figures, write_report
 from poslab.report.text import file_name
 
 
@@ -72,7 +75,6 @@ class Evaluation:
 
         Tags start with the prefix; the step is the training step of the model.
         """
-        from tensorboard.compat.proto.summary_pb2 import Summary
         from torch.utils.tensorboard import SummaryWriter
 
         suffix = f".{prefix}"
@@ -80,11 +82,8 @@ class Evaluation:
             earlier.unlink()
         with SummaryWriter(str(directory), filename_suffix=suffix) as writer:
             for plot in (x for section in self.sections for x in section.figures if isinstance(x, Plot)):
-                width, height = (round(DOTS_PER_INCH * inches) for inches in plot.figure.get_size_inches())
-                png = drawn[f"{plot.name}.png"]
-                image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
-                summary = Summary(value=[Summary.Value(tag=f"{prefix}/{plot.name}", image=image)])
-                writer._get_file_writer().add_summary(summary, step)
+                image = np.asarray(Image.open(io.BytesIO(drawn[f"{plot.name}.png"])))
+                writer.add_image(f"{prefix}/{plot.name}", image, step, dataformats="HWC")
 
 
 def evaluate(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:

@@ -58,9 +58,7 @@ class SummaryMetric:
     Args:
         name: such as `bits per byte`.
         is_share: whether it is from 0 to 100 and more is better; otherwise less is better.
-        scores: by model and length.
         trained: longest training length, by model.
-        seed: of the bootstrap.
         unlearned: verdicts of `why_unlearned`, by model.
         multiples_of: as of `length_name`.
     """

@@ -29,7 +29,6 @@ class Cell:
     """One run of a comparison, or of its tuning.
 
     Args:
-        case, encoding, seed: of the run.
         point: values of tuned keys.
         is_trial: True for a run of the tuning, which is never a result.
         definition: digest of the configuration of this case and encoding.
@@ -82,7 +81,6 @@ class CellResult:
         machine: processor and threads, or the name of the GPU.
         start: hashes of the first `batch` and of the first `weights` outside the encoding, and version of the
             `split`.
-        commit: of the code that trained it.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)

@@ -29,8 +29,7 @@ def comparison_files(folder: Path) -> SpecFiles:
 def read_comparison(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Comparison:
     """Return the comparison of a command line, with its own keys and its choices of every run.
 
-    Raises:
-        ValueError: for an unknown comparison, preset or key, or an invalid value.
+    ValueError is raised for an unknown comparison, preset or key, or an invalid value.
     """
     of_file = {key: value for key, value in given.items() if key not in ("encodings", "sizes")}
     stem, node = comparison_files(folder).chosen(of_file, Comparison, overrides)

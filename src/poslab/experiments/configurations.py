@@ -232,9 +232,7 @@ def with_counts(comparison: Comparison, conf: Path) -> Comparison:
 def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: RunData) -> list[int]:
     """Return the lengths of the test of a case, ascending.
 
-    Raises:
-        ValueError: for a length that the test does not have, a metric that the task does not have, or one at lengths
-            that are not tested.
+    ValueError is raised for a length that the test lacks, a metric that the task lacks, or one at untested lengths.
     """
     task, asked = recipe.task, comparison.all_cases[case].lengths
     trained = data.longest_trained

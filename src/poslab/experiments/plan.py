@@ -29,7 +29,6 @@ class CellPlan:
     """The cells that a comparison wants.
 
     Args:
-        comparison: the comparison.
         definitions: digest of the configuration of each `case/encoding`.
         lengths: of the test, by case.
         trained: the longest training length, by case.

@@ -27,7 +27,6 @@ class Results:
     """Results of a comparison at one moment.
 
     Args:
-        comparison: the comparison.
         rows: its runs and trials: those that are finished, failed for good, or cannot begin.
         items: returns the scores of a run on each test item; None where they are not known.
         exist_already: whether these are runs that no command of a comparison has trained, which need not have the same

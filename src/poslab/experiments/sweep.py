@@ -163,8 +163,7 @@ class Sweep(Stored):
 def read_sweep(folder: Path, given: Mapping[str, Any], overrides: Sequence[str]) -> Sweep:
     """Return the sweep of a command line, with its own keys and its choices of every trial.
 
-    Raises:
-        ValueError: for an unknown sweep, preset or key, or an invalid value.
+    ValueError is raised for an unknown sweep, preset or key, or an invalid value.
     """
     stem, node = sweep_files(folder).chosen(given, Sweep, overrides)
     try:

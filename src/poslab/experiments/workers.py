@@ -92,9 +92,7 @@ class Workers:
     def look_after(self, snapshot: Snapshot) -> None:
         """Kill the workers whose job was lost, and fail the jobs of those that have died.
 
-        Raises:
-            DiskError: if one died because nothing can be written any more.
-            ProcessDiedError: if one after another dies before it takes a job.
+        DiskError is raised if nothing can be written any more, ProcessDiedError if none gets as far as a job.
         """
         for index, worker in list(self.alive.items()):
             if worker.process.poll() is not None:

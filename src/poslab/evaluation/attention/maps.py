@@ -162,9 +162,7 @@ class RowsOfLayer(NamedTuple):
 def is_readable(model: Model, forward: ForwardPass | None = None) -> bool:
     """Return whether a model attends with contexts (`AttentionContext.attend`), so that its weights can be read.
 
-    Args:
-        model: in evaluation mode.
-        forward: a forward pass; None is one of a token of text.
+    The forward pass is of a token of text for None.
     """
     token = torch.zeros(1, 1, dtype=torch.int64, device=next(model.parameters()).device)
     texts = (token, token) if "source" in model.capabilities else (token,)

@@ -57,7 +57,6 @@ class ExtraMetrics:
     """Metrics that one measurement gives.
 
     Args:
-        names: of the metrics.
         serves: returns whether the runs of a recipe have them.
         score: yields them for a run, at a length that its model has positions for; calls a function before each batch.
         texts: makes its texts, from the data, the split and a length that the tag of the metric names; raises

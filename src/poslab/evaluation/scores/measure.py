@@ -52,9 +52,7 @@ def measure(
         run: run directory, for its best checkpoint by validation, or one of its checkpoints.
         lengths: of windows or examples, also beyond the run's own test if the data has them; None among them
             is the whole split, where lengths are of different examples. Only None is all of the run's own.
-        split: `test` or `validation`.
         device: of the model; `auto` is a GPU if there is one.
-        trust: as of `load`.
         known: scores of the same checkpoint on the same split at other lengths, which are returned too.
         keep: called with all scores so far once the scores of a length are complete, and not known.
         check_cancelled: called before each batch; may raise an error to stop.

@@ -79,9 +79,7 @@ class Difference:
 
     Args:
         mean: over the pairs of seeds that finished, NaN if there are none.
-        direction: of the metric.
         pairs: number of pairs of seeds; if seeds are not pairs, the smaller number of seeds.
-        paired: whether seeds are pairs.
         share_better: share of pairs in which the encoding is better; if seeds are not pairs, of all combinations.
         paired_spread: standard deviation of the differences of pairs, NaN if seeds are not pairs.
         unpaired_spread: standard deviation that the difference of two seeds drawn apart has.

@@ -57,8 +57,7 @@ def new_corpus(differences: np.ndarray, variances: np.ndarray, seeds: float) -> 
 def mean_ranks(gains: np.ndarray) -> Summary:
     """Return the mean rank of each encoding, (E,), with intervals over cases; rank 1 is the best, ties share theirs.
 
-    Args:
-        gains: (E, C) mean over seeds, large is good; NaN, if all runs diverged, ranks last.
+    Gains, (E, C), are means over seeds, large is good; NaN, if all runs diverged, ranks last.
     """
     ranks = rankdata(-np.where(np.isfinite(gains), gains, -np.inf), axis=0)  # (E, C)
     return _bootstrapped([ranks], np.mean, gains.shape[1])
@@ -90,10 +89,7 @@ def normalised(scores: np.ndarray) -> np.ndarray:
 
 
 def interquartile_mean(scores: np.ndarray) -> Summary:
-    """Return the mean of the middle half of all runs, with a bootstrap over the seeds of each case.
-
-    Args:
-        scores: (S, C) of an encoding, such as `normalised` returns.
+    """Return the mean of the middle half of all runs, (S, C) of an encoding, with a bootstrap over seeds of each case.
 
     Source: Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (2021), section 4.3.
     """
@@ -114,8 +110,7 @@ def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> Summary:
 def probability_of_improvement(scores: np.ndarray, baseline: np.ndarray) -> Summary:
     """Return the probability that a run is better than one of the baseline, averaged over cases; a tie is half.
 
-    Args:
-        scores, baseline: (S, C) of all runs, such as `normalised` returns; their numbers of seeds may differ.
+    Both are (S, C) of all runs, such as `normalised` returns; their numbers of seeds may differ.
 
     Source: Agarwal et al. (2021), section 4.3: the Mann-Whitney statistic.
     """

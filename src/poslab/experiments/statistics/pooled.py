@@ -36,9 +36,7 @@ class Pool:
     fixed before the runs, where Smyth estimates d_pool from the variances, of which a case has too few.
 
     Args:
-        names: the contestants.
         variance: of a run, without what its seed adds to all contestants where seeds are blocks.
-        df: its degrees of freedom.
 
     Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression" (2004), section 4.
     """

@@ -37,7 +37,6 @@ class Verdict:
     """A word with its evidence.
 
     Args:
-        word: the verdict.
         difference: to the baseline; its interval is simultaneous with all other pairs' if the baseline is the best
             one.
         p_value: of "there is no difference", adjusted over the other encodings, or over all pairs; NaN without a test.
