@@ -26,7 +26,7 @@ from poslab.experiments.report.tables import (
     verdict_table,
 )
 from poslab.experiments.report.write import _by_seed, _counted, _sections, print_table, write
-from poslab.experiments.statistics.power import detectable_in_advance
+from poslab.experiments.statistics.crossed import detectable_in_advance
 from poslab.experiments.statistics.verdict import Word
 from poslab.io.terminal import HarmlessConsole
 from poslab.report.figures import Plot

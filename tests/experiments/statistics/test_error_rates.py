@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from poslab.experiments.statistics.crossed import estimate
+from poslab.experiments.statistics.crossed import detectable_in_advance, estimate
 from poslab.experiments.statistics.difference import Scores
-from poslab.experiments.statistics.power import detectable_in_advance
 from poslab.experiments.statistics.verdict import Word, verdicts
 
 SEEDS = (3, 5, 10)

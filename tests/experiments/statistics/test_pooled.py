@@ -3,7 +3,7 @@ import pytest
 
 from poslab.experiments.statistics.crossed import estimate
 from poslab.experiments.statistics.difference import Scores
-from poslab.experiments.statistics.pooled import Pool, pool
+from poslab.experiments.statistics.verdict import Pool, pool
 
 
 def made(values) -> dict[str, Scores]:

@@ -3,8 +3,7 @@ import pytest
 from scipy.special import stdtrit
 from statsmodels.stats.power import TTestPower
 
-from poslab.experiments.statistics.crossed import Estimate, estimate
-from poslab.experiments.statistics.power import further_seeds, smallest_detectable
+from poslab.experiments.statistics.crossed import Estimate, estimate, further_seeds, smallest_detectable
 
 
 def of_seeds(seeds: int):

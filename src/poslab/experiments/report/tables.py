@@ -15,9 +15,9 @@ from poslab.configuration.labels import LONG, cut, shown
 from poslab.experiments.comparison import Comparison, Tuning
 from poslab.experiments.criteria import Criterion, sign
 from poslab.experiments.results import Results
+from poslab.experiments.statistics.crossed import detectable_in_advance
 from poslab.experiments.statistics.difference import MIN_SEEDS
 from poslab.experiments.statistics.over_cases import MIN_CASES
-from poslab.experiments.statistics.power import detectable_in_advance
 from poslab.experiments.statistics.verdict import Verdict, Word
 from poslab.experiments.tuned_points import expected_best
 from poslab.report.figures import Table

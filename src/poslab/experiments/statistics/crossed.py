@@ -1,4 +1,4 @@
-"""Estimate a mean over seeds and test items: its interval and its p-values for new seeds and new items.
+"""Estimate a mean over seeds and test items: its interval and p-values for both new, and what more seeds would find.
 
 S seeds, I items, ... any leading dimensions, such as repetitions of a simulation.
 """
@@ -6,19 +6,29 @@ S seeds, I items, ... any leading dimensions, such as repetitions of a simulatio
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, stdtr, stdtrit
+from scipy.special import nctdtrinc, ndtr, stdtr, stdtrit
+from scipy.stats import norm
 
 ROUNDING = 1e-9
 """Seeds that differ by less than this part of their size are equal."""
 
 MIN_P = 1e-9
 """p-values of the studentized range below this are cut off."""
+
+POWER = 0.8
+
+MAX_SEEDS = 10**6
+"""Seeds above which no difference is looked for."""
+
+MANY_ITEMS = 100.0
+"""Degrees of freedom of items in a comparison that is not yet run."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,11 +136,6 @@ class Estimate:
         outside = max(below if self.mean > -margin else 1 - below, above if self.mean < margin else 1 - above)
         return min(2 * outside, 1.0) if self.means or self.tests > 1 else outside
 
-    def with_seeds(self, factor: float, seeds: int) -> Estimate:
-        """Return the estimate to be expected with `factor` times as many seeds as the present `seeds`."""
-        df = self.seed_df + (factor - 1) * seeds
-        return replace(self, seed_variance=self.seed_variance / factor, seed_df=df)
-
 
 @cache
 def _range_tails(means: int, df: float) -> tuple[np.ndarray, np.ndarray]:
@@ -202,3 +207,55 @@ def estimate(groups: Sequence[np.ndarray], step: float | np.ndarray | None = Non
         square = (residual**2).sum((-2, -1)) / ((count - 1) * (items - 1))
         item_variance = item_variance - square / (count * items)
     return Estimate(np.asarray(mean), seed_variance, seed_df, np.maximum(item_variance, 0.0), items - 1)
+
+
+def smallest_detectable(estimate: Estimate, alpha: float = 0.05) -> float:
+    """Return the smallest true difference that such a comparison finds with a power of 80%, in the metric's unit.
+
+    It is the noncentrality at which Student's t exceeds its critical value with that probability, times the standard
+    error; 0 without an error. For a metric that is far from normal it is an approximation. `alpha` is the level of the
+    two-sided test, in (0, 1).
+    """
+    error = float(estimate.error)
+    if not error:
+        return 0.0
+    critical = float(estimate.half_width(1 - alpha)) / error
+    return float(nctdtrinc(np.minimum(estimate.df, 1e6), 1 - POWER, critical)) * error
+
+
+def detectable_in_advance(variance: float, item_variance: float, seeds: int, contestants: int, paired: bool) -> float:
+    """Return the smallest difference to the baseline that a comparison is to find with a power of at least 80%.
+
+    Each pair has its own variance here, since only the runs can show that the variances may be pooled.
+
+    Args:
+        variance: of a run, from seeds.
+        item_variance: squared standard error of a difference, from items.
+        seeds: their number, at least 2; `paired` if they are blocks.
+        contestants: the encodings, the baseline among them, over which Holm's first step divides the level.
+    """
+    df = np.asarray((2 - paired) * (seeds - 1))
+    expected = Estimate(np.zeros(()), np.asarray(2 * variance / seeds), df, np.asarray(item_variance), MANY_ITEMS)
+    return smallest_detectable(expected, 0.05 / (contestants - 1))
+
+
+def further_seeds(estimate: Estimate, seeds: int, margin: float, alpha: float = 0.05) -> int | None:
+    """Return how many more seeds find a difference of the margin, in the metric's unit, with a power of 80%.
+
+    The estimate is from `seeds` seeds of each encoding, at least 2, and `alpha` as of `smallest_detectable`.
+
+    Returns:
+        0 if the present seeds do; None if no number of seeds does, because the items are too few.
+    """
+    unlimited = (norm.isf(alpha / 2) + norm.ppf(POWER)) * float(np.sqrt(estimate.item_variance))
+    if unlimited >= margin:
+        return None
+    counts = range(seeds, MAX_SEEDS)
+
+    def finds(count: int) -> bool:
+        factor = count / seeds
+        variance, df = estimate.seed_variance / factor, estimate.seed_df + (factor - 1) * seeds
+        return smallest_detectable(replace(estimate, seed_variance=variance, seed_df=df), alpha) <= margin
+
+    enough = bisect_left(counts, True, key=finds)
+    return enough if enough < len(counts) else None
