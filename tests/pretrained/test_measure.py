@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoModelForCausalLM
 
 from poslab.data import tokenizers
-from poslab.encodings import Alibi, CoPE, NoPosition, Positions, PretrainedPositions, Rotary, T5Bias
+from poslab.encodings import Alibi, CoPE, NoPosition, PretrainedPositions, Rotary, T5Bias
 from poslab.evaluation.attention.maps import attention_rows, capture_attention, is_readable
 from poslab.evaluation.attention.statistics import attention_statistics
 from poslab.evaluation.command import PretrainedChoice, _identity, evaluate_pretrained
@@ -82,7 +82,7 @@ def test_a_model_is_as_it_was_after_it_was_observed():
     model, ids = borrow(tiny("llama"), Alibi), some_tokens(length=LENGTH)
     with torch.no_grad():
         before = model(ids)
-        reached = capture_attention(model, ids, Positions.range(LENGTH))
+        reached = capture_attention(model, ids)
         assert len(reached) == 2 and torch.equal(model(ids), before)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -339,6 +340,15 @@ def check_names(key: str, names: Iterable[Any]) -> None:
         raise ValueError(f"{key}: names must be at most 80 letters, digits, dots, - and _, got {shown(odd[0])}{quotes}")
 
 
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Let the message of a ValueError start with a path, unless it does already."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith(path) else f"{path}: {error}") from error
+
+
 def made(kind: Any, path: str, node: Any, **given: Any) -> Any:
     """Return an object of a dataclass from the keys of a file; raise ValueError naming the key."""
     if not isinstance(node, Mapping):
@@ -348,7 +358,5 @@ def made(kind: Any, path: str, node: Any, **given: Any) -> Any:
         raise ValueError(f"{path}: there is no key {unknown[0]}{nearest(str(unknown[0]), allowed)}")
     if missing := [name for name in needed(kind) if name in allowed and name not in node]:
         raise ValueError(f"{path} must have {missing[0]}")
-    try:
+    with naming(path):
         return kind(**node, **given)
-    except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith(path) else f"{path}: {error}") from error

@@ -19,7 +19,7 @@ from poslab.data.run_data import RunData
 from poslab.data.source import default_cache
 from poslab.evaluation.scores.extra_metrics import EXTRA, extra_metrics_of
 from poslab.experiments.cells import Cell, Point
-from poslab.experiments.comparison import GROUPS_OF_ENCODINGS, Comparison
+from poslab.experiments.comparison import GROUPS_OF_ENCODINGS, Comparison, naming
 from poslab.experiments.composition import Composer, refuse_own_keys
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import at_lengths, metrics_of
@@ -114,10 +114,8 @@ class CellConfigurations:
         shown = "".join(f" with {key}={value}" for key, value in point.items())
         begins_with = self._comparison.earlier_pair(case, encoding)
         earlier = None if begins_with is None else self._of(*begins_with, 1, {})
-        try:
+        with naming(f"{case} under {encoding}{shown}"):
             recipe = check(self._of(case, encoding, 1, point), earlier=earlier)
-        except ValueError as error:
-            raise ValueError(f"{case} under {encoding}{shown}: {error}") from error
         if recipe.trainer.num_nodes > 1:
             raise ValueError("trainer.num_nodes must be 1: more machines join by running the same command")
         return recipe
@@ -204,11 +202,9 @@ def with_counts(comparison: Comparison, conf: Path) -> Comparison:
         if node.size is None:
             continue
         config = configurations.of(Cell(name, comparison.baseline, comparison.seeds_of(name)[0], {}, is_trial=False))
-        try:
+        with naming(f"sizes.{node.size}: {name} under {comparison.baseline}"):
             recipe = Recipe.of(config)
             model = recipe.model.on_meta
-        except ValueError as error:
-            raise ValueError(f"sizes.{node.size}: {name} under {comparison.baseline}: {error}") from error
         embeddings = sum(weight.numel() for weight in parameters_of_embeddings(model))
         parameters = sum(weight.numel() for weight in model.parameters()) - embeddings
         of_case = sizes.setdefault(node.case, {})
@@ -236,16 +232,12 @@ def checked_lengths(comparison: Comparison, case: str, recipe: Recipe, data: Run
     """
     task, asked = recipe.task, comparison.all_cases[case].lengths
     trained = data.longest_trained
-    try:
+    with naming(f"cases.{case}"):
         lengths = sorted(data.lengths_of("test") if asked is None else {whole_tokens(n, trained) for n in asked})
-    except ValueError as error:
-        raise ValueError(f"cases.{case}: {error}") from error
     data.connect(task.of(data), None)
     for length in [] if asked is None else lengths:
-        try:
+        with naming(f"cases.{case}"):
             count = len(data.held_out("test", length).num_tokens)
-        except ValueError as error:
-            raise ValueError(f"cases.{case}: {error}") from error
         if not count:
             raise ValueError(f"cases.{case}: lengths must be of examples of the test, which has none of {length}")
     known = [*metrics_of(task), *extra_metrics_of(recipe)]
@@ -284,7 +276,5 @@ def _check_extra(case: str, criterion: Criterion, data: RunData) -> None:
         return
     if not criterion.names_length:
         raise ValueError(f"cases.{case}: {criterion.metric} must have a length, as {name}@1024 or {name}@4x")
-    try:
+    with naming(f"cases.{case}: {criterion.metric}"):
         texts(data, "test", whole_tokens(criterion.where, data.longest_trained))
-    except ValueError as error:
-        raise ValueError(f"cases.{case}: {criterion.metric}: {error}") from error

@@ -12,6 +12,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import Trial
 
 from poslab.configuration.command_line import key_of
+from poslab.experiments.comparison import naming
 from poslab.experiments.composition import Composer, full_key, has_key, refuse_own_keys
 from poslab.experiments.jobs import Job, JobLostError
 from poslab.experiments.run import train_or_resume
@@ -68,10 +69,8 @@ class TrialConfigurations:
                         f"space.{other.key} is not a key under {shown}: it needs a condition, as in "
                         "when: {encoding: rotary}"
                     )
-            try:
+            with naming(f"space.{parameter.key} at {shown}"):
                 check(self._composer.resolve(composed))
-            except ValueError as error:
-                raise ValueError(f"space.{parameter.key} at {shown}: {error}") from error
         return self._space.defaults({p.key: self._default(default, config, p.key) for p in self._space.parameters})
 
     def _default(self, composed: DictConfig, config: Mapping[str, Any], key: str) -> Any:

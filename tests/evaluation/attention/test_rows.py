@@ -48,7 +48,8 @@ def attended(model: Decoder, tokens: Tensor, positions: Positions | None = None)
 def whole(model: Decoder, tokens: Tensor, rows: int = 7, positions: Positions | None = None) -> list[Tensor]:
     """The weights of each layer, (B, H, T, T), put together from blocks."""
     layers = [torch.zeros(*tokens.shape[:1], 4, LENGTH, LENGTH) for _ in model.blocks]
-    for layer, start, weights in attention_rows(model, tokens, positions, rows):
+    inputs = tokens if positions is None else lambda model: model.hidden_states(tokens, positions)
+    for layer, start, weights in attention_rows(model, inputs, rows):
         layers[layer][:, :, start : start + weights.shape[2], : weights.shape[3]] = weights
     return layers
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from poslab.attention.blockwise import BLOCK
 from poslab.attention.observed import AttentionInputs, of_encodings, reaching
-from poslab.encodings import Positions
 from poslab.models import ForwardPass, Model
 from poslab.report.figures import WIDTH, Plot, new_figure, panel_grid
 
@@ -170,11 +169,7 @@ def is_readable(model: Model, forward: ForwardPass | None = None) -> bool:
 
 
 def attention_rows(
-    model: Model,
-    inputs: Tensor | ForwardPass,
-    positions: Positions | None = None,
-    rows: int = BLOCK,
-    stack: str = "self",
+    model: Model, inputs: Tensor | ForwardPass, rows: int = BLOCK, stack: str = "self"
 ) -> Iterator[RowsOfLayer]:
     """Return the attention weights of every layer and head, blocks of query rows in order, layer after layer.
 
@@ -185,20 +180,17 @@ def attention_rows(
     of a block in float32 from the queries and keys of its layer. Memory has both of all layers, (L, B, H + G, T, D),
     and the weights of one block, (B, H, rows, T), never T x T.
 
-    Inputs are token ids (B, T), on the device of the model, or a forward pass; positions of token ids are 0, 1, ... for
-    None; the stack is a name of `model.stacks`.
+    Inputs are token ids (B, T), on the device of the model, or a forward pass; the stack is a name of `model.stacks`.
 
     Raises:
         ValueError: at once, for rows below 1, or a text past the end of the model's encoding.
     """
     if rows < 1:
         raise ValueError(f"rows must be a positive integer, got {rows}")
-    return rows_of(capture_attention(model, inputs, positions, stack), rows)
+    return rows_of(capture_attention(model, inputs, stack), rows)
 
 
-def capture_attention(
-    model: Model, inputs: Tensor | ForwardPass, positions: Positions | None = None, stack: str = "self"
-) -> list[AttentionInputs]:
+def capture_attention(model: Model, inputs: Tensor | ForwardPass, stack: str = "self") -> list[AttentionInputs]:
     """Return what reaches the attention of every layer in a forward pass, without gradients.
 
     Raises:
@@ -208,7 +200,7 @@ def capture_attention(
         if inputs.dim() != 2 or inputs.numel() == 0:
             raise ValueError(f"tokens must be rows of at least one token each, got the shape {tuple(inputs.shape)}")
         tokens_BT = inputs  # not the logits, which take much memory for a long text
-        captured = _observed(model, lambda model: model.hidden_states(tokens_BT, positions))
+        captured = _observed(model, lambda model: model.hidden_states(tokens_BT))
     else:
         captured = _observed(model, inputs)
     return of_encodings(captured, model.stacks[stack]) if len(model.stacks) > 1 else captured
