@@ -15,7 +15,7 @@ from rich.table import Table
 
 from poslab.arguments import Count, Range, nearest, nearest_or_list, with_checked_arguments
 from poslab.cli.help import WIDTH, family, table, usage
-from poslab.cli.hydra_command import HELP, command_without_hydra, own_keys_and_overrides, quick_imports
+from poslab.cli.hydra_command import HELP, own_keys_and_overrides, quick_imports, without_hydra
 from poslab.configuration.command_line import CONF, FIGURES, RESULTS, choices, poslab_command
 from poslab.io.files import read_json, read_text, read_yaml
 from poslab.io.terminal import HarmlessConsole
@@ -323,6 +323,5 @@ def lines_of(case: Case, folder: Path) -> Iterator[Any]:
     yield "\nTo measure it:\n  {}".format(" \\\n  ".join(lines))
 
 
-def run() -> None:
-    """Run the command, and exit."""
-    command_without_hydra(main)
+run = without_hydra(main)
+"""Run the command, and exit."""

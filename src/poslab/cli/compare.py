@@ -115,6 +115,5 @@ def main(arguments: list[str]) -> None:
     run_question(comparison, lambda: run_comparison(comparison, CONF, publication, **ways, pilot=pilot), OWN_KEYS)
 
 
-def run() -> None:
-    """Run the command, and exit."""
-    hydra_command.command_without_hydra(main)
+run = hydra_command.without_hydra(main)
+"""Run the command, and exit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import webbrowser
 from pathlib import Path
 
-from poslab.cli.hydra_command import HELP, command_without_hydra
+from poslab.cli.hydra_command import HELP, without_hydra
 from poslab.configuration.command_line import poslab_command
 
 
@@ -35,6 +35,5 @@ def main(arguments: list[str]) -> None:
     webbrowser.open(path.absolute().as_uri())
 
 
-def run() -> None:
-    """Run the command, and exit."""
-    command_without_hydra(main)
+run = without_hydra(main)
+"""Run the command, and exit."""

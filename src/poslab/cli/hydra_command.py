@@ -176,14 +176,18 @@ def choices_of_configuration(name: str) -> list[str]:
     return [*(word for folder in folders for word in ("--config-dir", str(as_typed(folder)))), *words]
 
 
-def command_without_hydra(main: Callable[[list[str]], None]) -> NoReturn:
-    """Run a command that reads its own command line, and exit as `command` does."""
-    report, statuses = _beginning("train")  # whose keys it takes
-    try:
-        main(sys.argv[1:])
-    except BaseException as error:
-        report(error)
-    _leave(max(statuses, default=0))
+def without_hydra(main: Callable[[list[str]], None]) -> Callable[[], NoReturn]:
+    """Return what runs a command that reads its own command line, and exits as `command` does."""
+
+    def run() -> NoReturn:
+        report, statuses = _beginning("train")  # whose keys it takes
+        try:
+            main(sys.argv[1:])
+        except BaseException as error:
+            report(error)
+        _leave(max(statuses, default=0))
+
+    return run
 
 
 def _beginning(name: str) -> tuple[Callable[[BaseException], None], list[int]]:

@@ -12,7 +12,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from poslab.cli.help import WIDTH, table, usage
-from poslab.cli.hydra_command import HELP, command_without_hydra, quick_imports
+from poslab.cli.hydra_command import HELP, quick_imports, without_hydra
 from poslab.configuration.command_line import poslab_command
 from poslab.io.files import replacing, write_atomically
 from poslab.io.terminal import harmless
@@ -129,6 +129,5 @@ def draw(inspection: Inspection, file: Path) -> None:
         figure.savefig(opened, format=file.suffix[1:], dpi=150)
 
 
-def run() -> None:
-    """Run the command, and exit."""
-    command_without_hydra(main)
+run = without_hydra(main)
+"""Run the command, and exit."""

@@ -61,6 +61,5 @@ def main(arguments: list[str]) -> None:
     hydra_command.run_question(sweep, lambda: run_sweep(sweep, CONF, dry_run), OWN_KEYS, with_sweep)
 
 
-def run() -> None:
-    """Run the command, and exit."""
-    hydra_command.command_without_hydra(main)
+run = hydra_command.without_hydra(main)
+"""Run the command, and exit."""

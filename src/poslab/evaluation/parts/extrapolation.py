@@ -48,13 +48,9 @@ def _of_text(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
     evaluation = Evaluation()
     results: dict[str, extrapolation.Extrapolation] = {}
     lengths = lengths_of(runs, settings)
-    work = 0.0
-    for run in runs:
-        work += sum(
-            extrapolation.work_of(run.model, *kind)
-            for kind in extrapolation.windows_of(len(run.tokens), lengths, settings.stride)
-        )
-    settings.progress.begin("extrapolation", work)
+    windows = extrapolation.windows_of
+    kinds = ((run.model, *kind) for run in runs for kind in windows(len(run.tokens), lengths, settings.stride))
+    settings.progress.begin("extrapolation", sum(extrapolation.work_of(*kind) for kind in kinds))
     for run in runs:
         assert run.text is not None and isinstance(run.data.splits, TextSplits)
         results[run.name] = extrapolation.extrapolate(

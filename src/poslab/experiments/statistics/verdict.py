@@ -143,11 +143,6 @@ class _Comparison:
             return Word.DIVERGED
         return Word.ONE_SEED if self.difference.estimate is None else None
 
-    def leaves_out_failures(self, word: Word) -> bool:
-        """Return whether a word would speak for the one that has more diverged runs, or call both equivalent."""
-        surplus = self.scores.diverged - self.baseline.diverged
-        return surplus != 0 and word in (Word.EQUIVALENT, Word.BETTER if surplus > 0 else Word.WORSE)
-
 
 def verdicts(
     scores: Mapping[str, Scores],
@@ -239,7 +234,8 @@ def _verdict(
     else:
         word = Word.INCONCLUSIVE
     beyond_margin = word in (Word.BETTER, Word.WORSE) and margin > 0 and beyond < ALPHA
-    if comparison.leaves_out_failures(word):
+    surplus = comparison.scores.diverged - comparison.baseline.diverged
+    if surplus and word in (Word.EQUIVALENT, Word.BETTER if surplus > 0 else Word.WORSE):
         return Verdict(Word.INCONCLUSIVE, gap, p_value, False, None, p_alone=p_alone)
     seeds = detectable = None
     if word is Word.INCONCLUSIVE:
