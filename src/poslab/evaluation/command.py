@@ -140,7 +140,7 @@ def _evaluate(runs: Sequence[EvaluatedRun], request: Request, title: str, name: 
     if files := [path for path in (directory, written) if path.is_file()]:
         raise ValueError(f"{files[0]} must be a folder, for the evaluation is written there, and is a file")
     steps = run.metrics().get("steps", 0) if run is not None and directory == in_run and run.is_finished else 0
-    request = request.with_tokens(max(run.longest_trained for run in runs))
+    request = request.with_tokens(max(run.data.longest_trained for run in runs))
     console = HarmlessConsole(quiet=not is_first)
     kept = None if external_environment() else default_cache() / "evaluations" / _identity(runs, request)
     if kept is not None and kept.is_dir():

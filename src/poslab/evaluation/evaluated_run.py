@@ -222,11 +222,6 @@ class EvaluatedRun:
         return self.recipe.source.sequence_length
 
     @property
-    def longest_trained(self) -> int:
-        """Longest window or example of training, in the measure of the lengths of its figures."""
-        return self.data.longest_trained
-
-    @property
     def pretrained_length(self) -> int | None:
         """Length of the texts that a pretrained model was trained on by its authors; None for a Poslab model."""
         facts = self.model.encodings.shape.pretrained
@@ -237,7 +232,7 @@ class EvaluatedRun:
         """The texts of its training, in words."""
         if self.directory is None:
             return f"only by its authors, on texts of {self.pretrained_length:,} tokens"
-        return f"on {self.task.length_words.trained.format(self.longest_trained)}"
+        return f"on {self.task.length_words.trained.format(self.data.longest_trained)}"
 
     def at_length(self, length: int) -> str:
         """Return a length in words, with its preposition: `at a side of 28 pixels`."""
@@ -316,7 +311,7 @@ class EvaluatedRun:
     def trained_lengths(self) -> list[int]:
         """The lengths of its data up to the longest trained one, else the shortest."""
         lengths = self.data.lengths_of(self.split)
-        return [length for length in lengths if length <= self.longest_trained] or lengths[:1]
+        return [length for length in lengths if length <= self.data.longest_trained] or lengths[:1]
 
 
 def on_device(batch: Any, device: torch.device) -> Any:

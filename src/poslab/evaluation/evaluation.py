@@ -154,7 +154,7 @@ def with_pretrained_lengths(lengths: Sequence[int], runs: Sequence[EvaluatedRun]
 
 def training_lengths(runs: Sequence[EvaluatedRun]) -> dict[str, int]:
     """Return the longest training length in the measure of the figures by length, by the name of the model."""
-    return {run.name: run.longest_trained for run in runs}
+    return {run.name: run.data.longest_trained for run in runs}
 
 
 def remark_on_positions(runs: Sequence[EvaluatedRun]) -> str:

@@ -42,7 +42,7 @@ def make(runs: Sequence[EvaluatedRun], settings: Settings) -> Evaluation:
         grids: dict[str, Grid] = {}
         if run.grid is not None:  # the grid of training first
             lengths = sorted(settings.lengths or run.data.lengths_of(run.split))
-            lengths = [run.trained_lengths[-1], *(length for length in lengths if length > run.longest_trained)]
+            lengths = [run.trained_lengths[-1], *(length for length in lengths if length > run.data.longest_trained)]
             at = {run.at_length(length): run.grid_at(length) for length in lengths}
             grids = {name: grid for name, grid in at.items() if grid is not None}
         turns = axis_rotations(run.model.encodings, grids) if grids else pd.DataFrame()

@@ -124,7 +124,7 @@ class _TextScores:
 
     def __call__(self, length: int | None, _: MeasuredRun) -> Scored:
         """Yield the scores in windows of a length, each of which reads the whole text."""
-        run, trained = self.run, self.run.longest_trained
+        run, trained = self.run, self.run.data.longest_trained
         assert length is not None and run.text is not None
         if not len(fitting(run.model, run.data.held_out(run.split, length))):
             return
@@ -142,7 +142,7 @@ class _TextScores:
 
     @cached_property
     def _trained(self) -> tuple[TokenScores, TokenScores]:
-        return self._read(self.run.longest_trained)
+        return self._read(self.run.data.longest_trained)
 
     def _read(self, length: int) -> tuple[TokenScores, TokenScores]:
         """Return the scores of tokens under both protocols: windows that they share are read once."""
