@@ -22,18 +22,7 @@ from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from poslab.arguments import nearest, shown
-from poslab.cli.argv import (
-    as_sweep,
-    expand_aliases,
-    options_first,
-    parsed,
-    refuse_repeated,
-    searching,
-    searching_words,
-    undashed,
-    validate_overrides,
-    with_user_choices,
-)
+from poslab.cli import argv
 from poslab.cli.errors import composition_error, explained, known_keys, unreadable
 from poslab.configuration.build import DATA, trusted_packages
 from poslab.configuration.command_line import (
@@ -119,19 +108,19 @@ def command(
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
 
     try:
-        words = options_first([word for word in sys.argv[1:] if word not in HELP])
+        words = argv.options_first([word for word in sys.argv[1:] if word not in HELP])
         if HELP & set(sys.argv[1:]):
             from poslab.io.terminal import harmless
 
             print(harmless(help_on([word for word in words if word[:1] != "-"])), flush=True)
             _leave(0)
         sys.argv[1:] = words
-        sys.argv[1:] = with_user_choices(sys.argv[1:])
+        sys.argv[1:] = argv.with_user_choices(sys.argv[1:])
         try:
             run()
         except ConfigCompositionException:
             typed = sys.argv[1:]
-            sys.argv[1:] = as_sweep(expand_aliases(typed, known_keys(name, typed)))
+            sys.argv[1:] = argv.as_sweep(argv.expand_aliases(typed, known_keys(name, typed)))
             if sys.argv[1:] == typed:
                 raise
             run()
@@ -168,8 +157,8 @@ def print_loading_notice() -> None:
 def choices_of_configuration(name: str) -> list[str]:
     """Return the words of the running job's command line that choose its configuration, whose usual name this is."""
     hydra, folder = HydraConfig.get(), in_current_directory(CONF)
-    added = [] if folder is None else searching([], folder)  # by `with_user_choices`, as to the next command here
-    words = [word for word in searching_words() if word not in added]
+    added = [] if folder is None else argv.searching([], folder)  # by `with_user_choices`, as to the next command here
+    words = [word for word in argv.searching_words() if word not in added]
     if hydra.job.config_name != name:
         words = ["--config-name", str(hydra.job.config_name), *words]
     folders = [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]
@@ -262,25 +251,25 @@ def own_keys_and_overrides(
     """
     given: dict[str, Any] = {}
     overrides: list[str] = []
-    refuse_repeated(word for word in arguments if "=" in word)
+    argv.refuse_repeated(word for word in arguments if "=" in word)
     for argument in arguments:
         if argument in ("-m", "--multirun"):
             raise ValueError(f"{argument}: a {command} takes key=value only; --help lists the keys")
         if argument.startswith("-"):
-            raise ValueError(undashed(argument))
+            raise ValueError(argv.undashed(argument))
         key, equals, value = argument.partition("=")
         if key in AS_TYPED and key in own_keys and equals:
             given[key] = None if value == "null" else value
             continue
         try:
-            (override,) = parsed([argument])
+            (override,) = argv.parsed([argument])
         except HydraException:
             raise ValueError(unreadable(argument, arguments, command)) from None
         if override.is_sweep_override() and key in own_keys:
             raise ValueError(f"{argument}: a list is written in brackets: {shlex.quote(f'{key}=[{value}]')}")
         if override.is_sweep_override():
             raise ValueError(f"{argument}: the file of the {command} says what varies")
-        validate_overrides(argument)
+        argv.validate_overrides(argument)
         if key in own_keys:
             given[key] = override.value()
         else:

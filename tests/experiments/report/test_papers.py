@@ -67,7 +67,7 @@ def test_a_claim_about_an_encoding_that_diverged_is_not_tested():
 
 def test_all_claims_are_listed_with_their_evidence():
     made = published_results(comparison(paper=PAPER, claims=[{"say": "none wins", "better": "none", "than": "rotary"}]))
-    table = claims_table(results(), made)
+    table = claims_table(results(), made.claims)
     assert list(table.iloc[0]) == ["none wins", "not tested at this scale", "no case of this comparison"]
 
 
@@ -105,7 +105,7 @@ def test_our_mean_stands_beside_a_published_value_of_the_same_case():
             {**VALUE, "case": "elsewhere", "metric": "exact_match@10"},
         ],
     )
-    table = values_table(found, published_results(found.comparison))
+    table = values_table(found, published_results(found.comparison).values)
     criterion = found.comparison.criteria("copying")[0]
     assert table["ours"].iloc[0] == found.mean("copying", criterion, "none")
     assert list(table["our metric"].fillna("")) == [criterion.metric, "", "exact_match@10"]
@@ -114,7 +114,7 @@ def test_our_mean_stands_beside_a_published_value_of_the_same_case():
 @pytest.mark.slow
 def test_smallest_bases_of_rotary_are_computed_beside_those_of_the_paper():
     made = read_comparison(COMPARISONS, {"comparison": "papers/rope_base2024"}, [])
-    table = values_table(results(), published_results(made))
+    table = values_table(results(), published_results(made).values)
     assert len(table) >= 4
     assert list(table["computed here"]) == pytest.approx(list(table["published"]), rel=0.01)
 

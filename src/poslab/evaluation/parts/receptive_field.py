@@ -21,17 +21,7 @@ from poslab.evaluation.evaluated_run import Ability, EvaluatedRun
 from poslab.evaluation.evaluation import Evaluation, tag, training_lengths
 from poslab.evaluation.settings import Settings
 from poslab.models import Model
-from poslab.report.figures import (
-    WIDTH,
-    Plot,
-    ReportFigure,
-    Section,
-    Table,
-    legend_columns,
-    new_figure,
-    style,
-    without_marker,
-)
+from poslab.report.figures import WIDTH, Plot, ReportFigure, Section, Table, legend_columns, new_figure, style
 from poslab.tasks.task import Task
 
 ORDER = 4
@@ -158,7 +148,9 @@ def receptive_field_plot(fields: Mapping[str, pd.DataFrame], training_lengths: M
     for number, (name, field) in enumerate(fields.items()):
         look, length = style(number), reach(field)
         label = f"{written(name)}: {100 * SHARE:.0f}% within {length:,} of {len(field):,} tokens"
-        panel.plot(field["distance"] + 1, field["cumulative"], label=label, **without_marker(look))
+        panel.plot(
+            field["distance"] + 1, field["cumulative"], label=label, color=look["color"], linestyle=look["linestyle"]
+        )
         panel.plot(
             [length], [field["cumulative"][length - 1]], marker=look["marker"], markersize=5, color=look["color"]
         )

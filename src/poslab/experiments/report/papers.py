@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,14 +10,7 @@ import pandas as pd
 from poslab.evaluation.base_bound import smallest_base
 from poslab.experiments.criteria import Criterion
 from poslab.experiments.metrics import at_lengths, usual_direction
-from poslab.experiments.published import (
-    Claim,
-    Prediction,
-    Published,
-    PublishedResults,
-    predictions_of,
-    published_results,
-)
+from poslab.experiments.published import Claim, Prediction, Published, predictions_of, published_results
 from poslab.experiments.results import Results
 from poslab.experiments.statistics.crossed import estimate
 from poslab.experiments.statistics.difference import MIN_SEEDS
@@ -66,19 +59,19 @@ def criterion_of(results: Results, case: str, metric: str | None) -> Criterion:
     return next((criterion for criterion in declared if criterion.metric == metric), other)
 
 
-def claims_table(results: Results, published: PublishedResults) -> pd.DataFrame:
+def claims_table(results: Results, claims: Sequence[Claim]) -> pd.DataFrame:
     """Return a row for each claim: the claim, its outcome and the evidence."""
     rows = []
-    for claim in published.claims:
+    for claim in claims:
         word, evidence = outcome(results, claim)
         rows.append({"claim": claim.say, "outcome": word, "evidence": evidence})
     return pd.DataFrame(rows, columns=["claim", "outcome", "evidence"])
 
 
-def values_table(results: Results, published: PublishedResults) -> pd.DataFrame:
+def values_table(results: Results, values: Sequence[Published]) -> pd.DataFrame:
     """Return a row for each published value, with where it was read, and our value."""
     rows = []
-    for v in published.values:
+    for v in values:
         metric, our_mean = _ours(results, v)
         computed = None if v.head_dim is None else smallest_base(v.head_dim, int(v.at or 0))
         said = {"case": v.case, "at": v.at, "encoding": v.encoding, "published": v.value, "sd": v.sd, "seeds": v.n}
@@ -114,14 +107,14 @@ def paper_section(results: Results) -> Iterator[Section]:
             "A claim holds if the first encoding is better than the second here, and does not hold if it is worse "
             "or equivalent within the margin. It is confounded where the outcome depends on something else in our "
             "setting.",
-            claims_table(results, published),
+            claims_table(results, published.claims),
         ),
         Table(
             "published",
             "Published values",
             "In the unit of the paper, at its scale: only orders are comparable here, but what is computed is the "
             "same metric. The last column says where a value was read (`secondary`: in a text that repeats it).",
-            values_table(results, published),
+            values_table(results, published.values),
         ),
     ]
     yield Section("Compared with the paper", text, [table for table in tables if not table.frame.empty])

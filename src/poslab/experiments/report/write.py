@@ -211,7 +211,7 @@ def _print(results: Results, console: Console, lead: Section, table: pd.DataFram
             console.print(f"predictions: {', '.join(f'{word} {count}' for word, count in outcomes.items())}")
     published = published_results(comparison)
     if published is not None and any(value.head_dim for value in published.values):  # computed without any run
-        print_table(console, "published values", values_table(results, published))
+        print_table(console, "published values", values_table(results, published.values))
     console.print(f"written: {Path(comparison.output) / 'report.html'}", soft_wrap=True)
     for runs, state in ((results.failed, "failed"), (results.blocked, "cannot begin")):
         if runs:
