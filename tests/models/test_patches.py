@@ -129,7 +129,9 @@ def test_registers_are_rows_in_front_that_stand_nowhere(kind):
     longer = torch.cat([torch.tensor([[VOCAB_SIZE, VOCAB_SIZE + 1]] * 2), tokens], dim=1)
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), twin.eval()(longer)[:, 2:], rtol=0, atol=1e-6)
-    assert model.all_states(tokens).shape == (2, 11, 32) and model.hidden_states(tokens).shape == (2, 9, 32)
+    assert model.hidden_states(tokens, with_registers=True).shape == (2, 11, 32) and model.hidden_states(
+        tokens
+    ).shape == (2, 9, 32)
 
 
 def test_registers_have_no_place_on_a_grid(monkeypatch):
@@ -145,7 +147,7 @@ def test_registers_have_no_place_on_a_grid(monkeypatch):
 def test_a_class_token_is_the_first_register_and_a_mean_skips_it():
     for pooling in ("first", "mean"):
         model, batch = model_of("none", registers=1, pooling=pooling), batch_of([(2, 3)])
-        states = model.all_states(batch.tokens, batch.positions, patches=batch.patches)
+        states = model.hidden_states(batch.tokens, batch.positions, patches=batch.patches, with_registers=True)
         expected = states[:, 0] if pooling == "first" else states[:, 1:].mean(1)
         torch.testing.assert_close(TASK.logits(model, batch), model.output(expected))
 

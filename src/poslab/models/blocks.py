@@ -160,10 +160,7 @@ def attention_layer(stack: StackConfig, shape: StackShape) -> MultiHeadAttention
 class Block(nn.Module):
     """Pre-norm residual block: a sequence mixer, perhaps cross-attention to a memory, then a feed-forward layer.
 
-    Args:
-        stack, shape: of the block's stack.
-        layer: index of the block, which decides its kind of layer in the stack's pattern.
-        cross_attention: True if it also attends to a memory.
+    Its index decides its kind of layer in the stack's pattern.
     """
 
     def __init__(self, stack: StackConfig, shape: StackShape, layer: int, cross_attention: bool = False) -> None:

@@ -54,13 +54,9 @@ class StackContext:
     ) -> StackContext:
         """Return the context of new tokens, which are added to the cache.
 
-        A sampler moves the positions of the first tokens; positions after a cache are used as given.
-
-        Args:
-            tokens_BT, positions, real, cache: as in `Model.forward`.
-            encodings, causal, window, route: as in `self_attention_contexts`.
-            sampler: of positions; None for none.
-            registers: number of vectors before the first real token of each row, without a position.
+        A sampler moves the positions of the first tokens; positions after a cache are used as given. `registers` is the
+        number of vectors before the first real token of each row, without a position. Arguments are otherwise as in
+        `Model.forward` and `self_attention_contexts`.
         """
         if positions is None:
             positions = next_positions(tokens_BT, cache)

@@ -178,24 +178,14 @@ class Model(nn.Module):
         named = {} if patches is None else {"patches": patches}
         read = self.hidden_states if self.task_output is None or self.pooling is None else self.pooled_states
         states = read(tokens_BT, positions, real, cache, **named)
-        if self.task_output is None:
-            return self.logits(states)
-        return self.task_output(states)
+        return self.logits(states) if self.task_output is None else self.task_output(states)
 
     def pooled_states(
-        self,
-        tokens_BT: Tensor,
-        positions: Positions | None = None,
-        real: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-        **named: Tensor,
+        self, tokens_BT: Tensor, positions: Positions | None, real: Tensor | None, *read: Any, **named: Any
     ) -> Tensor:
-        """Return the hidden state that represents each sequence, (B, M), for models with a `pooling`.
-
-        Arguments are as in `forward`.
-        """
+        """Return the hidden state that represents each sequence, (B, M), for models with a `pooling`; see `forward`."""
         assert self.pooling is not None
-        return pooled(self.hidden_states(tokens_BT, positions, real, cache, **named), real, self.pooling)
+        return pooled(self.hidden_states(tokens_BT, positions, real, *read, **named), real, self.pooling)
 
     def hidden_states(
         self,

@@ -138,30 +138,16 @@ class Transformer(CheckedArguments, nn.Module):
         cache: KeyValueCache | None = None,
         memory: Memory | None = None,
         patches: Tensor | None = None,
+        with_registers: bool = False,
     ) -> Tensor:
-        """Return the normalised output of the last block, (B, T, M).
+        """Return the normalised output of the last block, (B, T, M), or (B, R + T, M) with registers.
 
         A sampler moves the positions of the first tokens; positions after a cache are used as given.
 
         Args:
             tokens_BT, positions, real, cache, patches: as in `Model.forward`.
             memory: source of the cross-attention, given if and only if the blocks have one.
-        """
-        states = self.all_states(tokens_BT, positions, real, cache, memory, patches)
-        return states[:, -tokens_BT.shape[1] :] if self.num_registers else states
-
-    def all_states(
-        self,
-        tokens_BT: Tensor,
-        positions: Positions | None = None,
-        real: Tensor | None = None,
-        cache: KeyValueCache | None = None,
-        memory: Memory | None = None,
-        patches: Tensor | None = None,
-    ) -> Tensor:
-        """Return the hidden states of registers and tokens, (B, R + T, M); without registers if they are in the cache.
-
-        Arguments are as in `hidden_states`.
+            with_registers: True returns the states of registers too, unless they are in the cache.
         """
         stack_context = StackContext.of(
             tokens_BT,
@@ -189,7 +175,9 @@ class Transformer(CheckedArguments, nn.Module):
         for block, context, memory_of_layer in zip(self.blocks, stack_context.contexts, memories, strict=True):
             x_BTM = block(x_BTM, context, memory_of_layer)
         normed_BTM: Tensor = self.norm(x_BTM)
-        return normed_BTM if stack_context.order is None else _gathered(normed_BTM, stack_context.order.argsort(dim=1))
+        if stack_context.order is not None:
+            normed_BTM = _gathered(normed_BTM, stack_context.order.argsort(dim=1))
+        return normed_BTM[:, -tokens_BT.shape[1] :] if self.num_registers and not with_registers else normed_BTM
 
     def initialize(self, output: nn.Linear) -> None:
         """Draw normal weights, also of `output`; those that write to the residual stream are smaller, as in GPT-2.
@@ -248,7 +236,6 @@ class SequenceModel(Transformer, Model):
 
     @property
     def windows(self) -> Sequence[int | None]:
-        """For each layer, the number of last tokens that a token sees; None for all."""
         return [first_end([self.stack.window, window]) for window in self.encodings.windows]
 
     @property
@@ -263,11 +250,10 @@ class SequenceModel(Transformer, Model):
 
     def pooled_states(self, *read: Any, **named: Any) -> Tensor:
         if self.pooling == "first" and self.num_registers:
-            return self.all_states(*read, **named)[:, 0]
+            return self.hidden_states(*read, **named, with_registers=True)[:, 0]
         return super().pooled_states(*read, **named)
 
     def logits(self, hidden_BTM: Tensor) -> Tensor:
-        """Return token logits at each token, (B, T, V), from hidden states."""
         return self.output(hidden_BTM)
 
 
