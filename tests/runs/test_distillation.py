@@ -161,7 +161,7 @@ def test_the_weights_of_predictions_sum_to_their_number(name):
     case = CASES[name]
     batch = case.collate(case.task, range(4))
     logits = case.task.logits(model_of(case, 1), batch)
-    weight = case.task.distributions(logits, batch).weight
+    weight = case.task.distributions(logits, batch)[1]
     assert weight.sum().item() == pytest.approx(case.task.sums(logits, batch).counted.item())
 
 

@@ -100,7 +100,7 @@ def test_blanks_are_filled_one_after_another_and_their_bits_alone_are_scored(opp
     measurement.update(task.observe(model, task.collate(examples, np.ones(256, dtype=bool)), "test"))
     metrics = measurement.compute()
     assert (metrics["accuracy"], metrics["exact_match"]) == ((0, 0) if opposite else (100, 100))
-    assert measurement.symbols.counted == sum(len(example.output) for example in examples)
+    assert measurement.counts.numbers[0] == sum(len(example.output) for example in examples)
     answer = task.predict(model, "w 1 i 0 r __ w 0 i 1 r __", Search()).text
     assert answer == ("0 1" if opposite else "1 0")
 

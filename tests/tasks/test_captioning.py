@@ -16,8 +16,9 @@ from poslab.data.batch import IGNORE
 from poslab.data.tokenizers import ByteTokenizer
 from poslab.encodings import V2PE, Diagonal, InterpolatedPositions, MRope, MRopeReset, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
+from poslab.generation.decoding import Continuation
 from poslab.models import Decoder, Model
-from poslab.tasks.captioning import CaptionBatch, CaptionDecoding, Captioning
+from poslab.tasks.captioning import CaptionBatch, Captioning
 from poslab.training.checking import check
 from tests.data.images.small import write_captioned
 from tests.encoding_choices import DIGITS, EVERY_ENCODING, VOCAB_SIZE, factory, quick_or_slow
@@ -119,7 +120,8 @@ def assert_alone_and_step_by_step(model: Model, rows: tuple[int, ...]) -> None:
             item, patches = batch_of(row), number_of_patches(row)
             alone: Tensor = TASK.logits(model, item)
             torch.testing.assert_close(together[position, : alone.shape[1]], alone[0], rtol=0, atol=2e-5)
-            decoding = CaptionDecoding(model, item.images(torch.tensor([0]), patches))
+            image = item.images(torch.tensor([0]), patches)
+            decoding = Continuation(model, first={"positions": image.positions, "patches": image.patches})
             written = [decoding.next_logits(item.tokens[:, :patches])]
             written += [decoding.next_logits(item.tokens[:, n : n + 1]) for n in range(patches, item.tokens.shape[1])]
             torch.testing.assert_close(torch.cat(written), alone[0, patches - 1 :], rtol=0, atol=2e-5)

@@ -15,7 +15,7 @@ from poslab.data.batch import IGNORE
 from poslab.data.examples.tags import TAGS
 from poslab.data.kinds import ReadingOptions
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
-from poslab.tasks.token_tagging import EntityCounts, TokenTagging, entities
+from poslab.tasks.token_tagging import EntityScores, TokenTagging, entities
 from poslab.training.checking import check
 from tests.training.runs import composed, run_of
 
@@ -51,7 +51,7 @@ def test_entities_are_those_of_the_definition():
 
 
 def test_metrics_are_those_of_all_entities_together():
-    counts, right, predicted, actual = EntityCounts(), 0, 0, 0
+    counts, right, predicted, actual = EntityScores("precision", "recall", "f1"), 0, 0, 0
     for computed, reference in zip(sequences(200), sequences(400)[200:], strict=True):
         length = min(len(computed), len(reference))
         counts.update(computed[:length], reference[:length])
@@ -65,7 +65,7 @@ def test_metrics_are_those_of_all_entities_together():
 
 
 def test_nothing_predicted_is_0_and_no_error():
-    counts = EntityCounts()
+    counts = EntityScores("precision", "recall", "f1")
     counts.update(["O"], ["B-PER"])
     assert counts.compute() == {"precision": 0, "recall": 0, "f1": 0}
 

@@ -6,6 +6,7 @@ Dimension letters: B texts, K beams, N tokens written so far, T tokens, V vocabu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,11 +25,13 @@ class Continuation:
     Args:
         model: causal model in evaluation mode.
         real: (B, T) bool, False at left padding of the first tokens; None if there is none.
+        first: further arguments for reading the first tokens, such as patches, of a model with `cache`.
     """
 
-    def __init__(self, model: Model, real: Tensor | None = None) -> None:
+    def __init__(self, model: Model, real: Tensor | None = None, first: dict[str, Any] | None = None) -> None:
         self.model = model
         self._real = real
+        self._first = first or {}
         self._cache = model.new_cache() if "cache" in model.capabilities else None
         self._tokens_BT: Tensor | None = None
 
@@ -46,8 +49,9 @@ class Continuation:
                 real = torch.cat([real, real.new_ones(len(real), new)], dim=1)
         if real is not None:
             positions = Positions.padded(real)
+        named = {"positions": positions, **(self._first if is_first else {})}
         # `forward` may be compiled, and would be compiled again for each length.
-        return model.logits(model.hidden_states(read_BT, positions, real, self._cache)[:, -1])
+        return model.logits(model.hidden_states(read_BT, real=real, cache=self._cache, **named)[:, -1])
 
     def select(self, rows_R: Tensor) -> None:
         """Keep these rows, each any number of times."""

@@ -235,7 +235,7 @@ class Distillation(Objective):
         taught = whole if read is batch else task.sums(first, read)
         predictions, weight = task.distributions(first, read)
         if self.matched(teacher) == "logits":
-            log_p = log_probabilities(task.distributions(compared, read).logits, self.temperature)
+            log_p = log_probabilities(task.distributions(compared, read)[0], self.temperature)
             log_q = log_probabilities(predictions, self.temperature)
             term = self.temperature**2 * (DIVERGENCES[self.divergence](log_p, log_q) * weight).sum()
         else:

@@ -60,14 +60,8 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
     has by its own is no function of distance. The queries are from one half of the texts and the keys from the other,
     and then the other way around, because a text has tokens in common with itself.
 
-    Padding does not count. Sums are in float64.
-
-    Args:
-        model: in evaluation mode, of one stack, at positions 0, 1, ...
-        readings: passes over texts; at least two texts where positions are in the embeddings.
-
-    Raises:
-        ValueError: for fewer texts, a model of several stacks, or one whose attention has tokens at other positions.
+    Padding does not count. Sums are in float64. The model is in evaluation mode, of one stack, at positions 0, 1, ...;
+    ValueError for another one, and for a single text where positions are in the embeddings.
     """
     if len(model.stacks) > 1:
         raise ValueError("start=fitted supports models of one stack, and this one has an encoder and a decoder")
@@ -81,16 +75,12 @@ def position_logits(model: Model, readings: Iterable[ForwardPass]) -> list[Posit
         with torch.no_grad(), _watched(model, seen.append):
             reading(model)
         for layer, inputs in zip(layers, seen, strict=True):
-            layer.add(inputs)
+            layer.add(*inputs)
     return [layer.means() for layer in layers]
 
 
-class _Seen(NamedTuple):
-    """Input of the attention of a layer, and its queries and keys before the model's own rotation."""
-
-    reached: AttentionInputs
-    plain_queries: Tensor
-    plain_keys: Tensor
+_Seen = tuple[AttentionInputs, AttentionInputs]
+"""Input of the attention of a layer, and the same before the model's own rotation of queries and keys."""
 
 
 @contextmanager
@@ -101,8 +91,7 @@ def _watched(model: Model, see: Callable[[_Seen], None]) -> Iterator[None]:
         plain: list[AttentionInputs] = []
 
         def show(reached: AttentionInputs) -> None:
-            before = plain[0] if plain else reached
-            see(_Seen(reached, before.queries, before.keys))
+            see((reached, plain[0] if plain else reached))
 
         given = observed(show, positional, named)
         unrotated = None if given is None else model.unrotated(named)
@@ -131,9 +120,9 @@ class _LayerSums:
         self.logits_HN = self.counts_N = torch.zeros(0)
         self.queries_PHTD = self.keys_PHTD = self.tokens_PT = torch.zeros(0)
 
-    def add(self, seen: _Seen) -> None:
+    def add(self, reached: AttentionInputs, before: AttentionInputs) -> None:
         """Add the texts of a batch."""
-        reached, context = seen.reached, seen.reached.context
+        context = reached.context
         batch, heads, length, width = reached.queries.shape
         device = reached.queries.device
         self._grow(heads, length, width, device)
@@ -142,7 +131,7 @@ class _LayerSums:
         real_BT = real_BT.expand(batch, -1)
         q_BHTD, k_BHTD, weighting = reached.rotate_qk()
         without = replace(context, encoding=NoPosition(), tables=None)
-        plain = reached._replace(queries=seen.plain_queries, keys=seen.plain_keys, state=None, context=without)
+        plain = reached._replace(queries=before.queries, keys=before.keys, state=None, context=without)
         plain_q_BHTD, plain_k_BHTD, plain_weighting = plain.rotate_qk()
         plain_scale = plain_weighting.scale
         for start in range(0, length, BLOCK):

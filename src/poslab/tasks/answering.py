@@ -18,9 +18,9 @@ from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.kinds import BLANKS, SYMBOLS
 from poslab.data.tokenizers import SymbolTokenizer
 from poslab.models import Model
-from poslab.tasks.measurement import ItemSums, Means, Measurement, Observation, Sums, TaskRecord
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, Score, ScoreMeans, TaskRecord
 from poslab.tasks.sequence_to_sequence import encoded, written
-from poslab.tasks.task import Prediction, Search, Task, device_of
+from poslab.tasks.task import Prediction, Search, device_of
 from poslab.tasks.token_prediction import TokenPrediction
 
 
@@ -29,12 +29,7 @@ class Answering(TokenPrediction):
 
     `accuracy` is the share of right symbols among all symbols of answers, `exact_match` the share of answers whose
     symbols are all right, with the end that a decoder writes; both are in per cent. Symbols after the stop of an answer
-    count only in the loss.
-
-    Args:
-        task: makes the examples.
-        training_lengths: the training lengths; metrics at longer ones are averaged too, as `..._beyond`.
-        tokenizer: a symbol a token.
+    count only in the loss. Metrics at lengths beyond the training lengths are averaged too, as `..._beyond`.
 
     Source: the code of Delétang et al., "Neural Networks and the Chomsky Hierarchy" (ICLR 2023), and of Ruoss et al.,
         "Randomized Positional Encodings" (ACL 2023), for the symbols after the stop.
@@ -59,28 +54,26 @@ class Answering(TokenPrediction):
             raise ValueError("it has not learned to answer symbols")
         return cls(source.task, source.lengths_trained, tokenizer)
 
-    def answers(self, logits_BTV: Tensor, batch: TokenBatch) -> tuple[Sums, Sums]:
-        """Return the sums of symbols and of whole answers, without their loss."""
+    def answers(self, logits_BTV: Tensor, batch: TokenBatch) -> list[tuple[Score, Score]]:
+        """Return the scores of symbols and of whole answers."""
         right_BT, counts_BT = logits_BTV.argmax(-1) == batch.targets, batch.targets != IGNORE
         if self.stop_id is not None:
             stops_BT = batch.targets == self.stop_id
             counts_BT &= stops_BT.cumsum(-1) - stops_BT.int() == 0  # no stop before it
         is_symbol_BT = counts_BT & (batch.targets != self.tokenizer.end_id)
         exact_B, counts_B = (right_BT | ~counts_BT).all(-1), counts_BT.any(-1)
-        none = logits_BTV.new_zeros(())
-        symbols = Sums(none, (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
-        return symbols, Sums(none, (exact_B & counts_B).sum(), counts_B.sum())
+        symbols = (100 * (right_BT & is_symbol_BT).sum(), is_symbol_BT.sum())
+        return [(symbols, (100 * (exact_B & counts_B).sum(), counts_B.sum()))]
 
     def scores(self, observation: Observation) -> ItemSums:
-        symbols, exact = observation.answers
-        shares = {"accuracy": symbols, "exact_match": exact}
+        shares = zip(("accuracy", "exact_match"), *observation.answers, strict=True)
         return {
             **super().scores(observation),
-            **{name: (100 * sums.correct.item(), int(sums.counted)) for name, sums in shares.items()},
+            **{name: (total.item(), int(number)) for name, (total, number) in shares},
         }
 
     def metrics(self, split: str) -> Measurement:
-        return AnsweringMeasurement(self, split)
+        return Measurement(self, split, ScoreMeans("accuracy", "exact_match"))
 
     def over_lengths(self, by_length: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
         beyond = [metrics for length, metrics in by_length.items() if length > max(self.training_lengths)]
@@ -198,22 +191,3 @@ def _answer_length(task: AlgorithmicTask, length: int) -> int | None:
     if {len(example.input) for example in drawn} != {length} or len({len(e.output) for e in drawn}) > 1:
         return None
     return len(drawn[0].output)
-
-
-class AnsweringMeasurement(Measurement):
-    """Loss by token, accuracy by symbol, and the share of wholly right answers, in per cent."""
-
-    def __init__(self, task: Task, split: str) -> None:
-        super().__init__(task, split)
-        self.symbols = Means()
-        self.exact = Means()
-
-    def update(self, observation: Observation) -> None:
-        super().update(observation)
-        symbols, exact = observation.answers
-        self.symbols.update(symbols)
-        self.exact.update(exact)
-
-    def compute(self) -> dict[str, float]:
-        accuracy, exact_match = self.symbols.compute()[1], self.exact.compute()[1]
-        return {**super().compute(), "accuracy": accuracy, "exact_match": exact_match}

@@ -21,7 +21,7 @@ from poslab.data.patched.images import read_image
 from poslab.data.tokenizers import Tokenizer
 from poslab.encodings import Centred, MRope, Positions, PositionSampler
 from poslab.encodings.tokens import PADDING, PATCH
-from poslab.generation.decoding import beam_search
+from poslab.generation.decoding import Continuation, beam_search
 from poslab.models import Model
 from poslab.tasks.patch_classification import OF_SIDES, PatchesRecord
 from poslab.tasks.sequence_to_sequence import TargetWriting
@@ -76,41 +76,12 @@ class CaptionBatch(NamedTuple):
         )
 
 
-class CaptionDecoding:
-    """Captions that a model writes, a `Decoding`; the first tokens that it reads are the patches.
-
-    Args:
-        model: in evaluation mode.
-        batch: images of as many patches each, without text.
-    """
-
-    def __init__(self, model: Model, batch: CaptionBatch) -> None:
-        self.model = model
-        self.batch = batch
-        self.cache = model.new_cache()
-
-    def next_logits(self, tokens_BT: Tensor) -> Tensor:
-        """Return logits of the token that follows these new ones, (B, V)."""
-        named: dict[str, Any] = {}
-        if not self.cache:
-            named = {"positions": self.batch.positions, "patches": self.batch.patches}
-        return self.model.logits(self.model.hidden_states(tokens_BT, cache=self.cache, **named)[:, -1])
-
-    def select(self, rows_R: Tensor) -> None:
-        """Keep these rows, each any number of times."""
-        self.cache.select(rows_R)
-
-
 class Captioning(TargetWriting):
     """Write the caption of each image: a decoder reads its patches, and continues them with text.
 
     Only tokens of the caption and its end count, of which the first is predicted at the last patch. The test also
-    writes captions by greedy decoding, with the metrics of `TargetWriting`.
-
-    Args:
-        tokenizer: of the captions.
-        source: of the images.
-        mean, deviation: of each channel in training, by which all are normalised.
+    writes captions by greedy decoding, with the metrics of `TargetWriting`. All images are normalised by mean and
+    deviation of each channel in training.
     """
 
     kind = CAPTIONS
@@ -195,8 +166,8 @@ class Captioning(TargetWriting):
         most, first = search.max_new_tokens, batch.tokens
         if model.max_length is not None:
             most = max(1, min(most, model.max_length - first.shape[1]))
-        decoding, end = CaptionDecoding(model, batch), self.tokenizer.end_id
-        beams, penalty = search.beams, search.length_penalty
+        decoding = Continuation(model, first={"positions": batch.positions, "patches": batch.patches})
+        end, beams, penalty = self.tokenizer.end_id, search.beams, search.length_penalty
         return beam_search(decoding, first, max_new_tokens=most, end_id=end, beams=beams, length_penalty=penalty)
 
     def predict(self, model: Model, text: str, search: Search) -> Prediction:

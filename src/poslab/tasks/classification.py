@@ -22,7 +22,7 @@ from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
 from poslab.tasks.measurement import Measurement, NamedOutputs, Sums
-from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
+from poslab.tasks.task import Prediction, Search, Task, device_of
 
 
 class ClassBatch(NamedTuple):
@@ -60,11 +60,7 @@ class ClassesRecord(NamedOutputs):
 
 
 class ClassPrediction(Task):
-    """Predict the one class of each example, whatever a model reads.
-
-    Args:
-        classes: their names, in the order of their numbers.
-    """
+    """Predict the one class of each example, whatever a model reads; classes are in the order of their numbers."""
 
     needs = frozenset({"pooled"})
     predicts_tokens = False
@@ -82,8 +78,8 @@ class ClassPrediction(Task):
         correct = (logits_BC.detach().argmax(-1) == batch.classes).sum()
         return Sums(loss, correct, (batch.classes != IGNORE).sum())
 
-    def distributions(self, logits_BC: Tensor, batch: Any) -> Distributions:
-        return Distributions(logits_BC, (batch.classes != IGNORE).float())
+    def distributions(self, logits_BC: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        return logits_BC, (batch.classes != IGNORE).float()
 
     def answers(self, logits_BC: Tensor, batch: Any) -> list[tuple[Tensor, Tensor]]:
         """Return the predicted and the actual classes of the examples that count."""
@@ -111,13 +107,9 @@ class ClassPrediction(Task):
 
 
 class Classification(ClassPrediction):
-    """Predict the one class of each text.
+    """Predict the one class of each text, or of two texts together.
 
-    Args:
-        classes: their names, in the order of their numbers.
-        two_texts: True classifies two texts together.
-        tokenizer: of the texts.
-        max_length: the most tokens of a text; a longer one loses its end, but for the last token.
+    A text has at most `max_length` tokens; a longer one loses its end, but for the last token.
     """
 
     kind = CLASSES
@@ -206,10 +198,10 @@ class MultiLabelClassification(Classification):
         right_B = ((logits_BC.detach() >= 0) == (batch.classes == 1)).all(-1)
         return Sums(losses_BC.mean(-1)[counts_B].sum(), (right_B & counts_B).sum(), counts_B.sum())
 
-    def distributions(self, logits_BC: Tensor, batch: ClassBatch) -> Distributions:
+    def distributions(self, logits_BC: Tensor, batch: ClassBatch) -> tuple[Tensor, Tensor]:
         """Return the distribution of "no" and "yes" for each class, whose logit belongs to "yes"."""
         weight_BC = (batch.classes != IGNORE).float() / batch.classes.shape[1]
-        return Distributions(torch.stack([torch.zeros_like(logits_BC), logits_BC], dim=-1), weight_BC)
+        return torch.stack([torch.zeros_like(logits_BC), logits_BC], dim=-1), weight_BC
 
     def answers(self, logits_BC: Tensor, batch: ClassBatch) -> list[tuple[Tensor, Tensor]]:
         counts = batch.classes[:, 0] != IGNORE

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -216,12 +217,9 @@ class SpanCorruption(TargetPrediction):
             taken_lengths = _parts(taken, spans, generator)
             cuts = np.cumsum(np.stack([kept_lengths, taken_lengths], axis=1).ravel())
             pieces = np.split(tokens, cuts[:-1])
-            kept, out = pieces[::2], pieces[1::2]
-            sources.append(
-                np.concatenate([part for pair in zip(kept, sentinels[:, None], strict=True) for part in pair])
-            )
-            written = [part for pair in zip(sentinels[:, None], out, strict=True) for part in pair]
-            targets.append(np.concatenate([*written, [self.end_id]]))
+            kept, out, marks = pieces[::2], pieces[1::2], sentinels[:, None]
+            sources.append(np.concatenate([*chain(*zip(kept, marks, strict=True))]))
+            targets.append(np.concatenate([*chain(*zip(marks, out, strict=True)), [self.end_id]]))
         source, target = torch.from_numpy(np.stack(sources)), torch.from_numpy(np.stack(targets))
         read = target.roll(1, dims=1)
         read[:, 0] = self.end_id

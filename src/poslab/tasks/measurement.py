@@ -47,35 +47,59 @@ class MeasuredTask(Protocol):
         """Return metrics, as `Task.from_means` does."""
 
 
+Score = tuple[Tensor | float, Tensor | int]
+"""A sum over tokens or examples, and their number."""
+
+
+class ScoreMeans(Metric):
+    """Means of scores by name, over all batches and processes."""
+
+    full_state_update = False
+
+    sums: Tensor
+    numbers: Tensor
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+        for state in ("sums", "numbers"):
+            self.add_state(state, torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, *scores: Score) -> None:
+        """Add a score for each name."""
+        for index, (total, number) in enumerate(scores):
+            self.sums[index] += total
+            self.numbers[index] += number
+
+    def compute(self) -> dict[str, float]:
+        return dict(zip(self.names, (self.sums / self.numbers).tolist(), strict=True))
+
+
 class Measurement:
-    """The metrics of all batches and processes together, each example counted once.
+    """The metrics of all batches and processes of a split together, each example counted once.
 
-    Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100.
-
-    It is not a module, since its counts would become bfloat16 with a model.
-
-    Args:
-        task: of the metrics.
-        split: `validation` or `test`.
-        counts: further metrics by name, updated with each of the answers of a batch; None has none.
+    Shares and scores (accuracy, exact match, F1, BLEU ...) are from 0 to 100. `counts` are further metrics by name,
+    updated with each of the answers of a batch. It is not a module, since its counts would become bfloat16 with a
+    model.
     """
 
     def __init__(self, task: MeasuredTask, split: str, counts: Metric | None = None) -> None:
         self.task = task
         self.split = split
-        self.means = Means()
+        self.means = ScoreMeans("loss", "accuracy")
         self.counts = counts
 
     def update(self, observation: Observation) -> None:
         """Add a batch."""
-        self.means.update(observation.sums)
+        sums = observation.sums
+        self.means.update((sums.loss, sums.counted), (100 * sums.correct, sums.counted))
         if self.counts is not None:
             for answer in observation.answers:
                 self.counts.update(*answer)
 
     def compute(self) -> dict[str, float]:
         """Return the metrics by name."""
-        metrics = self.task.from_means(self.split, *self.means.compute())
+        metrics = self.task.from_means(self.split, **self.means.compute())
         return metrics if self.counts is None else {**metrics, **self.counts.compute()}
 
     def metrics(self) -> list[Metric]:
@@ -87,30 +111,6 @@ class Measurement:
         for metric in self.metrics():
             metric.reset()
             metric.to(device)
-
-
-class Means(Metric):
-    """Mean loss and accuracy (0 to 100) over all batches and processes."""
-
-    full_state_update = False
-
-    loss: Tensor
-    correct: Tensor
-    counted: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in Sums._fields:
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, sums: Sums) -> None:
-        self.loss += sums.loss
-        self.correct += sums.correct
-        self.counted += sums.counted
-
-    def compute(self) -> tuple[float, float]:
-        """Return the mean loss, and the accuracy in per cent."""
-        return (self.loss / self.counted).item(), (100 * self.correct / self.counted).item()
 
 
 MAX_EXTRA_TOKENS = 100_000

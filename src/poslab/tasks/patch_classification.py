@@ -103,10 +103,7 @@ class ClassesOfPatchesRecord(NamedOutputs, PatchesRecord):
 class PatchClassification(ClassPrediction):
     """Predict the one class of each array, of which a model reads patches with their positions.
 
-    Args:
-        classes: their names, in the order of their numbers.
-        source: of the arrays.
-        mean, deviation: of each channel in training, by which all are normalised.
+    All arrays are normalised by mean and deviation of each channel in training.
     """
 
     needs = frozenset({"pooled", "patches"})

@@ -57,9 +57,6 @@ class PixelModelling(TokenPrediction):
 
     The model knows the positions of the last and of the next pixel on the grid. `bits_per_pixel` is the mean of -log2 p
     over the predicted pixels.
-
-    Args:
-        source: of the images.
     """
 
     kind = PIXELS

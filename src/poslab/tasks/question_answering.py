@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import MeanMetric
 
 from poslab.data.batch import IGNORE, padded
 from poslab.data.examples.answers import SPANS
 from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums, TaskRecord
-from poslab.tasks.task import Distributions, Prediction, Search, Task, device_of
+from poslab.tasks.measurement import ItemSums, Measurement, Observation, ScoreMeans, Sums, TaskRecord
+from poslab.tasks.task import Prediction, Search, Task, device_of
 
 MAX_ANSWER_TOKENS = 30
 """Tokens."""
@@ -140,9 +139,9 @@ class QuestionAnswering(Task):
         right_B = (log_p_BT2.detach().argmax(1) == batch.spans).all(-1)
         return Sums(losses_B2.mean(-1).sum(), right_B.sum(), (batch.spans[:, 0] != IGNORE).sum())
 
-    def distributions(self, log_p_BT2: Tensor, batch: SpanBatch) -> Distributions:
+    def distributions(self, log_p_BT2: Tensor, batch: SpanBatch) -> tuple[Tensor, Tensor]:
         """Return the distributions of the first and of the last token."""
-        return Distributions(log_p_BT2.mT, (batch.spans != IGNORE).float() / 2)
+        return log_p_BT2.mT, (batch.spans != IGNORE).float() / 2
 
     def first_tokens(self, batch: SpanBatch, length: int) -> SpanBatch:
         if batch.tokens.shape[1] <= length:
@@ -158,9 +157,8 @@ class QuestionAnswering(Task):
     def answers(self, log_p_BT2: Tensor, batch: SpanBatch) -> list[tuple[str, list[str]]]:
         """Return the answer that the model gives to each question that counts, and the right ones."""
         counts = (batch.spans[:, 0] != IGNORE).tolist()
-        spans = zip(batch.contexts, best_spans(log_p_BT2), strict=True)
-        predicted = [context.between(*span) for context, span in spans]
-        return [(text, right) for text, right, counted in zip(predicted, batch.right, counts, strict=True) if counted]
+        rows = zip(batch.contexts, best_spans(log_p_BT2), batch.right, counts, strict=True)
+        return [(context.between(*span), right) for context, span, right, counted in rows if counted]
 
     def scores(self, observation: Observation) -> ItemSums:
         (answer,) = observation.answers
@@ -168,7 +166,7 @@ class QuestionAnswering(Task):
         return {**super().scores(observation), "exact_match": (exact_match, 1), "f1": (f1, 1)}
 
     def metrics(self, split: str) -> Measurement:
-        return AnswersMeasurement(self, split)
+        return Measurement(self, split, LikenessMeans("exact_match", "f1"))
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
@@ -196,24 +194,11 @@ def best_spans(log_p_BT2: Tensor, longest: int = MAX_ANSWER_TOKENS) -> list[tupl
     return [(int(index) // length, int(index) % length) for index in best_B]
 
 
-class AnswersMeasurement(Measurement):
-    """Loss and accuracy of tokens, exact match and F1 of answers."""
+class LikenessMeans(ScoreMeans):
+    """Means over answers of `likeness`, of which an update has the arguments."""
 
-    def __init__(self, task: Task, split: str) -> None:
-        super().__init__(task, split)
-        self.exact_match = MeanMetric()
-        self.f1 = MeanMetric()
-
-    def update(self, observation: Observation) -> None:
-        super().update(observation)
-        for predicted, right in observation.answers:
-            exact_match, f1 = likeness(predicted, right)
-            self.exact_match.update(exact_match)
-            self.f1.update(f1)
-
-    def compute(self) -> dict[str, float]:
-        exact_match, f1 = self.exact_match.compute().item(), self.f1.compute().item()
-        return {**super().compute(), "exact_match": exact_match, "f1": f1}
+    def update(self, *answer: Any) -> None:
+        super().update(*((score, 1) for score in likeness(*answer)))
 
 
 def likeness(predicted: str, right: list[str]) -> tuple[float, float]:

@@ -36,9 +36,6 @@ class TargetWriting(TargetPrediction):
 
     Both are compared as the tokenizer decodes them. Metrics are from 0 to 100: BLEU and chrF are sacrebleu's of all
     texts together; ROUGE-1, 2 and L (F measure) and exact match are means over texts.
-
-    Args:
-        tokenizer: of the texts.
     """
 
     generation_options = ("max_new_tokens", "beams")

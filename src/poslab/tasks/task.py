@@ -24,18 +24,6 @@ from poslab.models import Capability, Model, Outputs
 from poslab.tasks.measurement import ItemSums, Measurement, Observation, Sums, TaskRecord
 
 
-class Distributions(NamedTuple):
-    """The distributions that a model predicts for a batch.
-
-    Args:
-        logits: of each option, (..., N).
-        weight: of the loss of each prediction, (...); 0 where it does not count. They sum to `Sums.counted`.
-    """
-
-    logits: Tensor
-    weight: Tensor
-
-
 class LengthWords(NamedTuple):
     """Words for the lengths at which a task is measured.
 
@@ -165,19 +153,14 @@ class Task(ABC):
 
     @classmethod
     def restored(cls, record: Any, tokenizer: Any, source: Any) -> Task:
-        """Return the task of a run, for its predictions, from its record, its tokenizer and the source of its data.
-
-        ValueError if the record is of another task, or a text has nothing to predict.
-        """
+        """Return the task of a run, for its predictions; ValueError if the record is of another, or of none."""
         raise ValueError("it has learned to predict text, and answers nothing")
 
     @abstractmethod
     def collate(self, rows: Any, counts: np.ndarray) -> Batch:
-        """Return the batch of some examples of the kind.
+        """Return the batch of some examples of the kind: `WindowRows`, `Rows` or a list of `Example`.
 
-        Args:
-            rows: `WindowRows`, `Rows` or a list of `Example`.
-            counts: False for examples, (B,), or tokens of windows, (B, U), that fill up a batch.
+        `counts` is False for examples, (B,), or tokens of windows, (B, U), that fill up a batch.
         """
 
     @abstractmethod
@@ -188,8 +171,12 @@ class Task(ABC):
     def sums(self, logits: Tensor, batch: Any) -> Sums:
         """Return the loss (in nats), the number of right predictions, and of all that count in a batch."""
 
-    def distributions(self, logits: Tensor, batch: Any) -> Distributions:
-        """Return the distributions whose cross-entropies are the loss of a batch; ValueError if it is none."""
+    def distributions(self, logits: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return the distributions whose cross-entropies are the loss of a batch; ValueError if it is none.
+
+        Logits are of each of N options, (..., N), and weights of each prediction, (...); 0 where it does not count.
+        They sum to `Sums.counted`.
+        """
         raise ValueError(f"objective must not be distil: {type(self).__name__} predicts no distributions")
 
     @abstractmethod

@@ -17,7 +17,7 @@ from poslab.data.batch import IGNORE, TokenBatch
 from poslab.encodings import Contiguous, Positions, PositionSampler
 from poslab.models import Model
 from poslab.tasks.measurement import Observation, Sums
-from poslab.tasks.task import Distributions, Task
+from poslab.tasks.task import Task
 
 
 class TokenPrediction(Task):
@@ -61,8 +61,8 @@ class TokenPrediction(Task):
         has_parts = type(model).forward is Model.forward and "source" not in model.capabilities
         return not self.whole_logits and has_parts and model.embedding.num_embeddings >= LARGE_VOCABULARY
 
-    def distributions(self, logits_BTV: Tensor, batch: Any) -> Distributions:
-        return Distributions(logits_BTV, (batch.targets != IGNORE).float())
+    def distributions(self, logits_BTV: Tensor, batch: Any) -> tuple[Tensor, Tensor]:
+        return logits_BTV, (batch.targets != IGNORE).float()
 
     def first_tokens(self, batch: Any, length: int) -> Any:
         if batch.tokens.shape[1] <= length:

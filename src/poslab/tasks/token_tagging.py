@@ -5,20 +5,20 @@ Dimension letters: B texts, T tokens, C tags.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from poslab.data.batch import IGNORE, TokenBatch, mask_or_none, padded
 from poslab.data.examples.tags import TAGS
 from poslab.data.kinds import ReadingOptions, Rows
 from poslab.data.tokenizers import Tokenizer
 from poslab.models import Model, Outputs
-from poslab.tasks.measurement import Measurement, NamedOutputs
+from poslab.tasks.measurement import Measurement, NamedOutputs, ScoreMeans
 from poslab.tasks.task import Prediction, Search, device_of
 from poslab.tasks.token_prediction import TokenPrediction
 
@@ -31,10 +31,6 @@ class TokenTagging(TokenPrediction):
 
     The loss is the cross-entropy of a tag, and `accuracy` the share of tags that are right. `precision`, `recall` and
     `f1`, from 0 to 100, are of entities: one is right if its first word, its last word and its type are.
-
-    Args:
-        tags: their names, in the order of their numbers.
-        tokenizer: of the texts.
 
     Source: Tjong Kim Sang, De Meulder, "Introduction to the CoNLL-2003 Shared Task" (2003), section 2.5, in the lenient
     reading of seqeval: an entity starts with `I-` too where the word before is not of the same type.
@@ -87,7 +83,7 @@ class TokenTagging(TokenPrediction):
         return [self.tags[number] for number in numbers.tolist()]
 
     def metrics(self, split: str) -> Measurement:
-        return Measurement(self, split, EntityCounts())
+        return Measurement(self, split, EntityScores("precision", "recall", "f1"))
 
     @torch.no_grad()
     def predict(self, model: Model, text: str, search: Search) -> Prediction:
@@ -117,32 +113,16 @@ def entities(tags: Sequence[str]) -> set[Entity]:
     return spans
 
 
-class EntityCounts(Metric):
-    """Counts of right, predicted and actual entities over all batches and processes."""
+class EntityScores(ScoreMeans):
+    """Precision, recall and F1 of entities over all batches and processes, 0 to 100."""
 
-    full_state_update = False
-
-    right: Tensor
-    predicted: Tensor
-    actual: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("right", "predicted", "actual"):
-            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, predicted: Sequence[str], actual: Sequence[str]) -> None:
-        """Count the entities of a sentence by its predicted and its actual tags."""
-        predicted_entities, actual_entities = entities(predicted), entities(actual)
-        self.right += len(predicted_entities & actual_entities)
-        self.predicted += len(predicted_entities)
-        self.actual += len(actual_entities)
+    def update(self, *tags: Any) -> None:
+        """Add the entities of a sentence by its predicted and its actual tags."""
+        predicted, actual = map(entities, tags)
+        right = len(predicted & actual)
+        of_both = (200 * right, len(predicted) + len(actual))
+        super().update((100 * right, len(predicted)), (100 * right, len(actual)), of_both)
 
     def compute(self) -> dict[str, float]:
-        """Return precision, recall and F1, 0 to 100; 0 where no entity was predicted, or none is actual."""
-        right, predicted, actual = (int(count) for count in (self.right, self.predicted, self.actual))
-        return {
-            "precision": 100 * right / max(1, predicted),
-            "recall": 100 * right / max(1, actual),
-            "f1": 200 * right / max(1, predicted + actual),
-        }
+        """Return the scores by name; 0 where no entity was predicted, or none is actual."""
+        return {name: 0.0 if math.isnan(score) else score for name, score in super().compute().items()}
