@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import lightning as L
 import psutil
@@ -168,24 +168,8 @@ INTERVAL_S = 2.0
 """Seconds over which the load of other programs is measured."""
 
 
-class Reading(NamedTuple):
-    """A moment, and the seconds of processor time that all programs and this process have had by then."""
-
-    moment: float
-    total: float
-    of_this: float
-
-    @classmethod
-    def now(cls) -> Reading:
-        """Return a reading."""
-        times, of_this = psutil.cpu_times(), psutil.Process().cpu_times()
-        idle = times.idle + getattr(times, "iowait", 0) + getattr(times, "guest", 0) + getattr(times, "guest_nice", 0)
-        return cls(time.monotonic(), sum(times) - idle, of_this.user + of_this.system)
-
-
-def free_threads(before: Reading, now: Reading, cores: int, most: int) -> int:
-    """Return how many threads have their own core, between two readings: from 1 to `most`."""
-    others = (now.total - before.total - (now.of_this - before.of_this)) / (now.moment - before.moment)
+def free_threads(others: float, cores: int, most: int) -> int:
+    """Return how many threads have their own core while others are busy: from 1 to `most`."""
     return max(1, min(most, round(cores - others)))
 
 
@@ -199,20 +183,27 @@ class FreeCores(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._most = torch.get_num_threads()
-        self._before: Reading | None = None
+        self._most, self._cores = torch.get_num_threads(), psutil.cpu_count() or 1
+        self._measured_at: float | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Measure the load, unless the system does not tell, as in a container without /proc/stat."""
         with suppress(OSError, psutil.Error):
-            self._before = Reading.now()
+            self._process = psutil.Process()
+            self._busy_others()
 
     def on_train_batch_start(self, trainer: L.Trainer, *_: Any) -> None:
         """Measure the load, unless that was a moment ago."""
-        before = self._before
-        if self._most > 1 and before is not None and time.monotonic() - before.moment >= INTERVAL_S:
-            self._before = Reading.now()
-            torch.set_num_threads(free_threads(before, self._before, psutil.cpu_count() or 1, self._most))
+        measured_at = self._measured_at
+        if self._most > 1 and measured_at is not None and time.monotonic() - measured_at >= INTERVAL_S:
+            torch.set_num_threads(free_threads(self._busy_others(), self._cores, self._most))
+
+    def _busy_others(self) -> float:
+        """Return the number of cores that other programs have kept busy since the last call."""
+        times = psutil.cpu_times_percent()  # Lightning asks for `cpu_percent`, which begins the interval of that again
+        busy = self._cores * (100 - times.idle - getattr(times, "iowait", 0)) - self._process.cpu_percent()
+        self._measured_at = time.monotonic()
+        return busy / 100
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give all threads back."""
