@@ -43,23 +43,19 @@ def nearest_encoding(name: str, choices: Iterable[str]) -> str:
 
 
 def build(config: Mapping[str, Any], key: str, kind: Any, root: str = "poslab", **arguments: Any) -> Any:
-    """Build the object that `config[key]` describes with its `_target_`.
+    """Build the object that `config[key]` describes with its `_target_`; ValueError, naming the full key, for a misfit.
 
-    A configuration may be untrusted, so a `_target_` must name a class of the kind that its key allows,
-    defined in `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is
-    imported, then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special
-    keys stay plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields inline.
+    A configuration may be untrusted, so a `_target_` must name a class of the kind that its key allows, defined in
+    `root` or in a package that the user trusts (`config["trust"]`). The name is checked before anything is imported,
+    then the object. Nothing else in a configuration has an effect: interpolations and Hydra's other special keys stay
+    plain values. An argument whose class declares `inline_fields`, such as a stack, has its fields inline.
 
     Args:
-        config: the whole configuration.
         key: group, such as `encoding`.
         kind: annotation that the object must fit. A class is built; for `Callable[..., X]` the result is a factory of X
             with the arguments of the node bound, with or without `_partial_` in the node.
         root: package that is always trusted.
         arguments: further arguments of the object, passed by the program itself.
-
-    Raises:
-        ValueError: naming the full key, if a `_target_` or a value does not fit its key.
     """
     node = config.get(key)
     if not isinstance(node, Mapping) or "_target_" not in node:

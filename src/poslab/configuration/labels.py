@@ -37,13 +37,11 @@ class Choice(NamedTuple):
 
     Args:
         name: as people type it, or the class that it makes where there is no file of it.
-        is_known: whether there is a file.
         changed: dotted keys with another value than in the file, or that only the run has, with their values.
         follow: dotted keys whose value the file takes from another key, as it is in the run.
     """
 
     name: str
-    is_known: bool
     changed: dict[str, Any]
     follow: frozenset[str]
 
@@ -142,7 +140,6 @@ def choice_of(config: Mapping[str, Any], group: str, conf: Path = CONF) -> Choic
     leaves = dict(_leaves(node, ""))
     return Choice(
         name or str(node.get("_target_")).rpartition(".")[2],
-        name is not None,
         {key: value for key, value in leaves.items() if key not in here or here[key] != value},
         frozenset(key for key in leaves if key in here and here[key] is not usual[key] and here[key] == leaves[key]),
     )

@@ -87,13 +87,7 @@ class CheckedLoader(ConfigLoaderImpl):
 
 
 class _Repository(CachingConfigRepository):
-    """The files of one composition: Poslab's and Hydra's, then files from outside that are named.
-
-    Args:
-        delegate: repository of all of them.
-        config_name: of the primary configuration.
-        typed: overrides of the command line.
-    """
+    """The files of one composition: Poslab's and Hydra's, then files from outside that are named."""
 
     delegate: ConfigRepository
 

@@ -63,15 +63,14 @@ class SpecFiles:
     def chosen(self, given: Mapping[str, Any], made: type, overrides: Sequence[str]) -> tuple[str, dict[str, Any]]:
         """Return the name of the file that a command line chooses, and its keys, the preset's and its own.
 
+        ValueError for an unknown file, preset or key, or one that is missing.
+
         Args:
             given: keys of the command line: the kind (a name in the folder, or the path of a file), `preset`, and
                 arguments that override the arguments of the file.
             made: dataclass of the arguments. A file need not have its `name` and `output`, nor may a command line have
                 its `question` and `overrides`.
             overrides: choices of every run, as typed.
-
-        Raises:
-            ValueError: for an unknown file, preset or key, or one that is missing.
         """
         given = dict(given)
         if given.get(self.kind) is None:

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 
 
 class UntrustedRunError(ValueError):
-    """A run of someone else that needs `trust=data` for what it does beyond its own files.
-
-    Args:
-        message: what it does.
-        trust: the packages that are trusted so far.
-    """
+    """A run of someone else that needs `trust=data`, besides packages that are trusted so far, for what it does."""
 
     def __init__(self, message: str, trust: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -22,9 +17,7 @@ class UntrustedRunError(ValueError):
 class RunStoppedError(RuntimeError):
     """Early end of a run; its message is one sentence for the user.
 
-    Attributes:
-        exit_status: exit status of the command.
-        resumable: True if resuming from the last checkpoint can help.
+    The command ends with `exit_status`; `resumable` is True if resuming from the last checkpoint can help.
     """
 
     exit_status = 1
@@ -69,5 +62,4 @@ class RunInterruptedError(BaseException):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signal_number).name}")
-        self.signal_number = signal_number
         self.exit_status = 128 + signal_number

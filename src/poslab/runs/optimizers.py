@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
@@ -157,12 +157,7 @@ def parameter_groups(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class AdamW(OptimizerSettings):
-    """Moments of the gradient, with decay apart from them.
-
-    Args:
-        betas: decay rates of the two moments, each in [0, 1).
-
-    The others as in `OptimizerSettings`.
+    """Moments of the gradient, with decay apart from them; `betas` are their decay rates, each in [0, 1).
 
     Source: Loshchilov, Hutter, "Decoupled Weight Decay Regularization" (ICLR 2019).
     """
@@ -219,13 +214,7 @@ class CombinedOptimizer(Optimizer):
             optimizer.param_groups, optimizer.state = self.param_groups[start:end], self.state
             start = end
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
-
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Step each; the closure runs once, before them."""
         loss = None
         if closure is not None:

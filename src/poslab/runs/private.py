@@ -129,12 +129,7 @@ class Private(Step):
 
 
 class PrivateGradients(Gradients):
-    """Gradients of rows, clipped, summed and made noisy.
-
-    Args:
-        settings: bounds.
-        run: batch size, steps, seed, and a number of rows.
-    """
+    """Gradients of rows, clipped, summed and made noisy; the run has a number of rows."""
 
     def __init__(self, settings: Private, run: RunInfo) -> None:
         assert run.num_rows is not None

@@ -30,10 +30,7 @@ T = TypeVar("T")
 
 
 def external_environment() -> ClusterEnvironment | None:
-    """Return the environment if torchrun or SLURM started this process as one of several, else None.
-
-    ValueError if SLURM started it with options that leave its rank unclear.
-    """
+    """Return the environment of torchrun or SLURM, else None; ValueError if SLURM leaves its rank unclear."""
     environment: ClusterEnvironment
     if TorchElasticEnvironment.detect():
         environment = TorchElasticEnvironment()

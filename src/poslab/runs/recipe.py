@@ -41,16 +41,10 @@ class Recipe:
     """Parts of a run, built from its configuration and checked.
 
     Args:
-        source: source of its data, which also gives the kind of data.
+        source: of its data, which also gives the kind of data.
         task: class of its task; `task.of` makes the task from data that is set up.
         model: recipe of its model, which lacks the vocabulary.
-        objective: what it learns: the loss of the task, or a teacher too.
-        step: how the gradient of a step is made.
-        optimizer: optimizer and schedule.
-        adapt: choice of the weights that learn.
         start: how its encoding begins, in a model that has had others.
-        trainer: settings of the trainer.
-        seed: seed of everything random in it.
         init_from: run or checkpoint with its initial weights; None for random ones.
         config: the configuration, as stored with the run.
         read_from: run whose `config.yaml` it was read from; None for what the user has typed.
@@ -134,7 +128,7 @@ class Recipe:
         return RunData(self.source, joined=self.task.single_sequence)
 
     def callbacks(self) -> dict[str, L.Callback]:
-        """Return new callbacks of Lightning's by name; ValueError for an argument or package that is wrong."""
+        """Return new callbacks of Lightning's by name; ValueError for a wrong argument, or a missing package."""
         from lightning.fabric.utilities.exceptions import MisconfigurationException
         from lightning.pytorch import Callback
 

@@ -33,10 +33,8 @@ class Start(CheckedArguments):
     def apply(self, model: Model, earlier: Model, readings: Iterable[ForwardPass] = ()) -> list[str]:
         """Set the encodings of a model; return a line for each that says how it begins.
 
-        Args:
-            model: under its new encoding.
-            earlier: under its earlier positions, in evaluation mode.
-            readings: passes over training text.
+        `earlier` is the model under its earlier positions, in evaluation mode, and `readings` are passes over training
+        text.
         """
         return []
 

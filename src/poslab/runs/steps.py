@@ -28,10 +28,8 @@ from poslab.tasks.task import Task
 class ObjectiveSums(NamedTuple):
     """The sums of an objective over a batch, each a scalar tensor.
 
-    Args:
-        loss: to be minimised: a sum whose mean is over `task.counted`.
-        task: of the loss of the task.
-        terms: a sum and its number for each of `Objective.terms`, to be recorded.
+    The mean of `loss`, which is to be minimised, is over `task.counted`. `terms` has a sum and its number for each of
+    `Objective.terms`, to be recorded.
     """
 
     loss: Tensor
@@ -41,12 +39,11 @@ class ObjectiveSums(NamedTuple):
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained model that another one learns from.
+    """A trained model, in evaluation mode, that another one learns from.
 
     It is not a module, so that it is in no checkpoint, optimizer or group of processes.
 
     Args:
-        model: in evaluation mode.
         longest: most tokens of a sequence that it reads.
         source: where it comes from, such as a run directory.
         predicts: False if it does not make the predictions of the task, so that only its hidden states can be learned.
@@ -90,15 +87,12 @@ class TaskLoss(Objective):
 
 @dataclass(frozen=True)
 class ContextParallel(Objective):
-    """The loss of next tokens where several processes share each window, in parts of equal length.
+    """The loss of next tokens where processes with successive ranks share each window, in parts of equal length.
 
     A process computes only its own tokens, each layer with the keys and values of the tokens before them, which the
     processes gather. So its tokens have the logits, and all processes together the gradient, of the whole window.
 
     The draws of an encoding (the offset of Abacus) are the same in all parts of a window; each has its own dropout.
-
-    Args:
-        processes_per_window: number of processes that share a window, with successive ranks.
     """
 
     processes_per_window: int
@@ -143,11 +137,8 @@ def _seed_process(rank: int) -> None:
 class RunInfo:
     """Facts of a run that a step needs.
 
-    Args:
-        batch_size: rows of a global batch, or their expected number where rows are drawn independently.
-        max_steps: optimizer steps of the run.
-        seed: of all randomness in training.
-        num_rows: rows of training; None if they are not a fixed set.
+    The global batch has `batch_size` rows, or that number is expected where rows are drawn independently. `num_rows` is
+    of training; None if they are not a fixed set.
     """
 
     batch_size: int
@@ -159,15 +150,15 @@ class RunInfo:
 class Gradients(ABC):
     """The gradients of a run, step by step: `sums` and `backward` for each micro-batch, then `finish`."""
 
-    @abstractmethod
     def sums(
         self, objective: Objective, task: Task, model: Model, batch: Any, teacher: Teacher | None
     ) -> ObjectiveSums:
         """Return the sums of an objective over a micro-batch, in training."""
+        return objective.sums(task, model, batch, teacher)
 
-    @abstractmethod
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a micro-batch to the parameters', from the loss that Lightning hands on."""
+        loss.backward()
 
     @abstractmethod
     def finish(self, parameters: list[nn.Parameter], counted: Tensor, step: int) -> None:
@@ -191,9 +182,7 @@ class Step(ABC):
     def check(self, config: Mapping[str, Any], model: Model, processes: int, lengths_vary: bool) -> None:
         """Raise ValueError, naming the key, if a run cannot make its steps so, as far as it can be known without data.
 
-        Args:
-            processes: that train it together.
-            lengths_vary: True if the rows of a batch are padded to the longest.
+        It has so many processes, and `lengths_vary` if the rows of a batch are padded to the longest.
         """
 
     @abstractmethod
@@ -215,21 +204,12 @@ class Standard(Step):
 class MeanGradients(Gradients):
     """Gradients by one backward pass for each micro-batch.
 
-    Args:
-        batch_size: rows of the global batch. Until `finish`, the loss is a mean over rows (by the learner),
-            micro-batches (by Lightning) and processes (by DDP).
+    Until `finish`, the loss is a mean over the rows of the global batch (by the learner), micro-batches (by Lightning)
+    and processes (by DDP).
     """
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = batch_size
-
-    def sums(
-        self, objective: Objective, task: Task, model: Model, batch: Any, teacher: Teacher | None
-    ) -> ObjectiveSums:
-        return objective.sums(task, model, batch, teacher)
-
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
 
     def finish(self, parameters: list[nn.Parameter], counted: Tensor, step: int) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]

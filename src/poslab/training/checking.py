@@ -22,9 +22,8 @@ def check(
 ) -> Recipe:
     """Check a resolved configuration by building, on no device, all parts that are quick to build; return its recipe.
 
-    Args:
-        checkpoint: the one to resume from; None starts a new run.
-        earlier: configuration of a run that is still to be trained, with which this one will begin; None if none is.
+    The run resumes from the checkpoint, if any, or begins with a run of the `earlier` configuration, still to be
+    trained.
     """
     recipe = Recipe.of(config, to_train=True)
     from poslab.runs.distillation import Distillation  # which imports torch

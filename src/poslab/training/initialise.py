@@ -49,11 +49,19 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
         outputs = {id(weight) for weight in model.task_output.parameters()}
         names = (name for name, weight in model.named_parameters() if id(weight) in outputs)
         foreign |= dict.fromkeys(names, "other classes")
-    fitting = {
-        name: weight
-        for name, weight in source_weights.items()
-        if name in weights and weights[name].shape == weight.shape and name not in foreign
-    }
+    reasons: dict[str, str] = {}
+    for name in sorted(weights.keys() | source_weights.keys()):
+        there, here = source_weights.get(name), weights.get(name)
+        if here is None:
+            reasons[name] = "is not in this model, and was left out"
+        elif there is None:
+            reasons[name] = "is not in that run, and starts afresh"
+        elif here.shape != there.shape:
+            shapes = f"{tuple(there.shape)} there, {tuple(here.shape)} here"
+            reasons[name] = f"has another shape ({shapes}), and starts afresh"
+        elif name in foreign:
+            reasons[name] = f"has {foreign[name]} there, and starts afresh"
+    fitting = {name: weight for name, weight in source_weights.items() if name not in reasons}
     tied = {"embedding.weight", "output.weight"} <= weights.keys() & source_weights.keys() and (
         weights["embedding.weight"].data_ptr() == weights["output.weight"].data_ptr()
     )
@@ -68,17 +76,7 @@ def initialise_from(model: Model, source: str, tokenizer: Tokenizer, classes: Se
         ]
         raise ValueError(f"init_from={source} has no weights that fit this model{''.join(differ)}")
     model.load_state_dict(fitting, strict=False)
-    for name in sorted(weights.keys() | source_weights.keys()):
-        if name not in weights:
-            lines.append(f"{name} is not in this model, and was left out")
-        elif name not in source_weights:
-            lines.append(f"{name} is not in that run, and starts afresh")
-        elif weights[name].shape != source_weights[name].shape:
-            shapes = f"{tuple(source_weights[name].shape)} there, {tuple(weights[name].shape)} here"
-            lines.append(f"{name} has another shape ({shapes}), and starts afresh")
-        elif name in foreign:
-            lines.append(f"{name} has {foreign[name]} there, and starts afresh")
-    return lines
+    return [*lines, *(f"{name} {reason}" for name, reason in reasons.items())]
 
 
 def _keep_rows(source_weights: dict[str, Tensor], weights: Mapping[str, Tensor], num_tokens: int) -> list[str]:

@@ -50,15 +50,9 @@ class Learner(L.LightningModule):
     and `ContextParallel` parts them.
 
     Args:
-        model: as the task needs it.
-        task: makes loss and predictions of a batch.
-        objective: makes the loss of a training step.
-        optimizer: settings of the optimizer.
-        gradients: makes the gradients of a step.
         batch_size: windows or examples in the global batch.
         lengths: of the loaders of `validation` and `test`, in their order: tokens of a window, or lengths of examples.
         longest_trained: the largest length in training.
-        seed: of all randomness in training.
         log_every: optimizer steps between two records of training metrics.
         teacher: model that the objective learns from; None if it has none.
         flops_per_token: of the model in training; None if they are not known.
@@ -236,16 +230,6 @@ class Learner(L.LightningModule):
         """Newest metrics of a validation, by tag."""
         return {tag: value for tag, value in self.metrics.items() if tag.startswith("validation/")}
 
-    @property
-    def trained_tokens(self) -> int:
-        """Tokens that all processes have read in training, padding aside."""
-        return int(self._tokens_read.item())
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens read per second of training, which includes waiting for data, without padding and validation."""
-        return self.trained_tokens / self.training_seconds if self.training_seconds else 0.0
-
     @cached_property
     def _products_per_second(self) -> float:
         precision = self.trainer.precision
@@ -254,16 +238,20 @@ class Learner(L.LightningModule):
 
     @property
     def speeds(self) -> dict[str, float]:
-        """Tokens per second, and the utilisation of the machine in per cent (MFU) if it is known."""
-        speeds = {"tokens_per_second": self.tokens_per_second}
-        if self.flops_per_token is not None and self.trained_tokens:
-            flops_per_second = self.flops_per_token * self.tokens_per_second / self.trainer.world_size
+        """Tokens per second of training, without padding, and the utilisation of the machine in per cent (MFU).
+
+        The time includes waiting for data, but no validation.
+        """
+        tokens_read = self._tokens_read.item()
+        speeds = {"tokens_per_second": tokens_read / self.training_seconds if self.training_seconds else 0.0}
+        if self.flops_per_token is not None and tokens_read:
+            flops_per_second = self.flops_per_token * speeds["tokens_per_second"] / self.trainer.world_size
             speeds["mfu"] = 100 * flops_per_second / self._products_per_second
         return speeds
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        trained = {"tokens": self.trained_tokens, "seconds": self.training_seconds, "taught": self._taught.item()}
-        checkpoint["trained"] = trained
+        tokens, taught = int(self._tokens_read.item()), self._taught.item()
+        checkpoint["trained"] = {"tokens": tokens, "seconds": self.training_seconds, "taught": taught}
         checkpoint["teacher"] = self._teacher_hash
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -33,12 +33,9 @@ _STEP = re.compile("[0-9]{1,18}")
 
 
 class RunLogger(Logger):
-    """A logger whose metrics are kept with the run, and survive a resume.
+    """A logger whose metrics are kept with the run, in its directory, and survive a resume.
 
-    Args:
-        directory: the run directory.
-        first_step: step that the run resumes after; metrics that an interrupted run recorded past it are dropped. None
-            drops nothing.
+    Metrics that an interrupted run recorded past `first_step`, after which it resumes, are dropped; None drops nothing.
     """
 
     @abstractmethod

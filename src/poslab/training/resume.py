@@ -16,8 +16,6 @@ class Plan(NamedTuple):
     """A run to train.
 
     Args:
-        run: its directory.
-        config: its configuration.
         checkpoint: to resume from; None starts from step 0.
         is_new: the directory must not contain a run yet.
         may_move: the run may take a directory of a similar name where this one contains a run.

@@ -22,10 +22,7 @@ OF_PATCHES = ("patch", "mean", "deviation")
 
 
 def check_teacher(recipe: Recipe, objective: Distillation, student: Model) -> None:
-    """Check the teacher of a run as far as it can be without data.
-
-    ValueError if the teacher is missing or damaged, or cannot teach this student.
-    """
+    """Raise ValueError, before there is data, if a teacher is missing or damaged, or cannot teach this student."""
     if objective.teacher_length is not None:
         _check_teacher_length(recipe, objective.teacher_length)
     loaded = _loaded(recipe, objective)
@@ -82,10 +79,7 @@ def _check_teacher_length(recipe: Recipe, length: int) -> None:
 
 
 def teacher_of(recipe: Recipe, objective: Distillation, task: Task, tokenizer: Tokenizer) -> Teacher:
-    """Return the teacher of a run on the CPU, which `check_teacher` has checked.
-
-    ValueError if the teacher cannot be loaded, or has other tokens or classes.
-    """
+    """Return the checked teacher of a run on the CPU; ValueError if it has other tokens or classes, or is damaged."""
     teacher = _loaded(recipe, objective)
     if objective.teacher == UNTOUCHED:
         _check_vocabulary(teacher, task, tokenizer)

@@ -21,14 +21,9 @@ from poslab.training.loggers import RunLogger, client_errors, columns
 
 
 class WeightsAndBiases(RunLogger, WandbLogger):
-    """Weights & Biases. Its files are in the folder `wandb` next to the run directory.
+    """Weights & Biases. Its files are in the folder `wandb` next to the run directory; `first_step` is not read.
 
     Account and mode are set by its own environment variables, such as `WANDB_MODE=offline`.
-
-    Args:
-        directory: the run directory.
-        first_step: step that the run resumes after, which is not read.
-        project: project of the run.
     """
 
     def __init__(self, directory: Path, first_step: int | None, project: str = "poslab") -> None:
@@ -57,15 +52,10 @@ class WeightsAndBiases(RunLogger, WandbLogger):
 
 
 class MLflow(RunLogger, MLFlowLogger):
-    """MLflow. `loss@512` is `loss_at_512` there, since it allows no `@` in a name.
+    """MLflow; `first_step` is not read. `loss@512` is `loss_at_512` there, since it allows no `@` in a name.
 
     The server is set by `MLFLOW_TRACKING_URI`; without it, runs are in the database `mlflow.db` next to the run
     directory: `mlflow ui --backend-store-uri sqlite:///outputs/mlflow.db` shows them.
-
-    Args:
-        directory: the run directory.
-        first_step: step that the run resumes after, which is not read.
-        experiment: experiment of the run.
     """
 
     def __init__(self, directory: Path, first_step: int | None, experiment: str = "poslab") -> None:
