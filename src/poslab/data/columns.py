@@ -77,10 +77,7 @@ class HubColumns(NamedColumns, HubSource):
 
 
 def renamed(rows: Any, columns: Mapping[str, str]) -> Any:
-    """Return columns of a table with the names of the arguments that name them; one within another has a point.
-
-    ValueError, starting with the argument, for a column that is not there.
-    """
+    """Return columns of a table, named as the arguments that name them are; ValueError for one that is not there."""
     from datasets import concatenate_datasets
 
     undivided = [column for column, feature in rows.features.items() if hasattr(feature, "decode_example")]

@@ -98,10 +98,7 @@ def _of_pretrained(config: dict[str, Any], unresolved: Any) -> dict[str, Any]:
 
 
 def with_rate(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the configuration of a run of a pretrained model with its default learning rate, if it has none.
-
-    A model of the hub that is not on this machine has none yet.
-    """
+    """Return the configuration with the default learning rate of its pretrained model, if that is on this machine."""
     path, optimizer = config["model"].get("path"), config.get("optimizer", {})
     if "_target_" not in optimizer or "lr" in optimizer or not isinstance(path, str) or not path:
         return config

@@ -98,10 +98,8 @@ class TextSplits(DataSplits):
 
     Attributes:
         num_tokens: tokens by split; of a stream, no `train`.
-        bytes_per_token: bytes of text per predicted token by split, see `bytes_per_token`. It turns a loss in nats per
-            token into bits per byte: `loss / ln 2 / bytes_per_token`.
-        overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training, or the first
-            documents of a stream, contain too.
+        bytes_per_token: by split; turns a loss in nats per token into bits per byte: `loss / ln 2 / bytes_per_token`.
+        overlap: as of `TextFacts`; of a stream, with its first documents.
     """
 
     length_means = "number of tokens of a window"

@@ -30,9 +30,7 @@ class HubRows:
     """The rows of a data set, by split, kept in Poslab's own folder: the library never verifies its own.
 
     Args:
-        cache: the directory of prepared data.
-        path, name, data_files, revision: as of `load_dataset`.
-        options: further arguments of `load_dataset` for a format.
+        path, name, data_files, revision, options: as of `load_dataset`.
         argument: begins messages about files; None: `path` or `data_files`.
     """
 

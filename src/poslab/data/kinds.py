@@ -43,19 +43,14 @@ WINDOWS = Kind("text")
 """Successive tokens of a text, cut into windows of equal length (`corpus.WindowRows`)."""
 
 SYMBOLS = Kind("algorithmic")
-"""An input of an algorithmic task and the one right answer to it, as symbols (`algorithmic.task.Example`)."""
+"""An input of an algorithmic task and the one right answer to it, as symbols (`algorithmic.examples.Example`)."""
 
 BLANKS = Kind("algorithmic with blanks")
 """The same, where symbols of the output belong in blanks of the input."""
 
 
 class ReadingOptions(NamedTuple):
-    """Settings for reading examples.
-
-    Args:
-        joined: True reads the texts of a pair as one.
-        source_length: of pairs, the most tokens of a source that are read, its end included; None reads all.
-    """
+    """Settings for reading pairs: as one text, or not, and the most tokens of a source, its end included."""
 
     joined: bool = False
     source_length: int | None = None

@@ -44,14 +44,10 @@ class PassOrder(ABC):
 
 
 class WindowOrder(PassOrder):
-    """The endless stream over one array of tokens; a window is numbered by its first token.
+    """The endless stream over an array of N tokens; a window of T tokens and one more is numbered by its first token.
 
-    Each pass takes the non-overlapping windows that begin at a random offset below the window length, in random
-    order, so no two passes cut the text alike.
-
-    Args:
-        num_tokens: tokens N in the array, at least `length` + 1.
-        length: tokens T that a window predicts; it needs T + 1.
+    Each pass takes the non-overlapping windows that begin at a random offset below the window length, in random order,
+    so no two passes cut the text alike.
     """
 
     def __init__(self, num_tokens: int, length: int, seed: int, repeat: int | None = None) -> None:
@@ -67,14 +63,10 @@ class WindowOrder(PassOrder):
 
 
 class ExampleOrder(PassOrder):
-    """The endless stream over examples, in batches of about the same length, so that little of it is padding.
+    """The endless stream over examples of these lengths, (N,), in batches of about the same, with little padding.
 
-    Each pass takes every example once, in random order: batches are cut in the order of length from as many examples
-    as make 50 batches, and come in random order again.
-
-    Args:
-        lengths: (N,) tokens of each example.
-        batch_size: examples of a global batch.
+    Each pass takes every example once, in random order: batches are cut in the order of length from as many examples as
+    make 50 batches, and come in random order again.
     """
 
     def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, repeat: int | None = None) -> None:
@@ -130,16 +122,12 @@ class BatchPlan:
     """The indices of the stream for this process, micro-batch by micro-batch.
 
     Args:
-        batch_size: windows of one optimizer step over all devices and micro-batches, B.
+        batch_size: windows of one optimizer step over all devices and micro-batches, B, divisible by D * A.
         world_size: processes D.
-        rank: number of this process.
         accumulate: micro-batches of a step in each process, A.
         first_step: step at which a resumed run begins.
         last_step: number of steps of the whole run.
         draws_independently, num_earlier: as of `RunData`.
-
-    Raises:
-        ValueError: B is not divisible by D * A.
     """
 
     batch_size: int

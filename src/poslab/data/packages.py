@@ -47,22 +47,18 @@ DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tar
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """A package and the text in it.
+    """A package and the text in it; ValueError starts with the argument.
 
     Args:
         name: `sympy==1.14.0` of PyPI, which needs a wheel for every platform, `npm:@scope/name@1.0.0` of npm, or the
             path of such an archive.
         sha256: of the archive, in hexadecimal digits.
         files: patterns of its files, in which * matches folders too; one that starts with ! leaves files out again.
-        encoding: of the files (default utf-8).
         remove: a regular expression of what is no text, such as headers; None: nothing.
         split: a regular expression at whose matches a file is cut into documents; None: each file is one.
         keys: of JSON files, the keys whose strings are the text. Each item of the outermost list or object is a
             document. The strings of a list are lines, and strings of a list in it are joined by spaces.
         group: a key of JSON; items that follow one another and have the same value there are one document.
-
-    Raises:
-        ValueError: starting with the argument.
     """
 
     plain_node: ClassVar[bool] = True

@@ -35,7 +35,6 @@ class TextFacts:
 
     Args:
         dtype: of the token arrays.
-        num_documents, num_tokens: counts.
         num_bytes: of the text in UTF-8.
         overlap: share of the bytes of `validation` and `test` inside 60-byte strings that training contains too.
     """

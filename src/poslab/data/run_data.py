@@ -17,21 +17,15 @@ from poslab.data.tokenizers import Tokenizer
 
 
 class RunData(pl.LightningDataModule):
-    """The batches of a run.
+    """The batches of a run; `joined` reads the texts of a pair as one.
 
     The trainer must leave batches as they are: `Trainer(max_steps=..., use_distributed_sampler=False)`.
 
-    Args:
-        source: of the data.
-        joined: True reads the texts of a pair as one.
-
     Attributes:
         training_length: the most tokens of a window or example of training.
-        draws_independently: True if each row of training is in a batch with the same probability, whatever the others
-            are.
-        num_earlier: number of tokens before each window of training that its batch has too, for a teacher that reads
-            them.
-        processes_per_window: number of processes that share each window of training.
+        draws_independently: True if each row is in a batch with the same probability, whatever the others are.
+        num_earlier: tokens before each window of training that its batch has too, for a teacher that reads them.
+        processes_per_window: processes that share each window of training.
         splits: the opened data, after `setup`.
         task: makes the batches, after `connect`.
     """

@@ -55,6 +55,7 @@ class HeldOut(Protocol):
     @property
     def longest(self) -> int:
         """Most tokens of an item, which decides how many fit in a batch."""
+        return int(self.num_tokens.max())
 
     def __getitems__(self, numbers: list[int]) -> Any: ...
 
@@ -107,10 +108,7 @@ class DataSplits(ABC):
 
     @abstractmethod
     def held_out(self, split: str, length: int, task: Collating, max_length: int | None) -> HeldOut:
-        """Return the items of a held-out split at a length, of at most `max_length` tokens.
-
-        ValueError, starting with `lengths`, for a length that the data does not have.
-        """
+        """Return the items of a split at a length, of at most `max_length` tokens; ValueError for an unknown length."""
 
     @abstractmethod
     def training_batches(self, task: Collating, plan: BatchPlan) -> Iterable[Batch]:

@@ -228,12 +228,9 @@ class SubwordTokenizer(Tokenizer):
 
 
 class SymbolTokenizer(Tokenizer):
-    """A tokenizer of a few symbols, a token that marks the answer, and one for the end.
+    """A tokenizer of a few symbols, numbered from 0 in this order, a token that marks the answer, and one for the end.
 
     As text, symbols are separated by spaces.
-
-    Args:
-        symbols: each once, in the order of their numbers, from 0.
     """
 
     def __init__(self, symbols: Sequence[str]) -> None:

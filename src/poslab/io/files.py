@@ -68,9 +68,8 @@ DEEPEST = 32
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys and values of a YAML file, as Hydra does, with interpolations left as text.
 
-    Raises:
-        ValueError: naming the file, if it cannot be read, does not contain keys and values, is larger than 200 kB, is
-            nested more than 32 deep or uses aliases, a few of which can represent terabytes.
+    ValueError, naming the file, if it cannot be read, does not contain keys and values, is larger than 200 kB, is
+    nested more than 32 deep or uses aliases, a few of which can represent terabytes.
     """
     text = read_text(path, MAX_YAML)
     try:

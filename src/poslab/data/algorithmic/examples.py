@@ -14,7 +14,7 @@ import numpy as np
 
 from poslab.arguments import Count, Range, with_checked_arguments
 from poslab.data.kinds import BLANKS, SYMBOLS, Kind
-from poslab.data.source import Collating, DataSource, DataSplits, Natural
+from poslab.data.source import Collating, DataSource, DataSplits, HeldOut, Natural
 from poslab.data.tokenizers import SymbolTokenizer
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ class TrainingExamples:
 
 
 @dataclass(eq=False)
-class HeldOutExamples:
+class HeldOutExamples(HeldOut):
     """Batches of held-out examples by number; numbers from their count on are rows that do not count."""
 
     examples: Sequence[Example]
@@ -236,10 +236,6 @@ class HeldOutExamples:
     @property
     def num_tokens(self) -> np.ndarray:
         return np.array([example.num_tokens for example in self.examples], dtype=np.int64)
-
-    @property
-    def longest(self) -> int:
-        return int(self.num_tokens.max())
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         examples = [self.examples[min(number, len(self.examples) - 1)] for number in numbers]
@@ -274,10 +270,8 @@ class AlgorithmicTask(ABC):
     """Examples of any length, made by a rule from the draws of a generator.
 
     Equally seeded generators make equal examples. The docstring of a task defines its lengths. Every task is a
-    dataclass: its attributes with an annotation are arguments, of the type and in the range that this declares.
-
-    Raises:
-        ValueError: if an argument of a task is of another type, or out of its range.
+    dataclass: its attributes with an annotation are arguments, of the type and in the range that this declares; any
+    other value raises ValueError.
     """
 
     stop: ClassVar[str | None] = None

@@ -67,12 +67,9 @@ class AnsweredQuestions(TableExamples):
     An answer is a text, a list of texts if several are right, or one of SQuAD's own forms.
 
     Args:
-        question: the column of the question (default `question`).
-        context: the column of the text (default `context`).
-        answer: the column of the answer (default `answer`).
         start: the column of the first character of the answer in the context, from 0; None, or an empty cell, means
             the first occurrence.
-        others: as in `TableExamples`; `sequence_length` is 512 here.
+        others: the columns, and as in `TableExamples`; `sequence_length` is 512 here.
     """
 
     sequence_length: Count = 512

@@ -49,12 +49,7 @@ PAIRS = PairKind("pairs")
 
 
 class TextPairs(TableExamples):
-    """Texts and their targets, in a column each.
-
-    Args:
-        source: the column of the text (default `source`).
-        target: the column of its target (default `target`).
-    """
+    """Texts and their targets, in a column each."""
 
     source: str = "source"
     target: str = "target"

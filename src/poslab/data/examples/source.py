@@ -233,9 +233,6 @@ class ExampleSplits(DataSplits):
 
     The lengths of the evaluation are halves, quarters ... of `sequence_length` and twice, four times ... as much: each
     example counts at the least of them that it does not exceed.
-
-    Attributes:
-        facts: counts and measurements of the examples, and their classes.
     """
 
     length_means = "most tokens of its examples"
@@ -332,11 +329,8 @@ class ExampleSplits(DataSplits):
 class ExampleBatches:
     """Batches of the chosen examples of a split by number; larger numbers are rows that do not count.
 
-    Args:
-        examples: the columns of the split that a batch needs.
-        num_tokens, chosen: of the examples with the numbers 0, 1, ...: their tokens, and their rows in the split.
-        collate: makes a batch.
-        longest: most tokens of an example that counts at the length of the batches; not needed for training.
+    `num_tokens` are of the chosen ones, whose rows in the split are `chosen`. `longest` is the most tokens of an
+    example that counts at the length of the batches; training needs none.
     """
 
     examples: Dataset

@@ -31,10 +31,7 @@ class TagKind(ExampleKind):
     kept = ("tags",)
 
     def tokenise(self, rows: Rows, tokenizer: Tokenizer, options: ReadingOptions) -> dict[str, list[Any]]:
-        """Return `start text end`, as for classes, and the index of the first token of each word.
-
-        ValueError for a word that the tokenizer leaves out, or joins with the next one.
-        """
+        """Return `start text end`, and the first token of each word; ValueError for a word without its own token."""
         columns: dict[str, list[Any]] = {"tokens": [], "firsts": [], "length": []}
         for text in rows["text"]:
             tokens, places = tokenizer.encode_with_places(text)

@@ -86,7 +86,6 @@ class ArrayFacts:
     Args:
         num_examples: by split; `train` is only at the training length.
         classes: names of the classes, or captions, in the order of their numbers.
-        channels: number of channels, C.
         mean, deviation: of each channel over all arrays of training; empty at another length.
     """
 
@@ -98,52 +97,22 @@ class ArrayFacts:
 
 
 class StoredArrays:
-    """Arrays of a split at a length, read from the disk as they are needed.
-
-    Attributes:
-        sizes: (N, A), of each array on each axis.
-        labels: (N,), numbers of their classes or captions.
-    """
+    """Arrays of a split, read from the disk as needed; `sizes` are (N, A), and `labels` numbers of classes, (N,)."""
 
     def __init__(self, folder: Path, split: str, num_axes: int, channels: int, dtype: str = "uint8") -> None:
         self.channels = channels
         self.sizes = np.fromfile(folder / f"{split}.sizes", dtype=np.int32).reshape(-1, num_axes)
         self.labels = np.fromfile(folder / f"{split}.labels", dtype=np.int32)
-        self._values = cache.TokenFile(folder / f"{split}.values", dtype)
-        self._ends = np.cumsum(self.sizes.prod(-1, dtype=np.int64) * channels)
-
-    @property
-    def is_whole(self) -> bool:
-        """True if there are as many labels and values as the sizes ask for."""
-        return len(self.sizes) == len(self.labels) > 0 and self._ends[-1] == len(self._values)
+        self.values = cache.TokenFile(folder / f"{split}.values", dtype)
+        self.ends = np.cumsum(self.sizes.prod(-1, dtype=np.int64) * channels)
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> np.ndarray:
         """Return an array, (n_1, ..., n_A, C)."""
-        shape, end = (*self.sizes[number].tolist(), self.channels), self._ends[number]
-        return self._values.ids[end - math.prod(shape) : end].reshape(shape)
-
-
-def check_arrays(folder: Path, splits: Sequence[str], num_axes: int, dtype: str) -> list[StoredArrays]:
-    """Return the arrays of prepared splits; ValueError unless they, their classes and moments are as the facts say."""
-    facts = cache.read_facts(folder, ArrayFacts)
-    cache.require_splits(splits, facts.num_examples)
-    num_moments = facts.channels if "train" in splits else 0
-    is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == num_moments
-    is_right &= all(map(math.isfinite, facts.mean)) and len(facts.classes) > 1
-    is_right &= all(0 < deviation < math.inf for deviation in facts.deviation)
-    try:
-        arrays = {name: StoredArrays(folder, name, num_axes, facts.channels, dtype) for name in splits}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} does not contain arrays: {error}") from error
-    for name, stored in arrays.items():
-        is_right &= stored.is_whole and len(stored) == facts.num_examples[name]
-        is_right &= bool(((stored.labels >= 0) & (stored.labels < len(facts.classes))).all())
-    if not is_right:
-        raise ValueError(f"{folder} does not contain what {cache.FACTS} says")
-    return list(arrays.values())
+        shape, end = (*self.sizes[number].tolist(), self.channels), self.ends[number]
+        return self.values.ids[end - math.prod(shape) : end].reshape(shape)
 
 
 def write_arrays(

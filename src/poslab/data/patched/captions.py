@@ -28,13 +28,10 @@ class CaptionFolder(ImageSource, Source):
     share an image or a caption, whatever its case and punctuation.
 
     Args:
-        path: of the folder.
-        side: as in `ImageSource` (default 64).
-        patch: as in `ImageSource` (default 8).
         caption_length: the most tokens of a caption, its end included, at least 2; a longer one is cut (default 32).
         sequence_length: at least the patches of a training image and `caption_length`.
         grid: times (1), rows and columns of a training image; None is a square one's.
-        tokenizer, vocab_size: of the captions, as in `Source` (default `bpe`, of 512 tokens).
+        others: as in `ImageSource`, and of the captions as in `Source` (default `bpe`, of 512 tokens).
     """
 
     path: str | None = None

@@ -27,11 +27,8 @@ MAX_BYTES = 2**30
 class HubArrays(PatchedSource, HubColumns):
     """Files and their classes in the rows of a data set on the Hub: images, or sounds.
 
-    A column has the contents of files, or paths of files on this machine, as `datasets` makes of a folder. Classes have
-    the names that the data set gives them. Rows without a file or a class (-1 or null) are left out.
-
-    Args:
-        label: the column of the class (default `label`).
+    A column has the contents of files, or paths of files on this machine, as `datasets` makes of a folder. Classes, in
+    another, have the names that the data set gives them. Rows without a file or a class (-1 or null) are left out.
     """
 
     label: str = "label"

@@ -113,11 +113,7 @@ class ImageSource(PatchedSource):
 
 
 class HubImages(ImageSource, HubArrays):
-    """PNG, JPEG, GIF and WebP files in the rows of a data set on the Hub, and a column of their classes.
-
-    Args:
-        image: the column of the images (default `image`).
-    """
+    """PNG, JPEG, GIF and WebP files in a column of a data set on the Hub, and a column of their classes."""
 
     image: str = "image"
 
@@ -153,7 +149,6 @@ class Pixels(HubImages):
 
     Args:
         levels: of grey, evenly spaced, 2 to 256 (default 16).
-        side: as in `ImageSource` (default 14).
         patch: 1, since a token is a pixel.
 
     Source: Chen et al., "Generative Pretraining from Pixels" (2020), without its colours.

@@ -119,11 +119,7 @@ class SoundSource(PatchedSource):
 
 
 class HubSounds(SoundSource, HubArrays):
-    """WAV, FLAC and Ogg files in the rows of a data set on the Hub, and a column of their classes.
-
-    Args:
-        audio: the column of the sounds (default `audio`).
-    """
+    """WAV, FLAC and Ogg files in a column of a data set on the Hub, and a column of their classes."""
 
     audio: str = "audio"
 

@@ -24,11 +24,10 @@ from poslab.data.patched.arrays import (
     ArrayFacts,
     ArrayKind,
     StoredArrays,
-    check_arrays,
     write_arrays,
 )
 from poslab.data.preparation import make_tokenizer, tokenizer_settings
-from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, Natural, Share, Source
+from poslab.data.source import HELD_OUT, SPLITS, Collating, DataSplits, HeldOut, Natural, Share, Source
 from poslab.data.splitting import RowSource, random_order
 from poslab.data.tokenizers import SymbolTokenizer, Tokenizer, load_tokenizer
 
@@ -137,12 +136,25 @@ class PatchedSource(RowSource):
         return SPLITS if length == self.trained_length else HELD_OUT
 
     def _check_arrays(self, length: int, folder: Path) -> None:
-        """Raise ValueError unless a folder has the arrays that it says, of sizes that they may have."""
+        """Raise ValueError unless prepared arrays, classes and moments are as the facts say, and sizes are possible."""
         if isinstance(self, Source):
             load_tokenizer(folder)
-        for stored in check_arrays(folder, self._splits_at(length), len(self.patch_sizes), self.dtype):
-            if not self.may_have(stored.sizes, length):
-                raise ValueError(f"{folder} does not contain what {cache.FACTS} says")
+        splits, facts = self._splits_at(length), cache.read_facts(folder, ArrayFacts)
+        cache.require_splits(splits, facts.num_examples)
+        num_moments = facts.channels if "train" in splits else 0
+        is_right = facts.channels in (1, 3) and len(facts.mean) == len(facts.deviation) == num_moments
+        is_right &= all(map(math.isfinite, facts.mean)) and len(facts.classes) > 1
+        is_right &= all(0 < deviation < math.inf for deviation in facts.deviation)
+        for name in splits:
+            try:
+                stored = StoredArrays(folder, name, len(self.patch_sizes), facts.channels, self.dtype)
+            except (OSError, ValueError) as error:
+                raise ValueError(f"{folder} does not contain arrays: {error}") from error
+            is_right &= len(stored) == len(stored.labels) == facts.num_examples[name] > 0
+            is_right = is_right and stored.ends[-1] == len(stored.values) and self.may_have(stored.sizes, length)
+            is_right &= bool(((stored.labels >= 0) & (stored.labels < len(facts.classes))).all())
+        if not is_right:
+            raise ValueError(f"{folder} does not contain what {cache.FACTS} says")
 
     @property
     def most_tokens_trained(self) -> int:
@@ -232,9 +244,6 @@ class PatchedSplits(DataSplits):
     """Arrays and their classes; the test has all of its arrays at each length.
 
     Validation is only at the training length, so that no state of a model is chosen by its results at another one.
-
-    Attributes:
-        facts: counts and measurements of the arrays, and their classes.
     """
 
     source: PatchedSource
@@ -314,13 +323,10 @@ class PatchedSplits(DataSplits):
 
 
 @dataclass(eq=False)
-class ArrayBatches:
-    """Batches of arrays by number; numbers from their count on are rows that do not count.
+class ArrayBatches(HeldOut):
+    """Batches of arrays, in the columns `array` and `label`; numbers from their count on are rows that do not count.
 
-    Args:
-        stored, source: the arrays and their source.
-        names: of the classes, or tokens of the captions, in the order of their numbers.
-        collate: makes a batch of the columns `array` and `label`.
+    `names` are of the classes, or tokens of the captions, in the order of their numbers.
     """
 
     stored: StoredArrays
@@ -339,10 +345,6 @@ class ArrayBatches:
         num_patches_N: np.ndarray = self.source.cells_of(self.stored.sizes).prod(-1, dtype=np.int64)
         written = [0 if isinstance(name, str) else len(name) - 1 for name in self.names]
         return num_patches_N + np.array(written)[self.labels]
-
-    @property
-    def longest(self) -> int:
-        return int(self.num_tokens.max())
 
     def __getitems__(self, numbers: Sequence[int]) -> Batch:
         within = [min(number, len(self.labels) - 1) for number in numbers]
