@@ -87,7 +87,7 @@ def test_a_row_has_patches_then_text_and_predicts_the_text_and_its_end():
     assert batch.tokens[1].tolist() == [*[PATCH] * 12, 1]
     assert batch.targets[1].tolist() == [*[IGNORE] * 11, 1, END]
     assert batch.targets[2].tolist() == [*[IGNORE] * 9, END, *[IGNORE] * 3]  # of an empty text its end alone
-    assert batch.num_tokens == 1 + 8 + 12 + 1 + 10
+    assert TASK.num_tokens(batch) == 1 + 8 + 12 + 1 + 10
     assert (batch.patches[0, 1:] == 0).all() and batch.patches.dtype == torch.float32
     assert (batch_of(2, 3, counts=False).targets == IGNORE).all()
 

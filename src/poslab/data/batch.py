@@ -4,7 +4,7 @@ Dimension letters: B windows or examples, T tokens of a row, E tokens before it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +14,8 @@ IGNORE = -100
 """The target of a token, or the class of a row, that does not count."""
 
 
-class Batch(Protocol):
-    """A batch of any task: a `NamedTuple` of tensors in the file of the task."""
-
-    @property
-    def num_tokens(self) -> int | Tensor:
-        """Number of tokens without padding; a scalar tensor where there is padding."""
+Batch = tuple[Any, ...]
+"""A batch of any task: a `NamedTuple` of tensors in the file of the task."""
 
 
 class TokenBatch(NamedTuple):
@@ -38,10 +34,6 @@ class TokenBatch(NamedTuple):
     segments: Tensor | None = None
     real: Tensor | None = None
     earlier: Tensor | None = None
-
-    @property
-    def num_tokens(self) -> int | Tensor:
-        return self.tokens.numel() if self.real is None else self.real.sum()
 
 
 Collate = Callable[[Any, np.ndarray], Batch]

@@ -52,10 +52,6 @@ class CaptionBatch(NamedTuple):
         return self.tokens != PADDING
 
     @property
-    def num_tokens(self) -> Tensor:
-        return self.real.sum()
-
-    @property
     def positions(self) -> Positions:
         """Positions on time, height and width; the text lies on the diagonal after the image, as under M-RoPE."""
         length, device = self.tokens.shape[1], self.tokens.device
@@ -142,10 +138,6 @@ class Captioning(TargetWriting):
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
         named: dict[str, Any] = {"patches": batch.patches}  # which a model that does not declare them cannot take
         return model.hidden_states(batch.tokens, batch.positions, **named)
-
-    def first_tokens(self, batch: Any, length: int) -> CaptionBatch:
-        tokens, patches, targets = (part[:, :length] for part in batch[:3])
-        return batch if batch.tokens.shape[1] <= length else CaptionBatch(tokens, patches, targets, *batch[3:])
 
     def written(self, model: Model, batch: CaptionBatch) -> list[Tensor]:
         """Return the captions that greedy decoding writes for the images of a batch.

@@ -39,10 +39,6 @@ class ClassBatch(NamedTuple):
     real: Tensor
     classes: Tensor
 
-    @property
-    def num_tokens(self) -> Tensor:
-        return self.real.sum()
-
 
 @with_checked_arguments
 @dataclass(frozen=True, kw_only=True)

@@ -49,10 +49,6 @@ class PatchBatch(NamedTuple):
     real: Tensor | None = None
 
     @property
-    def num_tokens(self) -> int | Tensor:
-        return self.tokens.numel() if self.real is None else self.real.sum()
-
-    @property
     def positions(self) -> Positions:
         """Positions of the patches, of which encodings of one axis read the order in storage."""
         most = list(self.grid.values())

@@ -42,10 +42,6 @@ class PixelBatch(NamedTuple):
         return None
 
     @property
-    def num_tokens(self) -> int:
-        return self.tokens.numel()
-
-    @property
     def positions(self) -> Positions:
         """Positions of the pixels, of which encodings of one axis read the order in storage."""
         most = (self.rows, self.columns)
@@ -86,16 +82,8 @@ class PixelModelling(TokenPrediction):
         targets_BT = levels_BU[:, 1:].masked_fill(torch.from_numpy(~counts).unsqueeze(-1), IGNORE)
         return PixelBatch(levels_BU[:, :-1].contiguous(), targets_BT, *images.shape[1:3])
 
-    def logits(self, model: Model, batch: Any) -> Tensor:
-        return model(batch.tokens, batch.positions)
-
-    def hidden_states(self, model: Model, batch: Any) -> Tensor:
-        return model.hidden_states(batch.tokens, batch.positions)
-
-    def first_tokens(self, batch: Any, length: int) -> Any:
-        if batch.tokens.shape[1] <= length:
-            return batch
-        return batch._replace(tokens=batch.tokens[:, :length], targets=batch.targets[:, :length])
+    def seen(self, model: Model, batch: Any) -> tuple[Positions, None]:
+        return batch.positions, None
 
     def scores(self, observation: Observation) -> ItemSums:
         loss, counted = observation.sums.loss.item(), int(observation.sums.counted)

@@ -74,10 +74,6 @@ class SpanBatch(NamedTuple):
     contexts: Sequence[Context] = ()
     right: Sequence[list[str]] = ()
 
-    @property
-    def num_tokens(self) -> Tensor:
-        return self.real.sum()
-
 
 class QuestionAnswering(Task):
     """Predict the first and the last token of the answer, or that there is none.

@@ -163,6 +163,10 @@ class Task(ABC):
         `counts` is False for examples, (B,), or tokens of windows, (B, U), that fill up a batch.
         """
 
+    def num_tokens(self, batch: Any) -> int | Tensor:
+        """Return the number of tokens of a batch without padding; a scalar tensor where there is padding."""
+        return batch.tokens.numel() if batch.real is None else batch.real.sum()
+
     @abstractmethod
     def logits(self, model: Model, batch: Any) -> Tensor:
         """Return the outputs of a model on a batch, one row for each of its rows."""

@@ -19,6 +19,9 @@ from poslab.models import Model
 from poslab.tasks.measurement import Observation, Sums
 from poslab.tasks.task import Task
 
+OF_TOKENS = ("tokens", "targets", "patches", "segments", "real")
+"""Fields of a batch with something for each token."""
+
 
 class TokenPrediction(Task):
     """A task whose targets are tokens, at most one at each position of a text.
@@ -30,7 +33,7 @@ class TokenPrediction(Task):
     """True if the logits of a batch are made at once for any vocabulary, as some ways to train need."""
 
     def logits(self, model: Model, batch: Any) -> Tensor:
-        return model(batch.tokens, *_seen(model, batch))
+        return model(batch.tokens, *self.seen(model, batch))
 
     def sums(self, logits_BTV: Tensor, batch: Any) -> Sums:
         logits_NV, targets_N = logits_BTV.flatten(0, 1).float(), batch.targets.flatten()
@@ -67,24 +70,23 @@ class TokenPrediction(Task):
     def first_tokens(self, batch: Any, length: int) -> Any:
         if batch.tokens.shape[1] <= length:
             return batch
-        segments, real = (part if part is None else part[:, :length] for part in (batch.segments, batch.real))
-        return TokenBatch(batch.tokens[:, :length], batch.targets[:, :length], segments, real)
+        parts = {name: part for name, part in batch._asdict().items() if name in OF_TOKENS and part is not None}
+        return batch._replace(**{name: part[:, :length] for name, part in parts.items()})
 
     def hidden_states(self, model: Model, batch: Any) -> Tensor:
-        return model.hidden_states(batch.tokens, *_seen(model, batch))
+        return model.hidden_states(batch.tokens, *self.seen(model, batch))
+
+    def seen(self, model: Model, batch: Any) -> tuple[Positions | None, Tensor | None]:
+        """Return the positions of a batch and its mask, as a model needs them."""
+        positions = None if batch.segments is None else Positions.packed(batch.segments)
+        # Padding comes last, where no token of a causal model sees it: without a mask its attention is faster.
+        return positions, None if "causal" in model.capabilities else batch.real
 
 
 def _summed(model: Model, hidden_XM: Tensor, targets_X: Tensor) -> Sums:
     """Return the sums over targets, (T,) or (B, T), that are predicted from hidden states."""
     counts_X = targets_X != IGNORE
     return Sums(*summed_loss(model, hidden_XM[counts_X], targets_X[counts_X]), counts_X.sum())
-
-
-def _seen(model: Model, batch: TokenBatch) -> tuple[Positions | None, Tensor | None]:
-    """Return the positions of a batch and its mask, as a model needs them."""
-    positions = None if batch.segments is None else Positions.packed(batch.segments)
-    # Padding comes last, where no token of a causal model sees it: without a mask its attention is faster.
-    return positions, None if "causal" in model.capabilities else batch.real
 
 
 def with_perplexity(loss: float, accuracy: float) -> dict[str, float]:
@@ -108,11 +110,6 @@ class PairBatch(NamedTuple):
     target: Tensor
     targets: Tensor
 
-    @property
-    def num_tokens(self) -> Tensor:
-        sources = self.source.numel() if self.real_source is None else self.real_source.sum()
-        return sources + (self.targets != IGNORE).sum()
-
 
 class TargetPrediction(TokenPrediction):
     """A task whose targets are written from a source: each token is predicted from the right ones before it."""
@@ -125,6 +122,12 @@ class TargetPrediction(TokenPrediction):
         if positions is not None and not isinstance(positions, Contiguous):  # not shared with the source
             drawn = type(positions).__name__.lower()
             raise ValueError(f"positions must be contiguous where a target is written of a source, got {drawn}")
+
+    def num_tokens(self, batch: PairBatch | TokenBatch) -> int | Tensor:
+        if not isinstance(batch, PairBatch):
+            return super().num_tokens(batch)
+        sources = batch.source.numel() if batch.real_source is None else batch.real_source.sum()
+        return sources + (batch.targets != IGNORE).sum()
 
     def logits(self, model: Model, batch: PairBatch | TokenBatch) -> Tensor:
         if isinstance(batch, PairBatch):

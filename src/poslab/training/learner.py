@@ -146,7 +146,7 @@ class Learner(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         sums = self.gradients.sums(self.objective, self.task, self.model, batch, self.teacher)
         self._step_sums[:3] += torch.stack([sums.task.loss.detach(), sums.task.correct, sums.task.counted])
-        self._step_sums[3] += batch.num_tokens / self.objective.processes_per_window
+        self._step_sums[3] += self.task.num_tokens(batch) / self.objective.processes_per_window
         if sums.terms:
             self._step_sums[5:] += torch.stack([number for term in sums.terms for number in term])
         # As if each row counted once; the end of the step corrects it to the mean over all that count.
