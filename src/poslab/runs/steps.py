@@ -182,7 +182,7 @@ class Step(ABC):
     def check(self, config: Mapping[str, Any], model: Model, processes: int, lengths_vary: bool) -> None:
         """Raise ValueError, naming the key, if a run cannot make its steps so, as far as it can be known without data.
 
-        It has so many processes, and `lengths_vary` if the rows of a batch are padded to the longest.
+        `processes` train it together; `lengths_vary` if the rows of a batch are padded to the longest.
         """
 
     @abstractmethod

@@ -8,6 +8,7 @@ import math
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -385,6 +386,8 @@ class BinaryAddition(AlgorithmicTask):
     sign = "+"
     symbols = ("0", "1", sign, stop)
     shortest = 3
+    carry: ClassVar[int] = 1
+    """Symbols of a padded output beyond those of the input."""
 
     padded: bool = True
 
@@ -392,12 +395,8 @@ class BinaryAddition(AlgorithmicTask):
         first, second = _draw_two_numbers(length - 1, generator)
         result = OPERATIONS[self.sign](int(first[::-1], 2), int(second[::-1], 2))
         output = f"{result:b}"[::-1] + self.stop
-        zeros = "0" * (self.output_length(length) - len(output) if self.padded else 0)
+        zeros = "0" * (length + self.carry - len(output) if self.padded else 0)
         return Example(tuple(first + self.sign + second), tuple(output + zeros))
-
-    def output_length(self, length: int) -> int:
-        """Return the number of symbols of a padded output."""
-        return length + 1
 
 
 def _draw_two_numbers(num_bits: int, generator: np.random.Generator) -> tuple[str, str]:
@@ -422,9 +421,7 @@ class BinaryMultiplication(BinaryAddition):
 
     sign = "*"
     symbols = ("0", "1", sign, BinaryAddition.stop)
-
-    def output_length(self, length: int) -> int:
-        return length
+    carry = 0
 
 
 class ComputeSqrt(AlgorithmicTask):
