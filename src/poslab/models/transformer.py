@@ -138,6 +138,7 @@ class Transformer(CheckedArguments, nn.Module):
         cache: KeyValueCache | None = None,
         memory: Memory | None = None,
         patches: Tensor | None = None,
+        *,
         with_registers: bool = False,
     ) -> Tensor:
         """Return the normalised output of the last block, (B, T, M), or (B, R + T, M) with registers.

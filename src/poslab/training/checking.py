@@ -22,7 +22,7 @@ def check(
 ) -> Recipe:
     """Check a resolved configuration by building, on no device, all parts that are quick to build; return its recipe.
 
-    The run resumes from the checkpoint, if any, or begins with a run of the `earlier` configuration, still to be
+    The run resumes from the checkpoint, if any, or starts from a run of the `earlier` configuration, still to be
     trained.
     """
     recipe = Recipe.of(config, to_train=True)

@@ -387,7 +387,7 @@ class BinaryAddition(AlgorithmicTask):
     symbols = ("0", "1", sign, stop)
     shortest = 3
     carry: ClassVar[int] = 1
-    """Symbols of a padded output beyond those of the input."""
+    """Symbols that a padded output has more than the input."""
 
     padded: bool = True
 
