@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -130,10 +131,7 @@ def speed_table(results: Results, case: str) -> Table | None:
     if not (timed := results.timed(case)):
         return None
     rows, every, baseline = [], results.lengths(case), results.comparison.baseline
-    lengths = every
-    if len(every) > MAX_LENGTHS:  # the shortest, the longest of training, and the longest
-        within = [length for length in every if length <= results.training_length(case)]
-        lengths = sorted({every[0], *within[-1:], every[-1]})
+    lengths = every if len(every) <= MAX_LENGTHS else _ends(every, results.training_length(case))
     reference = timed[baseline].reading if baseline in timed else {}
     for encoding in results.encodings(case):
         reading = timed[encoding].reading if encoding in timed else {}
@@ -154,3 +152,9 @@ def speed_table(results: Results, case: str) -> Table | None:
         caption += " speeds.csv has the other lengths."
     name = f"speeds_{file_name(case)}"
     return Table(name, "Speed and memory at each length", caption, pd.DataFrame(rows))
+
+
+def _ends(lengths: Sequence[int], trained: int) -> list[int]:
+    """Return the shortest of sorted lengths, the longest of training, and the longest."""
+    within = [length for length in lengths if length <= trained]
+    return sorted({lengths[0], *within[-1:], lengths[-1]})
