@@ -299,6 +299,21 @@ def test_a_model_without_golden_values_is_one_sentence(source, words):
         golden_values(inspect_positions(source))
 
 
+@pytest.mark.parametrize(
+    ("config", "key"),
+    [
+        ({"model_type": "bloom", "n_head": 2**31 - 1}, "n_head"),
+        ({"model_type": "t5", "relative_attention_num_buckets": 1}, "relative_attention"),
+        ({"model_type": "t5", "relative_attention_max_distance": 4}, "relative_attention"),
+        (QWEN | {"model_type": "phi", "partial_rotary_factor": 0.45}, "7 channels"),
+    ],
+)
+def test_sizes_without_golden_values_are_one_sentence(tmp_path, config, key):
+    inspection = inspect_positions(written(tmp_path, config))
+    with pytest.raises(ValueError, match=key):
+        golden_values(inspection)
+
+
 @pytest.mark.parametrize("length", [1, 2, 10**9])
 @pytest.mark.parametrize("source", ["gemma3", "deepseek_v3", "qwen2_5_vl", "glm", "llama4", "mpt", "t5"])
 def test_any_length_has_golden_values(tmp_path, source, length):
@@ -334,7 +349,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "positions that are floats": ({"positions": np.ones(5)}, "integers"),
     "only positions": ({"positions": np.arange(5)}, "values to compare"),
     "nothing": ({}, "values to compare"),
-    "biases of another model": ({"layers.0.alibi": GOOD}, "has none"),
+    "biases of another model": ({"layers.0.alibi": GOOD}, "no known one"),
 }
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from poslab.arguments import nearest, shown
 from poslab.io.files import read_bytes
 from poslab.pretrained.inspection import golden
-from poslab.pretrained.inspection.golden import FLOAT16, FLOAT32, Integers, Rotation
+from poslab.pretrained.inspection.golden import FLOAT16, FLOAT32, FLOAT64, Integers, Rotation
 from poslab.pretrained.inspection.report import Inspection, inspect_positions, ranges
 from poslab.pretrained.inspection.spectrum import Floats, Rope
 
@@ -100,7 +100,7 @@ def read_values(file: Path) -> tuple[Tensors, dict[str, Any]]:
             values = (values.view("<u2").astype(np.uint32) << 16).view(np.float32)
         if not np.isfinite(values).all():
             raise ValueError(f"{file}: {key} must be finite, and has NaN or infinity")
-        roundoff = 0.0 if is_integer else BFLOAT16 if is_short else float(np.finfo(values.dtype).eps) / 2
+        roundoff = 0.0 if is_integer else BFLOAT16 if is_short else max(FLOAT64, float(np.finfo(values.dtype).eps) / 2)
         tensors[key] = values.astype(np.int64 if is_integer else np.float64), roundoff
     return tensors, metadata
 
@@ -144,7 +144,7 @@ def _compare(inspection: Inspection, positions_N: Integers, layer: int, given: T
         expected = golden.biases(inspection, positions_N, roundoff)
         expected |= rotation.values(positions_N, vectors, roundoff) if rotation else {}
         if name not in expected:
-            raise ValueError(f"layers.{layer}.{name}: that layer of {inspection.description.name} has none")
+            raise ValueError(f"layers.{layer}.{name}: that layer of {inspection.description.name} has no known one")
         largest = max(largest, (float(np.max(expected[name][1])), f"layers.{layer}.{name}"))
         if message := _difference(name, values, *expected[name], positions_N, rotation):
             messages.append(message)

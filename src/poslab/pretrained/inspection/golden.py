@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from poslab.pretrained.inspection.layers import HEADS, WIDTHS, logit_factor
+from poslab.pretrained.inspection.layers import HEADS, MAX_CHANNELS, WIDTHS, logit_factor
 from poslab.pretrained.inspection.report import Inspection
 from poslab.pretrained.inspection.spectrum import Floats, Rope
 
@@ -103,7 +103,7 @@ def biases(inspection: Inspection, distances_N: Integers, roundoff: float = FLOA
     description, values = inspection.description, Values()
     kinds, text = [other.partition(":")[0] for other in inspection.layers[0].others], str(description.code)
     if "ALiBi" in kinds:
-        heads = description.count(*HEADS)
+        heads = description.count(*HEADS, most=MAX_CHANNELS)
         power = 2 ** math.ceil(math.log2(heads))
         slopes = 2.0 ** (-8 * np.arange(1, power + 1) / power)
         slopes_H = slopes if power == heads else np.concatenate([slopes[1::2], slopes[::2]])[:heads]
