@@ -64,9 +64,11 @@ def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("kept", ["folder", pytest.param("postgresql", marks=pytest.mark.needs(POSTGRESQL))])
-def test_twenty_kills_lose_no_cell_of_a_comparison(
-    kept: str, tmp_path: Path, tiny: list[str], request: pytest.FixtureRequest
+@pytest.mark.parametrize(
+    ("kept", "kills"), [("folder", KILLS), pytest.param("postgresql", KILLS // 2, marks=pytest.mark.needs(POSTGRESQL))]
+)
+def test_kills_lose_no_cell_of_a_comparison(
+    kept: str, kills: int, tmp_path: Path, tiny: list[str], request: pytest.FixtureRequest
 ) -> None:
     arguments = ["comparison=question.yaml", "output=out", f"name={tmp_path.name}", "seeds=1"]
     ledger: Ledger = FolderLedger(tmp_path / "out", lambda key: tmp_path / "out" / cell_of_key(key).directory)
@@ -75,7 +77,7 @@ def test_twenty_kills_lose_no_cell_of_a_comparison(
         arguments.append(f"storage={url}")
         ledger = database(tmp_path, url)
     begin = partial(start_comparison, tmp_path, *arguments, *tiny, *COMMON)
-    records = records_after_kills(begin, tmp_path, ledger, partial(outcomes, ledger))
+    records = records_after_kills(begin, tmp_path, ledger, partial(outcomes, ledger), kills)
 
     assert all(record.outcome is not None for record in records.values()), records
     cells = [cell_of_key(key) for key in records]
@@ -104,9 +106,13 @@ def outcomes(ledger: Ledger) -> dict[str, Any]:
 
 
 def records_after_kills(
-    begin: Callable[..., Running], folder: Path, ledger: Ledger, results: Callable[[], dict[str, Any]]
+    begin: Callable[..., Running],
+    folder: Path,
+    ledger: Ledger,
+    results: Callable[[], dict[str, Any]],
+    wanted: int = KILLS,
 ) -> dict[str, Record]:
-    """Start a command, kill it and its workers again and again, and return the records of all jobs.
+    """Start a command, kill it and its workers as often as wanted, and return the records of all jobs.
 
     `results` returns what is known of the finished jobs, which no kill may change.
     """
@@ -119,7 +125,7 @@ def records_after_kills(
     killed: set[str] = set()
     finished: dict[str, Any] = {}
     running = begin()
-    while sum(kills.values()) < KILLS:
+    while sum(kills.values()) < wanted:
         running.wait_until(partial(two_train, ledger, killed), seconds=300)
         time.sleep(chance.uniform(0, 2))
         records = records_of(ledger)
@@ -144,7 +150,7 @@ def records_after_kills(
     now = results()
     assert {key: now.get(key) for key in finished} == finished, "a finished result is missing"
     retries = sum(len(record.attempts) - 1 for record in records.values())
-    assert retries >= KILLS // 2, "the kills hit nobody who trained"
+    assert retries >= wanted // 2, "the kills hit nobody who trained"
     return records
 
 

@@ -134,11 +134,12 @@ def _compare(inspection: Inspection, positions_N: Integers, layer: int, given: T
     if layer >= len(inspection.layers):
         raise ValueError(f"layers.{layer}: {inspection.description.name} has {len(inspection.layers)} layers")
     rope, wrong, messages, largest = inspection.layers[layer].rope, Tensors(), [], (0.0, "")
-    rotation, vectors = rope and Rotation.of(rope, inspection), golden.vectors_of(rope.head_dim if rope else 0)
+    rotation, head_dim = (None, 0) if rope is None else (Rotation.of(rope, inspection), rope.head_dim)
+    vectors = golden.vectors_of(head_dim)
     for name in VECTORS if rope else ():
         vectors[name] = given.get(name, (vectors[name], 0.0))[0]
-        if vectors[name].shape != (rope.head_dim,):
-            raise ValueError(f"layers.{layer}.{name} must have {rope.head_dim} numbers, got {vectors[name].shape}")
+        if vectors[name].shape != (head_dim,):
+            raise ValueError(f"layers.{layer}.{name} must have {head_dim} numbers, got {vectors[name].shape}")
     for name in (name for name in COMPARED if name in given):
         values, roundoff = given[name]
         expected = golden.biases(inspection, positions_N, roundoff)
