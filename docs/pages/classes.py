@@ -96,12 +96,15 @@ def inspected(name: str) -> str:
 
 def refusal(config_class: Any, model_type: str) -> str:
     """Return why a class is not supported; empty if it is."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
     from poslab.pretrained.proof import family_of
 
     try:
         config = configuration(config_class, model_type)
         folder = Path(sys.modules[config_class.__module__].__file__ or "").parent
-        if any("mrope_section" in file.read_text() for file in folder.glob("modeling_*.py")):
+        has_axes = any("mrope_section" in file.read_text() for file in folder.glob("modeling_*.py"))
+        if has_axes and model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:  # which read images too
             return "out of scope: positions on several axes (M-RoPE)"
         family_of(config)
     except ValueError as error:

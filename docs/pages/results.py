@@ -110,7 +110,9 @@ def table(name: str, what: str, *arguments: str) -> str:
     elif what in ("claims", "published"):
         published = published_results(results.comparison)
         assert published is not None
-        frame = (claims_table if what == "claims" else values_table)(results, published).map(_cell)
+        is_claims = what == "claims"
+        frame = claims_table(results, published.claims) if is_claims else values_table(results, published.values)
+        frame = frame.map(_cell)
     elif what == "predictions":
         frame = predictions_table(results)
     elif what == "speeds":

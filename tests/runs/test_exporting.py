@@ -22,4 +22,4 @@ def test_a_run_whose_configuration_leaves_out_its_length_is_exported_at_that_of_
         monkeypatch.setattr(loading, name, lambda *_, made=made, **__: made)
     monkeypatch.setattr(loading.RunDirectory, "of", lambda run, trust: loading.RunDirectory(Path(run)))
     monkeypatch.setattr(loading, "write_directory", lambda *written: written)
-    assert loading.export("run", tmp_path / "new") == ("model", tmp_path / "new", "tokenizer", 256)
+    assert loading.export("run", tmp_path / "new") == ("model", tmp_path / "new", "tokenizer", 256, None)

@@ -37,7 +37,7 @@ Tensors = dict[str, tuple[NDArray[Any], float]]
 
 
 def check_values(source: str, file: Path, context: int | None = None) -> tuple[list[tuple[str, str]], bool]:
-    """Compare the values of positions of another program with those of a model, and return True if they differ.
+    """Compare another program's values of positions with a model's, and return True if they differ.
 
     Args:
         source: the model, as in `inspect_positions`.
@@ -203,7 +203,7 @@ def _mistakes(rope: Rope, inspection: Inspection, last: int, wrong: Tensors) -> 
     plain, scaled, scale = rope.plain[: len(rotation.frequencies)], rotation.frequencies, rotation.attention_factor
     pairing, moving = "half-split" if rotation.pairing == "interleaved" else "interleaved", int((scaled > 0).sum())
     computed: dict[str, dict[str, Any]] = {
-        f"{pairing} pairs in place of {rotation.pairing}": {"pairing": pairing},
+        f"{pairing} pairs instead of {rotation.pairing}": {"pairing": pairing},
         "rotated the other way (sign of sin)": {"angles": lambda p, f: -np.outer(p, f)},
         "positions off by one (+1)": {"angles": lambda p, f: np.outer(p + 1, f)},
         "positions off by one (-1)": {"angles": lambda p, f: np.outer(p - 1, f)},
@@ -212,7 +212,7 @@ def _mistakes(rope: Rope, inspection: Inspection, last: int, wrong: Tensors) -> 
         "logit factor of mscale_all_dim left out": {"logit_factor": 1.0},
         "scaling left out": {"frequencies": plain, "attention_factor": 1.0},
         "scaling of frequencies left out": {"frequencies": plain},
-        f"linear scaling in place of {rope.type}": {"frequencies": plain / factor, "attention_factor": 1.0},
+        f"linear scaling instead of {rope.type}": {"frequencies": plain / factor, "attention_factor": 1.0},
         "factor applied twice": {"frequencies": scaled / factor},
         f"pairs within the first {2 * moving} channels": {"frequencies": scaled[:moving]},
     }

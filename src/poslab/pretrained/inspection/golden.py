@@ -25,7 +25,7 @@ Values = dict[str, tuple[NDArray[Any], Floats | float]]
 
 FORMAT, VERSION = "poslab-positions", "1"
 MAX_BYTES = 2**25
-"""Most bytes of a file of values; those of the largest models have about 1,000,000."""
+"""Most bytes of a file of values; the largest models have about 1,000,000."""
 FLOAT64, FLOAT32, FLOAT16 = 2.0**-53, 2.0**-24, 2.0**-11
 """Half the spacing of floats near 1."""
 REORDERED = "interleaved to half-split"
