@@ -10,7 +10,7 @@ import pytest
 from poslab.experiments.cells import CellResult, cell_of
 from poslab.experiments.statistics.difference import Scores
 from poslab.experiments.statistics.verdict import Word, verdicts
-from poslab.experiments.tuned_points import MAX_EXTENSIONS, expected_best, further_points, points_of
+from poslab.experiments.tuned_points import MAX_EXTENSIONS, expected_best, further_points, points_of, value_beyond
 from tests.experiments.comparisons import TUNING, plan
 
 
@@ -296,3 +296,9 @@ def tried_more(made, results):
     while new := [cell for cell in made.wanted(results)[0] if cell.identity not in results]:
         results = results | {cell.identity: CellResult({"validation/loss": 1.0}) for cell in new}
     return results
+
+
+@pytest.mark.parametrize(("values", "beyond"), [([1, 5], None), ([1.0, 5.0], 0.2), ([32, 64], 16), ([-1, 1], -3)])
+def test_no_zero_is_tried_below_positive_integers(values, beyond):
+    trials = [({"key": value}, float(value)) for value in values]
+    assert value_beyond(values[0], "key", values, trials) == beyond

@@ -162,4 +162,5 @@ def value_beyond(best: Any, key: str, values: Sequence[Any], trials: Sequence[tu
     value = end * end / neighbour if min(last) > 0 else 2 * end - neighbour
     if not all(isinstance(number, int) for number in values):
         return float(f"{value:.6g}")
-    return round(value) if round(value) not in last else None
+    is_beyond = round(value) not in last and (round(value) > 0 or min(last) <= 0)  # no 0 below positive integers
+    return round(value) if is_beyond else None
