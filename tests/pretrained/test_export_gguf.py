@@ -10,7 +10,7 @@ import torch
 
 import poslab
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer
-from poslab.encodings import Alibi, Rotary
+from poslab.encodings import Alibi, LogN, Rotary
 from poslab.encodings.rotary.longrope import longrope
 from poslab.encodings.rotary.scalings import llama3, rope_dynamic_ntk, rope_linear, rope_ntk, rotary_proportional
 from poslab.encodings.rotary.yarn import yarn
@@ -78,6 +78,14 @@ def test_the_rotation_of_a_file_is_that_of_the_model(form, name, tmp_path):
 def test_what_llama_cpp_has_not_is_one_sentence(encoding, changes, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         poslab.export(decoder(encoding, **changes), tmp_path / "model.gguf", length=TRAINED)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pretrained_model_under_more_than_a_rotation_is_one_sentence(tmp_path):
+    model = tiny("llama", torch.float32)
+    poslab.exchange(model, Rotary, temperature=LogN)
+    with pytest.raises(ValueError, match="only Llama, Mistral, Qwen3 and Gemma: it is a PoslabLlama"):
+        poslab.export(model, tmp_path / "model.gguf")
     assert not list(tmp_path.iterdir())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +62,7 @@ def write_gguf(form: Form, to: Path, tokenizer: Tokenizer | None) -> ExportedFil
     config = form.config
     if form.needs_poslab or config.model_type not in ARCHITECTURES:
         reason = f"it is a {form.model_class.__name__}"
-        if form.needs_poslab:
+        if form.needs_poslab and form.notes:
             reason = form.notes[0].removeprefix("It needs Poslab: ").removesuffix(".")
         raise ValueError(f"to={to}: llama.cpp has no such model, only Llama, Mistral, Qwen3 and Gemma: {reason}")
     if "sliding_attention" in (getattr(config, "layer_types", None) or ()) or (
@@ -126,9 +127,7 @@ def _add_rotation(writer: Any, config: Any, architecture: str, to: Path) -> str:
     if kind == "linear":
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(float(rope["factor"]))
-    elif (
-        kind == "yarn" and rope.get("truncate", True) and (rope.get("beta_fast", 32), rope.get("beta_slow", 1)) == BETAS
-    ):
+    elif kind == "yarn" and rope.get("truncate", True) and _betas(rope) == BETAS:
         writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
         writer.add_rope_scaling_factor(float(rope["factor"]))
         writer.add_rope_scaling_orig_ctx_len(int(rope["original_max_position_embeddings"]))
@@ -143,6 +142,11 @@ def _add_rotation(writer: Any, config: Any, architecture: str, to: Path) -> str:
         return "Its frequencies are the tensor rope_freqs."
     scaling = "" if kind == "default" else f" and the scaling {kind}"
     return f"It rotates with a base of {rope['rope_theta']:,g}{scaling}."
+
+
+def _betas(rope: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the bounds of YaRN; null is the default, as in transformers."""
+    return rope.get("beta_fast") or BETAS[0], rope.get("beta_slow") or BETAS[1]
 
 
 def _add_tokenizer(writer: Any, tokenizer: Tokenizer | None) -> str:
