@@ -31,7 +31,7 @@ WITH_FREQUENCIES = ("llama",)
 STILL = 1e14
 """Divisor of a frequency that is 0: in a text of a million tokens the angle ends at 1e-8."""
 
-BETAS = (32, 1)
+BETAS = (32.0, 1.0)
 """Bounds of YaRN in llama.cpp, which does not read them from files of these architectures."""
 
 
