@@ -193,6 +193,10 @@ class Exchange:
             mask = next(iter(mask.values()))
         real = _real(mask, past + length)
         keys = Positions.range(past + length, device=device) if real is None else Positions.padded(real)
+        documents = None if past or mask is not None else self._documents(named.get("position_ids"), batch)
+        if documents is not None:
+            keys = Positions.packed(documents)
+            keys = replace(keys, stop=int(keys.ids.max()) + 1)  # not of the row: rows of a table may end before
         queries = keys if not past else Positions(keys.ids[..., past:], keys.stop, contiguous=True)
         self.check_length(keys)
         self._check_ids(named.get("position_ids"), queries, None if real is None else real[:, past:])
@@ -202,7 +206,7 @@ class Exchange:
             if cache is not None:
                 memory = _Memory(cache, 2 * self._in_cache[-1] + 2, past)
                 known_BT = memory.extended(known_BT[:, None, :, None])[:, 0, :, 0]
-            tokens = Tokens(known_BT)
+            tokens = Tokens(known_BT, documents)
         kept = [past + length] * len(self._in_cache)
         if cache is not None:  # a static one has room for more
             kept = [min(past + length, cache.get_mask_sizes(length, i)[0]) for i in self._in_cache]
@@ -252,8 +256,15 @@ class Exchange:
         named["cache"] = cache
         return cache
 
+    def _documents(self, given: Tensor | None, batch: int) -> Tensor | None:
+        """Return the document of each token, (B, T), where position ids start again within a row; None elsewhere."""
+        if given is None or given.dim() != 2 or not self.family.packs:
+            return None
+        documents = functional.pad((given.diff(dim=1) != 1).cumsum(1), (1, 0))
+        return documents.expand(batch, -1) if bool(documents.any()) else None
+
     def _check_ids(self, given: Tensor | None, positions: Positions, real: Tensor | None) -> None:
-        """Raise ValueError for position ids that do not count the real tokens of each row from the first."""
+        """Raise ValueError for position ids that do not count real tokens of each row or packed document from 0."""
         if given is None:
             return
         differs = given - self.family.first_id(self.base.config) != positions.ids

@@ -34,6 +34,7 @@ class Family:
         rotates_share: True if a model of the family may rotate only a share of each head (`partial_rotary_factor`).
         layout: channels of a pair that rotates, as in `Rotary`.
         still: kinds of layers whose attention does not rotate, where others of the model do.
+        packs: True if position ids that start again within a row, without a mask, separate its documents.
         past_window: tokens that a token sees beyond `sliding_window` on one side: 1 where it does not count itself.
     """
 
@@ -50,6 +51,7 @@ class Family:
     rotates_share: bool = False
     layout: str = "half_split"
     still: Sequence[str] = ()
+    packs: bool = False
     past_window: int = 0
 
     def base_of(self, model: Any) -> Any:
@@ -214,7 +216,7 @@ _BERT = Family(
     rows="embeddings.position_embeddings",
 )
 _ROBERTA = replace(_BERT, head=["lm_head"], rows_before=None, ids_count_rows=True)
-_LLAMA = Family(layers="layers", attention="self_attn", head=["lm_head"], causal=True, rotary="rotary_emb")
+_LLAMA = Family(layers="layers", attention="self_attn", head=["lm_head"], causal=True, rotary="rotary_emb", packs=True)
 
 FAMILIES: dict[str, Family] = {
     "bert": _BERT,
@@ -230,8 +232,10 @@ FAMILIES: dict[str, Family] = {
     "modernbert": Family(
         layers="layers", attention="attn", head=["head", "decoder"], causal=False, rotary="rotary_emb", past_window=1
     ),
-    "gpt2": Family(layers="h", attention="attn", head=["lm_head"], causal=True, rows="wpe"),
-    "opt": replace(_LLAMA, rotary=None, base="decoder", rows="embed_positions", rows_before=2, projection="project_in"),
+    "gpt2": Family(layers="h", attention="attn", head=["lm_head"], causal=True, rows="wpe", packs=True),
+    "opt": replace(
+        _LLAMA, rotary=None, base="decoder", rows="embed_positions", rows_before=2, projection="project_in", packs=False
+    ),
     "gpt_neox": replace(_LLAMA, attention="attention", rotates_share=True),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "gemma", "olmo", "olmo2", "smollm3"), _LLAMA),
 }

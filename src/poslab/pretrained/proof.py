@@ -115,7 +115,7 @@ def prove(config: Any) -> Family:
                     for check in (_own, _disabled, _replaced):
                         check(model, family)
                     _padded(tiny_model(small, torch.float32), family)
-                    return _with_head(model, family)
+                    return _with_head(model, _with_packing(model, family))
             except ValueError as error:
                 failures.append(str(error))
             except Exception as error:
@@ -197,6 +197,37 @@ def _padded(model: Any, family: Family) -> None:
         exchange = _exchange(model, family, encoding)
         _compare(f"padding under {encoding.__name__}", _after_padding(model, family), _logits(model, tiny_text()))
         exchange.undo()
+
+
+def _with_packing(model: Any, family: Family) -> Family:
+    """Return a family that packs documents if the untouched model does, and check that it does so under encodings.
+
+    Raises:
+        ValueError: naming the check that failed.
+    """
+    if not family.causal or "position_ids" not in signature(model.forward).parameters:
+        return replace(family, packs=False)
+    text, half = tiny_text(), LENGTH // 2
+    ids = torch.arange(LENGTH).remainder(half).expand(2, -1) + family.first_id(model.config)
+
+    def packed() -> Tensor:
+        return _logits(model, text, position_ids=ids)
+
+    def apart() -> Tensor:
+        return torch.cat([_logits(model, text[:, :half]), _logits(model, text[:, half:])], dim=1)
+
+    expected = packed()
+    if family not in FAMILIES.values():
+        family = replace(family, packs=torch.allclose(expected, apart(), rtol=1e-3, atol=1e-3))
+    if family.packs:
+        exchange = _exchange(model, family, PretrainedPositions)
+        _compare("own positions of packed documents", packed(), expected)
+        exchange.undo()
+        for encoding in (NoPosition, Alibi):
+            exchange = _exchange(model, family, encoding)
+            _compare(f"packed documents under {encoding.__name__}", packed(), apart())
+            exchange.undo()
+    return family
 
 
 def _with_head(model: Any, family: Family) -> Family:
