@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 from functools import partial
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from poslab.encodings import (
     PositionalEncoding,
     Positions,
     Rotary,
+    Sinusoidal,
     T5Bias,
 )
 from poslab.encodings.rotary.longrope import longrope
@@ -383,6 +385,36 @@ def test_another_exchange_takes_the_place_of_the_first():
     borrow(model, T5Bias)
     exchange(model, Alibi)
     assert torch.equal(model(ids).logits, expected)
+
+
+def test_models_of_one_configuration_are_exchanged_each_by_itself():
+    model, ids = tiny("llama"), some_tokens()
+    other = type(model)(model.config).to(model.dtype).eval()
+    own, of_other = model(ids).logits, other(ids).logits
+    exchange(model, Alibi)
+    assert torch.equal(other(ids).logits, of_other)
+    exchange(other, T5Bias)
+    expected = other(ids).logits
+    exchange(model, "pretrained")
+    assert torch.equal(model(ids).logits, own)
+    assert torch.equal(other(ids).logits, expected)
+
+
+def test_threads_that_share_a_model_read_their_own_texts():
+    model = tiny("llama")
+    exchange(model, Sinusoidal)
+    first, second = some_tokens(1, 5), some_tokens(1, 9)
+    expected, others = model(first).logits, []
+
+    def read_in_another_thread(*_):
+        handle.remove()
+        thread = Thread(target=lambda: others.append(model(second).logits))
+        thread.start()
+        thread.join()
+
+    handle = model.get_input_embeddings().register_forward_pre_hook(read_in_another_thread)
+    assert torch.equal(model(first).logits, expected)
+    assert torch.equal(others[0], model(second).logits)
 
 
 def test_an_exchange_is_undone_once_and_not_after_another():

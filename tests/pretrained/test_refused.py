@@ -110,6 +110,7 @@ def test_what_changes_attention_without_a_counterpart_is_refused(name, key, valu
         ({"attention_mask": torch.ones(2, 9)}, f"{MASK}, got (2, 9)"),
         ({"attention_mask": {"full_attention": torch.ones(2, 1, 11, 11)}}, f"{MASK}, got (2, 1, 11, 11)"),
         ({"position_ids": torch.arange(11)[None] + 1}, "position_ids must count"),
+        ({"is_causal": False}, "is_causal must be True"),
         ({"cache": EncoderDecoderCache(DynamicCache(), DynamicCache())}, "cache must be one of transformers"),
     ],
 )
@@ -120,12 +121,31 @@ def test_arguments_without_a_counterpart_are_refused(given, message):
         model(IDS, **given)
 
 
-def test_a_cache_that_was_filled_without_the_states_of_an_encoding_is_refused():
+@pytest.mark.parametrize("encoding", [PaTH, Alibi, Rotary])
+@pytest.mark.parametrize("before", [PretrainedPositions, NoPosition])
+def test_a_cache_that_was_filled_under_other_positions_is_refused(before, encoding):
     model, cache = tiny("llama"), DynamicCache()
+    exchange(model, before)
     model(IDS, cache=cache)
-    exchange(model, PaTH)
+    exchange(model, encoding)
     with refused("cache must be empty", "same encoding"):
         model(IDS, cache=cache)
+
+
+def test_a_cache_of_the_untouched_model_is_read_under_its_own_positions():
+    model, cache = tiny("llama"), DynamicCache()
+    expected = model(torch.cat([IDS, IDS], dim=1)).logits[:, IDS.shape[1] :]
+    model(IDS, cache=cache)
+    exchange(model, PretrainedPositions)
+    torch.testing.assert_close(model(IDS, cache=cache).logits, expected, rtol=0, atol=1e-4)
+
+
+def test_an_attention_function_that_knows_no_encoding_is_refused():
+    model = tiny("llama")
+    exchange(model, Alibi)
+    model.set_attn_implementation("sdpa")
+    with refused("attn_implementation", "must stay poslab, got sdpa"):
+        model(IDS)
 
 
 def test_embeddings_alone_are_refused_where_position_is_mixed_into_them():

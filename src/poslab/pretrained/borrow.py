@@ -29,7 +29,7 @@ from poslab.encodings import (
 from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
 from poslab.pretrained.directory import download, library_model, require_transformers
-from poslab.pretrained.exchange import Exchange, undo
+from poslab.pretrained.exchange import Exchange, own_configuration, undo
 from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.proof import family_of
 
@@ -109,6 +109,7 @@ def exchange(
         encoding = partial(encoding, **hyperparameters)
     on_layers = family.on_layers(base.config, encoding)
     encodings = StackEncodings(on_layers, family.shape(base.config, digits), temperature)
+    own_configuration(model)
     return ExchangeInPlace(model, family, encodings.train(model.training), attention)
 
 

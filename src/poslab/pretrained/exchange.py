@@ -7,7 +7,10 @@ state, M model dim.
 from __future__ import annotations
 
 import inspect
+import itertools
+import threading
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -24,6 +27,19 @@ from poslab.encodings.tokens import PADDING
 from poslab.models.contexts import StackContext
 from poslab.pretrained.families import Family, part, with_rotated_first
 from poslab.pretrained.rotation import ROTATION, without_angles
+
+
+class _OfThread(threading.local):
+    """Contexts of the forward pass in which a thread is; a copy, and what is unpickled, has none."""
+
+    stack: StackContext | None = None
+    to_embed: StackContext | None = None
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return type(self), ()
+
+
+_NUMBERS = itertools.count(1)
 
 
 class Exchange:
@@ -57,8 +73,8 @@ class Exchange:
         self.windows, self.chunks = family.windows(self.base.config), family.chunks(self.base.config)
         hooks = {hook for encoding in encodings for hook in encoding.hooks}
         self._embeds, self._has_state = "embed" in hooks, "state" in hooks
-        self._to_embed: StackContext | None = None
-        self._stack: StackContext | None = None
+        self._of_thread = _OfThread()
+        self._number = 0 if self.keeps_own else next(_NUMBERS)  # on caches, which belong to one exchange
         self._arguments = list(inspect.signature(self.base.forward).parameters)
         self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
         self._handles.append(self.base.register_forward_hook(self._after_base))
@@ -129,17 +145,29 @@ class Exchange:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Make the contexts of a forward pass, unless `HostedModel` has made them, and hand them to the layers."""
         named = {**dict(zip(self._arguments, positional, strict=False)), **named}
+        if (implementation := self.base.config._attn_implementation) != NAME:
+            raise ValueError(
+                f"attn_implementation of a model under another encoding must stay {NAME}, got {implementation}: undo "
+                "the exchange first"
+            )
+        if named.get("is_causal") not in (None, self.family.causal):
+            raise ValueError(f"is_causal must be {self.family.causal}, as it is in this model")
         stack: StackContext = named.get("poslab_stack_context") or self._stack_context(named)
         if self.family.rows is not None and not self.keeps_own:  # beyond the rows, ids would be an error
             length, device = stack.positions.length, stack.positions.ids.device
             named["position_ids"] = torch.zeros(1, length, dtype=torch.int64, device=device)
         if self._embeds:
-            self._to_embed = stack
-        self._stack = stack  # for layers that are not handed it
+            self._of_thread.to_embed = stack
+        self._of_thread.stack = stack  # for layers that are not handed it
         return (), {**named, "poslab_stack_context": stack}
 
-    def _after_base(self, *_: Any) -> None:
-        self._stack = None
+    def _after_base(self, base: nn.Module, inputs: Any, output: Any) -> None:
+        from transformers import Cache
+
+        self._of_thread.stack = None
+        for value in output.values() if isinstance(output, Mapping) else output:
+            if isinstance(value, Cache):
+                value.poslab_exchange = self._number  # type: ignore[attr-defined]
 
     def _after_rows(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         """Return a zero, which broadcasts, instead of rows."""
@@ -147,7 +175,8 @@ class Exchange:
 
     def _after_embedding(self, module: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
         """Mix positions into the embeddings of tokens."""
-        stack, self._to_embed = self._to_embed, None  # GPT-2 embeds types of tokens with the same module
+        stack = self._of_thread.to_embed
+        self._of_thread.to_embed = None  # GPT-2 embeds types of tokens with the same module
         return None if stack is None else self.encodings.embed(output, stack.positions, stack.tokens)
 
     def _before_attention(
@@ -155,7 +184,7 @@ class Exchange:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Give a layer its context, and the encoding's state of its input."""
         checkpoints = self.base.training and getattr(self._layers[layer], "gradient_checkpointing", False)
-        stack = named.get("poslab_stack_context", self._stack)
+        stack = named.get("poslab_stack_context", self._of_thread.stack)
         if stack is None:  # in the backward pass, where the forward pass is computed again
             raise ValueError("gradient checkpointing is not supported for a model whose layers take no more arguments")
         context = stack.contexts[layer]
@@ -253,6 +282,8 @@ class Exchange:
             return None
         if not isinstance(cache, Cache) or isinstance(cache, EncoderDecoderCache):
             raise ValueError(f"cache must be one of transformers for a decoder, got {type(cache).__name__}")
+        if cache.get_seq_length() and getattr(cache, "poslab_exchange", 0) != self._number:
+            raise ValueError("cache must be empty or filled under the same encoding, got keys from before the exchange")
         named["cache"] = cache
         return cache
 
@@ -288,6 +319,15 @@ def _device(base: nn.Module) -> torch.device:
             "or let the rest wait in memory (max_memory)"
         )
     return torch.device(*devices or ["meta"])
+
+
+def own_configuration(model: nn.Module) -> None:
+    """Give a model its own copy of its configuration, which names its attention and may be that of other models."""
+    copies: dict[int, Any] = {}
+    deepcopy(model.config, copies)
+    for module in model.modules():
+        if id(config := module.__dict__.get("config")) in copies:
+            module.config = copies[id(config)]
 
 
 def undo(base: nn.Module) -> None:

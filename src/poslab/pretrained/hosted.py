@@ -16,7 +16,7 @@ from poslab.encodings.stack import first_end
 from poslab.models.contexts import StackContext
 from poslab.models.model import Capability, Model, Outputs, Pooling
 from poslab.pretrained.directory import configuration, library_model, tokenizer_file, with_weights, without_weights
-from poslab.pretrained.exchange import Exchange
+from poslab.pretrained.exchange import Exchange, own_configuration
 from poslab.pretrained.families import declared, part
 from poslab.pretrained.proof import family_of
 
@@ -89,6 +89,7 @@ class HostedModel(CheckedArguments, Model):
         self.position_sampler = positions
         self.host: Any
         self.host, self._has_trained_head = _host(path, config, outputs) if given is None else (given, True)
+        own_configuration(self.host)
         self.exchange = Exchange(self.host, self.family, self.encodings, attention)
         if self.exchange.keeps_own and self.family.rows is not None and positions is not None and positions.real:
             raise ValueError(f"positions must be integers for the learned rows of the model, got {positions}")
