@@ -67,11 +67,14 @@ class ClassCode:
         if not self.rotation or not re.search(r"rotary|rotate|position_embeddings|freqs_cis", self.attention):
             return False
         kind, flags = getattr(config, "position_embedding_type", "rope"), getattr(config, "no_rope_layers", None) or []
+        is_dense = (getattr(config, "mlp_layer_types", None) or [])[layer : layer + 1] == ["dense"]
         known = {
             "self.use_rope": bool(flags[layer]) if layer < len(flags) else None,
             "self.sliding_window is not None": is_sliding,
             "self.is_local_attention": is_sliding,
             "self.sliding_window is None or self.is_sliding": is_sliding or not getattr(config, "sliding_window", None),
+            "self.sliding_window is not None or self.force_rope": is_sliding
+            or (is_dense and getattr(config, "prefix_dense_sliding_window_pattern", None) == 1),
             "alibi is None": not getattr(config, "alibi", False),
             "self.config.use_mem_rope": bool(getattr(config, "use_mem_rope", False)),
             'self.position_embedding_type == "rotary"': kind == "rotary",
