@@ -25,7 +25,9 @@ ROTATIONS = {
     "ntk": partial(Rotary, scaling=partial(rope_ntk, factor=4.0)),
     "yarn": partial(Rotary, scaling=partial(yarn, factor=4.0, training_length=TRAINED)),
     "yarn_factor": partial(Rotary, scaling=partial(yarn, factor=4.0, training_length=TRAINED, attention_factor=1.0)),
-    "yarn_betas": partial(Rotary, scaling=partial(yarn, factor=4.0, training_length=TRAINED, beta_fast=16.0)),
+    "yarn_betas": partial(
+        Rotary, scaling=partial(yarn, factor=4.0, training_length=TRAINED, beta_fast=1.5, beta_slow=0.1)
+    ),
     "llama3": partial(Rotary, scaling=partial(llama3, factor=4.0, training_length=TRAINED)),
     "proportional": partial(Rotary, scaling=partial(rotary_proportional, proportion=0.5)),
     "partial": partial(Rotary, fraction=0.5),
