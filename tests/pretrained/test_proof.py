@@ -139,9 +139,24 @@ def test_a_model_with_an_image_tower_has_its_text_layers_replaced():
         torch.testing.assert_close(model(input_ids=ids).logits, own, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "values"),
+    [
+        ("gemma2", {"final_logit_softcapping": 3.0}),
+        ("cohere", {"logit_scale": 0.0625}),
+        ("granite", {"logits_scaling": 8.0, "embedding_multiplier": 12.0, "attention_multiplier": 0.1}),
+    ],
+)
+def test_logits_that_are_scaled_or_capped_are_those_of_the_class(model_type, values):
+    model, ids = tiny_model(tiny_config(default(model_type, **values)), torch.float64), tiny_text()
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+        torch.testing.assert_close(borrow(model)(ids), expected, rtol=1e-5, atol=1e-5)
+
+
 def test_what_only_an_exchange_supports_is_said():
     with pytest.raises(ValueError, match="logits by more than a product"):
-        borrow(tiny_model(tiny_config(default("gemma2")), torch.float32))
+        borrow(tiny_model(tiny_config(default("hyperclovax", logits_scaling=2.0)), torch.float32))
     with pytest.raises(ValueError, match="layers of chunked_attention"):
         borrow(tiny_model(tiny_config(default("llama4_text")), torch.float32))
 

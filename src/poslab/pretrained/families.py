@@ -66,6 +66,13 @@ class Family:
         layers, kinds = list(part(base, self.layers)), declared(base.config, "layer_types")
         return layers if not kinds else [layer for layer, kind in zip(layers, kinds, strict=True) if kind in ATTENTION]
 
+    def scaled(self, logits: Tensor, config: Any) -> Tensor:
+        """Return what a head returns, scaled as in Cohere and Granite, and capped as in Gemma 2."""
+        scale = (declared(config, "logit_scale") or 1.0) / (declared(config, "logits_scaling") or 1.0)
+        cap = declared(config, "final_logit_softcapping")
+        logits = logits if scale == 1.0 else logits * scale
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
     def first_row(self, config: Any) -> int:
         """Return the row of the first position."""
         return int(config.pad_token_id) + 1 if self.rows_before is None else self.rows_before

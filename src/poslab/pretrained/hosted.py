@@ -77,8 +77,8 @@ class HostedModel(CheckedArguments, Model):
             )
         if outputs is None and not self.family.head:
             raise ValueError(
-                "model computes its logits by more than a product, which Poslab does not: poslab.exchange replaces its "
-                "encoding in place"
+                "model computes its logits by more than a product, a scale and a cap, which Poslab does not: "
+                "poslab.exchange replaces its encoding in place"
             )
         if layers is not None:
             if any(spec.mixer for spec in layers.specs):
@@ -199,7 +199,7 @@ class HostedModel(CheckedArguments, Model):
         logits_BTV = hidden_BTM
         for path in self.family.head:
             logits_BTV = part(self.host, path)(logits_BTV)
-        return logits_BTV
+        return self.family.scaled(logits_BTV, self.base.config)
 
 
 def _capabilities(causal: bool) -> frozenset[Capability]:

@@ -231,10 +231,11 @@ def _with_packing(model: Any, family: Family) -> Family:
 
 
 def _with_head(model: Any, family: Family) -> Family:
-    """Return a family without a head if that does not make the logits of hidden states, as where they are capped."""
-    hidden_BTM = family.base_of(model)(input_ids=tiny_text(), use_cache=False).last_hidden_state
-    head = getattr(model, "lm_head", None)
-    same = head is not None and torch.allclose(head(hidden_BTM), _logits(model, tiny_text()), rtol=1e-5, atol=1e-4)
+    """Return a family without a head if that does not make the logits of hidden states."""
+    base, head = family.base_of(model), getattr(model, "lm_head", None)
+    hidden_BTM = base(input_ids=tiny_text(), use_cache=False).last_hidden_state
+    logits_BTV = None if head is None else family.scaled(head(hidden_BTM), base.config)
+    same = logits_BTV is not None and torch.allclose(logits_BTV, _logits(model, tiny_text()), rtol=1e-5, atol=1e-4)
     return family if same or family in FAMILIES.values() else replace(family, head=())
 
 
