@@ -83,6 +83,22 @@ def test_what_llama_cpp_has_not_is_one_sentence(encoding, changes, message, tmp_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("llama", {"hidden_act": "gelu"}, "llama of llama.cpp has hidden_act=silu, not gelu"),
+        ("gemma", {"hidden_act": "silu"}, "gemma of llama.cpp has hidden_act=gelu_pytorch_tanh, not silu"),
+        ("qwen3", {"attention_bias": True}, r"has no weight model\.layers\.0\.self_attn\.q_proj\.bias in this class"),
+    ],
+)
+def test_layers_that_llama_cpp_has_not_are_one_sentence(name, changes, message, tmp_path):
+    model = tiny(name, torch.float32, **changes)
+    poslab.exchange(model, Rotary)
+    with pytest.raises(ValueError, match=message):
+        poslab.export(model, tmp_path / "model.gguf")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_pretrained_model_under_more_than_a_rotation_is_one_sentence(tmp_path):
     model = tiny("llama", torch.float32)
     poslab.exchange(model, Rotary, temperature=LogN)

@@ -28,6 +28,9 @@ ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen3": "qwen3", "gemma"
 WITH_FREQUENCIES = ("llama",)
 """Architectures that rotate by the tensor `rope_freqs`; they take neighbouring channels as pairs."""
 
+ACTIVATIONS = {"llama": ("silu", "swish"), "qwen3": ("silu", "swish"), "gemma": ("gelu_pytorch_tanh", "gelu")}
+"""Activations of the feed-forward layers of an architecture, which no file names. Gemma takes the two for the same."""
+
 STILL = 1e14
 """Divisor of a frequency that is 0: in a text of a million tokens the angle ends at 1e-8."""
 
@@ -70,6 +73,11 @@ def write_gguf(form: Form, to: Path, tokenizer: Tokenizer | None) -> ExportedFil
     ):
         raise ValueError(f"to={to}: llama.cpp has no windows in this class, whose attention would see all tokens")
     architecture = ARCHITECTURES[config.model_type]
+    if config.hidden_act not in ACTIVATIONS[architecture]:
+        raise ValueError(
+            f"to={to}: {architecture} of llama.cpp has hidden_act={ACTIVATIONS[architecture][0]}, not "
+            f"{config.hidden_act}"
+        )
     writer = gguf.GGUFWriter(None, architecture)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(form.max_length)
@@ -86,7 +94,8 @@ def write_gguf(form: Form, to: Path, tokenizer: Tokenizer | None) -> ExportedFil
     for name, weight in form.weights.items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        if (name_there := names.get_name(name, (".weight", ".bias"))) is None:
+        name_there = names.get_name(name, (".weight", ".bias"))
+        if name_there is None or (name.endswith(".bias") and architecture != "llama"):
             raise ValueError(f"to={to}: llama.cpp has no weight {name} in this class")
         writer.add_tensor(name_there, _values(name, weight, config))
     try:
