@@ -384,6 +384,41 @@ def test_a_head_that_no_auto_class_chooses_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.needs("peft")
+def test_adapters_that_are_not_merged_are_refused(tmp_path):
+    from peft import IA3Config, LoraConfig, get_peft_model
+
+    for adapters in (
+        LoraConfig(target_modules=["q_proj"]),
+        IA3Config(target_modules=["q_proj"], feedforward_modules=[]),
+    ):
+        model = tiny("llama", torch.float32)
+        get_peft_model(model, adapters)
+        exchange(model, Rotary)
+        with pytest.raises(ValueError, match="LlamaForCausalLM must have plain weights to be exported: merge"):
+            poslab.export(model, tmp_path / "made")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_quantised_weights_are_not_exported(tmp_path):
+    model = tiny("llama", torch.float32)
+    model.config.quantization_config = {"quant_method": "awq"}
+    exchange(model, Rotary)
+    with pytest.raises(ValueError, match="must have plain weights to be exported"):
+        poslab.export(model, tmp_path / "made")
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_layers_with_a_window_rotate_like_the_others_under_a_rotation_without_scaling(tmp_path):
+    model = tiny("qwen2", torch.float32)
+    exchange(model, Rotary)
+    exported = poslab.export(model, tmp_path / "made")
+    assert (exported.class_name, exported.rope_type) == ("Qwen2ForCausalLM", "default")
+    torch.testing.assert_close(
+        loaded("qwen2", exported.path)(some_tokens()).logits, model(some_tokens()).logits, **CLOSE
+    )
+
+
 @pytest.mark.usefixtures("in_this_process")
 def test_an_exported_encoding_is_not_exchanged_again(tmp_path):
     path = poslab.export(hosted("llama", T5Bias), tmp_path / "made").path

@@ -121,7 +121,8 @@ class Family:
             return encoding
         kinds, windows = kinds_of(config), self.windows(config)
         rotates = declared(config, "no_rope_layers") or [kind not in self.still for kind in kinds]
-        see_all, plain = None in windows, {key: value for key, value in given.items() if key != "scaling"}
+        plain = {key: value for key, value in given.items() if key != "scaling"}
+        see_all = None in windows and plain != given
         layers = [
             (bool(turns), rope_of(config, kind)["rope_theta"], see_all and window is not None)
             for turns, kind, window in zip(rotates, kinds, windows, strict=True)

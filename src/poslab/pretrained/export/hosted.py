@@ -122,6 +122,11 @@ def hosted_form(model: Any, length: int) -> Form:
     weights = {  # with updates of low rank added
         name: weight for name, weight in merged(exchange.model.state_dict()).items() if f"{MODULE}." not in name
     }
+    adapted = any(".base_layer." in name or ".modules_to_save." in name for name in weights)
+    if adapted or getattr(config, "quantization_config", None) is not None:
+        raise ValueError(
+            f"{name} must have plain weights to be exported: merge adapters (merge_and_unload), and dequantize it"
+        )
     generation = getattr(exchange.model, "generation_config", None)
     reason: NotPlainError | None = None
     is_plain = not (len(encodings.temperatures) or any(encodings.windows) or any(encodings.chunks))
