@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,15 @@ def _compare(inspection: Inspection, positions_N: Integers, layer: int, given: T
         vectors[name] = given.get(name, (vectors[name], 0.0))[0]
         if vectors[name].shape != (head_dim,):
             raise ValueError(f"layers.{layer}.{name} must have {head_dim} numbers, got {vectors[name].shape}")
+
+    @cache
+    def expected_in(roundoff: float) -> golden.Values:
+        of_rotation = rotation.values(positions_N, vectors, roundoff) if rotation else {}
+        return golden.biases(inspection, positions_N, roundoff) | of_rotation
+
     for name in (name for name in COMPARED if name in given):
         values, roundoff = given[name]
-        expected = golden.biases(inspection, positions_N, roundoff)
-        expected |= rotation.values(positions_N, vectors, roundoff) if rotation else {}
+        expected = expected_in(roundoff)
         if name not in expected:
             raise ValueError(f"layers.{layer}.{name}: that layer of {inspection.description.name} has no known one")
         largest = max(largest, (float(np.max(expected[name][1])), f"layers.{layer}.{name}"))
@@ -155,8 +161,9 @@ def _compare(inspection: Inspection, positions_N: Integers, layer: int, given: T
 
     def reproduces(variant: Rotation, roundoff: float) -> bool:
         """Return True if a rotation has all values that differ, within the tolerance of their type."""
+        values_in = cache(partial(variant.values, positions_N, vectors))
         for name, (values, stored) in wrong.items():
-            expected, bounds = variant.values(positions_N, vectors, roundoff or stored)[name]
+            expected, bounds = values_in(roundoff or stored)[name]
             if values.shape != expected.shape or not (np.abs(values - expected) <= bounds).all():
                 return False
         return True
