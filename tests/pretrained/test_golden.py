@@ -292,7 +292,7 @@ def test_buckets_are_those_of_t5(tmp_path, is_decoder):
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("gpt2", "learned rows"), ("mamba", "none"), ("xglm", "sinusoids"), ("cohere2_moe", "unknown")],
+    [("gpt2", "learned rows"), ("mamba", "none"), ("xglm", "sinusoids"), ("moshi", "unknown")],
 )
 def test_a_model_without_golden_values_is_one_sentence(source, words):
     with pytest.raises(ValueError, match=words):
