@@ -171,7 +171,7 @@ def test_layers_that_are_equal_are_a_group():
         ("cohere2", 3, {"attention": "full", "rope": None}),
         ("qwen3_next", 0, {"attention": "linear", "rope": None}),
         ("mamba", 0, {"attention": "linear", "rope": None}),
-        ("cohere2_moe", 0, {"rope": None, "rotation": "unknown: a condition in the code of the class decides"}),
+        ("moshi", 0, {"rope": None, "rotation": "unknown: a condition in the code of the class decides"}),
     ],
 )
 def test_attention_of_a_layer(source, layer, expected):
