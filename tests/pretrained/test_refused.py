@@ -39,6 +39,9 @@ from tests.stacked import stacked
 from tests.training.runs import CONF, composed
 
 IDS = some_tokens()
+LINEAR = {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}
+LONGROPE = LINEAR | {"rope_type": "longrope", "original_max_position_embeddings": 12}
+LONGROPE |= {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
 MASK = "attention_mask must be (batch, 11), 0 at padding"
 
 
@@ -342,6 +345,12 @@ def test_a_configuration_that_is_not_that_of_the_weights_is_refused_by_what_diff
         ({"max_position_embeddings": 0}, "model must have positions"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}}, "model must have a positive rope_theta"),
         ({"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "model must have a positive rope_theta"),
+        ({"rope_parameters": {"rope_type": "default", "rope_theta": []}}, "model must have a positive rope_theta"),
+        ({"rope_parameters": LINEAR | {"factor": [1.0]}}, "model must have a positive factor"),
+        ({"rope_parameters": LINEAR | {"partial_rotary_factor": 1.5}}, "model must have a partial_rotary_factor of at"),
+        ({"rope_parameters": LONGROPE | {"attention_factor": "x"}}, "model must have a positive attention_factor"),
+        ({"rope_parameters": LONGROPE | {"long_factor": []}}, "model must have a short_factor and a long_factor"),
+        ({"text_config": 3}, "path="),
     ],
 )
 def test_positions_that_are_none_are_refused(change, message, folder):

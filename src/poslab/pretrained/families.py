@@ -56,8 +56,8 @@ class Family:
 
     def base_of(self, model: Any) -> Any:
         """Return the module that makes the masks and calls the layers of a model, with or without a head or a tower."""
-        config = getattr(model.config, "text_config", None)
-        if config is None or model.config.model_type in FAMILIES:
+        config = text_of(model.config)
+        if config is model.config or model.config.model_type in FAMILIES:
             return part(model.base_model, self.base)
         return next(x for x in model.modules() if getattr(x, "config", None) is config and hasattr(x, self.layers))
 
@@ -146,20 +146,52 @@ class Family:
         if self.rotary is None:
             return PretrainedFacts(training_length=length, max_length=length)
         rope = rope_of(config)
-        base = rope["rope_theta"]
-        if not isinstance(base, int | float) or not 0 < base < math.inf:
-            raise ValueError(f"model must have a positive rope_theta in its config.json, got {base!r}")
         share = self.share(config)
         still, rotated = head_dims(config)
         return PretrainedFacts(
             training_length=rope.get("original_max_position_embeddings") or length,
-            base=float(base),
+            base=float(rope["rope_theta"]),
             fraction=share * rotated / (still + rotated),
             layout=self.layout,
             factor_on="rotated",  # of all classes of transformers
             spectrum=partial(_spectrum, config, share),
             stretch=float(rope.get("factor") or 1.0),
         )
+
+
+POSITIVE = (
+    *("rope_theta", "factor", "original_max_position_embeddings", "partial_rotary_factor", "attention_factor"),
+    *("beta_fast", "beta_slow", "low_freq_factor", "high_freq_factor"),
+)
+"""Keys of rope_parameters that are positive numbers, where they are there."""
+
+
+def text_of(config: Any) -> Any:
+    """Return the configuration of the text layers: its own, or the one within a configuration of several towers."""
+    text = getattr(config, "text_config", None)
+    return text if hasattr(text, "model_type") else config
+
+
+def check_rotation(config: Any) -> None:
+    """Raise ValueError, starting with `model`, for parameters of a rotation of which transformers would make none."""
+    rope = getattr(config, "rope_parameters", None)
+    if not isinstance(rope, dict):
+        return
+    for of_kind in [rope] if "rope_type" in rope else [value for value in rope.values() if isinstance(value, dict)]:
+        for key in POSITIVE:
+            value = of_kind.get(key)
+            if (value is not None or key == "rope_theta") and not _is_positive(value):
+                raise ValueError(f"model must have a positive {key} in its config.json, got {value!r}")
+        if (share := of_kind.get("partial_rotary_factor")) is not None and share > 1:
+            raise ValueError(f"model must have a partial_rotary_factor of at most 1 in its config.json, got {share!r}")
+        factors = [of_kind[key] for key in ("short_factor", "long_factor") if of_kind.get(key) is not None]
+        is_list = all(isinstance(each, list) and all(map(_is_positive, each)) for each in factors)
+        if not is_list or len({len(each) for each in factors}) > 1:
+            raise ValueError("model must have a short_factor and a long_factor of positive numbers in its config.json")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def kinds_of(config: Any) -> list[str]:

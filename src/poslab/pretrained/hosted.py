@@ -17,7 +17,7 @@ from poslab.models.contexts import StackContext
 from poslab.models.model import Capability, Model, Outputs, Pooling
 from poslab.pretrained.directory import configuration, library_model, tokenizer_file, with_weights, without_weights
 from poslab.pretrained.exchange import Exchange, own_configuration
-from poslab.pretrained.families import declared, part
+from poslab.pretrained.families import declared, part, text_of
 from poslab.pretrained.proof import family_of
 
 
@@ -69,7 +69,7 @@ class HostedModel(CheckedArguments, Model):
             )
         self.family = family_of(config)
         self.capabilities = _capabilities(self.family.causal)  # type: ignore[misc]
-        config = getattr(config, "text_config", None) or config
+        config = text_of(config)
         if others := {*(declared(config, "layer_types") or ())} - {"full_attention", "sliding_attention"}:
             raise ValueError(
                 f"model has layers of {min(others)}, which Poslab neither trains nor caches: poslab.exchange replaces "

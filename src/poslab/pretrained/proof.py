@@ -28,7 +28,7 @@ from poslab.io.files import read_json, write_atomically
 from poslab.pretrained.directory import quiet_library
 from poslab.pretrained.discovery import LENGTH, VOCABULARY, candidates, first_words, tiny_config, tiny_model, tiny_text
 from poslab.pretrained.exchange import Exchange, undo
-from poslab.pretrained.families import FAMILIES, PREFIX, REFUSED, Family, declared
+from poslab.pretrained.families import FAMILIES, PREFIX, REFUSED, Family, check_rotation, declared, text_of
 
 SOURCES = Path(__file__).parent
 """Code on which a proof depends, besides the classes of transformers."""
@@ -51,7 +51,8 @@ def family_of(config: Any) -> Family:
             "model must have its own positions, got one exported under an encoding: start from the run that "
             "it was exported from, or with the model before"
         )
-    config = getattr(config, "text_config", None) or config
+    config = text_of(config)
+    check_rotation(config)
     if config.model_type not in FAMILIES:
         return proved(config)
     family = FAMILIES[config.model_type]
