@@ -352,6 +352,8 @@ def test_a_description_runs_nothing(changes, sentence, tmp_path):
 
 def refused():
     classifier = borrow(tiny("bert", torch.float32), Rotary, outputs=Outputs(3, True))
+    damaged = hosted("llama", Rotary)
+    damaged.base.norm.weight.data[0] = torch.nan
     return {
         "outputs": (classifier, "model must predict tokens to be exported, and this one has other outputs"),
         "positions": (
@@ -363,10 +365,11 @@ def refused():
             "model must be one of Poslab, or one of transformers after poslab.exchange, got LlamaForCausalLM",
         ),
         "foreign": (hosted("gpt2", Foreign), "encoding Foreign must be a class or a function of Poslab"),
+        "nan": (damaged, "model must have weights that are numbers to be exported, and model.norm.weight has NaN"),
     }
 
 
-@pytest.mark.parametrize("name", ["outputs", "positions", "untouched", "foreign"])
+@pytest.mark.parametrize("name", ["outputs", "positions", "untouched", "foreign", "nan"])
 def test_what_cannot_be_exported_is_refused(name, tmp_path):
     model, sentence = refused()[name]
     with pytest.raises(ValueError) as caught:
@@ -393,10 +396,10 @@ def test_adapters_that_are_not_merged_are_refused(tmp_path):
         IA3Config(target_modules=["q_proj"], feedforward_modules=[]),
     ):
         model = tiny("llama", torch.float32)
-        get_peft_model(model, adapters)
-        exchange(model, Rotary)
+        adapted = get_peft_model(model, adapters)
+        exchange(adapted, Rotary)
         with pytest.raises(ValueError, match="LlamaForCausalLM must have plain weights to be exported: merge"):
-            poslab.export(model, tmp_path / "made")
+            poslab.export(adapted, tmp_path / "made")
         assert list(tmp_path.iterdir()) == []
 
 
@@ -406,6 +409,14 @@ def test_quantised_weights_are_not_exported(tmp_path):
     exchange(model, Rotary)
     with pytest.raises(ValueError, match="must have plain weights to be exported"):
         poslab.export(model, tmp_path / "made")
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_compiled_model_is_exported(tmp_path):
+    model = tiny("llama", torch.float32)
+    exchange(model, Rotary)
+    exported = poslab.export(torch.compile(model, backend="eager"), tmp_path / "made")
+    assert exported.class_name == "LlamaForCausalLM"
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -28,6 +28,9 @@ class Form:
         needs_poslab: True if the class is one of `exchanged_classes`.
         generation: its generation configuration; None is a Poslab model's.
         rope_type: name of its rotation in transformers; None if it has none, or not as an encoding that was replaced.
+
+    Raises:
+        ValueError: for weights that are NaN.
     """
 
     model_class: Any
@@ -38,3 +41,8 @@ class Form:
     needs_poslab: bool = False
     generation: Any = None
     rope_type: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, weight in self.weights.items():
+            if weight.is_floating_point() and bool(weight.isnan().any()):
+                raise ValueError(f"model must have weights that are numbers to be exported, and {name} has NaN")

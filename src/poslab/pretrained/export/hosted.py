@@ -166,6 +166,8 @@ def exchange_of(model: Any) -> Exchange:
         check_sampler(model.position_sampler, model.max_length)
         model.exchange.require_current()
         return model.exchange
+    model = getattr(model, "_orig_mod", model)  # compiled
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
     bases = (getattr(module, "poslab_exchange", None) for module in model.modules())
     exchange: Exchange | None = next((exchange for exchange in bases if exchange is not None), None)
     if exchange is None or exchange.model is not model:
