@@ -91,7 +91,7 @@ def test_adapters_and_an_encoding_learn_together_whichever_comes_first(is_first)
     assert torch.equal(adapted.generate(**greedy()), adapted.generate(**greedy(use_cache=False)))
 
 
-@pytest.mark.parametrize("name", ["qwen3", "mistral", "gpt2", "gemma3_text", "gpt_oss", "llama4_text"])
+@pytest.mark.parametrize("name", ["qwen3", "mistral", "gpt2", "gemma3_text", "gpt_oss", "llama4_text", "lfm3"])
 @pytest.mark.parametrize("encoding", ["alibi", "path"])
 def test_a_static_cache_generates_what_a_dynamic_one_does(name, encoding):
     model = tiny_model(tiny_config(AutoConfig.for_model(name)), torch.float32)

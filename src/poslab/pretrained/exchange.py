@@ -25,7 +25,7 @@ from poslab.attention.context import contexts_of_layers
 from poslab.encodings import Positions, StackEncodings, Tokens
 from poslab.encodings.tokens import PADDING
 from poslab.models.contexts import StackContext
-from poslab.pretrained.families import Family, part, with_rotated_first
+from poslab.pretrained.families import ATTENTION, Family, part, with_rotated_first
 from poslab.pretrained.rotation import ROTATION, without_angles
 
 
@@ -218,8 +218,8 @@ class Exchange:
         cache = self._cache(named)
         past = 0 if cache is None else int(cache.get_seq_length())
         mask = named.get("attention_mask")
-        if isinstance(mask, Mapping):  # one for each kind of layers: all have the same padding
-            mask = next(iter(mask.values()))
+        if isinstance(mask, Mapping):  # one for each kind of layers: all with attention have the same padding
+            mask = next((mask[kind] for kind in ATTENTION if mask.get(kind) is not None), None)
         real = _real(mask, past + length)
         keys = Positions.range(past + length, device=device) if real is None else Positions.padded(real)
         documents = None if past or mask is not None else self._documents(named.get("position_ids"), batch)
