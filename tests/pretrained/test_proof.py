@@ -11,7 +11,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from poslab import export
-from poslab.encodings import Alibi, LayerPattern, Rotary
+from poslab.encodings import Alibi, LayerPattern, PretrainedPositions, Rotary
 from poslab.encodings.rotary.yarn import yarn
 from poslab.pretrained import discovery, proof
 from poslab.pretrained.borrow import borrow, exchange
@@ -137,6 +137,24 @@ def test_a_model_with_an_image_tower_has_its_text_layers_replaced():
         assert model.generate(ids, max_new_tokens=3, do_sample=False).shape == (2, ids.shape[1] + 3)
         exchange(model, "pretrained")
         torch.testing.assert_close(model(input_ids=ids).logits, own, rtol=1e-4, atol=1e-4)
+
+
+def test_images_are_refused_wherever_they_are_given():
+    text = tiny_config(default("gemma3_text"))
+    vision = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = default("gemma3", text_config=text.to_dict(), vision_config=vision | {"image_size": 28})
+    model, ids, image = AutoModelForCausalLM.from_config(config), tiny_text(), torch.zeros(2, 3, 28, 28)
+    exchange(model, PretrainedPositions)
+    types = torch.zeros_like(ids)
+    model(ids, token_type_ids=types)
+    types[:, 3:7] = 1
+    for name, call in {
+        "pixel_values": lambda: model(ids, image),
+        "pixel_values within": lambda: model.model(input_ids=ids, pixel_values=image),
+        "token_type_ids": lambda: model(ids, token_type_ids=types),
+    }.items():
+        with pytest.raises(ValueError, match=f"^{name.split()[0]} is not supported under another encoding"):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,9 @@ class Exchange:
         self._handles = [self.base.register_forward_pre_hook(self._before_base, with_kwargs=True)]
         self._handles.append(self.base.register_forward_hook(self._after_base))
         if self.base.config is not model.config:
-            self._handles.append(model.register_forward_pre_hook(_refuse_images, with_kwargs=True))
+            path = next(name for name, module in model.named_modules() if module is self.base).split(".")
+            for around in (model.get_submodule(".".join(path[:depth])) for depth in range(len(path))):
+                self._handles.append(around.register_forward_pre_hook(_refuse_images, with_kwargs=True))
         self._layers = family.layers_of(self.base)
         modules: list[nn.Module] = [part(layer, family.attention) for layer in self._layers]
         # The cache counts layers without attention too.
@@ -377,9 +379,13 @@ class _Memory(LayerCache):
 
 def _refuse_images(model: nn.Module, positional: tuple[Any, ...], named: Mapping[str, Any]) -> None:
     """Raise ValueError for what is no text, whose tokens may see later ones or have positions on several axes."""
-    given = sorted(name for name, value in named.items() if value is not None and name.startswith(("pixel", "image")))
-    if given:
-        raise ValueError(f"{given[0]} is not supported under another encoding, which replaces positions of text only")
+    named = {**dict(zip(inspect.signature(model.forward).parameters, positional, strict=False)), **named}
+    for name, value in named.items():
+        is_of_images = name.startswith(("pixel", "image", "video"))
+        if (value is not None and is_of_images) or (
+            isinstance(value, Tensor) and name.endswith("token_type_ids") and bool(value.any())
+        ):
+            raise ValueError(f"{name} is not supported under another encoding, which replaces positions of text only")
 
 
 def _real(mask: Any, length: int) -> Tensor | None:
