@@ -1,0 +1,134 @@
+"""A model of Poslab as lm-evaluation-harness asks it: probabilities of continuations and of texts, and answers.
+
+Dimension letters: B requests, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from datasets.utils import tqdm
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import normalize_gen_kwargs, postprocess_generated_text
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from poslab.data.tokenizers import Tokenizer
+from poslab.generation.decoding import generate
+from poslab.generation.token_choice import Sampling
+from poslab.models import Model
+
+TOKENS_AT_ONCE = 2**14
+"""Tokens of a batch of requests, which has at least one."""
+
+DEFAULT_NEW_TOKENS = 256
+"""Most tokens of an answer where a task names none, as in the harness."""
+
+
+class HarnessModel(TemplateLM):
+    """A causal model with its tokenizer.
+
+    Of a request that is longer than `max_length`, the last tokens are read. A text without a context is read after an
+    end of a document. Answers are those of greedy decoding, unless a task samples.
+
+    Args:
+        model: causal model in evaluation mode.
+        tokenizer: its tokenizer.
+        max_length: tokens that it reads at once; at most as many as its encoding has positions for.
+        seed: of answers that are sampled.
+
+    Raises:
+        ValueError: for a model that sees later tokens, or a length that its encoding does not have.
+    """
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, max_length: int, seed: int = 1) -> None:
+        super().__init__()
+        if "causal" not in model.capabilities:
+            raise ValueError("run must be of a model that continues texts, which an encoder does not")
+        if model.max_length is not None and max_length > model.max_length:
+            raise ValueError(f"lengths must be at most {model.max_length}, where the encoding ends, got {max_length}")
+        self.model, self.tokens, self.max_length, self.seed = model, tokenizer, max_length, seed
+        self._device = next(model.parameters()).device
+
+    @property
+    def eot_token_id(self) -> int:
+        return self.tokens.end_id
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        ids: list[int] = self.tokens.encode(string).tolist()
+        return ids
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False, **others: Any
+    ) -> list[tuple[float, bool]]:
+        """Return for each context and continuation its log probability, and whether greedy decoding would write it."""
+        texts = [(context + end)[-self.max_length - 1 :] for _, context, end in requests]
+        scores: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
+        with tqdm(total=len(requests), desc="probabilities", disable=disable_tqdm) as progress, torch.no_grad():
+            for batch in _batches([len(text) for text in texts]):
+                longest = max(len(texts[i]) for i in batch) - 1
+                # Padding is after the texts, whose tokens do not see it.
+                padding = [self.eot_token_id] * longest
+                rows_BT = torch.tensor([(texts[i][:-1] + padding)[:longest] for i in batch])
+                logits_BTV = self.model(rows_BT.to(self._device)).float()
+                for i, logits_TV in zip(batch, logits_BTV, strict=True):
+                    key, _, written = requests[i]
+                    answer_T = torch.tensor(written[-self.max_length :], device=self._device)
+                    end = len(texts[i]) - 1
+                    log_p_TV = logits_TV[end - len(answer_T) : end].log_softmax(-1)
+                    log_p = float(log_p_TV.gather(1, answer_T[:, None]).double().sum())
+                    scores[i] = log_p, bool((log_p_TV.argmax(-1) == answer_T).all())
+                    if key is not None:
+                        self.cache_hook.add_partial("loglikelihood", key, scores[i])
+                progress.update(len(batch))
+        return scores
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        totals = []
+        for request in tqdm(requests, desc="texts", disable=disable_tqdm):
+            (text,) = request.args
+            windows = get_rolling_token_windows(self.tok_encode(text), self.prefix_token_id, self.max_length, 1)
+            scores = self._loglikelihood_tokens([(None, *make_disjoint_window(w)) for w in windows], disable_tqdm=True)
+            totals.append(sum(log_p for log_p, _ in scores))
+            self.cache_hook.add_partial("loglikelihood_rolling", (text,), totals[-1])
+        return totals
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        answers = []
+        for request in tqdm(requests, desc="answers", disable=disable_tqdm):
+            prompt, settings = request.args
+            answers.append(self._answer(prompt, settings))
+            self.cache_hook.add_partial("generate_until", (prompt, settings), answers[-1])
+        return answers
+
+    def _answer(self, prompt: str, settings: Mapping[str, Any]) -> str:
+        known = normalize_gen_kwargs(dict(settings), DEFAULT_NEW_TOKENS)
+        stops: list[str] = [stop for stop in known["until"] if stop]
+        count = known["max_gen_toks"]
+        if (room := self.max_length - count) < 1:
+            raise ValueError(f"lengths must leave room for the {count} tokens of an answer, got {self.max_length}")
+        ids = self.tok_encode(prompt)[-room:] or [self.prefix_token_id]
+        sampling = Sampling(known.get("temperature") or 0.0, known.get("top_k"), known.get("top_p") or 1.0)
+        generator = torch.Generator(self._device).manual_seed(self.seed)
+        prompt_BT, written = torch.tensor([ids], device=self._device), list[int]()
+        for token_B in generate(self.model, prompt_BT, count, sampling, generator=generator, end_id=self.eot_token_id):
+            written.append(int(token_B))
+            if stops and any(stop in self.tokens.decode(written) for stop in stops):
+                break
+        text = self.tokens.decode(token for token in written if token != self.eot_token_id)
+        answer: str = postprocess_generated_text(text, stops, None)
+        return answer
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield indices of texts that are read at once, the longest first, of similar lengths."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch
