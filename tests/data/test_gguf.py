@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+import poslab
 from poslab.data.composed import converted
-from poslab.data.tokenizers import load_tokenizer
+from poslab.data.tokenizers import ByteTokenizer, load_tokenizer
 from poslab.pretrained.borrow import borrow
 from tests.pretrained.tiny import some_tokens, tiny
 
@@ -132,6 +133,44 @@ def test_code_beside_the_file_is_neither_run_nor_offered(llama, tmp_path, monkey
 def test_a_file_that_is_not_one_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "odd.gguf").write_bytes(b"GGUF" + bytes(100))
-    with pytest.raises(ValueError, match=r"^path=.*odd.gguf.*by transformers: "):
+    with pytest.raises(ValueError, match=r"^path=.*odd.gguf is damaged: "):
         converted(tmp_path / "odd.gguf")
     assert not list((tmp_path / "cache" / "poslab").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("encoding", "key"),
+    [("rope_linear", "llama.rope.scaling.type"), ("yarn", "llama.rope.scaling.type"), ("llama3", "rope_freqs.weight")],
+)
+def test_a_rotation_of_which_transformers_would_read_only_the_base_is_refused(encoding, key, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = tiny("llama", torch.float32)
+    poslab.exchange(model, encoding)
+    poslab.export(model, tmp_path / "scaled.gguf")
+    with pytest.raises(ValueError, match=rf"^path=.*has a rotation that transformers does not read \({key}\)"):
+        converted(tmp_path / "scaled.gguf")
+
+
+def test_a_file_that_lacks_weights_is_refused(llama):
+    _, file = llama
+    file.write_bytes(file.read_bytes().replace(b"blk.1.attn_q.weight", b"blk.9.attn_q.weight"))
+    with pytest.raises(ValueError, match=r"^path=.*it lacks model\.layers\.1\.self_attn\.q_proj\.weight"):
+        converted(file)
+
+
+def test_an_adapter_beside_the_file_is_not_read(llama):
+    model, file = llama
+    file.with_name("adapter_config.json").write_text('{"base_model_name_or_path": "/nowhere", "peft_type": "LORA"}')
+    with torch.no_grad():
+        logits = borrow(str(converted(file)))(some_tokens())
+        torch.testing.assert_close(logits, model(some_tokens()).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_panic_of_tokenizers_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model = tiny("llama", torch.float32)
+    model.resize_token_embeddings(257, mean_resizing=False)
+    poslab.exchange(model, "rotary")
+    poslab.export(model, tmp_path / "bytes.gguf", tokenizer=ByteTokenizer())  # with a pair that no token is
+    with pytest.raises(ValueError, match=r"^path=.*cannot be read by transformers: "):
+        converted(tmp_path / "bytes.gguf")

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -167,11 +168,12 @@ def converted(file: Path) -> Path:
     """Return a folder with the model and the tokenizer of a GGUF file, which is made unless it is in the cache.
 
     Weights in blocks of few bits become float32, each the number that its block represents. ValueError, starting with
-    `path`, if a package is missing, or transformers cannot read the file.
+    `path`, if a package is missing, or transformers cannot read the file or its rotation.
     """
     for name in NEEDED:
         if package_folder(name) is None:
             raise ValueError(f"path={file} needs the package {name}: {pip_install('gguf')}")
+    _check_rotation(file)
     with file.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = default_cache() / f"{file.stem}-{cache.key({'gguf': content})}"
@@ -190,17 +192,49 @@ def _convert(file: Path, folder: Path) -> None:
     source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     try:
         packed = GgufConfig(gguf_file=file.name, dequantize=True)
-        model = AutoModelForCausalLM.from_pretrained(
-            file.parent, **source, dtype=torch.float32, quantization_config=packed
-        )
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
-    except Exception as error:  # whatever transformers meets in the file
+        with TemporaryDirectory() as alone:  # transformers would read adapters and tokenizers next to the file
+            Path(alone, file.name).symlink_to(file.resolve())
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                alone, **source, dtype=torch.float32, quantization_config=packed, output_loading_info=True
+            )
+            model, info = loaded
+            if missing := sorted(info["missing_keys"]):
+                raise ValueError(f"it lacks {missing[0]}")
+            tokenizer = AutoTokenizer.from_pretrained(alone, **source)
+    except BaseException as error:  # whatever transformers meets in the file, panics of Rust too
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = " ".join(str(error).split("\n")[0].split()) or type(error).__name__
         raise ValueError(f"path={file} cannot be read by transformers: {reason}") from error
     finally:
         logging.enable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _check_rotation(file: Path) -> None:
+    """Raise ValueError, starting with `path`, for a rotation of which transformers reads only the base."""
+    from poslab.pretrained.inspection.gguf import read_gguf
+
+    try:
+        keys, tensors = read_gguf(file)
+    except ValueError as error:
+        raise ValueError(f"path={error}") from error
+    scaled = [
+        key
+        for key, value in keys.items()
+        if (key.endswith(".rope.scaling.type") and value != "none")
+        or (key.endswith((".rope.scaling.attn_factor", ".rope.scale_linear")) and value != 1.0)
+    ]
+    scaled += [
+        name
+        for name, divisors in tensors.items()
+        if name.startswith("rope_") and (divisors is None or any(divisor != 1.0 for divisor in divisors))
+    ]
+    if scaled:
+        raise ValueError(
+            f"path={file} has a rotation that transformers does not read ({scaled[0]}): give the folder of the model"
+        )
 
 
 LARGEST_AT_A_TENTH = 135e6
