@@ -432,6 +432,17 @@ def test_the_command_writes_and_checks_values(tmp_path, capsys):
     for words in (["golden=x.txt"], ["check=x.txt"], ["--golden", "x.npz"]):
         with pytest.raises(ValueError, match="must end in"):
             main([source, *words])
+    with pytest.raises(ValueError, match="takes one folder, file or class.*got nothing"):
+        main([])
+
+
+def test_repeated_cosines_of_transformers_are_named(tmp_path):
+    source = written(tmp_path, QWEN)
+    values = golden_values(inspect_positions(source))[0]
+    repeated = np.tile(values["layers.0.cos"], 2)
+    np.savez(tmp_path / "mine.npz", **{"positions": values["positions"], "layers.0.cos": repeated})
+    rows, differs = check_values(source, tmp_path / "mine.npz")
+    assert differs and any("give each once, where transformers repeats it" in row[1] for row in rows)
 
 
 def test_golden_values_need_no_torch(tmp_path):

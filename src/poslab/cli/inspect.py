@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
         print("\n".join([*lines, *table(OWN_KEYS.items())]))
         return
     line = re.sub(rf"--({'|'.join(OWN_KEYS)}|length)[\0=]", r"\1=", "\0".join(arguments))  # --check FILE
-    arguments = [re.sub("^length=", "context=", word) for word in line.split("\0")]
+    arguments = [re.sub("^length=", "context=", word) for word in line.split("\0") if word]
     given = dict(word.split("=", 1) for word in arguments if word.startswith(tuple(f"{key}=" for key in OWN_KEYS)))
     sources = [word for word in arguments if word not in [f"{key}={value}" for key, value in given.items()]]
     if len(sources) != 1 or sources[0].startswith("-"):

@@ -183,7 +183,11 @@ def _difference(
 ) -> str:
     """Return the first difference in words, by pair and then by position; empty if there is none."""
     if values.shape != expected.shape:
-        hint = ": one number for each pair of channels" if name in ("cos", "sin") else ""
+        hint = ""
+        if name in ("cos", "sin"):
+            hint = ": one number for each pair of channels"
+            if values.shape == (len(expected), 2 * expected.shape[1]):
+                hint += "; give each once, where transformers repeats it"
         return f"{name} has the shape {values.shape}, expected {expected.shape}{hint}"
     errors = np.atleast_2d(np.abs(values - expected))
     rows, columns = np.nonzero(errors > bounds)
