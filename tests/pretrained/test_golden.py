@@ -432,7 +432,7 @@ def test_the_command_writes_and_checks_values(tmp_path, capsys):
     for words in (["golden=x.txt"], ["check=x.txt"], ["--golden", "x.npz"]):
         with pytest.raises(ValueError, match="must end in"):
             main([source, *words])
-    with pytest.raises(ValueError, match="takes one folder, file or class.*got nothing"):
+    with pytest.raises(ValueError, match="got nothing"):
         main([])
 
 
