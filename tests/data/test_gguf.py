@@ -12,7 +12,7 @@ import torch
 
 import poslab
 from poslab.data.composed import converted
-from poslab.data.tokenizers import ByteTokenizer, load_tokenizer
+from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, load_tokenizer
 from poslab.pretrained.borrow import borrow
 from tests.pretrained.tiny import some_tokens, tiny
 
@@ -139,16 +139,37 @@ def test_a_file_that_is_not_one_is_a_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "key"),
-    [("rope_linear", "llama.rope.scaling.type"), ("yarn", "llama.rope.scaling.type"), ("llama3", "rope_freqs.weight")],
+    ("encoding", "values"),
+    [
+        ("rope_linear", {"factor": 2.0}),
+        ("yarn", {"factor": 4.0, "training_length": 16}),
+        ("llama3", {"factor": 4.0, "training_length": 16}),
+        ("rotary_proportional", {"proportion": 0.5}),
+    ],
 )
-def test_a_rotation_of_which_transformers_would_read_only_the_base_is_refused(encoding, key, tmp_path, monkeypatch):
+def test_a_scaling_of_which_transformers_reads_only_the_base_is_read(encoding, values, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    model = tiny("llama", torch.float32)
-    poslab.exchange(model, encoding)
-    poslab.export(model, tmp_path / "scaled.gguf")
-    with pytest.raises(ValueError, match=rf"^path=.*has a rotation that transformers does not read \({key}\)"):
-        converted(tmp_path / "scaled.gguf")
+    model, ids = tiny("llama", torch.float32), some_tokens(length=20)
+    tokenizer = SubwordTokenizer.train([["A list is a list of tables. " * 20]], 280)
+    model.resize_token_embeddings(tokenizer.vocab_size, mean_resizing=False)
+    with torch.no_grad():
+        plain = model(ids).logits
+        poslab.exchange(model, encoding, **values)
+        expected = model(ids).logits
+        poslab.export(model, tmp_path / "scaled.gguf", tokenizer=tokenizer)
+        logits = borrow(str(converted(tmp_path / "scaled.gguf")))(ids)
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(logits, plain, rtol=1e-2, atol=1e-2)
+
+
+def test_a_scaling_that_no_class_reads_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    model, file = tiny("llama", torch.float32), tmp_path / "scaled.gguf"
+    poslab.exchange(model, "rope_linear", factor=2.0)
+    poslab.export(model, file)
+    file.write_bytes(file.read_bytes().replace(b"linear", b"magics"))
+    with pytest.raises(ValueError, match=r"^path=.*has a rotation that transformers does not read \(magics\)"):
+        converted(file)
 
 
 def test_a_file_that_lacks_weights_is_refused(llama):

@@ -173,17 +173,17 @@ def converted(file: Path) -> Path:
     for name in NEEDED:
         if package_folder(name) is None:
             raise ValueError(f"path={file} needs the package {name}: {pip_install('gguf')}")
-    _check_rotation(file)
+    scaled = _scaled_rotation(file)
     with file.open("rb") as opened:
         content = hashlib.file_digest(opened, "sha256").hexdigest()
     folder = default_cache() / f"{file.stem}-{cache.key({'gguf': content})}"
     if not cache.verify_or_discard(folder):
         with cache.new_folder(folder) as temporary:
-            _convert(file, temporary)
+            _convert(file, temporary, scaled)
     return folder
 
 
-def _convert(file: Path, folder: Path) -> None:
+def _convert(file: Path, folder: Path, rope_parameters: dict[str, Any] | None) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
@@ -208,33 +208,43 @@ def _convert(file: Path, folder: Path) -> None:
         raise ValueError(f"path={file} cannot be read by transformers: {reason}") from error
     finally:
         logging.enable_progress_bar()
+    if rope_parameters is not None:
+        model.config.rope_parameters = rope_parameters
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
-def _check_rotation(file: Path) -> None:
-    """Raise ValueError, starting with `path`, for a rotation of which transformers reads only the base."""
-    from poslab.pretrained.inspection.gguf import read_gguf
+def _scaled_rotation(file: Path) -> dict[str, Any] | None:
+    """Return `rope_parameters` of a rotation of which transformers reads only the base; None if it has no scaling.
+
+    Divisors of the frequencies, as Llama 3 has them in its tensor `rope_freqs`, become a LongRoPE of the same divisors
+    for all lengths, which is exact. ValueError, starting with `path`, for scalings that no class reads.
+    """
+    from poslab.pretrained.inspection.gguf import read_gguf, words_of_transformers
 
     try:
         keys, tensors = read_gguf(file)
     except ValueError as error:
         raise ValueError(f"path={error}") from error
-    scaled = [
-        key
-        for key, value in keys.items()
-        if (key.endswith(".rope.scaling.type") and value != "none")
-        or (key.endswith((".rope.scaling.attn_factor", ".rope.scale_linear")) and value != 1.0)
-    ]
-    scaled += [
-        name
-        for name, divisors in tensors.items()
-        if name.startswith("rope_") and (divisors is None or any(divisor != 1.0 for divisor in divisors))
-    ]
-    if scaled:
+    words = words_of_transformers(keys, tensors)
+    rope = dict(words["rope_parameters"])
+    divisors, kind = rope.pop("divisors", None) or [1.0], rope.get("rope_type")
+    others = [name for name in tensors if name.startswith("rope_factors_")]
+    others += [key for key, value in keys.items() if key.endswith(".rope.scale_linear") and value != 1.0]
+    is_divided = any(divisor != 1.0 for divisor in divisors)
+    is_known = kind in ("default", "divisors") or (kind in ("linear", "yarn") and not is_divided)
+    if others or not is_known:
         raise ValueError(
-            f"path={file} has a rotation that transformers does not read ({scaled[0]}): give the folder of the model"
+            f"path={file} has a rotation that transformers does not read ({', '.join(others) or kind}): give the "
+            "folder of the model"
         )
+    if kind in ("linear", "yarn"):
+        return rope
+    if not is_divided and rope.get("attention_factor", 1.0) == 1.0:
+        return None
+    length = words.get("max_position_embeddings", 2048)
+    plain = {"attention_factor": 1.0, "factor": 1.0, "original_max_position_embeddings": length, **rope}
+    return {**plain, "rope_type": "longrope", "short_factor": divisors, "long_factor": divisors}
 
 
 LARGEST_AT_A_TENTH = 135e6
