@@ -511,3 +511,16 @@ def test_a_run_of_ours_under_a_bias_is_exported_by_the_command(tmp_path):
 
 def test_every_family_is_among_the_quick_pairs():
     assert {name for name, _ in [*PLAIN, *UNDER_ENCODING]} == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("to", "length", "message"),
+    [(None, 8, "to must name a new"), ("model", 1, "from 2 to"), ("model", 10**12, "from 2 to 1,048,576 tokens, got")],
+)
+def test_where_and_how_long_is_checked_before_anything_is_written(to, length, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = tiny("llama", torch.float32)
+    exchange(model, Rotary)
+    with pytest.raises(ValueError, match=message):
+        poslab.export(model, to, length=length)
+    assert not list(tmp_path.iterdir())

@@ -316,8 +316,8 @@ def _of_model(
     if length is None and (isinstance(model, HostedModel) or not isinstance(model, Model)):
         exchange = exchange_of(model)
         length = min(exchange.family.facts(exchange.model.config).training_length, LONGEST)
-    if type(length) is not int or length < 2:
-        raise ValueError(f"length must be the training length of the model, at least 2 tokens, got {length}")
+    if type(length) is not int or not 2 <= length <= 2**20:  # texts of twice as many tokens are compared
+        raise ValueError(f"length must be the training length of the model, from 2 to 1,048,576 tokens, got {length}")
     return _write(model, to, tokenizer, length, tokenizer_of)
 
 

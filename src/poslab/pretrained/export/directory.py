@@ -65,6 +65,8 @@ class Exported:
 def check_target(to: str | Path) -> Path:
     """Return the path of a new directory; ValueError if something is there, or transformers is missing."""
     require_transformers("export")
+    if not isinstance(to, str | Path):
+        raise ValueError(f"to must name a new or empty directory, got {to!r}")
     path = Path(to)
     try:
         if path.is_dir() and not any(path.iterdir()):
