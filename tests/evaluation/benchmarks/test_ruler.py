@@ -1,0 +1,161 @@
+import json
+import random
+import socket
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from poslab.evaluation.benchmarks.ruler import NEED_ANSWERS, NEED_TEXT, TASKS, ruler_items
+
+# The harness sorts six million pairs of words when its needles are imported.
+pytestmark = [pytest.mark.needs("lm_eval", "wonderwords", "nltk"), pytest.mark.slow]
+
+LENGTH = 3000
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Every byte is a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    library = Tokenizer(models.BPE(vocab={byte: i for i, byte in enumerate(alphabet)}, merges=[]))
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    library.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=library)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """The arguments that name a text of 300 sentences, and three articles of two paragraphs with two questions each."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "text.txt").write_text(" ".join(f"Sentence {i} is short." for i in range(300)))
+    articles = [
+        {
+            "title": f"Town {i}",
+            "paragraphs": [
+                {
+                    "context": f"Town {i} has {10 * i + j} bridges over the river.",
+                    "qas": [
+                        {"question": f"Bridges of {i}?", "answers": [{"text": f"{10 * i + j}", "answer_start": 11}]},
+                        {"question": "Towers?", "answers": []},
+                    ],
+                }
+                for j in (1, 2)
+            ],
+        }
+        for i in range(1, 4)
+    ]
+    (folder / "questions.json").write_text(json.dumps({"data": articles}))
+    text, answers = {"files": str(folder / "text.txt")}, {"answers": str(folder / "questions.json")}
+    return dict.fromkeys(NEED_TEXT, text) | dict.fromkeys(NEED_ANSWERS, answers)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("a test opens a connection")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_items_depend_on_the_seed_alone(task, tokenizer, own):
+    items = ruler_items(task, tokenizer, LENGTH, 2, seed=1, **own.get(task, {}))
+    random.random()
+    np.random.rand()
+    assert ruler_items(task, tokenizer, LENGTH, 2, seed=1, **own.get(task, {})) == items
+    assert ruler_items(task, tokenizer, LENGTH, 2, seed=2, **own.get(task, {})) != items
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_prompt_and_answer_fit_the_length_and_the_prompt_contains_the_answer(task, tokenizer, own):
+    for item in ruler_items(task, tokenizer, LENGTH, 2, **own.get(task, {})):
+        prompt = len(f"{item['input']} {item['gen_prefix']}".encode())
+        assert prompt + 30 <= item["length"] <= item["max_length"] == LENGTH
+        assert all(output in item["input"] for output in item["outputs"])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_harness_scores_a_perfect_answer_100_and_an_empty_one_0(task, tokenizer, own):
+    from lm_eval.tasks.ruler.common_utils import process_results
+
+    (item,) = ruler_items(task, tokenizer, LENGTH, 1, **own.get(task, {}))
+    assert process_results(item, [" and ".join(item["outputs"])])[str(LENGTH)] == 1
+    assert process_results(item, [""])[str(LENGTH)] == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_short_length_is_one_sentence_that_names_a_length_which_is_long_enough(task, tokenizer, own):
+    arguments = own.get(task, {})
+    with pytest.raises(ValueError, match=rf"^task={task} needs a length of at least \d+ tokens .*, got 100$") as error:
+        ruler_items(task, tokenizer, 100, 1, **arguments)
+    least = int(str(error.value).split("at least ")[1].split()[0])
+    assert len(ruler_items(task, tokenizer, least, 1, **arguments)) == 1
+
+
+@pytest.mark.parametrize("task", ["niah_single_1", "cwe", "fwe"])
+def test_the_global_random_generators_go_on_as_before(task, tokenizer):
+    random.seed(3)
+    np.random.seed(3)
+    expected = random.random(), np.random.rand()
+    random.seed(3)
+    np.random.seed(3)
+    ruler_items(task, tokenizer, LENGTH, 1)
+    assert (random.random(), np.random.rand()) == expected
+
+
+@pytest.mark.parametrize(("task", "kinds"), [("niah_single_1", "words numbers"), ("niah_multikey_3", "uuids uuids")])
+def test_needles_begin_their_answer_as_the_harness_does(task, kinds, tokenizer):
+    from lm_eval.tasks.ruler import niah_utils, prepare_niah
+
+    hay = "repeat" if task == "niah_single_1" else "needle"
+    key, value = kinds.split()
+    random.seed(5)
+    (item,) = prepare_niah.generate_samples(
+        prepare_niah.get_haystack(type_haystack=hay), tokenizer, max_seq_length=LENGTH, type_haystack=hay,
+        type_needle_k=key, type_needle_v=value, template=niah_utils.TEMPLATE, num_samples=1
+    )  # fmt: skip
+    (ours,) = ruler_items(task, tokenizer, LENGTH, 1)
+    [key_of_ours] = {line.split(" for ")[1].split(" mentioned")[0] for line in [ours["gen_prefix"]]}
+    [key_of_item] = {line.split(" for ")[1].split(" mentioned")[0] for line in [item["gen_prefix"]]}
+    assert ours["gen_prefix"] == item["gen_prefix"].replace(key_of_item, key_of_ours)
+    assert set(ours) >= set(item)
+
+
+def test_own_text_and_own_questions_are_named(tokenizer, own):
+    (needle,) = ruler_items("niah_multiquery", tokenizer, LENGTH, 1, **own["niah_multiquery"])
+    assert needle["form"] == "RULER form, own text"
+    assert len(needle["outputs"]) == 4
+    assert "Sentence 1 is short." in needle["input"]
+    (question,) = ruler_items("qa_squad", tokenizer, LENGTH, 1, **own["qa_squad"])
+    assert question["form"] == "RULER form, own questions"
+    (plain,) = ruler_items("niah_single_1", tokenizer, LENGTH, 1)
+    assert plain["form"] == "RULER"
+
+
+def test_a_questions_document_comes_with_others_of_its_article_first(tokenizer, own):
+    most = 600
+    for item in ruler_items("qa_squad", tokenizer, most, 3, **own["qa_squad"]):
+        article = item["input"].rpartition("Bridges of ")[2][0]
+        assert item["input"].count(f"Town {article} has") == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "message"),
+    [
+        ("niah", {}, "task must be one of .*, got 'niah'"),
+        ("niah_single_2", {}, "files must name text files for task=niah_single_2"),
+        ("qa_hotpot", {}, "answers must name files of questions"),
+        ("vt", {"seed": -1}, "seed from 0"),
+        ("vt", {"count": 0}, "count must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(task, arguments, message, tokenizer):
+    with pytest.raises(ValueError, match=message):
+        ruler_items(task, tokenizer, **{"length": LENGTH, "count": 1} | arguments)
+
+
+def test_more_items_than_questions_are_refused(tokenizer, own):
+    with pytest.raises(ValueError, match="at least 7 questions with an answer, got 6"):
+        ruler_items("qa_squad", tokenizer, LENGTH, 7, **own["qa_squad"])
