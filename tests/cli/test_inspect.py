@@ -60,6 +60,16 @@ def test_a_mistake_is_a_sentence(words, capsys):
     assert "\n" not in str(raised.value) and capsys.readouterr().out == ""
 
 
+def test_an_unknown_key_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match="unknown key 'contxt'; did you mean 'context'"):
+        main(["llama", "contxt=3"])
+
+
+def test_json_is_printed_for_another_program(capsys):
+    main(["llama", "json=-"])
+    assert json.loads(capsys.readouterr().out)["num_layers"] == 32
+
+
 def test_an_error_of_the_command_is_one_line():
     done = typed("nonsense")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -459,3 +459,12 @@ def test_a_model_that_has_read_a_text_keeps_nothing_of_it(encoding):
     assert read() is None
     expected = model(some_tokens()).logits
     assert torch.equal(copy.deepcopy(model)(some_tokens()).logits, expected)
+
+
+def test_a_model_is_borrowed_under_a_choice_by_its_name():
+    model, ids = tiny("llama"), some_tokens()
+    exchange(model, "yarn", factor=4.0)
+    with torch.no_grad():
+        torch.testing.assert_close(borrow(tiny("llama"), "yarn", factor=4.0)(ids), model(ids).logits, **CLOSE)
+    with pytest.raises(ValueError, match="encoding 'yarn' has no argument 'faktor'; did you mean 'factor'"):
+        borrow(tiny("llama"), "yarn", faktor=4.0)

@@ -189,6 +189,11 @@ FAULTS: dict[str, tuple[dict[str, Any], Any, str]] = {
     "3 vendor's factor": (SCALED, scaling(attention_factor=0.07 * math.log(4) + 1), "0.07 ln(factor)"),
     "4 mscale": (MSCALE, LATENT | {"rope_scaling": YARN}, "mscale left out"),
     "5 betas": (SCALED, scaling(beta_fast=1.0, beta_slow=32.0), "beta_fast and beta_slow swapped"),
+    "5 bounds of llama3": (
+        QWEN | {"rope_scaling": LLAMA3},
+        QWEN | {"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0, "high_freq_factor": 1.0}},
+        "low_freq_factor and high_freq_factor swapped",
+    ),
     "6 scaling off": (SCALED, QWEN, "scaling left out"),
     "7 pairs within the share": (QWEN | {"rope_parameters": PROPORTIONAL}, within_the_share, "within the first 4"),
     "8 default base": (QWEN, QWEN | {"rope_theta": 1e4}, "base 10,000"),

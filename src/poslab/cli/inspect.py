@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
+from poslab.arguments import nearest
 from poslab.cli.help import WIDTH, table, usage
 from poslab.cli.hydra_command import HELP, quick_imports, without_hydra
 from poslab.configuration.command_line import poslab_command
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 OWN_KEYS = {
     "context": "tokens of the text that the model shall read (default: max_position_embeddings)",
-    "json": "file to write everything to, frequencies too",
+    "json": "file to write everything to, frequencies too; - prints it instead of the table",
     "plot": "file to write a plot of wavelengths to: .png, .svg or .pdf",
     "golden": "file to write cosines, sines, rotated vectors and biases to: .safetensors",
     "check": "values of another program, .safetensors or .npz; the exit status is 1 if they differ",
@@ -42,6 +43,10 @@ def main(arguments: list[str]) -> None:
     given = dict(word.split("=", 1) for word in arguments if word.startswith(tuple(f"{key}=" for key in OWN_KEYS)))
     sources = [word for word in arguments if word not in [f"{key}={value}" for key, value in given.items()]]
     if len(sources) != 1 or sources[0].startswith("-"):
+        unknown = next((word for word in sources if re.match(r"-*[a-z_]+=", word) and not Path(word).exists()), None)
+        if unknown is not None:
+            key = unknown.partition("=")[0].lstrip("-")
+            raise ValueError(f"unknown key {key!r}{nearest(key, list(OWN_KEYS))}")
         usual = f"{poslab_command('inspect')} takes one folder, file or class, and {'=, '.join(OWN_KEYS)}= once each"
         raise ValueError(f"{usual}, got {' '.join(arguments) or 'nothing'}; hint: --help explains them")
     length, to, plot, golden, values = (given.get(key) for key in OWN_KEYS)
@@ -68,15 +73,16 @@ def main(arguments: list[str]) -> None:
 
                 with replacing(Path(golden)) as opened:
                     opened.write(save(*golden_values(inspection)))
-            if to is not None:
-                write_atomically(Path(to), json.dumps(inspection.to_json(), indent=1))
+            everything = json.dumps(inspection.to_json(), indent=1) if to is not None else ""
+            if to is not None and to != "-":
+                write_atomically(Path(to), everything)
             if plot is not None:
                 draw(inspection, Path(plot))
         except OSError as error:
             raise ValueError(
                 f"{' or '.join(filter(None, (to, plot, golden)))} cannot be written: {error.strerror}"
             ) from error
-        lines, differs = lines_of(inspection), False
+        lines, differs = [everything] if to == "-" else lines_of(inspection), False
         if values is not None:
             from poslab.pretrained.inspection.check import check_values
 
@@ -120,9 +126,13 @@ def draw(inspection: Inspection, file: Path) -> None:
         label = f"{layer.attention} layers, base {rope.base:,.0f}, {rope.type}"
         axes.semilogy(waves, LINES[n % 4], color=COLOURS[n % 6], label=label)
         trained.add(rope.original_length)
-    for length in sorted(trained):
-        axes.axhline(length, color="grey", linestyle=":", label=f"training length {length:,}")
-    axes.axhline(inspection.context, color="black", linestyle="--", label=f"context {inspection.context:,}")
+    windows = {layer.window for layer, _ in rotating if layer.window}
+    lengths = [("training length", trained), ("window", windows), ("context", {inspection.context})]
+    for length in sorted(set.union(*(values for _, values in lengths))):  # a line for all that are equal
+        names = " and ".join(name for name, values in lengths if length in values)
+        axes.axhline(
+            length, color="black" if "context" in names else "grey", linestyle=":", label=f"{names} {length:,}"
+        )
     axes.set(xlabel="pair of channels m", ylabel="wavelength (tokens)")
     axes.legend(fontsize="small")
     with replacing(file) as opened:

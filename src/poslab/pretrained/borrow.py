@@ -28,7 +28,7 @@ from poslab.encodings import (
 )
 from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
-from poslab.pretrained.directory import download, library_model, require_transformers
+from poslab.pretrained.directory import configuration, download, library_model, require_transformers
 from poslab.pretrained.exchange import Exchange, own_configuration, undo
 from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.proof import family_of
@@ -37,7 +37,7 @@ MODULE = "poslab_encodings"
 """Name of the encodings among the modules of a model of transformers."""
 
 
-def borrow(model: Any, encoding: EncodingFactory = PretrainedPositions, **options: Any) -> HostedModel:
+def borrow(model: Any, encoding: EncodingFactory | str = PretrainedPositions, **options: Any) -> HostedModel:
     """Return a pretrained model under an encoding, in evaluation mode, with the interface of Poslab's own models.
 
         model = poslab.borrow("path/to/model", encoding=partial(Rotary, scaling=partial(yarn, factor=4.0)))
@@ -46,9 +46,9 @@ def borrow(model: Any, encoding: EncodingFactory = PretrainedPositions, **option
     Args:
         model: folder of the model or its name on the hub, which is then downloaded; or a model of transformers, which
             is then changed in place.
-        encoding: encoding class, a partial of one, or a `LayerPattern`. What a pretrained model knows, such as the base
-            of its rotation or its training length, need not be given.
-        options: further arguments of `HostedModel`.
+        encoding: encoding class, a partial of one, a `LayerPattern`, or the name of a choice of conf/encoding. What a
+            pretrained model knows, such as the base of its rotation or its training length, need not be given.
+        options: further arguments of `HostedModel`, and, with a name, hyperparameters of the encoding.
 
     Raises:
         ValueError: as `HostedModel` does.
@@ -57,6 +57,11 @@ def borrow(model: Any, encoding: EncodingFactory = PretrainedPositions, **option
     if isinstance(model, str | os.PathLike):
         model = os.path.expanduser(model)
         download(model)
+    if isinstance(encoding, str):
+        others = {key: options.pop(key) for key in [*options] if key not in signature(HostedModel).parameters}
+        config = configuration(model) if isinstance(model, str) else library_model(model).config
+        facts = family_of(config).facts(getattr(config, "text_config", None) or config)
+        encoding = _named(encoding, others, facts.training_length)
     return HostedModel(encoding, model, **options).eval()
 
 

@@ -279,7 +279,7 @@ def errors_of_library(path: str, failed: str = "cannot be read by transformers")
         with quiet_library():
             yield
     except Exception as error:
-        lines = [" ".join(line.split()) for line in str(error).split("\n") if line.strip()]
+        lines = [" ".join(line.split()) for line in str(error).removeprefix("Got: ").split("\n") if line.strip()]
         reason = " ".join(lines[:2]) if lines and lines[0].endswith(":") else "".join(lines[:1])  # ":" announces it
         if isinstance(error, LookupError) or not reason:
             reason = f"{type(error).__name__}: {reason}"

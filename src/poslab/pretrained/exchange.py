@@ -149,8 +149,8 @@ class Exchange:
         named = {**dict(zip(self._arguments, positional, strict=False)), **named}
         if (implementation := self.base.config._attn_implementation) != NAME:
             raise ValueError(
-                f"attn_implementation of a model under another encoding must stay {NAME}, got {implementation}: undo "
-                "the exchange first"
+                f"attn_implementation of a model under another encoding must stay {NAME}, got {implementation}: "
+                "poslab.exchange(model, 'pretrained') undoes it first"
             )
         if named.get("is_causal") not in (None, self.family.causal):
             raise ValueError(f"is_causal must be {self.family.causal}, as it is in this model")
@@ -285,7 +285,7 @@ class Exchange:
         if not isinstance(cache, Cache) or isinstance(cache, EncoderDecoderCache):
             raise ValueError(f"cache must be one of transformers for a decoder, got {type(cache).__name__}")
         if cache.get_seq_length() and getattr(cache, "poslab_exchange", 0) != self._number:
-            raise ValueError("cache must be empty or filled under the same encoding, got keys from before the exchange")
+            raise ValueError("cache must be empty or filled under the same encoding, got keys of other positions")
         named["cache"] = cache
         return cache
 
@@ -324,7 +324,7 @@ def _device(base: nn.Module) -> torch.device:
 
 
 def own_configuration(model: nn.Module) -> None:
-    """Give a model its own copy of its configuration, which names its attention and may be that of other models."""
+    """Give a model its own copy of its configuration, which names its attention and may belong to other models."""
     copies: dict[int, Any] = {}
     deepcopy(model.config, copies)
     for module in model.modules():

@@ -31,7 +31,7 @@ class HarnessModel(TemplateLM):
     """A causal model with its tokenizer.
 
     Of a request that is longer than `max_length`, the last tokens are read. A text without a context is read after an
-    end of a document. Answers are those of greedy decoding, unless a task samples.
+    end of a document. Answers are decoded greedily, unless a task samples.
 
     Args:
         model: causal model in evaluation mode.

@@ -238,6 +238,9 @@ def _mistakes(rope: Rope, inspection: Inspection, last: int, wrong: Tensors) -> 
         "factor applied twice": {"factor": factor**2},
         f"factor {rope.max_length / original:g}, from the lengths": {"factor": rope.max_length / original},
     }
+    if {"low_freq_factor", "high_freq_factor"} <= block.keys():
+        swapped = {"low_freq_factor": block["high_freq_factor"], "high_freq_factor": block["low_freq_factor"]}
+        configured["low_freq_factor and high_freq_factor swapped"] = swapped
     for length in (rope.max_length, round(original * factor)):
         lengths = {"factor": factor, "original_max_position_embeddings": length}
         configured[f"original_max_position_embeddings={length:,}"] = lengths
