@@ -1,6 +1,8 @@
+import hashlib
 import json
 import random
 import socket
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -14,6 +16,16 @@ pytestmark = [pytest.mark.needs("lm_eval", "wonderwords", "nltk"), pytest.mark.s
 
 LENGTH = 3000
 
+# sha256 of the prompts that NVIDIA/RULER writes at c3f5e3b4 with the words of wonderwords 3: two for each of the seeds
+# 1, 2 and 42, at 3,000 bytes and at 4,096 words and punctuation marks.
+NVIDIA = {
+    "niah_single_1": ("8acd2eac194109c7", "4f0cc6b5c6152e9f"),
+    "niah_multikey_2": ("12920349c30e8f2d", "638acb27642a70ab"),
+    "niah_multikey_3": ("8b50bffd80d99b51", "5b1138ac235ecd33"),
+    "cwe": ("e6d564cc06209c6e", "0b1e38b6f0b8dd26"),
+    "fwe": ("17f8b713cebcdbf1", "d7d56ef00fab16ef"),
+}
+
 
 @pytest.fixture(scope="module")
 def tokenizer():
@@ -23,6 +35,14 @@ def tokenizer():
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     library.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=library)
+
+
+@pytest.fixture(scope="module")
+def of_words():
+    """A tokenizer to which every word and every group of punctuation marks is a token."""
+    library = Tokenizer(models.WordLevel(vocab={"?": 0}, unk_token="?"))
+    library.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=library, unk_token="?")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +73,17 @@ def own(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    def refuse(*_, **__):
+    """Fails a test that opens a connection, also where the error is caught, as `nltk.download` does."""
+    opened = []
+
+    def refuse(*arguments, **_):
+        opened.append(arguments)
         raise OSError("a test opens a connection")
 
-    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    yield
+    assert not opened
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -103,6 +130,37 @@ def test_the_global_random_generators_go_on_as_before(task, tokenizer):
     np.random.seed(3)
     ruler_items(task, tokenizer, LENGTH, 1)
     assert (random.random(), np.random.rand()) == expected
+
+
+@pytest.mark.parametrize("task", NVIDIA)
+def test_prompts_are_those_of_nvidias_code(task, tokenizer, of_words):
+    if not version("wonderwords").startswith("3."):
+        pytest.skip("other versions have other words")
+    for expected, (counter, length) in zip(NVIDIA[task], [(tokenizer, 3000), (of_words, 4096)], strict=True):
+        items = [item for seed in (1, 2, 42) for item in ruler_items(task, counter, length, 2, seed)]
+        prompts = "\n".join(f"{item['input']} {item['gen_prefix']}" for item in items)
+        assert hashlib.sha256(prompts.encode()).hexdigest().startswith(expected)
+
+
+def test_the_harness_takes_the_items_as_a_custom_dataset(tokenizer):
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    items = ruler_items("vt", tokenizer, LENGTH, 2)
+    task = ConfigurableTask(
+        config={
+            "task": "own_vt",
+            "custom_dataset": lambda **_: {"test": Dataset.from_list(items)},
+            "output_type": "generate_until",
+            "test_split": "test",
+            "doc_to_text": "{{input}}",
+            "doc_to_target": "{{outputs}}",
+            "gen_prefix": "{{gen_prefix}}",
+        }
+    )
+    task.build_all_requests()
+    prompts = [request.args[0] for request in task.instances]
+    assert prompts == [f"{item['input']} {item['gen_prefix']}" for item in items]
 
 
 @pytest.mark.parametrize(("task", "kinds"), [("niah_single_1", "words numbers"), ("niah_multikey_3", "uuids uuids")])
