@@ -38,6 +38,7 @@ PAGES = (
     "training-methods",
     "every-encoding",
     "model-patterns",
+    "sweeps",
 )
 TABLE = re.compile(r"<!-- table: (\S+) (\S+)(.*?) -->\n\n(?:\|.*\n)+")
 NUMBER = re.compile(r"([−-]?[\d,]+(\.\d+)?)<!-- (\S+) (\S+) (\S+) (\S+) -->")

@@ -1,6 +1,6 @@
 """The tasks of RULER (Hsieh et al. 2024, arXiv 2404.06654), generated on this machine without a download.
 
-Words, templates and generators are those of the installed lm-evaluation-harness. The amount of hay is searched for as
+Words, templates and generators come from the installed lm-evaluation-harness. The amount of hay is searched for as
 in NVIDIA's code (github.com/NVIDIA/RULER), so that niah_single_1, niah_multikey_2, niah_multikey_3, cwe and fwe have
 its prompts for the same seed and tokenizer. vt has the harness's form, with other line breaks and another example.
 """
@@ -73,7 +73,7 @@ def ruler_items(
     files: str | Sequence[str] | None = None,
     answers: str | Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Return items of a task of RULER; they depend on the arguments alone.
+    """Return items of a task of RULER; they depend only on the arguments.
 
     An item has the keys of the harness's items (`index`, `input`, `outputs`, `gen_prefix`, `length`, `max_length`) and
     `form`, which says whether the text is RULER's or your own. `length` counts the prompt with `gen_prefix` and special
