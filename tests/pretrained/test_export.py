@@ -541,7 +541,7 @@ def test_a_run_of_another_task_or_without_a_checkpoint_is_refused(tmp_path):
 
 
 def test_a_model_needs_a_length_and_a_run_has_its_own(run, tmp_path):
-    with pytest.raises(ValueError, match=r"^length must.*least 2 tokens, got N"):
+    with pytest.raises(ValueError, match=r"^length must.*from 2 to 1,048,576 tokens, got N"):
         poslab.export(decoder(Rotary), tmp_path / "made")
     with pytest.raises(ValueError, match=r"^tokenizer and.*leave them out$"):
         poslab.export(run, tmp_path / "made", length=5)
