@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import poslab
+from poslab.data import composed
 from poslab.data.composed import converted
 from poslab.data.tokenizers import ByteTokenizer, SubwordTokenizer, load_tokenizer
 from poslab.pretrained.borrow import borrow
@@ -195,3 +196,17 @@ def test_a_panic_of_tokenizers_is_a_sentence(tmp_path, monkeypatch):
     poslab.export(model, tmp_path / "bytes.gguf", tokenizer=ByteTokenizer())  # with a pair that no token is
     with pytest.raises(ValueError, match=r"^path=.*cannot be read by transformers: "):
         converted(tmp_path / "bytes.gguf")
+
+
+@pytest.mark.parametrize(
+    ("base", "scaling", "is_read"), [(1e4, "none", True), (1e4, "linear", False), (1e5, "none", False)]
+)
+def test_bases_of_layers_with_a_window_are_those_of_the_class_or_refused(base, scaling, is_read, monkeypatch, tmp_path):
+    keys = {"general.architecture": "gemma3", "gemma3.block_count": 2, "gemma3.rope.freq_base": 1e6}
+    keys |= {"gemma3.rope.freq_base_swa": base, "gemma3.rope.scaling.type": scaling, "gemma3.rope.scaling.factor": 8.0}
+    monkeypatch.setattr("poslab.pretrained.inspection.gguf.read_gguf", lambda _: (keys, {}))
+    if is_read:
+        assert composed._scaled_rotation(tmp_path / "m.gguf") is None
+    else:
+        with pytest.raises(ValueError, match="a rotation that transformers does not read"):
+            composed._scaled_rotation(tmp_path / "m.gguf")

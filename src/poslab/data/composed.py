@@ -228,6 +228,9 @@ def _scaled_rotation(file: Path) -> dict[str, Any] | None:
         raise ValueError(f"path={error}") from error
     words = words_of_transformers(keys, tensors)
     rope = dict(words["rope_parameters"])
+    if "rope_theta" in (of_windows := rope.get("sliding_attention", {})) and of_windows["rope_theta"] == 10_000:
+        rope = dict(rope["full_attention"])  # as in Gemma 3, whose classes have this base in layers with a window
+        rope["rope_type"] = "default" if rope["rope_type"] == "default" else f"{rope['rope_type']} of some layers"
     divisors, kind = rope.pop("divisors", None) or [1.0], rope.get("rope_type")
     others = [name for name in tensors if name.startswith("rope_factors_")]
     others += [key for key, value in keys.items() if key.endswith(".rope.scale_linear") and value != 1.0]

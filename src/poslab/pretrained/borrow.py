@@ -30,6 +30,7 @@ from poslab.encodings.layers import encoding_of
 from poslab.encodings.shape import PretrainedFacts
 from poslab.pretrained.directory import configuration, download, library_model, require_transformers
 from poslab.pretrained.exchange import Exchange, own_configuration, undo
+from poslab.pretrained.families import text_of
 from poslab.pretrained.hosted import HostedModel
 from poslab.pretrained.proof import family_of
 
@@ -60,7 +61,7 @@ def borrow(model: Any, encoding: EncodingFactory | str = PretrainedPositions, **
     if isinstance(encoding, str):
         others = {key: options.pop(key) for key in [*options] if key not in signature(HostedModel).parameters}
         config = configuration(model) if isinstance(model, str) else library_model(model).config
-        facts = family_of(config).facts(getattr(config, "text_config", None) or config)
+        facts = family_of(config).facts(text_of(config))
         encoding = _named(encoding, others, facts.training_length)
     return HostedModel(encoding, model, **options).eval()
 
