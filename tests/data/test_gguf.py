@@ -204,7 +204,7 @@ def test_a_panic_of_tokenizers_is_a_sentence(tmp_path, monkeypatch):
 def test_bases_of_layers_with_a_window_are_those_of_the_class_or_refused(base, scaling, is_read, monkeypatch, tmp_path):
     keys = {"general.architecture": "gemma3", "gemma3.block_count": 2, "gemma3.rope.freq_base": 1e6}
     keys |= {"gemma3.rope.freq_base_swa": base, "gemma3.rope.scaling.type": scaling, "gemma3.rope.scaling.factor": 8.0}
-    monkeypatch.setattr("poslab.pretrained.inspection.gguf.read_gguf", lambda _: (keys, {}))
+    monkeypatch.setattr("poslab.io.gguf.read_gguf", lambda _: (keys, {}))
     if is_read:
         assert composed._scaled_rotation(tmp_path / "m.gguf") is None
     else:

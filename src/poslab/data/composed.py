@@ -220,7 +220,7 @@ def _scaled_rotation(file: Path) -> dict[str, Any] | None:
     Divisors of the frequencies, as Llama 3 has them in its tensor `rope_freqs`, become a LongRoPE of the same divisors
     for all lengths, which is exact. ValueError, starting with `path`, for scalings that no class reads.
     """
-    from poslab.pretrained.inspection.gguf import read_gguf, words_of_transformers
+    from poslab.io.gguf import read_gguf, words_of_transformers
 
     try:
         keys, tensors = read_gguf(file)

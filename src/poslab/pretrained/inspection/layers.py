@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from poslab.pretrained.inspection.gguf import PAIRING, WITHOUT_ROTATION
+from poslab.io.gguf import PAIRING, WITHOUT_ROTATION
 from poslab.pretrained.inspection.sources import Description
 from poslab.pretrained.inspection.spectrum import Rope, number
 

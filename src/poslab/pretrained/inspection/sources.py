@@ -16,9 +16,9 @@ from typing import Any
 
 from poslab.arguments import nearest, shown
 from poslab.io.files import read_json
+from poslab.io.gguf import read_gguf, words_of_transformers
 from poslab.pretrained import directory
 from poslab.pretrained.inspection.class_code import ClassCode, class_code
-from poslab.pretrained.inspection.gguf import read_gguf, words_of_transformers
 
 MAX_CONFIG = 10_000_000
 """Most bytes of a `config.json`; the largest published ones, with names of classes, have about 2,000,000."""
