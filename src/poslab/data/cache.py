@@ -84,7 +84,7 @@ def verify_or_discard(folder: Path, check: Callable[[Path], object] = lambda fol
     """
     try:
         number = folder.stat().st_ino
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     try:
         _check_files(folder)

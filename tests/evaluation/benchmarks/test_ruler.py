@@ -1,7 +1,9 @@
 import hashlib
 import json
 import random
+import re
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 
 import numpy as np
@@ -9,7 +11,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from poslab.evaluation.benchmarks.ruler import NEED_ANSWERS, NEED_TEXT, TASKS, ruler_items
+from poslab.evaluation.benchmarks.prompts import only_needles, without_needles
+from poslab.evaluation.benchmarks.ruler import HAVE_DEPTH, NEED_ANSWERS, NEED_TEXT, TASKS, ruler_items
 
 # The harness sorts six million pairs of words when its needles are imported.
 pytestmark = [pytest.mark.needs("lm_eval", "wonderwords", "nltk"), pytest.mark.slow]
@@ -199,19 +202,85 @@ def test_a_questions_document_comes_with_others_of_its_article_first(tokenizer, 
         assert item["input"].count(f"Town {article} has") == 2
 
 
-@pytest.mark.parametrize(
-    ("task", "arguments", "message"),
-    [
-        ("niah", {}, "task must be one of .*, got 'niah'"),
-        ("niah_single_2", {}, "files must name text files for task=niah_single_2"),
-        ("qa_hotpot", {}, "answers must name files of questions"),
-        ("vt", {"seed": -1}, "seed from 0"),
-        ("vt", {"count": 0}, "count must be at least 1"),
-    ],
-)
-def test_wrong_arguments_are_one_sentence(task, arguments, message, tokenizer):
-    with pytest.raises(ValueError, match=message):
-        ruler_items(task, tokenizer, **{"length": LENGTH, "count": 1} | arguments)
+def variables_of(question: str, lines: list[str]) -> set[str]:
+    """Follow assignments from the value that a question of vt names."""
+    reached = {question.split("value ")[1].split(",")[0]}
+    for line in lines:
+        name, _, value = line.removeprefix("VAR ").strip().partition(" = ")
+        if value.removeprefix("VAR ") in reached:
+            reached.add(name)
+    return {name for name in reached if name.isalpha()}
+
+
+def test_needles_of_variable_tracking_are_its_chain(tokenizer):
+    for item in ruler_items("vt", tokenizer, LENGTH, 3):
+        assert variables_of(item["gen_prefix"], item["needles"]) == {*item["outputs"]}
+        assert "VAR" not in without_needles(item).rpartition("hidden in")[2]
+        assert all(item["input"].count(needle) == 1 for needle in item["needles"])
+
+
+@pytest.mark.parametrize("task", [task for task in TASKS if task.startswith("niah")])
+def test_needles_of_a_haystack_are_its_sentences_on_the_keys_of_the_question(task, tokenizer, own):
+    for item in ruler_items(task, tokenizer, LENGTH, 3, **own.get(task, {})):
+        keys = item["gen_prefix"].split(" for ")[1].split(" mentioned")[0].replace(", and ", ", ").split(", ")
+        sentences = [s for key in keys for s in re.findall(rf"One of the [^:]* for {key} is: [^.]*\.", item["input"])]
+        assert sorted(item["needles"]) == sorted(sentences)
+        assert sorted(s.rpartition(" ")[2][:-1] for s in sentences) == sorted(item["outputs"])
+
+
+@pytest.mark.parametrize("task", [*(task for task in TASKS if task.startswith("niah")), "vt", *NEED_ANSWERS])
+def test_a_prompt_without_needles_lacks_the_answer_and_one_of_needles_lacks_the_hay(task, tokenizer, own):
+    (item,) = ruler_items(task, tokenizer, LENGTH, 1, **own.get(task, {}))
+    start, end = item["hay"]
+    head, tail = item["input"][:start], item["input"][end:]
+    without, only = without_needles(item), only_needles(item)
+    for text in (without, only):
+        assert text.startswith(head)
+        assert text.endswith(tail)
+    hay = without[len(head) : -len(tail)]
+    assert not any(output in re.split(r"\W+", hay) for output in item["outputs"])
+    assert len(hay.split()) == len(item["input"][start:end].split()) - sum(len(n.split()) for n in item["needles"])
+    assert only[len(head) : -len(tail)].split() == [word for needle in item["needles"] for word in needle.split()]
+
+
+@pytest.mark.parametrize("task", ["cwe", "fwe"])
+def test_tasks_that_aggregate_have_no_needles_and_no_wrong_answers(task, tokenizer):
+    (item,) = ruler_items(task, tokenizer, LENGTH, 1)
+    assert item["needles"] == item["distractors"] == []
+    assert without_needles(item) == only_needles(item) == item["input"]
+
+
+@pytest.mark.parametrize("task", [*(task for task in TASKS if task.startswith("niah")), "vt"])
+def test_wrong_answers_have_the_form_of_the_right_one(task, tokenizer, own):
+    (item,) = ruler_items(task, tokenizer, LENGTH, 1, **own.get(task, {}))
+    forms = [re.sub(r"[0-9a-f]" if "-" in o else r"\d" if o.isdigit() else r"[A-Z]", "x", o) for o in item["outputs"]]
+    assert len(item["distractors"]) == 3
+    for wrong in item["distractors"]:
+        assert not {*wrong} & {*item["outputs"]}
+        assert [len(value) for value in wrong] == [len(form) for form in forms]
+    in_prompt = [value in item["input"] for wrong in item["distractors"] for value in wrong]
+    assert all(in_prompt) if task.startswith("niah_multikey") else not any(in_prompt)
+
+
+@pytest.mark.parametrize("task", HAVE_DEPTH)
+def test_a_depth_moves_the_needle_and_nothing_else(task, tokenizer, own):
+    places, keys = [], set()
+    for depth in (0, 0.5, 1):
+        (item,) = ruler_items(task, tokenizer, LENGTH, 1, depth=depth, **own.get(task, {}))
+        start, end = item["hay"]
+        places.append((item["input"].index(item["needles"][0]) - start) / (end - start))
+        keys.add((item["gen_prefix"], *item["outputs"]))
+    assert len(keys) == 1
+    assert places[0] < 0.001
+    assert places[1] == pytest.approx(0.5, abs=0.07)
+    assert places[2] > 0.8
+
+
+def test_two_threads_make_the_same_prompts_as_one(tokenizer):
+    alone = [ruler_items("niah_single_1", tokenizer, LENGTH, 2, seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = pool.map(lambda seed: ruler_items("niah_single_1", tokenizer, LENGTH, 2, seed), range(4))
+        assert list(together) == alone
 
 
 def test_more_items_than_questions_are_refused(tokenizer, own):

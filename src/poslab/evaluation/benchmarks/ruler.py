@@ -11,16 +11,16 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from threading import RLock
 from types import SimpleNamespace
-from typing import Any, NamedTuple
-from unittest.mock import patch
+from typing import Any
 
 import numpy as np
 
 from poslab.configuration.command_line import pip_install
-from poslab.data.text_files import read
-from poslab.io.files import NotInstalledError, files_of, patterns_of, require_content
+from poslab.evaluation.benchmarks.fitting import Prompt, as_item, largest_that_fits, words_of
+from poslab.io.files import NotInstalledError
 
 NEEDLES: dict[str, dict[str, Any]] = {
     "niah_single_1": {"type_haystack": "repeat"},
@@ -36,6 +36,8 @@ ONE_NEEDLE = {"type_needle_k": "words", "type_needle_v": "numbers", "num_needle_
 NEED_TEXT = tuple(task for task, needles in NEEDLES.items() if needles["type_haystack"] == "essay")
 NEED_ANSWERS = ("qa_squad", "qa_hotpot")
 TASKS = (*NEEDLES, "vt", "cwe", "fwe", *NEED_ANSWERS)
+HAVE_DEPTH = ("niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_2", "niah_multikey_3")
+"""Tasks that insert one needle into their hay."""
 SHORT = 4096
 """In shorter prompts RULER counts hay in smaller steps."""
 NEEDLE_TOKENS, EXAMPLE_TOKENS = 128, 500
@@ -45,15 +47,9 @@ ATTEMPTS = 20
 LONGEST, STRIDE = 2**17, 128
 """End and step of the search for the least length."""
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
-
-
-class Prompt(NamedTuple):
-    """A prompt without the beginning of its answer, that beginning, and what the answer must contain."""
-
-    text: str
-    prefix: str
-    outputs: list[str]
-
+NEEDLE = re.compile(r"One of the special magic \w+ for \S+ is: (\S+)\.")
+HARNESS = RLock()
+"""Held while attributes of the harness's modules are replaced."""
 
 Draw = Callable[[int, int], Prompt]
 """Makes a prompt from the amount of hay and the number of the item."""
@@ -72,13 +68,9 @@ def ruler_items(
     *,
     files: str | Sequence[str] | None = None,
     answers: str | Sequence[str] | None = None,
+    depth: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Return items of a task of RULER; they depend only on the arguments.
-
-    An item has the keys of the harness's items (`index`, `input`, `outputs`, `gen_prefix`, `length`, `max_length`) and
-    `form`, which says whether the text is RULER's or your own. `length` counts the prompt with `gen_prefix` and special
-    tokens, and the longest answer. `custom_dataset` of a task of the harness can return
-    `{"test": datasets.Dataset.from_list(ruler_items(...))}`.
+    """Return items of a task of RULER, as `prompts.items` does, made anew. They depend only on the arguments.
 
     Args:
         task: one of `TASKS`.
@@ -91,22 +83,21 @@ def ruler_items(
         answers: files of questions for the tasks `NEED_ANSWERS`, as `dataset=answers_file` has them. The other
             documents of qa_squad come first from the article of the question. The questions of qa_hotpot have one
             document here instead of two.
+        depth: of the needle in tasks of `HAVE_DEPTH`, from 0 to 1: the nearest position that RULER may draw. None draws
+            it.
 
     Raises:
-        ValueError: for an unknown task, a missing file, or a short length, with the least length in the message.
+        ValueError: for a missing file, or a short length, with the least length in the message.
         NotInstalledError: if the extra `lm-eval` is not installed.
     """
-    if task not in TASKS:
-        raise ValueError(f"task must be one of {', '.join(TASKS)}, got {task!r}")
-    if length < 1 or count < 1 or not 0 <= seed < 2**32:
-        limits = "length and count must be at least 1 and seed from 0 to 4294967295"
-        raise ValueError(f"{limits}, got length={length}, count={count}, seed={seed}")
-    words = _words(task, files) if task in NEED_TEXT else []
+    if task in NEED_TEXT and files is None:
+        raise ValueError(f"files must name text files for task={task}, whose needles are hidden in your own text")
+    words = words_of(files) if task in NEED_TEXT and files is not None else []
     questions, documents = _questions(task, answers, count, seed) if task in NEED_ANSWERS else ([], [])
     form = "RULER form, own text" if words else "RULER form, own questions" if questions else "RULER"
 
     def generate(length: int, count: int) -> list[dict[str, Any]]:
-        with _seeded_harness(seed) as harness:
+        with _seeded_harness(seed, depth) as harness:
             config = {
                 "vt": harness.vt.CONFIG["variable_tracking"],
                 "cwe": harness.cwe.CONFIG,
@@ -116,7 +107,7 @@ def ruler_items(
             answer_tokens = config.get(task, {"tokens_to_generate": NEEDLE_TOKENS})["tokens_to_generate"]
 
             def measure(prompt: Prompt) -> int:
-                return len(tokenizer(f"{prompt.text} {prompt.prefix}").input_ids)
+                return len(tokenizer(prompt.written).input_ids)
 
             limit = length - answer_tokens
             if task == "fwe":
@@ -138,8 +129,7 @@ def ruler_items(
                 high = max(int(length / (measure(draw(step, 0)) / step) * 3), 2 * step)
                 prompts = _sized(draw, measure, limit, count, step, high)
         return [
-            {"index": index, "input": prompt.text, "outputs": prompt.outputs, "gen_prefix": prompt.prefix}
-            | {"length": measure(prompt) + answer_tokens, "max_length": length, "form": form}
+            as_item(index, prompt, measure(prompt) + answer_tokens, length, form, seed)
             for index, prompt in enumerate(prompts)
         ]
 
@@ -156,33 +146,57 @@ def ruler_items(
         raise ValueError(f"task={task} does not fit {LONGEST} tokens with this tokenizer") from None
 
 
+class _Draws(random.Random):
+    """What the harness's modules use of the module `random`, with its own state and a fixed depth of one needle."""
+
+    Random = random.Random
+
+    def __init__(self, seed: int, depth: float | None) -> None:
+        super().__init__(seed)
+        self.first_seed, self.depth = seed, depth
+
+    def begin_item(self, index: int) -> None:
+        """Where depths are compared, draw the same for an item at each; else go on, as NVIDIA's code does."""
+        if self.depth is not None:
+            self.seed(f"{self.first_seed} {index}")
+
+    def sample(self, population: Sequence[Any], k: int, *, counts: Any = None) -> list[Any]:
+        drawn = super().sample(population, k, counts=counts)  # at a depth too, so that the next draws are the same
+        return drawn if self.depth is None or k > 1 else [population[round(self.depth * (len(population) - 1))]]
+
+
 @contextmanager
-def _seeded_harness(seed: int) -> Iterator[SimpleNamespace]:
-    """Provide the harness's modules with their random draws seeded; the global generators go on as before.
+def _seeded_harness(seed: int, depth: float | None) -> Iterator[SimpleNamespace]:
+    """Provide the harness's modules with their own, seeded random draws.
 
     Where the harness has a generator of its own module, NVIDIA's code starts one with the seed for each prompt.
     """
-    state, numpy_state = random.getstate(), np.random.get_state()
-    try:
+    with HARNESS:
         harness = _harness()
+        draws = _Draws(seed, depth)
+        numpy_draws = SimpleNamespace(random=np.random.RandomState(seed))
         words = sorted(harness.cwe.WORDS)
         random.Random(seed).shuffle(words)
         shuffler = SimpleNamespace(shuffle=lambda values: random.Random(seed).shuffle(values))
-        with ExitStack() as patches:
-            for module, name, value in (
-                (harness.cwe, "WORDS", words),
-                (harness.cwe, "RNG", shuffler),
-                (harness.fwe, "SEED", seed),
-                (harness.qa, "SEED", seed),
-                (harness.niah, "cached_sent_tokenize", SENTENCE_END.split),  # punkt would be a download
-            ):
-                patches.enter_context(patch.object(module, name, value))
-            random.seed(seed)
-            np.random.seed(seed)
+        with (
+            _replaced(harness.niah, random=draws, cached_sent_tokenize=SENTENCE_END.split),  # punkt is a download
+            _replaced(harness.vt, random=draws, np=numpy_draws),
+            _replaced(harness.cwe, random=draws, WORDS=words, RNG=shuffler),
+            _replaced(harness.fwe, random=draws, SEED=seed),
+            _replaced(harness.qa, random=draws, SEED=seed),
+        ):
             yield harness
+
+
+@contextmanager
+def _replaced(module: Any, **attributes: Any) -> Iterator[None]:
+    """Set attributes of a module for a while."""
+    earlier = {name: getattr(module, name) for name in attributes}
+    try:
+        vars(module).update(attributes)
+        yield
     finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
+        vars(module).update(earlier)
 
 
 def _harness() -> SimpleNamespace:
@@ -190,7 +204,7 @@ def _harness() -> SimpleNamespace:
     try:
         import nltk
 
-        with patch.object(nltk.data, "find", lambda *_, **__: ""):
+        with _replaced(nltk.data, find=lambda *_, **__: ""):
             from lm_eval.tasks.ruler import cwe_utils, fwe_utils, niah_utils, prepare_niah, qa_utils, vt_utils
     except ImportError as error:
         raise NotInstalledError(f"RULER needs {error.name}: {pip_install('lm-eval')}") from None
@@ -208,7 +222,7 @@ def _sized(
     Raises:
         TooShortError: if prompts with the least hay do not fit.
     """
-    most = _most(draw, measure, limit, step, high)
+    most = largest_that_fits(lambda size: measure(draw(size, 0)) <= limit, step, high)
     prompts = []
     for index in range(count):
         size, attempts = max(most, least), 0
@@ -221,23 +235,12 @@ def _sized(
     return prompts
 
 
-def _most(draw: Draw, measure: Callable[[Prompt], int], limit: int, low: int, high: int) -> int:
-    """Return the most hay that fits, by bisection; `low` if none does."""
-    most = low
-    while low <= high:
-        size = (low + high) // 2
-        if measure(draw(size, 0)) <= limit:
-            most, low = size, size + 1
-        else:
-            high = size - 1
-    return most
-
-
 def _needles(harness: SimpleNamespace, task: str, words: list[str], seed: int) -> Draw:
     settings = ONE_NEEDLE | NEEDLES[task]
     hay = words or harness.niah.get_haystack(type_haystack=settings["type_haystack"])
 
     def draw(size: int, index: int) -> Prompt:
+        harness.niah.random.begin_item(index)
         repeated = words * -(-size // len(words)) if words else hay
         text, outputs, _ = harness.niah.generate_input_output(
             size, repeated, template=harness.templates.TEMPLATE, random_seed=seed, **settings
@@ -246,26 +249,33 @@ def _needles(harness: SimpleNamespace, task: str, words: list[str], seed: int) -
         if question is None:
             raise NotInstalledError("RULER needs a version of lm-eval whose needles end in a question, such as 0.4.13")
         verb, subject = question.groups()
-        return Prompt(text, f"The {subject} {verb}", outputs)
+        matches = [*NEEDLE.finditer(text)]
+        needles = [match[0] for match in matches if match[1] in outputs]
+        context = text.index("\n") + 1, text.rindex("\n")
+        return Prompt(text, f"The {subject} {verb}", outputs, context, needles, [match[1] for match in matches])
 
     return draw
 
 
 def _chains(vt: Any, measure: Callable[[Prompt], int]) -> Draw:
-    start = vt.CONFIG["variable_tracking"]["answer_prefix"].partition("{")[0]
+    config = vt.CONFIG["variable_tracking"]
+    start = config["answer_prefix"].partition("{")[0]
 
     def chain(size: int, is_example: bool) -> Prompt:
         text, outputs = vt.generate_input_output(size, num_chains=1, num_hops=4, is_icl=is_example)
         head, _, tail = text.rpartition(start)
         return Prompt(head, (start + tail).strip(), outputs)
 
-    size = _most(lambda size, _: chain(size, True), measure, EXAMPLE_TOKENS, 5, EXAMPLE_TOKENS // 5)
+    size = largest_that_fits(lambda size: measure(chain(size, True)) <= EXAMPLE_TOKENS, 5, EXAMPLE_TOKENS // 5)
     solved = chain(size, True)
     example = f"{solved.text} {solved.prefix}  {' '.join(solved.outputs)}\n\n"
 
     def draw(size: int, index: int) -> Prompt:
         prompt = chain(size, False)
-        return prompt._replace(text=f"{vt.randomize_icl(example)}\n\n{prompt.text}")
+        text = f"{vt.randomize_icl(example)}\n\n{prompt.text}"
+        needles = re.findall(rf"VAR (?:{'|'.join(prompt.outputs)}) = (?:\d+|VAR \w+ )", text)
+        hay = _hay(text, config["template"])
+        return prompt._replace(text=text, hay=hay, needles=needles, others=prompt.outputs)
 
     return draw
 
@@ -307,22 +317,18 @@ def _documents(qa: Any, questions: list[dict[str, Any]], documents: list[str]) -
     def draw(size: int, index: int) -> Prompt:
         # The harness shuffles the list that it is given.
         text, outputs = qa.generate_input_output(index, size, qas=questions, docs=[*documents])
-        return Prompt(text, qa.CONFIG["answer_prefix"], outputs)
+        (number,) = questions[index]["context"]
+        document = re.search(rf"Document \d+:\n{re.escape(documents[number])}", text)
+        needles = [document[0]] if document else []
+        return Prompt(text, qa.CONFIG["answer_prefix"], outputs, _hay(text, qa.CONFIG["template"]), needles)
 
     return draw
 
 
-def _words(task: str, files: str | Sequence[str] | None) -> list[str]:
-    """Return the words of text files."""
-    if files is None:
-        raise ValueError(f"files must name text files for task={task}, whose needles are hidden in your own text")
-    words: list[str] = []
-    for path in files_of("files", patterns_of("files", files)):
-        require_content("files", path, "text")
-        words += read(path).split()
-    if not words:
-        raise ValueError("files must contain text, but all their characters are white space")
-    return words
+def _hay(text: str, template: str) -> tuple[int, int]:
+    """Return from and to which character of a text the context of its template is, the last one if there are two."""
+    head, _, tail = template.partition("{context}")
+    return text.rindex(head) + len(head), text.rindex(tail.partition("{")[0])
 
 
 def _questions(

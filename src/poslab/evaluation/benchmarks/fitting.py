@@ -1,0 +1,110 @@
+"""Prompts with the evidence for their answer, and the items of a benchmark that are made of them."""
+
+from __future__ import annotations
+
+import random
+import string
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from poslab.arguments import with_checked_arguments
+from poslab.data.text_files import read
+from poslab.io.files import files_of, patterns_of, require_content
+
+MAX_DISTRACTORS = 3
+
+
+class Prompt(NamedTuple):
+    """A prompt, and what its answer is read from.
+
+    Attributes:
+        text: the prompt without the beginning of its answer.
+        prefix: that beginning.
+        outputs: what the answer must contain, or alternatives in questions on documents.
+        hay: from and to which character of the text there is hay, needles included.
+        needles: the parts of the hay that determine the answer, in their order; none where all of it does.
+        others: values of the prompt with the form of an output, right ones included.
+    """
+
+    text: str
+    prefix: str
+    outputs: list[str]
+    hay: tuple[int, int] = (0, 0)
+    needles: Sequence[str] = ()
+    others: Sequence[str] | None = None
+
+    @property
+    def written(self) -> str:
+        """The prompt up to where a model goes on."""
+        return f"{self.text} {self.prefix}"
+
+
+@with_checked_arguments
+@dataclass(frozen=True)
+class Item:
+    """A prompt as an item of lm-evaluation-harness, whose keys come first; see `prompts.items`."""
+
+    index: int
+    input: str
+    outputs: list[str]
+    gen_prefix: str
+    length: int
+    max_length: int
+    form: str
+    needles: list[str]
+    hay: list[int]
+    distractors: list[list[str]]
+
+
+def as_item(index: int, prompt: Prompt, length: int, max_length: int, form: str, seed: int) -> dict[str, Any]:
+    """Return the item of a prompt that has this length with its answer."""
+    text, prefix, outputs, hay, needles, _ = prompt
+    wrong = _wrong_answers(prompt, seed, index)
+    return vars(Item(index, text, outputs, prefix, length, max_length, form, [*needles], [*hay], wrong))
+
+
+def _wrong_answers(prompt: Prompt, seed: int, index: int) -> list[list[str]]:
+    """Return wrong answers of other values of the prompt, or of drawn ones where there are too few for one answer."""
+    if prompt.others is None:
+        return []
+    draws, size = random.Random(f"{seed} {index}"), len(prompt.outputs)
+    values = sorted({*prompt.others} - {*prompt.outputs})
+    if len(values) < size:
+        values = [_like(output, draws) for _ in range(MAX_DISTRACTORS) for output in prompt.outputs]
+    count = min(MAX_DISTRACTORS, len(values) // size)
+    chosen = draws.sample(values, count * size)
+    return [chosen[start : start + size] for start in range(0, len(chosen), size)]
+
+
+def _like(value: str, draws: random.Random) -> str:
+    """Draw another value of the form of a number, a UUID or a variable."""
+    if value.isdigit():
+        return str(draws.randrange(10 ** (len(value) - 1), 10 ** len(value)))
+    if "-" in value:
+        return str(uuid.UUID(int=draws.getrandbits(128), version=4))
+    return "".join(draws.choices(string.ascii_uppercase, k=len(value)))
+
+
+def largest_that_fits(fits: Callable[[int], bool], low: int, high: int) -> int:
+    """Return the largest size from `low` to `high` that fits, by bisection; `low` if none does."""
+    most = low
+    while low <= high:
+        size = (low + high) // 2
+        if fits(size):
+            most, low = size, size + 1
+        else:
+            high = size - 1
+    return most
+
+
+def words_of(files: str | Sequence[str]) -> list[str]:
+    """Return the words of text files, which end at white space."""
+    words: list[str] = []
+    for path in files_of("files", patterns_of("files", files)):
+        require_content("files", path, "text")
+        words += read(path).split()
+    if not words:
+        raise ValueError("files must contain text, but all their characters are white space")
+    return words
