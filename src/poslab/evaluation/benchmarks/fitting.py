@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from poslab.data.text_files import read
 from poslab.io.files import files_of, patterns_of, require_content
 
 MAX_DISTRACTORS = 3
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
 class Prompt(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any
 from poslab.data.cache import fingerprint, new_folder, verify_or_discard
 from poslab.data.source import default_cache, require_choice
 from poslab.data.tokenizers import FILE_NAME, Tokenizer
-from poslab.evaluation.benchmarks import fitting, ruler
+from poslab.evaluation.benchmarks import fitting, forms, ruler
 from poslab.evaluation.benchmarks.fitting import Item
 from poslab.io.files import files_of, patterns_of, read_json
 
@@ -28,10 +28,11 @@ GROUPS = {
     "ruler": tuple(task for task in ruler.TASKS if task not in (*ruler.NEED_TEXT, *ruler.NEED_ANSWERS)),
     "ruler_text": ruler.NEED_TEXT,
     "ruler_qa": ruler.NEED_ANSWERS,
+    "retrieval": forms.TASKS,
 }
-"""Tasks that need no data, your own text, and your own questions."""
+"""Tasks of RULER that need no data, your own text, or your own questions, and tasks that need no package."""
 TASKS = tuple(chain(*GROUPS.values()))
-HAVE_DEPTH = ruler.HAVE_DEPTH
+HAVE_DEPTH = (*ruler.HAVE_DEPTH, *forms.HAVE_DEPTH)
 """Tasks in which one needle is to be found, which a depth can place."""
 MAX_BYTES = 2**30
 """Size of the largest file of items that is kept."""
@@ -76,7 +77,7 @@ def items(
         length: most tokens of a prompt and its answer.
         count: number of items.
         seed: of all random draws, from 0 to 2^32 - 1; 42 in RULER.
-        files: text files for hay, paths or globs.
+        files: text files for hay, paths or globs. The tasks `ruler_text` need them, and those of BABILong take them.
         answers: files of questions for the tasks `ruler_qa` of `GROUPS`, as `dataset=answers_file` has them.
         depth: of the needle in tasks of `HAVE_DEPTH`, from 0 (the beginning) to 1 (right before the question). None
             draws it.
@@ -95,9 +96,14 @@ def items(
         raise ValueError(f"depth must be null for task={task}; it is for {', '.join(HAVE_DEPTH)}")
     if isinstance(tokenizer, Tokenizer):
         tokenizer = PoslabTokenizer(tokenizer)
-    read = {"files": files, "answers": answers}
+    read = {
+        "files": files if task in (*ruler.NEED_TEXT, *forms.BABILONG) else None,
+        "answers": answers if task in ruler.NEED_ANSWERS else None,
+    }
 
     def make() -> list[dict[str, Any]]:
+        if task in forms.TASKS:
+            return forms.form_items(task, tokenizer, length, count, seed, files=files, depth=depth)
         return ruler.ruler_items(task, tokenizer, length, count, seed, files=files, answers=answers, depth=depth)
 
     serialised = _serialised(tokenizer)
@@ -106,7 +112,7 @@ def items(
     paths = [
         path for name, value in read.items() if value is not None for path in files_of(name, patterns_of(name, value))
     ]
-    code = [Path(str(module.__file__)) for module in (fitting, ruler)]
+    code = [Path(str(module.__file__)) for module in (fitting, forms, ruler)]
     settings = [task, serialised, length, count, seed, depth, list(map(_version, LIBRARIES))]
     sizes = [path.stat().st_size for path in paths]
     folder = default_cache() / f"prompts-{task}-{fingerprint((*code, *paths), settings, sizes)[:20]}"
@@ -142,7 +148,7 @@ def only_needles(item: dict[str, Any]) -> str:
     needles = [
         match[0] for needle in item["needles"] for match in [re.search(re.escape(needle) + r"\s*", hay)] if match
     ]
-    return text[:start] + "".join(needles).strip() + text[end:]
+    return text[:start] + "".join(needles).strip(", \n") + text[end:]
 
 
 def _serialised(tokenizer: Callable[[str], Any]) -> str | None:

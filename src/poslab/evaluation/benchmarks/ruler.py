@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from poslab.configuration.command_line import pip_install
-from poslab.evaluation.benchmarks.fitting import Prompt, as_item, largest_that_fits, words_of
+from poslab.evaluation.benchmarks.fitting import SENTENCE_END, Prompt, as_item, largest_that_fits, words_of
 from poslab.io.files import NotInstalledError
 
 NEEDLES: dict[str, dict[str, Any]] = {
@@ -46,7 +46,6 @@ ATTEMPTS = 20
 """Draws of the smallest prompt before the length is too short."""
 LONGEST, STRIDE = 2**17, 128
 """End and step of the search for the least length."""
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 NEEDLE = re.compile(r"One of the special magic \w+ for \S+ is: (\S+)\.")
 HARNESS = RLock()
 """Held while attributes of the harness's modules are replaced."""
