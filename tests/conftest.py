@@ -15,6 +15,8 @@ import pytest
 import torch
 from filelock import FileLock
 
+from poslab.compiled import library
+
 pytest_plugins = ["tests.storages"]
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +98,15 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         return folder
 
     return once
+
+
+@pytest.fixture(scope="session")
+def operators(once: Callable[..., Path]) -> Path:
+    """The folder of the compiled operators; skips where they cannot be compiled."""
+    try:
+        return once("operators", library.compile_kernel)
+    except library.NoKernelError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

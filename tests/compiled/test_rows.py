@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,9 +26,9 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 5e-3}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _loaded(tmp_path_factory: pytest.TempPathFactory):
+def _loaded(operators: Path):
     try:
-        library.load_kernel(tmp_path_factory.mktemp("kernel"))
+        library.load_kernel(operators)
     except library.NoKernelError as error:
         pytest.skip(str(error))
     yield

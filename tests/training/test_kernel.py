@@ -1,6 +1,7 @@
 """A run on a CPU computes attention by the compiled operator where `trainer.kernel` says so."""
 
 import shutil
+from functools import partial
 
 import pytest
 import torch
@@ -27,9 +28,17 @@ def _in_a_cache_of_its_own(cache, monkeypatch):
     library.disable()
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-@pytest.mark.parametrize("encoding", ["rotary", "t5", "rnope"])
+@pytest.fixture
+def compiled_before(operators, monkeypatch):
+    """What a run compiles is what was compiled for all tests."""
+    monkeypatch.setattr(library, "compile_kernel", partial(shutil.copytree, operators, dirs_exist_ok=True))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "precision"), [("rotary", "32-true"), ("t5", "32-true"), ("t5", "bf16-mixed"), ("rnope", "bf16-mixed")]
+)
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_before")
 @needs_a_compiler
 def test_a_run_learns_the_same_and_resumes_bit_for_bit(encoding, precision, tmp_path):
     runs = {}
@@ -47,6 +56,7 @@ def test_a_run_learns_the_same_and_resumes_bit_for_bit(encoding, precision, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("compiled_before")
 @needs_a_compiler
 def test_what_another_run_of_the_process_chose_is_forgotten(tmp_path):
     run_of(small(tmp_path, "trainer.kernel=compiled"), tmp_path / "compiled")
