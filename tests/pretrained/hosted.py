@@ -18,6 +18,12 @@ CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 SOME = ("alibi", "learned", "rotary", "path", "shaw", "sinusoidal", "t5")
 """An encoding of each kind of hook."""
 
+MORE = (
+    *("cope", "deberta", "dual_chunk", "fire", "forgetting", "longrope", "rnope", "rotary_values"),
+    *("selective_rotary", "stick_breaking", "yarn"),
+)
+"""An encoding of each further set of hooks, route of attention and kind of layers."""
+
 DIGITS = tuple(range(5, 15))
 
 

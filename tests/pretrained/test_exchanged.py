@@ -35,21 +35,25 @@ from poslab.models import Decoder
 from poslab.pretrained.borrow import borrow, exchange
 from poslab.pretrained.families import FAMILIES
 from tests.encoding_choices import EVERY_ENCODING, OF_ENCODERS, is_another
-from tests.pretrained.hosted import CLOSE, DIGITS, SOME, choice, greedy, hosted, serves_both
+from tests.pretrained.hosted import CLOSE, DIGITS, MORE, SOME, choice, greedy, hosted, serves_both
 from tests.pretrained.tiny import BIDIRECTIONAL, CAUSAL, ROWS, left_padded, some_tokens, tiny, tiny_config
 from tests.stacked import stacked
 
-DIFFERENT = ("llama", "mistral", "gpt2", "gpt_neox", "bert", "roberta", "modernbert")
+DIFFERENT = ("mistral", "gpt2", "gpt_neox", "roberta", "modernbert")
 """Families that differ in how positions reach attention: rotations, windows, shares of heads, and learned rows."""
 
 
 def pairs(families: list[str]) -> list:
-    """Every encoding in families that differ, and some in those that are like them, most among the slow tests."""
+    """Every encoding in a causal and a bidirectional family, each kind of encoding in families that differ from them.
+
+    All other families are like one of these, and have some. Most are among the slow tests.
+    """
     return [
         pytest.param(name, encoding, marks=[] if family_is_quick(name, encoding) else [pytest.mark.slow])
         for name in families
         for encoding in (EVERY_ENCODING if FAMILIES[name].causal else [*EVERY_ENCODING, *OF_ENCODERS])
-        if (FAMILIES[name].causal or serves_both(encoding)) and (name in DIFFERENT or encoding in SOME)
+        if (FAMILIES[name].causal or serves_both(encoding))
+        and (name in ("llama", "bert") or encoding in SOME or (name in DIFFERENT and encoding in MORE))
     ]
 
 
@@ -192,8 +196,7 @@ def test_the_bias_of_t5_trains_in_memory_that_is_linear_in_the_length(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["bert", "llama"])
-@pytest.mark.parametrize("encoding", ["t5", "learned", "pretrained"])
+@pytest.mark.parametrize(("name", "encoding"), [("bert", "learned"), ("llama", "t5"), ("llama", "pretrained")])
 def test_a_model_compiles_into_one_graph(name, encoding):
     model, ids = hosted(name, choice(encoding)), some_tokens()
     compiled = torch.compile(model, backend="eager", fullgraph=True)

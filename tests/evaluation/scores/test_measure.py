@@ -230,17 +230,17 @@ def test_a_window_of_attention_gains_nothing_from_a_longer_context(long_document
 
 @pytest.mark.slow
 def test_a_model_that_is_trained_on_long_windows_of_copies_gains_from_context(tmp_path):
-    """Each document repeats 60 random letters: who sees 60 back can copy them, and a window of 32 cannot."""
+    """Each document repeats 24 random letters: who sees 24 back can copy them, and a window of 16 cannot."""
     generator = np.random.default_rng(0)
-    for number in range(400):
-        letters = "".join(generator.choice(list("abcdefgh"), 60))
+    for number in range(200):
+        letters = "".join(generator.choice(list("abcdefgh"), 24))
         (tmp_path / f"{number}.txt").write_text(4 * f"{letters} ")
     data = (f"dataset.files={tmp_path}/*.txt", "dataset.tokenizer=bytes", "dataset.batch_size=32")
-    model = ("model.d_model=64", "model.num_layers=2", "model.num_heads=4", "model.canon=AC", "encoding=rotary")
-    config = small(tmp_path, *data, *model, "dataset.sequence_length=128", "trainer.max_steps=600", "optimizer.lr=4e-3")
+    model = ("model.d_model=48", "model.num_layers=2", "model.num_heads=4", "model.canon=AC", "encoding=rotary")
+    config = small(tmp_path, *data, *model, "dataset.sequence_length=64", "trainer.max_steps=200", "optimizer.lr=4e-3")
     run = run_of(config, tmp_path / "run")
     tokens = np.asarray(opened(run.config())[0].splits.tokens("test"))
-    gain = extrapolate(poslab.load(run.path), tokens, [32, 128], 32, 256, 1.0).items[CONTEXT_GAIN, 128]
+    gain = extrapolate(poslab.load(run.path), tokens, [16, 64], 16, 256, 1.0).items[CONTEXT_GAIN, 64]
     assert ratio_interval(gain.sums, gain.counts)[0] > 0.5
 
 
