@@ -27,7 +27,7 @@ from tests.storages import POSTGRESQL
 from .running import Moment, Running, rows, start_sweep
 from .test_compare import start as start_comparison
 
-KILLS = 20
+KILLS = 10
 N_TRIALS = 4
 COMMON = ["workers=2", "trainer=cpu", "logger=[csv]", "trainer.max_steps=140", "trainer.saves=70"]
 
@@ -35,7 +35,7 @@ COMMON = ["workers=2", "trainer=cpu", "logger=[csv]", "trainer.max_steps=140", "
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("storage_url", ["sqlite"], indirect=True)
-def test_twenty_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
+def test_kills_lose_no_trial_of_a_sweep(storage_url: str, tmp_path: Path, tiny: list[str]) -> None:
     # TPE looks at the trials that are finished, and kills change their order.
     sampler = "sampler={_target_:optuna.samplers.RandomSampler}"
     arguments = [f"name={tmp_path.name}", f"n_trials={N_TRIALS}", "pruner=null", sampler, *tiny, *COMMON]

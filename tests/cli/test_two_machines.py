@@ -71,8 +71,7 @@ def begun_and_killed(machines: list[Machine], folder: Path) -> list[Ended]:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.needs(POSTGRESQL)
-@pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("question", ["sweep", "comparison"])
+@pytest.mark.parametrize(("question", "killed"), [("sweep", True), ("comparison", False)])
 def test_machines_that_share_a_database_train_each_run_once_and_each_report_all(
     question: str, killed: bool, tmp_path: Path, tiny: list[str], postgresql: str
 ) -> None:

@@ -199,7 +199,7 @@ def take_everything(sweep: Sweep, name: str, numbers: Any) -> None:
 
 @pytest.mark.slow
 def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_path):
-    sweep = small_sweep(tmp_path, n_trials=24, storage=storage_url)
+    sweep = small_sweep(tmp_path, n_trials=12, storage=storage_url)
     study = joined(sweep)
     context = multiprocessing.get_context("forkserver")
     numbers_taken = context.Queue()
@@ -209,10 +209,10 @@ def test_processes_that_take_trials_at_once_share_the_budget(storage_url, tmp_pa
     for process in processes:
         process.join()
 
-    numbers = sorted(int(numbers_taken.get(timeout=5)) for _ in range(24))
+    numbers = sorted(int(numbers_taken.get(timeout=5)) for _ in range(12))
     assert numbers_taken.empty()
-    assert numbers == list(range(24))
-    assert [trial.state for trial in study.finished()] == [TrialState.COMPLETE] * 24
+    assert numbers == list(range(12))
+    assert [trial.state for trial in study.finished()] == [TrialState.COMPLETE] * 12
     assert not study.study.get_trials(states=[TrialState.RUNNING])
 
 
