@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 
@@ -20,6 +21,18 @@ files, run_on = test_measure.files, test_measure.run_on
 NEXT_TOKENS = ["receptive_field", "retrieval"]
 
 
+@pytest.fixture(scope="module")
+def under_t5(run_on: Callable[..., RunDirectory]) -> Callable[[str, str], tuple[RunDirectory, Evaluation]]:
+    """Trains and evaluates a model under t5 on each kind of data once."""
+
+    @cache
+    def evaluated_under_t5(kind: str, model: str) -> tuple[RunDirectory, Evaluation]:
+        run = run_on(kind, f"model={model}", "encoding=t5")
+        return run, evaluated(run)
+
+    return evaluated_under_t5
+
+
 def pictures(evaluation: Evaluation) -> list[Plot]:
     return [figure for figure in figures_of(evaluation).values() if isinstance(figure, Plot)]
 
@@ -29,8 +42,6 @@ def pictures(evaluation: Evaluation) -> list[Plot]:
     [
         ("addition", "decoder", [""]),
         pytest.param("classes", "encoder", [""], marks=pytest.mark.slow),
-        pytest.param("classes", "decoder", [""], marks=pytest.mark.slow),
-        pytest.param("several classes", "encoder", [""], marks=pytest.mark.slow),
         pytest.param("answers", "encoder", [""], marks=pytest.mark.slow),
         pytest.param("tags", "encoder", [""], marks=pytest.mark.slow),
         pytest.param("reversing", "encoder", [""], marks=pytest.mark.slow),
@@ -42,10 +53,9 @@ def pictures(evaluation: Evaluation) -> list[Plot]:
     ],
 )
 def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_encoding(
-    run_on: Callable[..., RunDirectory], kind: str, model: str, stacks: list[str]
+    under_t5: Callable[[str, str], tuple[RunDirectory, Evaluation]], kind: str, model: str, stacks: list[str]
 ) -> None:
-    run = run_on(kind, f"model={model}", "encoding=t5")
-    made = evaluated(run)
+    run, made = under_t5(kind, model)
     measured = measure(run.path)
     for (metric, length), item in measured.scores.items():
         assert made.metrics[metric if length is None else f"{metric}@{length}"] == pytest.approx(item.value)
@@ -61,8 +71,8 @@ def test_a_run_of_any_task_has_its_conclusion_its_metrics_its_heads_and_its_enco
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["addition", "pairs"])
-def test_what_is_written_has_the_metrics_and_begins_with_the_conclusion(run_on, tmp_path, kind):
-    made = evaluated(run_on(kind, "model=decoder", "encoding=t5"))
+def test_what_is_written_has_the_metrics_and_begins_with_the_conclusion(under_t5, tmp_path, kind):
+    _, made = under_t5(kind, "decoder")
     made.write(tmp_path, "title", {})
     assert json.loads((tmp_path / "metrics.json").read_text()).keys() <= made.metrics.keys()
     page = (tmp_path / "report.html").read_text()
