@@ -112,7 +112,7 @@ GPU = Plan(
     limit=10.0,
 )
 TINY = Plan(
-    size=Size(d_model=64, num_layers=2, num_heads=2, sequence_length=32, batch_size=2),
+    size=Size(d_model=64, num_layers=1, num_heads=2, sequence_length=32, batch_size=2),
     decoder_lengths=(32,),
     long_length=64,
     layer=Size(d_model=64, num_layers=1, num_heads=2, batch_size=1),
